@@ -1,0 +1,65 @@
+"""`halfcore serve`: the command line, and granian around the app."""
+
+import argparse
+import os
+import sys
+from functools import partial
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from halfcore import __version__
+from halfcore.app import create_app
+from halfcore.log import configure, logger
+from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
+
+_DESCRIPTION = """Serve every bundle of a directory over HTTP: POST /predict and /models/NAME/predict, GET /models, /health, /metrics and /docs.
+A flag wins over its environment variable. A wrong value stops the start."""
+
+
+def main() -> None:
+    """Run the command line; exits 2 on a wrong setting."""
+    parser = argparse.ArgumentParser(prog="halfcore", description="Serves ONNX model bundles.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION)
+    add_arguments(serve_parser)
+    arguments = parser.parse_args()
+    try:
+        settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+        if not settings.bundles.is_dir():
+            raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
+    except SettingsError as error:
+        sys.exit(f"halfcore: {error}")
+    serve(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    log_config = configure(level=settings.log_level, form=settings.log_format)
+    server = Granian(
+        "halfcore.app:create_app",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        workers=settings.workers,
+        runtime_threads=1,
+        loop=Loops.uvloop,
+        # HTTP/2 and websockets are not spoken: a client could otherwise claim 16 MiB of headers, or reach granian's panics.
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=settings.backlog,
+        backpressure=settings.max_connections,
+        http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes),
+        workers_kill_timeout=settings.drain_timeout_s,
+        log_level=LogLevels.warning,
+        log_dictconfig=log_config,
+    )
+    logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
+    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)
+
+
+if __name__ == "__main__":
+    main()

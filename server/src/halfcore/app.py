@@ -1,0 +1,60 @@
+"""The Litestar app: every route, complete under any ASGI server."""
+
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+
+from halfcore import __version__
+from halfcore.errors import CONTENT_TYPE, Problem
+from halfcore.lifespan import lifespan
+from halfcore.log import configure, logger
+from halfcore.metrics import Metrics
+from halfcore.models import Models
+from halfcore.routes import docs, health, predict
+from halfcore.routes import metrics as metrics_routes
+from halfcore.routes import models as model_routes
+from halfcore.routes.body import BodyReader
+from halfcore.settings import Settings
+
+
+def create_app(settings: Settings) -> Litestar:
+    """Build the app of one worker process; bundles are loaded in its lifespan."""
+    configure(level=settings.log_level, form=settings.log_format)
+    models = Models(default=settings.default_model)
+    metrics = Metrics(version=__version__)
+    reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    predictor = predict.Predictor(models, metrics, reader)
+    return Litestar(
+        route_handlers=[
+            *predict.routes(predictor),
+            *model_routes.routes(models),
+            *health.routes(models),
+            *metrics_routes.routes(metrics),
+            docs.assets(),
+        ],
+        lifespan=[lifespan(settings, models, metrics)],
+        openapi_config=docs.openapi_config(models),
+        exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
+        # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
+        debug=False,
+        logging_config=None,
+    )
+
+
+def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return Response(problem.body(), status_code=problem.status, media_type=CONTENT_TYPE, headers=problem.headers)
+
+
+def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    details = {
+        404: ("not_found", "no such route; GET /docs lists them"),
+        405: ("method_not_allowed", f"{request.method} is not answered here"),
+    }
+    code, detail = details.get(error.status_code, ("bad_request", "the request cannot be answered"))
+    return _problem(request, Problem(error.status_code, code, detail, headers=dict(error.headers or {})))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("a request failed unexpectedly", exc_info=error, extra={"path": request.url.path})
+    return _problem(request, Problem(500, "internal_error", "the server failed on this request"))

@@ -1,0 +1,203 @@
+"""Reads what the exporter wrote: a directory with `model.onnx` and `manifest.json` (docs/bundle-format.md).
+
+A bundle is checked here as far as that is possible without running it: files, fields, types, size, hash, and whether the pinned
+ONNX Runtime reads its IR and opset. `models` then runs its golden rows.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+FORMAT = 1
+NEWEST_IR = 10
+"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but nothing writes them here."""
+NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
+"""Newest operator sets that the parity gate has been tried with."""
+
+Scalar = str | int | float | bool | None
+
+
+class BundleError(Exception):
+    """A bundle that must not be served; the message names it, the field, what was found and what was expected."""
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a row, as the client knows it."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    kind: Literal["number", "integer", "boolean", "category"]
+    nullable: bool
+    example: Scalar
+    categories: list[str | int] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class OnnxFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The model file and what it needs to be read."""
+
+    file: Literal["model.onnx"]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    size_bytes: Annotated[int, Meta(gt=0)]
+    ir_version: int
+    opset: dict[str, int]
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True):
+    """A row and the registered model's answer to it."""
+
+    row: dict[str, Scalar]
+    prediction: Any
+    probabilities: list[float] | None = None
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the exporter compared before it wrote the bundle."""
+
+    passed: Literal[True]
+    rows: int
+    threshold_rows: int
+    label_mismatches: int
+    ties: int
+    tie_band: float
+    max_abs_diff: float
+    tolerance: float
+    accepted: float | None
+    seconds: float
+    reference: str
+    batch_sizes: list[int]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the model came from."""
+
+    uri: str
+    resolved: str
+    flavor: str
+    model_class: str
+    run_id: str | None = None
+    model_id: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle's description of itself; the fields are those of docs/bundle-format.md."""
+
+    format: Literal[1]
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    created_at: Annotated[str, Meta(pattern="^[0-9T:.-]+Z$")]
+    task: Literal["classification", "regression"]
+    source: Source
+    inputs: Annotated[list[Input], Meta(min_length=1)]
+    named: bool
+    dtype: Literal["float32", "float64"]
+    classes: list[str | int | bool]
+    outputs: list[Literal["label", "probabilities", "value"]]
+    onnx: OnnxFile
+    tools: dict[str, str]
+    parity: Parity
+    golden: Annotated[list[Golden], Meta(min_length=1)]
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle whose files were read and checked."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def model_file(self) -> Path:
+        """The ONNX file."""
+        return self.path / self.manifest.onnx.file
+
+
+def find(directory: Path) -> dict[str, list[Path]]:
+    """The bundle directories below `directory` by model name, without opening them.
+
+    Names that begin with a dot are writes in progress and are passed over.
+    """
+    found: dict[str, list[Path]] = {}
+    for manifest in sorted(directory.glob("*/*/manifest.json")):
+        path = manifest.parent
+        if not path.name.startswith(".") and not path.parent.name.startswith("."):
+            found.setdefault(path.parent.name, []).append(path)
+    return found
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a bundle's manifest.
+
+    Raises:
+        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or value.
+    """
+    try:
+        manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
+    except OSError as error:
+        raise BundleError(f"{_title(path)}: manifest.json: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{_title(path)}: manifest.json: {error}") from None
+    for problem in _contradictions(manifest, path):
+        raise BundleError(f"{_title(path)}: {problem}")
+    return manifest
+
+
+def read(path: Path) -> Bundle:
+    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte.
+
+    Raises:
+        BundleError: see `read_manifest`; or the model file is missing, has another size or another hash.
+    """
+    manifest = read_manifest(path)
+    file = path / manifest.onnx.file
+    try:
+        size = file.stat().st_size
+        if size != manifest.onnx.size_bytes:
+            raise BundleError(f"{_title(path)}: {file.name}: {size} bytes, expected size_bytes {manifest.onnx.size_bytes}")
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{_title(path)}: {file.name}: {error.strerror}") from None
+    if digest != manifest.onnx.sha256:
+        raise BundleError(f"{_title(path)}: {file.name}: sha256 {digest}, expected {manifest.onnx.sha256}")
+    return Bundle(path, manifest)
+
+
+def _contradictions(manifest: Manifest, path: Path) -> Iterator[str]:
+    """What types alone cannot say: fields that must agree with each other."""
+    if manifest.name != path.parent.name:
+        yield f"name {manifest.name!r}, expected the directory's name {path.parent.name!r}"
+    if manifest.onnx.ir_version > NEWEST_IR:
+        yield f"onnx.ir_version {manifest.onnx.ir_version}, expected at most {NEWEST_IR}"
+    for domain, version in manifest.onnx.opset.items():
+        newest = NEWEST_OPSET.get(domain)
+        if newest is None or version > newest:
+            expected_opset = f"at most {newest}" if newest else "one of the domains " + ", ".join(NEWEST_OPSET)
+            yield f"onnx.opset {domain} {version}, expected {expected_opset}"
+    expected = {"classification": (["label"], ["label", "probabilities"]), "regression": (["value"],)}[manifest.task]
+    if manifest.outputs not in expected:
+        yield f"outputs {manifest.outputs}, expected {' or '.join(map(str, expected))} for {manifest.task}"
+    if (manifest.task == "classification") != bool(manifest.classes):
+        yield f"classes {manifest.classes}, expected {_some(manifest.task == 'classification')} for {manifest.task}"
+    if len({column.name for column in manifest.inputs}) < len(manifest.inputs):
+        yield "inputs: the same name twice"
+    for column in manifest.inputs:
+        yield from _input_contradictions(column)
+
+
+def _input_contradictions(column: Input) -> Iterator[str]:
+    if (column.kind == "category") != bool(column.categories):
+        yield f"inputs.{column.name}.categories {column.categories}, expected {_some(column.kind == 'category')} for {column.kind}"
+    if len({type(value) for value in column.categories or []}) > 1:
+        yield f"inputs.{column.name}.categories: strings and integers, expected one kind"
+
+
+def _some(some: bool) -> str:
+    return "some" if some else "none"
+
+
+def _title(path: Path) -> str:
+    return f"bundle {path.parent.name}/{path.name}"

@@ -1,0 +1,1 @@
+"""Between JSON and rows: `decode` (the fast way), `careful` (the way that explains), `encode`."""

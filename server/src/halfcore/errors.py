@@ -1,0 +1,102 @@
+"""What a client gets instead of an answer: RFC 9457 problem documents that name the field, the row, what came and what was expected.
+
+Everything a request can do wrong is a `Problem`. Nothing else reaches a client: an unexpected exception becomes a bare 500.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import orjson
+
+CONTENT_TYPE = "application/problem+json"
+MOST_ERRORS = 10
+"""Field errors listed in one answer; a bulk request with 10,000 bad rows is told of the first ten and the number."""
+_MOST_CHARACTERS = 60
+_MOST_EXPECTED = 50
+
+
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong with one value of a request."""
+
+    code: str
+    path: str
+    """JSONPath of the value, such as `$[3].island`."""
+    message: str
+    row: int | None = None
+    field: str | None = None
+    got: Any = None
+    expected: Any = None
+
+
+class Problem(Exception):
+    """A request that cannot be answered, as HTTP status, machine-readable code and sentence.
+
+    Args:
+        status: HTTP status code.
+        code: short stable name, such as `unknown_category`.
+        detail: one sentence for a person.
+        errors: what is wrong with which value; the first `MOST_ERRORS` of `error_count`.
+        retry_after_s: seconds after which a retry makes sense (503).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: list[FieldError] | None = None,
+        error_count: int = 0,
+        retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors or []
+        self.error_count = error_count or len(self.errors)
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["retry-after"] = str(retry_after_s)
+
+    def body(self) -> bytes:
+        """The problem document as JSON."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [msgspec.to_builtins(error) for error in self.errors]
+            document["error_count"] = self.error_count
+        return orjson.dumps(document)
+
+
+def unprocessable(errors: list[FieldError], error_count: int) -> Problem:
+    """The 422 for values that are wrong; its detail is the first error, its code that error's."""
+    first = errors[0]
+    more = f" (and {error_count - 1} more)" if error_count > 1 else ""
+    return Problem(422, first.code, first.message + more, errors=errors, error_count=error_count)
+
+
+def shown(value: Any) -> Any:
+    """A client's value, short enough to be put into an answer: long strings are cut, containers become their kind."""
+    if isinstance(value, dict):
+        return f"an object of {len(value)} members"
+    if isinstance(value, list):
+        return f"an array of {len(value)} elements"
+    if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+        return value[:_MOST_CHARACTERS] + "…"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        return "an integer of more than 64 bits"
+    return value
+
+
+def listed(known: list[Any]) -> str:
+    """The known values as text, cut where a person would stop reading."""
+    text = ", ".join(str(value) for value in known[:_MOST_EXPECTED])
+    return text + (f", … ({len(known)} in all)" if len(known) > _MOST_EXPECTED else "")

@@ -1,0 +1,52 @@
+"""What happens between a worker's start and its end: models are loaded before the first request, and every accepted row is answered
+before the last."""
+
+import gc
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from litestar import Litestar
+
+from halfcore.log import logger
+from halfcore.metrics import Metrics
+from halfcore.models import Limits, Models, load_all
+from halfcore.settings import Settings
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def lifespan(settings: Settings, models: Models, metrics: Metrics) -> Lifespan:
+    """The app's lifespan."""
+    limits = Limits(
+        max_rows=settings.max_rows,
+        max_batch_size=settings.max_batch_size,
+        max_queue_size=settings.max_queue_size,
+        max_queue_delay_s=settings.max_queue_delay_ms / 1000,
+        queue_timeout_s=settings.queue_timeout_s,
+        inline_budget_s=settings.inline_budget_ms / 1000,
+    )
+
+    @asynccontextmanager
+    async def run(_: Litestar) -> AsyncIterator[None]:
+        # One thread, not the loop's default pool: inference must not wait behind a name look-up, nor two runs share a quota.
+        executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        # On the loop, for nothing is served yet; a batcher is born on the loop that it will run on.
+        load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        if models.ready:
+            logger.info("ready")
+        else:
+            logger.error(
+                "not ready: %s",
+                "the default model is not loaded" if settings.default_model else f"no bundle in {settings.bundles}",
+            )
+        yield
+        models.draining = True
+        await models.drain()
+        executor.shutdown()
+        logger.info("drained: every accepted request was answered")
+
+    return run

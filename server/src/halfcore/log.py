@@ -1,0 +1,52 @@
+"""Log lines for people or machines. Never a request's body, and control characters are escaped."""
+
+import logging
+import logging.config
+import sys
+import time
+from typing import Any
+
+import orjson
+
+logger = logging.getLogger("halfcore")
+_STANDARD = set(vars(logging.makeLogRecord({})))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time (UTC), level, message, and what was passed as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON; an exception is named, its stack under `stack`."""
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(*, level: str, form: str) -> dict[str, Any]:
+    """Set up logging for this process and return the configuration, which granian takes for its own lines.
+
+    Args:
+        level: least level that is logged: `debug`, `info`, `warning` or `error`.
+        form: `text` or `json`.
+    """
+    plain = {"format": "%(asctime)s %(levelname)-7s %(message)s"}
+    config: dict[str, Any] = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": JsonFormatter} if form == "json" else plain},
+        "handlers": {"out": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}},
+        "loggers": {
+            "halfcore": {"level": level.upper(), "handlers": ["out"], "propagate": False},
+            # granian tells of every start and stop at info; its warnings are what an operator needs
+            "_granian": {"level": "WARNING", "handlers": ["out"], "propagate": False},
+            "litestar": {"level": "WARNING", "handlers": ["out"], "propagate": False},
+        },
+    }
+    logging.config.dictConfig(config)
+    return config

@@ -1,0 +1,246 @@
+"""The models that are served: a bundle becomes a `LoadedModel`, and `Models` holds one per name.
+
+A `LoadedModel` is immutable and complete: what decodes, runs and encodes for one version. A request takes it once and uses nothing else,
+so no answer ever mixes two versions.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfcore import bundle
+from halfcore.batcher import Batcher, Cost
+from halfcore.bundle import Bundle, BundleError, Golden, Manifest
+from halfcore.codec.decode import Decoder
+from halfcore.codec.encode import Encoder
+from halfcore.engine import Engine, EngineError, Result
+from halfcore.errors import Problem
+from halfcore.log import logger
+from halfcore.metrics import Metrics, ModelMetrics
+from halfcore.schema import Schema
+
+WARM_UP_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One version of one model, ready to answer."""
+
+    manifest: Manifest
+    decoder: Decoder
+    batcher: Batcher[Result]
+    encoder: Encoder
+    metrics: ModelMetrics
+    loaded_at: float
+    """Unix time, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a model's rows are batched and bounded; the settings of the same names say why."""
+
+    max_rows: int
+    max_batch_size: int
+    max_queue_size: int
+    max_queue_delay_s: float
+    queue_timeout_s: float
+    inline_budget_s: float
+
+
+class Models:
+    """The served models by name, and why others are not served."""
+
+    def __init__(self, *, default: str) -> None:
+        self._models: dict[str, LoadedModel] = {}
+        self._default = default
+        self.failures: dict[str, str] = {}
+        """Model name → one line that says why its bundle was refused."""
+        self.draining = False
+
+    def __iter__(self) -> Any:
+        return iter(self._models.values())
+
+    @property
+    def default_name(self) -> str:
+        """The model of `/predict`: the one that the setting names, else the only one there is, else none."""
+        if self._default or len(self._models) != 1:
+            return self._default
+        return next(iter(self._models))
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process should be sent requests."""
+        return not self.draining and bool(self._models) and (not self._default or self._default in self._models)
+
+    def put(self, model: LoadedModel) -> None:
+        """Serve this model from the next request on."""
+        self._models[model.manifest.name] = model
+        self.failures.pop(model.manifest.name, None)
+
+    def get(self, name: str) -> LoadedModel:
+        """The model of that name.
+
+        Raises:
+            Problem: 404 with the known names; 503 if it should be there but its bundle was refused.
+        """
+        if (model := self._models.get(name)) is not None:
+            return model
+        if name in self.failures:
+            raise Problem(503, "model_not_loaded", f'model "{name}" is not loaded; the log says why', retry_after_s=10)
+        raise Problem(404, "unknown_model", f'model "{name[:100]}" is not known, expected {self._known()}')
+
+    def get_default(self) -> LoadedModel:
+        """The model of `/predict`; raises as `get`, and 404 if several models are served and none is the default."""
+        if name := self.default_name:
+            return self.get(name)
+        if not self._models:
+            raise Problem(503, "model_not_loaded", "no model is loaded", retry_after_s=10)
+        raise Problem(404, "no_default_model", f"no default model is set, expected POST /models/NAME/predict with {self._known()}")
+
+    async def drain(self) -> None:
+        """Wait until every accepted row is answered."""
+        for model in self._models.values():
+            await model.batcher.drain()
+
+    def _known(self) -> str:
+        return "one of " + ", ".join(sorted(self._models)) if self._models else "none, for no model is loaded"
+
+
+class _Recorder:
+    """Writes what a batcher does into a model's metrics."""
+
+    def __init__(self, metrics: ModelMetrics) -> None:
+        self._metrics = metrics
+        self.queued = metrics.queue.observe
+
+    def ran(self, rows: int, seconds: float, bisections: int) -> None:
+        self._metrics.infer.observe(seconds)
+        self._metrics.batch_rows.observe(rows)
+        if bisections:
+            self._metrics.bisections += bisections
+            logger.error("a batch failed and was run again in halves", extra={"rows": rows, "bisections": bisections})
+
+
+def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limits, executor: Executor, stage: str) -> None:
+    """Load the newest bundle of every model in a directory; a bundle that is refused costs only its model.
+
+    Args:
+        directory: see docs/bundle-format.md.
+        models: takes what was loaded, and the reason for what was not.
+        stage: if not empty, the default model is served only from a bundle that was exported as `models:/NAME/STAGE`.
+    """
+    for name, paths in sorted(bundle.find(directory).items()):
+        start = time.perf_counter()
+        try:
+            chosen = _newest(paths, stage if name == models.default_name else "")
+            model = load(bundle.read(chosen), metrics=metrics.of(name), limits=limits, executor=executor)
+        except (BundleError, EngineError) as error:
+            models.failures[name] = str(error)
+            metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
+            logger.error("model %s is not served: %s", name, error, extra={"model": name})
+            continue
+        models.put(model)
+        metrics.loaded[name, model.manifest.version] = model.loaded_at
+        logger.info("model %s version %s loaded in %.2f s", name, model.manifest.version, time.perf_counter() - start)
+
+
+def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor) -> LoadedModel:
+    """Load a bundle, hold its answers against the golden ones, and warm it up.
+
+    Raises:
+        BundleError: a golden row gets another answer.
+        EngineError: the runtime cannot load the model, or its graph is not what the manifest says.
+    """
+    manifest = source.manifest
+    schema = Schema.of(manifest)
+    try:
+        engine = Engine(source.model_file, dtype=manifest.dtype, columns=len(manifest.inputs), outputs=manifest.outputs)
+    except EngineError as error:
+        raise EngineError(f"bundle {source.path.parent.name}/{source.path.name}: model.onnx: {error}") from error
+    golden = _check_golden(engine, schema, source)
+    batcher = Batcher(
+        engine.infer,
+        executor=executor,
+        observer=_Recorder(metrics),
+        max_batch_size=limits.max_batch_size,
+        max_queue_size=limits.max_queue_size,
+        max_queue_delay_s=limits.max_queue_delay_s,
+        queue_timeout_s=limits.queue_timeout_s,
+        inline_budget_s=limits.inline_budget_s,
+        cost=_warm_up(engine, golden, limits.max_batch_size),
+    )
+    metrics.queued_rows = lambda: batcher.queued_rows
+    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, time.time())
+
+
+def _newest(paths: Sequence[Path], stage: str) -> Path:
+    """Of one model's bundles, the one exported last (from that stage)."""
+    manifests: dict[Path, Manifest] = {}
+    refused: BundleError | None = None
+    for path in paths:
+        try:
+            manifests[path] = bundle.read_manifest(path)
+        except BundleError as error:
+            refused = error
+    wanted = {path: m for path, m in manifests.items() if not stage or m.source.uri == f"models:/{m.name}/{stage}"}
+    if refused and not wanted:
+        raise refused
+    if not wanted:
+        found = ", ".join(sorted({m.source.uri for m in manifests.values()}))
+        raise BundleError(f"model_stage {stage!r}: no bundle was exported as models:/{paths[0].parent.name}/{stage}, found {found}")
+    return max(wanted, key=lambda path: wanted[path].created_at)
+
+
+def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
+    """Ask the engine the golden rows one by one and together; return the first of them, packed."""
+    manifest = source.manifest
+    packed = []
+    for number, golden in enumerate(manifest.golden):
+        try:
+            packed.append(schema.pack([golden.row[name] for name in schema.names]))
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
+            raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}].row: {error!r}") from None
+    together = engine.infer(b"".join(packed), len(packed))
+    for number, (golden, payload, result) in enumerate(zip(manifest.golden, packed, together, strict=True)):
+        for answer in (result, engine.infer(payload, 1)[0]):
+            if problem := _differs(manifest, golden, answer):
+                raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}]: {problem}")
+    return packed[0]
+
+
+def _differs(manifest: Manifest, golden: Golden, result: Result) -> str | None:
+    """How an answer differs from the golden one by more than the parity tolerance, or None."""
+    tolerance = max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
+    if manifest.task == "regression":
+        values, expected = _flat(result[0]), _flat(golden.prediction)
+        worst = max((abs(a - b) / max(1.0, abs(b)) for a, b in zip(values, expected, strict=True)), default=0.0)
+        return f"answer {values}, expected {expected}" if worst > tolerance else None
+    label = manifest.classes[result[0]]
+    if golden.probabilities is not None and len(result) > 1:
+        worst = max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True))
+        if worst > tolerance:
+            return f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
+        best = sorted(golden.probabilities)[-2:]
+        if best[-1] - best[0] < manifest.parity.tie_band:
+            return None
+    return f"prediction {label!r}, expected {golden.prediction!r}" if label != golden.prediction else None
+
+
+def _flat(value: Any) -> list[float]:
+    return [float(item) for item in value] if hasattr(value, "__len__") else [float(value)]
+
+
+def _warm_up(engine: Engine, row: bytes, max_batch_size: int) -> Cost:
+    """Run the smallest and the largest batch a few times: first runs are slow, and the batcher must know what a batch costs."""
+    cost = Cost()
+    for rows in (1, max_batch_size):
+        payload = row * rows
+        for run in range(WARM_UP_RUNS):
+            start = time.perf_counter()
+            engine.infer(payload, rows)
+            if run:
+                cost.learn(rows, time.perf_counter() - start)
+    return cost

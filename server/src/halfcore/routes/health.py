@@ -1,0 +1,39 @@
+"""Is it alive, is it ready, and what state is it in."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from halfcore import __version__
+from halfcore.models import Models
+
+
+def routes(models: Models) -> list[Any]:
+    """`/health`, `/health/live` and `/health/ready`."""
+
+    @get("/health", sync_to_thread=False, summary="State of the API and of every model")
+    def health() -> dict[str, Any]:
+        loaded = {
+            model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at_unix": model.loaded_at}
+            for model in models
+        }
+        refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures}
+        state = "draining" if models.draining else "ok" if models.ready and not refused else "degraded" if models.ready else "not_ready"
+        return {
+            "status": state,
+            "api": "ok",
+            "version": __version__,
+            "default_model": models.default_name or None,
+            "models": loaded | refused,
+        }
+
+    @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
+    def live() -> dict[str, str]:
+        # That this is answered at all is the check; no model and no other service is asked.
+        return {"status": "alive"}
+
+    @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
+    def ready() -> Response[dict[str, str]]:
+        return Response({"status": "ready" if models.ready else "not_ready"}, status_code=200 if models.ready else 503)
+
+    return [health, live, ready]

@@ -1,0 +1,64 @@
+"""Which models are served, and what each wants and gives."""
+
+from typing import Any
+
+import msgspec
+from litestar import get
+from litestar.exceptions import HTTPException
+
+from halfcore.errors import Problem
+from halfcore.models import LoadedModel, Models
+
+
+def routes(models: Models) -> list[Any]:
+    """`/models` and `/models/{name}`."""
+
+    @get("/models", sync_to_thread=False, summary="The served models")
+    def list_models() -> dict[str, Any]:
+        return {"default_model": models.default_name or None, "models": [_summary(model) for model in models]}
+
+    @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
+    def show_model(name: str) -> dict[str, Any]:
+        return _details(models.get(name))
+
+    return [list_models, show_model]
+
+
+def example_body(model: LoadedModel) -> dict[str, Any]:
+    """A legal request body: the named record of the manifest's examples, or the vector if the model has no names of its own."""
+    inputs = model.manifest.inputs
+    if model.manifest.named:
+        return {column.name: column.example for column in inputs}
+    return {"features": [column.example for column in inputs]}
+
+
+class _NotServed(HTTPException):
+    """For the documentation: unknown models are 404."""
+
+    status_code = 404
+
+
+def _summary(model: LoadedModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return {"name": manifest.name, "version": manifest.version, "task": manifest.task, "loaded_at_unix": model.loaded_at}
+
+
+def _details(model: LoadedModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return _summary(model) | {
+        "inputs": [_input(msgspec.to_builtins(column)) for column in manifest.inputs],
+        "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
+        "example": example_body(model),
+        "parity": msgspec.to_builtins(manifest.parity),
+        "source": msgspec.to_builtins(manifest.source),
+        "onnx": msgspec.to_builtins(manifest.onnx),
+        "tools": manifest.tools,
+        "created_at": manifest.created_at,
+    }
+
+
+def _input(column: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in column.items() if value is not None or key == "example"}
+
+
+__all__ = ["Problem", "example_body", "routes"]

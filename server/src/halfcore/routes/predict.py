@@ -1,0 +1,153 @@
+"""The prediction routes. `Predictor.respond` knows no protocol; the Litestar handlers below hand it the request and send what it says.
+
+The handlers take the raw request: with a typed `data` Litestar would parse the body untyped, convert it, and answer a wrong one in words
+that know nothing of columns.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from litestar import Request, post
+from litestar.response.base import ASGIResponse
+
+from halfcore.batcher import Overloaded, QueueTimeout, RunError
+from halfcore.errors import CONTENT_TYPE, Problem
+from halfcore.log import logger
+from halfcore.metrics import Metrics
+from halfcore.models import LoadedModel, Models
+from halfcore.routes.body import BodyReader, too_large
+
+ROUTE = "predict"
+_USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
+_CLOSE = {"connection": "close"}
+
+
+class Head(NamedTuple):
+    """What of a request's head decides whether its body is read; None where the header is absent."""
+
+    content_type: str | None
+    content_encoding: str | None
+    content_length: str | None
+
+
+class Answer(NamedTuple):
+    """A complete response; the server adds its length."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Predictor:
+    """Answers prediction requests from the served models."""
+
+    def __init__(self, models: Models, metrics: Metrics, reader: BodyReader) -> None:
+        self._models = models
+        self._metrics = metrics
+        self.reader = reader
+
+    def choose(self, name: str | None) -> LoadedModel:
+        """The model of the path, or the default one; raises `Problem` if there is none."""
+        return self._models.get_default() if name is None else self._models.get(name)
+
+    async def respond(self, name: str | None, head: Head, read: Callable[[], Awaitable[bytes]]) -> Answer:
+        """The answer to a POST of a prediction route, whatever happens.
+
+        Args:
+            name: the model of the path; None is the default model.
+            head: what of the request's head decides whether its body is read.
+            read: reads the body; raises `Problem` if it is too large or too slow.
+        """
+        model = None
+        try:
+            check_head(head, max_body_bytes=self.reader.max_bytes)
+            model = self._models.get_default() if name is None else self._models.get(name)
+            body = await self.predict(model, await read())
+        except Problem as problem:
+            return self._refusal(problem, model)
+        except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
+            logger.error("a request failed unexpectedly", exc_info=error)
+            return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
+        self._metrics.count(ROUTE, model.manifest.name, "200")
+        return Answer(200, [("content-type", "application/json")], body)
+
+    async def predict(self, model: LoadedModel, body: bytes) -> bytes:
+        """Decode, batch, infer, encode.
+
+        Cancelling is safe: the rows leave the queue. Waits as `Batcher.infer` does.
+
+        Raises:
+            Problem: the request is wrong, the queue is full or too slow, or the model failed.
+        """
+        start = perf_counter()
+        rows = model.decoder.decode(body)
+        model.metrics.decode.observe(perf_counter() - start)
+        try:
+            results = await model.batcher.infer(rows.payload, rows.size)
+        except Overloaded as error:
+            raise Problem(503, "overloaded", str(error), retry_after_s=1) from None
+        except QueueTimeout as error:
+            raise Problem(503, "queue_timeout", str(error), retry_after_s=1) from None
+        except RunError as error:
+            logger.error("the model failed on a request", exc_info=error, extra={"model": model.manifest.name})
+            raise Problem(500, "model_failed", "the model failed on these rows") from None
+        start = perf_counter()
+        answer = model.encoder.encode(results, many=rows.many)
+        model.metrics.encode.observe(perf_counter() - start)
+        return answer
+
+    def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
+        self._metrics.count(ROUTE, model.manifest.name if model else "", problem.code)
+        return Answer(problem.status, [("content-type", CONTENT_TYPE), *problem.headers.items()], problem.body())
+
+
+def check_head(head: Head, *, max_body_bytes: int) -> None:
+    """Refuse by the request's head alone what need not be read.
+
+    Raises:
+        Problem: 413 or 415; the connection is closed, for the body is not wanted.
+    """
+    if head.content_type not in _USUAL_TYPES and not _is_json(head.content_type):
+        found = (head.content_type or "none")[:80]
+        raise Problem(415, "unsupported_media_type", f"Content-Type {found} came, expected application/json", headers=_CLOSE)
+    if head.content_encoding is not None and head.content_encoding != "identity":
+        found = head.content_encoding[:80]
+        raise Problem(415, "unsupported_encoding", f"Content-Encoding {found} came, expected none", headers=_CLOSE)
+    if head.content_length is not None and head.content_length.isdecimal() and int(head.content_length) > max_body_bytes:
+        raise too_large(max_body_bytes)
+
+
+def routes(predictor: Predictor) -> list[Any]:
+    """The prediction routes as Litestar handlers; their documentation is made by `docs`, for it depends on the models."""
+
+    @post("/predict", include_in_schema=False)
+    async def predict(request: Request[Any, Any, Any]) -> ASGIResponse:
+        return await _respond(predictor, None, request)
+
+    @post("/models/{name:str}/predict", include_in_schema=False)
+    async def predict_with(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
+        return await _respond(predictor, name, request)
+
+    return [predict, predict_with]
+
+
+async def _respond(predictor: Predictor, name: str | None, request: Request[Any, Any, Any]) -> ASGIResponse:
+    headers = dict(request.scope["headers"])
+    head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length")])
+    answer = await predictor.respond(name, head, partial(predictor.reader.read, request.receive))
+    return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _is_json(content_type: str | None) -> bool:
+    """Whether a media type is JSON in UTF-8, however it is spelled."""
+    if content_type is None:
+        return False
+    kind, _, parameters = content_type.lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "")
+    return kind.strip() == "application/json" and charset in ("", "charset=utf-8", "charset=utf8")

@@ -1,0 +1,168 @@
+"""Every setting of the server: one frozen object, read once from the environment and the command line.
+
+Only `__main__`, `app` and `lifespan` see `Settings`; below them functions take plain keyword arguments with units.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "HALFCORE_"
+SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE"}
+"""Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names it, what came and what was expected."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The server's settings. Each says its unit, its default's reason, and is read from `HALFCORE_` + its name."""
+
+    host: Annotated[str, Meta(description="address to listen on; loopback, because the service has no keys of its own")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port; the port that the FastAPI services being replaced use")] = 8000
+    bundles: Annotated[Path, Meta(description="directory of bundles; where `model-export` writes by default")] = Path(".halfcore/bundles")
+    default_model: Annotated[str, Meta(description="model that /predict serves; empty: the only model there is")] = ""
+    model_stage: Annotated[
+        str, Meta(description="serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any")
+    ] = ""
+    workers: Annotated[int, Meta(ge=1, le=256, description="worker processes; each holds its own copy of the models")] = 1
+    max_connections: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="open connections per worker, idle ones included; 10,000 users and room to spare"),
+    ] = 12_000
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=128,
+            le=65535,
+            description="connections waiting to be accepted; 8 s of 500 users/s (the kernel caps it at net.core.somaxconn)",
+        ),
+    ] = 4096
+    idle_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=60,
+            description="seconds until an idle connection is closed; the longest that granian allows, because users think",
+        ),
+    ] = 60
+    connection_buffer_bytes: Annotated[
+        int,
+        Meta(
+            ge=8192,
+            le=1 << 22,
+            description="read buffer per connection, bytes; the least that hyper allows, for it is paid 10,000 times",
+        ),
+    ] = 8192
+    max_body_bytes: Annotated[int, Meta(ge=64, le=1 << 30, description="largest request body, bytes; 10,000 records of 12 columns fit")] = (
+        4 << 20
+    )
+    body_timeout_s: Annotated[float, Meta(gt=0, le=600, description="seconds a client may take to send its body; then 408")] = 10.0
+    max_rows: Annotated[int, Meta(ge=1, le=10_000_000, description="most rows in one request; beyond it 413")] = 10_000
+    max_batch_size: Annotated[int, Meta(ge=1, le=65536, description="rows in one session.run; beyond 128 the gain per row is spent")] = 128
+    max_queue_size: Annotated[
+        int,
+        Meta(ge=1, le=100_000_000, description="rows waiting per model; beyond it 503; two bulk requests of the largest size"),
+    ] = 20_000
+    max_queue_delay_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="milliseconds a row waits for company; 0: one turn of the event loop, since waiting longer buys less than it costs",
+        ),
+    ] = 0.0
+    queue_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds a row may wait for inference; then 503, for the client has given up")
+    ] = 5.0
+    inline_budget_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="batches predicted to cost less run on the event loop, which they stall; dearer ones cost a thread switch",
+        ),
+    ] = 1.0
+    drain_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1800,
+            description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
+        ),
+    ] = 25
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="json: one object per line, for machines")] = "text"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Self:
+        """Read the settings; a flag wins over `HALFCORE_…`, which wins over the names that teams already use.
+
+        Raises:
+            SettingsError: a value of the wrong type or out of range, or an unknown `HALFCORE_` variable.
+        """
+        fields = cls.__struct_fields__
+        known = {PREFIX + name.upper() for name in fields}
+        if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+            raise SettingsError(f"{unknown[0]} is not a setting; `halfcore serve --help` lists them")
+        given: dict[str, str] = {}
+        origin: dict[str, str] = {}
+        for name in fields:
+            for source, key in ((environ, SEED_NAMES.get(name, "")), (environ, PREFIX + name.upper()), (flags or {}, name)):
+                if key in source:
+                    given[name], origin[name] = source[key], key if source is environ else flag(name)
+        for name, text in given.items():
+            try:
+                msgspec.convert({name: text}, cls, strict=False, dec_hook=_decode)
+            except msgspec.ValidationError as error:
+                raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
+        settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
+        if settings.max_rows > settings.max_queue_size:
+            raise SettingsError(
+                f"max_rows={settings.max_rows}: a request of so many rows never fits max_queue_size={settings.max_queue_size}"
+            )
+        return settings
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def describe(name: str) -> str:
+    """What a setting means, from the annotation where it is defined."""
+    return str(_meta(name).description)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser one option per setting, with its default, its reason and its environment names."""
+    for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
+        seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        parser.add_argument(
+            flag(name),
+            dest=name,
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            help=f"{describe(name)} (default: {str(default) or 'empty'}; environment: {PREFIX}{name.upper()}{seed})".replace("%", "%%"),
+        )
+
+
+def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:
+    """The settings of a parsed command line; see `Settings.load` for the errors."""
+    return Settings.load(environ, {name: str(value) for name, value in arguments})
+
+
+def _meta(name: str) -> Meta:
+    meta: Meta = Settings.__annotations__[name].__metadata__[0]
+    return meta
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)

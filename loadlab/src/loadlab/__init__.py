@@ -1,0 +1,1 @@
+"""Says how many users a server carries in which limits, with rules that a sceptic accepts."""

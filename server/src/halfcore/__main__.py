@@ -12,10 +12,11 @@ from granian.log import LogLevels
 
 from halfcore import __version__
 from halfcore.app import create_app
+from halfcore.front import create_front
 from halfcore.log import configure, logger
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
-_DESCRIPTION = """Serve every bundle of a directory over HTTP: POST /predict and /models/NAME/predict, GET /models, /health, /metrics and /docs.
+_DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
 A flag wins over its environment variable. A wrong value stops the start."""
 
 
@@ -40,10 +41,10 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
     server = Granian(
-        "halfcore.app:create_app",
+        "halfcore.front:create_front",
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.ASGI,
+        interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
         workers=settings.workers,
         runtime_threads=1,
         loop=Loops.uvloop,
@@ -58,7 +59,8 @@ def serve(settings: Settings) -> None:
         log_dictconfig=log_config,
     )
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
-    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)
+    create = create_front if settings.hot_lane else create_app
+    server.serve(target_loader=partial(create, settings), wrap_loader=False)  # type: ignore[arg-type]  # typed for callables; takes RSGI objects
 
 
 if __name__ == "__main__":

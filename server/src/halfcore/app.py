@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Litestar, Request, Response
+from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from halfcore import __version__
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan(settings, models, metrics)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
+        state=State({"predictor": predictor}),
         # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
         debug=False,
         logging_config=None,

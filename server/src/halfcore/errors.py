@@ -3,6 +3,7 @@
 Everything a request can do wrong is a `Problem`. Nothing else reaches a client: an unexpected exception becomes a bare 500.
 """
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -89,10 +90,14 @@ def shown(value: Any) -> Any:
         return f"an object of {len(value)} members"
     if isinstance(value, list):
         return f"an array of {len(value)} elements"
-    if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
-        return value[:_MOST_CHARACTERS] + "…"
+    if isinstance(value, str):
+        # JSON may spell half a surrogate pair, which no UTF-8 can answer.
+        text = value[:_MOST_CHARACTERS].encode("utf-8", "replace").decode()
+        return text + "…" if len(value) > _MOST_CHARACTERS else text
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         return "an integer of more than 64 bits"
+    if isinstance(value, float) and math.isinf(value):
+        return "a number of more than 64 bits"
     return value
 
 

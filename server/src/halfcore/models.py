@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ class LoadedModel:
     batcher: Batcher[Result]
     encoder: Encoder
     metrics: ModelMetrics
-    loaded_at: float
-    """Unix time, seconds."""
+    loaded_at: datetime
+    """In UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
             logger.error("model %s is not served: %s", name, error, extra={"model": name})
             continue
         models.put(model)
-        metrics.loaded[name, model.manifest.version] = model.loaded_at
+        metrics.loaded[name, model.manifest.version] = model.loaded_at.timestamp()
         logger.info("model %s version %s loaded in %.2f s", name, model.manifest.version, time.perf_counter() - start)
 
 
@@ -173,7 +174,7 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
         cost=_warm_up(engine, golden, limits.max_batch_size),
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, time.time())
+    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
 
 
 def _newest(paths: Sequence[Path], stage: str) -> Path:

@@ -4,6 +4,7 @@ A row is packed at the door: the client's values, in the manifest's order, becom
 cannot be packed is refused there, so no bad row reaches a batch; and a batch is `b"".join(rows)`, for nothing is left to convert.
 """
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,9 +64,13 @@ class Schema:
             return self._packer.pack(*values)
         return self._packer.pack(*[value if codes is None else codes[value] for codes, value in zip(self.codes, values, strict=True)])
 
-    def pack_number(self, value: float) -> bytes:
-        """One number as the dtype's bytes; raises OverflowError if it is too large."""
-        return self._number.pack(value)
+    def fits(self, value: float) -> bool:
+        """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct` packs that."""
+        try:
+            self._number.pack(value)
+        except (OverflowError, struct.error):  # the first for a float, the second for an integer
+            return False
+        return math.isfinite(value)
 
     def json_type(self, index: int) -> Any:
         """The Python type that msgspec decodes column `index` as."""

@@ -96,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="json: one object per line, for machines")] = "text"
 
@@ -123,9 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
         settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
         if settings.max_rows > settings.max_queue_size:
-            raise SettingsError(
-                f"max_rows={settings.max_rows}: a request of so many rows never fits max_queue_size={settings.max_queue_size}"
-            )
+            raise SettingsError(f"max_rows={settings.max_rows}: so many rows never fit max_queue_size={settings.max_queue_size}")
         return settings
 
 

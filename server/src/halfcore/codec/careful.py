@@ -140,7 +140,7 @@ def _parse(body: bytes) -> Any:
     except RecursionError:
         raise Problem(400, "too_deep", "the body is nested too deeply, expected at most an array of objects") from None
     except json.JSONDecodeError as error:
-        raise Problem(400, "invalid_json", f"the body is not JSON: {error.msg} at byte {error.pos}") from None
+        raise Problem(400, "invalid_json", f"the body is not JSON: {error.msg} at character {error.pos}") from None
     except ValueError:
         # int() refuses texts of more than 4,300 digits
         raise Problem(400, "invalid_json", "the body holds an integer of more than 4,300 digits") from None
@@ -186,18 +186,16 @@ def _problem(column: Input, value: Any, schema: Schema) -> tuple[str, Any, str] 
     right = isinstance(value, int) if column.kind == "integer" else isinstance(value, int | float)
     if isinstance(value, bool) or not right:
         return "wrong_type", expected, wanted
-    try:
-        schema.pack_number(value)
-    except OverflowError:
-        return (
-            "out_of_range",
-            f"at most {schema.largest:g}",
-            f"{wanted} between -{schema.largest:g} and {schema.largest:g} ({schema.dtype})",
-        )
-    return None
+    if schema.fits(value):
+        return None
+    return (
+        "out_of_range",
+        f"at most {schema.largest:g}",
+        f"{wanted} between -{schema.largest:g} and {schema.largest:g} ({schema.dtype})",
+    )
 
 
 def _quoted(value: Any) -> str:
     """A client's value as a person would write it, cut short."""
-    value = shown(value)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) or value is None else str(value)
+    text = shown(value)
+    return json.dumps(text, ensure_ascii=False) if isinstance(value, str | bool) or value is None else str(text)

@@ -1,6 +1,7 @@
 """Reads request bodies within a size and a time, which neither granian nor Litestar bounds in time."""
 
 import asyncio
+from collections.abc import Awaitable
 from time import monotonic
 
 from litestar.types import Receive
@@ -26,11 +27,11 @@ class BodyReader:
         self._late: set[asyncio.Task[object]] = set()
         self._sweeping = False
 
-    async def read(self, receive: Receive) -> bytes:
-        """The whole body.
+    async def in_time(self, body: Awaitable[bytes]) -> bytes:
+        """The body, if it arrives in time.
 
         Raises:
-            Problem: 408 or 413, which close the connection, for the rest of the body is not wanted; 400 if the client left.
+            Problem: 408, which closes the connection; 413 or 400 from the reading itself.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for the type checker: a coroutine runs in a task
@@ -38,7 +39,7 @@ class BodyReader:
         if not self._sweeping:
             self._sweep()
         try:
-            return await self._read(receive)
+            return await body
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -48,18 +49,6 @@ class BodyReader:
         finally:
             del self._reading[task]
             self._late.discard(task)
-
-    async def _read(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while (message := await receive())["type"] == "http.request":
-            size += len(message["body"])
-            if size > self.max_bytes:
-                raise too_large(self.max_bytes)
-            chunks.append(message["body"])
-            if not message.get("more_body"):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        raise Problem(400, "client_left", "the client left before its body was complete")
 
     def _sweep(self) -> None:
         """Cancel the readers that are late, and look again as long as there are others."""
@@ -75,6 +64,29 @@ class BodyReader:
             asyncio.get_running_loop().call_later(self._timeout_s / 4, self._sweep)
 
 
+async def from_asgi(receive: Receive, max_bytes: int) -> bytes:
+    """Collect an ASGI request's body.
+
+    Raises:
+        Problem: 413 beyond `max_bytes`; 400 if the client left.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(message["body"])
+        if not message.get("more_body"):
+            return b"".join(chunks)
+    raise client_left()
+
+
 def too_large(max_bytes: int) -> Problem:
     """The 413 for a body, which closes the connection."""
     return Problem(413, "body_too_large", f"the body is larger than {max_bytes} bytes", headers={"connection": "close"})
+
+
+def client_left() -> Problem:
+    """For the log and the metrics: nobody will read this answer."""
+    return Problem(400, "client_left", "the client left before its body was complete")

@@ -14,8 +14,7 @@ def routes(models: Models) -> list[Any]:
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
         loaded = {
-            model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at_unix": model.loaded_at}
-            for model in models
+            model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at": model.loaded_at} for model in models
         }
         refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures}
         state = "draining" if models.draining else "ok" if models.ready and not refused else "degraded" if models.ready else "not_ready"

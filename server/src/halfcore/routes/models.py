@@ -40,7 +40,7 @@ class _NotServed(HTTPException):
 
 def _summary(model: LoadedModel) -> dict[str, Any]:
     manifest = model.manifest
-    return {"name": manifest.name, "version": manifest.version, "task": manifest.task, "loaded_at_unix": model.loaded_at}
+    return {"name": manifest.name, "version": manifest.version, "task": manifest.task, "loaded_at": model.loaded_at}
 
 
 def _details(model: LoadedModel) -> dict[str, Any]:

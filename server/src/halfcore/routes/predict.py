@@ -5,7 +5,6 @@ that know nothing of columns.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.log import logger
 from halfcore.metrics import Metrics
 from halfcore.models import LoadedModel, Models
-from halfcore.routes.body import BodyReader, too_large
+from halfcore.routes.body import BodyReader, from_asgi, too_large
 
 ROUTE = "predict"
 _USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
@@ -33,7 +32,7 @@ class Head(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A complete response; the server adds its length."""
+    """A complete response."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -71,7 +70,7 @@ class Predictor:
             logger.error("a request failed unexpectedly", exc_info=error)
             return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
         self._metrics.count(ROUTE, model.manifest.name, "200")
-        return Answer(200, [("content-type", "application/json")], body)
+        return Answer(200, [("content-type", "application/json"), ("content-length", str(len(body)))], body)
 
     async def predict(self, model: LoadedModel, body: bytes) -> bytes:
         """Decode, batch, infer, encode.
@@ -100,7 +99,9 @@ class Predictor:
 
     def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
         self._metrics.count(ROUTE, model.manifest.name if model else "", problem.code)
-        return Answer(problem.status, [("content-type", CONTENT_TYPE), *problem.headers.items()], problem.body())
+        body = problem.body()
+        headers = [("content-type", CONTENT_TYPE), ("content-length", str(len(body))), *problem.headers.items()]
+        return Answer(problem.status, headers, body)
 
 
 def check_head(head: Head, *, max_body_bytes: int) -> None:
@@ -134,14 +135,15 @@ def routes(predictor: Predictor) -> list[Any]:
 
 
 async def _respond(predictor: Predictor, name: str | None, request: Request[Any, Any, Any]) -> ASGIResponse:
-    headers = dict(request.scope["headers"])
+    headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
     head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length")])
-    answer = await predictor.respond(name, head, partial(predictor.reader.read, request.receive))
+    reader = predictor.reader
+    answer = await predictor.respond(name, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
+    return value.decode() if value is not None and value.isascii() else None
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -1,0 +1,62 @@
+# Halfcore's recipes: `just` lists them, and a comment is a recipe's help.
+
+set positional-arguments
+
+export UV_PYTHON_DOWNLOADS := "never"   # what is installed is used; nothing is fetched behind your back
+
+_list:
+    @just --list --unsorted
+
+# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`)
+[group('serve')]
+serve *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -n "${MODEL_NAME:-}" ] && [ -n "${MLFLOW_TRACKING_URI:-}" ]; then
+        # as the services that this replaces are configured: a registered model, by stage
+        uv run model-export export "models:/$MODEL_NAME/${MODEL_STAGE:=Production}"
+        export MODEL_STAGE
+    else
+        uv run model-export examples light
+        export MODEL_NAME="${MODEL_NAME:-iris}"
+    fi
+    exec uv run halfcore serve "$@"
+
+# Export a registered model with its proof: `just export models:/penguins-svm@champion`
+[group('serve')]
+export uri *flags:
+    uv run model-export export "$@"
+
+# Train, register and export example models: all, light (all but cover-heavy, which takes 4 GB), or names
+[group('serve')]
+examples *names="all":
+    uv run model-export examples "$@"
+
+# All tests
+[group('check')]
+test *flags:
+    uv run pytest "$@"
+
+# Style, types, layers and boundaries
+[group('check')]
+lint:
+    uv run ruff check .
+    uv run ruff format --check .
+    uv run mypy
+    uv run lint-imports
+    ./tests/isolated.sh
+
+# 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
+[group('prove')]
+prove-batcher rows="1000000":
+    uv run python tests/server/batcher_proof.py --rows {{ rows }}
+
+# Every row of every example model over HTTP against mlflow.pyfunc's label
+[group('prove')]
+prove-answers *names="all":
+    uv run model-export examples "$@"
+    ./tests/prove_answers.sh "$@"
+
+# All long proofs
+[group('prove')]
+prove: prove-batcher prove-answers

@@ -1,0 +1,193 @@
+"""The hot lane: granian hands every request here, and the prediction routes are answered without passing through ASGI.
+
+Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one, and Litestar's routing, request and
+response on top of that cost more than decoding, inference and encoding together (docs/benchmarks.md). The routes themselves stay in the
+app: `Predictor.respond` gives this lane and Litestar's handlers the same answer, and tests/contract holds them together byte by byte.
+
+Every other request is translated into one ASGI call of the app. That is the only place that knows both protocols.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
+from litestar import Litestar
+
+from halfcore.app import create_app
+from halfcore.routes.body import client_left, too_large
+from halfcore.routes.predict import Head, Predictor
+from halfcore.settings import Settings
+
+PREFIX, SUFFIX = "/models/", "/predict"
+
+
+class Scope(Protocol):
+    """A request's head, as RSGI gives it. `headers` is copied by every access."""
+
+    http_version: str
+    server: str
+    client: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+
+    @property
+    def headers(self) -> Any:
+        """A mapping of lower-case names; `get` gives the first value, None for one that is not ASCII."""
+
+
+class Exchange(Protocol):
+    """One request's body and answer, as RSGI gives them. Each await is a switch to granian's threads and back."""
+
+    def __call__(self) -> Awaitable[bytes]:
+        """The whole body, of any size."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+
+    def client_disconnect(self) -> Awaitable[None]:
+        """Returns when the client has left."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer."""
+
+
+class Front:
+    """An RSGI application in front of the Litestar app."""
+
+    def __init__(self, app: Litestar) -> None:
+        self._app = app
+        self._predictor: Predictor = app.state.predictor
+        self._max_body_bytes = self._predictor.reader.max_bytes
+        self._stop = asyncio.Event()
+        self._lifespan: asyncio.Task[None] | None = None
+
+    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+        """Answer one request."""
+        path = scope.path
+        if path.endswith(SUFFIX) and scope.method == "POST":
+            if path == SUFFIX:
+                await self._predict(None, scope, exchange)
+                return
+            if path.startswith(PREFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
+                await self._predict(name, scope, exchange)
+                return
+        await _through_asgi(self._app, scope, exchange)
+
+    async def _predict(self, name: str | None, scope: Scope, exchange: Exchange) -> None:
+        get = scope.headers.get
+        head = Head(get("content-type"), get("content-encoding"), get("content-length"))
+
+        async def read() -> bytes:
+            # A body of known length, which `respond` has checked, is read in one await; another is counted as it comes.
+            body = exchange() if head.content_length is not None else _counted(exchange, self._max_body_bytes)
+            try:
+                return await self._predictor.reader.in_time(body)
+            except (ProtocolClosed, ProtocolError):
+                raise client_left() from None
+
+        answer = await self._predictor.respond(name, head, read)
+        exchange.response_bytes(answer.status, answer.headers, answer.body)
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Load the models before the first connection is accepted; an error stops the worker."""
+        started = loop.create_future()
+        self._lifespan = loop.create_task(self._live(started))
+        loop.run_until_complete(asyncio.wait((started, self._lifespan), return_when=asyncio.FIRST_COMPLETED))
+        if self._lifespan.done():
+            self._lifespan.result()
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called after the last connection was closed."""
+        self._stop.set()
+        if self._lifespan is not None:
+            loop.run_until_complete(self._lifespan)
+
+    async def _live(self, started: "asyncio.Future[None]") -> None:
+        # One task for start and end: the app's lifespan holds a task group, which belongs to the task that entered it.
+        async with self._app.lifespan():
+            started.set_result(None)
+            await self._stop.wait()
+
+
+def create_front(settings: Settings) -> Front:
+    """The RSGI application of one worker process."""
+    return Front(create_app(settings))
+
+
+async def _counted(exchange: Exchange, max_bytes: int) -> bytes:
+    """Collect a body of unknown length.
+
+    Raises:
+        Problem: 413 beyond `max_bytes`; 400 if it broke off.
+    """
+    chunks: list[bytes] = []
+    size = ends = 0
+    async for chunk in exchange:
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(chunk)
+        # granian tells the end by an empty chunk; a body that broke off gives one more, for the error itself.
+        ends += not chunk
+    if ends > 1:
+        raise client_left()
+    return b"".join(chunks)
+
+
+async def _through_asgi(app: Litestar, scope: Scope, exchange: Exchange) -> None:
+    """Translate a request into one ASGI call; the answer is collected and sent in one piece, for all of ours are short."""
+    body: AsyncIterator[bytes] | None = None
+    exhausted = False
+    status, headers, chunks = 500, list[tuple[str, str]](), list[bytes]()
+
+    async def receive() -> dict[str, Any]:
+        nonlocal body, exhausted
+        if exhausted:
+            await exchange.client_disconnect()
+            return {"type": "http.disconnect"}
+        body = body or aiter(exchange)
+        try:
+            chunk = await anext(body, b"")
+        except (ProtocolClosed, ProtocolError):
+            return {"type": "http.disconnect"}
+        exhausted = not chunk
+        return {"type": "http.request", "body": chunk, "more_body": not exhausted}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal status, headers
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+        else:
+            chunks.append(message.get("body", b""))
+
+    await app(_asgi_scope(scope), receive, send)  # type: ignore[arg-type]
+    with suppress(ProtocolClosed):
+        exchange.response_bytes(status, headers, b"".join(chunks))
+
+
+def _asgi_scope(scope: Scope) -> Any:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": scope.http_version,
+        "method": scope.method,
+        "scheme": scope.scheme,
+        "path": scope.path,
+        "raw_path": scope.path.encode(),
+        "root_path": "",
+        "query_string": scope.query_string.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in scope.headers.items()],
+        "server": _address(scope.server),
+        "client": _address(scope.client),
+        "state": {},
+    }
+
+
+def _address(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port or 0)

@@ -1,0 +1,86 @@
+"""The hot lane and the plain ASGI app are one service: the same bytes in give the same bytes out."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path  # noqa: TC003
+
+import pytest
+
+from support.bundles import MIXED, write_bundle
+from support.serving import Server, request, serving
+
+GOOD = b'{"features":[1,2,3,4.5]}'
+MANY = b"[" + b",".join([b'{"x0":1,"x1":2,"x2":3,"x3":4}'] * 300) + b"]"
+CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+
+CORPUS: dict[str, bytes] = {
+    "one vector": request("/predict", GOOD),
+    "vectors": request("/predict", b'{"features":[[1,2,3,4.5],[4,3,2,1]]}'),
+    "a record": request("/predict", b'{"x0":1,"x1":2,"x2":3,"x3":4}'),
+    "300 records": request("/predict", MANY),
+    "a named model": request("/models/numbers/predict", GOOD),
+    "strings and nulls": request("/models/mixed/predict", b'{"island":"Dream","mass":null,"count":3,"sex":null,"zone":20,"wet":false}'),
+    "a regressor": request("/models/sum/predict", GOOD),
+    "a name in percent signs": request("/models/num%62ers/predict", GOOD),
+    "an unknown model": request("/models/nobody/predict", GOOD),
+    "a slash in the name": request("/models/a/b/predict", GOOD),
+    "no name": request("/models//predict", GOOD),
+    "a trailing slash": request("/predict/", GOOD),
+    "a query": request("/predict?a=1", GOOD),
+    "GET": request("/predict", method="GET"),
+    "PUT": request("/models/numbers/predict", GOOD, method="PUT"),
+    "HEAD": request("/predict", method="HEAD", headers={"connection": "close"}),
+    "OPTIONS": request("/predict", method="OPTIONS", headers={"connection": "close"}),
+    "no body": request("/predict"),
+    "not JSON": request("/predict", b'{"features":[1,2,3,'),
+    "not UTF-8": request("/predict", b'{"features":["\xff"]}'),
+    "nested": request("/predict", b"[" * 100_000),
+    "a name twice": request("/predict", b'{"features":[1,2,3,4],"features":[1,2,3,5]}'),
+    "a wrong length": request("/predict", b'{"features":[1,2,3]}'),
+    "a wrong type": request("/predict", b'{"features":[1,2,3,"4"]}'),
+    "too large a number": request("/predict", b'{"features":[1,2,3,1e39]}'),
+    "an unknown category": request("/models/mixed/predict", b'{"island":"Mars","mass":1,"count":3,"sex":"MALE","zone":20,"wet":false}'),
+    "too many rows": request("/predict", b'{"features":[' + b",".join([b"[1,2,3,4]"] * 1001) + b"]}"),
+    "a charset": request("/predict", GOOD, headers={"content-type": 'Application/JSON; charset="UTF-8"'}),
+    "no content type": request("/predict", GOOD, headers={"content-type": None}),
+    "text": request("/predict", GOOD, headers={"content-type": "text/plain"}),
+    "a content type that is not ASCII": request("/predict", GOOD, headers={"content-type": "caf\xe9"}),
+    "a content type twice": request("/predict", GOOD, headers={"content-type": "application/json\r\ncontent-type: text/plain"}),
+    "gzip": request("/predict", GOOD, headers={"content-encoding": "gzip"}),
+    "too large, by its length": request("/predict", b"x" * 70_000),
+    "chunked": request("/predict", headers=CHUNKED) + b'8\r\n{"featur\r\n10\r\nes":[1,2,3,4.5]}\r\n0\r\n\r\n',
+    "chunked, too large": request("/predict", headers=CHUNKED) + b"11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n",
+    "chunked, broken": request("/predict", headers=CHUNKED) + b"zz\r\n",
+    "cut off": request("/predict", GOOD, headers={"content-length": "500"}),
+    "models": request("/models/numbers", method="GET"),
+    "no such route": request("/nowhere"),
+    "no such asset": request("/docs/assets/none.js", method="GET"),
+    "the API description": request("/docs/openapi.json", method="GET"),
+}
+
+
+@pytest.fixture(scope="module")
+def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """One server with the hot lane and one without."""
+    root: Path = tmp_path_factory.mktemp("bundles")
+    write_bundle(root)
+    write_bundle(root, "mixed", inputs=MIXED)
+    write_bundle(root, "sum", task="regression")
+    settings = {"default_model": "numbers", "max_body_bytes": 65536, "max_rows": 1000, "body_timeout_s": 0.5}
+    with serving(root, hot_lane="true", **settings) as hot, serving(root, hot_lane="false", **settings) as plain:
+        yield hot, plain
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_both_lanes_answer_the_same_bytes(lanes: tuple[Server, Server], name: str) -> None:
+    """Status, headers and body agree, but for the date and the moment of loading."""
+    hot, plain = (_comparable(server.send(CORPUS[name])) for server in lanes)
+    assert hot == plain
+    assert hot.startswith(b"HTTP/1.1 ")
+
+
+def _comparable(answer: bytes) -> bytes:
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"date:")]
+    body = re.sub(rb'"loaded_at":"[^"]+"', b"", body)
+    return b"\r\n".join(lines) + separator + body

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 from functools import partial
 
@@ -32,8 +33,10 @@ def main() -> None:
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
         if not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
+        _check_port(settings.host, settings.port)
     except SettingsError as error:
-        sys.exit(f"halfcore: {error}")
+        print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
+        sys.exit(2)
     serve(settings)
 
 
@@ -61,6 +64,17 @@ def serve(settings: Settings) -> None:
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
     create = create_front if settings.hot_lane else create_app
     server.serve(target_loader=partial(create, settings), wrap_loader=False)  # type: ignore[arg-type]  # typed for callables; takes RSGI objects
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on: granian's workers share theirs, so a second server would silently take half the requests."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(f"host={host!r}, port={port}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -187,11 +187,19 @@ class Batcher(Generic[R]):
         if not batch:
             self._next()
         elif self._cost.predict(rows) <= self._inline_budget_s:
-            self._finish(batch, rows, self._timed(batch))
+            ran = (0.0, 0)
+            try:
+                ran = self._timed(batch)
+            finally:  # whatever stopped the run, nobody waits for it for ever
+                self._finish(batch, rows, ran)
         else:
-            self._running = True
-            done = self._loop.run_in_executor(self._executor, self._timed, batch)
-            done.add_done_callback(lambda done: self._landed(batch, rows, done))
+            try:
+                done = self._loop.run_in_executor(self._executor, self._timed, batch)
+            except RuntimeError:  # the executor was shut down
+                self._finish(batch, rows, (0.0, 0))
+            else:
+                self._running = True
+                done.add_done_callback(lambda done: self._landed(batch, rows, done))
 
     def _take(self) -> tuple[list[Part[R]], int]:
         """Choose the next batch: whole small requests up to the cap, or one piece of a bulk request."""
@@ -250,7 +258,7 @@ class Batcher(Generic[R]):
     def _run_isolated(self, batch: list[Part[R]]) -> int:
         """Give every part its results or its own failure; return how often a batch had to be halved.
 
-        With k failing requests among n this costs at most k * (log2(n) + 1) extra runs.
+        With k failing requests among n, 2**m at most, a batch is halved at most k·m times, which costs two extra runs each.
         """
         rows = sum(part.rows for part in batch)
         try:
@@ -279,7 +287,9 @@ class Batcher(Generic[R]):
         seconds, bisections = ran
         for part in batch:
             _resolve(part)
-        if not bisections:
+            if part.results is None:
+                self.forget(part.job)  # the rest of a failed bulk request waits no more
+        if not bisections and batch[-1].results is not None:  # a run that failed says nothing about the cost
             self._cost.learn(rows, seconds)
         self._observer.ran(rows, seconds, bisections)
         self._next()

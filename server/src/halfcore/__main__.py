@@ -5,15 +5,14 @@ import os
 import socket
 import sys
 from functools import partial
+from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from halfcore import __version__
-from halfcore.app import create_app
-from halfcore.front import create_front
+from halfcore import __version__, host, sizing
 from halfcore.log import configure, logger
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="halfcore", description="Serves ONNX model bundles.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION)
+    serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION, allow_abbrev=False)
     add_arguments(serve_parser)
     arguments = parser.parse_args()
     try:
@@ -43,27 +42,52 @@ def main() -> None:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
+    plan = sizing.plan(
+        workers=settings.workers,
+        max_connections=settings.max_connections,
+        pin=settings.pin_cpu,
+        batch_scheduling=settings.batch_scheduling,
+        quota=host.cpu_quota(),
+        memory_limit=host.memory_limit(),
+        raise_open_files=host.open_files,
+        model_bytes=sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx")),
+    )
     server = Granian(
         "halfcore.front:create_front",
         address=settings.host,
         port=settings.port,
         interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
-        workers=settings.workers,
+        workers=plan.workers,
         runtime_threads=1,
         loop=Loops.uvloop,
         # HTTP/2 and websockets are not spoken: a client could otherwise claim 16 MiB of headers, or reach granian's panics.
         http=HTTPModes.http1,
         websockets=False,
         backlog=settings.backlog,
-        backpressure=settings.max_connections,
+        backpressure=plan.max_connections,
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes),
         workers_kill_timeout=settings.drain_timeout_s,
         log_level=LogLevels.warning,
         log_dictconfig=log_config,
     )
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
-    create = create_front if settings.hot_lane else create_app
-    server.serve(target_loader=partial(create, settings), wrap_loader=False)  # type: ignore[arg-type]  # typed for callables; takes RSGI objects
+    for reason in plan.reasons:
+        logger.info(reason)
+    for warning in plan.warnings:
+        logger.warning(warning)
+    server.serve(target_loader=partial(_application, settings, plan), wrap_loader=False)
+
+
+def _application(settings: Settings, plan: sizing.Plan) -> Any:
+    """Make a worker's application, in the worker: what its parent does not import, the parent does not hold in memory."""
+    sizing.apply(plan)
+    if settings.hot_lane:
+        from halfcore.front import create_front
+
+        return create_front(settings)
+    from halfcore.app import create_app
+
+    return create_app(settings)
 
 
 def _check_port(host: str, port: int) -> None:

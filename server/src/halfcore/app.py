@@ -1,5 +1,6 @@
 """The Litestar app: every route, complete under any ASGI server."""
 
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -12,7 +13,7 @@ from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
 from halfcore.metrics import Metrics
 from halfcore.models import Models
-from halfcore.routes import docs, health, predict
+from halfcore.routes import bench, docs, health, predict
 from halfcore.routes import metrics as metrics_routes
 from halfcore.routes import models as model_routes
 from halfcore.routes.body import BodyReader
@@ -25,10 +26,13 @@ def create_app(settings: Settings) -> Litestar:
     models = Models(default=settings.default_model)
     metrics = Metrics(version=__version__)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    predictor = predict.Predictor(models, metrics, reader)
+    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
+    hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
+    if settings.bench_routes:
+        hot |= bench.responders(models, max_body_bytes=settings.max_body_bytes)
     return Litestar(
         route_handlers=[
-            *predict.routes(predictor),
+            *predict.routes(predictor, hot),
             *model_routes.routes(models),
             *health.routes(models),
             *metrics_routes.routes(metrics),
@@ -37,7 +41,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan(settings, models, metrics)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
-        state=State({"predictor": predictor}),
+        state=State({"predictor": predictor, "hot": hot}),
         # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
         debug=False,
         logging_config=None,

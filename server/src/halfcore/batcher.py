@@ -46,9 +46,15 @@ class Observer(Protocol):
 
 
 class Job(Generic[R]):
-    """One request's rows on their way: how many are taken, and what has come back."""
+    """One request's rows on their way: how many are taken, what has come back, and how long it took.
 
-    __slots__ = ("future", "payload", "queued_at", "results", "rows", "taken")
+    Attributes:
+        future: the results, one per row in order.
+        waited_s: seconds until its first row left the queue.
+        ran_s: seconds of the batches that its rows rode in.
+    """
+
+    __slots__ = ("future", "payload", "queued_at", "ran_s", "results", "rows", "taken", "waited_s")
 
     def __init__(self, payload: bytes, rows: int, future: "asyncio.Future[Sequence[R]]", queued_at: float) -> None:
         self.payload = payload
@@ -56,6 +62,8 @@ class Job(Generic[R]):
         self.future = future
         self.queued_at = queued_at
         self.taken = 0
+        self.waited_s = 0.0
+        self.ran_s = 0.0
         self.results: list[R] | None = None
 
 
@@ -145,7 +153,10 @@ class Batcher(Generic[R]):
             QueueTimeout: the queue did not move in time.
             RunError: the model failed on these rows; the cause says how.
         """
-        job = self.submit(payload, rows)
+        return await self.wait(self.submit(payload, rows))
+
+    async def wait(self, job: Job[R]) -> Sequence[R]:
+        """Wait for a submitted job; see `infer`."""
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -241,7 +252,7 @@ class Batcher(Generic[R]):
             self.forget(job)
             return False
         if job.taken == 0:
-            waited = now - job.queued_at
+            waited = job.waited_s = now - job.queued_at
             self._observer.queued(waited)
             if waited > self._queue_timeout_s:
                 job.future.set_exception(QueueTimeout(f"waited {waited:.1f} s in the queue, of {self._queue_timeout_s:g} s at most"))
@@ -286,6 +297,7 @@ class Batcher(Generic[R]):
     def _finish(self, batch: list[Part[R]], rows: int, ran: tuple[float, int]) -> None:
         seconds, bisections = ran
         for part in batch:
+            part.job.ran_s += seconds
             _resolve(part)
             if part.results is None:
                 self.forget(part.job)  # the rest of a failed bulk request waits no more

@@ -13,6 +13,8 @@ import orjson
 CONTENT_TYPE = "application/problem+json"
 MOST_ERRORS = 10
 """Field errors listed in one answer; a bulk request with 10,000 bad rows is told of the first ten and the number."""
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's phrases where Python 3.11 and 3.12 still have older ones."""
 _MOST_CHARACTERS = 60
 _MOST_EXPECTED = 50
 
@@ -66,7 +68,7 @@ class Problem(Exception):
         """The problem document as JSON."""
         document: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "code": self.code,
             "detail": self.detail,

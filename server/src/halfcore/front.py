@@ -10,6 +10,7 @@ Every other request is translated into one ASGI call of the app. That is the onl
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
@@ -17,7 +18,7 @@ from litestar import Litestar
 
 from halfcore.app import create_app
 from halfcore.routes.body import client_left, too_large
-from halfcore.routes.predict import Head, Predictor
+from halfcore.routes.predict import Head, Predictor, Respond
 from halfcore.settings import Settings
 
 PREFIX, SUFFIX = "/models/", "/predict"
@@ -61,36 +62,38 @@ class Front:
     def __init__(self, app: Litestar) -> None:
         self._app = app
         self._predictor: Predictor = app.state.predictor
-        self._max_body_bytes = self._predictor.reader.max_bytes
+        self._hot: dict[str, Respond] = app.state.hot
         self._stop = asyncio.Event()
         self._lifespan: asyncio.Task[None] | None = None
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """Answer one request."""
-        path = scope.path
-        if path.endswith(SUFFIX) and scope.method == "POST":
-            if path == SUFFIX:
-                await self._predict(None, scope, exchange)
-                return
-            if path.startswith(PREFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
-                await self._predict(name, scope, exchange)
-                return
-        await _through_asgi(self._app, scope, exchange)
-
-    async def _predict(self, name: str | None, scope: Scope, exchange: Exchange) -> None:
+        respond = self._responder(scope.path) if scope.method == "POST" else None
+        if respond is None:
+            await _through_asgi(self._app, scope, exchange)
+            return
         get = scope.headers.get
+        reader = self._predictor.reader
         head = Head(get("content-type"), get("content-encoding"), get("content-length"))
 
         async def read() -> bytes:
             # A body of known length, which `respond` has checked, is read in one await; another is counted as it comes.
-            body = exchange() if head.content_length is not None else _counted(exchange, self._max_body_bytes)
+            body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, reader.max_bytes)
             try:
-                return await self._predictor.reader.in_time(body)
+                return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
                 raise client_left() from None
 
-        answer = await self._predictor.respond(name, head, read)
+        answer = await respond(head, read)
         exchange.response_bytes(answer.status, answer.headers, answer.body)
+
+    def _responder(self, path: str) -> Respond | None:
+        """What answers a POST of this path without the app, if anything does."""
+        if (respond := self._hot.get(path)) is not None:
+            return respond
+        if path.startswith(PREFIX) and path.endswith(SUFFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
+            return partial(self._predictor.respond, name)
+        return None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load the models before the first connection is accepted; an error stops the worker."""

@@ -30,11 +30,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_stage: Annotated[
         str, Meta(description="serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any")
     ] = ""
-    workers: Annotated[int, Meta(ge=1, le=256, description="worker processes; each holds its own copy of the models")] = 1
+    workers: Annotated[
+        int,
+        Meta(ge=0, le=256, description="worker processes, each with its own copy of the models; 0: as many as whole cores of CPU quota"),
+    ] = 0
+    pin_cpu: Annotated[
+        Literal["auto", "on", "off"], Meta(description="run each worker on one CPU; auto: if the CPU quota is below one core")
+    ] = "auto"
+    batch_scheduling: Annotated[
+        Literal["auto", "on", "off"], Meta(description="run workers as SCHED_BATCH; auto: if the CPU quota is below one core")
+    ] = "auto"
     max_connections: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="open connections per worker, idle ones included; 10,000 users and room to spare"),
-    ] = 12_000
+        Meta(ge=0, le=1_000_000, description="open connections per worker, idle ones included; 0: 12,000, or what memory and nofile allow"),
+    ] = 0
     backlog: Annotated[
         int,
         Meta(
@@ -97,6 +106,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 25
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
+    server_timing: Annotated[
+        bool, Meta(description="tell each stage's milliseconds in a Server-Timing header; off, for it is 70 bytes")
+    ] = False
+    bench_routes: Annotated[bool, Meta(description="answer POST /bench/null and /bench/decode; off, for only the load lab needs them")] = (
+        False
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="json: one object per line, for machines")] = "text"
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from litestar import get
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath
 
 from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
@@ -18,7 +19,7 @@ def routes(models: Models) -> list[Any]:
         return {"default_model": models.default_name or None, "models": [_summary(model) for model in models]}
 
     @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
-    def show_model(name: str) -> dict[str, Any]:
+    def show_model(name: FromPath[str]) -> dict[str, Any]:
         return _details(models.get(name))
 
     return [list_models, show_model]

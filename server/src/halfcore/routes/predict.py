@@ -4,14 +4,17 @@ The handlers take the raw request: with a typed `data` Litestar would parse the 
 that know nothing of columns.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from litestar import Request, post
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from halfcore.batcher import Overloaded, QueueTimeout, RunError
+from halfcore.engine import NotFiniteError
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.log import logger
 from halfcore.metrics import Metrics
@@ -39,19 +42,31 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Predictor:
-    """Answers prediction requests from the served models."""
+Read = Callable[[], Awaitable[bytes]]
+"""Reads a request's body; raises `Problem` if it is too large, too slow or broken off."""
+Respond = Callable[[Head, Read], Awaitable[Answer]]
+"""Answers a POST, whatever happens."""
 
-    def __init__(self, models: Models, metrics: Metrics, reader: BodyReader) -> None:
+
+class Predictor:
+    """Answers prediction requests from the served models.
+
+    Args:
+        reader: reads bodies within a size and a time.
+        server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
+    """
+
+    def __init__(self, models: Models, metrics: Metrics, reader: BodyReader, *, server_timing: bool) -> None:
         self._models = models
         self._metrics = metrics
+        self._server_timing = server_timing
         self.reader = reader
 
     def choose(self, name: str | None) -> LoadedModel:
         """The model of the path, or the default one; raises `Problem` if there is none."""
         return self._models.get_default() if name is None else self._models.get(name)
 
-    async def respond(self, name: str | None, head: Head, read: Callable[[], Awaitable[bytes]]) -> Answer:
+    async def respond(self, name: str | None, head: Head, read: Read) -> Answer:
         """The answer to a POST of a prediction route, whatever happens.
 
         Args:
@@ -63,16 +78,16 @@ class Predictor:
         try:
             check_head(head, max_body_bytes=self.reader.max_bytes)
             model = self._models.get_default() if name is None else self._models.get(name)
-            body = await self.predict(model, await read())
+            answer = await self.predict(model, await read())
         except Problem as problem:
             return self._refusal(problem, model)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
             logger.error("a request failed unexpectedly", exc_info=error)
             return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
         self._metrics.count(ROUTE, model.manifest.name, "200")
-        return Answer(200, [("content-type", "application/json"), ("content-length", str(len(body)))], body)
+        return answer
 
-    async def predict(self, model: LoadedModel, body: bytes) -> bytes:
+    async def predict(self, model: LoadedModel, body: bytes) -> Answer:
         """Decode, batch, infer, encode.
 
         Cancelling is safe: the rows leave the queue. Waits as `Batcher.infer` does.
@@ -82,26 +97,44 @@ class Predictor:
         """
         start = perf_counter()
         rows = model.decoder.decode(body)
-        model.metrics.decode.observe(perf_counter() - start)
+        decode_s = perf_counter() - start
+        model.metrics.decode.observe(decode_s)
         try:
-            results = await model.batcher.infer(rows.payload, rows.size)
+            job = model.batcher.submit(rows.payload, rows.size)
+            results = await model.batcher.wait(job)
         except Overloaded as error:
             raise Problem(503, "overloaded", str(error), retry_after_s=1) from None
         except QueueTimeout as error:
             raise Problem(503, "queue_timeout", str(error), retry_after_s=1) from None
         except RunError as error:
+            if isinstance(error.__cause__, NotFiniteError):
+                raise Problem(422, "no_finite_answer", "the model has no finite answer to these values") from None
             logger.error("the model failed on a request", exc_info=error, extra={"model": model.manifest.name})
             raise Problem(500, "model_failed", "the model failed on these rows") from None
         start = perf_counter()
-        answer = model.encoder.encode(results, many=rows.many)
-        model.metrics.encode.observe(perf_counter() - start)
+        encoded = model.encoder.encode(results, many=rows.many)
+        encode_s = perf_counter() - start
+        model.metrics.encode.observe(encode_s)
+        answer = json_answer(encoded)
+        if self._server_timing:
+            answer.headers.append(("server-timing", _timing(decode=decode_s, queue=job.waited_s, infer=job.ran_s, encode=encode_s)))
         return answer
 
     def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
         self._metrics.count(ROUTE, model.manifest.name if model else "", problem.code)
-        body = problem.body()
-        headers = [("content-type", CONTENT_TYPE), ("content-length", str(len(body))), *problem.headers.items()]
-        return Answer(problem.status, headers, body)
+        return refusal(problem)
+
+
+def refusal(problem: Problem) -> Answer:
+    """The answer that tells a problem."""
+    body = problem.body()
+    headers = [("content-type", CONTENT_TYPE), ("content-length", str(len(body))), *problem.headers.items()]
+    return Answer(problem.status, headers, body)
+
+
+def json_answer(body: bytes) -> Answer:
+    """A 200 with this JSON."""
+    return Answer(200, [("content-type", "application/json"), ("content-length", str(len(body)))], body)
 
 
 def check_head(head: Head, *, max_body_bytes: int) -> None:
@@ -116,30 +149,42 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
     if head.content_encoding is not None and head.content_encoding != "identity":
         found = head.content_encoding[:80]
         raise Problem(415, "unsupported_encoding", f"Content-Encoding {found} came, expected none", headers=_CLOSE)
-    if head.content_length is not None and head.content_length.isdecimal() and int(head.content_length) > max_body_bytes:
+    length = head.content_length
+    if length is not None and length.isdecimal() and (len(length) > 18 or int(length) > max_body_bytes):  # int() refuses 4,301 digits
         raise too_large(max_body_bytes)
 
 
-def routes(predictor: Predictor) -> list[Any]:
-    """The prediction routes as Litestar handlers; their documentation is made by `docs`, for it depends on the models."""
+def routes(predictor: Predictor, responders: Mapping[str, Respond]) -> list[Any]:
+    """Litestar handlers of the prediction routes, and of the other paths that the hot lane answers.
 
-    @post("/predict", include_in_schema=False)
-    async def predict(request: Request[Any, Any, Any]) -> ASGIResponse:
-        return await _respond(predictor, None, request)
+    The documentation of the prediction routes is made by `docs`, for it depends on the models.
+    """
+    reader = predictor.reader
 
     @post("/models/{name:str}/predict", include_in_schema=False)
-    async def predict_with(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
-        return await _respond(predictor, name, request)
+    async def predict_with(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        return await _respond(partial(predictor.respond, name), reader, request)
 
-    return [predict, predict_with]
+    def handler(path: str, respond: Respond) -> Any:
+        @post(path, include_in_schema=False, name=path)
+        async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+            return await _respond(respond, reader, request)
+
+        return answer
+
+    return [predict_with, *(handler(path, respond) for path, respond in responders.items())]
 
 
-async def _respond(predictor: Predictor, name: str | None, request: Request[Any, Any, Any]) -> ASGIResponse:
+async def _respond(respond: Respond, reader: BodyReader, request: Request[Any, Any, Any]) -> ASGIResponse:
     headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
     head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length")])
-    reader = predictor.reader
-    answer = await predictor.respond(name, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
+    answer = await respond(head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
+
+
+def _timing(**stages_s: float) -> str:
+    """W3C Server-Timing, in milliseconds."""
+    return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items())
 
 
 def _text(value: bytes | None) -> str | None:

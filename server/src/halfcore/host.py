@@ -1,0 +1,103 @@
+"""What this process may use: CPU quota, memory limit and open files, read from the kernel; and how it fits itself into them.
+
+Control groups v1 and v2; a limit may stand on the group itself or on any group above it, so the tightest counts.
+"""
+
+import ctypes
+import os
+import resource
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_V1_UNLIMITED = 1 << 60
+"""Version 1 writes "no limit" as the largest multiple of a page; anything near it is none."""
+
+
+def cpu_quota(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Cores' worth of CPU time that this process may use per period; None if nothing limits it."""
+    quotas = []
+    for group in _groups("cpu", root, membership):
+        if (text := _read(group / "cpu.max")) and not text.startswith("max"):
+            quota, period = text.split()
+            quotas.append(int(quota) / int(period))
+        elif (text := _read(group / "cpu.cfs_quota_us")) and int(text) > 0:
+            quotas.append(int(text) / int(_read(group / "cpu.cfs_period_us") or 100_000))
+    return min(quotas, default=None)
+
+
+def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes of memory that this process's group may use; None if nothing limits it."""
+    files = [group / name for group in _groups("memory", root, membership) for name in ("memory.max", "memory.limit_in_bytes")]
+    limits = [int(text) for file in files if (text := _read(file)) and text != "max"]
+    return min((limit for limit in limits if limit < _V1_UNLIMITED), default=None)
+
+
+def open_files(wanted: int) -> int:
+    """Raise the limit on open files towards `wanted`, as far as it may be raised; return what it now is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def quietest_cpu(sample_s: float = 0.05) -> int:
+    """Of the CPUs that this process may run on, the one that was idle longest during the sample."""
+    allowed = os.sched_getaffinity(0)
+    before = _idle_ticks()
+    time.sleep(sample_s)
+    after = _idle_ticks()
+    return max(allowed, key=lambda cpu: after.get(cpu, 0) - before.get(cpu, 0))
+
+
+def pin(cpu: int) -> None:
+    """Run this thread, and every thread it starts from now on, on one CPU."""
+    os.sched_setaffinity(0, {cpu})
+
+
+def schedule_as_batch() -> None:
+    """Let this thread, and every thread it starts from now on, run on without preempting others when woken."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def give_back_memory() -> None:
+    """Hand freed heap pages back to the kernel, where the C library is glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _groups(controller: str, root: Path, membership: Path) -> list[Path]:
+    """The directories of this process's groups for a controller, innermost first, up to the root of what is visible."""
+    for line in (_read(membership) or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and (root / "cgroup.controllers").exists():
+            return _upwards(root, path)
+        if controller in controllers.split(","):
+            return _upwards(root / controller, path)
+    return []
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    # In a container the path is often the host's, which is not visible here: the root then is the container's own group.
+    inside = root / path.strip("/")
+    return [inside, *(parent for parent in inside.parents if parent.is_relative_to(root))]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _idle_ticks() -> dict[int, int]:
+    """Clock ticks that each CPU was idle or waiting for a disk since boot."""
+    ticks = {}
+    for line in (_read(Path("/proc/stat")) or "").splitlines():
+        name, *values = line.split()
+        if name.startswith("cpu") and name[3:].isdecimal():
+            ticks[int(name[3:])] = int(values[3]) + int(values[4])
+    return ticks

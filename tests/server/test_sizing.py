@@ -1,0 +1,117 @@
+"""The server fits itself to its limits, says why, and gives way to settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfcore import host, sizing
+from halfcore.sizing import Plan
+
+MB = 1_000_000
+
+
+def planned(**given: Any) -> Plan:
+    """A plan with no limits but those given."""
+    unlimited: dict[str, Any] = {
+        "workers": 0,
+        "max_connections": 0,
+        "pin": "auto",
+        "batch_scheduling": "auto",
+        "quota": None,
+        "memory_limit": None,
+        "model_bytes": 0,
+        "raise_open_files": lambda wanted: wanted,
+    }
+    return sizing.plan(**(unlimited | given))
+
+
+def at_most(files: int) -> Callable[[int], int]:
+    """A limit on open files that cannot be raised beyond a number."""
+    return lambda wanted: min(wanted, files)
+
+
+@pytest.mark.parametrize(("quota", "workers"), [(None, 1), (0.1, 1), (0.99, 1), (1.0, 1), (1.9, 1), (2.0, 2), (3.5, 3)])
+def test_there_is_a_worker_per_whole_core_of_quota(quota: float | None, workers: int) -> None:
+    """Below two cores, and without a quota, there is one."""
+    assert planned(quota=quota).workers == workers
+
+
+@pytest.mark.parametrize(("quota", "on"), [(None, False), (0.5, True), (1.0, False)])
+def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(quota: float | None, on: bool) -> None:
+    """Both are off where a whole core may be used."""
+    plan = planned(quota=quota)
+    assert (plan.pin, plan.batch_scheduling) == (on, on)
+
+
+def test_settings_win_over_every_choice() -> None:
+    """What is set is taken, and the reason says so."""
+    plan = planned(quota=0.5, workers=3, max_connections=7, pin="off", batch_scheduling="off")
+    assert (plan.workers, plan.max_connections, plan.pin, plan.batch_scheduling) == (3, 7, False, False)
+    assert [reason.endswith("as set") for reason in plan.reasons] == [True] * 4
+
+
+def test_a_small_memory_limit_lowers_the_connections_and_says_so() -> None:
+    """128 MB do not hold 10,000 connections: fewer are accepted, with a warning, and nobody is killed."""
+    plan = planned(memory_limit=128 * MB)
+    assert 0 < plan.max_connections < 10_000
+    assert "10000 users do not fit" in plan.warnings[0]
+    assert "128 MB" in plan.reasons[1]
+
+
+def test_a_large_model_leaves_less_memory_for_connections() -> None:
+    """Its file counts several times, once per worker."""
+    assert planned(memory_limit=256 * MB, model_bytes=10 * MB).max_connections < planned(memory_limit=256 * MB).max_connections
+
+
+def test_connections_that_are_set_but_do_not_fit_are_warned_of() -> None:
+    """The setting is taken, for the estimate may be wrong; the danger is said."""
+    plan = planned(memory_limit=128 * MB, max_connections=10_000)
+    assert plan.max_connections == 10_000
+    assert "may be killed" in plan.warnings[0]
+
+
+def test_connections_beyond_nofile_are_refused_with_a_warning() -> None:
+    """A connection without a file descriptor cannot be served, whatever was set."""
+    plan = planned(max_connections=10_000, raise_open_files=at_most(1024))
+    assert plan.max_connections == 1024 - sizing.SPARE_FILES
+    assert "nofile" in plan.warnings[0]
+
+
+def write(path: Path, text: str) -> None:
+    """A file of the kernel's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def test_limits_are_read_from_control_groups_version_2(tmp_path: Path) -> None:
+    """The tightest limit of the group and all groups above it counts."""
+    write(tmp_path / "self", "0::/a/b")
+    write(tmp_path / "fs/cgroup.controllers", "cpu memory")
+    write(tmp_path / "fs/a/b/cpu.max", "max 100000")
+    write(tmp_path / "fs/a/cpu.max", "50000 100000")
+    write(tmp_path / "fs/a/b/memory.max", "268435456")
+    write(tmp_path / "fs/a/memory.max", "max")
+    assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.5
+    assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 268435456
+
+
+def test_limits_are_read_from_control_groups_version_1(tmp_path: Path) -> None:
+    """In a container the group's path is the host's and not visible: its limits stand at the root."""
+    write(tmp_path / "self", "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/")
+    write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "10000")
+    write(tmp_path / "fs/cpu/cpu.cfs_period_us", "100000")
+    write(tmp_path / "fs/memory/memory.limit_in_bytes", "134217728")
+    assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.1
+    assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 134217728
+
+
+def test_no_limit_is_none(tmp_path: Path) -> None:
+    """Version 1 writes no limit as a huge number or -1; a missing file is no limit either."""
+    write(tmp_path / "self", "4:memory:/\n1:cpu:/")
+    write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "-1")
+    write(tmp_path / "fs/memory/memory.limit_in_bytes", "9223372036854771712")
+    assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") is None
+    assert host.memory_limit(tmp_path / "fs", tmp_path / "self") is None
+    assert host.cpu_quota(tmp_path / "nothing", tmp_path / "nothing") is None

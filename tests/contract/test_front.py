@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path  # noqa: TC003
+from pathlib import Path
 
 import pytest
 

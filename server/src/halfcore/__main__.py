@@ -4,7 +4,10 @@ import argparse
 import os
 import socket
 import sys
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from granian import Granian
@@ -75,19 +78,20 @@ def serve(settings: Settings) -> None:
         logger.info(reason)
     for warning in plan.warnings:
         logger.warning(warning)
-    server.serve(target_loader=partial(_application, settings, plan), wrap_loader=False)
+    with TemporaryDirectory(prefix="halfcore-") if plan.workers > 1 else nullcontext() as shared:
+        server.serve(target_loader=partial(_application, settings, plan, shared), wrap_loader=False)
 
 
-def _application(settings: Settings, plan: sizing.Plan) -> Any:
+def _application(settings: Settings, plan: sizing.Plan, shared: str | None) -> Any:
     """Make a worker's application, in the worker: what its parent does not import, the parent does not hold in memory."""
     sizing.apply(plan)
     if settings.hot_lane:
         from halfcore.front import create_front
 
-        return create_front(settings)
+        return create_front(settings, Path(shared) if shared else None)
     from halfcore.app import create_app
 
-    return create_app(settings)
+    return create_app(settings, Path(shared) if shared else None)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -1,6 +1,7 @@
 """The Litestar app: every route, complete under any ASGI server."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -9,6 +10,7 @@ from litestar.exceptions import HTTPException
 
 from halfcore import __version__
 from halfcore.errors import CONTENT_TYPE, Problem
+from halfcore.exposition import Exposition
 from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
 from halfcore.metrics import Metrics
@@ -20,11 +22,17 @@ from halfcore.routes.body import BodyReader
 from halfcore.settings import Settings
 
 
-def create_app(settings: Settings) -> Litestar:
-    """Build the app of one worker process; bundles are loaded in its lifespan."""
+def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
+    """Build the app of one worker process; bundles are loaded in its lifespan.
+
+    Args:
+        settings: all of them.
+        shared: an empty directory that the workers share, if there are several.
+    """
     configure(level=settings.log_level, form=settings.log_format)
     models = Models(default=settings.default_model)
-    metrics = Metrics(version=__version__)
+    metrics = Metrics()
+    exposition = Exposition(metrics, version=__version__, shared=shared)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
     hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
@@ -35,10 +43,10 @@ def create_app(settings: Settings) -> Litestar:
             *predict.routes(predictor, hot),
             *model_routes.routes(models),
             *health.routes(models),
-            *metrics_routes.routes(metrics),
+            *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics)],
+        lifespan=[lifespan(settings, models, metrics, exposition)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot}),

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
@@ -116,9 +117,9 @@ class Front:
             await self._stop.wait()
 
 
-def create_front(settings: Settings) -> Front:
-    """The RSGI application of one worker process."""
-    return Front(create_app(settings))
+def create_front(settings: Settings, shared: Path | None = None) -> Front:
+    """The RSGI application of one worker process; for the arguments see `create_app`."""
+    return Front(create_app(settings, shared))
 
 
 async def _counted(exchange: Exchange, max_bytes: int) -> bytes:

@@ -1,6 +1,7 @@
 """What happens between a worker's start and its end: models are loaded before the first request, and every accepted row is answered
 before the last."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from litestar import Litestar
 
+from halfcore.exposition import Exposition
 from halfcore.host import give_back_memory
 from halfcore.log import logger
 from halfcore.metrics import Metrics
@@ -17,7 +19,7 @@ from halfcore.settings import Settings
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def lifespan(settings: Settings, models: Models, metrics: Metrics) -> Lifespan:
+def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: Exposition) -> Lifespan:
     """The app's lifespan."""
     limits = Limits(
         max_rows=settings.max_rows,
@@ -46,7 +48,9 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics) -> Lifespan:
                 "not ready: %s",
                 "the default model is not loaded" if settings.default_model else f"no bundle in {settings.bundles}",
             )
+        sharing = asyncio.create_task(exposition.share())
         yield
+        sharing.cancel()
         models.draining = True
         await models.drain()
         executor.shutdown()

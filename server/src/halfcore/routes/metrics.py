@@ -4,14 +4,14 @@ from typing import Any
 
 from litestar import Response, get
 
-from halfcore.metrics import CONTENT_TYPE, Metrics
+from halfcore.exposition import CONTENT_TYPE, Exposition
 
 
-def routes(metrics: Metrics) -> list[Any]:
-    """The metrics of this worker process."""
+def routes(exposition: Exposition) -> list[Any]:
+    """The metrics of all workers, whichever is asked."""
 
     @get("/metrics", sync_to_thread=False, media_type=CONTENT_TYPE, summary="Metrics in the Prometheus text format")
     def show() -> Response[bytes]:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        return Response(exposition.text(), media_type=CONTENT_TYPE)
 
     return [show]

@@ -30,6 +30,10 @@ class EngineError(Exception):
     """The runtime cannot load the model, its graph is not the promised one, or it gave no finite answer."""
 
 
+class NotFiniteError(EngineError):
+    """The model answered NaN or infinity, which JSON cannot say: its values are legal, and too large for it."""
+
+
 class Engine:
     """A loaded model. `infer` may be called from any one thread at a time.
 
@@ -65,24 +69,29 @@ class Engine:
             One tuple of Python values per row.
 
         Raises:
-            EngineError: an answer is not finite.
+            NotFiniteError: an answer is not finite.
             Exception: whatever the runtime raises.
         """
         matrix = np.ndarray((rows, self._columns), self._dtype, payload)
         outputs = self._session.run(self._outputs, {"rows": matrix})
-        if outputs[-1].dtype.kind == "f" and not math.isfinite(_SUM(outputs[-1], axis=None)):
-            raise EngineError("the model's answer is not finite")
         # Regression values stay NumPy scalars: orjson then writes the shortest text of a float32.
-        return list(
-            zip(
-                *[values if name == "value" else values.tolist() for name, values in zip(self._outputs, outputs, strict=True)],
-                strict=True,
-            )
-        )
+        lists = outputs if self._outputs[0] == "value" else [output.tolist() for output in outputs]
+        if not _finite(outputs[-1], lists[-1]):
+            raise NotFiniteError("the model's answer is not finite")
+        return list(zip(*lists, strict=True))
 
 
-_SUM = np.add.reduce
-"""NaN and infinity survive a sum, and one reduction costs a third of `isfinite().all()`."""
+def _finite(values: Any, rows: Any) -> bool:
+    """Whether an output holds neither NaN nor infinity, given as array and as list: both survive a sum.
+
+    Few rows are summed as Python floats, which costs less than one call into NumPy; many by one reduction, which costs a third of
+    `isfinite().all()`. Both add in float64, where many large float32 do not overflow.
+    """
+    if values.dtype.kind != "f":
+        return True
+    if values.ndim == 2 and len(rows) <= 8 and isinstance(rows, list):
+        return math.isfinite(sum(map(sum, rows)))
+    return math.isfinite(np.add.reduce(values, axis=None, dtype=np.float64))
 
 
 def _options() -> ort.SessionOptions:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,9 @@ def receive(connection: socket.socket) -> bytes:
         data += chunk
 
 
-def request(path: str, body: bytes = b"", *, method: str = "POST", headers: dict[str, str] | None = None) -> bytes:
+def request(path: str, body: bytes = b"", *, method: str = "POST", headers: Mapping[str, str | None] | None = None) -> bytes:
     """An HTTP/1.1 request as bytes; a JSON body unless the headers say otherwise. A header of None is left out."""
-    fields = {"host": "test", "content-type": "application/json", "content-length": str(len(body))} | (headers or {})
+    fields = {"host": "test", "content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value is not None), "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -76,7 +76,9 @@ def serving(bundles: Path, **settings: object) -> Iterator[Server]:
         yield server
     finally:
         if process.poll() is None:
-            process.kill() if sys.exc_info()[0] else process.terminate()
+            os.killpg(process.pid, signal.SIGKILL) if sys.exc_info()[
+                0
+            ] else process.terminate()  # the group: workers outlive a killed parent
         process.wait(40)
         assert process.stderr is not None
         process.stderr.close()

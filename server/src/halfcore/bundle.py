@@ -7,7 +7,7 @@ ONNX Runtime reads its IR and opset. `models` then runs its golden rows.
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -51,7 +51,7 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     """A row and the registered model's answer to it."""
 
     row: dict[str, Scalar]
-    prediction: Any
+    prediction: str | int | float | bool | list[float]
     probabilities: list[float] | None = None
 
 
@@ -121,8 +121,7 @@ def find(directory: Path) -> dict[str, list[Path]]:
     Names that begin with a dot are writes in progress and are passed over.
     """
     found: dict[str, list[Path]] = {}
-    for manifest in sorted(directory.glob("*/*/manifest.json")):
-        path = manifest.parent
+    for path in sorted(directory.glob("*/*/")):
         if not path.name.startswith(".") and not path.parent.name.startswith("."):
             found.setdefault(path.parent.name, []).append(path)
     return found
@@ -149,10 +148,14 @@ def read(path: Path) -> Bundle:
     """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte.
 
     Raises:
-        BundleError: see `read_manifest`; or the model file is missing, has another size or another hash.
+        BundleError: see `read_manifest`; or the model file is missing, has another size or another hash, or does not stand alone.
     """
     manifest = read_manifest(path)
     file = path / manifest.onnx.file
+    # ONNX Runtime reads weights from any file beside the model that the model names, and no hash covers that file.
+    for stray in sorted(item.name for item in path.iterdir() if not item.name.startswith(".")):
+        if stray not in ("manifest.json", file.name):
+            raise BundleError(f"{_title(path)}: {stray}: another file, expected manifest.json and {file.name} only")
     try:
         size = file.stat().st_size
         if size != manifest.onnx.size_bytes:
@@ -180,17 +183,32 @@ def _contradictions(manifest: Manifest, path: Path) -> Iterator[str]:
     expected = {"classification": (["label"], ["label", "probabilities"]), "regression": (["value"],)}[manifest.task]
     if manifest.outputs not in expected:
         yield f"outputs {manifest.outputs}, expected {' or '.join(map(str, expected))} for {manifest.task}"
-    if (manifest.task == "classification") != bool(manifest.classes):
-        yield f"classes {manifest.classes}, expected {_some(manifest.task == 'classification')} for {manifest.task}"
+    yield from _class_contradictions(manifest)
     if len({column.name for column in manifest.inputs}) < len(manifest.inputs):
         yield "inputs: the same name twice"
     for column in manifest.inputs:
         yield from _input_contradictions(column)
 
 
+def _class_contradictions(manifest: Manifest) -> Iterator[str]:
+    if (manifest.task == "classification") != bool(manifest.classes):
+        yield f"classes {manifest.classes}, expected {_some(manifest.task == 'classification')} for {manifest.task}"
+    if len(set(map(str, manifest.classes))) < len(manifest.classes):
+        yield f"classes {manifest.classes}: the same name twice"
+    for number, golden in enumerate(manifest.golden):
+        if manifest.task == "regression" and isinstance(golden.prediction, str):
+            yield f"golden[{number}].prediction {golden.prediction!r}, expected a number"
+        if manifest.task == "classification" and golden.prediction not in manifest.classes:
+            yield f"golden[{number}].prediction {golden.prediction!r}, expected one of classes {manifest.classes}"
+
+
 def _input_contradictions(column: Input) -> Iterator[str]:
     if (column.kind == "category") != bool(column.categories):
         yield f"inputs.{column.name}.categories {column.categories}, expected {_some(column.kind == 'category')} for {column.kind}"
+    if any(character < " " or character in '"\\' for character in column.name):
+        yield f"inputs: the name {column.name!r}, expected no quote, backslash or control character"
+    if len(set(column.categories or [])) < len(column.categories or []):
+        yield f"inputs.{column.name}.categories: the same value twice"
     if len({type(value) for value in column.categories or []}) > 1:
         yield f"inputs.{column.name}.categories: strings and integers, expected one kind"
 

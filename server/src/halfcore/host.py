@@ -6,11 +6,13 @@ Control groups v1 and v2; a limit may stand on the group itself or on any group 
 import ctypes
 import os
 import resource
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_PR_SET_PDEATHSIG = 1
 _V1_UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as the largest multiple of a page; anything near it is none."""
 
@@ -61,6 +63,12 @@ def pin(cpu: int) -> None:
 def schedule_as_batch() -> None:
     """Let this thread, and every thread it starts from now on, run on without preempting others when woken."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep the port and answer on."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def give_back_memory() -> None:

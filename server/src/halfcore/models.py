@@ -4,11 +4,13 @@ A `LoadedModel` is immutable and complete: what decodes, runs and encodes for on
 so no answer ever mixes two versions.
 """
 
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,6 @@ class Models:
     def put(self, model: LoadedModel) -> None:
         """Serve this model from the next request on."""
         self._models[model.manifest.name] = model
-        self.failures.pop(model.manifest.name, None)
 
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
@@ -126,26 +127,37 @@ class _Recorder:
 
 
 def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limits, executor: Executor, stage: str) -> None:
-    """Load the newest bundle of every model in a directory; a bundle that is refused costs only its model.
+    """Load the newest bundle of every model in a directory.
+
+    A bundle that is refused costs only its model, and not even that if an older bundle of the model is whole: then that one is served, and
+    the refusal stands in the log, in `/health` and in the metrics.
 
     Args:
         directory: see docs/bundle-format.md.
         models: takes what was loaded, and the reason for what was not.
+        metrics: counts the refusals.
+        limits: see `Limits`.
+        executor: of one thread, for batches that are too dear for the event loop.
         stage: if not empty, the default model is served only from a bundle that was exported as `models:/NAME/STAGE`.
     """
+
+    def refuse(name: str, reason: str) -> None:
+        models.failures[name] = reason
+        metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
+        logger.error("model %s: refused: %s", name, reason, extra={"model": name})
+
     for name, paths in sorted(bundle.find(directory).items()):
-        start = time.perf_counter()
-        try:
-            chosen = _newest(paths, stage if name == models.default_name else "")
-            model = load(bundle.read(chosen), metrics=metrics.of(name), limits=limits, executor=executor)
-        except (BundleError, EngineError) as error:
-            models.failures[name] = str(error)
-            metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
-            logger.error("model %s is not served: %s", name, error, extra={"model": name})
-            continue
-        models.put(model)
-        metrics.loaded[name, model.manifest.version] = model.loaded_at.timestamp()
-        logger.info("model %s version %s loaded in %.2f s", name, model.manifest.version, time.perf_counter() - start)
+        for path in _newest_first(name, paths, stage if name == models.default_name else "", partial(refuse, name)):
+            start = time.perf_counter()
+            try:
+                model = load(bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor)
+            except (BundleError, EngineError) as error:
+                refuse(name, str(error))
+                continue
+            models.put(model)
+            metrics.loaded[name, model.manifest.version] = model.loaded_at.timestamp()
+            logger.info("model %s version %s loaded in %.2f s", name, model.manifest.version, time.perf_counter() - start)
+            break
 
 
 def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor) -> LoadedModel:
@@ -177,22 +189,19 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
     return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
 
 
-def _newest(paths: Sequence[Path], stage: str) -> Path:
-    """Of one model's bundles, the one exported last (from that stage)."""
+def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:
+    """One model's bundles (of that stage) whose manifest can be read, the one exported last first; tells why others are not among them."""
     manifests: dict[Path, Manifest] = {}
-    refused: BundleError | None = None
     for path in paths:
         try:
             manifests[path] = bundle.read_manifest(path)
         except BundleError as error:
-            refused = error
-    wanted = {path: m for path, m in manifests.items() if not stage or m.source.uri == f"models:/{m.name}/{stage}"}
-    if refused and not wanted:
-        raise refused
-    if not wanted:
+            refuse(str(error))
+    wanted = {path: m for path, m in manifests.items() if not stage or m.source.uri == f"models:/{name}/{stage}"}
+    if manifests and not wanted:
         found = ", ".join(sorted({m.source.uri for m in manifests.values()}))
-        raise BundleError(f"model_stage {stage!r}: no bundle was exported as models:/{paths[0].parent.name}/{stage}, found {found}")
-    return max(wanted, key=lambda path: wanted[path].created_at)
+        refuse(f"model_stage {stage!r}: no bundle was exported as models:/{name}/{stage}, found {found}")
+    return sorted(wanted, key=lambda path: wanted[path].created_at.removesuffix("Z"), reverse=True)
 
 
 def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
@@ -202,11 +211,16 @@ def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
     for number, golden in enumerate(manifest.golden):
         try:
             packed.append(schema.pack([golden.row[name] for name in schema.names]))
-        except (KeyError, OverflowError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
             raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}].row: {error!r}") from None
-    together = engine.infer(b"".join(packed), len(packed))
-    for number, (golden, payload, result) in enumerate(zip(manifest.golden, packed, together, strict=True)):
-        for answer in (result, engine.infer(payload, 1)[0]):
+    try:
+        together = engine.infer(b"".join(packed), len(packed))
+        alone = [engine.infer(payload, 1)[0] for payload in packed]
+    except Exception as error:  # the runtime raises a class of its own per status code, and quotes the graph
+        reason = str(error) if isinstance(error, EngineError) else f"the model failed: {type(error).__name__}"
+        raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden: {reason}") from error
+    for number, (golden, *answers) in enumerate(zip(manifest.golden, together, alone, strict=True)):
+        for answer in answers:
             if problem := _differs(manifest, golden, answer):
                 raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}]: {problem}")
     return packed[0]
@@ -217,12 +231,17 @@ def _differs(manifest: Manifest, golden: Golden, result: Result) -> str | None:
     tolerance = max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
     if manifest.task == "regression":
         values, expected = _flat(result[0]), _flat(golden.prediction)
-        worst = max((abs(a - b) / max(1.0, abs(b)) for a, b in zip(values, expected, strict=True)), default=0.0)
-        return f"answer {values}, expected {expected}" if worst > tolerance else None
+        same = len(values) == len(expected) and all(
+            abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in zip(values, expected, strict=True)
+        )
+        return None if same else f"answer {values}, expected {expected}"
+    count = len(manifest.classes)
+    if not 0 <= result[0] < count or (len(result) > 1 and len(result[1]) != count):
+        return f"label {result[0]} and {len(result[-1]) if len(result) > 1 else 'no'} probabilities, expected {count} classes"
     label = manifest.classes[result[0]]
     if golden.probabilities is not None and len(result) > 1:
-        worst = max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True))
-        if worst > tolerance:
+        same = len(golden.probabilities) == count
+        if not same or max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True)) > tolerance:
             return f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
         best = sorted(golden.probabilities)[-2:]
         if best[-1] - best[0] < manifest.parity.tie_band:

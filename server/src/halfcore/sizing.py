@@ -87,6 +87,7 @@ def plan(
 
 def apply(chosen: Plan) -> None:
     """Schedule this worker as planned; called before it starts a thread, for threads inherit it."""
+    host.die_with_parent()
     if chosen.pin:
         host.pin(host.quietest_cpu())
     if chosen.batch_scheduling:

@@ -40,7 +40,8 @@ _REFUSALS = {
     "408": "the body came too slowly",
     "413": "body too large, or too many rows",
     "415": "not application/json",
-    "422": "a value is wrong; the field, what came and what was expected are named",
+    "422": "a value is wrong: the field, what came and what was expected are named; or the model has no finite answer to it",
+    "500": "the model failed; the log has the reason",
     "503": "overloaded, or the model is not loaded; see Retry-After",
 }
 

@@ -13,11 +13,13 @@ def routes(models: Models) -> list[Any]:
 
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
-        loaded = {
+        loaded: dict[str, dict[str, Any]] = {
             model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at": model.loaded_at} for model in models
         }
-        refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures}
-        state = "draining" if models.draining else "ok" if models.ready and not refused else "degraded" if models.ready else "not_ready"
+        refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures if name not in loaded}
+        for name in models.failures.keys() & loaded.keys():
+            loaded[name] |= {"newer": "refused", "reason": "the log says why"}
+        state = _state(models)
         return {
             "status": state,
             "api": "ok",
@@ -36,3 +38,11 @@ def routes(models: Models) -> list[Any]:
         return Response({"status": "ready" if models.ready else "not_ready"}, status_code=200 if models.ready else 503)
 
     return [health, live, ready]
+
+
+def _state(models: Models) -> str:
+    if models.draining:
+        return "draining"
+    if not models.ready:
+        return "not_ready"
+    return "degraded" if models.failures else "ok"

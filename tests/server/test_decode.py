@@ -1,0 +1,323 @@
+"""The two ways that read a body: the fast one for right bodies, the careful one that explains."""
+
+import json
+import math
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from halfcore.bundle import Input
+from halfcore.codec.careful import CarefulDecoder
+from halfcore.codec.decode import Decoder, Rows
+from halfcore.errors import MOST_ERRORS, Problem
+from halfcore.schema import Schema
+from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, VECTOR, Case, dumped, record
+from support.bundles import MIXED, NUMBERS
+
+MAX_ROWS = 4
+
+
+def schema_of(inputs: list[dict[str, Any]], dtype: str = "float32") -> Schema:
+    """A schema without a manifest around it."""
+    return Schema(msgspec.convert(inputs, list[Input]), dtype)
+
+
+MIXED_DECODER = Decoder(schema_of(MIXED), max_rows=MOST_ROWS)
+PACKED = np.array([1, 4000.5, 3, 1, 1, 1], "<f4").tobytes()
+
+
+# -- the two ways agree --------------------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["x0", "x1", "features", "feature", "f0", "é", "日本", "a b", "%s", "$", "a/b", "__class__", "\u2028", "😀"])
+TEXTS = st.sampled_from(
+    ["", "a", "b", "Dream", 'say "hi"', "back\\slash", "%d", "é", "e\u0301", "日本", "\n", "\x00", "null", "features", "😀"]
+)
+INTEGERS = st.integers(-3, 20) | st.sampled_from([-(2**63), 2**63 - 1, 2**31])
+
+
+@st.composite
+def columns(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """One column of any kind."""
+    kind = draw(st.sampled_from(["number", "number", "integer", "boolean", "category"]))
+    column = {"name": name, "kind": kind, "nullable": draw(st.booleans()), "example": None}
+    if kind == "category":
+        column["categories"] = draw(st.lists(draw(st.sampled_from([TEXTS, INTEGERS])), min_size=1, max_size=5, unique=True))
+    return column
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> Schema:
+    """One to five columns in either dtype."""
+    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    return schema_of([draw(columns(name)) for name in names], draw(st.sampled_from(["float32", "float64"])))
+
+
+def right_values(column: Input, dtype: str) -> st.SearchStrategy[Any]:
+    """Values that the column allows."""
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64) | st.integers(-(2**70), 2**70)
+    kinds = {"number": numbers, "integer": st.integers(-(2**70), 2**70), "boolean": st.booleans()}
+    right = st.sampled_from(column.categories) if column.categories else kinds[column.kind]
+    return right | st.none() if column.nullable else right
+
+
+ODD_NUMBERS = [
+    "-0", "-0.0", "0e0", "1E5", "3.0", "10.0", "1e1", "1e2", "01", "+1", "1.", ".5", "NaN", "Infinity", "-Infinity", "1e999", "-1e999",
+    "1e-999", "3.5e38", "3.4028235e38", "3.40282356779733e38", "3.4028235677973366e38", "-3.4028235677973366e38", "1.7976931348623157e308",
+    "1.7976931348623159e308", "1e308", "1" + "0" * 38, "1" + "0" * 39, "1" + "0" * 308, "1" + "0" * 309, "1" + "0" * 400, "1" * 4301,
+    "9223372036854775807", "9223372036854775808", "-9223372036854775809", "18446744073709551615", "18446744073709551616",
+    "9007199254740993",
+    "16777217", "0.1", "5e-324", "1e-46", "0x1", "1_000", "true", "1 2", "10", "20",
+]  # fmt: skip
+ODD_TEXTS = [
+    '"\\u0022"', '"\\""', '"\\u0061"', '"\\ud83d\\ude00"', '"\\ud800"', '"\\udfff\\ud800"', '"\x01"', '"\x7f"', '"\\x41"', '"\\/"',
+    '"\\u00e9"', '"Ma\\u006ce"',
+    '"Male"', '"male"', '"Male', "Male", '""', '"\\u0000"', '"\\n"', '"\n"', "'Male'", '"10"', '"null"', '"True"', '"\u2028"', '"Mâle"',
+]  # fmt: skip
+ODD_VALUES = [
+    *ODD_NUMBERS,
+    *ODD_TEXTS,
+    "null",
+    "false",
+    "[]",
+    "{}",
+    "[1]",
+    '{"a":1,"a":2}',
+    '{"a":"a"}',
+    "",
+    "[" * 3000,
+    "[" * 3000 + "]" * 3000,
+    "None",
+    "1,1",
+    "/**/1",
+]
+SPACE = st.sampled_from(["", "", "", " ", "\n\t", "\r"])
+
+
+@st.composite
+def spelled(draw: st.DrawFn, value: Any) -> str:
+    """One of the JSON texts that mean a value."""
+    text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+    if isinstance(value, str) and draw(st.integers(0, 5)) == 0:
+        text = '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else c for c in value) + '"'
+    return draw(SPACE) + text
+
+
+@st.composite
+def rows(draw: st.DrawFn, schema: Schema, *, named: bool, defect: str) -> str:
+    """One row as an object or an array, with one thing odd about it if a defect is given."""
+    values = [draw(spelled(draw(right_values(column, schema.dtype)))) for column in schema.inputs]
+    at = draw(st.integers(0, len(values) - 1))
+    if defect == "value":
+        likely = ODD_TEXTS if at in schema.text_columns else ODD_NUMBERS
+        values[at] = draw(st.sampled_from([*likely, *likely, *ODD_VALUES]))
+    members = [draw(spelled(name)) + ":" + value for name, value in zip(schema.names, values, strict=True)] if named else values
+    if defect == "twice":
+        members.insert(draw(st.integers(0, len(members))), members[at])
+    elif defect == "null twice" and named:
+        members.insert(draw(st.integers(0, len(members))), json.dumps(schema.names[at]) + ":null")
+    elif defect == "less":
+        members.pop(at)
+    elif named:
+        members = draw(st.permutations(members))
+    return ("{%s}" if named else "[%s]") % ",".join(members)
+
+
+def damaged(draw: st.DrawFn, body: bytes) -> bytes:
+    """A body after an accident on the way."""
+    at = draw(st.integers(0, len(body)))
+    return draw(
+        st.sampled_from(
+            [
+                body[:at],
+                body[:at] + b'"' + body[at:],
+                body[:at] + b"\\" + body[at:],
+                body[:at] + b"0" + body[at:],
+                body[:at] + b"\xff" + body[at + 1 :],
+                body[:at] + b'"a":1,' + body[at:],
+                body[:at] + bytes([draw(st.integers(0, 255))]) + body[at + 1 :],
+                body + b"x",
+                body + b"\0",
+                b"\xef\xbb\xbf" + body,
+                body.decode().encode("utf-16"),
+            ]
+        )
+    )
+
+
+@st.composite
+def bodies(draw: st.DrawFn, schema: Schema) -> bytes:
+    """A body in one of the four forms: right, odd in one value or name, or damaged."""
+    form = draw(st.sampled_from(["record", "records", "vector", "vectors"]))
+    defect = draw(st.sampled_from(["", "value", "value", "value", "twice", "null twice", "less", "damage"]))
+    several = draw(st.sampled_from([1, 2, 3, MAX_ROWS, MAX_ROWS + 1, 0])) if form.endswith("s") else 1
+    odd = draw(st.integers(0, max(0, several - 1)))
+    texts = [draw(rows(schema, named=form.startswith("record"), defect=defect if i == odd else "")) for i in range(several)]
+    text = f"[{','.join(texts)}]" if form.endswith("s") else texts[0]
+    if form.startswith("vector"):
+        text = f'{{"features":{text}}}'
+    body = (draw(SPACE) + text + draw(SPACE)).encode()
+    return damaged(draw, body) if defect == "damage" else body
+
+
+def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
+    """Rows, or the refusal with its document; anything else is raised."""
+    try:
+        decoded = decode(body)
+    except Problem as problem:
+        return problem.status, problem.code, problem.body()
+    if isinstance(decoded, Rows):
+        return decoded.payload, decoded.size, decoded.many
+    packed, many = decoded
+    return b"".join(packed), len(packed), many
+
+
+KINDS: list[dict[str, Any]] = [
+    {"kind": "number"},
+    {"kind": "integer"},
+    {"kind": "boolean"},
+    {"kind": "category", "categories": ["Male", 'say "hi"', "", "é", "a"]},
+    {"kind": "category", "categories": [10, 20, 0, 1]},
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nullable", [False, True])
+@pytest.mark.parametrize("kind", KINDS, ids=["number", "integer", "boolean", "text", "code"])
+def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str) -> None:
+    """Each odd value, in each kind of column and each form of body, ends alike on both ways."""
+    odd_one = {"name": "odd", "nullable": nullable, "example": None} | kind
+    schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype)
+    fast, careful = Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS)
+    record, vector = '{"x0":1,"odd":%s,"island":"Dream"}', '[1,%s,"Dream"]'
+    forms = [record, f"[{record}]", f'{{"features":{vector}}}', f'{{"features":[{vector}]}}', record.replace('"D', '"\\u0044')]
+
+    for body in [form.replace("%s", value).encode("utf-8", "surrogatepass") for value in ODD_VALUES for form in forms]:
+        assert_same(schema, body, fast, careful)
+
+
+def assert_same(schema: Schema, body: bytes, fast: Decoder, careful: CarefulDecoder) -> None:
+    """Both ways end alike, and no infinity comes through."""
+    found = outcome(fast.decode, body)
+    assert found == outcome(careful.decode, body), body[:200]
+    if isinstance(found[0], bytes):
+        assert len(found[0]) == found[1] * schema.row_bytes
+        assert not np.isinf(np.frombuffer(found[0], "<f4" if schema.dtype == "float32" else "<f8")).any(), body[:200]
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(st.data())
+def test_both_ways_accept_the_same_bodies_and_give_the_same_rows(data: st.DataObject) -> None:
+    """Whatever the schema and the body, the fast way and the careful way end alike, in rows or in the same refusal."""
+    schema = data.draw(schemas())
+    body = data.draw(bodies(schema))
+
+    assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_right_body_becomes_the_matrix_that_its_values_say(data: st.DataObject) -> None:
+    """Numbers are themselves, null is NaN, a category is its index and its null the index after the last, as NumPy would store them."""
+    schema = data.draw(schemas())
+    values = [[data.draw(right_values(column, schema.dtype)) for column in schema.inputs] for _ in range(data.draw(st.integers(1, 3)))]
+    named = data.draw(st.booleans()) or "features" in schema.names
+    body = dumped([dict(zip(schema.names, row, strict=True)) for row in values] if named else {"features": values})
+
+    found = Decoder(schema, max_rows=MAX_ROWS).decode(body)
+
+    expected = [[code_of(column, value) for column, value in zip(schema.inputs, row, strict=True)] for row in values]
+    assert found == (np.array(expected, "<f4" if schema.dtype == "float32" else "<f8").tobytes(), len(values), True)
+
+
+def code_of(column: Input, value: Any) -> float:
+    """What docs/bundle-format.md says a value becomes."""
+    if column.categories:
+        return len(column.categories) if value is None else column.categories.index(value)
+    return math.nan if value is None else float(value)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\u0012e-.features ntrl', max_size=60).map(str.encode))
+def test_no_bytes_get_anything_but_rows_or_a_refusal(body: bytes) -> None:
+    """Parsing raises nothing but `Problem`, whatever bytes come."""
+    outcome(MIXED_DECODER.decode, body)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in ACCEPTED if "escaped" not in case.name and "before features" not in case.name], ids=lambda case: case.name
+)
+def test_right_bodies_are_read_the_fast_way(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right body without escapes is never read twice."""
+    monkeypatch.setattr(CarefulDecoder, "decode", lambda *_: pytest.fail("read carefully"))
+
+    assert MIXED_DECODER.decode(case.body).size >= 1
+
+
+# -- what each body gets -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_right_bodies_are_accepted(case: Case) -> None:
+    """Every spelling that JSON allows is understood, and as JSON means it."""
+    decoded = MIXED_DECODER.decode(case.body)
+
+    assert decoded.many == isinstance(json.loads(case.body).get("features", [0])[0] if case.body.lstrip()[:1] == b"{" else [], list)
+    if "number" not in case.name and case.name not in ("minus zero", "an exponent") and "float" not in case.name:
+        assert decoded.payload[: len(PACKED)] == PACKED
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_a_wrong_body_is_told_what_is_wrong(case: Case) -> None:
+    """The refusal names field, row, what came and what was expected, and does not repeat the payload."""
+    with pytest.raises(Problem) as raised:
+        MIXED_DECODER.decode(case.body)
+
+    problem = raised.value
+    document = json.loads(problem.body())
+    assert (problem.status, problem.code) == (case.status, case.code)
+    assert [word for word in case.says if word not in document["detail"]] == []
+    if case.path:
+        assert document["errors"][0]["path"] == case.path
+    assert len(problem.body()) < 4000
+
+
+def test_the_first_errors_are_listed_and_the_rest_counted() -> None:
+    """A bulk request of wrong rows is told of ten errors and of their number."""
+    with pytest.raises(Problem) as raised:
+        MIXED_DECODER.decode(dumped([record(mass="a", count="b")] * MOST_ROWS))
+
+    document = json.loads(raised.value.body())
+    assert document["error_count"] == 2 * MOST_ROWS
+    assert len(document["errors"]) == MOST_ERRORS
+    assert document["errors"][3] == {
+        "code": "wrong_type", "path": "$[1].count", "message": 'row 1: "count" is "b", expected an integer',
+        "row": 1, "field": "count", "got": "b", "expected": "integer",
+    }  # fmt: skip
+
+
+def test_a_column_may_be_called_features() -> None:
+    """A record of a model with a column called `features` is a record, not a vector."""
+    decoder = Decoder(schema_of([NUMBERS[0] | {"name": "features"}]), max_rows=1)
+
+    assert decoder.decode(b'{"features": 2.5}') == (np.float32(2.5).tobytes(), 1, False)
+
+
+def test_a_vector_and_its_record_are_the_same_row() -> None:
+    """The order of a vector is the order of the model's inputs."""
+    assert MIXED_DECODER.decode(dumped({"features": VECTOR})) == MIXED_DECODER.decode(dumped(RIGHT)) == (PACKED, 1, False)
+
+
+@pytest.mark.parametrize("position", range(7))
+def test_a_wrong_row_does_not_hide_among_right_ones(position: int) -> None:
+    """A list with one wrong row is refused as a whole and names that row."""
+    body = [RIGHT] * 7
+    body[position] = record(island="Java")
+
+    with pytest.raises(Problem) as raised:
+        MIXED_DECODER.decode(dumped(body))
+
+    assert raised.value.detail.startswith(f'row {position}: "island" is "Java"')

@@ -1,0 +1,446 @@
+"""A real server process and clients that behave, misbehave, or leave."""
+
+import json
+import os
+import random
+import re
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from support.bodies import REFUSED, RIGHT, VECTOR, dumped
+from support.bundles import MIXED, graph, write_bundle
+from support.client import parsed
+from support.serving import Server, receive, request, serving
+
+GOOD = b'{"features":[1,2,3,4.5]}'
+CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+SETTINGS = {"default_model": "sum", "max_body_bytes": 65536, "max_rows": 1000, "body_timeout_s": 0.4, "idle_timeout_s": 5}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves `sum` (the default) and `mixed`; the same workers must live when the last test is done."""
+    root = tmp_path_factory.mktemp("bundles")
+    write_bundle(root, "sum", task="regression")
+    write_bundle(root, "mixed", inputs=MIXED)
+    with serving(root, **SETTINGS) as server:
+        before = workers(server)
+        yield server
+        assert workers(server) == before
+        assert server.process.poll() is None
+
+
+def workers(server: Server) -> list[int]:
+    """The process ids of the server's workers."""
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+
+
+def connect(server: Server, timeout_s: float = 10.0) -> socket.socket:
+    """A connection of its own."""
+    return socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s)
+
+
+def exchange(server: Server, sent: bytes, *, half_close: bool = False) -> bytes:
+    """Send, and read until the server closes."""
+    with connect(server) as connection:
+        with suppress(OSError):  # the server may have answered and closed already
+            connection.sendall(sent)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    data = b""
+    with suppress(ConnectionResetError):  # the server closed with bytes of ours unread
+        while chunk := connection.recv(65536):
+            data += chunk
+    return data
+
+
+def statuses(answer: bytes) -> list[int]:
+    """The status codes of the answers in a stream."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+def status(answer: bytes) -> int:
+    """The status code of the only answer."""
+    (only,) = statuses(answer)
+    return only
+
+
+def prediction(answer: bytes) -> Any:
+    """What was predicted."""
+    return json.loads(answer.partition(b"\r\n\r\n")[2])["prediction"]
+
+
+def metrics(server: Server) -> dict[tuple[str, ...], float]:
+    """The server's metrics now."""
+    return parsed(server.send(request("/metrics", method="GET")).partition(b"\r\n\r\n")[2].decode())
+
+
+def until(server: Server, sample: tuple[str, ...], value: float) -> None:
+    """Wait for a metric to have this value."""
+    deadline = time.monotonic() + 20
+    while metrics(server).get(sample) != value:
+        assert time.monotonic() < deadline, f"{sample} is {metrics(server).get(sample)}"
+
+
+# -- connections ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_kept_alive(server: Server) -> None:
+    """Request after request on one connection, also after a refusal of a value."""
+    with connect(server) as connection:
+        for body, expected in ((GOOD, 200), (b"{", 400), (GOOD, 200), (b"[]", 422), (GOOD, 200)):
+            connection.sendall(request("/predict", body))
+            assert status(receive(connection)) == expected
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """Ten requests sent at once get ten answers, each its own."""
+    sent = [request("/predict", dumped({"features": [i, 0, 0, 0]})) for i in range(10)]
+    closing = request("/predict", dumped({"features": [10, 0, 0, 0]}), headers={"connection": "close"})
+
+    answer = exchange(server, b"".join(sent) + closing)
+
+    assert [float(value) for value in re.findall(rb'"prediction":([\d.]+)', answer)] == list(range(11))
+
+
+def test_a_chunked_body_is_read(server: Server) -> None:
+    """Also in chunks of one byte that arrive one by one."""
+    with connect(server) as connection:
+        connection.sendall(request("/predict", headers=CHUNKED))
+        for i in range(len(GOOD)):
+            connection.sendall(b"1\r\n" + GOOD[i : i + 1] + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+
+        assert prediction(receive(connection)) == 10.5
+
+
+def test_a_slow_body_is_408(server: Server) -> None:
+    """A client that trickles is told so and cut off after body_timeout_s, to within a quarter; others are served meanwhile."""
+    start = time.monotonic()
+    with connect(server) as connection:
+        connection.sendall(request("/predict", b"{", headers={"content-length": "100"}))
+        assert status(server.send(request("/predict", GOOD))) == 200
+        answer = read_all(connection)
+
+    assert status(answer) == 408
+    assert b"body_too_slow" in answer
+    assert b"connection: close" in answer.lower()
+    assert 0.4 <= time.monotonic() - start < 2.0
+
+
+def test_a_body_that_breaks_off_disturbs_nobody(server: Server) -> None:
+    """Clients that leave in the middle of a head or a body cost no answer of another's."""
+    whole = request("/predict", GOOD)
+    for cut in range(1, len(whole)):
+        with connect(server) as connection:
+            connection.sendall(whole[:cut])
+    assert prediction(server.send(whole)) == 10.5
+
+
+def test_a_client_that_resets_disturbs_nobody(server: Server) -> None:
+    """Connections that are torn down after a whole request leave nothing behind."""
+    for _ in range(50):
+        with connect(server) as connection:
+            connection.sendall(request("/predict", GOOD))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert prediction(server.send(request("/predict", GOOD))) == 10.5
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected", "code"),
+    [
+        (request("/predict", b"x" * 70_000), 413, b"body_too_large"),
+        (request("/predict", headers={"content-length": "99999999999999"}), 413, b"body_too_large"),
+        (request("/predict", headers=CHUNKED) + b"11170\r\n" + b" " * 70_000 + b"\r\n0\r\n\r\n", 413, b"body_too_large"),
+        (request("/predict", GOOD, headers={"content-encoding": "gzip"}), 415, b"unsupported_encoding"),
+        (request("/predict", GOOD, headers={"content-type": "text/plain"}), 415, b"unsupported_media_type"),
+    ],
+    ids=["a long body", "a long Content-Length", "many chunks", "gzip", "text"],
+)  # fmt: skip
+def test_what_is_not_wanted_is_not_read(server: Server, sent: bytes, expected: int, code: bytes) -> None:
+    """The head or the count decides, and the connection is closed with the answer."""
+    answer = exchange(server, sent)
+
+    assert status(answer) == expected
+    assert code in answer
+    assert b"connection: close" in answer.lower()
+
+
+# -- hostile framing -----------------------------------------------------------------------------------------------------------
+
+SMUGGLED = b"GET /models/smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def framed(*lines: str, body: bytes = b"") -> bytes:
+    """A POST with these header lines."""
+    return "\r\n".join(["POST /predict HTTP/1.1", "host: x", "content-type: application/json", *lines, "", ""]).encode("latin-1") + body
+
+
+FRAMINGS: dict[str, bytes] = {
+    "CL.TE": framed("content-length: 6", "transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE.CL": framed("transfer-encoding: chunked", "content-length: 4", body=b"5c\r\n" + SMUGGLED + b"0\r\n\r\n"),
+    "two lengths": framed("content-length: 24", "content-length: 0", body=GOOD + SMUGGLED),
+    "a list of lengths": framed("content-length: 24, 0", body=GOOD + SMUGGLED),
+    "a length with a sign": framed("content-length: +24", body=GOOD + SMUGGLED),
+    "a negative length": framed("content-length: -24", body=GOOD + SMUGGLED),
+    "a hexadecimal length": framed("content-length: 0x18", body=GOOD + SMUGGLED),
+    "an empty length": framed("content-length: ", body=GOOD + SMUGGLED),
+    "a huge length": framed("content-length: 99999999999999999999999", body=GOOD + SMUGGLED),
+    "a length with a space before the colon": framed("content-length : 24", body=GOOD + SMUGGLED),
+    "TE in a word": framed("transfer-encoding: xchunked", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE twice": framed("transfer-encoding: chunked", "transfer-encoding: identity", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE that does not end in chunked": framed("transfer-encoding: chunked, gzip", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE with a vertical tab": framed("transfer-encoding: \x0bchunked", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE behind a fold": framed("transfer-encoding:", " chunked", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE in HTTP/1.0": framed("transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "a folded header": framed("x-a: 1", " 2", "content-length: 0"),
+    "NUL in a header": framed("x-a: \x00", "content-length: 0"),
+    "a bare CR in a header": framed("x-a: 1\rcontent-length: 24", "content-length: 0"),
+    "a chunk length with a sign": framed("transfer-encoding: chunked", body=b"+18\r\n" + GOOD + b"\r\n0\r\n\r\n"),
+    "a negative chunk length": framed("transfer-encoding: chunked", body=b"-1\r\n" + GOOD + b"\r\n0\r\n\r\n"),
+    "a chunk length with 0x": framed("transfer-encoding: chunked", body=b"0x18\r\n" + GOOD + b"\r\n0\r\n\r\n"),
+    "a chunk length beyond 64 bits": framed("transfer-encoding: chunked", body=b"f" * 17 + b"\r\n" + GOOD),
+    "a chunk longer than it says": framed("transfer-encoding: chunked", body=b"2\r\n" + GOOD + b"\r\n0\r\n\r\n"),
+    "a long chunk extension": framed("transfer-encoding: chunked", body=b"18;" + b"a" * 20_000 + b"\r\n" + GOOD + b"\r\n0\r\n\r\n"),
+    "a bare LF after a chunk": framed("transfer-encoding: chunked", body=b"18\n" + GOOD + b"\n0\n\n"),
+    "no host": b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+    "no version": b"GET /health\r\n\r\n",
+    "HTTP/0.9": b"GET /health HTTP/0.9\r\n\r\n",
+    "HTTP/2 without TLS": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/9.9": b"GET /health HTTP/9.9\r\nhost: x\r\n\r\n",
+    "a TLS handshake": bytes.fromhex("16030100a5010000a10303") + bytes(160),
+    "zeros": bytes(200),
+    "101 headers": framed(*[f"x-{i}: {i}" for i in range(101)], "content-length: 0"),
+    "a header of 20 kB": framed("x-a: " + "a" * 20_000, "content-length: 0"),
+    "a path of 20 kB": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a path of raw bytes": b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a path of broken percent signs": b"GET /models/%ff%zz% HTTP/1.1\r\nhost: x\r\n\r\n",
+    "an encoded surrogate in the path": request("/models/%ED%A0%80/predict", GOOD, headers={"connection": "close"}),
+    "an encoded NUL in the path": request("/models/%00/predict", GOOD, headers={"connection": "close"}),
+    "an absolute URI": b"GET http://elsewhere/health HTTP/1.1\r\nhost: x\r\n\r\n",
+    "an asterisk": b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n",
+    "CONNECT to a route": b"CONNECT /predict HTTP/1.1\r\nhost: x\r\n\r\n",
+    "TRACE": b"TRACE /predict HTTP/1.1\r\nhost: x\r\nsecret: 7\r\n\r\n",
+    "an unknown method": b"BREW /predict HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a method in small letters": b"post /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "a method of 10 kB": b"A" * 10_000 + b" / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "an upgrade to a websocket": b"GET /predict HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+    "an upgrade to HTTP/2": b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+    b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "a host of rubbish": b"GET /health HTTP/1.1\r\nhost: a b/c@d:99999\r\n\r\n",
+    "Expect": framed("expect: 200-maybe", "content-length: 24", body=GOOD),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAMINGS)
+def test_hostile_framing_gets_one_answer_or_none(server: Server, name: str) -> None:
+    """Never an answer to a request that was hidden in another's body, never a 5xx, and the server serves on."""
+    answer = exchange(server, FRAMINGS[name], half_close=True)
+
+    found = statuses(answer)
+    assert [code for code in found if code >= 500 or code < 200] == []
+    assert b"smuggled" not in answer
+    assert b"secret" not in answer
+    if "TE" in name or "length" in name:
+        assert len(found) <= 1 or set(found[1:]) == {400}, found
+        assert 200 not in found or name in ("a chunk longer than it says",), answer
+    assert prediction(server.send(request("/predict", GOOD))) == 10.5
+
+
+# -- fuzz ----------------------------------------------------------------------------------------------------------------------
+
+
+def mutated(random_: random.Random, data: bytes) -> bytes:
+    """Some bytes changed, taken out, put in or repeated."""
+    result = bytearray(data)
+    for _ in range(random_.randint(1, 3)):
+        at = random_.randrange(len(result) + 1)
+        match random_.randrange(8):
+            case 0:
+                result[at : at + 1] = bytes([random_.randrange(256)])
+            case 1:
+                del result[at : at + random_.randint(1, 8)]
+            case 2:
+                result[at:at] = random_.choice(
+                    [b'"', b"\\", b"{", b"[", b"]", b"}", b",", b":", b"0", b"-", b"\0", b"\xff", b"null", b"1e999", b"\r\n", b" "]
+                )
+            case 3:
+                result[at:at] = result[at : at + random_.randint(1, 30)]
+            case 4:
+                result[at:at] = result[:at][-20:] * random_.randint(1, 5)
+            case _:
+                digits = [i for i, byte in enumerate(result) if chr(byte).isalnum()]
+                if digits:
+                    result[random_.choice(digits)] = random_.choice(b"0123456789ae")
+    return bytes(result)
+
+
+def test_mutated_bodies_never_get_a_500(server: Server) -> None:
+    """1,500 damaged bodies on one kept-alive connection: each gets one answer, and none above 499."""
+    random_ = random.Random(7)  # noqa: S311  to be repeatable
+    seeds = [dumped(RIGHT), dumped([RIGHT, RIGHT]), dumped({"features": VECTOR}), *(case.body for case in REFUSED if len(case.body) < 1000)]
+    found: dict[int, int] = {}
+    with connect(server) as connection:
+        for _ in range(1500):
+            body = mutated(random_, random_.choice(seeds))
+            connection.sendall(request("/models/mixed/predict", body))
+            answer = receive(connection)
+            code = status(answer)
+            found[code] = found.get(code, 0) + 1
+            assert code < 500, (body, answer)
+    assert set(found) <= {200, 400, 413, 422}
+    assert len(found) >= 3
+
+
+def test_mutated_requests_never_get_a_500(server: Server) -> None:
+    """500 damaged requests, heads and all: answers below 500 or none, and the server serves on."""
+    random_ = random.Random(11)  # noqa: S311  to be repeatable
+    seeds = [
+        request("/predict", GOOD),
+        request("/models/mixed", method="GET"),
+        request("/predict", headers=CHUNKED) + b"2\r\n{}\r\n0\r\n\r\n",
+    ]
+    for _ in range(500):
+        sent = mutated(random_, random_.choice(seeds))
+        answer = exchange(server, sent, half_close=True)
+        assert [code for code in statuses(answer) if code >= 500] == [], (sent, answer)
+    assert prediction(server.send(request("/predict", GOOD))) == 10.5
+
+
+def test_bombs_are_refused_quickly(server: Server) -> None:
+    """Depth, digits and many names cost milliseconds, not memory."""
+    bombs = [b"[" * 60_000, b'{"a":' * 10_000, b'{"features":[' + b"9" * 60_000 + b"]}", b"{" + b'"a":1,' * 10_000 + b'"a":1}']
+    for bomb in bombs:
+        start = time.monotonic()
+        assert status(server.send(request("/predict", bomb))) in (400, 422)
+        assert time.monotonic() - start < 1.0
+
+
+# -- silence -------------------------------------------------------------------------------------------------------------------
+
+
+def test_it_phones_nobody(server: Server) -> None:
+    """Of all network sockets of the server's processes, each is the listener or a connection that the listener accepted."""
+    assert status(server.send(request("/predict", GOOD))) == 200
+    with connect(server) as connection:
+        connection.sendall(request("/predict", GOOD))
+        receive(connection)
+        found = [socket for pid in (server.process.pid, *workers(server)) for socket in network_sockets(pid)]
+
+    assert found
+    assert {port for _, port in found} == {server.port}, found
+
+
+def network_sockets(pid: int) -> list[tuple[str, int]]:
+    """Protocol and local port of a process's internet sockets, read from /proc."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = []
+    for protocol in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
+        for line in Path(f"/proc/{pid}/net/{protocol}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in inodes:
+                found.append((protocol, int(fields[1].rpartition(":")[2], 16)))
+    return found
+
+
+# -- the end -------------------------------------------------------------------------------------------------------------------
+
+
+def dear() -> Any:
+    """The sum of a row, found the long way: some 10 ms of multiplications per row."""
+    width, layers = 1024, 48
+    shape = helper.make_tensor("value", TensorProto.FLOAT, [1], [1 / width])
+    nodes = [
+        helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=1),
+        helper.make_node("Expand", ["sum", "wide"], ["layer0"]),
+        helper.make_node("ConstantOfShape", ["square"], ["weights"], value=shape),
+        *(helper.make_node("MatMul", [f"layer{i}", "weights"], [f"layer{i + 1}"]) for i in range(layers)),
+        helper.make_node("ReduceMean", [f"layer{layers}", "axis"], ["value"], keepdims=0),
+    ]
+    constants = {"axis": np.array([1], np.int64), "wide": np.array([1, width], np.int64), "square": np.array([width, width], np.int64)}
+    return graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
+
+
+@pytest.mark.parametrize("hot_lane", ["true", "false"])
+def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> None:
+    """With 60 requests in the queue: each is answered with its own answer, the listener is gone, and the exit code is 0."""
+    golden = [{"row": dict.fromkeys(("x0", "x1", "x2", "x3"), 1), "prediction": 4.0}]
+    write_bundle(tmp_path, "dear", task="regression", model=dear(), changes={"golden": golden})
+    with serving(tmp_path, hot_lane=hot_lane, max_batch_size=1, inline_budget_ms=0) as server, ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(60)]
+        for i, connection in enumerate(connections):
+            connection.sendall(request("/predict", dumped({"features": [i, 1, 0, 0]})))
+        until(server, ("halfcore_stage_duration_seconds_count", "dear", "decode"), len(connections))
+        assert metrics(server)["halfcore_queued_rows", "dear"] > 0
+
+        server.process.send_signal(signal.SIGTERM)
+        answers = [receive(connection) for connection in connections]
+
+        assert [status(answer) for answer in answers] == [200] * len(connections)
+        assert [prediction(answer) for answer in answers] == [pytest.approx(i + 1, rel=1e-3) for i in range(len(connections))]
+        assert server.process.wait(20) == 0
+        with pytest.raises(ConnectionError):
+            connect(server)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_an_idle_server_ends_promptly(tmp_path: Path, name: str) -> None:
+    """Open connections without a request are closed, and the exit code is 0."""
+    write_bundle(tmp_path)
+    with serving(tmp_path) as server, connect(server) as used, connect(server) as unused:
+        used.sendall(request("/predict", GOOD))
+        assert status(receive(used)) == 200
+        start = time.monotonic()
+        server.process.send_signal(getattr(signal, name))
+
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - start < 5
+        assert read_all(used) == read_all(unused) == b""
+
+
+def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
+    """If the parent is killed, the worker ends too: it would keep the port and answer on, unsupervised."""
+    write_bundle(tmp_path)
+    with serving(tmp_path) as server:
+        (worker,) = (os.pidfd_open(pid) for pid in workers(server))
+        server.process.kill()
+        server.process.wait(10)
+        assert select.select([worker], [], [], 20)[0], "the worker lives on"
+        os.close(worker)
+
+
+def test_a_broken_bundle_does_not_stop_the_start(tmp_path: Path) -> None:
+    """The other models are served, and the log says once, in one line, why this one is not."""
+    write_bundle(tmp_path, "good")
+    write_bundle(tmp_path, "broken", changes={"format": 7})
+    with serving(tmp_path, default_model="good") as server:
+        assert status(server.send(request("/predict", GOOD))) == 200
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        lines = [line for line in server.process.stderr.read().splitlines() if "broken" in line]
+
+    assert len(lines) == 1
+    assert "ERROR" in lines[0]
+    assert "$.format" in lines[0]

@@ -1,0 +1,166 @@
+"""Settings: where they come from, which wins, and what a wrong one is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from halfcore.settings import PREFIX, SEED_NAMES, Settings, SettingsError, describe, flag
+
+NAMES = Settings.__struct_fields__
+DEFAULTS = dict(zip(NAMES, Settings.__struct_defaults__, strict=True))
+OTHER: dict[str, tuple[str, object]] = {
+    "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104  a value, nobody listens
+    "port": ("8123", 8123),
+    "bundles": ("/bundles", Path("/bundles")),
+    "default_model": ("iris", "iris"),
+    "model_stage": ("Production", "Production"),
+    "workers": ("3", 3),
+    "pin_cpu": ("on", "on"),
+    "batch_scheduling": ("off", "off"),
+    "max_connections": ("77", 77),
+    "backlog": ("512", 512),
+    "idle_timeout_s": ("7", 7),
+    "connection_buffer_bytes": ("16384", 16384),
+    "max_body_bytes": ("1024", 1024),
+    "body_timeout_s": ("0.5", 0.5),
+    "max_rows": ("5", 5),
+    "max_batch_size": ("64", 64),
+    "max_queue_size": ("30000", 30000),
+    "max_queue_delay_ms": ("1.5", 1.5),
+    "queue_timeout_s": ("0.25", 0.25),
+    "inline_budget_ms": ("0", 0.0),
+    "drain_timeout_s": ("9", 9),
+    "hot_lane": ("false", False),
+    "server_timing": ("true", True),
+    "bench_routes": ("true", True),
+    "log_level": ("warning", "warning"),
+    "log_format": ("json", "json"),
+}
+WRONG: dict[str, list[str]] = {
+    "port": ["", "http", "-1", "65536", "80.5", "true", " 80x"],
+    "workers": ["-1", "257", "many"],
+    "max_connections": ["-1", "1000001"],
+    "backlog": ["127", "65536"],
+    "idle_timeout_s": ["0", "61", "1.5"],
+    "connection_buffer_bytes": ["8191", "8k"],
+    "max_body_bytes": ["63", "4MiB"],
+    "body_timeout_s": ["0", "-1", "nan", "inf", "601"],
+    "max_rows": ["0", "ten"],
+    "max_batch_size": ["0", "65537"],
+    "max_queue_size": ["0"],
+    "max_queue_delay_ms": ["-1", "1001", "nan", "inf"],
+    "queue_timeout_s": ["0", "nan"],
+    "inline_budget_ms": ["-0.1", "nan"],
+    "drain_timeout_s": ["0", "1801"],
+    "hot_lane": ["maybe", "2"],
+    "pin_cpu": ["true"],
+    "batch_scheduling": ["maybe"],
+    "server_timing": ["2"],
+    "bench_routes": ["2"],
+    "log_level": ["loud", "INFO", ""],
+    "log_format": ["xml"],
+}
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`halfcore` with these arguments and nothing else that configures it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "MODEL_"))}
+    clean["HALFCORE_BUNDLES"] = "/nowhere"  # so that a start that is wrongly allowed ends too
+    command = [sys.executable, "-m", "halfcore", *arguments]
+    return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=30)
+
+
+def test_this_table_names_every_setting() -> None:
+    """A new setting is tested too."""
+    assert set(OTHER) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: str) -> None:
+    """Flag before variable before default."""
+    text, value = OTHER[name]
+    variable = PREFIX + name.upper()
+    assert DEFAULTS[name] != value
+
+    assert getattr(Settings.load({}), name) == DEFAULTS[name]
+    assert getattr(Settings.load({variable: text}), name) == value
+    assert getattr(Settings.load({}, {name: text}), name) == value
+    assert getattr(Settings.load({variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
+    assert getattr(Settings.load({variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(("name", "seed"), SEED_NAMES.items())
+def test_the_names_that_teams_already_use_count_least(name: str, seed: str) -> None:
+    """MODEL_NAME and MODEL_STAGE are read, HALFCORE_… wins over them, a flag over both."""
+    variable = PREFIX + name.upper()
+
+    assert getattr(Settings.load({seed: "a"}), name) == "a"
+    assert getattr(Settings.load({seed: "a", variable: "b"}), name) == "b"
+    assert getattr(Settings.load({seed: "a", variable: "b"}, {name: "c"}), name) == "c"
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
+def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
+    """The message names the variable or the flag, the value, and what the setting means."""
+    for origin, flags, environment in (
+        (PREFIX + name.upper(), {}, {PREFIX + name.upper(): text}),
+        (flag(name), {name: text}, {}),
+    ):
+        with pytest.raises(SettingsError) as raised:
+            Settings.load(environment, flags)
+
+        message = str(raised.value)
+        assert message.startswith(f"{origin}={text!r}: ")
+        assert describe(name) in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["HALFCORE_PROT", "HALFCORE_", "HALFCORE_port", "HALFCORE_PORT_"])
+def test_an_unknown_variable_stops_the_start(name: str) -> None:
+    """A misspelt setting is not silently ignored."""
+    with pytest.raises(SettingsError, match=f"^{name} is not a setting"):
+        Settings.load({name: "1"})
+
+
+def test_more_rows_than_the_queue_holds_stop_the_start() -> None:
+    """A request that can never be accepted is a contradiction, not a 503 for ever."""
+    with pytest.raises(SettingsError, match=r"max_rows=30.*max_queue_size=20"):
+        Settings.load({"HALFCORE_MAX_ROWS": "30", "HALFCORE_MAX_QUEUE_SIZE": "20"})
+
+
+def test_other_variables_are_ignored() -> None:
+    """Only HALFCORE_… and the seeds' names are read."""
+    assert Settings.load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
+
+
+def test_help_names_every_setting_with_default_and_variable() -> None:
+    """`halfcore serve --help` is the reference."""
+    finished = run("serve", "--help")
+    text = " ".join(finished.stdout.split())
+
+    assert finished.returncode == 0
+    for name in NAMES:
+        default = str(DEFAULTS[name]) or "empty"
+        seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        assert f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: {PREFIX}{name.upper()}{seed})" in text
+
+
+def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    """The start stops before anything listens, and the last word is the setting's."""
+    for arguments, environment, says in (
+        (["--port", "http"], {}, "--port='http'"),
+        ([], {"HALFCORE_WORKERS": "-1"}, "HALFCORE_WORKERS='-1'"),
+        ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
+        (["--bundles", str(tmp_path / "none")], {}, "not a directory"),
+        (["--colour", "red"], {}, "--colour"),
+        (["--por", "1"], {}, "--por"),
+    ):
+        finished = run("serve", *arguments, **environment)
+
+        assert finished.returncode == 2, finished
+        assert says in finished.stderr
+        assert "Traceback" not in finished.stderr
+        assert finished.stdout == ""

@@ -1,0 +1,55 @@
+"""The app under plain ASGI, without a server or a socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from litestar import Litestar
+from prometheus_client.parser import text_string_to_metric_families
+
+from halfcore.app import create_app
+from halfcore.settings import Settings
+
+
+@asynccontextmanager
+async def app_client(bundles: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app that serves these bundles, its lifespan run around the block."""
+    app = create_app(Settings(bundles=bundles, log_level="error", **settings))
+    started, stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        # In a task of its own: the lifespan holds a task group, and pytest ends a fixture in another task than it began it in.
+        async with app.lifespan():
+            started.set()
+            await stop.wait()
+
+    lifespan = asyncio.create_task(live())
+    await asyncio.wait((lifespan, asyncio.create_task(started.wait())), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        async with httpx.AsyncClient(transport=transport_of(app), base_url="http://test") as client:
+            yield client
+    finally:
+        stop.set()
+        await lifespan
+
+
+def transport_of(app: Litestar) -> httpx.ASGITransport:
+    """httpx's way into an app; each library has a type of its own for the same ASGI callable."""
+    return httpx.ASGITransport(app)  # type: ignore[arg-type]
+
+
+async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics: (name, label values in order of their names) → value."""
+    return parsed((await client.get("/metrics")).text)
+
+
+def parsed(text: str) -> dict[tuple[str, ...], float]:
+    """Samples of a text in the Prometheus format; fails if it is not one."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

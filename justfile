@@ -49,7 +49,7 @@ lint:
 # 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
 [group('prove')]
 prove-batcher rows="1000000":
-    uv run python tests/server/batcher_proof.py --rows {{ rows }}
+    uv run python tests/server/test_batcher_proof.py --rows {{ rows }}
 
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]

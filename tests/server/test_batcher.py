@@ -232,6 +232,16 @@ async def test_a_queue_delay_collects_company_with_one_timer(bench: Bench, monke
     assert bench.model.runs == [[1, 2]]
 
 
+async def test_a_full_batch_waits_for_no_more_company(bench: Bench) -> None:
+    """Once max_batch_size rows are there, waiting on would buy nothing."""
+    batcher = bench.batcher(max_queue_delay_s=60.0, max_batch_size=3)
+    jobs = [batcher.submit(rows_of(id_), 1) for id_ in (1, 2, 3)]
+    await turns(2)
+
+    assert [outcome(job) for job in jobs] == [answers(1), answers(2), answers(3)]
+    assert bench.model.runs == [[1, 2, 3]]
+
+
 async def test_an_idle_batcher_holds_the_loop_with_nothing(bench: Bench) -> None:
     """After the last answer no callback of the batcher is ready, no timer is set, and no task is alive."""
     batcher = bench.batcher()

@@ -138,8 +138,8 @@ class Batcher(Generic[R]):
     async def infer(self, payload: bytes, rows: int) -> Sequence[R]:
         """Run the model on these rows, in company.
 
-        Waits at most `queue_timeout_s` for the first batch, then for the batches ahead of its last row. Cancelling is safe: rows that
-        wait leave the queue, rows that run are forgotten, and other requests are untouched.
+        Waits at most `queue_timeout_s` (and for the batch that runs then) until its first row is run, then for the batches ahead of its
+        last row. Cancelling is safe: rows that wait leave the queue, rows that run are forgotten, and other requests are untouched.
 
         Args:
             payload: `rows` rows of equal length.
@@ -174,6 +174,9 @@ class Batcher(Generic[R]):
         (self._small if rows <= self._max_batch_size else self._bulk).append(job)
         if self._scheduled is None and not self._running:
             self._schedule(self._max_queue_delay_s)
+        elif self._max_queue_delay_s and self._scheduled and self._queued_rows >= self._max_batch_size:
+            self._scheduled.cancel()  # a full batch waits for no more company
+            self._schedule()
         return job
 
     def forget(self, job: Job[R]) -> None:
@@ -181,6 +184,7 @@ class Batcher(Generic[R]):
         job.future.cancel()
         self._queued_rows -= job.rows - job.taken
         job.taken = job.rows
+        job.payload = b""  # a stuck model must not let leavers pile up their rows
 
     async def drain(self) -> None:
         """Wait until every accepted row is answered. Cancelling is safe and stops only the waiting."""
@@ -336,7 +340,7 @@ def _resolve(part: Part[Any]) -> None:
 def _as_run_error(failure: Exception | None) -> RunError:
     if isinstance(failure, RunError):
         return failure
-    error = RunError("the model failed on these rows" if failure else "the inference thread was stopped")
+    error = RunError("the model failed on these rows" if failure else "the run was stopped")
     error.__cause__ = failure
     return error
 

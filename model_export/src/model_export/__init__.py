@@ -1,0 +1,1 @@
+"""Exports a registered scikit-learn model to an ONNX bundle, with a proof that the answers are the same."""

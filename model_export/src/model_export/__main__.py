@@ -1,0 +1,154 @@
+"""The command line. Heavy packages are imported by the commands that need them: asking for what is already there takes a moment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_export import bundle, examples
+from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOME = Path(".halfcore")
+BUNDLES = HOME / "bundles"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 refused, 2 used wrongly."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ExportError as error:
+        sys.stderr.write(f"model-export: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("model-export: interrupted\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="model-export", description="Exports registered models to ONNX bundles, with proof.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_export(commands.add_parser("export", help="export one model: fetch, convert, prove, write"))
+    _add_examples(commands.add_parser("examples", help="train, register and export example models, where they are missing"))
+    _add_verify(commands.add_parser("verify", help="compare a running server's answers with the registered model's, row by row"))
+    return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", help="models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, models:/m-ID, runs:/ID/path or a folder")
+    parser.add_argument("--name", help="of the bundle; default: as registered")
+    parser.add_argument(
+        "--data", type=Path, help="CSV or Parquet to prove it on; default: the data logged to its run, else its input example"
+    )
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "float64"), default="auto", help="auto: float32, and float64 where that fails"
+    )
+    parser.add_argument("--accept-parity", type=_positive, metavar="X", help="tolerate differences up to X; recorded in the bundle")
+    parser.add_argument("--no-unpickle", action="store_true", help="refuse models that only unpickling can load")
+    _add_places(parser)
+    parser.set_defaults(run=_export)
+
+
+def _add_examples(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
+    parser.add_argument("names", nargs="*", default=["light"], metavar="NAME", help=f"{known}; default: light (all but cover-heavy)")
+    _add_places(parser)
+    parser.set_defaults(run=_examples)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", nargs="+", help="as for export; several are verified one after another")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server; default: %(default)s")
+    parser.add_argument("--data", type=Path, help="CSV or Parquet with the rows; default: the data logged to the model's run")
+    parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
+    parser.set_defaults(run=_verify)
+
+
+_TRACKING_HELP = "MLflow's store or server; default: $MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db"
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=BUNDLES, help="folder of the bundles; default: %(default)s")
+    parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError("must lie between 0 and 1")
+    return value
+
+
+def _connect(tracking_uri: str | None) -> None:
+    from model_export import registry
+
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or registry.DEFAULT_TRACKING_URI
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    registry.connect(uri)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from model_export.export import Order, export
+    from model_export.report import Reporter
+
+    _connect(arguments.tracking_uri)
+    order = Order(
+        arguments.uri,
+        arguments.out,
+        name=arguments.name,
+        data=arguments.data,
+        dtype=arguments.dtype,
+        accept_parity=arguments.accept_parity,
+        allow_unpickle=not arguments.no_unpickle,
+    )
+    export(order, Reporter())
+    return 0
+
+
+def _examples(arguments: argparse.Namespace) -> int:
+    try:
+        names = examples.expand(arguments.names)
+    except KeyError as error:
+        known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
+        sys.stderr.write(f"model-export examples: no example {error}; known: {known}\n")
+        return 2
+    missing = [name for name in names if not bundle.exists(arguments.out, name)]
+    if missing:
+        _make_examples(missing, arguments)
+    sys.stdout.write(f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them already there\n")
+    return 0
+
+
+def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
+    from model_export.examples import train
+    from model_export.export import Order, export
+    from model_export.report import Reporter
+
+    reporter = Reporter()
+    _connect(arguments.tracking_uri)
+    for position, name in enumerate(names, start=1):
+        reporter.heading(f"[{position}/{len(names)}] {name}")
+        if not train.is_registered(name):
+            train.train(name, HOME / "artifacts", reporter)
+        export(Order(f"models:/{name}@{train.ALIAS}", arguments.out), reporter)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from model_export.report import Reporter
+    from model_export.verify import verify
+
+    _connect(arguments.tracking_uri)
+    reporter = Reporter()
+    wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]
+    return 1 if any(wrong) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Takes a fitted estimator apart into pieces that can be converted one by one, and traces features back to raw columns.
+
+    columns ─┬─ branch: encode (text → numbers) → steps ─┐
+             ├─ branch: steps ───────────────────────────┼─ features → steps → final estimator
+             └─ …                                        ┘
+
+`encode` is never converted operator by operator: it is a function of single categories, so `tables` tabulates it with the fitted
+encoder itself. The rest is numbers in, numbers out, and every piece that fails to convert can be named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
+
+from model_export.errors import ExportError
+
+_ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
+
+Step = tuple[str, Any]
+"""A path such as "prepare/numbers/impute", and the fitted transformer or estimator there."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One way from raw columns to features."""
+
+    name: str
+    columns: tuple[int, ...]
+    encode: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def encoder(self) -> Any | None:
+        """The fitted encoder that knows the categories of `columns`, in their order; None for a branch of numbers."""
+        return next((step for _, step in self.encode if isinstance(step, _ENCODERS)), None)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The whole model: branches side by side, then steps one after another, then the estimator that answers."""
+
+    branches: tuple[Branch, ...]
+    steps: tuple[Step, ...]
+    final: Step
+    unused: tuple[int, ...] = field(default=())
+    """Columns that no branch reads."""
+
+
+def dissect(estimator: Any, names: list[str]) -> Anatomy:
+    """Take `estimator` apart.
+
+    Args:
+        estimator: a fitted scikit-learn estimator or Pipeline.
+        names: of the columns, in the signature's order.
+
+    Raises:
+        ExportError: a ColumnTransformer that weighs its branches, or selects a column that is not in the signature.
+    """
+    *steps, final = _flatten(estimator)
+    if steps and isinstance(steps[0][1], ColumnTransformer):
+        branches = _branches(*steps[0], names)
+        steps = steps[1:]
+    else:
+        encode, steps = _split_at_encoder(steps)
+        branches = [Branch("/".join(n for n, _ in encode) or final[0], tuple(range(len(names))), encode)]
+    read = {column for branch in branches for column in branch.columns}
+    unused = tuple(i for i in range(len(names)) if i not in read)
+    return Anatomy(tuple(branches), tuple(steps), final, unused)
+
+
+def _flatten(estimator: Any, path: str = "") -> list[Step]:
+    """The steps of nested Pipelines as one list, without those that do nothing."""
+    if not isinstance(estimator, Pipeline):
+        return [] if _does_nothing(estimator) else [(path or type(estimator).__name__, estimator)]
+    prefix = f"{path}/" if path else ""
+    return [step for name, child in estimator.steps for step in _flatten(child, prefix + name)]
+
+
+def _does_nothing(transformer: Any) -> bool:
+    if transformer is None or isinstance(transformer, str):
+        return transformer in (None, "passthrough")
+    return isinstance(transformer, FunctionTransformer) and transformer.func is None
+
+
+def _branches(path: str, transformer: ColumnTransformer, names: list[str]) -> list[Branch]:
+    if transformer.transformer_weights:
+        raise ExportError(f"step {path!r}: transformer_weights cannot be converted")
+    branches = []
+    for name, child, selection in transformer.transformers_:
+        columns = _positions(f"{path}/{name}", selection, names)
+        if columns and not (isinstance(child, str) and child == "drop"):
+            encode, steps = _split_at_encoder(_flatten(child, f"{path}/{name}"))
+            branches.append(Branch(f"{path}/{name}", columns, encode, tuple(steps)))
+    return branches
+
+
+def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:
+    """Resolve a fitted ColumnTransformer's selection: names, positions, a slice or a mask."""
+    if isinstance(selection, slice):
+        start, stop = (names.index(s) if isinstance(s, str) else s for s in (selection.start, selection.stop))
+        stop = stop + 1 if isinstance(selection.stop, str) else stop
+        return tuple(range(len(names))[start : stop : selection.step])
+    chosen = np.atleast_1d(np.asarray(selection, dtype=object)).tolist()
+    if chosen and all(isinstance(item, bool | np.bool_) for item in chosen):
+        return tuple(i for i, item in enumerate(chosen) if item)
+    try:
+        return tuple(names.index(item) if isinstance(item, str) else range(len(names))[item] for item in chosen)
+    except (ValueError, IndexError) as error:
+        raise ExportError(f"step {path!r} selects {chosen}, which the signature's columns {names} do not hold") from error
+
+
+def _split_at_encoder(steps: list[Step]) -> tuple[tuple[Step, ...], list[Step]]:
+    ends = [i + 1 for i, (_, step) in enumerate(steps) if isinstance(step, _ENCODERS)]
+    end = ends[-1] if ends else 0
+    return tuple(steps[:end]), steps[end:]

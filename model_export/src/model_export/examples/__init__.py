@@ -1,0 +1,26 @@
+"""The example models. Only their names are here, so that asking for what is already exported imports nothing heavy."""
+
+LIGHT = ("iris", "penguins-lr", "penguins-rf", "penguins-svm", "cover-small", "cover-middle")
+HEAVY = ("cover-heavy",)
+"""Takes minutes and gigabytes to convert."""
+GROUPS = {
+    "light": LIGHT,
+    "all": LIGHT + HEAVY,
+    "penguins": tuple(name for name in LIGHT if name.startswith("penguins")),
+    "cover": tuple(name for name in LIGHT + HEAVY if name.startswith("cover")),
+}
+
+
+def expand(asked: list[str]) -> list[str]:
+    """Names and groups of names to names, each once, in order.
+
+    Raises:
+        KeyError: neither a name nor a group; its argument is what was asked for.
+    """
+    names: dict[str, None] = {}
+    for item in asked:
+        group = GROUPS.get(item, (item,) if item in GROUPS["all"] else None)
+        if group is None:
+            raise KeyError(item)
+        names.update(dict.fromkeys(group))
+    return list(names)

@@ -1,0 +1,65 @@
+"""The road of an export: fetch → convert → prove → write."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from model_export.bundle import write
+from model_export.errors import ExportError
+from model_export.manifest import compose
+from model_export.prove import convert, prove
+from model_export.registry import fetch
+from model_export.report import Reporter, parity_table
+from model_export.samples import GATE_ROWS
+from model_export.subject import study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be exported, and how."""
+
+    uri: str
+    out: Path
+    name: str | None = None
+    data: Path | None = None
+    dtype: Literal["auto", "float32", "float64"] = "auto"
+    accept_parity: float | None = None
+    allow_unpickle: bool = True
+    gate_rows: int = GATE_ROWS
+
+
+def export(order: Order, reporter: Reporter) -> Path:
+    """Export one model; MLflow is already connected.
+
+    Returns:
+        the bundle's folder.
+
+    Raises:
+        ExportError: says in one line why there is no bundle; a `GateError` shows the worst row.
+    """
+    started = time.perf_counter()
+    reporter.heading(order.uri)
+    with reporter.stage("fetch"):
+        fetched = fetch(order.uri, name=order.name, allow_unpickle=order.allow_unpickle)
+    for note in fetched.notes:
+        reporter.note(note)
+    subject = study(fetched, order.data)
+    reporter.note(f"rows drawn from {subject.data.origin}: {len(subject.data.packed):,}" + _left_out(subject.data.unknown_rows))
+    with reporter.stage("convert"):
+        candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
+    proof = prove(subject, candidate, reporter, fall_back=order.dtype == "auto", accept=order.accept_parity, rows=order.gate_rows)
+    try:
+        path = write(order.out, compose(subject, proof), proof.candidate.model)
+    except OSError as error:
+        raise ExportError(f"cannot write the bundle: {error}") from error
+    reporter.console.print(parity_table(subject, proof, path, time.perf_counter() - started))
+    return path
+
+
+def _left_out(rows: int) -> str:
+    return f" ({rows:,} left out: they hold a value that the model does not take)" if rows else ""

@@ -1,0 +1,69 @@
+"""Decides in which columns null is a legal value.
+
+A column may be null where the model was evidently made for it: the signature says so, an imputer reads it, its encoder learned null,
+or its training data holds nulls. It is nullable if the registered model then answers; that the graph answers the same is the gate's
+to prove. So a tree that merely could take NaN gets no nullable column, and one trained on NaN must pass the gate with NaN or is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+
+from model_export.rows import Matrix, null_of, to_model_input
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model_export.anatomy import Anatomy, Step
+    from model_export.registry import Fetched
+    from model_export.schema import Schema
+
+
+def find_nullable(fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame) -> Schema:
+    """Mark the nullable columns.
+
+    Args:
+        fetched: the registered model, which is asked.
+        schema: with categories.
+        anatomy: of the model.
+        frame: the data; only whether it holds nulls matters.
+    """
+    candidates = {i for i, column in enumerate(schema.columns) if column.optional} | _imputed(anatomy) | _null_in(frame, schema)
+    nullable = {i: replace(schema.columns[i], nullable=True) for i in sorted(candidates) if _answers_null(fetched, schema, i)}
+    return schema.with_columns(nullable)
+
+
+def _imputed(anatomy: Anatomy) -> set[int]:
+    if _imputes(anatomy.steps):
+        return {i for branch in anatomy.branches for i in branch.columns}
+    return {i for branch in anatomy.branches if _imputes(branch.encode + branch.steps) for i in branch.columns}
+
+
+def _imputes(steps: tuple[Step, ...]) -> bool:
+    return any(isinstance(step, SimpleImputer | KNNImputer | MissingIndicator) for _, step in steps)
+
+
+def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:
+    by_name = set(schema.names) <= set(map(str, frame.columns))
+    return {
+        i
+        for i, name in enumerate(schema.names)
+        if (by_name or i < frame.shape[1]) and bool((frame[name] if by_name else frame.iloc[:, i]).isna().any())
+    }
+
+
+def _answers_null(fetched: Fetched, schema: Schema, position: int) -> bool:
+    row: Matrix = np.zeros((1, len(schema.columns)))
+    row[0, position] = null_of(schema.columns[position])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unknown categories: null is one of those here
+            fetched.pyfunc.predict(to_model_input(row, schema))
+    except Exception:  # noqa: BLE001  # MLflow's enforcement and any estimator may raise anything: each means that null is no answer
+        return False
+    return True

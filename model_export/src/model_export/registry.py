@@ -1,0 +1,194 @@
+"""Fetches a registered model: from any of MLflow's URIs to the loaded model, its signature and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import warnings
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PyFuncModel
+
+DEFAULT_TRACKING_URI = "sqlite:///.halfcore/mlflow.db"
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a name or a version may look like: it becomes a folder."""
+
+_KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
+
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
+_LOGGED = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
+_RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from; the bundle's `source` and its name and version."""
+
+    name: str
+    version: str
+    uri: str
+    resolved: str
+    run_id: str | None = None
+    model_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model on this machine, loaded."""
+
+    origin: Origin
+    folder: Path
+    flavor: str
+    """skops, cloudpickle or pickle."""
+    signature: ModelSignature | None
+    pyfunc: PyFuncModel
+    estimator: Any
+    input_example: Any | None
+    """A DataFrame or ndarray, as it was logged."""
+    notes: tuple[str, ...]
+    """What the user should know about the loading: unpickled, trusted types, another scikit-learn."""
+
+
+def connect(tracking_uri: str) -> None:
+    """Point MLflow at a tracking server or store, and keep its chatter out of the output."""
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+
+
+def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> Fetched:
+    """Find, download and load the model.
+
+    Args:
+        uri: `models:/NAME@ALIAS`, `models:/NAME/STAGE`, `models:/NAME/VERSION`, `models:/NAME/latest`, `models:/m-ID`, `runs:/ID/path`,
+            or a local MLflow model folder.
+        name: overrides the bundle's name; needed where neither registry nor folder has one.
+        allow_unpickle: False refuses models that only unpickling can load.
+
+    Raises:
+        ExportError: unknown model, no scikit-learn flavour, or refused unpickling.
+    """
+    try:
+        origin = resolve(uri)
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
+        saved = Model.load(str(folder))
+    except (MlflowException, OSError) as error:
+        raise ExportError(f"{uri}: {_first_line(error)}") from error
+    origin = _checked(replace(origin, name=name or origin.name, run_id=origin.run_id or saved.run_id,
+                              model_id=origin.model_id or saved.model_id))  # fmt: skip
+    flavor = saved.flavors.get("sklearn")
+    if flavor is None:
+        raise ExportError(f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; only scikit-learn models can be exported")
+    return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
+
+
+def _checked(origin: Origin) -> Origin:
+    for what, value in (("name", origin.name), ("version", origin.version)):
+        if not SAFE_NAME.fullmatch(value):
+            raise ExportError(f"the {what} {value!r} cannot be a folder: give another with --name ({SAFE_NAME.pattern})")
+    return origin
+
+
+def _load(origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool) -> Fetched:
+    serialization = str(flavor.get("serialization_format", "pickle"))
+    if not allow_unpickle:
+        _refuse_code(origin.uri, serialization, saved, flavor)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of versions and pickles: said in `notes`, in one line each
+            pyfunc = mlflow.pyfunc.load_model(str(folder))
+            example = saved.load_input_example(str(folder))
+    except Exception as error:  # a saved model can fail in every way that its classes can
+        raise ExportError(f"{origin.uri}: cannot be loaded: {_first_line(error)}") from error
+    estimator = pyfunc.get_raw_model()
+    return Fetched(origin, folder, serialization, saved.signature, pyfunc, estimator, example, tuple(_notes(serialization, flavor)))
+
+
+def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, Any]) -> None:
+    """Refuse every way in which loading could run code that came with the model.
+
+    skops loads whatever types MLflow hands it as trusted, and MLflow reads those from the model's own MLmodel file: a crafted model
+    can trust anything. So only types of the libraries that the exporter imports anyway pass.
+    """
+    if serialization != "skops":
+        raise ExportError(f"{uri}: saved as {serialization}, which runs code when it is loaded; --no-unpickle forbids it")
+    foreign = [t for t in flavor.get("skops_trusted_types") or () if t.partition(".")[0] not in _KNOWN_PACKAGES]
+    if foreign:
+        raise ExportError(f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it")
+    python = saved.flavors.get("python_function", {})
+    if python.get("loader_module") != "mlflow.sklearn" or python.get("code"):
+        raise ExportError(f"{uri}: brings its own code to load it with; --no-unpickle forbids it")
+
+
+def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:
+    notes = []
+    if serialization != "skops":
+        notes.append(f"unpickled: the model is saved as {serialization}, so loading it ran the code in it")
+    elif flavor.get("skops_trusted_types"):
+        notes.append(f"the model asks skops to trust {', '.join(flavor['skops_trusted_types'])}")
+    trained, here = flavor.get("sklearn_version"), installed_version("scikit-learn")
+    if trained != here:
+        notes.append(f"trained with scikit-learn {trained}, loaded with {here}: the proof holds for what {here} makes of it")
+    return notes
+
+
+def resolve(uri: str) -> Origin:
+    """Find name, version and the URI of the files, without downloading.
+
+    Raises:
+        MlflowException: the registry does not know it.
+        ExportError: no such folder, or no such kind of URI.
+    """
+    if logged := _LOGGED.fullmatch(uri):
+        model = mlflow.MlflowClient().get_logged_model(logged["model_id"])
+        return Origin(model.name, logged["model_id"], uri, uri, model.source_run_id, model.model_id)
+    if registered := _REGISTERED.fullmatch(uri):
+        found = _find_version(**registered.groupdict())
+        return Origin(found.name, str(found.version), uri, f"models:/{found.name}/{found.version}", found.run_id or None, found.model_id)
+    if run := _RUN.fullmatch(uri):
+        return Origin(run["path"].rpartition("/")[2], f"run-{run['run_id'][:8]}", uri, uri, run["run_id"])
+    return _local(uri)
+
+
+def _find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion:
+    client = mlflow.MlflowClient()
+    if alias is not None:
+        return client.get_model_version_by_alias(name, alias)
+    if rest is not None and rest.isdigit():
+        return client.get_model_version(name, rest)
+    if rest == "latest":
+        found = list(client.search_model_versions(f"name='{name}'"))
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what many registries use
+            found = client.get_latest_versions(name, stages=[str(rest)])
+    if not found:
+        raise ExportError(f"models:/{name}/{rest}: the registry has no such version")
+    return max(found, key=lambda version: int(version.version))
+
+
+def _local(uri: str) -> Origin:
+    folder = Path(uri.removeprefix("file://")).resolve()
+    description = folder / "MLmodel"
+    if not description.is_file():
+        raise ExportError(f"{uri}: neither a models:/ or runs:/ URI nor a folder with an MLmodel file")
+    digest = hashlib.sha256(description.read_bytes()).hexdigest()
+    return Origin(folder.name, f"local-{digest[:8]}", uri, str(folder))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,0 +1,167 @@
+"""The values at which trees change their minds: every split threshold, traced back to the raw column it tests.
+
+A feature that reaches the trees through scalers and imputers alone is an affine function of one raw column, so a threshold on the
+feature is a threshold on the column. Features of encoders need no such rows: every category occurs in the sample anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model_export.anatomy import Anatomy, Branch, Step
+    from model_export.schema import Schema
+
+Values = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A feature that is `scale · column + offset`."""
+
+    column: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def after(self, scale: float, offset: float) -> Affine:
+        """This feature, scaled once more."""
+        return Affine(self.column, self.scale * scale, self.offset * scale + offset)
+
+    def to_column(self, feature: Values) -> Values:
+        """Where the raw column has to stand for the feature to be `feature`."""
+        return (feature - self.offset) / self.scale
+
+
+Lineage = list[Affine | None]
+"""One entry per feature; None where it is not an affine function of one column."""
+
+
+def trace(anatomy: Anatomy) -> Lineage | None:
+    """Where the final estimator's features come from; None where a step mixes columns in a way that is not known here."""
+    lineage: Lineage = []
+    for branch in anatomy.branches:
+        part = _trace_branch(branch)
+        if part is None:
+            return None
+        lineage += part
+    return _through(lineage, anatomy.steps)
+
+
+def _trace_branch(branch: Branch) -> Lineage | None:
+    if branch.encode:
+        width = _output_width(branch.encode[-1][1])
+        start: Lineage | None = None if width is None else [None] * width
+    else:
+        start = [Affine(column) for column in branch.columns]
+    return None if start is None else _through(start, branch.steps)
+
+
+def _output_width(encoder: Any) -> int | None:
+    try:
+        return len(encoder.get_feature_names_out())
+    except (AttributeError, ValueError):
+        return None
+
+
+def _through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
+    for _, step in steps:
+        affine = _affine_of(step, len(lineage))
+        if affine is None:
+            return None
+        lineage = [f if f is None else f.after(a, b) for f, a, b in zip(lineage, *affine, strict=True)]
+    return lineage
+
+
+def _affine_of(step: Any, width: int) -> tuple[list[float], list[float]] | None:
+    """Scale and offset of each feature of a column-wise step; None for any other step."""
+    one, zero = np.ones(width), np.zeros(width)
+    if isinstance(step, SimpleImputer) and not step.add_indicator and step.statistics_.shape == (width,):
+        return one.tolist(), zero.tolist()
+    if isinstance(step, StandardScaler | RobustScaler):
+        centre = step.mean_ if isinstance(step, StandardScaler) else step.center_
+        scale = one if step.scale_ is None else 1.0 / step.scale_
+        return scale.tolist(), (zero if centre is None else -centre * scale).tolist()
+    if isinstance(step, MinMaxScaler):
+        return step.scale_.tolist(), step.min_.tolist()
+    if isinstance(step, MaxAbsScaler):
+        return (1.0 / step.scale_).tolist(), zero.tolist()
+    return None
+
+
+def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
+    """Feature index and threshold of every split of every tree in an estimator, however nested its ensembles are."""
+    if hasattr(estimator, "tree_"):
+        inner = estimator.tree_.children_left >= 0
+        yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]
+        return
+    members = getattr(estimator, "estimators_", None)
+    for member in [] if members is None else np.asarray(members, dtype=object).ravel():
+        yield from tree_splits(member)
+    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
+        yield from tree_splits(calibrated.estimator)
+
+
+def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
+    """For each raw column, the values around every threshold on it.
+
+    Returns:
+        column → sorted distinct float64 values: for numbers the float32 neighbours −2…+2 ulp of the threshold and the doubles at
+        which rounding to float32 changes sides; for integers those on both sides. Empty where there are no trees or no lineage.
+    """
+    lineage = trace(anatomy)
+    splits = list(tree_splits(anatomy.final[1]))
+    if lineage is None or not splits:
+        return {}
+    features = np.concatenate([feature for feature, _ in splits])
+    thresholds = np.concatenate([threshold for _, threshold in splits])
+    found: dict[int, list[Values]] = {}
+    for i, source in enumerate(lineage):
+        own = np.unique(thresholds[features == i])
+        around = None if source is None or source.scale == 0.0 else _AROUND.get(schema.columns[source.column].kind)
+        if source is not None and around is not None and len(own):
+            found.setdefault(source.column, []).append(around(source, own))
+    return {column: _finite(np.concatenate(values)) for column, values in found.items()}
+
+
+def _around(source: Affine, thresholds: Values) -> Values:
+    """Neighbours of the thresholds in the column, and of the points where the feature's rounding to float32 crosses them."""
+    below = thresholds.astype(np.float32)
+    above = np.nextafter(below, np.float32(np.inf))
+    with np.errstate(over="ignore"):
+        midpoints = (below.astype(np.float64) + above.astype(np.float64)) / 2.0
+        lower = (np.nextafter(below, np.float32(-np.inf)).astype(np.float64) + below.astype(np.float64)) / 2.0
+    doubles = [_double_neighbours(source.to_column(points)) for points in (thresholds, midpoints, lower)]
+    return np.concatenate([_float32_neighbours(source.to_column(thresholds)), *doubles])
+
+
+def _float32_neighbours(values: Values) -> Values:
+    steps = [values.astype(np.float32)]
+    for direction in (np.float32(-np.inf), np.float32(np.inf)):
+        once = np.nextafter(steps[0], direction)
+        steps += [once, np.nextafter(once, direction)]
+    return np.concatenate(steps).astype(np.float64)
+
+
+def _double_neighbours(values: Values) -> Values:
+    return np.concatenate([np.nextafter(values, -np.inf), values, np.nextafter(values, np.inf)])
+
+
+def _around_integer(source: Affine, thresholds: Values) -> Values:
+    floor = np.floor(source.to_column(thresholds))
+    return np.concatenate([floor - 1, floor, floor + 1, floor + 2])
+
+
+_AROUND = {"number": _around, "integer": _around_integer}
+
+
+def _finite(values: Values) -> Values:
+    """Distinct values that float32 can hold."""
+    unique = np.unique(values)
+    return unique[np.abs(unique) <= np.finfo(np.float32).max]

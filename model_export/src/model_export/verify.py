@@ -1,0 +1,111 @@
+"""Compares a running server with the registered model: every row of the model's data, over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.parity import OTHER_BOUND
+from model_export.registry import fetch
+from model_export.rows import to_json, to_model_input
+from model_export.subject import Subject, study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_export.report import Reporter
+
+_BATCH_ROWS = 500
+_SINGLE_ROWS = 100
+_TIMEOUT_S = 60.0
+
+
+def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
+    """Post every row in batches, and some one by one; compare the answers with `mlflow.pyfunc`'s.
+
+    Args:
+        uri: of the registered model.
+        url: of the server.
+        data: rows to post; by default those that the model was trained on.
+        reporter: is told of progress and counts.
+
+    Returns:
+        the number of answers that differ: labels exactly, values by more than 1e-5 relative to max(1, |value|).
+
+    Raises:
+        ExportError: the server cannot be reached, or refuses rows that the model knows.
+    """
+    reporter.heading(uri)
+    with reporter.stage("fetch"):
+        subject = study(fetch(uri), data)
+    rows = subject.data.packed
+    with reporter.stage("ask the registered model", len(rows)):
+        expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
+    records = [to_json(row, subject.schema) for row in rows]
+    with closing(_Client(url, subject.fetched.origin.name)) as client:
+        with reporter.stage(f"ask {url}", len(rows)) as advance:
+            many = _in_batches(client, records, advance)
+        single = np.unique(np.linspace(0, len(rows) - 1, _SINGLE_ROWS, dtype=int)).tolist()
+        one_by_one = [client.predict(records[i])["prediction"] for i in single]
+    wrong = sum(_differs(subject, a, b) for a, b in zip(many, expected, strict=True))
+    wrong_single = sum(_differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True))
+    reporter.note(_counts(subject, len(rows), wrong, len(single), wrong_single))
+    return wrong + wrong_single
+
+
+def _in_batches(client: _Client, records: list[dict[str, Any]], advance: Any) -> list[Any]:
+    answers: list[Any] = []
+    for start in range(0, len(records), _BATCH_ROWS):
+        batch = records[start : start + _BATCH_ROWS]
+        answers += client.predict(batch)["prediction"]
+        advance(len(batch))
+    return answers
+
+
+def _differs(subject: Subject, served: Any, expected: Any) -> bool:
+    if subject.answers.task == "classification":
+        return bool(served != expected)
+    a, b = np.asarray(served, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    return bool((np.abs(a - b) > OTHER_BOUND * np.maximum(1.0, np.abs(b))).any())
+
+
+def _counts(subject: Subject, rows: int, wrong: int, single: int, wrong_single: int) -> str:
+    unknown = subject.data.unknown_rows
+    left_out = f"; {unknown} rows left out: they hold a value that the model does not take" if unknown else ""
+    return f"{rows:,} rows in batches: {wrong} differ; {single} rows one by one: {wrong_single} differ{left_out}"
+
+
+class _Client:
+    """One connection to one model's route."""
+
+    def __init__(self, url: str, model: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ExportError(f"--url {url!r} is no http:// or https:// address")
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._url = url
+        self._connection = connection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+        self._path = f"{parts.path.rstrip('/')}/models/{quote(model)}/predict"
+
+    def predict(self, body: Any) -> dict[str, Any]:
+        """Post one record or a list of them; returns the decoded answer."""
+        try:
+            self._connection.request("POST", self._path, json.dumps(body), {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ExportError(f"{self._url} does not answer: {error}") from error
+        if response.status != 200:
+            raise ExportError(f"{self._url}{self._path} answers {response.status}: {content[:300].decode(errors='replace')}")
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

@@ -1,0 +1,135 @@
+"""The command line, end to end: what it writes, what it says, how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+from model_export import examples
+from model_export.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def two_numbers() -> pd.DataFrame:
+    """200 rows around zero."""
+    return pd.DataFrame(np.random.default_rng(3).normal(size=(200, 2)), columns=["a", "b"])
+
+
+def test_export_writes_a_bundle_and_prints_the_parity_table(
+    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 0, a table with what was compared, a bundle that says the same."""
+    frame = two_numbers()
+    folder = save(LogisticRegression().fit(frame, frame["a"] > 0), frame, name="sign")
+
+    status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+
+    said = capsys.readouterr().err
+    (manifest,) = (tmp_path / "out" / "sign").glob("*/manifest.json")
+    parity = json.loads(manifest.read_text())["parity"]
+    assert status == 0
+    assert f"{parity['rows']:,}" in said
+    assert "label mismatches" in said
+    assert "worst difference" in said
+
+
+def test_a_model_built_to_differ_is_refused_with_its_worst_row(
+    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tree trained on nulls: exit status 1, the row as JSON would have it, both answers, no bundle, no traceback."""
+    frame = two_numbers()
+    frame.loc[::5, "a"] = np.nan
+    model = DecisionTreeClassifier(random_state=0).fit(frame, np.where(frame["a"].isna() | (frame["a"] < -0.5), "low", "high"))
+    folder = save(model, frame, name="gaps")
+
+    status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+
+    said = capsys.readouterr().err
+    assert status == 1
+    assert "refused: " in said
+    assert '"a": null' in said
+    assert "registered model: 'low' (0, 1)" in said
+    assert "graph: 'high' (1, 0)" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1."""
+    assert main(["export", str(tmp_path / "nothing"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("model-export: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["export"], ["export", "x", "--dtype", "float16"], ["export", "x", "--accept-parity", "7"]])
+def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse says how it is used."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+
+    assert left.value.code == 2
+    assert "usage: model-export" in capsys.readouterr().err
+
+
+def test_an_unknown_example_is_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the known names."""
+    assert main(["examples", "unicorn"]) == 2
+    assert "penguins-svm" in capsys.readouterr().err
+
+
+def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:
+    """A server's start asks for them every time: no MLflow, no scikit-learn, no pandas, no NumPy."""
+    for name in examples.LIGHT:
+        (tmp_path / name / "1-0badf00d").mkdir(parents=True)
+        (tmp_path / name / "1-0badf00d" / "manifest.json").touch()
+    script = (
+        "import sys; from model_export.__main__ import main; status = main(sys.argv[1:]);"
+        "print(status, {'mlflow', 'sklearn', 'pandas', 'numpy', 'rich', 'onnx'} & set(sys.modules))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "examples", "light", "--out", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stdout.splitlines() == [f"6 example models in {tmp_path}, 6 of them already there", "0 set()"]
+
+
+def test_groups_of_examples_expand_once() -> None:
+    """Names and groups may overlap; the order is that of asking."""
+    assert examples.expand(["penguins", "penguins-lr", "iris"]) == ["penguins-lr", "penguins-rf", "penguins-svm", "iris"]
+    assert examples.expand(["all"]) == [*examples.LIGHT, "cover-heavy"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0:DeprecationWarning")  # MLflow's digest of a dataset
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")  # MLflow's writing of an input example
+def test_an_example_is_trained_registered_and_exported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """penguins-svm: alias and stage, the data in the run, a bundle with strings and nulls; the second time nothing happens."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    assert main(["examples", "penguins-svm"]) == 0
+    (path,) = (tmp_path / ".halfcore" / "bundles" / "penguins-svm").glob("1-*/manifest.json")
+    written = path.stat().st_mtime_ns
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    assert main(["examples", "penguins-svm"]) == 0
+
+    kinds = {entry["name"]: entry["kind"] for entry in manifest["inputs"]}
+    assert kinds["island"] == kinds["sex"] == "category"
+    assert next(entry["categories"] for entry in manifest["inputs"] if entry["name"] == "sex") == ["FEMALE", "MALE"]
+    assert manifest["parity"]["label_mismatches"] == 0
+    assert "logged to the run" in manifest["parity"]["reference"]
+    assert path.stat().st_mtime_ns == written
+    assert "right of the fifth that was held out" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""The manifest, field by field against docs/bundle-format.md."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+FORMAT = Path(__file__).parents[2] / "docs" / "bundle-format.md"
+EXTRA = {"parity": {"tie_mismatches", "batch_ulps"}}
+"""Fields that the exporter adds for people; readers ignore what they do not know."""
+
+
+@pytest.fixture
+def bundle(birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]) -> Any:
+    """A tree on imputed, encoded birds."""
+    prepare = ColumnTransformer(
+        [
+            ("numbers", SimpleImputer(), ["wing", "weight"]),
+            ("names", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["place", "ring"]),
+        ],
+        remainder="passthrough",
+    )
+    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=5)).fit(birds, species)
+    return export(save(model, birds), name="birds")
+
+
+def documented(after: str, until: str) -> set[str]:
+    """Field names in backticks in the first column of the table between two lines of the document."""
+    text = FORMAT.read_text()
+    table = text[text.index(after) : text.index(until)]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_the_manifest_has_every_documented_field_and_no_other(bundle: Any) -> None:
+    """Top level, inputs and parity; `categories` only for categories."""
+    manifest = bundle.manifest
+    text = FORMAT.read_text()
+    parity = text[text.index("`parity`: ") : text.index("An entry of `golden`")]
+
+    assert set(manifest) == documented("## manifest.json", "An entry of `inputs`:")
+    assert set(bundle.inputs("place")) == documented("An entry of `inputs`:", "`parity`: ")
+    assert set(bundle.inputs("wing")) == set(bundle.inputs("place")) - {"categories"}
+    assert all(f"`{field}`" in parity for field in set(manifest["parity"]) - EXTRA["parity"])
+    assert {"passed", "rows", "threshold_rows", "tolerance", "accepted", "seconds", "reference"} <= set(manifest["parity"])
+
+
+def test_who_and_what(bundle: Any) -> None:
+    """Name, version, time, task, source and tools."""
+    manifest = bundle.manifest
+
+    assert manifest["format"] == 1
+    assert (manifest["name"], manifest["task"], manifest["named"]) == ("birds", "classification", True)
+    assert bundle.folder.name == f"{manifest['version']}-{manifest['onnx']['sha256'][:8]}"
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(manifest["created_at"])).total_seconds()) < 600
+    assert manifest["created_at"].endswith("Z")
+    assert set(manifest["source"]) == {"uri", "resolved", "run_id", "model_id", "flavor", "model_class"}
+    assert manifest["source"]["flavor"] == "skops"
+    assert manifest["source"]["model_class"] == "Pipeline(DecisionTreeClassifier)"
+    assert {"scikit-learn", "skl2onnx", "onnx", "onnxruntime", "mlflow"} <= set(manifest["tools"])
+
+
+def test_the_graph_is_the_one_described(bundle: Any) -> None:
+    """File, hash, size, IR, opset; one input and the named outputs, with their types and shapes."""
+    content = (bundle.folder / "model.onnx").read_bytes()
+    inputs, outputs = bundle.session.get_inputs(), bundle.session.get_outputs()
+
+    assert bundle.manifest["onnx"] == {
+        "file": "model.onnx",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+        "ir_version": 10,
+        "opset": {"ai.onnx": 21, "ai.onnx.ml": 3},
+    }
+    assert [(i.name, i.type, i.shape) for i in inputs] == [("rows", "tensor(float)", ["N", 6])]
+    assert [o.name for o in outputs] == bundle.manifest["outputs"] == ["label", "probabilities"]
+    assert [(o.type, o.shape) for o in outputs] == [("tensor(int64)", ["N"]), ("tensor(float)", ["N", 3])]
+
+
+def test_the_inputs_are_those_of_the_signature(bundle: Any, birds: pd.DataFrame) -> None:
+    """Kind, nullability, range and an example of each."""
+    wing, eggs, tame, ring = (bundle.inputs(name) for name in ("wing", "eggs", "tame", "ring"))
+
+    assert (wing["minimum"], wing["maximum"]) == (birds["wing"].min(), birds["wing"].max())
+    assert (eggs["kind"], type(eggs["example"]), eggs["nullable"]) == ("integer", int, False)
+    assert (tame["kind"], type(tame["example"]), tame["minimum"]) == ("boolean", bool, None)
+    assert (ring["categories"], ring["minimum"], ring["maximum"]) == (["blue", "red"], None, None)
+    assert ring["example"] in ring["categories"]
+
+
+def test_the_golden_rows_give_the_golden_answers(bundle: Any) -> None:
+    """About 32 rows, edges and nulls among them, with the registered model's label and probabilities."""
+    golden = bundle.manifest["golden"]
+    label, probabilities = bundle.answer(*(entry["row"] for entry in golden))
+
+    assert 24 <= len(golden) <= 40
+    assert any(None in entry["row"].values() for entry in golden)
+    assert any(abs(entry["row"]["wing"] or 0.0) > 1e30 or abs(entry["row"]["eggs"]) > 1e6 for entry in golden)
+    assert [bundle.manifest["classes"][i] for i in label] == [entry["prediction"] for entry in golden]
+    expected = np.array([entry["probabilities"] for entry in golden])
+    assert np.abs(probabilities - expected).max() <= bundle.manifest["parity"]["tolerance"]

@@ -1,0 +1,160 @@
+"""The known traps of sklearn-onnx: each is caught by the gate, or mended by float64, and never served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from model_export.prove import GateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+IRIS = load_iris()
+
+
+def with_gaps(rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+    """Two numbers, one missing in a fifth of the rows; a missing one means the second class."""
+    frame = pd.DataFrame({"a": rng.normal(size=400), "b": rng.normal(size=400)})
+    frame.loc[rng.random(400) < 0.2, "a"] = np.nan
+    return frame, np.where(frame["a"].isna() | (frame["a"] < -0.5), 1, 0)
+
+
+@pytest.mark.parametrize("kind", [DecisionTreeClassifier, RandomForestClassifier])
+def test_trees_trained_on_nan_are_refused(kind: Any, save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+    """sklearn-onnx#1253: the converted trees send NaN the wrong way; the refusal shows a row with null and names the cause."""
+    frame, labels = with_gaps(np.random.default_rng(1))
+    model = kind(random_state=0).fit(frame, labels)
+
+    with pytest.raises(GateError, match='"a": null') as refusal:
+        export(save(model, frame))
+
+    assert "likely cause: null in a" in str(refusal.value)
+    assert "sklearn-onnx#1253" in str(refusal.value)
+    assert not list((tmp_path / "bundles").glob("*/*"))
+
+
+def test_trees_that_merely_could_take_nan_get_no_nullable_column(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+    """Trained without a null and signed as required: the model would answer for NaN, but the server never lets one in."""
+    frame, labels = with_gaps(np.random.default_rng(1))
+    whole = frame.dropna()
+    model = DecisionTreeClassifier(random_state=0).fit(whole, labels[whole.index])
+
+    bundle = export(save(model, whole))
+
+    assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [False, False]
+
+
+def test_a_column_whose_null_the_model_refuses_is_not_nullable(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+    """required=False in the signature is no proof: where the registered model raises on null, null is not legal."""
+    from sklearn.linear_model import LogisticRegression
+
+    frame, labels = with_gaps(np.random.default_rng(1))
+    whole = frame.dropna()
+    model = LogisticRegression().fit(whole, labels[whole.index])
+
+    bundle = export(save(model, whole, signature=infer_signature(frame, labels)))
+
+    assert bundle.inputs("a")["nullable"] is False
+
+
+def scaled_forest() -> Any:
+    """The trap: float32 scaling moves values across thresholds."""
+    return make_pipeline(StandardScaler(), RandomForestClassifier(12, random_state=0)).fit(IRIS.data, IRIS.target)
+
+
+def test_a_scaler_before_a_forest_is_refused_in_float32(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+    """The rows around the thresholds find what float32 loses; the refusal names the scaler."""
+    with pytest.raises(GateError, match=r"worst row \(thresholds\)") as refusal:
+        export(save(scaled_forest(), IRIS.data), dtype="float32")
+
+    assert "likely cause: a scaler before trees" in str(refusal.value)
+    assert not list((tmp_path / "bundles").glob("*/*"))
+
+
+def test_a_scaler_before_a_forest_passes_in_float64(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+    """`auto` tries float64, whose arithmetic is scikit-learn's, and says why."""
+    bundle = export(save(scaled_forest(), IRIS.data))
+
+    assert bundle.manifest["dtype"] == "float64"
+    assert bundle.manifest["parity"]["label_mismatches"] == 0
+    assert bundle.manifest["parity"]["threshold_rows"] > 0
+    assert "float32 differs" in bundle.output
+
+
+def test_an_encoder_that_refuses_the_unknown_is_safe_behind_the_door(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+    """`handle_unknown="error"`: only known categories have an index, and null is not legal, so nothing reaches the encoder's error."""
+    frame = pd.DataFrame({"place": ["cliff", "marsh", "wood"] * 20, "wing": np.linspace(10, 30, 60)})
+    labels = np.where((frame["place"] == "marsh") | (frame["wing"] > 22), "tern", "auk")
+    prepare = ColumnTransformer([("names", OneHotEncoder(handle_unknown="error"), ["place"])], remainder="passthrough")
+    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0)).fit(frame, labels)
+
+    bundle = export(save(model, frame))
+
+    assert bundle.inputs("place")["categories"] == ["cliff", "marsh", "wood"]
+    assert bundle.inputs("place")["nullable"] is False
+    assert bundle.labels(frame) == labels.tolist()
+    with pytest.raises(ValueError, match="unknown categories"):
+        model.predict(pd.DataFrame({"place": ["moon"], "wing": [20.0]}))
+
+
+def test_rows_that_the_server_refuses_do_not_reach_the_gate(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+    """Infinity, a number beyond float32, a fraction in a column of integers, none of them is an answer to compare."""
+    frame = pd.DataFrame({"a": np.linspace(0, 1, 20), "n": range(20)})
+    model = DecisionTreeClassifier(random_state=0).fit(frame, [0, 1] * 10)
+    rows = pd.DataFrame({"a": [0.5, np.inf, 1e39, 0.5, 0.25], "n": [1.0, 2.0, 3.0, 4.5, 5.0]})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+
+    bundle = export(save(model, frame), data=tmp_path / "rows.csv")
+
+    assert "2 (3 left out" in bundle.output
+    assert (bundle.inputs("n")["minimum"], bundle.inputs("n")["maximum"]) == (1, 5)
+
+
+def test_rows_with_unknown_categories_do_not_reach_the_gate(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+    """The server refuses such rows, so the gate leaves them out, and says how many."""
+    frame = pd.DataFrame({"place": ["cliff", "marsh", "wood"] * 20})
+    model = make_pipeline(OneHotEncoder(handle_unknown="error"), DecisionTreeClassifier(random_state=0)).fit(frame, [0, 1, 2] * 20)
+    pd.DataFrame({"place": ["cliff", "moon", "wood"]}).to_csv(tmp_path / "birds.csv", index=False)
+
+    bundle = export(save(model, frame), data=tmp_path / "birds.csv")
+
+    assert "2 (1 left out" in bundle.output
+
+
+@pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])
+@pytest.mark.parametrize("labels", [IRIS.target == 1, np.where(IRIS.target == 1, 7, 3)], ids=["booleans", "integers"])
+def test_a_binary_forest_keeps_its_classes_apart(kind: Any, labels: Any, save: Callable[..., Any], export: Callable[..., Any]) -> None:
+    """onnxruntime#28557: a runtime answered the wrong class for binary forests; both columns and every label must agree."""
+    model = kind(15, random_state=0).fit(IRIS.data, labels)
+
+    bundle = export(save(model, IRIS.data))
+
+    index, probabilities = bundle.session.run(None, {"rows": IRIS.data.astype(np.float32)})
+    assert np.array_equal(model.classes_[index], model.predict(IRIS.data))
+    assert probabilities.shape == (150, 2)
+    assert np.abs(probabilities - model.predict_proba(IRIS.data)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("labels", [IRIS.target == 1, IRIS.target], ids=["two classes", "three classes"])
+def test_a_tied_vote_is_decided_as_the_registered_model_decides_it(
+    labels: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """Leaves of 0.01 added in float32 make half a forest outvote the other half; undivided leaves tie, and the first class wins."""
+    model = RandomForestClassifier(100, random_state=0).fit(IRIS.data, labels)
+    bundle = export(save(model, IRIS.data), gate_rows=30_000)
+
+    assert bundle.manifest["parity"]["ties"] > 50
+    assert bundle.manifest["parity"]["tie_mismatches"] == 0
+    assert bundle.manifest["parity"]["max_abs_diff"] < 1.5e-7

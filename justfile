@@ -57,6 +57,23 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
+# CPU time per request of halfcore, its floor and its rivals, side by side; needs root, two cores and a quiet machine
+[group('prove')]
+bench *flags:
+    uv run loadlab bench "$@"
+    uv run loadlab render
+
+# What each default of the server is worth; as `bench`
+[group('prove')]
+ablate *flags:
+    uv run loadlab ablate "$@"
+    uv run loadlab render
+
+# Does the bench work? Under a minute; its figures mean nothing
+[group('prove')]
+bench-smoke:
+    uv run loadlab bench --quick --store .halfcore/runs
+
 # All long proofs
 [group('prove')]
 prove: prove-batcher prove-answers

@@ -1,0 +1,1 @@
+"""The services that halfcore is compared with. One module per variant; `__main__` starts them."""

@@ -1,0 +1,58 @@
+"""`loadlab`: the command line. Exit codes: 0 done, 2 wrong arguments, 3 refused or failed, with one line that says why."""
+
+import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from loadlab import store
+from loadlab.bench import orders, render, session
+from loadlab.bench.cases import CaseError
+from loadlab.bench.measure import ClientFailed
+from loadlab.cgroup import Unavailable
+from loadlab.client.plan import PlanError
+from loadlab.process import CannotStart
+
+_REFUSALS = (session.Refused, CaseError, ClientFailed, Unavailable, PlanError, CannotStart, store.StoreError, subprocess.CalledProcessError)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    orders.add_bench(commands.add_parser("bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"))
+    orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
+    render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
+    console = Console(stderr=True)
+    try:
+        if asked.command == "render":
+            for written in render.main(asked):
+                console.print(f"wrote {written}", highlight=False, soft_wrap=True)
+        else:
+            _measure(asked, console)
+    except _REFUSALS as error:
+        console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _measure(asked: argparse.Namespace, console: Console) -> None:
+    order = orders.bench(asked, _root()) if asked.command == "bench" else orders.ablate(asked, _root())
+    run = session.carry_out(order, console)
+    console.print(f"stored in {store.save(run, asked.store)}", highlight=False, soft_wrap=True)
+
+
+def _root() -> Path:
+    """The checkout that we are in."""
+    found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+    return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()
+
+
+if __name__ == "__main__":
+    main()

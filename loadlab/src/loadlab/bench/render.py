@@ -1,0 +1,94 @@
+"""`loadlab render`: docs/benchmarks.md and its plots, from stored runs only."""
+
+import argparse
+import os
+from pathlib import Path
+
+from loadlab import store
+from loadlab.bench.goals import findings
+from loadlab.bench.judge import sentences
+from loadlab.bench.plot import plot
+from loadlab.bench.tables import doubts, provenance, tables
+from loadlab.store import Run, StoreError
+
+_INTRO = """# Benchmarks
+
+*Written by `loadlab render` from stored runs; not edited by hand. `just bench` and `just ablate` make new runs.*
+
+The figure is the server's CPU time per request: what its control group used in the measured window, divided by the right answers in it;
+it does not depend on how fast the generator is. Server and generator share one machine over loopback, so the generator pays a part of
+the kernel's work. Every answer is checked: status, label and length. Latency counts from the moment the request was meant to go
+(sparse) or went (saturated); failures count from the first connection on. Memory is what the kernel charged to the group; pages of
+files that were in memory before, shared libraries above all, are charged to whoever read them first. Each server runs one worker
+process; figures are medians over the rounds, spreads are smallest and largest."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `loadlab render`."""
+    parser.add_argument("--runs", type=Path, default=Path("docs/runs"), help="where runs are stored (default: %(default)s)")
+    parser.add_argument("--bench", type=Path, help="stored run to show (default: the newest)")
+    parser.add_argument("--ablate", type=Path, help="stored ablation to show (default: the newest, if there is one)")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)")
+
+
+def main(asked: argparse.Namespace) -> list[Path]:
+    """Write the document and the plots beside it; returns the files; raises `StoreError`."""
+    bench = asked.bench or store.latest(asked.runs, "bench")
+    ablation = asked.ablate or store.latest(asked.runs, "ablate")
+    if bench is None:
+        raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
+    return render(bench, ablation, asked.out)
+
+
+def render(bench: Path, ablation: Path | None, out: Path) -> list[Path]:
+    """See `main`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written, parts = [out], [_INTRO]
+    for file in (bench, ablation):
+        if file is not None:
+            run = store.load(file)
+            picture = out.with_name(f"{out.stem}-{run.what}.svg")
+            plot(run, picture)
+            written.append(picture)
+            link = Path(os.path.relpath(file, out.parent)).as_posix()
+            parts.append(_comparison(run, link, picture) if run.what == "bench" else _ablation(run, link, picture))
+    out.write_text("\n\n".join(parts) + "\n")
+    return written
+
+
+def _comparison(run: Run, link: str, picture: Path) -> str:
+    found = findings(run)
+    short = [finding.text for finding in found if finding.reached is False]
+    return "\n\n".join(
+        part
+        for part in (
+            "## Side by side",
+            provenance(run, link),
+            f"![CPU time per request]({picture.name})",
+            tables(run),
+            "### Ratios of CPU time per request, and goals",
+            _bullets([f"{_mark(finding.reached)}{finding.text}" for finding in found]),
+            "**Short of its goal:**\n\n" + _bullets(short) if short else "Nothing that was measured is short of its goal.",
+            _doubts(run),
+        )
+        if part
+    )
+
+
+def _ablation(run: Run, link: str, picture: Path) -> str:
+    parts = ("## The ablation: what each default is worth", provenance(run, link), f"![The ablation]({picture.name})", tables(run),
+             "### What the defaults rest on", _bullets(sentences(run)), _doubts(run))  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
+
+
+def _doubts(run: Run) -> str:
+    found = doubts(run)
+    return f"### Rounds to doubt\n\n{_bullets(found)}" if found else ""
+
+
+def _mark(reached: bool | None) -> str:
+    return {True: "reached: ", False: "**short**: ", None: ""}[reached]
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,115 @@
+"""The servers that are measured, and how each is started. All run one worker process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadlab.bench.cases import Case
+from loadlab.process import Command
+from loadlab.store import REGIMES, Regime
+
+BASELINE = Path("loadlab/baseline")
+BASELINE_PACKAGES = ("fastapi", "mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "scikit-learn", "uvicorn")
+_OURS = ("HALFCORE_", "MODEL_", "MLFLOW_")
+"""Variables of the caller that would change a server."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are on this machine."""
+
+    root: Path
+    """The checkout."""
+    tracking_uri: str
+    scratch: Path
+    """A temporary directory of this run."""
+
+    def answer_file(self, model: str) -> Path:
+        """Holds the body that halfcore answered, for the floor to repeat."""
+        return self.scratch / f"{model}.answer"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One server of the comparison."""
+
+    key: str
+    title: str
+    start: Callable[[Place, Case, int], Command]
+    """Makes the command for a port."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the lab sets besides port and bundles; stored with the figures."""
+    needs_baseline: bool = False
+    regimes: tuple[Regime, ...] = REGIMES
+    """Where it is measured without being asked for."""
+
+
+def halfcore(key: str, title: str, environment: Mapping[str, str]) -> Subject:
+    """Our server with some settings."""
+    settings = {"HALFCORE_WORKERS": "1", **environment}
+
+    def start(place: Place, case: Case, port: int) -> Command:
+        where = {"HALFCORE_BUNDLES": str(case.bundle.parent.parent), "HALFCORE_PORT": str(port)}
+        return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | where | settings, place.root, "/health/ready")
+
+    return Subject(key, title, start, settings)
+
+
+def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
+    """A constant answer over RSGI."""
+
+    def start(place: Place, case: Case, port: int) -> Command:
+        arguments = ["--port", str(port), "--answer", str(place.answer_file(case.model)), *flags]
+        return Command([sys.executable, "-m", "loadlab.bench.floor", *arguments], clean_environment(), place.root)
+
+    return Subject(key, title, start, regimes=regimes)
+
+
+def baseline(key: str, title: str, variant: str, *, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
+    """A FastAPI service of `loadlab/baseline`."""
+
+    def start(place: Place, case: Case, port: int) -> Command:
+        folder = place.root / BASELINE
+        source = ["--bundle", str(case.bundle)] if variant == "onnx" else ["--tracking-uri", place.tracking_uri]
+        arguments = ["-m", "rival", variant, "--model", case.model, "--port", str(port), *source]
+        return Command([str(baseline_python(place.root)), *arguments], clean_environment(), folder, "/health")
+
+    return Subject(key, title, start, needs_baseline=True, regimes=regimes)
+
+
+OURS = halfcore("b", "halfcore, hot lane", {})
+SUBJECTS = {
+    subject.key: subject
+    for subject in (
+        floor("a", "granian RSGI, constant answer"),
+        floor("a2", "granian RSGI, reads the body, constant answer", "--read"),
+        floor("a3", "granian RSGI, constant answer, one CPU and SCHED_BATCH", "--cpu", "0", "--batch", regimes=("sparse",)),
+        OURS,
+        halfcore("c", "halfcore, plain ASGI", {"HALFCORE_HOT_LANE": "false"}),
+        baseline("d", "FastAPI, uvicorn[standard], ONNX inline", "onnx"),
+        baseline("e", "FastAPI, mlflow.pyfunc, DataFrame", "typical", regimes=("saturated",)),
+    )
+}
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without what configures one of the servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
+def baseline_python(root: Path) -> Path:
+    """The interpreter of the baseline's own environment."""
+    return root / BASELINE / ".venv/bin/python"
+
+
+def prepare_baseline(root: Path) -> dict[str, str]:
+    """Install the baseline as locked, for this very Python; returns its packages' versions; raises `subprocess.CalledProcessError`."""
+    sync = ["uv", "sync", "--frozen", "--quiet", "--project", str(root / BASELINE), "--python", sys.executable]
+    environment = {name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"}
+    subprocess.run(sync, check=True, env=environment)  # noqa: S603  our own words
+    ask = f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, version(name))"
+    said = subprocess.run([baseline_python(root), "-c", ask], check=True, capture_output=True, text=True)  # noqa: S603
+    return dict(line.split() for line in said.stdout.splitlines())

@@ -1,0 +1,142 @@
+"""Stored runs: one JSON file each, written whole, checked when read. A figure that is in no stored run is in no document."""
+
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loadlab.cgroup import Limits, Memory, Usage
+from loadlab.latency import Spread
+from loadlab.machine import Fingerprint, Quiet
+
+FORMAT = 1
+Regime = Literal["saturated", "sparse"]
+REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of every server in one regime."""
+
+    regime: Regime
+    connections: int
+    seconds: float
+    warmup_s: float
+    timeout_s: float
+    limits: Limits
+    server_cpus: str
+    """CPUs that the server was held to; empty: all."""
+    rate: float = 500.0
+    """sparse: connections opened per second."""
+    think_s: tuple[float, float] = (4.0, 9.0)
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round measured, in its window."""
+
+    requests: int
+    seconds: float
+    failures: dict[str, int]
+    failures_before: dict[str, int]
+    """From the first connection to the window's start."""
+    usage: Usage
+    memory: Memory
+    response: Spread
+    lag: Spread
+    client_cpu: int
+    """The CPU that the client was held to."""
+    client_cores: float
+    foreign_cores: float
+    """CPU time of everything but server and client, per second."""
+    steal: float
+    doubts: list[str]
+    """What makes this round less than trustworthy: a busy generator, others on the machine."""
+
+    @property
+    def cpu_us(self) -> float:
+        """The server's CPU time per right answer, microseconds."""
+        return self.usage.cpu_s / self.requests * 1e6
+
+    @property
+    def failed(self) -> int:
+        """Failures from the first connection on."""
+        return sum(self.failures.values()) + sum(self.failures_before.values())
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """One server measured once, or why it could not be."""
+
+    server: str
+    model: str
+    regime: Regime
+    number: int
+    environment: dict[str, str]
+    """What of the server's environment the lab set."""
+    figures: Figures | None
+    reason: str = ""
+    """Without figures: why."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One invocation of the lab."""
+
+    format: int
+    what: Literal["bench", "ablate"]
+    started_at: str
+    """UTC, ISO 8601."""
+    minutes: float
+    command: str
+    seed: int
+    """Orders the servers within each round, and draws the think times."""
+    quick: bool
+    """A smoke test: its figures say that the tool works, nothing about the servers."""
+    fingerprint: Fingerprint
+    quiet: Quiet
+    loads: list[Load]
+    rounds: list[Round]
+
+
+class StoreError(ValueError):
+    """A stored run cannot be read; the message names the file and the field."""
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write a run under `<date>-<time>-<what>-<commit>.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = run.started_at[:19].replace(":", "").replace("T", "-")
+    name = f"{stamp}-{run.what}{'-quick' if run.quick else ''}-{run.fingerprint.commit[:8] or 'nocommit'}"
+    file = folder / f"{name}{'-dirty' if run.fingerprint.dirty else ''}.json"
+    written = file.with_name(f".{file.name}")
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
+    return file
+
+
+def load(file: Path) -> Run:
+    """Read a stored run; raises `StoreError`."""
+    try:
+        run = msgspec.json.decode(file.read_bytes(), type=Run)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StoreError(f"{file}: {error}") from None
+    if run.format != FORMAT:
+        raise StoreError(f"{file}: format {run.format} came, expected {FORMAT}")
+    return run
+
+
+def latest(folder: Path, what: str) -> Path | None:
+    """The newest stored run of a kind that is no smoke test."""
+    files = [file for file in sorted(folder.glob(f"*-{what}-*.json")) if "-quick-" not in file.name]
+    return files[-1] if files else None
+
+
+def figures(rounds: Iterable[Round], *, server: str, model: str, regime: str) -> list[Figures]:
+    """All rounds of one cell that measured something."""
+    wanted = (server, model, regime)
+    return [each.figures for each in rounds if each.figures and each.figures.requests and (each.server, each.model, each.regime) == wanted]
+
+
+def median_cpu_us(measured: Sequence[Figures]) -> float | None:
+    """The median over the rounds; None without any."""
+    return statistics.median(each.cpu_us for each in measured) if measured else None

@@ -1,0 +1,153 @@
+"""Control groups, real ones where this process may make them, and a copy of version 2's files everywhere."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from loadlab import cgroup
+from loadlab.cgroup import hierarchy
+from loadlab.cgroup.hierarchy import PARENT, ROOT, V2, Limits, Unavailable
+
+BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+
+
+@pytest.fixture
+def real():
+    """Skips with the reason where no group can be made."""
+    try:
+        with cgroup.group("probe"):
+            pass
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def burn(group, seconds):
+    """Use CPU time inside a group; returns the wall time."""
+    begin = time.monotonic()
+    subprocess.run(group.wrap([sys.executable, "-c", BURN.format(seconds=seconds)]), check=True)
+    return time.monotonic() - begin
+
+
+def test_a_group_counts_the_cpu_time_of_its_processes(real):
+    """At least what the process itself saw."""
+    with cgroup.group("count") as group:
+        before = group.usage()
+        burn(group, 0.1)
+        used = group.usage().since(before)
+
+    assert 0.1 <= used.cpu_s < 2
+    assert 0 < used.user_s + used.system_s < 2
+
+
+def test_a_quota_stops_a_process(real):
+    """Of a fifth of a core, 0.2 s of work cannot be done in less than half a second, and the kernel counts the stops."""
+    with cgroup.group("quota", Limits(cpus=0.2)) as group:
+        wall_s = burn(group, 0.2)
+        usage = group.usage()
+
+    assert wall_s > 0.5
+    assert usage.throttled_periods > 0
+    assert usage.throttled_s > 0
+
+
+def test_a_memory_limit_ends_who_passes_it(real):
+    """The kill is counted, and the peak stays at the limit."""
+    limit = 64 << 20
+    with cgroup.group("memory", Limits(memory_bytes=limit)) as group:
+        done = subprocess.run(group.wrap([sys.executable, "-c", "bytearray(200 << 20)[:] = bytes(200 << 20)"]))
+        memory = group.memory()
+
+    assert done.returncode == -9
+    assert memory.oom_kills == 1
+    assert memory.peak_bytes <= limit
+
+
+def test_the_process_keeps_its_id_and_its_exit_code(real):
+    """Joining forks nothing: signals reach the server itself."""
+    with cgroup.group("exec") as group:
+        process = subprocess.Popen(
+            group.wrap([sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"]), stdout=subprocess.PIPE
+        )
+        said, _ = process.communicate()
+
+    assert int(said) == process.pid
+    assert process.returncode == 7
+
+
+def test_a_group_is_removed_with_what_is_left_in_it(real):
+    """Even when the block fails."""
+    left = []
+
+    def fail_with_a_process_inside():
+        with cgroup.group("left") as group:
+            process = subprocess.Popen(group.wrap(["sleep", "60"]))
+            left.append((group.name, process))
+            while process.pid not in group.processes():
+                time.sleep(0.01)
+            assert cgroup.find(group.name).processes() == [process.pid]
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail_with_a_process_inside()
+
+    ((name, process),) = left
+    assert process.wait(5) == -9
+    with pytest.raises(Unavailable, match="no control group"):
+        cgroup.find(name)
+
+
+def test_without_root_the_reason_is_told(monkeypatch):
+    """Instead of a traceback about a file."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match="needs root"):
+        hierarchy.detect(ROOT if ROOT.is_dir() else Path("/"))
+
+
+def test_a_machine_without_groups_is_told(tmp_path):
+    """The path is named."""
+    with pytest.raises(Unavailable, match="does not exist"):
+        hierarchy.detect(tmp_path / "none")
+
+
+@pytest.fixture
+def version_2(tmp_path):
+    """A directory that looks like version 2, with what the kernel would have put into a group."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory")
+    folder = tmp_path / PARENT / "1-server"
+    folder.mkdir(parents=True)
+    (tmp_path / PARENT / "cgroup.subtree_control").write_text("cpu memory")
+    stat = "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\nnr_periods 40\nnr_throttled 3\nthrottled_usec 90000\nnr_bursts 0\n"
+    (folder / "cpu.stat").write_text(stat)
+    (folder / "memory.current").write_text("90000000\n")
+    (folder / "memory.peak").write_text("95000000\n")
+    (folder / "memory.stat").write_text("anon 70000000\nfile 5000000\nsock 4096\nworkingset_refault 12\n")
+    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 2\noom 1\noom_kill 1\n")
+    return tmp_path
+
+
+def test_version_2_is_read_in_its_own_units(version_2):
+    """Microseconds and bytes, under the kernel's names."""
+    groups = V2(version_2)
+
+    usage, memory = groups.usage("1-server"), groups.memory("1-server")
+
+    assert (usage.cpu_s, usage.user_s, usage.system_s) == (1.5, 1.0, 0.5)
+    assert (usage.periods, usage.throttled_periods, usage.throttled_s) == (40, 3, 0.09)
+    assert (memory.current_bytes, memory.peak_bytes) == (90_000_000, 95_000_000)
+    assert memory.kinds == {"anon": 70_000_000, "file": 5_000_000, "sock": 4096}
+    assert (memory.limit_hits, memory.oom_kills) == (2, 1)
+
+
+def test_version_2_is_limited_in_its_own_files(version_2):
+    """Half a core is 50 ms in every 100 ms; memory without swap."""
+    V2(version_2).create("1-server", Limits(cpus=0.5, memory_bytes=256_000_000))
+
+    folder = version_2 / PARENT / "1-server"
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    assert (folder / "memory.max").read_text() == "256000000"
+    assert (folder / "memory.swap.max").read_text() == "0"

@@ -1,0 +1,230 @@
+"""The load client counts right answers, and calls every other by its kind. Against a tiny server that answers from a script."""
+
+import resource
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from loadlab.client import saturated, sparse
+from loadlab.client.answer import Judge, Wrong
+from loadlab.client.plan import Outcome, Plan, PlanError, check
+
+BODY = '{"features":[5.1,3.5,1.4,0.2]}'
+PREFIX = '{"prediction":"setosa"'
+
+
+Script = Callable[[int], bytes | None]
+"""From the request's number to the bytes to send; b"" says nothing, None closes the connection."""
+
+
+def answer(body: bytes = b'{"prediction":"setosa"}', *, status: str = "200 OK") -> bytes:
+    """A whole answer."""
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+@contextmanager
+def scripted(script: Script) -> Iterator[int]:
+    """Serve on a free port until the block ends; yields the port. Each `recv` is one request, for they are small."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        stop = threading.Event()
+        thread = threading.Thread(target=_serve, args=(listener, script, stop))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _serve(listener: socket.socket, script: Script, stop: threading.Event) -> None:
+    numbers = iter(range(1 << 30))
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while not stop.is_set():
+            for key, _ in selector.select(0.02):
+                ready = key.fileobj
+                assert isinstance(ready, socket.socket)
+                if ready is listener:
+                    selector.register(listener.accept()[0], selectors.EVENT_READ)
+                elif not _exchange(ready, script, numbers):
+                    selector.unregister(ready)
+                    ready.close()
+        for key in list(selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]  # all are sockets
+
+
+def _exchange(connection: socket.socket, script: Script, numbers: Iterator[int]) -> bool:
+    try:
+        if not connection.recv(65536):
+            return False
+        said = script(next(numbers))
+        if said is None:
+            return False
+        connection.sendall(said)
+    except OSError:
+        return False
+    return True
+
+
+def saturate(script: Script, **changes: object) -> Outcome:
+    """A short saturated run against a script."""
+    with scripted(script) as port:
+        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=2, seconds=0.3, warmup_s=0)
+        return saturated.run(msgspec.structs.replace(plan, **changes))
+
+
+def visit(script: Script, **changes: object) -> Outcome:
+    """A short sparse run against a script."""
+    with scripted(script) as port:
+        plan = Plan(
+            regime="sparse", port=port, body=BODY, prefix=PREFIX, connections=4, seconds=0.4, warmup_s=0, rate=1000, think_s=(0.02, 0.04)
+        )
+        return sparse.run(msgspec.structs.replace(plan, **changes))
+
+
+@pytest.mark.parametrize("run", [saturate, visit])
+def test_right_answers_are_counted_once_each(run):
+    """The server and the client agree on how many requests there were, but for those that were on the way at an edge of the window."""
+    served = 0
+
+    def script(number):
+        nonlocal served
+        served = number + 1
+        return answer()
+
+    outcome = run(script)
+
+    assert outcome.failures == {}
+    assert outcome.requests == outcome.response.count
+    assert 0 <= served - outcome.requests <= 8
+
+
+@pytest.mark.parametrize("run", [saturate, visit])
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (answer(b"busy", status="503 Service Unavailable"), "status"),
+        (answer(b'{"prediction":"virginica"}'), "wrong_body"),
+        (answer()[:-1] + b"}trailing", "wrong_body"),
+        (None, "reset"),
+    ],
+)
+def test_a_bad_answer_is_counted_by_its_kind_and_the_user_comes_again(run, bad, kind):
+    """Every third answer is bad; the others still count."""
+    outcome = run(lambda number: bad if number % 3 == 2 else answer())
+
+    assert set(outcome.failures) == {kind}
+    assert outcome.failures[kind] > 1
+    assert outcome.requests > outcome.failures[kind]
+
+
+@pytest.mark.parametrize("run", [saturate, visit])
+def test_an_answer_that_never_comes_is_a_timeout(run):
+    """Silence is told apart from a reset."""
+    outcome = run(lambda number: b"" if number == 0 else answer(), timeout_s=0.2)
+
+    assert outcome.failures == {"timeout": 1}
+    assert outcome.requests > 0
+
+
+def test_what_is_missing_at_the_end_is_a_failure():
+    """The slowest requests do not vanish with the end of the run."""
+    outcome = visit(lambda _: b"", timeout_s=0.5)
+
+    assert outcome.requests == 0
+    assert outcome.failures == {"timeout": 4}
+
+
+@pytest.mark.parametrize("run", [saturate, visit])
+def test_an_answer_in_pieces_is_one_answer(run):
+    """A cut-off answer waits for its rest instead of being called wrong; here the rest never comes."""
+    outcome = run(lambda _: answer()[:30], timeout_s=0.2, seconds=0.3)
+
+    assert outcome.requests == 0
+    assert set(outcome.failures) == {"timeout"}
+
+
+@pytest.mark.parametrize("run", [saturate, visit])
+def test_warm_up_is_not_counted_but_its_failures_are_kept(run):
+    """A failure before the window is told apart, and not lost."""
+    outcome = run(lambda number: None if number == 0 else answer(), warmup_s=0.2)
+
+    assert outcome.failures == {}
+    assert outcome.failures_before == {"reset": 1}
+
+
+def test_nobody_listening_is_a_failure_to_connect():
+    """A dead server gives failures, not an endless run."""
+    with scripted(lambda _: answer()) as port:
+        pass
+    outcome = saturated.run(Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=3, seconds=0.1, warmup_s=0))
+
+    assert outcome.requests == 0
+    assert outcome.failures_before == {"connect": 3}
+
+
+def test_a_judge_learns_the_usual_answer_and_still_sees_another_label_of_its_length():
+    """The quick comparison never passes what the careful one refuses."""
+    judge = Judge(PREFIX.encode())
+    assert not judge.is_usual(answer())
+    assert judge.is_complete(answer())
+
+    assert judge.is_usual(answer())
+    assert not judge.is_usual(answer(b'{"prediction":"sETOSA"}'))
+    with pytest.raises(Wrong, match="wrong_body"):
+        judge.is_complete(answer(b'{"prediction":"sETOSA"}'))
+
+
+def test_a_pair_of_answers_is_not_one_answer():
+    """More bytes than one answer has cannot be for one request."""
+    with pytest.raises(Wrong, match="wrong_body"):
+        Judge(PREFIX.encode()).is_complete(answer() + answer())
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "10.0.0.1", "0.0.0.1", "2001:db8::1"])
+def test_load_goes_to_loopback_only(host):
+    """Every other address is refused before a socket is opened."""
+    with pytest.raises(PlanError, match="loopback"):
+        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host=host))
+
+
+def test_a_name_is_no_address():
+    """A name could lead anywhere by the time it is looked up."""
+    with pytest.raises(ValueError, match="localhost"):
+        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="localhost"))
+
+
+def test_too_few_open_files_are_said_before_the_run():
+    """The message names both numbers."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with pytest.raises(PlanError, match=f"the hard limit is {hard}"):
+        check(Plan(regime="sparse", port=80, body=BODY, prefix=PREFIX, connections=hard))
+
+
+def test_the_command_prints_the_outcome_as_json():
+    """What the lab's other process reads."""
+    with scripted(lambda _: answer()) as port:
+        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=1, seconds=0.1, warmup_s=0)
+        done = subprocess.run(
+            [sys.executable, "-m", "loadlab.client", "-"], input=msgspec.json.encode(plan), capture_output=True, check=True
+        )
+
+    outcome = msgspec.json.decode(done.stdout, type=Outcome)
+    assert outcome.requests > 0
+    assert outcome.client_cpu_s > 0
+
+
+def test_the_command_says_what_is_wrong_with_a_plan():
+    """One line, exit code 2."""
+    plan = Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="192.0.2.1")
+    done = subprocess.run([sys.executable, "-m", "loadlab.client", msgspec.json.encode(plan)], capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert done.stderr == "loadlab.client: host 192.0.2.1: load goes to loopback addresses only\n"

@@ -1,0 +1,124 @@
+"""Real servers in real control groups; skipped with the reason where none can be made."""
+
+import io
+import sys
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from loadlab import cgroup, machine
+from loadlab.bench import session
+from loadlab.bench.cases import Case
+from loadlab.bench.measure import measure
+from loadlab.bench.session import Order, Refused, Task
+from loadlab.bench.subjects import SUBJECTS, Place, Subject, clean_environment
+from loadlab.cgroup import Limits, Unavailable
+from loadlab.machine import Quiet
+from loadlab.process import CannotStart, Command, free_port, running
+from loadlab.store import Load
+
+LOAD = Load(regime="saturated", connections=2, seconds=0.2, warmup_s=0.1, timeout_s=5, limits=Limits(), server_cpus="0")
+SPARSE = msgspec.structs.replace(LOAD, regime="sparse", rate=1000, think_s=(0.02, 0.04), limits=Limits(cpus=0.5))
+ANSWER = b'{"prediction":"setosa","probabilities":{}}'
+
+
+@pytest.fixture(autouse=True)
+def real():
+    """Skips with the reason where no group can be made."""
+    try:
+        with cgroup.group("probe"):
+            pass
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A scratch directory with the answer that the floor repeats."""
+    place = Place(tmp_path, "sqlite:///none.db", tmp_path)
+    place.answer_file("iris").write_bytes(ANSWER)
+    return place
+
+
+@pytest.fixture
+def case(tmp_path):
+    """One row of iris."""
+    return Case("iris", tmp_path, '{"features":[5.1,3.5,1.4,0.2]}', '{"prediction":"setosa"')
+
+
+def starting(*arguments):
+    """A subject that runs Python with these arguments."""
+    return Subject("x", "a test", lambda place, _case, _port: Command([sys.executable, *arguments], clean_environment(), place.root))
+
+
+@pytest.mark.parametrize("load", [LOAD, SPARSE])
+@pytest.mark.parametrize("server", ["a", "a2", "a3"])
+def test_a_server_is_measured_by_its_group(place, case, server, load):
+    """Right answers, no failures, and CPU time that the server and nobody else used."""
+    round_ = measure(place, SUBJECTS[server], case, load, number=2, seed=1)
+
+    assert round_.reason == ""
+    assert (round_.server, round_.model, round_.regime, round_.number) == (server, "iris", load.regime, 2)
+    assert round_.figures is not None
+    assert round_.figures.failed == 0
+    assert 1 < round_.figures.cpu_us < 20_000
+    assert round_.figures.memory.peak_bytes > 1_000_000
+
+
+def test_a_wrong_answer_is_a_result_before_any_load(place, case):
+    """The answer and what was expected are in the reason."""
+    place.answer_file("iris").write_bytes(b'{"prediction":"virginica"}')
+
+    round_ = measure(place, SUBJECTS["a2"], case, LOAD, number=1, seed=1)
+
+    assert round_.figures is None
+    assert round_.reason == 'answers wrongly: 200 {"prediction":"virginica"}, expected {"prediction":"setosa"…'
+
+
+def test_a_client_that_fails_costs_one_round(place, case):
+    """The reason says that it was the lab, not the server."""
+    too_many = msgspec.structs.replace(LOAD, connections=100_000_000)
+
+    round_ = measure(place, SUBJECTS["a2"], case, too_many, number=1, seed=1)
+
+    assert round_.figures is None
+    assert round_.reason.startswith("the lab failed: loadlab.client: 100000000 connections need")
+
+
+def test_a_server_that_cannot_start_is_a_result(place, case):
+    """With its exit code and last words, and without the checkout's path."""
+    round_ = measure(place, starting("-c", f"raise SystemExit('{place.root}/x is missing')"), case, LOAD, number=1, seed=1)
+
+    assert round_.reason == "cannot start in these limits: ended with 1: x is missing"
+
+
+def test_a_server_that_is_killed_for_its_memory_says_so(place, case):
+    """So a limit that is too small is told apart from a broken server."""
+    limited = msgspec.structs.replace(LOAD, limits=Limits(memory_bytes=32 << 20))
+
+    round_ = measure(place, starting("-c", "bytearray(99 << 20)[:] = bytes(99 << 20)"), case, limited, number=1, seed=1)
+
+    assert "out of memory: 1 kills" in round_.reason
+
+
+def test_a_server_that_never_gets_ready_is_ended(place):
+    """And nothing of it is left."""
+    command = starting("-c", "import time; time.sleep(60)").start(place, None, 0)
+    slow = running("slow", command, port=free_port(), limits=Limits(), ready_timeout_s=0.2)
+
+    with pytest.raises(CannotStart, match="not ready after 0 s"), slow:
+        pass
+
+
+def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
+    """A figure from it would prove nothing."""
+    monkeypatch.setattr(machine, "watch", lambda: Quiet(load_1m=2.0, busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]))
+    monkeypatch.setattr(session, "case", lambda *_: None)
+    order = Order(
+        what="bench", root=tmp_path, bundles=tmp_path, tracking_uri="", tasks=[Task(SUBJECTS["a"], "iris", LOAD)], left_out=[],
+        rounds=1, seed=1, quick=False, despite_noise=False,
+    )  # fmt: skip
+
+    with pytest.raises(Refused, match=r"not quiet: others use 1\.50 cores.*--despite-noise"):
+        session.carry_out(order, Console(file=io.StringIO()))

@@ -18,7 +18,9 @@ from model_export.report import Reporter
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")  # MLflow's own
 
-LIMITS = Limits(max_rows=100, max_batch_size=16, max_queue_size=100, max_queue_delay_s=0.0, queue_timeout_s=5.0, inline_budget_s=1.0)
+LIMITS = Limits(
+    max_rows=100, max_batch_size=16, max_queue_size=100, max_queue_delay_s=0.0, solo_after_s=0.0, queue_timeout_s=5.0, inline_budget_s=1.0
+)
 
 
 @pytest.fixture(scope="module")

@@ -232,6 +232,31 @@ async def test_a_queue_delay_collects_company_with_one_timer(bench: Bench, monke
     assert bench.model.runs == [[1, 2]]
 
 
+async def test_a_row_long_after_the_one_before_is_run_at_once(bench: Bench) -> None:
+    """Nobody is there to share its run; those that follow on its heels share the next."""
+    batcher = bench.batcher(solo_after_s=0.001)
+    first = batcher.submit(rows_of(1), 1)
+    assert outcome(first) == answers(1)
+
+    second, third = batcher.submit(rows_of(2), 1), batcher.submit(rows_of(3), 1)
+    assert not second.future.done()
+    await turns(2)
+    assert [outcome(second), outcome(third)] == [answers(2), answers(3)]
+
+    bench.clock.advance(0.002)
+    assert outcome(batcher.submit(rows_of(4), 1)) == answers(4)
+    assert bench.model.runs == [[1], [2, 3], [4]]
+
+
+async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Bench) -> None:
+    """Running within submit is no way around the inline budget."""
+    batcher = bench.batcher(solo_after_s=0.001, row_seconds=1.0, inline_budget_s=0.1)
+    job = batcher.submit(rows_of(1), 1)
+    assert not job.future.done()
+    await finish_next(bench.thread)
+    assert outcome(job) == answers(1)
+
+
 async def test_a_full_batch_waits_for_no_more_company(bench: Bench) -> None:
     """Once max_batch_size rows are there, waiting on would buy nothing."""
     batcher = bench.batcher(max_queue_delay_s=60.0, max_batch_size=3)

@@ -18,7 +18,9 @@ from halfcore.metrics import Metrics
 from halfcore.models import Limits, Models, load_all
 from support.bundles import MIXED, NUMBERS, PARITY, classifier, graph, regressor, write_bundle
 
-LIMITS = Limits(max_rows=10, max_batch_size=4, max_queue_size=20, max_queue_delay_s=0.0, queue_timeout_s=5.0, inline_budget_s=0.001)
+LIMITS = Limits(
+    max_rows=10, max_batch_size=4, max_queue_size=20, max_queue_delay_s=0.0, solo_after_s=0.0, queue_timeout_s=5.0, inline_budget_s=0.001
+)
 Load = Callable[..., Models]
 Damage = Callable[[Path], object]
 

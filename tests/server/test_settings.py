@@ -21,6 +21,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
     "max_connections": ("77", 77),
+    "solo_after_ms": ("0.3", 0.3),
+    "loop": ("asyncio", "asyncio"),
     "backlog": ("512", 512),
     "idle_timeout_s": ("7", 7),
     "connection_buffer_bytes": ("16384", 16384),

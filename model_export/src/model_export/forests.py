@@ -41,6 +41,8 @@ def _rewrite(node: NodeProto, trees: int) -> None:
     leaves["class_weights"] = np.round(leaves["class_weights"].astype(np.float64) * trees, _DECIMALS)
     if np.ptp(leaves["class_ids"]) == 0:
         leaves = _both_classes(leaves)
+    elif leaves["class_ids"].max() > 1:
+        leaves = _without_zeros(leaves)
     kept = [a for a in node.attribute if a.name not in _PER_LEAF]
     del node.attribute[:]
     node.attribute.extend([*kept, *(helper.make_attribute(name, values.tolist()) for name, values in leaves.items())])
@@ -53,3 +55,13 @@ def _both_classes(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarr
     both["class_ids"] = np.repeat(np.asarray([1, 0]), len(weights))
     both["class_weights"] = np.concatenate([weights, 1.0 - weights])
     return both
+
+
+def _without_zeros(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Leaves without the classes that they never saw: most leaves of a deep forest know one class of many.
+
+    The file of the heavy example is half as large for it, and loads in 0.8 s instead of 6. With two classes the runtime has
+    rules of its own for a class that a leaf does not name, so their zeros stay.
+    """
+    said = leaves["class_weights"] != 0.0
+    return {name: values[said] for name, values in leaves.items()}

@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
         interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
         workers=plan.workers,
         runtime_threads=1,
-        loop=Loops.uvloop,
+        loop=Loops(settings.loop),
         # HTTP/2 and websockets are not spoken: a client could otherwise claim 16 MiB of headers, or reach granian's panics.
         http=HTTPModes.http1,
         websockets=False,

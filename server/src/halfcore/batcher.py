@@ -1,9 +1,10 @@
 """Tick batching: rows that arrive in the same turn of the event loop share one run of the model.
 
 Theory of operation. `submit` appends a job to a deque and, if none is scheduled, schedules one flush with `call_soon`. The loop runs it
-after every callback that was ready in this turn, so under load a batch holds what all readable sockets brought, and a row that came
-alone waits for nobody. A flush takes rows (`_take`, the only place that decides), runs them, and resolves the jobs' futures. A batch
-that is predicted to cost more than `inline_budget_s` goes to the one inference thread, and what arrives meanwhile forms the next batch.
+after every callback that was ready in this turn, so under load a batch holds what all readable sockets brought. A row that comes long
+after the one before it is run within `submit`: it has no company to wait for. A flush takes rows (`_take`, the only place that decides),
+runs them, and resolves the jobs' futures. A batch that is predicted to cost more than `inline_budget_s` goes to the one inference thread,
+and what arrives meanwhile forms the next batch.
 
 Large requests are cut: they wait in a deque of their own and get every fifth batch while small ones wait, so they delay them by one
 batch, not by their length. A run that fails is repeated in halves until the failing request stands alone; only that request fails.
@@ -16,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -90,6 +92,7 @@ class Batcher(Generic[R]):
         max_batch_size: most rows in one run.
         max_queue_size: most rows that wait; beyond it `submit` raises `Overloaded`. A larger request is never accepted.
         max_queue_delay_s: time a row waits for company, seconds; 0 is one turn of the loop.
+        solo_after_s: a row that comes later than this after the one before is run at once; infinity: every row waits for the turn's end.
         queue_timeout_s: a request that waited longer is not run any more, and none is accepted that is predicted to.
         inline_budget_s: batches predicted to take longer go to the executor.
         observer: told of waits, runs and bisections.
@@ -106,6 +109,7 @@ class Batcher(Generic[R]):
         max_batch_size: int = 128,
         max_queue_size: int = 20_000,
         max_queue_delay_s: float = 0.0,
+        solo_after_s: float = inf,
         queue_timeout_s: float = 5.0,
         inline_budget_s: float = 0.001,
         cost: "Cost | None" = None,
@@ -117,6 +121,7 @@ class Batcher(Generic[R]):
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._max_queue_delay_s = max_queue_delay_s
+        self._solo_after_s = solo_after_s
         self._queue_timeout_s = queue_timeout_s
         self._inline_budget_s = inline_budget_s
         self._loop = asyncio.get_running_loop()
@@ -129,6 +134,7 @@ class Batcher(Generic[R]):
         self._idle: asyncio.Future[None] | None = None
         self._cost = cost or Cost()
         self._clock = clock
+        self._last_submit = -inf
 
     @property
     def queued_rows(self) -> int:
@@ -169,11 +175,17 @@ class Batcher(Generic[R]):
             raise Overloaded(f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most")
         if self._queued_rows * self._cost.row_seconds > self._queue_timeout_s:
             raise Overloaded(f"{self._queued_rows} rows are waiting, more than are run in {self._queue_timeout_s:g} s")
-        job: Job[R] = Job(payload, rows, self._loop.create_future(), self._clock())
+        now = self._clock()
+        job: Job[R] = Job(payload, rows, self._loop.create_future(), now)
+        alone = now - self._last_submit > self._solo_after_s
+        self._last_submit = now
         self._queued_rows += rows
         (self._small if rows <= self._max_batch_size else self._bulk).append(job)
         if self._scheduled is None and not self._running:
-            self._schedule(self._max_queue_delay_s)
+            if alone:
+                self._flush()
+            else:
+                self._schedule(self._max_queue_delay_s)
         elif self._max_queue_delay_s and self._scheduled and self._queued_rows >= self._max_batch_size:
             self._scheduled.cancel()  # a full batch waits for no more company
             self._schedule()

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 
 from litestar import Litestar
 
@@ -26,6 +27,7 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: E
         max_batch_size=settings.max_batch_size,
         max_queue_size=settings.max_queue_size,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
+        solo_after_s=settings.solo_after_ms / 1000 if settings.solo_after_ms else inf,
         queue_timeout_s=settings.queue_timeout_s,
         inline_budget_s=settings.inline_budget_ms / 1000,
     )

@@ -49,6 +49,7 @@ class Limits:
     max_batch_size: int
     max_queue_size: int
     max_queue_delay_s: float
+    solo_after_s: float
     queue_timeout_s: float
     inline_budget_s: float
 
@@ -181,6 +182,7 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
         max_batch_size=limits.max_batch_size,
         max_queue_size=limits.max_queue_size,
         max_queue_delay_s=limits.max_queue_delay_s,
+        solo_after_s=limits.solo_after_s,
         queue_timeout_s=limits.queue_timeout_s,
         inline_budget_s=limits.inline_budget_s,
         cost=_warm_up(engine, golden, limits.max_batch_size),

@@ -86,6 +86,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="milliseconds a row waits for company; 0: one turn of the event loop, since waiting longer buys less than it costs",
         ),
     ] = 0.0
+    solo_after_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="a row that comes so many milliseconds after the one before is run at once; 0: never",
+        ),
+    ] = 0.1
     queue_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="seconds a row may wait for inference; then 503, for the client has given up")
     ] = 5.0
@@ -105,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[
         bool, Meta(description="tell each stage's milliseconds in a Server-Timing header; off, for it is 70 bytes")

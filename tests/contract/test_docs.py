@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from halfcore import __version__
 from halfcore.settings import PREFIX, SEED_NAMES, Settings, describe
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,11 @@ def test_every_setting_is_documented_as_it_is() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     missing = [row for row in settings_table() if row not in text]
     assert not missing, "\n" + "\n".join(missing)
+
+
+def test_the_version_is_the_packages() -> None:
+    """The number in the code is the one in pyproject.toml."""
+    assert f'version = "{__version__}"' in (ROOT / "server/pyproject.toml").read_text()
 
 
 def test_every_recipe_that_is_mentioned_exists() -> None:

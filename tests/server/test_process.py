@@ -423,12 +423,33 @@ def test_an_idle_server_ends_promptly(tmp_path: Path, name: str) -> None:
 def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
     """If the parent is killed, the worker ends too: it would keep the port and answer on, unsupervised."""
     write_bundle(tmp_path)
-    with serving(tmp_path) as server:
-        (worker,) = (os.pidfd_open(pid) for pid in workers(server))
+    with serving(tmp_path, workers=2) as server:
+        watched = [os.pidfd_open(pid) for pid in workers(server)]
+        assert len(watched) == 2
         server.process.kill()
         server.process.wait(10)
-        assert select.select([worker], [], [], 20)[0], "the worker lives on"
-        os.close(worker)
+        for worker in watched:
+            assert select.select([worker], [], [], 20)[0], "a worker lives on"
+            os.close(worker)
+
+
+def test_several_workers_answer_and_are_counted_together(tmp_path: Path) -> None:
+    """Whichever worker a scrape reaches, it tells what all have answered."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, workers=2) as server:
+        for _ in range(40):
+            assert b" 200 " in server.send(request("/predict", GOOD))[:20]
+        deadline = time.monotonic() + 10
+        while (counted := {requests_counted(server) for _ in range(8)}) != {40} and time.monotonic() < deadline:
+            time.sleep(0.1)  # each worker leaves its counts once a second
+        assert counted == {40}
+        assert server.stop() == 0
+
+
+def requests_counted(server: Server) -> int:
+    """The requests that a scrape tells of."""
+    answer = server.send(request("/metrics", method="GET")).decode()
+    return int(float(re.findall(r"^halfcore_requests_total\{.*\} (\S+)$", answer, re.MULTILINE)[0])) if "requests_total{" in answer else 0
 
 
 def test_a_broken_bundle_does_not_stop_the_start(tmp_path: Path) -> None:

@@ -1,21 +1,11 @@
-"""`halfcore serve`: the command line, and granian around the app."""
+"""`halfcore serve`: the command line."""
 
 import argparse
 import os
 import socket
 import sys
-from contextlib import nullcontext
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-
-from halfcore import __version__, host, sizing
+from halfcore import __version__, host, serving, sizing
 from halfcore.log import configure, logger
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
@@ -43,7 +33,7 @@ def main() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    """Fit the server to its limits, say how, and serve until SIGTERM or SIGINT."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
     plan = sizing.plan(
         workers=settings.workers,
@@ -55,43 +45,12 @@ def serve(settings: Settings) -> None:
         raise_open_files=host.open_files,
         model_bytes=sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx")),
     )
-    server = Granian(
-        "halfcore.front:create_front",
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
-        workers=plan.workers,
-        runtime_threads=1,
-        loop=Loops(settings.loop),
-        # HTTP/2 and websockets are not spoken: a client could otherwise claim 16 MiB of headers, or reach granian's panics.
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=settings.backlog,
-        backpressure=plan.max_connections,
-        http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes),
-        workers_kill_timeout=settings.drain_timeout_s,
-        log_level=LogLevels.warning,
-        log_dictconfig=log_config,
-    )
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
     for reason in plan.reasons:
         logger.info(reason)
     for warning in plan.warnings:
         logger.warning(warning)
-    with TemporaryDirectory(prefix="halfcore-") if plan.workers > 1 else nullcontext() as shared:
-        server.serve(target_loader=partial(_application, settings, plan, shared), wrap_loader=False)
-
-
-def _application(settings: Settings, plan: sizing.Plan, shared: str | None) -> Any:
-    """Make a worker's application, in the worker: what its parent does not import, the parent does not hold in memory."""
-    sizing.apply(plan)
-    if settings.hot_lane:
-        from halfcore.front import create_front
-
-        return create_front(settings, Path(shared) if shared else None)
-    from halfcore.app import create_app
-
-    return create_app(settings, Path(shared) if shared else None)
+    serving.serve(settings, plan, log_config)
 
 
 def _check_port(host: str, port: int) -> None:

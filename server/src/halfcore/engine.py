@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-# Read at import: since 1.29 the runtime phones home on Linux unless told otherwise.
+# Read at import. Since 1.29 the runtime phones home on Linux unless told otherwise; NumPy's linear algebra, which nothing here
+# uses, would start a thread per core.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import numpy as np
 import onnxruntime as ort
 
 from halfcore.schema import NUMPY_TYPES

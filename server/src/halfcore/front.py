@@ -61,7 +61,7 @@ class Front:
     """An RSGI application in front of the Litestar app."""
 
     def __init__(self, app: Litestar) -> None:
-        self._app = app
+        self.app = app
         self._predictor: Predictor = app.state.predictor
         self._hot: dict[str, Respond] = app.state.hot
         self._stop = asyncio.Event()
@@ -71,7 +71,7 @@ class Front:
         """Answer one request."""
         respond = self._responder(scope.path) if scope.method == "POST" else None
         if respond is None:
-            await _through_asgi(self._app, scope, exchange)
+            await _through_asgi(self.app, scope, exchange)
             return
         get = scope.headers.get
         reader = self._predictor.reader
@@ -112,7 +112,7 @@ class Front:
 
     async def _live(self, started: "asyncio.Future[None]") -> None:
         # One task for start and end: the app's lifespan holds a task group, which belongs to the task that entered it.
-        async with self._app.lifespan():
+        async with self.app.lifespan():
             started.set_result(None)
             await self._stop.wait()
 

@@ -65,10 +65,16 @@ def schedule_as_batch() -> None:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep the port and answer on."""
+def die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep the port and answer on.
+
+    Args:
+        parent: process id; if it is this process's parent no more, it died before the kernel was told.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(1)
 
 
 def give_back_memory() -> None:

@@ -11,8 +11,8 @@ from halfcore import host
 
 MEMORY_PER_CONNECTION = 14_000
 """Bytes of an open keep-alive connection, kernel's part included (docs/operations.md)."""
-MEMORY_AT_REST = 95_000_000
-"""Bytes of a worker and its supervisor with a small model and no connection (docs/operations.md)."""
+MEMORY_AT_REST = 70_000_000
+"""Bytes of a worker with a small model and no connection (docs/operations.md)."""
 MEMORY_PER_MODEL_BYTE = 4
 """Bytes of memory per byte of model.onnx, for tree ensembles, once loaded (docs/operations.md)."""
 MOST_CONNECTIONS = 12_000
@@ -86,8 +86,7 @@ def plan(
 
 
 def apply(chosen: Plan) -> None:
-    """Schedule this worker as planned; called before it starts a thread, for threads inherit it."""
-    host.die_with_parent()
+    """Schedule this process as planned; called before it starts a thread, for threads inherit it."""
     if chosen.pin:
         host.pin(host.quietest_cpu())
     if chosen.batch_scheduling:

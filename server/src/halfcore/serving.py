@@ -1,0 +1,119 @@
+"""granian around the application: in this process if one worker is enough, else one process per worker and a supervisor.
+
+One worker needs no supervisor: what restarts a container restarts this process. Without it 40 MB are saved, which on a small tier are
+3,000 connections. Both ways speak HTTP/1.1 alone: over HTTP/2 a client could claim 16 MiB of headers, and websockets reach granian's
+panics, which end the process.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from halfcore import host, sizing
+from halfcore.log import logger
+from halfcore.settings import Settings
+
+
+def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
+    """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    if plan.workers == 1:
+        _serve_here(settings, plan)
+    else:
+        _serve_in_workers(settings, plan, log_config)
+
+
+def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
+    """What both ways tell granian."""
+    return {
+        "address": settings.host,
+        "port": settings.port,
+        "http": HTTPModes.http1,
+        "websockets": False,
+        "backlog": settings.backlog,
+        "backpressure": plan.max_connections,
+        "http1_settings": HTTP1Settings(
+            header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes
+        ),
+    }
+
+
+def _serve_here(settings: Settings, plan: sizing.Plan) -> None:
+    """One worker, in this process."""
+    sizing.apply(plan)
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        runner.run(_run(settings, plan))
+
+
+async def _run(settings: Settings, plan: sizing.Plan) -> None:
+    from granian.server.embed import Server
+
+    from halfcore.front import create_front
+
+    # granian warns at every start that this way of running it is experimental; docs/decisions/0006 says why we do.
+    logging.getLogger("_granian").setLevel(logging.ERROR)
+    front = create_front(settings)
+    # The bound method, not the object: its hooks run the loop, which runs here already, so the lifespan is entered here.
+    target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
+    server = Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
+    loop = asyncio.get_running_loop()
+    async with front.app.lifespan():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, server, settings.drain_timeout_s)
+        await server.serve()
+
+
+def _stop(server: Any, drain_timeout_s: float) -> None:
+    """Accept no more; if what was accepted is not answered in time, end all the same."""
+    server.stop()
+    asyncio.get_running_loop().call_later(drain_timeout_s, _give_up)
+
+
+def _give_up() -> None:
+    logger.error("not every accepted request was answered in time")
+    os._exit(1)
+
+
+def _loop_factory(settings: Settings) -> Any:
+    if settings.loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
+    """Several workers, each a process, and this process as their supervisor."""
+    from granian import Granian
+
+    server = Granian(
+        "halfcore.front:create_front",
+        interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
+        workers=plan.workers,
+        runtime_threads=1,
+        loop=Loops(settings.loop),
+        workers_kill_timeout=settings.drain_timeout_s,
+        log_level=LogLevels.warning,
+        log_dictconfig=log_config,
+        **_options(settings, plan),
+    )
+    with TemporaryDirectory(prefix="halfcore-") as shared:
+        server.serve(target_loader=partial(_application, settings, plan, Path(shared), os.getpid()), wrap_loader=False)
+
+
+def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
+    """Make a worker's application, in the worker: what its supervisor does not import, the supervisor does not hold in memory."""
+    host.die_with(supervisor)
+    sizing.apply(plan)
+    from halfcore.front import create_front
+
+    front = create_front(settings, shared)
+    return front if settings.hot_lane else front.app

@@ -72,7 +72,8 @@ ablate *flags:
 # Does the bench work? Under a minute; its figures mean nothing
 [group('prove')]
 bench-smoke:
-    uv run loadlab bench --quick --store .halfcore/runs
+    uv run model-export examples iris
+    uv run loadlab bench --quick --models iris --sparse-models iris --store .halfcore/runs
 
 # All long proofs
 [group('prove')]

@@ -2,7 +2,7 @@
 # The server installed alone must not bring, and cannot import, what belongs to the exporter or the lab.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv run --isolated --quiet --no-dev --package halfcore python - <<'PYTHON'
+uv run --isolated --quiet --no-dev --package halfcore python -P - <<'PYTHON' # -P: the repository's folders are not packages
 import importlib.util
 import sys
 

@@ -32,7 +32,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     write_bundle(tmp_path, "mixed", inputs=MIXED)
     write_bundle(tmp_path, "sum", task="regression", dtype="float64")
     # No row runs alone because the machine was slow: what arrives in one turn shares a batch, whatever the clock says.
-    settings = {"default_model": "numbers", "max_rows": MOST_ROWS, "max_body_bytes": 2_000_000, "solo_after_ms": 0.0}
+    settings: dict[str, Any] = {"default_model": "numbers", "max_rows": MOST_ROWS, "max_body_bytes": 2_000_000, "solo_after_ms": 0.0}
     async with app_client(tmp_path, **settings) as client:
         guard = BlockBuster()
         for function in guard.functions.values():

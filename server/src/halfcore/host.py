@@ -71,6 +71,8 @@ def die_with(parent: int) -> None:
     Args:
         parent: process id; if it is this process's parent no more, it died before the kernel was told.
     """
+    # A forked process inherits its supervisor's handler, which only wakes a supervisor: until it has one of its own, the signal ends it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

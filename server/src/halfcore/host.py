@@ -71,10 +71,9 @@ def die_with(parent: int) -> None:
     Args:
         parent: process id; if it is this process's parent no more, it died before the kernel was told.
     """
-    # A forked process inherits its supervisor's handler, which only wakes a supervisor: until it has one of its own, the signal ends it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Killed, not asked: while a worker starts, its supervisor's inherited handler or a loop that does not run yet would swallow SIGTERM.
     with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
 

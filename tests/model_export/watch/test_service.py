@@ -67,7 +67,7 @@ def test_an_alias_is_followed_through_a_refusal_and_an_outage(
 
 def test_what_a_killed_watch_left_is_completed_by_the_next(tracking: MlflowServer, registry: Registry, sound: Path, tmp_path: Path) -> None:
     """kill -9 in the middle of an export: no verdict, the export ends with its watch, and the next watch finishes the version."""
-    version = registry.create_version("interrupted", folder=sound, keep_run=False)
+    version = registry.create_logged_version("interrupted", sound)
     with watching(tracking.url, tmp_path, "models:/interrupted") as watch:
         watch.wait_for("interrupted/1: exporting")
         (order,) = await_files(watch.work, "*/order.json")

@@ -124,6 +124,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
         ),
     ] = ""
+    database_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
+    ] = 5.0
+    catalog_refresh_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="seconds between reads of the feature catalogue that no notification asks for; finds a dead connection",
+        ),
+    ] = 30.0
+    state: Annotated[
+        Path, Meta(description="directory of what outlives a restart: the last good feature catalogue; beside the bundles")
+    ] = Path(".halfcore/state")
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[

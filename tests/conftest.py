@@ -30,7 +30,7 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def _schema(postgres_server: Postgres) -> str:
+def schema(postgres_server: Postgres) -> str:
     """A database with the server's schema, to be copied."""
     name = postgres_server.create_database()
 
@@ -44,6 +44,6 @@ def _schema(postgres_server: Postgres) -> str:
 
 
 @pytest.fixture
-def database(postgres: Postgres, _schema: str) -> str:
+def database(postgres: Postgres, schema: str) -> str:
     """The name of a new database with the server's schema."""
-    return postgres.create_database(template=_schema)
+    return postgres.create_database(template=schema)

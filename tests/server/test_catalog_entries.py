@@ -94,7 +94,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(ROWS, max_size=3))
 def test_rows_of_rubbish_are_refused_or_make_a_decoder(rows: list[dict[str, Any]]) -> None:
     """Nothing but `CatalogError` is raised, and what is accepted compiles and answers."""

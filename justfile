@@ -37,6 +37,11 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
+# Bring the schema of DATABASE_URL's database up to date
+[group('serve')]
+migrate:
+    uv run halfcore migrate
+
 # All tests
 [group('check')]
 test *flags:

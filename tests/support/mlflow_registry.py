@@ -18,7 +18,9 @@ class Registry:
     def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
         """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""
         body = {"params": fields} if method == "GET" else {"json": fields}
-        answer: dict[str, Any] = self.http.request(method, f"/api/2.0/mlflow/{path}", **body).raise_for_status().json()
+        response = self.http.request(method, f"/api/2.0/mlflow/{path}", **body)
+        assert response.status_code == 200, f"{method} {path} {fields}: {response.status_code} {response.text}"
+        answer: dict[str, Any] = response.json()
         return answer
 
     def create_run(self) -> str:

@@ -9,11 +9,13 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from halfcore import __version__
+from halfcore.catalog import snapshot
+from halfcore.catalog.state import Catalog
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.exposition import Exposition
 from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
-from halfcore.metrics import Metrics
+from halfcore.metrics import CatalogMetrics, Metrics
 from halfcore.models import Models
 from halfcore.routes import bench, docs, health, predict
 from halfcore.routes import metrics as metrics_routes
@@ -32,6 +34,11 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     configure(level=settings.log_level, form=settings.log_format)
     models = Models(default=settings.default_model)
     metrics = Metrics()
+    catalog = None
+    if settings.database_url:
+        metrics.catalog = CatalogMetrics()
+        catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
+        models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing, max_in_flight=settings.max_in_flight)
@@ -41,12 +48,12 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models),
+            *model_routes.routes(models, catalog),
             *health.routes(models),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition)],
+        lifespan=[lifespan(settings, models, metrics, exposition, catalog)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot}),

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from halfcore.log import logger
-from halfcore.metrics import ROWS, SECONDS, STAGES, Histogram, Metrics, ModelMetrics
+from halfcore.metrics import ROWS, SECONDS, STAGES, CatalogMetrics, Histogram, Metrics, ModelMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD_S = 1.0
@@ -71,12 +71,14 @@ class Snapshot(msgspec.Struct):
     models: dict[str, ModelSnapshot]
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
+    catalog: CatalogMetrics | None
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures))
+        catalog = metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics)
+        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), catalog)
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -91,6 +93,8 @@ class Snapshot(msgspec.Struct):
             self.loaded[version] = max(since, self.loaded.get(version, 0.0))
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
 
 
 class Exposition(Collector):
@@ -168,6 +172,21 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

@@ -247,6 +247,16 @@ def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool
         assert_same(schema, body, fast, careful)
 
 
+@pytest.mark.parametrize("kind", ["number", "integer"])
+@pytest.mark.parametrize("value", [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**70, -(2**53), -(2**53) - 1, -(2**70)])
+def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: int) -> None:
+    """A number column compares the float that an integer becomes, an integer column the integer."""
+    bounds = Rule(minimum=-(2**53), maximum=2**53)
+    schema = schema_of([NUMBERS[0] | {"kind": kind}], "float64", {"x0": bounds})
+
+    assert_same(schema, dumped({"x0": value}), Decoder(schema, max_rows=1), CarefulDecoder(schema, max_rows=1))
+
+
 def assert_same(schema: Schema, body: bytes, fast: Decoder, careful: CarefulDecoder) -> None:
     """Both ways end alike, and no infinity comes through."""
     found = outcome(fast.decode, body)

@@ -51,6 +51,8 @@ def serve(settings: Settings) -> None:
         max_connections=settings.max_connections,
         pin=settings.pin_cpu,
         batch_scheduling=settings.batch_scheduling,
+        max_in_flight=settings.max_in_flight,
+        coalesce=settings.coalesce,
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,

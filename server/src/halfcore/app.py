@@ -41,7 +41,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
+    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing, max_in_flight=settings.max_in_flight)
     hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
     if settings.bench_routes:
         hot |= bench.responders(models, max_body_bytes=settings.max_body_bytes)

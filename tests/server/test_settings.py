@@ -191,6 +191,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
     for arguments, environment, says in (
         (["--port", "http"], {}, "--port='http'"),
         ([], {"HALFCORE_WORKERS": "-1"}, "HALFCORE_WORKERS='-1'"),
+        ([], {"DATABASE_URL": "postgresql://u:s3/cret@host/db"}, "an @ in a wrong place"),
         ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
         (["--bundles", str(tmp_path / "none")], {}, "not a directory"),
         (["--colour", "red"], {}, "--colour"),
@@ -201,4 +202,5 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
         assert finished.returncode == 2, finished
         assert says in finished.stderr
         assert "Traceback" not in finished.stderr
+        assert "cret" not in finished.stderr
         assert finished.stdout == ""

@@ -32,10 +32,10 @@ def main() -> None:
             migrate(Settings.load(os.environ))
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+        if settings.database_url:
+            place(settings.database_url)  # a password that was not escaped is found now, not in the log
         if not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
-        if settings.database_url:
-            place(settings.database_url)
         _check_port(settings.host, settings.port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal

@@ -32,6 +32,11 @@ export uri *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
+# Bring the schema of DATABASE_URL's database up to date
+[group('serve')]
+migrate:
+    uv run halfcore migrate
+
 # All tests
 [group('check')]
 test *flags:

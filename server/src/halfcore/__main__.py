@@ -1,16 +1,21 @@
 """`halfcore serve`: the command line."""
 
 import argparse
+import asyncio
 import os
 import socket
 import sys
 
 from halfcore import __version__, host, serving, sizing
+from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
 A flag wins over its environment variable. A wrong value stops the start."""
+_MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a transaction. Two runs at once are safe."""
+_MIGRATION_TIMEOUT_S = 600.0
+"""A migration may wait for another run, or fill a large table."""
 
 
 def main() -> None:
@@ -20,13 +25,19 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION, allow_abbrev=False)
     add_arguments(serve_parser)
+    commands.add_parser("migrate", help="bring the database's schema up to date", description=_MIGRATE)
     arguments = parser.parse_args()
     try:
+        if arguments.command == "migrate":
+            migrate(Settings.load(os.environ))
+            return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
         if not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
+        if settings.database_url:
+            place(settings.database_url)
         _check_port(settings.host, settings.port)
-    except SettingsError as error:
+    except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
         sys.exit(2)
     serve(settings)
@@ -51,6 +62,34 @@ def serve(settings: Settings) -> None:
     for warning in plan.warnings:
         logger.warning(warning)
     serving.serve(settings, plan, log_config)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the schema of the database up to date, and say what that took.
+
+    Raises:
+        SettingsError: no database is named, or its schema contradicts the files.
+        DatabaseError: it cannot be reached, or a file failed.
+    """
+    from halfcore.migrate import MigrationError, read  # late: a server need not hold it
+    from halfcore.migrate import migrate as apply
+
+    configure(level="error", form="text")  # what goes wrong is said once, at the end
+
+    async def run() -> int:
+        database = Database(settings.database_url, command_timeout_s=_MIGRATION_TIMEOUT_S)
+        try:
+            return await apply(database, read(), say=print)
+        finally:
+            await database.close()
+
+    if not settings.database_url:
+        raise SettingsError("database_url is empty, expected HALFCORE_DATABASE_URL or DATABASE_URL")
+    try:
+        count = asyncio.run(run())
+    except MigrationError as error:
+        raise SettingsError(str(error)) from None
+    print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
 
 
 def _check_port(host: str, port: int) -> None:

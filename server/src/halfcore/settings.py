@@ -12,8 +12,12 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "HALFCORE_"
-SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE"}
+SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE", "database_url": "DATABASE_URL"}
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
+SECRETS = frozenset({"database_url"})
+"""Settings that no message shows and no flag takes, for everybody sees a command line."""
+FILE = "_FILE"
+"""Added to a secret's variable, it names a file that holds the value, as container secrets do."""
 
 
 class SettingsError(ValueError):
@@ -113,6 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    database_url: Annotated[
+        str,
+        Meta(
+            pattern="^(postgres(ql)?://.*)?$",
+            description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
+        ),
+    ] = ""
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[
@@ -129,10 +140,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the settings; a flag wins over `HALFCORE_…`, which wins over the names that teams already use.
 
         Raises:
-            SettingsError: a value of the wrong type or out of range, or an unknown `HALFCORE_` variable.
+            SettingsError: a value of the wrong type or out of range, an unknown `HALFCORE_` variable, or an unreadable `…_FILE`.
         """
         fields = cls.__struct_fields__
-        known = {PREFIX + name.upper() for name in fields}
+        environ = {**environ, **_from_files(environ)}
+        known = {PREFIX + name.upper() for name in fields} | {PREFIX + name.upper() + FILE for name in SECRETS}
         if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
             raise SettingsError(f"{unknown[0]} is not a setting; `halfcore serve --help` lists them")
         given: dict[str, str] = {}
@@ -145,6 +157,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 msgspec.convert({name: text}, cls, strict=False, dec_hook=_decode)
             except msgspec.ValidationError as error:
+                if name in SECRETS:
+                    raise SettingsError(f"{origin[name]}: its value is not shown, expected {describe(name)}") from None
                 raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
         settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
         if settings.max_rows > settings.max_queue_size:
@@ -166,6 +180,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser one option per setting, with its default, its reason and its environment names."""
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        if name in SECRETS:
+            variables = f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE)"
+            parser.epilog = f"{parser.epilog or 'Only from the environment:'} {variables}: {describe(name)}."
+            continue
         parser.add_argument(
             flag(name),
             dest=name,
@@ -178,6 +196,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:
     """The settings of a parsed command line; see `Settings.load` for the errors."""
     return Settings.load(environ, {name: str(value) for name, value in arguments})
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets whose variable, with `_FILE` behind it, names a file."""
+    found = {}
+    for name in SECRETS:
+        for variable in filter(None, (PREFIX + name.upper(), SEED_NAMES.get(name))):
+            if (path := environ.get(variable + FILE)) is None:
+                continue
+            if variable in environ:
+                raise SettingsError(f"{variable} and {variable}{FILE} are both set, expected one of them")
+            try:
+                found[variable] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise SettingsError(f"{variable}{FILE}={path!r}: {reason}") from None
+    return found
 
 
 def _meta(name: str) -> Meta:

@@ -134,7 +134,14 @@ class Challengers:
         self._metrics.challenged[key] = self._metrics.challenged.get(key, 0) + 1
 
     def answered(
-        self, model: LoadedModel, request_id: str | None, body: bytes, rows: Rows, results: Sequence[Result], answer: bytes, latency_s: float
+        self,
+        model: LoadedModel,
+        request_id: str | None,
+        body: bytes,
+        rows: Rows,
+        results: Sequence[Result],
+        answer: bytes,
+        latency_s: float,
     ) -> None:
         """Log an answered request, after asking the shadow if the model has one. Never fails, never waits."""
         name = model.manifest.name

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from halfcore.beside_exposition import BesideSnapshot, beside_families
 from halfcore.log import logger
 from halfcore.metrics import ROWS, SECONDS, STAGES, Histogram, Metrics, ModelMetrics
 
@@ -71,12 +72,13 @@ class Snapshot(msgspec.Struct):
     models: dict[str, ModelSnapshot]
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
+    beside: BesideSnapshot
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures))
+        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), BesideSnapshot.of(metrics))
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -91,6 +93,7 @@ class Snapshot(msgspec.Struct):
             self.loaded[version] = max(since, self.loaded.get(version, 0.0))
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
+        self.beside.add(other.beside)
 
 
 class Exposition(Collector):
@@ -168,6 +171,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
+    yield from beside_families(snapshot.beside)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

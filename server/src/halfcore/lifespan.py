@@ -10,6 +10,7 @@ from math import inf
 
 from litestar import Litestar
 
+from halfcore.beside import Beside
 from halfcore.exposition import Exposition
 from halfcore.host import give_back_memory
 from halfcore.log import logger
@@ -20,7 +21,7 @@ from halfcore.settings import Settings
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: Exposition) -> Lifespan:
+def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: Exposition, beside: Beside) -> Lifespan:
     """The app's lifespan."""
     limits = Limits(
         max_rows=settings.max_rows,
@@ -38,6 +39,7 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: E
         executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         # On the loop, for nothing is served yet; a batcher is born on the loop that it will run on.
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
+        beside.load(settings.bundles, models, metrics=metrics, limits=limits, executor=executor)
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -51,10 +53,12 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: E
                 "the default model is not loaded" if settings.default_model else f"no bundle in {settings.bundles}",
             )
         sharing = asyncio.create_task(exposition.share())
+        beside.start()
         yield
         sharing.cancel()
         models.draining = True
         await models.drain()
+        await beside.close()
         executor.shutdown()
         logger.info("drained: every accepted request was answered")
 

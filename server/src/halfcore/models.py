@@ -39,6 +39,8 @@ class LoadedModel:
     metrics: ModelMetrics
     loaded_at: datetime
     """In UTC."""
+    role: str = "champion"
+    """`challenger` if it stands beside the served model (`challenger.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
             break
 
 
-def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor) -> LoadedModel:
+def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor, role: str = "champion") -> LoadedModel:
     """Load a bundle, hold its answers against the golden ones, and warm it up.
 
     Raises:
@@ -188,7 +190,7 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
         cost=_warm_up(engine, golden, limits.max_batch_size),
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
+    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from halfcore import challenger_spec
+
 PREFIX = "HALFCORE_"
 SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE", "database_url": "DATABASE_URL"}
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
@@ -124,6 +126,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
         ),
     ] = ""
+    prediction_log: Annotated[
+        bool, Meta(description="write every answered prediction to PostgreSQL (database_url); off, for it needs one")
+    ] = False
+    prediction_log_share: Annotated[
+        float,
+        Meta(gt=0, le=1, description="part of the predictions that is logged, chosen at random; all of them, so that none is missing"),
+    ] = 1.0
+    prediction_log_inputs: Annotated[bool, Meta(description="log the requests' own JSON; false: leave it out, where it is personal")] = True
+    prediction_log_spool: Annotated[
+        Path, Meta(description="directory for predictions while PostgreSQL is away; a disk that outlives the process")
+    ] = Path(".halfcore/spool")
+    prediction_log_spool_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 44, description="largest size of that directory, bytes; 3.5 million predictions of iris"),
+    ] = 1 << 30
+    prediction_log_memory_bytes: Annotated[
+        int,
+        Meta(ge=1 << 16, le=1 << 34, description="memory for predictions on their way to the log, bytes per worker; 30,000 of iris"),
+    ] = 16 << 20
+    challengers: Annotated[
+        str,
+        Meta(
+            description="models that shadow served ones or answer a share for them: NAME=SOURCE[;mode=shadow|canary][;share=0.1], "
+            "separated by blanks, SOURCE being version:N or models:/NAME@ALIAS; empty: none"
+        ),
+    ] = ""
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[
@@ -161,8 +189,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     raise SettingsError(f"{origin[name]}: its value is not shown, expected {describe(name)}") from None
                 raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
         settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
-        if settings.max_rows > settings.max_queue_size:
-            raise SettingsError(f"max_rows={settings.max_rows}: so many rows never fit max_queue_size={settings.max_queue_size}")
+        _check(settings)
         return settings
 
 
@@ -196,6 +223,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:
     """The settings of a parsed command line; see `Settings.load` for the errors."""
     return Settings.load(environ, {name: str(value) for name, value in arguments})
+
+
+def _check(settings: Settings) -> None:
+    """What no single setting can say."""
+    if settings.max_rows > settings.max_queue_size:
+        raise SettingsError(f"max_rows={settings.max_rows}: so many rows never fit max_queue_size={settings.max_queue_size}")
+    if settings.prediction_log and not settings.database_url:
+        raise SettingsError("prediction_log needs database_url, expected HALFCORE_DATABASE_URL or DATABASE_URL")
+    try:
+        challenger_spec.parse(settings.challengers)
+    except ValueError as error:
+        raise SettingsError(f"challengers={settings.challengers!r}: {error}") from None
 
 
 def _from_files(environ: Mapping[str, str]) -> dict[str, str]:

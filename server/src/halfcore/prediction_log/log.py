@@ -41,7 +41,7 @@ class PredictionLog:
     """One worker's log.
 
     Args:
-        database: for the log alone.
+        database: makes the log's own, on the running loop.
         spool: directory for rows while the database is away.
         spool_bytes: its largest size.
         memory_bytes: most memory for rows on their way; what comes beyond it is not logged.
@@ -52,7 +52,7 @@ class PredictionLog:
 
     def __init__(
         self,
-        database: Database,
+        database: Callable[[], Database],
         *,
         spool: Path,
         spool_bytes: int,
@@ -61,8 +61,7 @@ class PredictionLog:
         inputs: bool,
         metrics: PredictionLogMetrics,
     ) -> None:
-        self._database = database
-        self._store = Store(database)
+        self._make_database = database
         self._writer = uuid4()
         self._spool = Spool(spool, writer=self._writer, most_bytes=spool_bytes)
         self._memory_bytes = memory_bytes
@@ -120,7 +119,9 @@ class PredictionLog:
         self._entries.append((time(), model, request_id, body, rows.size, answer, latency_s, challenged))
 
     def start(self) -> None:
-        """Begin to deliver; connects to nothing before there is something to write."""
+        """Begin to deliver, on the running loop; connects to nothing before there is something to write."""
+        self._database = self._make_database()
+        self._store = Store(self._database)
         self._tasks = [asyncio.create_task(task()) for task in (self._flush, self._replay, self._adopt)]
         for task in self._tasks:
             task.add_done_callback(_say_failure)

@@ -7,11 +7,12 @@ from litestar import get
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
+from halfcore.challenger import Challengers
 from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
 
 
-def routes(models: Models) -> list[Any]:
+def routes(models: Models, challengers: Challengers) -> list[Any]:
     """`/models` and `/models/{name}`."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
@@ -20,7 +21,9 @@ def routes(models: Models) -> list[Any]:
 
     @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
     def show_model(name: FromPath[str]) -> dict[str, Any]:
-        return _details(models.get(name))
+        details = _details(models.get(name))
+        challenger = challengers.by_name.get(name)
+        return details | {"challenger": challenger.describe()} if challenger else details
 
     return [list_models, show_model]
 

@@ -1,9 +1,12 @@
 """Servers that tests of several folders share; each is started by the first test that asks for it."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
+from halfcore.database import Database
+from halfcore.migrate import migrate, read
 from support.postgres import Postgres
 
 
@@ -24,3 +27,23 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
     postgres_server.start()
     yield postgres_server
     postgres_server.start()
+
+
+@pytest.fixture(scope="session")
+def schema(postgres_server: Postgres) -> str:
+    """A database with the server's schema, to be copied."""
+    name = postgres_server.create_database()
+
+    async def run() -> None:
+        database = Database(postgres_server.dsn(name))
+        await migrate(database, read(), say=str)
+        await database.close()
+
+    asyncio.run(run())
+    return name
+
+
+@pytest.fixture
+def database(postgres: Postgres, schema: str) -> str:
+    """The name of a new database with the server's schema."""
+    return postgres.create_database(template=schema)

@@ -52,7 +52,7 @@ def name(postgres: Postgres, template: str) -> str:
 @pytest.fixture
 async def database(postgres: Postgres, name: str) -> AsyncIterator[Database]:
     """The server's way to it."""
-    database = Database(postgres.dsn(name), connect_timeout_s=2.0)
+    database = Database(postgres.dsn(name), timeout_s=2.0)
     yield database
     await database.close()
 
@@ -64,7 +64,7 @@ async def logging(
     """A log that is closed at the block's end."""
     metrics = PredictionLogMetrics()
     log = PredictionLog(
-        lambda: Database(dsn, max_connections=1, connect_timeout_s=1.0),
+        lambda: Database(dsn, max_connections=1, timeout_s=1.0),
         spool=spool,
         spool_bytes=spool_bytes,
         memory_bytes=memory_bytes,

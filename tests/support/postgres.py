@@ -137,7 +137,11 @@ class Postgres:
         try:
             yield
         finally:
-            self._signal(signal.SIGCONT)
+            self.resume()
+
+    def resume(self) -> None:
+        """End a hang before its block does."""
+        self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the server and all its children, which live in sessions of their own."""

@@ -77,7 +77,7 @@ def migrate(settings: Settings) -> None:
     configure(level="error", form="text")  # what goes wrong is said once, at the end
 
     async def run() -> int:
-        database = Database(settings.database_url, command_timeout_s=_MIGRATION_TIMEOUT_S)
+        database = Database(settings.database_url, timeout_s=_MIGRATION_TIMEOUT_S)
         try:
             return await apply(database, read(), say=print)
         finally:

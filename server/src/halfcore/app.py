@@ -10,13 +10,15 @@ from litestar.exceptions import HTTPException
 
 from halfcore import __version__, challenger_spec
 from halfcore.beside import Beside
+from halfcore.catalog import snapshot
+from halfcore.catalog.state import Catalog
 from halfcore.challenger import Challengers
 from halfcore.database import Database
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.exposition import Exposition
 from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
-from halfcore.metrics import Metrics, PredictionLogMetrics
+from halfcore.metrics import CatalogMetrics, Metrics, PredictionLogMetrics
 from halfcore.models import Models
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.routes import bench, docs, health, predict
@@ -36,6 +38,11 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     configure(level=settings.log_level, form=settings.log_format)
     models = Models(default=settings.default_model)
     metrics = Metrics()
+    catalog = None
+    if settings.database_url:
+        metrics.catalog = CatalogMetrics()
+        catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
+        models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     beside = _beside(settings, metrics)
@@ -53,12 +60,12 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models, beside.challengers),
+            *model_routes.routes(models, catalog, beside.challengers),
             *health.routes(models),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition, beside)],
+        lifespan=[lifespan(settings, models, metrics, exposition, catalog, beside)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot}),
@@ -73,7 +80,7 @@ def _beside(settings: Settings, metrics: Metrics) -> Beside:
     if settings.prediction_log:
         metrics.prediction_log = PredictionLogMetrics()
         log = PredictionLog(
-            lambda: Database(settings.database_url, max_connections=1, connect_timeout_s=2.0),
+            lambda: Database(settings.database_url, max_connections=1, timeout_s=settings.database_timeout_s),
             spool=settings.prediction_log_spool,
             spool_bytes=settings.prediction_log_spool_bytes,
             memory_bytes=settings.prediction_log_memory_bytes,

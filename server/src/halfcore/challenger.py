@@ -56,7 +56,7 @@ class Challenger:
         self.model: LoadedModel | None = None
         self.reason: str | None = "not loaded yet"
         self._champion: LoadedModel | None = None
-        self._fits = False
+        self._fitted: LoadedModel | None = None
 
     def put(self, model: LoadedModel) -> None:
         """Ask this model from now on, as long as it fits its champion."""
@@ -74,12 +74,13 @@ class Challenger:
         if champion is not self._champion:
             self._champion = champion
             difference = mismatch(champion, self.model)
-            self._fits = difference is None
+            # The champion's decoder knows the feature catalogue: both must refuse and fill the same values.
+            self._fitted = None if difference else replace(self.model, schema=champion.schema, decoder=champion.decoder)
             if difference is not None:
                 self.refuse(difference)
             else:
                 self.reason = None
-        return self.model if self._fits else None
+        return self._fitted
 
     def takes(self, request_id: str | None) -> bool:
         """Whether this request is in the share: by its id, so that a repeated request meets the same model; else at random."""

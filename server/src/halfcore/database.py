@@ -30,14 +30,13 @@ class Database:
     Args:
         url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with asyncpg's parameters such as `?sslmode=require`.
         max_connections: most connections at one time.
-        connect_timeout_s: seconds that a connection may take, a free place in the pool included.
-        command_timeout_s: seconds that a statement may take.
+        timeout_s: seconds that a connection may take, a free place in the pool included; and that a statement may take.
 
     Raises:
         DatabaseError: the URL is none.
     """
 
-    def __init__(self, url: str, *, max_connections: int = 4, connect_timeout_s: float = 5.0, command_timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, *, max_connections: int = 4, timeout_s: float = 5.0) -> None:
         import asyncpg  # see the module's docstring
 
         self.place = place(url)
@@ -47,12 +46,12 @@ class Database:
             min_size=0,
             max_size=max_connections,
             max_inactive_connection_lifetime=60.0,
-            timeout=connect_timeout_s,
-            command_timeout=command_timeout_s,
+            timeout=timeout_s,
+            command_timeout=timeout_s,
             server_settings={"application_name": "halfcore"},
         )
         self._errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, ValueError)
-        self._connect_timeout_s = connect_timeout_s
+        self._timeout_s = timeout_s
         self._secrets = _secrets(url)
         self._away_since: float | None = None
 
@@ -65,7 +64,7 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection from the pool; if anything fails on it, it is thrown away.
 
-        Waits at most `connect_timeout_s`. Cancelling is safe.
+        Waits at most `timeout_s`. Cancelling is safe.
 
         Raises:
             DatabaseError: no connection came, or what was done with it failed in PostgreSQL or on the way there.
@@ -84,14 +83,14 @@ class Database:
                 await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close all connections, waiting for nobody."""
+        """Close all connections, waiting for no answer."""
         with suppress(*self._errors):  # a pool that was never used
             self._pool.terminate()
 
     async def _connect(self) -> Connection:
         try:
             await self._pool  # makes the empty pool on the running loop; connects nowhere
-            connection = await self._pool.acquire(timeout=self._connect_timeout_s)
+            connection = await self._pool.acquire(timeout=self._timeout_s)
         except self._errors as error:
             reason = self._explain(error)
             if self._away_since is None:

@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from halfcore.beside_exposition import BesideSnapshot, beside_families
 from halfcore.log import logger
-from halfcore.metrics import ROWS, SECONDS, STAGES, Histogram, Metrics, ModelMetrics
+from halfcore.metrics import ROWS, SECONDS, STAGES, CatalogMetrics, Histogram, Metrics, ModelMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD_S = 1.0
@@ -73,12 +73,15 @@ class Snapshot(msgspec.Struct):
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
     beside: BesideSnapshot
+    catalog: CatalogMetrics | None
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), BesideSnapshot.of(metrics))
+        catalog = metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics)
+        beside = BesideSnapshot.of(metrics)
+        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), beside, catalog)
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -94,6 +97,8 @@ class Snapshot(msgspec.Struct):
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
         self.beside.add(other.beside)
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
 
 
 class Exposition(Collector):
@@ -172,6 +177,21 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         failures.add_metric([name], number)
     yield failures
     yield from beside_families(snapshot.beside)
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

@@ -11,6 +11,10 @@ from math import inf
 from litestar import Litestar
 
 from halfcore.beside import Beside
+from halfcore.catalog import snapshot
+from halfcore.catalog.follow import Follower
+from halfcore.catalog.state import Catalog
+from halfcore.database import Database
 from halfcore.exposition import Exposition
 from halfcore.host import give_back_memory
 from halfcore.log import logger
@@ -18,11 +22,24 @@ from halfcore.metrics import Metrics
 from halfcore.models import Limits, Models, load_all
 from halfcore.settings import Settings
 
+_CATALOG_PATIENCE_S = 1.0
+"""Seconds that a start waits for the first read, so that the first requests find the catalogue; an answer takes milliseconds."""
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: Exposition, beside: Beside) -> Lifespan:
-    """The app's lifespan."""
+def lifespan(
+    settings: Settings, models: Models, metrics: Metrics, exposition: Exposition, catalog: Catalog | None, beside: Beside
+) -> Lifespan:
+    """The app's lifespan.
+
+    Args:
+        settings: all of them.
+        models: takes what is loaded.
+        metrics: counts.
+        exposition: shares the counts with the other workers.
+        catalog: the feature catalogue, if a database is configured.
+        beside: the prediction log and the challengers.
+    """
     limits = Limits(
         max_rows=settings.max_rows,
         max_batch_size=settings.max_batch_size,
@@ -40,6 +57,12 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: E
         # On the loop, for nothing is served yet; a batcher is born on the loop that it will run on.
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
         beside.load(settings.bundles, models, metrics=metrics, limits=limits, executor=executor)
+        database = Database(settings.database_url, timeout_s=settings.database_timeout_s) if settings.database_url else None
+        follower = None
+        if database and catalog and metrics.catalog:
+            file = snapshot.file_in(settings.state)
+            follower = Follower(database, catalog, models, metrics.catalog, period_s=settings.catalog_refresh_s, file=file)
+            await follower.start(patience_s=_CATALOG_PATIENCE_S)
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -56,10 +79,14 @@ def lifespan(settings: Settings, models: Models, metrics: Metrics, exposition: E
         beside.start()
         yield
         sharing.cancel()
+        if follower:
+            await follower.stop()
         models.draining = True
         await models.drain()
         await beside.close()
         executor.shutdown()
+        if database:
+            await database.close()
         logger.info("drained: every accepted request was answered")
 
     return run

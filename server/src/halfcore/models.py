@@ -33,6 +33,8 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    schema: Schema
+    """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
     batcher: Batcher[Result]
     encoder: Encoder
@@ -65,6 +67,8 @@ class Models:
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
         self.draining = False
+        self.refine: Callable[[LoadedModel], LoadedModel] = lambda model: model
+        """Applied to each model before it is served: the feature catalogue's place."""
 
     def __iter__(self) -> Any:
         return iter(self._models.values())
@@ -83,7 +87,7 @@ class Models:
 
     def put(self, model: LoadedModel) -> None:
         """Serve this model from the next request on."""
-        self._models[model.manifest.name] = model
+        self._models[model.manifest.name] = self.refine(model)
 
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
@@ -190,7 +194,8 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
         cost=_warm_up(engine, golden, limits.max_batch_size),
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
+    decoder = Decoder(schema, max_rows=limits.max_rows)
+    return LoadedModel(manifest, schema, decoder, batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

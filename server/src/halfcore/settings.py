@@ -126,6 +126,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
         ),
     ] = ""
+    database_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
+    ] = 5.0
+    catalog_refresh_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="seconds between reads of the feature catalogue that no notification asks for; finds a dead connection",
+        ),
+    ] = 30.0
+    state: Annotated[
+        Path, Meta(description="directory of what outlives a restart: the last good feature catalogue; beside the bundles")
+    ] = Path(".halfcore/state")
     prediction_log: Annotated[
         bool, Meta(description="write every answered prediction to PostgreSQL (database_url); off, for it needs one")
     ] = False
@@ -148,7 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     challengers: Annotated[
         str,
         Meta(
-            description="models that shadow served ones or answer a share for them: NAME=SOURCE[;mode=shadow|canary][;share=0.1], "
+            description="models that shadow served ones or answer a share for them: NAME=SOURCE[;mode=canary][;share=0.1], "
             "separated by blanks, SOURCE being version:N or models:/NAME@ALIAS; empty: none"
         ),
     ] = ""

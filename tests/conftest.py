@@ -7,6 +7,8 @@ import pytest
 
 from halfcore.database import Database
 from halfcore.migrate import migrate, read
+from support.mlflow_registry import Registry
+from support.mlflow_server import MlflowServer, mlflow_server
 from support.postgres import Postgres
 
 
@@ -47,3 +49,16 @@ def schema(postgres_server: Postgres) -> str:
 def database(postgres: Postgres, schema: str) -> str:
     """The name of a new database with the server's schema."""
     return postgres.create_database(template=schema)
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """An MLflow server on SQLite with artifacts on disk. Shared: tests take model names of their own, and leave it running."""
+    with mlflow_server(tmp_path_factory.mktemp("tracking")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry(tracking: MlflowServer) -> Registry:
+    """Its registry."""
+    return Registry(tracking.url)

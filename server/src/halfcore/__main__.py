@@ -9,6 +9,7 @@ import sys
 from halfcore import __version__, host, serving, sizing
 from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
+from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
@@ -32,7 +33,8 @@ def main() -> None:
             migrate(Settings.load(os.environ))
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
-        if not settings.bundles.is_dir():
+        _check_follow(settings)
+        if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
         if settings.database_url:
             place(settings.database_url)
@@ -54,7 +56,7 @@ def serve(settings: Settings) -> None:
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,
-        model_bytes=sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx")),
+        model_bytes=_model_bytes(settings),
     )
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
     for reason in plan.reasons:
@@ -90,6 +92,24 @@ def migrate(settings: Settings) -> None:
     except MigrationError as error:
         raise SettingsError(str(error)) from None
     print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
+
+
+def _check_follow(settings: Settings) -> None:
+    """Refuse what cannot be followed."""
+    try:
+        followed = sources.parse(settings.follow)
+    except ValueError as error:
+        raise SettingsError(f"follow: {error}") from None
+    if followed and not settings.tracking_uri.startswith(("http://", "https://")):
+        came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
+        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of follow={settings.follow!r}")
+
+
+def _model_bytes(settings: Settings) -> int:
+    """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
+    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
+    followed = [settings.store / one.name for one in sources.parse(settings.follow)]
+    return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
@@ -21,7 +22,8 @@ from halfcore.log import configure, logger
 from halfcore.metrics import CatalogMetrics, Metrics, PredictionLogMetrics
 from halfcore.models import Models
 from halfcore.prediction_log.log import PredictionLog
-from halfcore.routes import bench, docs, health, predict
+from halfcore.registry.following import Following
+from halfcore.routes import admin, bench, docs, health, predict
 from halfcore.routes import metrics as metrics_routes
 from halfcore.routes import models as model_routes
 from halfcore.routes.body import BodyReader
@@ -44,6 +46,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
         models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
+    following = Following()
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     beside = _beside(settings, metrics)
     predictor = predict.Predictor(
@@ -60,12 +63,15 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models, catalog, beside.challengers),
-            *health.routes(models),
+            *model_routes.routes(models, catalog, beside.challengers, following),
+            *health.routes(models, following),
+            *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition, catalog, beside)],
+        lifespan=[
+            lifespan(settings, models, metrics, exposition, catalog, beside, following, session=shared.name if shared else uuid4().hex)
+        ],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot}),

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from halfcore import __version__, host, serving, sizing
+from halfcore import __version__, challenger_spec, host, serving, sizing
 from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.registry import sources
@@ -98,11 +98,14 @@ def _check_follow(settings: Settings) -> None:
     """Refuse what cannot be followed."""
     try:
         followed = sources.parse(settings.follow)
+        for spec in challenger_spec.parse(settings.challengers):
+            if spec.source.startswith("models:"):
+                followed.append(sources.parse_one(f"{spec.name}={spec.source}"))
     except ValueError as error:
-        raise SettingsError(f"follow: {error}") from None
+        raise SettingsError(f"follow or challengers: {error}") from None
     if followed and not settings.tracking_uri.startswith(("http://", "https://")):
         came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
-        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of follow={settings.follow!r}")
+        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of {followed[0].uri}")
 
 
 def _model_bytes(settings: Settings) -> int:

@@ -112,11 +112,12 @@ def test_workers_and_lanes_log_alike(postgres: Postgres, name: str, bundles: Pat
     sent = 0
     for lane in ("true", "false"):
         with serving(bundles, **settings(postgres, name, tmp_path, workers=2, hot_lane=lane)) as server:
-            number = 0
-            while len({row["writer"] for row in rows(postgres, name)}) < (2 if lane == "true" else 4) or number % 40:
-                assert b" 200 " in server.send(request("/predict", BODY, headers={"x-request-id": f"mine-{number}"} if number % 2 else {}))
-                number += 1
-                sent += 1
+            while len({row["writer"] for row in rows(postgres, name)}) < (2 if lane == "true" else 4):  # until the second worker listens too
+                for number in range(40):
+                    headers = {"x-request-id": f"mine-{number}"} if number % 2 else {}
+                    assert b" 200 " in server.send(request("/predict", BODY, headers=headers))
+                sent += 40
+                time.sleep(0.3)
             assert b" 422 " in server.send(request("/predict", b'{"features":[1]}'))
             many = b'[{"x0":1,"x1":2,"x2":3,"x3":4},{"x0":1,"x1":2,"x2":3,"x3":4}]'
             assert b" 200 " in server.send(request("/models/numbers/predict", many))

@@ -112,7 +112,9 @@ def test_workers_and_lanes_log_alike(postgres: Postgres, name: str, bundles: Pat
     sent = 0
     for lane in ("true", "false"):
         with serving(bundles, **settings(postgres, name, tmp_path, workers=2, hot_lane=lane)) as server:
-            while len({row["writer"] for row in rows(postgres, name)}) < (2 if lane == "true" else 4):  # until the second worker listens too
+            while len({row["writer"] for row in rows(postgres, name)}) < (
+                2 if lane == "true" else 4
+            ):  # until the second worker listens too
                 for number in range(40):
                     headers = {"x-request-id": f"mine-{number}"} if number % 2 else {}
                     assert b" 200 " in server.send(request("/predict", BODY, headers=headers))

@@ -159,9 +159,9 @@ class Postgres:
 
     # -- databases -------------------------------------------------------------------------------------------------------------
 
-    def dsn(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
+    def dsn(self, database: str = "postgres", *, user: str = USER, password: str = PASSWORD) -> str:
         """The URL of a database."""
-        return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, template: str = "template1") -> str:
         """A new database, its content copied from another one that nobody uses; returns its name."""

@@ -33,11 +33,10 @@ def main() -> None:
             migrate(Settings.load(os.environ))
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+            place(settings.database_url)  # a password that was not escaped is found now, not in the log
         _check_follow(settings)
         if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
-        if settings.database_url:
-            place(settings.database_url)
         _check_port(settings.host, settings.port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
@@ -53,6 +52,8 @@ def serve(settings: Settings) -> None:
         max_connections=settings.max_connections,
         pin=settings.pin_cpu,
         batch_scheduling=settings.batch_scheduling,
+        max_in_flight=settings.max_in_flight,
+        coalesce=settings.coalesce,
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,

@@ -54,6 +54,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         metrics,
         reader,
         server_timing=settings.server_timing,
+        max_in_flight=settings.max_in_flight,
         witness=beside.witness,
         challengers=beside.challengers,
     )

@@ -33,6 +33,7 @@ def main() -> None:
             migrate(Settings.load(os.environ))
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+        if settings.database_url:
             place(settings.database_url)  # a password that was not escaped is found now, not in the log
         _check_follow(settings)
         if not settings.follow and not settings.bundles.is_dir():

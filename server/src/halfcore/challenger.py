@@ -128,6 +128,11 @@ class Challengers:
     def __bool__(self) -> bool:
         return bool(self.by_name)
 
+    @property
+    def canaries(self) -> bool:
+        """Whether any of them answers requests."""
+        return any(challenger.spec.mode == "canary" for challenger in self.by_name.values())
+
     def pick(self, champion: LoadedModel, request_id: str | None) -> LoadedModel | None:
         """The canary, if it is to answer this request."""
         challenger = self.by_name.get(champion.manifest.name)

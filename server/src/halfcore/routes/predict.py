@@ -77,7 +77,7 @@ class Predictor:
         challengers: Challengers | None = None,
     ) -> None:
         self._witness = witness
-        self._challengers = challengers
+        self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
         self._server_timing = server_timing
@@ -107,9 +107,8 @@ class Predictor:
             check_head(head, max_body_bytes=self.reader.max_bytes)
             model = self._models.get_default() if name is None else self._models.get(name)
             body = await read()
-            if self._challengers and (answer_of := await self._ask_canary(model, body, head.request_id)) is not None:
-                answer = answer_of
-            else:
+            answer = await self._ask_canary(model, body, head.request_id) if self._challengers is not None else None
+            if answer is None:
                 answer = await self.predict(model, body, head.request_id)
         except Problem as problem:
             return self._refusal(problem, model)

@@ -27,6 +27,11 @@ serve *flags:
 export uri *flags:
     uv run model-export export "$@"
 
+# Export, upload and tag every new version: `just watch "models:/iris@champion models:/penguins-svm/Production"`
+[group('serve')]
+watch models *flags:
+    MODEL_EXPORT_MODELS="$1" uv run model-export watch "${@:2}"
+
 # Train, register and export example models: all, light (all but cover-heavy, which takes 4 GB), or names
 [group('serve')]
 examples *names="all":

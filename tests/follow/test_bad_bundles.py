@@ -12,7 +12,13 @@ from support.load import Load
 from support.serving import Server, serving
 from support.versions import BODIES, told, write_version
 
-SETTINGS = {"follow": "models:/numbers@champion", "follow_period_s": 0.1, "canary_timeout_s": 10, "canary_memory_mb": 600, "max_bundle_mb": 16}
+SETTINGS = {
+    "follow": "models:/numbers@champion",
+    "follow_period_s": 0.1,
+    "canary_timeout_s": 10,
+    "canary_memory_mb": 600,
+    "max_bundle_mb": 16,
+}
 
 
 def offer(registry: FakeRegistry, root: Path, name: str) -> str:

@@ -90,7 +90,8 @@ class Load:
         self.sent.append(Sent(due, time.monotonic() - due, status, row, answer))
 
     async def _exchange(self, row: int) -> tuple[int, bytes]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
+        # The one that has been idle longest: at the other end of the list it would be idle until the server closes it.
+        reader, writer = self._idle.pop(0) if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(request("/predict", self.bodies[row]))
             head = await reader.readuntil(b"\r\n\r\n")

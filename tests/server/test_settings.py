@@ -17,6 +17,22 @@ OTHER: dict[str, tuple[str, object]] = {
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
     "model_stage": ("Production", "Production"),
+    "follow": ("models:/iris@champion", "models:/iris@champion"),
+    "tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),
+    "tracking_token": ("t", "t"),
+    "tracking_username": ("u", "u"),
+    "tracking_password": ("p", "p"),
+    "tracking_ca_file": ("/ca.pem", "/ca.pem"),
+    "store": ("/store", Path("/store")),
+    "keep_versions": ("7", 7),
+    "follow_period_s": ("2.5", 2.5),
+    "follow_timeout_s": ("3", 3.0),
+    "download_timeout_s": ("60", 60.0),
+    "max_bundle_mb": ("64", 64),
+    "canary_memory_mb": ("256", 256),
+    "canary_timeout_s": ("9", 9.0),
+    "admin_token": ("secret", "secret"),
+    "webhook_secret": ("secret", "secret"),
     "workers": ("3", 3),
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
@@ -41,6 +57,13 @@ OTHER: dict[str, tuple[str, object]] = {
     "max_queue_delay_ms": ("1.5", 1.5),
     "queue_timeout_s": ("0.25", 0.25),
     "inline_budget_ms": ("0", 0.0),
+    "prediction_log": ("true", True),
+    "prediction_log_share": ("0.5", 0.5),
+    "prediction_log_inputs": ("false", False),
+    "prediction_log_spool": ("/spool", Path("/spool")),
+    "prediction_log_spool_bytes": ("1048576", 1 << 20),
+    "prediction_log_memory_bytes": ("65536", 1 << 16),
+    "challengers": ("iris=version:2", "iris=version:2"),
     "drain_timeout_s": ("9", 9),
     "hot_lane": ("false", False),
     "server_timing": ("true", True),
@@ -63,6 +86,11 @@ WRONG: dict[str, list[str]] = {
     "max_queue_delay_ms": ["-1", "1001", "nan", "inf"],
     "queue_timeout_s": ["0", "nan"],
     "inline_budget_ms": ["-0.1", "nan"],
+    "prediction_log": ["maybe"],
+    "prediction_log_share": ["0", "1.1", "nan"],
+    "prediction_log_inputs": ["2"],
+    "prediction_log_spool_bytes": ["1048575", "1GB"],
+    "prediction_log_memory_bytes": ["65535"],
     "drain_timeout_s": ["0", "1801"],
     "database_timeout_s": ["0", "601", "nan"],
     "catalog_refresh_s": ["0", "86401", "inf"],
@@ -94,13 +122,14 @@ def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: s
     """Flag before variable before default."""
     text, value = OTHER[name]
     variable = PREFIX + name.upper()
+    needs = {"DATABASE_URL": "postgresql://a"} if name == "prediction_log" else {}
     assert DEFAULTS[name] != value
 
     assert getattr(Settings.load({}), name) == DEFAULTS[name]
-    assert getattr(Settings.load({variable: text}), name) == value
-    assert getattr(Settings.load({}, {name: text}), name) == value
-    assert getattr(Settings.load({variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
-    assert getattr(Settings.load({variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
+    assert getattr(Settings.load(needs | {variable: text}), name) == value
+    assert getattr(Settings.load(needs, {name: text}), name) == value
+    assert getattr(Settings.load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
+    assert getattr(Settings.load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
 
 
 @pytest.mark.parametrize(("name", "seed"), SEED_NAMES.items())
@@ -163,6 +192,18 @@ def test_a_wrong_secret_is_not_shown(url: str) -> None:
         Settings.load({"DATABASE_URL": url})
 
     assert "s3cret" not in str(raised.value)
+
+
+def test_a_log_without_a_database_stops_the_start() -> None:
+    """It would drop every prediction."""
+    with pytest.raises(SettingsError, match="prediction_log needs database_url"):
+        Settings.load({"HALFCORE_PREDICTION_LOG": "true"})
+
+
+def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
+    """With the part that is wrong and the form that was expected."""
+    with pytest.raises(SettingsError, match=r"^challengers='iris=version:2;mode=loud': 'mode=loud'.*mode=shadow"):
+        Settings.load({"HALFCORE_CHALLENGERS": "iris=version:2;mode=loud"})
 
 
 def test_other_variables_are_ignored() -> None:

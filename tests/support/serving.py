@@ -62,8 +62,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundles: Path, **settings: object) -> Iterator[Server]:
-    """Serve a directory of bundles in a process of its own until the block ends; yields once the server is ready."""
+def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -> Iterator[Server]:
+    """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200."""
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
@@ -73,7 +73,7 @@ def serving(bundles: Path, **settings: object) -> Iterator[Server]:
     )
     server = Server(process, port)
     try:
-        _await_ready(server)
+        _await_ready(server, path)
         yield server
     finally:
         if process.poll() is None:
@@ -85,14 +85,14 @@ def serving(bundles: Path, **settings: object) -> Iterator[Server]:
         process.stderr.close()
 
 
-def _await_ready(server: Server, timeout_s: float = 30.0) -> None:
+def _await_ready(server: Server, path: str, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             assert server.process.stderr is not None
             raise AssertionError(f"the server ended with {server.process.returncode}: {server.process.stderr.read()}")
         try:
-            if b" 200 " in server.send(request("/health/ready", method="GET"))[:20]:
+            if b" 200 " in server.send(request(path, method="GET"))[:20]:
                 return
         except OSError:
             time.sleep(0.02)  # nobody listens yet

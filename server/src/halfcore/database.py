@@ -73,7 +73,8 @@ class Database:
         try:
             yield connection
         except BaseException as error:
-            connection.terminate()  # no answer is waited for: a server that hangs gives none
+            with suppress(*self._errors):  # one that broke has left the pool already
+                connection.terminate()  # no answer is waited for: a server that hangs gives none
             if isinstance(error, self._errors):
                 raise DatabaseError(self._explain(error)) from error
             raise
@@ -83,7 +84,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, waiting for no answer."""
-        self._pool.terminate()
+        with suppress(*self._errors):  # a pool that was never used
+            self._pool.terminate()
 
     async def _connect(self) -> Connection:
         try:

@@ -10,13 +10,16 @@ from msgspec import UNSET
 
 from halfcore.bundle import Input
 from halfcore.catalog.state import Catalog
+from halfcore.challenger import Challengers
 from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
+from halfcore.registry.following import Following
+from halfcore.registry.status import told
 from halfcore.schema import Rule
 
 
-def routes(models: Models, catalog: Catalog | None) -> list[Any]:
-    """`/models` and `/models/{name}`; the latter tells of the feature catalogue too, if there is one."""
+def routes(models: Models, catalog: Catalog | None, challengers: Challengers, following: Following) -> list[Any]:
+    """`/models` and `/models/{name}`; the latter tells of the feature catalogue and the challenger too, if there are."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
     def list_models() -> dict[str, Any]:
@@ -24,7 +27,9 @@ def routes(models: Models, catalog: Catalog | None) -> list[Any]:
 
     @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
     def show_model(name: FromPath[str]) -> dict[str, Any]:
-        return _details(models.get(name), catalog)
+        details = _details(models.get(name), catalog) | _followed(following, name)
+        challenger = challengers.by_name.get(name)
+        return details | {"challenger": challenger.describe()} if challenger else details
 
     return [list_models, show_model]
 
@@ -61,6 +66,12 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
         "tools": manifest.tools,
         "created_at": manifest.created_at,
     }
+
+
+def _followed(following: Following, name: str) -> dict[str, Any]:
+    """What is known of a followed model's registry; nothing for a model from the directory of bundles."""
+    statuses = following.statuses(name)
+    return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
 def _input(column: Input, rule: Rule) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Tick(msgspec.Struct, kw_only=True):
     """The second [t, t + 1) since the run's start."""
     users: int
     """Alive at the end."""
+    first_s: float | None
+    """When the first user of all arrived, since the run's start."""
     in_flight: int
     """Requests without an answer at the end."""
     started: int
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self, worker: str, epoch: float) -> None:
         self.worker, self.epoch = worker, epoch
         self.users = 0
+        self.first_s: float | None = None
         self.started = self.finished = 0
         self.checked = self.dropped = self.errors = 0
         self.intended: Counter[int] = Counter()
@@ -72,6 +75,12 @@ class Ledger:
         self.failures: Counter[str] = Counter()
         self._started_before = 0
         self._cpu_s = time.process_time()
+
+    def arrive(self) -> None:
+        """A user is there."""
+        self.users += 1
+        if self.first_s is None:
+            self.first_s = time.monotonic() - self.epoch
 
     def begun(self, due: float) -> None:
         """A request that was due then is sent now."""
@@ -107,6 +116,7 @@ class Ledger:
             worker=self.worker,
             t=round(time.monotonic() - self.epoch) - 1,
             users=self.users,
+            first_s=self.first_s,
             in_flight=self.in_flight,
             started=self.started - self._started_before,
             intended=dict(self.intended),

@@ -44,8 +44,9 @@ def host_and_port(url: str) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", parts.port or 80
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, however it dies; 0: not asked for."""
+def die_with_asked_parent() -> None:
+    """Have the kernel end this process when the lab that started it dies, however it dies; nothing without a lab."""
+    parent = int(os.environ.get("LOADLAB_PARENT", "0"))
     if not parent:
         return
     with suppress(OSError, AttributeError):

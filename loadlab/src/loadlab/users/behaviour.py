@@ -20,6 +20,7 @@ class Session:
     """What all users of a process share; filled before the first user starts."""
 
     load: Load
+    kind: "type[ThinkingUser]"
     ledger: Ledger
     prepared: list[tuple[Exchange, Any]]
     """Each exchange, and what the user class made of it once (bytes to send, say)."""
@@ -37,7 +38,7 @@ class Session:
     @classmethod
     def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
         """Prepare everything that users would otherwise do once each."""
-        cls.load, cls.pace, cls.one_body, cls.number = load, 1.0, False, 0
+        cls.load, cls.kind, cls.pace, cls.one_body, cls.number = load, kind, 1.0, False, 0
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
         cls.prepared = [(exchange, kind.prepare(exchange, load)) for exchange in load.exchanges]
@@ -76,14 +77,14 @@ class ThinkingUser(User):
     def start(self, group: Any) -> Any:
         """Smooth ramp: Locust starts a second's users at once; here each waits for its turn within that second."""
         if Session.load.smooth:
-            now, interval_s = time.monotonic(), 0.95 * Session.load.workers / Session.load.rate
+            now, interval_s = time.monotonic(), 0.8 * Session.load.workers / Session.load.rate
             Session.next_start = max(Session.next_start + interval_s, now)
             gevent.sleep(Session.next_start - now)
         return super().start(group)
 
     def on_start(self) -> None:
         """Arrive: the first request is due now."""
-        Session.ledger.users += 1
+        Session.ledger.arrive()
         self._due = time.monotonic()
 
     def on_stop(self) -> None:

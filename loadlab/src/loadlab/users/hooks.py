@@ -6,7 +6,6 @@ and passes on. Without the lab (`locust -f loadlab/locustfile.py`), options choo
 """
 
 import gc
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -95,11 +94,9 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
-    # Locust walks through all users five times for every second of a ramp to count them by class, 50 ms with 10,000; there is one class.
-    type(runner).user_classes_count = property(lambda each: {KINDS[each.loadlab_user].__name__: len(each.user_greenlets)})
+    type(runner).user_classes_count = property(_count_users)
 
     def take_load(msg: Any, **_: Any) -> None:
-        runner.loadlab_user = msg.data["user"]
         _open(environment, msgspec.json.decode(msg.data["load"], type=Load), msg.data["user"], f"{runner.client_id}", runner)
 
     def take_steer(msg: Any, **_: Any) -> None:
@@ -109,6 +106,17 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     runner.register_message(_LOAD, take_load)
     runner.register_message(_STEER, take_steer)
     runner.send_message(_ASK)  # asked for: a worker is connected before its listeners are there
+
+
+def _count_users(runner: WorkerRunner) -> dict[str, int]:
+    """Users by class.
+
+    Locust's own walks through all of them, five times for every second of a ramp: 50 ms with 10,000 users, in which nobody else runs.
+    """
+    counts = dict.fromkeys((kind.__name__ for kind in KINDS.values()), 0)
+    if Session.ready.is_set():
+        counts[Session.kind.__name__] = len(runner.user_greenlets)
+    return counts
 
 
 def _open(environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None) -> None:
@@ -155,4 +163,4 @@ def _freeze(**_: Any) -> None:
     gc.enable()
 
 
-steer.die_with(int(os.environ.get("LOADLAB_PARENT", "0")))
+steer.die_with_asked_parent()

@@ -75,6 +75,11 @@ bench-smoke:
     uv run model-export examples iris
     uv run loadlab bench --quick --models iris --sparse-models iris --store .halfcore/runs
 
+# How many users in which limits, judged: `just load tier=half-core`; words are key=value, a wrong one prints all
+[group('prove')]
+load *words:
+    @uv run loadlab load "$@"
+
 # All long proofs
 [group('prove')]
 prove: prove-batcher prove-answers

@@ -9,7 +9,7 @@ compares all rows of all example models with `mlflow.pyfunc`; that takes an inst
 import csv
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def prove(manifest: dict[str, Any], ask: Callable[[str], tuple[int, bytes]]) -> 
     for golden in manifest["golden"]:
         body = encode(golden["row"], named=manifest["named"])
         answer = _answer(ask, body)
-        if not same(json.loads(answer), {key: value for key, value in golden.items() if key != "row"}):
+        if not same(json.loads(answer), _golden_answer(manifest, golden)):
             raise WrongAnswer(f"golden row {body}: {answer[:200]} came, expected {golden['prediction']!r} as the registered model says")
     return len(manifest["golden"])
 
@@ -62,14 +62,11 @@ def learn(wanted: Iterable[str], ask: Callable[[str], tuple[int, bytes]]) -> lis
     return [Exchange(body, _answer(ask, body)) for body in wanted]
 
 
-def save(exchanges: Sequence[Exchange], file: Path) -> None:
-    """Write them for the generators, which are processes of their own."""
-    file.write_bytes(msgspec.json.encode(exchanges))
-
-
-def load(file: Path) -> list[Exchange]:
-    """Read what `save` wrote."""
-    return msgspec.json.decode(file.read_bytes(), type=list[Exchange])
+def expect(exchange: Exchange, ask: Callable[[str], tuple[int, bytes]]) -> None:
+    """Ask once more; raises `WrongAnswer` if the answer is another one now."""
+    answer = _answer(ask, exchange.body)
+    if not is_right(answer.encode(), exchange.answer.encode()):
+        raise WrongAnswer(f"the server at rest gives two answers to {exchange.body}: {exchange.answer[:200]} and {answer[:200]}")
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:
@@ -88,9 +85,21 @@ def same(came: Any, expected: Any) -> bool:
         return isinstance(came, dict) and all(key in came and same(came[key], value) for key, value in expected.items())
     if isinstance(expected, list):
         return isinstance(came, list) and len(came) == len(expected) and all(map(same, came, expected))
-    if isinstance(expected, float):
-        return isinstance(came, (int, float)) and not isinstance(came, bool) and abs(came - expected) <= TOLERANCE * max(1.0, abs(expected))
-    return bool(came == expected) and isinstance(came, bool) == isinstance(expected, bool)
+    if isinstance(came, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
+        return _is_number(came) and _is_number(expected) and abs(came - expected) <= TOLERANCE * max(1.0, abs(expected))
+    return type(came) is type(expected) and bool(came == expected)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _golden_answer(manifest: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
+    """As the server writes it: probabilities by class."""
+    expected = {key: value for key, value in golden.items() if key != "row"}
+    if isinstance(probabilities := expected.get("probabilities"), list):
+        expected["probabilities"] = dict(zip(map(str, manifest["classes"]), probabilities, strict=True))
+    return expected
 
 
 def _rows(model: str, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Plain processes, each replica in a control group with the tier's limits."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -53,12 +52,6 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
             manifest=manifest(bundle),
             details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
         )
-
-
-def cpus_for(tier: Tier, machine_cores: int) -> str:
-    """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset` takes them, or nothing."""
-    needed = math.ceil(tier.cores)
-    return ",".join(map(str, range(needed))) if needed < machine_cores else ""
 
 
 def manifest(bundle: Path) -> dict[str, Any]:

@@ -29,6 +29,6 @@ def parts(root: Path, folder: Path, load: Load, *, user: str, cpus: Sequence[fro
     size = ["--users", str(load.users), "--spawn-rate", f"{load.rate:g}", "--stop-timeout", "5"]
     page = ["--web-host", "127.0.0.1", "--web-port", str(WEB_PORT), "--autostart"] if web else ["--headless", "--only-summary"]
     listen = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", str(len(cpus))]
-    master = Part("master", [*locust, *listen, *size, *page, *files], others, nice=5)
+    master = Part("master", "lab", [*locust, *listen, *size, *page, *files], others, nice=5)
     worker = [*locust, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
-    return [master, *(Part(f"worker-{number}", worker, held) for number, held in enumerate(cpus, 1))]
+    return [master, *(Part(f"worker-{number}", "generator", worker, held) for number, held in enumerate(cpus, 1))]

@@ -17,6 +17,7 @@ from loadlab.generators import steer
 from loadlab.generators.plan import Load
 from loadlab.generators.steer import Steer, Workers
 from loadlab.ledger import Tick
+from loadlab.record.form import Role
 
 _STOP_TIMEOUT_S = 15.0
 _LAST_LINES = 3
@@ -26,12 +27,34 @@ class GeneratorFailed(RuntimeError):
     """The generator could not start, or broke; a fault of the lab or the machine, not of the server."""
 
 
+class TickFile:
+    """Follows a file of ticks that another process appends to.
+
+    Args:
+        file: is made, so that it can be read at once.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._offset = file, 0
+        self._decoder = msgspec.json.Decoder(Tick)
+        file.touch()
+
+    def read(self) -> list[Tick]:
+        """What was appended since the last call, whole lines only."""
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.read().split(b"\n")[:-1]
+        self._offset += sum(len(line) + 1 for line in lines)
+        return [self._decoder.decode(line) for line in lines]
+
+
 @dataclass(frozen=True)
 class Part:
     """One process of a generator."""
 
     name: str
     """Key of its samples: master, worker-1, …"""
+    role: Role
     command: Sequence[str]
     cpus: frozenset[int]
     """CPUs that it is held to."""
@@ -44,9 +67,7 @@ class Generator:
     def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
         self.folder, self.parts = folder, parts
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._offset = 0
-        self._decoder = msgspec.json.Decoder(Tick)
-        ticks_file(folder).touch()
+        self._ticks = TickFile(ticks_file(folder))
 
     def start(self, part: Part) -> None:
         """Start one process; what it says goes to a file of its name."""
@@ -64,11 +85,7 @@ class Generator:
 
     def ticks(self) -> list[Tick]:
         """What has been counted since the last call."""
-        with ticks_file(self.folder).open("rb") as file:
-            file.seek(self._offset)
-            lines = file.read().split(b"\n")
-        self._offset += sum(len(line) + 1 for line in lines[:-1])
-        return [self._decoder.decode(line) for line in lines[:-1]]
+        return self._ticks.read()
 
     def steer(self, wanted: Steer) -> None:
         """Tell the generator what to do from now on; it follows within 0.2 s."""

@@ -34,5 +34,5 @@ def starting(backend: Backend, order: Order, root: Path, *, bundles: Path, scrat
     if backend == "given":
         return given.serving(*address(order.target))
     if backend == "compose":
-        return compose.serving(order.tier, order.model, root, bundles=bundles)
+        return compose.serving(order.tier, order.model, root)
     return cgroup_backend.serving(order.tier, order.model, bundles=bundles, scratch=scratch, cpus=cpus)

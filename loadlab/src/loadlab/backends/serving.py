@@ -26,6 +26,8 @@ class Serving:
     ended: Callable[[], str]
     """Why the server is no more, or nothing."""
     network_pid: int = 0
+    path: str = "/predict"
+    """Where the model answers."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
     details: dict[str, str] = field(default_factory=dict)

@@ -75,7 +75,7 @@ class Conductor:
         run.replicas = serving.replicas()
         run.details |= serving.details
         self.begin("warmup")
-        askers = [Asker(*address) for address in serving.addresses]
+        askers = [Asker(*address, serving.path) for address in serving.addresses]
         try:
             return self._warm_up(serving, askers)
         finally:

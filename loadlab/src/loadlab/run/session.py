@@ -19,7 +19,7 @@ from loadlab import cgroup
 from loadlab.backends.choice import Backend, starting
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.client.plan import PlanError, raise_open_files
-from loadlab.exchange import WrongAnswer
+from loadlab.exchange import Exchange, WrongAnswer, bodies
 from loadlab.generators import choice as generators
 from loadlab.generators.plan import Load, Start
 from loadlab.generators.process import GeneratorFailed
@@ -112,7 +112,7 @@ def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
     with starting(backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus) as serving:
         exchanges = conductor.warm_up(serving)
         held = serving.cpus() or held
-        full = msgspec.structs.replace(load, addresses=serving.addresses, exchanges=exchanges)
+        full = msgspec.structs.replace(load, addresses=serving.addresses, path=serving.path, exchanges=exchanges)
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
         recorder.run.scenario = msgspec.structs.replace(recorder.run.scenario, bodies=len(exchanges))
         make = generators.parts(order, place.root, held)
@@ -121,8 +121,6 @@ def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
 
 def _load(order: Order, start: Start) -> Load:
     """The load but for what only the server can tell: its addresses and answers."""
-    from loadlab.exchange import Exchange, bodies
-
     return Load(
         addresses=[],
         exchanges=[Exchange(body) for body in bodies("iris", None, order.seed)],

@@ -7,12 +7,13 @@ and passes on. Without the lab (`locust -f loadlab/locustfile.py`), options choo
 
 import gc
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gevent
 import msgspec
-from locust import events
+from locust import argument_parser, events
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadlab.generators import plan, steer
@@ -95,6 +96,9 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     type(runner).user_classes_count = property(_count_users)
+    # Locust builds its whole command line once for every option of every message that starts users: 50 ms in which nobody else runs.
+    argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
+    argument_parser.default_args_dict()
 
     def take_load(msg: Any, **_: Any) -> None:
         _open(environment, msgspec.json.decode(msg.data["load"], type=Load), msg.data["user"], f"{runner.client_id}", runner)

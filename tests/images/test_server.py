@@ -41,7 +41,8 @@ def test_it_answers_what_the_readme_shows(running: tuple[str, int]) -> None:
 def test_the_example_models_are_in_it(running: tuple[str, int]) -> None:
     """Other models by name, and a page that shows them."""
     penguin = {
-        "island": "Biscoe", "culmen_length_mm": 50.0, "culmen_depth_mm": 18.5, "flipper_length_mm": 200.0, "body_mass_g": 4000.0, "sex": "MALE",
+        "island": "Biscoe", "culmen_length_mm": 50.0, "culmen_depth_mm": 18.5,
+        "flipper_length_mm": 200.0, "body_mass_g": 4000.0, "sex": "MALE",
     }  # fmt: skip
     for model in ("penguins-lr", "penguins-rf", "penguins-svm"):
         status, body = ask(running[1], f"/models/{model}/predict", json.dumps(penguin).encode())

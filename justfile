@@ -32,6 +32,31 @@ export uri *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
+# Build the images, or some of them: `just image server`
+[group('containers')]
+image *targets="server export mlflow loadlab":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab)
+    for target in {{ targets }}; do
+        name="${names[$target]:?no such image; known: ${!names[*]}}"
+        DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
+            --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
+            -t "${NAMESPACE:-halfcore}/$name:${TAG:-latest}" .
+    done
+
+# Build, run and check the images, the tiers and what stands around them, on this machine's Docker engine
+[group('check')]
+test-images *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! reason="$(docker version --format ok 2>&1 && docker compose version 2>&1)"; then
+        echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
+        exit 0
+    fi
+    just image server
+    uv run pytest tests/images "$@"
+
 # All tests
 [group('check')]
 test *flags:

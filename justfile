@@ -75,6 +75,16 @@ bench-smoke:
     uv run model-export examples iris
     uv run loadlab bench --quick --models iris --sparse-models iris --store .halfcore/runs
 
+# Every stored load run: verdict, latencies, CPU, memory
+[group('prove')]
+load-history *flags:
+    @uv run loadlab history "$@"
+
+# A load run's table, page and Markdown, from its record: `just load-report latest`
+[group('prove')]
+load-report run="latest" *flags:
+    @uv run loadlab report "$@"
+
 # All long proofs
 [group('prove')]
 prove: prove-batcher prove-answers

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from loadlab.record.form import Run
 from loadlab.record.read import RecordError, read, read_run
 from loadlab.record.write import RUN_FILE
 from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge
+from loadlab.verdict.repeats import Judged, combine
 
 INDEX_FILE = "index.sqlite"
 _VERSION = 1
@@ -80,6 +82,14 @@ def verdict_of(run: Path) -> Verdict:
         return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
         return judge(read(run))
+
+
+def claim_for(folder: Path, run: Run) -> str:
+    """What the repeats that a run belongs to allow to be claimed; empty if they are not all there, or do not hold."""
+    if not run.set_id:
+        return ""
+    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
+    return combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
 
 
 def _up_to_date(folder: Path) -> list[Entry]:

@@ -73,9 +73,11 @@ class Recorder:
 
 
 def compress(folder: Path) -> None:
-    """Pack the lines of a run that has ended: about a sixth of the size."""
+    """Pack the lines of a run that has ended: a fraction of the size. What is packed already stays."""
     for name in (SECONDS_FILE, SAMPLES_FILE):
         plain = folder / name
+        if not plain.exists():
+            continue
         packed = folder / f".{name}.gz"
         with plain.open("rb") as source, packed.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as target:
             shutil.copyfileobj(source, target)

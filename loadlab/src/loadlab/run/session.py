@@ -33,7 +33,6 @@ from loadlab.run.conduct import REPEATED_MOST_S, SETTLE_MOST_S, Conductor
 from loadlab.run.faults import Fault
 from loadlab.run.view import View
 
-STORE = Path(".halfcore/loads")
 _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (CannotStart, BackendFailed, GeneratorFailed, PlanError, WrongAnswer, cgroup.Unavailable)
 _ROOM_S = 240.0

@@ -70,7 +70,7 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
     if missed and not doubts:
         return "FAIL", _failed(ended.sentence, missed, broken)
     if broken:
-        return "INVALID", _invalid(broken)
+        return "INVALID", _invalid(ended.sentence, broken)
     return "PASS", "All 17 rules hold, and the objective is met."
 
 
@@ -85,6 +85,7 @@ def _failed(reason: str, missed: list[Check], broken: list[Finding]) -> str:
     )
 
 
-def _invalid(broken: list[Finding]) -> str:
+def _invalid(reason: str, broken: list[Finding]) -> str:
     count = f"{len(broken)} rule{'s are' if len(broken) > 1 else ' is'} broken"
-    return f"The measurement proves nothing: {count}. {'. '.join(finding.sentence for finding in broken)}."
+    why = f"{reason.rstrip('.')}. " if reason else ""
+    return f"{why}The measurement proves nothing: {count}. {'. '.join(finding.sentence for finding in broken)}."

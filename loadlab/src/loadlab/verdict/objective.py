@@ -8,7 +8,7 @@ from loadlab.record.read import Log
 from loadlab.verdict.check import Check, Unit
 from loadlab.verdict.figures import Figures, answered, done, failed, quantile_ms
 
-_STAYED = {"server_died": "the server ended", "server_hung": "the server answered nobody any more", "aborted": "beyond hope, stopped early"}
+_LOST = ("server_died", "server_hung")
 _CALM_S = 3
 """Seconds in a row that make a recovery."""
 
@@ -20,13 +20,11 @@ def judge_objective(log: Log, found: Figures) -> list[Check]:
 
 def _survival(log: Log) -> list[Check]:
     ended = log.run.ended
-    lost = 1 if ended and ended.kind in _STAYED else 0
-    what = _STAYED[ended.kind] if ended and ended.kind in _STAYED else "the server did not stay up"
+    lost = 1 if ended and ended.kind in _LOST else 0
     restarts = _counted(log, _restarts)
-    kills = _counted(log, _oom_kills)
     return [
-        Check(what=f"{what}: times", measured=lost + (restarts or 0), limit=0),
-        Check(what="killed for memory", measured=kills, limit=0),
+        Check(what="ends, hangs or restarts of the server", measured=lost + restarts if restarts is not None else lost or None, limit=0),
+        Check(what="kills for want of memory", measured=_counted(log, _oom_kills), limit=0),
     ]
 
 
@@ -52,7 +50,7 @@ def _latencies(log: Log, found: Figures) -> list[Check]:
         ("p95", found.p95_ms, asked.p95_ms, "ms"),
         ("p99", found.p99_ms, asked.p99_ms, "ms"),
         ("max", found.max_ms, asked.max_ms, "ms"),
-        ("windows with a p99 above it", _slow_windows(log, asked.p99_ms), asked.slow_windows, "share"),
+        (f"windows whose p99 is above {asked.p99_ms or 0:g} ms", _slow_windows(log, asked.p99_ms), asked.slow_windows, "share"),
         ("p99 in the ramp", found.ramp_p99_ms, asked.ramp_p99_ms, "ms"),
     ]
     return [Check(what=what, measured=measured, limit=limit, unit=unit) for what, measured, limit, unit in rows if limit is not None]

@@ -1,8 +1,11 @@
 """Several runs of one thing: the verdict on all of them, and the sentence that may be claimed when they hold."""
 
+import ipaddress
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from loadlab.record.form import Run
 from loadlab.verdict.figures import Figures
@@ -59,68 +62,77 @@ def combine(judged: Sequence[Judged]) -> SetVerdict:
 
 
 def claim_of(judged: Sequence[Judged]) -> str:
-    """The claim's text, from runs that all pass. Figures are medians over the repeats, the ranges smallest and largest."""
+    """The claim's text, from runs that all pass. Figures are medians over the repeats; ranges are smallest and largest."""
     run, found = judged[0].run, [each.verdict.figures for each in judged]
-    total = sum(each.requests for each in found)
-    bound = f"upper bound {3 / total:.1e}" if total else "no requests"
-    p99s = [each.p99_ms for each in found if each.p99_ms is not None]
+    mid = partial(_median, found)
+    total, p99s = sum(each.requests for each in found), [each.p99_ms for each in found if each.p99_ms is not None]
+    changed = " with uncommitted changes" if run.fingerprint.dirty else ""
     return (
-        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{' with uncommitted changes' if run.fingerprint.dirty else ''}, "
-        f"{_machine(run)}: {_workload(run)}, {_median(found, lambda each: each.steady_s):.0f} s steady, against {_server(run)}: "
-        f"{len(judged)} of {run.repeats} runs valid and passing; {_median(found, lambda each: each.achieved_hz):,.0f} requests a second, "
-        f"{sum(each.errors for each in found)} errors in {total:,} requests ({bound}), "
+        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{changed}, {_machine(run)}: "
+        f"{_workload(run)}, {mid('steady_s'):.0f} s steady, against {_server(run)}: "
+        f"{len(judged)} of {run.repeats} runs valid and passing; {mid('achieved_hz'):,.0f} requests a second, "
+        f"{sum(each.errors for each in found)} errors in {total:,} requests (upper bound {3 / total:.1e}), "
         f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: {min(p99s):.3g}–{max(p99s):.3g} ms), "
-        f"CPU used {_median(found, lambda each: each.cpu_cores):.2f}{_of(_median(found, lambda each: each.quota_cores), '.3g')} cores, "
-        f"throttled in {_median(found, lambda each: each.throttled):.1%} of periods, "
-        f"memory peak {_median(found, lambda each: each.memory_peak_mb):.0f}{_of(_median(found, lambda each: each.memory_limit_mb), '.0f')} MB. "
-        f"Generator ({run.engine}, on the same machine over loopback): busiest process {_median(found, lambda each: each.generator_cpu):.0%} of a "
-        f"core, loop lag p99 {_median(found, lambda each: each.loop_lag_p99_ms):.2g} ms. Runs: {', '.join(each.run.id for each in judged)}; "
-        f"seeds {', '.join(str(each.run.seed) for each in judged)}."
+        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in {mid('throttled'):.1%} of periods, "
+        f"memory peak {mid('memory_peak_mb'):.0f}{_of(mid('memory_limit_mb'), '.0f')} MB. "
+        f"Generator ({run.engine}, {_way(run)}): busiest process {mid('generator_cpu'):.0%} of a core, "
+        f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
+        f"Runs: {', '.join(each.run.id for each in judged)}; seeds {', '.join(str(each.run.seed) for each in judged)}."
     )
 
 
 def _kinds(judged: Sequence[Judged]) -> int:
-    runs = [each.run for each in judged]
-    return len({(run.fingerprint.commit, run.fingerprint.cpu, run.fingerprint.kernel, run.tier.name, str(run.scenario), run.backend, run.engine)
-                for run in runs})  # fmt: skip
+    """Of how many kinds the runs are: seeds and times may differ."""
+    return len({_kind(each.run) for each in judged})
+
+
+def _kind(run: Run) -> tuple[str, ...]:
+    machine = run.fingerprint
+    return machine.commit, machine.cpu, machine.kernel, run.tier.name, str(run.scenario), run.backend, run.engine
 
 
 def _machine(run: Run) -> str:
     machine = run.fingerprint
-    return f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, Linux {machine.kernel}, cgroups v{machine.cgroup_version}"
+    memory = f"{machine.memory_bytes / 1e9:.0f} GB"
+    return f"{machine.cpu}, {machine.cores} cores, {memory}, Linux {machine.kernel}, cgroups v{machine.cgroup_version}"
 
 
 def _workload(run: Run) -> str:
     asked = run.scenario
     kept = "one keep-alive connection each" if asked.keep_alive else "without keep-alive"
-    think = (
-        f"think time U({asked.think_s[0]:g},{asked.think_s[1]:g}) s"
-        if asked.think_s
-        else f"open model, {asked.rate_hz or 0:,.0f} arrivals a second"
-    )
+    think = f"open model, {asked.rate_hz or 0:,.0f} arrivals a second"
+    if asked.think_s:
+        think = f"think time U({asked.think_s[0]:g},{asked.think_s[1]:g}) s"
     return f"{asked.users:,} concurrent users ({kept}, {think}), ramped at {asked.spawn_rate_hz:g} users/s ({asked.ramp})"
 
 
 def _server(run: Run) -> str:
-    tier = run.tier
-    cpus = "no CPU limit" if tier.limits.cpus is None else f"{tier.limits.cpus:g} CPU (quota {tier.limits.cpus * 100:g} ms per 100 ms)"
-    pinned = f", on CPU {','.join(map(str, tier.cpus))}" if tier.cpus else ""
-    memory = "no memory limit" if tier.limits.memory_bytes is None else f"{tier.limits.memory_bytes / 1e6:.0f} MB"
-    image = f"{run.details['image']} " if "image" in run.details else ""
-    many = f"{tier.replicas} replicas, each " if tier.replicas > 1 else ""
-    return f"{many}{image}limited to {cpus}{pinned} and {memory} ({run.backend})"
+    tier, limits = run.tier, run.tier.limits
+    cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU (quota {limits.cpus * 100:g} ms per 100 ms)"
+    pinned = f", on CPU {','.join(map(str, tier.cpus))}," if tier.cpus else ""
+    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 1e6:.0f} MB"
+    image = run.details.get("image", "plain processes")
+    return f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and {memory}"
+
+
+def _way(run: Run) -> str:
+    host = run.target.rpartition(":")[0].strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return "on the same machine over loopback" if loopback else f"reaching it at {host}"
 
 
 def _latencies(found: Sequence[Figures]) -> str:
-    each = (lambda one: one.p50_ms, lambda one: one.p95_ms, lambda one: one.p99_ms, lambda one: one.max_ms)
-    return " / ".join(f"{_median(found, read):.3g}" for read in each)
+    return " / ".join(f"{_median(found, name):.3g}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
 
 
-def _median(found: Sequence[Figures], read: Callable[[Figures], float | None]) -> float:
-    """Of runs that pass: what the rules need was recorded, so only a limit that was not set can be missing."""
-    known = [value for value in map(read, found) if value is not None]
-    return statistics.median(known) if known else float("nan")
+def _median(found: Sequence[Figures], name: str) -> float:
+    """Of a field of runs that pass: what the rules need was recorded, so only a limit that was not set can be missing (nan)."""
+    known = [value for each in found if (value := getattr(each, name)) is not None]
+    return statistics.median(known) if known else math.nan
 
 
 def _of(limit: float, form: str) -> str:
-    return "" if limit != limit else f" of {limit:{form}}"
+    return "" if math.isnan(limit) else f" of {limit:{form}}"

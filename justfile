@@ -102,11 +102,13 @@ bench-smoke:
 
 # How many users in which limits, judged: `just load tier=half-core`; words are key=value, a wrong one prints all
 [group('prove')]
+[no-exit-message]
 load *words:
     @uv run loadlab load "$@"
 
 # What this machine can carry, and what is missing for a load run
 [group('prove')]
+[no-exit-message]
 load-doctor:
     @uv run loadlab doctor
 

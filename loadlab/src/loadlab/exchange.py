@@ -104,7 +104,7 @@ def _golden_answer(manifest: dict[str, Any], golden: dict[str, Any]) -> dict[str
 
 def _rows(model: str, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Rows of the data that an example model was trained on; none for other models, whose golden rows must do."""
-    file = ROWS / f"{model.split('-')[0]}.csv"
+    file = ROWS / f"{model.split('-', maxsplit=1)[0]}.csv"
     if not file.exists():
         return []
     with file.open() as lines:

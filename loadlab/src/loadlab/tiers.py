@@ -79,7 +79,9 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             environment={key: _fill(str(value), environ) for key, value in _mapping(service.get("environment")).items()},
         )
     except (KeyError, ValueError) as error:
-        raise TierError(f"tier {name}: deploy.resources.limits needs cpus and memory, as cpus: '0.5' and memory: 512M ({error!r})") from None
+        raise TierError(
+            f"tier {name}: deploy.resources.limits needs cpus and memory, as cpus: '0.5' and memory: 512M ({error!r})"
+        ) from None
 
 
 def _bytes(text: str) -> int:

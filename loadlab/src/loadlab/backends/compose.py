@@ -112,7 +112,13 @@ def _ids(root: Path, project: list[str], service: str) -> list[str]:
 
 def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
     """Of the newest bundle of a model in the image."""
-    packed = subprocess.run(["docker", "cp", f"{container}:{_BUNDLES}/{model}", "-"], capture_output=True, check=False, timeout=_ASK_S, cwd=root)  # noqa: S603, S607
+    packed = subprocess.run(  # noqa: S603  our own words
+        ["docker", "cp", f"{container}:{_BUNDLES}/{model}", "-"],  # noqa: S607
+        capture_output=True,
+        check=False,
+        timeout=_ASK_S,
+        cwd=root,
+    )
     if packed.returncode:
         raise BackendFailed(f"model={model}: the image has no such model")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
@@ -133,10 +139,18 @@ def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no output"])[-1].strip()
 
 
-def _docker(root: Path, *arguments: str, timeout_s: float = _ASK_S, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _docker(
+    root: Path, *arguments: str, timeout_s: float = _ASK_S, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603  our own words
-            ["docker", *arguments], cwd=root, capture_output=True, text=True, timeout=timeout_s, check=False, env={**os.environ, **(environment or {})}  # noqa: S607
+            ["docker", *arguments],  # noqa: S607
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, **(environment or {})},
         )
     except subprocess.TimeoutExpired:
         raise BackendFailed(f"docker {arguments[0]} did not end within {timeout_s:.0f} s") from None

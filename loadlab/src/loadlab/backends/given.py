@@ -9,4 +9,6 @@ from loadlab.backends.serving import Serving
 @contextmanager
 def serving(host: str, port: int) -> Iterator[Serving]:
     """Somebody else's server."""
-    yield Serving(addresses=[(host, port)], groups=[], pids=[], ended=lambda: "", details={"server": "given with target=: its limits were not set"})
+    yield Serving(
+        addresses=[(host, port)], groups=[], pids=[], ended=lambda: "", details={"server": "given with target=: its limits were not set"}
+    )

@@ -2,7 +2,6 @@
 
 import errno
 import re
-import socket
 import time
 from typing import NamedTuple
 

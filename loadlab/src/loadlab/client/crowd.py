@@ -1,6 +1,7 @@
 """The raw engine: many users who think, on one epoll loop, counted and steered as Locust's workers are.
 
-`python -m loadlab.client.crowd LOAD TICKS STEER`. For rates that Locust cannot drive on the cores that the server leaves. Every answer is compared whole.
+`python -m loadlab.client.crowd LOAD TICKS STEER`. For rates that Locust cannot drive on the cores that the server leaves. Every answer is
+compared whole.
 """
 
 import gc

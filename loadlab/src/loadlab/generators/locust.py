@@ -11,7 +11,9 @@ LOCUSTFILE = Path("loadlab/locustfile.py")
 WEB_PORT = 8089
 
 
-def parts(root: Path, folder: Path, load: Load, *, user: str, cpus: Sequence[frozenset[int]], others: frozenset[int], web: bool) -> list[Part]:
+def parts(
+    root: Path, folder: Path, load: Load, *, user: str, cpus: Sequence[frozenset[int]], others: frozenset[int], web: bool
+) -> list[Part]:
     """Master and one worker for each set of CPUs.
 
     Args:

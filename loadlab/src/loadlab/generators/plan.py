@@ -9,7 +9,6 @@ from loadlab import exchange, scenarios
 from loadlab.exchange import Exchange
 from loadlab.scenarios import Scenario
 
-
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -60,7 +59,9 @@ def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
         raise ValueError(f"model {model}: no rows; known are {', '.join(sorted(file.stem for file in exchange.ROWS.glob('*.csv')))}")
-    return Load(addresses=[(host, port)], exchanges=rows, scenario=chosen, users=chosen.users, rate=500, smooth=True, seed=1, start=Start.now())
+    return Load(
+        addresses=[(host, port)], exchanges=rows, scenario=chosen, users=chosen.users, rate=500, smooth=True, seed=1, start=Start.now()
+    )
 
 
 def read(file: Path) -> Load:

@@ -63,10 +63,10 @@ class Conductor:
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 
-    def measure_floor(self, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str) -> None:
+    def measure_floor(self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str) -> None:
         """The null server's latencies."""
         self.begin("floor")
-        self.book.take(floor.measure(self._recorder.folder / "floor", load, parts, cpus), "floor")
+        self.book.take(floor.measure(folder, load, parts, cpus), "floor")
 
     def warm_up(self, serving: Serving) -> list[Exchange]:
         """Prove the server right on golden rows, learn the answers to the others, and let it run a while; returns what users shall ask."""
@@ -82,8 +82,8 @@ class Conductor:
             for asker in askers:
                 asker.close()
 
-    def load(self, load: Load, parts: list[Part]) -> None:
-        """Ramp, settle, steady, and what belongs after; ends with everything stopped."""
+    def load(self, folder: Path, load: Load, parts: list[Part]) -> None:
+        """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` came before
         self.book = self._book(parts)
@@ -91,13 +91,12 @@ class Conductor:
             self._watch(serving)
             stack.callback(self.sampler.stop)
             self.book.ramp_users = load.users
-            generator = self._generator = stack.enter_context(generating(self._recorder.folder / "generator", load, parts))
-            self._witness = stack.enter_context(witnessing(self._recorder.folder / "witness", load))
+            generator = self._generator = stack.enter_context(generating(folder / "generator", load, parts))
+            self._witness = stack.enter_context(witnessing(folder / "witness", load))
             self._name_processes(serving, generator)
             self._ramp(load)
             self._settle()
-            self._steady()
-            self._repeat()
+            self._repeat(self._steady())
             self._drain(generator)
             self._note_workers(generator, parts)
         self.begin("cooldown")
@@ -185,7 +184,8 @@ class Conductor:
             if len(windows) >= WINDOWS and all(check.holds for check in agreement(windows, rules)):
                 return
 
-    def _steady(self) -> None:
+    def _steady(self) -> float:
+        """The seconds that count; returns the second in which they end."""
         order, surge = self._order, self._order.scenario.surge
         start = self.book.next
         self.begin("steady", float(start), order.users)
@@ -197,13 +197,13 @@ class Conductor:
             self._generator.steer(Steer())
             self.begin("recovery", float(start + surge.after + surge.seconds), order.users)
             self._until(start + order.steady_s)
+        return start + order.steady_s
 
-    def _repeat(self) -> None:
+    def _repeat(self, start: float) -> None:
         """The same load with one body for everybody: is the server cheaper when it could remember answers?"""
         if self._generator:
             self._generator.steer(Steer(one_body=True))
-        start = int(self.now()) + 1
-        self.begin("repeated", float(start), self._order.users)
+        self.begin("repeated", start, self._order.users)
         self._until(start + min(REPEATED_MOST_S, max(self._order.steady_s / 4, 5.0)))
 
     def _drain(self, generator: Generator) -> None:
@@ -243,7 +243,11 @@ class Conductor:
     def _turn(self, *, hopeless_too: bool = True) -> None:
         time.sleep(_TURN_S)
         self.check()
-        if hopeless_too and not self._order.scenario.surge and (fault := hopeless(self.book.since(self.book.whole - 15), self._recorder.run.criteria.objective)):
+        if (
+            hopeless_too
+            and not self._order.scenario.surge
+            and (fault := hopeless(self.book.since(self.book.whole - 15), self._recorder.run.criteria.objective))
+        ):
             raise fault
 
     def _users(self) -> int:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import resource
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,13 +25,11 @@ _GENERATOR_PACKAGES = ("locust", "gevent", "geventhttpclient")
 
 def run(name: str, order: Order, root: Path, backend: Backend, *, set_id: str, repeat: int) -> form.Run:
     """The record of a run that has not begun."""
-    from loadlab.run.session import command
-
     scenario = order.scenario
     return form.Run(
         id=name,
         started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        command=command(),
+        command=" ".join(["just load", *sys.argv[2:]]),
         backend="compose" if backend == "compose" else "cgroup",
         engine="raw" if order.engine == "raw" else _ENGINES[order.user],
         seed=order.seed,
@@ -72,7 +71,8 @@ def too_small(tier: Tier) -> str:
     cores = os.cpu_count() or 1
     if cores >= cores_needed(tier):
         return ""
-    return f"tier {tier.name} needs {cores_needed(tier)} cores ({tier.cores:g} for the server, one for the generator); this machine has {cores}"
+    needed = f"{cores_needed(tier)} cores ({tier.cores:g} for the server, one for the generator)"
+    return f"tier {tier.name} needs {needed}; this machine has {cores}"
 
 
 def server_cpus(tier: Tier) -> str:

@@ -63,18 +63,24 @@ def _cgroups() -> Finding:
 def _containers(tiers: Iterable[Tier], root: Path) -> Finding:
     tier = next(iter(tiers), None)
     reason = compose.missing(tier, root) if tier else "the compose file has no tiers"
-    return Finding("backend compose", "no" if reason else f"image {tier.image if tier else ''}", reason and f"{reason}; `just image` builds it")
+    return Finding(
+        "backend compose", "no" if reason else f"image {tier.image if tier else ''}", reason and f"{reason}; `just image` builds it"
+    )
 
 
 def _bundles(root: Path) -> Finding:
     found = sorted(file.parent.parent.name for file in (root / ".halfcore/bundles").glob("*/*/manifest.json"))
-    return Finding("models", ", ".join(dict.fromkeys(found)) or "none", "" if found else "`just examples light` makes them (backend cgroup needs one)")
+    return Finding(
+        "models", ", ".join(dict.fromkeys(found)) or "none", "" if found else "`just examples light` makes them (backend cgroup needs one)"
+    )
 
 
 def _files() -> Finding:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = hard == resource.RLIM_INFINITY or hard >= _USERS + _SPARE_FILES
-    return Finding("open files", f"at most {hard:,}", "" if enough else f"raise ulimit -Hn to {_USERS + _SPARE_FILES:,} for {_USERS:,} users")
+    return Finding(
+        "open files", f"at most {hard:,}", "" if enough else f"raise ulimit -Hn to {_USERS + _SPARE_FILES:,} for {_USERS:,} users"
+    )
 
 
 def _ports() -> Finding:
@@ -85,7 +91,11 @@ def _ports() -> Finding:
 
 def _backlog() -> Finding:
     allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
-    return Finding("accept queue", f"net.core.somaxconn {allowed:,}", "" if allowed >= 1024 else "raise it to 4096: a ramp of 500 users a second needs it")
+    return Finding(
+        "accept queue",
+        f"net.core.somaxconn {allowed:,}",
+        "" if allowed >= 1024 else "raise it to 4096: a ramp of 500 users a second needs it",
+    )
 
 
 def _quiet() -> Finding:

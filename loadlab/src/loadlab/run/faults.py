@@ -27,8 +27,8 @@ class Fault(Exception):
 def hopeless(moments: Sequence[Moment], objective: Objective) -> Fault | None:
     """Why it is no use to go on, judged by the last whole seconds; None: go on.
 
-    A server that answered nothing for `HUNG_S` seconds although asked hangs. One with more than 5 % errors for 5 s, or with a p95 of ten times the
-    objective for 10 s, will not meet its objective any more: the run ends, so that a search over many tiers takes no hours.
+    A server that answered nothing for `HUNG_S` seconds although asked hangs. One with more than 5 % errors for 5 s, or with a p95 of ten
+    times the objective for 10 s, will not meet its objective any more: the run ends, so that a search over many tiers takes no hours.
     """
     last = moments[-HUNG_S:]
     if len(last) == HUNG_S and all(each.in_flight and not each.answered for each in last):

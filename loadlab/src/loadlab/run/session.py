@@ -3,7 +3,6 @@
 import fcntl
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from loadlab import cgroup
 from loadlab.backends.choice import Backend, starting
-from loadlab.backends.serving import BackendFailed, Serving
+from loadlab.backends.serving import BackendFailed
 from loadlab.client.plan import PlanError, raise_open_files
 from loadlab.exchange import Exchange, WrongAnswer, bodies
 from loadlab.generators import choice as generators
@@ -70,7 +69,8 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def carry_out(order: Order, place: Place, backend: Backend, console: Console, *, set_id: str, repeat: int) -> tuple[Path, Ended]:
-    """One run, from a fresh server to its record; returns the record's folder and how the run ended. The record is readable however it ended."""
+    """One run, from a fresh server to its record; returns the record's folder and how the run ended. The record is readable however it
+    ended."""
     start = Start.now()
     name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{order.tier.name}-{order.scenario.name}"
     record = describe.run(name, order, place.root, backend, set_id=set_id, repeat=repeat)
@@ -106,7 +106,7 @@ def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
     cpus = describe.server_cpus(order.tier)
     load = _load(order, start)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
-    conductor.measure_floor(load, generators.parts(order, place.root, held), cpus)
+    conductor.measure_floor(scratch / "floor", load, generators.parts(order, place.root, held), cpus)
     conductor.begin("start")
     with starting(backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus) as serving:
         exchanges = conductor.warm_up(serving)
@@ -115,7 +115,7 @@ def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
         recorder.run.scenario = msgspec.structs.replace(recorder.run.scenario, bodies=len(exchanges))
         make = generators.parts(order, place.root, held)
-        conductor.load(full, make(recorder.folder / "generator", full))
+        conductor.load(scratch, full, make(scratch / "generator", full))
 
 
 def _load(order: Order, start: Start) -> Load:
@@ -150,8 +150,3 @@ def _terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def command() -> str:
-    """As the user gave it."""
-    return " ".join(["just load", *sys.argv[2:]])

@@ -1,8 +1,8 @@
 """What the live line shows of a run that goes on."""
 
+from loadlab.latency import quantile
 from loadlab.record.form import PhaseName, Sample
 from loadlab.report.live import Moment, Ticker
-from loadlab.latency import quantile
 from loadlab.run.book import Book
 
 

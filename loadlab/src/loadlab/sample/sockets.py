@@ -1,4 +1,5 @@
-"""How many connections there are to a port, asked of the kernel directly (sock_diag, as `ss` does): exact, and a few milliseconds for 10,000."""
+"""How many connections there are to a port, asked of the kernel directly (sock_diag, as `ss` does): exact, and a few milliseconds for
+10,000."""
 
 import socket
 import struct

@@ -22,8 +22,8 @@ class Session:
     load: Load
     kind: "type[ThinkingUser]"
     ledger: Ledger
-    prepared: list[tuple[Exchange, Any]]
-    """Each exchange, and what the user class made of it once (bytes to send, say)."""
+    prepared: list[tuple[Any, bytes]]
+    """What the user class made of each exchange once (bytes to send, say), and the body of its right answer; empty: any will do."""
     pace = 1.0
     """Think times are divided by it; 0: nobody asks any more (drain)."""
     one_body = False
@@ -41,7 +41,7 @@ class Session:
         cls.load, cls.kind, cls.pace, cls.one_body, cls.number = load, kind, 1.0, False, 0
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.prepared = [(exchange, kind.prepare(exchange, load)) for exchange in load.exchanges]
+        cls.prepared = [(kind.prepare(each, load), each.answer.encode()) for each in load.exchanges]
         cls.ready.set()
 
 
@@ -70,7 +70,7 @@ class ThinkingUser(User):
     def connect(self) -> None:
         """Open the connection, if this class does so itself; raises `Failed` or `OSError`."""
 
-    def exchange(self, prepared: Any, expected: str) -> None:
+    def exchange(self, prepared: Any, right: bytes) -> None:
         """Ask, and check the answer; raises `Failed`, `TimeoutError` or `OSError`."""
         raise NotImplementedError
 
@@ -111,12 +111,12 @@ class ThinkingUser(User):
             return
         ledger, due = Session.ledger, self._due
         self._next = (self._next + 1) % len(Session.prepared)
-        exchange, prepared = Session.prepared[0 if Session.one_body else self._next]
+        prepared, right = Session.prepared[0 if Session.one_body else self._next]
         ledger.begun(due)
         sent = time.monotonic()
         try:
             self.connect()
-            self.exchange(prepared, exchange.answer)
+            self.exchange(prepared, right)
         except Failed as failed:
             ledger.failed(str(failed), due, time.monotonic())
         except TimeoutError:

@@ -17,8 +17,9 @@ _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 def mend_keep_alive() -> None:
     """Let geventhttpclient keep connections whose file number is 1,024 or more.
 
-    Before each request it looks with `select.select` whether the idle connection was closed. For such a file number that raises `ValueError`, which
-    it takes for a closed connection: with more than about 1,000 users every request then opens a new one (geventhttpclient 2.3.9 to 2.6.1 at least).
+    Before each request it looks with `select.select` whether the idle connection was closed. For such a file number that raises
+    `ValueError`, which it takes for a closed connection: with more than about 1,000 users every request then opens a new one
+    (geventhttpclient 2.3.9 to 2.6.1 at least).
     """
     ConnectionPool._is_socket_alive = _is_alive  # type: ignore[method-assign]  # noqa: SLF001  there is no other way in
 
@@ -66,15 +67,15 @@ class FastHttpUser(ThinkingUser, LocustFastHttpUser):
         """The body."""
         return exchange.body.encode()
 
-    def exchange(self, prepared: bytes, expected: str) -> None:
+    def exchange(self, prepared: bytes, right: bytes) -> None:
         """Ask through Locust's client; compares a share of the answers whole."""
         headers = {"content-type": "application/json"}
         with self.client.post(Session.load.path, data=prepared, headers=headers, name="predict", catch_response=True) as answer:
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 raise Failed(f"status_{answer.status_code}" if answer.status_code else "reset")
-            if expected and random.random() < Session.load.check_share:  # noqa: S311  a sample
+            if right and random.random() < Session.load.check_share:  # noqa: S311  a sample
                 Session.ledger.checked += 1
-                if not is_right(answer.content or b"", expected.encode()):
+                if not is_right(answer.content or b"", right):
                     answer.failure("wrong prediction")
                     raise Failed("wrong_prediction")

@@ -1,8 +1,8 @@
 """What ties Locust's processes to the lab. Imported by `locustfile.py`.
 
-The master reads the load from a file and sends it to every worker that connects, so that workers on other machines need no files. Each worker sends
-one `Tick` a second; the master appends them to a file, which the lab follows. The lab steers through a file too, which the master watches
-and passes on. Without the lab (`locust -f loadlab/locustfile.py`), options choose the scenario and nothing is written.
+The master reads the load from a file and sends it to every worker that connects, so that workers on other machines need no files. Each
+worker sends one `Tick` a second; the master appends them to a file, which the lab follows. The lab steers through a file too, which the
+master watches and passes on. Without the lab (`locust -f loadlab/locustfile.py`), options choose the scenario and nothing is written.
 """
 
 import gc
@@ -18,14 +18,18 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadlab.generators import plan, steer
 from loadlab.generators.plan import Load
-from loadlab.ledger import Tick
 from loadlab.users import fast
 from loadlab.users.behaviour import Session, ThinkingUser
 from loadlab.users.raw import RawHttpUser
 from loadlab.users.stock import StockHttpUser
 from loadlab.users.totals import add_to_locust
 
-KINDS: dict[str, type[ThinkingUser]] = {"raw": RawHttpUser, "fast": fast.FastHttpUser, "fast-unmended": fast.FastHttpUser, "stock": StockHttpUser}
+KINDS: dict[str, type[ThinkingUser]] = {
+    "raw": RawHttpUser,
+    "fast": fast.FastHttpUser,
+    "fast-unmended": fast.FastHttpUser,
+    "stock": StockHttpUser,
+}
 _ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
 _LOOP_PROBE_S = 0.01
 _WATCH_S = 0.1
@@ -51,7 +55,7 @@ def _start(environment: Any, runner: Any, **_: Any) -> None:
     environment.user_classes[:] = [KINDS[options.user]]
     load = _load(environment, options)
     if isinstance(runner, MasterRunner):
-        _be_master(environment, runner, load, options)
+        _be_master(runner, load, options)
     else:
         _open(environment, load, options.user, "local")
 
@@ -63,7 +67,7 @@ def _load(environment: Any, options: Any) -> Load:
     return plan.by_hand(host, port, options.scenario, options.model)
 
 
-def _be_master(environment: Any, runner: MasterRunner, load: Load, options: Any) -> None:
+def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     ticks = Path(options.ticks).open("ab", buffering=0) if options.ticks else None  # noqa: SIM115  open until the process ends
     message = {"load": msgspec.json.encode(load), "user": options.user}
 

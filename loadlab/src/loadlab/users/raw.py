@@ -1,7 +1,7 @@
 """RawHttpUser: HTTP over a socket of its own, requests prepared as bytes, every answer compared whole.
 
-One keep-alive connection per user. An answer's head is searched for its status and length only; comparing the body with the expected bytes costs
-less than parsing it, so all are compared, and parsed only where they differ.
+One keep-alive connection per user. An answer's head is searched for its status and length only; comparing the body with the expected
+bytes costs less than parsing it, so all are compared, and parsed only where they differ.
 """
 
 import re
@@ -28,12 +28,12 @@ class RawHttpUser(ThinkingUser):
         self._socket: socket.socket | None = None
 
     @classmethod
-    def prepare(cls, exchange: Exchange, load: Load) -> tuple[bytes, bytes]:
-        """The request as it goes over the wire, and the body that must come back."""
+    def prepare(cls, exchange: Exchange, load: Load) -> bytes:
+        """The request as it goes over the wire."""
         body = exchange.body.encode()
         host, port = load.addresses[0]
         head = f"POST {load.path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        return head.encode("latin-1") + body, exchange.answer.encode()
+        return head.encode("latin-1") + body
 
     def connect(self) -> None:
         """Open the connection where there is none: at the start, and after a failure."""
@@ -53,11 +53,10 @@ class RawHttpUser(ThinkingUser):
         Session.ledger.connect_us[int((time.monotonic() - began) * 1e6)] += 1
         self._socket = connection
 
-    def exchange(self, prepared: tuple[bytes, bytes], expected: str) -> None:
+    def exchange(self, prepared: bytes, right: bytes) -> None:
         """Send, receive, compare; a connection that failed is closed."""
-        request, right = prepared
         try:
-            self._socket.sendall(request)  # type: ignore[union-attr]  # connected just before
+            self._socket.sendall(prepared)  # type: ignore[union-attr]  # connected just before
             body = self._receive()
             if right:
                 Session.ledger.checked += 1

@@ -1,4 +1,5 @@
-"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Dear: some 4,000 requests a second and core at best."""
+"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Dear: some 4,000 requests a second and core at
+best."""
 
 import random
 from typing import Any
@@ -23,7 +24,7 @@ class StockHttpUser(ThinkingUser, HttpUser):
         """The body."""
         return exchange.body.encode()
 
-    def exchange(self, prepared: bytes, expected: str) -> None:
+    def exchange(self, prepared: bytes, right: bytes) -> None:
         """Ask through Locust's client; compares a share of the answers whole."""
         headers = {"content-type": "application/json"}
         timeout_s = Session.load.timeout_s
@@ -33,8 +34,8 @@ class StockHttpUser(ThinkingUser, HttpUser):
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 raise Failed(f"status_{answer.status_code}" if answer.status_code else "reset")
-            if expected and random.random() < Session.load.check_share:  # noqa: S311  a sample
+            if right and random.random() < Session.load.check_share:  # noqa: S311  a sample
                 Session.ledger.checked += 1
-                if not is_right(answer.content, expected.encode()):
+                if not is_right(answer.content, right):
                     answer.failure("wrong prediction")
                     raise Failed("wrong_prediction")

@@ -18,11 +18,17 @@ _CONNECTIONS_EVERY_S = 1.0
 class Watched(Protocol):
     """What the sampler has to know of a server."""
 
-    groups: Sequence[Group]
-    port: int
-    """That users connect to."""
-    network_pid: int
-    """A process in the server's network namespace; 0: this one's."""
+    @property
+    def groups(self) -> Sequence[Group]:
+        """One per replica."""
+
+    @property
+    def port(self) -> int:
+        """That users connect to."""
+
+    @property
+    def network_pid(self) -> int:
+        """A process in the server's network namespace; 0: this one's."""
 
 
 class Sampler:

@@ -91,7 +91,7 @@ class ThinkingUser(User):
         """Leave."""
         Session.ledger.users -= 1
 
-    def wait_time(self) -> float:  # type: ignore[override]  # Locust declares a function where a method is meant
+    def wait_time(self) -> float:
         """Seconds until the next request is due, counted from the last answer, or in the open model from when the last one was due."""
         now = time.monotonic()
         if Session.pace <= 0:

@@ -21,7 +21,7 @@ def mend_keep_alive() -> None:
     `ValueError`, which it takes for a closed connection: with more than about 1,000 users every request then opens a new one
     (geventhttpclient 2.3.9 to 2.6.1 at least).
     """
-    ConnectionPool._is_socket_alive = _is_alive  # type: ignore[method-assign]  # noqa: SLF001  there is no other way in
+    ConnectionPool._is_socket_alive = _is_alive  # type: ignore[method-assign, assignment]  # noqa: SLF001  there is no other way in
 
 
 def count_connections() -> None:
@@ -32,7 +32,7 @@ def count_connections() -> None:
         Session.ledger.connect_us[0] += 1
         return create(pool)
 
-    ConnectionPool._create_socket = counted  # type: ignore[method-assign]  # noqa: SLF001
+    ConnectionPool._create_socket = counted  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
 def _is_alive(_pool: ConnectionPool, connection: Any) -> bool:
@@ -70,7 +70,13 @@ class FastHttpUser(ThinkingUser, LocustFastHttpUser):
     def exchange(self, prepared: bytes, right: bytes) -> None:
         """Ask through Locust's client; compares a share of the answers whole."""
         headers = {"content-type": "application/json"}
-        with self.client.post(Session.load.path, data=prepared, headers=headers, name="predict", catch_response=True) as answer:
+        with self.client.post(
+            Session.load.path,
+            data=prepared,  # type: ignore[arg-type]  # typed for texts; bytes are sent as they are
+            headers=headers,
+            name="predict",
+            catch_response=True,
+        ) as answer:
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 raise Failed(f"status_{answer.status_code}" if answer.status_code else "reset")

@@ -76,7 +76,7 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
 
     def take(msg: Any, **_: Any) -> None:
         if ticks:
-            ticks.write(msg.data + b"\n")
+            ticks.write(msg.data["tick"] + b"\n")
 
     runner.register_message(_ASK, answer)
     runner.register_message(_TICK, take)
@@ -91,7 +91,7 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
         gevent.sleep(_WATCH_S)
         now = file.read_bytes() if file.exists() else b""
         if now != before:
-            runner.send_message(_STEER, now)
+            runner.send_message(_STEER, {"steer": now})
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
@@ -99,7 +99,7 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
-    type(runner).user_classes_count = property(_count_users)
+    type(runner).user_classes_count = property(_count_users)  # type: ignore[method-assign, assignment]
     # Locust builds its whole command line once for every option of every message that starts users: 50 ms in which nobody else runs.
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
@@ -108,7 +108,7 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
         _open(environment, msgspec.json.decode(msg.data["load"], type=Load), msg.data["user"], f"{runner.client_id}", runner)
 
     def take_steer(msg: Any, **_: Any) -> None:
-        wanted = msgspec.json.decode(msg.data, type=steer.Steer)
+        wanted = msgspec.json.decode(msg.data["steer"], type=steer.Steer)
         Session.pace, Session.one_body = wanted.pace, wanted.one_body
 
     runner.register_message(_LOAD, take_load)
@@ -149,7 +149,7 @@ def _report(environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUs
         if kind is RawHttpUser:  # the others report each request to Locust themselves
             add_to_locust(environment, tick)
         if runner:
-            runner.send_message(_TICK, msgspec.json.encode(tick))  # type: ignore[arg-type]  # typed for dicts; bytes travel as well
+            runner.send_message(_TICK, {"tick": msgspec.json.encode(tick)})
 
 
 def _probe_loop() -> None:

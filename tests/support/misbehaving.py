@@ -53,8 +53,8 @@ class _Server:
                 length = _LENGTH.search(head)
                 self._faults.bodies.add(await reader.readexactly(int(length[1]) if length else 0))
                 await self._answer(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass  # the client left, or the test is over
         finally:
             writer.close()
 
@@ -90,20 +90,16 @@ class _Server:
 @contextmanager
 def misbehaving(faults: Faults) -> Iterator[int]:
     """Serve in a thread; yields the port."""
-    loop, ports = asyncio.new_event_loop(), []
-
-    async def start() -> None:
-        server = await _Server(faults).serve(0)
-        ports.append(server.sockets[0].getsockname()[1])
-
-    loop.run_until_complete(start())
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(_Server(faults).serve(0))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        yield ports[0]
+        yield server.sockets[0].getsockname()[1]
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        server.close()
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))

@@ -1,5 +1,6 @@
 """What a generator shall do. Travels as JSON: to the raw engine in a file, to Locust's workers in a message of the master."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -54,19 +55,34 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
-    """A load for whoever starts Locust without the lab: no expected answers, so only the status is checked."""
+    """A load for whoever starts Locust without the lab: no expected answers, so only the status is checked.
+
+    A name with several addresses (replicas without a balancer) gives users all of them in turn. It is resolved once: 10,000 users who each
+    ask for it would be measured as latency of the server.
+
+    Raises:
+        ValueError: no rows for the model, or a host that has no address.
+    """
     chosen = scenarios.choose(scenarios.read(), scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
         raise ValueError(f"model {model}: no rows; known are {', '.join(sorted(file.stem for file in exchange.ROWS.glob('*.csv')))}")
     return Load(
-        addresses=[(host, port)], exchanges=rows, scenario=chosen, users=chosen.users, rate=500, smooth=True, seed=1, start=Start.now()
+        addresses=_addresses(host, port), exchanges=rows, scenario=chosen, users=chosen.users, rate=500, smooth=True, seed=1, start=Start.now()
     )
 
 
 def read(file: Path) -> Load:
     """Read a stored load; raises `msgspec.DecodeError`."""
     return msgspec.json.decode(file.read_bytes(), type=Load)
+
+
+def _addresses(host: str, port: int) -> list[tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"host {host}: {error}") from None
+    return sorted({(str(address[0]), port) for *_, address in found})
 
 
 def _boot() -> str:

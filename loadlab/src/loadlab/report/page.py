@@ -79,7 +79,7 @@ def _rules(verdict: Verdict) -> str:
     why = {rule.name: rule.why for rule in RULES}
     held = sum(1 for finding in verdict.findings if finding.holds)
     rows = "".join(
-        f'<tr><td title="{escape(why.get(each.rule, ""))}">{each.rule} {escape(each.title)}</td>{_mark(each.holds)}'
+        f'<tr><td class="name" title="{escape(why.get(each.rule, ""))}">{each.rule} {escape(each.title)}</td>{_mark(each.holds)}'
         f"<td>{'; '.join(_checked(check) for check in each.checks)}</td></tr>"
         for each in verdict.findings
     )

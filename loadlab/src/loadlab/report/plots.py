@@ -8,7 +8,6 @@ from loadlab.latency import quantile
 from loadlab.record.read import Log
 from loadlab.report.curves import Points, curves
 from loadlab.report.svg import Chart, Line
-from loadlab.verdict.figures import figures
 
 _TICKS = 8
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200)
@@ -67,13 +66,13 @@ def _slowest(log: Log) -> list[tuple[float, str]]:
 
 
 def _quota(log: Log) -> list[tuple[float, str]]:
-    quota = figures(log).quota_cores
-    return [] if quota is None else [(quota, f"quota {quota:g}")]
+    cpus = log.run.tier.limits.cpus
+    return [] if cpus is None else [(cpus * log.run.tier.replicas, f"quota {cpus * log.run.tier.replicas:g}")]
 
 
 def _memory_limit(log: Log) -> list[tuple[float, str]]:
-    limit_mb = figures(log).memory_limit_mb
-    return [] if limit_mb is None else [(limit_mb, f"limit {limit_mb:,.0f} MB")]
+    limit = log.run.tier.limits.memory_bytes
+    return [] if limit is None else [(limit * log.run.tier.replicas / 1e6, f"limit {limit * log.run.tier.replicas / 1e6:,.0f} MB")]
 
 
 def spectrum(log: Log) -> Chart:

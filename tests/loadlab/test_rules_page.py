@@ -30,7 +30,7 @@ def _rules_table() -> str:
             needed = "FAIL and PASS"
         else:
             needed = f"PASS; of these FAIL too: {', '.join(clearing)}" if clearing else "PASS"
-        rows.append(f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none may be'} | {needed} |")
+        rows.append(f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | {needed} |")
     return "\n".join(rows)
 
 

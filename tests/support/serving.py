@@ -62,8 +62,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundles: Path, **settings: object) -> Iterator[Server]:
-    """Serve a directory of bundles in a process of its own until the block ends; yields once the server is ready."""
+def serving(bundles: Path, *, until: str = "/health/ready", **settings: object) -> Iterator[Server]:
+    """Serve a directory of bundles in a process of its own until the block ends; yields once the server answers `until` with 200."""
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HALFCORE_", "MODEL_", "MLFLOW_"))}
     environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
@@ -72,7 +72,7 @@ def serving(bundles: Path, **settings: object) -> Iterator[Server]:
     )
     server = Server(process, port)
     try:
-        _await_ready(server)
+        _await_ready(server, until)
         yield server
     finally:
         if process.poll() is None:
@@ -84,14 +84,14 @@ def serving(bundles: Path, **settings: object) -> Iterator[Server]:
         process.stderr.close()
 
 
-def _await_ready(server: Server, timeout_s: float = 30.0) -> None:
+def _await_ready(server: Server, path: str, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             assert server.process.stderr is not None
             raise AssertionError(f"the server ended with {server.process.returncode}: {server.process.stderr.read()}")
         try:
-            if b" 200 " in server.send(request("/health/ready", method="GET"))[:20]:
+            if b" 200 " in server.send(request(path, method="GET"))[:20]:
                 return
         except OSError:
             time.sleep(0.02)  # nobody listens yet

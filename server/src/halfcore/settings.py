@@ -113,6 +113,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    predrain_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="seconds between SIGTERM, when readiness turns 503, and the listener's end; 0: none, for only a balancer needs it",
+        ),
+    ] = 0.0
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from loadlab import library
 from loadlab.record.form import Ended
-from loadlab.report.command import conclude, report
+from loadlab.report.command import conclude
 from loadlab.report.live import Moment, Ticker
 from loadlab.report.table import history_table, summary
 from loadlab.report.write import write_reports
@@ -182,14 +182,22 @@ def test_runs_are_found_by_name(tmp_path):
         library.find(tmp_path, "x")
 
 
-def test_the_claim_is_shown_with_each_of_its_runs(tmp_path):
-    """Once all repeats are there and hold."""
+def test_the_last_repeat_puts_the_claim_into_the_reports_of_all(tmp_path):
+    """Once all are there and hold; not before."""
     for number in (1, 2, 3):
         run = made(seed=number, identity=f"run-{number}")
         run.run.set_id, run.run.repeat, run.run.repeats = "set", number, 3
         conclude(run.write(tmp_path / run.run.id), Console(file=io.StringIO()))
-        report("run-1", tmp_path, Console(file=io.StringIO()))
-        assert ("Verified on" in (tmp_path / "run-1" / "report.html").read_text()) == (number == 3)
+        claimed = ["Verified on" in page.read_text() for page in tmp_path.glob("*/report.html")]
+        assert claimed == [number == 3] * number
+
+
+def test_a_full_disk_costs_the_reports_but_not_the_verdict(tmp_path):
+    """The table is shown, and a sentence says what is missing."""
+    folder, paper = fresh().write(tmp_path / "run"), io.StringIO()
+    (folder / "verdict.json").mkdir()  # stands for every error of writing
+    assert conclude(folder, Console(file=paper, width=_COLUMNS)).outcome == "PASS"
+    assert "the reports could not be written: " in paper.getvalue()
 
 
 def _moment(phase: str = "steady", **known: float) -> Moment:

@@ -84,12 +84,14 @@ def verdict_of(run: Path) -> Verdict:
         return judge(read(run))
 
 
-def claim_for(folder: Path, run: Run) -> str:
-    """What the repeats that a run belongs to allow to be claimed; empty if they are not all there, or do not hold."""
-    if not run.set_id:
-        return ""
-    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
-    return combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
+    """What the repeats that a run belongs to allow to be claimed, and the folders of all of them.
+
+    Both are empty if they are not all there, or do not hold.
+    """
+    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id] if run.set_id else []
+    claim = combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+    return claim, mates if claim else []
 
 
 def _up_to_date(folder: Path) -> list[Entry]:

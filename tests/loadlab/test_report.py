@@ -114,6 +114,23 @@ def test_a_browser_without_a_network_shows_the_page(tmp_path, dark):
     assert seen.picture.stat().st_size > 50_000
 
 
+@pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: the page is looked at where there is one")
+def test_a_pointer_over_one_chart_tells_the_values_of_all(tmp_path):
+    """The cursor stands at the same second in every chart of the time axis."""
+    folder = fresh().write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    moved = "const first = document.querySelector('svg.time'), box = first.getBoundingClientRect();"
+    moved += "first.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width * 0.6, clientY: box.top + 50}));"
+    page = tmp_path / "moved.html"
+    page.write_text((folder / "report.html").read_text().replace("</body>", f"<script>{moved}</script></body>"))
+
+    text = browser.settled(browser.found() or "", page, tmp_path)
+
+    assert re.search(r'users<tspan class="value"> 1,000</tspan>', text)
+    assert re.search(r'p50<tspan class="value"> 1\.\d+</tspan>', text)
+    assert len(set(re.findall(r'class="cursor"[^>]* x1="([\d.]+)"', text))) == 1
+
+
 def test_the_browser_would_have_told(tmp_path):
     """The two looks above can fail: a page that fetches and complains is caught."""
     if browser.found() is None:

@@ -110,7 +110,7 @@ def test_three_passes_may_be_claimed(three):
     for part in (
         "Verified on 2026-11-20, commit 0123456789ab, a made-up processor, 2 cores, 24 GB",
         "1,000 concurrent users (one keep-alive connection each, think time U(4,9) s), ramped at 100 users/s (smooth), 60 s steady",
-        "limited to 0.5 CPU (quota 50 ms per 100 ms), on CPU 0, and 256 MB: 3 of 3 runs valid and passing; 154 requests a second, 0 errors",
+        "limited to 0.5 CPU (quota 50 ms per 100 ms), on CPU 0, and 256 MiB: 3 of 3 runs valid and passing; 154 requests a second",
         "on the same machine over loopback",
         "Runs: run-1, run-2, run-3; seeds 1, 2, 3.",
     ):

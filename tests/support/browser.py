@@ -46,6 +46,12 @@ def look(browser: str, page: Path, scratch: Path, *, size: tuple[int, int] = (10
     return Seen(console, _addresses(log), picture)
 
 
+def settled(browser: str, page: Path, scratch: Path) -> str:
+    """The page's elements once its scripts have run, as text."""
+    flags = [f"--user-data-dir={scratch / 'profile'}", "--dump-dom"]
+    return subprocess.run([browser, *_QUIET, *flags, page.as_uri()], capture_output=True, text=True, timeout=90).stdout
+
+
 def _addresses(log: Path) -> set[str]:
     """What was asked for on behalf of a page: the browser's own errands carry no initiator."""
     text = log.read_text()

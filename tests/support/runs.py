@@ -39,7 +39,7 @@ from loadlab.record.packed import pack
 from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
 
-LIMITS = Limits(cpus=0.5, memory_bytes=256_000_000)
+LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (
     ("floor", 5), ("start", 2), ("warmup", 3), ("ramp", 10), ("settle", 15), ("steady", 60), ("repeated", 10), ("drain", 1),
     ("cooldown", 2),

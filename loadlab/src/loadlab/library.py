@@ -39,7 +39,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
     cpu_cores: float | None
     cpu_us: float | None
-    memory_peak_mb: float | None
+    memory_peak_mib: float | None
     commit_id: str
     dirty: bool
 
@@ -143,7 +143,7 @@ def _entry(run: Path, changed_ns: int) -> Entry | None:
         p99_ms=found.p99_ms,
         cpu_cores=found.cpu_cores,
         cpu_us=found.cpu_us,
-        memory_peak_mb=found.memory_peak_mb,
+        memory_peak_mib=found.memory_peak_mib,
         commit_id=stored.fingerprint.commit,
         dirty=stored.fingerprint.dirty,
     )

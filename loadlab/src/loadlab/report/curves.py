@@ -18,7 +18,7 @@ WITNESS_WINDOW_S = 5
 
 @dataclass(frozen=True)
 class Curves:
-    """Everything over time. Rates per second, latencies in milliseconds, CPU in cores, memory in MB."""
+    """Everything over time. Rates per second, latencies in milliseconds, CPU in cores, memory in MiB."""
 
     users: Points
     offered: Points
@@ -52,7 +52,7 @@ def curves(log: Log) -> Curves:
         users_windowed=_windowed(log, "users"),
         cpu=per_second(log.samples, cpu_s),
         throttled=_throttled(log.samples),
-        memory=_gauge(log.samples, lambda sample: sample.server.memory_bytes / 1e6 if sample.server else None),
+        memory=_gauge(log.samples, lambda sample: sample.server.memory_bytes / 2**20 if sample.server else None),
         generator={
             process.name: per_second(log.samples, process_cpu(process.name)) for process in log.run.processes if process.role == "generator"
         },

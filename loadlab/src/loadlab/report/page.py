@@ -51,7 +51,7 @@ def page(run: Run, verdict: Verdict, charts: Sequence[Chart], *, claim: str = ""
 
 def _header(run: Run, verdict: Verdict) -> str:
     asked, limits = run.scenario, run.tier.limits
-    memory = "" if limits.memory_bytes is None else f", {limits.memory_bytes / 1e6:,.0f} MB"
+    memory = "" if limits.memory_bytes is None else f", {limits.memory_bytes / 2**20:,.0f} MiB"
     what = f"{asked.users:,} users on {run.tier.name} ({'no CPU limit' if limits.cpus is None else f'{limits.cpus:g} CPU'}{memory})"
     where = f"{run.started_at[:16].replace('T', ' ')} · {asked.name} · {run.backend} · {run.engine} · {run.fingerprint.commit[:12]}"
     return (

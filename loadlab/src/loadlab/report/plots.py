@@ -27,7 +27,7 @@ def charts(log: Log) -> list[Chart]:
         time.chart("failures", "Failures", "1/s", [Line("failures", seen.failures, 2)]),
         time.chart("cpu", "CPU of the server against its quota", "cores", [Line("used", seen.cpu, 0)], _quota(log)),
         time.chart("throttled", "Periods in which the quota stopped the server", "%", [Line("throttled", seen.throttled, 2)]),
-        time.chart("memory", "Memory of the server against its limit", "MB", [Line("memory", seen.memory, 0)], _memory_limit(log)),
+        time.chart("memory", "Memory of the server against its limit", "MiB", [Line("memory", seen.memory, 0)], _memory_limit(log)),
         time.chart("generator", "CPU of the generator's processes, and what the hypervisor took", "cores",
                    [*_coloured(seen.generator), Line("steal", seen.steal, 4, dashed=True)], [(rules.v2_cpu_second, "V2")]),
         time.chart("lag", "Lateness of the generator's loops", "ms",
@@ -72,7 +72,7 @@ def _quota(log: Log) -> list[tuple[float, str]]:
 
 def _memory_limit(log: Log) -> list[tuple[float, str]]:
     limit = log.run.tier.limits.memory_bytes
-    return [] if limit is None else [(limit * log.run.tier.replicas / 1e6, f"limit {limit * log.run.tier.replicas / 1e6:,.0f} MB")]
+    return [] if limit is None else [(limit * log.run.tier.replicas / 2**20, f"limit {limit * log.run.tier.replicas / 2**20:,.0f} MiB")]
 
 
 def spectrum(log: Log) -> Chart:

@@ -65,14 +65,14 @@ def _shown(run: Made, folder: Path) -> dict[str, str]:
     paper = io.StringIO()
     Console(file=paper, width=_COLUMNS).print(summary(log.run, verdict))
     table = "\n".join(line.rstrip() for line in paper.getvalue().splitlines())
-    return {"txt": f"{table}\n", "md": (stored / "report.md").read_text()}
+    return {"table": f"{table}\n", "markdown": (stored / "report.md").read_text()}
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_stored_runs_give_the_same_reports(name, tmp_path):
     """Record → validity → verdict → table and Markdown, word for word."""
     for kind, text in _shown(RUNS[name](), tmp_path / name).items():
-        assert text == (GOLDEN / f"{name}.{kind}").read_text()
+        assert text == (GOLDEN / f"{name}-{kind}.txt").read_text()
 
 
 class _Links(HTMLParser):
@@ -253,7 +253,7 @@ def _write_golden() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, run in RUNS.items():
             for kind, text in _shown(run(), Path(scratch) / name).items():
-                (GOLDEN / f"{name}.{kind}").write_text(text)
+                (GOLDEN / f"{name}-{kind}.txt").write_text(text)
 
 
 if __name__ == "__main__":

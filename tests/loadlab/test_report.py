@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from loadlab import library
 from loadlab.record.form import Ended
+from loadlab.record.packed import pack
 from loadlab.report.command import conclude
 from loadlab.report.live import Moment, Ticker
 from loadlab.report.table import history_table, summary
@@ -140,6 +141,23 @@ def test_the_browser_would_have_told(tmp_path):
     seen = browser.look(browser.found() or "", page, tmp_path)
     assert any('"no"' in line for line in seen.console)
     assert {"http://elsewhere.example/x.png", "http://elsewhere.example/y"} <= seen.addresses
+
+
+def test_the_page_of_a_long_run_is_still_small(tmp_path):
+    """Its curves are drawn in steps, of merged histograms: the slowest second is still there."""
+    run = fresh()
+    pattern = [line for line in run.seconds if line.series == "users" and line.phase == "steady"]
+    run.seconds += [msgspec.structs.replace(pattern[t % 60], t=t) for t in range(110, 1300)]
+    samples = [sample for sample in run.samples if sample.t < 60]
+    run.samples += [msgspec.structs.replace(samples[n % 300], t=108.0 + n) for n in range(1_190)]
+    run.run.phases[5:] = [msgspec.structs.replace(run.run.phases[5], end_s=1300)]
+    run.seconds[-9].response = pack({1_234_567: 3})
+    folder = run.write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    text = (folder / "report.html").read_text()
+    assert len(text) < 400_000
+    assert "Response time of each 3 s" in text
+    assert re.search(r"\[12\d\d\.5,1229\.0\]", text)
 
 
 def test_names_are_not_markup(tmp_path):

@@ -18,11 +18,12 @@ def charts(log: Log) -> list[Chart]:
     """Every picture, in the order in which they tell the story."""
     seen, rules = curves(log), log.run.criteria.rules
     time = _Timeline(log)
+    each = "second" if seen.step_s == 1 else f"{seen.step_s} s"
     return [
         time.chart("users", "Users and connections", "",
                    [Line("users", seen.users, 0), Line("connections", seen.connections, 1, dashed=True)]),
         time.chart("rate", "Requests per second", "1/s", [Line("offered", seen.offered, 1), Line("rightly answered", seen.achieved, 0)]),
-        time.chart("latency", "Response time of each second, from the intended start", "ms",
+        time.chart("latency", f"Response time of each {each}, from the intended start", "ms",
                    _coloured(seen.latencies), _slowest(log), log=True),
         time.chart("failures", "Failures", "1/s", [Line("failures", seen.failures, 2)]),
         time.chart("cpu", "CPU of the server against its quota", "cores", [Line("used", seen.cpu, 0)], _quota(log)),

@@ -1,4 +1,4 @@
-"""Containers: `docker compose --profile TIER up --wait`, limits read back from the containers' control groups."""
+"""Containers: `docker compose --profile TIER up`, limits read back from the containers' control groups."""
 
 import io
 import json
@@ -7,17 +7,20 @@ import resource
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadlab import cgroup, tiers
 from loadlab.backends.serving import BackendFailed, Serving
+from loadlab.client.answer import ask
 from loadlab.process import CannotStart, free_port
 from loadlab.tiers import Tier
 
 _UP_S, _DOWN_S, _ASK_S = 180, 60, 20
+_READY_S, _POLL_S, _OK = 120.0, 0.1, 200
 _PORT, _BUNDLES, _DEFAULT_MODEL = 8000, "/bundles", "iris"
 """Of the image."""
 _NOFILE = 65536
@@ -53,11 +56,13 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
     """
     project = ["compose", "--project-name", f"halfcore-load-{os.getpid()}", "--file", str(root / tiers.FILE), "--profile", tier.name]
     try:
-        up = _docker(root, *project, "up", "--wait", "--no-build", timeout_s=_UP_S, environment=_environment())
+        up = _docker(root, *project, "up", "--detach", "--no-build", timeout_s=_UP_S, environment=_environment())
         if up.returncode:
             raise CannotStart(f"{tier.name}: {_last_line(up.stderr)}{_said(root, project, tier)}")
         containers = [_Container.of(root, each) for each in _ids(root, project, tier.name)]
         doors = [_Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
+        for each in {*containers, *doors}:
+            _await_ready(each, lambda: _said(root, project, tier))
         yield Serving(
             addresses=[(door.address, _PORT) for door in doors],
             groups=[cgroup.of_process(each.pid) for each in containers],
@@ -96,6 +101,20 @@ class _Container(NamedTuple):
         told = json.loads(_docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get("State", {})
         why = "out of memory" if told.get("OOMKilled") else f"exit code {told.get('ExitCode')}"
         return f"the container {self.id[:12]} ended: {why}"
+
+
+def _await_ready(container: _Container, said: Callable[[], str]) -> None:
+    """Ask until it is ready: the health check of the compose file is put off, for each costs CPU time of the tier."""
+    request = f"GET /health/ready HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if why := container.ended():
+            raise CannotStart(f"{why}{said()}")
+        with suppress(OSError, ValueError):
+            if ask(container.address, _PORT, request, timeout_s=5.0)[0] == _OK:
+                return
+        time.sleep(_POLL_S)
+    raise CannotStart(f"not ready after {_READY_S:.0f} s{said()}")
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,9 @@ from loadlab.cgroup import Group
 from loadlab.record.form import Replica
 from loadlab.sample import counters
 
+_INITS = ("docker-init", "tini")
+"""A container's first process does nothing but wait; it may run anywhere."""
+
 
 class BackendFailed(RuntimeError):
     """The server could not be started for a reason that is not the server's: no such bundle, no Docker, no image."""
@@ -48,6 +51,8 @@ class Serving:
         everywhere = set(counters.cpus(0))
         for group in self.groups:
             for pid in group.processes():
+                if counters.name(pid) in _INITS:
+                    continue
                 allowed = _allowed(pid)
                 if allowed >= everywhere:
                     return frozenset()

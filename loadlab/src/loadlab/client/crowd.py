@@ -142,6 +142,7 @@ class Crowd:
             whole = talk.take(self._questions[user.question] if user.sent else None)
         except Failed as failed:
             if user.sent:
+                self._ledger.checked += str(failed) == "wrong_prediction"
                 self._fail(user, str(failed))
             else:  # the server closed an idle connection: the next request opens another
                 self._drop(user)

@@ -125,7 +125,7 @@ class Conductor:
         if not bodies:
             raise exchange.WrongAnswer(f"there are no rows for model={self._order.model}: neither golden rows nor data of that name")
         exchanges = exchange.learn(bodies, askers[0].ask)
-        end = time.monotonic() + WARMUP_S
+        end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
         for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
             if time.monotonic() >= end:
                 return exchanges

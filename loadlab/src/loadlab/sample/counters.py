@@ -72,6 +72,14 @@ def cpus(pid: int) -> list[int]:
     return sorted(os.sched_getaffinity(pid))
 
 
+def name(pid: int) -> str:
+    """What a process is called; empty if it is gone."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def descendants(pid: int, proc: Path = PROC) -> list[int]:
     """A process and everything it started that still lives."""
     found = [pid]

@@ -39,7 +39,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
     cpu_cores: float | None
     cpu_us: float | None
-    memory_peak_mb: float | None
+    memory_peak_mib: float | None
     commit_id: str
     dirty: bool
 
@@ -84,12 +84,14 @@ def verdict_of(run: Path) -> Verdict:
         return judge(read(run))
 
 
-def claim_for(folder: Path, run: Run) -> str:
-    """What the repeats that a run belongs to allow to be claimed; empty if they are not all there, or do not hold."""
-    if not run.set_id:
-        return ""
-    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
-    return combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
+    """What the repeats that a run belongs to allow to be claimed, and the folders of all of them.
+
+    Both are empty if they are not all there, or do not hold.
+    """
+    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id] if run.set_id else []
+    claim = combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+    return claim, mates if claim else []
 
 
 def _up_to_date(folder: Path) -> list[Entry]:
@@ -141,7 +143,7 @@ def _entry(run: Path, changed_ns: int) -> Entry | None:
         p99_ms=found.p99_ms,
         cpu_cores=found.cpu_cores,
         cpu_us=found.cpu_us,
-        memory_peak_mb=found.memory_peak_mb,
+        memory_peak_mib=found.memory_peak_mib,
         commit_id=stored.fingerprint.commit,
         dirty=stored.fingerprint.dirty,
     )

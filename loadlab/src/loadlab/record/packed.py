@@ -6,6 +6,7 @@ two, so that a value is known within 1 %, and histograms of workers, seconds and
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from loadlab.latency import bucket
 
@@ -18,6 +19,7 @@ def index(value_us: int) -> int:
     return (shift << _STEP_BITS) + (value_us >> shift)
 
 
+@cache
 def edge(number: int) -> int:
     """The lower edge of a bucket, microseconds."""
     shift = max((number >> _STEP_BITS) - 1, 0)
@@ -38,17 +40,15 @@ def pack(counts: Mapping[int, int]) -> list[int]:
 
 def unpack(packed: Sequence[int]) -> Counter[int]:
     """Counts per lower edge, microseconds."""
-    counts: Counter[int] = Counter()
-    number = 0
-    for gap, count in zip(packed[::2], packed[1::2], strict=True):
-        number += gap
-        counts[edge(number)] += count
-    return counts
+    return merge([packed])
 
 
 def merge(many: Iterable[Sequence[int]]) -> Counter[int]:
-    """The sum of packed histograms."""
-    total: Counter[int] = Counter()
+    """The sum of packed histograms: counts per lower edge, microseconds."""
+    total: dict[int, int] = {}
     for packed in many:
-        total.update(unpack(packed))
-    return total
+        number = 0
+        for gap, count in zip(packed[::2], packed[1::2], strict=True):
+            number += gap
+            total[number] = total.get(number, 0) + count
+    return Counter({edge(number): count for number, count in total.items()})

@@ -33,6 +33,8 @@ class Log:
     samples: list[Sample]
     missing: list[str] = field(default_factory=list)
     """One sentence for everything that a whole run has and this one lacks."""
+    _merged: dict[tuple[str, ...], Counter[int]] = field(default_factory=dict, compare=False, repr=False)
+    """Histograms that were asked for before: rules and reports look at the same ones."""
 
     def phase(self, name: PhaseName) -> Phase | None:
         """The phase, or None if it never began."""
@@ -55,8 +57,11 @@ class Log:
         return [line for line in self.seconds if line.series == series and (not phases or line.phase in phases)]
 
     def histogram(self, series: Series, kind: str, *phases: PhaseName) -> Counter[int]:
-        """Counts per microsecond of `response`, `service`, `failed`, `connect`, `lag` or `loop_lag`."""
-        return merge(getattr(line, kind) for line in self.of(series, *phases))
+        """Not to be changed: counts per microsecond of `response`, `service`, `failed`, `connect`, `lag` or `loop_lag`."""
+        key = (series, kind, *phases)
+        if key not in self._merged:
+            self._merged[key] = merge(getattr(line, kind) for line in self.of(series, *phases))
+        return self._merged[key]
 
     def sampled(self, *phases: PhaseName) -> list[Sample]:
         """Samples taken within the phases."""

@@ -79,7 +79,7 @@ def compress(folder: Path) -> None:
         if not plain.exists():
             continue
         packed = folder / f".{name}.gz"
-        with plain.open("rb") as source, packed.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as target:
+        with plain.open("rb") as source, packed.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as target:
             shutil.copyfileobj(source, target)
         os.replace(packed, folder / f"{name}.gz")  # noqa: PTH105
         plain.unlink()

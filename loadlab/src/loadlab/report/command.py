@@ -42,28 +42,49 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
         report(asked.run, folder, console)
 
 
-def conclude(run: Path, console: Console, *, claim: str = "") -> Verdict:
-    """Judge a run that has ended, store verdict and reports, and show the table; raises `RecordError`, `OSError`."""
+def conclude(run: Path, console: Console) -> Verdict:
+    """Judge a run that has ended, store verdict and reports, and show the table.
+
+    With the last of several repeats, the claim they allow is written into the reports of them all. A disk that is full costs the reports,
+    not the verdict.
+
+    Raises:
+        RecordError: the folder holds no run.
+    """
     log = read(run)
     verdict = judge(log)
-    store(verdict, run)
-    if log.run.ended:
-        compress(run)
-    page = write_reports(log, verdict, run, claim=claim)
     console.print(summary(log.run, verdict))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    try:
+        store(verdict, run)
+        if log.run.ended:
+            compress(run)
+        claim, mates = library.claim_for(run.parent, log.run)
+        for mate in mates:
+            _write(mate, claim)
+        _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+    except OSError as error:
+        _say(console, f"the reports could not be written: {error}")
     return verdict
 
 
 def report(name: str, folder: Path, console: Console) -> Verdict:
-    """Write the reports of a stored run again, by the criteria that were stored with it; raises `NoSuchRun`, `RecordError`."""
+    """Write the reports of a stored run again, by the criteria that were stored with it; raises `NoSuchRun`, `RecordError`, `OSError`."""
     run = library.find(folder, name)
     log = read(run)
     verdict = judge(log)
-    page = write_reports(log, verdict, run, claim=library.claim_for(folder, log.run))
     console.print(summary(log.run, verdict))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    claim, _ = library.claim_for(run.parent, log.run)
+    _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
     return verdict
+
+
+def _write(run: Path, claim: str) -> None:
+    log = read(run)
+    write_reports(log, judge(log), run, claim=claim)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def history(folder: Path, console: Console) -> None:
@@ -72,4 +93,4 @@ def history(folder: Path, console: Console) -> None:
     if entries:
         console.print(history_table(entries))
     else:
-        console.print(f"no runs in {folder}: `just load tier=half-core` makes one", highlight=False, soft_wrap=True)
+        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")

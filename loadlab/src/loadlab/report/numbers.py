@@ -16,7 +16,7 @@ def key_numbers(found: Figures) -> list[tuple[str, str, str]]:
         ("CPU of the server", f"{_value(found.cpu_cores, '.3f')} cores",
          f"quota {_value(found.quota_cores, 'g')}; {_value(found.cpu_us, '.1f')} µs per right answer"),
         ("throttled", _share(found.throttled), "of the quota's periods"),
-        ("memory", f"{_value(found.memory_peak_mb, ',.0f')} MB", f"at its peak; limit {_value(found.memory_limit_mb, ',.0f')} MB"),
+        ("memory", f"{_value(found.memory_peak_mib, ',.0f')} MiB", f"at its peak; limit {_value(found.memory_limit_mib, ',.0f')} MiB"),
         ("generator", _share(found.generator_cpu), f"of a core, busiest process; loop lag p99 {_ms(found.loop_lag_p99_ms)} ms"),
         ("witness p50 / p95", _latencies(found.witness_p50_ms, found.witness_p95_ms), f"null server's p99 {_ms(found.floor_p99_ms)} ms"),
     ]  # fmt: skip

@@ -51,7 +51,7 @@ def page(run: Run, verdict: Verdict, charts: Sequence[Chart], *, claim: str = ""
 
 def _header(run: Run, verdict: Verdict) -> str:
     asked, limits = run.scenario, run.tier.limits
-    memory = "" if limits.memory_bytes is None else f", {limits.memory_bytes / 1e6:,.0f} MB"
+    memory = "" if limits.memory_bytes is None else f", {limits.memory_bytes / 2**20:,.0f} MiB"
     what = f"{asked.users:,} users on {run.tier.name} ({'no CPU limit' if limits.cpus is None else f'{limits.cpus:g} CPU'}{memory})"
     where = f"{run.started_at[:16].replace('T', ' ')} · {asked.name} · {run.backend} · {run.engine} · {run.fingerprint.commit[:12]}"
     return (
@@ -79,7 +79,7 @@ def _rules(verdict: Verdict) -> str:
     why = {rule.name: rule.why for rule in RULES}
     held = sum(1 for finding in verdict.findings if finding.holds)
     rows = "".join(
-        f'<tr><td title="{escape(why.get(each.rule, ""))}">{each.rule} {escape(each.title)}</td>{_mark(each.holds)}'
+        f'<tr><td class="name" title="{escape(why.get(each.rule, ""))}">{each.rule} {escape(each.title)}</td>{_mark(each.holds)}'
         f"<td>{'; '.join(_checked(check) for check in each.checks)}</td></tr>"
         for each in verdict.findings
     )

@@ -8,7 +8,6 @@ from loadlab.latency import quantile
 from loadlab.record.read import Log
 from loadlab.report.curves import Points, curves
 from loadlab.report.svg import Chart, Line
-from loadlab.verdict.figures import figures
 
 _TICKS = 8
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200)
@@ -19,16 +18,17 @@ def charts(log: Log) -> list[Chart]:
     """Every picture, in the order in which they tell the story."""
     seen, rules = curves(log), log.run.criteria.rules
     time = _Timeline(log)
+    each = "second" if seen.step_s == 1 else f"{seen.step_s} s"
     return [
         time.chart("users", "Users and connections", "",
                    [Line("users", seen.users, 0), Line("connections", seen.connections, 1, dashed=True)]),
         time.chart("rate", "Requests per second", "1/s", [Line("offered", seen.offered, 1), Line("rightly answered", seen.achieved, 0)]),
-        time.chart("latency", "Response time of each second, from the intended start", "ms",
+        time.chart("latency", f"Response time of each {each}, from the intended start", "ms",
                    _coloured(seen.latencies), _slowest(log), log=True),
         time.chart("failures", "Failures", "1/s", [Line("failures", seen.failures, 2)]),
         time.chart("cpu", "CPU of the server against its quota", "cores", [Line("used", seen.cpu, 0)], _quota(log)),
         time.chart("throttled", "Periods in which the quota stopped the server", "%", [Line("throttled", seen.throttled, 2)]),
-        time.chart("memory", "Memory of the server against its limit", "MB", [Line("memory", seen.memory, 0)], _memory_limit(log)),
+        time.chart("memory", "Memory of the server against its limit", "MiB", [Line("memory", seen.memory, 0)], _memory_limit(log)),
         time.chart("generator", "CPU of the generator's processes, and what the hypervisor took", "cores",
                    [*_coloured(seen.generator), Line("steal", seen.steal, 4, dashed=True)], [(rules.v2_cpu_second, "V2")]),
         time.chart("lag", "Lateness of the generator's loops", "ms",
@@ -67,13 +67,13 @@ def _slowest(log: Log) -> list[tuple[float, str]]:
 
 
 def _quota(log: Log) -> list[tuple[float, str]]:
-    quota = figures(log).quota_cores
-    return [] if quota is None else [(quota, f"quota {quota:g}")]
+    cpus = log.run.tier.limits.cpus
+    return [] if cpus is None else [(cpus * log.run.tier.replicas, f"quota {cpus * log.run.tier.replicas:g}")]
 
 
 def _memory_limit(log: Log) -> list[tuple[float, str]]:
-    limit_mb = figures(log).memory_limit_mb
-    return [] if limit_mb is None else [(limit_mb, f"limit {limit_mb:,.0f} MB")]
+    limit = log.run.tier.limits.memory_bytes
+    return [] if limit is None else [(limit * log.run.tier.replicas / 2**20, f"limit {limit * log.run.tier.replicas / 2**20:,.0f} MiB")]
 
 
 def spectrum(log: Log) -> Chart:

@@ -7,7 +7,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     """Machine, software, code, command, workload."""
     machine, asked, limits = run.fingerprint, run.scenario, run.tier.limits
     cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU"
-    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 1e6:,.0f} MB"
+    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 2**20:,.0f} MiB"
     think = (
         f"think {asked.think_s[0]:g}–{asked.think_s[1]:g} s"
         if asked.think_s

@@ -165,7 +165,7 @@ def _limits(chart: Chart) -> list[str]:
     for value, word in chart.limits:
         y = _y(chart, value)
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="limit" x="{WIDTH - RIGHT - 4}" y="{y - 4:.1f}" text-anchor="end">{escape(word)}</text>')
+        parts.append(f'<text class="limit" x="{LEFT + 4}" y="{y + 12:.1f}">{escape(word)}</text>')
     return parts
 
 

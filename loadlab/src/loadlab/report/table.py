@@ -32,7 +32,7 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
 
 def history_table(entries: Sequence[Entry]) -> Table:
     """One line per run, oldest first."""
-    table = Table("run", "verdict", "tier", "scenario", "users", "p50/p95/p99 ms", "errors", "CPU", "µs/request", "memory MB", box=None)
+    table = Table("run", "verdict", "tier", "scenario", "users", "p50/p95/p99 ms", "errors", "CPU", "µs/request", "memory MiB", box=None)
     for entry in entries:
         latencies = "/".join("–" if value is None else f"{value:.1f}" for value in (entry.p50_ms, entry.p95_ms, entry.p99_ms))
         verdict = Text(entry.outcome, style=COLOURS.get(entry.outcome, ""))  # type: ignore[call-overload]  # any word may stand in an old index
@@ -42,7 +42,7 @@ def history_table(entries: Sequence[Entry]) -> Table:
 
 
 def _numbers(entry: Entry) -> list[tuple[float | None, str]]:
-    return [(entry.cpu_cores, ".3f"), (entry.cpu_us, ".1f"), (entry.memory_peak_mb, ",.0f")]
+    return [(entry.cpu_cores, ".3f"), (entry.cpu_us, ".1f"), (entry.memory_peak_mib, ",.0f")]
 
 
 def _figures(verdict: Verdict) -> Table:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Unit = Literal["", "share", "ms", "s", "cores", "MB"]
+Unit = Literal["", "share", "ms", "s", "cores"]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

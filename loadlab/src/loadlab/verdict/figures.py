@@ -45,8 +45,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """CPU time of the server per right answer."""
     throttled: float | None
     """Share of periods."""
-    memory_peak_mb: float | None
-    memory_limit_mb: float | None
+    memory_peak_mib: float | None
+    memory_limit_mib: float | None
     generator_cpu: float | None
     """Cores of the busiest generator process."""
     loop_lag_p99_ms: float | None
@@ -87,8 +87,8 @@ def figures(log: Log) -> Figures:
         quota_cores=None if limits.cpus is None else limits.cpus * log.run.tier.replicas,
         cpu_us=cpu_us(log, "steady"),
         throttled=throttled / periods if throttled is not None and periods else None,
-        memory_peak_mb=max(sample.memory_peak_bytes for sample in everything) / 1e6 if everything else None,
-        memory_limit_mb=None if limits.memory_bytes is None else limits.memory_bytes * log.run.tier.replicas / 1e6,
+        memory_peak_mib=max(sample.memory_peak_bytes for sample in everything) / 2**20 if everything else None,
+        memory_limit_mib=None if limits.memory_bytes is None else limits.memory_bytes * log.run.tier.replicas / 2**20,
         generator_cpu=worst_generator(log, samples, mean_cores),
         loop_lag_p99_ms=quantile_ms(log.histogram("users", "loop_lag", "steady"), 0.99),
         witness_p50_ms=quantile_ms(log.histogram("witness", "response", "steady"), 0.5),

@@ -86,6 +86,11 @@ def _failed(reason: str, missed: list[Check], broken: list[Finding]) -> str:
 
 
 def _invalid(reason: str, broken: list[Finding]) -> str:
-    count = f"{len(broken)} rule{'s are' if len(broken) > 1 else ' is'} broken"
-    why = f"{reason.rstrip('.')}. " if reason else ""
-    return f"{why}The measurement proves nothing: {count}. {'. '.join(finding.sentence for finding in broken)}."
+    """Rules that were measured broken with their values; those of which nothing is known by name."""
+    measured = [finding for finding in broken if any(check.measured is not None and not check.holds for check in finding.checks)]
+    unknown = [finding.rule for finding in broken if finding not in measured]
+    parts = [reason.rstrip(".")] if reason else []
+    parts.append(f"The measurement proves nothing: {len(broken)} rule{'s are' if len(broken) > 1 else ' is'} broken")
+    parts += [finding.sentence for finding in measured]
+    parts += [f"Not recorded is what {', '.join(unknown)} need{'s' if len(unknown) == 1 else ''}"] if unknown else []
+    return f"{'. '.join(parts)}."

@@ -73,6 +73,8 @@ def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
             count += 1
             slow += (quantile_ms(gathered, 0.99) or 0.0) > limit_ms
             gathered.clear()
+    if not count and gathered:  # too few for one: V12 says so
+        return float((quantile_ms(gathered, 0.99) or 0.0) > limit_ms)
     return slow / count if count else None
 
 

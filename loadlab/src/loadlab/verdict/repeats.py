@@ -74,7 +74,7 @@ def claim_of(judged: Sequence[Judged]) -> str:
         f"{sum(each.errors for each in found)} errors in {total:,} requests (upper bound {3 / total:.1e}), "
         f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: {min(p99s):.3g}–{max(p99s):.3g} ms), "
         f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in {mid('throttled'):.1%} of periods, "
-        f"memory peak {mid('memory_peak_mb'):.0f}{_of(mid('memory_limit_mb'), '.0f')} MB. "
+        f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB. "
         f"Generator ({run.engine}, {_way(run)}): busiest process {mid('generator_cpu'):.0%} of a core, "
         f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
         f"Runs: {', '.join(each.run.id for each in judged)}; seeds {', '.join(str(each.run.seed) for each in judged)}."
@@ -110,7 +110,7 @@ def _server(run: Run) -> str:
     tier, limits = run.tier, run.tier.limits
     cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU (quota {limits.cpus * 100:g} ms per 100 ms)"
     pinned = f", on CPU {','.join(map(str, tier.cpus))}," if tier.cpus else ""
-    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 1e6:.0f} MB"
+    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 2**20:.0f} MiB"
     image = run.details.get("image", "plain processes")
     return f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and {memory}"
 

@@ -7,6 +7,7 @@ import sys
 
 from halfcore import __version__, host, serving, sizing
 from halfcore.log import configure, logger
+from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
@@ -23,7 +24,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
-        if not settings.bundles.is_dir():
+        _check_follow(settings)
+        if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
         _check_port(settings.host, settings.port)
     except SettingsError as error:
@@ -43,7 +45,7 @@ def serve(settings: Settings) -> None:
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,
-        model_bytes=sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx")),
+        model_bytes=_model_bytes(settings),
     )
     logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
     for reason in plan.reasons:
@@ -51,6 +53,24 @@ def serve(settings: Settings) -> None:
     for warning in plan.warnings:
         logger.warning(warning)
     serving.serve(settings, plan, log_config)
+
+
+def _check_follow(settings: Settings) -> None:
+    """Refuse what cannot be followed."""
+    try:
+        followed = sources.parse(settings.follow)
+    except ValueError as error:
+        raise SettingsError(f"follow: {error}") from None
+    if followed and not settings.tracking_uri.startswith(("http://", "https://")):
+        came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
+        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of follow={settings.follow!r}")
+
+
+def _model_bytes(settings: Settings) -> int:
+    """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
+    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
+    followed = [settings.store / one.name for one in sources.parse(settings.follow)]
+    return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
@@ -15,7 +16,8 @@ from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
 from halfcore.metrics import Metrics
 from halfcore.models import Models
-from halfcore.routes import bench, docs, health, predict
+from halfcore.registry.following import Following
+from halfcore.routes import admin, bench, docs, health, predict
 from halfcore.routes import metrics as metrics_routes
 from halfcore.routes import models as model_routes
 from halfcore.routes.body import BodyReader
@@ -33,6 +35,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     models = Models(default=settings.default_model)
     metrics = Metrics()
     exposition = Exposition(metrics, version=__version__, shared=shared)
+    following = Following()
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
     hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
@@ -41,12 +44,13 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models),
-            *health.routes(models),
+            *model_routes.routes(models, following),
+            *health.routes(models, following),
+            *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition)],
+        lifespan=[lifespan(settings, models, metrics, exposition, following, session=shared.name if shared else uuid4().hex)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot, "models": models}),

@@ -41,6 +41,29 @@ class ModelMetrics:
         self.queued_rows: Callable[[], int] = int
 
 
+class FollowMetrics:
+    """The counters of one followed model in one role."""
+
+    def __init__(self) -> None:
+        self.swaps: dict[str, int] = {}
+        """`swapped`, or the code of a refusal or a failed fetch → how often."""
+        self.poll_failures: dict[str, int] = {}
+        """Code → polls that the registry did not answer as it should."""
+        self.last_success = 0.0
+        """Unix time at which it last did; 0: not yet."""
+        self.served_version = ""
+        self.pending = 0
+        """1 while the registry names a bundle that is not served yet."""
+
+    def count(self, result: str) -> None:
+        """Count what came of a bundle."""
+        self.swaps[result] = self.swaps.get(result, 0) + 1
+
+    def count_poll_failure(self, code: str) -> None:
+        """Count a poll that failed."""
+        self.poll_failures[code] = self.poll_failures.get(code, 0) + 1
+
+
 class Metrics:
     """All counters of one worker process. One exists per app."""
 
@@ -51,6 +74,8 @@ class Metrics:
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
         self.load_failures: dict[str, int] = {}
+        self.following: dict[tuple[str, str], FollowMetrics] = {}
+        """(model, role) → its following."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
         """Count one request by what came of it."""
@@ -60,3 +85,7 @@ class Metrics:
     def of(self, model: str) -> ModelMetrics:
         """The counters of a model; they outlive its versions."""
         return self.models.setdefault(model, ModelMetrics())
+
+    def following_of(self, model: str, role: str) -> FollowMetrics:
+        """The counters of a followed model."""
+        return self.following.setdefault((model, role), FollowMetrics())

@@ -12,7 +12,15 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "HALFCORE_"
-SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE"}
+SEED_NAMES = {
+    "default_model": "MODEL_NAME",
+    "model_stage": "MODEL_STAGE",
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+    "tracking_token": "MLFLOW_TRACKING_TOKEN",
+    "tracking_username": "MLFLOW_TRACKING_USERNAME",
+    "tracking_password": "MLFLOW_TRACKING_PASSWORD",
+    "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+}
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
 
 
@@ -29,6 +37,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_model: Annotated[str, Meta(description="model that /predict serves; empty: the only model there is")] = ""
     model_stage: Annotated[
         str, Meta(description="serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any")
+    ] = ""
+    follow: Annotated[
+        str,
+        Meta(description="models to follow in the registry, as models:/NAME@ALIAS,OTHER=models:/NAME/STAGE; empty: none"),
+    ] = ""
+    tracking_uri: Annotated[str, Meta(description="address of the MLflow server whose registry is followed; needed by `follow` alone")] = ""
+    tracking_token: Annotated[str, Meta(description="bearer token for the MLflow server; wins over user and password")] = ""
+    tracking_username: Annotated[str, Meta(description="user for the MLflow server, if it asks for one")] = ""
+    tracking_password: Annotated[str, Meta(description="that user's password")] = ""
+    tracking_ca_file: Annotated[str, Meta(description="certificates to trust for the MLflow server; empty: the system's")] = ""
+    store: Annotated[Path, Meta(description="directory in which bundles of followed models are kept; must be writable")] = Path(
+        ".halfcore/store"
+    )
+    keep_versions: Annotated[
+        int,
+        Meta(ge=2, le=1000, description="bundles to keep in the store per model: the one served, the one before, and a way further back"),
+    ] = 4
+    follow_period_s: Annotated[
+        float, Meta(gt=0, le=3600, description="seconds between polls, varied by 20 %; a poll costs some 3 ms of CPU, once per worker")
+    ] = 10.0
+    follow_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
+    ] = 5.0
+    download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
+    max_bundle_mb: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="largest model.onnx that is fetched, MiB; a forest of 75 MB takes 850 MB while it loads")
+    ] = 512
+    canary_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=64, le=1 << 20, description="most memory of the process that tries a new bundle, MiB; less if the memory limit leaves less"
+        ),
+    ] = 2048
+    canary_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="seconds until that process is ended, and the bundle refused; a forest of 75 MB takes 5")
+    ] = 60.0
+    admin_token: Annotated[str, Meta(description="bearer token for POST /models/NAME/reload; empty: there is no such route")] = ""
+    webhook_secret: Annotated[
+        str, Meta(description="secret with which MLflow signs POST /webhooks/mlflow; empty: there is no such route")
     ] = ""
     workers: Annotated[
         int,

@@ -9,9 +9,11 @@ from litestar.params import FromPath
 
 from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
+from halfcore.registry.following import Following
+from halfcore.registry.status import told
 
 
-def routes(models: Models) -> list[Any]:
+def routes(models: Models, following: Following) -> list[Any]:
     """`/models` and `/models/{name}`."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
@@ -20,7 +22,7 @@ def routes(models: Models) -> list[Any]:
 
     @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
     def show_model(name: FromPath[str]) -> dict[str, Any]:
-        return _details(models.get(name))
+        return _details(models.get(name)) | _followed(following, name)
 
     return [list_models, show_model]
 
@@ -56,6 +58,12 @@ def _details(model: LoadedModel) -> dict[str, Any]:
         "tools": manifest.tools,
         "created_at": manifest.created_at,
     }
+
+
+def _followed(following: Following, name: str) -> dict[str, Any]:
+    """What is known of a followed model's registry; nothing for a model from the directory of bundles."""
+    statuses = following.statuses(name)
+    return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
 def _input(column: dict[str, Any]) -> dict[str, Any]:

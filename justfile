@@ -75,6 +75,10 @@ test-images *flags:
     fi
     just image server
     uv run pytest tests/images "$@"
+# Bring the schema of DATABASE_URL's database up to date
+[group('serve')]
+migrate:
+    uv run halfcore migrate
 
 # All tests
 [group('check')]

@@ -35,12 +35,16 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    schema: Schema
+    """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
     batcher: Batcher[Result]
     encoder: Encoder
     metrics: ModelMetrics
     loaded_at: datetime
     """In UTC."""
+    role: str = "champion"
+    """`challenger` if it stands beside the served model (`challenger.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class Models:
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
         self.draining = False
+        self.refine: Callable[[LoadedModel], LoadedModel] = lambda model: model
+        """Applied to each model before it is served: the feature catalogue's place."""
 
     def __iter__(self) -> Any:
         return iter(self._models.values())
@@ -101,7 +107,7 @@ class Models:
         """Serve this model from the next request on; return the one that it replaces, which answers what it has accepted."""
         name = model.manifest.name
         replaced = self._models.get(name)
-        self._models[name] = model
+        self._models[name] = self.refine(model)
         self._choose_default()
         return replaced
 
@@ -189,9 +195,9 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
             break
 
 
-def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor) -> LoadedModel:
+def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor, role: str = "champion") -> LoadedModel:
     """Load a bundle on the event loop, which stands still meanwhile; raises as `prepare`."""
-    return assemble(prepare(source, max_batch_size=limits.max_batch_size), metrics=metrics, limits=limits, executor=executor)
+    return assemble(prepare(source, max_batch_size=limits.max_batch_size), metrics=metrics, limits=limits, executor=executor, role=role)
 
 
 def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
@@ -211,7 +217,9 @@ def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
     return Prepared(manifest, schema, engine, _warm_up(engine, golden, max_batch_size))
 
 
-def assemble(prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, executor: Executor, name: str = "") -> LoadedModel:
+def assemble(
+    prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, executor: Executor, name: str = "", role: str = "champion"
+) -> LoadedModel:
     """Make a prepared model answer: the short part, on the event loop that it will serve on.
 
     Args:
@@ -220,6 +228,7 @@ def assemble(prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, execu
         limits: see `Limits`.
         executor: of one thread, for batches that are too dear for the event loop.
         name: the name that clients know, if it is not the manifest's.
+        role: see `LoadedModel`.
     """
     manifest = msgspec.structs.replace(prepared.manifest, name=name or prepared.manifest.name)
     batcher = Batcher(
@@ -235,7 +244,8 @@ def assemble(prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, execu
         cost=prepared.cost,
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(prepared.schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
+    decoder = Decoder(prepared.schema, max_rows=limits.max_rows)
+    return LoadedModel(manifest, prepared.schema, decoder, batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

@@ -78,7 +78,9 @@ RUN cp -r /package/. /opt/halfcore/ \
 
 FROM ${PYTHON} AS base
 # The base's pip is of no use to what runs, and a way in for who breaks in.
-RUN python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)"
+RUN python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
+    # What a container writes goes here; a new volume takes the owner over.
+    && install --directory --owner=65532 --group=65532 /data
 ENV PATH=/opt/halfcore/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -45,6 +45,25 @@ image *targets="server export mlflow loadlab":
             -t "${NAMESPACE:-halfcore}/$name:${TAG:-latest}" .
     done
 
+# Everything a newcomer wants, or the named profiles: `just up half-core`, `just up registry observe`
+[group('containers')]
+up *profiles="registry observe":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compose/make-secrets.sh
+    docker compose {{ prepend("--profile ", profiles) }} up --detach --wait --remove-orphans
+    docker compose {{ prepend("--profile ", profiles) }} ps --format 'table {{{{.Service}}\t{{{{.Status}}\t{{{{.Ports}}'
+
+# Stop all of it; `just down --volumes` forgets models, database and dashboards too
+[group('containers')]
+down *flags:
+    docker compose --profile '*' down --remove-orphans {{ flags }}
+
+# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no)
+[group('containers')]
+publish *arguments:
+    .ci/publish "$@"
+
 # Build, run and check the images, the tiers and what stands around them, on this machine's Docker engine
 [group('check')]
 test-images *flags:
@@ -56,6 +75,10 @@ test-images *flags:
     fi
     just image server
     uv run pytest tests/images "$@"
+# Bring the schema of DATABASE_URL's database up to date
+[group('serve')]
+migrate:
+    uv run halfcore migrate
 
 # All tests
 [group('check')]

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from halfcore.engine import Engine
 from halfcore.models import Models
+from halfcore.registry.following import Following
 from halfcore.routes import health
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, Case
 from support.bundles import MIXED, graph, write_bundle
@@ -414,7 +415,7 @@ async def test_a_draining_server_is_not_ready() -> None:
     """It says so, so that a balancer sends no more."""
     models = Models(default="")
     models.draining = True
-    app = Litestar(health.routes(models), openapi_config=None, logging_config=None)
+    app = Litestar(health.routes(models, Following()), openapi_config=None, logging_config=None)
     async with httpx.AsyncClient(transport=transport_of(app), base_url="http://test") as client:
         assert (await client.get("/health")).json()["status"] == "draining"
         assert (await client.get("/health/ready")).status_code == 503

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.settings import PREFIX, SEED_NAMES, Settings, SettingsError, describe, flag
+from halfcore.settings import PREFIX, SECRETS, SEED_NAMES, Settings, SettingsError, describe, flag
 
 NAMES = Settings.__struct_fields__
 DEFAULTS = dict(zip(NAMES, Settings.__struct_defaults__, strict=True))
@@ -17,11 +17,31 @@ OTHER: dict[str, tuple[str, object]] = {
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
     "model_stage": ("Production", "Production"),
+    "follow": ("models:/iris@champion", "models:/iris@champion"),
+    "tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),
+    "tracking_token": ("t", "t"),
+    "tracking_username": ("u", "u"),
+    "tracking_password": ("p", "p"),
+    "tracking_ca_file": ("/ca.pem", "/ca.pem"),
+    "store": ("/store", Path("/store")),
+    "keep_versions": ("7", 7),
+    "follow_period_s": ("2.5", 2.5),
+    "follow_timeout_s": ("3", 3.0),
+    "download_timeout_s": ("60", 60.0),
+    "max_bundle_mb": ("64", 64),
+    "canary_memory_mb": ("256", 256),
+    "canary_timeout_s": ("9", 9.0),
+    "admin_token": ("secret", "secret"),
+    "webhook_secret": ("secret", "secret"),
     "workers": ("3", 3),
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
     "max_connections": ("77", 77),
     "solo_after_ms": ("0.3", 0.3),
+    "database_url": ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+    "database_timeout_s": ("2.5", 2.5),
+    "catalog_refresh_s": ("60", 60.0),
+    "state": ("/state", Path("/state")),
     "loop": ("asyncio", "asyncio"),
     "backlog": ("512", 512),
     "idle_timeout_s": ("7", 7),
@@ -34,6 +54,13 @@ OTHER: dict[str, tuple[str, object]] = {
     "max_queue_delay_ms": ("1.5", 1.5),
     "queue_timeout_s": ("0.25", 0.25),
     "inline_budget_ms": ("0", 0.0),
+    "prediction_log": ("true", True),
+    "prediction_log_share": ("0.5", 0.5),
+    "prediction_log_inputs": ("false", False),
+    "prediction_log_spool": ("/spool", Path("/spool")),
+    "prediction_log_spool_bytes": ("1048576", 1 << 20),
+    "prediction_log_memory_bytes": ("65536", 1 << 16),
+    "challengers": ("iris=version:2", "iris=version:2"),
     "drain_timeout_s": ("9", 9),
     "predrain_s": ("2.5", 2.5),
     "hot_lane": ("false", False),
@@ -57,8 +84,15 @@ WRONG: dict[str, list[str]] = {
     "max_queue_delay_ms": ["-1", "1001", "nan", "inf"],
     "queue_timeout_s": ["0", "nan"],
     "inline_budget_ms": ["-0.1", "nan"],
+    "prediction_log": ["maybe"],
+    "prediction_log_share": ["0", "1.1", "nan"],
+    "prediction_log_inputs": ["2"],
+    "prediction_log_spool_bytes": ["1048575", "1GB"],
+    "prediction_log_memory_bytes": ["65535"],
     "drain_timeout_s": ["0", "1801"],
     "predrain_s": ["-1", "601", "nan"],
+    "database_timeout_s": ["0", "601", "nan"],
+    "catalog_refresh_s": ["0", "86401", "inf"],
     "hot_lane": ["maybe", "2"],
     "pin_cpu": ["true"],
     "batch_scheduling": ["maybe"],
@@ -71,7 +105,7 @@ WRONG: dict[str, list[str]] = {
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`halfcore` with these arguments and nothing else that configures it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "MODEL_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *SEED_NAMES.values()))}
     clean["HALFCORE_BUNDLES"] = "/nowhere"  # so that a start that is wrongly allowed ends too
     command = [sys.executable, "-m", "halfcore", *arguments]
     return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=30)
@@ -87,23 +121,25 @@ def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: s
     """Flag before variable before default."""
     text, value = OTHER[name]
     variable = PREFIX + name.upper()
+    needs = {"DATABASE_URL": "postgresql://a"} if name == "prediction_log" else {}
     assert DEFAULTS[name] != value
 
     assert getattr(Settings.load({}), name) == DEFAULTS[name]
-    assert getattr(Settings.load({variable: text}), name) == value
-    assert getattr(Settings.load({}, {name: text}), name) == value
-    assert getattr(Settings.load({variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
-    assert getattr(Settings.load({variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
+    assert getattr(Settings.load(needs | {variable: text}), name) == value
+    assert getattr(Settings.load(needs, {name: text}), name) == value
+    assert getattr(Settings.load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
+    assert getattr(Settings.load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
 
 
 @pytest.mark.parametrize(("name", "seed"), SEED_NAMES.items())
 def test_the_names_that_teams_already_use_count_least(name: str, seed: str) -> None:
     """MODEL_NAME and MODEL_STAGE are read, HALFCORE_… wins over them, a flag over both."""
     variable = PREFIX + name.upper()
+    a, b, c = ("postgresql://a", "postgresql://b", "postgresql://c") if name == "database_url" else "abc"
 
-    assert getattr(Settings.load({seed: "a"}), name) == "a"
-    assert getattr(Settings.load({seed: "a", variable: "b"}), name) == "b"
-    assert getattr(Settings.load({seed: "a", variable: "b"}, {name: "c"}), name) == "c"
+    assert getattr(Settings.load({seed: a}), name) == a
+    assert getattr(Settings.load({seed: a, variable: b}), name) == b
+    assert getattr(Settings.load({seed: a, variable: b}, {name: c}), name) == c
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
@@ -135,6 +171,40 @@ def test_more_rows_than_the_queue_holds_stop_the_start() -> None:
         Settings.load({"HALFCORE_MAX_ROWS": "30", "HALFCORE_MAX_QUEUE_SIZE": "20"})
 
 
+@pytest.mark.parametrize("variable", ["HALFCORE_DATABASE_URL", "DATABASE_URL"])
+def test_a_secret_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
+    """As container secrets do; a file that cannot be read, or a second source, stops the start."""
+    file = tmp_path / "secret"
+    file.write_text("postgresql://u:s3cret@host/db\n")
+
+    assert Settings.load({f"{variable}_FILE": str(file)}).database_url == "postgresql://u:s3cret@host/db"
+    with pytest.raises(SettingsError, match=f"^{variable}_FILE='/nowhere': No such file"):
+        Settings.load({f"{variable}_FILE": "/nowhere"})
+    with pytest.raises(SettingsError, match=f"^{variable} and {variable}_FILE are both set"):
+        Settings.load({f"{variable}_FILE": str(file), variable: "postgresql://"})
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@host/db", "u:s3cret@host", "s3cret"])
+def test_a_wrong_secret_is_not_shown(url: str) -> None:
+    """The message names the variable and what was expected, not the value."""
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: its value is not shown, expected postgresql://") as raised:
+        Settings.load({"DATABASE_URL": url})
+
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_log_without_a_database_stops_the_start() -> None:
+    """It would drop every prediction."""
+    with pytest.raises(SettingsError, match="prediction_log needs database_url"):
+        Settings.load({"HALFCORE_PREDICTION_LOG": "true"})
+
+
+def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
+    """With the part that is wrong and the form that was expected."""
+    with pytest.raises(SettingsError, match=r"^challengers='iris=version:2;mode=loud': 'mode=loud'.*mode=shadow"):
+        Settings.load({"HALFCORE_CHALLENGERS": "iris=version:2;mode=loud"})
+
+
 def test_other_variables_are_ignored() -> None:
     """Only HALFCORE_… and the seeds' names are read."""
     assert Settings.load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
@@ -149,6 +219,10 @@ def test_help_names_every_setting_with_default_and_variable() -> None:
     for name in NAMES:
         default = str(DEFAULTS[name]) or "empty"
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        if name in SECRETS:
+            assert f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE): {describe(name)}" in text
+            assert flag(name) not in text
+            continue
         assert f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: {PREFIX}{name.upper()}{seed})" in text
 
 

@@ -3,19 +3,27 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from halfcore import __version__
+from halfcore import __version__, challenger_spec
+from halfcore.beside import Beside
+from halfcore.catalog import snapshot
+from halfcore.catalog.state import Catalog
+from halfcore.challenger import Challengers
+from halfcore.database import Database
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.exposition import Exposition
 from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
-from halfcore.metrics import Metrics
+from halfcore.metrics import CatalogMetrics, Metrics, PredictionLogMetrics
 from halfcore.models import Models
-from halfcore.routes import bench, docs, health, predict
+from halfcore.prediction_log.log import PredictionLog
+from halfcore.registry.following import Following
+from halfcore.routes import admin, bench, docs, health, predict
 from halfcore.routes import metrics as metrics_routes
 from halfcore.routes import models as model_routes
 from halfcore.routes.body import BodyReader
@@ -32,21 +40,38 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     configure(level=settings.log_level, form=settings.log_format)
     models = Models(default=settings.default_model)
     metrics = Metrics()
+    catalog = None
+    if settings.database_url:
+        metrics.catalog = CatalogMetrics()
+        catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
+        models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
+    following = Following()
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
+    beside = _beside(settings, metrics)
+    predictor = predict.Predictor(
+        models,
+        metrics,
+        reader,
+        server_timing=settings.server_timing,
+        witness=beside.witness,
+        challengers=beside.challengers,
+    )
     hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
     if settings.bench_routes:
         hot |= bench.responders(models, max_body_bytes=settings.max_body_bytes)
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models),
-            *health.routes(models),
+            *model_routes.routes(models, following, catalog, beside.challengers),
+            *health.routes(models, following),
+            *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition)],
+        lifespan=[
+            lifespan(settings, models, metrics, exposition, following, catalog, beside, session=shared.name if shared else uuid4().hex)
+        ],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot, "models": models}),
@@ -54,6 +79,22 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         debug=False,
         logging_config=None,
     )
+
+
+def _beside(settings: Settings, metrics: Metrics) -> Beside:
+    log = None
+    if settings.prediction_log:
+        metrics.prediction_log = PredictionLogMetrics()
+        log = PredictionLog(
+            lambda: Database(settings.database_url, max_connections=1, timeout_s=settings.database_timeout_s),
+            spool=settings.prediction_log_spool,
+            spool_bytes=settings.prediction_log_spool_bytes,
+            memory_bytes=settings.prediction_log_memory_bytes,
+            share=settings.prediction_log_share,
+            inputs=settings.prediction_log_inputs,
+            metrics=metrics.prediction_log,
+        )
+    return Beside(log, Challengers(challenger_spec.parse(settings.challengers), metrics=metrics, log=log))
 
 
 def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

@@ -127,8 +127,12 @@ def find(directory: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
     """Read and check a bundle's manifest.
+
+    Args:
+        path: the bundle's directory.
+        any_name: the directory above need not be called as the model; a followed model stands under the name that clients know.
 
     Raises:
         BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or value.
@@ -139,18 +143,20 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{_title(path)}: manifest.json: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{_title(path)}: manifest.json: {error}") from None
-    for problem in _contradictions(manifest, path):
+    if manifest.name != path.parent.name and not any_name:
+        raise BundleError(f"{_title(path)}: name {manifest.name!r}, expected the directory's name {path.parent.name!r}")
+    for problem in _contradictions(manifest):
         raise BundleError(f"{_title(path)}: {problem}")
     return manifest
 
 
-def read(path: Path) -> Bundle:
-    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte.
+def read(path: Path, *, any_name: bool = False) -> Bundle:
+    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte. For `any_name` see `read_manifest`.
 
     Raises:
         BundleError: see `read_manifest`; or the model file is missing, has another size or another hash, or does not stand alone.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, any_name=any_name)
     file = path / manifest.onnx.file
     # ONNX Runtime reads weights from any file beside the model that the model names, and no hash covers that file.
     for stray in sorted(item.name for item in path.iterdir() if not item.name.startswith(".")):
@@ -169,10 +175,8 @@ def read(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
-def _contradictions(manifest: Manifest, path: Path) -> Iterator[str]:
+def _contradictions(manifest: Manifest) -> Iterator[str]:
     """What types alone cannot say: fields that must agree with each other."""
-    if manifest.name != path.parent.name:
-        yield f"name {manifest.name!r}, expected the directory's name {path.parent.name!r}"
     if manifest.onnx.ir_version > NEWEST_IR:
         yield f"onnx.ir_version {manifest.onnx.ir_version}, expected at most {NEWEST_IR}"
     for domain, version in manifest.onnx.opset.items():

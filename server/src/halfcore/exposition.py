@@ -16,8 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from halfcore.beside_exposition import BesideSnapshot, beside_families
 from halfcore.log import logger
-from halfcore.metrics import ROWS, SECONDS, STAGES, Histogram, Metrics, ModelMetrics
+from halfcore.metrics import ROWS, SECONDS, STAGES, CatalogMetrics, FollowMetrics, Histogram, Metrics, ModelMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD_S = 1.0
@@ -64,6 +65,31 @@ class ModelSnapshot(msgspec.Struct):
         self.queued_rows += other.queued_rows
 
 
+class FollowSnapshot(msgspec.Struct):
+    """One followed model's counters."""
+
+    swaps: dict[str, int]
+    poll_failures: dict[str, int]
+    last_success: float
+    pending: int
+    workers: dict[str, int]
+    """Served version → workers that serve it."""
+
+    @classmethod
+    def of(cls, metrics: FollowMetrics) -> Self:
+        """A copy of a followed model's counters."""
+        served = {metrics.served_version: 1} if metrics.served_version else {}
+        return cls(dict(metrics.swaps), dict(metrics.poll_failures), metrics.last_success, metrics.pending, served)
+
+    def add(self, other: "FollowSnapshot") -> None:
+        """Add another worker's; the one that heard of the registry least lately counts."""
+        for own, others in ((self.swaps, other.swaps), (self.poll_failures, other.poll_failures), (self.workers, other.workers)):
+            for key, number in others.items():
+                own[key] = own.get(key, 0) + number
+        self.last_success = min(self.last_success, other.last_success)
+        self.pending += other.pending
+
+
 class Snapshot(msgspec.Struct):
     """One worker's counters."""
 
@@ -71,12 +97,18 @@ class Snapshot(msgspec.Struct):
     models: dict[str, ModelSnapshot]
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
+    following: dict[tuple[str, str], FollowSnapshot]
+    beside: BesideSnapshot
+    catalog: CatalogMetrics | None
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures))
+        following = {key: FollowSnapshot.of(one) for key, one in metrics.following.items()}
+        catalog = metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics)
+        beside = BesideSnapshot.of(metrics)
+        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), following, beside, catalog)
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -91,6 +123,14 @@ class Snapshot(msgspec.Struct):
             self.loaded[version] = max(since, self.loaded.get(version, 0.0))
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
+        for followed, following in other.following.items():
+            if followed in self.following:
+                self.following[followed].add(following)
+            else:
+                self.following[followed] = following
+        self.beside.add(other.beside)
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
 
 
 class Exposition(Collector):
@@ -168,6 +208,40 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
+    if snapshot.following:
+        yield from _following(snapshot.following)
+    yield from beside_families(snapshot.beside)
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+
+
+def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Metric]:
+    own = ["model", "role"]
+    swaps = CounterMetricFamily("halfcore_model_swaps", "Bundles taken into service, refused or not fetched.", labels=[*own, "result"])
+    polls = CounterMetricFamily("halfcore_registry_poll_failures", "Polls without a proper answer.", labels=[*own, "code"])
+    success = GaugeMetricFamily("halfcore_registry_last_success_timestamp_seconds", "When the registry last answered.", labels=own)
+    pending = GaugeMetricFamily("halfcore_model_pending", "Workers for which a bundle waits to be served.", labels=own)
+    workers = GaugeMetricFamily("halfcore_model_served_workers", "Workers that serve a version.", labels=[*own, "version"])
+    for key, one in following.items():
+        for family, counts in ((swaps, one.swaps), (polls, one.poll_failures), (workers, one.workers)):
+            for label, number in counts.items():
+                family.add_metric([*key, label], number)
+        success.add_metric(key, one.last_success)
+        pending.add_metric(key, one.pending)
+    yield from (swaps, polls, success, pending, workers)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

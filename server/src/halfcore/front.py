@@ -75,7 +75,8 @@ class Front:
             return
         get = scope.headers.get
         reader = self._predictor.reader
-        head = Head(get("content-type"), get("content-encoding"), get("content-length"))
+        request_id = get("x-request-id") if self._predictor.wants_ids else None
+        head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
 
         async def read() -> bytes:
             # A body of known length, which `respond` has checked, is read in one await; another is counted as it comes.

@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,17 @@ def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
     files = [group / name for group in _groups("memory", root, membership) for name in ("memory.max", "memory.limit_in_bytes")]
     limits = [int(text) for file in files if (text := _read(file)) and text != "max"]
     return min((limit for limit in limits if limit < _V1_UNLIMITED), default=None)
+
+
+def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes that this process's group may still take, pages of files that can be dropped not counted; None if nothing limits it."""
+    left = []
+    for group in _groups("memory", root, membership):
+        limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or "max"
+        used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
+        if limit != "max" and int(limit) < _V1_UNLIMITED and used is not None:
+            left.append(int(limit) - int(used) + _droppable(group))
+    return min(left, default=None)
 
 
 def open_files(wanted: int) -> int:
@@ -82,6 +94,18 @@ def give_back_memory() -> None:
     """Hand freed heap pages back to the kernel, where the C library is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def be_background() -> None:
+    """Let this thread yield the CPU to the process's others; on Linux each thread has a niceness of its own."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _droppable(group: Path) -> int:
+    """Bytes of file pages that the kernel drops when the group needs memory."""
+    stat = dict(line.split() for line in (_read(group / "memory.stat") or "").splitlines())
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 
 def _groups(controller: str, root: Path, membership: Path) -> list[Path]:

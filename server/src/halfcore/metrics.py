@@ -6,6 +6,9 @@ two additions, a tenth of what a locked, labelled `prometheus_client` metric cos
 
 from bisect import bisect_left
 from collections.abc import Callable
+from time import time
+
+import msgspec
 
 SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
@@ -41,6 +44,85 @@ class ModelMetrics:
         self.queued_rows: Callable[[], int] = int
 
 
+class FollowMetrics:
+    """The counters of one followed model in one role."""
+
+    def __init__(self) -> None:
+        self.swaps: dict[str, int] = {}
+        """`swapped`, or the code of a refusal or a failed fetch → how often."""
+        self.poll_failures: dict[str, int] = {}
+        """Code → polls that the registry did not answer as it should."""
+        self.last_success = 0.0
+        """Unix time at which it last did; 0: not yet."""
+        self.served_version = ""
+        self.pending = 0
+        """1 while the registry names a bundle that is not served yet."""
+
+    def count(self, result: str) -> None:
+        """Count what came of a bundle."""
+        self.swaps[result] = self.swaps.get(result, 0) + 1
+
+    def count_poll_failure(self, code: str) -> None:
+        """Count a poll that failed."""
+        self.poll_failures[code] = self.poll_failures.get(code, 0) + 1
+
+
+class PredictionLogMetrics:
+    """What became of the predictions that were to be logged."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        """Rows that are in the table by this worker's doing."""
+        self.spooled = 0
+        """Rows that took the way over the disk."""
+        self.torn = 0
+        """Segments of the spool that ended in a torn block or could not be read."""
+        self.dropped: dict[str, int] = {}
+        """Reason → rows that were not logged."""
+        self.last_write = 0.0
+        """Unix time of the last transaction that succeeded; 0: none yet."""
+        self.queued: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Rows and bytes in memory."""
+        self.spool: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Rows and bytes on the disk."""
+
+    def drop(self, reason: str, rows: int = 1) -> None:
+        """Count rows that are not logged."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + rows
+
+    def wrote(self, rows: int, refused: int) -> None:
+        """Count a transaction that succeeded."""
+        self.written += rows
+        self.last_write = time()
+        if refused:
+            self.drop("refused_by_database", refused)
+
+
+class CatalogMetrics(msgspec.Struct):
+    """What came of reading the feature catalogue."""
+
+    refreshes: dict[str, int] = {}
+    """Result → reads: `changed`, `unchanged`, `refused` (a model's rows are not applied) or `failed` (nothing was read)."""
+    refused: dict[str, int] = {}
+    """Model → 1 if its rows are not applied."""
+    read_at: float = 0.0
+    """Unix time of the last read; 0: never."""
+    connected: bool = False
+
+    def count(self, result: str) -> None:
+        """Count one read by what came of it."""
+        self.refreshes[result] = self.refreshes.get(result, 0) + 1
+
+    def add(self, other: "CatalogMetrics") -> None:
+        """Add another worker's; of the rest the worse counts."""
+        for result, number in other.refreshes.items():
+            self.refreshes[result] = self.refreshes.get(result, 0) + number
+        for model, refused in other.refused.items():
+            self.refused[model] = max(refused, self.refused.get(model, 0))
+        self.read_at = min(self.read_at, other.read_at)
+        self.connected = self.connected and other.connected
+
+
 class Metrics:
     """All counters of one worker process. One exists per app."""
 
@@ -51,6 +133,15 @@ class Metrics:
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
         self.load_failures: dict[str, int] = {}
+        self.following: dict[tuple[str, str], FollowMetrics] = {}
+        """(model, role) → its following."""
+        self.prediction_log: PredictionLogMetrics | None = None
+        self.challenged: dict[tuple[str, str, str], int] = {}
+        """(model, role, outcome) → requests of a model that has a challenger."""
+        self.agreement: dict[tuple[str, str], int] = {}
+        """(model, `equal` or `different`) → answers of a shadowing challenger, compared with the champion's."""
+        self.catalog: CatalogMetrics | None = None
+        """Of the feature catalogue, if one is configured."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
         """Count one request by what came of it."""
@@ -60,3 +151,7 @@ class Metrics:
     def of(self, model: str) -> ModelMetrics:
         """The counters of a model; they outlive its versions."""
         return self.models.setdefault(model, ModelMetrics())
+
+    def following_of(self, model: str, role: str) -> FollowMetrics:
+        """The counters of a followed model."""
+        return self.following.setdefault((model, role), FollowMetrics())

@@ -6,13 +6,15 @@ so no answer ever mixes two versions.
 
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, KeysView, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from halfcore import bundle
 from halfcore.batcher import Batcher, Cost
@@ -33,12 +35,26 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    schema: Schema
+    """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
     batcher: Batcher[Result]
     encoder: Encoder
     metrics: ModelMetrics
     loaded_at: datetime
     """In UTC."""
+    role: str = "champion"
+    """`challenger` if it stands beside the served model (`challenger.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is loaded, checked and warm, and has no queue yet."""
+
+    manifest: Manifest
+    schema: Schema
+    engine: Engine
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +76,40 @@ class Models:
     def __init__(self, *, default: str) -> None:
         self._models: dict[str, LoadedModel] = {}
         self._default = default
+        self._expected: set[str] = set()
+        self.default_name = default
+        """The model of `/predict`: the one that the setting names, else the only one there is or will be, else none."""
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
         self.draining = False
+        self.refine: Callable[[LoadedModel], LoadedModel] = lambda model: model
+        """Applied to each model before it is served: the feature catalogue's place."""
 
     def __iter__(self) -> Any:
         return iter(self._models.values())
 
     @property
-    def default_name(self) -> str:
-        """The model of `/predict`: the one that the setting names, else the only one there is, else none."""
-        if self._default or len(self._models) != 1:
-            return self._default
-        return next(iter(self._models))
+    def served(self) -> KeysView[str]:
+        """The names that are answered now."""
+        return self._models.keys()
 
     @property
     def ready(self) -> bool:
         """Whether this process should be sent requests."""
         return not self.draining and bool(self._models) and (not self._default or self._default in self._models)
 
-    def put(self, model: LoadedModel) -> None:
-        """Serve this model from the next request on."""
-        self._models[model.manifest.name] = model
+    def expect(self, name: str) -> None:
+        """Tell that a model of that name will be served once its bundle has come: until then it is 503, not 404."""
+        self._expected.add(name)
+        self._choose_default()
+
+    def put(self, model: LoadedModel) -> LoadedModel | None:
+        """Serve this model from the next request on; return the one that it replaces, which answers what it has accepted."""
+        name = model.manifest.name
+        replaced = self._models.get(name)
+        self._models[name] = self.refine(model)
+        self._choose_default()
+        return replaced
 
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
@@ -91,7 +119,7 @@ class Models:
         """
         if (model := self._models.get(name)) is not None:
             return model
-        if name in self.failures:
+        if name in self.failures or name in self._expected:
             raise Problem(503, "model_not_loaded", f'model "{name}" is not loaded; the log says why', retry_after_s=10)
         raise Problem(404, "unknown_model", f'model "{name[:100]}" is not known, expected {self._known()}')
 
@@ -99,7 +127,7 @@ class Models:
         """The model of `/predict`; raises as `get`, and 404 if several models are served and none is the default."""
         if name := self.default_name:
             return self.get(name)
-        if not self._models:
+        if not self._models and not self._expected:
             raise Problem(503, "model_not_loaded", "no model is loaded", retry_after_s=10)
         raise Problem(404, "no_default_model", f"no default model is set, expected POST /models/NAME/predict with {self._known()}")
 
@@ -107,6 +135,10 @@ class Models:
         """Wait until every accepted row is answered."""
         for model in self._models.values():
             await model.batcher.drain()
+
+    def _choose_default(self) -> None:
+        names = self._models.keys() | self._expected
+        self.default_name = self._default or ("" if len(names) != 1 else next(iter(names)))
 
     def _known(self) -> str:
         return "one of " + ", ".join(sorted(self._models)) if self._models else "none, for no model is loaded"
@@ -148,6 +180,8 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
         logger.error("model %s: refused: %s", name, reason, extra={"model": name})
 
     for name, paths in sorted(bundle.find(directory).items()):
+        if name in models.served:  # from elsewhere: a followed model's last-known-good bundle wins over what lies here
+            continue
         for path in _newest_first(name, paths, stage if name == models.default_name else "", partial(refuse, name)):
             start = time.perf_counter()
             try:
@@ -161,8 +195,13 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
             break
 
 
-def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor) -> LoadedModel:
-    """Load a bundle, hold its answers against the golden ones, and warm it up.
+def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor, role: str = "champion") -> LoadedModel:
+    """Load a bundle on the event loop, which stands still meanwhile; raises as `prepare`."""
+    return assemble(prepare(source, max_batch_size=limits.max_batch_size), metrics=metrics, limits=limits, executor=executor, role=role)
+
+
+def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
+    """Load a bundle, hold its answers against the golden ones, and warm it up: the long part, in any thread.
 
     Raises:
         BundleError: a golden row gets another answer.
@@ -175,8 +214,25 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
     except EngineError as error:
         raise EngineError(f"bundle {source.path.parent.name}/{source.path.name}: model.onnx: {error}") from error
     golden = _check_golden(engine, schema, source)
+    return Prepared(manifest, schema, engine, _warm_up(engine, golden, max_batch_size))
+
+
+def assemble(
+    prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, executor: Executor, name: str = "", role: str = "champion"
+) -> LoadedModel:
+    """Make a prepared model answer: the short part, on the event loop that it will serve on.
+
+    Args:
+        prepared: used by nobody else.
+        metrics: the counters to write; their gauge of queued rows is this model's from now on.
+        limits: see `Limits`.
+        executor: of one thread, for batches that are too dear for the event loop.
+        name: the name that clients know, if it is not the manifest's.
+        role: see `LoadedModel`.
+    """
+    manifest = msgspec.structs.replace(prepared.manifest, name=name or prepared.manifest.name)
     batcher = Batcher(
-        engine.infer,
+        prepared.engine.infer,
         executor=executor,
         observer=_Recorder(metrics),
         max_batch_size=limits.max_batch_size,
@@ -185,10 +241,11 @@ def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Exe
         solo_after_s=limits.solo_after_s,
         queue_timeout_s=limits.queue_timeout_s,
         inline_budget_s=limits.inline_budget_s,
-        cost=_warm_up(engine, golden, limits.max_batch_size),
+        cost=prepared.cost,
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
+    decoder = Decoder(prepared.schema, max_rows=limits.max_rows)
+    return LoadedModel(manifest, prepared.schema, decoder, batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:
@@ -261,8 +318,9 @@ def _warm_up(engine: Engine, row: bytes, max_batch_size: int) -> Cost:
     for rows in (1, max_batch_size):
         payload = row * rows
         for run in range(WARM_UP_RUNS):
-            start = time.perf_counter()
+            # This thread's CPU time: beside a busy event loop the clock would mostly count the waiting for it.
+            start = time.thread_time()
             engine.infer(payload, rows)
             if run:
-                cost.learn(rows, time.perf_counter() - start)
+                cost.learn(rows, time.thread_time() - start)
     return cost

@@ -11,9 +11,24 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from halfcore import challenger_spec
+
 PREFIX = "HALFCORE_"
-SEED_NAMES = {"default_model": "MODEL_NAME", "model_stage": "MODEL_STAGE"}
+SEED_NAMES = {
+    "default_model": "MODEL_NAME",
+    "model_stage": "MODEL_STAGE",
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+    "tracking_token": "MLFLOW_TRACKING_TOKEN",
+    "tracking_username": "MLFLOW_TRACKING_USERNAME",
+    "tracking_password": "MLFLOW_TRACKING_PASSWORD",
+    "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "database_url": "DATABASE_URL",
+}
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
+SECRETS = frozenset({"database_url"})
+"""Settings that no message shows and no flag takes, for everybody sees a command line."""
+FILE = "_FILE"
+"""Added to a secret's variable, it names a file that holds the value, as container secrets do."""
 
 
 class SettingsError(ValueError):
@@ -29,6 +44,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_model: Annotated[str, Meta(description="model that /predict serves; empty: the only model there is")] = ""
     model_stage: Annotated[
         str, Meta(description="serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any")
+    ] = ""
+    follow: Annotated[
+        str,
+        Meta(description="models to follow in the registry, as models:/NAME@ALIAS,OTHER=models:/NAME/STAGE; empty: none"),
+    ] = ""
+    tracking_uri: Annotated[str, Meta(description="address of the MLflow server whose registry is followed; needed by `follow` alone")] = ""
+    tracking_token: Annotated[str, Meta(description="bearer token for the MLflow server; wins over user and password")] = ""
+    tracking_username: Annotated[str, Meta(description="user for the MLflow server, if it asks for one")] = ""
+    tracking_password: Annotated[str, Meta(description="that user's password")] = ""
+    tracking_ca_file: Annotated[str, Meta(description="certificates to trust for the MLflow server; empty: the system's")] = ""
+    store: Annotated[Path, Meta(description="directory in which bundles of followed models are kept; must be writable")] = Path(
+        ".halfcore/store"
+    )
+    keep_versions: Annotated[
+        int,
+        Meta(ge=2, le=1000, description="bundles to keep in the store per model: the one served, the one before, and a way further back"),
+    ] = 4
+    follow_period_s: Annotated[
+        float, Meta(gt=0, le=3600, description="seconds between polls, varied by 20 %; a poll costs some 3 ms of CPU, once per worker")
+    ] = 10.0
+    follow_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
+    ] = 5.0
+    download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
+    max_bundle_mb: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="largest model.onnx that is fetched, MiB; a forest of 75 MB takes 850 MB while it loads")
+    ] = 512
+    canary_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=64, le=1 << 20, description="most memory of the process that tries a new bundle, MiB; less if the memory limit leaves less"
+        ),
+    ] = 2048
+    canary_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="seconds until that process is ended, and the bundle refused; a forest of 75 MB takes 5")
+    ] = 60.0
+    admin_token: Annotated[str, Meta(description="bearer token for POST /models/NAME/reload; empty: there is no such route")] = ""
+    webhook_secret: Annotated[
+        str, Meta(description="secret with which MLflow signs POST /webhooks/mlflow; empty: there is no such route")
     ] = ""
     workers: Annotated[
         int,
@@ -121,6 +175,53 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds between SIGTERM, when readiness turns 503, and the listener's end; 0: none, for only a balancer needs it",
         ),
     ] = 0.0
+    database_url: Annotated[
+        str,
+        Meta(
+            pattern="^(postgres(ql)?://.*)?$",
+            description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
+        ),
+    ] = ""
+    database_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
+    ] = 5.0
+    catalog_refresh_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="seconds between reads of the feature catalogue that no notification asks for; finds a dead connection",
+        ),
+    ] = 30.0
+    state: Annotated[
+        Path, Meta(description="directory of what outlives a restart: the last good feature catalogue; beside the bundles")
+    ] = Path(".halfcore/state")
+    prediction_log: Annotated[
+        bool, Meta(description="write every answered prediction to PostgreSQL (database_url); off, for it needs one")
+    ] = False
+    prediction_log_share: Annotated[
+        float,
+        Meta(gt=0, le=1, description="part of the predictions that is logged, chosen at random; all of them, so that none is missing"),
+    ] = 1.0
+    prediction_log_inputs: Annotated[bool, Meta(description="log the requests' own JSON; false: leave it out, where it is personal")] = True
+    prediction_log_spool: Annotated[
+        Path, Meta(description="directory for predictions while PostgreSQL is away; a disk that outlives the process")
+    ] = Path(".halfcore/spool")
+    prediction_log_spool_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 44, description="largest size of that directory, bytes; 3.5 million predictions of iris"),
+    ] = 1 << 30
+    prediction_log_memory_bytes: Annotated[
+        int,
+        Meta(ge=1 << 16, le=1 << 34, description="memory for predictions on their way to the log, bytes per worker; 30,000 of iris"),
+    ] = 16 << 20
+    challengers: Annotated[
+        str,
+        Meta(
+            description="models that shadow served ones or answer a share for them: NAME=SOURCE[;mode=canary][;share=0.1], "
+            "separated by blanks, SOURCE being version:N or models:/NAME@ALIAS; empty: none"
+        ),
+    ] = ""
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[
@@ -137,10 +238,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the settings; a flag wins over `HALFCORE_…`, which wins over the names that teams already use.
 
         Raises:
-            SettingsError: a value of the wrong type or out of range, or an unknown `HALFCORE_` variable.
+            SettingsError: a value of the wrong type or out of range, an unknown `HALFCORE_` variable, or an unreadable `…_FILE`.
         """
         fields = cls.__struct_fields__
-        known = {PREFIX + name.upper() for name in fields}
+        environ = {**environ, **_from_files(environ)}
+        known = {PREFIX + name.upper() for name in fields} | {PREFIX + name.upper() + FILE for name in SECRETS}
         if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
             raise SettingsError(f"{unknown[0]} is not a setting; `halfcore serve --help` lists them")
         given: dict[str, str] = {}
@@ -153,10 +255,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 msgspec.convert({name: text}, cls, strict=False, dec_hook=_decode)
             except msgspec.ValidationError as error:
+                if name in SECRETS:
+                    raise SettingsError(f"{origin[name]}: its value is not shown, expected {describe(name)}") from None
                 raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
         settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
-        if settings.max_rows > settings.max_queue_size:
-            raise SettingsError(f"max_rows={settings.max_rows}: so many rows never fit max_queue_size={settings.max_queue_size}")
+        _check(settings)
         return settings
 
 
@@ -174,6 +277,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser one option per setting, with its default, its reason and its environment names."""
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        if name in SECRETS:
+            variables = f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE)"
+            parser.epilog = f"{parser.epilog or 'Only from the environment:'} {variables}: {describe(name)}."
+            continue
         parser.add_argument(
             flag(name),
             dest=name,
@@ -186,6 +293,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:
     """The settings of a parsed command line; see `Settings.load` for the errors."""
     return Settings.load(environ, {name: str(value) for name, value in arguments})
+
+
+def _check(settings: Settings) -> None:
+    """What no single setting can say."""
+    if settings.max_rows > settings.max_queue_size:
+        raise SettingsError(f"max_rows={settings.max_rows}: so many rows never fit max_queue_size={settings.max_queue_size}")
+    if settings.prediction_log and not settings.database_url:
+        raise SettingsError("prediction_log needs database_url, expected HALFCORE_DATABASE_URL or DATABASE_URL")
+    try:
+        challenger_spec.parse(settings.challengers)
+    except ValueError as error:
+        raise SettingsError(f"challengers={settings.challengers!r}: {error}") from None
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets whose variable, with `_FILE` behind it, names a file."""
+    found = {}
+    for name in SECRETS:
+        for variable in filter(None, (PREFIX + name.upper(), SEED_NAMES.get(name))):
+            if (path := environ.get(variable + FILE)) is None:
+                continue
+            if variable in environ:
+                raise SettingsError(f"{variable} and {variable}{FILE} are both set, expected one of them")
+            try:
+                found[variable] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise SettingsError(f"{variable}{FILE}={path!r}: {reason}") from None
+    return found
 
 
 def _meta(name: str) -> Meta:

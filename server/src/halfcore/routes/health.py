@@ -6,9 +6,11 @@ from litestar import Response, get
 
 from halfcore import __version__
 from halfcore.models import Models
+from halfcore.registry.following import Following
+from halfcore.registry.status import told
 
 
-def routes(models: Models) -> list[Any]:
+def routes(models: Models, following: Following) -> list[Any]:
     """`/health`, `/health/live` and `/health/ready`."""
 
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
@@ -19,7 +21,10 @@ def routes(models: Models) -> list[Any]:
         refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures if name not in loaded}
         for name in models.failures.keys() & loaded.keys():
             loaded[name] |= {"newer": "refused", "reason": "the log says why"}
-        state = _state(models)
+        for follower in following.followers:
+            entry = loaded.setdefault(follower.followed.name, {"state": "not_loaded"})
+            entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
+        state = _state(models, following)
         return {
             "status": state,
             "api": "ok",
@@ -40,9 +45,10 @@ def routes(models: Models) -> list[Any]:
     return [health, live, ready]
 
 
-def _state(models: Models) -> str:
+def _state(models: Models, following: Following) -> str:
     if models.draining:
         return "draining"
     if not models.ready:
         return "not_ready"
-    return "degraded" if models.failures else "ok"
+    troubled = any(follower.status.error or follower.status.refused for follower in following.followers)
+    return "degraded" if models.failures or troubled else "ok"

@@ -4,7 +4,7 @@ The handlers take the raw request: with a typed `data` Litestar would parse the 
 that know nothing of columns.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -14,7 +14,9 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from halfcore.batcher import Overloaded, QueueTimeout, RunError
-from halfcore.engine import NotFiniteError
+from halfcore.challenger import Challengers
+from halfcore.codec.decode import Rows
+from halfcore.engine import NotFiniteError, Result
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.log import logger
 from halfcore.metrics import Metrics
@@ -32,6 +34,7 @@ class Head(NamedTuple):
     content_type: str | None
     content_encoding: str | None
     content_length: str | None
+    request_id: str | None = None
 
 
 class Answer(NamedTuple):
@@ -44,6 +47,8 @@ class Answer(NamedTuple):
 
 Read = Callable[[], Awaitable[bytes]]
 """Reads a request's body; raises `Problem` if it is too large, too slow or broken off."""
+Witness = Callable[[LoadedModel, str | None, bytes, Rows, Sequence[Result], bytes, float], None]
+"""Told of every answered prediction: model, the client's request id, body, rows, results, answer, and the seconds it took."""
 Respond = Callable[[Head, Read], Awaitable[Answer]]
 """Answers a POST, whatever happens."""
 
@@ -54,12 +59,27 @@ class Predictor:
     Args:
         reader: reads bodies within a size and a time.
         server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
+        witness: told of every answered prediction; it neither fails nor waits.
+        challengers: of whom canaries answer a share of the requests.
     """
 
-    def __init__(self, models: Models, metrics: Metrics, reader: BodyReader, *, server_timing: bool) -> None:
+    def __init__(
+        self,
+        models: Models,
+        metrics: Metrics,
+        reader: BodyReader,
+        *,
+        server_timing: bool,
+        witness: Witness | None = None,
+        challengers: Challengers | None = None,
+    ) -> None:
+        self._witness = witness
+        self._challengers = challengers
         self._models = models
         self._metrics = metrics
         self._server_timing = server_timing
+        self.wants_ids = witness is not None or bool(challengers)
+        """Whether anybody reads the requests' ids."""
         self.reader = reader
 
     def choose(self, name: str | None) -> LoadedModel:
@@ -78,7 +98,11 @@ class Predictor:
         try:
             check_head(head, max_body_bytes=self.reader.max_bytes)
             model = self._models.get_default() if name is None else self._models.get(name)
-            answer = await self.predict(model, await read())
+            body = await read()
+            if self._challengers and (answer_of := await self._ask_canary(model, body, head.request_id)) is not None:
+                answer = answer_of
+            else:
+                answer = await self.predict(model, body, head.request_id)
         except Problem as problem:
             return self._refusal(problem, model)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
@@ -87,7 +111,7 @@ class Predictor:
         self._metrics.count(ROUTE, model.manifest.name, "200")
         return answer
 
-    async def predict(self, model: LoadedModel, body: bytes) -> Answer:
+    async def predict(self, model: LoadedModel, body: bytes, request_id: str | None = None) -> Answer:
         """Decode, batch, infer, encode.
 
         Cancelling is safe: the rows leave the queue. Waits as `Batcher.infer` does.
@@ -95,7 +119,7 @@ class Predictor:
         Raises:
             Problem: the request is wrong, the queue is full or too slow, or the model failed.
         """
-        start = perf_counter()
+        start = began = perf_counter()
         rows = model.decoder.decode(body)
         decode_s = perf_counter() - start
         model.metrics.decode.observe(decode_s)
@@ -115,9 +139,25 @@ class Predictor:
         encoded = model.encoder.encode(results, many=rows.many)
         encode_s = perf_counter() - start
         model.metrics.encode.observe(encode_s)
+        if self._witness is not None:
+            self._witness(model, request_id, body, rows, results, encoded, start + encode_s - began)
         answer = json_answer(encoded)
         if self._server_timing:
             answer.headers.append(("server-timing", _timing(decode=decode_s, queue=job.waited_s, infer=job.ran_s, encode=encode_s)))
+        return answer
+
+    async def _ask_canary(self, champion: LoadedModel, body: bytes, request_id: str | None) -> Answer | None:
+        """The canary's answer; None if this request is not in its share, or if it cannot answer: then the champion does."""
+        assert self._challengers is not None  # noqa: S101  for the type checker: the caller looked
+        canary = self._challengers.pick(champion, request_id)
+        if canary is None:
+            return None
+        try:
+            answer = await self.predict(canary, body, request_id)
+        except Problem:
+            self._challengers.count(champion.manifest.name, "canary", "fell_back")
+            return None
+        self._challengers.count(champion.manifest.name, "canary", "answered")
         return answer
 
     def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
@@ -177,7 +217,7 @@ def routes(predictor: Predictor, responders: Mapping[str, Respond]) -> list[Any]
 
 async def _respond(respond: Respond, reader: BodyReader, request: Request[Any, Any, Any]) -> ASGIResponse:
     headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
-    head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length")])
+    head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")])
     answer = await respond(head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
 

@@ -1,0 +1,59 @@
+"""The setting `challengers`: which model challenges which, and how."""
+
+from typing import Literal, NamedTuple, cast
+
+FORM = "NAME=SOURCE[;mode=shadow|canary][;share=NUMBER], SOURCE being version:N of a bundle or models:/NAME@ALIAS of a registry"
+
+
+class ChallengerSpec(NamedTuple):
+    """One challenger."""
+
+    name: str
+    """The public name whose champion is challenged."""
+    source: str
+    """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the registry."""
+    mode: Literal["shadow", "canary"] = "shadow"
+    """shadow: is asked beside the champion, whose answer is given; canary: answers in its stead."""
+    share: float = 1.0
+    """Part of the requests, above 0 and at most 1."""
+
+
+def parse(text: str) -> list[ChallengerSpec]:
+    """Read the setting: challengers separated by blanks.
+
+    Raises:
+        ValueError: what is wrong, and the form that was expected.
+    """
+    specs = [_parse_one(item) for item in text.split()]
+    names = [spec.name for spec in specs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice} has two challengers, expected at most one")
+    return specs
+
+
+def _parse_one(text: str) -> ChallengerSpec:
+    head, *options = text.split(";")
+    name, _, source = head.partition("=")
+    kind, _, rest = source.partition(":")
+    if not name or kind not in ("version", "models") or not rest.strip("/"):
+        raise ValueError(f"{head!r}, expected {FORM}")
+    spec = ChallengerSpec(name, source)
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "mode" and value in ("shadow", "canary"):
+            spec = spec._replace(mode=cast('Literal["shadow", "canary"]', value))
+        elif key == "share" and (share := _share(value)) is not None:
+            spec = spec._replace(share=share)
+        else:
+            raise ValueError(f"{option!r} in {text!r}, expected mode=shadow, mode=canary, or share= a number above 0 and at most 1")
+    if spec.mode == "canary" and not any(option.startswith("share=") for option in options):
+        raise ValueError(f"{text!r}: a canary needs its share, such as share=0.1")
+    return spec
+
+
+def _share(text: str) -> float | None:
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    return share if 0 < share <= 1 else None

@@ -1,0 +1,291 @@
+"""Blocks on disk while the database is away: one directory per writer, in it segment files, in them blocks with a checksum each.
+
+All functions block and belong into the log's one file thread. A block is safe when `append` has returned, for it ends with `fdatasync`:
+a crash of the process or of the machine loses nothing that was spooled. A segment's torn tail, which a crash amid `append` leaves, is cut
+off when it is read.
+
+A directory belongs to whoever holds the lock on it (`flock`, which the kernel lifts when the process dies). A directory that nobody holds
+is an orphan: `adopt` takes it over, and its rows are replayed under its own writer's name.
+"""
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+from uuid import UUID
+
+from halfcore.prediction_log.blocks import Block
+
+MAGIC = b"halfcore prediction log 1\n"
+SEGMENT_BYTES = 8 << 20
+"""A segment is closed beyond this size: one is replayed in one transaction and read into memory at once."""
+_CHECKSUM = struct.Struct(">I")
+_HEAD = struct.Struct(">IqIqq")
+"""Length of the payload, first, rows, earliest, latest; stands between checksum and payload, and the checksum covers it."""
+
+
+class SpoolFull(OSError):
+    """The spool has reached its size; what was to be appended was not."""
+
+
+class Unreadable(Exception):
+    """A segment that no block can be read from: another format, or the disk's fault."""
+
+
+class Contents(NamedTuple):
+    """What a segment holds."""
+
+    blocks: list[Block]
+    torn_bytes: int
+    """Length of the tail that was no whole block."""
+
+
+class Directory:
+    """One writer's segments, locked for this process.
+
+    Attributes:
+        writer: whose rows they are.
+        segments: the segment files, oldest first.
+        bytes: their size.
+        rows: rows in them, as their blocks' heads say.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.writer = UUID(path.name)
+        self._lock = lock
+        self.segments = sorted(path.glob("*.segment"))
+        self.bytes = sum(file.stat().st_size for file in self.segments)
+        self.rows = sum(map(_count_rows, self.segments))
+        self._open: int | None = None
+
+    @classmethod
+    def claim(cls, path: Path) -> Self | None:
+        """Lock a directory; None if another process holds it or removed it.
+
+        Raises:
+            OSError: as the file system says.
+        """
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_ino == os.fstat(lock).st_ino:
+                return cls(path, lock)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(lock)
+        return None
+
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Add blocks; on return they are on the disk.
+
+        Raises:
+            OSError: nothing was added.
+        """
+        if self._open is None:
+            self._open = self._new_segment()
+        size = os.fstat(self._open).st_size
+        try:
+            for block in blocks:
+                _write(self._open, _framed(block))
+            os.fdatasync(self._open)
+        except OSError:
+            os.ftruncate(self._open, size)
+            raise
+        added = os.fstat(self._open).st_size - size
+        self.bytes += added
+        self.rows += sum(block.rows for block in blocks)
+        if size + added >= SEGMENT_BYTES:
+            self.seal()
+
+    def seal(self) -> None:
+        """Close the segment that is being written; the next block begins another."""
+        if self._open is not None:
+            os.close(self._open)
+            self._open = None
+
+    def read(self, segment: Path) -> Contents:
+        """A sealed segment's blocks.
+
+        Raises:
+            Unreadable: it is not a segment of this format, or cannot be read.
+        """
+        try:
+            data = segment.read_bytes()
+        except OSError as error:
+            raise Unreadable(error.strerror or type(error).__name__) from None
+        if len(data) < len(MAGIC) and MAGIC.startswith(data):  # a crash while it was begun
+            return Contents([], len(data))
+        if not data.startswith(MAGIC):
+            raise Unreadable(f"begins with {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
+        blocks = list(_unframed(data))
+        whole = len(MAGIC) + sum(_CHECKSUM.size + _HEAD.size + len(block.payload) for block in blocks)
+        return Contents(blocks, len(data) - whole)
+
+    def remove(self, segment: Path, rows: int) -> None:
+        """Delete a segment whose rows, so many, are in the database."""
+        self.bytes -= segment.stat().st_size
+        segment.unlink()
+        self.segments.remove(segment)
+        self.rows = max(0, self.rows - rows)
+
+    def set_aside(self, segment: Path) -> None:
+        """Keep a segment that cannot be read for people to look at, out of the way."""
+        self.bytes -= segment.stat().st_size
+        segment.rename(segment.with_suffix(".unreadable"))
+        self.segments.remove(segment)
+
+    def close(self) -> None:
+        """Unlock; the directory goes if it is empty."""
+        self.seal()
+        with suppress(OSError):  # segments remain, for a successor
+            self.path.rmdir()
+        os.close(self._lock)
+
+    def _new_segment(self) -> int:
+        number = int(self.segments[-1].stem) + 1 if self.segments else 0
+        path = self.path / f"{number:012d}.segment"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            _write(handle, MAGIC)
+            os.fsync(self._lock)  # the directory's own entry
+        except OSError:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+        self.segments.append(path)
+        self.bytes += len(MAGIC)
+        return handle
+
+
+class Spool:
+    """All writers' directories below one root.
+
+    Args:
+        root: made if it is not there.
+        writer: this process's.
+        most_bytes: size of everything below the root beyond which `append` refuses; several writers may each overshoot by one append.
+    """
+
+    def __init__(self, root: Path, *, writer: UUID, most_bytes: int) -> None:
+        self._root = root
+        self._writer = writer
+        self._most_bytes = most_bytes
+        self._own: Directory | None = None
+        self._adopted: list[Directory] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether this process has nothing to replay."""
+        return not any(directory.segments for directory in self._directories())
+
+    @property
+    def bytes(self) -> int:
+        """Size of the segments that this process writes and replays."""
+        return sum(directory.bytes for directory in self._directories())
+
+    @property
+    def rows(self) -> int:
+        """Rows in them."""
+        return sum(directory.rows for directory in self._directories())
+
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Keep blocks; on return they are on the disk.
+
+        Raises:
+            SpoolFull: they do not fit.
+            OSError: as the file system says. Nothing was added.
+        """
+        size = sum(len(block.payload) for block in blocks)
+        used = sum(file.stat().st_size for file in self._root.glob("*/*")) if self._root.exists() else 0
+        if used + size > self._most_bytes:
+            raise SpoolFull(f"the spool holds {used} bytes, of {self._most_bytes} at most")
+        if self._own is None:
+            path = self._root / str(self._writer)
+            path.mkdir(parents=True, exist_ok=True)
+            self._own = Directory.claim(path)
+            if self._own is None:
+                raise OSError(f"{path} is locked")
+        self._own.append(blocks)
+
+    def adopt(self) -> None:
+        """Take over the directories that nobody holds."""
+        held = {directory.path for directory in self._directories()}
+        for path in sorted(self._root.glob("*/")):
+            if path not in held and _is_uuid(path.name) and (directory := Directory.claim(path)) is not None:
+                self._adopted.append(directory)
+        self._forget_empty()
+
+    def oldest(self) -> tuple[Directory, Path] | None:
+        """The next segment to replay: adopted ones before this process's own."""
+        self._forget_empty()
+        for directory in self._directories():
+            if directory.segments:
+                directory.seal()
+                return directory, directory.segments[0]
+        return None
+
+    def close(self) -> None:
+        """Unlock everything; what remains is for a successor."""
+        for directory in self._directories():
+            directory.close()
+        self._own = None
+        self._adopted = []
+
+    def _directories(self) -> list[Directory]:
+        return [*self._adopted, self._own] if self._own else self._adopted
+
+    def _forget_empty(self) -> None:
+        for directory in [each for each in self._adopted if not each.segments]:
+            self._adopted.remove(directory)
+            directory.close()
+
+
+def _framed(block: Block) -> bytes:
+    covered = _HEAD.pack(len(block.payload), block.first, block.rows, block.earliest, block.latest) + block.payload
+    return _CHECKSUM.pack(zlib.crc32(covered)) + covered
+
+
+def _unframed(data: bytes) -> Iterator[Block]:
+    """The blocks of a segment up to the first that is not whole."""
+    offset = len(MAGIC)
+    while offset + _CHECKSUM.size + _HEAD.size <= len(data):
+        (checksum,) = _CHECKSUM.unpack_from(data, offset)
+        start = offset + _CHECKSUM.size
+        size, first, rows, earliest, latest = _HEAD.unpack_from(data, start)
+        offset = start + _HEAD.size + size
+        if offset > len(data) or zlib.crc32(memoryview(data)[start:offset]) != checksum:
+            return
+        yield Block(first, rows, earliest, latest, data[start + _HEAD.size : offset])
+
+
+def _count_rows(segment: Path) -> int:
+    """Rows of a segment, without reading them."""
+    rows = 0
+    with segment.open("rb") as file:
+        file.seek(len(MAGIC))
+        while len(head := file.read(_CHECKSUM.size + _HEAD.size)) == _CHECKSUM.size + _HEAD.size:
+            size, _, count, _, _ = _HEAD.unpack_from(head, _CHECKSUM.size)
+            rows += count
+            file.seek(size, os.SEEK_CUR)
+    return rows
+
+
+def _write(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False

@@ -1,0 +1,184 @@
+"""MLflow's REST API over httpx: bounded in time and size, and every way of failing told apart.
+
+Redirects are not followed: a registry that names another host could lead this server anywhere in its network.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from halfcore.registry.errors import NotOffered, Unavailable
+
+MOST_JSON_BYTES = 4 << 20
+"""Largest answer of the API that is read; a version with hundreds of tags takes some kilobytes."""
+MOST_RETRY_AFTER_S = 300.0
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers for an unknown model (404) and for an unknown alias (400)."""
+_PIECE_BYTES = 1 << 20
+
+
+class Client:
+    """Asks one tracking server.
+
+    Args:
+        uri: its address, with a path prefix if it has one.
+        token: bearer token; wins over user and password.
+        username, password: for basic authentication.
+        ca_file: certificates to trust instead of the system's.
+        timeout_s: most seconds for one call of the API, from connecting to the last byte.
+    """
+
+    def __init__(self, uri: str, *, timeout_s: float, token: str = "", username: str = "", password: str = "", ca_file: str = "") -> None:
+        headers = {"accept-encoding": "identity", "user-agent": "halfcore"} | ({"authorization": f"Bearer {token}"} if token else {})
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(
+            base_url=uri.rstrip("/"),
+            headers=headers,
+            auth=(username, password) if username and not token else None,
+            verify=ssl.create_default_context(cafile=ca_file or None) if uri.startswith("https:") else False,
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=4, keepalive_expiry=2.0),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """One call of /api/2.0/mlflow/PATH.
+
+        Raises:
+            NotOffered: there is no such model, version, alias or run.
+            Unavailable: any other trouble.
+        """
+        body = bytearray()
+        async with self._answer(f"/api/2.0/mlflow/{path}", params, self._timeout_s) as response:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MOST_JSON_BYTES:
+                    raise Unavailable("wrong_length", f"{path}: the registry's answer is longer than {MOST_JSON_BYTES} bytes")
+        if body.lstrip()[:1] == b"<":
+            raise Unavailable("html", f"{path}: HTML came instead of JSON; does the tracking URI lead to MLflow?")
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            raise Unavailable("not_json", f"{path}: what came is not a JSON object")
+        return document
+
+    async def download(
+        self, path: str, *, params: dict[str, str], size_bytes: int | None, most_bytes: int, timeout_s: float,
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        """Read one file in pieces of a megabyte.
+
+        Args:
+            path: from the server's root, not quoted.
+            params: of the query.
+            size_bytes: its size, if it is known; any other is an error.
+            most_bytes: its largest size.
+            timeout_s: seconds for all of it.
+            write: takes the pieces.
+
+        Raises:
+            Unavailable: any trouble.
+        """
+        expected = f"{size_bytes}" if size_bytes is not None else f"at most {most_bytes}"
+        most_bytes = most_bytes if size_bytes is None else size_bytes
+        count = 0
+        async with self._answer(quote(path), params, timeout_s) as response:
+            if "html" in response.headers.get("content-type", ""):
+                raise Unavailable("html", "HTML came instead of the file")
+            announced = response.headers.get("content-length", "")
+            if announced.isdecimal() and (int(announced) > most_bytes or (size_bytes is not None and int(announced) != size_bytes)):
+                raise Unavailable("wrong_length", f"{announced[:20]} bytes are announced, expected {expected}")
+            async for chunk in response.aiter_raw(_PIECE_BYTES):
+                count += len(chunk)
+                if count > most_bytes:
+                    raise Unavailable("wrong_length", f"more bytes came than expected, which is {expected}")
+                await write(chunk)
+        if size_bytes is not None and count != size_bytes:
+            raise Unavailable("wrong_length", f"{count} bytes came, expected {expected}")
+
+    @asynccontextmanager
+    async def _answer(self, path: str, params: dict[str, Any], timeout_s: float) -> AsyncIterator[httpx.Response]:
+        """An answer whose status is 200, its body not yet read; everything httpx raises, until it is read, becomes `Unavailable`."""
+        began = False
+        try:
+            async with asyncio.timeout(timeout_s), self._http.stream("GET", path, params=params) as response:
+                began = True
+                if response.status_code != 200:
+                    await self._complain(response)
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise Unavailable("encoded", "a compressed answer came, which was not asked for")
+                yield response
+        except (TimeoutError, httpx.TimeoutException):
+            raise Unavailable("timeout", f"the registry did not answer within {timeout_s:g} s") from None
+        except httpx.RemoteProtocolError as error:
+            code = "cut_short" if began else "protocol"
+            raise Unavailable(code, f"the registry's answer is {'cut short' if began else 'no HTTP'}: {_line(error)}") from None
+        except httpx.TransportError as error:
+            raise _unreachable(error) from None
+
+    async def _complain(self, response: httpx.Response) -> None:
+        """Raise what a status other than 200 means."""
+        status = response.status_code
+        text = (await _beginning(response)).decode(errors="replace")
+        said = _said(text)
+        if status in (400, 404) and said.get("error_code") in _ABSENT:
+            raise NotOffered("not_found", _line(said.get("message", "not found")))
+        if 300 <= status < 400:
+            raise Unavailable(
+                "redirect", f"the registry redirects to {response.headers.get('location', '')[:100]!r}, which is not followed"
+            )
+        if status == 401:
+            raise Unavailable("unauthorized", "the registry asks for a login: set MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD")
+        if status == 403 and "Host header" in text:
+            host = self._http.base_url.netloc.decode()
+            raise Unavailable("host_not_allowed", f"MLflow does not know itself by the name {host}: start it with --allowed-hosts {host}")
+        if status == 403:
+            raise Unavailable("forbidden", "the registry forbids it to this user (403)")
+        wait = response.headers.get("retry-after", "")
+        retry_after_s = min(float(wait), MOST_RETRY_AFTER_S) if wait.isdecimal() else None
+        code = "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status"
+        missing = status in (404, 500, 503)  # an artifact that is not there, or a server that proxies none
+        raise Unavailable(code, f"the registry answered {status}", retry_after_s=retry_after_s, missing=missing)
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """The first kilobytes of a body; what else comes is not read."""
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > 4096:
+            break
+    return body
+
+
+def _said(text: str) -> dict[str, Any]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _unreachable(error: httpx.TransportError) -> Unavailable:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return Unavailable("tls", f"no trusted connection to the registry: {cause.reason or _line(cause)}")
+        cause = cause.__cause__ or cause.__context__
+    return Unavailable("unreachable", f"no connection to the registry: {_line(error) or type(error).__name__}")
+
+
+def _line(value: object) -> str:
+    """Text of others as one short line."""
+    return " ".join(str(value).split())[:200]

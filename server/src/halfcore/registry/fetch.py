@@ -1,0 +1,115 @@
+"""Fetches a bundle's two files from the registry into a folder, and holds them to their hashes.
+
+First through MLflow's artifact proxy, which streams; where a server proxies nothing, through the route that reads a run's artifacts itself.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import msgspec
+
+from halfcore.registry.client import Client
+from halfcore.registry.errors import NotOffered, Refusal, Unavailable
+from halfcore.registry.resolve import Offer
+
+MOST_MANIFEST_BYTES = 8 << 20
+"""A manifest holds some tens of golden rows; 100 times what the largest example takes."""
+
+InThread = Callable[..., Awaitable[object]]
+"""Calls a function that blocks, off the event loop."""
+
+
+class _Size(msgspec.Struct):
+    size_bytes: int
+
+
+class _Manifest(msgspec.Struct):
+    """What must be known before the model file can be fetched; the rest is read by `bundle`."""
+
+    version: str
+    onnx: _Size
+
+
+async def fetch(client: Client, offer: Offer, folder: Path, *, most_bytes: int, timeout_s: float, in_thread: InThread) -> None:
+    """Write `manifest.json` and `model.onnx` into an empty folder.
+
+    Args:
+        most_bytes: largest model file.
+        timeout_s: seconds for one file.
+        in_thread: what writes to disk.
+
+    Raises:
+        Unavailable: a file did not come whole, or is another than the hashes say.
+        Refusal: the manifest is what its hash says, and describes no bundle of this version, or too large a one.
+        OSError: the disk is full, read-only, and the like.
+    """
+    root = await _root(client, offer.run_id)
+
+    async def get(file: str, size_bytes: int | None, most: int) -> str:
+        with (folder / file).open("wb") as stream:
+            return await _one(
+                client, root, offer, file, stream, size_bytes=size_bytes, most_bytes=most, timeout_s=timeout_s, in_thread=in_thread
+            )
+
+    digest = await get("manifest.json", None, MOST_MANIFEST_BYTES)
+    if digest != offer.manifest_sha256:
+        raise Unavailable("manifest_sha256", f"manifest.json: sha256 {digest}, expected {offer.manifest_sha256}")
+    try:
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("manifest", f"manifest.json: {error}") from None
+    if manifest.version != offer.version:
+        raise Refusal("other_version", f"manifest.json: version {manifest.version[:20]!r}, expected {offer.version!r}")
+    if manifest.onnx.size_bytes > most_bytes:
+        raise Refusal("too_large", f"model.onnx: {manifest.onnx.size_bytes} bytes, expected at most {most_bytes}")
+    await get("model.onnx", manifest.onnx.size_bytes, most_bytes)
+
+
+async def _one(
+    client: Client, root: str | None, offer: Offer, file: str, stream: BinaryIO, *,
+    size_bytes: int | None, most_bytes: int, timeout_s: float, in_thread: InThread,
+) -> str:  # fmt: skip
+    """Fetch one file by the first route that has it; return its sha256."""
+    path = f"{offer.path}/{file}"
+    routes: list[tuple[str, dict[str, str]]] = [("/get-artifact", {"run_id": offer.run_id, "path": path})]
+    if root is not None:
+        routes.insert(0, (f"/api/2.0/mlflow-artifacts/artifacts/{root}/{path}", {}))
+    for number, (route, params) in enumerate(routes, 1):
+        digest = hashlib.sha256()
+
+        def write(chunk: bytes, digest: "hashlib._Hash" = digest) -> None:
+            digest.update(chunk)
+            stream.write(chunk)
+
+        async def take(chunk: bytes, write: Callable[[bytes], None] = write) -> None:
+            await in_thread(write, chunk)
+
+        try:
+            await client.download(route, params=params, size_bytes=size_bytes, most_bytes=most_bytes, timeout_s=timeout_s, write=take)
+        except NotOffered as error:
+            problem = Unavailable("bundle_missing", f"{file}: {error}", missing=True)
+        except Unavailable as error:
+            problem = Unavailable(error.code, f"{file}: {error}", retry_after_s=error.retry_after_s, missing=error.missing)
+        else:
+            return digest.hexdigest()
+        if not problem.missing or number == len(routes):
+            raise problem
+        stream.seek(0)
+        stream.truncate()
+    raise AssertionError("unreachable")
+
+
+async def _root(client: Client, run_id: str) -> str | None:
+    """Where the run's artifacts lie behind the proxy; None if they do not lie there."""
+    try:
+        run = await client.get("runs/get", run_id=run_id)
+    except NotOffered as error:
+        raise Unavailable("bundle_missing", f"the bundle's run: {error}") from None
+    try:
+        uri = urlsplit(run["run"]["info"]["artifact_uri"])
+    except (KeyError, TypeError, ValueError):
+        raise Unavailable("not_mlflow", "the registry's answer has no artifact_uri, expected MLflow's REST API") from None
+    return uri.path.strip("/") if uri.scheme == "mlflow-artifacts" else None

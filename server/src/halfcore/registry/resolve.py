@@ -1,0 +1,93 @@
+"""From a `models:/` URI to the bundle that the exporter made of that version, over MLflow's REST API."""
+
+import re
+from typing import Any, NamedTuple
+
+from halfcore.registry.client import Client
+from halfcore.registry.errors import NotOffered, Refusal, Unavailable
+from halfcore.registry.sources import Followed
+
+BUNDLE, MANIFEST_SHA256, FORMAT = "halfcore.bundle", "halfcore.manifest_sha256", "halfcore.bundle.format"
+EXPORT, EXPORT_REASON = "halfcore.export", "halfcore.export.reason"
+"""The tags with which the exporter marks a model version (docs/bundle-format.md)."""
+_RUN = re.compile(r"runs:/(?P<run_id>[A-Za-z0-9_-]{1,64})/(?P<path>[A-Za-z0-9._/-]{1,500})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Version(NamedTuple):
+    """A version of a registered model."""
+
+    version: str
+    status: str
+    tags: dict[str, str]
+
+
+class Offer(NamedTuple):
+    """A bundle that lies ready in the registry; the version and the manifest's hash are its identity."""
+
+    version: str
+    manifest_sha256: str
+    run_id: str
+    path: str
+    """Folder among the run's artifacts."""
+
+
+async def resolve(client: Client, followed: Followed) -> Version:
+    """The version that is to be served now.
+
+    Raises:
+        NotOffered: no such model, alias, stage or version.
+        Unavailable: the registry did not answer as it should.
+    """
+    name, reference = followed.registered, followed.reference
+    try:
+        if followed.kind == "alias":
+            found = (await client.get("registered-models/alias", name=name, alias=reference))["model_version"]
+        elif followed.kind == "version":
+            found = (await client.get("model-versions/get", name=name, version=reference))["model_version"]
+        else:
+            wanted = {"stages": reference.capitalize()} if followed.kind == "stage" else {}
+            answer = await client.get("registered-models/get-latest-versions", name=name, **wanted)
+            versions = answer.get("model_versions") or []
+            if not versions:
+                raise NotOffered("not_found", f"no version of {name} is in {reference}")
+            found = max(versions, key=lambda one: int(one["version"]))
+        # As text: the open-source server answers with strings, others with numbers.
+        return Version(str(found["version"]), str(found.get("status", "READY")), _tags(found))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Unavailable("not_mlflow", "the registry's answer has no model version, expected MLflow's REST API") from None
+
+
+def offer(version: Version) -> Offer:
+    """The version's bundle.
+
+    Raises:
+        NotOffered: it is not registered completely, or not exported yet.
+        Refusal: the exporter refused it, or its tags do not say where the bundle is.
+    """
+    tags = version.tags
+    if version.status != "READY":
+        raise NotOffered("not_ready", f"the version is {version.status}")
+    match tags.get(EXPORT):
+        case "passed":
+            pass
+        case "refused":
+            raise Refusal(
+                "export_refused", f"the exporter refused it: {' '.join(tags.get(EXPORT_REASON, 'without a reason').split())[:500]}"
+            )
+        case None:
+            raise NotOffered("not_exported", f"it has no tag {EXPORT}: it is not exported yet (`model-export watch` does it)")
+        case other:
+            raise Refusal("bundle_tag", f"tag {EXPORT} {other[:100]!r}, expected passed or refused")
+    if (form := tags.get(FORMAT)) != "1":
+        raise Refusal("bundle_format", f"tag {FORMAT} {(form or '')[:20]!r}, expected '1'")
+    place = _RUN.fullmatch(tags.get(BUNDLE, ""))
+    if place is None or ".." in place["path"].split("/"):
+        raise Refusal("bundle_tag", f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER")
+    if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
+        raise Refusal("bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits")
+    return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"))
+
+
+def _tags(found: dict[str, Any]) -> dict[str, str]:
+    return {str(tag["key"]): str(tag.get("value", "")) for tag in found.get("tags") or []}

@@ -1,0 +1,58 @@
+"""What to follow: MLflow's `models:/` URIs, each under the name that clients know."""
+
+import re
+from typing import Literal, NamedTuple
+
+CHAMPION = "champion"
+"""The role of the model that answers."""
+_URI = re.compile(r"models:/(?P<registered>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<rest>[^/@]+))")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXPECTED = "expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME/VERSION"
+
+
+class Followed(NamedTuple):
+    """One model to follow."""
+
+    name: str
+    """As clients know it: /models/NAME/predict."""
+    role: str
+    """`champion` answers; other roles are for whoever plugs them in."""
+    uri: str
+    registered: str
+    """Its name in the registry."""
+    kind: Literal["alias", "stage", "version", "latest"]
+    reference: str
+    """The alias, stage or version."""
+
+
+def parse(text: str) -> list[Followed]:
+    """Read a comma-separated list of `[NAME=]models:/…`.
+
+    Raises:
+        ValueError: an entry is no such URI, a name is given twice, or the registered name cannot stand in a path and no other is given.
+    """
+    followed = [parse_one(entry.strip()) for entry in text.split(",") if entry.strip()]
+    names = [one.name for one in followed]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the name {name!r} twice; give one of them another: NAME=models:/…")
+    return followed
+
+
+def parse_one(entry: str, role: str = CHAMPION) -> Followed:
+    """Read one `[NAME=]models:/…`; raises as `parse`."""
+    given, separator, uri = entry.partition("=")
+    if not separator:
+        given, uri = "", entry
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise ValueError(f"{entry!r}, {_EXPECTED}, or NAME= before one of them")
+    registered, alias, rest = match["registered"], match["alias"], match["rest"]
+    name = given if separator else registered
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the name {name!r} in {entry!r}, expected letters, digits, dots, dashes and underscores; give one: NAME={uri}")
+    reference = alias or rest
+    if reference.lower() == "latest":
+        return Followed(name, role, uri, registered, "latest", reference)
+    kind: Literal["alias", "stage", "version"] = "alias" if alias else "version" if rest.isdecimal() else "stage"
+    return Followed(name, role, uri, registered, kind, reference)

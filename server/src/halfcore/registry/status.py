@@ -1,0 +1,57 @@
+"""What a follower tells of itself, in `GET /models/{name}`, `/health` and the log."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that answers."""
+
+    version: str
+    manifest_sha256: str
+    since: datetime
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry names and is not served yet."""
+
+    version: str
+    code: str
+    """`loading`, or why not: `not_exported`, `timeout`, …"""
+    reason: str
+    attempts: int = 0
+    """Fetches that failed so far; it is tried again."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry names and will not be served."""
+
+    version: str
+    code: str
+    reason: str
+    at: datetime
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """One followed model."""
+
+    name: str
+    role: str
+    uri: str
+    served: Served | None = None
+    pending: Pending | None = None
+    refused: Refused | None = None
+    last_success: datetime | None = None
+    """When the registry last answered as it should."""
+    error: str | None = None
+    """Why the last poll failed; None if it did not."""
+
+
+def told(status: Status) -> dict[str, Any]:
+    """A status as JSON values, with its age instead of the time of the last good poll."""
+    document: dict[str, Any] = msgspec.to_builtins(status)
+    del document["name"], document["role"], document["last_success"]
+    age_s = None if status.last_success is None else (datetime.now(UTC) - status.last_success).total_seconds()
+    return document | {"last_success_age_s": age_s and round(age_s, 1)}

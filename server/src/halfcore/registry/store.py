@@ -1,0 +1,210 @@
+"""Bundles that were fetched and accepted, on disk, so that a cold start needs no registry.
+
+    STORE/
+      iris/                       the name that clients know
+        3-0f3a9c41d2e4b6a8/       registered version, and the first 16 digits of manifest.json's sha256
+        .champion.json            which of them serves in that role, and which did before
+        .refused.json             what this start of the server refused, and why
+        .lock                     held by the one process that fetches and tries
+        .tmp-…                    a fetch in progress
+
+Only a whole and accepted bundle has a name without a dot. Every function here blocks; the follower calls them off the event loop.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from halfcore.log import logger
+
+_DIGITS = 16
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What serves in a role."""
+
+    folder: str
+    version: str
+    manifest_sha256: str
+    uri: str
+    since: datetime
+    previous: str = ""
+    """The folder that served before, kept for a way back."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that is not tried again."""
+
+    version: str
+    manifest_sha256: str
+    code: str
+    reason: str
+    at: datetime
+    session: str
+    """The start of the server that refused it: another one may have more memory, or a newer runtime."""
+
+
+class Store:
+    """One directory of bundles, which workers and other servers on this host may share.
+
+    Args:
+        root: made if it is missing.
+        session: tells this start of the server from others; the same in all its workers.
+        keep: bundles to keep per model, those that serve and served last included.
+    """
+
+    def __init__(self, root: Path, *, session: str, keep: int) -> None:
+        self._root = root
+        self._session = session
+        self._keep = keep
+
+    def try_lock(self, name: str) -> BinaryIO | None:
+        """Become the only one, in all processes, that fetches, tries and prunes bundles of a model; None if another one is.
+
+        What was left behind by one that was killed is gone then. Closing the file lets go, and so does the death of the process.
+        """
+        folder = self._root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        self._sweep(folder)
+        return file
+
+    def find(self, name: str, version: str, manifest_sha256: str) -> Path | None:
+        """The accepted bundle of that identity, its manifest held to the hash again; the model file is checked when it is loaded."""
+        path = self._root / name / _folder(version, manifest_sha256)
+        try:
+            found = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+        except OSError:
+            return None
+        return path if found == manifest_sha256 else None
+
+    def staging(self, name: str) -> Path:
+        """An empty temporary folder, which the caller accepts or discards."""
+        path = self._root / name / f".tmp-{uuid.uuid4().hex}"
+        path.mkdir(parents=True)
+        return path
+
+    def accept(self, staging: Path, version: str, manifest_sha256: str) -> Path:
+        """Let a proven bundle appear, whole, by one rename; return where."""
+        target = staging.with_name(_folder(version, manifest_sha256))
+        for file in staging.iterdir():
+            _flush(file)
+        _flush(staging)
+        if target.exists():  # damaged, or it would have been found
+            self.discard(target)
+        staging.rename(target)
+        _flush(target.parent)
+        return target
+
+    def discard(self, path: Path) -> None:
+        """Remove a bundle or a temporary folder; out of sight first, for half a bundle must not be found."""
+        if not path.name.startswith("."):
+            with suppress(OSError):
+                path = path.rename(path.with_name(f".tmp-{uuid.uuid4().hex}"))
+        shutil.rmtree(path, ignore_errors=True)
+
+    def served(self, name: str, role: str) -> Served | None:
+        """What served in a role last, if it is known."""
+        try:
+            return msgspec.json.decode((self._root / name / f".{role}.json").read_bytes(), type=Served)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def last_known_good(self, name: str, role: str) -> list[Path]:
+        """Bundles for a cold start: what served last, what served before it."""
+        served = self.served(name, role)
+        folders = [served.folder, served.previous] if served else []
+        return [self._root / name / folder for folder in folders if folder]
+
+    def point(self, name: str, role: str, path: Path, *, version: str, manifest_sha256: str, uri: str) -> None:
+        """Remember what serves in a role, and remove bundles that nobody needs any more."""
+        before = self.served(name, role)
+        previous = (before.previous if before.folder == path.name else before.folder) if before else ""
+        now = datetime.now(UTC)
+        served = Served(folder=path.name, version=version, manifest_sha256=manifest_sha256, uri=uri, since=now, previous=previous)
+        _write(path.with_name(f".{role}.json"), msgspec.json.encode(served))
+        os.utime(path)  # the latest that served is the last that is removed
+        self._prune(path.parent)
+
+    def refusal(self, name: str, version: str, manifest_sha256: str) -> Refused | None:
+        """Why this start of the server refused a bundle, if it did."""
+        for refused in self._refused(name):
+            if (refused.version, refused.manifest_sha256, refused.session) == (version, manifest_sha256, self._session):
+                return refused
+        return None
+
+    def refuse(self, name: str, version: str, manifest_sha256: str, *, code: str, reason: str) -> Refused:
+        """Remember a refusal for all workers of this start."""
+        now = datetime.now(UTC)
+        refused = Refused(
+            version=version, manifest_sha256=manifest_sha256, code=code, reason=reason, at=now, session=self._session
+        )  # fmt: skip
+        others = [one for one in self._refused(name) if one.session == self._session and one.manifest_sha256 != manifest_sha256]
+        _write(self._root / name / ".refused.json", msgspec.json.encode([*others[-99:], refused]))
+        return refused
+
+    def pardon(self, name: str) -> None:
+        """Forget the refusals of a model."""
+        (self._root / name / ".refused.json").unlink(missing_ok=True)
+
+    def _refused(self, name: str) -> list[Refused]:
+        try:
+            return msgspec.json.decode((self._root / name / ".refused.json").read_bytes(), type=list[Refused])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return []
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what a process that was killed while it held the lock left behind."""
+        for path in folder.glob(".tmp-*"):
+            logger.info("removing %s, which an interrupted fetch left", path.name)
+            self.discard(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _prune(self, folder: Path) -> None:
+        needed = set()
+        for pointer in folder.glob(".*.json"):
+            with suppress(OSError, msgspec.DecodeError):
+                served = msgspec.json.decode(pointer.read_bytes(), type=Served)
+                needed |= {served.folder, served.previous}
+        bundles = sorted(
+            (path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."), key=lambda path: -path.stat().st_mtime
+        )
+        for path in [path for path in bundles if path.name not in needed][max(0, self._keep - len(needed - {""})) :]:
+            self.discard(path)
+
+
+def _folder(version: str, manifest_sha256: str) -> str:
+    return f"{version}-{manifest_sha256[:_DIGITS]}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a small file as a whole."""
+    staging = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        staging.write_bytes(content)
+        _flush(staging)
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""A challenger beside the served model: it answers a share or sees a copy, and costs nobody an answer."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from halfcore.challenger_spec import ChallengerSpec, parse
+from halfcore.engine import Engine
+from support.bundles import NUMBERS, write_bundle
+from support.client import app_client, samples
+
+BODY = {"features": [1, 2, 3, 4.5]}
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    """Version 1, which is served, and others that challenge it."""
+    write_bundle(tmp_path, version="1", created_at="2026-02-02T00:00:00Z")
+    write_bundle(tmp_path, version="2", classes=["c", "b", "a"])
+    write_bundle(tmp_path, version="3", inputs=NUMBERS[:3])
+    write_bundle(tmp_path, version="4", task="regression")
+    write_bundle(tmp_path, version="5", dtype="float64")
+    write_bundle(tmp_path, version="6", inputs=[*NUMBERS[:3], NUMBERS[3] | {"nullable": True}])
+    return tmp_path
+
+
+async def ask(client: httpx.AsyncClient, count: int, **headers: str) -> list[str]:
+    """Versions that answered so many requests, which all must be."""
+    versions = []
+    for number in range(count):
+        answer = await client.post("/predict", json=BODY, headers={"x-request-id": f"id-{number}"} | headers)
+        assert answer.status_code == 200
+        versions.append(answer.json()["version"])
+    return versions
+
+
+async def challenger(client: httpx.AsyncClient) -> dict[str, Any]:
+    """What GET /models says of it."""
+    described: dict[str, Any] = (await client.get("/models/numbers")).json()["challenger"]
+    return described
+
+
+async def test_a_canary_answers_its_share_by_the_requests_id(bundles: Path) -> None:
+    """The same ids meet the same model, and the answer says which; two thirds within what chance allows, for the hash is fixed."""
+    async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=0.66") as client:
+        first, second = await ask(client, 300), await ask(client, 300)
+        assert first == second
+        assert 170 < first.count("2") < 226
+        assert (await samples(client))["halfcore_challenger_requests_total", "canary", "numbers", "answered"] == 2 * first.count("2")
+        assert await challenger(client) | {"loaded_at": None} == {
+            "mode": "canary", "share": 0.66, "source": "version:2", "version": "2", "loaded_at": None, "refused": None,
+        }  # fmt: skip
+
+
+async def test_a_canary_that_fails_costs_no_answer(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The champion answers instead."""
+    engine = Engine.infer
+
+    def infer(self: Engine, payload: bytes, rows: int) -> Any:
+        if broken and self is broken[0]:
+            raise RuntimeError("the canary's graph is broken")
+        return engine(self, payload, rows)
+
+    broken: list[Engine] = []
+    made: list[Engine] = []
+    make = Engine.__init__
+
+    def remember(self: Engine, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Engine, "infer", infer)
+    monkeypatch.setattr(Engine, "__init__", remember)
+    async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=1") as client:
+        assert await ask(client, 2) == ["2"] * 2
+        broken.append(made[-1])  # challengers are loaded last
+        assert await ask(client, 3) == ["1"] * 3
+        assert (await samples(client))["halfcore_challenger_requests_total", "canary", "numbers", "fell_back"] == 3
+
+
+async def test_a_shadow_sees_every_request_and_answers_none(bundles: Path) -> None:
+    """Version 1 answers; version 2 was asked, and the labels were compared."""
+    async with app_client(bundles, challengers="numbers=version:2") as client:
+        assert set(await ask(client, 50)) == {"1"}
+        many = await client.post("/predict", json={"features": [[1, 2, 3, 4], [0, 0, 0, 0]]})
+        assert many.json()["version"] == "1"
+        async with asyncio.timeout(10):
+            while sum((await shadowed(client)).values()) < 51:  # noqa: ASYNC110  the metrics tell nobody
+                await asyncio.sleep(0.01)
+        answered = (await shadowed(client))["answered"]
+        found = await samples(client)
+        compared = [found.get(("halfcore_challenger_compared_rows_total", agreement, "numbers"), 0) for agreement in ("equal", "different")]
+        assert answered > 0
+        assert answered <= sum(compared) <= answered + 1
+        assert compared[1] > 0
+
+
+async def shadowed(client: httpx.AsyncClient) -> dict[str, float]:
+    """Shadowed requests by outcome."""
+    found = await samples(client)
+    return {name[3]: value for name, value in found.items() if name[0] == "halfcore_challenger_requests_total"}
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("3", "columns x0, x1, x2, expected the champion's x0, x1, x2, x3"),
+        ("4", "task regression, expected the champion's classification"),
+        ("5", "dtype float64, expected the champion's float32"),
+        ("6", "column x3: nullable True, expected the champion's False"),
+        ("9", "no bundle of numbers has version:9"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["shadow", "canary;share=1"])
+async def test_a_challenger_that_does_not_fit_is_refused(bundles: Path, version: str, reason: str, mode: str) -> None:
+    """It is asked nothing, and GET /models says why."""
+    async with app_client(bundles, challengers=f"numbers=version:{version};mode={mode}") as client:
+        assert await ask(client, 3) == ["1"] * 3
+        assert (await challenger(client))["refused"] == reason
+        assert await shadowed(client) == {}
+
+
+def test_the_setting_is_read() -> None:
+    """Its forms."""
+    assert parse("") == []
+    assert parse("iris=version:2") == [ChallengerSpec("iris", "version:2", "shadow", 1.0)]
+    assert parse("a=models:/a@next;mode=canary;share=0.1  b=version:x;share=0.5") == [
+        ChallengerSpec("a", "models:/a@next", "canary", 0.1),
+        ChallengerSpec("b", "version:x", "shadow", 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("iris", "'iris', expected NAME=SOURCE"),
+        ("=version:2", "expected NAME=SOURCE"),
+        ("iris=version:", "expected NAME=SOURCE"),
+        ("iris=models:/", "expected NAME=SOURCE"),
+        ("iris=s3://x", "expected NAME=SOURCE"),
+        ("iris=version:2;mode=loud", "'mode=loud'"),
+        ("iris=version:2;share=0", "'share=0'"),
+        ("iris=version:2;share=1.1", "'share=1.1'"),
+        ("iris=version:2;share=nan", "'share=nan'"),
+        ("iris=version:2;mode=canary", "a canary needs its share"),
+        ("iris=version:2 iris=version:3", "iris has two challengers"),
+    ],
+)
+def test_a_wrong_setting_says_what_was_expected(text: str, says: str) -> None:
+    """And names the part that is wrong."""
+    with pytest.raises(ValueError, match=says.replace("[", r"\[")):
+        parse(text)

@@ -1,0 +1,107 @@
+"""A registry seen through MLflow's REST API alone: what tests put into it and ask of it, without importing MLflow (three seconds)."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+class Registry:
+    """A client of one tracking server."""
+
+    def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
+        """Speak to the server at `url`; every call has a connection of its own, so nothing needs closing and restarts do not matter."""
+        self.http = httpx.Client(base_url=url, auth=auth, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
+
+    def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
+        """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""
+        body = {"params": fields} if method == "GET" else {"json": fields}
+        answer: dict[str, Any] = self.http.request(method, f"/api/2.0/mlflow/{path}", **body).raise_for_status().json()
+        return answer
+
+    def create_run(self) -> str:
+        """A run in the default experiment; returns its id."""
+        return str(self.call("POST", "runs/create", experiment_id="0")["run"]["info"]["run_id"])
+
+    def upload(self, run_id: str, path: str, content: bytes) -> None:
+        """Put one artifact of a run through the proxy."""
+        self.http.put(self._artifact(run_id, path), content=content).raise_for_status()
+
+    def download(self, run_id: str, path: str) -> bytes:
+        """Get one artifact of a run through the proxy."""
+        return self.http.get(self._artifact(run_id, path)).raise_for_status().content
+
+    def _artifact(self, run_id: str, path: str) -> str:
+        root = str(self.call("GET", "runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
+        return f"/api/2.0/mlflow-artifacts/artifacts/{root.removeprefix('mlflow-artifacts:/')}/{path}"
+
+    def create_version(self, name: str, *, run_id: str | None = None, folder: Path | None = None, keep_run: bool = True) -> str:
+        """A version of a model, which is registered if it is new; returns its number.
+
+        Args:
+            name: of the model.
+            run_id: that made it; default: a new run.
+            folder: a saved MLflow model to upload as its source; default: the version has no files.
+            keep_run: False makes a version that knows no run, as one registered from a bare URI.
+        """
+        if self.http.get("/api/2.0/mlflow/registered-models/get", params={"name": name}).status_code == 404:
+            self.call("POST", "registered-models/create", name=name)
+        run_id = run_id or self.create_run()
+        for file in sorted(folder.rglob("*")) if folder else []:
+            if file.is_file():
+                self.upload(run_id, f"model/{file.relative_to(folder)}", file.read_bytes())  # type: ignore[arg-type]
+        root = str(self.call("GET", "runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
+        own_run = {"run_id": run_id} if keep_run else {}
+        return str(self.call("POST", "model-versions/create", name=name, source=f"{root}/model", **own_run)["model_version"]["version"])
+
+    def version(self, name: str, version: str) -> dict[str, Any]:
+        """One version, as MLflow describes it."""
+        found: dict[str, Any] = self.call("GET", "model-versions/get", name=name, version=version)["model_version"]
+        return found
+
+    def tags(self, name: str, version: str) -> dict[str, str]:
+        """A version's tags."""
+        return {tag["key"]: tag["value"] for tag in self.version(name, version).get("tags", [])}
+
+    def set_tag(self, name: str, version: str, key: str, value: str) -> None:
+        """Tag a version."""
+        self.call("POST", "model-versions/set-tag", name=name, version=version, key=key, value=value)
+
+    def delete_tag(self, name: str, version: str, key: str) -> None:
+        """Remove a tag of a version."""
+        self.call("DELETE", "model-versions/delete-tag", name=name, version=version, key=key)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Let an alias stand for a version."""
+        self.call("POST", "registered-models/alias", name=name, alias=alias, version=version)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias."""
+        self.call("DELETE", "registered-models/alias", name=name, alias=alias)
+
+    def set_stage(self, name: str, version: str, stage: str) -> None:
+        """Move a version to a stage: None, Staging, Production or Archived."""
+        self.call("POST", "model-versions/transition-stage", name=name, version=version, stage=stage, archive_existing_versions=True)
+
+    def publish(self, name: str, bundle: Path, *, version: str | None = None) -> str:
+        """Do what `model-export export --upload` does, with a bundle that is on disk: artifacts, then tags; returns the version.
+
+        Args:
+            name: of the registered model; need not be the manifest's.
+            bundle: folder with manifest.json and model.onnx.
+            version: to tag; default: a new one.
+        """
+        version = version or self.create_version(name)
+        run_id = str(self.version(name, version)["run_id"])
+        manifest = (bundle / "manifest.json").read_bytes()
+        described = json.loads(manifest)
+        path = f"halfcore/{described['name']}/{described['version']}-{described['onnx']['sha256'][:8]}"
+        self.upload(run_id, f"{path}/model.onnx", (bundle / "model.onnx").read_bytes())
+        self.upload(run_id, f"{path}/manifest.json", manifest)
+        self.set_tag(name, version, "halfcore.bundle.format", "1")
+        self.set_tag(name, version, "halfcore.bundle", f"runs:/{run_id}/{path}")
+        self.set_tag(name, version, "halfcore.manifest_sha256", hashlib.sha256(manifest).hexdigest())
+        self.set_tag(name, version, "halfcore.export", "passed")
+        return version

@@ -68,7 +68,14 @@ def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
     if not rows:
         raise ValueError(f"model {model}: no rows; known are {', '.join(sorted(file.stem for file in exchange.ROWS.glob('*.csv')))}")
     return Load(
-        addresses=_addresses(host, port), exchanges=rows, scenario=chosen, users=chosen.users, rate=500, smooth=True, seed=1, start=Start.now()
+        addresses=_addresses(host, port),
+        exchanges=rows,
+        scenario=chosen,
+        users=chosen.users,
+        rate=500,
+        smooth=True,
+        seed=1,
+        start=Start.now(),
     )
 
 

@@ -66,7 +66,8 @@ def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
     chosen = scenarios.choose(scenarios.read(), scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
-        raise ValueError(f"model {model}: no rows; known are {', '.join(sorted(file.stem for file in exchange.ROWS.glob('*.csv')))}")
+        known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))
+        raise ValueError(f"model {model}: no rows; known are {', '.join(known)}")
     return Load(
         addresses=_addresses(host, port),
         exchanges=rows,

@@ -37,6 +37,49 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
+# Build the images, or some of them: `just image server`
+[group('containers')]
+image *targets="server export mlflow loadlab":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab)
+    for target in {{ targets }}; do
+        name="${names[$target]:?no such image; known: ${!names[*]}}"
+        DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
+            --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
+            -t "${NAMESPACE:-halfcore}/$name:${TAG:-latest}" .
+    done
+
+# Everything a newcomer wants, or the named profiles: `just up half-core`, `just up registry observe`
+[group('containers')]
+up *profiles="registry observe":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compose/make-secrets.sh
+    docker compose {{ prepend("--profile ", profiles) }} up --detach --wait --remove-orphans
+    docker compose {{ prepend("--profile ", profiles) }} ps --format 'table {{{{.Service}}\t{{{{.Status}}\t{{{{.Ports}}'
+
+# Stop all of it; `just down --volumes` forgets models, database and dashboards too
+[group('containers')]
+down *flags:
+    docker compose --profile '*' down --remove-orphans {{ flags }}
+
+# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no)
+[group('containers')]
+publish *arguments:
+    .ci/publish "$@"
+
+# Build, run and check the images, the tiers and what stands around them, on this machine's Docker engine
+[group('check')]
+test-images *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! reason="$(docker version --format ok 2>&1 && docker compose version 2>&1)"; then
+        echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
+        exit 0
+    fi
+    just image server
+    uv run pytest tests/images "$@"
 # Bring the schema of DATABASE_URL's database up to date
 [group('serve')]
 migrate:
@@ -84,6 +127,47 @@ ablate *flags:
 bench-smoke:
     uv run model-export examples iris
     uv run loadlab bench --quick --models iris --sparse-models iris --store .halfcore/runs
+
+# How many users in which limits, judged: `just load tier=half-core`; words are key=value, a wrong one prints all
+[group('prove')]
+[no-exit-message]
+load *words:
+    @uv run loadlab load "$@"
+
+# What this machine can carry, and what is missing for a load run
+[group('prove')]
+[no-exit-message]
+load-doctor:
+    @uv run loadlab doctor
+
+# 1,000 users for seconds against a real server in its limits: does the lab work? Its verdict is printed, and only a broken lab fails
+[group('prove')]
+load-smoke *words="tier=half-core":
+    ./loadlab/smoke.sh "$@"
+
+# Locust's master for several machines, its page on 8089: `just load-master --host http://10.0.0.5:8000 --users 10000 --spawn-rate 500`
+[group('prove')]
+load-master *flags:
+    uv run locust -f loadlab/locustfile.py --master "$@"
+
+# A Locust worker for `just load-master`: `just load-worker master=10.0.0.7`
+[group('prove')]
+load-worker master *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    ulimit -n "$(ulimit -Hn)"
+    host="${1#master=}"; shift
+    exec uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@"
+
+# Every stored load run: verdict, latencies, CPU, memory
+[group('prove')]
+load-history *flags:
+    @uv run loadlab history "$@"
+
+# A load run's table, page and Markdown, from its record: `just load-report latest`
+[group('prove')]
+load-report run="latest" *flags:
+    @uv run loadlab report "$@"
 
 # All long proofs
 [group('prove')]

@@ -420,6 +420,28 @@ def test_an_idle_server_ends_promptly(tmp_path: Path, name: str) -> None:
         assert read_all(used) == read_all(unused) == b""
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_balancer_may_look_away_before_the_listener_closes(tmp_path: Path, workers: int) -> None:
+    """After SIGTERM readiness says no while everything is still answered; a second SIGTERM ends that at once."""
+    write_bundle(tmp_path, "sum", task="regression")
+    with serving(tmp_path, workers=workers, predrain_s=600) as server:
+        server.process.send_signal(signal.SIGTERM)
+        for _ in range(100):  # each connection may meet either worker
+            while status(server.send(request("/health/ready", method="GET"))) != 503:
+                assert server.process.poll() is None
+        assert status(server.send(request("/predict", GOOD))) == 200
+        assert status(server.send(request("/health/live", method="GET"))) == 200
+
+        assert server.stop() == 0
+
+
+def test_the_moment_before_the_end_ends_by_itself(tmp_path: Path) -> None:
+    """One signal suffices."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, predrain_s=0.3) as server:
+        assert server.stop() == 0
+
+
 def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
     """If the parent is killed, the worker ends too: it would keep the port and answer on, unsupervised."""
     write_bundle(tmp_path)

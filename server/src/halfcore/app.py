@@ -75,7 +75,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         ],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
-        state=State({"predictor": predictor, "hot": hot}),
+        state=State({"predictor": predictor, "hot": hot, "models": models}),
         # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
         debug=False,
         logging_config=None,

@@ -10,6 +10,9 @@ import logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +23,7 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from halfcore import host, sizing
+from halfcore import draining, host, sizing
 from halfcore.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.settings import Settings
@@ -74,9 +77,19 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     async with front.app.lifespan():
         if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
             loop.set_task_factory(_eager_task)
+        end = draining.on_signal(
+            unready=partial(_unready, front),
+            stop=partial(_stop, server, settings.drain_timeout_s),
+            later=loop.call_later,
+            predrain_s=settings.predrain_s,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, server, settings.drain_timeout_s)
+            loop.add_signal_handler(number, end)
         await server.serve()
+
+
+def _unready(front: Any, *_: object) -> None:
+    front.app.state.models.draining = True
 
 
 def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
@@ -118,8 +131,28 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
         log_dictconfig=log_config,
         **_options(settings, plan),
     )
+    # Ignored here, and so inherited: the default action would end a worker that does not handle it yet.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    server.signal_handler_interrupt = draining.on_signal(  # type: ignore[method-assign]  # instead of a subclass for one method
+        unready=partial(_unready_workers, server),
+        stop=server.signal_handler_interrupt,
+        later=_later,
+        predrain_s=settings.predrain_s,
+    )
     with TemporaryDirectory(prefix="halfcore-") as shared:
         server.serve(target_loader=partial(_application, settings, plan, Path(shared), os.getpid()), wrap_loader=False)
+
+
+def _later(delay_s: float, stop: Callable[[], None]) -> None:
+    timer = threading.Timer(delay_s, stop)
+    timer.daemon = True  # a second signal must not wait for it
+    timer.start()
+
+
+def _unready_workers(server: Any) -> None:
+    for worker in server.wrks:
+        with suppress(ProcessLookupError):
+            os.kill(worker.inner.pid, signal.SIGUSR1)
 
 
 def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
@@ -129,4 +162,5 @@ def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor
     from halfcore.front import create_front
 
     front = create_front(settings, shared)
+    signal.signal(signal.SIGUSR1, partial(_unready, front))
     return front if settings.hot_lane else front.app

@@ -183,6 +183,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    predrain_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="seconds between SIGTERM, when readiness turns 503, and the listener's end; 0: none, for only a balancer needs it",
+        ),
+    ] = 0.0
     database_url: Annotated[
         str,
         Meta(

@@ -1,0 +1,156 @@
+# All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`. docs/decisions/0010 says why so.
+#
+# Every stage ends in files below /opt/halfcore; an image is the base and at most three layers: dependencies, the package, the example models.
+ARG PYTHON=python:3.13-slim
+
+# -- builders -------------------------------------------------------------------------------------------------------------------
+
+FROM ${PYTHON} AS builder
+ARG UV_VERSION=0.13.8
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION}
+ENV UV_PROJECT_ENVIRONMENT=/opt/halfcore UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_PROGRESS=1
+WORKDIR /src
+COPY pyproject.toml uv.lock ./
+COPY server/pyproject.toml server/
+COPY model_export/pyproject.toml model_export/
+COPY loadlab/pyproject.toml loadlab/
+# Bytecode that is never checked against its source: the files of an image do not change. Times are one moment, and uv's note of when it
+# installed is left out, so that equal files are equal layers.
+RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
+    'find "$1" -name uv_cache.json -delete; find "$1" -path "*.dist-info/RECORD" -exec sed -i /uv_cache.json/d {} +' \
+    'python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$1"' \
+    'find "$1" -depth -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH:-0}" {} +' \
+    > /usr/local/bin/seal && chmod 755 /usr/local/bin/seal
+
+# What a package needs from others: changes with the lock, not with the code.
+FROM builder AS server-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --locked --no-dev --no-install-workspace --package halfcore
+# Dead weight of a server, a quarter of it all: the runtime's training and conversion tools, its library for C (Python's extension has the
+# runtime within), numpy's tests and headers, and the languages in which a dependency of Litestar makes up names.
+RUN cd /opt/halfcore/lib/python3.*/site-packages \
+    && rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets onnxruntime/capi/libonnxruntime.so.* \
+        numpy/_core/include numpy/_core/lib \
+    && find numpy -type d -name tests -prune -exec rm -rf {} + \
+    && find faker/providers -mindepth 2 -maxdepth 2 -type d ! -name 'en*' ! -name la ! -name __pycache__ -exec rm -rf {} + \
+    && seal /opt/halfcore
+
+FROM builder AS export-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --locked --no-dev --no-install-workspace --package halfcore-export && seal /opt/halfcore
+
+FROM builder AS mlflow-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --locked --no-install-workspace --package halfcore-export --only-group mlflow-server && seal /opt/halfcore
+
+FROM builder AS loadlab-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --locked --no-dev --no-install-workspace --package halfcore-loadlab && seal /opt/halfcore
+
+# The packages themselves, without what they need.
+FROM server-dependencies AS server-package
+COPY LICENSE ./
+COPY server server
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --no-deps --python /opt/halfcore --prefix /package ./server && seal /package
+
+FROM export-dependencies AS export-package
+COPY LICENSE ./
+COPY model_export model_export
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --no-deps --python /opt/halfcore --prefix /package ./model_export && seal /package
+
+FROM loadlab-dependencies AS loadlab-package
+COPY LICENSE ./
+COPY loadlab loadlab
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --no-deps --python /opt/halfcore --prefix /package ./loadlab && seal /package
+
+# Trained, registered, exported and proven here; only the bundles leave this stage.
+FROM export-package AS examples
+ARG EXAMPLES="iris penguins-lr penguins-rf penguins-svm cover-small"
+WORKDIR /work
+RUN cp -r /package/. /opt/halfcore/ \
+    && GIT_PYTHON_REFRESH=quiet /opt/halfcore/bin/model-export examples ${EXAMPLES} --out /bundles \
+    && chmod -R a+rX /bundles
+
+# -- images ---------------------------------------------------------------------------------------------------------------------
+
+FROM ${PYTHON} AS base
+# The base's pip is of no use to what runs, and a way in for who breaks in.
+RUN python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
+    # What a container writes goes here; a new volume takes the owner over.
+    && install --directory --owner=65532 --group=65532 /data
+ENV PATH=/opt/halfcore/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 \
+    # Writable under a read-only root too, in Docker and in Kubernetes.
+    TMPDIR=/dev/shm
+WORKDIR /
+STOPSIGNAL SIGTERM
+USER 65532:65532
+
+FROM base AS server
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="halfcore" \
+      org.opencontainers.image.description="Serves ONNX model bundles over HTTP on a fraction of a core" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=server-dependencies /opt/halfcore /opt/halfcore
+COPY --from=server-package /package /opt/halfcore
+COPY --from=examples /bundles /bundles
+ENV HALFCORE_HOST=0.0.0.0 \
+    HALFCORE_PORT=8000 \
+    HALFCORE_BUNDLES=/bundles \
+    HALFCORE_DEFAULT_MODEL=iris \
+    ORT_DISABLE_TELEMETRY=1
+EXPOSE 8000
+HEALTHCHECK --start-period=120s --interval=10s --timeout=15s --retries=3 \
+    CMD ["python", "-I", "-m", "halfcore.healthcheck"]
+ENTRYPOINT ["halfcore"]
+CMD ["serve"]
+
+FROM base AS export
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="halfcore-export" \
+      org.opencontainers.image.description="Exports models of an MLflow registry to ONNX bundles, with proof" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=export-dependencies /opt/halfcore /opt/halfcore
+COPY --from=export-package /package /opt/halfcore
+ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
+WORKDIR /work
+ENTRYPOINT ["model-export"]
+CMD ["--help"]
+
+FROM base AS mlflow
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="halfcore-mlflow" \
+      org.opencontainers.image.description="MLflow's tracking server with the drivers for PostgreSQL and S3" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=mlflow-dependencies /opt/halfcore /opt/halfcore
+ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet
+EXPOSE 5000
+ENTRYPOINT ["mlflow"]
+CMD ["server", "--host", "0.0.0.0", "--port", "5000"]
+
+FROM base AS loadlab
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="halfcore-loadlab" \
+      org.opencontainers.image.description="Load lab: Locust master and workers" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=loadlab-dependencies /opt/halfcore /opt/halfcore
+COPY --from=loadlab-package /package /opt/halfcore
+ENV HOME=/tmp MPLCONFIGDIR=/tmp
+ENTRYPOINT ["loadlab"]
+CMD ["--help"]
+
+# What is built where no target is named.
+FROM server

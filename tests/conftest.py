@@ -1,18 +1,54 @@
-"""What the tests of several packages share: real servers, one of each per session."""
+"""Servers that tests of several folders share; each is started by the first test that asks for it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Iterator
 
 import pytest
 
+from halfcore.database import Database
+from halfcore.migrate import migrate, read
 from support.mlflow_registry import Registry
-from support.mlflow_server import mlflow_server
+from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint
+from support.postgres import Postgres
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from support.mlflow_server import MlflowServer
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for the session; ask for `postgres` instead, which leaves it running."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """The session's PostgreSQL, running before the test and, whatever the test did to it, after."""
+    postgres_server.start()
+    yield postgres_server
+    postgres_server.start()
+
+
+@pytest.fixture(scope="session")
+def schema(postgres_server: Postgres) -> str:
+    """A database with the server's schema, to be copied."""
+    name = postgres_server.create_database()
+
+    async def run() -> None:
+        database = Database(postgres_server.dsn(name))
+        await migrate(database, read(), say=str)
+        await database.close()
+
+    asyncio.run(run())
+    return name
+
+
+@pytest.fixture
+def database(postgres: Postgres, schema: str) -> str:
+    """The name of a new database with the server's schema."""
+    return postgres.create_database(template=schema)
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +62,17 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]
 def registry(tracking: MlflowServer) -> Registry:
     """Its registry."""
     return Registry(tracking.url)
+
+
+@pytest.fixture(scope="session")
+def guarded_tracking(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres) -> Iterator[MlflowServer]:
+    """An MLflow server on PostgreSQL with artifacts in S3, which asks for a password and knows two hosts: itself, and `mlflow:5000`."""
+    folder = tmp_path_factory.mktemp("guarded")
+    postgres_server.start()
+    store = postgres_server.dsn(postgres_server.create_database()).replace("postgresql:", "postgresql+psycopg2:")
+    hosts = "127.0.0.1:*,mlflow:5000"
+    with (
+        s3_endpoint(folder) as environment,
+        mlflow_server(folder, "--allowed-hosts", hosts, store=store, artifacts="s3://artifacts", auth=True, **environment) as server,
+    ):
+        yield server

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from halfcore.bundle import Input
-from halfcore.codec.careful import CarefulDecoder
+from halfcore.codec.careful import CarefulDecoder, value_problem
 from halfcore.codec.decode import Decoder, Rows
 from halfcore.errors import MOST_ERRORS, Problem
-from halfcore.schema import Schema
+from halfcore.schema import Rule, Schema
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, VECTOR, Case, dumped, record
 from support.bundles import MIXED, NUMBERS
 
 MAX_ROWS = 4
 
 
-def schema_of(inputs: list[dict[str, Any]], dtype: str = "float32") -> Schema:
+def schema_of(inputs: list[dict[str, Any]], dtype: str = "float32", rules: dict[str, Rule] | None = None) -> Schema:
     """A schema without a manifest around it."""
-    return Schema(msgspec.convert(inputs, list[Input]), dtype)
+    return Schema(msgspec.convert(inputs, list[Input]), dtype, rules)
 
 
 MIXED_DECODER = Decoder(schema_of(MIXED), max_rows=MOST_ROWS)
@@ -50,16 +50,46 @@ def columns(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 
 @st.composite
-def schemas(draw: st.DrawFn) -> Schema:
-    """One to five columns in either dtype."""
+def schemas(draw: st.DrawFn, *, ruled: bool = False) -> Schema:
+    """One to five columns in either dtype; `ruled` by a catalogue that fits them."""
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-    return schema_of([draw(columns(name)) for name in names], draw(st.sampled_from(["float32", "float64"])))
+    inputs = [draw(columns(name)) for name in names]
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    rules = {column["name"]: draw(rules_for(column, dtype)) for column in inputs if draw(st.booleans())} if ruled else {}
+    return schema_of(inputs, dtype, rules)
+
+
+BOUNDS = [-(2**53), -1, 0, 1, 3, 10, 20, 100, 2**53]
+FRACTIONS = [-1e308, -3.5e38, -0.5, 0.1, 2.5, 16777217.0, 3.4028235e38, 1e300, 5e-324]
+
+
+@st.composite
+def rules_for(draw: st.DrawFn, column: dict[str, Any], dtype: str) -> Rule:
+    """A rule that the column can have: bounds, some of its categories, a default that is legal."""
+    rule = Rule()
+    if column["kind"] in ("number", "integer"):
+        bound = st.sampled_from(BOUNDS if column["kind"] == "integer" else BOUNDS + FRACTIONS) | st.none()
+        low, high = draw(bound), draw(bound)
+        if low is not None and high is not None:
+            low, high = sorted([low, high])
+        rule = Rule(minimum=low, maximum=high)
+    elif column["kind"] == "category" and draw(st.booleans()):
+        allowed = draw(st.lists(st.sampled_from(column["categories"]), min_size=1, unique=True))
+        rule = Rule(categories=tuple(allowed))
+    if draw(st.booleans()):
+        schema = schema_of([column], dtype, {column["name"]: rule})
+        default = draw(right_values(schema.inputs[0], dtype))
+        if isinstance(default, int | float) and column["kind"] in ("number", "integer"):
+            default = rule.clamp(default)
+        if value_problem(schema.inputs[0], default, schema) is None:  # a bound may lie beyond float32
+            rule = msgspec.structs.replace(rule, default=default)
+    return rule
 
 
 def right_values(column: Input, dtype: str) -> st.SearchStrategy[Any]:
     """Values that the column allows."""
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64) | st.integers(-(2**70), 2**70)
-    kinds = {"number": numbers, "integer": st.integers(-(2**70), 2**70), "boolean": st.booleans()}
+    kinds = {"number": numbers | st.sampled_from(BOUNDS), "integer": st.integers(-(2**70), 2**70) | INTEGERS, "boolean": st.booleans()}
     right = st.sampled_from(column.categories) if column.categories else kinds[column.kind]
     return right | st.none() if column.nullable else right
 
@@ -121,6 +151,11 @@ def rows(draw: st.DrawFn, schema: Schema, *, named: bool, defect: str) -> str:
         members.insert(draw(st.integers(0, len(members))), json.dumps(schema.names[at]) + ":null")
     elif defect == "less":
         members.pop(at)
+    elif defect == "less and twice":
+        members.pop(at)
+        members.extend(members[:1])
+    elif defect == "several less" and named:
+        members = [member for member in members if draw(st.booleans())]
     elif named:
         members = draw(st.permutations(members))
     return ("{%s}" if named else "[%s]") % ",".join(members)
@@ -152,7 +187,9 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
 def bodies(draw: st.DrawFn, schema: Schema) -> bytes:
     """A body in one of the four forms: right, odd in one value or name, or damaged."""
     form = draw(st.sampled_from(["record", "records", "vector", "vectors"]))
-    defect = draw(st.sampled_from(["", "value", "value", "value", "twice", "null twice", "less", "damage"]))
+    defect = draw(
+        st.sampled_from(["", "value", "value", "value", "twice", "null twice", "less", "less and twice", "several less", "damage"])
+    )
     several = draw(st.sampled_from([1, 2, 3, MAX_ROWS, MAX_ROWS + 1, 0])) if form.endswith("s") else 1
     odd = draw(st.integers(0, max(0, several - 1)))
     texts = [draw(rows(schema, named=form.startswith("record"), defect=defect if i == odd else "")) for i in range(several)]
@@ -184,19 +221,40 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+RULES = {
+    "number": Rule(minimum=3, maximum=10.5, default=10),
+    "integer": Rule(minimum=3, maximum=10, default=10),
+    "boolean": Rule(default=True),
+    "category": Rule(default=10, categories=(10, 0)),
+}
+
+
+@pytest.mark.parametrize("ruled", [False, True], ids=["bundle", "catalogue"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("nullable", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=["number", "integer", "boolean", "text", "code"])
-def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str) -> None:
-    """Each odd value, in each kind of column and each form of body, ends alike on both ways."""
+def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str, ruled: bool) -> None:
+    """Each odd value, in each kind of column and each form of body, ends alike on both ways, with a catalogue's rule and without."""
     odd_one = {"name": "odd", "nullable": nullable, "example": None} | kind
-    schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype)
+    rule = Rule(default="a", categories=("a", 'say "hi"')) if "Male" in kind.get("categories", []) else RULES[kind["kind"]]
+    schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype, {"odd": rule} if ruled else {})
     fast, careful = Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS)
     record, vector = '{"x0":1,"odd":%s,"island":"Dream"}', '[1,%s,"Dream"]'
     forms = [record, f"[{record}]", f'{{"features":{vector}}}', f'{{"features":[{vector}]}}', record.replace('"D', '"\\u0044')]
+    forms += ['{"x0":1,"island":"Dream"}', '[{"x0":1,"island":"Dream"}]', '{"x0":1,"island":"Dream","x0":2}'] if ruled else []
 
     for body in [form.replace("%s", value).encode("utf-8", "surrogatepass") for value in ODD_VALUES for form in forms]:
         assert_same(schema, body, fast, careful)
+
+
+@pytest.mark.parametrize("kind", ["number", "integer"])
+@pytest.mark.parametrize("value", [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**70, -(2**53), -(2**53) - 1, -(2**70)])
+def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: int) -> None:
+    """A number column compares the float that an integer becomes, an integer column the integer."""
+    bounds = Rule(minimum=-(2**53), maximum=2**53)
+    schema = schema_of([NUMBERS[0] | {"kind": kind}], "float64", {"x0": bounds})
+
+    assert_same(schema, dumped({"x0": value}), Decoder(schema, max_rows=1), CarefulDecoder(schema, max_rows=1))
 
 
 def assert_same(schema: Schema, body: bytes, fast: Decoder, careful: CarefulDecoder) -> None:
@@ -213,6 +271,16 @@ def assert_same(schema: Schema, body: bytes, fast: Decoder, careful: CarefulDeco
 def test_both_ways_accept_the_same_bodies_and_give_the_same_rows(data: st.DataObject) -> None:
     """Whatever the schema and the body, the fast way and the careful way end alike, in rows or in the same refusal."""
     schema = data.draw(schemas())
+    body = data.draw(bodies(schema))
+
+    assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS))
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(st.data())
+def test_both_ways_agree_under_a_catalogue(data: st.DataObject) -> None:
+    """With defaults, ranges and narrower categories too, both ways end alike."""
+    schema = data.draw(schemas(ruled=True))
     body = data.draw(bodies(schema))
 
     assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS))

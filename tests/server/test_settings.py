@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.settings import PREFIX, SEED_NAMES, Settings, SettingsError, describe, flag
+from halfcore.settings import PREFIX, SECRETS, SEED_NAMES, Settings, SettingsError, describe, flag
 
 NAMES = Settings.__struct_fields__
 DEFAULTS = dict(zip(NAMES, Settings.__struct_defaults__, strict=True))
@@ -36,8 +36,15 @@ OTHER: dict[str, tuple[str, object]] = {
     "workers": ("3", 3),
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
+    "coalesce": ("off", "off"),
+    "coalesce_delay_ms": ("4.5", 4.5),
     "max_connections": ("77", 77),
+    "max_in_flight": ("99", 99),
     "solo_after_ms": ("0.3", 0.3),
+    "database_url": ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+    "database_timeout_s": ("2.5", 2.5),
+    "catalog_refresh_s": ("60", 60.0),
+    "state": ("/state", Path("/state")),
     "loop": ("asyncio", "asyncio"),
     "backlog": ("512", 512),
     "idle_timeout_s": ("7", 7),
@@ -73,6 +80,8 @@ WRONG: dict[str, list[str]] = {
     "queue_timeout_s": ["0", "nan"],
     "inline_budget_ms": ["-0.1", "nan"],
     "drain_timeout_s": ["0", "1801"],
+    "database_timeout_s": ["0", "601", "nan"],
+    "catalog_refresh_s": ["0", "86401", "inf"],
     "hot_lane": ["maybe", "2"],
     "pin_cpu": ["true"],
     "batch_scheduling": ["maybe"],
@@ -85,7 +94,7 @@ WRONG: dict[str, list[str]] = {
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`halfcore` with these arguments and nothing else that configures it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "MODEL_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *SEED_NAMES.values()))}
     clean["HALFCORE_BUNDLES"] = "/nowhere"  # so that a start that is wrongly allowed ends too
     command = [sys.executable, "-m", "halfcore", *arguments]
     return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=30)
@@ -114,10 +123,11 @@ def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: s
 def test_the_names_that_teams_already_use_count_least(name: str, seed: str) -> None:
     """MODEL_NAME and MODEL_STAGE are read, HALFCORE_… wins over them, a flag over both."""
     variable = PREFIX + name.upper()
+    a, b, c = ("postgresql://a", "postgresql://b", "postgresql://c") if name == "database_url" else "abc"
 
-    assert getattr(Settings.load({seed: "a"}), name) == "a"
-    assert getattr(Settings.load({seed: "a", variable: "b"}), name) == "b"
-    assert getattr(Settings.load({seed: "a", variable: "b"}, {name: "c"}), name) == "c"
+    assert getattr(Settings.load({seed: a}), name) == a
+    assert getattr(Settings.load({seed: a, variable: b}), name) == b
+    assert getattr(Settings.load({seed: a, variable: b}, {name: c}), name) == c
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
@@ -149,6 +159,28 @@ def test_more_rows_than_the_queue_holds_stop_the_start() -> None:
         Settings.load({"HALFCORE_MAX_ROWS": "30", "HALFCORE_MAX_QUEUE_SIZE": "20"})
 
 
+@pytest.mark.parametrize("variable", ["HALFCORE_DATABASE_URL", "DATABASE_URL"])
+def test_a_secret_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
+    """As container secrets do; a file that cannot be read, or a second source, stops the start."""
+    file = tmp_path / "secret"
+    file.write_text("postgresql://u:s3cret@host/db\n")
+
+    assert Settings.load({f"{variable}_FILE": str(file)}).database_url == "postgresql://u:s3cret@host/db"
+    with pytest.raises(SettingsError, match=f"^{variable}_FILE='/nowhere': No such file"):
+        Settings.load({f"{variable}_FILE": "/nowhere"})
+    with pytest.raises(SettingsError, match=f"^{variable} and {variable}_FILE are both set"):
+        Settings.load({f"{variable}_FILE": str(file), variable: "postgresql://"})
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@host/db", "u:s3cret@host", "s3cret"])
+def test_a_wrong_secret_is_not_shown(url: str) -> None:
+    """The message names the variable and what was expected, not the value."""
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: its value is not shown, expected postgresql://") as raised:
+        Settings.load({"DATABASE_URL": url})
+
+    assert "s3cret" not in str(raised.value)
+
+
 def test_other_variables_are_ignored() -> None:
     """Only HALFCORE_… and the seeds' names are read."""
     assert Settings.load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
@@ -163,6 +195,10 @@ def test_help_names_every_setting_with_default_and_variable() -> None:
     for name in NAMES:
         default = str(DEFAULTS[name]) or "empty"
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        if name in SECRETS:
+            assert f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE): {describe(name)}" in text
+            assert flag(name) not in text
+            continue
         assert f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: {PREFIX}{name.upper()}{seed})" in text
 
 
@@ -171,6 +207,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
     for arguments, environment, says in (
         (["--port", "http"], {}, "--port='http'"),
         ([], {"HALFCORE_WORKERS": "-1"}, "HALFCORE_WORKERS='-1'"),
+        ([], {"DATABASE_URL": "postgresql://u:s3/cret@host/db"}, "an @ in a wrong place"),
         ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
         (["--bundles", str(tmp_path / "none")], {}, "not a directory"),
         (["--colour", "red"], {}, "--colour"),
@@ -181,4 +218,5 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
         assert finished.returncode == 2, finished
         assert says in finished.stderr
         assert "Traceback" not in finished.stderr
+        assert "cret" not in finished.stderr
         assert finished.stdout == ""

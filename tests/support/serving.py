@@ -65,7 +65,8 @@ def free_port() -> int:
 def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -> Iterator[Server]:
     """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200."""
     port = free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HALFCORE_", "MODEL_", "MLFLOW_"))}
+    foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "halfcore", "serve"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_export import bundle, examples
-from model_export.errors import ExportError
+from model_export.connection import connect
+from model_export.errors import ExportError, InfrastructureError
+from model_export.watch import command as watch_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +20,13 @@ BUNDLES = HOME / "bundles"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 refused, 2 used wrongly."""
+    """Run one command; returns the exit status: 0 done, 1 refused, 2 used wrongly, 3 MLflow or the disk failed."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except ExportError as error:
         sys.stderr.write(f"model-export: {error}\n")
-        return 1
+        return 3 if isinstance(error, InfrastructureError) else 1
     except KeyboardInterrupt:
         sys.stderr.write("model-export: interrupted\n")
         return 130
@@ -37,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="export one model: fetch, convert, prove, write"))
     _add_examples(commands.add_parser("examples", help="train, register and export example models, where they are missing"))
     _add_verify(commands.add_parser("verify", help="compare a running server's answers with the registered model's, row by row"))
+    watch_command.add_watch(commands.add_parser("watch", help="a service: export every new version, upload and tag it"))
+    watch_command.add_healthy(commands.add_parser("healthy", help="is the watch alive? for a container's health check"))
     return parser
 
 
@@ -51,6 +54,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accept-parity", type=_positive, metavar="X", help="tolerate differences up to X; recorded in the bundle")
     parser.add_argument("--no-unpickle", action="store_true", help="refuse models that only unpickling can load")
+    parser.add_argument("--upload", action="store_true", help="put the bundle into the version's run and tag the version with the verdict")
     _add_places(parser)
     parser.set_defaults(run=_export)
 
@@ -85,20 +89,11 @@ def _positive(text: str) -> float:
     return value
 
 
-def _connect(tracking_uri: str | None) -> None:
-    from model_export import registry
-
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or registry.DEFAULT_TRACKING_URI
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    registry.connect(uri)
-
-
 def _export(arguments: argparse.Namespace) -> int:
     from model_export.export import Order, export
     from model_export.report import Reporter
 
-    _connect(arguments.tracking_uri)
+    connect(arguments.tracking_uri)
     order = Order(
         arguments.uri,
         arguments.out,
@@ -108,7 +103,12 @@ def _export(arguments: argparse.Namespace) -> int:
         accept_parity=arguments.accept_parity,
         allow_unpickle=not arguments.no_unpickle,
     )
-    export(order, Reporter())
+    if arguments.upload:
+        from model_export.export import export_and_publish
+
+        export_and_publish(order, Reporter())
+    else:
+        export(order, Reporter())
     return 0
 
 
@@ -132,7 +132,7 @@ def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
     from model_export.report import Reporter
 
     reporter = Reporter()
-    _connect(arguments.tracking_uri)
+    connect(arguments.tracking_uri)
     for position, name in enumerate(names, start=1):
         reporter.heading(f"[{position}/{len(names)}] {name}")
         if not train.is_registered(name):
@@ -144,7 +144,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from model_export.report import Reporter
     from model_export.verify import verify
 
-    _connect(arguments.tracking_uri)
+    connect(arguments.tracking_uri)
     reporter = Reporter()
     wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]
     return 1 if any(wrong) else 0

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, InfrastructureError, shorten
 from model_export.rows import Matrix, from_frame
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def find(fetched: Fetched, path: Path | None) -> RawData:
 
     Raises:
         ExportError: none of these can be read.
+        InfrastructureError: MLflow does not say what was logged.
     """
     if path is not None:
         return RawData(_read_table(path), str(path))
@@ -67,8 +68,11 @@ def _logged(fetched: Fetched) -> Iterator[RawData]:
         return
     try:
         inputs = mlflow.get_run(fetched.origin.run_id).inputs
-    except MlflowException:
-        return
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return  # a model of another server: its run is not here
+        # Going on with the input example would make a weaker proof out of a passing fault.
+        raise InfrastructureError(f"the model's run cannot be asked for its data: {shorten(str(error))}") from error
     entries = [] if inputs is None else inputs.dataset_inputs
     for entry in sorted(entries, key=lambda entry: [tag.value for tag in entry.tags] != ["training"]):
         try:

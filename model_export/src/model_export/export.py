@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from model_export.bundle import write
-from model_export.errors import ExportError
+from model_export.errors import ExportError, InfrastructureError
 from model_export.manifest import compose
 from model_export.prove import convert, prove
-from model_export.registry import fetch
+from model_export.publish import publish, refuse
+from model_export.registry import fetch, registered_version
 from model_export.report import Reporter, parity_table
 from model_export.samples import GATE_ROWS
 from model_export.subject import study
@@ -41,6 +42,7 @@ def export(order: Order, reporter: Reporter) -> Path:
 
     Raises:
         ExportError: says in one line why there is no bundle; a `GateError` shows the worst row.
+        InfrastructureError: MLflow or the disk failed.
     """
     started = time.perf_counter()
     reporter.heading(order.uri)
@@ -56,9 +58,35 @@ def export(order: Order, reporter: Reporter) -> Path:
     try:
         path = write(order.out, compose(subject, proof), proof.candidate.model)
     except OSError as error:
-        raise ExportError(f"cannot write the bundle: {error}") from error
+        raise InfrastructureError(f"cannot write the bundle: {error}") from error
     reporter.console.print(parity_table(subject, proof, path, time.perf_counter() - started))
     return path
+
+
+def export_and_publish(order: Order, reporter: Reporter) -> str:
+    """Export one registered version, upload the bundle and tag the version; a refusal is tagged too.
+
+    Returns:
+        runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
+
+    Raises:
+        ExportError: as `export`; or the URI leads to no registered version, which alone can be tagged.
+        InfrastructureError: MLflow or the disk failed; then nothing is tagged.
+    """
+    version = registered_version(order.uri)
+    try:
+        path = export(order, reporter)
+    except InfrastructureError:
+        raise
+    except ExportError as error:
+        refuse(version.name, version.version, error.reason)
+        raise
+    if not path.name.startswith(f"{version.version}-"):
+        raise InfrastructureError(f"{order.uri} has moved from version {version.version} to {path.name.rpartition('-')[0]} meanwhile")
+    with reporter.stage("upload"):
+        uri = publish(path, version.name, version.version)
+    reporter.note(f"uploaded to {uri}")
+    return uri
 
 
 def _left_out(rows: int) -> str:

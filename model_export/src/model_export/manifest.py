@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model_export import tools
 from model_export.bundle import MODEL_FILE
 from model_export.parity import BATCH_SIZES
 from model_export.rows import to_json, to_json_value
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 _GOLDEN_DATA_ROWS = 16
 _GOLDEN_OTHER_ROWS = 16
-_TOOLS = ("halfcore-export", "mlflow", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "pandas", "skops")
 
 
 def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "classes": list(answers.classes),
         "outputs": list(answers.outputs),
         "onnx": _onnx(proof),
-        "tools": {name: version(name) for name in _TOOLS} | {"python": platform.python_version()},
+        "tools": tools.versions(),
         "parity": _parity(proof),
         "golden": _golden(subject, proof),
     }

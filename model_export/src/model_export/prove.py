@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model_export import convert as conversion
-from model_export.errors import ExportError
+from model_export.errors import ExportError, shorten
 from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, Runtime, Truth, ask, compare
 from model_export.rows import to_json
 from model_export.samples import GATE_ROWS, draw
@@ -53,11 +53,17 @@ class GateError(ExportError):
         """Say how many answers differ, and show the worst with both answers."""
         self.proof = proof
         c = proof.comparison
-        super().__init__(
+        counts = (
             f"refused: {c.mismatches} of {len(proof.truth.rows):,} labels differ outside the tie band, {c.unsteady_labels} change with the "
-            f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e}).\n"
-            f"{worst_row(subject, proof)}\n{cause(subject, proof)}"
+            f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
         )
+        self._reason = shorten(f"{counts} {cause(subject, proof)}")
+        super().__init__(f"{counts}\n{worst_row(subject, proof)}\n{cause(subject, proof)}")
+
+    @property
+    def reason(self) -> str:
+        """Without the row, which may be somebody's data."""
+        return self._reason
 
 
 def convert(subject: Subject, dtype: Dtype) -> Candidate:

@@ -15,7 +15,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, InfrastructureError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -26,6 +26,7 @@ DEFAULT_TRACKING_URI = "sqlite:///.halfcore/mlflow.db"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What a name or a version may look like: it becomes a folder."""
 
+NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "INVALID_STATE")
 _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
@@ -81,19 +82,32 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
 
     Raises:
         ExportError: unknown model, no scikit-learn flavour, or refused unpickling.
+        InfrastructureError: MLflow, its artifact store or the disk failed.
     """
     try:
         origin = resolve(uri)
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
         saved = Model.load(str(folder))
     except (MlflowException, OSError) as error:
-        raise ExportError(f"{uri}: {_first_line(error)}") from error
+        raise _failure(uri, error) from error
     origin = _checked(replace(origin, name=name or origin.name, run_id=origin.run_id or saved.run_id,
                               model_id=origin.model_id or saved.model_id))  # fmt: skip
     flavor = saved.flavors.get("sklearn")
     if flavor is None:
         raise ExportError(f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; only scikit-learn models can be exported")
     return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
+
+
+def _failure(uri: str, error: MlflowException | OSError) -> ExportError:
+    kind = ExportError if _says_no(error) else InfrastructureError
+    return kind(f"{uri}: {_first_line(error)}")
+
+
+def _says_no(error: MlflowException | OSError) -> bool:
+    """True where the answer is that there is no such thing; False where there was no answer."""
+    if isinstance(error, MlflowException):
+        return error.error_code in NO_SUCH_THING or " 404 " in str(error)
+    return isinstance(error, FileNotFoundError | NotADirectoryError) or " 404 " in str(error) or str(error).startswith("404 ")
 
 
 def _checked(origin: Origin) -> Origin:
@@ -157,14 +171,36 @@ def resolve(uri: str) -> Origin:
         model = mlflow.MlflowClient().get_logged_model(logged["model_id"])
         return Origin(model.name, logged["model_id"], uri, uri, model.source_run_id, model.model_id)
     if registered := _REGISTERED.fullmatch(uri):
-        found = _find_version(**registered.groupdict())
+        found = find_version(**registered.groupdict())
         return Origin(found.name, str(found.version), uri, f"models:/{found.name}/{found.version}", found.run_id or None, found.model_id)
     if run := _RUN.fullmatch(uri):
         return Origin(run["path"].rpartition("/")[2], f"run-{run['run_id'][:8]}", uri, uri, run["run_id"])
     return _local(uri)
 
 
-def _find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion:
+def registered_version(uri: str) -> Origin:
+    """Resolve a URI that must lead to a version of a registered model.
+
+    Raises:
+        ExportError: it does not.
+        InfrastructureError: MLflow failed.
+    """
+    try:
+        origin = resolve(uri)
+    except MlflowException as error:
+        raise _failure(uri, error) from error
+    if _REGISTERED.fullmatch(origin.resolved) is None:
+        raise ExportError(f"{uri}: no version of a registered model, and only such a version can be tagged")
+    return origin
+
+
+def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion:
+    """The version that an alias, a number, `latest` or a stage stands for.
+
+    Raises:
+        MlflowException: no such model, alias or version.
+        ExportError: the stage is empty.
+    """
     client = mlflow.MlflowClient()
     if alias is not None:
         return client.get_model_version_by_alias(name, alias)

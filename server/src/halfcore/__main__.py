@@ -1,17 +1,22 @@
 """`halfcore serve`: the command line."""
 
 import argparse
+import asyncio
 import os
 import socket
 import sys
 
 from halfcore import __version__, host, serving, sizing
+from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
 A flag wins over its environment variable. A wrong value stops the start."""
+_MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a transaction. Two runs at once are safe."""
+_MIGRATION_TIMEOUT_S = 600.0
+"""A migration may wait for another run, or fill a large table."""
 
 
 def main() -> None:
@@ -21,14 +26,20 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION, allow_abbrev=False)
     add_arguments(serve_parser)
+    commands.add_parser("migrate", help="bring the database's schema up to date", description=_MIGRATE)
     arguments = parser.parse_args()
     try:
+        if arguments.command == "migrate":
+            migrate(Settings.load(os.environ))
+            return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
         _check_follow(settings)
+        if settings.database_url:
+            place(settings.database_url)  # a password that was not escaped is found now, not in the log
         if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
         _check_port(settings.host, settings.port)
-    except SettingsError as error:
+    except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
         sys.exit(2)
     serve(settings)
@@ -42,6 +53,8 @@ def serve(settings: Settings) -> None:
         max_connections=settings.max_connections,
         pin=settings.pin_cpu,
         batch_scheduling=settings.batch_scheduling,
+        max_in_flight=settings.max_in_flight,
+        coalesce=settings.coalesce,
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,
@@ -71,6 +84,34 @@ def _model_bytes(settings: Settings) -> int:
     static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
     return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the schema of the database up to date, and say what that took.
+
+    Raises:
+        SettingsError: no database is named, or its schema contradicts the files.
+        DatabaseError: it cannot be reached, or a file failed.
+    """
+    from halfcore.migrate import MigrationError, read  # late: a server need not hold it
+    from halfcore.migrate import migrate as apply
+
+    configure(level="error", form="text")  # what goes wrong is said once, at the end
+
+    async def run() -> int:
+        database = Database(settings.database_url, timeout_s=_MIGRATION_TIMEOUT_S)
+        try:
+            return await apply(database, read(), say=print)
+        finally:
+            await database.close()
+
+    if not settings.database_url:
+        raise SettingsError("database_url is empty, expected HALFCORE_DATABASE_URL or DATABASE_URL")
+    try:
+        count = asyncio.run(run())
+    except MigrationError as error:
+        raise SettingsError(str(error)) from None
+    print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
 
 
 def _check_port(host: str, port: int) -> None:

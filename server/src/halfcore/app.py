@@ -10,11 +10,13 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from halfcore import __version__
+from halfcore.catalog import snapshot
+from halfcore.catalog.state import Catalog
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.exposition import Exposition
 from halfcore.lifespan import lifespan
 from halfcore.log import configure, logger
-from halfcore.metrics import Metrics
+from halfcore.metrics import CatalogMetrics, Metrics
 from halfcore.models import Models
 from halfcore.registry.following import Following
 from halfcore.routes import admin, bench, docs, health, predict
@@ -34,23 +36,28 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     configure(level=settings.log_level, form=settings.log_format)
     models = Models(default=settings.default_model)
     metrics = Metrics()
+    catalog = None
+    if settings.database_url:
+        metrics.catalog = CatalogMetrics()
+        catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
+        models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
     following = Following()
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing)
+    predictor = predict.Predictor(models, metrics, reader, server_timing=settings.server_timing, max_in_flight=settings.max_in_flight)
     hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
     if settings.bench_routes:
         hot |= bench.responders(models, max_body_bytes=settings.max_body_bytes)
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models, following),
+            *model_routes.routes(models, catalog, following),
             *health.routes(models, following),
             *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
-        lifespan=[lifespan(settings, models, metrics, exposition, following, session=shared.name if shared else uuid4().hex)],
+        lifespan=[lifespan(settings, models, metrics, exposition, catalog, following, session=shared.name if shared else uuid4().hex)],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
         state=State({"predictor": predictor, "hot": hot}),

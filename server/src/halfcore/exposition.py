@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from halfcore.log import logger
-from halfcore.metrics import ROWS, SECONDS, STAGES, FollowMetrics, Histogram, Metrics, ModelMetrics
+from halfcore.metrics import ROWS, SECONDS, STAGES, CatalogMetrics, FollowMetrics, Histogram, Metrics, ModelMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD_S = 1.0
@@ -97,13 +97,15 @@ class Snapshot(msgspec.Struct):
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
     following: dict[tuple[str, str], FollowSnapshot]
+    catalog: CatalogMetrics | None
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
+        catalog = metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics)
         following = {key: FollowSnapshot.of(one) for key, one in metrics.following.items()}
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), following)
+        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), following, catalog)
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -123,6 +125,8 @@ class Snapshot(msgspec.Struct):
                 self.following[followed].add(following)
             else:
                 self.following[followed] = following
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
 
 
 class Exposition(Collector):
@@ -202,6 +206,21 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield failures
     if snapshot.following:
         yield from _following(snapshot.following)
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Metric]:

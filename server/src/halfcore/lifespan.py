@@ -10,6 +10,10 @@ from math import inf
 
 from litestar import Litestar
 
+from halfcore.catalog import snapshot
+from halfcore.catalog.follow import Follower
+from halfcore.catalog.state import Catalog
+from halfcore.database import Database
 from halfcore.exposition import Exposition
 from halfcore.host import be_background, give_back_memory
 from halfcore.log import logger
@@ -19,15 +23,30 @@ from halfcore.registry import sources
 from halfcore.registry.following import Following
 from halfcore.settings import Settings
 
+_CATALOG_PATIENCE_S = 1.0
+"""Seconds that a start waits for the first read, so that the first requests find the catalogue; an answer takes milliseconds."""
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 def lifespan(
-    settings: Settings, models: Models, metrics: Metrics, exposition: Exposition, following: Following, *, session: str
+    settings: Settings,
+    models: Models,
+    metrics: Metrics,
+    exposition: Exposition,
+    catalog: Catalog | None,
+    following: Following,
+    *,
+    session: str,
 ) -> Lifespan:
     """The app's lifespan.
 
     Args:
+        settings: all of them.
+        models: takes what is loaded.
+        metrics: counts.
+        exposition: shares the counts with the other workers.
+        catalog: the feature catalogue, if a database is configured.
+        following: takes the followers of the registry.
         session: tells this start of the server from others; the same in all its workers.
     """
     limits = Limits(
@@ -48,6 +67,12 @@ def lifespan(
         if settings.follow:
             _follow(settings, models, metrics, following, limits=limits, inference=executor, session=session)
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
+        database = Database(settings.database_url, timeout_s=settings.database_timeout_s) if settings.database_url else None
+        follower = None
+        if database and catalog and metrics.catalog:
+            file = snapshot.file_in(settings.state)
+            follower = Follower(database, catalog, models, metrics.catalog, period_s=settings.catalog_refresh_s, file=file)
+            await follower.start(patience_s=_CATALOG_PATIENCE_S)
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -64,10 +89,14 @@ def lifespan(
         following.start()
         yield
         sharing.cancel()
+        if follower:
+            await follower.stop()
         models.draining = True
         await following.stop()
         await models.drain()
         executor.shutdown()
+        if database:
+            await database.close()
         logger.info("drained: every accepted request was answered")
 
     return run

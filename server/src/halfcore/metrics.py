@@ -7,6 +7,8 @@ two additions, a tenth of what a locked, labelled `prometheus_client` metric cos
 from bisect import bisect_left
 from collections.abc import Callable
 
+import msgspec
+
 SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 STAGES = ("decode", "queue", "infer", "encode")
@@ -64,6 +66,31 @@ class FollowMetrics:
         self.poll_failures[code] = self.poll_failures.get(code, 0) + 1
 
 
+class CatalogMetrics(msgspec.Struct):
+    """What came of reading the feature catalogue."""
+
+    refreshes: dict[str, int] = {}
+    """Result → reads: `changed`, `unchanged`, `refused` (a model's rows are not applied) or `failed` (nothing was read)."""
+    refused: dict[str, int] = {}
+    """Model → 1 if its rows are not applied."""
+    read_at: float = 0.0
+    """Unix time of the last read; 0: never."""
+    connected: bool = False
+
+    def count(self, result: str) -> None:
+        """Count one read by what came of it."""
+        self.refreshes[result] = self.refreshes.get(result, 0) + 1
+
+    def add(self, other: "CatalogMetrics") -> None:
+        """Add another worker's; of the rest the worse counts."""
+        for result, number in other.refreshes.items():
+            self.refreshes[result] = self.refreshes.get(result, 0) + number
+        for model, refused in other.refused.items():
+            self.refused[model] = max(refused, self.refused.get(model, 0))
+        self.read_at = min(self.read_at, other.read_at)
+        self.connected = self.connected and other.connected
+
+
 class Metrics:
     """All counters of one worker process. One exists per app."""
 
@@ -76,6 +103,8 @@ class Metrics:
         self.load_failures: dict[str, int] = {}
         self.following: dict[tuple[str, str], FollowMetrics] = {}
         """(model, role) → its following."""
+        self.catalog: CatalogMetrics | None = None
+        """Of the feature catalogue, if one is configured."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
         """Count one request by what came of it."""

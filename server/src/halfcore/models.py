@@ -35,6 +35,8 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    schema: Schema
+    """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
     batcher: Batcher[Result]
     encoder: Encoder
@@ -78,6 +80,8 @@ class Models:
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
         self.draining = False
+        self.refine: Callable[[LoadedModel], LoadedModel] = lambda model: model
+        """Applied to each model before it is served: the feature catalogue's place."""
 
     def __iter__(self) -> Any:
         return iter(self._models.values())
@@ -101,7 +105,7 @@ class Models:
         """Serve this model from the next request on; return the one that it replaces, which answers what it has accepted."""
         name = model.manifest.name
         replaced = self._models.get(name)
-        self._models[name] = model
+        self._models[name] = self.refine(model)
         self._choose_default()
         return replaced
 
@@ -235,7 +239,8 @@ def assemble(prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, execu
         cost=prepared.cost,
     )
     metrics.queued_rows = lambda: batcher.queued_rows
-    return LoadedModel(manifest, Decoder(prepared.schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
+    schema = prepared.schema
+    return LoadedModel(manifest, schema, Decoder(schema, max_rows=limits.max_rows), batcher, Encoder(manifest), metrics, datetime.now(UTC))
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

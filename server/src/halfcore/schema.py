@@ -2,16 +2,19 @@
 
 A row is packed at the door: the client's values, in the manifest's order, become the little-endian numbers of one matrix row. What
 cannot be packed is refused there, so no bad row reaches a batch; and a batch is `b"".join(rows)`, for nothing is left to convert.
+
+A feature catalogue may narrow what a column holds and say what stands for an absent one (`Rule`); it never changes how a value is packed.
 """
 
 import math
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from halfcore.bundle import Input, Manifest
+from halfcore.bundle import Input, Manifest, Scalar
 
 NAN = float("nan")
 NUMPY_TYPES = {"float32": "<f4", "float64": "<f8"}
@@ -20,24 +23,61 @@ _JSON_TYPES = {"number": float, "integer": int, "boolean": bool}
 LARGEST = {"float32": 3.4028235e38, "float64": 1.7976931348623157e308}
 
 
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a feature catalogue adds to a column; a field that is unset or None adds nothing."""
+
+    default: Scalar | UnsetType = UNSET
+    """Stands for the column in a record that lacks it."""
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    """Bounds of a number, both inclusive; of an integer column integers."""
+    categories: tuple[str | int, ...] | None = None
+    """Those of the model's categories that are allowed."""
+
+    def range_text(self) -> str | None:
+        """The bounds in words; None if there are none."""
+        if self.minimum is None:
+            return None if self.maximum is None else f"at most {_short(self.maximum)}"
+        return f"at least {_short(self.minimum)}" if self.maximum is None else f"between {_short(self.minimum)} and {_short(self.maximum)}"
+
+    def clamp(self, value: float) -> float:
+        """The allowed number that is nearest to a value."""
+        if self.minimum is not None and value < self.minimum:
+            return self.minimum
+        return self.maximum if self.maximum is not None and value > self.maximum else value
+
+
+_NO_RULE = Rule()
+
+
 class Schema:
     """The inputs of one model version; immutable.
 
-    Attributes:
-        inputs: the columns in order.
+    Args:
+        inputs: the model's columns in order.
         dtype: `float32` or `float64`, the type of the packed values.
+        rules: column name → what a catalogue adds; must fit the columns, which `catalog` checks.
+
+    Attributes:
+        inputs: the columns in order, with the categories that the rules allow and an example that they allow.
+        rules: as given.
+        defaults: column index → value of an absent column.
         row_bytes: length of a packed row.
     """
 
-    def __init__(self, inputs: Sequence[Input], dtype: str) -> None:
-        self.inputs = tuple(inputs)
+    def __init__(self, inputs: Sequence[Input], dtype: str, rules: Mapping[str, Rule] | None = None) -> None:
+        self.rules = dict(rules or {})
+        self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
+        self.defaults = {i: rule.default for i, column in enumerate(inputs) if (rule := self.rule(column.name)).default is not UNSET}
         self.names = tuple(column.name for column in inputs)
         self.dtype = dtype
         self._number = struct.Struct("<" + _STRUCT_CODES[dtype])
         self._packer = struct.Struct(f"<{len(inputs)}{_STRUCT_CODES[dtype]}")
         self.row_bytes = self._packer.size
         self.largest = LARGEST[dtype]
-        self.codes: tuple[dict[Any, float] | None, ...] = tuple(_codes(column) for column in inputs)
+        self.codes: tuple[dict[Any, float] | None, ...] = tuple(
+            _codes(column, narrowed.categories) for column, narrowed in zip(inputs, self.inputs, strict=True)
+        )
         self._plain = not any(codes is not None for codes in self.codes)
         self.text_columns = tuple(i for i, column in enumerate(inputs) if _is_text(column))
 
@@ -64,6 +104,10 @@ class Schema:
             return self._packer.pack(*values)
         return self._packer.pack(*[value if codes is None else codes[value] for codes, value in zip(self.codes, values, strict=True)])
 
+    def rule(self, name: str) -> Rule:
+        """What the catalogue adds to a column."""
+        return self.rules.get(name, _NO_RULE)
+
     def fits(self, value: float) -> bool:
         """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct` packs that."""
         try:
@@ -76,6 +120,9 @@ class Schema:
         """The Python type that msgspec decodes column `index` as."""
         column = self.inputs[index]
         kind: Any = str if _is_text(column) else _JSON_TYPES.get(column.kind, int)
+        rule = self.rule(column.name)
+        if rule.range_text():
+            kind = Annotated[kind, Meta(ge=rule.minimum, le=rule.maximum)]
         return kind | None if column.nullable else kind
 
     def row_type(self) -> Any:
@@ -83,10 +130,13 @@ class Schema:
         return tuple[tuple(self.json_type(i) for i in range(len(self.inputs)))]  # type: ignore[misc]
 
     def record_type(self) -> type[msgspec.Struct]:
-        """The msgspec type of one named record; unknown and missing names are errors."""
-        fields = [(f"f{i}", self.json_type(i)) for i in range(len(self.inputs))]
+        """The msgspec type of one named record; unknown and missing names are errors, but a column with a default is then UNSET."""
+        fields = [
+            (f"f{i}", self.json_type(i) | UnsetType, UNSET) if i in self.defaults else (f"f{i}", self.json_type(i))
+            for i in range(len(self.inputs))
+        ]
         rename: Callable[[str], str] = {f"f{i}": name for i, name in enumerate(self.names)}.__getitem__
-        return msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        return msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, kw_only=True, gc=False)
 
 
 class _NullOrNumber(dict[Any, Any]):
@@ -96,11 +146,31 @@ class _NullOrNumber(dict[Any, Any]):
         return value
 
 
-def _codes(column: Input) -> dict[Any, float] | None:
+def _codes(column: Input, allowed: Sequence[str | int] | None) -> dict[Any, float] | None:
+    """Value → code of a category column, its codes those of all the model's categories, whichever are allowed."""
     if column.categories is not None:
-        codes: dict[Any, float] = {value: float(i) for i, value in enumerate(column.categories)}
-        return codes | {None: float(len(codes))} if column.nullable else codes
+        wanted = set(allowed or ())
+        codes: dict[Any, float] = {value: float(i) for i, value in enumerate(column.categories) if value in wanted}
+        return codes | {None: float(len(column.categories))} if column.nullable else codes
     return _NullOrNumber({None: NAN}) if column.nullable else None
+
+
+def _ruled(column: Input, rule: Rule) -> Input:
+    """The column as the rule leaves it: its categories, and an example that is legal."""
+    if rule == _NO_RULE:
+        return column
+    categories = list(rule.categories) if rule.categories is not None else column.categories
+    example = column.example
+    if categories and example is not None and example not in categories:
+        example = categories[0]
+    elif isinstance(example, int | float):
+        example = rule.clamp(example)
+    return msgspec.structs.replace(column, categories=categories, example=example)
+
+
+def _short(bound: float) -> str:
+    """A bound as a person would write it."""
+    return str(int(bound)) if bound == int(bound) and abs(bound) < 1e15 else repr(bound)
 
 
 def _is_text(column: Input) -> bool:

@@ -9,22 +9,26 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from halfcore import host, sizing
+from halfcore.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.settings import Settings
 
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    settings = msgspec.structs.replace(settings, max_in_flight=plan.max_in_flight)
     if plan.workers == 1:
         _serve_here(settings, plan)
     else:
@@ -65,10 +69,19 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
     server = Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
     loop = asyncio.get_running_loop()
+    if plan.coalesce_quota:
+        front.coalescer = Coalescer(quota=plan.coalesce_quota, delay_s=settings.coalesce_delay_ms / 1000, loop=loop)
     async with front.app.lifespan():
+        if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
+            loop.set_task_factory(_eager_task)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, server, settings.drain_timeout_s)
         await server.serve()
+
+
+def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """A task that begins at once; asyncio's own factory does not know all options that newer loops hand it."""
+    return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
 
 
 def _stop(server: Any, drain_timeout_s: float) -> None:

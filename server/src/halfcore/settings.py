@@ -15,6 +15,7 @@ PREFIX = "HALFCORE_"
 SEED_NAMES = {
     "default_model": "MODEL_NAME",
     "model_stage": "MODEL_STAGE",
+    "database_url": "DATABASE_URL",
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "tracking_token": "MLFLOW_TRACKING_TOKEN",
     "tracking_username": "MLFLOW_TRACKING_USERNAME",
@@ -22,6 +23,10 @@ SEED_NAMES = {
     "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
 }
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
+SECRETS = frozenset({"database_url", "tracking_token", "tracking_password", "admin_token", "webhook_secret"})
+"""Settings that no message shows and no flag takes, for everybody sees a command line."""
+FILE = "_FILE"
+"""Added to a secret's variable, it names a file that holds the value, as container secrets do."""
 
 
 class SettingsError(ValueError):
@@ -87,6 +92,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_scheduling: Annotated[
         Literal["auto", "on", "off"], Meta(description="run workers as SCHED_BATCH; auto: if the CPU quota is below one core")
     ] = "auto"
+    coalesce: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="let requests gather while CPU time is short; auto: if the CPU quota is below one core, with one worker"),
+    ] = "auto"
+    coalesce_delay_ms: Annotated[
+        float,
+        Meta(gt=0, le=100, description="milliseconds that requests then gather; two halve the cost, more buys little and is waited for"),
+    ] = 2.0
     max_connections: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="open connections per worker, idle ones included; 0: 12,000, or what memory and nofile allow"),
@@ -115,6 +128,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="read buffer per connection, bytes; the least that hyper allows, for it is paid 10,000 times",
         ),
     ] = 8192
+    max_in_flight: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="predictions in progress per worker, beyond it 503; 0: as many as connections, or what memory allows",
+        ),
+    ] = 0
     max_body_bytes: Annotated[int, Meta(ge=64, le=1 << 30, description="largest request body, bytes; 10,000 records of 12 columns fit")] = (
         4 << 20
     )
@@ -160,6 +181,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
         ),
     ] = 25
+    database_url: Annotated[
+        str,
+        Meta(
+            pattern="^(postgres(ql)?://.*)?$",
+            description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
+        ),
+    ] = ""
+    database_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
+    ] = 5.0
+    catalog_refresh_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="seconds between reads of the feature catalogue that no notification asks for; finds a dead connection",
+        ),
+    ] = 30.0
+    state: Annotated[
+        Path, Meta(description="directory of what outlives a restart: the last good feature catalogue; beside the bundles")
+    ] = Path(".halfcore/state")
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
     hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
     server_timing: Annotated[
@@ -176,10 +218,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the settings; a flag wins over `HALFCORE_…`, which wins over the names that teams already use.
 
         Raises:
-            SettingsError: a value of the wrong type or out of range, or an unknown `HALFCORE_` variable.
+            SettingsError: a value of the wrong type or out of range, an unknown `HALFCORE_` variable, or an unreadable `…_FILE`.
         """
         fields = cls.__struct_fields__
-        known = {PREFIX + name.upper() for name in fields}
+        environ = {**environ, **_from_files(environ)}
+        known = {PREFIX + name.upper() for name in fields} | {PREFIX + name.upper() + FILE for name in SECRETS}
         if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
             raise SettingsError(f"{unknown[0]} is not a setting; `halfcore serve --help` lists them")
         given: dict[str, str] = {}
@@ -192,6 +235,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 msgspec.convert({name: text}, cls, strict=False, dec_hook=_decode)
             except msgspec.ValidationError as error:
+                if name in SECRETS:
+                    raise SettingsError(f"{origin[name]}: its value is not shown, expected {describe(name)}") from None
                 raise SettingsError(f"{origin[name]}={text!r}: {str(error).split(' - at')[0]} ({describe(name)})") from None
         settings = msgspec.convert(given, cls, strict=False, dec_hook=_decode)
         if settings.max_rows > settings.max_queue_size:
@@ -213,6 +258,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser one option per setting, with its default, its reason and its environment names."""
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
+        if name in SECRETS:
+            variables = f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE)"
+            parser.epilog = f"{parser.epilog or 'Only from the environment:'} {variables}: {describe(name)}."
+            continue
         parser.add_argument(
             flag(name),
             dest=name,
@@ -225,6 +274,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:
     """The settings of a parsed command line; see `Settings.load` for the errors."""
     return Settings.load(environ, {name: str(value) for name, value in arguments})
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets whose variable, with `_FILE` behind it, names a file."""
+    found = {}
+    for name in SECRETS:
+        for variable in filter(None, (PREFIX + name.upper(), SEED_NAMES.get(name))):
+            if (path := environ.get(variable + FILE)) is None:
+                continue
+            if variable in environ:
+                raise SettingsError(f"{variable} and {variable}{FILE} are both set, expected one of them")
+            try:
+                found[variable] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise SettingsError(f"{variable}{FILE}={path!r}: {reason}") from None
+    return found
 
 
 def _meta(name: str) -> Meta:

@@ -49,7 +49,7 @@ class CarefulDecoder:
             count += len(found)
             errors.extend(found[: MOST_ERRORS - len(errors)])
             if not count:
-                packed.append(self._schema.pack(row if isinstance(row, list) else [row[name] for name in self._schema.names]))
+                packed.append(self._schema.pack(row if isinstance(row, list) else self._values(row)))
         if count:
             raise unprocessable(errors, count)
         return packed, many
@@ -77,6 +77,11 @@ class CarefulDecoder:
             return features, True, "$.features"
         return [features], False, "$.features"
 
+    def _values(self, row: dict[str, Any]) -> list[Any]:
+        """A record's values in the columns' order, defaults where they are absent."""
+        defaults = self._schema.defaults
+        return [row[name] if name in row else defaults[i] for i, name in enumerate(self._schema.names)]
+
     def _check(self, row: Any, number: int | None, path: str) -> Iterator[FieldError]:
         """What is wrong with one row, given as an object or as an array."""
         where = "" if number is None else f"row {number}: "
@@ -100,7 +105,7 @@ class CarefulDecoder:
             )
             return
         for column, value, value_path in pairs:
-            if problem := _problem(column, value, self._schema):
+            if problem := value_problem(column, value, self._schema):
                 code, expected, message = problem
                 yield FieldError(
                     code,
@@ -119,8 +124,8 @@ class CarefulDecoder:
             if name not in self._known:
                 message = f'{where}"{shown(name)}" is not a column of this model, expected {names}'
                 yield FieldError("unknown_column", f"{path}.{shown(name)}", message, number, shown(name), expected=list(self._schema.names))
-        for name in self._schema.names:
-            if name not in row:
+        for i, name in enumerate(self._schema.names):
+            if name not in row and i not in self._schema.defaults:
                 yield FieldError(
                     "missing_column",
                     f"{path}.{name}",
@@ -169,9 +174,11 @@ def _not_empty(rows: list[Any], path: str) -> list[Any]:
     return rows
 
 
-def _problem(column: Input, value: Any, schema: Schema) -> tuple[str, Any, str] | None:
-    """What is wrong with a value of a column: code, expected value, and that in words; or None."""
-    wanted = "one of " + listed(column.categories) if column.categories else _WANTED[column.kind]
+def value_problem(column: Input, value: Any, schema: Schema) -> tuple[str, Any, str] | None:
+    """What is wrong with a value of a column of the schema's `inputs`: code, expected value, and that in words; or None."""
+    rule = schema.rule(column.name)
+    bounds = rule.range_text()
+    wanted = "one of " + listed(column.categories) if column.categories else _WANTED[column.kind] + (f" {bounds}" if bounds else "")
     expected = column.categories or column.kind
     if value is None:
         return None if column.nullable else ("null_not_allowed", expected, wanted)
@@ -186,13 +193,17 @@ def _problem(column: Input, value: Any, schema: Schema) -> tuple[str, Any, str] 
     right = isinstance(value, int) if column.kind == "integer" else isinstance(value, int | float)
     if isinstance(value, bool) or not right:
         return "wrong_type", expected, wanted
-    if schema.fits(value):
-        return None
-    return (
-        "out_of_range",
-        f"at most {schema.largest:g}",
-        f"{wanted} between -{schema.largest:g} and {schema.largest:g} ({schema.dtype})",
-    )
+    if not schema.fits(value):
+        return "out_of_range", bounds or f"at most {schema.largest:g}", wanted if bounds else _dtype_range(wanted, schema)
+    # As the fast way compares: an integer of a number column as the float that it becomes.
+    number = value if column.kind == "integer" else float(value)
+    if (rule.minimum is not None and number < rule.minimum) or (rule.maximum is not None and number > rule.maximum):
+        return "out_of_range", bounds, wanted
+    return None
+
+
+def _dtype_range(wanted: str, schema: Schema) -> str:
+    return f"{wanted} between -{schema.largest:g} and {schema.largest:g} ({schema.dtype})"
 
 
 def _quoted(value: Any) -> str:

@@ -44,6 +44,8 @@ class Decoder:
         self._many_records = _decoder(list[record])
         self._key_quotes = 2 * len(schema.inputs)
         self._text_columns = schema.text_columns
+        # Column, its default, and the quotes that an absent one leaves out: its name's, and a text's.
+        self._defaults = [(i, value, 4 if isinstance(value, str) else 2) for i, value in schema.defaults.items()]
 
     def decode(self, body: bytes) -> Rows:
         """Parse, check and pack a body.
@@ -59,6 +61,8 @@ class Decoder:
             else:
                 values = msgspec.structs.astuple(self._one_record(body))
                 quotes = self._key_quotes
+                if self._defaults:
+                    values, quotes = self._fill(values)
             payload = self._schema.pack(values)
         except _REFUSED:
             return self._decode_many(body, vectors=vectors)
@@ -76,6 +80,9 @@ class Decoder:
             else:
                 rows = [msgspec.structs.astuple(record) for record in self._many_records(body)]
                 quotes = self._key_quotes * len(rows)
+                if self._defaults:
+                    filled = [self._fill(values) for values in rows]
+                    rows, quotes = [values for values, _ in filled], sum(quotes for _, quotes in filled)
             if not 1 <= len(rows) <= self._max_rows:
                 return self._read_carefully(body)
             payload = b"".join([self._schema.pack(values) for values in rows])
@@ -84,6 +91,17 @@ class Decoder:
         if body.count(b'"') != quotes + sum(map(self._text_quotes, rows)):
             return self._read_carefully(body)
         return Rows(payload, len(rows), many=True)
+
+    def _fill(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
+        """A record's values with defaults where they are absent, and the quotes that its names and its defaulted texts account for."""
+        absent = [default for default in self._defaults if values[default[0]] is msgspec.UNSET]
+        if not absent:
+            return values, self._key_quotes
+        filled, quotes = list(values), self._key_quotes
+        for i, value, unsaid in absent:
+            filled[i] = value
+            quotes -= unsaid
+        return tuple(filled), quotes
 
     def _text_quotes(self, values: tuple[Any, ...]) -> int:
         return 2 * sum([values[i] is not None for i in self._text_columns]) if self._text_columns else 0

@@ -13,11 +13,13 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Server
 from litestar.static_files import create_static_files_router
+from msgspec import UNSET
 
 from halfcore import __version__
 from halfcore.bundle import Input
 from halfcore.models import LoadedModel, Models
 from halfcore.routes.models import example_body
+from halfcore.schema import Rule
 
 ASSETS = "/docs/assets"
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
@@ -114,17 +116,17 @@ def _operation(model: LoadedModel, summary: str, operation_id: str) -> dict[str,
 
 
 def _body_schema(model: LoadedModel) -> dict[str, Any]:
-    inputs = model.manifest.inputs
+    inputs = model.schema.inputs
     record = {
         "type": "object",
         "title": "record",
-        "required": [column.name for column in inputs],
-        "properties": {column.name: _value_schema(column) for column in inputs},
+        "required": [column.name for i, column in enumerate(inputs) if i not in model.schema.defaults],
+        "properties": {column.name: _value_schema(column, model.schema.rule(column.name)) for column in inputs},
         "additionalProperties": False,
     }
     vector = {
         "type": "array",
-        "prefixItems": [_value_schema(column) for column in inputs],
+        "prefixItems": [_value_schema(column, model.schema.rule(column.name)) for column in inputs],
         "items": False,
         "minItems": len(inputs),
     }
@@ -145,11 +147,16 @@ def _features(schema: dict[str, Any], title: str) -> dict[str, Any]:
     }
 
 
-def _value_schema(column: Input) -> dict[str, Any]:
+def _value_schema(column: Input, rule: Rule) -> dict[str, Any]:
+    schema: dict[str, Any] = {"examples": [column.example]}
     if column.categories:
-        return {"enum": [*column.categories, None] if column.nullable else column.categories, "examples": [column.example]}
-    kind = _JSON_TYPES[column.kind]
-    return {"type": [kind, "null"] if column.nullable else kind, "examples": [column.example]}
+        schema["enum"] = [*column.categories, None] if column.nullable else column.categories
+    else:
+        kind = _JSON_TYPES[column.kind]
+        schema["type"] = [kind, "null"] if column.nullable else kind
+    said = {"minimum": rule.minimum, "maximum": rule.maximum}
+    schema |= {key: bound for key, bound in said.items() if bound is not None}
+    return schema if rule.default is UNSET else schema | {"default": rule.default}
 
 
 def _answer_schema(model: LoadedModel) -> dict[str, Any]:

@@ -6,15 +6,19 @@ import msgspec
 from litestar import get
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
+from msgspec import UNSET
 
+from halfcore.bundle import Input
+from halfcore.catalog.state import Catalog
 from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
 from halfcore.registry.following import Following
 from halfcore.registry.status import told
+from halfcore.schema import Rule
 
 
-def routes(models: Models, following: Following) -> list[Any]:
-    """`/models` and `/models/{name}`."""
+def routes(models: Models, catalog: Catalog | None, following: Following) -> list[Any]:
+    """`/models` and `/models/{name}`; the latter tells of the feature catalogue too, if there is one."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
     def list_models() -> dict[str, Any]:
@@ -22,14 +26,14 @@ def routes(models: Models, following: Following) -> list[Any]:
 
     @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
     def show_model(name: FromPath[str]) -> dict[str, Any]:
-        return _details(models.get(name)) | _followed(following, name)
+        return _details(models.get(name), catalog) | _followed(following, name)
 
     return [list_models, show_model]
 
 
 def example_body(model: LoadedModel) -> dict[str, Any]:
     """A legal request body: the named record of the manifest's examples, or the vector if the model has no names of its own."""
-    inputs = model.manifest.inputs
+    inputs = model.schema.inputs
     if model.manifest.named:
         return {column.name: column.example for column in inputs}
     return {"features": [column.example for column in inputs]}
@@ -46,10 +50,11 @@ def _summary(model: LoadedModel) -> dict[str, Any]:
     return {"name": manifest.name, "version": manifest.version, "task": manifest.task, "loaded_at": model.loaded_at}
 
 
-def _details(model: LoadedModel) -> dict[str, Any]:
+def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
     manifest = model.manifest
     return _summary(model) | {
-        "inputs": [_input(msgspec.to_builtins(column)) for column in manifest.inputs],
+        "inputs": [_input(column, model.schema.rule(column.name)) for column in model.schema.inputs],
+        "catalogue": catalog and catalog.describe(manifest.name),
         "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
         "example": example_body(model),
         "parity": msgspec.to_builtins(manifest.parity),
@@ -66,8 +71,15 @@ def _followed(following: Following, name: str) -> dict[str, Any]:
     return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
-def _input(column: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in column.items() if value is not None or key == "example"}
+def _input(column: Input, rule: Rule) -> dict[str, Any]:
+    """A column as a request must fill it; `allowed` and `default` are the catalogue's, `minimum` and `maximum` were seen in training."""
+    known = {key: value for key, value in msgspec.to_builtins(column).items() if value is not None or key == "example"}
+    known["source"] = "bundle" if rule == Rule() else "catalogue"
+    if rule.range_text():
+        known["allowed"] = {"minimum": rule.minimum, "maximum": rule.maximum}
+    if rule.default is not UNSET:
+        known["default"] = rule.default
+    return known
 
 
 __all__ = ["Problem", "example_body", "routes"]

@@ -1,0 +1,177 @@
+"""The watch: look at the registry, export what is due, say what came of it, wait.
+
+Everything it knows is in the registry's tags, so it may be ended at any moment and begun anew: a version is due until it has a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from model_export import tools
+from model_export.errors import ExportError, shorten
+from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse
+from model_export.watch.claim import Claim
+from model_export.watch.run import exported
+from model_export.watch.targets import find, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow.entities.model_registry import ModelVersion
+
+    from model_export.watch.heartbeat import Heartbeat
+    from model_export.watch.run import Outcome
+    from model_export.watch.settings import WatchSettings
+
+logger = logging.getLogger("model_export.watch")
+_LINE_CHARACTERS = 300
+"""Of a failure in the log; MLflow's messages hold whole stacks."""
+TAG_FINGERPRINT = f"{TAG_EXPORT}.fingerprint"
+"""Of what a refusal depends on besides the model: where it differs, the version is tried again."""
+
+
+class Watch:
+    """The service. One thread; each export is a process of its own."""
+
+    def __init__(self, settings: WatchSettings, tracking_uri: str, heartbeat: Heartbeat) -> None:
+        """Read the targets; nothing is asked of MLflow yet.
+
+        Raises:
+            ExportError: a URI that cannot be watched.
+        """
+        self._settings, self._tracking_uri, self._heartbeat = settings, tracking_uri, heartbeat
+        self._targets = [parse(uri) for uri in settings.models]
+        self._client = MlflowClient()
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._fingerprint = _fingerprint(settings)
+        self._failures: dict[str, int] = {}
+        """By version, and under "" of MLflow: how often in a row."""
+        self._not_before: dict[str, float] = {}
+        self._retried: set[str] = set()
+
+    def run(self) -> bool:
+        """Look again and again, or once; returns True if everything that was due has a verdict."""
+        while True:
+            settled = self._look()
+            if self._settings.once:
+                return settled
+            self._wait(self._pause(""))
+
+    def _look(self) -> bool:
+        """Export whatever is due."""
+        self._heartbeat.beat("looking")
+        try:
+            versions = [version for version in find(self._client, self._targets) if self._is_due(version)]
+        except (MlflowException, OSError) as error:
+            self._note_failure("", f"MLflow does not answer: {shorten(str(error))}")
+            return False
+        self._failures.pop("", None)
+        settled = [self._settle(version) for version in versions]  # all of them: one that fails keeps none from its turn
+        return all(settled)
+
+    def _is_due(self, version: ModelVersion) -> bool:
+        label, verdict = _label(version), version.tags.get(TAG_EXPORT)
+        if verdict == PASSED or time.monotonic() < self._not_before.get(label, 0.0):
+            return False
+        if verdict == REFUSED and version.tags.get(TAG_FINGERPRINT) == self._fingerprint:
+            return self._settings.retry_refused and label not in self._retried
+        return True
+
+    def _settle(self, version: ModelVersion) -> bool:
+        """Export one version and tag it; False where something failed, or another watch has it."""
+        label = _label(version)
+        try:
+            return self._claim_and_export(version)
+        except (ExportError, MlflowException, OSError) as error:
+            self._note_failure(label, error.reason if isinstance(error, ExportError) else shorten(str(error)))
+            return False
+
+    def _claim_and_export(self, version: ModelVersion) -> bool:
+        label = _label(version)
+        claim = Claim(self._client, version.name, str(version.version), self._owner, self._settings.lease_s)
+        if not claim.take():
+            logger.info("%s: another watch is at it", label)
+            return False
+        try:
+            # Between the look and the claim another watch may have finished it.
+            if not self._is_due(self._client.get_model_version(version.name, version.version)):
+                return True
+            logger.info("%s: exporting", label)
+            started = time.monotonic()
+            with exported(f"models:/{label}", self._tracking_uri, self._settings, self._ticker(label, claim)) as outcome:
+                self._conclude(version, outcome, time.monotonic() - started)
+            return outcome.kind != "failed"
+        finally:
+            claim.release()
+
+    def _conclude(self, version: ModelVersion, outcome: Outcome, seconds: float) -> None:
+        label = _label(version)
+        self._heartbeat.beat(f"tagging {label}")
+        if outcome.kind == "failed":
+            self._note_failure(label, outcome.reason)
+            return
+        if outcome.bundle is not None:
+            uri = publish(outcome.bundle, version.name, str(version.version))
+            logger.info("%s: passed in %.1f s, uploaded to %s", label, seconds, uri)
+        else:
+            refuse(version.name, str(version.version), outcome.reason, fingerprint=self._fingerprint)
+            logger.warning("%s: refused after %.1f s: %s", label, seconds, outcome.reason)
+        self._retried.add(label)
+        self._failures.pop(label, None)
+        self._not_before.pop(label, None)
+
+    def _ticker(self, label: str, claim: Claim) -> Callable[[], None]:
+        """What is done while an export runs: beat, and renew the claim three times in a lease."""
+        renewed = time.monotonic()
+
+        def tick() -> None:
+            nonlocal renewed
+            self._heartbeat.beat(f"exporting {label}")
+            if time.monotonic() - renewed > self._settings.lease_s / 3:
+                renewed = time.monotonic()
+                try:
+                    claim.renew()
+                except MlflowException as error:
+                    logger.warning("%s: the claim cannot be renewed: %s", label, shorten(str(error)))
+
+        return tick
+
+    def _note_failure(self, key: str, reason: str) -> None:
+        self._failures[key] = self._failures.get(key, 0) + 1
+        wait_s = self._pause(key)
+        self._not_before[key] = time.monotonic() + wait_s
+        logger.warning("%s%s; again in %.1f s or later", f"{key}: " if key else "", shorten(reason, _LINE_CHARACTERS), wait_s)
+
+    def _pause(self, key: str) -> float:
+        return pause(self._settings.interval_s, self._failures.get(key, 0), self._settings.max_backoff_s, random.random())  # noqa: S311
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._heartbeat.beat("waiting")
+            time.sleep(min(left, 5.0))
+
+
+def pause(interval_s: float, failures: int, most_s: float, chance: float) -> float:
+    """Seconds until the next try: the interval ±20 %, doubled for each failure in a row up to `most_s`. `chance`: 0…1."""
+    return min(interval_s * 2.0 ** min(failures, 30), max(most_s, interval_s)) * (0.8 + 0.4 * chance)
+
+
+def _label(version: ModelVersion) -> str:
+    return f"{version.name}/{version.version}"
+
+
+def _fingerprint(settings: WatchSettings) -> str:
+    limits = [settings.time_limit_s, settings.memory_limit_mb, settings.gate_rows, settings.no_unpickle]
+    return hashlib.sha256(json.dumps([tools.versions(), limits]).encode()).hexdigest()[:12]

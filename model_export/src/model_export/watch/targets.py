@@ -1,0 +1,86 @@
+"""Which versions are to be exported: from the URIs that are watched to the versions that they stand for now."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+
+from model_export.errors import ExportError
+from model_export.registry import NO_SUCH_THING, find_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))?")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One URI that is watched; without alias and rest, every version of the model."""
+
+    name: str
+    """May be a pattern as file names have it: `*`, `churn-*`."""
+    alias: str | None
+    rest: str | None
+    """A stage, a version's number, or `latest`."""
+
+
+def parse(uri: str) -> Target:
+    """Read one URI.
+
+    Raises:
+        ExportError: it is none that can be watched.
+    """
+    matched = _URI.fullmatch(uri)
+    if matched is None:
+        raise ExportError(f"{uri!r} cannot be watched: expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME (all its versions)")
+    return Target(**matched.groupdict())
+
+
+def find(client: MlflowClient, targets: Sequence[Target]) -> list[ModelVersion]:
+    """The versions that the targets stand for now, each once, in the order of the targets; of one model the newest first.
+
+    Raises:
+        MlflowException: MLflow did not answer.
+    """
+    found: dict[tuple[str, str], ModelVersion] = {}
+    for target in targets:
+        for name in _names(client, target.name):
+            for version in _versions(client, name, target):
+                found.setdefault((version.name, str(version.version)), version)
+    return [version for version in found.values() if version.status == "READY"]
+
+
+def _names(client: MlflowClient, pattern: str) -> Iterator[str]:
+    if not _PATTERN.search(pattern):
+        yield pattern
+        return
+    token = None
+    while True:
+        page = client.search_registered_models(max_results=100, page_token=token)
+        yield from (model.name for model in page if fnmatchcase(model.name, pattern))
+        token = page.token
+        if not token:
+            return
+
+
+def _versions(client: MlflowClient, name: str, target: Target) -> list[ModelVersion]:
+    """None where the alias or the stage stands for nothing, or the model does not exist: it may come."""
+    try:
+        if target.alias or target.rest:
+            return [find_version(name, target.alias, target.rest)]
+        return sorted(client.search_model_versions(f"name='{name}'"), key=lambda version: -int(version.version))
+    except MlflowException as error:
+        if error.error_code in NO_SUCH_THING:
+            return []
+        raise
+    except ExportError:
+        return []

@@ -1,0 +1,47 @@
+"""The last good catalogue on disk, for a start while PostgreSQL is away: clients that rely on a default are not refused meanwhile."""
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from halfcore.catalog.entries import Entry
+from halfcore.log import logger
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What was accepted, by model, and when it was read (UTC)."""
+
+    read_at: datetime
+    models: dict[str, tuple[Entry, ...]]
+
+
+def file_in(state: Path) -> Path:
+    """The snapshot's place in the directory of what outlives a restart."""
+    return state / "catalogue.json"
+
+
+def load(file: Path) -> Snapshot | None:
+    """Read a snapshot; None if there is none, or none that can be read, which the log then tells."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Snapshot)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        logger.warning("the catalogue on disk, %s, cannot be read: %s", file, error)
+        return None
+
+
+def save(file: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot in the place of the last one, whole or not at all; if it cannot be written, the log tells. Blocks."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(msgspec.json.encode(snapshot))
+        partial.replace(file)
+    except OSError as error:
+        logger.warning("the catalogue is not kept on disk in %s: %s", file, error.strerror)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

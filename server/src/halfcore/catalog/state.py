@@ -1,0 +1,123 @@
+"""The catalogue in memory: what was accepted for each model, and the models' decoders made to match."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from halfcore.catalog.entries import CatalogError, Entry, parse, rules_for
+from halfcore.catalog.snapshot import Snapshot
+from halfcore.codec.decode import Decoder
+from halfcore.log import logger
+from halfcore.metrics import CatalogMetrics
+from halfcore.models import LoadedModel, Models
+from halfcore.schema import Schema
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the table says of one model."""
+
+    latest: tuple[Entry, ...] | None = None
+    """As last read; None if it was malformed, or nothing was read yet."""
+    accepted: tuple[Entry, ...] | None = None
+    """The last that fitted a version of the model."""
+    malformed: str | None = None
+    refused: str | None = None
+    """Why the latest rows are not applied."""
+
+
+class Catalog:
+    """The feature catalogue of one worker; used by its event loop alone.
+
+    Args:
+        models: the served models; `refine` is to be its hook.
+        metrics: told of every read.
+        max_rows: most rows in one request, for the decoders made here.
+        last: the last good catalogue of an earlier process.
+    """
+
+    def __init__(self, models: Models, metrics: CatalogMetrics, *, max_rows: int, last: Snapshot | None) -> None:
+        self._models = models
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._known: dict[str, _Known] = {}
+        self.read_at: datetime | None = None
+        """When the table was read last, in UTC."""
+        self.from_disk = False
+        """Whether what is applied was read by an earlier process."""
+        self.ask: Callable[[], None] = lambda: None
+        """Called when a model is served that was not read about."""
+        if last:
+            self._known = {name: _Known(accepted=entries) for name, entries in last.models.items()}
+            self.read_at, self.from_disk = last.read_at, True
+            metrics.read_at = last.read_at.timestamp()
+
+    def refine(self, model: LoadedModel) -> LoadedModel:
+        """The model with what the catalogue says of it: the latest rows if they fit this version, else the last ones that fitted one, if
+        those fit; else the bundle's own metadata."""
+        if model.manifest.name not in self._known:
+            self.ask()
+        known = self._known.setdefault(model.manifest.name, _Known())
+        rules, refused = {}, known.malformed
+        for entries in (known.latest, known.accepted):
+            if entries is None:
+                continue
+            try:
+                rules = rules_for(model.manifest.name, entries, model.manifest.inputs, model.manifest.dtype)
+                known.accepted = entries
+                break
+            except CatalogError as error:
+                refused = refused or str(error)
+        if refused and refused != known.refused:
+            logger.error("feature catalogue refused: %s", refused, extra={"model": model.manifest.name})
+        known.refused = refused
+        self._metrics.refused[model.manifest.name] = int(refused is not None)
+        if rules == model.schema.rules:
+            return model
+        schema = Schema(model.manifest.inputs, model.manifest.dtype, rules)
+        return replace(model, schema=schema, decoder=Decoder(schema, max_rows=self._max_rows))
+
+    def take(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Take over what was read for all served models; return whether anything changed.
+
+        A model whose rows are malformed or contradict it keeps what it has, whole.
+        """
+        by_model: dict[str, list[Mapping[str, Any]]] = {model.manifest.name: [] for model in self._models}
+        for row in rows:
+            by_model.setdefault(row["model"], []).append(row)
+        for name, its_rows in by_model.items():
+            known = self._known.setdefault(name, _Known())
+            try:
+                known.latest, known.malformed = parse(name, its_rows), None
+            except CatalogError as error:
+                known.latest, known.malformed = None, str(error)
+        before = {name: known.accepted for name, known in self._known.items()}
+        for model in list(self._models):
+            self._models.put(model)
+        changed = before != {name: known.accepted for name, known in self._known.items()}
+        self._taken(changed=changed)
+        return changed
+
+    def snapshot(self) -> Snapshot:
+        """What was accepted, to be kept for a start while PostgreSQL is away."""
+        models = {name: known.accepted for name, known in self._known.items() if known.accepted is not None}
+        return Snapshot(self.read_at or datetime.now(UTC), models)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What `GET /models/{name}` tells of a model's metadata."""
+        known = self._known.get(name, _Known())
+        age_s = (datetime.now(UTC) - self.read_at).total_seconds() if self.read_at else None
+        return {
+            "connected": self._metrics.connected,
+            "read_at": self.read_at,
+            "age_s": None if age_s is None else round(age_s, 3),
+            "from_disk": self.from_disk,
+            "refused": known.refused,
+        }
+
+    def _taken(self, *, changed: bool) -> None:
+        self.read_at, self.from_disk = datetime.now(UTC), False
+        self._metrics.read_at = self.read_at.timestamp()
+        refused = any(known.refused for known in self._known.values())
+        self._metrics.count("refused" if refused else "changed" if changed else "unchanged")

@@ -1,0 +1,60 @@
+"""What the tests of the watch share: models to register."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = __file__.rpartition("/")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is ours, and it happens on first use."""
+    mlflows_own = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+    for item in items:
+        if str(item.path.parent) == HERE:
+            item.add_marker(mlflows_own)
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model that passes: two numbers, two classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    frame = pd.DataFrame(np.random.default_rng(3).normal(size=(100, 2)), columns=["a", "b"])
+    return _save(LogisticRegression().fit(frame, frame["a"] + frame["b"] > 0), frame, tmp_path_factory.mktemp("models") / "sound")
+
+
+@pytest.fixture(scope="session")
+def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model whose graph answers otherwise: a tree that learned where missing values belong, which ONNX's tree did not."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame = pd.DataFrame(np.random.default_rng(5).normal(size=(200, 2)), columns=["a", "b"])
+    frame.loc[frame.index % 3 == 0, "a"] = np.nan
+    label = np.where(frame["a"].isna() | (frame["a"] < 0.5), "yes", "no")
+    return _save(DecisionTreeClassifier(random_state=0).fit(frame, label), frame, tmp_path_factory.mktemp("models") / "differing")
+
+
+def _save(estimator: object, frame: pd.DataFrame, folder: Path) -> Path:
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's hints about integers and pickles are not under test
+        mlflow.sklearn.save_model(
+            estimator,
+            folder,
+            signature=infer_signature(frame, estimator.predict(frame[:5])),  # type: ignore[attr-defined]
+            input_example=frame,
+            pip_requirements=["scikit-learn"],
+            skops_trusted_types=["sklearn.tree._tree.Tree", "numpy.dtype"],
+        )
+    return folder

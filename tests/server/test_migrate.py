@@ -1,0 +1,151 @@
+"""Migrations against a real PostgreSQL: once, in order, whole, by one at a time."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from halfcore.database import Database, DatabaseError
+from halfcore.migrate import Migration, MigrationError, migrate, read
+from support.postgres import PASSWORD, Postgres
+
+ONE = Migration("0001_one.sql", "CREATE TABLE one (a int);")
+TWO = Migration("0002_two.sql", "CREATE TABLE two (a int); INSERT INTO two VALUES (1);")
+
+
+@pytest.fixture
+def name(postgres: Postgres) -> str:
+    """An empty database."""
+    return postgres.create_database()
+
+
+@pytest.fixture
+async def database(postgres: Postgres, name: str) -> AsyncIterator[Database]:
+    """The server's way to it."""
+    database = Database(postgres.dsn(name))
+    yield database
+    await database.close()
+
+
+def applied(postgres: Postgres, name: str) -> list[str]:
+    """What the database says was applied, in that order."""
+    return [row[0] for row in postgres.sql("SELECT name FROM halfcore.schema_migrations ORDER BY applied_at, name", name)]
+
+
+async def test_files_are_applied_once_and_in_order(postgres: Postgres, name: str, database: Database) -> None:
+    """A second run has nothing to do; a new file is applied to what is there."""
+    said: list[str] = []
+
+    counts = [await migrate(database, files, say=said.append) for files in ([ONE], [ONE], [ONE, TWO], [ONE, TWO])]
+
+    assert counts == [1, 0, 1, 0]
+    assert said == ["applied 0001_one.sql", "applied 0002_two.sql"]
+    assert applied(postgres, name) == [ONE.name, TWO.name]
+
+
+async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: str) -> None:
+    """The second waits for the first, and finds its work done."""
+    slow = ONE._replace(sql="SELECT pg_sleep(0.2); CREATE TABLE one (a int);")
+    databases = [Database(postgres.dsn(name)) for _ in range(4)]
+
+    counts = await asyncio.gather(*(migrate(database, [slow, TWO], say=str) for database in databases))
+
+    assert sorted(counts) == [0, 0, 0, 2]
+    assert postgres.sql("SELECT count(*) FROM two", name) == [("1",)]
+    for database in databases:
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ([ONE._replace(sql="CREATE TABLE one (b int);"), TWO], r"0001_one\.sql was changed after it was applied"),
+        ([TWO], r"0001_one\.sql was applied but is not among the files"),
+        ([ONE, Migration("0001_zero.sql", ""), TWO], r"0001_zero\.sql comes before 0002_two\.sql"),
+    ],
+    ids=["changed", "gone", "late"],
+)
+async def test_what_contradicts_the_database_is_refused(
+    postgres: Postgres, name: str, database: Database, files: list[Migration], says: str
+) -> None:
+    """Nothing is applied, and the message names the file."""
+    await migrate(database, [ONE, TWO], say=str)
+
+    with pytest.raises(MigrationError, match=says):
+        await migrate(database, [*files, Migration("0003_three.sql", "CREATE TABLE three (a int)")], say=str)
+
+    assert applied(postgres, name) == [ONE.name, TWO.name]
+
+
+async def test_an_older_halfcore_gets_on_with_a_newer_schema(database: Database) -> None:
+    """Rolling the server back does not need the schema rolled back."""
+    await migrate(database, [ONE, TWO], say=str)
+
+    assert await migrate(database, [ONE], say=str) == 0
+
+
+async def test_a_file_that_fails_leaves_nothing(postgres: Postgres, name: str, database: Database) -> None:
+    """Its own statements are undone, those of files before it stay."""
+    broken = TWO._replace(sql="CREATE TABLE two (a int); SELECT 1/0;")
+
+    with pytest.raises(DatabaseError, match="DivisionByZeroError: division by zero"):
+        await migrate(database, [ONE, broken], say=str)
+
+    assert applied(postgres, name) == [ONE.name]
+    assert postgres.sql("SELECT to_regclass('two') IS NULL", name) == [("t",)]
+    assert await migrate(database, [ONE, TWO], say=str) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "says"), [(["1_one.sql"], "1_one.sql"), (["0001_one.sql", "0001_two.sql"], "the same number"), (["0001_one.txt"], "expected")]
+)
+def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str) -> None:
+    """Their order would be a matter of luck."""
+    for name in names:
+        (tmp_path / name).write_text("")
+
+    with pytest.raises(MigrationError, match=says):
+        read(tmp_path)
+
+
+def run_migrate(url: str) -> subprocess.CompletedProcess[str]:
+    """`halfcore migrate`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")} | {"DATABASE_URL": url}
+    return subprocess.run([sys.executable, "-m", "halfcore", "migrate"], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -> None:
+    """Twice, and it says what it did."""
+    first, second = run_migrate(postgres.dsn(name)), run_migrate(postgres.dsn(name))
+
+    files = [migration.name for migration in read()]
+    assert first.stdout.splitlines() == [*(f"applied {file}" for file in files), f"{len(files)} applied, the schema is up to date"]
+    assert second.stdout.splitlines() == ["0 applied, the schema is up to date"]
+    assert first.returncode == second.returncode == 0
+    assert applied(postgres, name) == files
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "expected HALFCORE_DATABASE_URL or DATABASE_URL"),
+        ("{right}_none", "InvalidCatalogNameError"),
+        ("{wrong}", "InvalidPasswordError"),
+        ("postgresql://u:s3cret/in@127.0.0.1/db", "an @ in a wrong place"),
+        ("postgresql://u:s3cret@127.0.0.1:1/db", "ConnectionRefusedError"),
+    ],
+    ids=["none", "no such database", "wrong password", "not a URL", "nobody there"],
+)
+def test_a_database_that_is_not_reached_ends_the_command_with_one_line(postgres: Postgres, url: str, says: str) -> None:
+    """With exit code 2, and without the password."""
+    done = run_migrate(url.format(right=postgres.dsn(), wrong=postgres.dsn(password="s3cret")))  # noqa: S106  a wrong one
+
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "s3cret" not in done.stderr + done.stdout
+    assert PASSWORD not in done.stderr + done.stdout

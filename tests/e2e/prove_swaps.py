@@ -55,20 +55,18 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
             load = Load(server.port, BODIES, rate=rate)
             with load.running():
                 time.sleep(BASELINE_S)
-                swapping_since, memory = time.monotonic(), []
+                swapping_since, at_rest = time.monotonic(), resident_mb(server.process.pid)
                 for number in range(2, swaps + 2):
                     registry.point("numbers", registry.publish(write_version(folder / "exported", number, megabytes=model_mb)))
                     load.await_sent(partial(served, str(number)))
-                    memory.append(resident_mb(server.process.pid))
-                    console.print(f"version {number}: {memory[-1]:.0f} MB, {len(load.failed)} failed of {len(load.sent)}", end="\r")
+                    memory = resident_mb(server.process.pid)
+                    console.print(f"version {number}: {memory:.0f} MB, {len(load.failed)} failed of {len(load.sent)}", end="\r")
                 seconds = time.monotonic() - swapping_since
                 time.sleep(2.0)
-                memory.append(resident_mb(server.process.pid))
+                growth = resident_mb(server.process.pid) - at_rest
     wrong = [one for one in load.sent if one.status == 200 and one.answer["prediction"] != expected(one.answer["version"], one.row)]
     before = percentile([one.latency_s for one in load.sent if one.at_s < swapping_since], 0.99)
     during = percentile([one.latency_s for one in load.sent if one.at_s >= swapping_since], 0.99)
-    # After the first swap the heap has its working size: what is added to it from there on would be a leak.
-    growth = memory[-1] - memory[0]
     p99 = f"{before * 1e3:.1f} → {during * 1e3:.1f} ms"
     rows = [
         ("requests failed", f"{len(load.failed)} of {len(load.sent)}", "0", not load.failed),

@@ -134,7 +134,7 @@ async def test_a_login_a_host_and_a_bucket(guarded: MlflowServer, tmp_path: Path
     assert stranger[0] == "host_not_allowed"
     assert f"--allowed-hosts 127.0.0.1:{guarded.port}" in stranger[1]
     assert (await code_of(known))[0] == "unauthorized"
-    assert (await code_of(known, username="admin", password="no"))[0] == "unauthorized"  # noqa: S106
+    assert (await code_of(known, username="admin", password="no"))[0] == "unauthorized"
 
     client = Client(known, timeout_s=10.0, username=ADMIN[0], password=ADMIN[1])
     folder = tmp_path / "fetched"

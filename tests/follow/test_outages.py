@@ -95,7 +95,7 @@ LIES: dict[str, tuple[str, Any]] = {
     "a refusal of the user": ("forbidden", lambda exchange: exchange.answer(403, b"Permission denied", "text/plain")),
     "a compressed answer": ("encoded", lambda exchange: exchange.answer(200, b"\x1f\x8b", content_encoding="gzip")),
     "no HTTP": ("protocol", lambda exchange: exchange.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")),
-    "a closed connection": ("protocol", lambda exchange: None),
+    "a closed connection": ("protocol", lambda exchange: exchange.connection.close()),
 }
 API_LIES: dict[str, tuple[str, Any]] = LIES | {
     "JSON that is not MLflow's": ("not_mlflow", lambda exchange: exchange.answer(200, b'{"model_version":"3"}')),

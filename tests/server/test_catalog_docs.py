@@ -26,7 +26,7 @@ PENGUINS: list[dict[str, Any]] = [
 def url(postgres: Postgres, database: str) -> Iterator[str]:
     """The database as the page sets it up, for the server's own role."""
     postgres.sql(ROLES, database)
-    yield postgres.dsn(database, user="halfcore_server", password="change-me")  # noqa: S106  the page's
+    yield postgres.dsn(database, user="halfcore_server", password="change-me")
     postgres.terminate("usename = 'halfcore_server'")
     for role in ("halfcore_server", "data_team"):
         postgres.sql(f"DROP OWNED BY {role}; DROP ROLE {role}", database)

@@ -20,7 +20,7 @@ class Bad(NamedTuple):
 
     code: str
     says: str
-    damage: Damage = lambda path: None
+    damage: Damage = Path.exists
     tags: dict[str, str | None] = {}  # noqa: RUF012  a constant; None removes the tag
 
 
@@ -171,7 +171,9 @@ def emptied(file: str) -> Damage:
 
 BAD: dict[str, Bad] = {
     # what the registry says of it
-    "refused by the exporter": Bad("export_refused", "3 labels differ", tags={"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}),
+    "refused by the exporter": Bad(
+        "export_refused", "3 labels differ", tags={"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}
+    ),
     "another verdict": Bad("bundle_tag", "'maybe', expected passed or refused", tags={"halfcore.export": "maybe"}),
     "another bundle format": Bad("bundle_format", "'2', expected '1'", tags={"halfcore.bundle.format": "2"}),
     "no place": Bad("bundle_tag", "tag halfcore.bundle ''", tags={"halfcore.bundle": None}),

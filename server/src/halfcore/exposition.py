@@ -218,9 +218,6 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _catalog_families(snapshot.catalog)
     if snapshot.following:
         yield from _following(snapshot.following)
-    yield from beside_families(snapshot.beside)
-    if snapshot.catalog:
-        yield from _catalog_families(snapshot.catalog)
 
 
 def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:

@@ -51,7 +51,6 @@ def lifespan(
         models: takes what is loaded.
         metrics: counts.
         exposition: shares the counts with the other workers.
-        following: the followed models.
         catalog: the feature catalogue, if a database is configured.
         beside: the prediction log and the challengers.
         following: of the registry.

@@ -25,7 +25,7 @@ SEED_NAMES = {
     "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
 }
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
-SECRETS = frozenset({"database_url"})
+SECRETS = frozenset({"database_url", "tracking_token", "tracking_password", "admin_token", "webhook_secret"})
 """Settings that no message shows and no flag takes, for everybody sees a command line."""
 FILE = "_FILE"
 """Added to a secret's variable, it names a file that holds the value, as container secrets do."""

@@ -81,11 +81,11 @@ def await_phase(place: Path, name: str, process: subprocess.Popen[str]) -> Run:
         time.sleep(0.05)
 
 
-def nothing_is_left(run: Run) -> None:
-    """No process of the run lives, and no control group of ours is there."""
+def nothing_is_left(run: Run, lab: subprocess.Popen[str]) -> None:
+    """No process of the run lives, and no control group that this lab made is there."""
     for process in run.processes:
         assert not Path(f"/proc/{process.pid}").exists() or process.role == "server", process
-    groups = [folder for folder in ROOT.glob(f"**/{PARENT}/*") if folder.is_dir() and folder.name.endswith("half-core-0")]
+    groups = list(ROOT.glob(f"**/{PARENT}/{lab.pid}-*"))
     assert not groups
 
 
@@ -118,7 +118,7 @@ def test_fifty_users_of_locust_against_a_real_server(place):
     (folder,) = [file.parent for file in place.glob(".halfcore/loads/*/run.json")]
     assert json.loads((folder / "verdict.json").read_bytes())["outcome"] in ("PASS", "FAIL", "INVALID")
     assert (folder / "report.html").stat().st_size > 10_000
-    nothing_is_left(log.run)
+    nothing_is_left(log.run, process)
 
 
 def test_a_server_that_dies_ends_the_run_with_what_was_seen(place):
@@ -133,7 +133,7 @@ def test_a_server_that_dies_ends_the_run_with_what_was_seen(place):
     assert log.run.ended is not None
     assert (log.run.ended.kind, "the server ended with -9" in log.run.ended.sentence) == ("server_died", True)
     assert log.of("users", "ramp")
-    nothing_is_left(log.run)
+    nothing_is_left(log.run, process)
 
 
 def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(place):
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(place):
     log = stored(place)
     assert log.run.ended is not None
     assert log.run.ended.kind == "interrupted"
-    nothing_is_left(run)
+    nothing_is_left(run, process)
 
 
 def test_a_server_that_cannot_start_is_no_verdict(place):

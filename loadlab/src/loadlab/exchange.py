@@ -123,7 +123,10 @@ def _value(text: str) -> Any:
 
 
 def _answer(ask: Callable[[str], tuple[int, bytes]], body: str) -> str:
-    status, answer = ask(body)
+    try:
+        status, answer = ask(body)
+    except (OSError, ValueError) as error:
+        raise WrongAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
         raise WrongAnswer(f"the server refuses a row of this model: {body} got {status} {answer[:200].decode(errors='replace')}")
     return answer.decode()

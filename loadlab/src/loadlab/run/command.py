@@ -40,7 +40,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     except (UsageError, TierError, ScenarioError) as error:
         _say(console, f"loadlab: {error}")
         return USAGE
-    except (Busy, BackendFailed) as error:
+    except (Busy, BackendFailed, OSError) as error:
         _say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
 
@@ -54,6 +54,8 @@ def _load(order: arguments.Order, root: Path, console: Console) -> int:
         judged: list[Judged] = []
         for repeat in range(1, order.repeats + 1):
             folder, ended = session.carry_out(order, place, backend, console, set_id=set_id, repeat=repeat)
+            if ended.kind == "disk_full":
+                raise OSError(f"{ended.sentence}; what was seen before is in {folder}")
             judged.append(Judged(read_run(folder), conclude(folder, Console())))
             if ended.kind == "interrupted":
                 return INTERRUPTED

@@ -230,7 +230,10 @@ class Conductor:
         )
 
     def _cool_down(self) -> None:
-        self._generator = None
+        """Leave the next repeat a kernel that has forgotten this one's connections."""
+        self._generator, run = None, self._recorder.run
+        if run.repeat == run.repeats:
+            return
         deadline = time.monotonic() + COOLDOWN_MOST_S
         while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
             time.sleep(1.0)

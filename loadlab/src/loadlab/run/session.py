@@ -1,5 +1,6 @@
 """A whole `just load`: every repeat from a fresh server to its record; whatever happens ends in one sentence."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -34,6 +35,7 @@ from loadlab.run.view import View
 
 _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (CannotStart, BackendFailed, GeneratorFailed, PlanError, WrongAnswer, cgroup.Unavailable)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Floor, start, warm-up, drain and cool-down at their longest."""
 
@@ -97,28 +99,32 @@ def _end(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
     except KeyboardInterrupt:
         return Ended(kind="interrupted", sentence="interrupted by the user")
     except OSError as error:
-        return Ended(kind="disk_full", sentence=f"the record could not be written: {error.strerror or error}")
+        full = error.errno in _DISK
+        return Ended(
+            kind="disk_full" if full else "infrastructure", sentence=f"{'the record could not be written: ' if full else ''}{error}"
+        )
     return Ended(kind="complete")
 
 
 def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, recorder: Recorder, start: Start, scratch: Path) -> None:
     raise_open_files(order.users)  # servers and generators inherit it
     cpus = describe.server_cpus(order.tier)
-    load = _load(order, start)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
+    load = _load(order, start, workers=len(generators.workers(order, held)))
     conductor.measure_floor(scratch / "floor", load, generators.parts(order, place.root, held), cpus)
     conductor.begin("start")
     with starting(backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus) as serving:
         exchanges = conductor.warm_up(serving)
         held = serving.cpus() or held
-        full = msgspec.structs.replace(load, addresses=serving.addresses, path=serving.path, exchanges=exchanges)
+        workers = len(generators.workers(order, held))
+        full = msgspec.structs.replace(load, addresses=serving.addresses, path=serving.path, exchanges=exchanges, workers=workers)
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
         recorder.run.scenario = msgspec.structs.replace(recorder.run.scenario, bodies=len(exchanges))
         make = generators.parts(order, place.root, held)
         conductor.load(scratch, full, make(scratch / "generator", full))
 
 
-def _load(order: Order, start: Start) -> Load:
+def _load(order: Order, start: Start, *, workers: int) -> Load:
     """The load but for what only the server can tell: its addresses and answers."""
     return Load(
         addresses=[],
@@ -126,7 +132,7 @@ def _load(order: Order, start: Start) -> Load:
         scenario=order.scenario,
         users=order.users,
         rate=order.rate,
-        workers=len(generators.workers(order, frozenset())),
+        workers=workers,
         smooth=order.ramp == "smooth",
         seed=order.seed,
         start=start,

@@ -123,6 +123,47 @@ bench-smoke:
     uv run model-export examples iris
     uv run loadlab bench --quick --models iris --sparse-models iris --store .halfcore/runs
 
+# How many users in which limits, judged: `just load tier=half-core`; words are key=value, a wrong one prints all
+[group('prove')]
+[no-exit-message]
+load *words:
+    @uv run loadlab load "$@"
+
+# What this machine can carry, and what is missing for a load run
+[group('prove')]
+[no-exit-message]
+load-doctor:
+    @uv run loadlab doctor
+
+# 1,000 users for seconds against a real server in its limits: does the lab work? Its verdict is printed, and only a broken lab fails
+[group('prove')]
+load-smoke *words="tier=half-core":
+    ./loadlab/smoke.sh "$@"
+
+# Locust's master for several machines, its page on 8089: `just load-master --host http://10.0.0.5:8000 --users 10000 --spawn-rate 500`
+[group('prove')]
+load-master *flags:
+    uv run locust -f loadlab/locustfile.py --master "$@"
+
+# A Locust worker for `just load-master`: `just load-worker master=10.0.0.7`
+[group('prove')]
+load-worker master *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    ulimit -n "$(ulimit -Hn)"
+    host="${1#master=}"; shift
+    exec uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@"
+
+# Every stored load run: verdict, latencies, CPU, memory
+[group('prove')]
+load-history *flags:
+    @uv run loadlab history "$@"
+
+# A load run's table, page and Markdown, from its record: `just load-report latest`
+[group('prove')]
+load-report run="latest" *flags:
+    @uv run loadlab report "$@"
+
 # All long proofs
 [group('prove')]
 prove: prove-batcher prove-answers

@@ -14,9 +14,16 @@ from loadlab.bench.cases import CaseError
 from loadlab.bench.measure import ClientFailed
 from loadlab.cgroup import Unavailable
 from loadlab.client.plan import PlanError
+from loadlab.library import NoSuchRun
 from loadlab.process import CannotStart
+from loadlab.record.read import RecordError
+from loadlab.report import command as report_command
+from loadlab.run import command as run_command
 
-_REFUSALS = (session.Refused, CaseError, ClientFailed, Unavailable, PlanError, CannotStart, store.StoreError, subprocess.CalledProcessError)
+_REFUSALS = (
+    session.Refused, CaseError, ClientFailed, Unavailable, PlanError, CannotStart, NoSuchRun, RecordError, store.StoreError,
+    subprocess.CalledProcessError,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -26,11 +33,17 @@ def main() -> None:
     orders.add_bench(commands.add_parser("bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"))
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
     render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
+    run_command.add_arguments(commands)
+    report_command.add_arguments(commands)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
     try:
-        if asked.command == "render":
+        if asked.command in run_command.COMMANDS:
+            sys.exit(run_command.main(asked, _root(), console))
+        elif asked.command in report_command.COMMANDS:
+            report_command.main(asked, _root(), Console())
+        elif asked.command == "render":
             for written in render.main(asked):
                 console.print(f"wrote {written}", highlight=False, soft_wrap=True)
         else:

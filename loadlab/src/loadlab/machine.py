@@ -83,14 +83,14 @@ def watch(seconds: float = 2.0) -> Quiet:
     return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
 
 
-def fingerprint(root: Path, baseline_packages: dict[str, str], nofile: int) -> Fingerprint:
-    """Describe this machine and the checkout at `root`."""
+def fingerprint(root: Path, baseline_packages: dict[str, str], nofile: int, *, cgroup_version: int | None = None) -> Fingerprint:
+    """Describe this machine and the checkout at `root`; `cgroup_version` is asked of the machine unless it is given."""
     return Fingerprint(
         cpu=_field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=platform.release(),
-        cgroup_version=cgroup.version(),
+        cgroup_version=cgroup.version() if cgroup_version is None else cgroup_version,
         python=sys.version.split()[0],
         packages=versions(PACKAGES),
         baseline_packages=baseline_packages,

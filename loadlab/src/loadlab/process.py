@@ -42,6 +42,12 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     group: cgroup.Group
+    output: int = -1
+    """Open file of what it says."""
+
+    def last_words(self) -> str:
+        """Its last lines, and whether memory ran out."""
+        return f"{_last_words(self.output)}{_killed(self.group)}"
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def running(
             start_new_session=True,
         )
         try:
-            server = Running(process, port, group)
+            server = Running(process, port, group, output.fileno())
             reason = _await_ready(server, command.ready_path, ready_timeout_s)
             if reason:
                 raise CannotStart(f"{reason}{_killed(group)}: {_last_words(output.fileno())}")

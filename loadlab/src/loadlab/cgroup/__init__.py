@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.cgroup.hierarchy import PARENT, ROOT, Hierarchy, Limits, Memory, Unavailable, Usage, detect
+from loadlab.cgroup.hierarchy import PARENT, ROOT, V1, V2, Hierarchy, Limits, Memory, Unavailable, Usage, detect
 
-__all__ = ["Group", "Limits", "Memory", "Unavailable", "Usage", "find", "group", "version"]
+__all__ = ["Group", "Limits", "Memory", "Unavailable", "Usage", "find", "group", "of_process", "version"]
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 126; shift; done; shift; exec "$@"'
 """Write the shell's own id into each file, then become the command: same id, nothing forked."""
@@ -37,6 +37,10 @@ class Group:
     def wrap(self, command: Sequence[str]) -> list[str]:
         """The command that joins this group and then executes `command` under the same process id."""
         return ["/bin/sh", "-c", _JOIN, "join", *map(str, self.hierarchy.procs(self.name)), "--", *command]
+
+    def limits(self) -> Limits:
+        """Limits in force, as the kernel says them."""
+        return self.hierarchy.limits(self.name)
 
     def usage(self) -> Usage:
         """CPU time and throttling since the group was made."""
@@ -62,6 +66,20 @@ def find(name: str, root: Path = ROOT) -> Group:
     if not hierarchy.procs(name)[0].exists():
         raise Unavailable(f"no control group {PARENT}/{name}")
     return Group(name, hierarchy)
+
+
+def of_process(pid: int, root: Path = ROOT) -> Group:
+    """The group that somebody else (a container engine) put a process into, to read; raises `Unavailable`."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        raise Unavailable(f"process {pid} is gone") from None
+    paths = {controller: path for _, controllers, path in (line.split(":", 2) for line in lines) for controller in controllers.split(",")}
+    if (root / "cgroup.controllers").exists():
+        return Group(paths[""].strip("/"), V2(root, ""))
+    if "cpuacct" not in paths:
+        raise Unavailable(f"process {pid} is in no control group that counts CPU time")
+    return Group(paths["cpuacct"].strip("/"), V1(root, ""))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ PERIOD_US = 100_000
 """The quota's period, microseconds: Docker's and Kubernetes's default, so that a limit here is the limit that users know."""
 
 _NS, _US = 1e9, 1e6
+_UNLIMITED = 1 << 60
 
 
 class Unavailable(RuntimeError):
@@ -75,6 +76,9 @@ class Hierarchy(Protocol):
     def procs(self, name: str) -> list[Path]:
         """The files into which a process writes its id to join."""
 
+    def limits(self, name: str) -> Limits:
+        """What is in force, read back."""
+
     def usage(self, name: str) -> Usage:
         """See `Group.usage`."""
 
@@ -101,8 +105,8 @@ class V1:
     version = 1
     controllers = ("cpu", "cpuacct", "memory")
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, parent: str = PARENT) -> None:
+        self._root, self._parent = root, parent
 
     def create(self, name: str, limits: Limits) -> None:
         """Make the group in each controller."""
@@ -124,6 +128,15 @@ class V1:
     def procs(self, name: str) -> list[Path]:
         """One file per controller."""
         return [self._path(controller, name) / "cgroup.procs" for controller in self.controllers]
+
+    def limits(self, name: str) -> Limits:
+        """From the quota's files; no limit is written as -1, or as a number near 2^63."""
+        folder = self._path("cpu", name)
+        quota, memory = _number(folder / "cpu.cfs_quota_us"), _number(self._path("memory", name) / "memory.limit_in_bytes")
+        return Limits(
+            cpus=quota / _number(folder / "cpu.cfs_period_us") if quota > 0 else None,
+            memory_bytes=memory if memory < _UNLIMITED else None,
+        )
 
     def usage(self, name: str) -> Usage:
         """From cpuacct (nanoseconds) and cpu.stat."""
@@ -152,7 +165,7 @@ class V1:
         )
 
     def _path(self, controller: str, name: str) -> Path:
-        return self._root / controller / PARENT / name
+        return self._root / controller / self._parent / name
 
 
 class V2:
@@ -161,15 +174,15 @@ class V2:
     version = 2
     _kinds = ("anon", "file", "kernel", "sock", "shmem", "slab", "kernel_stack", "pagetables")
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, parent: str = PARENT) -> None:
+        self._root, self._parent = root, parent
 
     def create(self, name: str, limits: Limits) -> None:
         """Make the group; the controllers are switched on for our parent and its children."""
         _delegate(self._root)
-        _make(self._root / PARENT)
-        _delegate(self._root / PARENT)
-        folder = self._root / PARENT / name
+        _make(self._root / self._parent)
+        _delegate(self._root / self._parent)
+        folder = self._root / self._parent / name
         _make(folder)
         if limits.cpus is not None:
             _write(folder / "cpu.max", f"{round(limits.cpus * PERIOD_US)} {PERIOD_US}")
@@ -180,15 +193,25 @@ class V2:
 
     def remove(self, name: str) -> None:
         """Remove the group."""
-        _remove(self._root / PARENT / name)
+        _remove(self._root / self._parent / name)
 
     def procs(self, name: str) -> list[Path]:
         """One file."""
-        return [self._root / PARENT / name / "cgroup.procs"]
+        return [self._root / self._parent / name / "cgroup.procs"]
+
+    def limits(self, name: str) -> Limits:
+        """From cpu.max and memory.max; no limit is written as max."""
+        folder = self._root / self._parent / name
+        quota, period = (folder / "cpu.max").read_text().split()
+        memory = (folder / "memory.max").read_text().strip()
+        return Limits(
+            cpus=int(quota) / int(period) if quota != "max" else None,
+            memory_bytes=int(memory) if memory != "max" else None,
+        )
 
     def usage(self, name: str) -> Usage:
         """From cpu.stat (microseconds)."""
-        stat = _pairs(self._root / PARENT / name / "cpu.stat")
+        stat = _pairs(self._root / self._parent / name / "cpu.stat")
         return Usage(
             cpu_s=stat["usage_usec"] / _US,
             user_s=stat["user_usec"] / _US,
@@ -200,7 +223,7 @@ class V2:
 
     def memory(self, name: str) -> Memory:
         """From memory.stat and its neighbours; memory.peak exists since kernel 5.19."""
-        folder = self._root / PARENT / name
+        folder = self._root / self._parent / name
         stat, events = _pairs(folder / "memory.stat"), _pairs(folder / "memory.events")
         current = _number(folder / "memory.current")
         return Memory(

@@ -53,18 +53,23 @@ def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tup
         OSError: nobody answered, or not in time.
         ValueError: what came is not HTTP.
     """
-    data = b""
     with socket.create_connection((host, port), timeout=timeout_s) as connection:
         connection.sendall(request)
-        while True:
-            head, separator, body = data.partition(b"\r\n\r\n")
-            length = _LENGTH.search(head + b"\r\n")
-            if separator and length and len(body) >= int(length[1]):
-                break
-            chunk = connection.recv(_RECEIVE_BYTES)
-            if not chunk:
-                break
-            data += chunk
+        return read(connection)
+
+
+def read(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of the next answer; raises as `ask` does."""
+    data = b""
+    while True:
+        head, separator, body = data.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head + b"\r\n")
+        if separator and length and len(body) >= int(length[1]):
+            break
+        chunk = connection.recv(_RECEIVE_BYTES)
+        if not chunk:
+            break
+        data += chunk
     fields = data.split(b" ", 2)
     if len(fields) < 3 or not fields[1].isdigit():
         raise ValueError(f"not an HTTP answer: {data[:60]!r}")

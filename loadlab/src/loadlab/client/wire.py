@@ -7,7 +7,8 @@ import struct
 from contextlib import suppress
 
 _PR_SET_TIMERSLACK = 29
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER."""
 RECEIVE_BYTES = 4096
 """Asked for at once; a prediction's answer is a fraction of it."""
 
@@ -22,7 +23,7 @@ def connect(host: str, port: int, *, wait_s: float | None = None) -> socket.sock
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Closing resets: thousands of ports in TIME_WAIT would be missing in the next round.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         if wait_s is None:
             connection.setblocking(False)
             if (code := connection.connect_ex((host, port))) not in (0, errno.EINPROGRESS):

@@ -1,0 +1,79 @@
+"""Plain processes, each replica in a control group with the tier's limits."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from loadlab.backends.serving import BackendFailed, Serving
+from loadlab.bench import cases
+from loadlab.bench.subjects import clean_environment
+from loadlab.cgroup import Limits
+from loadlab.process import Command, Running, free_port, running
+from loadlab.tiers import Tier
+
+_READY = "/health/ready"
+
+
+@contextmanager
+def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+    """Start every replica of a tier on loopback; all end with this context.
+
+    Replicas stand behind no balancer here: users take their addresses in turn, as a balancer that counts connections would deal them out.
+
+    Args:
+        tier: limits, replicas, environment.
+        model: name of a bundle in `bundles`.
+        bundles: as the exporter wrote them.
+        scratch: of this run; takes a copy of the bundle, so that other models' memory is not part of the measurement.
+        cpus: CPUs that the server is held to, as `taskset` takes them; empty: all.
+
+    Raises:
+        BackendFailed: no such bundle.
+        process.CannotStart: the server is not ready in its limits.
+        cgroup.Unavailable: no control groups here.
+    """
+    bundle = _hold(bundles, model, scratch)
+    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
+    with ExitStack() as stack:
+        started: list[Running] = []
+        for number in range(tier.replicas):
+            port = free_port()
+            command = _command(tier, bundle.parent.parent, model, port, scratch)
+            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=limits, cpus=cpus)))
+        details = {"balancer": "none: users take the replicas' addresses in turn"} if tier.replicas > 1 else {}
+        yield Serving(
+            addresses=[("127.0.0.1", each.port) for each in started],
+            groups=[each.group for each in started],
+            pids=[each.process.pid for each in started],
+            ended=lambda: _ended(started),
+            manifest=manifest(bundle),
+            details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
+        )
+
+
+def manifest(bundle: Path) -> dict[str, Any]:
+    """A bundle's manifest."""
+    read: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    return read
+
+
+def _hold(bundles: Path, model: str, scratch: Path) -> Path:
+    try:
+        return cases.hold(cases.case(bundles, model), scratch / "bundles").bundle
+    except cases.CaseError as error:
+        raise BackendFailed(str(error)) from None
+
+
+def _command(tier: Tier, bundles: Path, model: str, port: int, folder: Path) -> Command:
+    ours = {"HALFCORE_BUNDLES": str(bundles), "HALFCORE_PORT": str(port), "HALFCORE_HOST": "127.0.0.1", "MODEL_NAME": model}
+    return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | tier.environment | ours, folder, _READY)
+
+
+def _ended(started: list[Running]) -> str:
+    for each in started:
+        if each.process.poll() is not None:
+            return f"the server ended with {each.process.returncode}: {each.last_words()}"
+    return ""

@@ -1,0 +1,14 @@
+"""`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is ended."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loadlab.backends.serving import Serving
+
+
+@contextmanager
+def serving(host: str, port: int) -> Iterator[Serving]:
+    """Somebody else's server."""
+    yield Serving(
+        addresses=[(host, port)], groups=[], pids=[], ended=lambda: "", details={"server": "given with target=: its limits were not set"}
+    )

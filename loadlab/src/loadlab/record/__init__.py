@@ -1,0 +1,1 @@
+"""Stored load runs: their form (`form`), histograms on disk (`packed`), writing (`write`) and reading (`read`)."""

@@ -1,0 +1,263 @@
+"""The form of a stored load run: a folder that a killed run leaves readable.
+
+    run.json         what was asked, what was in force, phases, how it ended; replaced whole at every phase
+    seconds.jsonl    one line per second, series and phase (`Second`); only appended to
+    samples.jsonl    one line per sample of kernel counters, 5–10 a second (`Sample`); only appended to
+    verdict.json     what the rules said when the run ended
+
+`.jsonl` files may be packed (`.jsonl.gz`) once a run has ended. Every time is in seconds since the run's start on the monotonic clock,
+every counter is cumulative as the kernel keeps it, every None is "not recorded": a rule that needs it is then broken, not passed.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from loadlab.cgroup import Limits
+from loadlab.criteria import Criteria
+from loadlab.machine import Fingerprint
+
+FORMAT = 1
+
+Backend = Literal["cgroup", "compose"]
+Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
+"""Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own uvloop client."""
+Series = Literal["users", "witness", "floor"]
+"""The users, the independent witness, and the users' profile at low rate against the null server."""
+PhaseName = Literal["floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "overload", "recovery", "drain", "cooldown"]
+"""`repeated`: steady load with one body for everybody, to see whether answers are cached."""
+Role = Literal["server", "generator", "witness", "lab"]
+EndKind = Literal["complete", "interrupted", "aborted", "server_died", "server_hung", "generator_broke", "disk_full", "infrastructure"]
+"""`aborted`: the lab stopped early because the server could no longer meet its objective."""
+
+
+class Tier(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server may use; the limits hold for each replica."""
+
+    name: str
+    limits: Limits
+    replicas: int = 1
+    cpus: list[int] = []
+    """The CPUs that the server is held to; empty: all."""
+    cores_needed: int = 2
+    """Cores of the machine below which server and generator compete by construction."""
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica's limits as its control group says them."""
+
+    limits: Limits
+    processes_inside: int
+    processes_outside: int
+    """Of the replica's processes; must be none."""
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """The workload as asked for."""
+
+    name: str
+    users: int
+    spawn_rate_hz: float
+    ramp: Literal["stepped", "smooth"]
+    duration_s: float
+    """Of the steady phase."""
+    think_s: tuple[float, float] | None = None
+    """Closed model: uniform between these; None in the open model."""
+    rate_hz: float | None = None
+    """Open model: arrivals a second, whatever the server does."""
+    keep_alive: bool = True
+    models: list[str]
+    """Models that the bodies belong to."""
+    bodies: int = 1
+    """Different bodies in use."""
+    caching_disclosed: str = ""
+    """What the server caches, where that is known and said."""
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the run; `name` is its key in `Sample.processes`."""
+
+    name: str
+    role: Role
+    pid: int
+    cpus: list[int]
+    """CPUs that it may run on, as read back."""
+    nofile: int
+    """Soft limit on open files."""
+    command: str
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """One phase; its `Second`s carry its name."""
+
+    name: PhaseName
+    start_s: float
+    end_s: float | None = None
+    """None: it had not ended when this was written."""
+    users: int = 0
+    """Users that shall be there at its end."""
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """The generator's workers, as its master knew them at the end."""
+
+    expected: int
+    reported: int
+    """Workers whose last report came in."""
+    missing: int
+    """Workers that were ever declared missing."""
+    missed_heartbeats: int
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests on the way when users stopped starting new ones."""
+
+    in_flight: int
+    unfinished: int
+    """Still without an answer when the drain's time was over: they count as errors."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run ended, with one sentence for people."""
+
+    kind: EndKind
+    sentence: str = ""
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """`run.json`."""
+
+    format: int = FORMAT
+    id: str
+    """The folder's name."""
+    started_at: str
+    """UTC, ISO 8601."""
+    command: str
+    backend: Backend
+    engine: Engine
+    seed: int
+    target: str
+    """host:port that the users spoke to."""
+    tier: Tier
+    scenario: Scenario
+    fingerprint: Fingerprint
+    details: dict[str, str] = {}
+    """More of the fingerprint: governor, clock source, image digest, hashes of model and tier file, …"""
+    criteria: Criteria
+    """The rules' thresholds and the objective, fixed before the run: `criteria(scenario)`."""
+    set_id: str = ""
+    """The runs of one `repeats=N` share it."""
+    repeat: int = 1
+    repeats: int = 1
+    ports: int | None = None
+    """Ephemeral ports that the generator may use."""
+    replicas: list[Replica] = []
+    """Limits as read back."""
+    processes: list[ProcessInfo] = []
+    phases: list[Phase] = []
+    workers: Workers | None = None
+    drain: Drain | None = None
+    ended: Ended | None = None
+    """None: the run was killed, or still runs."""
+
+
+class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so every worker may write its own.
+
+    Histograms are packed counts per bucket of microseconds (`loadlab.record.packed`).
+    """
+
+    t: int
+    series: Series
+    phase: PhaseName
+    users: int | None = None
+    """Users alive at the second's end."""
+    user_errors: int = 0
+    """Exceptions in user code: users that could not start, or died."""
+    intended: int = 0
+    """Requests that were meant to begin in this second: the offered rate."""
+    sent: int = 0
+    answered: int = 0
+    """Right answers that were complete in this second."""
+    failures: dict[str, int] = {}
+    """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …, by when they were noticed."""
+    deep_checked: int = 0
+    """Answers that were compared with a golden prediction; those that differed are failures of kind wrong_prediction."""
+    opens: int = 0
+    """Connections that the series opened."""
+    resends: int = 0
+    """Requests that were sent once more after their connection was found closed."""
+    response: list[int] = []
+    """Right answers: intended start → last byte."""
+    service: list[int] = []
+    """Right answers: send → last byte."""
+    failed: list[int] = []
+    """Failures: intended start → noticed."""
+    connect: list[int] = []
+    """Time to connect."""
+    lag: list[int] = []
+    """Actual − intended start."""
+    loop_lag: list[int] = []
+    """Overshoot of a 10 ms sleep in every generator process."""
+
+
+class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The server's control groups, summed over replicas."""
+
+    cpu_s: float
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_s: float = 0.0
+    memory_bytes: int
+    memory_peak_bytes: int
+    oom_kills: int = 0
+    limit_hits: int = 0
+    restarts: int = 0
+
+
+class HostSample(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The whole machine, seconds since boot."""
+
+    busy_s: float
+    steal_s: float
+    total_s: float
+    pressure_s: float | None = None
+    """Time in which some task waited for a CPU (PSI "some")."""
+    swapped_pages: int | None = None
+    conntrack: int | None = None
+    """Entries in use; with `conntrack_max` 0 there is no table."""
+    conntrack_max: int | None = None
+
+
+class NetSample(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """TCP in the network namespace of the users' connections."""
+
+    established: int
+    """Of the users to the server; the witness's and the master's are not counted."""
+    time_wait: int = 0
+    ports_used: int | None = None
+    """Ephemeral ports in use, TIME_WAIT included."""
+    active_opens: int
+    listen_overflows: int
+    listen_drops: int
+    retransmits: int
+    segments_out: int
+
+
+class ProcessSample(msgspec.Struct, array_like=True):
+    """One process: CPU seconds since its start, open files."""
+
+    cpu_s: float
+    files: int = 0
+
+
+class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One look at the counters. What could not be read is None."""
+
+    t: float
+    server: ServerSample | None = None
+    host: HostSample | None = None
+    net: NetSample | None = None
+    processes: dict[str, ProcessSample] = {}
+    generator_throttled_periods: int | None = None
+    """Of the generator's own control groups; 0 where they have no quota."""

@@ -1,0 +1,96 @@
+"""`loadlab history` and `loadlab report RUN`, and the end of every run: judge, store, write the reports, show the table."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from loadlab import library
+from loadlab.record.read import read
+from loadlab.record.write import compress
+from loadlab.report.table import history_table, summary
+from loadlab.report.write import write_reports
+from loadlab.verdict.judge import Verdict, judge, store
+
+STORE = Path(".halfcore/loads")
+"""Where runs are kept, from the checkout's root."""
+COMMANDS = ("history", "report")
+_FILE_COLUMNS = 160
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add both commands."""
+    adding = [
+        commands.add_parser("history", help="every stored load run"),
+        commands.add_parser("report", help="write a run's reports again"),
+    ]
+    adding[1].add_argument(
+        "run", nargs="?", default="latest", help="an id of the history, its beginning, or a folder (default: %(default)s)"
+    )
+    for parser in adding:
+        parser.add_argument("--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)")
+
+
+def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
+    """Carry out one of them."""
+    folder = asked.store or root / STORE
+    if not console.is_terminal:  # a file has room
+        console = Console(file=console.file, width=_FILE_COLUMNS)
+    if asked.command == "history":
+        history(folder, console)
+    else:
+        report(asked.run, folder, console)
+
+
+def conclude(run: Path, console: Console) -> Verdict:
+    """Judge a run that has ended, store verdict and reports, and show the table.
+
+    With the last of several repeats, the claim they allow is written into the reports of them all. A disk that is full costs the reports,
+    not the verdict.
+
+    Raises:
+        RecordError: the folder holds no run.
+    """
+    log = read(run)
+    verdict = judge(log)
+    console.print(summary(log.run, verdict))
+    try:
+        store(verdict, run)
+        if log.run.ended:
+            compress(run)
+        claim, mates = library.claim_for(run.parent, log.run)
+        for mate in mates:
+            _write(mate, claim)
+        _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+    except OSError as error:
+        _say(console, f"the reports could not be written: {error}")
+    return verdict
+
+
+def report(name: str, folder: Path, console: Console) -> Verdict:
+    """Write the reports of a stored run again, by the criteria that were stored with it; raises `NoSuchRun`, `RecordError`, `OSError`."""
+    run = library.find(folder, name)
+    log = read(run)
+    verdict = judge(log)
+    console.print(summary(log.run, verdict))
+    claim, _ = library.claim_for(run.parent, log.run)
+    _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+    return verdict
+
+
+def _write(run: Path, claim: str) -> None:
+    log = read(run)
+    write_reports(log, judge(log), run, claim=claim)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def history(folder: Path, console: Console) -> None:
+    """Show every stored run."""
+    entries = library.history(folder)
+    if entries:
+        console.print(history_table(entries))
+    else:
+        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")

@@ -1,0 +1,255 @@
+"""One run, phase by phase: floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated → drain → cool-down."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from loadlab import exchange
+from loadlab.backends.serving import Serving
+from loadlab.client.asker import Asker
+from loadlab.exchange import Exchange
+from loadlab.generators.plan import Load, Start
+from loadlab.generators.process import Generator, Part, generating
+from loadlab.generators.steer import Steer
+from loadlab.record.form import Drain, PhaseName, ProcessInfo, Role, Workers
+from loadlab.record.write import Recorder
+from loadlab.run import floor
+from loadlab.run.arguments import Order
+from loadlab.run.book import Book
+from loadlab.run.faults import Fault, hopeless
+from loadlab.run.view import View
+from loadlab.sample import counters
+from loadlab.sample.sampler import Sampler
+from loadlab.verdict.steadiness import WINDOWS, agreement
+from loadlab.witness import CONNECTIONS
+from loadlab.witness_process import witnessing
+
+WARMUP_S, WARMUP_HZ = 5.0, 200.0
+SETTLE_MOST_S = 60
+DRAIN_MOST_S = 30.0
+COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
+REPEATED_MOST_S = 30.0
+_START_MOST_S = 60.0
+_TURN_S = 0.1
+
+
+class Conductor:
+    """Carries out one run on a server that was started for it.
+
+    Args:
+        order: what was asked.
+        recorder: keeps the run; its epoch is `start`.
+        start: of the run.
+        view: shows how it goes.
+    """
+
+    def __init__(self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float) -> None:
+        self._order, self._recorder, self._start, self._view = order, recorder, start, view
+        self._deadline_s = deadline_s
+        self.book = Book(recorder, workers=1)
+        self.sampler = Sampler(recorder.sample, start.monotonic)
+        self._serving: Serving | None = None
+        self._generator: Generator | None = None
+
+    def now(self) -> float:
+        """Seconds since the run's start."""
+        return time.monotonic() - self._start.monotonic
+
+    def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
+        """Begin a phase now, or at a second that is just coming or just passed."""
+        self.book.begin(name, self.now() if at_s is None else at_s, users)
+        self._view.phase = name
+
+    def measure_floor(self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str) -> None:
+        """The null server's latencies."""
+        self.begin("floor")
+        self.book.take(floor.measure(folder, load, parts, cpus), "floor")
+
+    def warm_up(self, serving: Serving) -> list[Exchange]:
+        """Prove the server right on golden rows, learn the answers to the others, and let it run a while; returns what users shall ask."""
+        self._serving = serving
+        run = self._recorder.run
+        run.replicas = serving.replicas()
+        run.details |= serving.details
+        self.begin("warmup")
+        askers = [Asker(*address, serving.path) for address in serving.addresses]
+        try:
+            return self._warm_up(serving, askers)
+        finally:
+            for asker in askers:
+                asker.close()
+
+    def load(self, folder: Path, load: Load, parts: list[Part]) -> None:
+        """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is for the processes' files."""
+        serving = self._serving
+        assert serving  # noqa: S101  `warm_up` came before
+        self.book = self._book(parts)
+        with ExitStack() as stack:
+            self._watch(serving)
+            stack.callback(self.sampler.stop)
+            self.book.ramp_users = load.users
+            generator = self._generator = stack.enter_context(generating(folder / "generator", load, parts))
+            self._witness = stack.enter_context(witnessing(folder / "witness", load))
+            self._name_processes(serving, generator)
+            self._ramp(load)
+            self._settle()
+            self._repeat(self._steady())
+            self._drain(generator)
+            self._note_workers(generator, parts)
+        self.begin("cooldown")
+        self._cool_down()
+
+    def check(self) -> None:
+        """Take what came, show it, and see that all is well; raises `Fault`."""
+        generator, serving = self._generator, self._serving
+        if generator and serving:
+            self.book.take(generator.ticks())
+            self.book.take(self._witness.ticks(), "witness")
+            self._view.show(self.book, self.sampler.latest)
+            if sentence := serving.ended():
+                raise Fault("server_died", sentence)
+            if sentence := generator.broken() or self._witness.broken():
+                raise Fault("generator_broke", sentence)
+        if self.sampler.failure:
+            raise self.sampler.failure
+        if self.now() > self._deadline_s:
+            raise Fault("aborted", f"stopped at the hard limit of {self._deadline_s:.0f} s")
+
+    def _warm_up(self, serving: Serving, askers: list[Asker]) -> list[Exchange]:
+        golden = sum(exchange.prove(serving.manifest, asker.ask) for asker in askers) if serving.manifest else 0
+        self._recorder.run.details["golden_rows_proven"] = str(golden)
+        bodies = exchange.bodies(self._order.model, serving.manifest, self._order.seed)
+        if not bodies:
+            raise exchange.WrongAnswer(f"there are no rows for model={self._order.model}: neither golden rows nor data of that name")
+        exchanges = exchange.learn(bodies, askers[0].ask)
+        end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
+        for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
+            if time.monotonic() >= end:
+                return exchanges
+            exchange.expect(each, asker.ask)
+            time.sleep(1 / WARMUP_HZ)
+        return exchanges
+
+    def _book(self, parts: list[Part]) -> Book:
+        book = Book(self._recorder, sum(1 for part in parts if part.role == "generator"))
+        book.begin_as(self.book)
+        return book
+
+    def _watch(self, serving: Serving) -> None:
+        self.sampler.server = serving if serving.groups else None
+        self.sampler.uncounted = CONNECTIONS
+        self.sampler.start()
+
+    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+        named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
+        named += [(part.name, part.role, generator.processes[part.name].pid, " ".join(part.command)) for part in generator.parts]
+        named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
+        named += [(f"server-{number}", "server", pid, "halfcore serve") for number, pid in enumerate(serving.pids, 1)]
+        self.sampler.processes = {name: pid for name, _, pid, _ in named}
+        held = sorted(serving.cpus())
+        self._recorder.run.processes = [
+            ProcessInfo(
+                name=name,
+                role=role,
+                pid=pid,
+                cpus=(held or counters.cpus(pid)) if role == "server" else counters.cpus(pid),
+                nofile=counters.nofile(pid),
+                command=command,
+            )
+            for name, role, pid, command in named
+        ]
+
+    def _ramp(self, load: Load) -> None:
+        deadline = time.monotonic() + _START_MOST_S
+        while self.book.first_s is None:
+            self._turn()
+            if time.monotonic() > deadline:
+                raise Fault("generator_broke", f"no user was there {_START_MOST_S:.0f} s after the generator's start")
+        self._view.phase = "ramp"
+        deadline = time.monotonic() + load.users / load.rate * 2 + 10
+        while self._users() < load.users and time.monotonic() < deadline:
+            self._turn()
+
+    def _settle(self) -> None:
+        rules = self._recorder.run.criteria.rules
+        start = self.book.next
+        self.begin("settle", float(start), self._order.users)
+        most_s = min(SETTLE_MOST_S, max(self._order.steady_s / 2, rules.v13_window_s * WINDOWS + 1))
+        while self.book.whole < start + most_s:
+            self._turn()
+            windows = self.book.windows(start, rules.v13_window_s)
+            if len(windows) >= WINDOWS and all(check.holds for check in agreement(windows, rules)):
+                return
+
+    def _steady(self) -> float:
+        """The seconds that count; returns the second in which they end."""
+        order, surge = self._order, self._order.scenario.surge
+        start = self.book.next
+        self.begin("steady", float(start), order.users)
+        self._until(start + (surge.after if surge else order.steady_s))
+        if surge and self._generator:
+            self._generator.steer(Steer(pace=surge.factor))
+            self.begin("overload", float(start + surge.after), order.users)
+            self._until(start + surge.after + surge.seconds)
+            self._generator.steer(Steer())
+            self.begin("recovery", float(start + surge.after + surge.seconds), order.users)
+            self._until(start + order.steady_s)
+        return start + order.steady_s
+
+    def _repeat(self, start: float) -> None:
+        """The same load with one body for everybody: is the server cheaper when it could remember answers?"""
+        if self._generator:
+            self._generator.steer(Steer(one_body=True))
+        self.begin("repeated", start, self._order.users)
+        self._until(start + min(REPEATED_MOST_S, max(self._order.steady_s / 4, 5.0)))
+
+    def _drain(self, generator: Generator) -> None:
+        generator.steer(Steer(pace=0))
+        start = int(self.now()) + 1
+        self.begin("drain", float(start))
+        in_flight, deadline = None, time.monotonic() + DRAIN_MOST_S
+        while time.monotonic() < deadline:
+            self._turn(hopeless_too=False)
+            last = self.book.since(start)
+            if last and in_flight is None:
+                in_flight = last[0].in_flight
+            if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
+                break
+        left = self.book.since(start)[-1:]
+        self._recorder.run.drain = Drain(in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0)
+
+    def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
+        expected = sum(1 for part in parts if part.role == "generator")
+        told = generator.workers()
+        reported = expected if self.book.since(self.book.whole) else 0
+        self._recorder.run.workers = Workers(
+            expected=expected, reported=reported, missing=told.missing if told else 0, missed_heartbeats=told.silent if told else 0
+        )
+
+    def _cool_down(self) -> None:
+        self._generator = None
+        deadline = time.monotonic() + COOLDOWN_MOST_S
+        while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
+            time.sleep(1.0)
+
+    def _until(self, t: float) -> None:
+        """Go on until second `t` has begun."""
+        while self.now() < t:
+            self._turn()
+
+    def _turn(self, *, hopeless_too: bool = True) -> None:
+        time.sleep(_TURN_S)
+        self.check()
+        if (
+            hopeless_too
+            and not self._order.scenario.surge
+            and (fault := hopeless(self.book.since(self.book.whole - 15), self._recorder.run.criteria.objective))
+        ):
+            raise fault
+
+    def _users(self) -> int:
+        last = self.book.since(self.book.whole)
+        return last[-1].users if last else 0

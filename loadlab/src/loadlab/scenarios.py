@@ -1,0 +1,75 @@
+"""Scenarios: what the users do. Written in `scenarios.toml` beside this file."""
+
+import random
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+FILE = Path(__file__).with_name("scenarios.toml")
+
+
+class ScenarioError(ValueError):
+    """A scenario is unknown or wrong; the message names it and what was expected."""
+
+
+class Surge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A time in the steady state in which the request rate is multiplied."""
+
+    factor: float
+    after: float
+    seconds: float
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Think time, number of users and length; seconds."""
+
+    says: str
+    think: list[float]
+    users: int
+    steady: float
+    open: bool = False
+    surge: Surge | None = None
+    name: str = ""
+
+    @property
+    def mean_think_s(self) -> float:
+        """Expected time between two requests of a user whose answers take no time."""
+        return sum(self.think) / len(self.think)
+
+    def think_s(self, draw: random.Random) -> float:
+        """One think time."""
+        if len(self.think) == 1:
+            return draw.expovariate(1 / self.think[0])
+        return draw.uniform(self.think[0], self.think[1])
+
+
+def read(file: Path = FILE) -> dict[str, Scenario]:
+    """All scenarios; raises `ScenarioError` for a field that is unknown, missing or out of range."""
+    try:
+        tables = tomllib.loads(file.read_text())
+        found = msgspec.convert({name: {**table, "name": name} for name, table in tables.items()}, dict[str, Scenario])
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
+        raise ScenarioError(f"{file.name}: {error}") from None
+    for scenario in found.values():
+        _check(scenario)
+    return found
+
+
+def choose(scenarios: Mapping[str, Scenario], name: str) -> Scenario:
+    """The scenario of a name; raises `ScenarioError` with the known ones."""
+    if name not in scenarios:
+        raise ScenarioError(f"scenario={name} is unknown; there are {', '.join(scenarios)}")
+    return scenarios[name]
+
+
+def _check(scenario: Scenario) -> None:
+    think = scenario.think
+    if len(think) not in {1, 2} or think != sorted(think) or think[0] <= 0:
+        raise ScenarioError(f"scenario {scenario.name}: think = {think} came, expected a mean or [least, most], above 0")
+    if scenario.users < 1 or scenario.steady <= 0:
+        raise ScenarioError(f"scenario {scenario.name}: users and steady must be above 0")
+    surge = scenario.surge
+    if surge and (surge.factor <= 0 or surge.after + surge.seconds > scenario.steady):
+        raise ScenarioError(f"scenario {scenario.name}: the surge must end within the {scenario.steady:g} s of steady state")

@@ -1,0 +1,95 @@
+"""Statistics of few runs and of many answers: bounds, intervals, and a test that asks nothing of the distribution."""
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+_Z99 = 2.3263478740408408
+"""Of the normal distribution: 99 % below."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and what it is likely between."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def upper_bound(counts: Mapping[int, int], q: float) -> int | None:
+    """A value that the quantile `q` does not exceed with 99 % confidence; None when there are too few values for one.
+
+    The binomial order statistic, by its normal approximation: the rank n·q + z·√(n·q·(1 − q)) must exist. Values of one run depend on one
+    another, so this is a lower limit of the doubt: verdicts rest on repeats.
+    """
+    total = sum(counts.values())
+    rank = math.ceil(total * q + _Z99 * math.sqrt(total * q * (1 - q)))
+    if not total or rank > total:
+        return None
+    seen = 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= rank:
+            return value
+    return None
+
+
+def rate_bound(errors: int, total: int) -> float | None:
+    """The error share that is not exceeded with 95 % confidence: the rule of three without errors, Wilson's bound with some."""
+    if not total:
+        return None
+    if not errors:
+        return min(3 / total, 1.0)
+    z, share = 1.6448536269514722, errors / total
+    centre = share + z * z / (2 * total)
+    return (centre + z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))) / (1 + z * z / total)
+
+
+def bootstrap(
+    values: Sequence[float],
+    *,
+    statistic: Callable[[Sequence[float]], float] = statistics.median,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 1,
+) -> Interval:
+    """A percentile bootstrap interval of a statistic; the same seed gives the same interval.
+
+    With few values it is somewhat narrow (five values of one kind are more alike than the world): say how many there were.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("no values came, at least one is needed")
+    dice = random.Random(seed)  # noqa: S311  reproducible
+    found = sorted(statistic(dice.choices(values, k=len(values))) for _ in range(resamples))
+    tail = (1 - confidence) / 2
+    return Interval(statistic(values), found[int(tail * resamples)], found[min(math.ceil((1 - tail) * resamples), resamples) - 1])
+
+
+def paired_ratio(pairs: Sequence[tuple[float, float]], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 1) -> Interval:
+    """How many times the second is of the first, over blocks: the median of the ratios, with its bootstrap interval (on the log scale).
+
+    Raises:
+        ValueError: no pairs, or a value that is not positive.
+    """
+    if any(first <= 0 or second <= 0 for first, second in pairs):
+        raise ValueError("ratios need positive values")
+    logs = [math.log(second / first) for first, second in pairs]
+    found = bootstrap(logs, confidence=confidence, resamples=resamples, seed=seed)
+    return Interval(math.exp(found.estimate), math.exp(found.low), math.exp(found.high))
+
+
+def sign_test(differences: Sequence[float]) -> float:
+    """The two-sided sign test's p: how often a fair coin is at least so one-sided. Ties are left out; 1.0 without any difference.
+
+    Five of five is 0.0625: with five blocks this test alone can never reach 0.05.
+    """
+    signs = [difference > 0 for difference in differences if difference]
+    rarer = min(sum(signs), len(signs) - sum(signs))
+    tail: float = sum(math.comb(len(signs), k) for k in range(rarer + 1)) / 2 ** len(signs)
+    return min(2 * tail, 1.0)

@@ -1,0 +1,52 @@
+"""One comparison of a measured value with its limit: what rules and objective are made of."""
+
+from typing import Literal
+
+import msgspec
+
+Unit = Literal["", "share", "ms", "s", "cores"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured against its limit."""
+
+    what: str
+    measured: float | None
+    """None: not recorded, and so it does not hold."""
+    limit: float
+    at_least: bool = False
+    """The limit is the smallest value allowed, not the largest."""
+    unit: Unit = ""
+    clears: bool = True
+    """A FAIL needs this too: if it does not hold, the generator or the machine may be at fault."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was measured and is within its limit."""
+        if self.measured is None:
+            return False
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def text(self) -> str:
+        """One phrase: what, value, limit."""
+        return f"{self.what} {self.value} ({self.bound})"
+
+    @property
+    def value(self) -> str:
+        """The measured value with its unit."""
+        return "not recorded" if self.measured is None else show(self.measured, self.unit)
+
+    @property
+    def bound(self) -> str:
+        """The limit with its sign."""
+        return f"{'≥' if self.at_least else '≤'} {show(self.limit, self.unit)}"
+
+
+def show(value: float, unit: Unit) -> str:
+    """A value for people: shares in per cent, and as many digits as tell something."""
+    if unit == "share":
+        percent = value * 100
+        return f"{percent:.3g} %" if abs(percent) < 100 else f"{percent:.0f} %"
+    number = f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{number} {unit}".rstrip()

@@ -1,0 +1,69 @@
+"""V12–V14, V16, V17: are the answers enough, steady, looked at, and seen by others too?"""
+
+from loadlab.criteria import Thresholds
+from loadlab.record.read import LOAD, Log
+from loadlab.verdict.check import Check
+from loadlab.verdict.figures import answered, failed, quantile_ms
+from loadlab.verdict.of_generator import under_load
+from loadlab.verdict.steadiness import agreement, trend, windows
+
+_WITNESSED = 130
+"""Answers that a p95 needs (MLPerf's bound)."""
+_WHOLE = 0.95
+"""Of the steady phase as asked for: it was not cut short."""
+
+
+def samples(log: Log, rules: Thresholds) -> list[Check]:
+    """V12: right answers enough for a p99."""
+    return [Check(what="right answers", measured=answered(log.of("users", "steady")), limit=rules.v12_samples, at_least=True, clears=False)]
+
+
+def steady(log: Log, rules: Thresholds) -> list[Check]:
+    """V13: settled before, whole, and without a trend."""
+    asked = log.run.scenario.duration_s
+    return [
+        *agreement(windows(log, rules.v13_window_s, "settle"), rules),
+        Check(what="steady lasted", measured=log.lasted_s("steady"), limit=asked * _WHOLE, at_least=True, unit="s", clears=False),
+        trend(windows(log, rules.v13_window_s, "steady"), rules),
+    ]
+
+
+def checked(log: Log, rules: Thresholds) -> list[Check]:
+    """V14: every request has an end that was looked at, and enough answers were compared with golden predictions."""
+    lines = log.of("users", *LOAD)
+    right, compared = answered(lines), sum(line.deep_checked for line in lines)
+    unfinished = log.run.drain.unfinished if log.run.drain else None
+    lost = None if unfinished is None else abs(sum(line.intended for line in lines) - right - failed(lines) - unfinished)
+    return [
+        Check(what="requests without a known end", measured=lost, limit=0, clears=False),
+        Check(
+            what="answers compared",
+            measured=compared / right if right else None,
+            limit=rules.v14_deep,
+            at_least=True,
+            unit="share",
+            clears=False,
+        ),
+    ]
+
+
+def witness(log: Log, rules: Thresholds) -> list[Check]:
+    """V16: the witness's p50 and p95 against the users'."""
+    phases = under_load(log)
+    mine, theirs = log.histogram("witness", "response", *phases), log.histogram("users", "response", *phases)
+    checks = [Check(what="answers to the witness", measured=mine.total() if log.of("witness") else None, limit=_WITNESSED, at_least=True)]
+    for name, q, share, tolerance_ms in (
+        ("p50", 0.5, rules.v16_p50, rules.v16_p50_tolerance_ms),
+        ("p95", 0.95, rules.v16_p95, rules.v16_p95_tolerance_ms),
+    ):
+        seen, told = quantile_ms(mine, q), quantile_ms(theirs, q)
+        apart = abs(seen - told) if seen is not None and told is not None else None
+        checks.append(Check(what=f"{name} apart", measured=apart, limit=max(share * (told or 0.0), tolerance_ms), unit="ms"))
+    return checks
+
+
+def floor(log: Log, rules: Thresholds) -> list[Check]:
+    """V17: the objective's p99 over the null server's."""
+    lowest, wanted = quantile_ms(log.histogram("floor", "response"), 0.99), log.run.criteria.objective.p99_ms
+    ratio = wanted / lowest if wanted is not None and lowest else None
+    return [Check(what="objective's p99 over the floor's", measured=ratio, limit=rules.v17_ratio, at_least=True)]

@@ -1,0 +1,29 @@
+"""V11 and V15: was the server in its limits, and did it work for its answers?"""
+
+from loadlab.criteria import Thresholds
+from loadlab.record.read import Log
+from loadlab.verdict.check import Check
+from loadlab.verdict.figures import cpu_us
+
+
+def limits(log: Log, _: Thresholds) -> list[Check]:
+    """V11: quota and memory as the control groups say them, every process inside, as many replicas as asked for."""
+    replicas, tier = log.run.replicas, log.run.tier
+    if not replicas:
+        return [Check(what="replicas read back", measured=None, limit=tier.replicas, at_least=True)]
+    return [
+        Check(what="replicas away from the tier", measured=abs(len(replicas) - tier.replicas), limit=0),
+        Check(what="replicas with other limits", measured=sum(1 for each in replicas if each.limits != tier.limits), limit=0),
+        Check(what="server processes outside", measured=sum(each.processes_outside for each in replicas), limit=0),
+        Check(what="replicas without a process", measured=sum(1 for each in replicas if not each.processes_inside), limit=0),
+    ]
+
+
+def caching(log: Log, rules: Thresholds) -> list[Check]:
+    """V15: CPU per request with one body for everybody, against that of steady; or the cache is disclosed."""
+    many, one = cpu_us(log, "steady"), cpu_us(log, "repeated")
+    cheaper = 1 - one / many if one is not None and many else None
+    if log.run.scenario.caching_disclosed:
+        return [Check(what=f"disclosed: {log.run.scenario.caching_disclosed}; one body is cheaper by", measured=cheaper or 0.0, limit=1.0,
+                      unit="share", clears=False)]  # fmt: skip
+    return [Check(what="one body for everybody is cheaper by", measured=cheaper, limit=rules.v15_cheaper, unit="share", clears=False)]

@@ -1,0 +1,86 @@
+"""What is asked, and what the right answer is."""
+
+import json
+
+import pytest
+
+from loadlab import exchange
+from loadlab.exchange import Exchange, WrongAnswer, is_right
+
+MANIFEST = {
+    "named": False,
+    "classes": ["setosa", "versicolor"],
+    "inputs": [{"name": f"x{i}"} for i in range(4)],
+    "golden": [{"row": {"x0": 9.0, "x1": 9.0, "x2": 9.0, "x3": 9.0}, "prediction": "setosa", "probabilities": [1.0, 0.0]}],
+}
+
+
+def answering(answer: str, status: int = 200):
+    """A server at rest that always says the same."""
+    return lambda _body: (status, answer.encode())
+
+
+@pytest.mark.parametrize(("model", "count"), [("iris", 149), ("penguins-rf", 333), ("cover-small", 1000)])
+def test_bodies_are_real_rows_in_a_seeded_order(model, count):
+    """The same seed asks the same; another one in another order."""
+    found = exchange.bodies(model, None, 1)
+    assert len(found) == count  # one of the 150 flowers is there twice
+    assert found == exchange.bodies(model, None, 1)
+    assert found != exchange.bodies(model, None, 2)
+    assert sorted(found) == sorted(exchange.bodies(model, None, 2)) or count == exchange.MOST
+    assert all(isinstance(json.loads(body), dict) for body in found)
+
+
+def test_golden_rows_are_asked_too():
+    """They are those whose answers the registered model itself gave."""
+    assert '{"features":[9.0,9.0,9.0,9.0]}' in exchange.bodies("iris", MANIFEST, 1)
+
+
+def test_a_model_of_other_columns_gets_its_golden_rows_only():
+    """Rows of a set that it was not trained on would be refused."""
+    manifest = MANIFEST | {"inputs": [{"name": "a"}]}
+    assert exchange.bodies("iris", manifest, 1) == ['{"features":[9.0,9.0,9.0,9.0]}']
+    assert exchange.bodies("mine", MANIFEST, 1) == ['{"features":[9.0,9.0,9.0,9.0]}']
+
+
+def test_a_server_is_proven_on_golden_rows():
+    """More than the prediction may be answered; it must not be another one, and no other probabilities."""
+    assert (
+        exchange.prove(MANIFEST, answering('{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0.000001},"model":"iris"}'))
+        == 1
+    )
+    for wrong in ('{"prediction":"versicolor","probabilities":{"setosa":1,"versicolor":0}}', '{"prediction":"setosa"}',
+                  '{"prediction":"setosa","probabilities":{"setosa":0.9,"versicolor":0.1}}'):  # fmt: skip
+        with pytest.raises(WrongAnswer, match="expected 'setosa' as the registered model says"):
+            exchange.prove(MANIFEST, answering(wrong))
+
+
+def test_a_body_of_the_wrong_model_is_told_before_any_load():
+    """The server's own words are quoted."""
+    with pytest.raises(WrongAnswer, match=r"refuses a row of this model: .* got 422"):
+        exchange.learn(["{}"], answering('{"title":"missing column"}', 422))
+
+
+def test_a_server_that_changes_its_mind_is_told():
+    """Then there is no right answer to compare with."""
+    with pytest.raises(WrongAnswer, match="two answers"):
+        exchange.expect(Exchange("{}", '{"prediction":"a"}'), answering('{"prediction":"b"}'))
+
+
+@pytest.mark.parametrize(
+    ("came", "right"),
+    [
+        (b'{"prediction":"a","p":0.30000001}', True),
+        (b'{"p":0.3,"prediction":"a","more":1}', True),
+        (b'{"prediction":"b","p":0.3}', False),
+        (b'{"prediction":"a","p":0.31}', False),
+        (b'{"prediction":"a","p":true}', False),
+        (b'{"prediction":"a"}', False),
+        (b'["prediction"]', False),
+        (b"<html>", False),
+        (b"", False),
+    ],
+)
+def test_answers_are_compared_by_value_where_bytes_differ(came, right):
+    """Texts exactly, floats within the tolerance, nothing missing."""
+    assert is_right(came, b'{"prediction":"a","p":0.3}') is right

@@ -1,0 +1,185 @@
+"""Generators against a server that misbehaves: real Locust, the raw engine, and the witness."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadlab.exchange import Exchange
+from loadlab.generators import locust, raw
+from loadlab.generators.plan import Load, Start
+from loadlab.generators.process import Generator, Part, generating
+from loadlab.generators.steer import Steer
+from loadlab.latency import quantile
+from loadlab.ledger import Tick
+from loadlab.scenarios import Scenario
+from loadlab.witness import CONNECTIONS
+from loadlab.witness_process import witnessing
+from support.misbehaving import RIGHT, Faults, misbehaving
+
+ROOT = Path(__file__).parents[2]
+_PATIENCE_S = 40.0
+
+
+def load(port: int, *, users: int = 20, think: tuple[float, ...] = (0.05, 0.1), **changes: object) -> Load:
+    """A small load of ten different bodies."""
+    scenario = Scenario(says="", think=list(think), users=users, steady=1.0, open=len(think) == 1)
+    exchanges = [Exchange(f'{{"features":[{number}]}}', RIGHT.decode()) for number in range(10)]
+    plain = {"addresses": [("127.0.0.1", port)], "exchanges": exchanges, "scenario": scenario, "users": users}
+    return Load(**plain | {"rate": 500, "smooth": True, "seed": 1, "start": Start.now(), "timeout_s": 2.0, "check_share": 1.0} | changes)
+
+
+def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
+    """The processes of an engine; they may run anywhere."""
+    anywhere = frozenset[int]()
+    if engine == "raw engine":
+        return raw.parts(folder, [anywhere])
+    return locust.parts(ROOT, folder, plan, user=engine.split()[1], cpus=[anywhere], others=anywhere, web=False)
+
+
+class Counted:
+    """Everything that a generator counted."""
+
+    def __init__(self, ticks: list[Tick]) -> None:
+        self.ticks = ticks
+        self.started = sum(tick.started for tick in ticks)
+        self.right = sum(sum(tick.response_us.values()) for tick in ticks)
+        self.failures = sum((Counter(tick.failures) for tick in ticks), Counter())
+        self.connects = sum(sum(tick.connect_us.values()) for tick in ticks)
+        self.checked = sum(tick.checked for tick in ticks)
+        self.response_us = sum((Counter(tick.response_us) for tick in ticks), Counter())
+
+
+def drive(
+    engine: str, folder: Path, plan: Load, enough: Callable[[Counted], bool], meanwhile: Callable[[Generator], None] | None = None
+) -> Counted:
+    """Let an engine work until it has counted enough, then drain it; returns what it counted, whole."""
+    ticks: list[Tick] = []
+    deadline = time.monotonic() + _PATIENCE_S
+    with generating(folder, plan, parts(engine, folder, plan)) as generator:
+
+        def wait(until: Callable[[Counted], bool]) -> None:
+            while not until(Counted(ticks)):
+                assert not generator.broken(), generator.broken()
+                assert time.monotonic() < deadline, f"only {len(ticks)} ticks, the last: {ticks[-1:]}"
+                time.sleep(0.05)
+                ticks.extend(generator.ticks())
+
+        wait(enough)
+        if meanwhile:
+            meanwhile(generator)
+        generator.steer(Steer(pace=0))
+        wait(lambda counted: bool(counted.ticks) and not counted.ticks[-1].started and not counted.ticks[-1].in_flight)
+    return Counted(ticks)
+
+
+@pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
+def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
+    """1 % of wrong answers, of 500s and of resets: exactly as many as the server planted, and the rest is right.
+
+    Afterwards, as the lab wishes, everybody asks for the same.
+    """
+    faults, last = Faults(wrong_every=100, error_every=100, reset_every=100), set[bytes]()
+
+    def one_body(generator: Generator) -> None:
+        generator.steer(Steer(one_body=True))
+        time.sleep(0.5)
+        assert len(faults.bodies) == 10, "every user asks for all of them in turn"
+        faults.bodies.clear()
+        asked = faults.requests
+        while faults.requests < asked + 50:
+            time.sleep(0.02)
+        last.update(faults.bodies)
+
+    with misbehaving(faults) as port:
+        counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 400, one_body)
+    seen = faults.seen
+    assert counted.failures == {"wrong_prediction": seen["wrong"], "status_500": seen["error"], "reset": seen["reset"]}
+    assert seen["wrong"] >= 4
+    assert counted.started == faults.requests == counted.right + counted.failures.total()
+    assert counted.checked == counted.right + counted.failures["wrong_prediction"]
+    assert counted.connects == faults.accepts
+    assert len(last) == 1
+
+
+def test_a_hanging_server_runs_into_the_timeout(tmp_path):
+    """Nothing is in flight for ever."""
+    with misbehaving(Faults(hang=True)) as port:
+        counted = drive("raw engine", tmp_path, load(port, users=5, timeout_s=0.5), lambda counted: counted.failures["timeout"] >= 5)
+    assert counted.right == 0
+    assert counted.started == counted.failures["timeout"]
+
+
+def test_a_stall_hides_nothing_in_the_open_model(tmp_path):
+    """Requests that were due while the server stalled count from when they were due, not from when they were sent."""
+    with misbehaving(Faults(stall_every_s=1.0, stall_s=0.3)) as port:
+        counted = drive("raw engine", tmp_path, load(port, think=(0.05,)), lambda counted: counted.started >= 800)
+    late = sum(count for value_us, count in counted.response_us.items() if value_us > 100_000)
+    assert late > 0.1 * counted.right, "three tenths of the time were stalled"
+    assert sum(tick.dropped for tick in counted.ticks) > 0
+
+
+def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_path):
+    """Locust's client closes every connection whose file number is 1,024 or more, unless it is mended.
+
+    The server takes 100 ms; the cheap user and Locust's own both say so.
+    """
+    users, medians_ms = 1200, {}
+    for engine in ("raw engine", "locust raw", "locust fast"):
+        faults = Faults(delay_s=0.1)
+        with misbehaving(faults) as port:
+            plan = load(port, users=users, think=(2.0, 3.0), rate=1000)
+            counted = drive(engine, tmp_path / engine, plan, lambda counted: counted.right >= 2 * users)
+        assert counted.connects == faults.accepts == users, engine
+        assert not counted.failures, engine
+        medians_ms[engine] = quantile(counted.response_us, 0.5) / 1000
+    assert all(100 <= median_ms < 150 for median_ms in medians_ms.values()), medians_ms
+
+
+@pytest.mark.parametrize(("mend", "accepts"), [("", 20), ("from loadlab.users.fast import mend_keep_alive; mend_keep_alive()", 1)])
+def test_the_fault_of_the_client_is_still_there_and_mended(mend, accepts):
+    """If the first case fails, geventhttpclient was repaired, and the mending may go."""
+    faults = Faults()
+    with misbehaving(faults) as port:
+        script = f"""
+from gevent import monkey; monkey.patch_all()
+files = [open("/dev/null") for _ in range(1100)]
+{mend}
+from geventhttpclient import HTTPClient
+client = HTTPClient("127.0.0.1", {port}, concurrency=1)
+for _ in range(20):
+    client.post("/predict", "{{}}").read()
+"""
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert faults.accepts == accepts
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path):
+    """The run ends with the generator's fault, not with the server's."""
+    with misbehaving(Faults()) as port:
+        plan = load(port)
+        with generating(tmp_path, plan, parts("locust raw", tmp_path, plan)) as generator:
+            generator.processes["worker-1"].kill()
+            generator.processes["worker-1"].wait()
+            assert generator.broken().startswith("worker-1 ended with -9")
+            processes = list(generator.processes.values())
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_the_witness_sees_wrong_answers_too(tmp_path):
+    """A process of its own, on connections of its own."""
+    faults = Faults(wrong_every=10)
+    with misbehaving(faults) as port, witnessing(tmp_path, load(port)) as witness:
+        ticks: list[Tick] = []
+        while sum(tick.started for tick in ticks) < 2 * CONNECTIONS:
+            assert not witness.broken(), witness.broken()
+            time.sleep(0.1)
+            ticks += witness.ticks()
+    counted = Counted(ticks)
+    assert counted.failures["wrong_prediction"] >= 3
+    assert set(counted.failures) == {"wrong_prediction"}
+    assert faults.accepts == CONNECTIONS

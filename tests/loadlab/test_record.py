@@ -1,0 +1,95 @@
+"""Stored load runs: what is written is read again, and what was cut off is named."""
+
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from loadlab.latency import bucket
+from loadlab.record.form import Ended, Sample, Second
+from loadlab.record.packed import edge, index, merge, pack, unpack
+from loadlab.record.read import RecordError, read
+from loadlab.record.write import Recorder, compress
+from support.runs import fresh
+
+microseconds = some.dictionaries(some.integers(0, 10**8), some.integers(1, 1000), max_size=30)
+
+
+@given(some.integers(0, 10**9))
+def test_buckets_are_numbered_without_holes_as_latency_has_them(value):
+    """A bucket's number and its edge belong together, and the next number is the next bucket."""
+    assert edge(index(value)) == bucket(value) <= value < edge(index(value) + 1)
+
+
+@given(microseconds, microseconds)
+def test_packed_histograms_add_up(left, right):
+    """What two workers packed is what one would have counted."""
+    assert merge([pack(left), pack(right)]) == unpack(pack(left)) + unpack(pack(right))
+    assert unpack(pack(left)).total() == sum(left.values())
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    """Packed or not."""
+    made = fresh()
+    folder = made.write(tmp_path / "run")
+    plain = read(folder)
+    compress(folder)
+    packed = read(folder)
+
+    assert plain == packed
+    assert plain.missing == []
+    assert (plain.run, plain.seconds, plain.samples) == (made.run, made.seconds, made.samples)
+    assert not (folder / "seconds.jsonl").exists()
+
+
+def test_a_killed_run_keeps_all_but_its_last_line(tmp_path):
+    """The writer was killed in the middle of a line, and nobody wrote the end."""
+    made = fresh()
+    made.run.ended, made.run.phases = None, made.run.phases[:6]
+    folder = made.write(tmp_path / "run")
+    lines = (folder / "seconds.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "seconds.jsonl").write_bytes(b"".join(lines[:80]) + lines[80][:40])
+
+    log = read(folder)
+
+    assert len(log.seconds) == 80
+    assert log.missing == ["1 unreadable line of seconds.jsonl", "the run's end: it was killed, or it still runs", "the phase drain"]
+
+
+def test_missing_files_are_named(tmp_path):
+    """Samples that were never written, and a packed file that was cut off."""
+    folder = fresh().write(tmp_path / "run")
+    (folder / "samples.jsonl").unlink()
+    whole = gzip.compress((folder / "seconds.jsonl").read_bytes())
+    (folder / "seconds.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+
+    log = read(folder)
+
+    assert 0 < len(log.seconds) < len(fresh().seconds)
+    assert [line.split(":")[0] for line in log.missing[-2:]] == ["seconds.jsonl", "samples.jsonl"]
+
+
+@pytest.mark.parametrize(("content", "told"), [(b"{", "run.json"), (b'{"format": 99}', "format 99 came"), (b'{"format": 1}', "id")])
+def test_what_is_no_run_is_refused(tmp_path, content, told):
+    """The message names the file, and the field."""
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RecordError, match=told):
+        read(tmp_path)
+
+
+def test_phases_follow_one_another(tmp_path):
+    """A phase ends where the next begins; lines are in the file at once."""
+    run = fresh().run
+    run.phases, run.ended = [], None
+    with Recorder(tmp_path / "run", run) as recorder:
+        recorder.begin("ramp", 1.5, users=10)
+        recorder.begin("steady", 3.0, users=10)
+        recorder.second(Second(t=3, series="users", phase="steady"))
+        recorder.sample(Sample(t=3.1))
+        assert len(read(tmp_path / "run").seconds) == len(read(tmp_path / "run").samples) == 1
+        recorder.end(Ended(kind="complete"), 9.0)
+
+    log = read(tmp_path / "run")
+    assert [(phase.name, phase.start_s, phase.end_s) for phase in log.run.phases] == [("ramp", 1.5, 3.0), ("steady", 3.0, 9.0)]
+    assert log.lasted_s("steady") == 6.0

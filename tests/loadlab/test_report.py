@@ -1,0 +1,278 @@
+"""What people see of a load run: golden reports, a page that needs nothing else, the live line, the history.
+
+`uv run python tests/loadlab/test_report.py` writes the golden files anew: look at the difference before you commit it.
+"""
+
+import io
+import re
+import sqlite3
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from loadlab import library
+from loadlab.record.form import Ended
+from loadlab.record.packed import pack
+from loadlab.report.command import conclude
+from loadlab.report.live import Moment, Ticker
+from loadlab.report.table import history_table, summary
+from loadlab.report.write import write_reports
+from loadlab.verdict.judge import judge
+from support import browser
+from support.runs import Made, Server, fresh, made
+
+GOLDEN = Path(__file__).parent / "golden"
+_COLUMNS = 140
+
+
+def _cut_off() -> Made:
+    """Ctrl-C in the middle of steady."""
+    run = fresh()
+    run.run.ended, run.run.drain = Ended(kind="interrupted", sentence="interrupted by the user"), None
+    run.run.phases = [*run.run.phases[:5], msgspec.structs.replace(run.run.phases[5], end_s=None)]
+    run.seconds = [line for line in run.seconds if line.t < 60]
+    run.samples = [sample for sample in run.samples if sample.t < 60]
+    return run
+
+
+def _real() -> Made:
+    """A real run of 10,000 users, cut short to 41 s of steady; its ramp was too much for one loop of the generator."""
+    log = library.read(GOLDEN / "real")
+    return Made(log.run, log.seconds, log.samples)
+
+
+RUNS = {
+    "pass": fresh,
+    "stall": lambda: made(Server(stall_s=0.3)),
+    "errors": lambda: made(Server(errors=0.01)),
+    "cut-off": _cut_off,
+    "real": _real,
+}
+
+
+def _shown(run: Made, folder: Path) -> dict[str, str]:
+    """The reports of a run, by the names of their golden files."""
+    stored = run.write(folder)
+    log = library.read(stored)
+    verdict = judge(log)
+    write_reports(log, verdict, stored)
+    paper = io.StringIO()
+    Console(file=paper, width=_COLUMNS).print(summary(log.run, verdict))
+    table = "\n".join(line.rstrip() for line in paper.getvalue().splitlines())
+    return {"table": f"{table}\n", "markdown": (stored / "report.md").read_text()}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stored_runs_give_the_same_reports(name, tmp_path):
+    """Record → validity → verdict → table and Markdown, word for word."""
+    for kind, text in _shown(RUNS[name](), tmp_path / name).items():
+        assert text == (GOLDEN / f"{name}-{kind}.txt").read_text()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  of the parser
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    """No address anywhere, a policy that forbids fetching, under 200 kB, and everything in it that the verdict says."""
+    folder = made(Server(stall_s=0.3)).write(tmp_path / "run")
+    verdict = conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    text = (folder / "report.html").read_text()
+    links = _Links()
+    links.feed(text)
+
+    assert links.found == ["data:,"]
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
+    assert len(text) < 200_000
+    assert all(check.value in text for check in verdict.objective)
+    assert text.count("<svg") == len(list((folder / "pictures").glob("*.svg"))) == 11
+
+
+@pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: the page is looked at where there is one")
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_without_a_network_shows_the_page(tmp_path, dark):
+    """Nothing is asked for, nothing complains, and a picture of some substance is drawn."""
+    folder = fresh().write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+
+    seen = browser.look(browser.found() or "", folder / "report.html", tmp_path, dark=dark)
+
+    assert seen.console == []
+    assert not {address for address in seen.addresses if address.startswith(("http", "ws", "ftp"))}
+    assert seen.picture.stat().st_size > 50_000
+
+
+@pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: the page is looked at where there is one")
+def test_a_pointer_over_one_chart_tells_the_values_of_all(tmp_path):
+    """The cursor stands at the same second in every chart of the time axis."""
+    folder = fresh().write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    moved = "const first = document.querySelector('svg.time'), box = first.getBoundingClientRect();"
+    moved += "first.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width * 0.6, clientY: box.top + 50}));"
+    page = tmp_path / "moved.html"
+    page.write_text((folder / "report.html").read_text().replace("</body>", f"<script>{moved}</script></body>"))
+
+    text = browser.settled(browser.found() or "", page, tmp_path)
+
+    assert re.search(r'users<tspan class="value"> 1,000</tspan>', text)
+    assert re.search(r'p50<tspan class="value"> 1\.\d+</tspan>', text)
+    assert len(set(re.findall(r'class="cursor"[^>]* x1="([\d.]+)"', text))) == 1
+
+
+def test_the_browser_would_have_told(tmp_path):
+    """The two looks above can fail: a page that fetches and complains is caught."""
+    if browser.found() is None:
+        pytest.skip("no Chromium on this machine")
+    page = tmp_path / "bad.html"
+    page.write_text('<img src="http://elsewhere.example/x.png"><script>console.error("no"); fetch("http://elsewhere.example/y")</script>')
+    seen = browser.look(browser.found() or "", page, tmp_path)
+    assert any('"no"' in line for line in seen.console)
+    assert {"http://elsewhere.example/x.png", "http://elsewhere.example/y"} <= seen.addresses
+
+
+def test_the_page_of_a_long_run_is_still_small(tmp_path):
+    """Its curves are drawn in steps, of merged histograms: the slowest second is still there."""
+    run = fresh()
+    pattern = [line for line in run.seconds if line.series == "users" and line.phase == "steady"]
+    run.seconds += [msgspec.structs.replace(pattern[t % 60], t=t) for t in range(110, 1300)]
+    samples = [sample for sample in run.samples if sample.t < 60]
+    run.samples += [msgspec.structs.replace(samples[n % 300], t=108.0 + n) for n in range(1_190)]
+    run.run.phases[5:] = [msgspec.structs.replace(run.run.phases[5], end_s=1300)]
+    run.seconds[-9].response = pack({1_234_567: 3})
+    folder = run.write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    text = (folder / "report.html").read_text()
+    assert len(text) < 400_000
+    assert "Response time of each 3 s" in text
+    assert re.search(r"\[12\d\d\.5,1229\.0\]", text)
+
+
+def test_names_are_not_markup(tmp_path):
+    """What comes from a command line is shown as it is."""
+    run = fresh()
+    run.run.command = "<script>alert(1)</script> | x"
+    folder = run.write(tmp_path / "run")
+    conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
+    assert "<script>alert" not in (folder / "report.html").read_text()
+    assert "| <script>alert(1)</script> / x |" in (folder / "report.md").read_text()
+
+
+def test_a_run_cut_off_at_any_line_can_be_shown(tmp_path):
+    """Whatever a kill left: a verdict, a page, and what is missing."""
+    whole = fresh()
+    for number, phases in enumerate(range(len(whole.run.phases))):
+        run = fresh()
+        run.run.ended, run.run.phases = None, run.run.phases[:phases]
+        ends = run.run.phases[-1].end_s if run.run.phases else 0
+        run.seconds = [line for line in run.seconds if line.t < (ends or 0)]
+        run.samples = [sample for sample in run.samples if sample.t < (ends or 0)]
+        verdict = conclude(run.write(tmp_path / str(number)), Console(file=io.StringIO(), width=_COLUMNS))
+        assert (verdict.outcome, bool(verdict.missing)) == ("INVALID", True)
+
+
+def test_the_history_is_made_again_when_it_is_lost(tmp_path):
+    """By deleting it, by breaking it; runs that come and go are noticed."""
+    for seed, name in ((1, "20261120-1900-a"), (2, "20261120-1901-b")):
+        conclude(made(seed=seed, identity=name).write(tmp_path / name), Console(file=io.StringIO()))
+    first = library.history(tmp_path)
+    assert [(entry.id, entry.outcome) for entry in first] == [("20261120-1900-a", "PASS"), ("20261120-1901-b", "PASS")]
+
+    (tmp_path / "index.sqlite").unlink()
+    assert library.history(tmp_path) == first
+    (tmp_path / "index.sqlite").write_bytes(b"not a database, and long enough to be looked at" * 50)
+    assert library.history(tmp_path) == first
+
+    (tmp_path / "20261120-1900-a" / "run.json").unlink()
+    assert [entry.id for entry in library.history(tmp_path)] == ["20261120-1901-b"]
+    with sqlite3.connect(tmp_path / "index.sqlite") as index:
+        assert index.execute("SELECT count(*) FROM runs WHERE outcome = 'PASS'").fetchone() == (1,)
+    index.close()
+    paper = io.StringIO()
+    Console(file=paper, width=160).print(history_table(first))
+    assert "20261120-1901-b" in paper.getvalue()
+
+
+def test_runs_are_found_by_name(tmp_path):
+    """By id, by its beginning, as the latest; else the message says how."""
+    for name in ("20261120-1900-a", "20261120-1901-b"):
+        fresh().write(tmp_path / name)
+    assert library.find(tmp_path, "latest").name == library.find(tmp_path, "20261120-1901").name == "20261120-1901-b"
+    assert library.find(tmp_path, str(tmp_path / "20261120-1900-a")).name == "20261120-1900-a"
+    with pytest.raises(library.NoSuchRun, match="2 runs begin with '2026'"):
+        library.find(tmp_path, "2026")
+    with pytest.raises(library.NoSuchRun, match="no run 'x'"):
+        library.find(tmp_path, "x")
+
+
+def test_the_last_repeat_puts_the_claim_into_the_reports_of_all(tmp_path):
+    """Once all are there and hold; not before."""
+    for number in (1, 2, 3):
+        run = made(seed=number, identity=f"run-{number}")
+        run.run.set_id, run.run.repeat, run.run.repeats = "set", number, 3
+        conclude(run.write(tmp_path / run.run.id), Console(file=io.StringIO()))
+        claimed = ["Verified on" in page.read_text() for page in tmp_path.glob("*/report.html")]
+        assert claimed == [number == 3] * number
+
+
+def test_a_full_disk_costs_the_reports_but_not_the_verdict(tmp_path):
+    """The table is shown, and a sentence says what is missing."""
+    folder, paper = fresh().write(tmp_path / "run"), io.StringIO()
+    (folder / "verdict.json").mkdir()  # stands for every error of writing
+    assert conclude(folder, Console(file=paper, width=_COLUMNS)).outcome == "PASS"
+    assert "the reports could not be written: " in paper.getvalue()
+
+
+def _moment(phase: str = "steady", **known: float) -> Moment:
+    return Moment(phase=phase, users=9_000, users_wanted=10_000, left_s=95.0, **known)  # type: ignore[arg-type]
+
+
+def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():
+    """And when a phase begins; what is not known yet is a dash."""
+    paper, now = io.StringIO(), [0.0]
+    with Ticker(Console(file=paper, width=300), clock=lambda: now[0]) as ticker:
+        for at in range(25):
+            now[0] = float(at)
+            ticker.update(
+                _moment("ramp" if at < 3 else "steady", offered_hz=1538.0, p99_ms=3.21, throttled=0.25, cpu_cores=0.2, quota_cores=0.5)
+            )
+        ticker.say("[done]")
+    lines = paper.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["ramp", "steady", "steady", "steady", "[done]"]
+    assert lines[0].startswith("ramp     users 9,000/10,000 · 1,538 → – req/s · p50/95/99 –/–/3.2 ms · cpu 0.20/0.5 · throttled 25%")
+    assert lines[0].endswith("lag – ms · failed 0 · 1:35 left")
+
+
+def test_the_live_line_on_a_terminal_stays_one_line():
+    """It is drawn over, and gone at the end."""
+    paper = io.StringIO()
+    with Ticker(Console(file=paper, width=200, force_terminal=True)) as ticker:
+        ticker.update(_moment(failures=3))
+    assert "failed 3" in paper.getvalue()
+    assert "\x1b[2K" in paper.getvalue()
+
+
+def _write_golden() -> None:
+    import tempfile
+
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, run in RUNS.items():
+            for kind, text in _shown(run(), Path(scratch) / name).items():
+                (GOLDEN / f"{name}-{kind}.txt").write_text(text)
+
+
+if __name__ == "__main__":
+    _write_golden()

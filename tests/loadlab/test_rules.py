@@ -1,0 +1,227 @@
+"""The 17 rules: each is broken by what it is for, and by nothing else; what was not recorded breaks it too."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from loadlab.cgroup import Limits
+from loadlab.record.form import HostSample, NetSample, ProcessSample, Replica, Sample, ServerSample, Workers
+from loadlab.record.packed import pack
+from loadlab.record.read import Log
+from loadlab.verdict.judge import judge
+from loadlab.verdict.rules import RULES, judge_rules
+from support.runs import Made, Server, each_sample, fresh, made, second
+
+STEADY, REPEATED = range(35, 95), 95
+
+
+def _server(sample: Sample) -> ServerSample:
+    assert sample.server
+    return sample.server
+
+
+def _host(sample: Sample) -> HostSample:
+    assert sample.host
+    return sample.host
+
+
+def _net(sample: Sample) -> NetSample:
+    assert sample.net
+    return sample.net
+
+
+def _a_user_dies(made: Made) -> Made:
+    second(made, 50).users = 999
+    return made
+
+
+def _a_busy_worker(made: Made) -> Made:
+    def busy(sample: Sample) -> None:
+        more = max(sample.t - 40, 0) * 0.8
+        sample.processes["worker-1"] = ProcessSample(sample.processes["worker-1"].cpu_s + more, 30)
+        _host(sample).busy_s += more
+
+    return each_sample(made, busy)
+
+
+def _a_loop_that_looks_late(made: Made) -> Made:
+    second(made, 60).loop_lag = pack({80_000: 1})
+    return made
+
+
+def _requests_that_leave_late(made: Made) -> Made:
+    for t in STEADY:
+        second(made, t).lag = pack({20_000: 150})
+    return made
+
+
+def _a_greedy_hypervisor(made: Made) -> Made:
+    return each_sample(made, lambda sample: setattr(_host(sample), "steal_s", sample.t * 0.1))
+
+
+def _a_noisy_neighbour(made: Made) -> Made:
+    return each_sample(made, lambda sample: setattr(_host(sample), "busy_s", _host(sample).busy_s + sample.t * 0.2))
+
+
+def _connections_that_are_not_kept(made: Made) -> Made:
+    return each_sample(made, lambda sample: setattr(_net(sample), "active_opens", _net(sample).active_opens + int(sample.t * 100)))
+
+
+def _a_dropped_connection(made: Made) -> Made:
+    return each_sample(made, lambda sample: setattr(_net(sample), "listen_drops", 4), start_s=50)
+
+
+def _a_machine_that_swaps(made: Made) -> Made:
+    return each_sample(made, lambda sample: setattr(_host(sample), "swapped_pages", int(sample.t)))
+
+
+def _a_lost_worker(made: Made) -> Made:
+    made.run.workers = Workers(expected=1, reported=1, missing=1, missed_heartbeats=0)
+    return made
+
+
+def _a_limit_that_is_not_in_force(made: Made) -> Made:
+    made.run.replicas = [Replica(limits=Limits(cpus=0.5, memory_bytes=512_000_000), processes_inside=2, processes_outside=0)]
+    return made
+
+
+def _few_answers(_: Made) -> Made:
+    return made(users=60)
+
+
+def _a_load_that_has_not_settled(made: Made) -> Made:
+    for t in range(30, 35):
+        second(made, t).response = pack({30_000: second(made, t).answered})
+    return made
+
+
+def _answers_that_nobody_compared(made: Made) -> Made:
+    for line in made.seconds:
+        line.deep_checked = 0
+    return made
+
+
+def _a_cache(made: Made) -> Made:
+    until = next(_server(sample).cpu_s for sample in made.samples if sample.t >= REPEATED)
+    return each_sample(
+        made, lambda sample: setattr(_server(sample), "cpu_s", until + (_server(sample).cpu_s - until) / 2), start_s=REPEATED
+    )
+
+
+def _a_witness_who_disagrees(made: Made) -> Made:
+    for line in made.seconds:
+        if line.series == "witness":
+            line.response = pack({12_000: 20})
+    return made
+
+
+def _a_slow_floor(made: Made) -> Made:
+    for line in made.seconds:
+        if line.series == "floor":
+            line.response = pack({100_000: 30})
+    return made
+
+
+BREAKS: dict[str, Callable[[Made], Made]] = {
+    "V1": _a_user_dies,
+    "V2": _a_busy_worker,
+    "V3": _a_loop_that_looks_late,
+    "V4": _requests_that_leave_late,
+    "V5": _a_greedy_hypervisor,
+    "V6": _a_noisy_neighbour,
+    "V7": _connections_that_are_not_kept,
+    "V8": _a_dropped_connection,
+    "V9": _a_machine_that_swaps,
+    "V10": _a_lost_worker,
+    "V11": _a_limit_that_is_not_in_force,
+    "V12": _few_answers,
+    "V13": _a_load_that_has_not_settled,
+    "V14": _answers_that_nobody_compared,
+    "V15": _a_cache,
+    "V16": _a_witness_who_disagrees,
+    "V17": _a_slow_floor,
+}
+
+
+def _broken(log: Log) -> list[str]:
+    return [finding.rule for finding in judge_rules(log) if not finding.holds]
+
+
+def test_a_good_run_breaks_no_rule():
+    """All 17 hold, and the objective is met."""
+    verdict = judge(fresh().log())
+    assert (verdict.outcome, verdict.exit_code, _broken(fresh().log())) == ("PASS", 0, [])
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in RULES])
+def test_each_rule_is_broken_by_what_it_is_for(rule):
+    """By exactly that; the verdict is INVALID, and its sentence names the rule with what was measured and allowed."""
+    verdict = judge(BREAKS[rule](fresh()).log())
+
+    assert [finding.rule for finding in verdict.findings if not finding.holds] == [rule]
+    assert (verdict.outcome, verdict.exit_code) == ("INVALID", 2)
+    assert f"1 rule is broken. {rule} " in verdict.sentence
+    assert any(check.text in verdict.sentence for finding in verdict.findings for check in finding.checks if not check.holds)
+
+
+def test_of_an_empty_record_every_rule_is_broken():
+    """Nothing recorded is nothing proven."""
+    run = fresh().run
+    run.phases, run.replicas, run.processes, run.workers, run.drain = [], [], [], None, None
+    assert _broken(Log(run, [], [])) == [rule.name for rule in RULES]
+
+
+@pytest.mark.parametrize(
+    ("part", "rules"),
+    [
+        ("server", {"V6", "V15"}),
+        ("host", {"V5", "V6", "V9"}),
+        ("net", {"V7", "V8", "V9"}),
+        ("generator_throttled_periods", {"V2"}),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_read_breaks_the_rules_that_need_it(part, rules):
+    """Counters that the backend cannot read."""
+    verdict = judge(each_sample(fresh(), lambda sample: setattr(sample, part, None)).log())
+    assert {finding.rule for finding in verdict.findings if not finding.holds} == rules
+    assert "Not recorded is what " in verdict.sentence
+
+
+def test_caching_that_is_disclosed_is_no_offence():
+    """The finding says what is cached."""
+    cached = _a_cache(fresh())
+    cached.run.scenario = msgspec.structs.replace(cached.run.scenario, caching_disclosed="answers of the last minute")
+    assert judge(cached.log()).outcome == "PASS"
+
+
+def test_a_tier_too_big_for_the_machine_is_invalid():
+    """Server and generator would compete by construction."""
+    run = fresh()
+    run.run.tier = msgspec.structs.replace(run.run.tier, cores_needed=3)
+    verdict = judge(run.log())
+    assert verdict.outcome == "INVALID"
+    assert "cores of the machine 2 (≥ 3)" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("planted", "caught"),
+    [
+        (Server(errors=0.01), "errors in ramp and steady 1."),
+        (Server(wrong=0.01), "wrong answers "),
+        (Server(stall_s=0.3), "windows whose p99 is above 250 ms 16.7 %"),
+        (Server(slower=60), "p95 1"),
+    ],
+)
+def test_planted_faults_of_the_server_are_its_failures(planted, caught):
+    """1 % of 500s, 1 % of wrong answers, a stall every 10 s, a slow server: FAIL, for generator and machine are clear."""
+    verdict = judge(made(planted).log())
+    assert (verdict.outcome, verdict.exit_code) == ("FAIL", 1)
+    assert caught in verdict.sentence
+
+
+def test_a_bad_server_measured_badly_is_invalid():
+    """1 % of 500s, but the generator had no CPU left: nobody knows whose fault they are."""
+    verdict = judge(_a_busy_worker(made(Server(errors=0.01))).log())
+    assert verdict.outcome == "INVALID"
+    assert "V2 generator CPU" in verdict.sentence

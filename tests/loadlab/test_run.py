@@ -1,0 +1,147 @@
+"""The parts of a run that need no server: ticks and seconds, phases, early ends, counters."""
+
+import errno
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from loadlab.criteria import Objective
+from loadlab.latency import quantile
+from loadlab.ledger import Ledger, Tick
+from loadlab.record.form import Second
+from loadlab.run.book import Book, Moment
+from loadlab.run.faults import HUNG_S, hopeless
+from loadlab.sample import counters, sockets
+from loadlab.sample.sampler import Sampler
+
+
+class Recorded:
+    """Takes what a recorder would write."""
+
+    def __init__(self) -> None:
+        self.seconds: list[Second] = []
+        self.phases: list[tuple[str, float, int]] = []
+
+    def second(self, line: Second) -> None:
+        """Keep a line."""
+        self.seconds.append(line)
+
+    def begin(self, name: str, at_s: float, users: int = 0) -> None:
+        """Keep a phase."""
+        self.phases.append((name, at_s, users))
+
+
+def tick(t: int, *, worker: str = "a", answers: int = 0, **changes: object) -> Tick:
+    """A worker's second with `answers` right answers of 1 ms."""
+    response = {1000: answers} if answers else {}
+    empty = {name: {} for name in ("failed_us", "lag_us", "loop_us", "connect_us", "failures")}
+    numbers = dict.fromkeys(("users", "in_flight", "checked", "dropped", "errors"), 0)
+    told = {"worker": worker, "t": t, "first_s": None, "started": answers, "intended": {t: answers}, "cpu_s": 0.0}
+    return Tick(**{**told, "response_us": response, "service_us": response, **empty, **numbers, **changes})
+
+
+def test_a_ledger_counts_from_the_intended_start():
+    """An answer that came 3 s after its request was due took 3 s, though it was sent a moment ago; a request is offered in the second it
+    was due."""
+    ledger = Ledger("a", epoch=100.0)
+    ledger.begun(101.5)
+    ledger.answered(101.5, sent=104.4, now=104.5)
+    closed = ledger.tick()
+    assert quantile(closed.response_us, 0.5) == pytest.approx(3_000_000, rel=0.01)
+    assert quantile(closed.service_us, 0.5) == pytest.approx(100_000, rel=0.01)
+    assert quantile(closed.lag_us, 0.5) == pytest.approx(2_900_000, rel=0.01)
+    assert closed.intended == {1: 1}
+    assert (closed.started, closed.in_flight) == (1, 0)
+    assert ledger.tick().response_us == {}
+
+
+def test_the_ramp_begins_with_the_first_user():
+    """Not when the generator was started: that takes it seconds."""
+    recorded = Recorded()
+    book = Book(recorded, workers=1)  # type: ignore[arg-type]
+    book.begin("warmup", 1.2)
+    book.ramp_users = 50
+    book.take([tick(3), tick(4, first_s=4.7, users=3, answers=3), tick(5, first_s=4.7, users=6, answers=6)])
+    assert recorded.phases == [("warmup", 1.2, 0), ("ramp", 4.7, 50)]
+    assert [line.phase for line in recorded.seconds] == ["warmup", "ramp", "ramp"]
+
+
+def test_seconds_of_several_workers_add_up_and_are_whole_when_all_have_come():
+    """A decision is never made on half of the users."""
+    book = Book(Recorded(), workers=2)  # type: ignore[arg-type]
+    book.begin("steady", 0.0)
+    book.take([tick(0, users=2, answers=2), tick(0, worker="b", users=3, answers=4), tick(1, users=2, answers=2)])
+    assert (book.whole, book.next) == (0, 2)
+    (second,) = book.since(0)
+    assert (second.users, second.answered, second.p_ms(0.5)) == (5, 6, 1.0)
+
+
+def test_a_late_request_is_offered_in_the_second_that_it_was_meant_for():
+    """The rate asked for does not follow the rate that was possible."""
+    recorded = Recorded()
+    book = Book(recorded, workers=1)  # type: ignore[arg-type]
+    book.begin("steady", 0.0)
+    book.take([tick(7, answers=5, intended={5: 2, 7: 3})])
+    assert sorted((line.t, line.intended, line.answered) for line in recorded.seconds) == [(5, 2, 0), (7, 3, 5)]
+
+
+def test_a_server_that_answers_nothing_hangs():
+    """Only if it was asked."""
+    asked, idle = [Moment(in_flight=5)] * HUNG_S, [Moment()] * HUNG_S
+    fault = hopeless(asked, Objective())
+    assert fault is not None
+    assert (fault.kind, "5 requests waited" in fault.sentence) == ("server_hung", True)
+    assert hopeless(idle, Objective()) is None
+    assert hopeless(asked[1:], Objective()) is None
+
+
+def test_a_run_without_hope_is_stopped():
+    """More than 5 % errors for 5 s, or a p95 of ten times the objective for 10 s."""
+    failing = [Moment(answered=90, failed=10)] * 5
+    assert (fault := hopeless(failing, Objective())) is not None
+    assert "10%" in fault.sentence
+    slow = [Moment(answered=100, response_us=Counter({1_100_000: 100}))] * 10
+    assert (fault := hopeless(slow, Objective(p95_ms=100))) is not None
+    assert "p95 was above 1000 ms for 10 s" in fault.sentence
+    assert hopeless(slow, Objective(p95_ms=200)) is None
+    assert hopeless([*failing[:4], Moment(answered=100)], Objective()) is None
+
+
+def test_connections_are_counted_exactly():
+    """Established ones to a port, those of others not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert sockets.established(port) == 0
+        opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
+        assert sockets.established(port) == 7
+        for each in opened:
+            each.close()
+
+
+def test_this_machine_and_this_process_can_be_read():
+    """Every counter that the rules need is there on this kernel."""
+    host, tcp, me = counters.host(), counters.tcp(), counters.process(os.getpid())
+    assert host.total_s > host.busy_s > 0
+    assert {"ActiveOpens", "ListenOverflows", "ListenDrops", "RetransSegs", "OutSegs", "tw"} <= set(tcp)
+    assert me is not None
+    assert me.cpu_s > 0
+    assert me.files == len(list(Path("/proc/self/fd").iterdir())) - 1
+    assert counters.process(2**22 + 1) is None
+    assert counters.descendants(os.getpid())[0] == os.getpid()
+    assert counters.nofile(os.getpid()) > 0
+
+
+def test_a_full_disk_stops_the_sampler_and_is_kept(tmp_path: Path):
+    """The run ends with it; a thread that dies unseen would not be noticed."""
+
+    def full(_sample: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sampler = Sampler(full, epoch=0.0)
+    sampler.start()
+    sampler._thread.join(10)
+    assert sampler.failure is not None
+    assert sampler.failure.errno == errno.ENOSPC

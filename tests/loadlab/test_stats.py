@@ -1,0 +1,58 @@
+"""Bounds, intervals and the sign test against values that are known."""
+
+import random
+import statistics
+from collections import Counter
+
+import pytest
+
+from loadlab.stats import bootstrap, paired_ratio, rate_bound, sign_test, upper_bound
+
+
+def test_a_p99_needs_enough_values_for_a_bound():
+    """Of 500 values the rank of the bound would lie beyond the last."""
+    assert upper_bound(Counter(range(500)), 0.99) is None
+    bound = upper_bound(Counter(range(10_000)), 0.99)
+    assert bound == 9923  # rank ⌈9900 + 2.326 · √99⌉ = 9924 of the values 0, 1, 2, …
+    assert upper_bound(Counter(), 0.5) is None
+
+
+def test_the_bound_covers_the_true_quantile():
+    """In 99 of 100 samples of a known distribution, give or take chance."""
+    dice = random.Random(3)  # noqa: S311  reproducible
+    missed = sum((upper_bound(Counter(int(dice.random() * 10_000) for _ in range(2000)), 0.95) or 0) < 9500 for _ in range(400))
+    assert missed <= 12
+
+
+def test_error_bounds():
+    """The rule of three; Wilson's bound, one-sided, as tables have it."""
+    assert rate_bound(0, 277_000) == pytest.approx(1.083e-5, rel=1e-3)
+    assert rate_bound(10, 100) == pytest.approx(0.1602, abs=1e-3)
+    assert rate_bound(0, 0) is None
+
+
+def test_bootstrap_against_the_mean_s_known_interval():
+    """For the mean of many values the interval is the normal one: ± 1.96 standard errors."""
+    dice = random.Random(1)  # noqa: S311  reproducible
+    values = [dice.gauss(10, 2) for _ in range(400)]
+    found = bootstrap(values, statistic=statistics.fmean, resamples=2000)
+    error = statistics.stdev(values) / 20
+    assert found.low == pytest.approx(found.estimate - 1.96 * error, abs=0.03)
+    assert found.high == pytest.approx(found.estimate + 1.96 * error, abs=0.03)
+    assert found == bootstrap(values, statistic=statistics.fmean, resamples=2000)
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap([])
+
+
+def test_a_ratio_over_blocks():
+    """Twice as much in every block is exactly twice, whatever the blocks' own level."""
+    found = paired_ratio([(1, 2), (10, 20), (3, 6), (7, 14), (5, 10)], resamples=500)
+    assert (found.estimate, found.low, found.high) == pytest.approx((2, 2, 2))
+    with pytest.raises(ValueError, match="positive"):
+        paired_ratio([(0, 1)])
+
+
+@pytest.mark.parametrize(("differences", "p"), [([1] * 5, 0.0625), ([1] * 8 + [-1], 0.0390625), ([1, -1], 1.0), ([0, 0], 1.0)])
+def test_the_sign_test(differences, p):
+    """Against the binomial table."""
+    assert sign_test(differences) == p

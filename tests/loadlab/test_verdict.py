@@ -1,0 +1,139 @@
+"""Outcomes and exit codes of runs that broke off, and what several runs prove together."""
+
+import msgspec
+import pytest
+
+from loadlab.criteria import Criteria, CriteriaError, criteria
+from loadlab.record.form import Ended, Phase, Second
+from loadlab.record.packed import pack
+from loadlab.verdict.judge import Verdict, judge
+from loadlab.verdict.repeats import Judged, combine
+from support.runs import Made, Server, fresh, made
+
+
+def _ended(kind: str, sentence: str = "") -> Verdict:
+    run = fresh()
+    run.run.ended = Ended(kind=kind, sentence=sentence)  # type: ignore[arg-type]  # each is a word of the form
+    return judge(run.log())
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "code"),
+    [
+        ("interrupted", "INVALID", 2),
+        ("generator_broke", "INVALID", 2),
+        ("disk_full", "INVALID", 2),
+        ("infrastructure", "ERROR", 4),
+        ("server_died", "FAIL", 1),
+        ("server_hung", "FAIL", 1),
+    ],
+)
+def test_a_run_that_broke_off_says_whose_fault_it_was(kind, outcome, code):
+    """The server's end is its failure; everything else proves nothing about it."""
+    verdict = _ended(kind, "process 12 ended with 137")
+    assert (verdict.outcome, verdict.exit_code) == (outcome, code)
+    assert "process 12 ended with 137" in verdict.sentence
+
+
+def test_a_server_that_dies_in_the_ramp_fails_without_a_steady_phase():
+    """A server that is gone needs no stopwatch: only that it was in its limits."""
+    run = fresh()
+    run.run.ended = Ended(kind="server_died", sentence="out of memory")
+    run.run.phases = [phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp")]
+    run.seconds = [line for line in run.seconds if line.t < 15]
+    run.samples = [sample for sample in run.samples if sample.t < 15]
+    assert judge(run.log()).outcome == "FAIL"
+
+    run.run.replicas = []
+    assert judge(run.log()).outcome == "INVALID"
+
+
+def test_a_killed_run_is_invalid():
+    """Nobody wrote its end."""
+    run = fresh()
+    run.run.ended = None
+    assert judge(run.log()).sentence == "The run was killed before its end."
+
+
+def _overloaded(refused_us: int, calm_from: int) -> Made:
+    """60 s of steady are 30 of steady, 15 of overload, 15 of recovery; refusals take so long, and end at that second."""
+    run = fresh()
+    run.run.criteria = criteria("overload")
+    run.run.scenario = msgspec.structs.replace(run.run.scenario, duration_s=30)
+    run.run.phases[5:6] = [
+        Phase(name="steady", start_s=35, end_s=65, users=1000),
+        Phase(name="overload", start_s=65, end_s=80, users=1000),
+        Phase(name="recovery", start_s=80, end_s=95, users=1000),
+    ]
+    for line in run.seconds:
+        if line.series == "users" and 65 <= line.t < 95:
+            line.phase = "overload" if line.t < 80 else "recovery"
+            if line.t < calm_from:
+                _refuse(line, 50, refused_us)
+    return run
+
+
+def _refuse(line: Second, count: int, refused_us: int) -> None:
+    line.intended += count
+    line.failures = {"status_503": count}
+    line.failed = pack({refused_us: count})
+
+
+def test_overload_is_judged_by_goodput_quick_refusals_and_recovery():
+    """Refusals are no errors then, if they are quick and end soon."""
+    assert judge(_overloaded(refused_us=2000, calm_from=83).log()).outcome == "PASS"
+    slow = judge(_overloaded(refused_us=900_000, calm_from=83).log())
+    assert (slow.outcome, "refusals' p99 897 ms" in slow.sentence) == ("FAIL", True)
+    late = judge(_overloaded(refused_us=2000, calm_from=92).log())
+    assert (late.outcome, "recovered after 12 s" in late.sentence) == ("FAIL", True)
+
+
+def _repeats(*servers: Server) -> list[Judged]:
+    found = []
+    for number, server in enumerate(servers, 1):
+        run = made(server, seed=number, identity=f"run-{number}")
+        run.run.repeat, run.run.repeats, run.run.set_id = number, len(servers), "set"
+        found.append(Judged(run.run, judge(run.log())))
+    return found
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three repeats that pass."""
+    return _repeats(Server(), Server(), Server())
+
+
+def test_three_passes_may_be_claimed(three):
+    """The claim's text names date, commit, machine, load, limits, figures, runs and seeds."""
+    together = combine(three)
+    assert (together.outcome, together.exit_code, together.sentence) == ("PASS", 0, "3 of 3 runs valid and passing.")
+    for part in (
+        "Verified on 2026-11-20, commit 0123456789ab, a made-up processor, 2 cores, 24 GB",
+        "1,000 concurrent users (one keep-alive connection each, think time U(4,9) s), ramped at 100 users/s (smooth), 60 s steady",
+        "limited to 0.5 CPU (quota 50 ms per 100 ms), on CPU 0, and 256 MiB: 3 of 3 runs valid and passing; 154 requests a second",
+        "on the same machine over loopback",
+        "Runs: run-1, run-2, run-3; seeds 1, 2, 3.",
+    ):
+        assert part in together.claim
+
+
+def test_nothing_is_claimed_of_less(three):
+    """One FAIL refutes, a missing run or another commit spoils, and two runs are too few."""
+    failed = _repeats(Server(errors=0.02))[0]
+    assert combine([*three[:2], failed]).sentence == "Not verified: 2 PASS, 1 FAIL of 3."
+    assert (combine(three[:2]).outcome, combine(three[:2]).claim) == ("INVALID", "")
+    other = msgspec.json.decode(msgspec.json.encode(three[2].run), type=type(three[2].run))
+    other.fingerprint = msgspec.structs.replace(other.fingerprint, commit="another")
+    assert combine([*three[:2], Judged(other, three[2].verdict)]).outcome == "INVALID"
+    assert combine(_repeats(Server(), Server())).claim == ""
+
+
+def test_criteria_say_which_field_is_wrong(tmp_path):
+    """A rule that is missing, and one that nobody knows."""
+    good = criteria()
+    assert isinstance(good, Criteria)
+    (tmp_path / "c.toml").write_text("[rules]\n[objective]\n")
+    with pytest.raises(CriteriaError, match="v1_ramp_behind_s"):
+        criteria("", tmp_path / "c.toml")
+    with pytest.raises(CriteriaError, match="No such file"):
+        criteria("", tmp_path / "none.toml")

@@ -7,12 +7,16 @@ export UV_PYTHON_DOWNLOADS := "never"   # what is installed is used; nothing is 
 _list:
     @just --list --unsorted
 
-# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`)
+# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`).
+# HALFCORE_FOLLOW=models:/NAME@ALIAS with MLFLOW_TRACKING_URI follows a registry instead.
 [group('serve')]
 serve *flags:
     #!/usr/bin/env bash
     set -euo pipefail
-    if [ -n "${MODEL_NAME:-}" ] && [ -n "${MLFLOW_TRACKING_URI:-}" ]; then
+    if [ -n "${HALFCORE_FOLLOW:-}" ]; then
+        # models come from the registry as their aliases move; `just watch` exports them
+        exec uv run halfcore serve "$@"
+    elif [ -n "${MODEL_NAME:-}" ] && [ -n "${MLFLOW_TRACKING_URI:-}" ]; then
         # as the services that this replaces are configured: a registered model, by stage
         uv run model-export export "models:/$MODEL_NAME/${MODEL_STAGE:=Production}"
         export MODEL_STAGE
@@ -26,6 +30,11 @@ serve *flags:
 [group('serve')]
 export uri *flags:
     uv run model-export export "$@"
+
+# Export, upload and tag every new version: `just watch "models:/iris@champion models:/penguins-svm/Production"`
+[group('serve')]
+watch models *flags:
+    MODEL_EXPORT_MODELS="$1" uv run model-export watch "${@:2}"
 
 # Train, register and export example models: all, light (all but cover-heavy, which takes 4 GB), or names
 [group('serve')]
@@ -164,6 +173,16 @@ load-history *flags:
 load-report run="latest" *flags:
     @uv run loadlab report "$@"
 
+# 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
+[group('prove')]
+prove-swaps *flags:
+    uv run python tests/e2e/prove_swaps.py "$@"
+
+# A real MLflow server, an alias that moves, 300 requests/s: watch the served version follow
+[group('prove')]
+demo-swap:
+    uv run python tests/e2e/demo_swap.py
+
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers
+prove: prove-batcher prove-answers prove-swaps

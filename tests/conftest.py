@@ -8,7 +8,7 @@ import pytest
 from halfcore.database import Database
 from halfcore.migrate import migrate, read
 from support.mlflow_registry import Registry
-from support.mlflow_server import MlflowServer, mlflow_server
+from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint
 from support.postgres import Postgres
 
 
@@ -62,3 +62,17 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]
 def registry(tracking: MlflowServer) -> Registry:
     """Its registry."""
     return Registry(tracking.url)
+
+
+@pytest.fixture(scope="session")
+def guarded_tracking(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres) -> Iterator[MlflowServer]:
+    """An MLflow server on PostgreSQL with artifacts in S3, which asks for a password and knows two hosts: itself, and `mlflow:5000`."""
+    folder = tmp_path_factory.mktemp("guarded")
+    postgres_server.start()
+    store = postgres_server.dsn(postgres_server.create_database()).replace("postgresql:", "postgresql+psycopg2:")
+    hosts = "127.0.0.1:*,mlflow:5000"
+    with (
+        s3_endpoint(folder) as environment,
+        mlflow_server(folder, "--allowed-hosts", hosts, store=store, artifacts="s3://artifacts", auth=True, **environment) as server,
+    ):
+        yield server

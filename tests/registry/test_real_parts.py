@@ -8,11 +8,9 @@ import httpx
 import pytest
 
 from support.mlflow_registry import Registry
-from support.mlflow_server import ADMIN, mlflow_server, s3_endpoint
+from support.mlflow_server import ADMIN
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.mlflow_server import MlflowServer
 
 
@@ -44,20 +42,15 @@ def test_a_hung_server_is_silent_and_a_restarted_one_remembers(tracking: MlflowS
     assert Registry(tracking.url).version("remembered", version)["version"] == version
 
 
-def test_artifacts_go_to_s3_behind_a_server_that_asks_for_a_password_and_knows_its_host(tmp_path: Path) -> None:
-    """One server for three refusals and a success: no password, another Host, and what lies in the bucket in the end."""
-    with (
-        s3_endpoint(tmp_path) as environment,
-        mlflow_server(tmp_path, "--allowed-hosts", "mlflow:5000", artifacts="s3://artifacts", auth=True, **environment) as server,
-    ):
-        known = {"host": "mlflow:5000"}
-        stranger = httpx.get(f"{server.url}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, auth=ADMIN)
-        nobody = httpx.get(f"{server.url}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, headers=known)
-        assert (stranger.status_code, nobody.status_code) == (403, 401)
+def test_a_guarded_server_refuses_strangers_and_keeps_artifacts_in_s3(guarded_tracking: MlflowServer) -> None:
+    """Two refusals that clients must tell apart, no password and another Host; and what lies in the bucket after a success."""
+    search = f"{guarded_tracking.url}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert httpx.get(search, auth=ADMIN, headers={"host": "elsewhere:5000"}).status_code == 403
+    assert httpx.get(search).status_code == 401
+    assert httpx.get(search, auth=ADMIN, headers={"host": "mlflow:5000"}).status_code == 200
 
-        registry = Registry(server.url, ADMIN)
-        registry.http.headers["host"] = "mlflow:5000"
-        run_id = registry.create_run()
-        registry.upload(run_id, "a/b.txt", b"in a bucket")
-        listed = httpx.get(f"{environment['MLFLOW_S3_ENDPOINT_URL']}/artifacts").text
-        assert f"{run_id}/artifacts/a/b.txt" in listed
+    registry = Registry(guarded_tracking.url, ADMIN)
+    run_id = registry.create_run()
+    registry.upload(run_id, "a/b.txt", b"in a bucket")
+    listed = httpx.get(f"{guarded_tracking.environment['MLFLOW_S3_ENDPOINT_URL']}/artifacts").text
+    assert f"{run_id}/artifacts/a/b.txt" in listed

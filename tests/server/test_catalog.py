@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
@@ -17,11 +17,12 @@ from halfcore import bundle
 from halfcore.catalog import snapshot
 from halfcore.catalog.entries import Entry
 from halfcore.catalog.state import Catalog
-from halfcore.metrics import CatalogMetrics, ModelMetrics
+from halfcore.exposition import Snapshot
+from halfcore.metrics import CatalogMetrics, Metrics, ModelMetrics
 from halfcore.models import Limits, LoadedModel, Models, load
 from support.bodies import RIGHT, record, without
 from support.bundles import MIXED, write_bundle
-from support.client import app_client, samples
+from support.client import app_client, samples, until
 from support.postgres import Postgres
 
 EMPTY: dict[str, Any] = dict.fromkeys(field.name for field in msgspec.structs.fields(Entry))
@@ -47,14 +48,6 @@ def serving_mixed(directory: Path, url: str, **changes: Any) -> Any:
     write_bundle(directory / "bundles", "mixed", inputs=MIXED)
     chosen: dict[str, Any] = {"database_url": url, "catalog_refresh_s": NEVER, "state": directory / "state"} | changes
     return app_client(directory / "bundles", **chosen)
-
-
-async def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    """Ask until the answer is the wanted one."""
-    async with asyncio.timeout(20):
-        while not wanted(answer := await ask()):  # noqa: ASYNC110  the state is the server's, behind HTTP
-            await asyncio.sleep(0.01)
-    return answer
 
 
 async def column(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
@@ -350,6 +343,11 @@ def test_without_a_database_there_is_no_catalogue(tmp_path: Path) -> None:
 def test_of_several_workers_the_worst_is_told() -> None:
     """Reads add up; the age is the oldest, and one that is not connected shows."""
     one = CatalogMetrics(refreshes={"changed": 1}, refused={"a": 0, "b": 1}, read_at=10.0, connected=True)
-    one.add(CatalogMetrics(refreshes={"changed": 2, "failed": 1}, refused={"a": 1}, read_at=7.0, connected=False))
+    metrics = Metrics()
+    metrics.catalog = CatalogMetrics(refreshes={"changed": 2, "failed": 1}, refused={"a": 1}, read_at=7.0, connected=False)
+
+    left = msgspec.msgpack.decode(msgspec.msgpack.encode(Snapshot.of(metrics)), type=Snapshot)  # as the workers leave it for one another
+    assert left.catalog is not None
+    one.add(left.catalog)
 
     assert one == CatalogMetrics(refreshes={"changed": 3, "failed": 1}, refused={"a": 1, "b": 1}, read_at=7.0, connected=False)

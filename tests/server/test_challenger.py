@@ -1,6 +1,8 @@
 """A challenger beside the served model: it answers a share or sees a copy, and costs nobody an answer."""
 
 import asyncio
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from halfcore.challenger_spec import ChallengerSpec, parse
 from halfcore.engine import Engine
 from support.bundles import NUMBERS, write_bundle
 from support.client import app_client, samples
+from support.mlflow_registry import Registry
+from support.mlflow_server import MlflowServer
+from support.serving import Server, request, serving
 
 BODY = {"features": [1, 2, 3, 4.5]}
 
@@ -153,3 +158,31 @@ def test_a_wrong_setting_says_what_was_expected(text: str, says: str) -> None:
     """And names the part that is wrong."""
     with pytest.raises(ValueError, match=says.replace("[", r"\[")):
         parse(text)
+
+
+def test_a_challenger_follows_the_registry_and_is_swapped(tmp_path: Path, registry: Registry, tracking: MlflowServer) -> None:
+    """An alias of its own: the challenger changes with it, and answers at once."""
+    bundles = tmp_path / "bundles"
+    write_bundle(bundles, "challenged", version="1")
+    first, second = (
+        registry.publish("challenged", write_bundle(tmp_path / version, "challenged", version=version, classes=classes))
+        for version, classes in (("1", ["c", "b", "a"]), ("2", ["b", "c", "a"]))
+    )
+    registry.set_alias("challenged", "challenger", first)
+    settings = {"tracking_uri": tracking.url, "follow_period_s": 0.2, "store": tmp_path / "store"}
+    with serving(bundles, challengers="challenged=models:/challenged@challenger;mode=canary;share=1", **settings) as server:
+        for version in (first, second):
+            registry.set_alias("challenged", "challenger", version)
+            deadline = time.monotonic() + 30
+            while shown(server)["version"] != version:
+                assert time.monotonic() < deadline, shown(server)
+                time.sleep(0.05)
+            answer = server.send(request("/predict", json.dumps(BODY).encode()))
+            assert f'"version":"{version}"'.encode() in answer
+
+
+def shown(server: Server) -> dict[str, Any]:
+    """What GET /models says of the challenger."""
+    answer = server.send(request("/models/challenged", method="GET")).partition(b"\r\n\r\n")[2]
+    challenger: dict[str, Any] = json.loads(answer)["challenger"]
+    return challenger

@@ -221,19 +221,40 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+RULES = {
+    "number": Rule(minimum=3, maximum=10.5, default=10),
+    "integer": Rule(minimum=3, maximum=10, default=10),
+    "boolean": Rule(default=True),
+    "category": Rule(default=10, categories=(10, 0)),
+}
+
+
+@pytest.mark.parametrize("ruled", [False, True], ids=["bundle", "catalogue"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("nullable", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=["number", "integer", "boolean", "text", "code"])
-def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str) -> None:
-    """Each odd value, in each kind of column and each form of body, ends alike on both ways."""
+def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str, ruled: bool) -> None:
+    """Each odd value, in each kind of column and each form of body, ends alike on both ways, with a catalogue's rule and without."""
     odd_one = {"name": "odd", "nullable": nullable, "example": None} | kind
-    schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype)
+    rule = Rule(default="a", categories=("a", 'say "hi"')) if "Male" in kind.get("categories", []) else RULES[kind["kind"]]
+    schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype, {"odd": rule} if ruled else {})
     fast, careful = Decoder(schema, max_rows=MAX_ROWS), CarefulDecoder(schema, max_rows=MAX_ROWS)
     record, vector = '{"x0":1,"odd":%s,"island":"Dream"}', '[1,%s,"Dream"]'
     forms = [record, f"[{record}]", f'{{"features":{vector}}}', f'{{"features":[{vector}]}}', record.replace('"D', '"\\u0044')]
+    forms += ['{"x0":1,"island":"Dream"}', '[{"x0":1,"island":"Dream"}]', '{"x0":1,"island":"Dream","x0":2}'] if ruled else []
 
     for body in [form.replace("%s", value).encode("utf-8", "surrogatepass") for value in ODD_VALUES for form in forms]:
         assert_same(schema, body, fast, careful)
+
+
+@pytest.mark.parametrize("kind", ["number", "integer"])
+@pytest.mark.parametrize("value", [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**70, -(2**53), -(2**53) - 1, -(2**70)])
+def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: int) -> None:
+    """A number column compares the float that an integer becomes, an integer column the integer."""
+    bounds = Rule(minimum=-(2**53), maximum=2**53)
+    schema = schema_of([NUMBERS[0] | {"kind": kind}], "float64", {"x0": bounds})
+
+    assert_same(schema, dumped({"x0": value}), Decoder(schema, max_rows=1), CarefulDecoder(schema, max_rows=1))
 
 
 def assert_same(schema: Schema, body: bytes, fast: Decoder, careful: CarefulDecoder) -> None:

@@ -142,7 +142,7 @@ def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -
 )
 def test_a_database_that_is_not_reached_ends_the_command_with_one_line(postgres: Postgres, url: str, says: str) -> None:
     """With exit code 2, and without the password."""
-    done = run_migrate(url.format(right=postgres.dsn(), wrong=postgres.dsn(password="s3cret")))  # noqa: S106  a wrong one
+    done = run_migrate(url.format(right=postgres.dsn(), wrong=postgres.dsn(password="s3cret")))
 
     assert done.returncode == 2
     assert says in done.stderr

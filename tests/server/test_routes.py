@@ -270,6 +270,25 @@ async def test_a_full_queue_refuses_at_once(tmp_path: Path, gate: Gate) -> None:
         assert (await samples(client))["halfcore_requests_total", "sum", "overloaded", "predict"] == 1
 
 
+async def test_too_many_requests_in_progress_are_refused_at_once(tmp_path: Path, gate: Gate) -> None:
+    """Beyond max_in_flight it is 503 before the body is read; a place is free again once a request is answered."""
+    write_bundle(tmp_path, "sum", task="regression")
+    async with app_client(tmp_path, max_in_flight=1, inline_budget_ms=0.0) as client:
+        gate.entered.clear()
+        gate.open.clear()
+        running = asyncio.create_task(client.post("/predict", json={"features": [1, 0, 0, 0]}))
+        await asyncio.to_thread(gate.entered.wait, 10)
+
+        refused = await client.post("/predict", json={"features": [9, 0, 0, 0]})
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert refused.json()["detail"] == "1 requests are in progress, the most there may be"
+        assert refused.headers["retry-after"].isdecimal()
+        gate.open.set()
+        assert (await running).json()["prediction"] == 1
+        assert (await client.post("/predict", json={"features": [2, 0, 0, 0]})).status_code == 200
+
+
 async def test_a_client_that_leaves_gives_its_place_back(tmp_path: Path, gate: Gate) -> None:
     """A cancelled request leaves the queue, and the next one takes its place."""
     write_bundle(tmp_path, "sum", task="regression")

@@ -36,7 +36,10 @@ OTHER: dict[str, tuple[str, object]] = {
     "workers": ("3", 3),
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
+    "coalesce": ("off", "off"),
+    "coalesce_delay_ms": ("4.5", 4.5),
     "max_connections": ("77", 77),
+    "max_in_flight": ("99", 99),
     "solo_after_ms": ("0.3", 0.3),
     "database_url": ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
     "database_timeout_s": ("2.5", 2.5),
@@ -231,6 +234,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
     for arguments, environment, says in (
         (["--port", "http"], {}, "--port='http'"),
         ([], {"HALFCORE_WORKERS": "-1"}, "HALFCORE_WORKERS='-1'"),
+        ([], {"DATABASE_URL": "postgresql://u:s3/cret@host/db"}, "an @ in a wrong place"),
         ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
         (["--bundles", str(tmp_path / "none")], {}, "not a directory"),
         (["--colour", "red"], {}, "--colour"),
@@ -241,4 +245,5 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
         assert finished.returncode == 2, finished
         assert says in finished.stderr
         assert "Traceback" not in finished.stderr
+        assert "cret" not in finished.stderr
         assert finished.stdout == ""

@@ -19,6 +19,8 @@ def planned(**given: Any) -> Plan:
         "max_connections": 0,
         "pin": "auto",
         "batch_scheduling": "auto",
+        "max_in_flight": 0,
+        "coalesce": "auto",
         "quota": None,
         "memory_limit": None,
         "model_bytes": 0,
@@ -47,9 +49,26 @@ def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(quota: float
 
 def test_settings_win_over_every_choice() -> None:
     """What is set is taken, and the reason says so."""
-    plan = planned(quota=0.5, workers=3, max_connections=7, pin="off", batch_scheduling="off")
-    assert (plan.workers, plan.max_connections, plan.pin, plan.batch_scheduling) == (3, 7, False, False)
-    assert [reason.endswith("as set") for reason in plan.reasons] == [True] * 4
+    plan = planned(quota=0.5, workers=1, max_connections=7, max_in_flight=5, pin="off", batch_scheduling="off", coalesce="off")
+    assert (plan.workers, plan.max_connections, plan.max_in_flight) == (1, 7, 5)
+    assert (plan.pin, plan.batch_scheduling, plan.coalesce_quota) == (False, False, 0.0)
+    assert [reason.endswith("as set") for reason in plan.reasons] == [True] * 6
+
+
+@pytest.mark.parametrize(("quota", "workers", "near"), [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)])
+def test_requests_gather_below_one_core_with_one_worker(quota: float | None, workers: int, near: float) -> None:
+    """Several workers would each judge by a quota that the others use too."""
+    assert planned(quota=quota, workers=workers).coalesce_quota == near
+
+
+def test_requests_in_progress_are_bounded_by_the_memory_beside_the_connections() -> None:
+    """Without a limit there is one per connection; with one there is room for a quarter of the connections at least."""
+    assert planned().max_in_flight == planned().max_connections
+    small = planned(memory_limit=256 * MB)
+    assert small.max_connections // 4 <= small.max_in_flight < small.max_connections
+    at_rest = sizing.MEMORY_AT_REST
+    used = small.max_connections * sizing.MEMORY_PER_CONNECTION + small.max_in_flight * sizing.MEMORY_PER_REQUEST
+    assert at_rest + used <= 256 * MB
 
 
 def test_a_small_memory_limit_lowers_the_connections_and_says_so() -> None:

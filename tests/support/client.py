@@ -1,7 +1,7 @@
 """The app under plain ASGI, without a server or a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ def transport_of(app: Litestar) -> httpx.ASGITransport:
 async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
     """Every sample of /metrics: (name, label values in order of their names) → value."""
     return parsed((await client.get("/metrics")).text)
+
+
+async def until(ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], Any]) -> Any:
+    """Ask until the answer is a wanted one, and return it."""
+    async with asyncio.timeout(20):
+        while not wanted(answer := await ask()):  # noqa: ASYNC110  the state is the server's, behind HTTP
+            await asyncio.sleep(0.01)
+    return answer
 
 
 def parsed(text: str) -> dict[tuple[str, ...], float]:

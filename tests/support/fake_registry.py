@@ -32,7 +32,8 @@ class Exchange(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes, content_type: str = "application/json", length: int | None = None, **headers: str) -> None:
         """Send a whole answer, with a Content-Length that need not be true."""
         self.send_response(status)
-        fields = {"content-type": content_type, "content-length": str(len(body) if length is None else length)} | headers
+        fields = {"content-type": content_type, "content-length": str(len(body) if length is None else length), "connection": "close"}
+        fields |= headers
         for name, value in fields.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()

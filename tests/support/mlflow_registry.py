@@ -18,7 +18,9 @@ class Registry:
     def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
         """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""
         body = {"params": fields} if method == "GET" else {"json": fields}
-        answer: dict[str, Any] = self.http.request(method, f"/api/2.0/mlflow/{path}", **body).raise_for_status().json()
+        response = self.http.request(method, f"/api/2.0/mlflow/{path}", **body)
+        assert response.status_code == 200, f"{method} {path} {fields}: {response.status_code} {response.text}"
+        answer: dict[str, Any] = response.json()
         return answer
 
     def create_run(self) -> str:
@@ -27,34 +29,47 @@ class Registry:
 
     def upload(self, run_id: str, path: str, content: bytes) -> None:
         """Put one artifact of a run through the proxy."""
-        self.http.put(self._artifact(run_id, path), content=content).raise_for_status()
+        self._put(self._artifact(run_id, path), content)
 
     def download(self, run_id: str, path: str) -> bytes:
         """Get one artifact of a run through the proxy."""
-        return self.http.get(self._artifact(run_id, path)).raise_for_status().content
+        return self.http.get(_proxied(self._artifact(run_id, path))).raise_for_status().content
 
     def _artifact(self, run_id: str, path: str) -> str:
-        root = str(self.call("GET", "runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
-        return f"/api/2.0/mlflow-artifacts/artifacts/{root.removeprefix('mlflow-artifacts:/')}/{path}"
+        return f"{self.call('GET', 'runs/get', run_id=run_id)['run']['info']['artifact_uri']}/{path}"
 
-    def create_version(self, name: str, *, run_id: str | None = None, folder: Path | None = None, keep_run: bool = True) -> str:
-        """A version of a model, which is registered if it is new; returns its number.
+    def _put(self, uri: str, content: bytes) -> None:
+        self.http.put(_proxied(uri), content=content).raise_for_status()
+
+    def create_version(self, name: str, *, run_id: str | None = None, folder: Path | None = None) -> str:
+        """A version that a run made; returns its number.
 
         Args:
-            name: of the model.
+            name: of the model, which is registered if it is new.
             run_id: that made it; default: a new run.
             folder: a saved MLflow model to upload as its source; default: the version has no files.
-            keep_run: False makes a version that knows no run, as one registered from a bare URI.
         """
-        if self.http.get("/api/2.0/mlflow/registered-models/get", params={"name": name}).status_code == 404:
-            self.call("POST", "registered-models/create", name=name)
         run_id = run_id or self.create_run()
+        root = str(self.call("GET", "runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
+        self._upload_folder(f"{root}/model", folder)
+        return self._register(name, source=f"{root}/model", run_id=run_id)
+
+    def create_logged_version(self, name: str, folder: Path) -> str:
+        """A version that no run made: registered from one of MLflow 3's logged models; returns its number."""
+        logged = self.call("POST", "logged-models", experiment_id="0", name=name)["model"]["info"]
+        self._upload_folder(logged["artifact_uri"], folder)
+        self.call("PATCH", f"logged-models/{logged['model_id']}", model_id=logged["model_id"], status="LOGGED_MODEL_READY")
+        return self._register(name, source=f"models:/{logged['model_id']}", model_id=logged["model_id"])
+
+    def _upload_folder(self, uri: str, folder: Path | None) -> None:
         for file in sorted(folder.rglob("*")) if folder else []:
             if file.is_file():
-                self.upload(run_id, f"model/{file.relative_to(folder)}", file.read_bytes())  # type: ignore[arg-type]
-        root = str(self.call("GET", "runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
-        own_run = {"run_id": run_id} if keep_run else {}
-        return str(self.call("POST", "model-versions/create", name=name, source=f"{root}/model", **own_run)["model_version"]["version"])
+                self._put(f"{uri}/{file.relative_to(folder)}", file.read_bytes())  # type: ignore[arg-type]
+
+    def _register(self, name: str, **source: str) -> str:
+        if self.http.get("/api/2.0/mlflow/registered-models/get", params={"name": name}).status_code == 404:
+            self.call("POST", "registered-models/create", name=name)
+        return str(self.call("POST", "model-versions/create", name=name, **source)["model_version"]["version"])
 
     def version(self, name: str, version: str) -> dict[str, Any]:
         """One version, as MLflow describes it."""
@@ -105,3 +120,7 @@ class Registry:
         self.set_tag(name, version, "halfcore.manifest_sha256", hashlib.sha256(manifest).hexdigest())
         self.set_tag(name, version, "halfcore.export", "passed")
         return version
+
+
+def _proxied(uri: str) -> str:
+    return f"/api/2.0/mlflow-artifacts/artifacts/{uri.removeprefix('mlflow-artifacts:/')}"

@@ -31,6 +31,13 @@ max_connections = 100
 autovacuum = off
 jit = off
 """
+_GUARD = """
+read -r _
+read -r pid < "$0/data/postmaster.pid" && kill -QUIT "$pid" && kill -CONT "$pid"
+while kill -0 "$pid"; do sleep 0.1; done
+rm -rf "$0"
+"""
+"""Waits for the end of its input, which is the end of the tests, however they end; then ends the server and removes what it wrote."""
 
 
 class Postgres:
@@ -41,6 +48,9 @@ class Postgres:
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._owner:
             os.chown(self._home, self._owner.pw_uid, self._owner.pw_gid)
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, str(self._home)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         self._bin = self._binaries()
         self._data = self._home / "data"
         self._databases = 0
@@ -155,13 +165,13 @@ class Postgres:
     def close(self) -> None:
         """Stop it and remove all it wrote."""
         self.stop()
-        shutil.rmtree(self._home)
+        self._guard.communicate()
 
     # -- databases -------------------------------------------------------------------------------------------------------------
 
-    def dsn(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
+    def dsn(self, database: str = "postgres", *, user: str = USER, password: str = PASSWORD) -> str:
         """The URL of a database."""
-        return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, template: str = "template1") -> str:
         """A new database, its content copied from another one that nobody uses; returns its name."""

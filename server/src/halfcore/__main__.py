@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from halfcore import __version__, host, serving, sizing
+from halfcore import __version__, challenger_spec, host, serving, sizing
 from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.registry import sources
@@ -33,11 +33,11 @@ def main() -> None:
             migrate(Settings.load(os.environ))
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+        if settings.database_url:
+            place(settings.database_url)  # a password that was not escaped is found now, not in the log
         _check_follow(settings)
         if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
-        if settings.database_url:
-            place(settings.database_url)
         _check_port(settings.host, settings.port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
@@ -53,6 +53,8 @@ def serve(settings: Settings) -> None:
         max_connections=settings.max_connections,
         pin=settings.pin_cpu,
         batch_scheduling=settings.batch_scheduling,
+        max_in_flight=settings.max_in_flight,
+        coalesce=settings.coalesce,
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,
@@ -64,24 +66,6 @@ def serve(settings: Settings) -> None:
     for warning in plan.warnings:
         logger.warning(warning)
     serving.serve(settings, plan, log_config)
-
-
-def _check_follow(settings: Settings) -> None:
-    """Refuse what cannot be followed."""
-    try:
-        followed = sources.parse(settings.follow)
-    except ValueError as error:
-        raise SettingsError(f"follow: {error}") from None
-    if followed and not settings.tracking_uri.startswith(("http://", "https://")):
-        came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
-        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of follow={settings.follow!r}")
-
-
-def _model_bytes(settings: Settings) -> int:
-    """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
-    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
-    followed = [settings.store / one.name for one in sources.parse(settings.follow)]
-    return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
 def migrate(settings: Settings) -> None:
@@ -110,6 +94,27 @@ def migrate(settings: Settings) -> None:
     except MigrationError as error:
         raise SettingsError(str(error)) from None
     print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
+
+
+def _check_follow(settings: Settings) -> None:
+    """Refuse what cannot be followed."""
+    try:
+        followed = sources.parse(settings.follow)
+        for spec in challenger_spec.parse(settings.challengers):
+            if spec.source.startswith("models:"):
+                followed.append(sources.parse_one(f"{spec.name}={spec.source}"))
+    except ValueError as error:
+        raise SettingsError(f"follow or challengers: {error}") from None
+    if followed and not settings.tracking_uri.startswith(("http://", "https://")):
+        came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
+        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of {followed[0].uri}")
+
+
+def _model_bytes(settings: Settings) -> int:
+    """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
+    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
+    followed = [settings.store / one.name for one in sources.parse(settings.follow)]
+    return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
 def _check_port(host: str, port: int) -> None:

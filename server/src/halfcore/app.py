@@ -54,6 +54,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         metrics,
         reader,
         server_timing=settings.server_timing,
+        max_in_flight=settings.max_in_flight,
         witness=beside.witness,
         challengers=beside.challengers,
     )
@@ -63,14 +64,14 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),
-            *model_routes.routes(models, following, catalog, beside.challengers),
+            *model_routes.routes(models, catalog, beside.challengers, following),
             *health.routes(models, following),
             *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
         ],
         lifespan=[
-            lifespan(settings, models, metrics, exposition, following, catalog, beside, session=shared.name if shared else uuid4().hex)
+            lifespan(settings, models, metrics, exposition, catalog, beside, following, session=shared.name if shared else uuid4().hex)
         ],
         openapi_config=docs.openapi_config(models),
         exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from halfcore import bundle
 from halfcore.bundle import BundleError
@@ -13,7 +15,12 @@ from halfcore.log import logger
 from halfcore.metrics import Metrics
 from halfcore.models import Limits, Models, load
 from halfcore.prediction_log.log import PredictionLog
+from halfcore.registry import sources
+from halfcore.registry.following import Following
 from halfcore.routes.predict import Witness
+
+if TYPE_CHECKING:
+    from halfcore.registry.follow import Means
 
 
 class Beside:
@@ -67,6 +74,28 @@ class Beside:
             return
         challenger.put(model)
         logger.info("challenger of %s: version %s loaded as %s", name, model.manifest.version, challenger.spec.mode)
+
+    @property
+    def followed(self) -> list[Challenger]:
+        """The challengers that come from a registry."""
+        return [one for one in self.challengers.by_name.values() if one.spec.source.startswith("models:")]
+
+    def follow(self, following: Following, means: "Means", metrics: Metrics) -> None:
+        """Make a follower of each challenger from a registry, and ask what was asked last."""
+        from halfcore.registry.follow import Follower  # late: an HTTP client comes with it
+
+        for challenger in self.followed:
+            name, mode = challenger.spec.name, challenger.spec.mode
+            own = replace(means, limits=shadow_limits(means.limits), inference=self._shadows) if mode == "shadow" else means
+            follower = Follower(
+                sources.parse_one(f"{name}={challenger.spec.source}", role="challenger"),
+                own,
+                deliver=challenger.deliver,
+                model_metrics=metrics.of(f"{name} ({mode})"),
+                metrics=metrics.following_of(name, "challenger"),
+            )
+            follower.start_from_disk()
+            following.add(follower)
 
     def start(self) -> None:
         """Begin, on the running loop."""

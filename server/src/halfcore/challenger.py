@@ -62,6 +62,12 @@ class Challenger:
         """Ask this model from now on, as long as it fits its champion."""
         self.model, self.reason, self._champion = model, None, None
 
+    def deliver(self, model: LoadedModel) -> LoadedModel | None:
+        """Ask this model, which a follower brings, from now on; return the one that it replaces."""
+        replaced = self.model
+        self.put(replace(model, role="challenger"))
+        return replaced
+
     def refuse(self, reason: str) -> None:
         """A version cannot be asked; one that was loaded before goes on."""
         self.reason = reason
@@ -121,6 +127,11 @@ class Challengers:
 
     def __bool__(self) -> bool:
         return bool(self.by_name)
+
+    @property
+    def canaries(self) -> bool:
+        """Whether any of them answers requests."""
+        return any(challenger.spec.mode == "canary" for challenger in self.by_name.values())
 
     def pick(self, champion: LoadedModel, request_id: str | None) -> LoadedModel | None:
         """The canary, if it is to answer this request."""

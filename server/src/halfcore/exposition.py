@@ -97,18 +97,23 @@ class Snapshot(msgspec.Struct):
     models: dict[str, ModelSnapshot]
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
-    following: dict[tuple[str, str], FollowSnapshot]
     beside: BesideSnapshot
     catalog: CatalogMetrics | None
+    following: dict[tuple[str, str], FollowSnapshot]
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
-        following = {key: FollowSnapshot.of(one) for key, one in metrics.following.items()}
-        catalog = metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics)
-        beside = BesideSnapshot.of(metrics)
-        return cls(dict(metrics.requests), models, dict(metrics.loaded), dict(metrics.load_failures), following, beside, catalog)
+        return cls(
+            requests=dict(metrics.requests),
+            models=models,
+            loaded=dict(metrics.loaded),
+            load_failures=dict(metrics.load_failures),
+            beside=BesideSnapshot.of(metrics),
+            catalog=metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
+            following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
+        )
 
     def add(self, other: "Snapshot") -> None:
         """Add another worker's; of two loading times the later counts."""
@@ -123,14 +128,14 @@ class Snapshot(msgspec.Struct):
             self.loaded[version] = max(since, self.loaded.get(version, 0.0))
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
+        self.beside.add(other.beside)
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
         for followed, following in other.following.items():
             if followed in self.following:
                 self.following[followed].add(following)
             else:
                 self.following[followed] = following
-        self.beside.add(other.beside)
-        if self.catalog and other.catalog:
-            self.catalog.add(other.catalog)
 
 
 class Exposition(Collector):
@@ -208,11 +213,24 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
-    if snapshot.following:
-        yield from _following(snapshot.following)
     yield from beside_families(snapshot.beside)
     if snapshot.catalog:
         yield from _catalog_families(snapshot.catalog)
+    if snapshot.following:
+        yield from _following(snapshot.following)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Metric]:
@@ -229,19 +247,6 @@ def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Met
         success.add_metric(key, one.last_success)
         pending.add_metric(key, one.pending)
     yield from (swaps, polls, success, pending, workers)
-
-
-def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
-    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
-    for result, number in catalog.refreshes.items():
-        refreshes.add_metric([result], number)
-    yield refreshes
-    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
-    for model, is_refused in catalog.refused.items():
-        refused.add_metric([model], is_refused)
-    yield refused
-    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
-    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
+from typing import TYPE_CHECKING
 
 from litestar import Litestar
 
@@ -26,6 +27,9 @@ from halfcore.settings import Settings
 
 _CATALOG_PATIENCE_S = 1.0
 """Seconds that a start waits for the first read, so that the first requests find the catalogue; an answer takes milliseconds."""
+if TYPE_CHECKING:
+    from halfcore.registry.follow import Means
+
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
@@ -34,9 +38,9 @@ def lifespan(
     models: Models,
     metrics: Metrics,
     exposition: Exposition,
-    following: Following,
     catalog: Catalog | None,
     beside: Beside,
+    following: Following,
     *,
     session: str,
 ) -> Lifespan:
@@ -47,9 +51,9 @@ def lifespan(
         models: takes what is loaded.
         metrics: counts.
         exposition: shares the counts with the other workers.
-        following: the followed models.
         catalog: the feature catalogue, if a database is configured.
         beside: the prediction log and the challengers.
+        following: of the registry.
         session: tells this start of the server from others; the same in all its workers.
     """
     limits = Limits(
@@ -67,8 +71,13 @@ def lifespan(
         # One thread, not the loop's default pool: inference must not wait behind a name look-up, nor two runs share a quota.
         executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         # On the loop, for nothing is served yet; a batcher is born on the loop that it will run on.
-        if settings.follow:
-            _follow(settings, models, metrics, following, limits=limits, inference=executor, session=session)
+        if settings.follow or beside.followed:
+            wanted = sources.parse(settings.follow)
+            followers = len(wanted) + len(beside.followed)
+            means = _means(settings, limits=limits, inference=executor, session=session, followers=followers)
+            following.use(means)
+            _follow(wanted, models, metrics, following, means)
+            beside.follow(following, means, metrics)
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
         beside.load(settings.bundles, models, metrics=metrics, limits=limits, executor=executor)
         database = Database(settings.database_url, timeout_s=settings.database_timeout_s) if settings.database_url else None
@@ -90,8 +99,8 @@ def lifespan(
                 "the default model is not loaded" if settings.default_model else f"no bundle in {settings.bundles}",
             )
         sharing = asyncio.create_task(exposition.share())
-        following.start()
         beside.start()
+        following.start()
         yield
         sharing.cancel()
         if follower:
@@ -108,19 +117,16 @@ def lifespan(
     return run
 
 
-def _follow(
-    settings: Settings, models: Models, metrics: Metrics, following: Following, *, limits: Limits, inference: Executor, session: str
-) -> None:  # fmt: skip
-    """Make a follower of each model that the settings name, and serve what it served last."""
+def _means(settings: Settings, *, limits: Limits, inference: Executor, session: str, followers: int) -> "Means":
+    """What so many followers share."""
     # Here, for an HTTP client takes 8 MB and 0.2 s, which a server that follows nothing does not spend.
     from halfcore.registry.client import Client
-    from halfcore.registry.follow import Follower, Means
+    from halfcore.registry.follow import Means
     from halfcore.registry.store import Store
     from halfcore.registry.trial import Trial
 
-    wanted = sources.parse(settings.follow)
     trial = Trial(memory_bytes=settings.canary_memory_mb << 20, timeout_s=settings.canary_timeout_s, max_batch_size=limits.max_batch_size)
-    means = Means(
+    return Means(
         client=Client(
             settings.tracking_uri,
             timeout_s=settings.follow_timeout_s,
@@ -133,12 +139,16 @@ def _follow(
         trial=trial,
         limits=limits,
         inference=inference,
-        threads=ThreadPoolExecutor(len(wanted) + 1, thread_name_prefix="registry", initializer=be_background),
+        threads=ThreadPoolExecutor(followers + 1, thread_name_prefix="registry", initializer=be_background),
         period_s=settings.follow_period_s,
         most_bytes=settings.max_bundle_mb << 20,
         download_timeout_s=settings.download_timeout_s,
     )
-    following.use(means)
+
+
+def _follow(wanted: list[sources.Followed], models: Models, metrics: Metrics, following: Following, means: "Means") -> None:
+    """Make a follower of each model that the settings name, and serve what it served last."""
+    from halfcore.registry.follow import Follower  # late, as above
 
     def deliver(model: LoadedModel) -> LoadedModel | None:
         """Serve a model, and have the metrics say since when."""

@@ -44,29 +44,6 @@ class ModelMetrics:
         self.queued_rows: Callable[[], int] = int
 
 
-class FollowMetrics:
-    """The counters of one followed model in one role."""
-
-    def __init__(self) -> None:
-        self.swaps: dict[str, int] = {}
-        """`swapped`, or the code of a refusal or a failed fetch → how often."""
-        self.poll_failures: dict[str, int] = {}
-        """Code → polls that the registry did not answer as it should."""
-        self.last_success = 0.0
-        """Unix time at which it last did; 0: not yet."""
-        self.served_version = ""
-        self.pending = 0
-        """1 while the registry names a bundle that is not served yet."""
-
-    def count(self, result: str) -> None:
-        """Count what came of a bundle."""
-        self.swaps[result] = self.swaps.get(result, 0) + 1
-
-    def count_poll_failure(self, code: str) -> None:
-        """Count a poll that failed."""
-        self.poll_failures[code] = self.poll_failures.get(code, 0) + 1
-
-
 class PredictionLogMetrics:
     """What became of the predictions that were to be logged."""
 
@@ -123,6 +100,29 @@ class CatalogMetrics(msgspec.Struct):
         self.connected = self.connected and other.connected
 
 
+class FollowMetrics:
+    """The counters of one followed model in one role."""
+
+    def __init__(self) -> None:
+        self.swaps: dict[str, int] = {}
+        """`swapped`, or the code of a refusal or a failed fetch → how often."""
+        self.poll_failures: dict[str, int] = {}
+        """Code → polls that the registry did not answer as it should."""
+        self.last_success = 0.0
+        """Unix time at which it last did; 0: not yet."""
+        self.served_version = ""
+        self.pending = 0
+        """1 while the registry names a bundle that is not served yet."""
+
+    def count(self, result: str) -> None:
+        """Count what came of a bundle."""
+        self.swaps[result] = self.swaps.get(result, 0) + 1
+
+    def count_poll_failure(self, code: str) -> None:
+        """Count a poll that failed."""
+        self.poll_failures[code] = self.poll_failures.get(code, 0) + 1
+
+
 class Metrics:
     """All counters of one worker process. One exists per app."""
 
@@ -133,8 +133,6 @@ class Metrics:
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
         self.load_failures: dict[str, int] = {}
-        self.following: dict[tuple[str, str], FollowMetrics] = {}
-        """(model, role) → its following."""
         self.prediction_log: PredictionLogMetrics | None = None
         self.challenged: dict[tuple[str, str, str], int] = {}
         """(model, role, outcome) → requests of a model that has a challenger."""
@@ -142,6 +140,8 @@ class Metrics:
         """(model, `equal` or `different`) → answers of a shadowing challenger, compared with the champion's."""
         self.catalog: CatalogMetrics | None = None
         """Of the feature catalogue, if one is configured."""
+        self.following: dict[tuple[str, str], FollowMetrics] = {}
+        """(model, role) → its following."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
         """Count one request by what came of it."""

@@ -197,7 +197,8 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
 
 def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor, role: str = "champion") -> LoadedModel:
     """Load a bundle on the event loop, which stands still meanwhile; raises as `prepare`."""
-    return assemble(prepare(source, max_batch_size=limits.max_batch_size), metrics=metrics, limits=limits, executor=executor, role=role)
+    prepared = prepare(source, max_batch_size=limits.max_batch_size)
+    return assemble(prepared, metrics=metrics, limits=limits, executor=executor, role=role)
 
 
 def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:

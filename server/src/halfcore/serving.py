@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,17 +18,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from halfcore import draining, host, sizing
+from halfcore.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.settings import Settings
 
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    settings = msgspec.structs.replace(settings, max_in_flight=plan.max_in_flight)
     if plan.workers == 1:
         _serve_here(settings, plan)
     else:
@@ -68,7 +72,11 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
     server = Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
     loop = asyncio.get_running_loop()
+    if plan.coalesce_quota:
+        front.coalescer = Coalescer(quota=plan.coalesce_quota, delay_s=settings.coalesce_delay_ms / 1000, loop=loop)
     async with front.app.lifespan():
+        if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
+            loop.set_task_factory(_eager_task)
         end = draining.on_signal(
             unready=partial(_unready, front),
             stop=partial(_stop, server, settings.drain_timeout_s),
@@ -82,6 +90,11 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
 
 def _unready(front: Any, *_: object) -> None:
     front.app.state.models.draining = True
+
+
+def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """A task that begins at once; asyncio's own factory does not know all options that newer loops hand it."""
+    return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
 
 
 def _stop(server: Any, drain_timeout_s: float) -> None:

@@ -17,15 +17,15 @@ PREFIX = "HALFCORE_"
 SEED_NAMES = {
     "default_model": "MODEL_NAME",
     "model_stage": "MODEL_STAGE",
+    "database_url": "DATABASE_URL",
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "tracking_token": "MLFLOW_TRACKING_TOKEN",
     "tracking_username": "MLFLOW_TRACKING_USERNAME",
     "tracking_password": "MLFLOW_TRACKING_PASSWORD",
     "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
-    "database_url": "DATABASE_URL",
 }
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
-SECRETS = frozenset({"database_url"})
+SECRETS = frozenset({"database_url", "tracking_token", "tracking_password", "admin_token", "webhook_secret"})
 """Settings that no message shows and no flag takes, for everybody sees a command line."""
 FILE = "_FILE"
 """Added to a secret's variable, it names a file that holds the value, as container secrets do."""
@@ -94,6 +94,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_scheduling: Annotated[
         Literal["auto", "on", "off"], Meta(description="run workers as SCHED_BATCH; auto: if the CPU quota is below one core")
     ] = "auto"
+    coalesce: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="let requests gather while CPU time is short; auto: if the CPU quota is below one core, with one worker"),
+    ] = "auto"
+    coalesce_delay_ms: Annotated[
+        float,
+        Meta(gt=0, le=100, description="milliseconds that requests then gather; two halve the cost, more buys little and is waited for"),
+    ] = 2.0
     max_connections: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="open connections per worker, idle ones included; 0: 12,000, or what memory and nofile allow"),
@@ -122,6 +130,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="read buffer per connection, bytes; the least that hyper allows, for it is paid 10,000 times",
         ),
     ] = 8192
+    max_in_flight: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="predictions in progress per worker, beyond it 503; 0: as many as connections, or what memory allows",
+        ),
+    ] = 0
     max_body_bytes: Annotated[int, Meta(ge=64, le=1 << 30, description="largest request body, bytes; 10,000 records of 12 columns fit")] = (
         4 << 20
     )

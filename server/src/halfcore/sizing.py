@@ -15,6 +15,10 @@ MEMORY_AT_REST = 70_000_000
 """Bytes of a worker with a small model and no connection (docs/operations.md)."""
 MEMORY_PER_MODEL_BYTE = 4
 """Bytes of memory per byte of model.onnx, for tree ensembles, once loaded (docs/operations.md)."""
+MEMORY_PER_REQUEST = 12_000
+"""Bytes of a request in progress, beside its connection's (docs/operations.md)."""
+CONNECTIONS_PER_REQUEST = 4
+"""When memory is short, room is kept for a request in progress on every so many-th connection."""
 MOST_CONNECTIONS = 12_000
 PROMISED_USERS = 10_000
 SPARE_FILES = 64
@@ -32,6 +36,10 @@ class Plan:
     """Per worker."""
     pin: bool
     batch_scheduling: bool
+    max_in_flight: int
+    """Per worker."""
+    coalesce_quota: float
+    """Cores' worth of CPU time, near which requests gather; 0: they never do."""
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -42,6 +50,8 @@ def plan(
     max_connections: int,
     pin: Choice,
     batch_scheduling: Choice,
+    max_in_flight: int,
+    coalesce: Choice,
     quota: float | None,
     memory_limit: int | None,
     model_bytes: int,
@@ -54,6 +64,8 @@ def plan(
         max_connections: open connections per worker, or 0.
         pin: run each worker on one CPU.
         batch_scheduling: run workers as `SCHED_BATCH`.
+        max_in_flight: predictions in progress per worker, or 0.
+        coalesce: let requests gather while CPU time is short; only one worker does.
         quota: cores' worth of CPU time, None if unlimited.
         memory_limit: bytes, None if unlimited.
         model_bytes: size of all models' files.
@@ -78,11 +90,26 @@ def plan(
         warnings.append(f"max_connections {connections}: nofile allows {files}; raise it, or more connections wait unanswered")
         connections, why = max(files, 1), "nofile allows no more"
     reasons.append(f"max_connections {connections}: {why}")
+    in_flight = max_in_flight or _fitting_requests(memory_limit, workers, model_bytes, connections)
+    reasons.append(f"max_in_flight {in_flight}: {_why(bool(max_in_flight), _in_flight_text(in_flight, connections))}")
     below = quota is not None and quota < 1
     why = "the CPU quota is below one core" if below else "the CPU quota is not below one core"
     reasons.append(f"pin_cpu {_word(_on(pin, below))}: {_why(pin != 'auto', why)}")
     reasons.append(f"batch_scheduling {_word(_on(batch_scheduling, below))}: {_why(batch_scheduling != 'auto', why)}")
-    return Plan(workers, connections, _on(pin, below), _on(batch_scheduling, below), reasons, warnings)
+    gather = workers == 1 and _on(coalesce, below)
+    why = _why(coalesce != "auto", why) if workers == 1 else "several workers share the quota"
+    reasons.append(f"coalesce {_word(gather)}: {why}")
+    coalesce_quota = (quota or 1.0) if gather else 0.0
+    return Plan(
+        workers=workers,
+        max_connections=connections,
+        pin=_on(pin, below),
+        batch_scheduling=_on(batch_scheduling, below),
+        max_in_flight=in_flight,
+        coalesce_quota=coalesce_quota,
+        reasons=reasons,
+        warnings=warnings,
+    )
 
 
 def apply(chosen: Plan) -> None:
@@ -99,7 +126,19 @@ def _quota_text(quota: float | None) -> str:
 
 def _fitting_connections(memory_limit: int, workers: int, model_bytes: int) -> int:
     at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
-    return max(0, int((memory_limit / workers - at_rest) / MEMORY_PER_CONNECTION))
+    return max(0, int((memory_limit / workers - at_rest) / (MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST)))
+
+
+def _fitting_requests(memory_limit: int | None, workers: int, model_bytes: int, connections: int) -> int:
+    if memory_limit is None:
+        return connections
+    at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
+    left = memory_limit / workers - at_rest - connections * MEMORY_PER_CONNECTION
+    return min(connections, max(1, connections // CONNECTIONS_PER_REQUEST, int(left / MEMORY_PER_REQUEST)))
+
+
+def _in_flight_text(requests: int, connections: int) -> str:
+    return "one per connection" if requests == connections else "the memory limit holds no more beside the connections"
 
 
 def _on(choice: Choice, default: bool) -> bool:

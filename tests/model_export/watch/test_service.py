@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_export.watch import heartbeat
+from support.mlflow_registry import Registry
+from support.mlflow_server import ADMIN
 from support.watching import watching
 
 if TYPE_CHECKING:
-    from support.mlflow_registry import Registry
     from support.mlflow_server import MlflowServer
 
 
@@ -67,7 +68,7 @@ def test_an_alias_is_followed_through_a_refusal_and_an_outage(
 
 def test_what_a_killed_watch_left_is_completed_by_the_next(tracking: MlflowServer, registry: Registry, sound: Path, tmp_path: Path) -> None:
     """kill -9 in the middle of an export: no verdict, the export ends with its watch, and the next watch finishes the version."""
-    version = registry.create_version("interrupted", folder=sound, keep_run=False)
+    version = registry.create_logged_version("interrupted", sound)
     with watching(tracking.url, tmp_path, "models:/interrupted") as watch:
         watch.wait_for("interrupted/1: exporting")
         (order,) = await_files(watch.work, "*/order.json")
@@ -84,6 +85,17 @@ def test_what_a_killed_watch_left_is_completed_by_the_next(tracking: MlflowServe
     made = registry.call("GET", "runs/get", run_id=tags["halfcore.bundle"].split("/")[1])["run"]
     own = registry.call("GET", "experiments/get-by-name", experiment_name="halfcore-bundles")["experiment"]
     assert made["info"]["experiment_id"] == own["experiment_id"], "a version without a run gets one in an experiment of ours"
+
+
+def test_postgresql_s3_and_a_password_make_no_difference(guarded_tracking: MlflowServer, sound: Path, tmp_path: Path) -> None:
+    """A version in a stage is exported, uploaded through the proxy to a bucket, and tagged."""
+    registry = Registry(guarded_tracking.url, ADMIN)
+    registry.set_stage("guarded", registry.create_version("guarded", folder=sound), "Production")
+    password = {"MLFLOW_TRACKING_USERNAME": ADMIN[0], "MLFLOW_TRACKING_PASSWORD": ADMIN[1]}
+    with watching(guarded_tracking.url, tmp_path, "models:/guarded/Production", "--once", **password) as watch:
+        assert watch.process.wait(90) == 0, watch.said()
+
+    uploaded(registry, registry.tags("guarded", "1"))
 
 
 def await_files(folder: Path, pattern: str) -> list[Path]:

@@ -40,7 +40,9 @@ class Claim:
     def renew(self) -> None:
         """Make the claim last for another lease."""
         until = datetime.now(UTC) + timedelta(seconds=self.lease_s)
-        self.client.set_model_version_tag(self.name, self.version, TAG_CLAIM, f"{self.owner} until {until.isoformat(timespec='seconds')}")
+        self.client.set_model_version_tag(
+            self.name, self.version, TAG_CLAIM, f"{self.owner} until {until.isoformat(timespec='milliseconds')}"
+        )
 
     def release(self) -> None:
         """Give it back; where MLflow does not answer, time does."""

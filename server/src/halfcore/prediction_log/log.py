@@ -132,6 +132,12 @@ class PredictionLog:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._lay_out()
+        if not self._direct:
+            with suppress(DatabaseError, OSError, TimeoutError):
+                async with asyncio.timeout(LAST_WRITE_S):
+                    while await self._replay_next():
+                        pass
+                    self._direct = True
         await self._deliver(patience_s=LAST_WRITE_S)
         if self._blocks:
             self._metrics.drop("shutdown", self._held_rows)
@@ -206,16 +212,21 @@ class PredictionLog:
         while True:
             await self._away.wait()
             try:
-                oldest = await self._in_thread(self._spool.oldest)
-                if oldest is not None:
-                    await self._replay_segment(*oldest)
-                else:
+                if not await self._replay_next():
                     await self._store.ping()
                     await self._take_the_short_way()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
                 logger.debug("the prediction log waits: %s", error)
                 await backoff.wait()
+
+    async def _replay_next(self) -> bool:
+        """Write the oldest segment; False if there is none."""
+        oldest = await self._in_thread(self._spool.oldest)
+        if oldest is None:
+            return False
+        await self._replay_segment(*oldest)
+        return True
 
     async def _replay_segment(self, directory: Directory, segment: Path) -> None:
         try:

@@ -43,7 +43,8 @@ class Client:
             auth=(username, password) if username and not token else None,
             verify=ssl.create_default_context(cafile=ca_file or None) if uri.startswith("https:") else False,
             timeout=timeout_s,
-            limits=httpx.Limits(max_connections=4, keepalive_expiry=2.0),
+            # A connection per call: a kept one may be closed by the other side just when it is used again, seconds later.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     async def close(self) -> None:

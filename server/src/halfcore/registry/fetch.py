@@ -77,7 +77,8 @@ async def _one(
     routes: list[tuple[str, dict[str, str]]] = [("/get-artifact", {"run_id": offer.run_id, "path": path})]
     if root is not None:
         routes.insert(0, (f"/api/2.0/mlflow-artifacts/artifacts/{root}/{path}", {}))
-    for number, (route, params) in enumerate(routes, 1):
+    problems: list[Unavailable] = []
+    for route, params in routes:
         digest = hashlib.sha256()
 
         def write(chunk: bytes, digest: "hashlib._Hash" = digest) -> None:
@@ -90,16 +91,16 @@ async def _one(
         try:
             await client.download(route, params=params, size_bytes=size_bytes, most_bytes=most_bytes, timeout_s=timeout_s, write=take)
         except NotOffered as error:
-            problem = Unavailable("bundle_missing", f"{file}: {error}", missing=True)
+            problems.append(Unavailable("bundle_missing", str(error)))
         except Unavailable as error:
-            problem = Unavailable(error.code, f"{file}: {error}", retry_after_s=error.retry_after_s, missing=error.missing)
+            if not error.missing:
+                raise Unavailable(error.code, f"{file}: {error}", retry_after_s=error.retry_after_s) from None
+            problems.append(error)
         else:
             return digest.hexdigest()
-        if not problem.missing or number == len(routes):
-            raise problem
         stream.seek(0)
         stream.truncate()
-    raise AssertionError("unreachable")
+    raise Unavailable("bundle_missing", f"{file}: the registry does not give it: {problems[0]}", retry_after_s=problems[0].retry_after_s)
 
 
 async def _root(client: Client, run_id: str) -> str | None:

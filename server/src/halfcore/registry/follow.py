@@ -197,9 +197,7 @@ class Follower:
         try:
             await self._swap(wanted)
         except Refusal as error:
-            identity = (name, wanted.version, wanted.manifest_sha256)
-            known = await self._means.in_thread(partial(store.refuse, *identity, code=error.code, reason=str(error)))
-            return self._refuse(Refused(version=wanted.version, code=error.code, reason=str(error), at=known.at))
+            return self._refuse(Refused(version=wanted.version, code=error.code, reason=str(error), at=datetime.now(UTC)))
         except Unavailable as error:
             return self._put_off(wanted.version, error)
         except OSError as error:
@@ -210,6 +208,7 @@ class Follower:
     async def _swap(self, wanted: Offer) -> None:
         """Fetch if need be, load, take into service; under the lock, so that of several workers only the first fetches and tries."""
         store, name, role, in_thread = self._means.store, self.followed.name, self.followed.role, self._means.in_thread
+        identity = {"version": wanted.version, "manifest_sha256": wanted.manifest_sha256}
         lock = await self._locked()
         try:
             source = await self._on_disk(wanted) or await self._fetched(wanted)
@@ -220,13 +219,16 @@ class Follower:
                 raise Refusal("load_failed", f"the canary took it, this process cannot load it: {error}") from error
             self._take(prepared, wanted.version, wanted.manifest_sha256)
             logger.info("model %s version %s serves as %s", name, wanted.version, role)
-            identity = {"version": wanted.version, "manifest_sha256": wanted.manifest_sha256}
             await in_thread(partial(store.point, name, role, source.path, uri=self.followed.uri, **identity))
+        except Refusal as error:
+            await in_thread(partial(store.refuse, name, **identity, code=error.code, reason=str(error)))
+            raise
         finally:
             lock.close()
 
     async def _locked(self) -> BinaryIO:
-        while (lock := await self._means.in_thread(self._means.store.try_lock, self.followed.name)) is None:  # noqa: ASYNC110  another process's lock wakes nobody here
+        try_lock = partial(self._means.in_thread, self._means.store.try_lock, self.followed.name)
+        while (lock := await try_lock()) is None:  # noqa: ASYNC110  another process's lock wakes nobody here
             await asyncio.sleep(_LOCK_RETRY_S)
         return lock  # type: ignore[no-any-return]
 

@@ -18,8 +18,8 @@ from halfcore.registry.status import told
 from halfcore.schema import Rule
 
 
-def routes(models: Models, following: Following, catalog: Catalog | None, challengers: Challengers) -> list[Any]:
-    """`/models` and `/models/{name}`; the latter tells of the registry, the feature catalogue and the challenger too, if there are."""
+def routes(models: Models, catalog: Catalog | None, challengers: Challengers, following: Following) -> list[Any]:
+    """`/models` and `/models/{name}`; the latter tells of the feature catalogue and the challenger too, if there are."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
     def list_models() -> dict[str, Any]:

@@ -4,6 +4,7 @@ The handlers take the raw request: with a typed `data` Litestar would parse the 
 that know nothing of columns.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
@@ -59,6 +60,7 @@ class Predictor:
     Args:
         reader: reads bodies within a size and a time.
         server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
+        max_in_flight: requests in progress, those whose body is awaited included; 0: any number.
         witness: told of every answered prediction; it neither fails nor waits.
         challengers: of whom canaries answer a share of the requests.
     """
@@ -70,14 +72,17 @@ class Predictor:
         reader: BodyReader,
         *,
         server_timing: bool,
+        max_in_flight: int,
         witness: Witness | None = None,
         challengers: Challengers | None = None,
     ) -> None:
         self._witness = witness
-        self._challengers = challengers
+        self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
         self._server_timing = server_timing
+        self._max_in_flight = max_in_flight or sys.maxsize
+        self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)
         """Whether anybody reads the requests' ids."""
         self.reader = reader
@@ -95,19 +100,23 @@ class Predictor:
             read: reads the body; raises `Problem` if it is too large or too slow.
         """
         model = None
+        self._in_flight += 1
         try:
+            if self._in_flight > self._max_in_flight:
+                raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the most there may be", retry_after_s=1)
             check_head(head, max_body_bytes=self.reader.max_bytes)
             model = self._models.get_default() if name is None else self._models.get(name)
             body = await read()
-            if self._challengers and (answer_of := await self._ask_canary(model, body, head.request_id)) is not None:
-                answer = answer_of
-            else:
+            answer = await self._ask_canary(model, body, head.request_id) if self._challengers is not None else None
+            if answer is None:
                 answer = await self.predict(model, body, head.request_id)
         except Problem as problem:
             return self._refusal(problem, model)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
             logger.error("a request failed unexpectedly", exc_info=error)
             return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
+        finally:
+            self._in_flight -= 1
         self._metrics.count(ROUTE, model.manifest.name, "200")
         return answer
 

@@ -1,0 +1,111 @@
+"""Starts without a registry: what was served last is served again, and a first start waits alive."""
+
+import json
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.fake_registry import Exchange, fake_registry
+from support.serving import Server, free_port, serving
+from support.versions import BODIES, write_version
+
+SETTINGS = {"follow": "models:/numbers@champion", "follow_period_s": 0.2, "follow_timeout_s": 0.5}
+
+
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that knows three versions, of which the second was served last, after a roll-back from the third."""
+    tmp_path = tmp_path_factory.mktemp("store")
+    with fake_registry() as registry:
+        for number in (1, 2, 3):
+            registry.publish(write_version(tmp_path / "exported", number))
+        registry.point("numbers", "1")
+        with serving(tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, **SETTINGS) as server:
+            for version in ("2", "3", "2"):
+                registry.point("numbers", version)
+                until(partial(serves, server, version))
+            pointer = tmp_path / "store/numbers/.champion.json"
+            until(lambda: json.loads(pointer.read_text())["version"] == "2")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(tmp_path: Path, left_behind: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(left_behind, tmp_path / "store"))
+
+
+def serves(server: Server, version: str) -> bool:
+    """Whether a version answers."""
+    found: bool = (
+        httpx.post(f"http://127.0.0.1:{server.port}/predict", content=BODIES[0], headers={"content-type": "application/json"}).json()[
+            "version"
+        ]
+        == version
+    )
+    return found  # fmt: skip
+
+
+def test_a_cold_start_with_everything_down_serves_what_was_served_last(tmp_path: Path, store: Path) -> None:
+    """A roll-back survives a restart, and nobody has to be asked."""
+    with serving(tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS) as server:
+        assert serves(server, "2")
+
+
+def test_a_cold_start_with_a_damaged_bundle_serves_the_one_before_it(tmp_path: Path, store: Path) -> None:
+    """What a disk did to the last bundle costs a version, not the service."""
+    (last,) = store.glob("numbers/2-*")
+    (last / "model.onnx").write_bytes(b"\0" * (last / "model.onnx").stat().st_size)
+    with serving(tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS) as server:
+        assert serves(server, "3")
+
+
+def broken(exchange: Exchange) -> bool:
+    """Answer nothing but errors."""
+    exchange.answer(500, b"")
+    return True
+
+
+def until(condition: Any) -> Any:
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_a_first_start_with_everything_down_waits_alive(tmp_path: Path) -> None:
+    """No bundle, no registry: it lives, is not ready, says so to those who predict, and serves as soon as it can."""
+    with fake_registry() as registry:
+        registry.lie = broken
+        registry.point("numbers", registry.publish(write_version(tmp_path / "exported", 1)))
+        with serving(tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, path="/health/live", **SETTINGS) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            answer = httpx.post(f"{url}/predict", content=BODIES[0], headers={"content-type": "application/json"})
+            assert (answer.status_code, answer.json()["code"]) == (503, "model_not_loaded")
+            assert answer.headers["retry-after"]
+            assert httpx.get(f"{url}/health/ready").status_code == 503
+            registry.lie = None
+            until(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+            assert serves(server, "1")
+
+
+def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, store: Path) -> None:
+    """A full or read-only disk: the new version waits with its reason."""
+    (store / "numbers/.lock").unlink()
+    (store / "numbers/.lock").mkdir()  # nothing can be locked, so nothing is fetched; root may write anywhere else
+    with fake_registry() as registry:
+        for number in (1, 2, 3, 4):
+            registry.publish(write_version(tmp_path / "exported", number))
+        registry.point("numbers", "4")
+        with serving(tmp_path / "none", store=store, tracking_uri=registry.url, **SETTINGS) as server:
+            url = f"http://127.0.0.1:{server.port}/models/numbers"
+            found = until(lambda: (now := httpx.get(url).json()["following"]["champion"]["pending"]) and now["code"] != "loading" and now)
+            assert (found["version"], found["code"]) == ("4", "disk")
+            assert serves(server, "2")

@@ -1,0 +1,144 @@
+"""The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and S3."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from halfcore.registry.client import Client
+from halfcore.registry.errors import NotOffered, Unavailable
+from halfcore.registry.fetch import fetch
+from halfcore.registry.resolve import offer, resolve
+from halfcore.registry.sources import parse_one
+from support.mlflow_registry import Registry
+from support.mlflow_server import ADMIN, MlflowServer, mlflow_server, s3_endpoint
+from support.versions import write_version
+
+
+async def in_thread(function, *arguments):  # type: ignore[no-untyped-def]
+    """Where the test does not care."""
+    return function(*arguments)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def exported(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model `followed`: version 1 is Production, 2 is champion, 3 is not exported; returns the folder of the bundles."""
+    folder = tmp_path_factory.mktemp("exported")
+    for version in (1, 2):
+        registry.publish("followed", write_version(folder, version, name="followed"))
+    registry.create_version("followed")
+    registry.set_alias("followed", "champion", "2")
+    registry.set_alias("followed", "next", "3")
+    registry.set_stage("followed", "1", "Production")
+    return folder
+
+
+@pytest.fixture
+async def client(tracking: MlflowServer) -> AsyncIterator[Client]:
+    """Of the server that all tests share."""
+    client = Client(tracking.url, timeout_s=10.0)
+    yield client
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "version"),
+    [
+        ("models:/followed@champion", "2"),
+        ("models:/followed/Production", "1"),
+        ("models:/followed/production", "1"),
+        ("models:/followed/1", "1"),
+        ("models:/followed/latest", "1"),  # of the stages' latest: 3 is in none, and MLflow's own client says the same of None
+    ],
+)
+@pytest.mark.usefixtures("exported")
+async def test_a_uri_leads_to_its_version(client: Client, uri: str, version: str) -> None:
+    """As MLflow itself reads it."""
+    found = await resolve(client, parse_one(uri))
+    assert found.version == ("3" if uri.endswith("latest") else version)
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("models:/followed@nobody", "nobody"),
+        ("models:/followed/Staging", "Staging"),
+        ("models:/followed/99", "99"),
+        ("models:/no-such-model@champion", "no-such-model"),
+        ("models:/no-such-model/Production", "no-such-model"),
+    ],
+)
+@pytest.mark.usefixtures("exported")
+async def test_what_is_not_there_is_named(client: Client, uri: str, says: str) -> None:
+    """An unknown model, alias, stage or version is no failure of the registry."""
+    with pytest.raises(NotOffered, match=says) as raised:
+        await resolve(client, parse_one(uri))
+    assert raised.value.code == "not_found"
+
+
+@pytest.mark.usefixtures("exported")
+async def test_a_version_that_is_not_exported_waits(client: Client) -> None:
+    """It is told what it waits for."""
+    found = await resolve(client, parse_one("models:/followed@next"))
+    with pytest.raises(NotOffered, match="model-export watch"):
+        offer(found)
+
+
+async def test_a_bundle_comes_as_it_was_sent(client: Client, exported: Path, tmp_path: Path) -> None:
+    """Both files, byte by byte, through the artifact proxy."""
+    found = offer(await resolve(client, parse_one("models:/followed@champion")))
+    await fetch(client, found, tmp_path, most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+
+    assert contents(tmp_path) == contents(next(exported.glob("followed/2-*")))  # noqa: ASYNC240  nothing else runs on this loop
+
+
+async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, tmp_path: Path) -> None:
+    """Neither the proxy nor the run has it: that may be mended, so it is no refusal."""
+    found = offer(await resolve(client, parse_one("models:/followed@champion")))
+    with pytest.raises(Unavailable, match=r"manifest\.json: the registry does not give it") as raised:
+        await fetch(client, found._replace(path="halfcore/other"), tmp_path, most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+    assert raised.value.code == "bundle_missing"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server on S3 that asks for a password and knows itself by the name localhost only."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with (
+        s3_endpoint(folder) as environment,
+        mlflow_server(folder, "--allowed-hosts", "localhost:*", artifacts="s3://artifacts", auth=True, **environment) as server,
+    ):
+        yield server
+
+
+async def test_a_login_a_host_and_a_bucket(guarded: MlflowServer, tmp_path: Path) -> None:
+    """Without a login and by another name it is said what to set; with both right the bundle comes out of the bucket."""
+    known = guarded.url.replace("127.0.0.1", "localhost")
+    registry = Registry(known, ADMIN)
+    registry.publish("guarded", write_version(tmp_path, 1, name="guarded"))
+    one = parse_one("models:/guarded/1")
+
+    async def code_of(url: str, **login: str) -> tuple[str, str]:
+        client = Client(url, timeout_s=10.0, **login)  # type: ignore[arg-type]
+        with pytest.raises(Unavailable) as raised:
+            await resolve(client, one)
+        await client.close()
+        return raised.value.code, str(raised.value)
+
+    stranger = await code_of(guarded.url)
+    assert stranger[0] == "host_not_allowed"
+    assert f"--allowed-hosts 127.0.0.1:{guarded.port}" in stranger[1]
+    assert (await code_of(known))[0] == "unauthorized"
+    assert (await code_of(known, username="admin", password="no"))[0] == "unauthorized"
+
+    client = Client(known, timeout_s=10.0, username=ADMIN[0], password=ADMIN[1])
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    await fetch(client, offer(await resolve(client, one)), folder, most_bytes=1 << 20, timeout_s=20.0, in_thread=in_thread)
+    await client.close()
+    assert sorted(contents(folder)) == ["manifest.json", "model.onnx"]

@@ -82,7 +82,7 @@ test-images *flags:
         echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
         exit 0
     fi
-    just image server
+    just image server export mlflow
     uv run pytest tests/images "$@"
 # Bring the schema of DATABASE_URL's database up to date
 [group('serve')]

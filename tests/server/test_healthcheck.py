@@ -29,7 +29,7 @@ def test_a_ready_server_is_healthy(tmp_path: Path, host: str) -> None:
 def test_a_server_that_is_not_ready_is_not_healthy(tmp_path: Path) -> None:
     """Alive, but without its default model."""
     write_bundle(tmp_path, "numbers")
-    with serving(tmp_path, until="/health/live", default_model="absent") as server:
+    with serving(tmp_path, path="/health/live", default_model="absent") as server:
         assert check(server.port).returncode == 1
 
 

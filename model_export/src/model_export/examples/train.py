@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -125,6 +126,9 @@ def _log_data(name: str, frame: pd.DataFrame) -> None:
         frame.to_csv(path, index=False)
         mlflow.log_artifact(str(path), "data")
     source = mlflow.get_artifact_uri(f"data/{name}.csv")
+    if source.startswith("mlflow-artifacts:"):
+        # MLflow knows no such source of data (3.17), but the same file at its server's address.
+        source = f"{mlflow.get_tracking_uri()}/api/2.0/mlflow-artifacts/artifacts{urlsplit(source).path}"
     mlflow.log_input(from_pandas(frame, source=source, name=name), context="training")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,16 @@ from halfcore.migrate import migrate, read
 from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint
 from support.postgres import Postgres
+
+_TOGETHER = {"loadlab": "lab", "follow": "mlflow", "registry": "mlflow", "watch": "mlflow"}
+"""Folder → group of tests that one process runs: there may be one load run at a time, and MLflow's servers take long to start."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in two."""
+    for item in items:
+        folder = Path(item.path).parent.name
+        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(folder, str(item.path))))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ _REFUSALS = (
     subprocess.CalledProcessError,
 )  # fmt: skip
 
+_ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
+
 
 def main() -> None:
     """Run the command line."""
@@ -32,6 +34,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     orders.add_bench(commands.add_parser("bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"))
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
+    orders.add_ladder(commands.add_parser("ladder", help="from the course's first service to halfcore, one change at a time"))
     render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def _measure(asked: argparse.Namespace, console: Console) -> None:
-    order = orders.bench(asked, _root()) if asked.command == "bench" else orders.ablate(asked, _root())
+    order = _ORDERS[asked.command](asked, _root())
     run = session.carry_out(order, console)
     console.print(f"stored in {store.save(run, asked.store)}", highlight=False, soft_wrap=True)
 

@@ -44,9 +44,13 @@ def _predictor(switches: Switches, model: str, tracking_uri: str, bundle: str) -
         from rival import onnx_runtime
 
         return onnx_runtime.predictor(Path(bundle))
-    from rival import predictors
+    import mlflow
 
-    return predictors.predictor(switches, model, tracking_uri)
+    from rival import predictors
+    from rival.remote import ALIAS
+
+    mlflow.set_tracking_uri(tracking_uri)
+    return predictors.predictor(switches, f"models:/{model}@{ALIAS}")
 
 
 def _chores(switches: Switches, model: str, tracking_uri: str, database: str) -> list[Callable[[dict[str, Any]], None]]:

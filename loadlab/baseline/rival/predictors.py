@@ -8,16 +8,14 @@ import numpy as np
 import pandas as pd
 
 from rival.encoding import Encoding
-from rival.remote import ALIAS
 from rival.switches import Switches
 
 Predict = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def predictor(switches: Switches, model: str, tracking_uri: str) -> Predict:
-    """The way that the switches name, for the registered model; loads it."""
-    mlflow.set_tracking_uri(tracking_uri)
-    pyfunc = mlflow.pyfunc.load_model(f"models:/{model}@{ALIAS}")
+def predictor(switches: Switches, uri: str) -> Predict:
+    """The way that the switches name, for the model at an MLflow URI; loads it."""
+    pyfunc = mlflow.pyfunc.load_model(uri)
     pipeline = pyfunc.get_raw_model()
     classifier = pipeline[-1] if hasattr(pipeline, "steps") else pipeline
     if switches.one_job and hasattr(classifier, "n_jobs"):

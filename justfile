@@ -141,6 +141,12 @@ bench-smoke:
 load *words:
     @uv run loadlab load "$@"
 
+# halfcore and a baseline in one tier, in blocks of random order: `just compare tier=half-core against=typical` (or tuned, onnx)
+[group('prove')]
+[no-exit-message]
+compare *words:
+    @uv run loadlab compare "$@"
+
 # What this machine can carry, and what is missing for a load run
 [group('prove')]
 [no-exit-message]

@@ -14,6 +14,7 @@ from loadlab.bench.cases import CaseError
 from loadlab.bench.measure import ClientFailed
 from loadlab.cgroup import Unavailable
 from loadlab.client.plan import PlanError
+from loadlab.compare import command as compare_command
 from loadlab.library import NoSuchRun
 from loadlab.process import CannotStart
 from loadlab.record.read import RecordError
@@ -38,12 +39,15 @@ def main() -> None:
     render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
+    compare_command.add_arguments(commands)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
     try:
         if asked.command in run_command.COMMANDS:
             sys.exit(run_command.main(asked, _root(), console))
+        elif asked.command == "compare":
+            sys.exit(compare_command.main(asked, _root(), console))
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
         elif asked.command == "render":

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadlab import store
@@ -10,6 +11,8 @@ from loadlab.bench.goals import findings
 from loadlab.bench.judge import sentences
 from loadlab.bench.plot import plot
 from loadlab.bench.tables import doubts, provenance, tables
+from loadlab.compare import form as comparisons
+from loadlab.compare import page as comparison_page
 from loadlab.store import Run, StoreError
 
 _INTRO = """# Benchmarks
@@ -28,6 +31,11 @@ _LADDER = """From the service that the course begins with to halfcore, each step
 services ask, a real MLflow server and a real PostgreSQL, stand on the other core, over loopback: their work is not charged to the service,
 and a network's delay is not in the figures. [The baselines](comparison.md) says what each step is."""
 
+_COMPARED = """## In the same limits
+
+halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is INVALID and counts for nobody. Ratios are
+medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
@@ -44,10 +52,11 @@ def main(asked: argparse.Namespace) -> list[Path]:
     ablation = asked.ablate or store.latest(asked.runs, "ablate")
     if bench is None:
         raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
-    return render(bench, ablation, asked.out, ladder=asked.ladder or store.latest(asked.runs, "ladder"))
+    ladder = asked.ladder or store.latest(asked.runs, "ladder")
+    return render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs))
 
 
-def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None = None) -> list[Path]:
+def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None = None, compared: Sequence[Path] = ()) -> list[Path]:
     """See `main`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     written, parts = [out], [_INTRO]
@@ -64,8 +73,25 @@ def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None
         ladder_page.waterfall(run, picture)
         written.append(picture)
         parts.append(_ladder(run, Path(os.path.relpath(ladder, out.parent)).as_posix(), picture))
+    if compared:
+        parts.append(_COMPARED)
+    for file in compared:
+        comparison, picture = comparisons.load(file), out.with_name(f"{out.stem}-{_kind(file)}.svg")
+        parts.append(comparison_page.markdown(comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
+        if comparison_page.forest(comparison, picture):
+            written.append(picture)
     out.write_text("\n\n".join(parts) + "\n")
     return written
+
+
+def _newest(runs: Path) -> list[Path]:
+    """The newest comparison of every tier, baseline and number of users."""
+    newest = {_kind(file): file for file in sorted(runs.glob("*-compare-*.json"))}
+    return [newest[kind] for kind in sorted(newest)]
+
+
+def _kind(file: Path) -> str:
+    return f"compare-{file.stem.partition('-compare-')[2]}"
 
 
 def _comparison(run: Run, link: str, picture: Path) -> str:

@@ -88,7 +88,7 @@ def trial(log: Log, verdict: Verdict, ended: Ended, *, block: int, side: Side) -
         could_start=ended.kind != "infrastructure",
         cpu_us=_cpu_us(log),
         p99_ms=quantile(response, 0.99) / 1000 if response else None,
-        memory_mb=verdict.figures.memory_peak_mb,
+        memory_mib=verdict.figures.memory_peak_mib,
         figures=verdict.figures,
     )
 

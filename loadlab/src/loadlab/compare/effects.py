@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from loadlab.compare.form import Comparison, Trial
 from loadlab.stats import Interval, paired_ratio
 
-MEASURES = (("cpu_us", "CPU time per right answer", "µs"), ("p99_ms", "p99", "ms"), ("memory_mb", "memory peak", "MB"))
+MEASURES = (("cpu_us", "CPU time per right answer", "µs"), ("p99_ms", "p99", "ms"), ("memory_mib", "memory peak", "MiB"))
 ENOUGH = 5
 """Blocks below which an interval is told, and nothing is concluded from it."""
 _ATTEMPTED = ("PASS", "FAIL")

@@ -29,7 +29,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """The server's CPU time per right answer, from the first user to the end of the steady phase; None: no right answer."""
     p99_ms: float | None
     """Response time of right answers, in the same time."""
-    memory_mb: float | None
+    memory_mib: float | None
     """Peak."""
     figures: Figures
 

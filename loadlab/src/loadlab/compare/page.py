@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from loadlab.compare.form import Comparison, Trial
 
-_COLUMNS = ("block", "side", "verdict", "CPU µs/answer", "p99 ms", "memory MB", "errors", "run")
+_COLUMNS = ("block", "side", "verdict", "CPU µs/answer", "p99 ms", "memory MiB", "errors", "run")
 
 
 def table(comparison: Comparison) -> Table:
@@ -81,7 +81,7 @@ def _line(axis: Axes, place: int, effect: Effect) -> None:
 
 
 def _cells(trial: Trial) -> list[str]:
-    numbers = [_number(trial.cpu_us, ",.1f"), _number(trial.p99_ms, ",.1f"), _number(trial.memory_mb, ",.0f")]
+    numbers = [_number(trial.cpu_us, ",.1f"), _number(trial.p99_ms, ",.1f"), _number(trial.memory_mib, ",.0f")]
     verdict = trial.outcome if trial.could_start else "cannot start"
     return [str(trial.block), trial.side, verdict, *numbers, f"{trial.figures.errors:,}", trial.run]
 

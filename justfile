@@ -114,6 +114,12 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
+# Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 asks for fewer
+[group('prove')]
+prove-rivals *names="light":
+    uv run model-export examples "$@"
+    ./tests/prove_rivals.sh "$@"
+
 # CPU time per request of halfcore, its floor and its rivals, side by side; needs root, two cores and a quiet machine
 [group('prove')]
 bench *flags:
@@ -124,6 +130,12 @@ bench *flags:
 [group('prove')]
 ablate *flags:
     uv run loadlab ablate "$@"
+    uv run loadlab render
+
+# From the course's first service to halfcore, one change at a time: requests/s and CPU time of each step; as `bench`
+[group('prove')]
+ladder *flags:
+    uv run loadlab ladder "$@"
     uv run loadlab render
 
 # Does the bench work? Under a minute; its figures mean nothing
@@ -137,6 +149,12 @@ bench-smoke:
 [no-exit-message]
 load *words:
     @uv run loadlab load "$@"
+
+# halfcore and a baseline in one tier, in blocks of random order: `just compare tier=half-core against=typical` (or tuned, onnx)
+[group('prove')]
+[no-exit-message]
+compare *words:
+    @uv run loadlab compare "$@"
 
 # What this machine can carry, and what is missing for a load run
 [group('prove')]

@@ -348,3 +348,48 @@ def test_a_round_that_proves_little_says_why(load, changes, doubt):
 def test_every_ratio_is_between_servers_that_exist():
     """No goal is silently never judged."""
     assert {ratio.other for ratio in RATIOS} <= set(SUBJECTS)
+
+
+@pytest.fixture
+def ladder_run():
+    """Three steps, one of which costs; the last endpoint could not be measured."""
+    lost = Round(server="null", model="iris", regime="saturated", number=1, environment={}, figures=None, reason="the lab failed: x | y")
+    return a_run(
+        "ladder", [*rounds("naive", [9000.0, 10_000.0, 11_000.0]), *rounds("silent", [4000.0]), *rounds("tuned", [5000.0]),
+                   *rounds("halfcore", [50.0], failures={"reset": 1}), *rounds("decode", [40.0]), lost],
+    )  # fmt: skip
+
+
+def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
+    """Against the step before, and since the first; a step that costs is told; endpoints are no steps."""
+    files = store.save(bench_run, tmp_path), store.save(ladder_run, tmp_path)
+
+    first = [each.read_bytes() for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])]
+    again = [each.read_bytes() for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])]
+    text = first[0].decode()
+
+    assert first == again
+    for expected in (
+        "| silent | prints nothing | 100 | **4,000.0 µs** | 4,000.0–4,000.0 | 2.50 × | 2.5 × | 1.0 / 2.0 | 0 |",
+        "| 0.80 × | 2.0 × |",
+        "| halfcore | the hot lane over RSGI | 100 | **50.0 µs** | 50.0–50.0 | 100.00 × | 200.0 × | 1.0 / 2.0 | 1 |",
+        "| *decode* | halfcore, decodes the body and predicts nothing | 100 | **40.0 µs** | 40.0–40.0 | | | 1.0 / 2.0 | 0 |",
+        "| *null* | halfcore, reads the body and does nothing | the lab failed: x / y |",
+        "Most microseconds: `silent` saves 6,000 of 9,950 (60%).",
+        "Steps that cost rather than saved: `tuned`.",
+        "![The ladder](b-ladder.svg)",
+    ):
+        assert expected in text
+
+
+def test_a_ladder_measures_every_step_and_the_endpoints(tmp_path):
+    """Three rounds of each, saturated on one core."""
+    parser = argparse.ArgumentParser()
+    orders.add_ladder(parser)
+
+    order = orders.ladder(parser.parse_args([]), tmp_path)
+
+    assert (order.what, order.rounds) == ("ladder", 3)
+    assert {task.load.regime for task in order.tasks} == {"saturated"}
+    assert [task.subject.key for task in order.tasks][-3:] == ["halfcore", "decode", "null"]
+    assert [(task.subject.path, task.subject.prefix) for task in order.tasks][-1] == ("/bench/null", "{}")

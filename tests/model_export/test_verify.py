@@ -104,3 +104,14 @@ def test_a_server_that_is_not_there_is_one_line(sign: list[str], capsys: pytest.
 
     assert main(sign) == 1
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_service_without_batches_is_asked_row_by_row(sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the path that is given, on several connections, with every answer held against its own row."""
+    assert main([*sign, "--path", "/predict"]) == 0
+    assert "1,200 rows one by one: 0 differ" in capsys.readouterr().err
+    assert server.paths == {"/predict"}
+
+    server.wrong_for = -600.5
+    assert main([*sign, "--path", "/predict", "--rows", "50"]) == 1
+    assert "50 rows one by one: 1 differ" in capsys.readouterr().err

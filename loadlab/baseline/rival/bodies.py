@@ -11,6 +11,17 @@ class Iris(BaseModel):
     features: list[float] = Field(min_length=4, max_length=4)
 
 
+class Penguin(BaseModel):
+    """A penguin, of which some may be unknown."""
+
+    island: str | None
+    culmen_length_mm: float | None
+    culmen_depth_mm: float | None
+    flipper_length_mm: float | None
+    body_mass_g: float | None
+    sex: str | None
+
+
 class Cover(BaseModel):
     """A patch of forest: ten integers and two categories."""
 
@@ -28,10 +39,18 @@ class Cover(BaseModel):
     Soil_Type: str
 
 
-BODIES: dict[str, type[BaseModel]] = {"iris": Iris, "cover-small": Cover, "cover-middle": Cover, "cover-heavy": Cover}
+_BODIES: dict[str, type[BaseModel]] = {"iris": Iris, "penguins": Penguin, "cover": Cover}
 
 
-def columns(body: BaseModel) -> dict[str, Any]:
+def body_of(model: str) -> type[BaseModel]:
+    """The body of a registered model, by the first word of its name; raises `KeyError` with the known ones."""
+    try:
+        return _BODIES[model.split("-", maxsplit=1)[0]]
+    except KeyError:
+        raise KeyError(f"{model}: no body is written for it; there are {', '.join(_BODIES)}") from None
+
+
+def record(body: BaseModel) -> dict[str, Any]:
     """Column name → value, in the model's order; an unnamed vector's columns are x0, x1, …"""
     if isinstance(body, Iris):
         return {f"x{index}": value for index, value in enumerate(body.features)}

@@ -14,6 +14,7 @@ from loadlab.bench.cases import CaseError
 from loadlab.bench.measure import ClientFailed
 from loadlab.cgroup import Unavailable
 from loadlab.client.plan import PlanError
+from loadlab.compare import command as compare_command
 from loadlab.library import NoSuchRun
 from loadlab.process import CannotStart
 from loadlab.record.read import RecordError
@@ -25,6 +26,8 @@ _REFUSALS = (
     subprocess.CalledProcessError,
 )  # fmt: skip
 
+_ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
+
 
 def main() -> None:
     """Run the command line."""
@@ -32,15 +35,19 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     orders.add_bench(commands.add_parser("bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"))
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
+    orders.add_ladder(commands.add_parser("ladder", help="from the course's first service to halfcore, one change at a time"))
     render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
+    compare_command.add_arguments(commands)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
     try:
         if asked.command in run_command.COMMANDS:
             sys.exit(run_command.main(asked, _root(), console))
+        elif asked.command == "compare":
+            sys.exit(compare_command.main(asked, _root(), console))
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
         elif asked.command == "render":
@@ -56,7 +63,7 @@ def main() -> None:
 
 
 def _measure(asked: argparse.Namespace, console: Console) -> None:
-    order = orders.bench(asked, _root()) if asked.command == "bench" else orders.ablate(asked, _root())
+    order = _ORDERS[asked.command](asked, _root())
     run = session.carry_out(order, console)
     console.print(f"stored in {store.save(run, asked.store)}", highlight=False, soft_wrap=True)
 

@@ -83,7 +83,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One invocation of the lab."""
 
     format: int
-    what: Literal["bench", "ablate"]
+    what: Literal["bench", "ablate", "ladder"]
     started_at: str
     """UTC, ISO 8601."""
     minutes: float

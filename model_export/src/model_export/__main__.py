@@ -69,6 +69,8 @@ def _add_examples(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", nargs="+", help="as for export; several are verified one after another")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server; default: %(default)s")
+    parser.add_argument("--path", help="where the model answers, one row a request (default: /models/NAME/predict, in batches too)")
+    parser.add_argument("--rows", type=int, help="with --path: at most so many rows, spread over the data (default: all)")
     parser.add_argument("--data", type=Path, help="CSV or Parquet with the rows; default: the data logged to the model's run")
     parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
     parser.set_defaults(run=_verify)
@@ -142,10 +144,15 @@ def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from model_export.report import Reporter
-    from model_export.verify import verify
+    from model_export.verify import verify, verify_one_by_one
 
     connect(arguments.tracking_uri)
     reporter = Reporter()
+    if arguments.path:
+        one_by_one = [
+            verify_one_by_one(uri, f"{arguments.url}{arguments.path}", arguments.data, reporter, arguments.rows) for uri in arguments.uri
+        ]
+        return 1 if any(one_by_one) else 0
     wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]
     return 1 if any(wrong) else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 500
 _SINGLE_ROWS = 100
+_CONNECTIONS = 8
 _TIMEOUT_S = 60.0
 
 
@@ -48,7 +50,8 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     with reporter.stage("ask the registered model", len(rows)):
         expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
     records = [to_json(row, subject.schema) for row in rows]
-    with closing(_Client(url, subject.fetched.origin.name)) as client:
+    path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(subject.fetched.origin.name)}/predict"
+    with closing(_Client(url, path)) as client:
         with reporter.stage(f"ask {url}", len(rows)) as advance:
             many = _in_batches(client, records, advance)
         single = np.unique(np.linspace(0, len(rows) - 1, _SINGLE_ROWS, dtype=int)).tolist()
@@ -57,6 +60,49 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     wrong_single = sum(_differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True))
     reporter.note(_counts(subject, len(rows), wrong, len(single), wrong_single))
     return wrong + wrong_single
+
+
+def verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None = None) -> int:
+    """Post rows one by one to a service that takes one row a request; compare the answers with `mlflow.pyfunc`'s.
+
+    Args:
+        uri: of the registered model.
+        url: where the model answers, for instance http://127.0.0.1:8000/predict.
+        data: rows to post; by default those that the model was trained on.
+        reporter: is told of progress and counts.
+        most: at most so many rows, evenly spread; None: all.
+
+    Returns, raises:
+        as `verify`.
+    """
+    reporter.heading(f"{uri} at {url}")
+    with reporter.stage("fetch"):
+        subject = study(fetch(uri), data)
+    rows = subject.data.packed
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))]
+    with reporter.stage("ask the registered model", len(rows)):
+        expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
+    bodies = [_body(to_json(row, subject.schema), named=subject.schema.named) for row in rows]
+    with reporter.stage(f"ask {url}", len(rows)) as advance, ThreadPoolExecutor(_CONNECTIONS) as threads:
+        shares = threads.map(lambda share: _answers(url, share, advance), [bodies[n::_CONNECTIONS] for n in range(_CONNECTIONS)])
+        answers = {n + _CONNECTIONS * place: answer for n, share in enumerate(shares) for place, answer in enumerate(share)}
+    wrong = sum(_differs(subject, answers[place], expected[place]) for place in range(len(rows)))
+    reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
+    return wrong
+
+
+def _body(record: dict[str, Any], *, named: bool) -> dict[str, Any]:
+    return record if named else {"features": list(record.values())}
+
+
+def _answers(url: str, bodies: list[dict[str, Any]], advance: Any) -> list[Any]:
+    path = urlsplit(url).path
+    answers = []
+    with closing(_Client(url.removesuffix(path), path)) as client:
+        for body in bodies:
+            answers.append(client.predict(body)["prediction"])
+            advance(1)
+    return answers
 
 
 def _in_batches(client: _Client, records: list[dict[str, Any]], advance: Any) -> list[Any]:
@@ -84,14 +130,14 @@ def _counts(subject: Subject, rows: int, wrong: int, single: int, wrong_single: 
 class _Client:
     """One connection to one model's route."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, path: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ExportError(f"--url {url!r} is no http:// or https:// address")
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url
         self._connection = connection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
-        self._path = f"{parts.path.rstrip('/')}/models/{quote(model)}/predict"
+        self._path = path
 
     def predict(self, body: Any) -> dict[str, Any]:
         """Post one record or a list of them; returns the decoded answer."""

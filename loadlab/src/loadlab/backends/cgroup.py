@@ -35,7 +35,7 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
         process.CannotStart: the server is not ready in its limits.
         cgroup.Unavailable: no control groups here.
     """
-    bundle = _hold(bundles, model, scratch)
+    bundle = hold(bundles, model, scratch)
     limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
     with ExitStack() as stack:
         started: list[Running] = []
@@ -48,7 +48,7 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],
             pids=[each.process.pid for each in started],
-            ended=lambda: _ended(started),
+            ended=lambda: words_of_ended(started),
             manifest=manifest(bundle),
             details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
         )
@@ -60,7 +60,8 @@ def manifest(bundle: Path) -> dict[str, Any]:
     return read
 
 
-def _hold(bundles: Path, model: str, scratch: Path) -> Path:
+def hold(bundles: Path, model: str, scratch: Path) -> Path:
+    """A copy of a model's newest bundle, alone in its folder; raises `BackendFailed`."""
     try:
         return cases.hold(cases.case(bundles, model), scratch / "bundles").bundle
     except cases.CaseError as error:
@@ -72,7 +73,8 @@ def _command(tier: Tier, bundles: Path, model: str, port: int, folder: Path) -> 
     return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | tier.environment | ours, folder, _READY)
 
 
-def _ended(started: list[Running]) -> str:
+def words_of_ended(started: list[Running]) -> str:
+    """Why a replica is no more, or nothing."""
     for each in started:
         if each.process.poll() is not None:
             return f"the server ended with {each.process.returncode}: {each.last_words()}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from loadlab import cgroup
 from loadlab.backends import cgroup as cgroup_backend
-from loadlab.backends import compose, given
+from loadlab.backends import compose, given, rival
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.run.arguments import Order, address
 
@@ -33,6 +33,8 @@ def starting(backend: Backend, order: Order, root: Path, *, bundles: Path, scrat
     """A fresh server in the tier's limits; see the backends for what it raises."""
     if backend == "given":
         return given.serving(*address(order.target))
+    if order.service != "halfcore":
+        return rival.serving(order.tier, order.model, order.service, root, bundles=bundles, scratch=scratch, cpus=cpus)
     if backend == "compose":
         return compose.serving(order.tier, order.model, root)
     return cgroup_backend.serving(order.tier, order.model, bundles=bundles, scratch=scratch, cpus=cpus)

@@ -34,7 +34,7 @@ def measure(place: Place, subject: Subject, case: Case, load: Load, *, number: i
     try:
         command = subject.start(place, case, port)
         with running(_name(subject.key), command, port=port, limits=load.limits, cpus=load.server_cpus) as server:
-            plan = _plan(case, load, server, seed)
+            plan = _plan(subject, case, load, server, seed)
             if reason := _wrong(plan):
                 return _round(label, None, reason)
             cpu = _client_cpu(server.group)
@@ -94,12 +94,13 @@ def figures(outcome: Outcome, memory: Memory, load: Load, *, client_cpu: int) ->
     )
 
 
-def _plan(case: Case, load: Load, server: Running, seed: int) -> Plan:
+def _plan(subject: Subject, case: Case, load: Load, server: Running, seed: int) -> Plan:
     return Plan(
         regime=load.regime,
         port=server.port,
+        path=subject.path,
         body=case.body,
-        prefix=case.prefix,
+        prefix=subject.prefix or case.prefix,
         connections=load.connections,
         seconds=load.seconds,
         warmup_s=load.warmup_s,

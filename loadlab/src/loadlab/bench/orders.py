@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
+from loadlab.bench import ladder as steps
 from loadlab.bench import variants
 from loadlab.bench.session import Order, Refused, Task
 from loadlab.bench.subjects import SUBJECTS, Subject
@@ -31,6 +33,20 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
 
 
+def add_ladder(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `loadlab ladder`."""
+    known = ", ".join(steps.STEPS)
+    parser.add_argument("--steps", type=_list, default=list(steps.STEPS), help=f"of {known} (default: all)")
+    parser.add_argument("--models", type=_list, default=["cover-small"], help="names of bundles (default: %(default)s)")
+    _add_common(parser, regimes=["saturated"], seconds=4.0)
+
+
+def ladder(asked: argparse.Namespace, root: Path) -> Order:
+    """From the first step to our server, one change at a time; raises `Refused` for an unknown name."""
+    chosen = _choose(steps.STEPS, asked.steps)
+    return _order("ladder", asked, root, _tasks(chosen, asked, _load(asked, "saturated")), [])
+
+
 def bench(asked: argparse.Namespace, root: Path) -> Order:
     """All servers against each other; raises `Refused` for an unknown name."""
     chosen = _choose(SUBJECTS, asked.servers)
@@ -49,11 +65,11 @@ def ablate(asked: argparse.Namespace, root: Path) -> Order:
     return _order("ablate", asked, root, [task for task in tasks if task.load.regime in variants.VARIANTS[task.subject.key].regimes], [])
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--regimes", type=_list, default=list(REGIMES), help="of %(default)s")
+def _add_common(parser: argparse.ArgumentParser, *, regimes: Sequence[Regime] = REGIMES, seconds: float = 10.0) -> None:
+    parser.add_argument("--regimes", type=_list, default=list(regimes), help="of %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="each in an order of its own (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the orders and the think times (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="saturated: measured per round (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=seconds, help="saturated: measured per round (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=64, help="saturated (default: %(default)s)")
     parser.add_argument("--sparse-seconds", type=float, default=30.0, help="sparse: measured per round (default: %(default)s)")
     parser.add_argument("--sparse-connections", type=int, default=10_000, help="(default: %(default)s)")
@@ -105,11 +121,13 @@ def _tasks(chosen: Iterable[Subject], asked: argparse.Namespace, load: Load) -> 
     return [Task(subject, model, load) for model in (models[:1] if asked.quick else models) for subject in chosen]
 
 
-def _order(what: str, asked: argparse.Namespace, root: Path, tasks: Sequence[Task], left_out: Sequence[Round]) -> Order:
+def _order(
+    what: Literal["bench", "ablate", "ladder"], asked: argparse.Namespace, root: Path, tasks: Sequence[Task], left_out: Sequence[Round]
+) -> Order:
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
     return Order(
-        what="bench" if what == "bench" else "ablate",
+        what=what,
         root=root,
         bundles=asked.bundles.resolve(),
         tracking_uri=asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}",

@@ -2,13 +2,17 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadlab import store
+from loadlab.bench import ladder_page
 from loadlab.bench.goals import findings
 from loadlab.bench.judge import sentences
 from loadlab.bench.plot import plot
 from loadlab.bench.tables import doubts, provenance, tables
+from loadlab.compare import form as comparisons
+from loadlab.compare import page as comparison_page
 from loadlab.store import Run, StoreError
 
 _INTRO = """# Benchmarks
@@ -23,11 +27,22 @@ files that were in memory before, shared libraries above all, are charged to who
 process; figures are medians over the rounds, spreads are smallest and largest."""
 
 
+_LADDER = """From the service that the course begins with to halfcore, each step against the one before, all on one core. What the first
+services ask, a real MLflow server and a real PostgreSQL, stand on the other core, over loopback: their work is not charged to the service,
+and a network's delay is not in the figures. [The baselines](comparison.md) says what each step is."""
+
+_COMPARED = """## In the same limits
+
+halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is INVALID and counts for nobody. Ratios are
+medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
     parser.add_argument("--runs", type=Path, default=Path("docs/runs"), help="where runs are stored (default: %(default)s)")
     parser.add_argument("--bench", type=Path, help="stored run to show (default: the newest)")
     parser.add_argument("--ablate", type=Path, help="stored ablation to show (default: the newest, if there is one)")
+    parser.add_argument("--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)")
 
 
@@ -37,10 +52,11 @@ def main(asked: argparse.Namespace) -> list[Path]:
     ablation = asked.ablate or store.latest(asked.runs, "ablate")
     if bench is None:
         raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
-    return render(bench, ablation, asked.out)
+    ladder = asked.ladder or store.latest(asked.runs, "ladder")
+    return render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs))
 
 
-def render(bench: Path, ablation: Path | None, out: Path) -> list[Path]:
+def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None = None, compared: Sequence[Path] = ()) -> list[Path]:
     """See `main`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     written, parts = [out], [_INTRO]
@@ -52,8 +68,30 @@ def render(bench: Path, ablation: Path | None, out: Path) -> list[Path]:
             written.append(picture)
             link = Path(os.path.relpath(file, out.parent)).as_posix()
             parts.append(_comparison(run, link, picture) if run.what == "bench" else _ablation(run, link, picture))
+    if ladder is not None:
+        run, picture = store.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
+        ladder_page.waterfall(run, picture)
+        written.append(picture)
+        parts.append(_ladder(run, Path(os.path.relpath(ladder, out.parent)).as_posix(), picture))
+    if compared:
+        parts.append(_COMPARED)
+    for file in compared:
+        comparison, picture = comparisons.load(file), out.with_name(f"{out.stem}-{_kind(file)}.svg")
+        parts.append(comparison_page.markdown(comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
+        if comparison_page.forest(comparison, picture):
+            written.append(picture)
     out.write_text("\n\n".join(parts) + "\n")
     return written
+
+
+def _newest(runs: Path) -> list[Path]:
+    """The newest comparison of every tier, baseline and number of users."""
+    newest = {_kind(file): file for file in sorted(runs.glob("*-compare-*.json"))}
+    return [newest[kind] for kind in sorted(newest)]
+
+
+def _kind(file: Path) -> str:
+    return f"compare-{file.stem.partition('-compare-')[2]}"
 
 
 def _comparison(run: Run, link: str, picture: Path) -> str:
@@ -79,6 +117,13 @@ def _ablation(run: Run, link: str, picture: Path) -> str:
     parts = ("## The ablation: what each default is worth", provenance(run, link), f"![The ablation]({picture.name})", tables(run),
              "### What the defaults rest on", _bullets(sentences(run)), _doubts(run))  # fmt: skip
     return "\n\n".join(part for part in parts if part)
+
+
+def _ladder(run: Run, link: str, picture: Path) -> str:
+    parts = ["## The ladder: one change at a time", _LADDER, provenance(run, link), f"![The ladder]({picture.name})"]
+    for model in ladder_page.models(run):
+        parts += [f"### {model}", ladder_page.table(run, model), _bullets(ladder_page.sentences(run, model))]
+    return "\n\n".join(part for part in [*parts, _doubts(run)] if part)
 
 
 def _doubts(run: Run) -> str:

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from loadlab import cgroup, machine, store
 from loadlab.bench.cases import Case, case, hold
 from loadlab.bench.measure import first_answer, measure
 from loadlab.bench.subjects import OURS, Place, Subject, prepare_baseline
+from loadlab.bench.surroundings import surrounded
 from loadlab.client.plan import raise_open_files
 from loadlab.store import Load, Round, Run
 
@@ -38,7 +40,7 @@ class Task:
 class Order:
     """What the user asked for."""
 
-    what: Literal["bench", "ablate"]
+    what: Literal["bench", "ablate", "ladder"]
     root: Path
     bundles: Path
     tracking_uri: str
@@ -66,8 +68,10 @@ def carry_out(order: Order, console: Console) -> Run:
     if quiet.reasons and not (order.despite_noise or order.quick):
         raise Refused(f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful figures with --despite-noise")
     started, began = datetime.now(UTC), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
-        place = Place(order.root, order.tracking_uri, Path(scratch))
+    with ExitStack() as stack:
+        place = Place(order.root, order.tracking_uri, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-"))))
+        if any(task.subject.needs_surroundings for task in order.tasks):
+            place = stack.enter_context(surrounded(place))
         cases = {model: hold(found, place.scratch / "bundles") for model, found in cases.items()}
         for each in cases.values():
             place.answer_file(each.model).write_bytes(first_answer(place, OURS, each))
@@ -111,7 +115,7 @@ def _measure_all(order: Order, place: Place, cases: dict[str, Case], console: Co
 
 def line(measured: Round) -> str:
     """One round for the terminal."""
-    name = f"{measured.number} {measured.regime:9} {measured.model:12} {measured.server:14}"
+    name = f"{measured.number} {measured.regime:9} {measured.model:12} {measured.server:16}"
     if measured.figures is None:
         return f"{name} {measured.reason}"
     found = measured.figures

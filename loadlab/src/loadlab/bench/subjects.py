@@ -12,7 +12,7 @@ from loadlab.process import Command
 from loadlab.store import REGIMES, Regime
 
 BASELINE = Path("loadlab/baseline")
-BASELINE_PACKAGES = ("fastapi", "mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "scikit-learn", "uvicorn")
+BASELINE_PACKAGES = ("fastapi", "mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "scikit-learn", "sqlalchemy", "uvicorn")
 _OURS = ("HALFCORE_", "MODEL_", "MLFLOW_")
 """Variables of the caller that would change a server."""
 
@@ -26,6 +26,8 @@ class Place:
     tracking_uri: str
     scratch: Path
     """A temporary directory of this run."""
+    database: str = ""
+    """URL of the PostgreSQL that some baselines ask on every request."""
 
     def answer_file(self, model: str) -> Path:
         """Holds the body that halfcore answered, for the floor to repeat."""
@@ -43,11 +45,16 @@ class Subject:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the lab sets besides port and bundles; stored with the figures."""
     needs_baseline: bool = False
+    needs_surroundings: bool = False
+    """It asks an MLflow server and a PostgreSQL on every request."""
+    path: str = "/predict"
+    prefix: str = ""
+    """How a right answer begins, where it is not a prediction."""
     regimes: tuple[Regime, ...] = REGIMES
     """Where it is measured without being asked for."""
 
 
-def halfcore(key: str, title: str, environment: Mapping[str, str]) -> Subject:
+def halfcore(key: str, title: str, environment: Mapping[str, str], *, path: str = "/predict", prefix: str = "") -> Subject:
     """Our server with some settings."""
     settings = {"HALFCORE_WORKERS": "1", **environment}
 
@@ -55,7 +62,7 @@ def halfcore(key: str, title: str, environment: Mapping[str, str]) -> Subject:
         where = {"HALFCORE_BUNDLES": str(case.bundle.parent.parent), "HALFCORE_PORT": str(port)}
         return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | where | settings, place.root, "/health/ready")
 
-    return Subject(key, title, start, settings)
+    return Subject(key, title, start, settings, path=path, prefix=prefix)
 
 
 def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
@@ -68,16 +75,17 @@ def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIM
     return Subject(key, title, start, regimes=regimes)
 
 
-def baseline(key: str, title: str, variant: str, *, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
-    """A FastAPI service of `loadlab/baseline`."""
+def baseline(
+    key: str, title: str, variant: str, *, regimes: tuple[Regime, ...] = REGIMES, workers: int = 1, needs_surroundings: bool = False
+) -> Subject:
+    """A FastAPI service of `loadlab/baseline`; `workers`: 0 as the variant chooses."""
 
     def start(place: Place, case: Case, port: int) -> Command:
-        folder = place.root / BASELINE
-        source = ["--bundle", str(case.bundle)] if variant == "onnx" else ["--tracking-uri", place.tracking_uri]
-        arguments = ["-m", "rival", variant, "--model", case.model, "--port", str(port), *source]
-        return Command([str(baseline_python(place.root)), *arguments], clean_environment(), folder, "/health")
+        sources = ["--tracking-uri", place.tracking_uri, "--database", place.database, "--bundle", str(case.bundle)]
+        arguments = ["-m", "rival", variant, "--model", case.model, "--port", str(port), "--workers", str(workers), *sources]
+        return Command([str(baseline_python(place.root)), *arguments], clean_environment(), place.root / BASELINE, "/health")
 
-    return Subject(key, title, start, needs_baseline=True, regimes=regimes)
+    return Subject(key, title, start, needs_baseline=True, needs_surroundings=needs_surroundings, regimes=regimes)
 
 
 OURS = halfcore("b", "halfcore, hot lane", {})
@@ -107,7 +115,7 @@ def baseline_python(root: Path) -> Path:
 
 def prepare_baseline(root: Path) -> dict[str, str]:
     """Install the baseline as locked, for this very Python; returns its packages' versions; raises `subprocess.CalledProcessError`."""
-    sync = ["uv", "sync", "--frozen", "--quiet", "--project", str(root / BASELINE), "--python", sys.executable]
+    sync = ["uv", "sync", "--frozen", "--quiet", "--group", "surroundings", "--project", str(root / BASELINE), "--python", sys.executable]
     environment = {name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"}
     subprocess.run(sync, check=True, env=environment)  # noqa: S603  our own words
     ask = f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, version(name))"

@@ -48,6 +48,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     """host:port of a server that runs already; empty: the lab starts one."""
     allow_host: str
+    service: str = "halfcore"
+    """Or a variant of the baseline, for comparisons."""
 
 
 DEFAULTS = {

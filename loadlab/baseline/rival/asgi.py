@@ -1,0 +1,23 @@
+"""The service as uvicorn loads it, in every worker: from the environment to the application."""
+
+import os
+
+from fastapi import FastAPI
+
+from rival import app
+from rival.switches import VARIANTS
+
+_PREFIX = "RIVAL_"
+_NAMES = ("variant", "model", "tracking_uri", "database", "bundle")
+
+
+def environment(*values: str) -> dict[str, str]:
+    """What `create` reads, in the order of `_NAMES`."""
+    # MLflow's client would report its use to its makers from a thread of its own: no part of what is compared.
+    return {"MLFLOW_DISABLE_TELEMETRY": "true"} | {f"{_PREFIX}{name.upper()}": value for name, value in zip(_NAMES, values, strict=True)}
+
+
+def create() -> FastAPI:
+    """The application that the environment asks for."""
+    asked = {name: os.environ[f"{_PREFIX}{name.upper()}"] for name in _NAMES}
+    return app.create(VARIANTS[asked.pop("variant")], **asked)

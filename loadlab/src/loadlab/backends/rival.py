@@ -1,0 +1,50 @@
+"""A baseline in the tier's limits: plain processes in control groups, as for our own server."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from loadlab.backends.cgroup import hold, manifest, words_of_ended
+from loadlab.backends.serving import Serving
+from loadlab.bench.cases import Case
+from loadlab.bench.subjects import Place, baseline
+from loadlab.cgroup import Limits
+from loadlab.process import Running, free_port, running
+from loadlab.tiers import Tier
+
+_READY_S = 180.0
+"""Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as many."""
+STORE = Path(".halfcore/mlflow.db")
+
+
+@contextmanager
+def serving(tier: Tier, model: str, variant: str, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+    """Start every replica of a baseline; arguments, errors and the end are those of the `cgroup` backend.
+
+    Its environment must have been installed; the model comes from the checkout's registry.
+    """
+    bundle = hold(bundles, model, scratch)
+    subject = baseline(variant, variant, variant, workers=0)
+    place = Place(root, f"sqlite:///{(root / STORE).resolve()}", scratch)
+    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
+    with ExitStack() as stack:
+        started: list[Running] = []
+        for number in range(tier.replicas):
+            port = free_port()
+            command = subject.start(place, Case(model, bundle, "", ""), port)
+            label = f"{tier.name}-{variant}-{number}"
+            started.append(stack.enter_context(running(label, command, port=port, limits=limits, cpus=cpus, ready_timeout_s=_READY_S)))
+        yield Serving(
+            addresses=[("127.0.0.1", each.port) for each in started],
+            groups=[each.group for each in started],
+            pids=[each.process.pid for each in started],
+            ended=lambda: words_of_ended(started),
+            manifest=_labels_only(manifest(bundle)),
+            details={"service": f"baseline, variant {variant}"},
+        )
+
+
+def _labels_only(found: dict[str, Any]) -> dict[str, Any]:
+    """What a baseline answers: of the golden rows it is held to the label."""
+    return {**found, "golden": [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]}

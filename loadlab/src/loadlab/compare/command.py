@@ -1,0 +1,76 @@
+"""`loadlab compare tier=half-core against=typical`: the words of `loadlab load`, and `against=` and `blocks=`; exit codes as there."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+
+from loadlab import cgroup, scenarios, tiers
+from loadlab.backends.serving import BackendFailed
+from loadlab.compare import form, page
+from loadlab.compare.carry import Interrupted, carry_out, store_of
+from loadlab.compare.effects import sentences
+from loadlab.compare.form import Side
+from loadlab.report.command import STORE
+from loadlab.run import arguments, session
+from loadlab.run.arguments import Order, UsageError
+from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.session import Busy, Place
+from loadlab.scenarios import Scenario, ScenarioError
+from loadlab.tiers import Tier, TierError
+
+_OWN = {"against": "typical", "blocks": "5"}
+_NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
+_RIVALS = tuple(side for side in get_args(Side) if side != "halfcore")
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    known = [*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN]
+    compare = commands.add_parser("compare", help="halfcore and a baseline in one tier, in blocks of random order")
+    compare.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(known)}")
+
+
+def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
+    """Carry it out and store it; returns the exit code: 0 however it went for either side, 3 wrong usage, 4 no run, 130 interrupted."""
+    try:
+        order, against, blocks = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
+        cgroup.version()
+        place = Place(root, root / ".halfcore/bundles", root / STORE)
+        command = " ".join(["just compare", *asked.words])
+        with session.alone(root):
+            found = carry_out(order, against, blocks, place, console, command=command, say=lambda line: _say(console, line))
+    except (UsageError, TierError, ScenarioError) as error:
+        _say(console, f"loadlab: {error}")
+        return USAGE
+    except (Busy, BackendFailed, cgroup.Unavailable) as error:
+        _say(console, f"loadlab: {error}")
+        return INFRASTRUCTURE
+    except Interrupted:
+        return INTERRUPTED
+    stored = form.save(found, store_of(root))
+    Console().print(page.table(found))
+    for sentence in [*sentences(found), f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md"]:
+        _say(Console(), sentence)
+    return 0
+
+
+def parse(words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]) -> tuple[Order, Side, int]:
+    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`."""
+    own = _OWN | {key: value for key, _, value in (word.partition("=") for word in words) if key in _OWN}
+    rest = [word for word in words if word.partition("=")[0] not in _OWN]
+    if refused := [word for word in rest if word.partition("=")[0] in _NOT_HERE]:
+        raise UsageError(f"{refused[0]}: a comparison starts its own servers, each in its own control group")
+    if own["against"] not in _RIVALS:
+        raise UsageError(f"against={own['against']} is unknown; there are {', '.join(_RIVALS)}")
+    if not own["blocks"].isdecimal() or not 1 <= int(own["blocks"]) <= 100:
+        raise UsageError(f"blocks={own['blocks']} came, expected a whole number from 1 to 100")
+    order = arguments.parse([*rest, "backend=cgroup"], known, workloads)
+    return order, own["against"], int(own["blocks"])  # type: ignore[return-value]  # one of _RIVALS
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

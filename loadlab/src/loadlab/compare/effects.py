@@ -1,0 +1,75 @@
+"""What a comparison says: per measure the ratio of the sides, from blocks in which both were measured validly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadlab.compare.form import Comparison, Trial
+from loadlab.stats import Interval, paired_ratio
+
+MEASURES = (("cpu_us", "CPU time per right answer", "µs"), ("p99_ms", "p99", "ms"), ("memory_mib", "memory peak", "MiB"))
+ENOUGH = 5
+"""Blocks below which an interval is told, and nothing is concluded from it."""
+_ATTEMPTED = ("PASS", "FAIL")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One measure: how many times the baseline's value is of halfcore's."""
+
+    name: str
+    unit: str
+    pairs: Sequence[tuple[float, float]]
+    """(halfcore, baseline) of each block that counts."""
+    ratio: Interval | None
+    """With its 95 % bootstrap interval over the blocks; None without any pair."""
+
+
+def effects(comparison: Comparison) -> list[Effect]:
+    """All measures; the same comparison gives the same intervals."""
+    found = []
+    for field, name, unit in MEASURES:
+        pairs = [pair for pair in (_values(block, field) for block in valid_blocks(comparison)) if pair]
+        found.append(Effect(name, unit, pairs, paired_ratio(pairs, seed=comparison.seed) if pairs else None))
+    return found
+
+
+def valid_blocks(comparison: Comparison) -> list[tuple[Trial, Trial]]:
+    """(halfcore, baseline) of every block in which both runs say something about the server."""
+    blocks = []
+    for number in range(1, comparison.blocks + 1):
+        sides = {trial.side: trial for trial in comparison.trials if trial.block == number}
+        ours, theirs = sides.get("halfcore"), sides.get(comparison.against)
+        if ours and theirs and ours.outcome in _ATTEMPTED and theirs.outcome in _ATTEMPTED:
+            blocks.append((ours, theirs))
+    return blocks
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What may be said, the baseline's failure and what is missing included."""
+    said = [_outcomes(comparison, side) for side in ("halfcore", comparison.against)]
+    blocks = len(valid_blocks(comparison))
+    if not blocks:
+        return [*said, "No block in which both sides were measured validly: there is no ratio."]
+    said += [
+        f"{effect.name}: {comparison.against} takes {effect.ratio.estimate:.3g} × of halfcore's "
+        f"(95 % interval {effect.ratio.low:.3g}–{effect.ratio.high:.3g}, {len(effect.pairs)} blocks)."
+        for effect in effects(comparison)
+        if effect.ratio
+    ]
+    if blocks < ENOUGH:
+        said.append(f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is concluded.")
+    return said
+
+
+def _outcomes(comparison: Comparison, side: str) -> str:
+    trials = [trial for trial in comparison.trials if trial.side == side]
+    if trials and not any(trial.could_start for trial in trials):
+        return f"{side} cannot start in this tier: {trials[0].sentence}"
+    counted = [f"{len([trial for trial in trials if trial.outcome == kind])} {kind}" for kind in ("PASS", "FAIL", "INVALID", "ERROR")]
+    told = next((f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), "")
+    return f"{side}: {', '.join(each for each in counted if not each.startswith('0 '))} of {comparison.blocks}.{told}"
+
+
+def _values(block: tuple[Trial, Trial], field: str) -> tuple[float, float] | None:
+    ours, theirs = (getattr(trial, field) for trial in block)
+    return (ours, theirs) if ours and theirs else None

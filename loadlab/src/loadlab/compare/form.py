@@ -1,0 +1,79 @@
+"""A stored comparison: one JSON file, written whole, with everything that its page says."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loadlab.machine import Fingerprint
+from loadlab.store import StoreError
+from loadlab.verdict.figures import Figures
+from loadlab.verdict.judge import Outcome
+
+FORMAT = 1
+Side = Literal["halfcore", "typical", "tuned", "onnx"]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one side."""
+
+    block: int
+    side: Side
+    run: str
+    """Of the load runs' history."""
+    outcome: Outcome
+    sentence: str
+    could_start: bool
+    cpu_us: float | None
+    """The server's CPU time per right answer, from the first user to the end of the steady phase; None: no right answer."""
+    p99_ms: float | None
+    """Response time of right answers, in the same time."""
+    memory_mib: float | None
+    """Peak."""
+    figures: Figures
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One invocation."""
+
+    format: int = FORMAT
+    started_at: str
+    minutes: float
+    command: str
+    seed: int
+    """Of the order of the sides in each block, and of the users."""
+    tier: str
+    limits: str
+    """In words."""
+    scenario: str
+    users: int
+    steady_s: float
+    model: str
+    against: Side
+    blocks: int
+    """Asked for."""
+    fingerprint: Fingerprint
+    trials: list[Trial]
+
+
+def save(comparison: Comparison, folder: Path) -> Path:
+    """Write it under `<date>-<time>-compare-<tier>-<against>-<users>.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = comparison.started_at[:19].replace(":", "").replace("T", "-")
+    file = folder / f"{stamp}-compare-{comparison.tier}-{comparison.against}-{comparison.users}.json"
+    written = file.with_name(f".{file.name}")
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
+    return file
+
+
+def load(file: Path) -> Comparison:
+    """Read a stored comparison; raises `StoreError`."""
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Comparison)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StoreError(f"{file}: {error}") from None
+    if found.format != FORMAT:
+        raise StoreError(f"{file}: format {found.format} came, expected {FORMAT}")
+    return found

@@ -1,0 +1,158 @@
+"""The comparison: what its words mean, in which order the sides run, and what may be said of the result."""
+
+import msgspec
+import pytest
+
+from loadlab import scenarios
+from loadlab.bench import render
+from loadlab.compare import form, page
+from loadlab.compare.carry import sides, trial
+from loadlab.compare.command import parse
+from loadlab.compare.effects import effects, sentences
+from loadlab.compare.form import Comparison
+from loadlab.record.form import Ended
+from loadlab.run.arguments import UsageError
+from loadlab.store import StoreError
+from loadlab.tiers import Tier
+from loadlab.verdict.judge import judge
+from support import runs
+
+TIERS = {"half-core": Tier(name="half-core", cpus=0.5, memory_bytes=512 << 20)}
+
+
+@pytest.fixture(scope="module")
+def log():
+    """A run of the lab, made up but whole."""
+    return runs.made().log()
+
+
+@pytest.fixture
+def compared(log):
+    """Makes a comparison from (outcome, CPU-µs) of each block's sides."""
+
+    def make(blocks, **changes):
+        ours = trial(log, judge(log), Ended(kind="complete"), block=1, side="halfcore")
+        trials = [
+            msgspec.structs.replace(ours, block=number, side=side, outcome=outcome, cpu_us=cpu_us, sentence=f"{side} said so.")
+            for number, block in enumerate(blocks, 1)
+            for side, (outcome, cpu_us) in zip(("halfcore", "tuned"), block, strict=True)
+        ]
+        found = Comparison(
+            started_at="2026-01-02T03:04:05Z", minutes=9.0, command="just compare tier=half-core", seed=1, tier="half-core",
+            limits="1 × 0.5 CPU, 512 MiB", scenario="steady", users=10_000, steady_s=120.0, model="iris", against="tuned",
+            blocks=len(blocks), fingerprint=log.run.fingerprint, trials=trials,
+        )  # fmt: skip
+        return msgspec.structs.replace(found, **changes)
+
+    return make
+
+
+def test_a_trial_is_measured_from_the_first_user_to_the_end_of_steady(log):
+    """The made-up server takes 110 µs a request in every phase."""
+    found = trial(log, judge(log), Ended(kind="complete"), block=1, side="tuned")
+
+    assert found.outcome == "PASS"
+    assert found.cpu_us == pytest.approx(110, rel=0.1)
+    assert found.could_start
+    assert found.p99_ms is not None
+
+
+def test_the_effect_is_the_median_ratio_with_its_interval(compared):
+    """Per block, so that a machine that was slow for both does not count for either."""
+    found = compared(
+        [(("PASS", 100.0 * slow), ("PASS", 500.0 * slow * noise)) for slow, noise in ((1, 1), (2, 1.1), (1, 0.9), (3, 1), (1, 1))]
+    )
+
+    cpu = effects(found)[0]
+
+    assert cpu.ratio is not None
+    assert cpu.ratio.estimate == pytest.approx(5)
+    assert 4.5 <= cpu.ratio.low <= 5 <= cpu.ratio.high <= 5.5
+    assert effects(found) == effects(found)
+    assert "CPU time per right answer: tuned takes 5 × of halfcore's" in "\n".join(sentences(found))
+
+
+def test_a_block_with_an_invalid_run_counts_for_nobody(compared):
+    """A failure counts: it is the server's; too few blocks conclude nothing."""
+    found = compared([(("PASS", 100.0), ("FAIL", 500.0)), (("INVALID", 1.0), ("PASS", 500.0)), (("PASS", 100.0), ("INVALID", 1.0))])
+
+    assert effects(found)[0].pairs == [(100.0, 500.0)]
+    said = sentences(found)
+    assert said[1] == "tuned: 1 PASS, 1 FAIL, 1 INVALID of 3. FAIL: tuned said so."
+    assert said[-1] == "Only 1 of at least 5 blocks are valid on both sides: nothing is concluded."
+
+
+def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
+    """With its last words; there is no ratio, and no picture."""
+    found = compared([(("PASS", 100.0), ("ERROR", None))] * 5)
+    found = msgspec.structs.replace(
+        found, trials=[msgspec.structs.replace(each, could_start=each.side == "halfcore") for each in found.trials]
+    )
+
+    assert sentences(found)[1:] == [
+        "tuned cannot start in this tier: tuned said so.",
+        "No block in which both sides were measured validly: there is no ratio.",
+    ]
+    assert not page.forest(found, tmp_path / "forest.svg")
+    assert "| cannot start | – |" in page.markdown(found, "runs/x.json", "x.svg")
+
+
+def test_the_document_shows_stored_comparisons(compared, tmp_path):
+    """The newest of each kind, with machine, limits, commit, command; the same file gives the same text."""
+    found = compared([(("PASS", 100.0), ("PASS", 500.0))] * 5)
+    old = form.save(msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs")
+    new = form.save(found, tmp_path / "runs")
+
+    assert form.load(new) == found
+    assert render._newest(old.parent) == [new]
+    text = page.markdown(found, new.name, "forest.svg")
+    assert text == page.markdown(form.load(new), new.name, "forest.svg")
+    for expected in (
+        "1 × 0.5 CPU, 512 MiB",
+        "`just compare tier=half-core`",
+        "10,000 users, 120 s steady",
+        "![Ratios, with intervals](forest.svg)",
+    ):
+        assert expected in text
+    assert page.forest(found, tmp_path / "forest.svg")
+    assert "half-core, 10,000 users: tuned / halfcore" in (tmp_path / "forest.svg").read_text()
+
+
+def test_a_file_of_another_format_is_refused(compared, tmp_path):
+    """Instead of figures that mean something else."""
+    file = form.save(msgspec.structs.replace(compared([]), format=2), tmp_path)
+
+    with pytest.raises(StoreError, match="format 2 came, expected 1"):
+        form.load(file)
+
+
+def test_the_order_of_the_sides_is_drawn_from_the_seed():
+    """Anew for each block, the same for the same seed, and not always the same."""
+    drawn = [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
+
+    assert drawn == [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
+    assert {frozenset(each) for each in drawn} == {frozenset({"halfcore", "typical"})}
+    assert len(set(drawn)) == 2
+
+
+def test_the_words_are_those_of_a_load_run_and_two_more():
+    """Processes in control groups on both sides, whatever is installed."""
+    order, against, blocks = parse(["tier=half-core", "users=500", "against=onnx", "blocks=7"], TIERS, scenarios.read())
+
+    assert (order.tier.name, order.users, order.backend, against, blocks) == ("half-core", 500, "cgroup", "onnx", 7)
+    assert parse(["tier=half-core"], TIERS, scenarios.read())[1:] == ("typical", 5)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("against=naive", "against=naive is unknown; there are typical, tuned, onnx"),
+        ("blocks=0", "blocks=0 came"),
+        ("target=127.0.0.1:1", "a comparison starts its own servers"),
+        ("colour=red", "colour=red: unknown"),
+    ],
+)
+def test_a_wrong_word_is_refused(word, message):
+    """With what came and what was expected."""
+    with pytest.raises(UsageError, match=message):
+        parse(["tier=half-core", word], TIERS, scenarios.read())

@@ -17,7 +17,7 @@ _TOGETHER = {"loadlab": "lab", "follow": "mlflow", "registry": "mlflow", "watch"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in two."""
+    """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in several."""
     for item in items:
         folder = Path(item.path).parent.name
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(folder, str(item.path))))

@@ -89,10 +89,10 @@ test-images *flags:
 migrate:
     uv run halfcore migrate
 
-# All tests, in three processes; `just test -n 0` runs them in one
+# All tests, in two processes; `just test -n 0` runs them in one
 [group('check')]
 test *flags:
-    uv run pytest -n 3 --dist loadgroup "$@"
+    uv run pytest -n 2 --dist loadgroup "$@"
 
 # Style, types, layers and boundaries
 [group('check')]

@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=2, le=1000, description="bundles to keep in the store per model: the one served, the one before, and a way further back"),
     ] = 4
     follow_period_s: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds between polls, varied by 20 %; a poll costs some 3 ms of CPU, once per worker")
+        float, Meta(gt=0, le=3600, description="seconds between polls, varied by 20 %; how long a moved alias may wait; every worker polls")
     ] = 10.0
     follow_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
@@ -78,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 2048
     canary_timeout_s: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds until that process is ended, and the bundle refused; a forest of 75 MB takes 5")
+        float,
+        Meta(gt=0, le=3600, description="seconds until that process is ended, and the bundle refused; for a model that never answers"),
     ] = 60.0
     admin_token: Annotated[str, Meta(description="bearer token for POST /models/NAME/reload; empty: there is no such route")] = ""
     webhook_secret: Annotated[

@@ -128,3 +128,19 @@ class ThinkingUser(User):
             raise
         else:
             ledger.answered(due, sent, time.monotonic())
+
+
+class ClientUser(ThinkingUser):
+    """Asks through one of Locust's own clients, which are made for one host."""
+
+    abstract = True
+
+    def __init__(self, environment: Any) -> None:
+        Session.ready.wait()
+        self.host = "http://{}:{}".format(*Session.load.addresses[(Session.number + 1) % len(Session.load.addresses)])
+        super().__init__(environment)
+
+    @classmethod
+    def prepare(cls, exchange: Exchange, _load: Load) -> bytes:
+        """The body."""
+        return exchange.body.encode()

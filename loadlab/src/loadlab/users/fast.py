@@ -7,9 +7,8 @@ from typing import Any
 from geventhttpclient.connectionpool import ConnectionPool
 from locust import FastHttpUser as LocustFastHttpUser
 
-from loadlab.exchange import Exchange, is_right
-from loadlab.generators.plan import Load
-from loadlab.users.behaviour import Failed, Session, ThinkingUser
+from loadlab.exchange import is_right
+from loadlab.users.behaviour import ClientUser, Failed, Session
 
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
@@ -51,21 +50,11 @@ def _is_alive(_pool: ConnectionPool, connection: Any) -> bool:
     return False
 
 
-class FastHttpUser(ThinkingUser, LocustFastHttpUser):
+class FastHttpUser(ClientUser, LocustFastHttpUser):
     """geventhttpclient through Locust's session, with its events and statistics."""
 
     network_timeout = 10.0
     connection_timeout = 10.0
-
-    def __init__(self, environment: Any) -> None:
-        Session.ready.wait()
-        self.host = "http://{}:{}".format(*Session.load.addresses[(Session.number + 1) % len(Session.load.addresses)])
-        super().__init__(environment)
-
-    @classmethod
-    def prepare(cls, exchange: Exchange, _load: Load) -> bytes:
-        """The body."""
-        return exchange.body.encode()
 
     def exchange(self, prepared: bytes, right: bytes) -> None:
         """Ask through Locust's client; compares a share of the answers whole."""

@@ -2,27 +2,15 @@
 best."""
 
 import random
-from typing import Any
 
 from locust import HttpUser
 
-from loadlab.exchange import Exchange, is_right
-from loadlab.generators.plan import Load
-from loadlab.users.behaviour import Failed, Session, ThinkingUser
+from loadlab.exchange import is_right
+from loadlab.users.behaviour import ClientUser, Failed, Session
 
 
-class StockHttpUser(ThinkingUser, HttpUser):
+class StockHttpUser(ClientUser, HttpUser):
     """requests through Locust's session, with its events and statistics."""
-
-    def __init__(self, environment: Any) -> None:
-        Session.ready.wait()
-        self.host = "http://{}:{}".format(*Session.load.addresses[(Session.number + 1) % len(Session.load.addresses)])
-        super().__init__(environment)
-
-    @classmethod
-    def prepare(cls, exchange: Exchange, _load: Load) -> bytes:
-        """The body."""
-        return exchange.body.encode()
 
     def exchange(self, prepared: bytes, right: bytes) -> None:
         """Ask through Locust's client; compares a share of the answers whole."""

@@ -58,9 +58,9 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         witness=beside.witness,
         challengers=beside.challengers,
     )
-    hot: dict[str, predict.Respond] = {"/predict": partial(predictor.respond, None)}
+    hot: dict[str, predict.Begin] = {"/predict": partial(predictor.begin, None)}
     if settings.bench_routes:
-        hot |= bench.responders(models, max_body_bytes=settings.max_body_bytes)
+        hot |= bench.begins(models)
     return Litestar(
         route_handlers=[
             *predict.routes(predictor, hot),

@@ -10,7 +10,8 @@ Large requests are cut: they wait in a deque of their own and get every fifth ba
 batch, not by their length. A run that fails is repeated in halves until the failing request stands alone; only that request fails.
 
 Everything but the thread's `_run_isolated` happens on the event loop; there is no lock, no timer when idle, and no task per request.
-Nothing here knows HTTP, JSON or ONNX Runtime: rows are bytes, and `run` is a callable.
+Nothing here knows HTTP, JSON or ONNX Runtime: rows are bytes, and `run` is a callable. Who waits for a job is told as a future is; the hot
+lane hands in an object that answers its client then and there, which saves a future and a turn of the loop per request.
 """
 
 import asyncio
@@ -47,22 +48,42 @@ class Observer(Protocol):
         """A batch of so many rows took so long, and was halved so often because a request in it failed."""
 
 
+class Waiter(Protocol):
+    """Who waits for a job: an `asyncio.Future`, or whatever takes its outcome as one does. Its methods must not raise."""
+
+    def done(self) -> bool:
+        """Whether it waits no more: its job is not run then."""
+
+    def cancel(self) -> object:
+        """Nothing will come."""
+
+    def set_result(self, results: Sequence[Any], /) -> None:
+        """One result per row, in order."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """`QueueTimeout` or `RunError`."""
+
+
 class Job(Generic[R]):
     """One request's rows on their way: how many are taken, what has come back, and how long it took.
 
+    Args:
+        payload: `rows` rows of equal length.
+        rows: at least 1.
+        future: is told the results, one per row in order.
+
     Attributes:
-        future: the results, one per row in order.
         waited_s: seconds until its first row left the queue.
         ran_s: seconds of the batches that its rows rode in.
     """
 
     __slots__ = ("future", "payload", "queued_at", "ran_s", "results", "rows", "taken", "waited_s")
 
-    def __init__(self, payload: bytes, rows: int, future: "asyncio.Future[Sequence[R]]", queued_at: float) -> None:
+    def __init__(self, payload: bytes, rows: int, future: Waiter) -> None:
         self.payload = payload
         self.rows = rows
-        self.future = future
-        self.queued_at = queued_at
+        self.future: Any = future
+        self.queued_at = 0.0
         self.taken = 0
         self.waited_s = 0.0
         self.ran_s = 0.0
@@ -159,24 +180,27 @@ class Batcher(Generic[R]):
             QueueTimeout: the queue did not move in time.
             RunError: the model failed on these rows; the cause says how.
         """
-        return await self.wait(self.submit(payload, rows))
-
-    async def wait(self, job: Job[R]) -> Sequence[R]:
-        """Wait for a submitted job; see `infer`."""
+        job = self.submit(payload, rows)
         try:
-            return await job.future
+            return await job.future  # type: ignore[no-any-return]  # the future that `submit` made
         except asyncio.CancelledError:
             self.forget(job)
             raise
 
     def submit(self, payload: bytes, rows: int) -> Job[R]:
-        """Queue these rows and return at once; the answer arrives in the job's future. See `infer`."""
+        """Queue these rows and return at once; the answer arrives in the job's `asyncio.Future`. See `infer`."""
+        job: Job[R] = Job(payload, rows, self._loop.create_future())
+        self.enqueue(job)
+        return job
+
+    def enqueue(self, job: Job[R]) -> None:
+        """Queue a job and return; its waiter may be told before this returns. Raises `Overloaded`; see `infer`."""
+        rows = job.rows
         if self._queued_rows + rows > self._max_queue_size:
             raise Overloaded(f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most")
         if self._queued_rows * self._cost.row_seconds > self._queue_timeout_s:
             raise Overloaded(f"{self._queued_rows} rows are waiting, more than are run in {self._queue_timeout_s:g} s")
-        now = self._clock()
-        job: Job[R] = Job(payload, rows, self._loop.create_future(), now)
+        now = job.queued_at = self._clock()
         alone = now - self._last_submit > self._solo_after_s
         self._last_submit = now
         self._queued_rows += rows
@@ -189,7 +213,6 @@ class Batcher(Generic[R]):
         elif self._max_queue_delay_s and self._scheduled and self._queued_rows >= self._max_batch_size:
             self._scheduled.cancel()  # a full batch waits for no more company
             self._schedule()
-        return job
 
     def forget(self, job: Job[R]) -> None:
         """Give up a job: what waits of it leaves the queue's count now and the queue itself when its turn comes."""

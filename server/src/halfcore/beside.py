@@ -17,7 +17,7 @@ from halfcore.models import Limits, Models, load
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.registry import sources
 from halfcore.registry.following import Following
-from halfcore.routes.predict import Witness
+from halfcore.routes.prediction import Witness
 
 if TYPE_CHECKING:
     from halfcore.registry.follow import Means

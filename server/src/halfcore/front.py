@@ -2,9 +2,11 @@
 
 Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one, and Litestar's routing, request and
 response on top of that cost more than decoding, inference and encoding together (docs/benchmarks.md). The routes themselves stay in the
-app: `Predictor.respond` gives this lane and Litestar's handlers the same answer, and tests/contract holds them together byte by byte.
+app: the predictor gives this lane and Litestar's handlers the same answers, and tests/contract holds them together byte by byte.
 
-Every other request is translated into one ASGI call of the app. That is the only place that knows both protocols.
+`intake` takes plain predictions out before they come here; this lane answers those that need more looking at (a chunked body, a strange
+content type, a server that is full), and all of them where the intake is not installed. Every other request is translated into one ASGI
+call of the app. That is the only place that knows both protocols.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from litestar import Litestar
 from halfcore.app import create_app
 from halfcore.coalescing import Coalescer
 from halfcore.routes.body import client_left, too_large
-from halfcore.routes.predict import Head, Predictor, Respond
+from halfcore.routes.predict import Begin, Head, Predictor
 from halfcore.settings import Settings
 
 PREFIX, SUFFIX = "/models/", "/predict"
@@ -68,41 +70,40 @@ class Front:
     def __init__(self, app: Litestar) -> None:
         self.app = app
         self.coalescer: Coalescer | None = None
-        self._predictor: Predictor = app.state.predictor
-        self._hot: dict[str, Respond] = app.state.hot
+        self.predictor: Predictor = app.state.predictor
+        self._hot: dict[str, Begin] = app.state.hot
         self._stop = asyncio.Event()
         self._lifespan: asyncio.Task[None] | None = None
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """Answer one request."""
-        respond = self._responder(scope.path) if scope.method == "POST" else None
-        if respond is None:
+        begin = self.begin(scope.path) if scope.method == "POST" else None
+        if begin is None:
             await _through_asgi(self.app, scope, exchange)
             return
         if self.coalescer is not None:
             self.coalescer.arrived()
         get = scope.headers.get
-        reader = self._predictor.reader
-        request_id = get("x-request-id") if self._predictor.wants_ids else None
+        reader = self.predictor.reader
+        request_id = get("x-request-id") if self.predictor.wants_ids else None
         head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
 
         async def read() -> bytes:
-            # A body of known length, which `respond` has checked, is read in one await; another is counted as it comes.
+            # A body of known length, which the predictor has checked, is read in one await; another is counted as it comes.
             body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, reader.max_bytes)
             try:
                 return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
                 raise client_left() from None
 
-        answer = await respond(head, read)
-        exchange.response_bytes(answer.status, answer.headers, answer.body)
+        exchange.response_bytes(*await self.predictor.respond(begin, head, read))
 
-    def _responder(self, path: str) -> Respond | None:
-        """What answers a POST of this path without the app, if anything does."""
-        if (respond := self._hot.get(path)) is not None:
-            return respond
+    def begin(self, path: str) -> Begin | None:
+        """What answers a POST of this path without the app, if anything does. Any thread may ask."""
+        if (begin := self._hot.get(path)) is not None:
+            return begin
         if path.startswith(PREFIX) and path.endswith(SUFFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
-            return partial(self._predictor.respond, name)
+            return partial(self.predictor.begin, name)
         return None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -61,8 +61,9 @@ def _serve_here(settings: Settings, plan: sizing.Plan) -> None:
 
 
 async def _run(settings: Settings, plan: sizing.Plan) -> None:
-    from granian.server.embed import Server
+    from granian.server import embed
 
+    from halfcore import intake
     from halfcore.front import create_front
 
     # granian warns at every start that this way of running it is experimental; docs/decisions/0006 says why we do.
@@ -70,7 +71,9 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     front = create_front(settings)
     # The bound method, not the object: its hooks run the loop, which runs here already, so the lifespan is entered here.
     target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
-    server = Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
+    if settings.hot_lane:
+        intake.install(embed, front)
+    server = embed.Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
     loop = asyncio.get_running_loop()
     if plan.coalesce_quota:
         front.coalescer = Coalescer(quota=plan.coalesce_quota, delay_s=settings.coalesce_delay_ms / 1000, loop=loop)
@@ -159,8 +162,13 @@ def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor
     """Make a worker's application, in the worker: what its supervisor does not import, the supervisor does not hold in memory."""
     host.die_with(supervisor)
     sizing.apply(plan)
+    from granian.server import mp
+
+    from halfcore import intake
     from halfcore.front import create_front
 
     front = create_front(settings, shared)
+    if settings.hot_lane:
+        intake.install(mp, front)
     signal.signal(signal.SIGUSR1, partial(_unready, front))
     return front if settings.hot_lane else front.app

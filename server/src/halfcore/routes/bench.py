@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from halfcore.errors import Problem
 from halfcore.models import Models
-from halfcore.routes.predict import Answer, Head, Read, Respond, check_head, json_answer, refusal
+from halfcore.routes.predict import Begin
+from halfcore.routes.prediction import Send, json_headers, refusal
 
 
-def responders(models: Models, *, max_body_bytes: int) -> dict[str, Respond]:
+def begins(models: Models) -> dict[str, Begin]:
     """What answers POSTs of `/bench/null` and `/bench/decode`, by path."""
 
     def null(_: bytes) -> bytes:
@@ -20,14 +21,25 @@ def responders(models: Models, *, max_body_bytes: int) -> dict[str, Respond]:
     def decode(body: bytes) -> bytes:
         return b'{"rows":%d}' % models.get_default().decoder.decode(body).size
 
-    def responder(work: Callable[[bytes], bytes]) -> Respond:
-        async def respond(head: Head, read: Read) -> Answer:
+    return {"/bench/null": _Answered.by(null), "/bench/decode": _Answered.by(decode)}
+
+
+class _Answered:
+    """A request that was answered as it came."""
+
+    @classmethod
+    def by(cls, work: Callable[[bytes], bytes]) -> Begin:
+        """Answer with what `work` makes of the body."""
+
+        def begin(body: bytes, _request_id: str | None, send: Send) -> _Answered:
             try:
-                check_head(head, max_body_bytes=max_body_bytes)
-                return json_answer(work(await read()))
+                answer = work(body)
+                send(200, json_headers(len(answer)), answer)
             except Problem as problem:
-                return refusal(problem)
+                send(*refusal(problem))
+            return cls()
 
-        return respond
+        return begin
 
-    return {"/bench/null": responder(null), "/bench/decode": responder(decode)}
+    def leave(self) -> None:
+        """Nothing is in progress."""

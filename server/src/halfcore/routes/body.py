@@ -3,17 +3,25 @@
 import asyncio
 from collections.abc import Awaitable
 from time import monotonic
+from typing import Protocol
 
 from litestar.types import Receive
 
 from halfcore.errors import Problem
 
 
-class BodyReader:
-    """Reads bodies; a client that sends too much gets 413, one that sends too slowly 408.
+class Reading(Protocol):
+    """A body on its way, which can be given up: a task that waits for it, or granian's future of it. One hash per object."""
 
-    All readers share one timer, which exists only while a body is outstanding: a timer each would cost every request more than
-    the read itself.
+    def cancel(self) -> object:
+        """Wait no more."""
+
+
+class BodyReader:
+    """Watches bodies on their way; a client that sends too much gets 413, one that sends too slowly 408.
+
+    All share one timer, which exists only while a body is outstanding: a timer each would cost every request more than the read itself.
+    `begin` may be called by granian's hand-over thread, everything else by the event loop.
 
     Args:
         max_bytes: largest body.
@@ -23,9 +31,28 @@ class BodyReader:
     def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
         self.max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._reading: dict[asyncio.Task[object], float] = {}  # in order of arrival: the first is the oldest
-        self._late: set[asyncio.Task[object]] = set()
+        self._reading: dict[Reading, float] = {}  # in order of arrival: the first is the oldest
+        self._late: set[Reading] = set()
         self._sweeping = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._reading)
+
+    def begin(self, reading: Reading, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch a body: it is cancelled when it is too late."""
+        self._reading[reading] = monotonic()
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_soon_threadsafe(self._sweep, loop)
+
+    def end(self, reading: Reading) -> bool:
+        """The body came, or will not; returns whether it was cancelled here."""
+        del self._reading[reading]
+        if reading in self._late:
+            self._late.remove(reading)
+            return True
+        return False
 
     async def in_time(self, body: Awaitable[bytes]) -> bytes:
         """The body, if it arrives in time.
@@ -35,33 +62,37 @@ class BodyReader:
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for the type checker: a coroutine runs in a task
-        self._reading[task] = monotonic()
-        if not self._sweeping:
-            self._sweep()
+        self.begin(task, asyncio.get_running_loop())
         try:
             return await body
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
             task.uncancel()
-            message = f"the body did not arrive within {self._timeout_s:g} s"
-            raise Problem(408, "body_too_slow", message, headers={"connection": "close"}) from None
+            raise self.too_slow() from None
         finally:
-            del self._reading[task]
-            self._late.discard(task)
+            self.end(task)
 
-    def _sweep(self) -> None:
-        """Cancel the readers that are late, and look again as long as there are others."""
+    def too_slow(self) -> Problem:
+        """The 408 for a body, which closes the connection."""
+        message = f"the body did not arrive within {self._timeout_s:g} s"
+        return Problem(408, "body_too_slow", message, headers={"connection": "close"})
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel what is late, and look again as long as there are others."""
         oldest = monotonic() - self._timeout_s
-        for task, since in self._reading.items():
+        for reading, since in list(self._reading.items()):  # a copy: the other thread adds to it
             if since > oldest:
                 break
-            if task not in self._late:
-                self._late.add(task)
-                task.cancel()
-        self._sweeping = bool(self._reading)
-        if self._sweeping:
-            asyncio.get_running_loop().call_later(self._timeout_s / 4, self._sweep)
+            if reading not in self._late:
+                self._late.add(reading)
+                reading.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sweeping = False  # before the look: who begins in between starts a sweep of its own, which takes this one's place
+        if self._reading:
+            self._sweeping = True
+            self._timer = loop.call_later(self._timeout_s / 4, self._sweep, loop)
 
 
 async def from_asgi(receive: Receive, max_bytes: int) -> bytes:

@@ -1,28 +1,25 @@
-"""The prediction routes. `Predictor.respond` knows no protocol; the Litestar handlers below hand it the request and send what it says.
+"""The prediction routes. `Predictor` knows no protocol; the hot lane and the Litestar handlers below hand it requests and send its answers.
 
 The handlers take the raw request: with a typed `data` Litestar would parse the body untyped, convert it, and answer a wrong one in words
 that know nothing of columns.
 """
 
+import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from litestar import Request, post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
-from halfcore.batcher import Overloaded, QueueTimeout, RunError
 from halfcore.challenger import Challengers
-from halfcore.codec.decode import Rows
-from halfcore.engine import NotFiniteError, Result
-from halfcore.errors import CONTENT_TYPE, Problem
-from halfcore.log import logger
+from halfcore.errors import Problem
 from halfcore.metrics import Metrics
 from halfcore.models import LoadedModel, Models
 from halfcore.routes.body import BodyReader, from_asgi, too_large
+from halfcore.routes.prediction import Answer, Headers, Prediction, Send, Terms, Witness, refusal, unexpected
 
 ROUTE = "predict"
 _USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
@@ -38,20 +35,22 @@ class Head(NamedTuple):
     request_id: str | None = None
 
 
-class Answer(NamedTuple):
-    """A complete response."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
 Read = Callable[[], Awaitable[bytes]]
 """Reads a request's body; raises `Problem` if it is too large, too slow or broken off."""
-Witness = Callable[[LoadedModel, str | None, bytes, Rows, Sequence[Result], bytes, float], None]
-"""Told of every answered prediction: model, the client's request id, body, rows, results, answer, and the seconds it took."""
-Respond = Callable[[Head, Read], Awaitable[Answer]]
-"""Answers a POST, whatever happens."""
+
+
+class Leave(Protocol):
+    """A request in progress."""
+
+    def leave(self) -> None:
+        """Nobody waits for its answer any more."""
+
+
+class Begin(Protocol):
+    """Begins to answer a POST whose head was accepted and whose body is here; `send` is called once, now or later on the event loop."""
+
+    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> Leave:
+        """Begin; never raises."""
 
 
 class Predictor:
@@ -76,114 +75,107 @@ class Predictor:
         witness: Witness | None = None,
         challengers: Challengers | None = None,
     ) -> None:
-        self._witness = witness
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
-        self._server_timing = server_timing
+        self._terms = Terms(self._over, witness, server_timing)
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)
         """Whether anybody reads the requests' ids."""
         self.reader = reader
 
-    def choose(self, name: str | None) -> LoadedModel:
-        """The model of the path, or the default one; raises `Problem` if there is none."""
-        return self._models.get_default() if name is None else self._models.get(name)
+    @property
+    def full(self) -> bool:
+        """Whether as many requests are in progress as may be."""
+        return self._in_flight + len(self.reader) >= self._max_in_flight
 
-    async def respond(self, name: str | None, head: Head, read: Read) -> Answer:
-        """The answer to a POST of a prediction route, whatever happens.
+    def begin(self, name: str | None, body: bytes, request_id: str | None, send: Send) -> Prediction:
+        """Begin to answer; see `Begin`.
 
         Args:
             name: the model of the path; None is the default model.
+        """
+        self._in_flight += 1
+        prediction = Prediction(body, request_id, send, self._terms)
+        try:
+            model = self._models.get_default() if name is None else self._models.get(name)
+        except Problem as problem:
+            prediction.refuse(problem)
+            return prediction
+        if self._challengers is not None and (canary := self._challengers.pick(model, request_id)) is not None:
+            return self._ask_canary(self._challengers, canary, model, prediction, (body, request_id, send))
+        prediction.ask(model)
+        return prediction
+
+    async def respond(self, begin: Begin, head: Head, read: Read) -> Answer:
+        """The answer to a POST of a hot route, whatever happens. Cancelling is safe: the rows leave the queue.
+
+        Args:
+            begin: what answers that route.
             head: what of the request's head decides whether its body is read.
             read: reads the body; raises `Problem` if it is too large or too slow.
         """
-        model = None
-        self._in_flight += 1
         try:
-            if self._in_flight > self._max_in_flight:
-                raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the most there may be", retry_after_s=1)
-            check_head(head, max_body_bytes=self.reader.max_bytes)
-            model = self._models.get_default() if name is None else self._models.get(name)
+            self.check(head)
             body = await read()
-            answer = await self._ask_canary(model, body, head.request_id) if self._challengers is not None else None
-            if answer is None:
-                answer = await self.predict(model, body, head.request_id)
         except Problem as problem:
-            return self._refusal(problem, model)
+            return self.refuse(problem)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
-            logger.error("a request failed unexpectedly", exc_info=error)
-            return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
-        finally:
-            self._in_flight -= 1
-        self._metrics.count(ROUTE, model.manifest.name, "200")
-        return answer
+            return self.refuse(unexpected(error))
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    async def predict(self, model: LoadedModel, body: bytes, request_id: str | None = None) -> Answer:
-        """Decode, batch, infer, encode.
+        def send(status: int, headers: Headers, body: bytes) -> None:
+            if not future.done():
+                future.set_result(Answer(status, headers, body))
 
-        Cancelling is safe: the rows leave the queue. Waits as `Batcher.infer` does.
-
-        Raises:
-            Problem: the request is wrong, the queue is full or too slow, or the model failed.
-        """
-        start = began = perf_counter()
-        rows = model.decoder.decode(body)
-        decode_s = perf_counter() - start
-        model.metrics.decode.observe(decode_s)
+        begun = begin(body, head.request_id, send)
         try:
-            job = model.batcher.submit(rows.payload, rows.size)
-            results = await model.batcher.wait(job)
-        except Overloaded as error:
-            raise Problem(503, "overloaded", str(error), retry_after_s=1) from None
-        except QueueTimeout as error:
-            raise Problem(503, "queue_timeout", str(error), retry_after_s=1) from None
-        except RunError as error:
-            if isinstance(error.__cause__, NotFiniteError):
-                raise Problem(422, "no_finite_answer", "the model has no finite answer to these values") from None
-            logger.error("the model failed on a request", exc_info=error, extra={"model": model.manifest.name})
-            raise Problem(500, "model_failed", "the model failed on these rows") from None
-        start = perf_counter()
-        encoded = model.encoder.encode(results, many=rows.many)
-        encode_s = perf_counter() - start
-        model.metrics.encode.observe(encode_s)
-        if self._witness is not None:
-            self._witness(model, request_id, body, rows, results, encoded, start + encode_s - began)
-        answer = json_answer(encoded)
-        if self._server_timing:
-            answer.headers.append(("server-timing", _timing(decode=decode_s, queue=job.waited_s, infer=job.ran_s, encode=encode_s)))
-        return answer
+            return await future
+        except asyncio.CancelledError:
+            begun.leave()
+            raise
 
-    async def _ask_canary(self, champion: LoadedModel, body: bytes, request_id: str | None) -> Answer | None:
-        """The canary's answer; None if this request is not in its share, or if it cannot answer: then the champion does."""
-        assert self._challengers is not None  # noqa: S101  for the type checker: the caller looked
-        canary = self._challengers.pick(champion, request_id)
-        if canary is None:
-            return None
-        try:
-            answer = await self.predict(canary, body, request_id)
-        except Problem:
-            self._challengers.count(champion.manifest.name, "canary", "fell_back")
-            return None
-        self._challengers.count(champion.manifest.name, "canary", "answered")
-        return answer
+    def check(self, head: Head) -> None:
+        """Refuse by the server's state and the request's head alone what need not be read; raises `Problem`."""
+        if self.full:
+            raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the most there may be", retry_after_s=1)
+        check_head(head, max_body_bytes=self.reader.max_bytes)
 
-    def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
-        self._metrics.count(ROUTE, model.manifest.name if model else "", problem.code)
+    def refuse(self, problem: Problem) -> Answer:
+        """The answer to a request that was not begun, counted."""
+        self._metrics.count(ROUTE, "", problem.code)
         return refusal(problem)
 
+    def _ask_canary(
+        self,
+        challengers: Challengers,
+        canary: LoadedModel,
+        champion: LoadedModel,
+        instead: Prediction,
+        request: tuple[bytes, str | None, Send],
+    ) -> Prediction:
+        """Let the canary answer; where it cannot, the champion does, by `instead`."""
+        name = champion.manifest.name
 
-def refusal(problem: Problem) -> Answer:
-    """The answer that tells a problem."""
-    body = problem.body()
-    headers = [("content-type", CONTENT_TYPE), ("content-length", str(len(body))), *problem.headers.items()]
-    return Answer(problem.status, headers, body)
+        def over(_: LoadedModel | None, outcome: str) -> None:
+            if outcome:
+                challengers.count(name, "canary", "answered")
+            self._over(champion, outcome)
 
+        def fall_back() -> Prediction:
+            challengers.count(name, "canary", "fell_back")
+            instead.ask(champion)
+            return instead
 
-def json_answer(body: bytes) -> Answer:
-    """A 200 with this JSON."""
-    return Answer(200, [("content-type", "application/json"), ("content-length", str(len(body)))], body)
+        prediction = Prediction(*request, self._terms._replace(over=over), fall_back)
+        prediction.ask(canary)
+        return prediction
+
+    def _over(self, model: LoadedModel | None, outcome: str) -> None:
+        self._in_flight -= 1
+        if outcome:
+            self._metrics.count(ROUTE, model.manifest.name if model else "", outcome)
 
 
 def check_head(head: Head, *, max_body_bytes: int) -> None:
@@ -203,37 +195,45 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
         raise too_large(max_body_bytes)
 
 
-def routes(predictor: Predictor, responders: Mapping[str, Respond]) -> list[Any]:
+def readable_at_once(head: Head, *, max_body_bytes: int) -> bool:
+    """Whether a request's head is beyond doubt: what most clients send, and a body whose length is known and allowed."""
+    length = head.content_length
+    return (
+        length is not None
+        and head.content_encoding is None
+        and head.content_type in _USUAL_TYPES
+        and length.isdecimal()
+        and len(length) <= 18  # int() refuses 4,301 digits
+        and int(length) <= max_body_bytes
+    )
+
+
+def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
     """Litestar handlers of the prediction routes, and of the other paths that the hot lane answers.
 
     The documentation of the prediction routes is made by `docs`, for it depends on the models.
     """
-    reader = predictor.reader
 
     @post("/models/{name:str}/predict", include_in_schema=False)
     async def predict_with(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
-        return await _respond(partial(predictor.respond, name), reader, request)
+        return await _respond(predictor, partial(predictor.begin, name), request)
 
-    def handler(path: str, respond: Respond) -> Any:
+    def handler(path: str, begin: Begin) -> Any:
         @post(path, include_in_schema=False, name=path)
         async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
-            return await _respond(respond, reader, request)
+            return await _respond(predictor, begin, request)
 
         return answer
 
-    return [predict_with, *(handler(path, respond) for path, respond in responders.items())]
+    return [predict_with, *(handler(path, begin) for path, begin in hot.items())]
 
 
-async def _respond(respond: Respond, reader: BodyReader, request: Request[Any, Any, Any]) -> ASGIResponse:
+async def _respond(predictor: Predictor, begin: Begin, request: Request[Any, Any, Any]) -> ASGIResponse:
+    reader = predictor.reader
     headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
     head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")])
-    answer = await respond(head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
+    answer = await predictor.respond(begin, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
-
-
-def _timing(**stages_s: float) -> str:
-    """W3C Server-Timing, in milliseconds."""
-    return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items())
 
 
 def _text(value: bytes | None) -> str | None:

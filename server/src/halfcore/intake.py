@@ -1,0 +1,106 @@
+"""Takes prediction requests from granian's hand-over thread to the event loop in one step, their bodies included.
+
+granian's own way is two steps: its thread has the loop make a task, the task asks for the body, and granian's threads bring it to the loop
+again. Each step wakes a thread; of a request that only reads its body and answers, that is a quarter of the CPU time (docs/decisions/0013).
+Here the body is asked for on granian's thread, as soon as the request's head is there and good, and the loop first hears of the request
+when its body has come.
+
+What granian calls a scheduler is not part of its documented interface: `Intake` replaces it in one place, `install`, which fails at once if
+a newer granian has no such place. Everything that is not a plain prediction goes granian's own way.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, Protocol
+
+from granian._futures import _cbsched_aioschedule
+from granian._granian import CallbackScheduler
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
+
+from halfcore.front import Exchange, Front, Scope
+from halfcore.log import logger
+from halfcore.routes.body import client_left
+from halfcore.routes.predict import Begin, Head, readable_at_once
+
+_PLACE = "_new_cbscheduler"
+
+
+class Watcher(Protocol):
+    """A request on granian's thread."""
+
+    scope: Scope
+    proto: Exchange
+
+
+class Intake:
+    """What granian's thread does with each request.
+
+    Args:
+        front: knows the hot routes.
+        loop: answers.
+        ordinary: granian's own way.
+    """
+
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, ordinary: Callable[[Watcher], None]) -> None:
+        self._front = front
+        self._predictor = front.predictor
+        self._reader = front.predictor.reader
+        self._loop = loop
+        self._ordinary = ordinary
+
+    def __call__(self, watcher: Watcher) -> None:
+        """Begin a request; on granian's thread, which holds the interpreter's lock meanwhile. Must not raise: granian would not notice."""
+        try:
+            scope = watcher.scope
+            begin = self._front.begin(scope.path) if scope.method == "POST" else None
+            if begin is None or self._predictor.full:
+                self._ordinary(watcher)
+                return
+            get = scope.headers.get
+            request_id = get("x-request-id") if self._predictor.wants_ids else None
+            head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
+            if not readable_at_once(head, max_body_bytes=self._reader.max_bytes):
+                self._ordinary(watcher)
+                return
+            exchange = watcher.proto
+            body: Any = exchange()
+            self._reader.begin(body, self._loop)
+            body.add_done_callback(partial(self._came, begin, exchange, request_id))
+        except Exception as error:  # noqa: BLE001  there is nobody above to catch it; granian answers 500 once the request is forgotten
+            logger.error("a request could not be taken in", exc_info=error)
+
+    def _came(self, begin: Begin, exchange: Exchange, request_id: str | None, coming: Any) -> None:
+        """The body came, or will not; on the event loop."""
+        if self._front.coalescer is not None:
+            self._front.coalescer.arrived()
+        late = self._reader.end(coming)
+        try:
+            body = coming.result()
+        except asyncio.CancelledError:
+            if late:
+                exchange.response_bytes(*self._predictor.refuse(self._reader.too_slow()))
+            return
+        except (ProtocolClosed, ProtocolError):
+            exchange.response_bytes(*self._predictor.refuse(client_left()))
+            return
+        begin(body, request_id, exchange.response_bytes)
+
+
+def install(granian: ModuleType, front: Front) -> None:
+    """Have a module of granian's (`granian.server.embed` or `.mp`) make its schedulers with an `Intake`; in this process, for good."""
+    if not hasattr(granian, _PLACE):
+        raise ImportError(f"{granian.__name__} makes its schedulers otherwise than granian 2.8: HALFCORE_HOT_LANE=false does without")
+
+    class Scheduler(CallbackScheduler):
+        __slots__ = ()
+
+        def __init__(self, loop: asyncio.AbstractEventLoop, callback: Any, *_: None) -> None:
+            super().__init__()
+            self._schedule_fn = Intake(front, loop, _cbsched_aioschedule(loop, self._ctx, callback))  # type: ignore[no-untyped-call]
+
+    def new(loop: asyncio.AbstractEventLoop, callback: Any, **_: Any) -> Scheduler:
+        return Scheduler(loop, callback, None, None, None)  # these belong to granian's own kind of task, which cannot be cancelled
+
+    setattr(granian, _PLACE, new)

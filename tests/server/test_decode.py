@@ -371,12 +371,12 @@ def test_a_column_may_be_called_features() -> None:
     """A record of a model with a column called `features` is a record, not a vector."""
     decoder = Decoder(schema_of([NUMBERS[0] | {"name": "features"}]), max_rows=1)
 
-    assert decoder.decode(b'{"features": 2.5}') == (np.float32(2.5).tobytes(), 1, False)
+    assert decoder.decode(b'{"features": 2.5}') == Rows(np.float32(2.5).tobytes(), 1, many=False)
 
 
 def test_a_vector_and_its_record_are_the_same_row() -> None:
     """The order of a vector is the order of the model's inputs."""
-    assert MIXED_DECODER.decode(dumped({"features": VECTOR})) == MIXED_DECODER.decode(dumped(RIGHT)) == (PACKED, 1, False)
+    assert MIXED_DECODER.decode(dumped({"features": VECTOR})) == MIXED_DECODER.decode(dumped(RIGHT)) == Rows(PACKED, 1, many=False)
 
 
 @pytest.mark.parametrize("position", range(7))

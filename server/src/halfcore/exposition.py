@@ -106,7 +106,7 @@ class Snapshot(msgspec.Struct):
         """A copy of a worker's counters."""
         models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
         return cls(
-            requests=dict(metrics.requests),
+            requests=metrics.outcomes(),
             models=models,
             loaded=dict(metrics.loaded),
             load_failures=dict(metrics.load_failures),

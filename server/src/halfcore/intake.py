@@ -22,7 +22,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from halfcore.front import Exchange, Front, Scope
 from halfcore.log import logger
 from halfcore.routes.body import client_left
-from halfcore.routes.predict import Begin, Head, readable_at_once
+from halfcore.routes.predict import MOST_DIGITS, USUAL_TYPES, Begin
 
 _PLACE = "_new_cbscheduler"
 
@@ -55,21 +55,29 @@ class Intake:
         try:
             scope = watcher.scope
             begin = self._front.begin(scope.path) if scope.method == "POST" else None
-            if begin is None or self._predictor.full:
-                self._ordinary(watcher)
-                return
-            get = scope.headers.get
-            request_id = get("x-request-id") if self._predictor.wants_ids else None
-            head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
-            if not readable_at_once(head, max_body_bytes=self._reader.max_bytes):
+            if begin is None or not self._readable_at_once(get := scope.headers.get):  # `headers` is a copy each time
                 self._ordinary(watcher)
                 return
             exchange = watcher.proto
+            request_id = get("x-request-id") if self._predictor.wants_ids else None
             body: Any = exchange()
             self._reader.begin(body, self._loop)
             body.add_done_callback(partial(self._came, begin, exchange, request_id))
         except Exception as error:  # noqa: BLE001  there is nobody above to catch it; granian answers 500 once the request is forgotten
             logger.error("a request could not be taken in", exc_info=error)
+
+    def _readable_at_once(self, get: Callable[[str], str | None]) -> bool:
+        """Whether a request's head is beyond doubt: what most clients send, with a body whose length is known and allowed."""
+        length = get("content-length")
+        return (
+            length is not None
+            and get("content-type") in USUAL_TYPES
+            and get("content-encoding") is None
+            and length.isdecimal()
+            and len(length) <= MOST_DIGITS
+            and int(length) <= self._reader.max_bytes
+            and not self._predictor.full()
+        )
 
     def _came(self, begin: Begin, exchange: Exchange, request_id: str | None, coming: Any) -> None:
         """The body came, or will not; on the event loop."""

@@ -27,6 +27,9 @@ from halfcore.settings import Settings
 
 _CATALOG_PATIENCE_S = 1.0
 """Seconds that a start waits for the first read, so that the first requests find the catalogue; an answer takes milliseconds."""
+GARBAGE_THRESHOLD = 20_000
+"""Objects made, less those freed, between two looks for garbage."""
+
 if TYPE_CHECKING:
     from halfcore.registry.follow import Means
 
@@ -89,6 +92,8 @@ def lifespan(
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        # Requests in progress are many short-lived objects without cycles: at the default of 700 each batch would be looked through.
+        gc.set_threshold(GARBAGE_THRESHOLD)
         # The runtime frees some five bytes per byte of a tree ensemble's file once it is loaded, and glibc keeps them.
         give_back_memory()
         if models.ready:

@@ -31,10 +31,16 @@ class Histogram:
         self.total += value
 
 
+PREDICT = "predict"
+"""The prediction routes, in `Metrics.requests`."""
+
+
 class ModelMetrics:
     """The counters of one model; every field is written by the event loop alone."""
 
     def __init__(self) -> None:
+        self.answered = 0
+        """Predictions answered with 200."""
         self.decode = Histogram(SECONDS)
         self.queue = Histogram(SECONDS)
         self.infer = Histogram(SECONDS)
@@ -128,7 +134,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str], int] = {}
-        """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels are bounded."""
+        """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels are bounded. Without the answered
+        predictions, which each model counts itself; `outcomes` has all."""
         self.models: dict[str, ModelMetrics] = {}
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
@@ -147,6 +154,11 @@ class Metrics:
         """Count one request by what came of it."""
         key = (route, model, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
+
+    def outcomes(self) -> dict[tuple[str, str, str], int]:
+        """(route, model, outcome) → requests, all of them."""
+        answered = {(PREDICT, name, "200"): model.answered for name, model in self.models.items() if model.answered}
+        return self.requests | answered
 
     def of(self, model: str) -> ModelMetrics:
         """The counters of a model; they outlive its versions."""

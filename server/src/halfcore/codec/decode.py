@@ -7,7 +7,7 @@ same bodies and give the same rows; tests/server/test_decode.py holds them toget
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from halfcore.errors import Problem
 from halfcore.schema import Schema
 
 
-class Rows(NamedTuple):
+class Rows(msgspec.Struct, frozen=True, gc=False):
     """A request's rows, packed, and how many; `many` tells whether a list came, and so a list goes back."""
 
     payload: bytes
@@ -53,7 +53,7 @@ class Decoder:
         Raises:
             Problem: 400 not JSON or a name twice, 413 too many rows, 422 wrong names, types or values.
         """
-        vectors = self._vectors and b'"features"' in body[:64]
+        vectors = self._vectors and (body.startswith(_USUAL_START) or b'"features"' in body[:64])
         try:
             if vectors:
                 values = self._one_vector(body).features
@@ -115,6 +115,8 @@ def _decoder(kind: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(kind).decode
 
 
+_USUAL_START = b'{"features"'
+"""Looked for first: a third of the cost of the other look."""
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, OverflowError, struct.error, TypeError)
 """What msgspec raises on a wrong body (the last two of the first three are not its own), and what packing raises on a wrong value."""
 

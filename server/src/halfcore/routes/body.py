@@ -31,28 +31,26 @@ class BodyReader:
     def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
         self.max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._reading: dict[Reading, float] = {}  # in order of arrival: the first is the oldest
+        self.reading: dict[Reading, float] = {}
+        """What is on its way since when, the oldest first."""
         self._late: set[Reading] = set()
         self._sweeping = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return len(self._reading)
-
     def begin(self, reading: Reading, loop: asyncio.AbstractEventLoop) -> None:
         """Watch a body: it is cancelled when it is too late."""
-        self._reading[reading] = monotonic()
+        self.reading[reading] = monotonic()
         if not self._sweeping:
             self._sweeping = True
             loop.call_soon_threadsafe(self._sweep, loop)
 
     def end(self, reading: Reading) -> bool:
         """The body came, or will not; returns whether it was cancelled here."""
-        del self._reading[reading]
-        if reading in self._late:
-            self._late.remove(reading)
-            return True
-        return False
+        del self.reading[reading]
+        if not self._late or reading not in self._late:
+            return False
+        self._late.remove(reading)
+        return True
 
     async def in_time(self, body: Awaitable[bytes]) -> bytes:
         """The body, if it arrives in time.
@@ -81,7 +79,7 @@ class BodyReader:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel what is late, and look again as long as there are others."""
         oldest = monotonic() - self._timeout_s
-        for reading, since in list(self._reading.items()):  # a copy: the other thread adds to it
+        for reading, since in list(self.reading.items()):  # a copy: the other thread adds to it
             if since > oldest:
                 break
             if reading not in self._late:
@@ -90,7 +88,7 @@ class BodyReader:
         if self._timer is not None:
             self._timer.cancel()
         self._sweeping = False  # before the look: who begins in between starts a sweep of its own, which takes this one's place
-        if self._reading:
+        if self.reading:
             self._sweeping = True
             self._timer = loop.call_later(self._timeout_s / 4, self._sweep, loop)
 

@@ -23,6 +23,7 @@ from halfcore.log import logger
 from halfcore.metrics import Metrics
 from halfcore.models import LoadedModel, Models
 from halfcore.routes.body import BodyReader, from_asgi, too_large
+from halfcore.routes.request_id import HEADER, RequestIds
 
 ROUTE = "predict"
 _USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
@@ -85,6 +86,7 @@ class Predictor:
         self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)
         """Whether anybody reads the requests' ids."""
+        self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
 
     def choose(self, name: str | None) -> LoadedModel:
@@ -100,6 +102,7 @@ class Predictor:
             read: reads the body; raises `Problem` if it is too large or too slow.
         """
         model = None
+        request_id = None if self._ids is None else self._ids.of(head.request_id)
         self._in_flight += 1
         try:
             if self._in_flight > self._max_in_flight:
@@ -107,17 +110,19 @@ class Predictor:
             check_head(head, max_body_bytes=self.reader.max_bytes)
             model = self._models.get_default() if name is None else self._models.get(name)
             body = await read()
-            answer = await self._ask_canary(model, body, head.request_id) if self._challengers is not None else None
+            answer = await self._ask_canary(model, body, head.request_id, request_id) if self._challengers is not None else None
             if answer is None:
-                answer = await self.predict(model, body, head.request_id)
+                answer = await self.predict(model, body, request_id)
         except Problem as problem:
-            return self._refusal(problem, model)
+            return self._refusal(problem, model, request_id)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
             logger.error("a request failed unexpectedly", exc_info=error)
-            return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model)
+            return self._refusal(Problem(500, "internal_error", "the server failed on this request"), model, request_id)
         finally:
             self._in_flight -= 1
         self._metrics.count(ROUTE, model.manifest.name, "200")
+        if request_id is not None:
+            answer.headers.append((HEADER, request_id))
         return answer
 
     async def predict(self, model: LoadedModel, body: bytes, request_id: str | None = None) -> Answer:
@@ -155,10 +160,13 @@ class Predictor:
             answer.headers.append(("server-timing", _timing(decode=decode_s, queue=job.waited_s, infer=job.ran_s, encode=encode_s)))
         return answer
 
-    async def _ask_canary(self, champion: LoadedModel, body: bytes, request_id: str | None) -> Answer | None:
-        """The canary's answer; None if this request is not in its share, or if it cannot answer: then the champion does."""
+    async def _ask_canary(self, champion: LoadedModel, body: bytes, given: str | None, request_id: str | None) -> Answer | None:
+        """The canary's answer; None if this request is not in its share, or if it cannot answer: then the champion does.
+
+        The share is drawn by the id that the client has given; one that was made for it says nothing of the client.
+        """
         assert self._challengers is not None  # noqa: S101  for the type checker: the caller looked
-        canary = self._challengers.pick(champion, request_id)
+        canary = self._challengers.pick(champion, given)
         if canary is None:
             return None
         try:
@@ -169,9 +177,12 @@ class Predictor:
         self._challengers.count(champion.manifest.name, "canary", "answered")
         return answer
 
-    def _refusal(self, problem: Problem, model: LoadedModel | None) -> Answer:
+    def _refusal(self, problem: Problem, model: LoadedModel | None, request_id: str | None) -> Answer:
         self._metrics.count(ROUTE, model.manifest.name if model else "", problem.code)
-        return refusal(problem)
+        answer = refusal(problem)
+        if request_id is not None:
+            answer.headers.append((HEADER, request_id))
+        return answer
 
 
 def refusal(problem: Problem) -> Answer:

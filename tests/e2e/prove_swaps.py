@@ -10,15 +10,18 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
-from support.fake_registry import FakeRegistry, fake_registry
+from support.fake_registry import fake_registry
 from support.load import Load, Sent, percentile
 from support.proof import Check, begin, conclude
 from support.serving import serving
@@ -56,9 +59,10 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
     """Put the load on, swap, and judge."""
     console = Console()
     begun = begin(console)
-    with fake_registry() as registry:
-        registry.point("numbers", registry.publish(write_version(folder / "exported", 1, megabytes=model_mb)))
-        settings = {"follow": "models:/numbers@champion", "tracking_uri": registry.url, "follow_period_s": 0.5}
+    with _registry(folder, model_mb) as (url, registry):
+        _tell(registry, "publish", 1)
+        _tell(registry, "point", 1)
+        settings = {"follow": "models:/numbers@champion", "tracking_uri": url, "follow_period_s": 0.5}
         with serving(folder / "none", store=folder / "store", **settings) as server:
             load = Load(server.port, BODIES, rate=rate)
             with load.running():
@@ -66,7 +70,7 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
                 began, memory = time.monotonic(), [resident_mb(server.process.pid)]
                 lasted = []
                 for number in range(2, swaps + 2):
-                    lasted.append(_swap(folder, registry, load, number, model_mb=model_mb))
+                    lasted.append(_swap(registry, load, number))
                     memory.append(resident_mb(server.process.pid))
                     console.print(f"version {number}: {memory[-1]:.0f} MB, {len(load.failed)} failed of {len(load.sent)}", end="\r")
                 seconds = time.monotonic() - began
@@ -77,17 +81,49 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
     return conclude(begun, "swaps", title, checks, figures, console=console)
 
 
-def _swap(folder: Path, registry: FakeRegistry, load: Load, number: int, *, model_mb: float) -> tuple[float, float]:
+def _swap(registry: Connection, load: Load, number: int) -> tuple[float, float]:
     """Publish a version, move the alias, wait until it answers; return when that began and ended."""
-    exported = write_version(folder / "exported", number, megabytes=model_mb)
-    registry.publish(exported)
-    shutil.rmtree(exported)
-    registry.forget("numbers", before=number - 2)
+    _tell(registry, "publish", number)
     moved = time.monotonic()
-    registry.point("numbers", str(number))
+    _tell(registry, "point", number)
     load.await_sent(partial(served, str(number)))
     time.sleep(AFTER_S)
     return moved, time.monotonic()
+
+
+@contextmanager
+def _registry(folder: Path, model_mb: float) -> Iterator[tuple[str, Connection]]:
+    """A registry in a process of its own: what it does takes no turn from the client that measures; yields its URL and a line to it."""
+    spawning = get_context("spawn")
+    ours, theirs = spawning.Pipe()
+    process = spawning.Process(target=_serve_registry, args=(theirs, folder, model_mb))
+    process.start()
+    try:
+        yield ours.recv(), ours
+    finally:
+        ours.send(("end", 0))
+        process.join(30)
+
+
+def _serve_registry(line: Connection, folder: Path, model_mb: float) -> None:
+    """Do what the line says until it says "end", and answer each with True."""
+    with fake_registry() as registry:
+        line.send(registry.url)
+        while (order := line.recv())[0] != "end":
+            what, number = order
+            if what == "publish":
+                exported = write_version(folder / "exported", number, megabytes=model_mb)
+                registry.publish(exported)
+                shutil.rmtree(exported)
+                registry.forget("numbers", before=number - 2)
+            else:
+                registry.point("numbers", str(number))
+            line.send(True)
+
+
+def _tell(registry: Connection, what: str, number: int) -> None:
+    registry.send((what, number))
+    assert registry.recv()
 
 
 def _judge(

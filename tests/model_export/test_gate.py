@@ -13,9 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import parity, samples, thresholds
+from model_export import oracle, parity, samples, thresholds
 from model_export.anatomy import dissect
-from model_export.parity import Truth, compare
+from model_export.oracle import Truth
+from model_export.parity import compare
 from model_export.prove import GateError
 from model_export.schema import Column, Schema
 
@@ -140,7 +141,7 @@ def truth(label: list[int], scores: list[list[float]]) -> Truth:
     """What the registered model is said to answer for the rows 0, 1, …"""
     rows = np.arange(float(len(label)))[:, None]
     found = np.asarray(scores, dtype=np.float64)
-    return Truth(rows, (("data", len(label)),), (), np.asarray(label), found, parity._lead(found))
+    return Truth(rows, (("data", len(label)),), (), np.asarray(label), found, oracle._lead(found))
 
 
 def test_a_wrong_label_fails_and_is_the_worst_row() -> None:

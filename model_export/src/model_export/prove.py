@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from model_export import convert as conversion
 from model_export.errors import ExportError, shorten
-from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, Runtime, Truth, ask, compare
+from model_export.oracle import Truth, ask
+from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, compare
 from model_export.rows import to_json
+from model_export.runtime import Runtime
 from model_export.samples import GATE_ROWS, draw
 from model_export.thresholds import Affine, adversaries, trace, tree_splits
 
 if TYPE_CHECKING:
-    from model_export.convert import Dtype
-    from model_export.parity import Floats, Ints
+    from model_export.block import Dtype
+    from model_export.oracle import Floats, Ints
     from model_export.report import Reporter
     from model_export.subject import Subject
 

@@ -45,6 +45,8 @@ class Comparison:
     tie_band: float
     max_abs_diff: float
     tolerance: float
+    failing: Flags
+    """bool[N]: rows whose label is wrong outside the tie band, or whose scores differ by more than the tolerance."""
     worst: int
     """The row to show first: a wrong label that led by most, else the largest difference."""
     unsteady_labels: int
@@ -84,6 +86,7 @@ def compare(truth: Truth, runtime: Runtime, *, bound: float, tolerance: float, a
         tie_band=bound,
         max_abs_diff=float(difference.max(initial=0.0)),
         tolerance=tolerance,
+        failing=(wrong & ~ties) | (difference > tolerance),
         worst=_worst(wrong & ~ties, truth.margin, difference),
         unsteady_labels=unsteady,
         batch_ulps=ulps,

@@ -196,6 +196,16 @@ load-report run="latest" *flags:
 prove-swaps *flags:
     uv run python tests/e2e/prove_swaps.py "$@"
 
+# How long a start takes while MLflow and PostgreSQL refuse, hang or drop everything, with a bundle on disk: at most 5 s
+[group('prove')]
+prove-cold-start *flags:
+    uv run python tests/e2e/prove_cold_start.py "$@"
+
+# PostgreSQL stopped, hung, restarted, cut off and stormed under 300 logged requests/s: nothing may fail, and each is in the log exactly once
+[group('prove')]
+prove-outages *flags:
+    uv run python tests/e2e/prove_outages.py "$@"
+
 # A real MLflow server, an alias that moves, 300 requests/s: watch the served version follow
 [group('prove')]
 demo-swap:
@@ -203,4 +213,4 @@ demo-swap:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers prove-swaps
+prove: prove-batcher prove-answers prove-swaps prove-cold-start prove-outages

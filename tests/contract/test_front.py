@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.bundles import MIXED, write_bundle
-from support.serving import Server, request, serving
+from support.serving import Server, free_port, request, serving
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 MANY = b"[" + b",".join([b'{"x0":1,"x1":2,"x2":3,"x3":4}'] * 300) + b"]"
@@ -77,6 +77,56 @@ def test_both_lanes_answer_the_same_bytes(lanes: tuple[Server, Server], name: st
     hot, plain = (_comparable(server.send(CORPUS[name])) for server in lanes)
     assert hot == plain
     assert hot.startswith(b"HTTP/1.1 ")
+
+
+IDS: dict[str, str | None] = {
+    "the client's": "order-4711",
+    "none": None,
+    "too long": "x" * 129,
+    "not printable": "a\tb",
+    "not ASCII": "caf\xe9",
+}
+WRONG = b'{"features":[1]}'
+
+
+@pytest.fixture(scope="module")
+def logging_lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Both lanes with the prediction log, whose database is away."""
+    root: Path = tmp_path_factory.mktemp("logged")
+    write_bundle(root / "bundles")
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+
+    def settings(lane: str) -> dict[str, object]:
+        where = {"state": root / lane / "state", "prediction_log_spool": root / lane / "spool"}
+        return {"hot_lane": lane, "database_url": url, "prediction_log": True, **where}
+
+    with serving(root / "bundles", **settings("true")) as hot, serving(root / "bundles", **settings("false")) as plain:
+        yield hot, plain
+
+
+@pytest.mark.parametrize("body", [GOOD, WRONG], ids=["right", "wrong"])
+@pytest.mark.parametrize("name", IDS)
+def test_an_answer_tells_its_request_s_id(logging_lanes: tuple[Server, Server], name: str, body: bytes) -> None:
+    """The client's own if it is fit, else one that the server made; a new one for each request, and the same header from both lanes."""
+    given, found = IDS[name], []
+    for server in logging_lanes:
+        answers = [_comparable(server.send(request("/predict", body, headers={"x-request-id": given}))) for _ in range(2)]
+        told = [re.findall(rb"(?i)\r\nx-request-id: ([^\r]+)", answer) for answer in answers]
+        assert [len(one) for one in told] == [1, 1]
+        if name == "the client's":
+            assert told == [[b"order-4711"]] * 2
+        else:
+            assert all(re.fullmatch(rb"[0-9a-f]{16}-\d+", one[0]) for one in told)
+            assert told[0] != told[1]
+        found.append([answer.replace(one[0], b"ID") for answer, one in zip(answers, told, strict=True)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("body", [GOOD, WRONG], ids=["right", "wrong"])
+def test_where_nobody_reads_ids_none_is_told(lanes: tuple[Server, Server], body: bytes) -> None:
+    """Neither log nor challengers: no header, whatever the client sent."""
+    for server in lanes:
+        assert b"x-request-id" not in server.send(request("/predict", body, headers={"x-request-id": "order-4711"})).lower()
 
 
 def _comparable(answer: bytes) -> bytes:

@@ -69,6 +69,17 @@ def test_swaps_there_and_back_under_load_cost_no_request(tmp_path: Path, registr
     assert len(fetched) == 4  # whoever needs a version that is on disk takes it from there; of two workers one fetches
 
 
+def test_a_reload_reaches_every_worker_at_once(tmp_path: Path, registry: FakeRegistry) -> None:
+    """The one that is asked tells the others: none waits for its next poll, which is an hour away."""
+    with serving(tmp_path / "none", store=tmp_path / "store", workers=3, **follow(registry, follow_period_s=3600)) as server:
+        await_workers(server, "1", 3)
+        registry.point("numbers", "2")
+        headers = {"authorization": "Bearer secret"}
+        answer = httpx.post(f"http://127.0.0.1:{server.port}/models/numbers/reload", headers=headers, timeout=30)
+        assert answer.status_code == 200
+        await_workers(server, "2", 3)
+
+
 def test_a_replaced_model_is_let_go(tmp_path: Path, registry: FakeRegistry) -> None:
     """After a dozen swaps the process holds one model, not a dozen, and the store no more bundles than it may."""
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from loadlab import store
-from loadlab.bench import orders, render
+from loadlab.bench import orders, recorded, render
 from loadlab.bench.cases import CaseError, case, hold
 from loadlab.bench.goals import RATIOS, findings
 from loadlab.bench.judge import sentences
@@ -127,6 +127,39 @@ def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
     assert found["saturated, iris: 0 failures beside 3,000 right answers (goal: none)"] is True
 
 
+@pytest.mark.parametrize(("both_us", "text", "reached"), [(30.0, "+8.0 µs", True), (32.5, "+10.5 µs", False)])
+def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, text, reached):
+    """In microseconds, for a share would forgive a slow server; where they were not measured nothing is said."""
+    run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [both_us])])
+
+    (found,) = [finding for finding in findings(run) if "prediction log" in finding.text]
+
+    assert text in found.text
+    assert "goal: at most 10 µs" in found.text
+    assert found.reached is reached
+    assert not [finding for finding in findings(bench_run) if "prediction log" in finding.text]
+
+
+def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
+    """Cheap because nothing was answered is not cheap."""
+    run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})])
+
+    assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "doubt"), [(100, ""), (164, ""), (99, "the log holds 99 rows"), (165, "expected 100 (and at most 64 more)")]
+)
+def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch, rows, doubt):
+    """What was on the way when the client left may be in it."""
+    monkeypatch.setattr(recorded, "_run", lambda *_: str(rows))
+
+    found = recorded.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
+
+    assert doubt in found
+    assert bool(doubt) == bool(found)
+
+
 def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
     """Machine, limits, commit, command, failures, and what could not be measured."""
     file = store.save(bench_run, tmp_path / "docs/runs")
@@ -236,9 +269,10 @@ def test_all_servers_are_measured_saturated_and_the_slowest_is_left_out_of_the_s
     order = orders.bench(parsed(orders.add_bench), tmp_path)
 
     counted = Counter((task.load.regime, task.model) for task in order.tasks)
-    assert counted == {("saturated", "iris"): 6, ("saturated", "cover-middle"): 6, ("sparse", "iris"): 6}
-    assert [(each.server, each.regime) for each in order.left_out] == [("e", "sparse")]
+    assert counted == {("saturated", "iris"): 7, ("saturated", "cover-middle"): 7, ("sparse", "iris"): 6}
+    assert [(each.server, each.regime) for each in order.left_out] == [("b2", "sparse"), ("e", "sparse")]
     assert "--sparse-all" in order.left_out[0].reason
+    assert "at saturation it answers far fewer requests" in order.left_out[1].reason
     (sparse,) = {task.load for task in order.tasks if task.load.regime == "sparse"}
     assert (sparse.connections, sparse.think_s, sparse.limits.cpus) == (10_000, (4.0, 9.0), 0.5)
 
@@ -343,6 +377,14 @@ def test_a_clean_round_has_no_doubts():
 def test_a_round_that_proves_little_says_why(load, changes, doubt):
     """A busy machine, an idle server, a late client."""
     assert doubt in figures(outcome(**changes), MEMORY, load, client_cpu=1).doubts
+
+
+def test_what_works_for_the_server_is_not_foreign():
+    """The log's database is told apart from others who use the machine."""
+    found = figures(msgspec.structs.replace(outcome(busy_s=18.0), beside_cpu_s=3.0), MEMORY, SATURATED, client_cpu=1)
+
+    assert found.doubts == []
+    assert found.beside_cores == pytest.approx(0.3)
 
 
 def test_every_ratio_is_between_servers_that_exist():

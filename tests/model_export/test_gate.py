@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import parity, samples, thresholds
+from model_export import domain, oracle, parity, samples, thresholds
 from model_export.anatomy import dissect
-from model_export.parity import Truth, compare
+from model_export.oracle import Truth
+from model_export.parity import compare
 from model_export.prove import GateError
 from model_export.schema import Column, Schema
 
@@ -58,6 +60,42 @@ def test_every_threshold_has_its_neighbours() -> None:
         rounded = found[feature][np.abs(found[feature] - threshold) < 2 * ulp].astype(np.float32).astype(np.float64)
         assert (rounded <= threshold).any()
         assert (rounded > threshold).any()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression(max_iter=500)),
+        make_pipeline(PolynomialFeatures(2), LinearRegression()),
+        KNeighborsClassifier(algorithm="brute"),
+    ],
+    ids=["polynomial classifier", "polynomial regressor", "neighbours"],
+)
+def test_a_model_that_differs_at_the_edge_of_float32_alone_is_proven_within_a_limit(
+    model: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """The manifest says within which, and the limit is far beyond the data."""
+    manifest = export(save(model.fit(IRIS.data, IRIS.target), IRIS.data)).manifest
+
+    assert manifest["parity"]["passed"] is True
+    low, high = manifest["inputs"][0]["domain"]
+    assert -low == high >= 1000 * IRIS.data.max()
+
+
+def test_a_limit_excludes_every_row_that_differs_and_no_data() -> None:
+    """The largest there is; none where a row differs near to the data."""
+    data = np.array([[5.0, 1.0, 1.0, 1.0]])
+
+    assert domain.narrower(np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]]), data, MATRIX) == 1e18
+    assert domain.narrower(np.array([[1e6, 1.0, 1, 1]]), data, MATRIX) is None
+    assert domain.narrower(np.array([[1e30, 1, 1, 1], [9.0, 1, 1, 1]]), data, MATRIX) is None
+
+
+def test_edges_stay_within_a_limit() -> None:
+    """And the limit itself is one of them."""
+    rows = np.concatenate([g.rows for g in samples.draw(IRIS.data, MATRIX, {0: np.array([1.0, 1e12])}, rows=2_000, limit=1e9)])
+
+    assert np.abs(rows).max() == 1e9
 
 
 def test_thresholds_are_traced_through_a_scaler() -> None:
@@ -140,7 +178,7 @@ def truth(label: list[int], scores: list[list[float]]) -> Truth:
     """What the registered model is said to answer for the rows 0, 1, …"""
     rows = np.arange(float(len(label)))[:, None]
     found = np.asarray(scores, dtype=np.float64)
-    return Truth(rows, (("data", len(label)),), (), np.asarray(label), found, parity._lead(found))
+    return Truth(rows, (("data", len(label)),), (), np.asarray(label), found, oracle._lead(found))
 
 
 def test_a_wrong_label_fails_and_is_the_worst_row() -> None:

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import parity
+from model_export import oracle
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def no_parity_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any, **named: Any) -> None:
         pytest.fail("the gate ran")
 
-    monkeypatch.setattr(parity._Oracle, "answer", fail)
+    monkeypatch.setattr(oracle._Oracle, "answer", fail)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from halfcore.challenger_spec import ChallengerSpec, parse
 from halfcore.engine import Engine
-from support.bundles import NUMBERS, write_bundle
-from support.client import app_client, samples
+from support.bundles import NUMBERS, graph, write_bundle
+from support.client import app_client, samples, until
 from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer
 from support.serving import Server, request, serving
@@ -101,6 +103,33 @@ async def test_a_shadow_sees_every_request_and_answers_none(bundles: Path) -> No
         assert answered > 0
         assert answered <= sum(compared) <= answered + 1
         assert compared[1] > 0
+
+
+async def test_a_regressor_s_values_agree_within_both_tolerances(tmp_path: Path) -> None:
+    """A millionth apart is what two proven exports of one model may be; four apart is another model."""
+    nodes = [
+        helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "close"], ["near"]),
+        helper.make_node("Sub", ["rows", "five"], ["above"]),
+        helper.make_node("Relu", ["above"], ["beyond"]),
+        helper.make_node("ReduceSum", ["beyond", "axis"], ["more"], keepdims=0),
+        helper.make_node("Add", ["near", "more"], ["value"]),
+    ]
+    constants = {"axis": np.array([1], np.int64), "close": np.array(1.000001, np.float32), "five": np.array(5, np.float32)}
+    other = graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
+    write_bundle(tmp_path, version="1", task="regression")
+    write_bundle(tmp_path, version="2", task="regression", model=other, created_at="2025-01-01T00:00:00Z")
+    async with app_client(tmp_path, challengers="numbers=version:2") as client:
+
+        async def compared() -> list[float]:
+            """Ask, for a busy machine drops what a shadow should see; then count."""
+            answer = await client.post("/predict", json={"features": [[1, 2, 3, 4], [9, 2, 3, 4], [0, 0, 0, 0]]})
+            assert answer.json()["version"] == "1"
+            found = await samples(client)
+            return [found.get(("halfcore_challenger_compared_rows_total", each, "numbers"), 0) for each in ("equal", "different")]
+
+        equal, different = await until(compared, sum)
+        assert equal == 2 * different
 
 
 async def shadowed(client: httpx.AsyncClient) -> dict[str, float]:

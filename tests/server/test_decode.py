@@ -298,7 +298,7 @@ def test_a_right_body_becomes_the_matrix_that_its_values_say(data: st.DataObject
     found = Decoder(schema, max_rows=MAX_ROWS).decode(body)
 
     expected = [[code_of(column, value) for column, value in zip(schema.inputs, row, strict=True)] for row in values]
-    assert found == (np.array(expected, "<f4" if schema.dtype == "float32" else "<f8").tobytes(), len(values), True)
+    assert found == Rows(np.array(expected, "<f4" if schema.dtype == "float32" else "<f8").tobytes(), len(values), many=True)
 
 
 def code_of(column: Input, value: Any) -> float:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from support.bodies import REFUSED, RIGHT, VECTOR, dumped
 from support.bundles import MIXED, graph, write_bundle
 from support.client import parsed
-from support.serving import Server, receive, request, serving
+from support.serving import Server, receive, request, serving, starting
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
@@ -453,6 +453,19 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
         for worker in watched:
             assert select.select([worker], [], [], 20)[0], "a worker lives on"
             os.close(worker)
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+@pytest.mark.parametrize("lane", ["true", "false"])
+def test_a_worker_that_still_starts_heeds_sigterm(tmp_path: Path, lane: str, wanted: int) -> None:
+    """Forked but without a handler of its own, a worker once took SIGTERM for its supervisor's: it was waited for until it was killed."""
+    write_bundle(tmp_path)
+    with starting(tmp_path, workers=2, hot_lane=lane, drain_timeout_s=600) as server:
+        deadline = time.monotonic() + 20
+        while len(workers(server)) < wanted:
+            assert time.monotonic() < deadline
+            assert server.process.poll() is None
+        assert server.stop() == 0  # waits 40 s
 
 
 def test_several_workers_answer_and_are_counted_together(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from halfcore.models import Models
 from halfcore.registry.following import Following
 from halfcore.routes import health
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, Case
-from support.bundles import MIXED, graph, write_bundle
+from support.bundles import MIXED, NUMBERS, graph, write_bundle
 from support.client import app_client, samples, transport_of
 
 JSON = {"content-type": "application/json"}
@@ -554,3 +554,15 @@ async def test_the_examples_of_the_description_are_accepted(client: httpx.AsyncC
             assert (await client.post(path, json=example["value"])).status_code == 200
             tried += 1
     assert tried == 8
+
+
+async def test_what_lies_beyond_the_proven_domain_is_refused(tmp_path: Path) -> None:
+    """With 422 and the bounds, which are legal themselves; the model's page shows them as the bundle's."""
+    write_bundle(tmp_path, inputs=[NUMBERS[0] | {"domain": [-1e9, 1e9]}, *NUMBERS[1:]])
+    async with app_client(tmp_path) as client:
+        answers = [await client.post("/predict", json={"features": [value, 1, 2, 3]}) for value in (1e9, -1e9, 1.1e9)]
+        assert [answer.status_code for answer in answers] == [200, 200, 422]
+        (error,) = answers[2].json()["errors"]
+        assert (error["code"], error["expected"]) == ("out_of_range", "between -1000000000 and 1000000000")
+        shown = (await client.get("/models/numbers")).json()["inputs"][0]
+        assert (shown["source"], shown["allowed"]) == ("bundle", {"minimum": -1e9, "maximum": 1e9})

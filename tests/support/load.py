@@ -35,12 +35,14 @@ class Load:
         bodies: of POST /predict.
         rate: requests per second.
         connections: most that are open; a request that finds all busy waits, and its waiting counts.
+        ids: a beginning of the requests' own ids, which are numbered; empty: they have none.
     """
 
     port: int
     bodies: Sequence[bytes]
     rate: float = 300.0
     connections: int = 32
+    ids: str = ""
     sent: list[Sent] = field(default_factory=list)
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
     _stop: bool = False
@@ -76,24 +78,25 @@ class Load:
             while not self._stop:
                 due = start + number / self.rate
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                group.create_task(self._one(due, number % len(self.bodies), limit))
+                group.create_task(self._one(due, number, limit))
                 number += 1
         for _, writer in self._idle:
             writer.close()
 
-    async def _one(self, due: float, row: int, limit: asyncio.Semaphore) -> None:
-        status, answer = 0, None
+    async def _one(self, due: float, number: int, limit: asyncio.Semaphore) -> None:
+        status, answer, row = 0, None, number % len(self.bodies)
+        name = f"{self.ids}-{number}" if self.ids else ""
         async with limit:
             with suppress(OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-                status, body = await asyncio.wait_for(self._exchange(row), 10.0)
+                status, body = await asyncio.wait_for(self._exchange(row, name), 10.0)
                 answer = json.loads(body)
         self.sent.append(Sent(due, time.monotonic() - due, status, row, answer))
 
-    async def _exchange(self, row: int) -> tuple[int, bytes]:
+    async def _exchange(self, row: int, name: str) -> tuple[int, bytes]:
         # The one that has been idle longest: at the other end of the list it would be idle until the server closes it.
         reader, writer = self._idle.pop(0) if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(request("/predict", self.bodies[row]))
+            writer.write(request("/predict", self.bodies[row], headers={"x-request-id": name or None}))
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             body = await reader.readexactly(length)

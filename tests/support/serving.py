@@ -64,6 +64,14 @@ def free_port() -> int:
 @contextmanager
 def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -> Iterator[Server]:
     """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200."""
+    with starting(bundles, **settings) as server:
+        _await_ready(server, path)
+        yield server
+
+
+@contextmanager
+def starting(bundles: Path, **settings: object) -> Iterator[Server]:
+    """The same, but yields at once."""
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
@@ -73,7 +81,6 @@ def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -
     )
     server = Server(process, port)
     try:
-        _await_ready(server, path)
         yield server
     finally:
         if process.poll() is None:

@@ -32,7 +32,7 @@ class Command:
     environment: Mapping[str, str]
     folder: Path
     ready_path: str = "/"
-    """Answers 200 once the server is ready."""
+    """Answers 200 once the server is ready; empty: it is ready once it takes connections."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,16 @@ def free_port() -> int:
 
 
 def _await_ready(server: Running, path: str, timeout_s: float) -> str:
-    """Wait until `path` answers 200; returns why it did not, or nothing."""
+    """Wait until `path` answers 200, or without a path until a connection is taken; returns why it did not, or nothing."""
     request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nconnection: close\r\n\r\n".encode()
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             return f"ended with {server.process.returncode}"
         try:
+            if not path:
+                socket.create_connection(("127.0.0.1", server.port), timeout=5.0).close()
+                return ""
             if ask("127.0.0.1", server.port, request, timeout_s=5.0)[0] == 200:
                 return ""
         except (OSError, ValueError):

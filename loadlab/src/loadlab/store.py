@@ -49,10 +49,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The CPU that the client was held to."""
     client_cores: float
     foreign_cores: float
-    """CPU time of everything but server and client, per second."""
+    """CPU time of everything but server, client and what works for the server, per second."""
     steal: float
     doubts: list[str]
     """What makes this round less than trustworthy: a busy generator, others on the machine."""
+    beside_cores: float = 0.0
+    """CPU time of the database that the server logs into, per second; not charged to the server."""
 
     @property
     def cpu_us(self) -> float:

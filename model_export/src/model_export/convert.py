@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +11,6 @@ from onnx import TensorProto, helper
 from onnx.checker import ValidationError
 from skl2onnx._supported_operators import get_model_alias, sklearn_operator_name_map
 from skl2onnx.common._registration import get_converter
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-from skl2onnx.convert import convert_sklearn
 from sklearn.base import is_classifier, is_regressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -23,23 +20,20 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.impute import SimpleImputer
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from model_export.block import ELEMENT, Block, Dtype, convert_piece
 from model_export.categories import tables
 from model_export.errors import ExportError
 from model_export.forests import sum_undivided
-from model_export.graph import OPSET, GraphBuilder
+from model_export.graph import GraphBuilder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from model_export.anatomy import Anatomy, Branch, Step
     from model_export.schema import Schema
-
-Dtype = Literal["float32", "float64"]
-_ELEMENT = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreesClassifier, ExtraTreesRegressor,
          GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor)  # fmt: skip
@@ -90,81 +84,20 @@ def convert(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) ->
         ExportError: names the step that has no ONNX form.
     """
     builder = GraphBuilder()
-    block = _Block(builder, "rows", len(schema.columns), dtype)
+    block = Block(builder, "rows", len(schema.columns), dtype)
     parts = [_branch(block, branch, schema) for branch in anatomy.branches]
     features = parts[0] if len(parts) == 1 else block.joined(parts)
     for step in anatomy.steps:
         features = features.through(step)
     outputs = _answer(features, anatomy.final, answers)
-    rows = helper.make_tensor_value_info("rows", _ELEMENT[dtype], ["N", len(schema.columns)])
+    rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", len(schema.columns)])
     try:
         return builder.build([rows], outputs)
     except ValidationError as error:
         raise ExportError(f"the joined graph is not valid ONNX: {str(error).splitlines()[0]}") from error
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A matrix of numbers somewhere in the graph."""
-
-    builder: GraphBuilder
-    name: str
-    width: int
-    dtype: Dtype
-
-    def through(self, step: Step) -> _Block:
-        """The block after one fitted transformer."""
-        path, transformer = step
-        if self.dtype == "float64" and _fills_nan(transformer):
-            return self._filled(transformer.statistics_)
-        model = _convert_piece(path, transformer, self.width, self.dtype, {})
-        (name,) = self.builder.embed(model, self.name)
-        return _Block(self.builder, name, _width_after(path, transformer, self.width), self.dtype)
-
-    def columns(self, positions: tuple[int, ...]) -> _Block:
-        """Some of the columns; the block itself where these are all of them in order."""
-        if positions == tuple(range(self.width)):
-            return self
-        chosen = self.builder.constant(np.asarray(positions, dtype=np.int64))
-        return self._same(self.builder.node("Gather", self.name, chosen, axis=1), len(positions))
-
-    def looked_up(self, column: int, values: np.ndarray[Any, Any]) -> _Block:
-        """The rows of a table that one column's values stand for."""
-        position = self.builder.constant(np.asarray(column, dtype=np.int64))
-        index = self.builder.cast(self.builder.node("Gather", self.name, position, axis=1), TensorProto.INT64)
-        table = self.builder.constant(values.astype(self.dtype))
-        return self._same(self.builder.node("Gather", table, index, axis=0), values.shape[1])
-
-    def joined(self, parts: list[_Block]) -> _Block:
-        """Blocks side by side."""
-        return self._same(self.builder.node("Concat", *(p.name for p in parts), axis=1), sum(p.width for p in parts))
-
-    def plus(self, other: _Block) -> _Block:
-        """The sum of two blocks of one shape."""
-        return self._same(self.builder.node("Add", self.name, other.name), self.width)
-
-    def as_dtype(self, dtype: Dtype) -> _Block:
-        """The block in another precision."""
-        if dtype == self.dtype:
-            return self
-        return _Block(self.builder, self.builder.cast(self.name, _ELEMENT[dtype]), self.width, dtype)
-
-    def _filled(self, statistics: np.ndarray[Any, Any]) -> _Block:
-        fill = self.builder.constant(np.asarray(statistics, dtype=self.dtype))
-        return self._same(self.builder.node("Where", self.builder.node("IsNaN", self.name), fill, self.name), self.width)
-
-    def _same(self, name: str, width: int) -> _Block:
-        return _Block(self.builder, name, width, self.dtype)
-
-
-def _fills_nan(transformer: Any) -> bool:
-    """True for an imputer that only replaces NaN: ONNX Runtime's Imputer has no float64 kernel, so the graph does it itself."""
-    if not isinstance(transformer, SimpleImputer) or transformer.add_indicator:
-        return False
-    return bool(np.isnan(transformer.missing_values)) and not np.isnan(transformer.statistics_).any()
-
-
-def _branch(rows: _Block, branch: Branch, schema: Schema) -> _Block:
+def _branch(rows: Block, branch: Branch, schema: Schema) -> Block:
     if branch.encode:
         looked_up = [rows.looked_up(table.column, table.values) for table in tables(branch, schema)]
         block = looked_up[0]
@@ -177,11 +110,11 @@ def _branch(rows: _Block, branch: Branch, schema: Schema) -> _Block:
     return block
 
 
-def _answer(features: _Block, final: Step, answers: Answers) -> list[Any]:
+def _answer(features: Block, final: Step, answers: Answers) -> list[Any]:
     path, estimator = final
     features = features.as_dtype("float32" if isinstance(estimator, _FLOAT32_ONLY) else features.dtype)
     if answers.task == "regression":
-        model = _convert_piece(path, estimator, features.width, features.dtype, {})
+        model = convert_piece(path, estimator, features.width, features.dtype, {})
         (value,) = features.builder.embed(model, features.name)
         return [_value_output(features.builder, model, value)]
     return _class_outputs(features, path, estimator, answers)
@@ -195,10 +128,10 @@ def _value_output(builder: GraphBuilder, model: ModelProto, value: str) -> Any:
     return helper.make_tensor_value_info("value", tensor.elem_type, shape)
 
 
-def _class_outputs(features: _Block, path: str, estimator: Any, answers: Answers) -> list[Any]:
+def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers) -> list[Any]:
     builder = features.builder
     indexed, is_indexed = _with_index_labels(estimator)
-    model = _convert_piece(path, indexed, features.width, features.dtype, _classifier_options(indexed))
+    model = convert_piece(path, indexed, features.width, features.dtype, _classifier_options(indexed))
     is_forest = isinstance(estimator, _FORESTS)
     if is_forest:
         sum_undivided(model, len(estimator.estimators_))
@@ -251,26 +184,3 @@ def _label_index(builder: GraphBuilder, label: str, classes: tuple[Any, ...]) ->
     if isinstance(classes[0], str):
         return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_strings=list(classes), values_int64s=indices)
     return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_int64s=[int(c) for c in classes], values_int64s=indices)
-
-
-def _convert_piece(path: str, step: Any, width: int, dtype: Dtype, options: dict[int, Any]) -> ModelProto:
-    tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # skl2onnx's own deprecations say nothing about this model
-            model: ModelProto = convert_sklearn(step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options)
-    except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        raise ExportError(f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {reason}") from error
-    if foreign := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}):
-        raise ExportError(f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}: no operator of ONNX itself")
-    return model
-
-
-def _width_after(path: str, transformer: Any, width: int) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of missing column names: only the width matters
-            return int(transformer.transform(np.zeros((1, width))).shape[1])
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ExportError(f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: {error}") from error

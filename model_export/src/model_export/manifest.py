@@ -34,7 +34,7 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "created_at": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "task": answers.task,
         "source": _source(subject),
-        "inputs": [_input(column, subject.data.packed[:, i]) for i, column in enumerate(schema.columns)],
+        "inputs": [_input(column, subject.data.packed[:, i], proof.limit) for i, column in enumerate(schema.columns)],
         "named": schema.named,
         "dtype": proof.candidate.dtype,
         "classes": list(answers.classes),
@@ -64,7 +64,7 @@ def _class_name(subject: Subject) -> str:
     return outer if outer == final else f"{outer}({final})"
 
 
-def _input(column: Column, seen: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _input(column: Column, seen: np.ndarray[Any, Any], limit: float | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
     if column.is_index:
         entry["categories"] = list(column.categories)
@@ -72,6 +72,8 @@ def _input(column: Column, seen: np.ndarray[Any, Any]) -> dict[str, Any]:
     bounded = column.kind in ("number", "integer") and len(values) > 0
     entry["minimum"] = to_json_value(float(values.min()), column) if bounded else None
     entry["maximum"] = to_json_value(float(values.max()), column) if bounded else None
+    if limit is not None and column.kind in ("number", "integer"):
+        entry["domain"] = [to_json_value(-limit, column), to_json_value(limit, column)]
     entry["example"] = to_json_value(float(values[0]) if len(values) else 0.0, column)
     return entry
 

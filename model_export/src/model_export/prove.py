@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model_export import convert as conversion
+from model_export.domain import narrower
 from model_export.errors import ExportError, shorten
-from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, Runtime, Truth, ask, compare
+from model_export.oracle import Truth, ask
+from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, compare
 from model_export.rows import to_json
+from model_export.runtime import Runtime
 from model_export.samples import GATE_ROWS, draw
 from model_export.thresholds import Affine, adversaries, trace, tree_splits
 
 if TYPE_CHECKING:
-    from model_export.convert import Dtype
-    from model_export.parity import Floats, Ints
+    from model_export.block import Dtype
+    from model_export.oracle import Floats, Ints
     from model_export.report import Reporter
     from model_export.subject import Subject
 
@@ -44,6 +47,8 @@ class Proof:
     reference: str
     why: str
     """Why this precision."""
+    limit: float | None
+    """The numbers are proven within ± this; None: all that float32 holds."""
 
 
 class GateError(ExportError):
@@ -80,7 +85,7 @@ def convert(subject: Subject, dtype: Dtype) -> Candidate:
 def prove(
     subject: Subject, first: Candidate, reporter: Reporter, *, fall_back: bool, accept: float | None = None, rows: int = GATE_ROWS
 ) -> Proof:
-    """Run the gate.
+    """Run the gate, over all numbers that float32 holds; where it fails far from the data only, once more within a limit (see `domain`).
 
     Args:
         subject: the model.
@@ -95,10 +100,27 @@ def prove(
         ExportError: the registered model fails, or ONNX Runtime cannot load the graph.
     """
     started = time.perf_counter()
-    groups = draw(subject.data.packed, subject.schema, adversaries(subject.anatomy, subject.schema), rows=rows)
+    limit: float | None = None
+    while True:
+        try:
+            return _prove_within(subject, first, reporter, limit, started, fall_back=fall_back, accept=accept, rows=rows)
+        except GateError as error:
+            failing = error.proof.truth.rows[error.proof.comparison.failing]
+            steady = error.proof.comparison.unsteady_labels == 0
+            limit = narrower(failing, subject.data.packed, subject.schema) if steady and len(failing) else None
+            if limit is None:
+                raise
+            reporter.note(f"{len(failing):,} rows differ, all of them with numbers beyond ±{limit:g}; trying within")
+
+
+def _prove_within(
+    subject: Subject, first: Candidate, reporter: Reporter, limit: float | None, started: float, *,
+    fall_back: bool, accept: float | None, rows: int,
+) -> Proof:  # fmt: skip
+    groups = draw(subject.data.packed, subject.schema, adversaries(subject.anatomy, subject.schema), rows=rows, limit=limit)
     with reporter.stage("ask the registered model", sum(len(group.rows) for group in groups)) as advance:
         truth = ask(subject.fetched, subject.schema, subject.answers, groups, advance)
-    gate = _Gate(subject, truth, accept, started, reporter)
+    gate = _Gate(subject, truth, accept, started, reporter, limit)
     proof = gate.judge(first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for")
     if proof.comparison.passed:
         return proof
@@ -131,6 +153,7 @@ class _Gate:
     accept: float | None
     started: float
     reporter: Reporter
+    limit: float | None
 
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
@@ -140,7 +163,7 @@ class _Gate:
         with self.reporter.stage(f"ask the {candidate.dtype} graph", len(truth.rows)) as advance:
             comparison = compare(truth, runtime, bound=max(bound, accept or 0.0), tolerance=accept or bound, advance=advance)
         seconds = time.perf_counter() - self.started
-        return Proof(candidate, truth, comparison, accept, seconds, _reference(subject, truth), why)
+        return Proof(candidate, truth, comparison, accept, seconds, _reference(subject, truth), why, self.limit)
 
 
 def has_trees(subject: Subject) -> bool:

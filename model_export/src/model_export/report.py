@@ -64,6 +64,7 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
         ("worst difference", f"{comparison.max_abs_diff:.3g}"),
         ("tolerance", f"{comparison.tolerance:.0e}" + ("" if proof.accepted is None else " (accepted by hand)")),
         ("batches of 1–128", f"same labels, scores {batches}"),
+        ("proven for", "all numbers" if proof.limit is None else f"numbers within ±{proof.limit:g}; the server refuses others"),
         ("precision", f"{proof.candidate.dtype}: {proof.why}"),
         ("size", f"{len(proof.candidate.model) / 1e6:,.2f} MB"),
         ("time", f"{seconds:.1f} s"),

@@ -35,7 +35,9 @@ class Group:
     """The registered model may raise on these (an overflow, say): then there is no answer to compare, and the group is left out."""
 
 
-def draw(data: Matrix, schema: Schema, adversaries: dict[int, Values], *, rows: int = GATE_ROWS, seed: int = 20) -> list[Group]:
+def draw(
+    data: Matrix, schema: Schema, adversaries: dict[int, Values], *, rows: int = GATE_ROWS, seed: int = 20, limit: float | None = None
+) -> list[Group]:
     """Draw the gate's rows.
 
     Args:
@@ -44,18 +46,21 @@ def draw(data: Matrix, schema: Schema, adversaries: dict[int, Values], *, rows: 
         adversaries: column → values around the tree thresholds.
         rows: drawn in all, besides those around thresholds.
         seed: of everything random here.
+        limit: largest absolute number to draw at an edge; None: the largest float32.
 
     Returns:
         groups that hold at least `rows` rows, and at most `THRESHOLD_ROWS` named "thresholds".
     """
     rng = np.random.default_rng(seed)
-    groups = [Group("data", data[: rows // 2]), *_edges(rng, data, schema), *_nulls(rng, data, schema, rows)]
+    groups = [Group("data", data[: rows // 2]), *_edges(rng, data, schema, limit), *_nulls(rng, data, schema, rows)]
     left = max(3, rows - sum(len(group.rows) for group in groups))
     groups += [
         Group("near the data", _jittered(rng, data, schema, left - 2 * (left // 3))),
         Group("columns shuffled", _shuffled(rng, data, left // 3)),
         Group("uniform over the ranges", _uniform(rng, data, schema, left // 3)),
     ]
+    if limit is not None:
+        adversaries = {column: near for column, values in adversaries.items() if len(near := values[np.abs(values) <= limit])}
     if adversaries:
         groups.append(Group("thresholds", _around_thresholds(rng, data, adversaries)))
     return groups
@@ -106,15 +111,23 @@ def _range(values: Values) -> tuple[float, float]:
     return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
 
 
-def _edges(rng: np.random.Generator, data: Matrix, schema: Schema) -> list[Group]:
+def _edges(rng: np.random.Generator, data: Matrix, schema: Schema, limit: float | None) -> list[Group]:
     groups = []
     for i, column in enumerate(schema.columns):
-        for edge in _edges_of(column):
+        for edge in _edges_within(column, limit):
             rows = _bootstrap(rng, data, _ROWS_PER_EDGE)
             rows[:, i] = edge
             groups.append(Group(f"{column.name} = {edge:g}", rows, may_be_refused=True))
     zeros = np.zeros((1, len(schema.columns)))
     return [*groups, Group("all zero", zeros, may_be_refused=True)]
+
+
+def _edges_within(column: Column, limit: float | None) -> tuple[float, ...]:
+    edges = _edges_of(column)
+    if limit is None or not edges:
+        return edges
+    kept = tuple(edge for edge in edges if abs(edge) <= limit)
+    return kept if len(kept) == len(edges) else (*kept, limit, -limit)
 
 
 def _edges_of(column: Column) -> tuple[float, ...]:

@@ -46,7 +46,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         catalog = Catalog(models, metrics.catalog, max_rows=settings.max_rows, last=snapshot.load(snapshot.file_in(settings.state)))
         models.refine = catalog.refine
     exposition = Exposition(metrics, version=__version__, shared=shared)
-    following = Following()
+    following = Following(shared)
     reader = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     beside = _beside(settings, metrics)
     predictor = predict.Predictor(

@@ -73,7 +73,7 @@ def beside_families(snapshot: BesideSnapshot) -> Iterator[Metric]:
         yield requests
     if snapshot.agreement:
         compared = CounterMetricFamily(
-            "halfcore_challenger_compared_rows", "Rows whose label a shadow gave too.", labels=["model", "agreement"]
+            "halfcore_challenger_compared_rows", "Rows whose label or value a shadow gave too, or not.", labels=["model", "agreement"]
         )
         for pair, rows in snapshot.agreement.items():
             compared.add_metric(pair, rows)

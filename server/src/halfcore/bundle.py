@@ -35,6 +35,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     categories: list[str | int] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    domain: tuple[int | float, int | float] | None = None
+    """The numbers for which parity was proven, both inclusive; others are refused. None: all that float32 holds."""
 
 
 class OnnxFile(msgspec.Struct, frozen=True, kw_only=True):

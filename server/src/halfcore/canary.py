@@ -19,8 +19,6 @@ from halfcore.bundle import BundleError
 from halfcore.engine import EngineError
 from halfcore.models import prepare
 
-_NICE = 19
-
 
 def main() -> None:
     """Exit 0 if the bundle is good, 1 if not."""
@@ -40,9 +38,8 @@ def main() -> None:
 
 
 def confine(*, parent: int, memory_bytes: int, cpu_s: int) -> None:
-    """Give this process its limits. It yields the CPU to everybody, and is the first to be killed when memory is short."""
+    """Give this process its limits; it is the first to be killed when memory is short."""
     host.die_with(parent)
-    os.nice(_NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     for limit, value in (

@@ -13,7 +13,10 @@ from time import perf_counter
 from typing import Any, Protocol
 from zlib import crc32
 
+import numpy as np
+
 from halfcore.batcher import Overloaded, QueueTimeout
+from halfcore.bundle import Manifest
 from halfcore.challenger_spec import ChallengerSpec
 from halfcore.codec.decode import Rows
 from halfcore.engine import Result
@@ -209,11 +212,13 @@ class Challengers:
         return Challenged(version, "answered", shadow.encoder.encode(theirs, many=rows.many), perf_counter() - start)
 
     def _compare(self, champion: LoadedModel, shadow: LoadedModel, ours: Sequence[Result], theirs: Sequence[Result]) -> None:
-        """Count rows by whether both models gave the same label; numbers are compared by those who read the log."""
+        """Count rows by whether both models gave the same label, or the same value as far as two proven exports of one model give it."""
         classes, others = champion.manifest.classes, shadow.manifest.classes
-        if not classes:
-            return
-        equal = sum([classes[a[0]] == others[b[0]] for a, b in zip(ours, theirs, strict=True)])
+        if classes:
+            equal = sum([classes[a[0]] == others[b[0]] for a, b in zip(ours, theirs, strict=True)])
+        else:
+            tolerance = _tolerance(champion.manifest) + _tolerance(shadow.manifest)
+            equal = sum([_same_value(a[0], b[0], tolerance) for a, b in zip(ours, theirs, strict=True)])
         agreement, name = self._metrics.agreement, champion.manifest.name
         for key, rows in (((name, "equal"), equal), ((name, "different"), len(ours) - equal)):
             agreement[key] = agreement.get(key, 0) + rows
@@ -231,6 +236,17 @@ class Challengers:
         for challenger in self.by_name.values():
             if challenger.model is not None:
                 await challenger.model.batcher.drain()
+
+
+def _tolerance(manifest: Manifest) -> float:
+    """By how much an answer may differ from the registered model's."""
+    return max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
+
+
+def _same_value(ours: Any, theirs: Any, tolerance: float) -> bool:
+    """Whether two values, of one target or several, are equal relative to max(1, |ours|)."""
+    pairs = zip(np.atleast_1d(ours).tolist(), np.atleast_1d(theirs).tolist(), strict=True)
+    return all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
 
 
 def shadow_limits(limits: Limits) -> Limits:
@@ -255,7 +271,7 @@ def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
     if names[0] != names[1]:
         return f"columns {', '.join(names[1])}, expected the champion's {', '.join(names[0])}"
     for a, b in zip(ours.inputs, theirs.inputs, strict=True):
-        for field in ("kind", "nullable", "categories"):
+        for field in ("kind", "nullable", "categories", "domain"):
             if getattr(a, field) != getattr(b, field):
                 return f"column {a.name}: {field} {getattr(b, field)}, expected the champion's {getattr(a, field)}"
     return None

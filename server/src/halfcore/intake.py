@@ -1,7 +1,7 @@
 """Takes prediction requests from granian's hand-over thread to the event loop in one step, their bodies included.
 
 granian's own way is two steps: its thread has the loop make a task, the task asks for the body, and granian's threads bring it to the loop
-again. Each step wakes a thread; of a request that only reads its body and answers, that is a quarter of the CPU time (docs/decisions/0013).
+again. Each step wakes a thread; of a request that only reads its body and answers, that is a quarter of the CPU time (docs/decisions/0014).
 Here the body is asked for on granian's thread, as soon as the request's head is there and good, and the loop first hears of the request
 when its body has come.
 
@@ -88,10 +88,10 @@ class Intake:
             body = coming.result()
         except asyncio.CancelledError:
             if late:
-                exchange.response_bytes(*self._predictor.refuse(self._reader.too_slow()))
+                exchange.response_bytes(*self._predictor.refuse(self._reader.too_slow(), request_id))
             return
         except (ProtocolClosed, ProtocolError):
-            exchange.response_bytes(*self._predictor.refuse(client_left()))
+            exchange.response_bytes(*self._predictor.refuse(client_left(), request_id))
             return
         begin(body, request_id, exchange.response_bytes)
 

@@ -67,6 +67,7 @@ class Schema:
 
     def __init__(self, inputs: Sequence[Input], dtype: str, rules: Mapping[str, Rule] | None = None) -> None:
         self.rules = dict(rules or {})
+        self._narrowed = {column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs}
         self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
         self.defaults = {i: rule.default for i, column in enumerate(inputs) if (rule := self.rule(column.name)).default is not UNSET}
         self.names = tuple(column.name for column in inputs)
@@ -105,8 +106,8 @@ class Schema:
         return self._packer.pack(*[value if codes is None else codes[value] for codes, value in zip(self.codes, values, strict=True)])
 
     def rule(self, name: str) -> Rule:
-        """What the catalogue adds to a column."""
-        return self.rules.get(name, _NO_RULE)
+        """What a column may hold: what the catalogue says, within what the bundle was proven for."""
+        return self._narrowed[name]
 
     def fits(self, value: float) -> bool:
         """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct` packs that."""
@@ -166,6 +167,16 @@ def _ruled(column: Input, rule: Rule) -> Input:
     elif isinstance(example, int | float):
         example = rule.clamp(example)
     return msgspec.structs.replace(column, categories=categories, example=example)
+
+
+def _within(column: Input, rule: Rule) -> Rule:
+    """The rule, its bounds no further than the column's domain."""
+    if column.domain is None:
+        return rule
+    low, high = column.domain
+    minimum = low if rule.minimum is None else max(rule.minimum, low)
+    maximum = high if rule.maximum is None else min(rule.maximum, high)
+    return msgspec.structs.replace(rule, minimum=minimum, maximum=maximum)
 
 
 def _short(bound: float) -> str:

@@ -136,14 +136,25 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
     )
     # Ignored here, and so inherited: the default action would end a worker that does not handle it yet.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    server.signal_handler_interrupt = draining.on_signal(  # type: ignore[method-assign]  # instead of a subclass for one method
+    end = draining.on_signal(
         unready=partial(_unready_workers, server),
         stop=server.signal_handler_interrupt,
         later=_later,
         predrain_s=settings.predrain_s,
     )
+    server.signal_handler_interrupt = partial(_end, os.getpid(), end)  # type: ignore[method-assign]  # instead of a subclass for one method
     with TemporaryDirectory(prefix="halfcore-") as shared:
         server.serve(target_loader=partial(_application, settings, plan, Path(shared), os.getpid()), wrap_loader=False)
+
+
+def _end(supervisor: int, end: Callable[..., None], *signals: object) -> None:
+    """Handle a signal in the supervisor; a worker that has no handler of its own yet has this one, by its fork, and has accepted nothing.
+
+    Otherwise such a worker notes the signal in its copy of the supervisor, where nobody looks, and is waited for until it is killed.
+    """
+    if os.getpid() != supervisor:
+        os._exit(0)
+    end(*signals)
 
 
 def _later(delay_s: float, stop: Callable[[], None]) -> None:

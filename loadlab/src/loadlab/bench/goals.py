@@ -31,6 +31,8 @@ RATIOS = (
     Ratio("c", "sparse", None),
     Ratio("d", "sparse", None),
 )
+RECORDED, RECORDED_US = "b2", 10.0
+"""Our server with feature catalogue and prediction log, and what both may cost a request, microseconds of CPU time."""
 SPARSE_P99_MS = 5.0
 
 
@@ -44,11 +46,12 @@ class Finding:
 
 
 def findings(run: Run) -> list[Finding]:
-    """All ratios that the run can tell, then latency and failures of our server."""
+    """What catalogue and log cost, all ratios that the run can tell, then latency and failures of our server."""
     cells = sorted({(each.regime, each.model) for each in run.rounds}, key=lambda cell: (REGIMES.index(cell[0]), cell[1]))
-    found = []
+    found: list[Finding | None] = []
     for regime, model in cells:
         ours = figures(run.rounds, server=OURS, model=model, regime=regime)
+        found.append(_growth(run.rounds, ours, model, regime))
         found += [_ratio(run.rounds, ratio, ours, model) for ratio in RATIOS if ratio.regime == regime]
         if ours:
             found += _latency_and_failures(ours, regime, model)
@@ -73,6 +76,21 @@ def _ratio(rounds: Sequence[Round], ratio: Ratio, ours: Sequence[Figures], model
     if ratio.goal is None:
         return Finding(f"{name} = {_spell(value)}", None)
     return Finding(f"{name} = {_spell(value)} (goal: at most {_spell(ratio.goal)})", value <= ratio.goal)
+
+
+def _growth(rounds: Sequence[Round], ours: Sequence[Figures], model: str, regime: Regime) -> Finding | None:
+    """What catalogue and log add; None where they were never meant to be measured."""
+    if not any((each.server, each.model, each.regime) == (RECORDED, model, regime) for each in rounds):
+        return None
+    name = f"{regime}, {model}: {RECORDED} - {OURS}, the feature catalogue and the prediction log"
+    measured = figures(rounds, server=RECORDED, model=model, regime=regime)
+    with_both, plain = median_cpu_us(measured), median_cpu_us(ours)
+    if with_both is None or plain is None:
+        return Finding(f"{name}: not measured", None)
+    grown = with_both - plain
+    failed = sum(each.failed for each in measured)
+    text = f"{name}: {grown:+.1f} µs CPU time per request, {failed} failures (goal: at most {RECORDED_US:g} µs, none)"
+    return Finding(text, grown <= RECORDED_US and not failed)
 
 
 def _latency_and_failures(ours: Sequence[Figures], regime: Regime, model: str) -> list[Finding]:

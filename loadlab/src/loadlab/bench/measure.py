@@ -6,6 +6,7 @@ import sys
 
 import msgspec
 
+from loadlab.bench import recorded
 from loadlab.bench.cases import Case
 from loadlab.bench.subjects import Place, Subject
 from loadlab.cgroup import Group, Limits, Memory
@@ -32,22 +33,26 @@ def measure(place: Place, subject: Subject, case: Case, load: Load, *, number: i
     label = {"server": subject.key, "model": case.model, "regime": load.regime, "number": number, "environment": dict(subject.environment)}
     port = free_port()
     try:
+        if subject.needs_database:
+            recorded.prepare(place, case)
         command = subject.start(place, case, port)
         with running(_name(subject.key), command, port=port, limits=load.limits, cpus=load.server_cpus) as server:
-            plan = _plan(subject, case, load, server, seed)
-            if reason := _wrong(plan):
+            plan = _plan(place, subject, case, load, server, seed)
+            if reason := _wrong(plan) or (recorded.catalogue_missing(case, port) if subject.needs_database else ""):
                 return _round(label, None, reason)
             cpu = _client_cpu(server.group)
             outcome, memory = _load(plan, cpu), server.group.memory()
             if server.process.poll() is not None:
                 return _round(label, None, f"ended with {server.process.returncode} under load; {_failures(outcome)}")
+        # Its last rows are written by its end; the first answer came before the client's own.
+        doubt = recorded.rows_doubt(place, answers=_answers(outcome) + 1, open_at_end=load.connections) if subject.needs_database else ""
     except CannotStart as error:
         return _round(label, None, f"cannot start in these limits: {error}".replace(f"{place.root}/", ""))
     except (ClientFailed, OSError) as error:  # one round is lost; the others of a long run are not
         return _round(label, None, f"the lab failed: {error}")
     if not outcome.requests:
         return _round(label, None, f"answers nothing in these limits; {_failures(outcome)}")
-    return _round(label, figures(outcome, memory, load, client_cpu=cpu), "")
+    return _round(label, figures(outcome, memory, load, client_cpu=cpu, doubt=doubt), "")
 
 
 def first_answer(place: Place, subject: Subject, case: Case) -> bytes:
@@ -61,14 +66,15 @@ def first_answer(place: Place, subject: Subject, case: Case) -> bytes:
     return body
 
 
-def figures(outcome: Outcome, memory: Memory, load: Load, *, client_cpu: int) -> Figures:
-    """Put together what client, group and machine say."""
+def figures(outcome: Outcome, memory: Memory, load: Load, *, client_cpu: int, doubt: str = "") -> Figures:
+    """Put together what client, group and machine say; `doubt` is one that is known already."""
     if outcome.server is None:
         raise ClientFailed("the client read no control group")
     client_cores, server_cores = outcome.client_cpu_s / outcome.seconds, outcome.server.cpu_s / outcome.seconds
-    foreign_cores = max(outcome.machine.busy_s / outcome.seconds - client_cores - server_cores, 0.0)
+    beside_cores = outcome.beside_cpu_s / outcome.seconds
+    foreign_cores = max(outcome.machine.busy_s / outcome.seconds - client_cores - server_cores - beside_cores, 0.0)
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
-    doubts = []
+    doubts = [doubt] if doubt else []
     if foreign_cores > _MAX_FOREIGN_CORES:
         doubts.append(f"others used {foreign_cores:.2f} cores")
     if steal > _MAX_STEAL:
@@ -91,10 +97,11 @@ def figures(outcome: Outcome, memory: Memory, load: Load, *, client_cpu: int) ->
         foreign_cores=foreign_cores,
         steal=steal,
         doubts=doubts,
+        beside_cores=beside_cores,
     )
 
 
-def _plan(subject: Subject, case: Case, load: Load, server: Running, seed: int) -> Plan:
+def _plan(place: Place, subject: Subject, case: Case, load: Load, server: Running, seed: int) -> Plan:
     return Plan(
         regime=load.regime,
         port=server.port,
@@ -109,6 +116,7 @@ def _plan(subject: Subject, case: Case, load: Load, server: Running, seed: int) 
         think_s=load.think_s,
         seed=seed,
         group=server.group.name,
+        beside=place.recorder.group if subject.needs_database and place.recorder else "",
     )
 
 
@@ -146,6 +154,10 @@ def _load(plan: Plan, cpu: int) -> Outcome:
 
 def _round(label: dict[str, object], measured: Figures | None, reason: str) -> Round:
     return Round(**label, figures=measured, reason=reason)  # type: ignore[arg-type]  # the label's fields are those of `measure`
+
+
+def _answers(outcome: Outcome) -> int:
+    return outcome.requests_before + outcome.requests
 
 
 def _failures(outcome: Outcome) -> str:

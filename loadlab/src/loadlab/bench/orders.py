@@ -21,7 +21,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--servers", type=_list, default=list(SUBJECTS), help=f"of {', '.join(SUBJECTS)}")
     parser.add_argument("--models", type=_list, default=["iris", "cover-middle"], help="saturated: names of bundles (default: %(default)s)")
     parser.add_argument("--sparse-models", type=_list, default=["iris"], help="sparse: names of bundles (default: %(default)s)")
-    parser.add_argument("--sparse-all", action="store_true", help="sparse: also the servers that cannot carry it (e)")
+    parser.add_argument("--sparse-all", action="store_true", help="sparse: also the servers that are left out (b2, e)")
     _add_common(parser)
 
 
@@ -141,7 +141,7 @@ def _order(
 
 
 def _left_out(task: Task) -> Round:
-    reason = "not run: at saturation it answers far fewer requests than this load asks for (--sparse-all runs it)"
+    reason = f"not run: {task.subject.left_out} (--sparse-all runs it)"
     return Round(server=task.subject.key, model=task.model, regime=task.load.regime, number=0, environment={}, figures=None, reason=reason)
 
 

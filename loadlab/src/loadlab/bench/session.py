@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loadlab import cgroup, machine, store
 from loadlab.bench.cases import Case, case, hold
 from loadlab.bench.measure import first_answer, measure
+from loadlab.bench.recorded import database
 from loadlab.bench.subjects import OURS, Place, Subject, prepare_baseline
 from loadlab.bench.surroundings import surrounded
 from loadlab.client.plan import raise_open_files
@@ -72,6 +73,8 @@ def carry_out(order: Order, console: Console) -> Run:
         place = Place(order.root, order.tracking_uri, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-"))))
         if any(task.subject.needs_surroundings for task in order.tasks):
             place = stack.enter_context(surrounded(place))
+        if any(task.subject.needs_database for task in order.tasks):
+            place = stack.enter_context(database(place))
         cases = {model: hold(found, place.scratch / "bundles") for model, found in cases.items()}
         for each in cases.values():
             place.answer_file(each.model).write_bytes(first_answer(place, OURS, each))

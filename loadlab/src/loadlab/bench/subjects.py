@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loadlab.bench.cases import Case
@@ -13,8 +13,22 @@ from loadlab.store import REGIMES, Regime
 
 BASELINE = Path("loadlab/baseline")
 BASELINE_PACKAGES = ("fastapi", "mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "scikit-learn", "sqlalchemy", "uvicorn")
-_OURS = ("HALFCORE_", "MODEL_", "MLFLOW_")
+_OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
 """Variables of the caller that would change a server."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A PostgreSQL of this run, on loopback."""
+
+    port: int
+    group: str
+    """Its control group: what it uses is nobody else's."""
+
+    @property
+    def url(self) -> str:
+        """As halfcore takes it."""
+        return f"postgresql://rival@127.0.0.1:{self.port}/postgres"
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,8 @@ class Place:
     """A temporary directory of this run."""
     database: str = ""
     """URL of the PostgreSQL that some baselines ask on every request."""
+    recorder: Database | None = None
+    """Takes the prediction log and holds the feature catalogue."""
 
     def answer_file(self, model: str) -> Path:
         """Holds the body that halfcore answered, for the floor to repeat."""
@@ -47,11 +63,15 @@ class Subject:
     needs_baseline: bool = False
     needs_surroundings: bool = False
     """It asks an MLflow server and a PostgreSQL on every request."""
+    needs_database: bool = False
+    """It logs its predictions and reads a feature catalogue."""
     path: str = "/predict"
     prefix: str = ""
     """How a right answer begins, where it is not a prediction."""
     regimes: tuple[Regime, ...] = REGIMES
     """Where it is measured without being asked for."""
+    left_out: str = "at saturation it answers far fewer requests than this load asks for"
+    """Why it is not measured in the sparse regime."""
 
 
 def halfcore(key: str, title: str, environment: Mapping[str, str], *, path: str = "/predict", prefix: str = "") -> Subject:
@@ -63,6 +83,21 @@ def halfcore(key: str, title: str, environment: Mapping[str, str], *, path: str 
         return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | where | settings, place.root, "/health/ready")
 
     return Subject(key, title, start, settings, path=path, prefix=prefix)
+
+
+def recorded(key: str, title: str) -> Subject:
+    """Our server with feature catalogue and prediction log."""
+    settings = {"HALFCORE_WORKERS": "1", "HALFCORE_PREDICTION_LOG": "true"}
+    plain = halfcore(key, title, settings)
+
+    def start(place: Place, case: Case, port: int) -> Command:
+        command, scratch = plain.start(place, case, port), place.scratch / f"{key}-{port}"
+        where = {"HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"), "HALFCORE_STATE": str(scratch / "state")}
+        database = {"DATABASE_URL": place.recorder.url} if place.recorder else {}
+        return replace(command, environment={**command.environment, **where, **database})
+
+    left_out = "the question is what both cost a request at saturation"
+    return replace(plain, start=start, needs_baseline=True, needs_database=True, regimes=("saturated",), left_out=left_out)
 
 
 def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
@@ -96,6 +131,7 @@ SUBJECTS = {
         floor("a2", "granian RSGI, reads the body, constant answer", "--read"),
         floor("a3", "granian RSGI, constant answer, one CPU and SCHED_BATCH", "--cpu", "0", "--batch", regimes=("sparse",)),
         OURS,
+        recorded("b2", "halfcore, hot lane, with feature catalogue and prediction log"),
         halfcore("c", "halfcore, plain ASGI", {"HALFCORE_HOT_LANE": "false"}),
         baseline("d", "FastAPI, uvicorn[standard], ONNX inline", "onnx"),
         baseline("e", "FastAPI, mlflow.pyfunc, DataFrame", "typical", regimes=("saturated",)),

@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     group: str = ""
     """A control group of the lab to read at both edges of the window."""
+    beside: str = ""
+    """Another one, of what works for the server: a database."""
 
     def request(self) -> bytes:
         """The request as it goes over the wire."""
@@ -58,6 +60,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Right answers."""
     failures: dict[str, int]
     """By kind: connect, reset, timeout, status, wrong_body."""
+    requests_before: int = 0
+    """Right answers before the window."""
     failures_before: dict[str, int]
     """The same, from the first connection to the window's start."""
     seconds: float
@@ -69,6 +73,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     machine: Cpu
     server: Usage | None
     """Of the plan's group."""
+    beside_cpu_s: float = 0.0
+    """Of what works for the server."""
 
 
 def check(plan: Plan) -> None:

@@ -37,7 +37,7 @@ class _Saturation:
         self._sockets: dict[int, socket.socket] = {}
         self._sent_ns: dict[int, int] = {}
         self._partial: dict[int, bytes] = {}
-        self.tally = Tally(plan.group)
+        self.tally = Tally(plan.group, plan.beside)
 
     def open_all(self) -> None:
         for _ in range(self._plan.connections):

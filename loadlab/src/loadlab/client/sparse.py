@@ -63,7 +63,7 @@ class _Crowd:
         self._timetable: list[tuple[float, int, _User]] = []
         self._entries = 0
         self._waiting: deque[tuple[float, _User]] = deque()
-        self.tally = Tally(plan.group)
+        self.tally = Tally(plan.group, plan.beside)
         self._plan_arrivals(time.monotonic())
 
     def loop(self, seconds: float) -> None:

@@ -11,18 +11,20 @@ from loadlab.latency import spread
 class Tally:
     """Counts of one run; `begin` throws away the warm-up's, `end` closes the window."""
 
-    def __init__(self, group: str = "") -> None:
+    def __init__(self, group: str = "", beside: str = "") -> None:
         self._group = cgroup.find(group) if group else None
+        self._beside = cgroup.find(beside) if beside else None
         self.response_us: Counter[int] = Counter()
         self.lag_us: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
         self.failures_before: Counter[str] = Counter()
-        self.requests = 0
+        self.requests = self.requests_before = 0
         self._start = self._stop = self._read()
 
     def begin(self) -> None:
         """The window begins: what was counted until now was warm-up."""
         self.failures_before = self.failures.copy()
+        self.requests_before = self.response_us.total()
         for counter in (self.response_us, self.lag_us, self.failures):
             counter.clear()
         self.requests = 0
@@ -37,9 +39,10 @@ class Tally:
 
     def outcome(self) -> Outcome:
         """The result; call `end` first."""
-        (at, cpu_s, whole, server), (at_start, cpu_s_start, whole_start, server_start) = self._stop, self._start
+        (at, cpu_s, whole, server, beside), (at_start, cpu_s_start, whole_start, server_start, beside_start) = self._stop, self._start
         return Outcome(
             requests=self.requests,
+            requests_before=self.requests_before,
             failures=dict(self.failures),
             failures_before=dict(self.failures_before),
             seconds=at - at_start,
@@ -48,8 +51,10 @@ class Tally:
             client_cpu_s=cpu_s - cpu_s_start,
             machine=whole.since(whole_start),
             server=server.since(server_start) if server and server_start else None,
+            beside_cpu_s=beside - beside_start,
         )
 
-    def _read(self) -> tuple[float, float, machine.Cpu, cgroup.Usage | None]:
+    def _read(self) -> tuple[float, float, machine.Cpu, cgroup.Usage | None, float]:
         server = self._group.usage() if self._group else None
-        return time.monotonic(), time.process_time(), machine.read_cpu(), server
+        beside_s = self._beside.usage().cpu_s if self._beside else 0.0
+        return time.monotonic(), time.process_time(), machine.read_cpu(), server, beside_s

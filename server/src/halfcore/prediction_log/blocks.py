@@ -97,7 +97,7 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
             last, names = model, _text(model.manifest.name) + _text(model.manifest.version) + _text(model.role)
         micros = int((at - _EPOCH_S) * 1e6)
         times.append(micros)
-        name = (request_id if request_id is not None and _sane(request_id) else f"{prefix}-{number}").encode()
+        name = (request_id if request_id is not None and is_sane(request_id) else f"{prefix}-{number}").encode()
         parts += (
             fixed(len(COLUMNS), 8, micros, 16, writer, 8, number, 4, rows, 4, latency_s, len(name)),
             name,
@@ -129,7 +129,8 @@ def days(block: Block) -> range:
     return range(block.earliest // day, block.latest // day + 1)
 
 
-def _sane(request_id: str) -> bool:
+def is_sane(request_id: str) -> bool:
+    """Whether a client's id is logged as it is."""
     return 0 < len(request_id) <= LONGEST_ID and request_id.isascii() and request_id.isprintable()
 
 

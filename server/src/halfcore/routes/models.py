@@ -15,7 +15,7 @@ from halfcore.errors import Problem
 from halfcore.models import LoadedModel, Models
 from halfcore.registry.following import Following
 from halfcore.registry.status import told
-from halfcore.schema import Rule
+from halfcore.schema import Schema
 
 
 def routes(models: Models, catalog: Catalog | None, challengers: Challengers, following: Following) -> list[Any]:
@@ -56,7 +56,7 @@ def _summary(model: LoadedModel) -> dict[str, Any]:
 def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
     manifest = model.manifest
     return _summary(model) | {
-        "inputs": [_input(column, model.schema.rule(column.name)) for column in model.schema.inputs],
+        "inputs": [_input(column, model.schema) for column in model.schema.inputs],
         "catalogue": catalog and catalog.describe(manifest.name),
         "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
         "example": example_body(model),
@@ -74,10 +74,12 @@ def _followed(following: Following, name: str) -> dict[str, Any]:
     return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
-def _input(column: Input, rule: Rule) -> dict[str, Any]:
-    """A column as a request must fill it; `allowed` and `default` are the catalogue's, `minimum` and `maximum` were seen in training."""
+def _input(column: Input, schema: Schema) -> dict[str, Any]:
+    """A column as a request must fill it; `allowed` is what the catalogue and the bundle's domain leave, `default` is the catalogue's, and
+    `minimum` and `maximum` were seen in training."""
+    rule = schema.rule(column.name)
     known = {key: value for key, value in msgspec.to_builtins(column).items() if value is not None or key == "example"}
-    known["source"] = "bundle" if rule == Rule() else "catalogue"
+    known["source"] = "catalogue" if column.name in schema.rules else "bundle"
     if rule.range_text():
         known["allowed"] = {"minimum": rule.minimum, "maximum": rule.maximum}
     if rule.default is not UNSET:

@@ -20,6 +20,7 @@ from halfcore.metrics import PREDICT, Metrics
 from halfcore.models import LoadedModel, Models
 from halfcore.routes.body import BodyReader, from_asgi, too_large
 from halfcore.routes.prediction import Answer, Headers, Prediction, Send, Terms, Witness, refusal, unexpected
+from halfcore.routes.request_id import HEADER, RequestIds
 
 USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
 MOST_DIGITS = 18
@@ -84,6 +85,7 @@ class Predictor:
         self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)
         """Whether anybody reads the requests' ids."""
+        self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
 
     def full(self) -> bool:
@@ -97,13 +99,17 @@ class Predictor:
             name: the model of the path; None is the default model.
         """
         self._in_flight += 1
+        given = request_id  # a canary's share is drawn by it: an id that is made here says nothing of the client
+        if self._ids is not None:
+            request_id = self._ids.of(given)
+            send = _with_id(send, request_id)
         prediction = Prediction(body, request_id, send, self._terms)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
         except Problem as problem:
             prediction.refuse(problem)
             return prediction
-        if self._challengers is not None and (canary := self._challengers.pick(model, request_id)) is not None:
+        if self._challengers is not None and (canary := self._challengers.pick(model, given)) is not None:
             return self._ask_canary(self._challengers, canary, model, prediction, (body, request_id, send))
         prediction.ask(model)
         return prediction
@@ -120,9 +126,9 @@ class Predictor:
             self.check(head)
             body = await read()
         except Problem as problem:
-            return self.refuse(problem)
+            return self.refuse(problem, head.request_id)
         except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
-            return self.refuse(unexpected(error))
+            return self.refuse(unexpected(error), head.request_id)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def send(status: int, headers: Headers, body: bytes) -> None:
@@ -142,10 +148,13 @@ class Predictor:
             raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the most there may be", retry_after_s=1)
         check_head(head, max_body_bytes=self.reader.max_bytes)
 
-    def refuse(self, problem: Problem) -> Answer:
-        """The answer to a request that was not begun, counted."""
+    def refuse(self, problem: Problem, request_id: str | None) -> Answer:
+        """The answer to a request that was not begun, counted; it came with this id, if any."""
         self._metrics.count(PREDICT, "", problem.code)
-        return refusal(problem)
+        answer = refusal(problem)
+        if self._ids is not None:
+            answer.headers.append((HEADER, self._ids.of(request_id)))
+        return answer
 
     def _ask_canary(
         self,
@@ -178,6 +187,11 @@ class Predictor:
             model.metrics.answered += 1  # of all outcomes by far the most frequent, and so without a look-up
         elif outcome:
             self._metrics.count(PREDICT, model.manifest.name if model else "", outcome)
+
+
+def _with_id(send: Send, request_id: str) -> Send:
+    """Tell the request's id with the answer."""
+    return lambda status, headers, body: send(status, [*headers, (HEADER, request_id)], body)
 
 
 def check_head(head: Head, *, max_body_bytes: int) -> None:

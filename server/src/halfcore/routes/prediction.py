@@ -2,7 +2,7 @@
 
 `Prediction` stands in the batcher's queue itself, as a `batcher.Waiter`: when its rows come back it encodes and sends then and there. A
 task that awaits a future would cost each request two turns of the event loop and more Python than decoding and encoding together
-(docs/decisions/0013).
+(docs/decisions/0014).
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from loadlab.ledger import Ledger, Tick
 from loadlab.record.form import Second
 from loadlab.run.book import Book, Moment
 from loadlab.run.faults import HUNG_S, hopeless
-from loadlab.sample import counters, sockets
+from loadlab.sample import counters, quotas, sockets
 from loadlab.sample.sampler import Sampler
 
 
@@ -145,3 +145,19 @@ def test_a_full_disk_stops_the_sampler_and_is_kept(tmp_path: Path):
     sampler._thread.join(10)
     assert sampler.failure is not None
     assert sampler.failure.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_quota_above_the_generator_is_counted(tmp_path: Path, version: int):
+    """Its own group's and every one above it, each once; a group that is gone, or has no quota, adds nothing."""
+    top = tmp_path / "cgroup" / ("cpu" if version == 1 else "")
+    for folder, stopped in (("pod", 7), ("pod/worker", 30), ("elsewhere", 900)):
+        (top / folder).mkdir(parents=True)
+        (top / folder / "cpu.stat").write_text(f"nr_periods 40\nnr_throttled {stopped}\nthrottled_time 1\n")
+    if version == 2:
+        (top / "cgroup.controllers").touch()
+        (top / "cpu.stat").write_text("usage_usec 12\n")
+    for pid, path in ((1, "/pod/worker"), (2, "/pod/worker"), (3, "/gone")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(f"4:cpu,cpuacct:{path}\n1:name=systemd:/\n" if version == 1 else f"0::{path}\n")
+    assert quotas.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37

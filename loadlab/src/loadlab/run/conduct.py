@@ -149,6 +149,7 @@ class Conductor:
         named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
         named += [(f"server-{number}", "server", pid, "halfcore serve") for number, pid in enumerate(serving.pids, 1)]
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
+        self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
         self._recorder.run.processes = [
             ProcessInfo(

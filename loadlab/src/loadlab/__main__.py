@@ -69,8 +69,11 @@ def _measure(asked: argparse.Namespace, console: Console) -> None:
 
 
 def _root() -> Path:
-    """The checkout that we are in."""
-    found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+    """The checkout that we are in; where there is no git, this folder."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+    except OSError:
+        return Path.cwd()
     return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()
 
 

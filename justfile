@@ -201,6 +201,12 @@ prove-swaps *flags:
 demo-swap:
     uv run python tests/e2e/demo_swap.py
 
+# Whole load runs with planted faults (wrong answers, errors, stalls, a starved generator, …): each must be caught by what is meant for it
+[group('prove')]
+prove-verdicts *names:
+    uv run model-export examples iris
+    uv run python tests/e2e/prove_verdicts.py "$@"
+
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers prove-swaps
+prove: prove-batcher prove-answers prove-swaps prove-verdicts

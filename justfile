@@ -189,16 +189,19 @@ load-worker master *flags:
 
 # Every stored load run: verdict, latencies, CPU, memory
 [group('prove')]
+[no-exit-message]
 load-history *flags:
     @uv run loadlab history "$@"
 
 # A load run's table, page and Markdown, from its record: `just load-report latest`
 [group('prove')]
+[no-exit-message]
 load-report run="latest" *flags:
     @uv run loadlab report "$@"
 
 # Keep a load run (all repeats of its set) in docs/runs, and write it into docs/benchmarks.md and the README
 [group('prove')]
+[no-exit-message]
 load-keep run="latest":
     uv run loadlab keep "$@"
     uv run loadlab render

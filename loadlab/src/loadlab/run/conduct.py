@@ -19,7 +19,7 @@ from loadlab.record.write import Recorder
 from loadlab.run import floor
 from loadlab.run.arguments import Order
 from loadlab.run.book import Book
-from loadlab.run.faults import Fault, hopeless
+from loadlab.run.faults import HUNG_S, Fault, hopeless
 from loadlab.run.view import View
 from loadlab.sample import counters
 from loadlab.sample.sampler import Sampler
@@ -247,12 +247,12 @@ class Conductor:
     def _turn(self, *, hopeless_too: bool = True) -> None:
         time.sleep(_TURN_S)
         self.check()
-        if (
-            hopeless_too
-            and not self._order.scenario.surge
-            and (fault := hopeless(self.book.since(self.book.whole - 15), self._recorder.run.criteria.objective))
-        ):
+        if hopeless_too and not self._order.scenario.surge and (fault := self._hopeless()):
             raise fault
+
+    def _hopeless(self) -> Fault | None:
+        since = self.book.whole + 1 - HUNG_S
+        return hopeless(self.book.since(since), self._recorder.run.criteria.objective, self.book.witnessed(since))
 
     def _users(self) -> int:
         last = self.book.since(self.book.whole)

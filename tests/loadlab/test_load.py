@@ -104,9 +104,9 @@ def test_a_worker_that_is_killed_makes_the_run_invalid(lab):
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_written(lab):
-    """A real one: the runs' folder is a file system of 40 kB."""
+    """A real one: the runs' folder is a file system of 32 kB."""
     lab.store.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(lab.store)], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(lab.store)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:

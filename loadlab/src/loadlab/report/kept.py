@@ -11,8 +11,8 @@ from pathlib import Path
 
 from loadlab import library
 from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
-from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge
+from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
+from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 
 _FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
@@ -35,13 +35,13 @@ class KeptSet:
     together: SetVerdict
 
 
-def keep(name: str, store: Path, kept: Path) -> list[Path]:
-    """Copy a run of the store, or with it all repeats of its set, into `kept`; returns the folders.
+def keep(name: str, runs: Path, kept: Path) -> list[Path]:
+    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`; returns the folders.
 
     Raises:
         NoSuchRun, RecordError: no run of that name, or one that has not ended.
     """
-    run = library.find(store, name)
+    run = library.find(runs, name)
     log = read(run)
     if log.run.ended is None:
         raise RecordError(f"{run}: the run has not ended")
@@ -69,6 +69,9 @@ def _asked(each: KeptSet) -> tuple[object, ...]:
 
 
 def _copy(run: Path, target: Path) -> Path:
+    compress(run)  # where a full disk kept its end from doing so
+    if not (run / VERDICT_FILE).exists():
+        store(judge(read(run)), run)
     target.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         shutil.copyfile(run / name, target / name)

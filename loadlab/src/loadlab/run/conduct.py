@@ -164,12 +164,12 @@ class Conductor:
         ]
 
     def _ramp(self, load: Load) -> None:
+        self._view.phase = "ramp"  # the record's phase begins with the first user
         deadline = time.monotonic() + _START_MOST_S
         while self.book.first_s is None:
             self._turn()
             if time.monotonic() > deadline:
                 raise Fault("generator_broke", f"no user was there {_START_MOST_S:.0f} s after the generator's start")
-        self._view.phase = "ramp"
         deadline = time.monotonic() + load.users / load.rate * 2 + 10
         while self._users() < load.users and time.monotonic() < deadline:
             self._turn()

@@ -36,9 +36,10 @@ class Case:
 
     Attributes:
         fault: of the server, as `tests/support/faulty` names it.
-        act: what is done to the run's processes; with a phase, when.
+        act: what is done to the run's processes, in the phase.
         missed: the lines of the objective that have to be missed, and no other.
         rules: that have to be broken; for a FAIL others that only a PASS needs may be.
+        failures: the only kind of failure there may be; empty: any.
         ended: how the run has to end; None: early or not.
     """
 
@@ -50,6 +51,7 @@ class Case:
     act: Act | None = None
     missed: frozenset[str] = frozenset()
     rules: frozenset[str] = frozenset()
+    failures: str = ""
     ended: EndKind | None = "complete"
     memory: str = "512M"
 
@@ -69,8 +71,10 @@ _USUAL = ("users=2000", "rate=125", "duration=40s")
 """Arriving over more than two think times, users spread evenly: those of a short ramp come back in waves, and nothing would be steady."""
 CASES = {
     "nothing": Case("no fault", _USUAL, "PASS"),
-    "wrong": Case("1 % of the answers wrong", _USUAL, "FAIL", fault="wrong:100", missed=frozenset({_ERRORS, _WRONG})),
-    "errors": Case("1 % of the answers 500", _USUAL, "FAIL", fault="error:100", missed=frozenset({_ERRORS})),
+    "wrong": Case("1 % of the answers wrong", _USUAL, "FAIL", fault="wrong:100", missed=frozenset({_ERRORS, _WRONG}),
+                  failures="wrong_prediction"),
+    "errors": Case("1 % of the answers 500", _USUAL, "FAIL", fault="error:100", missed=frozenset({_ERRORS}),
+                   failures="status_500"),
     "stall": Case("the server stands still for 300 ms every 10 s", ("users=6000", "rate=375", "duration=60s"), "FAIL", fault="stall:0.3:10",
                   missed=frozenset({_WINDOWS})),
     "starved": Case("the generator gets 2 % of a core", _USUAL, "INVALID", phase="steady", act=_starve, rules=frozenset({"V2", "V3", "V4"}),
@@ -82,7 +86,7 @@ CASES = {
     "memory": Case("the server takes memory without end", _USUAL, "FAIL", fault="hoard", missed=frozenset({_SURVIVAL, _MEMORY}),
                    ended="server_died", memory="256M"),
     "hang": Case("the server is stopped and answers nothing", _USUAL, "FAIL", phase="steady", act=_kill("server", signal.SIGSTOP),
-                 missed=frozenset({_SURVIVAL}), ended="server_hung"),
+                 missed=frozenset({_SURVIVAL, _ERRORS}), ended="server_hung"),
     "worker": Case("a worker of the generator is killed", _USUAL, "INVALID", act=_kill("generator", signal.SIGKILL),
                    ended="generator_broke"),
 }  # fmt: skip
@@ -138,6 +142,8 @@ def _differences(case: Case, verdict: Verdict, run: Run) -> Iterator[str]:
         yield f"{verdict.outcome} came"
     if case.outcome != "INVALID" and _missed(verdict) != case.missed:
         yield f"missed {', '.join(sorted(_missed(verdict))) or 'nothing'}"
+    if case.failures and list(verdict.figures.failures) != [case.failures]:
+        yield f"failures {', '.join(verdict.figures.failures) or 'none'}"
     if not case.rules <= _broken(verdict):
         yield f"{', '.join(sorted(case.rules - _broken(verdict)))} not broken"
     if run.ended is None or case.ended not in (None, run.ended.kind):

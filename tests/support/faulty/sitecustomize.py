@@ -64,6 +64,7 @@ class _Tampered:
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         if status == 200 and self._planter.touches():
             status, body = (500, b"{}") if _KIND == "error" else (200, json.dumps(json.loads(body) | {"prediction": "planted"}).encode())
+            headers = [(name, str(len(body)) if name == "content-length" else value) for name, value in headers]
         self._exchange.response_bytes(status, headers, body)
 
 

@@ -31,7 +31,8 @@ def section(found: Sequence[KeptSet], folder: Path) -> str:
         rows = [_row(run, one.verdict.outcome, [one.verdict.figures], _link(one, folder)) for one in each.runs]
         said = each.together.claim or (each.together.sentence if len(each.runs) > 1 else each.runs[0].verdict.sentence)
         parts += [f"### {run.tier.name}, {run.scenario.name}, {run.backend}, {run.engine}", "\n".join([_HEADER, *rows]), f"> {said}"]
-        parts += ["\n".join(f"- {line}" for line in _provenance(run))]
+        short = [f"{one.log.run.id}: {one.verdict.sentence}" for one in each.runs if len(each.runs) > 1 and one.verdict.outcome != "PASS"]
+        parts += ["\n".join(f"- {line}" for line in [*short, *_provenance(run)])]
     return "\n\n".join(parts)
 
 

@@ -138,6 +138,12 @@ ladder *flags:
     uv run loadlab ladder "$@"
     uv run loadlab render
 
+# What a server holds at rest, while a model loads, and with 10,000 connections; stored, and written into docs/operations.md
+[group('prove')]
+memory *flags:
+    uv run loadlab memory "$@"
+    uv run loadlab render
+
 # Does the bench work? Under a minute; its figures mean nothing
 [group('prove')]
 bench-smoke:
@@ -183,13 +189,30 @@ load-worker master *flags:
 
 # Every stored load run: verdict, latencies, CPU, memory
 [group('prove')]
+[no-exit-message]
 load-history *flags:
     @uv run loadlab history "$@"
 
 # A load run's table, page and Markdown, from its record: `just load-report latest`
 [group('prove')]
+[no-exit-message]
 load-report run="latest" *flags:
     @uv run loadlab report "$@"
+
+# Keep a load run (all repeats of its set) in docs/runs, and write it into docs/benchmarks.md and the README
+[group('prove')]
+[no-exit-message]
+load-keep run="latest":
+    uv run loadlab keep "$@"
+    uv run loadlab render
+
+# The picture of a run's page in docs/loadlab-report.png (needs Chromium): `just load-picture latest`
+[group('prove')]
+load-picture run="latest":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
+    uv run python tests/support/picture.py "$page" docs/loadlab-report.png
 
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
 [group('prove')]
@@ -211,6 +234,12 @@ prove-outages *flags:
 demo-swap:
     uv run python tests/e2e/demo_swap.py
 
+# Whole load runs with planted faults (wrong answers, errors, stalls, a starved generator, …): each must be caught by what is meant for it
+[group('prove')]
+prove-verdicts *names:
+    uv run model-export examples iris
+    uv run python tests/e2e/prove_verdicts.py "$@"
+
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers prove-swaps prove-cold-start prove-outages
+prove: prove-batcher prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts

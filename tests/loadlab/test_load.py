@@ -1,100 +1,44 @@
 """`loadlab load` as a whole: real Locust, a real server in its limits, and every way a run can end early."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
-import msgspec
 import pytest
 
 from loadlab import cgroup
-from loadlab.cgroup.hierarchy import PARENT, ROOT
-from loadlab.record.form import Run
-from loadlab.record.read import Log, read
+from support.bundles import write_bundle
+from support.labs import Lab, finish, left_over, plain, process_of
+from support.serving import serving
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
-CHECKOUT = Path(__file__).parents[2]
-_started: list[subprocess.Popen[str]] = []
+SHORT = ("engine=raw", "users=100", "rate=10", "duration=2s")
+READ_ONLY = """
+grep -o ' /sys/fs/cgroup[^ ]* ' /proc/self/mounts | while read -r mounted; do mount -o remount,bind,ro "$mounted" || exit 77; done
+exec "$@"
+"""
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A checkout of its own: compose file, locustfile, a bundle; its runs are stored there. Skipped where there are no control groups."""
+def lab(tmp_path):
+    """A place of its own with a small model. Skipped where there are no control groups."""
     try:
         with cgroup.group("probe"):
             pass
     except cgroup.Unavailable as reason:
         pytest.skip(str(reason))
-    from support.bundles import write_bundle
-
-    write_bundle(tmp_path / ".halfcore/bundles", "iris", model=None)
-    for name in ("compose", "loadlab"):
-        (tmp_path / name).symlink_to(CHECKOUT / name)
-    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    yield tmp_path
-    for process in _started:  # of a test that failed
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
-    _started.clear()
+    made = Lab(tmp_path / "place")
+    write_bundle(made.bundles, "iris", model=None)
+    yield made
+    made.end()
 
 
-def start(place: Path, *words: str) -> subprocess.Popen[str]:
-    """`loadlab load` in the place."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadlab", "load", "tier=half-core", "backend=cgroup", *words],
-        cwd=place,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    _started.append(process)
-    return process
-
-
-def finish(process: subprocess.Popen[str], code: int, says: str = "") -> str:
-    """Wait for its end; what it said."""
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == code, said
-    assert says in " ".join(said.replace("│", " ").split()), said
-    return said
-
-
-def stored(place: Path) -> Log:
-    """The only run."""
-    (folder,) = [file.parent for file in place.glob(".halfcore/loads/*/run.json")]
-    return read(folder)
-
-
-def await_phase(place: Path, name: str, process: subprocess.Popen[str]) -> Run:
-    """Wait until a run is in a phase."""
-    while True:
-        assert process.poll() is None, process.communicate()[0]
-        for file in place.glob(".halfcore/loads/*/run.json"):
-            run = msgspec.json.decode(file.read_bytes(), type=Run)
-            if run.phases and run.phases[-1].name == name:
-                return run
-        time.sleep(0.05)
-
-
-def nothing_is_left(run: Run, lab: subprocess.Popen[str]) -> None:
-    """No process of the run lives, and no control group that this lab made is there."""
-    for process in run.processes:
-        assert not Path(f"/proc/{process.pid}").exists() or process.role == "server", process
-    groups = list(ROOT.glob(f"**/{PARENT}/{lab.pid}-*"))
-    assert not groups
-
-
-def test_fifty_users_of_locust_against_a_real_server(place):
+def test_fifty_users_of_locust_against_a_real_server(lab):
     """A whole run: every phase, every counter, nothing lost; on a busy machine the verdict may be anything but an error."""
-    process = start(place, "users=50", "rate=50", "duration=5s")
+    process = lab.start("users=50", "rate=50", "duration=5s")
     said, _ = process.communicate(timeout=240)
     assert process.returncode in (0, 1, 2), said
-    log = stored(place)
+    log = lab.stored()
     assert [phase.name for phase in log.run.phases] == [
         "floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "drain", "cooldown",
     ]  # fmt: skip
@@ -115,66 +59,130 @@ def test_fifty_users_of_locust_against_a_real_server(place):
     steady = log.sampled("steady")
     assert {sample.net.established for sample in steady if sample.net} == {50}
     assert all(sample.server and sample.host and sample.processes["worker-1"].files > 50 for sample in steady)
-    (folder,) = [file.parent for file in place.glob(".halfcore/loads/*/run.json")]
-    assert json.loads((folder / "verdict.json").read_bytes())["outcome"] in ("PASS", "FAIL", "INVALID")
+    assert lab.verdict().outcome in ("PASS", "FAIL", "INVALID")
+    (folder,) = lab.runs()
     assert (folder / "report.html").stat().st_size > 10_000
-    nothing_is_left(log.run, process)
+    assert not left_over(process, log.run)
 
 
-def test_a_server_that_dies_ends_the_run_with_what_was_seen(place):
+def test_a_server_that_dies_ends_the_run_with_what_was_seen(lab):
     """Its end is told, the record is whole so far, and nothing is left."""
-    process = start(place, "engine=raw", "users=100", "rate=10", "duration=2s")
-    run = await_phase(place, "ramp", process)
-    (server,) = [each.pid for each in run.processes if each.role == "server"]
-    os.kill(server, signal.SIGKILL)
+    process = lab.start(*SHORT)
+    run = lab.await_phase("ramp", process)
+    os.kill(process_of(run, "server"), signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode in (1, 2)
-    log = stored(place)
+    log = lab.stored()
     assert log.run.ended is not None
     assert (log.run.ended.kind, "the server ended with -9" in log.run.ended.sentence) == ("server_died", True)
     assert log.of("users", "ramp")
-    nothing_is_left(log.run, process)
+    assert not left_over(process, log.run)
 
 
-def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(place):
+def test_a_server_killed_for_want_of_memory_is_told_from_one_that_crashed(lab):
+    """FAIL, for the limits were in force: the sentence and the objective's own line say that it was memory."""
+    trigger = lab.plant("hoard", memory="256M")
+    process = lab.start(*SHORT)
+    lab.await_phase("ramp", process)
+    trigger.touch()
+    finish(process, 1, "out of memory: 1 kill")
+    verdict = lab.verdict()
+    assert {"ends, hangs or restarts of the server", "kills for want of memory"} <= {
+        check.what for check in verdict.objective if check.measured and not check.holds
+    }
+    assert not left_over(process, lab.stored().run)
+
+
+def test_a_worker_that_is_killed_makes_the_run_invalid(lab):
+    """The server is not blamed for what happens to the generator; what was seen before is kept."""
+    process = lab.start("users=100", "rate=10", "duration=2s")
+    run = lab.await_phase("ramp", process)
+    os.kill(process_of(run, "generator"), signal.SIGKILL)
+    finish(process, 2, "The run broke off: worker-1 ended with -9")
+    assert lab.stored().of("users", "ramp")
+    assert not left_over(process, lab.stored().run)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(lab):
+    """A real one: the runs' folder is a file system of 32 kB."""
+    lab.store.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(lab.store)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        process = lab.start(*SHORT)
+        finish(process, 4, "No space left on device; what was seen before is in")
+        log = lab.stored()
+        assert log.samples or log.seconds
+        assert not left_over(process, log.run)
+    finally:
+        subprocess.run(["umount", str(lab.store)], check=True)
+
+
+def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(lab):
     """Two labs would measure each other; an interrupted run stays readable."""
-    process = start(place, "engine=raw", "users=100", "rate=10", "duration=2s")
-    run = await_phase(place, "ramp", process)
-    finish(start(place), 4, f"another load run is going on (process {process.pid})")
+    process = lab.start(*SHORT)
+    run = lab.await_phase("ramp", process)
+    finish(lab.start(), 4, f"another load run is going on (process {process.pid})")
     process.send_signal(signal.SIGINT)
     finish(process, 130, "interrupted by the user")
-    log = stored(place)
+    log = lab.stored()
     assert log.run.ended is not None
     assert log.run.ended.kind == "interrupted"
-    nothing_is_left(run, process)
+    assert not left_over(process, run)
 
 
-def test_a_server_that_cannot_start_is_no_verdict(place):
+def test_a_server_that_cannot_start_is_no_verdict(lab):
     """Exit code 4, with how it ended: the tier's memory holds no Python."""
-    (place / "compose").unlink()
-    (place / "compose").mkdir()
-    limits = "{labels: [io.halfcore.tier=half-core], deploy: {resources: {limits: {cpus: '0.5', memory: 8M}}}}"
-    (place / "compose/compose.yaml").write_text(f"services: {{half-core: {limits}}}")
-    finish(start(place, "engine=raw", "users=20", "duration=2s"), 4, "out of memory")
+    lab.limit(memory="8M")
+    finish(lab.start("engine=raw", "users=20", "duration=2s"), 4, "out of memory")
+
+
+def test_rows_of_another_model_are_found_before_the_load(lab):
+    """The server refuses the first of them: exit code 4, and its own words are quoted."""
+    with serving(lab.bundles) as server:
+        process = lab.start("engine=raw", "users=20", "duration=2s", "model=penguins-svm", f"target=127.0.0.1:{server.port}", backend="")
+        finish(process, 4, "the server refuses a row of this model:")
+        assert not left_over(process, lab.stored().run)
+        assert server.process.poll() is None
 
 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
         (["scenario=calm"], 3, "scenario=calm is unknown; there are steady"),
+        (["user=many"], 3, "user=many is unknown; there are raw, fast, stock, fast-unmended"),
+        (["speed=9"], 3, "speed=9: unknown; expected key=value with one of tier, scenario"),
+        (["target=192.0.2.1:80"], 3, "load goes to this machine only"),
         (["model=unicorn", "engine=raw", "users=5", "duration=1s"], 4, "no bundle of unicorn"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_sentence(place, words, code, says):
+def test_what_cannot_be_done_is_told_in_one_sentence(lab, words, code, says):
     """Usage is 3, infrastructure 4."""
-    finish(start(place, *words), code, says)
+    backend = "" if words[0].startswith("target") else "cgroup"
+    finish(lab.start(*words, backend=backend), code, says)
+
+
+def test_too_few_open_files_are_told_before_anything_is_started(lab):
+    """With the number that is needed, and where it is set."""
+    process = lab.start("engine=raw", "users=500", "duration=1s", before=("prlimit", "--nofile=300:300"))
+    finish(process, 4, "500 connections need")
+    assert not left_over(process)
+
+
+def test_without_docker_containers_are_refused_and_never_waited_for(lab):
+    """Exit code 4."""
+    finish(lab.start(*SHORT, backend="compose", PATH="/nowhere"), 4, "backend=compose: docker is not installed")
+
+
+def test_without_the_right_to_make_control_groups_there_is_no_run(lab):
+    """Where they may only be read, as in most containers: exit code 4, and which one could not be made."""
+    process = lab.start(*SHORT, before=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh"))
+    finish(process, 4, "cannot make the control group /sys/fs/cgroup")
+    assert not left_over(process)
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) > 8, reason="a machine that is large enough")
-def test_a_tier_that_needs_more_cores_is_invalid(place):
+def test_a_tier_that_needs_more_cores_is_invalid(lab):
     """The server would compete with its generator, and fail for that."""
-    process = subprocess.run(
-        [sys.executable, "-m", "loadlab", "load", "tier=four-by-two", "backend=cgroup"], cwd=place, capture_output=True, text=True
-    )
-    assert process.returncode == 2
-    assert "needs 9 cores" in " ".join(process.stdout.replace("│", " ").split())
+    assert "needs 9 cores" in plain(finish(lab.start(tier="four-by-two"), 2))

@@ -137,3 +137,18 @@ def test_criteria_say_which_field_is_wrong(tmp_path):
         criteria("", tmp_path / "c.toml")
     with pytest.raises(CriteriaError, match="No such file"):
         criteria("", tmp_path / "none.toml")
+
+
+def test_what_was_never_measured_is_not_told_as_missed():
+    """A server killed in the ramp has no p99, good or bad, and its end says nothing about the generator."""
+    run = fresh()
+    run.run.ended = Ended(kind="server_died", sentence="the server ended with -9")
+    run.run.phases = run.run.phases[:4]
+    run.seconds = [line for line in run.seconds if line.t < 20]
+    run.samples = [sample for sample in run.samples if sample.t < 20]
+
+    verdict = judge(run.log())
+
+    assert verdict.outcome == "FAIL"
+    assert "objective: ends, hangs or restarts of the server 1 (≤ 0). Never measured: p50, p95, p99, max," in verdict.sentence
+    assert "clear" not in verdict.sentence

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from loadlab import store
-from loadlab.bench import orders, render, session
+from loadlab.bench import memory, orders, render, session
 from loadlab.bench.cases import CaseError
 from loadlab.bench.measure import ClientFailed
 from loadlab.cgroup import Unavailable
@@ -37,6 +37,7 @@ def main() -> None:
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
     orders.add_ladder(commands.add_parser("ladder", help="from the course's first service to halfcore, one change at a time"))
     render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
+    memory.add_arguments(commands.add_parser("memory", help="what a server holds at rest, while loading, and with many connections"))
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
     compare_command.add_arguments(commands)
@@ -50,6 +51,8 @@ def main() -> None:
             sys.exit(compare_command.main(asked, _root(), console))
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
+        elif asked.command == "memory":
+            console.print(f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True)
         elif asked.command == "render":
             for written in render.main(asked):
                 console.print(f"wrote {written}", highlight=False, soft_wrap=True)
@@ -69,8 +72,11 @@ def _measure(asked: argparse.Namespace, console: Console) -> None:
 
 
 def _root() -> Path:
-    """The checkout that we are in."""
-    found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+    """The checkout that we are in; where there is no git, this folder."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+    except OSError:
+        return Path.cwd()
     return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()
 
 

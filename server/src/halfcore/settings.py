@@ -69,7 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
     download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
     max_bundle_mb: Annotated[
-        int, Meta(ge=1, le=1 << 20, description="largest model.onnx that is fetched, MiB; a forest of 75 MB takes 850 MB while it loads")
+        int,
+        Meta(ge=1, le=1 << 20, description="largest model.onnx that is fetched, MiB; a forest takes many times its file while it loads"),
     ] = 512
     canary_memory_mb: Annotated[
         int,

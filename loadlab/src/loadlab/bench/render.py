@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadlab import store
-from loadlab.bench import ladder_page
+from loadlab.bench import ladder_page, memory_page, readme
 from loadlab.bench.goals import findings
 from loadlab.bench.judge import sentences
 from loadlab.bench.plot import plot
 from loadlab.bench.tables import doubts, provenance, tables
 from loadlab.compare import form as comparisons
 from loadlab.compare import page as comparison_page
+from loadlab.report import kept, kept_page
 from loadlab.store import Run, StoreError
 
 _INTRO = """# Benchmarks
 
-*Written by `loadlab render` from stored runs; not edited by hand. `just bench` and `just ablate` make new runs.*
+*Written by `loadlab render` from stored runs; not edited by hand. `just bench`, `just ablate` and `just load-keep` make new ones.*
 
 The figure is the server's CPU time per request: what its control group used in the measured window, divided by the right answers in it;
 it does not depend on how fast the generator is. Server and generator share one machine over loopback, so the generator pays a part of
@@ -53,13 +54,26 @@ def main(asked: argparse.Namespace) -> list[Path]:
     if bench is None:
         raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
     ladder = asked.ladder or store.latest(asked.runs, "ladder")
-    return render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs))
+    written = render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs), loads=kept.sets(asked.runs))
+    operations = asked.out.with_name("operations.md")
+    return [*written, *([operations] if memory_page.fill(operations, asked.runs) else [])]
 
 
-def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None = None, compared: Sequence[Path] = ()) -> list[Path]:
+def render(
+    bench: Path,
+    ablation: Path | None,
+    out: Path,
+    *,
+    ladder: Path | None = None,
+    compared: Sequence[Path] = (),
+    loads: Sequence[kept.KeptSet] = (),
+) -> list[Path]:
     """See `main`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     written, parts = [out], [_INTRO]
+    drawn = kept_page.picture(loads, out.with_name(f"{out.stem}-load.svg"))
+    if loads:
+        parts.append(kept_page.section(loads, out.parent))
     for file in (bench, ablation):
         if file is not None:
             run = store.load(file)
@@ -81,7 +95,8 @@ def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None
         if comparison_page.forest(comparison, picture):
             written.append(picture)
     out.write_text("\n\n".join(parts) + "\n")
-    return written
+    first_page = out.parent.parent / "README.md"
+    return [*written, *([drawn] if drawn else []), *([first_page] if readme.fill(first_page, bench, loads, drawn) else [])]
 
 
 def _newest(runs: Path) -> list[Path]:

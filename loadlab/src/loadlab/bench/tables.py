@@ -50,11 +50,12 @@ def doubts(run: Run) -> list[str]:
 def servers(run: Run, regime: Regime, model: str) -> list[str]:
     """The servers of one table, in the order of their letters, or of the ablation's table."""
     present = dict.fromkeys(each.server for each in run.rounds if (each.regime, each.model) == (regime, model))
-    order = list(_titles(run))
+    order = list(titles(run))
     return sorted(present, key=lambda key: order.index(key) if key in order else len(order))
 
 
-def _titles(run: Run) -> dict[str, str]:
+def titles(run: Run) -> dict[str, str]:
+    """What each server of a run is, by its key."""
     if run.what == "bench":
         return {key: subject.title for key, subject in SUBJECTS.items()}
     from loadlab.bench.variants import VARIANTS
@@ -65,8 +66,8 @@ def _titles(run: Run) -> dict[str, str]:
 
 
 def _rows(run: Run, regime: Regime, model: str) -> str:
-    titles = _titles(run)
-    return "\n".join(_row(run.rounds, key, titles.get(key, ""), regime, model) for key in servers(run, regime, model))
+    named = titles(run)
+    return "\n".join(_row(run.rounds, key, named.get(key, ""), regime, model) for key in servers(run, regime, model))
 
 
 def _row(rounds: Sequence[Round], key: str, title: str, regime: Regime, model: str) -> str:

@@ -10,7 +10,7 @@ from loadlab.generators.process import Part
 from loadlab.run.arguments import Order
 
 _USERS_PER_WORKER_HZ = 6000.0
-"""Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core (docs/loadlab.md)."""
+"""Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core; rule V2 finds out if it is more."""
 
 
 def workers(order: Order, server_cpus: frozenset[int]) -> list[frozenset[int]]:

@@ -1,4 +1,4 @@
-"""`loadlab history` and `loadlab report RUN`, and the end of every run: judge, store, write the reports, show the table."""
+"""`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge, store, report."""
 
 import argparse
 from pathlib import Path
@@ -8,25 +8,30 @@ from rich.console import Console
 from loadlab import library
 from loadlab.record.read import read
 from loadlab.record.write import compress
+from loadlab.report import kept
 from loadlab.report.table import history_table, summary
 from loadlab.report.write import write_reports
 from loadlab.verdict.judge import Verdict, judge, store
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
-COMMANDS = ("history", "report")
+KEPT = Path("docs/runs")
+"""Where those are kept that the documentation tells of."""
+COMMANDS = ("history", "report", "keep")
 _FILE_COLUMNS = 160
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add both commands."""
+    """Add the commands."""
     adding = [
         commands.add_parser("history", help="every stored load run"),
         commands.add_parser("report", help="write a run's reports again"),
+        commands.add_parser("keep", help=f"copy a run, with all repeats of its set, to {KEPT}"),
     ]
-    adding[1].add_argument(
-        "run", nargs="?", default="latest", help="an id of the history, its beginning, or a folder (default: %(default)s)"
-    )
+    for parser in adding[1:]:
+        parser.add_argument(
+            "run", nargs="?", default="latest", help="an id of the history, its beginning, or a folder (default: %(default)s)"
+        )
     for parser in adding:
         parser.add_argument("--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)")
 
@@ -38,6 +43,9 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
         console = Console(file=console.file, width=_FILE_COLUMNS)
     if asked.command == "history":
         history(folder, console)
+    elif asked.command == "keep":
+        for copied in kept.keep(asked.run, folder, root / KEPT):
+            _say(console, f"kept: {copied.relative_to(root)}")
     else:
         report(asked.run, folder, console)
 

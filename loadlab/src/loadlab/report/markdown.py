@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadlab.record.form import Run
 from loadlab.report.numbers import facts, key_numbers
-from loadlab.report.provenance import provenance
+from loadlab.report.provenance import caveat, provenance
 from loadlab.report.svg import Chart
 from loadlab.verdict.judge import Verdict
 
@@ -16,8 +16,8 @@ def markdown(run: Run, verdict: Verdict, charts: Sequence[Chart], *, pictures: s
         verdict.sentence,
         f"> {claim}" if claim else "",
         _table(("", "value", ""), [(name, f"**{value}**", note) for name, value, note in key_numbers(verdict.figures)]),
-        facts(verdict.figures),
-        "## Objective",
+        f"{facts(verdict.figures)} {caveat(run)}",
+        "## Objective, fixed before the run",
         _table(("", "measured", "limit", ""), [(check.what, check.value, check.bound, _mark(check.holds)) for check in verdict.objective]),
         "## Rules",
         _table(

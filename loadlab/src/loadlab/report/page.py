@@ -8,7 +8,7 @@ import msgspec
 
 from loadlab.record.form import Run
 from loadlab.report.numbers import facts, key_numbers
-from loadlab.report.provenance import provenance
+from loadlab.report.provenance import caveat, provenance
 from loadlab.report.svg import LEFT, RIGHT, STYLE, WIDTH, Chart, draw
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import Verdict
@@ -27,8 +27,8 @@ def page(run: Run, verdict: Verdict, charts: Sequence[Chart], *, claim: str = ""
             _header(run, verdict),
             f"<blockquote>{escape(claim)}</blockquote>" if claim else "",
             _cards(verdict),
-            f'<p class="soft">{escape(facts(verdict.figures))}</p>',
-            "<h2>Objective</h2>",
+            f'<p class="soft">{escape(facts(verdict.figures))} {escape(caveat(run))}</p>',
+            "<h2>Objective, fixed before the run</h2>",
             _objective(verdict.objective),
             _rules(verdict),
             _missing(verdict.missing),

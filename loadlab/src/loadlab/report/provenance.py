@@ -1,6 +1,17 @@
 """Where a run's figures come from, as pairs of name and value: everything a rival needs to make them again."""
 
 from loadlab.record.form import Run
+from loadlab.verdict.repeats import way
+
+
+def caveat(run: Run) -> str:
+    """What a reader should keep in mind, whatever the verdict."""
+    if run.backend != "compose" and "loopback" not in way(run):
+        return f"The generator ran {way(run)}: the network between is in the latencies."
+    where = "on the server's machine, outside of its container" if run.backend == "compose" else way(run)
+    return (
+        f"The generator ran {where}: no network's delay is in the latencies, and it pays a part of the kernel's work for the connections."
+    )
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

@@ -21,8 +21,15 @@ class Moment:
     started: int = 0
     answered: int = 0
     failed: int = 0
+    timeouts: int = 0
+    """Of those that failed: nothing came at all."""
     response_us: Counter[int] = field(default_factory=Counter)
     loop_us: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server, though asked, answered nothing, rightly or wrongly."""
+        return not self.answered and self.failed == self.timeouts and bool(self.in_flight or self.timeouts)
 
     def p_ms(self, q: float) -> float | None:
         """A quantile of the right answers, milliseconds."""
@@ -43,6 +50,7 @@ class Book:
         self._came: Counter[int] = Counter()
         self.moments: dict[int, Moment] = {}
         self.failures: Counter[str] = Counter()
+        self._witnessed: Counter[int] = Counter()
         self.first_s: float | None = None
         """When the first user arrived."""
         self.ramp_users = 0
@@ -66,6 +74,8 @@ class Book:
         for tick in ticks:
             if series == "users":
                 self._remember(tick)
+            elif series == "witness":
+                self._witnessed[tick.t] += sum(tick.response_us.values())
             self._write(tick, series)
 
     @property
@@ -81,6 +91,10 @@ class Book:
     def since(self, t: int) -> list[Moment]:
         """Whole seconds from `t` on."""
         return [self.moments[each] for each in range(max(t, 0), self.whole + 1) if each in self.moments]
+
+    def witnessed(self, t: int) -> int:
+        """Right answers that the witness got since second `t`."""
+        return sum(count for at, count in self._witnessed.items() if at >= t)
 
     def windows(self, start: int, seconds: int) -> list[Window]:
         """The seconds since `start` in windows, as the rules look at them."""
@@ -99,6 +113,7 @@ class Book:
         moment.started += tick.started
         moment.answered += sum(tick.response_us.values())
         moment.failed += sum(tick.failures.values())
+        moment.timeouts += tick.failures.get("timeout", 0)
         moment.response_us.update(tick.response_us)
         moment.loop_us.update(tick.loop_us)
         self.failures.update(tick.failures)

@@ -19,7 +19,7 @@ from loadlab.record.write import Recorder
 from loadlab.run import floor
 from loadlab.run.arguments import Order
 from loadlab.run.book import Book
-from loadlab.run.faults import Fault, hopeless
+from loadlab.run.faults import HUNG_S, Fault, hopeless
 from loadlab.run.view import View
 from loadlab.sample import counters
 from loadlab.sample.sampler import Sampler
@@ -149,6 +149,7 @@ class Conductor:
         named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
         named += [(f"server-{number}", "server", pid, "halfcore serve") for number, pid in enumerate(serving.pids, 1)]
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
+        self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
         self._recorder.run.processes = [
             ProcessInfo(
@@ -163,12 +164,12 @@ class Conductor:
         ]
 
     def _ramp(self, load: Load) -> None:
+        self._view.phase = "ramp"  # the record's phase begins with the first user
         deadline = time.monotonic() + _START_MOST_S
         while self.book.first_s is None:
             self._turn()
             if time.monotonic() > deadline:
                 raise Fault("generator_broke", f"no user was there {_START_MOST_S:.0f} s after the generator's start")
-        self._view.phase = "ramp"
         deadline = time.monotonic() + load.users / load.rate * 2 + 10
         while self._users() < load.users and time.monotonic() < deadline:
             self._turn()
@@ -246,12 +247,12 @@ class Conductor:
     def _turn(self, *, hopeless_too: bool = True) -> None:
         time.sleep(_TURN_S)
         self.check()
-        if (
-            hopeless_too
-            and not self._order.scenario.surge
-            and (fault := hopeless(self.book.since(self.book.whole - 15), self._recorder.run.criteria.objective))
-        ):
+        if hopeless_too and not self._order.scenario.surge and (fault := self._hopeless()):
             raise fault
+
+    def _hopeless(self) -> Fault | None:
+        since = self.book.whole + 1 - HUNG_S
+        return hopeless(self.book.since(since), self._recorder.run.criteria.objective, self.book.witnessed(since))
 
     def _users(self) -> int:
         last = self.book.since(self.book.whole)

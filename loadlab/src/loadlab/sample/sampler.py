@@ -8,7 +8,7 @@ from typing import Protocol
 
 from loadlab.cgroup import Group
 from loadlab.record.form import NetSample, ProcessSample, Sample, ServerSample
-from loadlab.sample import counters, sockets
+from loadlab.sample import counters, quotas, sockets
 
 EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0
@@ -47,6 +47,8 @@ class Sampler:
         self.server: Watched | None = None
         self.processes: dict[str, int] = {}
         """Name → process id."""
+        self.generators: list[int] = []
+        """Processes whose own quota, if they have one, would be measured as the server's latency."""
         self.uncounted = 0
         """Connections to the server's port that are not the users': the witness's."""
         self.latest: Sample | None = None
@@ -57,10 +59,12 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; returns when the last sample is written."""
+        """Look once more, for what ended the run may be younger than the last sample (a kill for want of memory), and then no more."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self.failure is None:
+            self._keep()
 
     def look(self) -> Sample:
         """One sample."""
@@ -72,17 +76,21 @@ class Sampler:
             host=counters.host(),
             net=self._net(server, now) if server else None,
             processes=self._processes(),
-            generator_throttled_periods=0,  # its processes are in no group with a quota
+            generator_throttled_periods=quotas.throttled_periods(self.generators),
         )
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S - (time.monotonic() - self._epoch) % EVERY_S):
-            try:
-                self.latest = self.look()
-                self._write(self.latest)
-            except OSError as error:
-                self.failure = error
+            self._keep()
+            if self.failure:
                 return
+
+    def _keep(self) -> None:
+        try:
+            self.latest = self.look()
+            self._write(self.latest)
+        except OSError as error:
+            self.failure = error
 
     def _net(self, server: Watched, now: float) -> NetSample:
         own = counters.tcp()

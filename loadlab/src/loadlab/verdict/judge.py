@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.record.form import EndKind
+from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
@@ -67,22 +67,24 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
     broken, missed = [finding for finding in findings if not finding.holds], [check for check in objective if not check.holds]
     # A server that is gone needs no stopwatch: only that it was in the limits that it was meant to be in.
     doubts = [finding for finding in broken if not finding.clears and (ended.kind not in _GONE or finding.rule == "V11")]
-    if missed and not doubts:
-        return "FAIL", _failed(ended.sentence, missed, broken)
-    if broken:
+    if any(check.measured is not None for check in missed) and not doubts:
+        return "FAIL", _failed(ended, missed, broken)
+    if broken or missed:
         return "INVALID", _invalid(ended.sentence, broken)
     return "PASS", "All 17 rules hold, and the objective is met."
 
 
-def _failed(reason: str, missed: list[Check], broken: list[Finding]) -> str:
-    also = (
-        f" The generator and the machine are clear; {', '.join(finding.rule for finding in broken)} would keep this from a PASS."
-        if broken
-        else ""
-    )
-    return (
-        f"{reason.rstrip('.') + ': ' if reason else ''}The server missed its objective: {'; '.join(check.text for check in missed)}.{also}"
-    )
+def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
+    """What was missed; what could not be measured any more is only named."""
+    measured = [check.text for check in missed if check.measured is not None]
+    unknown = [check.what for check in missed if check.measured is None]
+    told = f"{ended.sentence.rstrip('.')}: " if ended.sentence else ""
+    told += f"The server missed its objective: {'; '.join(measured)}."
+    told += f" Never measured: {', '.join(unknown)}." if unknown else ""
+    if ended.kind in _GONE:
+        return f"{told} It was in its limits (V11); the other rules are for the latencies of a server that is there."
+    others = f" The generator and the machine are clear; {', '.join(finding.rule for finding in broken)} would keep this from a PASS."
+    return told + (others if broken else "")
 
 
 def _invalid(reason: str, broken: list[Finding]) -> str:

@@ -75,7 +75,7 @@ def claim_of(judged: Sequence[Judged]) -> str:
         f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: {min(p99s):.3g}–{max(p99s):.3g} ms), "
         f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in {mid('throttled'):.1%} of periods, "
         f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB. "
-        f"Generator ({run.engine}, {_way(run)}): busiest process {mid('generator_cpu'):.0%} of a core, "
+        f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a core, "
         f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
         f"Runs: {', '.join(each.run.id for each in judged)}; seeds {', '.join(str(each.run.seed) for each in judged)}."
     )
@@ -115,8 +115,9 @@ def _server(run: Run) -> str:
     return f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and {memory}"
 
 
-def _way(run: Run) -> str:
-    host = run.target.rpartition(":")[0].strip("[]")
+def way(run: Run) -> str:
+    """How the generator reaches the server; of several replicas the first."""
+    host = run.target.partition(",")[0].rpartition(":")[0].strip("[]")
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:

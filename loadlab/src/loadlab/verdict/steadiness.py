@@ -65,10 +65,10 @@ def agreement(found: Sequence[Window], rules: Thresholds) -> list[Check]:
 
 
 def trend(found: Sequence[Window], rules: Thresholds) -> Check:
-    """How far a line through the windows' p95s goes up or down from the first to the last."""
+    """How far a line through the windows' p95s goes up or down from the first to the last; that they are too few for a line, if so."""
     p95s = [window.p95_ms for window in found if window.p95_ms is not None]
-    drift = None
-    if len(p95s) >= WINDOWS:
-        drift = abs(statistics.linear_regression(range(len(p95s)), p95s).slope) * (len(p95s) - 1)
-    limit = max(rules.v13_trend * statistics.fmean(p95s), rules.v13_tolerance_ms) if p95s else rules.v13_tolerance_ms
+    if len(p95s) < WINDOWS:
+        return Check(what="windows in steady", measured=len(p95s), limit=WINDOWS, at_least=True, clears=False)
+    drift = abs(statistics.linear_regression(range(len(p95s)), p95s).slope) * (len(p95s) - 1)
+    limit = max(rules.v13_trend * statistics.fmean(p95s), rules.v13_tolerance_ms)
     return Check(what="p95 drifts by", measured=drift, limit=limit, unit="ms", clears=False)

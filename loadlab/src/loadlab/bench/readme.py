@@ -1,0 +1,52 @@
+"""The README's figures: written between two marks from the same stored runs as docs/benchmarks.md, and nowhere else."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadlab import store
+from loadlab.bench.tables import servers, titles
+from loadlab.report import kept_page
+from loadlab.report.kept import KeptSet, newest
+from loadlab.store import Run
+
+_MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+_MODEL = "iris"
+
+
+def fill(readme: Path, bench: Path, loads: Sequence[KeptSet], drawn: Path | None) -> bool:
+    """Write the figures between the marks of a README; False where there is no such file, or no marks."""
+    text = readme.read_text() if readme.exists() else ""
+    if not _MARKED.search(text):
+        return False
+    parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
+    parts += [f"![Response times of a run, second by second]({_relative(drawn, readme)})"] if drawn else []
+    parts += [_benched(store.load(bench), _relative(bench, readme))]
+    readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
+    return True
+
+
+def _benched(run: Run, link: str) -> str:
+    """CPU time per request of every server, saturated and over many quiet connections."""
+    machine = run.fingerprint
+    connections = {load.regime: load.connections for load in run.loads}
+    heads = [f"{regime}, {count:,} connections" for regime, count in connections.items()]
+    lines = [f"| CPU time per request | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    keys = dict.fromkeys(key for regime in connections for key in servers(run, regime, _MODEL))
+    for key in sorted(keys):
+        cells = [_cell(run, key, regime) for regime in connections]
+        lines.append(f"| {titles(run).get(key, key)} | {' | '.join(cells)} |")
+    where = f"{machine.cpu}, {machine.cores} cores; commit `{machine.commit[:12]}`; [`{run.command.split()[1]}`]({link})"
+    return "\n".join(
+        [*lines, "", f"*{where}; medians over the rounds; spreads, latencies and failures: [benchmarks](docs/benchmarks.md).*"]
+    )
+
+
+def _cell(run: Run, key: str, regime: store.Regime) -> str:
+    median = store.median_cpu_us(store.figures(run.rounds, server=key, model=_MODEL, regime=regime))
+    return "–" if median is None else f"{median:.0f} µs"
+
+
+def _relative(file: Path, page: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()

@@ -1,0 +1,169 @@
+"""Whole load runs with planted faults, each to be caught by what is meant for it: `just prove-verdicts`, or some of them by name.
+
+Real Locust, a real server in half a core, and a fault in one of the two. The first run has none and must pass, so that every other verdict
+is the fault's. A run takes a minute or two; on a busy machine the rules call it INVALID, as they should. The exit code tells.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
+from loadlab import cgroup
+from loadlab.record.form import EndKind, PhaseName, Run
+from loadlab.verdict.judge import Outcome, Verdict
+from support.labs import CHECKOUT, Lab, left_over, process_of
+
+Act = Callable[[Run, ExitStack], None]
+"""Done to a run; what it makes on the way ends with the stack."""
+_MOST_S = 300
+_SURVIVAL, _MEMORY = "ends, hangs or restarts of the server", "kills for want of memory"
+_ERRORS, _WRONG, _WINDOWS = "errors in ramp and steady", "wrong answers", "windows whose p99 is above 250 ms"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault and what has to come of it.
+
+    Attributes:
+        fault: of the server, as `tests/support/faulty` names it.
+        act: what is done to the run's processes, in the phase.
+        missed: the lines of the objective that have to be missed, and no other.
+        rules: that have to be broken; for a FAIL others that only a PASS needs may be.
+        failures: the only kind of failure there may be; empty: any.
+        ended: how the run has to end; None: early or not.
+    """
+
+    what: str
+    words: tuple[str, ...]
+    outcome: Outcome
+    fault: str = ""
+    phase: PhaseName = "ramp"
+    act: Act | None = None
+    missed: frozenset[str] = frozenset()
+    rules: frozenset[str] = frozenset()
+    failures: str = ""
+    ended: EndKind | None = "complete"
+    memory: str = "512M"
+
+
+def _kill(role: str, number: signal.Signals) -> Act:
+    return lambda run, _: os.kill(process_of(run, role), number)
+
+
+def _starve(run: Run, stack: ExitStack) -> None:
+    """Leave the generator a fiftieth of a core, as a container's limit would."""
+    group = stack.enter_context(cgroup.group("starving", cgroup.Limits(cpus=0.02)))
+    for file in group.hierarchy.procs(group.name):
+        file.write_text(str(process_of(run, "generator")))
+
+
+_USUAL = ("users=2000", "rate=125", "duration=40s")
+"""Arriving over more than two think times, users spread evenly: those of a short ramp come back in waves, and nothing would be steady."""
+CASES = {
+    "nothing": Case("no fault", _USUAL, "PASS"),
+    "wrong": Case("1 % of the answers wrong", _USUAL, "FAIL", fault="wrong:100", missed=frozenset({_ERRORS, _WRONG}),
+                  failures="wrong_prediction"),
+    "errors": Case("1 % of the answers 500", _USUAL, "FAIL", fault="error:100", missed=frozenset({_ERRORS}),
+                   failures="status_500"),
+    "stall": Case("the server stands still for 300 ms every 10 s", ("users=6000", "rate=375", "duration=60s"), "FAIL", fault="stall:0.3:10",
+                  missed=frozenset({_WINDOWS})),
+    "starved": Case("the generator gets 2 % of a core", _USUAL, "INVALID", phase="steady", act=_starve, rules=frozenset({"V2", "V3", "V4"}),
+                    ended=None),
+    "keep-alive": Case("a client that loses its keep-alive beyond 1,024 files", (*_USUAL, "user=fast-unmended"), "INVALID",
+                       rules=frozenset({"V7"})),
+    "killed": Case("the server is killed in the ramp", _USUAL, "FAIL", act=_kill("server", signal.SIGKILL), missed=frozenset({_SURVIVAL}),
+                   ended="server_died"),
+    "memory": Case("the server takes memory without end", _USUAL, "FAIL", fault="hoard", missed=frozenset({_SURVIVAL, _MEMORY}),
+                   ended="server_died", memory="256M"),
+    "hang": Case("the server is stopped and answers nothing", _USUAL, "FAIL", phase="steady", act=_kill("server", signal.SIGSTOP),
+                 missed=frozenset({_SURVIVAL, _ERRORS}), ended="server_hung"),
+    "worker": Case("a worker of the generator is killed", _USUAL, "INVALID", act=_kill("generator", signal.SIGKILL),
+                   ended="generator_broke"),
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run; 0 if every fault was caught as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)} (default: all)")
+    asked = parser.parse_args().names or list(CASES)
+    if unknown := [name for name in asked if name not in CASES]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: the lab that runs is ended
+    console = Console(width=160)
+    table = Table("planted", "expected", "verdict", "objective missed", "rules broken", "as expected", box=None)
+    failed = 0
+    for name in asked:
+        with tempfile.TemporaryDirectory() as folder:
+            verdict, complaints = _prove(CASES[name], Path(folder), console)
+        failed += bool(complaints)
+        missed, broken = _missed(verdict), sorted(_broken(verdict), key=lambda rule: int(rule[1:]))
+        console.print(f"{name}: {verdict.outcome}: {verdict.sentence}", highlight=False, markup=False)
+        table.add_row(CASES[name].what, _expected(CASES[name]), verdict.outcome, "; ".join(sorted(missed)) or "–",
+                      ", ".join(broken) or "–", "; ".join(complaints) or "yes")  # fmt: skip
+    console.print(table)
+    return 1 if failed else 0
+
+
+def _prove(case: Case, folder: Path, console: Console) -> tuple[Verdict, list[str]]:
+    """Carry out one run; its verdict, and what is not as it should be."""
+    lab = Lab(folder / "place")
+    lab.bundles.symlink_to(CHECKOUT / ".halfcore/bundles")
+    trigger = lab.plant(case.fault, memory=case.memory) if case.fault else None
+    with ExitStack() as stack:
+        stack.callback(lab.end)
+        process = lab.start(*case.words)
+        run = lab.await_phase(case.phase, process)
+        if trigger:
+            trigger.touch()
+        if case.act:
+            case.act(run, stack)
+        said, _ = process.communicate(timeout=_MOST_S)
+    verdict, run = lab.verdict(), lab.stored().run
+    complaints = [*_differences(case, verdict, run), *(f"left: {each}" for each in left_over(process, run))]
+    if process.returncode != verdict.exit_code:
+        complaints.append(f"exit code {process.returncode}")
+    if complaints:
+        console.print(said, highlight=False, markup=False)
+    return verdict, complaints
+
+
+def _differences(case: Case, verdict: Verdict, run: Run) -> Iterator[str]:
+    if verdict.outcome != case.outcome:
+        yield f"{verdict.outcome} came"
+    if case.outcome != "INVALID" and _missed(verdict) != case.missed:
+        yield f"missed {', '.join(sorted(_missed(verdict))) or 'nothing'}"
+    if case.failures and list(verdict.figures.failures) != [case.failures]:
+        yield f"failures {', '.join(verdict.figures.failures) or 'none'}"
+    if not case.rules <= _broken(verdict):
+        yield f"{', '.join(sorted(case.rules - _broken(verdict)))} not broken"
+    if run.ended is None or case.ended not in (None, run.ended.kind):
+        yield f"it ended as {run.ended.kind if run.ended else 'nothing'}, not as {case.ended}"
+
+
+def _missed(verdict: Verdict) -> frozenset[str]:
+    """Lines of the objective that were measured and are not met."""
+    return frozenset(check.what for check in verdict.objective if check.measured is not None and not check.holds)
+
+
+def _broken(verdict: Verdict) -> frozenset[str]:
+    """Rules of which something was measured beyond its limit."""
+    return frozenset(each.rule for each in verdict.findings if any(check.measured is not None and not check.holds for check in each.checks))
+
+
+def _expected(case: Case) -> str:
+    return ": ".join(part for part in (case.outcome, "; ".join(sorted(case.missed)) or ", ".join(sorted(case.rules))) if part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Runs that the documentation tells of: copied whole, judged again, and written into its pages."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from loadlab.bench import memory, memory_page, readme
+from loadlab.machine import Fingerprint
+from loadlab.record.read import RecordError
+from loadlab.report import kept, kept_page
+from loadlab.report.command import conclude
+from support.runs import Server, made
+
+FILES = ["run.json", "samples.jsonl.gz", "seconds.jsonl.gz", "verdict.json"]
+
+
+def stored(store, identity: str, *, repeat: int = 1, repeats: int = 1, server: Server | None = None, users: int = 1000):
+    """A run that ended and was judged."""
+    run = made(server, seed=repeat, users=users, identity=identity)
+    run.run.repeat, run.run.repeats = repeat, repeats
+    run.run.set_id = "the-set" if repeats > 1 else ""
+    folder = run.write(store / identity)
+    conclude(folder, Console(file=io.StringIO()))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A store with three repeats that pass and one run that does not; a checkout's docs and README."""
+    store = tmp_path / ".halfcore/loads"
+    for repeat in (1, 2, 3):
+        stored(store, f"2026-11-20-19000{repeat}-half-core-steady", repeat=repeat, repeats=3)
+    stored(store, "2026-11-20-200000-half-core-steady", server=Server(errors=0.01))
+    (tmp_path / "docs").mkdir()
+    return tmp_path
+
+
+def test_all_repeats_of_a_set_are_kept_without_their_reports(place):
+    """Naming one of them is enough: a claim rests on them all."""
+    folders = kept.keep("2026-11-20-190002", place / ".halfcore/loads", place / "docs/runs")
+    assert [folder.name for folder in folders] == [f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)]
+    assert all(sorted(file.name for file in folder.iterdir()) == FILES for folder in folders)
+    (found,) = kept.sets(place / "docs/runs")
+    assert (found.together.outcome, len(found.runs)) == ("PASS", 3)
+    assert found.together.claim.startswith("Verified on 2026-11-20")
+
+
+def test_a_run_that_has_not_ended_is_not_kept(place):
+    """Nor one that is not there."""
+    run = made(identity="2026-11-20-210000-half-core-steady")
+    run.run.ended = None
+    run.write(place / ".halfcore/loads" / run.run.id)
+    with pytest.raises(RecordError, match="has not ended"):
+        kept.keep("2026-11-20-210000", place / ".halfcore/loads", place / "docs/runs")
+
+
+def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(place):
+    """A run that failed as well as those that passed; figures are the verdicts', and link to the records."""
+    for name in ("2026-11-20-190001", "2026-11-20-200000"):
+        kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
+    found = kept.sets(place / "docs/runs")
+    text = kept_page.section(found, place / "docs")
+
+    assert text.count("| **PASS**, [run](runs/") == 3
+    assert text.count("| **FAIL**, [run](runs/") == 1
+    assert f"> {found[0].together.claim}" in text
+    assert "The server missed its objective: errors in ramp and steady" in text
+    assert text.count("Commit `0123456789ab`") == 2
+    figures = found[0].runs[0].verdict.figures
+    assert f"{figures.p50_ms:.1f} / {figures.p95_ms:.1f} / {figures.p99_ms:.1f} / {figures.max_ms:.1f}" in text
+
+
+def test_the_readme_shows_the_newest_of_each_kind_with_medians(place):
+    """The failed run was asked the same later, so it stands there in place of the set: nothing is chosen for its looks."""
+    for name in ("2026-11-20-190001", "2026-11-20-200000"):
+        kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
+    found = kept.sets(place / "docs/runs")
+    assert [each.together.outcome for each in kept.newest(found)] == ["FAIL"]
+    assert "**PASS, 3 runs**, runs [1](docs/runs/" in kept_page.summary(found[:1], place)
+    assert kept_page.picture(found, place / "docs/benchmarks-load.svg") is not None
+    assert kept_page.picture(found[1:], place / "docs/none.svg") is None
+
+
+def test_a_page_without_marks_is_left_alone(place):
+    """`render` writes where it was asked to, and nowhere else."""
+    (place / "README.md").write_text("no marks")
+    assert not readme.fill(place / "README.md", place / "nothing.json", [], None)
+    assert (place / "README.md").read_text() == "no marks"
+
+
+def test_the_memory_table_is_written_from_its_run(tmp_path):
+    """Megabytes of a million bytes, and what one connection adds."""
+    machine = Fingerprint(
+        cpu="a made-up processor", cores=2, memory_bytes=1, kernel="6.18", cgroup_version=1, python="3.11.9", packages={},
+        baseline_packages={}, commit="0123456789abcdef", dirty=False, nofile=20_000, sysctls={},
+    )  # fmt: skip
+    held = memory.Held(
+        model="iris", file=2_500_000, at_rest=59_000_000, peak=61_000_000, resident=87_000_000, connections=10_000, connected=192_000_000
+    )
+    run = memory.Memory(format=1, started_at="2026-11-20T19:00:00Z", command="loadlab memory", fingerprint=machine, held=[held])
+    file = memory.save(run, tmp_path / "runs")
+    assert memory.load(file) == run
+    page = tmp_path / "operations.md"
+    page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
+    assert memory_page.fill(page, tmp_path / "runs")
+    text = page.read_text()
+    assert "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |" in text
+    assert f"(runs/{file.name})" in text
+    assert "old" not in text

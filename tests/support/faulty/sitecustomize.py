@@ -1,0 +1,86 @@
+"""Plants a fault in a real halfcore server: Python imports this by itself where the folder is on `PYTHONPATH`.
+
+`FAULT` says which, `FAULT_FROM` names a file: nothing goes wrong before it exists, so that the server starts, answers the golden rows and
+warms up as always. Everything else about the server is as it is: its process, its limits, its front and its model.
+
+    wrong:100       every 100th answer names a class that there is not
+    error:100       every 100th answer is a 500
+    stall:0.3:10    the event loop stands still for 0.3 s every 10 s
+    hoard           takes memory until it is killed for it
+"""
+
+import asyncio
+import json
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+_KIND, *_NUMBERS = os.environ["FAULT"].split(":")
+_FROM = Path(os.environ["FAULT_FROM"])
+
+
+class _Planter:
+    """Counts answers once the fault has begun."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.answers = 0
+        self.hoard: list[bytes] = []
+
+    def touches(self) -> bool:
+        """Whether this answer is one of those that go wrong."""
+        if not self.begun and _FROM.exists():
+            self.begun = True
+            self.begin()
+        self.answers += self.begun
+        return self.begun and _KIND in ("wrong", "error") and self.answers % int(_NUMBERS[0]) == 0
+
+    def begin(self) -> None:
+        if _KIND == "stall":
+            self.stall(*map(float, _NUMBERS))
+        while _KIND == "hoard":
+            self.hoard.append(b"x" * (1 << 24))
+
+    def stall(self, lasts_s: float, every_s: float) -> None:
+        asyncio.get_running_loop().call_later(every_s, self.stall, lasts_s, every_s)
+        time.sleep(lasts_s)
+
+
+class _Tampered:
+    """An exchange of granian's whose answer may be changed."""
+
+    def __init__(self, exchange: Any, planter: _Planter) -> None:
+        self._exchange, self._planter = exchange, planter
+        self.client_disconnect = exchange.client_disconnect
+
+    def __call__(self) -> Any:
+        return self._exchange()
+
+    def __aiter__(self) -> Any:
+        return aiter(self._exchange)
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        if status == 200 and self._planter.touches():
+            status, body = (500, b"{}") if _KIND == "error" else (200, json.dumps(json.loads(body) | {"prediction": "planted"}).encode())
+            headers = [(name, str(len(body)) if name == "content-length" else value) for name, value in headers]
+        self._exchange.response_bytes(status, headers, body)
+
+
+async def _answer(original: Any, planter: _Planter, front: Any, scope: Any, exchange: Any) -> None:
+    await original(front, scope, _Tampered(exchange, planter) if scope.method == "POST" else exchange)
+
+
+def _plant() -> None:
+    from halfcore.front import Front
+
+    answer = partial(_answer, Front.__rsgi__, _Planter())
+
+    async def faulty(self: Front, scope: Any, exchange: Any) -> None:
+        await answer(self, scope, exchange)
+
+    Front.__rsgi__ = faulty  # type: ignore[method-assign]
+
+
+_plant()

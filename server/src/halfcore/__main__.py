@@ -55,6 +55,7 @@ def serve(settings: Settings) -> None:
         batch_scheduling=settings.batch_scheduling,
         max_in_flight=settings.max_in_flight,
         coalesce=settings.coalesce,
+        coalesce_delay_s=settings.coalesce_delay_ms / 1000,
         quota=host.cpu_quota(),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,

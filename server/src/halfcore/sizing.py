@@ -24,6 +24,10 @@ PROMISED_USERS = 10_000
 SPARE_FILES = 64
 """Open files beside connections: listener, event loop, bundle files while loading, log."""
 
+GATHER_S = 0.001
+"""Seconds of CPU time in which half a core and a tenth gather equally: 2 and 10 ms of the clock (docs/decisions/0012)."""
+LONGEST_GATHER_S = 0.02
+
 Choice = Literal["auto", "on", "off"]
 
 
@@ -40,6 +44,8 @@ class Plan:
     """Per worker."""
     coalesce_quota: float
     """Cores' worth of CPU time, near which requests gather; 0: they never do."""
+    coalesce_delay_s: float
+    """Seconds that they gather."""
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -52,6 +58,7 @@ def plan(
     batch_scheduling: Choice,
     max_in_flight: int,
     coalesce: Choice,
+    coalesce_delay_s: float,
     quota: float | None,
     memory_limit: int | None,
     model_bytes: int,
@@ -66,6 +73,7 @@ def plan(
         batch_scheduling: run workers as `SCHED_BATCH`.
         max_in_flight: predictions in progress per worker, or 0.
         coalesce: let requests gather while CPU time is short; only one worker does.
+        coalesce_delay_s: seconds that they gather, or 0.
         quota: cores' worth of CPU time, None if unlimited.
         memory_limit: bytes, None if unlimited.
         model_bytes: size of all models' files.
@@ -98,8 +106,9 @@ def plan(
     reasons.append(f"batch_scheduling {_word(_on(batch_scheduling, below))}: {_why(batch_scheduling != 'auto', why)}")
     gather = workers == 1 and _on(coalesce, below)
     why = _why(coalesce != "auto", why) if workers == 1 else "several workers share the quota"
-    reasons.append(f"coalesce {_word(gather)}: {why}")
     coalesce_quota = (quota or 1.0) if gather else 0.0
+    delay_s = coalesce_delay_s or min(LONGEST_GATHER_S, GATHER_S / (quota or 1.0))
+    reasons.append(f"coalesce {f'for {delay_s * 1000:g} ms' if gather else 'off'}: {why}")
     return Plan(
         workers=workers,
         max_connections=connections,
@@ -107,6 +116,7 @@ def plan(
         batch_scheduling=_on(batch_scheduling, below),
         max_in_flight=in_flight,
         coalesce_quota=coalesce_quota,
+        coalesce_delay_s=delay_s,
         reasons=reasons,
         warnings=warnings,
     )

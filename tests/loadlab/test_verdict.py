@@ -48,6 +48,29 @@ def test_a_server_that_dies_in_the_ramp_fails_without_a_steady_phase():
     assert judge(run.log()).outcome == "INVALID"
 
 
+def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
+    """The run was given up before it was steady: users and witness saw another mixture of it, and the generator is clear without them."""
+    run = drowning()
+    run.seconds = [line for line in run.seconds if line.series != "witness" or line.t % 5 == 0]
+    verdict = judge(run.log())
+    assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]
+    assert verdict.outcome == "FAIL"
+
+    run.run.workers = None
+    assert judge(run.log()).outcome == "INVALID"
+
+
+def drowning() -> Made:
+    """Half of the answers are errors, and the run ends in its settling."""
+    run = made(Server(errors=0.5))
+    run.run.ended = Ended(kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors")
+    run.run.phases = [phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp", "settle")]
+    run.run.drain = None
+    run.seconds = [line for line in run.seconds if line.t < 30]
+    run.samples = [sample for sample in run.samples if sample.t < 30]
+    return run
+
+
 def test_a_killed_run_is_invalid():
     """Nobody wrote its end."""
     run = fresh()

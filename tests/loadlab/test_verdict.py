@@ -5,7 +5,7 @@ import pytest
 
 from loadlab.criteria import Criteria, CriteriaError, criteria
 from loadlab.record.form import Ended, Phase, Second
-from loadlab.record.packed import pack
+from loadlab.record.packed import pack, unpack
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made
@@ -58,6 +58,18 @@ def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
 
     run.run.workers = None
     assert judge(run.log()).outcome == "INVALID"
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(2.0, "FAIL"), (0.5, "INVALID")])
+def test_a_witness_who_waited_longer_than_the_users_excuses_nobody(factor, outcome):
+    """Where latency swings, users who wait ask less often. One who waited less than they did says that the generator may be slow."""
+    run = made(Server(slower=60))
+    for line in run.seconds:
+        if line.series == "witness":
+            line.response = pack({int(value * factor): count for value, count in unpack(line.response).items()})
+    verdict = judge(run.log())
+    assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]
+    assert verdict.outcome == outcome
 
 
 def drowning() -> Made:

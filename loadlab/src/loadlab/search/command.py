@@ -41,6 +41,7 @@ _KEPT = Path(".halfcore/search")
 _CODE = ("server", "loadlab", "compose", "uv.lock")
 """What changes what a probe measures, where the commit does not tell."""
 _SHORT_S, _SHORTER = 20.0, 4
+_FILE_COLUMNS = 200
 PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
 
 
@@ -142,7 +143,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         show=lambda outlook: page.show(outlook, goal, console),
     )
     out = Console()
-    out.print(page.table(search))
+    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(page.table(search))
     for sentence in sentences(search):
         _say(out, sentence)
     if found is None:

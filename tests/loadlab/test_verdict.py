@@ -60,10 +60,10 @@ def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
     assert judge(run.log()).outcome == "INVALID"
 
 
-@pytest.mark.parametrize(("factor", "outcome"), [(2.0, "FAIL"), (0.5, "INVALID")])
-def test_a_witness_who_waited_longer_than_the_users_excuses_nobody(factor, outcome):
-    """Where latency swings, users who wait ask less often. One who waited less than they did says that the generator may be slow."""
-    run = made(Server(slower=60))
+@pytest.mark.parametrize(("factor", "outcome"), [(2.0, "FAIL"), (0.5, "FAIL"), (0.1, "INVALID")])
+def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
+    """Where latency swings, users who wait ask less often. One who saw the objective met says that the generator may be slow."""
+    run = made(Server(slower=100))
     for line in run.seconds:
         if line.series == "witness":
             line.response = pack({int(value * factor): count for value, count in unpack(line.response).items()})

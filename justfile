@@ -162,6 +162,17 @@ load *words:
 compare *words:
     @uv run loadlab compare "$@"
 
+# The least CPU and memory that pass 10,000 users, in at most 90 minutes: `just search` (against=typical, users=…); the same words go on
+[group('prove')]
+[no-exit-message]
+search *words:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    status=0
+    uv run loadlab search "$@" || status=$?
+    [ "$status" -gt 1 ] || uv run loadlab render
+    exit "$status"
+
 # What this machine can carry, and what is missing for a load run
 [group('prove')]
 [no-exit-message]

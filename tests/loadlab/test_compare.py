@@ -104,7 +104,7 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
     new = form.save(found, tmp_path / "runs")
 
     assert form.load(new) == found
-    assert render._newest(old.parent) == [new]
+    assert render._newest(old.parent, "compare") == [new]
     text = page.markdown(found, new.name, "forest.svg")
     assert text == page.markdown(form.load(new), new.name, "forest.svg")
     for expected in (

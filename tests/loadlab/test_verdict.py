@@ -5,7 +5,7 @@ import pytest
 
 from loadlab.criteria import Criteria, CriteriaError, criteria
 from loadlab.record.form import Ended, Phase, Second
-from loadlab.record.packed import pack
+from loadlab.record.packed import pack, unpack
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made
@@ -46,6 +46,41 @@ def test_a_server_that_dies_in_the_ramp_fails_without_a_steady_phase():
 
     run.run.replicas = []
     assert judge(run.log()).outcome == "INVALID"
+
+
+def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
+    """The run was given up before it was steady: users and witness saw another mixture of it, and the generator is clear without them."""
+    run = drowning()
+    run.seconds = [line for line in run.seconds if line.series != "witness" or line.t % 5 == 0]
+    verdict = judge(run.log())
+    assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]
+    assert verdict.outcome == "FAIL"
+
+    run.run.workers = None
+    assert judge(run.log()).outcome == "INVALID"
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(2.0, "FAIL"), (0.5, "FAIL"), (0.1, "INVALID")])
+def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
+    """Where latency swings, users who wait ask less often. One who saw the objective met says that the generator may be slow."""
+    run = made(Server(slower=100))
+    for line in run.seconds:
+        if line.series == "witness":
+            line.response = pack({int(value * factor): count for value, count in unpack(line.response).items()})
+    verdict = judge(run.log())
+    assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]
+    assert verdict.outcome == outcome
+
+
+def drowning() -> Made:
+    """Half of the answers are errors, and the run ends in its settling."""
+    run = made(Server(errors=0.5))
+    run.run.ended = Ended(kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors")
+    run.run.phases = [phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp", "settle")]
+    run.run.drain = None
+    run.seconds = [line for line in run.seconds if line.t < 30]
+    run.samples = [sample for sample in run.samples if sample.t < 30]
+    return run
 
 
 def test_a_killed_run_is_invalid():

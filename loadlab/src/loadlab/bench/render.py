@@ -14,6 +14,9 @@ from loadlab.bench.tables import doubts, provenance, tables
 from loadlab.compare import form as comparisons
 from loadlab.compare import page as comparison_page
 from loadlab.report import kept, kept_page
+from loadlab.search import form as searches
+from loadlab.search import page as search_page
+from loadlab.search.frontier import frontier
 from loadlab.store import Run, StoreError
 
 _INTRO = """# Benchmarks
@@ -37,6 +40,11 @@ _COMPARED = """## In the same limits
 halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is INVALID and counts for nobody. Ratios are
 medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks."""
 
+_SEARCHED = """## How little is enough
+
+The least limits with which so many users pass: first the CPU limit with memory enough, then memory at the least CPU limit that passed. A
+minimum passed three times of three at full length, on a fresh server each time; one failure refutes it ([how](search.md))."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
@@ -54,7 +62,15 @@ def main(asked: argparse.Namespace) -> list[Path]:
     if bench is None:
         raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
     ladder = asked.ladder or store.latest(asked.runs, "ladder")
-    written = render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs), loads=kept.sets(asked.runs))
+    written = render(
+        bench,
+        ablation,
+        asked.out,
+        ladder=ladder,
+        compared=_newest(asked.runs, "compare"),
+        searched=_newest(asked.runs, "search"),
+        loads=kept.sets(asked.runs),
+    )
     operations = asked.out.with_name("operations.md")
     return [*written, *([operations] if memory_page.fill(operations, asked.runs) else [])]
 
@@ -67,6 +83,7 @@ def render(
     ladder: Path | None = None,
     compared: Sequence[Path] = (),
     loads: Sequence[kept.KeptSet] = (),
+    searched: Sequence[Path] = (),
 ) -> list[Path]:
     """See `main`."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,23 +107,30 @@ def render(
     if compared:
         parts.append(_COMPARED)
     for file in compared:
-        comparison, picture = comparisons.load(file), out.with_name(f"{out.stem}-{_kind(file)}.svg")
+        comparison, picture = comparisons.load(file), out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
         parts.append(comparison_page.markdown(comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
         if comparison_page.forest(comparison, picture):
             written.append(picture)
+    if searched:
+        parts.append(_SEARCHED)
+    for file in searched:
+        search, picture = searches.load(file), out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
+        parts.append(search_page.markdown(search, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
+        frontier(search, picture)
+        written.append(picture)
     out.write_text("\n\n".join(parts) + "\n")
     first_page = out.parent.parent / "README.md"
     return [*written, *([drawn] if drawn else []), *([first_page] if readme.fill(first_page, bench, loads, drawn) else [])]
 
 
-def _newest(runs: Path) -> list[Path]:
-    """The newest comparison of every tier, baseline and number of users."""
-    newest = {_kind(file): file for file in sorted(runs.glob("*-compare-*.json"))}
+def _newest(runs: Path, what: str) -> list[Path]:
+    """The newest comparison of every tier, baseline and number of users, or search of every server, scenario and number of users."""
+    newest = {_kind(file, what): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
     return [newest[kind] for kind in sorted(newest)]
 
 
-def _kind(file: Path) -> str:
-    return f"compare-{file.stem.partition('-compare-')[2]}"
+def _kind(file: Path, what: str) -> str:
+    return f"{what}-{file.stem.partition(f'-{what}-')[2]}"
 
 
 def _comparison(run: Run, link: str, picture: Path) -> str:

@@ -93,12 +93,12 @@ class Conductor:
             self.book.ramp_users = load.users
             generator = self._generator = stack.enter_context(generating(folder / "generator", load, parts))
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
+            stack.callback(self._note_workers, generator, parts)  # of a run that ends early too: no FAIL without it
             self._name_processes(serving, generator)
             self._ramp(load)
             self._settle()
             self._repeat(self._steady())
             self._drain(generator)
-            self._note_workers(generator, parts)
         self.begin("cooldown")
         self._cool_down()
 

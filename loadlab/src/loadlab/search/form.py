@@ -1,0 +1,108 @@
+"""A stored search: one JSON file, written whole after every probe, so that a search that was killed goes on where it was."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loadlab.machine import Fingerprint
+from loadlab.search.axis import Judgement
+from loadlab.store import StoreError
+from loadlab.verdict.figures import Figures
+
+FORMAT = 1
+Service = Literal["halfcore", "typical", "tuned", "onnx"]
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """Within what is searched, and how long a run is."""
+
+    most_centicores: int
+    """Hundredths of a core."""
+    most_mib: int
+    """Memory while the CPU limit is searched: enough, so that it decides nothing."""
+    full_s: float
+    """Steady state of the runs that count."""
+    short_s: float
+    """Of those that only find the way."""
+
+    def steady_s(self, *, full: bool) -> float:
+        """Steady state of a run."""
+        return self.full_s if full else self.short_s
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """One load run."""
+
+    centicores: int
+    mib: int
+    full: bool
+    why: str
+    """What the search wanted of it."""
+    outcome: Judgement
+    could_start: bool = True
+    sentence: str = ""
+    """The verdict's, or how the start failed."""
+    run: str = ""
+    """Of the load runs' history."""
+    seconds: float
+    """Everything, until the next probe may begin."""
+    figures: Figures | None = None
+    """None: the server did not start."""
+
+    @property
+    def cpus(self) -> float:
+        """The CPU limit in cores."""
+        return self.centicores / 100
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A search with all its probes, in order."""
+
+    format: int = FORMAT
+    started_at: str
+    command: str
+    """Of its first invocation."""
+    service: Service
+    tier: str
+    """Where the greatest limits and the environment come from."""
+    scenario: str
+    users: int
+    model: str
+    engine: str
+    seed: int
+    goal: Goal
+    fingerprint: Fingerprint
+    probes: list[Probe] = []
+
+    @property
+    def minutes(self) -> float:
+        """What all probes took."""
+        return round(sum(probe.seconds for probe in self.probes) / 60, 1)
+
+
+def save(search: Search, file: Path) -> Path:
+    """Write it, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = file.with_name(f".{file.name}")
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(search), indent=1) + b"\n")
+    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
+    return file
+
+
+def name(search: Search) -> str:
+    """Of the file that is kept: `<date>-<time>-search-<service>-<scenario>-<users>.json`."""
+    stamp = search.started_at[:19].replace(":", "").replace("T", "-")
+    return f"{stamp}-search-{search.service}-{search.scenario}-{search.users}.json"
+
+
+def load(file: Path) -> Search:
+    """Read a stored search; raises `StoreError`."""
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Search)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StoreError(f"{file}: {error}") from None
+    if found.format != FORMAT:
+        raise StoreError(f"{file}: format {found.format} came, expected {FORMAT}")
+    return found

@@ -10,7 +10,6 @@ from typing import Any
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.bench import cases
 from loadlab.bench.subjects import clean_environment
-from loadlab.cgroup import Limits
 from loadlab.process import Command, Running, free_port, running
 from loadlab.tiers import Tier
 
@@ -36,13 +35,12 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
         cgroup.Unavailable: no control groups here.
     """
     bundle = hold(bundles, model, scratch)
-    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
             command = _command(tier, bundle.parent.parent, model, port, scratch)
-            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=limits, cpus=cpus)))
+            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=tier.limits, cpus=cpus)))
         details = {"balancer": "none: users take the replicas' addresses in turn"} if tier.replicas > 1 else {}
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],

@@ -9,7 +9,6 @@ from loadlab.backends.cgroup import hold, manifest, words_of_ended
 from loadlab.backends.serving import Serving
 from loadlab.bench.cases import Case
 from loadlab.bench.subjects import Place, baseline
-from loadlab.cgroup import Limits
 from loadlab.process import Running, free_port, running
 from loadlab.tiers import Tier
 
@@ -27,14 +26,13 @@ def serving(tier: Tier, model: str, variant: str, root: Path, *, bundles: Path, 
     bundle = hold(bundles, model, scratch)
     subject = baseline(variant, variant, variant, workers=0)
     place = Place(root, f"sqlite:///{(root / STORE).resolve()}", scratch)
-    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
             command = subject.start(place, Case(model, bundle, "", ""), port)
             label = f"{tier.name}-{variant}-{number}"
-            started.append(stack.enter_context(running(label, command, port=port, limits=limits, cpus=cpus, ready_timeout_s=_READY_S)))
+            started.append(stack.enter_context(running(label, command, port=port, limits=tier.limits, cpus=cpus, ready_timeout_s=_READY_S)))
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],

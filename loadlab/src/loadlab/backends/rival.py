@@ -10,7 +10,7 @@ from loadlab.backends.serving import Serving
 from loadlab.bench.cases import Case
 from loadlab.bench.subjects import Place, baseline
 from loadlab.process import Running, free_port, running
-from loadlab.tiers import Tier
+from loadlab.run.arguments import Order
 
 _READY_S = 180.0
 """Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as many."""
@@ -18,13 +18,14 @@ STORE = Path(".halfcore/mlflow.db")
 
 
 @contextmanager
-def serving(tier: Tier, model: str, variant: str, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
-    """Start every replica of a baseline; arguments, errors and the end are those of the `cgroup` backend.
+def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+    """Start every replica of the order's baseline; other arguments, errors and the end are those of the `cgroup` backend.
 
     Its environment must have been installed; the model comes from the checkout's registry.
     """
+    tier, model, variant = order.tier, order.model, order.service
     bundle = hold(bundles, model, scratch)
-    subject = baseline(variant, variant, variant, workers=0)
+    subject = baseline(variant, variant, variant, workers=order.service_workers)
     place = Place(root, f"sqlite:///{(root / STORE).resolve()}", scratch)
     with ExitStack() as stack:
         started: list[Running] = []

@@ -43,7 +43,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
     """Before anything is started."""
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(BackendFailed, match="balancer=http: .* `apt-get install haproxy` brings it"):
+    with pytest.raises(BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` brings it"):
         choice.choose(order("balancer=http"), tmp_path)
 
 

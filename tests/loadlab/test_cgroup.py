@@ -54,18 +54,21 @@ def test_a_quota_stops_a_process(real):
     assert usage.throttled_s > 0
 
 
-def test_the_period_and_what_may_be_saved_up_are_set_and_read_back(real):
-    """As asked for; a kernel that cannot save up says so instead of doing without."""
+def test_a_period_is_set_and_read_back(real):
+    """As asked for."""
     short = Limits(cpus=0.25, memory_bytes=64 << 20, period_us=10_000)
     with cgroup.group("period", short) as group:
         assert group.limits() == short
 
+
+def test_a_burst_is_set_and_read_back(real):
+    """At most one quota; skipped where the kernel has none, which `create` says."""
     saving = Limits(cpus=0.25, burst_us=25_000)
     try:
         with cgroup.group("burst", saving) as group:
             assert group.limits() == saving
     except cgroup.Unavailable as reason:
-        assert "no quota that can be saved up" in str(reason)
+        pytest.skip(str(reason))
 
 
 def test_a_memory_limit_ends_who_passes_it(real):
@@ -170,7 +173,7 @@ def test_version_2_is_limited_in_its_own_files(version_2):
 def test_version_2_keeps_period_and_burst_in_two_files(version_2):
     """cpu.max has quota and period; what may be saved up stands beside it, where the kernel has it."""
     limits = Limits(cpus=0.25, memory_bytes=1 << 20, period_us=10_000, burst_us=2500)
-    with pytest.raises(cgroup.Unavailable, match="cpu.max.burst is missing"):
+    with pytest.raises(cgroup.Unavailable, match=r"cpu\.max\.burst is missing"):
         V2(version_2).create("1-server", limits)
 
     folder = version_2 / PARENT / "1-server"

@@ -14,6 +14,7 @@ from loadlab.bench.tables import doubts, provenance, tables
 from loadlab.compare import form as comparisons
 from loadlab.compare import page as comparison_page
 from loadlab.store import Run, StoreError
+from loadlab.studies import pages
 
 _INTRO = """# Benchmarks
 
@@ -53,11 +54,20 @@ def main(asked: argparse.Namespace) -> list[Path]:
     if bench is None:
         raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
     ladder = asked.ladder or store.latest(asked.runs, "ladder")
-    return render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs))
+    studies = pages.sections(asked.runs, asked.out)
+    return render(bench, ablation, asked.out, ladder=ladder, compared=_newest(asked.runs), studies=studies)
 
 
-def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None = None, compared: Sequence[Path] = ()) -> list[Path]:
-    """See `main`."""
+def render(
+    bench: Path,
+    ablation: Path | None,
+    out: Path,
+    *,
+    ladder: Path | None = None,
+    compared: Sequence[Path] = (),
+    studies: tuple[Sequence[str], Sequence[Path]] = ((), ()),
+) -> list[Path]:
+    """See `main`; `studies` are their sections and their pictures, which are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     written, parts = [out], [_INTRO]
     for file in (bench, ablation):
@@ -80,8 +90,8 @@ def render(bench: Path, ablation: Path | None, out: Path, *, ladder: Path | None
         parts.append(comparison_page.markdown(comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
         if comparison_page.forest(comparison, picture):
             written.append(picture)
-    out.write_text("\n\n".join(parts) + "\n")
-    return written
+    out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
+    return [*written, *studies[1]]
 
 
 def _newest(runs: Path) -> list[Path]:

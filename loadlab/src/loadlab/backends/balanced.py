@@ -1,7 +1,8 @@
 """Replicas behind HAProxy, a plain process in a control group of its own: its CPU time is counted apart, and charged.
 
 The configuration is that of `compose/haproxy/haproxy.cfg` without what only containers need: no resolver, and no health checks, whose CPU
-time would be the replicas' and whose limits would take a starved replica out. Nobody removes a replica here.
+time would be the replicas' and whose limits would take a starved replica out. Nobody removes a replica here. Connections to the replicas
+are kept: they are opened in the users' own network namespace, where rule V7 counts openings.
 """
 
 import shutil
@@ -51,6 +52,8 @@ backend replicas
     retries 3
     option redispatch 1
     retry-on conn-failure empty-response 503
+    # What a burst opened is kept: by default half of it is closed every 5 s, and the next burst opens it again.
+    default-server pool-purge-delay 10m
 """
 _TCP = """
 frontend door

@@ -173,6 +173,27 @@ search *words:
     [ "$status" -gt 1 ] || uv run loadlab render
     exit "$status"
 
+# What five course projects reported, run with halfcore and a baseline: `just seeds only=003`; cut off, the same words go on
+[group('prove')]
+[no-exit-message]
+seeds *words:
+    @uv run loadlab seeds "$@"
+    @uv run loadlab render
+
+# One replica against several behind HAProxy, at equal CPU and memory in all: `just scale scenario=steady`
+[group('prove')]
+[no-exit-message]
+scale *words:
+    @uv run loadlab scale "$@"
+    @uv run loadlab render
+
+# The CPU quota's period and burst against p99, and what keep-alive does to replicas behind a balancer
+[group('prove')]
+[no-exit-message]
+quota-study *words:
+    @uv run loadlab quota-study "$@"
+    @uv run loadlab render
+
 # What this machine can carry, and what is missing for a load run
 [group('prove')]
 [no-exit-message]

@@ -54,6 +54,23 @@ def test_a_quota_stops_a_process(real):
     assert usage.throttled_s > 0
 
 
+def test_a_period_is_set_and_read_back(real):
+    """As asked for."""
+    short = Limits(cpus=0.25, memory_bytes=64 << 20, period_us=10_000)
+    with cgroup.group("period", short) as group:
+        assert group.limits() == short
+
+
+def test_a_burst_is_set_and_read_back(real):
+    """At most one quota; skipped where the kernel has none, which `create` says."""
+    saving = Limits(cpus=0.25, burst_us=25_000)
+    try:
+        with cgroup.group("burst", saving) as group:
+            assert group.limits() == saving
+    except cgroup.Unavailable as reason:
+        pytest.skip(str(reason))
+
+
 def test_a_memory_limit_ends_who_passes_it(real):
     """The kill is counted, and the peak stays at the limit."""
     limit = 64 << 20
@@ -151,3 +168,18 @@ def test_version_2_is_limited_in_its_own_files(version_2):
     assert (folder / "cpu.max").read_text() == "50000 100000"
     assert (folder / "memory.max").read_text() == "256000000"
     assert (folder / "memory.swap.max").read_text() == "0"
+
+
+def test_version_2_keeps_period_and_burst_in_two_files(version_2):
+    """cpu.max has quota and period; what may be saved up stands beside it, where the kernel has it."""
+    limits = Limits(cpus=0.25, memory_bytes=1 << 20, period_us=10_000, burst_us=2500)
+    with pytest.raises(cgroup.Unavailable, match=r"cpu\.max\.burst is missing"):
+        V2(version_2).create("1-server", limits)
+
+    folder = version_2 / PARENT / "1-server"
+    (folder / "cpu.max.burst").write_text("0")
+    V2(version_2).create("1-server", limits)
+
+    assert (folder / "cpu.max").read_text() == "2500 10000"
+    assert (folder / "cpu.max.burst").read_text() == "2500"
+    assert V2(version_2).limits("1-server") == limits

@@ -21,6 +21,7 @@ from loadlab.record.read import RecordError
 from loadlab.report import command as report_command
 from loadlab.run import command as run_command
 from loadlab.search import command as search_command
+from loadlab.studies import command as study_command
 
 _REFUSALS = (
     session.Refused, CaseError, ClientFailed, Unavailable, PlanError, CannotStart, NoSuchRun, RecordError, store.StoreError,
@@ -43,6 +44,7 @@ def main() -> None:
     report_command.add_arguments(commands)
     compare_command.add_arguments(commands)
     search_command.add_arguments(commands)
+    study_command.add_arguments(commands)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
@@ -53,6 +55,8 @@ def main() -> None:
             sys.exit(compare_command.main(asked, _root(), console))
         elif asked.command == "search":
             sys.exit(search_command.main(asked, _root(), console))
+        elif asked.command in study_command.COMMANDS:
+            sys.exit(study_command.main(asked, _root(), console))
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
         elif asked.command == "memory":

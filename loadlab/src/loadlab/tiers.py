@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from loadlab.cgroup import PERIOD_US, Limits
+
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"
 
@@ -34,6 +36,14 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     image: str = ""
     environment: dict[str, str] = {}
+    period_us: int = PERIOD_US
+    burst_us: int = 0
+    """Of the CPU quota; compose files know neither, and containers get Docker's."""
+
+    @property
+    def limits(self) -> Limits:
+        """Of each replica."""
+        return Limits(cpus=self.cpus, memory_bytes=self.memory_bytes, period_us=self.period_us, burst_us=self.burst_us)
 
     @property
     def cores(self) -> float:

@@ -1,27 +1,31 @@
 """Plain processes, each replica in a control group with the tier's limits."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.bench import cases
 from loadlab.bench.subjects import clean_environment
-from loadlab.cgroup import Limits
+from loadlab.client.answer import ask
 from loadlab.process import Command, Running, free_port, running
 from loadlab.tiers import Tier
 
 _READY = "/health/ready"
+_COUNTED = re.compile(r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*\} (\S+)$', re.MULTILINE)
+_ASK_S = 5.0
 
 
 @contextmanager
 def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
     """Start every replica of a tier on loopback; all end with this context.
 
-    Replicas stand behind no balancer here: users take their addresses in turn, as a balancer that counts connections would deal them out.
+    Several replicas stand behind no balancer here: users take their addresses in turn. `balanced` puts one before them.
 
     Args:
         tier: limits, replicas, environment.
@@ -36,22 +40,32 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
         cgroup.Unavailable: no control groups here.
     """
     bundle = hold(bundles, model, scratch)
-    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
             command = _command(tier, bundle.parent.parent, model, port, scratch)
-            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=limits, cpus=cpus)))
+            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=tier.limits, cpus=cpus)))
         details = {"balancer": "none: users take the replicas' addresses in turn"} if tier.replicas > 1 else {}
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],
             pids=[each.process.pid for each in started],
             ended=lambda: words_of_ended(started),
+            answered=lambda: [answered(each.port) for each in started],
             manifest=manifest(bundle),
             details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
         )
+
+
+def answered(port: int) -> int | None:
+    """Right answers that a replica has given, by its own metrics; None if it does not tell."""
+    request = f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode()
+    with suppress(OSError, ValueError):
+        status, text = ask("127.0.0.1", port, request, timeout_s=_ASK_S)
+        if status == HTTPStatus.OK:
+            return sum(int(float(count)) for count in _COUNTED.findall(text.decode()))
+    return None
 
 
 def manifest(bundle: Path) -> dict[str, Any]:

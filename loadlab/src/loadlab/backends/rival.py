@@ -9,9 +9,8 @@ from loadlab.backends.cgroup import hold, manifest, words_of_ended
 from loadlab.backends.serving import Serving
 from loadlab.bench.cases import Case
 from loadlab.bench.subjects import Place, baseline
-from loadlab.cgroup import Limits
 from loadlab.process import Running, free_port, running
-from loadlab.tiers import Tier
+from loadlab.run.arguments import Order
 
 _READY_S = 180.0
 """Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as many."""
@@ -19,22 +18,22 @@ STORE = Path(".halfcore/mlflow.db")
 
 
 @contextmanager
-def serving(tier: Tier, model: str, variant: str, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
-    """Start every replica of a baseline; arguments, errors and the end are those of the `cgroup` backend.
+def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+    """Start every replica of the order's baseline; other arguments, errors and the end are those of the `cgroup` backend.
 
     Its environment must have been installed; the model comes from the checkout's registry.
     """
+    tier, model, variant = order.tier, order.model, order.service
     bundle = hold(bundles, model, scratch)
-    subject = baseline(variant, variant, variant, workers=0)
+    subject = baseline(variant, variant, variant, workers=order.service_workers)
     place = Place(root, f"sqlite:///{(root / STORE).resolve()}", scratch)
-    limits = Limits(cpus=tier.cpus, memory_bytes=tier.memory_bytes)
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
             command = subject.start(place, Case(model, bundle, "", ""), port)
             label = f"{tier.name}-{variant}-{number}"
-            started.append(stack.enter_context(running(label, command, port=port, limits=limits, cpus=cpus, ready_timeout_s=_READY_S)))
+            started.append(stack.enter_context(running(label, command, port=port, limits=tier.limits, cpus=cpus, ready_timeout_s=_READY_S)))
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],

@@ -31,6 +31,13 @@ class Serving:
     network_pid: int = 0
     path: str = "/predict"
     """Where the model answers."""
+    balancer: Group | None = None
+    """Of the process that deals requests out to the replicas; its CPU time is charged with theirs."""
+    balancer_pid: int = 0
+    settled: Callable[[], None] = lambda: None
+    """Called once all users are there: a replica that joins under load joins now."""
+    answered: Callable[[], Sequence[int | None]] = tuple
+    """Predictions that each replica has answered since its start; empty where none tells."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
     details: dict[str, str] = field(default_factory=dict)
@@ -49,7 +56,7 @@ class Serving:
         """CPUs that the server's processes hold themselves to; empty if any may run anywhere."""
         held: set[int] = set()
         everywhere = set(counters.cpus(0))
-        for group in self.groups:
+        for group in (*self.groups, *([self.balancer] if self.balancer else [])):
             for pid in group.processes():
                 if counters.name(pid) in _INITS:
                     continue

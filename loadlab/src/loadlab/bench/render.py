@@ -18,6 +18,7 @@ from loadlab.search import form as searches
 from loadlab.search import page as search_page
 from loadlab.search.frontier import frontier
 from loadlab.store import Run, StoreError
+from loadlab.studies import pages
 
 _INTRO = """# Benchmarks
 
@@ -70,6 +71,7 @@ def main(asked: argparse.Namespace) -> list[Path]:
         compared=_newest(asked.runs, "compare"),
         searched=_newest(asked.runs, "search"),
         loads=kept.sets(asked.runs),
+        studies=pages.sections(asked.runs, asked.out),
     )
     operations = asked.out.with_name("operations.md")
     return [*written, *([operations] if memory_page.fill(operations, asked.runs) else [])]
@@ -84,8 +86,9 @@ def render(
     compared: Sequence[Path] = (),
     loads: Sequence[kept.KeptSet] = (),
     searched: Sequence[Path] = (),
+    studies: tuple[Sequence[str], Sequence[Path]] = ((), ()),
 ) -> list[Path]:
-    """See `main`."""
+    """See `main`; `studies` are their sections and their pictures, which are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     written, parts = [out], [_INTRO]
     drawn = kept_page.picture(loads, out.with_name(f"{out.stem}-load.svg"))
@@ -118,9 +121,9 @@ def render(
         parts.append(search_page.markdown(search, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
         frontier(search, picture)
         written.append(picture)
-    out.write_text("\n\n".join(parts) + "\n")
+    out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
     first_page = out.parent.parent / "README.md"
-    return [*written, *([drawn] if drawn else []), *([first_page] if readme.fill(first_page, bench, loads, drawn) else [])]
+    return [*written, *studies[1], *([drawn] if drawn else []), *([first_page] if readme.fill(first_page, bench, loads, drawn) else [])]
 
 
 def _newest(runs: Path, what: str) -> list[Path]:

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.cgroup.hierarchy import PARENT, ROOT, V1, V2, Hierarchy, Limits, Memory, Unavailable, Usage, detect
+from loadlab.cgroup.hierarchy import PARENT, PERIOD_US, ROOT, V1, V2, Hierarchy, Limits, Memory, Unavailable, Usage, detect
 
-__all__ = ["ROOT", "Group", "Limits", "Memory", "Unavailable", "Usage", "find", "group", "of_process", "version"]
+__all__ = ["PERIOD_US", "ROOT", "Group", "Limits", "Memory", "Unavailable", "Usage", "find", "group", "of_process", "version"]
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 126; shift; done; shift; exec "$@"'
 """Write the shell's own id into each file, then become the command: same id, nothing forked."""

@@ -33,6 +33,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float | None = None
     """Cores' worth of CPU time per period: 0.5 is 50 ms in every 100 ms."""
     memory_bytes: int | None = None
+    period_us: int = PERIOD_US
+    """Of the quota: a short period stops the group for a shorter time, and more often."""
+    burst_us: int = 0
+    """CPU time that a group may save up while it is idle and use beyond one period's quota later; at most the quota."""
+
+    @property
+    def quota_us(self) -> int | None:
+        """CPU time in each period."""
+        return None if self.cpus is None else round(self.cpus * self.period_us)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,9 +121,11 @@ class V1:
         """Make the group in each controller."""
         for controller in self.controllers:
             _make(self._path(controller, name))
-        if limits.cpus is not None:
-            _write(self._path("cpu", name) / "cpu.cfs_period_us", PERIOD_US)
-            _write(self._path("cpu", name) / "cpu.cfs_quota_us", round(limits.cpus * PERIOD_US))
+        if limits.quota_us is not None:
+            _write(self._path("cpu", name) / "cpu.cfs_period_us", limits.period_us)
+            _write(self._path("cpu", name) / "cpu.cfs_quota_us", limits.quota_us)
+            if limits.burst_us:
+                _write_burst(self._path("cpu", name) / "cpu.cfs_burst_us", limits.burst_us)
         if limits.memory_bytes is not None:
             _write(self._path("memory", name) / "memory.limit_in_bytes", limits.memory_bytes)
             with suppress(Unavailable):  # no swap accounting: then there is no swap to limit either
@@ -133,8 +144,10 @@ class V1:
         """From the quota's files; no limit is written as -1, or as a number near 2^63."""
         folder = self._path("cpu", name)
         quota, memory = _number(folder / "cpu.cfs_quota_us"), _number(self._path("memory", name) / "memory.limit_in_bytes")
-        return Limits(
-            cpus=quota / _number(folder / "cpu.cfs_period_us") if quota > 0 else None,
+        return _limits(
+            quota if quota > 0 else None,
+            _number(folder / "cpu.cfs_period_us"),
+            burst_us=_number(folder / "cpu.cfs_burst_us"),
             memory_bytes=memory if memory < _UNLIMITED else None,
         )
 
@@ -184,8 +197,10 @@ class V2:
         _delegate(self._root / self._parent)
         folder = self._root / self._parent / name
         _make(folder)
-        if limits.cpus is not None:
-            _write(folder / "cpu.max", f"{round(limits.cpus * PERIOD_US)} {PERIOD_US}")
+        if limits.quota_us is not None:
+            _write(folder / "cpu.max", f"{limits.quota_us} {limits.period_us}")
+            if limits.burst_us:
+                _write_burst(folder / "cpu.max.burst", limits.burst_us)
         if limits.memory_bytes is not None:
             _write(folder / "memory.max", limits.memory_bytes)
             with suppress(Unavailable):  # a kernel without swap
@@ -204,8 +219,10 @@ class V2:
         folder = self._root / self._parent / name
         quota, period = (folder / "cpu.max").read_text().split()
         memory = (folder / "memory.max").read_text().strip()
-        return Limits(
-            cpus=int(quota) / int(period) if quota != "max" else None,
+        return _limits(
+            int(quota) if quota != "max" else None,
+            int(period),
+            burst_us=_number(folder / "cpu.max.burst"),
             memory_bytes=int(memory) if memory != "max" else None,
         )
 
@@ -268,6 +285,20 @@ def _remove(folder: Path) -> None:
         break
     with suppress(OSError):  # another run of the lab has a group there
         folder.parent.rmdir()
+
+
+def _write_burst(file: Path, burst_us: int) -> None:
+    """Kernels have it since 5.14, where they were built with it."""
+    if not file.exists():
+        raise Unavailable(f"this kernel has no quota that can be saved up: {file.name} is missing")
+    _write(file, burst_us)
+
+
+def _limits(quota_us: int | None, period_us: int, *, burst_us: int, memory_bytes: int | None) -> Limits:
+    """As they would have been asked for: without a quota there is neither period nor burst."""
+    if quota_us is None:
+        return Limits(memory_bytes=memory_bytes)
+    return Limits(cpus=quota_us / period_us, memory_bytes=memory_bytes, period_us=period_us, burst_us=burst_us)
 
 
 def _number(file: Path) -> int:

@@ -50,6 +50,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     processes_inside: int
     processes_outside: int
     """Of the replica's processes; must be none."""
+    answered: int | None = None
+    """Right answers that it gave since all users were there, by its own count; None: it does not tell, or they never were."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +207,11 @@ class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The server's control groups, summed over replicas."""
 
     cpu_s: float
+    """With the balancer's, where the lab started one: it is charged."""
+    balancer_cpu_s: float | None = None
+    """The part of it that is the balancer's."""
+    balancer_memory_bytes: int = 0
+    """At its peak; beside the replicas' memory, not in it."""
     periods: int = 0
     throttled_periods: int = 0
     throttled_s: float = 0.0

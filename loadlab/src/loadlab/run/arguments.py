@@ -16,6 +16,8 @@ from loadlab.tiers import choose as choose_tier
 Backend = Literal["auto", "cgroup", "compose"]
 Engine = Literal["locust", "raw"]
 Ramp = Literal["smooth", "stepped"]
+Balancer = Literal["none", "http", "tcp"]
+"""`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in turn."""
 UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
@@ -50,6 +52,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     allow_host: str
     service: str = "halfcore"
     """Or a variant of the baseline, for comparisons."""
+    service_workers: int = 0
+    """Worker processes in each replica of a baseline; 0: as the variant chooses."""
+    balancer: Balancer = "none"
+    """What the lab puts before the replicas that it starts as processes."""
+    late: bool = False
+    """The last replica joins when all users are there; for studies."""
 
 
 DEFAULTS = {
@@ -68,6 +76,7 @@ DEFAULTS = {
     "model": "iris",
     "seed": "1",
     "allow-host": "",
+    "balancer": "none",
 }
 KEYS = ("tier", *DEFAULTS)
 
@@ -99,6 +108,7 @@ def parse(words: Sequence[str], tiers: Mapping[str, Tier], scenarios: Mapping[st
         web=_one_of("web", given["web"], Literal["on", "off"]) == "on",
         target=given["target"],
         allow_host=given["allow-host"],
+        balancer=_one_of("balancer", given["balancer"], Balancer),
     )
     _check(order)
     return order
@@ -124,6 +134,8 @@ def _check(order: Order) -> None:
         raise UsageError("engine=raw has neither users of Locust (user=), nor workers (workers=), nor its page (web=)")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
         raise UsageError(f"model={order.model} came, expected a model's name")
+    if order.balancer != "none" and (order.target or order.backend == "compose"):
+        raise UsageError(f"balancer={order.balancer} stands before processes of the lab (backend=cgroup); compose has its own")
     if order.target:
         guard(order.target, order.allow_host)
         if order.backend != "auto":

@@ -3,9 +3,11 @@
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+
+import msgspec
 
 from loadlab import exchange
 from loadlab.backends.serving import Serving
@@ -96,6 +98,8 @@ class Conductor:
             stack.callback(self._note_workers, generator, parts)  # of a run that ends early too: no FAIL without it
             self._name_processes(serving, generator)
             self._ramp(load)
+            serving.settled()
+            stack.callback(self._note_answered, serving, serving.answered())
             self._settle()
             self._repeat(self._steady())
             self._drain(generator)
@@ -148,6 +152,7 @@ class Conductor:
         named += [(part.name, part.role, generator.processes[part.name].pid, " ".join(part.command)) for part in generator.parts]
         named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
         named += [(f"server-{number}", "server", pid, "halfcore serve") for number, pid in enumerate(serving.pids, 1)]
+        named += [("balancer", "server", serving.balancer_pid, "haproxy")] if serving.balancer_pid else []
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
@@ -221,6 +226,14 @@ class Conductor:
                 break
         left = self.book.since(start)[-1:]
         self._recorder.run.drain = Drain(in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0)
+
+    def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
+        """Whatever ends the load: which replica answered how much of it since all users were there."""
+        after = serving.answered()
+        counts = [None if a is None or b is None else b - a for a, b in zip(before, after, strict=True)]
+        run = self._recorder.run
+        if counts:
+            run.replicas = [msgspec.structs.replace(each, answered=n) for each, n in zip(run.replicas, counts, strict=True)]
 
     def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
         expected = sum(1 for part in parts if part.role == "generator")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadlab import machine, tiers
 from loadlab.backends.choice import Backend
-from loadlab.cgroup import Limits, Unavailable
+from loadlab.cgroup import Unavailable
 from loadlab.criteria import criteria
 from loadlab.machine import Fingerprint
 from loadlab.record import form
@@ -36,7 +36,7 @@ def run(name: str, order: Order, root: Path, backend: Backend, *, set_id: str, r
         target=order.target,
         tier=form.Tier(
             name=order.tier.name,
-            limits=Limits(cpus=order.tier.cpus, memory_bytes=order.tier.memory_bytes),
+            limits=order.tier.limits,
             replicas=order.tier.replicas,
             cpus=[int(cpu) for cpu in server_cpus(order.tier).split(",") if cpu] if backend == "cgroup" else [],
             cores_needed=cores_needed(order.tier),

@@ -23,6 +23,10 @@ class Watched(Protocol):
         """One per replica."""
 
     @property
+    def balancer(self) -> Group | None:
+        """Of the process before the replicas, if the lab started one."""
+
+    @property
     def port(self) -> int:
         """That users connect to."""
 
@@ -72,7 +76,7 @@ class Sampler:
         server = self.server
         return Sample(
             t=round(now - self._epoch, 3),
-            server=_server(server.groups) if server else None,
+            server=_server(server.groups, server.balancer) if server else None,
             host=counters.host(),
             net=self._net(server, now) if server else None,
             processes=self._processes(),
@@ -115,14 +119,18 @@ class Sampler:
         return {name: found for name, found in looked.items() if found}
 
 
-def _server(groups: Sequence[Group]) -> ServerSample | None:
-    """All replicas together; None if a group is gone."""
+def _server(groups: Sequence[Group], balancer: Group | None) -> ServerSample | None:
+    """All replicas together, and what stands before them; None if a group is gone."""
     try:
+        before_s = balancer.usage().cpu_s if balancer else None
+        before_bytes = balancer.memory().peak_bytes if balancer else 0
         usages, memories = [group.usage() for group in groups], [group.memory() for group in groups]
     except (OSError, KeyError):
         return None
     return ServerSample(
-        cpu_s=sum(each.cpu_s for each in usages),
+        cpu_s=sum(each.cpu_s for each in usages) + (before_s or 0.0),
+        balancer_cpu_s=before_s,
+        balancer_memory_bytes=before_bytes,
         periods=sum(each.periods for each in usages),
         throttled_periods=sum(each.throttled_periods for each in usages),
         throttled_s=sum(each.throttled_s for each in usages),

@@ -43,6 +43,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     quota_cores: float | None
     cpu_us: float | None
     """CPU time of the server per right answer."""
+    balancer_cores: float | None = None
+    """The part of `cpu_cores` that is the balancer's."""
     throttled: float | None
     """Share of periods."""
     memory_peak_mib: float | None
@@ -86,6 +88,7 @@ def figures(log: Log) -> Figures:
         cpu_cores=rate(samples, cpu_s),
         quota_cores=None if limits.cpus is None else limits.cpus * log.run.tier.replicas,
         cpu_us=cpu_us(log, "steady"),
+        balancer_cores=rate(samples, balancer_cpu_s),
         throttled=throttled / periods if throttled is not None and periods else None,
         memory_peak_mib=max(sample.memory_peak_bytes for sample in everything) / 2**20 if everything else None,
         memory_limit_mib=None if limits.memory_bytes is None else limits.memory_bytes * log.run.tier.replicas / 2**20,
@@ -171,6 +174,11 @@ def busiest_second(samples: Sequence[Sample], read: Callable[[Sample], float | N
 def cpu_s(sample: Sample) -> float | None:
     """The server's CPU time."""
     return sample.server.cpu_s if sample.server else None
+
+
+def balancer_cpu_s(sample: Sample) -> float | None:
+    """The balancer's part of it."""
+    return sample.server.balancer_cpu_s if sample.server else None
 
 
 def cpu_us(log: Log, phase: PhaseName) -> float | None:

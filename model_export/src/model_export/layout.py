@@ -1,7 +1,7 @@
 """Lays a large forest out so that a walk through a tree touches few cache lines; the answers stay the same bit for bit.
 
 ONNX Runtime keeps 24 bytes per node, depth first, with the false child right behind its parent and the true child wherever the false one's
-subtree ends. A forest of tens of megabytes costs one cache miss per step to a true child, and one or two more per leaf. So here
+subtree ends. In a forest of tens of megabytes a step to a true child, and the leaf's weights beside it, may each miss the cache. So here
 
 - the child with more leaves below it becomes the false one. Where that is the left child the question is turned round: `x > t` is
   `-x <= the float32 below -t`, exactly, on the columns negated beside the columns;
@@ -27,7 +27,7 @@ _WEIGHTS = {"TreeEnsembleClassifier": "class", "TreeEnsembleRegressor": "target"
 """How the attributes of an ensemble's leaves begin."""
 _MADE = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "hitrates", "missing_value_tracks_true")
 LARGE = 20_000
-"""Nodes. Smaller forests, about half a megabyte in the runtime, stay in the cache anyway, and two more operators cost them 2 µs a run."""
+"""Nodes. Smaller forests, about half a megabyte in the runtime, stay in the cache anyway, and two more operators are not free."""
 
 Weights = tuple[tuple[int, float], ...]
 """Class or target, and what a leaf adds to it."""

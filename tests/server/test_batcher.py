@@ -237,15 +237,43 @@ async def test_a_row_long_after_the_one_before_is_run_at_once(bench: Bench) -> N
     batcher = bench.batcher(solo_after_s=0.001)
     first = batcher.submit(rows_of(1), 1)
     assert outcome(first) == answers(1)
+    bench.clock.advance(0.002)
+    assert outcome(batcher.submit(rows_of(2), 1)) == answers(2)
 
-    second, third = batcher.submit(rows_of(2), 1), batcher.submit(rows_of(3), 1)
-    assert not second.future.done()
+    third, fourth = batcher.submit(rows_of(3), 1), batcher.submit(rows_of(4), 1)
+    assert not third.future.done()
     await turns(2)
-    assert [outcome(second), outcome(third)] == [answers(2), answers(3)]
+    assert [outcome(third), outcome(fourth)] == [answers(3), answers(4)]
+    assert bench.model.runs == [[1], [2], [3, 4]]
+
+
+async def test_after_a_shared_run_a_row_waits_for_company_again(bench: Bench) -> None:
+    """Whose clients shared a run come back together, however long their answers took; one that then came alone goes at once again."""
+    batcher = bench.batcher(solo_after_s=0.001)
+    batcher.submit(rows_of(1), 1), batcher.submit(rows_of(2), 1), batcher.submit(rows_of(3), 1)
+    await turns(2)
 
     bench.clock.advance(0.002)
-    assert outcome(batcher.submit(rows_of(4), 1)) == answers(4)
-    assert bench.model.runs == [[1], [2, 3], [4]]
+    fourth = batcher.submit(rows_of(4), 1)
+    assert not fourth.future.done()
+    await turns(2)
+    assert outcome(fourth) == answers(4)
+
+    bench.clock.advance(0.002)
+    assert outcome(batcher.submit(rows_of(5), 1)) == answers(5)
+    assert bench.model.runs == [[1], [2, 3], [4], [5]]
+
+
+async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
+    """A run longer than `solo_after_s` is no quiet time: the heavy forest ran two rows of three alone, one after another."""
+    batcher = bench.batcher(solo_after_s=0.001, row_seconds=0.01, inline_budget_s=1.0)
+    first = batcher.submit(rows_of(1), 1)
+    assert outcome(first) == answers(1)
+
+    jobs = [batcher.submit(rows_of(id_), 1) for id_ in (2, 3)]
+    await turns(2)
+    assert [outcome(job) for job in jobs] == [answers(2), answers(3)]
+    assert bench.model.runs == [[1], [2, 3]]
 
 
 async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Bench) -> None:

@@ -28,6 +28,9 @@ _REFUSALS = (
     subprocess.CalledProcessError,
 )  # fmt: skip
 
+_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {"compare": compare_command.main, "search": search_command.main}
+_JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
+"""What gives an exit code of its own."""
 _ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
 
 
@@ -49,14 +52,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
     try:
-        if asked.command in run_command.COMMANDS:
-            sys.exit(run_command.main(asked, _root(), console))
-        elif asked.command == "compare":
-            sys.exit(compare_command.main(asked, _root(), console))
-        elif asked.command == "search":
-            sys.exit(search_command.main(asked, _root(), console))
-        elif asked.command in study_command.COMMANDS:
-            sys.exit(study_command.main(asked, _root(), console))
+        if asked.command in _JUDGED:
+            sys.exit(_JUDGED[asked.command](asked, _root(), console))
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
         elif asked.command == "memory":

@@ -28,6 +28,7 @@ from model_export.categories import tables
 from model_export.errors import ExportError
 from model_export.forests import sum_undivided
 from model_export.graph import GraphBuilder
+from model_export.layout import lay_out
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -115,6 +116,8 @@ def _answer(features: Block, final: Step, answers: Answers) -> list[Any]:
     features = features.as_dtype("float32" if isinstance(estimator, _FLOAT32_ONLY) else features.dtype)
     if answers.task == "regression":
         model = convert_piece(path, estimator, features.width, features.dtype, {})
+        if isinstance(estimator, TREES):
+            lay_out(model)
         (value,) = features.builder.embed(model, features.name)
         return [_value_output(features.builder, model, value)]
     return _class_outputs(features, path, estimator, answers)
@@ -135,6 +138,8 @@ def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers)
     is_forest = isinstance(estimator, _FORESTS)
     if is_forest:
         sum_undivided(model, len(estimator.estimators_))
+    if isinstance(estimator, TREES):
+        lay_out(model)
     label, scores, *_ = builder.embed(model, features.name)
     if is_forest and len(answers.classes) == 2:
         # The runtime decides between two classes by comparing one of them with 0.5, which undivided sums are not made for.

@@ -2,9 +2,10 @@
 
 Theory of operation. `submit` appends a job to a deque and, if none is scheduled, schedules one flush with `call_soon`. The loop runs it
 after every callback that was ready in this turn, so under load a batch holds what all readable sockets brought. A row that comes long
-after the one before it is run within `submit`: it has no company to wait for. A flush takes rows (`_take`, the only place that decides),
-runs them, and resolves the jobs' futures. A batch that is predicted to cost more than `inline_budget_s` goes to the one inference thread,
-and what arrives meanwhile forms the next batch.
+after the one before it is run within `submit`: it has no company to wait for. Not so after a run that several shared, whose clients come
+again, nor for the time that the model ran, in which nobody could come: a dear model's rows would otherwise run alone one after another.
+A flush takes rows (`_take`, the only place that decides), runs them, and resolves the jobs' futures. A batch that is predicted to cost
+more than `inline_budget_s` goes to the one inference thread, and what arrives meanwhile forms the next batch.
 
 Large requests are cut: they wait in a deque of their own and get every fifth batch while small ones wait, so they delay them by one
 batch, not by their length. A run that fails is repeated in halves until the failing request stands alone; only that request fails.
@@ -113,7 +114,8 @@ class Batcher(Generic[R]):
         max_batch_size: most rows in one run.
         max_queue_size: most rows that wait; beyond it `submit` raises `Overloaded`. A larger request is never accepted.
         max_queue_delay_s: time a row waits for company, seconds; 0 is one turn of the loop.
-        solo_after_s: a row that comes later than this after the one before is run at once; infinity: every row waits for the turn's end.
+        solo_after_s: a row that comes later than this after the one before is run at once, see above; infinity: every row waits for the
+            turn's end.
         queue_timeout_s: a request that waited longer is not run any more, and none is accepted that is predicted to.
         inline_budget_s: batches predicted to take longer go to the executor.
         observer: told of waits, runs and bisections.
@@ -156,6 +158,7 @@ class Batcher(Generic[R]):
         self._cost = cost or Cost()
         self._clock = clock
         self._last_submit = -inf
+        self._had_company = False
 
     @property
     def queued_rows(self) -> int:
@@ -201,7 +204,7 @@ class Batcher(Generic[R]):
         if self._queued_rows * self._cost.row_seconds > self._queue_timeout_s:
             raise Overloaded(f"{self._queued_rows} rows are waiting, more than are run in {self._queue_timeout_s:g} s")
         now = job.queued_at = self._clock()
-        alone = now - self._last_submit > self._solo_after_s
+        alone = not self._had_company and now - self._last_submit > self._solo_after_s
         self._last_submit = now
         self._queued_rows += rows
         (self._small if rows <= self._max_batch_size else self._bulk).append(job)
@@ -335,6 +338,8 @@ class Batcher(Generic[R]):
 
     def _finish(self, batch: list[Part[R]], rows: int, ran: tuple[float, int]) -> None:
         seconds, bisections = ran
+        self._last_submit += seconds
+        self._had_company = len(batch) > 1
         for part in batch:
             part.job.ran_s += seconds
             _resolve(part)

@@ -167,7 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1000,
-            description="a row that comes so many milliseconds after the one before is run at once; 0: never",
+            description="a row that comes so many milliseconds after the one before, which ran alone, is run at once; 0: never",
         ),
     ] = 0.1
     queue_timeout_s: Annotated[

@@ -170,6 +170,20 @@ def test_nobody_listening_is_a_failure_to_connect():
     assert outcome.failures_before == {"connect": 3}
 
 
+@pytest.mark.parametrize(("first", "fails"), [("setosa", False), ("virginica", True)])
+def test_each_body_in_turn_is_held_to_its_own_answer(first: str, fails: bool) -> None:
+    """A connection asks all of them one after another."""
+    names = [first, {"setosa": "virginica", "virginica": "setosa"}[first]]
+    with scripted(lambda number: answer(b'{"prediction":"%s"}' % names[number % 2].encode())) as port:
+        others = ((BODY, '{"prediction":"virginica"'),)
+        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, others=others, connections=1, seconds=0.1, warmup_s=0)
+        outcome = saturated.run(plan)
+
+    wrong = outcome.failures.get("wrong_body", 0) + outcome.failures_before.get("wrong_body", 0)
+    assert outcome.requests
+    assert bool(wrong) is fails
+
+
 def test_a_judge_learns_the_usual_answer_and_still_sees_another_label_of_its_length():
     """The quick comparison never passes what the careful one refuses."""
     judge = Judge(PREFIX.encode())

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from halfcore.coalescing import ENOUGH, FIRST_REST_S, WINDOW_S, Coalescer
+from halfcore.coalescing import ENOUGH_HZ, FIRST_REST_S, WINDOW_S, Coalescer
 
 
 class Machine(asyncio.AbstractEventLoop):
@@ -77,8 +77,8 @@ def test_a_turn_with_company_enough_is_not_waited_for() -> None:
     """After a turn of many requests the next one begins at once."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
-    machine.turn(ENOUGH)
-    machine.turn(ENOUGH)
+    machine.turn(round(ENOUGH_HZ * 0.002))
+    machine.turn(round(ENOUGH_HZ * 0.002))
     assert machine.pauses == 1
 
 

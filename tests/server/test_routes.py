@@ -213,6 +213,19 @@ async def test_the_only_model_is_the_default(tmp_path: Path) -> None:
     assert answer.json()["model"] == "only"
 
 
+async def test_the_bench_routes_predict_nothing(tmp_path: Path) -> None:
+    """Nothing by GET and POST, and decoding alone; a wrong body is refused as ever, and without the setting there is none of them."""
+    write_bundle(tmp_path)
+    async with app_client(tmp_path, bench_routes=True) as client:
+        assert (await client.get("/bench/null")).json() == {}
+        assert (await client.post("/bench/null", json={})).json() == {}
+        assert (await client.post("/bench/decode", json={"features": [[1, 2, 3, 4]] * 2})).json() == {"rows": 2}
+        assert (await client.post("/bench/decode", json={"features": [1]})).json()["code"] == "wrong_length"
+        assert ("halfcore_requests_total", "numbers", "200", "predict") not in await samples(client)
+    async with app_client(tmp_path) as client:
+        assert {(await client.request(method, "/bench/null")).status_code for method in ("GET", "POST")} == {404}
+
+
 # -- when it goes wrong --------------------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 500.0
     """sparse: connections opened per second."""
     think_s: tuple[float, float] = (4.0, 9.0)
+    rows: Literal["one", "golden"] = "one"
+    """saturated: one row asked again and again, or all of the bundle's golden rows in turn."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,6 +69,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
             *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
             docs.assets(),
+            *([bench.null_by_get] if settings.bench_routes else []),
         ],
         lifespan=[
             lifespan(settings, models, metrics, exposition, catalog, beside, following, session=shared.name if shared else uuid4().hex)

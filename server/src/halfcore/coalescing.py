@@ -23,8 +23,8 @@ END_BELOW = 0.3
 """Share below which they are not any more; gathering halves the cost, so this has to be under half of the other."""
 KEEP_RATE = 0.8
 """Share of the rate before that has to be kept up."""
-ENOUGH = 16
-"""A turn after one with so many requests does not wait: company comes by itself."""
+ENOUGH_HZ = 8000.0
+"""A turn after one that brought so many requests per second of the delay, 16 in 2 ms, does not wait: company comes by itself."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds until it is tried again after it slowed the clients down; doubled each time."""
 
@@ -53,6 +53,7 @@ class Coalescer:
     ) -> None:
         self._quota = quota
         self._delay_s = delay_s
+        self._enough = ENOUGH_HZ * delay_s
         self._loop = loop
         self._clock = clock
         self._cpu_clock = cpu_clock
@@ -73,7 +74,7 @@ class Coalescer:
             self._arrived += 1
             if not self._in_turn:
                 self._in_turn = True
-                if self._last_turn < ENOUGH:
+                if self._last_turn < self._enough:
                     self._pause(self._delay_s)
                 self._loop.call_soon(self._end_turn)
         elif not self._watching:

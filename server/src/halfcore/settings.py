@@ -249,9 +249,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_timing: Annotated[
         bool, Meta(description="tell each stage's milliseconds in a Server-Timing header; off, for it is 70 bytes")
     ] = False
-    bench_routes: Annotated[bool, Meta(description="answer POST /bench/null and /bench/decode; off, for only the load lab needs them")] = (
-        False
-    )
+    bench_routes: Annotated[
+        bool, Meta(description="answer GET and POST /bench/null, and POST /bench/decode; off, for only the load lab needs them")
+    ] = False
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="json: one object per line, for machines")] = "text"
 

@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,39 +47,27 @@ class _Planter:
         time.sleep(lasts_s)
 
 
-class _Tampered:
-    """An exchange of granian's whose answer may be changed."""
+def _tampered(send: Any, planter: _Planter) -> Any:
+    """What sends an answer, which may be changed."""
 
-    def __init__(self, exchange: Any, planter: _Planter) -> None:
-        self._exchange, self._planter = exchange, planter
-        self.client_disconnect = exchange.client_disconnect
-
-    def __call__(self) -> Any:
-        return self._exchange()
-
-    def __aiter__(self) -> Any:
-        return aiter(self._exchange)
-
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        if status == 200 and self._planter.touches():
+    def tamper(status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        if status == 200 and planter.touches():
             status, body = (500, b"{}") if _KIND == "error" else (200, json.dumps(json.loads(body) | {"prediction": "planted"}).encode())
             headers = [(name, str(len(body)) if name == "content-length" else value) for name, value in headers]
-        self._exchange.response_bytes(status, headers, body)
+        send(status, headers, body)
 
-
-async def _answer(original: Any, planter: _Planter, front: Any, scope: Any, exchange: Any) -> None:
-    await original(front, scope, _Tampered(exchange, planter) if scope.method == "POST" else exchange)
+    return tamper
 
 
 def _plant() -> None:
-    from halfcore.front import Front
+    from halfcore.routes.prediction import Prediction
 
-    answer = partial(_answer, Front.__rsgi__, _Planter())
+    begin, planter = Prediction.__init__, _Planter()
 
-    async def faulty(self: Front, scope: Any, exchange: Any) -> None:
-        await answer(self, scope, exchange)
+    def faulty(self: Prediction, body: bytes, request_id: str | None, send: Any, *others: Any) -> None:
+        begin(self, body, request_id, _tampered(send, planter), *others)
 
-    Front.__rsgi__ = faulty  # type: ignore[method-assign]
+    Prediction.__init__ = faulty  # type: ignore[method-assign]
 
 
 _plant()

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 
 class CaseError(ValueError):
@@ -21,6 +22,8 @@ class Case:
     """The request's body, JSON."""
     prefix: str
     """How the body of a right answer begins: with the registered model's own label."""
+    others: tuple[tuple[str, str], ...] = ()
+    """The same of the bundle's other golden rows."""
 
 
 def hold(case: Case, folder: Path) -> Case:
@@ -39,7 +42,11 @@ def case(bundles: Path, model: str) -> Case:
     if not found:
         raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
     manifest, bundle = max(found, key=lambda each: each[0]["created_at"])
-    golden = manifest["golden"][0]
-    body = golden["row"] if manifest["named"] else {"features": list(golden["row"].values())}
-    prefix = '{"prediction":' + json.dumps(golden["prediction"])
-    return Case(model, bundle, json.dumps(body, separators=(",", ":")), prefix)
+    first, *others = [_question(golden, named=manifest["named"]) for golden in manifest["golden"]]
+    return Case(model, bundle, *first, tuple(others))
+
+
+def _question(golden: dict[str, Any], *, named: bool) -> tuple[str, str]:
+    """The body that asks for a golden row, and how its answer begins."""
+    body = golden["row"] if named else {"features": list(golden["row"].values())}
+    return json.dumps(body, separators=(",", ":")), '{"prediction":' + json.dumps(golden["prediction"])

@@ -108,6 +108,7 @@ def _plan(place: Place, subject: Subject, case: Case, load: Load, server: Runnin
         path=subject.path,
         body=case.body,
         prefix=subject.prefix or case.prefix,
+        others=case.others if load.rows == "golden" else (),
         connections=load.connections,
         seconds=load.seconds,
         warmup_s=load.warmup_s,

@@ -113,8 +113,9 @@ def _describe(load: Load) -> str:
     memory = "no memory limit" if load.limits.memory_bytes is None else f"{load.limits.memory_bytes / 1e6:.0f} MB"
     where = f"server on CPU {load.server_cpus}" if load.server_cpus else "server on any CPU"
     think = "no think time" if load.regime == "saturated" else f"think {load.think_s[0]:g}–{load.think_s[1]:g} s, opened at {load.rate:g}/s"
+    rows = ", all golden rows in turn" if load.rows == "golden" else ""
     return (
-        f"{load.regime.capitalize()}: {load.connections:,} connections, {think}, {load.seconds:g} s after {load.warmup_s:g} s; "
+        f"{load.regime.capitalize()}: {load.connections:,} connections, {think}{rows}, {load.seconds:g} s after {load.warmup_s:g} s; "
         f"{quota}, {memory}, {where}, client on one CPU that no server is held to."
     )
 

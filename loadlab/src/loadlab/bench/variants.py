@@ -30,6 +30,7 @@ VARIANTS: dict[str, Variant] = {
     "not pinned": Variant({"HALFCORE_PIN_CPU": "off"}, ("sparse",)),
     "no SCHED_BATCH": Variant({"HALFCORE_BATCH_SCHEDULING": "off"}, ("sparse",)),
     "neither": Variant({"HALFCORE_PIN_CPU": "off", "HALFCORE_BATCH_SCHEDULING": "off"}, ("sparse",)),
+    "no gathering": Variant({"HALFCORE_COALESCE": "off"}, ("sparse",)),
     "asyncio": Variant({"HALFCORE_LOOP": "asyncio"}, _BOTH),
     "ASGI": Variant({"HALFCORE_HOT_LANE": "false"}, _BOTH),
 }
@@ -53,6 +54,7 @@ QUESTIONS = (
     Question("One CPU per worker below one core", "default", "not pinned", "sparse"),
     Question("SCHED_BATCH below one core", "default", "no SCHED_BATCH", "sparse"),
     Question("One CPU and SCHED_BATCH together", "default", "neither", "sparse"),
+    Question("Gathering while CPU time is short", "default", "no gathering", "sparse"),
     Question("uvloop", "default", "asyncio", "saturated"),
     Question("uvloop", "default", "asyncio", "sparse"),
     Question("The hot lane over RSGI", "default", "ASGI", "saturated"),

@@ -27,6 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The request's body, JSON."""
     prefix: str
     """How every right answer's body begins."""
+    others: tuple[tuple[str, str], ...] = ()
+    """saturated: more bodies and beginnings; every connection asks all of them in turn."""
     host: str = "127.0.0.1"
     path: str = "/predict"
     connections: int = 64
@@ -46,9 +48,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     beside: str = ""
     """Another one, of what works for the server: a database."""
 
-    def request(self) -> bytes:
-        """The request as it goes over the wire."""
-        body = self.body.encode()
+    def request(self, other: str = "") -> bytes:
+        """The request as it goes over the wire, with the plan's body or another."""
+        body = (other or self.body).encode()
         head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-type: application/json\r\n"
         return f"{head}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
 

@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from typing import NamedTuple
 
 from loadlab.client.answer import Judge, Wrong
 from loadlab.client.plan import Outcome, Plan
@@ -28,11 +29,20 @@ def run(plan: Plan) -> Outcome:
     return saturation.tally.outcome()
 
 
+class _Question(NamedTuple):
+    """What is asked, and what judges its answer."""
+
+    request: bytes
+    judge: Judge
+
+
 class _Saturation:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._request = plan.request()
-        self._judge = Judge(plan.prefix.encode())
+        asked = ((plan.body, plan.prefix), *plan.others)
+        self._questions = [_Question(plan.request(body), Judge(prefix.encode())) for body, prefix in asked]
+        self._asked: dict[int, int] = {}
+        """Connection → its question."""
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._sent_ns: dict[int, int] = {}
@@ -58,9 +68,8 @@ class _Saturation:
     def _turn_until(self, end_ns: int) -> None:
         # Everything that the loop touches is a local name: at 80,000 requests a second each look-up counts.
         poll, clock, sockets, sent_ns, partial = self._epoll.poll, time.monotonic_ns, self._sockets, self._sent_ns, self._partial
-        is_usual, request, size, response_us, lag_us = (
-            self._judge.is_usual, self._request, len(self._request), self.tally.response_us, self.tally.lag_us,
-        )  # fmt: skip
+        asked, questions, response_us, lag_us = self._asked, self._questions, self.tally.response_us, self.tally.lag_us
+        last = len(questions) - 1
         room = 2 * self._plan.connections
         before_ns = clock()
         while before_ns < end_ns:
@@ -69,12 +78,15 @@ class _Saturation:
                 connection = sockets[fd]
                 try:
                     data = connection.recv(RECEIVE_BYTES)
-                    if (not is_usual(data) or fd in partial) and not self._read_carefully(fd, data):
+                    place = asked[fd]
+                    if (not questions[place].judge.is_usual(data) or fd in partial) and not self._read_carefully(fd, data):
                         continue
+                    place = asked[fd] = place + 1 if place < last else 0
+                    request = questions[place].request
                     now_ns = clock()
                     response_us[(now_ns - sent_ns[fd]) // 1000] += 1
                     sent_ns[fd] = now_ns
-                    if connection.send(request) != size:
+                    if connection.send(request) != len(request):
                         self._fail(fd, "reset")
                 except BlockingIOError:
                     continue
@@ -91,7 +103,7 @@ class _Saturation:
             return False
         data = self._partial.pop(fd, b"") + data
         try:
-            if self._judge.is_complete(data):
+            if self._questions[self._asked[fd]].judge.is_complete(data):
                 return True
         except Wrong as wrong:
             self._fail(fd, str(wrong))
@@ -108,7 +120,7 @@ class _Saturation:
         """Count a failure and replace the connection."""
         self.tally.failures[kind] += 1
         self._partial.pop(fd, None)
-        del self._sent_ns[fd]
+        del self._sent_ns[fd], self._asked[fd]
         self._sockets.pop(fd).close()
         self._open()
 
@@ -116,10 +128,11 @@ class _Saturation:
         """Open a connection and send its first request; one that cannot be opened is not tried again."""
         try:
             connection = connect(self._plan.host, self._plan.port, wait_s=self._plan.timeout_s)
-            connection.send(self._request)
+            place = len(self._sockets) % len(self._questions)  # so that they do not all ask the same at once
+            connection.send(self._questions[place].request)
         except OSError:
             self.tally.failures["connect"] += 1
             return
         fd = connection.fileno()
-        self._sockets[fd], self._sent_ns[fd] = connection, time.monotonic_ns()
+        self._sockets[fd], self._sent_ns[fd], self._asked[fd] = connection, time.monotonic_ns(), place
         self._epoll.register(fd, select.EPOLLIN)

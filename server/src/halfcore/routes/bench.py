@@ -6,6 +6,8 @@ the same reading of the body, the same lane.
 
 from collections.abc import Callable
 
+from litestar import Response, get
+
 from halfcore.errors import Problem
 from halfcore.models import Models
 from halfcore.routes.predict import Begin
@@ -22,6 +24,12 @@ def begins(models: Models) -> dict[str, Begin]:
         return b'{"rows":%d}' % models.get_default().decoder.decode(body).size
 
     return {"/bench/null": _Answered.by(null), "/bench/decode": _Answered.by(decode)}
+
+
+@get("/bench/null", include_in_schema=False, sync_to_thread=False)
+def null_by_get() -> Response[bytes]:
+    """Nothing, to a request without a body: what is left is HTTP and the app."""
+    return Response(b"{}", media_type="application/json")
 
 
 class _Answered:

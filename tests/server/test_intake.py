@@ -1,0 +1,211 @@
+"""The intake: plain predictions are begun on granian's thread and answered once; everything else goes granian's own way.
+
+granian is scripted here, for its threads' timing cannot be; tests/contract/test_front.py and test_process.py run over the real one.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from granian.rsgi import ProtocolClosed
+
+from halfcore import intake
+from halfcore.front import Front, create_front
+from halfcore.intake import Intake
+from halfcore.settings import Settings
+from support.bundles import write_bundle
+
+BODY = b'{"features":[1,2,3,4.5]}'
+HEADERS = {"content-type": "application/json", "content-length": str(len(BODY))}
+
+
+class Coming:
+    """A body on its way, as granian tells of one."""
+
+    def __init__(self) -> None:
+        self.outcome: bytes | BaseException | None = None
+        self._callbacks: list[Callable[[Coming], None]] = []
+
+    def add_done_callback(self, callback: Callable[["Coming"], None]) -> None:
+        """Call back when it has come."""
+        self._callbacks.append(callback)
+
+    def come(self, outcome: bytes | BaseException) -> None:
+        """It has come, or has not."""
+        self.outcome = outcome
+        for callback in self._callbacks:
+            callback(self)
+
+    def cancel(self) -> None:
+        """Granian then calls back, on the loop."""
+        asyncio.get_running_loop().call_soon(self.come, asyncio.CancelledError())
+
+    def result(self) -> bytes:
+        """The body, or the error."""
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
+
+
+class Request:
+    """What granian hands over: a watcher, its scope and its exchange in one."""
+
+    def __init__(self, path: str = "/predict", method: str = "POST", **headers: str | None) -> None:
+        self.scope = self.proto = self
+        self.path, self.method = path, method
+        given = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = {name: value for name, value in given.items() if value is not None}
+        self.body = Coming()
+        self.answers: list[tuple[int, dict[str, str], Any]] = []
+
+    def __call__(self) -> Coming:
+        """The body is asked for."""
+        return self.body
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """The answer."""
+        self.answers.append((status, dict(headers), json.loads(body)))
+
+
+class Taking:
+    """An intake, and what it left to granian."""
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.left: list[Any] = []
+        self._intake = Intake(front, asyncio.get_running_loop(), self.left.append)
+
+    def take(self, request: Request) -> Request:
+        """Hand a request over."""
+        self._intake(request)
+        return request
+
+
+@asynccontextmanager
+async def taking(bundles: Path, **settings: Any) -> AsyncIterator[Taking]:
+    """An intake before a server of one model."""
+    write_bundle(bundles)
+    front = create_front(Settings(bundles=bundles, log_level="error", **settings))
+    async with front.app.lifespan():
+        yield Taking(front)
+
+
+async def answered(request: Request) -> tuple[int, dict[str, str], Any]:
+    """The answer, once it is there."""
+    async with asyncio.timeout(10):
+        while not request.answers:  # noqa: ASYNC110  the answer is a call, and sets no event
+            await asyncio.sleep(0)
+    (only,) = request.answers
+    return only
+
+
+async def test_a_plain_prediction_is_answered_when_its_body_has_come(tmp_path: Path) -> None:
+    """Not before, once, and granian makes no task of it."""
+    async with taking(tmp_path) as server:
+        request = server.take(Request(path="/models/numbers/predict"))
+        assert len(server.front.predictor.reader.reading) == 1
+        request.body.come(BODY)
+        status, headers, body = await answered(request)
+
+    assert (status, body["model"], server.left) == (200, "numbers", [])
+    assert "x-request-id" not in headers
+    assert not server.front.predictor.reader.reading
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(method="GET"),
+        Request(path="/health"),
+        Request(path="/models/a/b/predict"),
+        Request(content_length=None),
+        Request(content_length="-1"),
+        Request(content_length="9" * 5000),
+        Request(content_length="2000000"),
+        Request(content_type="text/plain"),
+        Request(content_type=None),
+        Request(content_encoding="gzip"),
+    ],
+    ids=["GET", "another route", "a slash", "chunked", "negative", "5,000 digits", "too long", "text", "no type", "gzip"],
+)
+async def test_what_needs_more_looking_at_goes_granians_way(tmp_path: Path, request_: Request) -> None:
+    """Its body is not asked for."""
+    async with taking(tmp_path, max_body_bytes=1_000_000) as server:
+        server.take(request_)
+        assert server.left == [request_]
+        assert not server.front.predictor.reader.reading
+
+
+async def test_a_full_server_leaves_the_refusal_to_the_loop(tmp_path: Path) -> None:
+    """Counters are the loop's: what is refused is counted there."""
+    async with taking(tmp_path, max_in_flight=2) as server:
+        first, second = server.take(Request()), server.take(Request())
+        third = server.take(Request())
+        assert server.left == [third]
+        for request in (first, second):
+            request.body.come(BODY)
+            assert (await answered(request))[0] == 200
+        fourth = server.take(Request())
+        fourth.body.come(BODY)
+        assert (await answered(fourth))[0] == 200
+
+
+async def test_a_body_that_is_too_slow_is_408(tmp_path: Path) -> None:
+    """The connection is closed, nothing is remembered, and others are not touched."""
+    async with taking(tmp_path, body_timeout_s=0.1) as server:
+        slow = server.take(Request())
+        status, headers, body = await answered(slow)
+        assert (status, headers["connection"], body["code"]) == (408, "close", "body_too_slow")
+        quick = server.take(Request())
+        quick.body.come(BODY)
+        assert (await answered(quick))[0] == 200
+        assert not server.front.predictor.reader.reading
+
+
+async def test_a_client_that_leaves_within_its_body_is_counted(tmp_path: Path) -> None:
+    """As over the other lane."""
+    async with taking(tmp_path) as server:
+        request = server.take(Request())
+        request.body.come(ProtocolClosed())
+        status, _, body = await answered(request)
+
+    assert (status, body["code"]) == (400, "client_left")
+
+
+async def test_an_intake_that_fails_does_not_end_granians_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged; granian answers 500 when it forgets the request."""
+    async with taking(tmp_path) as server:
+        request = Request()
+        del request.headers
+        server.take(request)
+        assert not request.answers
+        assert not server.left
+
+
+async def test_a_prediction_whose_client_leaves_leaves_the_queue(tmp_path: Path) -> None:
+    """Its rows are not run, it is not in progress any more, and it is answered nothing."""
+    async with taking(tmp_path) as server:
+        predictor = server.front.predictor
+        sent: list[Any] = []
+        model = next(iter(server.front.app.state.models))
+        predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))  # alone: run at once
+        staying = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
+        leaving = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
+        leaving.leave()
+        await model.batcher.drain()
+
+        assert (staying.done(), leaving.done(), len(sent), model.batcher.queued_rows) == (True, True, 2, 0)
+        assert not predictor.full()
+
+
+def test_a_granian_without_the_place_stops_the_start(tmp_path: Path) -> None:
+    """Rather than serve otherwise than it was measured, and it says what does without."""
+    write_bundle(tmp_path)
+    with pytest.raises(ImportError, match="HALFCORE_HOT_LANE=false"):
+        intake.install(ModuleType("granian.server.other"), create_front(Settings(bundles=tmp_path)))

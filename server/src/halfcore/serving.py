@@ -28,6 +28,9 @@ from halfcore.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.settings import Settings
 
+INSIST_EVERY_S = 1.0
+"""Between two times that a worker is told to end."""
+
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
@@ -138,7 +141,7 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     end = draining.on_signal(
         unready=partial(_unready_workers, server),
-        stop=server.signal_handler_interrupt,
+        stop=partial(_stop_workers, server, server.signal_handler_interrupt),
         later=_later,
         predrain_s=settings.predrain_s,
     )
@@ -161,6 +164,24 @@ def _later(delay_s: float, stop: Callable[[], None]) -> None:
     timer = threading.Timer(delay_s, stop)
     timer.daemon = True  # a second signal must not wait for it
     timer.start()
+
+
+def _stop_workers(server: Any, interrupt: Callable[..., None], *signals: object) -> None:
+    """Have granian end its workers, and tell those again that live on.
+
+    granian tells each once, and uvloop drops a signal that comes while its loop stands still: a worker that had loaded its models and did
+    not serve yet was waited for until it was killed. A worker that drains does not mind being told twice.
+    """
+    interrupt(*signals)
+    _later(INSIST_EVERY_S, partial(_insist, server))
+
+
+def _insist(server: Any) -> None:
+    for worker in server.wrks:
+        if worker.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(worker.inner.pid, signal.SIGTERM)
+    _later(INSIST_EVERY_S, partial(_insist, server))
 
 
 def _unready_workers(server: Any) -> None:

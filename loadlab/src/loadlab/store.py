@@ -4,7 +4,7 @@ import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -106,27 +106,52 @@ class StoreError(ValueError):
     """A stored run cannot be read; the message names the file and the field."""
 
 
-def save(run: Run, folder: Path) -> Path:
-    """Write a run under `<date>-<time>-<what>-<commit>.json`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = run.started_at[:19].replace(":", "").replace("T", "-")
-    name = f"{stamp}-{run.what}{'-quick' if run.quick else ''}-{run.fingerprint.commit[:8] or 'nocommit'}"
-    file = folder / f"{name}{'-dirty' if run.fingerprint.dirty else ''}.json"
+class Stored(Protocol):
+    """What is kept as one JSON file."""
+
+    @property
+    def format(self) -> int:
+        """Number of the form, for readers to come."""
+
+
+S = TypeVar("S", bound=Stored)
+
+
+def stamp(started_at: str) -> str:
+    """A date and time in ISO 8601 as file names begin."""
+    return started_at[:19].replace(":", "").replace("T", "-")
+
+
+def write(kept: msgspec.Struct, file: Path) -> Path:
+    """Write a file, whole or not at all; makes its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     written = file.with_name(f".{file.name}")
-    written.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
     os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
     return file
 
 
-def load(file: Path) -> Run:
-    """Read a stored run; raises `StoreError`."""
+def read(file: Path, kind: type[S], form: int) -> S:
+    """Read a file that `write` wrote; raises `StoreError`."""
     try:
-        run = msgspec.json.decode(file.read_bytes(), type=Run)
+        found = msgspec.json.decode(file.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
         raise StoreError(f"{file}: {error}") from None
-    if run.format != FORMAT:
-        raise StoreError(f"{file}: format {run.format} came, expected {FORMAT}")
-    return run
+    if found.format != form:
+        raise StoreError(f"{file}: format {found.format} came, expected {form}")
+    return found
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write a run under `<date>-<time>-<what>-<commit>.json`, whole or not at all."""
+    name = f"{stamp(run.started_at)}-{run.what}{'-quick' if run.quick else ''}-{run.fingerprint.commit[:8] or 'nocommit'}"
+    file = folder / f"{name}{'-dirty' if run.fingerprint.dirty else ''}.json"
+    return write(run, file)
+
+
+def load(file: Path) -> Run:
+    """Read a stored run; raises `StoreError`."""
+    return read(file, Run, FORMAT)
 
 
 def latest(folder: Path, what: str) -> Path | None:

@@ -1,13 +1,12 @@
 """A stored comparison: one JSON file, written whole, with everything that its page says."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from loadlab.machine import Fingerprint
-from loadlab.store import StoreError
+from loadlab.store import read, stamp, write
 from loadlab.verdict.figures import Figures
 from loadlab.verdict.judge import Outcome
 
@@ -59,21 +58,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(comparison: Comparison, folder: Path) -> Path:
     """Write it under `<date>-<time>-compare-<tier>-<against>-<users>.json`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = comparison.started_at[:19].replace(":", "").replace("T", "-")
-    file = folder / f"{stamp}-compare-{comparison.tier}-{comparison.against}-{comparison.users}.json"
-    written = file.with_name(f".{file.name}")
-    written.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
-    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
-    return file
+    file = folder / f"{stamp(comparison.started_at)}-compare-{comparison.tier}-{comparison.against}-{comparison.users}.json"
+    return write(comparison, file)
 
 
 def load(file: Path) -> Comparison:
     """Read a stored comparison; raises `StoreError`."""
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Comparison)
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{file}: {error}") from None
-    if found.format != FORMAT:
-        raise StoreError(f"{file}: format {found.format} came, expected {FORMAT}")
-    return found
+    return read(file, Comparison, FORMAT)

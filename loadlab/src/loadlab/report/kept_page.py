@@ -20,6 +20,7 @@ _HEADER = (
     "| limits | users | verdict | requests/s | p50 / p95 / p99 / max ms | errors | CPU used | CPU/request | memory peak |\n"
     "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
+_BACKENDS = {"cgroup": "processes", "compose": "containers", "given": "a server that ran"}
 _CHART = "latency"
 
 
@@ -41,6 +42,9 @@ def summary(found: Sequence[KeptSet], folder: Path) -> str:
     rows = []
     for each in found:
         outcome = each.together.outcome if len(each.runs) == 1 else f"{each.together.outcome}, {len(each.runs)} runs"
+        findings = [finding for one in each.runs for finding in one.verdict.findings]
+        if broken := list(dict.fromkeys(finding.rule for finding in findings if not finding.holds)):
+            outcome += f" ({', '.join(broken)})"
         links = ", ".join(_link(one, folder, str(number)) for number, one in enumerate(each.runs, 1))
         rows.append(_row(each.runs[0].log.run, outcome, [one.verdict.figures for one in each.runs], f"runs {links}"))
     return "\n".join([_HEADER, *rows])
@@ -66,8 +70,9 @@ def _row(run: Run, outcome: str, figures: Sequence[Figures], link: str) -> str:
     used = f"{_median(figures, 'cpu_cores', '.2f')} of {_median(figures, 'quota_cores', 'g')}"
     latencies = " / ".join(_median(figures, name, ".1f") for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
     errors, requests = sum(each.errors for each in figures), sum(each.requests for each in figures)
+    users = f"{asked.users:,}, {asked.name}: {think}; {_BACKENDS[run.backend]}, {run.engine}"
     return (
-        f"| {replicas}{cpus}, {memory} | {asked.users:,}, {asked.name}: {think} | **{outcome}**, {link} | "
+        f"| {replicas}{cpus}, {memory} | {users} | **{outcome}**, {link} | "
         f"{_median(figures, 'achieved_hz', ',.0f')} | {latencies} | {errors:,} of {requests:,} | {used} | "
         f"{_median(figures, 'cpu_us', '.0f')} µs | {_median(figures, 'memory_peak_mib', ',.0f')} MiB |"
     )

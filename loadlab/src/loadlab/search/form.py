@@ -1,6 +1,5 @@
 """A stored search: one JSON file, written whole after every probe, so that a search that was killed goes on where it was."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +7,7 @@ import msgspec
 
 from loadlab.machine import Fingerprint
 from loadlab.search.axis import Judgement
-from loadlab.store import StoreError
+from loadlab.store import read, stamp, write
 from loadlab.verdict.figures import Figures
 
 FORMAT = 1
@@ -84,25 +83,14 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(search: Search, file: Path) -> Path:
     """Write it, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    written = file.with_name(f".{file.name}")
-    written.write_bytes(msgspec.json.format(msgspec.json.encode(search), indent=1) + b"\n")
-    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
-    return file
+    return write(search, file)
 
 
 def name(search: Search) -> str:
     """Of the file that is kept: `<date>-<time>-search-<service>-<scenario>-<users>.json`."""
-    stamp = search.started_at[:19].replace(":", "").replace("T", "-")
-    return f"{stamp}-search-{search.service}-{search.scenario}-{search.users}.json"
+    return f"{stamp(search.started_at)}-search-{search.service}-{search.scenario}-{search.users}.json"
 
 
 def load(file: Path) -> Search:
     """Read a stored search; raises `StoreError`."""
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Search)
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{file}: {error}") from None
-    if found.format != FORMAT:
-        raise StoreError(f"{file}: format {found.format} came, expected {FORMAT}")
-    return found
+    return read(file, Search, FORMAT)

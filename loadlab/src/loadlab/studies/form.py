@@ -1,6 +1,5 @@
 """A stored study: one JSON file, written whole after every run, so that a study that was cut off goes on where it ended."""
 
-import os
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,7 +8,7 @@ import msgspec
 from loadlab.compare.form import Trial
 from loadlab.machine import Fingerprint
 from loadlab.run.arguments import Order
-from loadlab.store import StoreError
+from loadlab.store import StoreError, read, stamp, write
 
 FORMAT = 1
 What = Literal["seeds", "scale", "quota-study"]
@@ -73,24 +72,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(study: Study, folder: Path) -> Path:
     """Write it under `<date>-<time>-<what>.json`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = study.started_at[:19].replace(":", "").replace("T", "-")
-    file = folder / f"{stamp}-{study.what}.json"
-    written = file.with_name(f".{file.name}")
-    written.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1) + b"\n")
-    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
-    return file
+    file = folder / f"{stamp(study.started_at)}-{study.what}.json"
+    return write(study, file)
 
 
 def load(file: Path) -> Study:
     """Read a stored study; raises `StoreError`."""
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Study)
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{file}: {error}") from None
-    if found.format != FORMAT:
-        raise StoreError(f"{file}: format {found.format} came, expected {FORMAT}")
-    return found
+    return read(file, Study, FORMAT)
 
 
 def newest(folder: Path, what: What) -> Path | None:

@@ -122,6 +122,11 @@ def stamp(started_at: str) -> str:
     return started_at[:19].replace(":", "").replace("T", "-")
 
 
+def name(started_at: str, what: str, fingerprint: Fingerprint) -> str:
+    """Of the file that keeps a run of one commit."""
+    return f"{stamp(started_at)}-{what}-{fingerprint.commit[:8] or 'nocommit'}{'-dirty' if fingerprint.dirty else ''}.json"
+
+
 def write(kept: msgspec.Struct, file: Path) -> Path:
     """Write a file, whole or not at all; makes its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,9 +149,8 @@ def read(file: Path, kind: type[S], form: int) -> S:
 
 def save(run: Run, folder: Path) -> Path:
     """Write a run under `<date>-<time>-<what>-<commit>.json`, whole or not at all."""
-    name = f"{stamp(run.started_at)}-{run.what}{'-quick' if run.quick else ''}-{run.fingerprint.commit[:8] or 'nocommit'}"
-    file = folder / f"{name}{'-dirty' if run.fingerprint.dirty else ''}.json"
-    return write(run, file)
+    what = f"{run.what}{'-quick' if run.quick else ''}"
+    return write(run, folder / name(run.started_at, what, run.fingerprint))
 
 
 def load(file: Path) -> Run:

@@ -24,7 +24,7 @@ from loadlab.client.plan import raise_open_files
 from loadlab.client.wire import RESET_ON_CLOSE
 from loadlab.machine import Fingerprint
 from loadlab.process import Running, free_port, running
-from loadlab.store import FORMAT, StoreError
+from loadlab.store import FORMAT, name, read, write
 
 ASKED = 3
 """Times that each connection asks, one after another, before it is quiet."""
@@ -88,19 +88,12 @@ def main(asked: argparse.Namespace, root: Path) -> Path:
 
 def save(run: Memory, folder: Path) -> Path:
     """Write a run under `<date>-<time>-memory-<commit>.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp, commit = run.started_at[:19].replace(":", "").replace("T", "-"), run.fingerprint.commit[:8] or "nocommit"
-    file = folder / f"{stamp}-memory-{commit}{'-dirty' if run.fingerprint.dirty else ''}.json"
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
-    return file
+    return write(run, folder / name(run.started_at, "memory", run.fingerprint))
 
 
 def load(file: Path) -> Memory:
     """Read a stored run; raises `StoreError`."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Memory)
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{file}: {error}") from None
+    return read(file, Memory, FORMAT)
 
 
 def _measure(case: cases.Case, root: Path, connections: int) -> Held:

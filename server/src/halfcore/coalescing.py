@@ -3,8 +3,8 @@
 With many quiet connections and few requests each, waking threads costs more than answering: granian's runtime thread, the thread that
 hands requests over to Python and the event loop wake one another for every request. Network cards have the same trouble and the same
 remedy. While it is on, the first request of a turn makes the loop's thread sleep for `delay_s`, and the turn then serves all that came
-meanwhile: at 5,700 requests/s over 10,000 connections a request costs 69 µs instead of 140 (docs/operations.md). A request waits for two
-or three such turns, which is little against the 50 ms that a server waits once its quota is spent.
+meanwhile; docs/decisions/0012 has what that saves. A request waits for two or three such turns, which is little against what a server
+waits once its quota is spent.
 
 It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: it begins when the
 process uses most of its quota, and ends when that does not keep the rate up or when the quota is ample again.

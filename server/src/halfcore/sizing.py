@@ -25,7 +25,7 @@ SPARE_FILES = 64
 """Open files beside connections: listener, event loop, bundle files while loading, log."""
 
 GATHER_S = 0.001
-"""Seconds of CPU time in which half a core and a tenth gather equally: 2 and 10 ms of the clock (docs/decisions/0012)."""
+"""Seconds of CPU time of the quota while requests gather: 2 ms of the clock at half a core, 10 at a tenth (docs/decisions/0012)."""
 LONGEST_GATHER_S = 0.02
 
 Choice = Literal["auto", "on", "off"]

@@ -4,7 +4,9 @@ granian is scripted here, for its threads' timing cannot be; tests/contract/test
 """
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -202,6 +204,28 @@ async def test_a_prediction_whose_client_leaves_leaves_the_queue(tmp_path: Path)
 
         assert (staying.done(), leaving.done(), len(sent), model.batcher.queued_rows) == (True, True, 2, 0)
         assert not predictor.full()
+
+
+@pytest.mark.parametrize(("body", "status"), [(BODY, 200), (b'{"features":[1]}', 422), (b"{", 400)], ids=["answered", "refused", "no JSON"])
+async def test_nothing_of_a_request_waits_for_the_garbage_collector(tmp_path: Path, body: bytes, status: int) -> None:
+    """Its body and its exchange go with the answer, and not thousands of requests later."""
+    async with taking(tmp_path) as server:
+        request = server.take(Request())
+        await asyncio.sleep(0)
+        gc.collect()
+        gc.disable()
+        try:
+            request.body.come(body)
+            assert (await answered(request))[0] == status
+            await asyncio.sleep(0)
+            gone = weakref.ref(request)
+            server.left.clear()
+            request.body.__dict__.clear()
+            request.scope = request.proto = None  # type: ignore[assignment]  # the script's own circle
+            del request
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 def test_a_granian_without_the_place_stops_the_start(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Prediction:
     def cancel(self) -> None:
         """End without an answer, if it has none yet: nobody waits for one."""
         if self._waits:
-            self._waits = False
+            self._end()
             self._terms.over(self._model, "")
 
     def leave(self) -> None:
@@ -123,23 +123,28 @@ class Prediction:
         except Exception as error:  # noqa: BLE001  every request is answered
             self.set_exception(error)
             return
-        self._waits = False
+        self._end()
         terms.over(model, "200")
         self._send(200, headers, body)
 
     def set_exception(self, error: Exception) -> None:
         """Let the fallback answer, or refuse in the protocol's own words."""
         if self._fallback is not None:
-            self._waits = False
+            self._end()
             self._successor = self._fallback()
             return
         self.refuse(error if isinstance(error, Problem) else self._as_problem(error))
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
-        self._waits = False
+        self._end()
         self._terms.over(self._model, problem.code)
         self._send(*refusal(problem))
+
+    def _end(self) -> None:
+        """Nobody waits any more. The job has to go: in a circle with this it would keep the body until the garbage collector came."""
+        self._waits = False
+        self._job = None
 
     def _timing(self, encode_s: float) -> str:
         """W3C Server-Timing, in milliseconds."""

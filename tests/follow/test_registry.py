@@ -1,15 +1,17 @@
 """The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and S3."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from halfcore.registry.client import Client
+from halfcore.registry.client import MOST_BYTES_PER_S, Client
 from halfcore.registry.errors import NotOffered, Unavailable
 from halfcore.registry.fetch import fetch
 from halfcore.registry.resolve import offer, resolve
 from halfcore.registry.sources import parse_one
+from support.fake_registry import fake_registry
 from support.mlflow_registry import Registry
 from support.mlflow_server import ADMIN, MlflowServer, mlflow_server, s3_endpoint
 from support.versions import write_version
@@ -95,6 +97,25 @@ async def test_a_bundle_comes_as_it_was_sent(client: Client, exported: Path, tmp
     await fetch(client, found, tmp_path, most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
 
     assert contents(tmp_path) == contents(next(exported.glob("followed/2-*")))  # noqa: ASYNC240  nothing else runs on this loop
+
+
+async def test_a_file_comes_no_faster_than_it_may(tmp_path: Path) -> None:
+    """From a registry nearby it would come as fast as the event loop reads, and predictions would wait."""
+    with fake_registry() as registry:
+        bundle = write_version(tmp_path / "exported", 1, megabytes=4)
+        registry.publish(bundle)
+        (tmp_path / "fetched").mkdir()
+        client = Client(registry.url, timeout_s=10.0)
+        try:
+            found = offer(await resolve(client, parse_one("models:/numbers/1")))
+            start = time.monotonic()
+            await fetch(client, found, tmp_path / "fetched", most_bytes=1 << 24, timeout_s=60.0, in_thread=in_thread)
+            took_s = time.monotonic() - start
+        finally:
+            await client.close()
+
+    assert contents(tmp_path / "fetched") == contents(bundle)
+    assert took_s >= (bundle / "model.onnx").stat().st_size / MOST_BYTES_PER_S
 
 
 async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, tmp_path: Path) -> None:

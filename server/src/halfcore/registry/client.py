@@ -20,7 +20,9 @@ MOST_JSON_BYTES = 4 << 20
 MOST_RETRY_AFTER_S = 300.0
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers for an unknown model (404) and for an unknown alias (400)."""
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
+MOST_BYTES_PER_S = 32 << 20
+"""Files come no faster: from a registry nearby they would come as fast as the event loop reads, and predictions would wait for it."""
 
 
 class Client:
@@ -78,7 +80,7 @@ class Client:
         self, path: str, *, params: dict[str, str], size_bytes: int | None, most_bytes: int, timeout_s: float,
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:  # fmt: skip
-        """Read one file in pieces of a megabyte.
+        """Read one file in pieces, at `MOST_BYTES_PER_S`.
 
         Args:
             path: from the server's root, not quoted.
@@ -93,18 +95,20 @@ class Client:
         """
         expected = f"{size_bytes}" if size_bytes is not None else f"at most {most_bytes}"
         most_bytes = most_bytes if size_bytes is None else size_bytes
-        count = 0
+        clock, count = asyncio.get_running_loop().time, 0
         async with self._answer(quote(path), params, timeout_s) as response:
             if "html" in response.headers.get("content-type", ""):
                 raise Unavailable("html", "HTML came instead of the file")
             announced = response.headers.get("content-length", "")
             if announced.isdecimal() and (int(announced) > most_bytes or (size_bytes is not None and int(announced) != size_bytes)):
                 raise Unavailable("wrong_length", f"{announced[:20]} bytes are announced, expected {expected}")
+            start = clock()
             async for chunk in response.aiter_raw(_PIECE_BYTES):
                 count += len(chunk)
                 if count > most_bytes:
                     raise Unavailable("wrong_length", f"more bytes came than expected, which is {expected}")
                 await write(chunk)
+                await asyncio.sleep(start + count / MOST_BYTES_PER_S - clock())  # without a wait if the network is slower than that
         if size_bytes is not None and count != size_bytes:
             raise Unavailable("wrong_length", f"{count} bytes came, expected {expected}")
 

@@ -1,4 +1,4 @@
-# All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`. docs/decisions/0010 says why so.
+# All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`, `just image baseline` the rival. docs/decisions/0010 says why so.
 #
 # Every stage ends in files below /opt/halfcore; an image is the base and at most three layers: dependencies, the package, the example models.
 ARG PYTHON=python:3.13-slim
@@ -47,6 +47,12 @@ FROM builder AS loadlab-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --locked --no-dev --no-install-workspace --package halfcore-loadlab && seal /opt/halfcore
 
+# The rival's environment is its own: none of the workspace's packages are in it.
+FROM builder AS baseline-dependencies
+COPY loadlab/baseline/pyproject.toml loadlab/baseline/uv.lock /baseline/
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --locked --no-default-groups --project /baseline && seal /opt/halfcore
+
 # The packages themselves, without what they need.
 FROM server-dependencies AS server-package
 COPY LICENSE ./
@@ -65,6 +71,11 @@ COPY LICENSE ./
 COPY loadlab loadlab
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --no-deps --python /opt/halfcore --prefix /package ./loadlab && seal /package
+
+FROM baseline-dependencies AS baseline-package
+COPY loadlab/baseline/rival rival
+RUN site="$(/opt/halfcore/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && install --directory "/package${site#/opt/halfcore}" && cp -r rival "/package${site#/opt/halfcore}/" && seal /package
 
 # Trained, registered, exported and proven here; only the bundles leave this stage.
 FROM export-package AS examples
@@ -151,6 +162,23 @@ COPY --from=loadlab-package /package /opt/halfcore
 ENV HOME=/tmp MPLCONFIGDIR=/tmp
 ENTRYPOINT ["loadlab"]
 CMD ["--help"]
+
+# What `BASELINE_IMAGE` may name: the same models from the same registry, whose files are within. `docker run … tuned --model iris …` is another.
+FROM base AS baseline
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="halfcore-baseline" \
+      org.opencontainers.image.description="What halfcore is compared with: FastAPI and MLflow" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=baseline-dependencies /opt/halfcore /opt/halfcore
+COPY --from=baseline-package /package /opt/halfcore
+# MLflow opens its store to write, and an artifact's path is the one that it was registered with.
+COPY --from=examples --chown=65532:65532 /work/.halfcore /work/.halfcore
+ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
+EXPOSE 8000
+ENTRYPOINT ["python", "-m", "rival"]
+CMD ["typical", "--model", "iris", "--host", "0.0.0.0", "--port", "8000", "--tracking-uri", "sqlite:////work/.halfcore/mlflow.db"]
 
 # What is built where no target is named.
 FROM server

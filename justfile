@@ -41,12 +41,12 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
-# Build the images, or some of them: `just image server`
+# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with
 [group('containers')]
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
     set -euo pipefail
-    declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab)
+    declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab [baseline]=halfcore-baseline)
     for target in {{ targets }}; do
         name="${names[$target]:?no such image; known: ${!names[*]}}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
@@ -156,7 +156,7 @@ bench-smoke:
 load *words:
     @uv run loadlab load "$@"
 
-# halfcore and a baseline in one tier, in blocks of random order: `just compare tier=half-core against=typical` (or tuned, onnx)
+# halfcore and a baseline in one tier, in blocks of random order: `just compare tier=half-core against=typical` (tuned, onnx; or BASELINE_IMAGE=name)
 [group('prove')]
 [no-exit-message]
 compare *words:

@@ -143,10 +143,20 @@ def test_the_words_are_those_of_a_load_run_and_two_more():
     assert parse(["tier=half-core"], TIERS, scenarios.read())[1:] == ("typical", 5)
 
 
+def test_an_image_is_compared_with_in_containers():
+    """BASELINE_IMAGE is enough to ask for it, and `against=` may still name a baseline of ours."""
+    order, against, _ = parse(["tier=half-core"], TIERS, scenarios.read(), image="me/mine:1")
+    assert (order.backend, order.image, against) == ("compose", "me/mine:1", "image")
+
+    order, against, _ = parse(["tier=half-core", "against=tuned"], TIERS, scenarios.read(), image="me/mine:1")
+    assert (order.backend, order.image, against) == ("cgroup", "", "tuned")
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("against=naive", "against=naive is unknown; there are typical, tuned, onnx"),
+        ("against=image", "BASELINE_IMAGE is not set"),
+        ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
         ("blocks=0", "blocks=0 came"),
         ("target=127.0.0.1:1", "a comparison starts its own servers"),
         ("colour=red", "colour=red: unknown"),

@@ -90,14 +90,15 @@ def test_a_page_without_marks_is_left_alone(place):
 
 
 def test_the_memory_table_is_written_from_its_run(tmp_path):
-    """Megabytes of a million bytes, and what one connection adds."""
+    """Megabytes of a million bytes, what one connection adds, and what rest costs."""
     machine = Fingerprint(
         cpu="a made-up processor", cores=2, memory_bytes=1, kernel="6.18", cgroup_version=1, python="3.11.9", packages={},
         baseline_packages={}, commit="0123456789abcdef", dirty=False, nofile=20_000, sysctls={},
     )  # fmt: skip
     held = memory.Held(
-        model="iris", file=2_500_000, at_rest=59_000_000, peak=61_000_000, resident=87_000_000, connections=10_000, connected=192_000_000
-    )
+        model="iris", file=2_500_000, at_rest=59_000_000, peak=61_000_000, resident=87_000_000, cpu=0.00123, connections=10_000,
+        connected=192_000_000,
+    )  # fmt: skip
     run = memory.Memory(format=1, started_at="2026-11-20T19:00:00Z", command="loadlab memory", fingerprint=machine, held=[held])
     file = memory.save(run, tmp_path / "runs")
     assert memory.load(file) == run
@@ -106,5 +107,6 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
     assert memory_page.fill(page, tmp_path / "runs")
     text = page.read_text()
     assert "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |" in text
+    assert "CPU time at rest, of a core over 30 s: iris 0.12 %." in text
     assert f"(runs/{file.name})" in text
     assert "old" not in text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from loadlab import cgroup
-from loadlab.backends import balanced, compose, given, rival
+from loadlab.backends import balanced, compose, given, image, rival
 from loadlab.backends import cgroup as cgroup_backend
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.run.arguments import Order, address
@@ -37,6 +37,8 @@ def starting(backend: Backend, order: Order, root: Path, *, bundles: Path, scrat
     """A fresh server in the tier's limits; see the backends for what it raises."""
     if backend == "given":
         return given.serving(*address(order.target))
+    if order.service == "image":
+        return image.serving(order, root, bundles=bundles, scratch=scratch, cpus=cpus)
     if backend == "compose":
         return compose.serving(order.tier, order.model, root)
     return _processes(order, root, bundles=bundles, scratch=scratch, cpus=cpus)

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from loadlab import cgroup, tiers
+from loadlab.backends.docker import ASK_S, Container, docker, last_line
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.client.answer import ask
 from loadlab.process import CannotStart, free_port
 from loadlab.tiers import Tier
 
-_UP_S, _DOWN_S, _ASK_S = 180, 60, 20
+_UP_S, _DOWN_S = 180, 60
 _READY_S, _POLL_S, _OK = 120.0, 0.1, 200
 _PORT, _BUNDLES, _DEFAULT_MODEL = 8000, "/bundles", "iris"
 """Of the image."""
@@ -30,11 +31,11 @@ def missing(tier: Tier, root: Path) -> str:
     """Why there can be no containers of this tier here, or nothing."""
     if not shutil.which("docker"):
         return "docker is not installed"
-    if _docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
+    if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
         return "the Docker engine does not answer"
-    if _docker(root, "compose", "version").returncode:
+    if docker(root, "compose", "version").returncode:
         return "docker has no compose plugin"
-    if _docker(root, "image", "inspect", tier.image).returncode:
+    if docker(root, "image", "inspect", tier.image).returncode:
         return f"the image {tier.image} is not here"
     return ""
 
@@ -56,11 +57,11 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
     """
     project = ["compose", "--project-name", f"halfcore-load-{os.getpid()}", "--file", str(root / tiers.FILE), "--profile", tier.name]
     try:
-        up = _docker(root, *project, "up", "--detach", "--no-build", timeout_s=_UP_S, environment=_environment())
+        up = docker(root, *project, "up", "--detach", "--no-build", timeout_s=_UP_S, environment=_environment())
         if up.returncode:
-            raise CannotStart(f"{tier.name}: {_last_line(up.stderr)}{_said(root, project, tier)}")
-        containers = [_Container.of(root, each) for each in _ids(root, project, tier.name)]
-        doors = [_Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
+            raise CannotStart(f"{tier.name}: {last_line(up.stderr)}{_said(root, project, tier)}")
+        containers = [Container.of(root, each) for each in _ids(root, project, tier.name)]
+        doors = [Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
         for each in {*containers, *doors}:
             _await_ready(each, lambda: _said(root, project, tier))
         yield Serving(
@@ -78,32 +79,10 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
             },
         )
     finally:
-        _docker(root, *project, "down", "--timeout", "10", "--volumes", timeout_s=_DOWN_S, environment=_environment())
+        docker(root, *project, "down", "--timeout", "10", "--volumes", timeout_s=_DOWN_S, environment=_environment())
 
 
-class _Container(NamedTuple):
-    root: Path
-    id: str
-    pid: int
-    address: str
-    image: str
-
-    @classmethod
-    def of(cls, root: Path, container: str) -> "_Container":
-        told = json.loads(_docker(root, "inspect", container).stdout)[0]
-        address = next(iter(told["NetworkSettings"]["Networks"].values()))["IPAddress"]
-        return cls(root, container, told["State"]["Pid"], address, told["Image"])
-
-    def ended(self) -> str:
-        """Why it is no more, or nothing: its first process is gone, even if the engine has started another."""
-        if Path(f"/proc/{self.pid}").exists():
-            return ""
-        told = json.loads(_docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get("State", {})
-        why = "out of memory" if told.get("OOMKilled") else f"exit code {told.get('ExitCode')}"
-        return f"the container {self.id[:12]} ended: {why}"
-
-
-def _await_ready(container: _Container, said: Callable[[], str]) -> None:
+def _await_ready(container: Container, said: Callable[[], str]) -> None:
     """Ask until it is ready: the health check of the compose file is put off, for each costs CPU time of the tier."""
     request = f"GET /health/ready HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
     deadline = time.monotonic() + _READY_S
@@ -125,7 +104,7 @@ def _environment() -> dict[str, str]:
 
 
 def _ids(root: Path, project: list[str], service: str) -> list[str]:
-    listed = _docker(root, *project, "ps", "--quiet", service, environment=_environment())
+    listed = docker(root, *project, "ps", "--quiet", service, environment=_environment())
     return listed.stdout.split() if not listed.returncode else []
 
 
@@ -135,7 +114,7 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
         ["docker", "cp", f"{container}:{_BUNDLES}/{model}", "-"],  # noqa: S607
         capture_output=True,
         check=False,
-        timeout=_ASK_S,
+        timeout=ASK_S,
         cwd=root,
     )
     if packed.returncode:
@@ -150,26 +129,5 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
 
 def _said(root: Path, project: list[str], tier: Tier) -> str:
     """The server's last line."""
-    told = _docker(root, *project, "logs", "--no-log-prefix", "--tail", "3", tier.name, environment=_environment())
-    return f": {_last_line(told.stdout)}" if told.stdout.strip() else ""
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no output"])[-1].strip()
-
-
-def _docker(
-    root: Path, *arguments: str, timeout_s: float = _ASK_S, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(  # noqa: S603  our own words
-            ["docker", *arguments],  # noqa: S607
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={**os.environ, **(environment or {})},
-        )
-    except subprocess.TimeoutExpired:
-        raise BackendFailed(f"docker {arguments[0]} did not end within {timeout_s:.0f} s") from None
+    told = docker(root, *project, "logs", "--no-log-prefix", "--tail", "3", tier.name, environment=_environment())
+    return f": {last_line(told.stdout)}" if told.stdout.strip() else ""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from loadlab.backends.cgroup import hold, manifest, words_of_ended
+from loadlab.backends.image import labels_only
 from loadlab.backends.serving import Serving
 from loadlab.bench.cases import Case
 from loadlab.bench.subjects import Place, baseline
@@ -39,11 +39,6 @@ def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
             groups=[each.group for each in started],
             pids=[each.process.pid for each in started],
             ended=lambda: words_of_ended(started),
-            manifest=_labels_only(manifest(bundle)),
+            manifest=labels_only(manifest(bundle)),
             details={"service": f"baseline, variant {variant}"},
         )
-
-
-def _labels_only(found: dict[str, Any]) -> dict[str, Any]:
-    """What a baseline answers: of the golden rows it is held to the label."""
-    return {**found, "golden": [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]}

@@ -1,12 +1,13 @@
-"""`loadlab memory`: what a server holds at rest, while a model loads, and with many quiet connections; for docs/operations.md.
+"""`loadlab memory`: what a server holds at rest, while a model loads, and with many quiet connections, and uses at rest; for docs/operations.md.
 
-Measured is what the kernel charges to a control group without limits. Nothing is timed, so it needs no quiet machine.
+Measured is what the kernel charges to a control group without limits. No answer is timed, so it needs no quiet machine.
 """
 
 import argparse
 import os
 import socket
 import sys
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from loadlab.machine import Fingerprint
 from loadlab.process import Running, free_port, running
 from loadlab.store import FORMAT, name, read, write
 
+REST_S = 30.0
+"""Seconds of rest over which CPU time is counted."""
 ASKED = 3
 """Times that each connection asks, one after another, before it is quiet."""
 
@@ -42,6 +45,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """Until then."""
     resident: int
     """RSS at rest, which counts the pages of shared libraries that are charged to others."""
+    cpu: float | None = None
+    """Share of a core that is used at rest; None in runs that did not measure it."""
     connections: int
     connected: int | None
     """With that many connections, each answered `ASKED` times and then quiet."""
@@ -102,15 +107,23 @@ def _measure(case: cases.Case, root: Path, connections: int) -> Held:
         command = OURS.start(Place(root, "", Path(scratch)), alone, port)
         with running("memory", command, port=port, limits=Limits()) as server:
             before = server.group.memory()
+            cpu = _at_rest(server)
             return Held(
                 model=case.model,
                 file=(case.bundle / "model.onnx").stat().st_size,
                 at_rest=before.current_bytes,
                 peak=before.peak_bytes,
                 resident=_resident(server.process.pid),
+                cpu=cpu,
                 connections=connections,
                 connected=_with_connections(server, case.body, connections) if connections else None,
             )
+
+
+def _at_rest(server: Running) -> float:
+    before, start = server.group.usage(), time.monotonic()
+    time.sleep(REST_S)
+    return server.group.usage().since(before).cpu_s / (time.monotonic() - start)
 
 
 def _with_connections(server: Running, body: str, count: int) -> int:

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from loadlab.bench.memory import ASKED, Memory, load
+from loadlab.bench.memory import ASKED, REST_S, Memory, load
 
 _MARKED = re.compile(r"(?<=<!-- memory -->\n).*?(?=<!-- /memory -->)", re.DOTALL)
 _MB, _KB = 1e6, 1e3
@@ -32,6 +32,8 @@ def _table(run: Memory, link: str) -> str:
             each = (held.connected - held.at_rest) / held.connections / _KB
             asked = f"{held.connections:,} connections, each answered {ASKED} times and then quiet"
             rows.append(f"| {held.model}: {asked} ({each:.1f} kB each) | {held.connected / _MB:.0f} |")
+    used = [f"{held.model} {held.cpu * 100:.2g} %" for held in run.held if held.cpu is not None]
+    rest = ["", f"CPU time at rest, of a core over {REST_S:.0f} s: {', '.join(used)}."] if used else []
     machine = run.fingerprint
     where = f"control groups version {machine.cgroup_version}, CPython {machine.python}, one worker; commit `{machine.commit[:12]}`"
-    return "\n".join([*rows, "", f"*{where}{' with uncommitted changes' if machine.dirty else ''}; [`{run.command}`]({link}).*"])
+    return "\n".join([*rows, *rest, "", f"*{where}{' with uncommitted changes' if machine.dirty else ''}; [`{run.command}`]({link}).*"])

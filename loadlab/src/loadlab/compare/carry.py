@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from loadlab.backends.choice import Backend
 from loadlab.bench.subjects import prepare_baseline
 from loadlab.compare.form import Comparison, Side, Trial
 from loadlab.latency import quantile
@@ -39,18 +40,23 @@ def carry_out(
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
     """
     started, began = datetime.now(UTC), time.monotonic()
-    packages = prepare_baseline(place.root)
+    packages = {} if against == "image" else prepare_baseline(place.root)
+    backend: Backend = "compose" if against == "image" else "cgroup"
     trials: list[Trial] = []
+    image = ""
     for block in range(1, blocks + 1):
         for side in sides(against, block=block, seed=order.seed):
             say(f"block {block} of {blocks}: {side}")
             mine = msgspec.structs.replace(order, service=side, seed=order.seed + block)
-            folder, ended = session.carry_out(mine, place, "cgroup", console, set_id="", repeat=1)
+            folder, ended = session.carry_out(mine, place, backend, console, set_id="", repeat=1)
             verdict = conclude(folder, console)
             if ended.kind == "interrupted":
                 raise Interrupted
-            trials.append(trial(read(folder), verdict, ended, block=block, side=side))
-    fingerprint = describe.run("compare", order, place.root, "cgroup", set_id="", repeat=1).fingerprint
+            log = read(folder)
+            if side == "image":
+                image = " ".join([order.image, log.run.details.get("image_id", "")]).strip()
+            trials.append(trial(log, verdict, ended, block=block, side=side))
+    fingerprint = describe.run("compare", order, place.root, backend, set_id="", repeat=1).fingerprint
     return Comparison(
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         minutes=round((time.monotonic() - began) / 60, 1),
@@ -64,6 +70,7 @@ def carry_out(
         model=order.model,
         against=against,
         blocks=blocks,
+        image=image,
         fingerprint=msgspec.structs.replace(fingerprint, baseline_packages=packages),
         trials=trials,
     )

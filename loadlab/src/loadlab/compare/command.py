@@ -1,4 +1,7 @@
-"""`loadlab compare tier=half-core against=typical`: the words of `loadlab load`, and `against=` and `blocks=`; exit codes as there."""
+"""`loadlab compare tier=half-core against=typical`: the words of `loadlab load`, and `against=` and `blocks=`; exit codes as there.
+
+Where `BASELINE_IMAGE` names an image, it is compared with that, and both sides run in containers.
+"""
 
 import argparse
 import os
@@ -6,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 from rich.console import Console
 
 from loadlab import cgroup, scenarios, tiers
+from loadlab.backends import compose
+from loadlab.backends import image as image_backend
 from loadlab.backends.serving import BackendFailed
 from loadlab.compare import form, page
 from loadlab.compare.carry import Interrupted, carry_out, store_of
@@ -37,8 +43,12 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     """Carry it out and store it; returns the exit code: 0 however it went for either side, 3 wrong usage, 4 no run, 130 interrupted."""
     try:
-        order, against, blocks = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
-        cgroup.version()
+        known, workloads = tiers.read(root / tiers.FILE, os.environ), scenarios.read()
+        order, against, blocks = parse(asked.words, known, workloads, image=os.environ.get("BASELINE_IMAGE", ""))
+        if against == "image":
+            _need_containers(order, root)
+        else:
+            cgroup.version()
         place = Place(root, root / ".halfcore/bundles", root / STORE)
         command = " ".join(["just compare", *asked.words])
         with session.alone(root):
@@ -58,18 +68,40 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     return 0
 
 
-def parse(words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]) -> tuple[Order, Side, int]:
-    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`."""
-    own = _OWN | {key: value for key, _, value in (word.partition("=") for word in words) if key in _OWN}
+def parse(
+    words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario], *, image: str = ""
+) -> tuple[Order, Side, int]:
+    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
+
+    Args:
+        image: what `against=image` is, and then the default of `against=`.
+    """
+    own = (
+        _OWN
+        | ({"against": "image"} if image else {})
+        | {key: value for key, _, value in (word.partition("=") for word in words) if key in _OWN}
+    )
     rest = [word for word in words if word.partition("=")[0] not in _OWN]
     if refused := [word for word in rest if word.partition("=")[0] in _NOT_HERE]:
         raise UsageError(f"{refused[0]}: a comparison starts its own servers, each in its own control group")
     if own["against"] not in _RIVALS:
         raise UsageError(f"against={own['against']} is unknown; there are {', '.join(_RIVALS)}")
+    if own["against"] == "image" and not image:
+        raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
     if not own["blocks"].isdecimal() or not 1 <= int(own["blocks"]) <= 100:
         raise UsageError(f"blocks={own['blocks']} came, expected a whole number from 1 to 100")
-    order = arguments.parse([*rest, "backend=cgroup"], known, workloads)
+    in_containers = own["against"] == "image"
+    order = arguments.parse([*rest, f"backend={'compose' if in_containers else 'cgroup'}"], known, workloads)
+    if in_containers and order.balancer != "none":
+        raise UsageError("balancer= stands before processes of the lab; an image and what it is compared with are containers")
+    order = msgspec.structs.replace(order, image=image if in_containers else "")
     return order, own["against"], int(own["blocks"])  # type: ignore[return-value]  # one of _RIVALS
+
+
+def _need_containers(order: Order, root: Path) -> None:
+    """Both sides are containers, or neither: a bridge costs what loopback does not."""
+    if reason := image_backend.missing(order.image, root) or compose.missing(order.tier, root):
+        raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
 
 
 def _say(console: Console, sentence: str) -> None:

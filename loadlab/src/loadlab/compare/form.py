@@ -11,7 +11,7 @@ from loadlab.verdict.figures import Figures
 from loadlab.verdict.judge import Outcome
 
 FORMAT = 1
-Side = Literal["halfcore", "typical", "tuned", "onnx"]
+Side = Literal["halfcore", "typical", "tuned", "onnx", "image"]
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +52,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     against: Side
     blocks: int
     """Asked for."""
+    image: str = ""
+    """What `image` is: name and the engine's id of it."""
     fingerprint: Fingerprint
     trials: list[Trial]
 

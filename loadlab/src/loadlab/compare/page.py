@@ -35,6 +35,7 @@ def markdown(comparison: Comparison, link: str, picture: str) -> str:
         f"Machine: {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB; Linux {machine.kernel}.",
         f"Commit {commit}; `{comparison.command}`; {comparison.started_at}, {comparison.minutes:g} minutes, seed {comparison.seed}.",
         f"Tier {comparison.tier}: {comparison.limits}. Model {model}; {comparison.blocks} blocks, a fresh server for every run.",
+        *([f"`image` is {comparison.image}; both sides run in containers."] if comparison.image else []),
         f"Scenario {comparison.scenario}: {comparison.users:,} users, {comparison.steady_s:g} s steady.",
         f"Every run: [{link}]({link}). Figures are of everything from the first user to the end of the steady phase.",
     ]

@@ -51,7 +51,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """host:port of a server that runs already; empty: the lab starts one."""
     allow_host: str
     service: str = "halfcore"
-    """Or a variant of the baseline, for comparisons."""
+    """Or a variant of the baseline, for comparisons; `image` is somebody's."""
+    image: str = ""
+    """Its name, for service `image`."""
     service_workers: int = 0
     """Worker processes in each replica of a baseline; 0: as the variant chooses."""
     balancer: Balancer = "none"

@@ -1,0 +1,119 @@
+"""Somebody's published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container per replica in the tier's limits.
+
+It needs the `/predict` contract and nothing else: it is told nothing, and serves the model that it brings. Whether that answers as the
+registered model does is what the run's proof on golden rows finds out before anything is timed.
+"""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from loadlab import cgroup
+from loadlab.backends.cgroup import hold, manifest
+from loadlab.backends.docker import Container, docker, last_line
+from loadlab.backends.serving import BackendFailed, Serving
+from loadlab.client.answer import ask
+from loadlab.process import CannotStart
+from loadlab.run.arguments import Order
+
+_PORT = 8000
+"""Where the image exposes no port, or several."""
+_READY_S, _POLL_S, _START_S, _END_S = 180.0, 0.2, 60, 60
+"""As long as a baseline's process may take: importing takes seconds of CPU time."""
+_ERROR = 500
+_NOFILE = 65536
+
+
+def missing(image: str, root: Path) -> str:
+    """Why that image cannot be run here, or nothing."""
+    try:
+        if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
+            return "the Docker engine does not answer"
+    except (FileNotFoundError, BackendFailed) as error:
+        return "docker is not installed" if isinstance(error, FileNotFoundError) else str(error)
+    if docker(root, "image", "inspect", image).returncode:
+        return f"the image {image} is not here: docker pull {image}"
+    return ""
+
+
+@contextmanager
+def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+    """Start every replica; all are removed with this context. Arguments and errors are those of the `cgroup` backend.
+
+    Users connect to the containers' own addresses, in turn: a published port goes through a process of Docker's.
+    """
+    bundle = hold(bundles, order.model, scratch)
+    port = _port(order.image, root)
+    started: list[str] = []
+    try:
+        for _ in range(order.tier.replicas):
+            started.append(_start(order, root, cpus))  # noqa: PERF401  those before one that fails must be removed too
+        containers = [Container.of(root, each) for each in started]
+        for each in containers:
+            _await_ready(each, port, root)
+        yield Serving(
+            addresses=[(each.address, port) for each in containers],
+            groups=[cgroup.of_process(each.pid) for each in containers],
+            pids=[each.pid for each in containers],
+            ended=lambda: next((why for each in containers if (why := each.ended())), ""),
+            network_pid=containers[0].pid,
+            manifest=labels_only(manifest(bundle)),
+            details={"service": f"image {order.image}", "image": order.image, "image_id": containers[0].image},
+        )
+    finally:
+        for name in started:
+            docker(root, "rm", "--force", "--volumes", name, timeout_s=_END_S)
+
+
+def labels_only(found: dict[str, Any]) -> dict[str, Any]:
+    """A manifest as a baseline is held to it: of the golden rows only the label."""
+    return {**found, "golden": [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]}
+
+
+def _start(order: Order, root: Path, cpus: str) -> str:
+    limits, hard = order.tier.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
+    words = [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"] if limits.memory_bytes else []
+    words += [f"--cpu-period={limits.period_us}", f"--cpu-quota={limits.quota_us}"] if limits.cpus else []
+    words += [f"--cpuset-cpus={cpus}"] if cpus else []
+    words += [
+        f"--ulimit=nofile={files}:{files}",
+        "--sysctl=net.core.somaxconn=4096",
+        "--no-healthcheck",
+        f"--label=halfcore-load={os.getpid()}",
+    ]
+    ran = docker(root, "run", "--detach", "--pull=never", *words, order.image, timeout_s=_START_S)
+    if ran.returncode:
+        raise CannotStart(f"{order.image}: {last_line(ran.stderr)}")
+    return ran.stdout.strip()
+
+
+def _port(image: str, root: Path) -> int:
+    told = docker(root, "image", "inspect", "--format", "{{json .Config.ExposedPorts}}", image)
+    exposed = json.loads(told.stdout or "null") or {}
+    ports = [int(name.partition("/")[0]) for name in exposed]
+    return ports[0] if len(ports) == 1 else _PORT
+
+
+def _await_ready(container: Container, port: int, root: Path) -> None:
+    """Ask until anything but a server's error comes; which of its paths tells readiness is not known."""
+    request = f"GET /health HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if why := container.ended():
+            raise CannotStart(f"{why}: {_said(container, root)}")
+        with suppress(OSError, ValueError):
+            if ask(container.address, port, request, timeout_s=5.0)[0] < _ERROR:
+                return
+        time.sleep(_POLL_S)
+    raise CannotStart(f"nothing answered on its port {port} within {_READY_S:.0f} s: {_said(container, root)}")
+
+
+def _said(container: Container, root: Path) -> str:
+    told = docker(root, "logs", "--tail", "3", container.id)
+    return last_line(told.stderr or told.stdout)

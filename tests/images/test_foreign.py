@@ -1,0 +1,66 @@
+"""Any image that answers `POST /predict` can stand where the baseline stands; the server's own image plays the stranger here."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadlab import exchange, scenarios, tiers
+from loadlab.backends import image
+from loadlab.client.asker import Asker
+from loadlab.compare.command import parse
+from loadlab.process import CannotStart
+from loadlab.run.arguments import Order
+from support.containers import ROOT, SERVER, docker
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    """The image's bundles, for the golden rows."""
+    name = docker("create", SERVER)
+    docker("cp", f"{name}:/bundles", str(tmp_path))
+    docker("rm", name)
+    return tmp_path / "bundles"
+
+
+def order(name: str) -> Order:
+    """What `BASELINE_IMAGE=name just compare tier=half-core` asks for."""
+    found, against, _ = parse(["tier=half-core"], tiers.read(ROOT / tiers.FILE, os.environ), scenarios.read(), image=name)
+    return msgspec.structs.replace(found, service=against)
+
+
+def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> None:
+    """On its own address, with limits that are read back, held to the registered model's labels; and nothing is left of it."""
+    asked = order(SERVER)
+    assert image.missing(SERVER, ROOT) == ""
+    with image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:
+        (replica,) = serving.replicas()
+        assert replica.limits == asked.tier.limits
+        assert (replica.processes_outside, serving.ended(), serving.cpus()) == (0, "", {0})
+        asker = Asker(*serving.addresses[0], serving.path)
+        assert serving.manifest is not None
+        assert exchange.prove(serving.manifest, asker.ask) == len(serving.manifest["golden"])
+        asker.close()
+    assert docker("ps", "--all", "--quiet", "--filter", f"label=halfcore-load={os.getpid()}") == ""
+
+
+def test_an_image_that_ends_says_its_last_line(bundles: Path, tmp_path: Path) -> None:
+    """It is a result: the baseline cannot start."""
+    name = docker("create", SERVER)
+    docker("commit", "--change", 'CMD ["nonsense"]', name, "halfcore-test-ends")
+    docker("rm", name)
+    try:
+        asked = order("halfcore-test-ends")
+        with (
+            pytest.raises(CannotStart, match="invalid choice: 'nonsense'"),
+            image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus=""),
+        ):
+            pass
+    finally:
+        docker("rmi", "halfcore-test-ends")
+
+
+def test_an_image_that_is_not_here_is_named() -> None:
+    """With what gets it."""
+    assert image.missing("halfcore/none:0", ROOT) == "the image halfcore/none:0 is not here: docker pull halfcore/none:0"

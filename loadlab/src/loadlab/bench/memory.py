@@ -1,4 +1,4 @@
-"""`loadlab memory`: what a server holds at rest, while a model loads, and with many quiet connections, and uses at rest; for docs/operations.md.
+"""`loadlab memory`: what a server holds at rest, while it loads, and with many quiet connections, and uses at rest; for docs/operations.md.
 
 Measured is what the kernel charges to a control group without limits. No answer is timed, so it needs no quiet machine.
 """

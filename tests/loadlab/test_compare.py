@@ -8,7 +8,7 @@ from loadlab.bench import render
 from loadlab.compare import form, page
 from loadlab.compare.carry import sides, trial
 from loadlab.compare.command import parse
-from loadlab.compare.effects import effects, sentences
+from loadlab.compare.effects import effects, sentences, times
 from loadlab.compare.form import Comparison
 from loadlab.record.form import Ended
 from loadlab.run.arguments import UsageError
@@ -166,3 +166,9 @@ def test_a_wrong_word_is_refused(word, message):
     """With what came and what was expected."""
     with pytest.raises(UsageError, match=message):
         parse(["tier=half-core", word], TIERS, scenarios.read())
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(0.98765, "0.988"), (2.754, "2.75"), (99.94, "99.9"), (1470.2, "1,470")])
+def test_a_ratio_is_told_in_digits(ratio, text):
+    """Three of them, and never as a power of ten."""
+    assert times(ratio) == text

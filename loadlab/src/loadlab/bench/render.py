@@ -39,7 +39,9 @@ and a network's delay is not in the figures. [The baselines](comparison.md) says
 _COMPARED = """## In the same limits
 
 halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is INVALID and counts for nobody. Ratios are
-medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks."""
+medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks.
+A side that fails burns CPU time on answers that come too late for anybody: its time per right answer is what the overload makes of it, and
+the bench and the ladder tell its cost without one."""
 
 _SEARCHED = """## How little is enough
 

@@ -51,14 +51,19 @@ def sentences(comparison: Comparison) -> list[str]:
     if not blocks:
         return [*said, "No block in which both sides were measured validly: there is no ratio."]
     said += [
-        f"{effect.name}: {comparison.against} takes {effect.ratio.estimate:.3g} × of halfcore's "
-        f"(95 % interval {effect.ratio.low:.3g}–{effect.ratio.high:.3g}, {len(effect.pairs)} blocks)."
+        f"{effect.name}: {comparison.against} takes {times(effect.ratio.estimate)} × of halfcore's "
+        f"(95 % interval {times(effect.ratio.low)}–{times(effect.ratio.high)}, {len(effect.pairs)} blocks)."
         for effect in effects(comparison)
         if effect.ratio
     ]
     if blocks < ENOUGH:
         said.append(f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is concluded.")
     return said
+
+
+def times(ratio: float) -> str:
+    """A ratio in three digits, or whole where it has more of them: 2.75, 1,470."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def _outcomes(comparison: Comparison, side: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from loadlab.compare.effects import Effect, effects, sentences
+from loadlab.compare.effects import Effect, effects, sentences, times
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def _line(axis: Axes, place: int, effect: Effect) -> None:
     axis.plot([theirs / ours for ours, theirs in effect.pairs], [place] * len(effect.pairs), ".", color="#9aa5b1")
     axis.plot([ratio.low, ratio.high], [place] * 2, color="#0b6e4f", linewidth=2)
     axis.plot([ratio.estimate], [place], "s", color="#0b6e4f", markersize=5)
-    axis.annotate(f"  {ratio.estimate:.3g} ×", (ratio.high, place), xytext=(0, 6), textcoords="offset points", fontsize=8)
+    axis.annotate(f"  {times(ratio.estimate)} ×", (ratio.high, place), xytext=(0, 6), textcoords="offset points", fontsize=8)
 
 
 def _cells(trial: Trial) -> list[str]:

@@ -188,6 +188,16 @@ def test_what_could_not_be_read_breaks_the_rules_that_need_it(part, rules):
     assert "Not recorded is what " in verdict.sentence
 
 
+def test_a_generator_that_ended_before_the_last_sample_is_no_neighbour():
+    """As in a run that is stopped early: what it used until then stays its own."""
+    ended = fresh()
+    for sample in ended.samples:
+        if STEADY.stop - 1 < sample.t <= STEADY.stop:
+            sample.processes = {name: each for name, each in sample.processes.items() if name in ("lab", "server")}
+    (quiet,) = [finding for finding in judge_rules(ended.log()) if finding.rule == "V6"]
+    assert quiet.checks[0].measured == pytest.approx(0, abs=0.01)
+
+
 def test_caching_that_is_disclosed_is_no_offence():
     """The finding says what is cached."""
     cached = _a_cache(fresh())

@@ -168,6 +168,14 @@ def test_a_wrong_word_is_refused(word, message):
         parse(["tier=half-core", word], TIERS, scenarios.read())
 
 
+def test_the_first_page_has_a_line_of_it(compared):
+    """Who passed how often, in which limits."""
+    found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
+    assert page.line(found, "runs/x.json") == (
+        "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, 1 INVALID of 2 ([compare](runs/x.json))."
+    )
+
+
 @pytest.mark.parametrize(("ratio", "text"), [(0.98765, "0.988"), (2.754, "2.75"), (99.94, "99.9"), (1470.2, "1,470")])
 def test_a_ratio_is_told_in_digits(ratio, text):
     """Three of them, and never as a power of ten."""

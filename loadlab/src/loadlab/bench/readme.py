@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadlab import store
+from loadlab.bench import ladder_page
 from loadlab.bench.tables import servers, titles
+from loadlab.compare import form as comparisons
+from loadlab.compare import page as comparison_page
 from loadlab.report import kept_page
 from loadlab.report.kept import KeptSet, newest
 from loadlab.store import Run
@@ -15,7 +18,9 @@ _MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTA
 _MODEL = "iris"
 
 
-def fill(readme: Path, bench: Path, loads: Sequence[KeptSet], drawn: Path | None) -> bool:
+def fill(
+    readme: Path, bench: Path, loads: Sequence[KeptSet], drawn: Path | None, *, ladder: Path | None = None, compared: Sequence[Path] = ()
+) -> bool:
     """Write the figures between the marks of a README; False where there is no such file, or no marks."""
     text = readme.read_text() if readme.exists() else ""
     if not _MARKED.search(text):
@@ -23,8 +28,20 @@ def fill(readme: Path, bench: Path, loads: Sequence[KeptSet], drawn: Path | None
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
     parts += [f"![Response times of a run, second by second]({_relative(drawn, readme)})"] if drawn else []
     parts += [_benched(store.load(bench), _relative(bench, readme))]
+    if told := _told(readme, ladder, compared):
+        parts.append("\n".join(f"- {line}" for line in told))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
     return True
+
+
+def _told(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:
+    """What the baseline does in the same limits, and what all steps from the first service to this one are worth."""
+    told = [comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared]
+    if ladder is not None:
+        run = store.load(ladder)
+        said = {model: ladder_page.sentences(run, model) for model in ladder_page.models(run)}
+        told += [f"{lines[0]} ([ladder, {model}]({_relative(ladder, readme)}))" for model, lines in said.items() if lines]
+    return told
 
 
 def _benched(run: Run, link: str) -> str:

@@ -125,7 +125,12 @@ def render(
         written.append(picture)
     out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
     first_page = out.parent.parent / "README.md"
-    return [*written, *studies[1], *([drawn] if drawn else []), *([first_page] if readme.fill(first_page, bench, loads, drawn) else [])]
+    return [
+        *written,
+        *studies[1],
+        *([drawn] if drawn else []),
+        *([first_page] if readme.fill(first_page, bench, loads, drawn, ladder=ladder, compared=compared) else []),
+    ]
 
 
 def _newest(runs: Path, what: str) -> list[Path]:

@@ -66,13 +66,21 @@ def times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
+def counted(comparison: Comparison, side: str) -> str:
+    """How a side's runs ended, in a few words: `5 PASS of 5`."""
+    trials = [trial for trial in comparison.trials if trial.side == side]
+    if trials and not any(trial.could_start for trial in trials):
+        return "cannot start"
+    kinds = [(kind, len([trial for trial in trials if trial.outcome == kind])) for kind in ("PASS", "FAIL", "INVALID", "ERROR")]
+    return f"{', '.join(f'{count} {kind}' for kind, count in kinds if count)} of {comparison.blocks}"
+
+
 def _outcomes(comparison: Comparison, side: str) -> str:
     trials = [trial for trial in comparison.trials if trial.side == side]
     if trials and not any(trial.could_start for trial in trials):
         return f"{side} cannot start in this tier: {trials[0].sentence}"
-    counted = [f"{len([trial for trial in trials if trial.outcome == kind])} {kind}" for kind in ("PASS", "FAIL", "INVALID", "ERROR")]
     told = next((f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), "")
-    return f"{side}: {', '.join(each for each in counted if not each.startswith('0 '))} of {comparison.blocks}.{told}"
+    return f"{side}: {counted(comparison, side)}.{told}"
 
 
 def _values(block: tuple[Trial, Trial], field: str) -> tuple[float, float] | None:

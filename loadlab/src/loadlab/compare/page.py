@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from loadlab.compare.effects import Effect, effects, sentences, times
+from loadlab.compare.effects import Effect, counted, effects, sentences, times
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,13 @@ def markdown(comparison: Comparison, link: str, picture: str) -> str:
     plot = f"![Ratios, with intervals]({picture})" if any(effect.ratio for effect in effects(comparison)) else ""
     said = "\n".join(f"- {sentence}" for sentence in sentences(comparison))
     return "\n\n".join(part for part in (title, "\n".join(f"- {line}" for line in where), plot, said, "\n".join(lines)) if part)
+
+
+def line(comparison: Comparison, link: str) -> str:
+    """One line for the first page."""
+    where = f"{comparison.users:,} users, tier {comparison.tier} ({comparison.limits})"
+    sides = [f"{side} {counted(comparison, side)}" for side in ("halfcore", comparison.against)]
+    return f"{where}: {', '.join(sides)} ([compare]({link}))."
 
 
 def forest(comparison: Comparison, file: Path) -> bool:

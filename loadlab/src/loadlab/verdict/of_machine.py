@@ -1,7 +1,6 @@
 """V5–V9: did the machine, the kernel and the network leave the measurement alone?"""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from loadlab.criteria import Thresholds
 from loadlab.record.form import HostSample, NetSample, Sample
@@ -32,20 +31,21 @@ def quiet(log: Log, rules: Thresholds) -> list[Check]:
     samples = log.sampled(*under_load(log))
     busy, server = rate(samples, of_host(lambda host: host.busy_s)), rate(samples, cpu_s)
     servers = {process.name for process in log.run.processes if process.role == "server"}
-    ours = _used_by(samples, {name for sample in samples for name in sample.processes} - servers)
+    ours = _used_by(samples, servers)
     foreign = max(busy - server - ours, 0.0) if busy is not None and server is not None and ours is not None else None
     return [Check(what="used by others", measured=foreign, limit=rules.v6_foreign_cores, unit="cores")]
 
 
-def _used_by(samples: Sequence[Sample], names: set[str]) -> float | None:
-    """Cores that processes used; one that ended before the last sample, as a run's generator may, has used what it had."""
-    used = [grown(samples, partial(_cpu_of, name)) for name in names]
-    known = [value for value in used if value is not None]
-    return sum(known) / (samples[-1].t - samples[0].t) if known else None
-
-
-def _cpu_of(name: str, sample: Sample) -> float | None:
-    return sample.processes[name].cpu_s if name in sample.processes else None
+def _used_by(samples: Sequence[Sample], servers: set[str]) -> float | None:
+    """Cores that the run's other processes used; one that ended before the last sample, as a generator may, has used what it had."""
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for sample in samples:
+        for name, process in sample.processes.items():
+            if name not in servers:
+                first.setdefault(name, process.cpu_s)
+                last[name] = process.cpu_s
+    return (sum(last.values()) - sum(first.values())) / (samples[-1].t - samples[0].t) if any(last.values()) and len(samples) > 1 else None
 
 
 def connections(log: Log, rules: Thresholds) -> list[Check]:

@@ -1,4 +1,5 @@
-# All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`, `just image baseline` the rival. docs/decisions/0010 says why so.
+# All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`, `just image baseline` builds the
+# rival. docs/decisions/0010 says why so.
 #
 # Every stage ends in files below /opt/halfcore; an image is the base and at most three layers: dependencies, the package, the example models.
 ARG PYTHON=python:3.13-slim
@@ -77,7 +78,7 @@ COPY loadlab/baseline/rival rival
 RUN site="$(/opt/halfcore/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && install --directory "/package${site#/opt/halfcore}" && cp -r rival "/package${site#/opt/halfcore}/" && seal /package
 
-# Trained, registered, exported and proven here; only the bundles leave this stage.
+# Trained, registered, exported and proven here; only the bundles leave this stage, and for the baseline the registry.
 FROM export-package AS examples
 ARG EXAMPLES="iris penguins-lr penguins-rf penguins-svm cover-small"
 WORKDIR /work

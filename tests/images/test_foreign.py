@@ -8,6 +8,7 @@ import pytest
 
 from loadlab import exchange, scenarios, tiers
 from loadlab.backends import image
+from loadlab.backends.docker import no_container
 from loadlab.client.asker import Asker
 from loadlab.compare.command import parse
 from loadlab.process import CannotStart
@@ -33,7 +34,7 @@ def order(name: str) -> Order:
 def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> None:
     """On its own address, with limits that are read back, held to the registered model's labels; and nothing is left of it."""
     asked = order(SERVER)
-    assert image.missing(SERVER, ROOT) == ""
+    assert no_container(ROOT, SERVER) == ""
     with image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:
         (replica,) = serving.replicas()
         assert replica.limits == asked.tier.limits
@@ -62,5 +63,5 @@ def test_an_image_that_ends_says_its_last_line(bundles: Path, tmp_path: Path) ->
 
 
 def test_an_image_that_is_not_here_is_named() -> None:
-    """With what gets it."""
-    assert image.missing("halfcore/none:0", ROOT) == "the image halfcore/none:0 is not here: docker pull halfcore/none:0"
+    """Before anything is started."""
+    assert no_container(ROOT, "halfcore/none:0") == "the image halfcore/none:0 is not here"

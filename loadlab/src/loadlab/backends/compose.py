@@ -3,40 +3,31 @@
 import io
 import json
 import os
-import resource
-import shutil
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from loadlab import cgroup, tiers
-from loadlab.backends.docker import ASK_S, Container, docker, last_line
+from loadlab.backends.docker import ASK_S, Container, await_answer, docker, last_line, no_container, open_files
 from loadlab.backends.serving import BackendFailed, Serving
-from loadlab.client.answer import ask
 from loadlab.process import CannotStart, free_port
 from loadlab.tiers import Tier
 
 _UP_S, _DOWN_S = 180, 60
-_READY_S, _POLL_S, _OK = 120.0, 0.1, 200
+_READY_S, _OK = 120.0, 200
 _PORT, _BUNDLES, _DEFAULT_MODEL = 8000, "/bundles", "iris"
 """Of the image."""
-_NOFILE = 65536
 
 
 def missing(tier: Tier, root: Path) -> str:
     """Why there can be no containers of this tier here, or nothing."""
-    if not shutil.which("docker"):
-        return "docker is not installed"
-    if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
-        return "the Docker engine does not answer"
+    if reason := no_container(root, tier.image):
+        return reason
     if docker(root, "compose", "version").returncode:
         return "docker has no compose plugin"
-    if docker(root, "image", "inspect", tier.image).returncode:
-        return f"the image {tier.image} is not here"
     return ""
 
 
@@ -63,7 +54,10 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
         containers = [Container.of(root, each) for each in _ids(root, project, tier.name)]
         doors = [Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
         for each in {*containers, *doors}:
-            _await_ready(each, lambda: _said(root, project, tier))
+            # Asked here: the health check of the compose file is put off, for each costs CPU time of the tier.
+            await_answer(
+                each, _PORT, "/health/ready", good=lambda status: status == _OK, ready_s=_READY_S, said=lambda: _said(root, project, tier)
+            )
         yield Serving(
             addresses=[(door.address, _PORT) for door in doors],
             groups=[cgroup.of_process(each.pid) for each in containers],
@@ -82,25 +76,9 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
         docker(root, *project, "down", "--timeout", "10", "--volumes", timeout_s=_DOWN_S, environment=_environment())
 
 
-def _await_ready(container: Container, said: Callable[[], str]) -> None:
-    """Ask until it is ready: the health check of the compose file is put off, for each costs CPU time of the tier."""
-    request = f"GET /health/ready HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        if why := container.ended():
-            raise CannotStart(f"{why}{said()}")
-        with suppress(OSError, ValueError):
-            if ask(container.address, _PORT, request, timeout_s=5.0)[0] == _OK:
-                return
-        time.sleep(_POLL_S)
-    raise CannotStart(f"not ready after {_READY_S:.0f} s{said()}")
-
-
 def _environment() -> dict[str, str]:
     """A published port that is free, a health check that stays out of the measurement, and no more open files than may be had."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
-    return {"PORT": str(free_port()), "HEALTH_INTERVAL": "24h", "NOFILE": str(files)}
+    return {"PORT": str(free_port()), "HEALTH_INTERVAL": "24h", "NOFILE": str(open_files())}
 
 
 def _ids(root: Path, project: list[str], service: str) -> list[str]:

@@ -2,14 +2,23 @@
 
 import json
 import os
+import resource
+import shutil
 import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from loadlab.backends.serving import BackendFailed
+from loadlab.client.answer import ask
+from loadlab.process import CannotStart
 
 ASK_S = 20
 """Seconds for a question."""
+_POLL_S = 0.1
+_NOFILE = 65536
 
 
 class Container(NamedTuple):
@@ -35,6 +44,43 @@ class Container(NamedTuple):
         told = json.loads(docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get("State", {})
         why = "out of memory" if told.get("OOMKilled") else f"exit code {told.get('ExitCode')}"
         return f"the container {self.id[:12]} ended: {why}"
+
+
+def no_container(root: Path, image: str) -> str:
+    """Why there can be no container of an image here, or nothing."""
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
+        return "the Docker engine does not answer"
+    if docker(root, "image", "inspect", image).returncode:
+        return f"the image {image} is not here"
+    return ""
+
+
+def open_files() -> int:
+    """As many as a container's processes may have: no more than may be had here."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
+
+
+def await_answer(
+    container: Container, port: int, path: str, *, good: Callable[[int], bool], ready_s: float, said: Callable[[], str]
+) -> None:
+    """Ask until a good status comes.
+
+    Raises:
+        CannotStart: the container ended, or none came within `ready_s`; with what `said` tells.
+    """
+    request = f"GET {path} HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
+    deadline = time.monotonic() + ready_s
+    while time.monotonic() < deadline:
+        if why := container.ended():
+            raise CannotStart(f"{why}{said()}")
+        with suppress(OSError, ValueError):
+            if good(ask(container.address, port, request, timeout_s=5.0)[0]):
+                return
+        time.sleep(_POLL_S)
+    raise CannotStart(f"not ready after {ready_s:.0f} s{said()}")
 
 
 def last_line(text: str) -> str:

@@ -6,39 +6,24 @@ registered model does is what the run's proof on golden rows finds out before an
 
 import json
 import os
-import resource
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loadlab import cgroup
 from loadlab.backends.cgroup import hold, manifest
-from loadlab.backends.docker import Container, docker, last_line
-from loadlab.backends.serving import BackendFailed, Serving
-from loadlab.client.answer import ask
+from loadlab.backends.docker import Container, await_answer, docker, last_line, open_files
+from loadlab.backends.serving import Serving
 from loadlab.process import CannotStart
 from loadlab.run.arguments import Order
 
 _PORT = 8000
 """Where the image exposes no port, or several."""
-_READY_S, _POLL_S, _START_S, _END_S = 180.0, 0.2, 60, 60
+_READY_S, _START_S, _END_S = 180.0, 60, 60
 """As long as a baseline's process may take: importing takes seconds of CPU time."""
 _ERROR = 500
-_NOFILE = 65536
-
-
-def missing(image: str, root: Path) -> str:
-    """Why that image cannot be run here, or nothing."""
-    try:
-        if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
-            return "the Docker engine does not answer"
-    except (FileNotFoundError, BackendFailed) as error:
-        return "docker is not installed" if isinstance(error, FileNotFoundError) else str(error)
-    if docker(root, "image", "inspect", image).returncode:
-        return f"the image {image} is not here: docker pull {image}"
-    return ""
 
 
 @contextmanager
@@ -55,7 +40,8 @@ def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
             started.append(_start(order, root, cpus))  # noqa: PERF401  those before one that fails must be removed too
         containers = [Container.of(root, each) for each in started]
         for each in containers:
-            _await_ready(each, port, root)
+            # Which of its paths tells readiness is not known: anything but a server's error will do.
+            await_answer(each, port, "/health", good=lambda status: status < _ERROR, ready_s=_READY_S, said=partial(_said, each, root))
         yield Serving(
             addresses=[(each.address, port) for each in containers],
             groups=[cgroup.of_process(each.pid) for each in containers],
@@ -76,8 +62,7 @@ def labels_only(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _start(order: Order, root: Path, cpus: str) -> str:
-    limits, hard = order.tier.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
+    limits, files = order.tier.limits, open_files()
     words = [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"] if limits.memory_bytes else []
     words += [f"--cpu-period={limits.period_us}", f"--cpu-quota={limits.quota_us}"] if limits.cpus else []
     words += [f"--cpuset-cpus={cpus}"] if cpus else []
@@ -100,20 +85,6 @@ def _port(image: str, root: Path) -> int:
     return ports[0] if len(ports) == 1 else _PORT
 
 
-def _await_ready(container: Container, port: int, root: Path) -> None:
-    """Ask until anything but a server's error comes; which of its paths tells readiness is not known."""
-    request = f"GET /health HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        if why := container.ended():
-            raise CannotStart(f"{why}: {_said(container, root)}")
-        with suppress(OSError, ValueError):
-            if ask(container.address, port, request, timeout_s=5.0)[0] < _ERROR:
-                return
-        time.sleep(_POLL_S)
-    raise CannotStart(f"nothing answered on its port {port} within {_READY_S:.0f} s: {_said(container, root)}")
-
-
 def _said(container: Container, root: Path) -> str:
     told = docker(root, "logs", "--tail", "3", container.id)
-    return last_line(told.stderr or told.stdout)
+    return f": {last_line(told.stderr or told.stdout)}"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from loadlab import cgroup, scenarios, tiers
 from loadlab.backends import compose
-from loadlab.backends import image as image_backend
+from loadlab.backends.docker import no_container
 from loadlab.backends.serving import BackendFailed
 from loadlab.compare import form, page
 from loadlab.compare.carry import Interrupted, carry_out, store_of
@@ -100,7 +100,7 @@ def parse(
 
 def _need_containers(order: Order, root: Path) -> None:
     """Both sides are containers, or neither: a bridge costs what loopback does not."""
-    if reason := image_backend.missing(order.image, root) or compose.missing(order.tier, root):
+    if reason := no_container(root, order.image) or compose.missing(order.tier, root):
         raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
 
 

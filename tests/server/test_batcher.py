@@ -128,7 +128,7 @@ class Bench:
 
     def batcher(self, *, row_seconds: float | None = None, **options: Any) -> Batcher[int]:
         """Make a batcher among the fakes; with `row_seconds` it is warmed up for a model that takes this long."""
-        surroundings: dict[str, Any] = {"executor": self.thread, "observer": self.watch, "clock": self.clock}
+        surroundings: dict[str, Any] = {"executor": self.thread, "observer": self.watch, "clock": self.clock, "cpu_clock": self.clock}
         if row_seconds is not None:
             self.model.row_seconds = row_seconds
             surroundings["cost"] = learned(row_seconds)
@@ -772,6 +772,18 @@ async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: 
     await bench.thread.finish()
 
     assert dear.future.result() == answers(*range(51))
+
+
+async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> None:
+    """A spent CPU quota stops the clock's hands, not the CPU's: the next batch stays on the loop."""
+    cpu = Clock()
+    batcher = bench.batcher(row_seconds=CHEAP, inline_budget_s=0.000505, cpu_clock=cpu)
+    bench.model.row_seconds = 1.0
+    for number in range(10):
+        job = batcher.submit(rows_of(number), 1)
+        await turns(1)
+        assert job.future.done()
+    assert not bench.thread.waiting
 
 
 async def test_an_unknown_cost_is_learned_by_running(bench: Bench) -> None:

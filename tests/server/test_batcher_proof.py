@@ -144,6 +144,7 @@ class Proof:
                 queue_timeout_s=1e9,
                 inline_budget_s=INLINE_BUDGET_S,
                 clock=self.engine.clock,
+                cpu_clock=self.engine.clock,
             )
             async with asyncio.timeout(60 + self.rows / 5_000):
                 await asyncio.gather(*[self.produce(batcher) for _ in range(PRODUCERS)])

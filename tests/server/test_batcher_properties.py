@@ -96,6 +96,7 @@ class BatcherMachine(RuleBasedStateMachine):
             queue_timeout_s=TIMEOUT_S,
             inline_budget_s=BUDGET_S,
             clock=lambda: self.now,
+            cpu_clock=lambda: self.now,
         )
 
     # The engine and the observer, with the reference's eyes in them

@@ -31,6 +31,8 @@ class Machine(asyncio.AbstractEventLoop):
     def turn(self, requests: int) -> None:
         """A turn of the loop in which so many requests arrive."""
         for _ in range(requests):
+            self.coalescer.arriving()
+        for _ in range(requests):
             self.coalescer.arrived()
         callbacks, self._soon = self._soon, []
         for callback in callbacks:
@@ -65,7 +67,7 @@ def test_nothing_gathers_while_cpu_time_is_ample() -> None:
 
 
 def test_requests_gather_once_the_quota_is_nearly_used() -> None:
-    """Then the first request of each turn waits, and the others of that turn do not."""
+    """Then the first request of each gathering waits, and the others do not."""
     machine = Machine()
     assert machine.window(requests=1000, share=0.95)
     for _ in range(3):
@@ -92,8 +94,52 @@ def test_it_goes_on_while_the_rate_is_kept() -> None:
 def test_it_ends_at_once_and_rests_where_it_costs_clients_their_rate() -> None:
     """Few clients that wait for each answer: it is tried for one window, then after a rest, then after twice the rest."""
     machine = Machine()
-    trials = [machine.window(requests=100 if machine.coalescer.gathering else 1000, share=0.95) for _ in range(40)]
+    trials = [
+        machine.window(requests=100, share=0.3) if machine.coalescer.gathering else machine.window(requests=1000, share=0.95)
+        for _ in range(40)
+    ]
     assert [number for number, gathers in enumerate(trials) if gathers] == [0, 2 + int(FIRST_REST_S) - 1, 2 + int(3 * FIRST_REST_S)]
+
+
+def test_a_rate_that_falls_for_want_of_cpu_time_does_not_end_it() -> None:
+    """A moment in which the machine was slow: without gathering each request would cost more, and the server would not come up again."""
+    machine = Machine()
+    machine.window(requests=1000, share=0.95)
+    assert machine.window(requests=500, share=1.0)
+
+
+def test_the_next_gathering_waits_until_everybody_of_the_last_was_answered() -> None:
+    """Requests that come while a gathering's bodies are on their way, or are run, pass at once: a pause would hold those up."""
+    machine = Machine()
+    machine.window(requests=1000, share=0.95)
+    for _ in range(3):
+        machine.coalescer.arriving()
+    machine.coalescer.arrived()
+    machine.coalescer.arrived()
+    machine.turn(0)  # two of three are answered
+    machine.coalescer.arriving()
+    assert machine.pauses == 1
+    machine.coalescer.arrived()
+    machine.coalescer.arrived()
+    machine.coalescer.arriving()
+    assert machine.pauses == 1, "all are there, and none is answered"
+    machine.coalescer.arrived()
+    machine.turn(0)
+    machine.coalescer.arriving()
+    assert machine.pauses == 2
+
+
+def test_a_slow_body_ends_no_gathering_for_good() -> None:
+    """Nobody waits for it longer than another delay, and then only those that came with the others count."""
+    machine = Machine()
+    machine.window(requests=1000, share=0.95)
+    machine.coalescer.arriving()  # and its body does not come
+    machine.turn(2)
+    assert machine.pauses == 1
+    machine.now += 0.003
+    machine.turn(2)
+    machine.turn(2)
+    assert machine.pauses == 3
 
 
 def test_it_ends_when_the_quota_is_ample_again() -> None:

@@ -137,7 +137,7 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
     assert host.cpu_quota(tmp_path / "nothing", tmp_path / "nothing") is None
 
 
-@pytest.mark.parametrize(("quota", "set_s", "delay_s"), [(0.5, 0.0, 0.002), (0.1, 0.0, 0.01), (0.01, 0.0, 0.02), (0.1, 0.003, 0.003)])
+@pytest.mark.parametrize(("quota", "set_s", "delay_s"), [(0.5, 0.0, 0.004), (0.2, 0.0, 0.01), (0.01, 0.0, 0.02), (0.1, 0.003, 0.003)])
 def test_the_less_cpu_time_the_longer_requests_gather(quota: float, set_s: float, delay_s: float) -> None:
     """In proportion, up to a bound, unless it is set."""
     assert planned(quota=quota, coalesce_delay_s=set_s).coalesce_delay_s == pytest.approx(delay_s)

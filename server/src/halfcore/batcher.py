@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from math import inf
-from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar
+from time import perf_counter, thread_time
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 R = TypeVar("R")
 SMALL_BATCHES_PER_BULK = 4
@@ -104,6 +104,18 @@ class Part(Generic[R]):
         self.failure: Exception | None = None
 
 
+class Ran(NamedTuple):
+    """A run that is over."""
+
+    seconds: float
+    cpu_seconds: float
+    bisections: int
+    """How often the batch was halved."""
+
+
+_NEVER_RAN = Ran(0.0, 0.0, 0)
+
+
 class Batcher(Generic[R]):
     """One model version's queue.
 
@@ -121,6 +133,8 @@ class Batcher(Generic[R]):
         observer: told of waits, runs and bisections.
         cost: what is known of the model's cost already, from its warm-up.
         clock: seconds; not the loop's time, which uvloop advances once per turn.
+        cpu_clock: seconds of CPU time of the thread that asks, by which runs are predicted: a run that a spent quota or the interpreter's
+            lock held up was not dear, and need not leave the event loop the next time.
     """
 
     def __init__(
@@ -137,6 +151,7 @@ class Batcher(Generic[R]):
         inline_budget_s: float = 0.001,
         cost: "Cost | None" = None,
         clock: Callable[[], float] = perf_counter,
+        cpu_clock: Callable[[], float] = thread_time,
     ) -> None:
         self._run = run
         self._executor = executor
@@ -157,6 +172,7 @@ class Batcher(Generic[R]):
         self._idle: asyncio.Future[None] | None = None
         self._cost = cost or Cost()
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._last_submit = -inf
         self._had_company = False
 
@@ -240,7 +256,7 @@ class Batcher(Generic[R]):
         if not batch:
             self._next()
         elif self._cost.predict(rows) <= self._inline_budget_s:
-            ran = (0.0, 0)
+            ran = _NEVER_RAN
             try:
                 ran = self._timed(batch)
             finally:  # whatever stopped the run, nobody waits for it for ever
@@ -249,7 +265,7 @@ class Batcher(Generic[R]):
             try:
                 done = self._loop.run_in_executor(self._executor, self._timed, batch)
             except RuntimeError:  # the executor was shut down
-                self._finish(batch, rows, (0.0, 0))
+                self._finish(batch, rows, _NEVER_RAN)
             else:
                 self._running = True
                 done.add_done_callback(lambda done: self._landed(batch, rows, done))
@@ -302,11 +318,11 @@ class Batcher(Generic[R]):
                 return False
         return True
 
-    def _timed(self, batch: list[Part[R]]) -> tuple[float, int]:
-        """Run a batch; return the seconds it took and how often it was halved."""
-        start = self._clock()
+    def _timed(self, batch: list[Part[R]]) -> Ran:
+        """Run a batch."""
+        start, cpu_start = self._clock(), self._cpu_clock()
         bisections = self._run_isolated(batch)
-        return self._clock() - start, bisections
+        return Ran(self._clock() - start, self._cpu_clock() - cpu_start, bisections)
 
     def _run_isolated(self, batch: list[Part[R]]) -> int:
         """Give every part its results or its own failure; return how often a batch had to be halved.
@@ -330,14 +346,14 @@ class Batcher(Generic[R]):
             start += part.rows
         return 0
 
-    def _landed(self, batch: list[Part[R]], rows: int, done: "asyncio.Future[tuple[float, int]]") -> None:
+    def _landed(self, batch: list[Part[R]], rows: int, done: "asyncio.Future[Ran]") -> None:
         """Take over from the inference thread; one that was stopped leaves parts without results, which fail their jobs."""
         self._running = False
         stopped = done.cancelled() or done.exception() is not None
-        self._finish(batch, rows, (0.0, 0) if stopped else done.result())
+        self._finish(batch, rows, _NEVER_RAN if stopped else done.result())
 
-    def _finish(self, batch: list[Part[R]], rows: int, ran: tuple[float, int]) -> None:
-        seconds, bisections = ran
+    def _finish(self, batch: list[Part[R]], rows: int, ran: Ran) -> None:
+        seconds, cpu_seconds, bisections = ran
         self._last_submit += seconds
         self._had_company = len(batch) > 1
         for part in batch:
@@ -346,7 +362,7 @@ class Batcher(Generic[R]):
             if part.results is None:
                 self.forget(part.job)  # the rest of a failed bulk request waits no more
         if not bisections and batch[-1].results is not None:  # a run that failed says nothing about the cost
-            self._cost.learn(rows, seconds)
+            self._cost.learn(rows, cpu_seconds)
         self._observer.ran(rows, seconds, bisections)
         self._next()
 

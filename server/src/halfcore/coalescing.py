@@ -2,12 +2,13 @@
 
 With many quiet connections and few requests each, waking threads costs more than answering: granian's runtime thread, the thread that
 hands requests over to Python and the event loop wake one another for every request. Network cards have the same trouble and the same
-remedy. While it is on, the first request of a turn makes the loop's thread sleep for `delay_s`, and the turn then serves all that came
-meanwhile; docs/decisions/0012 has what that saves. A request waits for two or three such turns, which is little against what a server
-waits once its quota is spent.
+remedy. While it is on, the first request of a gathering makes the thread that hands over sleep for `delay_s`, before its body is asked for;
+then all that came meanwhile pass on to the loop together, and the next gathering begins when they have been answered.
+docs/decisions/0012 has what that saves. A request waits for half a gathering in the mean and for one at most, which is little against
+what a server waits once its quota is spent.
 
 It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: it begins when the
-process uses most of its quota, and ends when that does not keep the rate up or when the quota is ample again.
+process uses most of its quota, and ends when it slows the clients down or when the quota is ample again.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ BEGIN_ABOVE = 0.8
 END_BELOW = 0.3
 """Share below which they are not any more; gathering halves the cost, so this has to be under half of the other."""
 KEEP_RATE = 0.8
-"""Share of the rate before that has to be kept up."""
+"""Share of the rate before that has to be kept up, unless the quota is used all the same: then it is not the waiting that costs rate."""
 ENOUGH_HZ = 8000.0
-"""A turn after one that brought so many requests per second of the delay, 16 in 2 ms, does not wait: company comes by itself."""
+"""After a turn that brought so many requests per second of the delay, 32 in 4 ms, nobody waits: company comes by itself."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds until it is tried again after it slowed the clients down; doubled each time."""
 
@@ -34,8 +35,8 @@ class Coalescer:
 
     Args:
         quota: cores' worth of CPU time that this process may use.
-        delay_s: seconds that a turn waits for company.
-        loop: calls back; the event loop that the requests arrive on.
+        delay_s: seconds that requests gather.
+        loop: calls back; the event loop that answers.
         clock: seconds.
         cpu_clock: seconds of CPU time that this process used.
         pause: stops this thread for so many seconds.
@@ -59,28 +60,46 @@ class Coalescer:
         self._cpu_clock = cpu_clock
         self._pause = pause or _pause_all_of_python()
         self.gathering = False
-        """Whether turns wait for company."""
+        """Whether requests wait for company."""
         self._in_turn = False
         self._arrived = self._last_turn = 0
+        # Each written by one thread: granian's, but for `_answered`. (The ordinary lane's `arriving` may lose one of `_asked`: a gathering
+        # then ends one request early.)
+        self._asked = self._answered = self._asked_before = self._answered_before = 0
+        self._patience_ends = 0.0
         self._watching = False
         self._window_arrivals, self._window_start, self._window_cpu = 0, 0.0, 0.0
         self._rate_before, self._kept = 0.0, False
         self._rest_s, self._rested_at = FIRST_REST_S, 0.0
 
+    def arriving(self) -> None:
+        """A request's head came, and its body has not been asked for: the first of a gathering waits here for the others.
+
+        On any thread, which holds the interpreter's lock. The next gathering begins once the loop has had everybody of this one; for a
+        body that comes slowly nobody waits longer than another delay.
+        """
+        if not self.gathering:
+            return
+        if self._asked - self._asked_before <= self._answered - self._answered_before or self._clock() > self._patience_ends:
+            self._asked_before, self._answered_before = self._asked, self._answered
+            if self._last_turn < self._enough:
+                self._pause(self._delay_s)
+            self._patience_ends = self._clock() + self._delay_s
+        self._asked += 1
+
     def arrived(self) -> None:
-        """A request arrived: the first of a turn waits here for the others."""
+        """The request is on the event loop, and in the queue if it was good; called there."""
         self._window_arrivals += 1
         if self.gathering:
             self._arrived += 1
             if not self._in_turn:
                 self._in_turn = True
-                if self._last_turn < self._enough:
-                    self._pause(self._delay_s)
-                self._loop.call_soon(self._end_turn)
+                self._loop.call_soon(self._end_turn)  # behind the run that the queue asked for: no gathering begins before its answers
         elif not self._watching:
             self._watch()
 
     def _end_turn(self) -> None:
+        self._answered += self._arrived
         self._last_turn, self._arrived, self._in_turn = self._arrived, 0, False
 
     def _watch(self) -> None:
@@ -106,7 +125,7 @@ class Coalescer:
             self._begin_window()
 
     def _go_on(self, now: float, rate: float, share: float) -> None:
-        if rate < KEEP_RATE * self._rate_before:
+        if rate < KEEP_RATE * self._rate_before and share < BEGIN_ABOVE:
             self.gathering = False
             if not self._kept:  # the very first window: it is the waiting that costs the clients their rate
                 self._rested_at = now + self._rest_s
@@ -120,7 +139,7 @@ class Coalescer:
 def _pause_all_of_python() -> Callable[[float], None]:
     """A sleep that keeps the interpreter's lock, where the C library has one.
 
-    Kept on purpose: granian's hand-over thread takes the lock for every request, and would wake for each; so it waits once per turn.
+    Kept on purpose: the event loop would take the lock for whatever else comes, and answer it alone.
     """
     try:
         usleep = ctypes.PyDLL(None).usleep

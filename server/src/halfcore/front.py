@@ -82,6 +82,7 @@ class Front:
             await _through_asgi(self.app, scope, exchange)
             return
         if self.coalescer is not None:
+            self.coalescer.arriving()
             self.coalescer.arrived()
         get = scope.headers.get
         reader = self.predictor.reader

@@ -58,6 +58,8 @@ class Intake:
             if begin is None or not self._readable_at_once(get := scope.headers.get):  # `headers` is a copy each time
                 self._ordinary(watcher)
                 return
+            if self._front.coalescer is not None:
+                self._front.coalescer.arriving()
             exchange = watcher.proto
             request_id = get("x-request-id") if self._predictor.wants_ids else None
             body: Any = exchange()
@@ -81,19 +83,21 @@ class Intake:
 
     def _came(self, begin: Begin, exchange: Exchange, request_id: str | None, coming: Any) -> None:
         """The body came, or will not; on the event loop."""
-        if self._front.coalescer is not None:
-            self._front.coalescer.arrived()
-        late = self._reader.end(coming)
         try:
-            body = coming.result()
-        except asyncio.CancelledError:
-            if late:
-                exchange.response_bytes(*self._predictor.refuse(self._reader.too_slow(), request_id))
-            return
-        except (ProtocolClosed, ProtocolError):
-            exchange.response_bytes(*self._predictor.refuse(client_left(), request_id))
-            return
-        begin(body, request_id, exchange.response_bytes)
+            late = self._reader.end(coming)
+            try:
+                body = coming.result()
+            except asyncio.CancelledError:
+                if late:
+                    exchange.response_bytes(*self._predictor.refuse(self._reader.too_slow(), request_id))
+                return
+            except (ProtocolClosed, ProtocolError):
+                exchange.response_bytes(*self._predictor.refuse(client_left(), request_id))
+                return
+            begin(body, request_id, exchange.response_bytes)
+        finally:
+            if self._front.coalescer is not None:
+                self._front.coalescer.arrived()
 
 
 def install(granian: ModuleType, front: Front) -> None:

@@ -105,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=100,
-            description="milliseconds that requests then gather; 0: 1 divided by the quota, at most 20: the less CPU, the more company",
+            description="milliseconds that requests then gather; 0: 2 divided by the quota, at most 20: the less CPU, the more company",
         ),
     ] = 0.0
     max_connections: Annotated[

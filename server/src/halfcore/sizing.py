@@ -24,8 +24,8 @@ PROMISED_USERS = 10_000
 SPARE_FILES = 64
 """Open files beside connections: listener, event loop, bundle files while loading, log."""
 
-GATHER_S = 0.001
-"""Seconds of CPU time of the quota while requests gather: 2 ms of the clock at half a core, 10 at a tenth (docs/decisions/0012)."""
+GATHER_S = 0.002
+"""Seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20 at a tenth (docs/decisions/0012)."""
 LONGEST_GATHER_S = 0.02
 
 Choice = Literal["auto", "on", "off"]

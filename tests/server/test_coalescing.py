@@ -146,9 +146,16 @@ def test_it_ends_when_the_quota_is_ample_again() -> None:
     """A load that became small needs no gathering, and it begins again without a rest when the load is back."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
-    machine.window(requests=1000, share=0.5)
-    assert not machine.window(requests=900, share=0.2)
+    machine.window(requests=1000, share=0.4)
+    assert not machine.window(requests=900, share=0.15)
     assert machine.window(requests=1000, share=0.95)
+
+
+def test_it_does_not_end_for_being_good() -> None:
+    """It saves up to two thirds of what was used before: else it would begin and end by turns."""
+    machine = Machine()
+    machine.window(requests=1000, share=0.85)
+    assert all(machine.window(requests=1000, share=0.28) for _ in range(10))
 
 
 def test_an_idle_server_has_no_timer() -> None:

@@ -20,10 +20,11 @@ WINDOW_S = 1.0
 """Seconds between two decisions."""
 BEGIN_ABOVE = 0.8
 """Share of the quota above which requests are gathered."""
-END_BELOW = 0.3
-"""Share below which they are not any more; gathering halves the cost, so this has to be under half of the other."""
 KEEP_RATE = 0.8
 """Share of the rate before that has to be kept up, unless the quota is used all the same: then it is not the waiting that costs rate."""
+END_BELOW = 0.2
+"""Share below which they are not any more. Gathering saves up to two thirds, so it has to be under a third of the share above, with some
+room: else it would begin and end by turns."""
 ENOUGH_HZ = 8000.0
 """After a turn that brought so many requests per second of the delay, 32 in 4 ms, nobody waits: company comes by itself."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0

@@ -20,6 +20,7 @@ _TOGETHER = {"loadlab": "lab", "follow": "mlflow", "registry": "mlflow", "watch"
 """Folder → group of tests that one process runs: there may be one load run at a time, and MLflow's servers take long to start."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook, and would come first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in several."""
     for item in items:

@@ -1,7 +1,7 @@
 """The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and S3."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from halfcore.registry.resolve import offer, resolve
 from halfcore.registry.sources import parse_one
 from support.fake_registry import fake_registry
 from support.mlflow_registry import Registry
-from support.mlflow_server import ADMIN, MlflowServer, mlflow_server, s3_endpoint
+from support.mlflow_server import ADMIN, MlflowServer
 from support.versions import write_version
 
 
@@ -126,23 +126,12 @@ async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, 
     assert raised.value.code == "bundle_missing"
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A server on S3 that asks for a password and knows itself by the name localhost only."""
-    folder = tmp_path_factory.mktemp("guarded")
-    with (
-        s3_endpoint(folder) as environment,
-        mlflow_server(folder, "--allowed-hosts", "localhost:*", artifacts="s3://artifacts", auth=True, **environment) as server,
-    ):
-        yield server
-
-
-async def test_a_login_a_host_and_a_bucket(guarded: MlflowServer, tmp_path: Path) -> None:
+async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
     """Without a login and by another name it is said what to set; with both right the bundle comes out of the bucket."""
-    known = guarded.url.replace("127.0.0.1", "localhost")
+    known = guarded_tracking.url
     registry = Registry(known, ADMIN)
-    registry.publish("guarded", write_version(tmp_path, 1, name="guarded"))
-    one = parse_one("models:/guarded/1")
+    registry.publish("followed", write_version(tmp_path, 1, name="followed"))
+    one = parse_one("models:/followed/1")
 
     async def code_of(url: str, **login: str) -> tuple[str, str]:
         client = Client(url, timeout_s=10.0, **login)  # type: ignore[arg-type]
@@ -151,9 +140,9 @@ async def test_a_login_a_host_and_a_bucket(guarded: MlflowServer, tmp_path: Path
         await client.close()
         return raised.value.code, str(raised.value)
 
-    stranger = await code_of(guarded.url)
+    stranger = await code_of(known.replace("127.0.0.1", "localhost"))
     assert stranger[0] == "host_not_allowed"
-    assert f"--allowed-hosts 127.0.0.1:{guarded.port}" in stranger[1]
+    assert f"--allowed-hosts localhost:{guarded_tracking.port}" in stranger[1]
     assert (await code_of(known))[0] == "unauthorized"
     assert (await code_of(known, username="admin", password="no"))[0] == "unauthorized"
 

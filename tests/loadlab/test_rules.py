@@ -165,6 +165,35 @@ def test_each_rule_is_broken_by_what_it_is_for(rule):
     assert any(check.text in verdict.sentence for finding in verdict.findings for check in finding.checks if not check.holds)
 
 
+@pytest.mark.parametrize(
+    ("slow", "drifts"),
+    [
+        (range(90, 95), False),
+        ([*range(55, 65), *range(70, 75)], False),
+        ([*range(75, 80), *range(85, 95)], True),
+        (range(35, 50), True),
+    ],
+    ids=["one window at the end", "windows in the middle", "most of the last third", "most of the first third"],
+)
+def test_a_slow_window_is_no_drift_and_a_slow_third_is(slow, drifts):
+    """V13 of 12 windows of 5 s, some with answers of 30 ms."""
+    made = fresh()
+    for t in slow:
+        second(made, t).response = pack({30_000: second(made, t).answered})
+    assert ("V13" in _broken(made.log())) is drifts
+
+
+def test_a_load_that_gets_slower_bit_by_bit_drifts():
+    """By as much as from its first window to its last, whatever the limit."""
+    made = fresh()
+    for t in STEADY:
+        second(made, t).response = pack({20_000 + 1_000 * ((t - 35) // 5): second(made, t).answered})
+    steady = next(finding for finding in judge_rules(made.log()) if finding.rule == "V13")
+    drift = next(check for check in steady.checks if check.what == "p95 drifts by")
+    assert drift.measured == pytest.approx(11, rel=0.02)
+    assert not drift.holds
+
+
 def test_of_an_empty_record_every_rule_is_broken():
     """Nothing recorded is nothing proven."""
     run = fresh().run

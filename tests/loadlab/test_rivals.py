@@ -40,7 +40,7 @@ def birds():
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"wing": rng.normal(20, 4, ROWS), "weight": rng.normal(300, 90, ROWS), "ring": rng.choice(["blue", "red"], ROWS)})
     frame.loc[::7, "weight"] = np.nan
-    frame["ring"] = frame["ring"].astype(object).where(np.arange(ROWS) % 5 > 0, None)
+    frame["ring"] = frame["ring"].where(np.arange(ROWS) % 5 > 0)
     return frame
 
 
@@ -48,7 +48,7 @@ def pipeline_of(kind):
     """As the example models are built."""
     if kind == "penguins":
         numbers = Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
-        names = Pipeline([("impute", SimpleImputer(strategy="most_frequent", missing_values=None)), ("encode", OneHotEncoder())])
+        names = Pipeline([("impute", SimpleImputer(strategy="most_frequent")), ("encode", OneHotEncoder())])
         return Pipeline(
             [
                 ("prepare", ColumnTransformer([("numbers", numbers, ["wing", "weight"]), ("names", names, ["ring"])])),
@@ -68,7 +68,8 @@ def saved(request, birds, tmp_path_factory):
     rows = frame if request.param != "iris" else frame[["wing", "weight"]].to_numpy()
     model = (RandomForestClassifier(9, random_state=1) if request.param == "iris" else pipeline_of(request.param)).fit(rows, labels)
     folder = tmp_path_factory.mktemp("saved") / "model"
-    mlflow.sklearn.save_model(model, folder, serialization_format="cloudpickle", pip_requirements=[])
+    signature = mlflow.models.infer_signature(rows)
+    mlflow.sklearn.save_model(model, folder, signature=signature, serialization_format="cloudpickle", pip_requirements=[])
     expected = mlflow.pyfunc.load_model(str(folder)).predict(rows).tolist()
     named = pd.DataFrame(rows, columns=["x0", "x1"]) if request.param == "iris" else rows
     records = [{key: None if pd.isna(value) else value for key, value in record.items()} for record in named.to_dict("records")]

@@ -24,7 +24,7 @@ def predictor(switches: Switches, uri: str) -> Predict:
         case "columns":
             return _column_by_column(classifier, Encoding.of(pipeline))
         case "pyfunc":
-            return lambda record: _answer(pyfunc.predict(pd.DataFrame([record])))
+            return lambda record: _answer(pyfunc.predict(_frame(record)))
         case "pipeline":
             return _by_pipeline(pipeline)
         case "numpy":
@@ -54,10 +54,16 @@ def _by_pipeline(pipeline: Any) -> Predict:
     named = hasattr(pipeline, "feature_names_in_")
 
     def predict(record: dict[str, Any]) -> dict[str, Any]:
-        frame = pd.DataFrame([record])
+        frame = _frame(record)
         return _answer(pipeline.predict(frame if named else frame.to_numpy()))
 
     return predict
+
+
+def _frame(record: dict[str, Any]) -> pd.DataFrame:
+    """A frame of one row, with NaN for null: an imputer passes by the None that a column of objects keeps."""
+    frame = pd.DataFrame([record])
+    return frame.replace({None: np.nan}) if None in record.values() else frame
 
 
 def _answer(labels: Any) -> dict[str, Any]:

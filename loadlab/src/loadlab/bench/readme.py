@@ -12,6 +12,8 @@ from loadlab.compare import form as comparisons
 from loadlab.compare import page as comparison_page
 from loadlab.report import kept_page
 from loadlab.report.kept import KeptSet, newest
+from loadlab.search import form as searches
+from loadlab.search.said import sentences
 from loadlab.store import Run
 
 _MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
@@ -19,7 +21,14 @@ _MODEL = "iris"
 
 
 def fill(
-    readme: Path, bench: Path, loads: Sequence[KeptSet], drawn: Path | None, *, ladder: Path | None = None, compared: Sequence[Path] = ()
+    readme: Path,
+    bench: Path,
+    loads: Sequence[KeptSet],
+    drawn: Path | None,
+    *,
+    ladder: Path | None = None,
+    compared: Sequence[Path] = (),
+    searched: Sequence[Path] = (),
 ) -> bool:
     """Write the figures between the marks of a README; False where there is no such file, or no marks."""
     text = readme.read_text() if readme.exists() else ""
@@ -28,10 +37,15 @@ def fill(
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
     parts += [f"![Response times of a run, second by second]({_relative(drawn, readme)})"] if drawn else []
     parts += [_benched(store.load(bench), _relative(bench, readme))]
-    if told := _told(readme, ladder, compared):
+    if told := [*_least(readme, searched), *_told(readme, ladder, compared)]:
         parts.append("\n".join(f"- {line}" for line in told))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
     return True
+
+
+def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
+    """How little is enough."""
+    return [f"{sentences(searches.load(file))[0].rstrip('.')} ([search]({_relative(file, readme)}))." for file in searched]
 
 
 def _told(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:

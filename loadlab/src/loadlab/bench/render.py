@@ -129,7 +129,7 @@ def render(
         *written,
         *studies[1],
         *([drawn] if drawn else []),
-        *([first_page] if readme.fill(first_page, bench, loads, drawn, ladder=ladder, compared=compared) else []),
+        *([first_page] if readme.fill(first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched) else []),
     ]
 
 

@@ -37,6 +37,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "pin_cpu": ("on", "on"),
     "batch_scheduling": ("off", "off"),
     "coalesce": ("off", "off"),
+    "coalesce_above": ("0.5", 0.5),
     "coalesce_delay_ms": ("4.5", 4.5),
     "max_connections": ("77", 77),
     "max_in_flight": ("99", 99),

@@ -7,8 +7,8 @@ then all that came meanwhile pass on to the loop together, and the next gatherin
 docs/decisions/0012 has what that saves. A request waits for half a gathering in the mean and for one at most, which is little against
 what a server waits once its quota is spent.
 
-It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: it begins when the
-process uses most of its quota, and ends when it slows the clients down or when the quota is ample again.
+It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: the delay grows as
+long as more of the quota is used than aimed at, shrinks when less is, and is gone at once when it slows the clients down.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from collections.abc import Callable
 
 WINDOW_S = 1.0
 """Seconds between two decisions."""
-BEGIN_ABOVE = 0.8
-"""Share of the quota above which requests are gathered."""
+SLACK = 0.2
+"""The share used may be so much above or below the aim, as a share of it, without a change."""
+SCARCE = 0.8
+"""Share above which requests gather for the whole delay at once. Above it a rate falls for want of CPU time, not for the waiting."""
+STEPS = 8
+"""In which the delay grows and shrinks, one in each window."""
 KEEP_RATE = 0.8
-"""Share of the rate before that has to be kept up, unless the quota is used all the same: then it is not the waiting that costs rate."""
-END_BELOW = 0.2
-"""Share below which they are not any more. Gathering saves up to two thirds, so it has to be under a third of the share above, with some
-room: else it would begin and end by turns."""
+"""Share of the rate before that has to be kept up."""
 ENOUGH_HZ = 8000.0
 """After a turn that brought so many requests per second of the delay, 32 in 4 ms, nobody waits: company comes by itself."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
@@ -36,7 +37,8 @@ class Coalescer:
 
     Args:
         quota: cores' worth of CPU time that this process may use.
-        delay_s: seconds that requests gather.
+        aim: share of the quota that may be used before any request waits.
+        delay_s: seconds that requests gather at most.
         loop: calls back; the event loop that answers.
         clock: seconds.
         cpu_clock: seconds of CPU time that this process used.
@@ -47,6 +49,7 @@ class Coalescer:
         self,
         *,
         quota: float,
+        aim: float,
         delay_s: float,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
@@ -54,8 +57,9 @@ class Coalescer:
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self._quota = quota
-        self._delay_s = delay_s
-        self._enough = ENOUGH_HZ * delay_s
+        self._aim = aim
+        self._step_s = delay_s / STEPS
+        self._steps, self._delay_s = 0, 0.0
         self._loop = loop
         self._clock = clock
         self._cpu_clock = cpu_clock
@@ -70,7 +74,7 @@ class Coalescer:
         self._patience_ends = 0.0
         self._watching = False
         self._window_arrivals, self._window_start, self._window_cpu = 0, 0.0, 0.0
-        self._rate_before, self._kept = 0.0, False
+        self._rate_before, self._longer = 0.0, False
         self._rest_s, self._rested_at = FIRST_REST_S, 0.0
 
     def arriving(self) -> None:
@@ -83,7 +87,7 @@ class Coalescer:
             return
         if self._asked - self._asked_before <= self._answered - self._answered_before or self._clock() > self._patience_ends:
             self._asked_before, self._answered_before = self._asked, self._answered
-            if self._last_turn < self._enough:
+            if self._last_turn < ENOUGH_HZ * self._delay_s:
                 self._pause(self._delay_s)
             self._patience_ends = self._clock() + self._delay_s
         self._asked += 1
@@ -112,29 +116,45 @@ class Coalescer:
         self._loop.call_later(WINDOW_S, self._judge)
 
     def _judge(self) -> None:
-        """At a window's end: begin, go on or end; without requests there is no next window, so an idle server has no timer."""
+        """At a window's end: longer, shorter or none; without requests there is no next window, so an idle server has no timer."""
         now = self._clock()
         elapsed = now - self._window_start
         rate = self._window_arrivals / elapsed
         share = (self._cpu_clock() - self._window_cpu) / elapsed / self._quota
-        if self.gathering:
-            self._go_on(now, rate, share)
-        elif share > BEGIN_ABOVE and now >= self._rested_at:
-            self.gathering, self._kept, self._rate_before, self._last_turn = True, False, rate, 0
+        if self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
+            if self._longer:  # since the last window: it is the waiting that costs the clients their rate
+                self._rested_at = now + self._rest_s
+                self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
+            self._gather(0)
+        else:
+            self._adapt(now, rate, share)
         self._watching = self._window_arrivals > 0
         if self._watching:
             self._begin_window()
 
-    def _go_on(self, now: float, rate: float, share: float) -> None:
-        if rate < KEEP_RATE * self._rate_before and share < BEGIN_ABOVE:
-            self.gathering = False
-            if not self._kept:  # the very first window: it is the waiting that costs the clients their rate
-                self._rested_at = now + self._rest_s
-                self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
+    def _adapt(self, now: float, rate: float, share: float) -> None:
+        """Let requests gather longer or shorter, so that the share comes near its aim."""
+        if share > SCARCE:
+            steps = STEPS
+        elif share > self._aim * (1 + SLACK):
+            steps = min(self._steps + 1, STEPS)
+        elif share < self._aim * (1 - SLACK):
+            steps = max(self._steps - 1, 0) if share > self._aim / 3 else 0
+        else:
+            steps = self._steps
+        if steps > self._steps:
+            if now < self._rested_at:
                 return
-        elif share < END_BELOW:
-            self.gathering = False
-        self._kept, self._rest_s = True, FIRST_REST_S
+            if not self.gathering:
+                self._rate_before, self._last_turn = 0.0, 0
+            self._rate_before = max(self._rate_before, rate)
+        elif self.gathering:
+            self._rest_s = FIRST_REST_S
+        self._gather(steps)
+
+    def _gather(self, steps: int) -> None:
+        self._longer = steps > self._steps
+        self._steps, self._delay_s, self.gathering = steps, steps * self._step_s, steps > 0
 
 
 def _pause_all_of_python() -> Callable[[float], None]:

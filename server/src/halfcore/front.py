@@ -64,7 +64,7 @@ class Front:
     """An RSGI application in front of the Litestar app.
 
     Attributes:
-        coalescer: lets predictions gather while CPU time is short; None: each is begun when it comes.
+        coalescer: lets predictions gather while much of the quota is used; None: each is begun when it comes.
     """
 
     def __init__(self, app: Litestar) -> None:

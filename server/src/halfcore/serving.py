@@ -79,7 +79,7 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     server = embed.Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
     loop = asyncio.get_running_loop()
     if plan.coalesce_quota:
-        front.coalescer = Coalescer(quota=plan.coalesce_quota, delay_s=plan.coalesce_delay_s, loop=loop)
+        front.coalescer = Coalescer(quota=plan.coalesce_quota, aim=settings.coalesce_above, delay_s=plan.coalesce_delay_s, loop=loop)
     async with front.app.lifespan():
         if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
             loop.set_task_factory(_eager_task)

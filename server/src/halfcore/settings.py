@@ -98,14 +98,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     coalesce: Annotated[
         Literal["auto", "on", "off"],
-        Meta(description="let requests gather while CPU time is short; auto: if the CPU quota is below one core, with one worker"),
+        Meta(description="let requests gather while much of the CPU quota is used; auto: if the quota is below one core, with one worker"),
     ] = "auto"
+    coalesce_above: Annotated[
+        float,
+        Meta(
+            gt=0, le=0.8, description="share of the CPU quota that may be used before requests gather; 0.3 leaves room for thrice the load"
+        ),
+    ] = 0.3
     coalesce_delay_ms: Annotated[
         float,
         Meta(
             ge=0,
             le=100,
-            description="milliseconds that requests then gather; 0: 2 divided by the quota, at most 20: the less CPU, the more company",
+            description="milliseconds that requests then gather at most; 0: 2 divided by the quota, at most 20: little CPU needs company",
         ),
     ] = 0.0
     max_connections: Annotated[

@@ -25,7 +25,7 @@ SPARE_FILES = 64
 """Open files beside connections: listener, event loop, bundle files while loading, log."""
 
 GATHER_S = 0.002
-"""Seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20 at a tenth (docs/decisions/0012)."""
+"""Most seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20 at a tenth (docs/decisions/0012)."""
 LONGEST_GATHER_S = 0.02
 
 Choice = Literal["auto", "on", "off"]
@@ -43,9 +43,9 @@ class Plan:
     max_in_flight: int
     """Per worker."""
     coalesce_quota: float
-    """Cores' worth of CPU time, near which requests gather; 0: they never do."""
+    """Cores' worth of CPU time; requests gather where a good part of it is used. 0: they never do."""
     coalesce_delay_s: float
-    """Seconds that they gather."""
+    """Seconds that they gather at most."""
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -72,8 +72,8 @@ def plan(
         pin: run each worker on one CPU.
         batch_scheduling: run workers as `SCHED_BATCH`.
         max_in_flight: predictions in progress per worker, or 0.
-        coalesce: let requests gather while CPU time is short; only one worker does.
-        coalesce_delay_s: seconds that they gather, or 0.
+        coalesce: let requests gather while much of the quota is used; only one worker does.
+        coalesce_delay_s: seconds that they gather at most, or 0.
         quota: cores' worth of CPU time, None if unlimited.
         memory_limit: bytes, None if unlimited.
         model_bytes: size of all models' files.
@@ -108,7 +108,7 @@ def plan(
     why = _why(coalesce != "auto", why) if workers == 1 else "several workers share the quota"
     coalesce_quota = (quota or 1.0) if gather else 0.0
     delay_s = coalesce_delay_s or min(LONGEST_GATHER_S, GATHER_S / (quota or 1.0))
-    reasons.append(f"coalesce {f'for {delay_s * 1000:g} ms' if gather else 'off'}: {why}")
+    reasons.append(f"coalesce {f'for up to {delay_s * 1000:g} ms' if gather else 'off'}: {why}")
     return Plan(
         workers=workers,
         max_connections=connections,

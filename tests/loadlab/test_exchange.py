@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loadlab import exchange
+from loadlab import alike, exchange
 from loadlab.exchange import Exchange, WrongAnswer, is_right
 
 MANIFEST = {
@@ -84,3 +84,32 @@ def test_a_server_that_changes_its_mind_is_told():
 def test_answers_are_compared_by_value_where_bytes_differ(came, right):
     """Texts exactly, floats within the tolerance, nothing missing."""
     assert is_right(came, b'{"prediction":"a","p":0.3}') is right
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"features":[5.1,3.5,1.4]}', '{"features":[1000007,3.5,1.4]}'),
+        ('{"island":"Dream","sex":null,"mass":3750}', '{"island":"Dream","sex":null,"mass":1000007}'),
+    ],
+)
+def test_bodies_alike_differ_in_one_number_far_beyond_the_data(body, expected):
+    """Every threshold of a tree lies below it; all have one length."""
+    found = alike.find(body, answering('{"prediction":"setosa"}'))
+    assert found is not None
+    assert found.body(7) == expected
+    assert found.first == Exchange(found.body(0), '{"prediction":"setosa"}')
+    assert {len(found.body(number)) for number in (0, 7, alike.MOST - 1)} == {len(expected)}
+
+
+def test_bodies_alike_take_the_first_number_that_the_server_takes():
+    """A server that takes none is asked for none."""
+
+    def picky(body: str) -> tuple[int, bytes]:
+        return (422 if json.loads(body)["age"] > 200 else 200), b"{}"
+
+    found = alike.find('{"member":true,"age":42,"mass":3750}', picky)
+    assert found is not None
+    assert found.body(0) == '{"member":true,"age":42,"mass":1000000}'
+    assert alike.find('{"age":42}', picky) is None
+    assert alike.find('{"island":"Dream"}', picky) is None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from loadlab.alike import Alike
 from loadlab.exchange import Exchange
 from loadlab.generators import locust, raw
 from loadlab.generators.plan import Load, Start
@@ -79,31 +80,44 @@ def drive(
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
 def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
-    """1 % of wrong answers, of 500s and of resets: exactly as many as the server planted, and the rest is right.
-
-    Afterwards, as the lab wishes, everybody asks for the same.
-    """
-    faults, last = Faults(wrong_every=100, error_every=100, reset_every=100), set[bytes]()
-
-    def one_body(generator: Generator) -> None:
-        generator.steer(Steer(one_body=True))
-        time.sleep(0.5)
-        assert len(faults.bodies) == 10, "every user asks for all of them in turn"
-        faults.bodies.clear()
-        asked = faults.requests
-        while faults.requests < asked + 50:
-            time.sleep(0.02)
-        last.update(faults.bodies)
-
+    """1 % of wrong answers, of 500s and of resets: exactly as many as the server planted, and the rest is right."""
+    faults = Faults(wrong_every=100, error_every=100, reset_every=100)
     with misbehaving(faults) as port:
-        counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 400, one_body)
+        counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 400)
     seen = faults.seen
     assert counted.failures == {"wrong_prediction": seen["wrong"], "status_500": seen["error"], "reset": seen["reset"]}
     assert seen["wrong"] >= 4
     assert counted.started == faults.requests == counted.right + counted.failures.total()
     assert counted.checked == counted.right + counted.failures["wrong_prediction"]
     assert counted.connects == faults.accepts
-    assert len(last) == 1
+
+
+@pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
+def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path):
+    """All in turn; then everybody the same; then what nobody has asked before, whose right answers nobody knows."""
+    faults, like = Faults(), Alike('{"features":[', "]}", RIGHT.decode())
+    seen: dict[str, set[bytes]] = {}
+
+    def steered(generator: Generator) -> None:
+        seen["all"] = set(faults.bodies)
+        for wish in ("one", "alike"):
+            generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]  # each is one of the wishes
+            asked = faults.requests
+            while faults.requests < asked + 300:  # some are on their way, and a generator looks up ten times a second
+                faults.bodies.clear()
+                time.sleep(0.02)
+            while len(faults.bodies) < (50 if wish == "alike" else 1):
+                time.sleep(0.02)
+            seen[wish] = set(faults.bodies)
+
+    with misbehaving(faults) as port:
+        counted = drive(engine, tmp_path, load(port, alike=like), lambda counted: counted.started >= 100, steered)
+    assert not counted.failures
+    assert len(seen["all"]) == 10
+    assert seen["one"] == {like.first.body.encode()}
+    assert len(seen["alike"]) >= 50
+    assert {len(body) for body in seen["alike"]} == {len(like.first.body)}
+    assert counted.right - counted.checked >= 50
 
 
 def test_a_hanging_server_runs_into_the_timeout(tmp_path):

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from loadlab.cgroup import Limits
-from loadlab.record.form import HostSample, NetSample, ProcessSample, Replica, Sample, ServerSample, Workers
+from loadlab.record.form import HostSample, NetSample, Phase, ProcessSample, Replica, Sample, ServerSample, Workers
 from loadlab.record.packed import pack
 from loadlab.record.read import Log
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, judge_rules
-from support.runs import Made, Server, each_sample, fresh, made, second
+from support.runs import LIMITS, Made, Server, each_sample, fresh, made, second
 
 STEADY, REPEATED = range(35, 95), 95
 
@@ -225,6 +225,40 @@ def test_a_generator_that_ended_before_the_last_sample_is_no_neighbour():
             sample.processes = {name: each for name, each in sample.processes.items() if name in ("lab", "server")}
     (quiet,) = [finding for finding in judge_rules(ended.log()) if finding.rule == "V6"]
     assert quiet.checks[0].measured == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(("less", "holds"), [(0, True), (4095, True), (1 << 16, False), (-1, False)])
+def test_the_kernel_rounds_a_memory_limit_down_to_pages(less, holds):
+    """A third of 512 MiB is no whole number of them."""
+    found = fresh()
+    (replica,) = found.run.replicas
+    limits = msgspec.structs.replace(replica.limits, memory_bytes=LIMITS.memory_bytes - less)
+    found.run.replicas = [msgspec.structs.replace(replica, limits=limits)]
+    (finding,) = [each for each in judge_rules(found.log()) if each.rule == "V11"]
+    assert finding.holds == holds
+
+
+@pytest.mark.parametrize(("alike_too", "holds"), [(True, True), (False, False)])
+def test_one_path_of_a_model_is_no_cache(alike_too, holds):
+    """Where new bodies that take the same path are as cheap as one for everybody, nothing was remembered."""
+    made = _a_cache(fresh())  # from the repeated phase on
+    repeated = next(phase for phase in made.run.phases if phase.name == "repeated")
+    end = repeated.end_s or 0.0
+    middle = (repeated.start_s + end) / 2
+    alike = Phase(name="alike", start_s=middle, end_s=end, users=repeated.users)
+    made.run.phases = [
+        each for phase in made.run.phases
+        for each in ([msgspec.structs.replace(phase, end_s=middle), alike] if phase is repeated else [phase])
+    ]  # fmt: skip
+    for line in made.seconds:
+        if line.phase == "repeated" and line.t >= middle:
+            line.phase = "alike"
+    if not alike_too:
+        then = next(_server(sample).cpu_s for sample in made.samples if sample.t >= middle)
+        each_sample(made, lambda sample: setattr(_server(sample), "cpu_s", 2 * _server(sample).cpu_s - then), start_s=middle)
+    (found,) = [finding for finding in judge_rules(made.log()) if finding.rule == "V15"]
+    assert found.holds == holds
+    assert "cheaper than new ones like it by" in found.checks[0].text
 
 
 def test_caching_that_is_disclosed_is_no_offence():

@@ -239,13 +239,14 @@ def test_a_replica_that_does_not_tell_has_no_share(study, measured):
 
 
 def test_the_projects_table_shows_both_sides(study, measured):
-    """Beside what they reported; a baseline that could not start is told as that."""
+    """Beside what they reported; a baseline that could not start is told as that, and one that answered wrongly."""
     found = measured(
-        study("seeds", "only=003-fifth,004"), lambda cell, _: ("PASS" if cell.order.service == "halfcore" else "FAIL", 130.0, 12.0)
+        study("seeds", "only=003-fifth,003-tenth,004"),
+        lambda cell, _: ("PASS" if cell.order.service == "halfcore" else "FAIL", 130.0, 12.0),
     )
     dead = [
-        msgspec.structs.replace(row, trial=msgspec.structs.replace(row.trial, outcome="ERROR", could_start=False))
-        if (row.key, row.service) == ("004-half", "typical")
+        msgspec.structs.replace(row, trial=msgspec.structs.replace(row.trial, outcome="ERROR", could_start=row.key != "004-half"))
+        if row.service == "typical" and row.key in ("003-tenth", "004-half")
         else row
         for row in found.rows
     ]
@@ -256,6 +257,7 @@ def test_the_projects_table_shows_both_sides(study, measured):
     assert "003-fifth: 1 × 0.2 CPU, 256 MiB | 10,000 | 1–4 answers a second, no failures" in text
     assert "**PASS**: 1,500 answers/s, p50 / p99 1.0 / 12.0 ms, 0 errors, 130 µs CPU/answer" in text
     assert "**cannot start**: 004-half said so." in text
+    assert "**ERROR**: 003-tenth said so." in text
     assert seeds_page.sentences(found)[0] == "Of 2 runs in which both could be judged, Halfcore passes 2 and `typical` 0."
     assert "003-fifth, typical. FAIL: 003-fifth said so." in text
 

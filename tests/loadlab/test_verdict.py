@@ -24,6 +24,7 @@ def _ended(kind: str, sentence: str = "") -> Verdict:
         ("generator_broke", "INVALID", 2),
         ("disk_full", "INVALID", 2),
         ("infrastructure", "ERROR", 4),
+        ("wrong_answer", "ERROR", 4),
         ("server_died", "FAIL", 1),
         ("server_hung", "FAIL", 1),
     ],

@@ -26,6 +26,10 @@ class WrongAnswer(RuntimeError):
     """The server at rest answers wrongly or refuses a row; the message shows what was asked and what came."""
 
 
+class NoAnswer(WrongAnswer):
+    """It does not answer at all."""
+
+
 class Exchange(msgspec.Struct, frozen=True):
     """One request's body and the body of its right answer, both JSON."""
 
@@ -126,7 +130,7 @@ def _answer(ask: Callable[[str], tuple[int, bytes]], body: str) -> str:
     try:
         status, answer = ask(body)
     except (OSError, ValueError) as error:
-        raise WrongAnswer(f"the server at rest gave no answer: {error}") from None
+        raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
         raise WrongAnswer(f"the server refuses a row of this model: {body} got {status} {answer[:200].decode(errors='replace')}")
     return answer.decode()

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.client.conversation import Conversation, Failed
+from loadlab.alike import MOST
+from loadlab.client.conversation import Conversation, Failed, Question
 from loadlab.client.wire import sharpen_timers
+from loadlab.exchange import Exchange
 from loadlab.generators import plan, steer
 from loadlab.generators.plan import Load
 from loadlab.generators.steer import Steer
@@ -30,13 +32,18 @@ _STEER_S = 0.1
 _LONGEST_WAIT_S = 0.05
 
 
+_NONE = Question(b"", b"")
+
+
 class _User:
     """One user. Times are of the monotonic clock, seconds."""
 
-    __slots__ = ("address", "answered", "due", "entry", "question", "sent", "talk")
+    __slots__ = ("address", "answered", "due", "entry", "place", "question", "sent", "talk")
 
-    def __init__(self, address: tuple[str, int], question: int, due: float) -> None:
-        self.address, self.question, self.due = address, question, due
+    def __init__(self, address: tuple[str, int], place: int, due: float) -> None:
+        self.address, self.place, self.due = address, place, due
+        self.question = _NONE
+        """That was asked last."""
         self.talk: Conversation | None = None
         self.sent = 0.0
         """When the current request went; 0: the user thinks."""
@@ -56,7 +63,8 @@ class Crowd:
     def __init__(self, load: Load, ledger: Ledger) -> None:
         self._load, self._ledger = load, ledger
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        self._questions = [Conversation.prepare(each, load) for each in load.exchanges]
+        *self._questions, self._one = [Conversation.prepare(each, load) for each in [*load.exchanges, load.one]]
+        self._fresh = self._draw.randrange(MOST)
         self._epoll = select.epoll()
         self._users: dict[int, _User] = {}
         self._timetable: list[tuple[float, int, _User]] = []
@@ -115,11 +123,11 @@ class Crowd:
         now = time.monotonic()
         if not user.sent:
             self._ledger.begun(user.due)
-            user.question = 0 if self.steer.one_body else (user.question + 1) % len(self._questions)
+            user.question = self._question(user)
             user.sent = now
             self._waiting.append((now, user))
         try:
-            established_s = talk.ask(self._questions[user.question])
+            established_s = talk.ask(user.question)
         except BlockingIOError:  # still connecting
             self._wake(user, now + _RETRY_S)
         except Failed as failed:
@@ -127,6 +135,16 @@ class Crowd:
         else:
             if established_s is not None:
                 self._ledger.connect_us[int(established_s * 1e6)] += 1
+
+    def _question(self, user: _User) -> Question:
+        """What the user shall ask now."""
+        if self.steer.bodies == "all":
+            user.place = (user.place + 1) % len(self._questions)
+            return self._questions[user.place]
+        if self.steer.bodies == "one" or self._load.alike is None:
+            return self._one
+        self._fresh = (self._fresh + 1) % MOST
+        return Conversation.prepare(Exchange(self._load.alike.body(self._fresh)), self._load)
 
     def _receive(self, wait_s: float) -> None:
         if wait_s > 0:
@@ -139,7 +157,7 @@ class Crowd:
 
     def _take(self, user: _User, talk: Conversation) -> None:
         try:
-            whole = talk.take(self._questions[user.question] if user.sent else None)
+            whole = talk.take(user.question if user.sent else None)
         except Failed as failed:
             if user.sent:
                 self._ledger.checked += str(failed) == "wrong_prediction"
@@ -149,7 +167,7 @@ class Crowd:
             return
         if whole:
             now = time.monotonic()
-            self._ledger.checked += 1
+            self._ledger.checked += bool(user.question.right)
             self._ledger.answered(user.due, user.sent, now)
             user.sent = 0.0
             self._think(user, now)

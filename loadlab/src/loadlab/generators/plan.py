@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from loadlab import exchange, scenarios
+from loadlab.alike import Alike
 from loadlab.exchange import Exchange
 from loadlab.scenarios import Scenario
 
@@ -36,6 +37,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[tuple[str, int]]
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
+    alike: Alike | None = None
+    """What everybody sends when all shall send the same, and bodies like it; None: the first exchange, and none."""
     scenario: Scenario
     users: int
     rate: float
@@ -52,6 +55,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that takes longer is a failure."""
     check_share: float = 0.01
     """Share of the answers that are compared whole by users for whom that is dear; RawHttpUser compares all."""
+
+    @property
+    def one(self) -> Exchange:
+        """What everybody sends when all shall send the same."""
+        return self.alike.first if self.alike else self.exchanges[0]
 
 
 def by_hand(host: str, port: int, scenario: str, model: str) -> Load:

@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,8 +18,8 @@ class Steer(msgspec.Struct, frozen=True, kw_only=True):
 
     pace: float = 1.0
     """Think times are divided by it; 0: no more requests (drain)."""
-    one_body: bool = False
-    """Everybody sends the same body."""
+    bodies: Literal["all", "one", "alike"] = "all"
+    """What is sent: all in turn; everybody the same one; or ones like it that were never sent before, if the load knows of any."""
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,11 +24,17 @@ Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
 """Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own uvloop client."""
 Series = Literal["users", "witness", "floor"]
 """The users, the independent witness, and the users' profile at low rate against the null server."""
-PhaseName = Literal["floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "overload", "recovery", "drain", "cooldown"]
-"""`repeated`: steady load with one body for everybody, to see whether answers are cached."""
+PhaseName = Literal[
+    "floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "alike", "overload", "recovery", "drain", "cooldown"
+]
+"""`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`: with bodies like it that nobody has sent
+before, against which it is held."""
 Role = Literal["server", "generator", "witness", "lab"]
-EndKind = Literal["complete", "interrupted", "aborted", "server_died", "server_hung", "generator_broke", "disk_full", "infrastructure"]
-"""`aborted`: the lab stopped early because the server could no longer meet its objective."""
+EndKind = Literal[
+    "complete", "interrupted", "aborted", "server_died", "server_hung", "generator_broke", "disk_full", "infrastructure", "wrong_answer"
+]
+"""`aborted`: the lab stopped early because the server could no longer meet its objective. `wrong_answer`: at rest it answered a row
+wrongly, so nothing was measured."""
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True):

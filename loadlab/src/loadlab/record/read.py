@@ -15,7 +15,7 @@ from loadlab.record.packed import merge
 from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
 
 Line = TypeVar("Line", Second, Sample)
-LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady", "repeated", "overload", "recovery", "drain")
+LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady", "repeated", "alike", "overload", "recovery", "drain")
 """Phases in which the users are there."""
 
 

@@ -1,4 +1,7 @@
-"""One run, phase by phase: floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated → drain → cool-down."""
+"""One run, phase by phase.
+
+floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated → alike → drain → cool-down.
+"""
 
 import itertools
 import os
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab import exchange
+from loadlab import alike, exchange
+from loadlab.alike import Alike
 from loadlab.backends.serving import Serving
 from loadlab.client.asker import Asker
 from loadlab.exchange import Exchange
@@ -33,9 +37,20 @@ WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
 COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
-REPEATED_MOST_S = 30.0
+_REPEATED_S = (5.0, 15.0)
+"""Of one body for everybody, and of bodies like it: the least and the most, an eighth of the steady phase between."""
 _START_MOST_S = 60.0
 _TURN_S = 0.1
+
+
+def repeated_s(steady_s: float) -> float:
+    """How long the phases that look for a cache take together."""
+    return 2 * _one_s(steady_s)
+
+
+def _one_s(steady_s: float) -> float:
+    least, most = _REPEATED_S
+    return min(most, max(steady_s / 8, least))
 
 
 class Conductor:
@@ -70,8 +85,9 @@ class Conductor:
         self.begin("floor")
         self.book.take(floor.measure(folder, load, parts, cpus), "floor")
 
-    def warm_up(self, serving: Serving) -> list[Exchange]:
-        """Prove the server right on golden rows, learn the answers to the others, and let it run a while; returns what users shall ask."""
+    def warm_up(self, serving: Serving) -> tuple[list[Exchange], Alike | None]:
+        """Prove the server right on golden rows, learn the answers to the others, and let it run a while; returns what users shall ask,
+        and bodies that take the work of one."""
         self._serving = serving
         run = self._recorder.run
         run.replicas = serving.replicas()
@@ -79,7 +95,8 @@ class Conductor:
         self.begin("warmup")
         askers = [Asker(*address, serving.path) for address in serving.addresses]
         try:
-            return self._warm_up(serving, askers)
+            exchanges = self._warm_up(serving, askers)
+            return exchanges, alike.find(exchanges[0].body, askers[0].ask)
         finally:
             for asker in askers:
                 asker.close()
@@ -101,7 +118,7 @@ class Conductor:
             serving.settled()
             stack.callback(self._note_answered, serving, serving.answered())
             self._settle()
-            self._repeat(self._steady())
+            self._repeat(self._steady(), load)
             self._drain(generator)
         self.begin("cooldown")
         self._cool_down()
@@ -205,12 +222,16 @@ class Conductor:
             self._until(start + order.steady_s)
         return start + order.steady_s
 
-    def _repeat(self, start: float) -> None:
-        """The same load with one body for everybody: is the server cheaper when it could remember answers?"""
-        if self._generator:
-            self._generator.steer(Steer(one_body=True))
-        self.begin("repeated", start, self._order.users)
-        self._until(start + min(REPEATED_MOST_S, max(self._order.steady_s / 4, 5.0)))
+    def _repeat(self, start: float, load: Load) -> None:
+        """The same load with one body for everybody, then with new ones like it: is the server cheaper when it could remember answers?"""
+        phases: list[tuple[PhaseName, Steer]] = [("repeated", Steer(bodies="one"))]
+        phases += [("alike", Steer(bodies="alike"))] if load.alike else []
+        for name, steer in phases:
+            if self._generator:
+                self._generator.steer(steer)
+            self.begin(name, start, self._order.users)
+            start += _one_s(self._order.steady_s)
+            self._until(start)
 
     def _drain(self, generator: Generator) -> None:
         generator.steer(Steer(pace=0))

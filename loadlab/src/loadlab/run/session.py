@@ -19,7 +19,7 @@ from loadlab import cgroup
 from loadlab.backends.choice import Backend, starting
 from loadlab.backends.serving import BackendFailed
 from loadlab.client.plan import PlanError, raise_open_files
-from loadlab.exchange import Exchange, WrongAnswer, bodies
+from loadlab.exchange import Exchange, NoAnswer, WrongAnswer, bodies
 from loadlab.generators import choice as generators
 from loadlab.generators.plan import Load, Start
 from loadlab.generators.process import GeneratorFailed
@@ -29,12 +29,12 @@ from loadlab.record.write import Recorder
 from loadlab.report.live import Ticker
 from loadlab.run import describe
 from loadlab.run.arguments import Order
-from loadlab.run.conduct import REPEATED_MOST_S, SETTLE_MOST_S, Conductor
+from loadlab.run.conduct import SETTLE_MOST_S, Conductor, repeated_s
 from loadlab.run.faults import Fault
 from loadlab.run.view import View
 
 _LOCK = Path(".halfcore/load.lock")
-_INFRASTRUCTURE = (CannotStart, BackendFailed, GeneratorFailed, PlanError, WrongAnswer, cgroup.Unavailable)
+_INFRASTRUCTURE = (CannotStart, BackendFailed, GeneratorFailed, PlanError, NoAnswer, cgroup.Unavailable)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Floor, start, warm-up, drain and cool-down at their longest."""
@@ -96,6 +96,8 @@ def _end(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
         return Ended(kind=fault.kind, sentence=fault.sentence)
     except _INFRASTRUCTURE as error:
         return Ended(kind="infrastructure", sentence=str(error))
+    except WrongAnswer as error:
+        return Ended(kind="wrong_answer", sentence=str(error))
     except KeyboardInterrupt:
         return Ended(kind="interrupted", sentence="interrupted by the user")
     except OSError as error:
@@ -114,10 +116,12 @@ def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
     conductor.measure_floor(scratch / "floor", load, generators.parts(order, place.root, held), cpus)
     conductor.begin("start")
     with starting(backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus) as serving:
-        exchanges = conductor.warm_up(serving)
+        exchanges, alike = conductor.warm_up(serving)
         held = serving.cpus() or held
         workers = len(generators.workers(order, held))
-        full = msgspec.structs.replace(load, addresses=serving.addresses, path=serving.path, exchanges=exchanges, workers=workers)
+        full = msgspec.structs.replace(
+            load, addresses=serving.addresses, path=serving.path, exchanges=exchanges, alike=alike, workers=workers
+        )
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
         recorder.run.scenario = msgspec.structs.replace(recorder.run.scenario, bodies=len(exchanges))
         make = generators.parts(order, place.root, held)
@@ -141,7 +145,7 @@ def _load(order: Order, start: Start, *, workers: int) -> Load:
 
 def _total_s(order: Order) -> float:
     """How long a run takes when nothing goes wrong and settling takes as long as it may."""
-    return order.users / order.rate + SETTLE_MOST_S + order.steady_s + REPEATED_MOST_S + 60.0
+    return order.users / order.rate + SETTLE_MOST_S + order.steady_s + repeated_s(order.steady_s) + 60.0
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from loadlab.run.conduct import REPEATED_MOST_S
+from loadlab.run.conduct import repeated_s
 from loadlab.search.form import Goal, Probe, Search
 from loadlab.search.plan import Found, Step, decide, forecast
 
 _AROUND_S = 75.0
-"""What a run takes besides ramp, steady and repeated phase, while none was measured: floor, start, warm-up, settling, drain, the kernel."""
+"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor, start, warm-up, settling, drain, …"""
 
 
 @dataclass
@@ -84,4 +84,4 @@ def expected_s(step: Step, goal: Goal, probes: Sequence[Probe], ramp_s: float) -
     if like := [each.seconds for each in probes if each.full == step.full and each.outcome == "PASS"]:
         return statistics.median(like)
     steady_s = goal.steady_s(full=step.full)
-    return _AROUND_S + ramp_s + steady_s + min(REPEATED_MOST_S, max(steady_s / 4, 5.0))
+    return _AROUND_S + ramp_s + steady_s + repeated_s(steady_s)

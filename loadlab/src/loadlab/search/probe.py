@@ -80,13 +80,13 @@ def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgem
     """What a run says of its limits: a server that cannot start in them, or not answer while nobody else asks, fails in them.
 
     Raises:
-        LabFailed: the generator could not start, the disk is full, …
+        LabFailed: the generator could not start, the disk is full, the server answers wrongly, which limits do not explain, …
         Interrupted: by the user.
     """
     if ended.kind == "interrupted":
         raise Interrupted
     starting = bool(phases) and phases[-1].name in _STARTING
-    if ended.kind == "disk_full" or (ended.kind == "infrastructure" and not starting):
+    if ended.kind in ("disk_full", "wrong_answer") or (ended.kind == "infrastructure" and not starting):
         raise LabFailed(ended.sentence)
     return "FAIL" if verdict.outcome == "ERROR" else verdict.outcome
 

@@ -51,6 +51,8 @@ def _words(row: Row) -> str:
     trial = row.trial
     if not trial.could_start:
         return f"**cannot start**: {_short(trial.sentence)}"
+    if trial.outcome == "ERROR":
+        return f"**ERROR**: {_short(trial.sentence)}"
     latencies = f"p50 / p99 {number(row.p50_ms)} / {number(trial.p99_ms)} ms"
     used = f"{number(trial.cpu_us, ',.0f')} µs CPU/answer, {number(trial.memory_mib, ',.0f')} MiB"
     numbers = f"{number(row.answers_hz, ',.0f')} answers/s, {latencies}, {trial.figures.errors:,} errors, {used}"

@@ -2,12 +2,13 @@
 
 import random
 import time
-from typing import Any
+from typing import Any, Literal
 
 import gevent
 from gevent.event import Event
 from locust import User, task
 
+from loadlab.alike import MOST
 from loadlab.exchange import Exchange
 from loadlab.generators.plan import Load
 from loadlab.ledger import Ledger
@@ -26,8 +27,12 @@ class Session:
     """What the user class made of each exchange once (bytes to send, say), and the body of its right answer; empty: any will do."""
     pace = 1.0
     """Think times are divided by it; 0: nobody asks any more (drain)."""
-    one_body = False
-    """Everybody sends the same, to see whether answers are cached."""
+    bodies: Literal["all", "one", "alike"] = "all"
+    """As `Steer` has it."""
+    one: tuple[Any, bytes]
+    """`prepared` of what everybody sends at times."""
+    fresh = 0
+    """The last number of a body that nobody has sent before."""
     draw: random.Random
     number = 0
     """Users started so far."""
@@ -38,11 +43,22 @@ class Session:
     @classmethod
     def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
         """Prepare everything that users would otherwise do once each."""
-        cls.load, cls.kind, cls.pace, cls.one_body, cls.number = load, kind, 1.0, False, 0
+        cls.load, cls.kind, cls.pace, cls.bodies, cls.number = load, kind, 1.0, "all", 0
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.prepared = [(kind.prepare(each, load), each.answer.encode()) for each in load.exchanges]
+        cls.fresh = cls.draw.randrange(MOST)  # each worker from a place of its own
+        *cls.prepared, cls.one = [(kind.prepare(each, load), each.answer.encode()) for each in [*load.exchanges, load.one]]
         cls.ready.set()
+
+    @classmethod
+    def question(cls, place: int) -> tuple[Any, bytes]:
+        """What to ask now, as in `prepared`, by a user whose turn it would be to ask the exchange at `place`."""
+        if cls.bodies == "all":
+            return cls.prepared[place]
+        if cls.bodies == "one" or cls.load.alike is None:
+            return cls.one
+        cls.fresh = (cls.fresh + 1) % MOST
+        return cls.kind.prepare(Exchange(cls.load.alike.body(cls.fresh)), cls.load), b""
 
 
 class Failed(Exception):
@@ -111,7 +127,7 @@ class ThinkingUser(User):
             return
         ledger, due = Session.ledger, self._due
         self._next = (self._next + 1) % len(Session.prepared)
-        prepared, right = Session.prepared[0 if Session.one_body else self._next]
+        prepared, right = Session.question(self._next)
         ledger.begun(due)
         sent = time.monotonic()
         try:

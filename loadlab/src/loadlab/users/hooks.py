@@ -109,7 +109,7 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
 
     def take_steer(msg: Any, **_: Any) -> None:
         wanted = msgspec.json.decode(msg.data["steer"], type=steer.Steer)
-        Session.pace, Session.one_body = wanted.pace, wanted.one_body
+        Session.pace, Session.bodies = wanted.pace, wanted.bodies
 
     runner.register_message(_LOAD, take_load)
     runner.register_message(_STEER, take_steer)

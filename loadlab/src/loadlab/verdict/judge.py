@@ -60,7 +60,7 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
     ended = log.run.ended
     if ended is None:
         return "INVALID", "The run was killed before its end."
-    if ended.kind == "infrastructure":
+    if ended.kind in ("infrastructure", "wrong_answer"):
         return "ERROR", ended.sentence or "The run could not begin."
     if ended.kind in _BROKEN_OFF:
         return "INVALID", f"The run broke off: {ended.sentence or _BROKEN_OFF[ended.kind]}."

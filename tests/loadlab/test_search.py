@@ -292,7 +292,7 @@ def test_the_time_is_told_before_every_probe(search, probing):
     assert len(outlooks[-1].steps) == 1
     assert outlooks[-1].expected_s == 250.0
     assert 8 <= len(outlooks[0].steps) <= 25
-    assert expected_s(Step(100, 1024, False, ""), GOAL, [], ramp_s=20) == 75 + 20 + 30 + 2 * 5
+    assert expected_s(Step(100, 1024, False, ""), GOAL, [], ramp_s=20) == 75 + 20 + 30 + 2 * 8
 
 
 def test_the_plan_is_shown_once_and_the_time_before_each_probe(search):

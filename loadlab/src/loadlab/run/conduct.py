@@ -37,7 +37,7 @@ WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
 COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
-_REPEATED_S = (5.0, 15.0)
+_REPEATED_S = (8.0, 15.0)
 """Of one body for everybody, and of bodies like it: the least and the most, an eighth of the steady phase between."""
 _START_MOST_S = 60.0
 _TURN_S = 0.1
@@ -235,7 +235,7 @@ class Conductor:
 
     def _drain(self, generator: Generator) -> None:
         generator.steer(Steer(pace=0))
-        start = int(self.now()) + 1
+        start = round(self.now())  # users stop now: a second that has hardly begun is none of their load
         self.begin("drain", float(start))
         in_flight, deadline = None, time.monotonic() + DRAIN_MOST_S
         while time.monotonic() < deadline:

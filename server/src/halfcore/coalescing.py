@@ -8,7 +8,7 @@ docs/decisions/0012 has what that saves. A request waits for half a gathering in
 what a server waits once its quota is spent.
 
 It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: the delay grows as
-long as more of the quota is used than aimed at, shrinks when less is, and is gone at once when it slows the clients down.
+long as more of the quota is used than aimed at, shrinks when less than half of that is, and is gone at once when it slows the clients down.
 """
 
 import asyncio
@@ -18,12 +18,10 @@ from collections.abc import Callable
 
 WINDOW_S = 1.0
 """Seconds between two decisions."""
-SLACK = 0.2
-"""The share used may be so much above or below the aim, as a share of it, without a change."""
 SCARCE = 0.8
 """Share above which requests gather for the whole delay at once. Above it a rate falls for want of CPU time, not for the waiting."""
 STEPS = 8
-"""In which the delay grows and shrinks, one in each window."""
+"""In which the delay grows, one in each window; it shrinks by half of them."""
 KEEP_RATE = 0.8
 """Share of the rate before that has to be kept up."""
 ENOUGH_HZ = 8000.0
@@ -133,13 +131,13 @@ class Coalescer:
             self._begin_window()
 
     def _adapt(self, now: float, rate: float, share: float) -> None:
-        """Let requests gather longer or shorter, so that the share comes near its aim."""
+        """Let requests gather longer above the aim, and shorter where much less is used."""
         if share > SCARCE:
             steps = STEPS
-        elif share > self._aim * (1 + SLACK):
+        elif share > self._aim:
             steps = min(self._steps + 1, STEPS)
-        elif share < self._aim * (1 - SLACK):
-            steps = max(self._steps - 1, 0) if share > self._aim / 3 else 0
+        elif share < self._aim / 2:  # well below: else latency would go up and down with every breath of the machine
+            steps = self._steps // 2
         else:
             steps = self._steps
         if steps > self._steps:

@@ -231,6 +231,14 @@ def test_period_and_burst_are_told_against_what_docker_does(study, measured):
     assert "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |" in quota_page.dealing_table(found)
 
 
+def test_who_answered_is_counted_though_the_latencies_prove_nothing(study, measured):
+    """An INVALID run has no p99 that counts, and its shares do."""
+    found = measured(study("quota-study"), lambda *_: ("INVALID", 1.0, 1.0), answered=[3, 2, 0])
+
+    assert "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |" in quota_page.dealing_table(found)
+    assert quota_page.sentences(found)[0] == "0.5 CPU: too little was measured validly to compare."
+
+
 def test_a_replica_that_does_not_tell_has_no_share(study, measured):
     """Rather than a wrong one."""
     found = measured(study("quota-study"), lambda *_: ("PASS", 1.0, 1.0), answered=[3, None, 0])

@@ -70,7 +70,7 @@ def _provenance(study: Study, link: str) -> str:
 
 def _load(order: Order) -> str:
     think = "–".join(f"{each:g}" for each in order.scenario.think)
-    return f"{order.users:,} users who think {think} s"
+    return f"{order.users:,} users who think {think} s" if order.users > 1 else f"one user who thinks {think} s"
 
 
 def _bullets(lines: list[str]) -> str:

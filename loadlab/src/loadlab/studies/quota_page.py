@@ -64,8 +64,11 @@ def sentences(study: Study) -> list[str]:
 
 
 def shares_of(each: Summary) -> list[float]:
-    """Each replica's share of all answers, of all runs that count together; empty where one did not tell."""
-    counts = [row.answered for row in each.counted]
+    """Each replica's share of all answers, of all runs together; empty where one did not tell.
+
+    Of INVALID ones too: who answered is counted, and what makes a latency or a CPU time doubtful does not make a count so.
+    """
+    counts = [row.answered for row in each.rows if row.trial and row.trial.outcome != "ERROR"]
     if not counts or any(count is None for row in counts for count in row):
         return []
     sums = [sum(count or 0 for count in replica) for replica in zip(*counts, strict=True)]

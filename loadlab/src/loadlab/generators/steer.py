@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 _PR_SET_PDEATHSIG = 1
+Bodies = Literal["all", "one", "alike"]
+"""All in turn; everybody the same one; or ones like it that were never sent before, if the load knows of any."""
 
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,8 +20,8 @@ class Steer(msgspec.Struct, frozen=True, kw_only=True):
 
     pace: float = 1.0
     """Think times are divided by it; 0: no more requests (drain)."""
-    bodies: Literal["all", "one", "alike"] = "all"
-    """What is sent: all in turn; everybody the same one; or ones like it that were never sent before, if the load knows of any."""
+    bodies: Bodies = "all"
+    """What is sent."""
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import random
 import time
-from typing import Any, Literal
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -11,6 +11,7 @@ from locust import User, task
 from loadlab.alike import MOST
 from loadlab.exchange import Exchange
 from loadlab.generators.plan import Load
+from loadlab.generators.steer import Bodies
 from loadlab.ledger import Ledger
 
 _IDLE_S = 5.0
@@ -27,8 +28,8 @@ class Session:
     """What the user class made of each exchange once (bytes to send, say), and the body of its right answer; empty: any will do."""
     pace = 1.0
     """Think times are divided by it; 0: nobody asks any more (drain)."""
-    bodies: Literal["all", "one", "alike"] = "all"
-    """As `Steer` has it."""
+    bodies: Bodies = "all"
+    """What is sent."""
     one: tuple[Any, bytes]
     """`prepared` of what everybody sends at times."""
     fresh = 0

@@ -2,17 +2,19 @@
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from loadlab.compare.carry import trial
 from loadlab.record.form import Ended, Replica
 from loadlab.run import describe
 from loadlab.run.arguments import UsageError
+from loadlab.run.session import Place
 from loadlab.scenarios import ScenarioError
 from loadlab.store import StoreError
 from loadlab.studies import carry, command, form, pages, quota, quota_page, scale, scale_page, seeds, seeds_page
 from loadlab.studies.command import cells, parse
 from loadlab.studies.form import Row, Study
-from loadlab.studies.summary import summaries
+from loadlab.studies.summary import reasons, summaries
 from loadlab.verdict.judge import judge
 from support import runs
 
@@ -130,6 +132,29 @@ def test_an_unknown_scenario_is_refused():
     """With the known ones."""
     with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
         cells("scale", parse("scale", ["scenario=storm"]))
+
+
+@pytest.mark.parametrize(("outcomes", "expected"), [(["PASS"], "PASS"), (["INVALID", "PASS"], "PASS"), (["INVALID", "INVALID"], "INVALID")])
+def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes, expected):
+    """It proves nothing; the second one counts, whatever it says, and the page tells why there was one."""
+    left = list(outcomes)
+
+    def run(*_, **__):
+        made = runs.fresh()
+        if left.pop(0) == "INVALID":
+            made.run.tier = msgspec.structs.replace(made.run.tier, cores_needed=3)
+        return made.write(tmp_path / f"run-{len(left)}"), Ended(kind="complete")
+
+    monkeypatch.setattr(carry.session, "carry_out", run)
+    planned = study("seeds", "only=004")
+    planned = msgspec.structs.replace(planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"])
+    (found,) = carry.carry_out(planned, Place(tmp_path, tmp_path, tmp_path), tmp_path, Console(quiet=True), say=str).rows
+
+    assert not left
+    assert found.trial.outcome == expected
+    assert ("cores of the machine" in found.first) == (len(outcomes) > 1)
+    told = [line for line in reasons(msgspec.structs.replace(planned, rows=[found])) if "INVALID, and repeated once" in line]
+    assert len(told) == len(outcomes) - 1
 
 
 def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_path):

@@ -31,6 +31,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Without a trial: why."""
     trial: Trial | None = None
+    first: str = ""
+    """Why the run before this one was INVALID, which proves nothing and was repeated once."""
     answers_hz: float | None = None
     """Right answers a second."""
     p50_ms: float | None = None

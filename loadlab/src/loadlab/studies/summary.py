@@ -68,11 +68,12 @@ def number(value: float | None, form: str = ",.1f") -> str:
 
 
 def reasons(study: Study) -> list[str]:
-    """Why runs did not pass, each reason once, with the cells that it is of."""
+    """Why runs did not pass, or had to be made again, each reason once, with the cells that it is of."""
     found: dict[str, list[str]] = {}
     for row in study.rows:
         said = row.reason or (row.trial.sentence if row.trial and row.trial.outcome != "PASS" else "")
         outcome = row.trial.outcome if row.trial else "INVALID"
-        if said:
-            found.setdefault(f"{outcome}: {said}", []).append(f"{row.key}, {row.service}")
+        again = f"INVALID, and repeated once: {row.first}" if row.first else ""
+        for reason in filter(None, (again, said and f"{outcome}: {said}")):
+            found.setdefault(reason, []).append(f"{row.key}, {row.service}")
     return [f"{'; '.join(dict.fromkeys(cells))}. {reason}" for reason, cells in found.items()]

@@ -1,5 +1,6 @@
 """The 17 rules: each is broken by what it is for, and by nothing else; what was not recorded breaks it too."""
 
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -259,6 +260,35 @@ def test_one_path_of_a_model_is_no_cache(alike_too, holds):
     (found,) = [finding for finding in judge_rules(made.log()) if finding.rule == "V15"]
     assert found.holds == holds
     assert "cheaper than new ones like it by" in found.checks[0].text
+
+
+@pytest.mark.parametrize(("cached", "holds"), [(False, True), (True, False)])
+def test_a_machine_that_becomes_slower_meanwhile_is_no_cache(cached, holds):
+    """One body and others come by turns, so what grows steadily is in both; a cache is in the turns of one body only."""
+    made = fresh()
+    at = next(number for number, phase in enumerate(made.run.phases) if phase.name == "repeated")
+    start = made.run.phases[at].start_s
+    edges = [start, start + 1, start + 3, start + 5, start + 7, start + 8]
+    turns = [
+        Phase(name="alike" if number % 2 else "repeated", start_s=begin, end_s=end, users=1000)
+        for number, (begin, end) in enumerate(itertools.pairwise(edges))
+    ]
+    made.run.phases[at : at + 1] = turns
+    made.seconds = [line for line in made.seconds if not edges[-1] <= line.t < start + 10]
+    for line in made.seconds:
+        if (turn := next((each for each in turns if each.start_s <= line.t < (each.end_s or 0)), None)) and line.series == "users":
+            line.phase, line.answered = turn.name, 200
+    before = next(_server(sample).cpu_s for sample in made.samples if sample.t >= start)
+
+    def used(sample: Sample) -> None:
+        past = sample.t - start
+        repeated = sum(max(min(sample.t, turn.end_s or 0) - turn.start_s, 0) for turn in turns if turn.name == "repeated")
+        _server(sample).cpu_s = before + 0.02 * past + 0.002 * past**2 - (0.01 * repeated if cached else 0)
+
+    each_sample(made, used, start_s=start)
+    (found,) = [finding for finding in judge_rules(made.log()) if finding.rule == "V15"]
+    assert found.holds == holds
+    assert found.checks[0].measured == pytest.approx(0.01 / 0.036 if cached else 0, abs=0.01)
 
 
 def test_caching_that_is_disclosed_is_no_offence():

@@ -28,7 +28,7 @@ PhaseName = Literal[
     "floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "alike", "overload", "recovery", "drain", "cooldown"
 ]
 """`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`: with bodies like it that nobody has sent
-before, against which it is held."""
+before, against which it is held. These two come by turns, each turn a `Phase` of its own."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete", "interrupted", "aborted", "server_died", "server_hung", "generator_broke", "disk_full", "infrastructure", "wrong_answer"

@@ -37,7 +37,7 @@ class Log:
     """Histograms that were asked for before: rules and reports look at the same ones."""
 
     def phase(self, name: PhaseName) -> Phase | None:
-        """The phase, or None if it never began."""
+        """The phase, its first turn if it came by turns, or None if it never began."""
         return next((phase for phase in self.run.phases if phase.name == name), None)
 
     def end_of(self, phase: Phase) -> float:
@@ -48,9 +48,8 @@ class Log:
         return max([*known, phase.start_s])
 
     def lasted_s(self, name: PhaseName) -> float:
-        """Length of a phase, 0 if it never began."""
-        phase = self.phase(name)
-        return self.end_of(phase) - phase.start_s if phase else 0.0
+        """Length of a phase, of all its turns together, 0 if it never began."""
+        return sum((lasted_s for lasted_s, _ in self.turns(name)), 0.0)
 
     def of(self, series: Series, *phases: PhaseName) -> list[Second]:
         """Lines of a series; of all phases if none is named."""
@@ -65,7 +64,14 @@ class Log:
 
     def sampled(self, *phases: PhaseName) -> list[Sample]:
         """Samples taken within the phases."""
-        edges = [(phase.start_s, self.end_of(phase)) for phase in self.run.phases if phase.name in phases]
+        return self._within([phase for phase in self.run.phases if phase.name in phases])
+
+    def turns(self, name: PhaseName) -> list[tuple[float, list[Sample]]]:
+        """Length and samples of each turn of a phase."""
+        return [(self.end_of(phase) - phase.start_s, self._within([phase])) for phase in self.run.phases if phase.name == name]
+
+    def _within(self, phases: list[Phase]) -> list[Sample]:
+        edges = [(phase.start_s, self.end_of(phase)) for phase in phases]
         return [sample for sample in self.samples if any(start <= sample.t <= end for start, end in edges)]
 
 

@@ -46,7 +46,7 @@ class _Timeline:
         ends = [log.end_of(phase) for phase in log.run.phases]
         self._span = (0.0, max([*ends, 1.0]))
         self._ticks = _time_ticks(self._span[1])
-        self._bands = [(phase.start_s, log.end_of(phase), phase.name) for phase in log.run.phases]
+        self._bands = _bands(log)
 
     def chart(
         self, name: str, title: str, unit: str, lines: list[Line], limits: Sequence[tuple[float, str]] = (), *, log: bool = False
@@ -55,6 +55,15 @@ class _Timeline:
         return Chart(
             name, title, unit, lines, span=self._span, ticks=self._ticks, bands=self._bands, limits=limits, logarithmic=log,
         )  # fmt: skip
+
+
+def _bands(log: Log) -> list[tuple[float, float, str]]:
+    """Begin, end and name of every phase; those that come by turns are one, for a turn is too narrow to be told by its name."""
+    found: list[tuple[float, float, str]] = []
+    for phase in log.run.phases:
+        by_turns = phase.name in {"repeated", "alike"} and found and found[-1][2] == "repeated"
+        found.append((found.pop()[0] if by_turns else phase.start_s, log.end_of(phase), "repeated" if by_turns else phase.name))
+    return found
 
 
 def _coloured(many: dict[str, Points], prefix: str = "", *, dashed: bool = False) -> list[Line]:

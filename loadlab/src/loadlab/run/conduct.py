@@ -1,6 +1,6 @@
 """One run, phase by phase.
 
-floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated → alike → drain → cool-down.
+floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated and alike by turns → drain → cool-down.
 """
 
 import itertools
@@ -37,20 +37,22 @@ WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
 COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
-_REPEATED_S = (8.0, 15.0)
-"""Of one body for everybody, and of bodies like it: the least and the most, an eighth of the steady phase between."""
+_SPELLS: tuple[tuple[PhaseName, int], ...] = (("repeated", 1), ("alike", 2), ("repeated", 2), ("alike", 2), ("repeated", 1))
+"""One body for everybody and bodies like it, by turns and for equally long: a machine that is slower for a while is so for both."""
+_SPELL_S = (2, 4)
+"""The shortest of them: the least and the most, a thirtieth of the steady phase between."""
 _START_MOST_S = 60.0
 _TURN_S = 0.1
 
 
 def repeated_s(steady_s: float) -> float:
     """How long the phases that look for a cache take together."""
-    return 2 * _one_s(steady_s)
+    return float(_spell_s(steady_s) * sum(length for _, length in _SPELLS))
 
 
-def _one_s(steady_s: float) -> float:
-    least, most = _REPEATED_S
-    return min(most, max(steady_s / 8, least))
+def _spell_s(steady_s: float) -> int:
+    least, most = _SPELL_S
+    return min(most, max(round(steady_s / 30), least))
 
 
 class Conductor:
@@ -223,14 +225,14 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with one body for everybody, then with new ones like it: is the server cheaper when it could remember answers?"""
-        phases: list[tuple[PhaseName, Steer]] = [("repeated", Steer(bodies="one"))]
-        phases += [("alike", Steer(bodies="alike"))] if load.alike else []
-        for name, steer in phases:
+        """The same load with one body for everybody and with new ones like it, by turns: is the server cheaper when it could remember
+        answers?"""
+        unit_s = _spell_s(self._order.steady_s)
+        for name, length in _SPELLS if load.alike else _SPELLS[:1]:
             if self._generator:
-                self._generator.steer(steer)
+                self._generator.steer(Steer(bodies="one" if name == "repeated" else "alike"))
             self.begin(name, start, self._order.users)
-            start += _one_s(self._order.steady_s)
+            start += length * unit_s if load.alike else repeated_s(self._order.steady_s) / 2
             self._until(start)
 
     def _drain(self, generator: Generator) -> None:

@@ -182,10 +182,11 @@ def balancer_cpu_s(sample: Sample) -> float | None:
 
 
 def cpu_us(log: Log, phase: PhaseName) -> float | None:
-    """CPU time of the server per right answer of a phase, microseconds."""
-    samples, right = log.sampled(phase), answered(log.of("users", phase))
-    used, lasted = rate(samples, cpu_s), log.lasted_s(phase)
-    return used * lasted / right * 1e6 if used is not None and right else None
+    """CPU time of the server per right answer of a phase, microseconds; of a phase by turns, of all turns together."""
+    right = answered(log.of("users", phase))
+    used = [None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s for lasted_s, samples in log.turns(phase)]
+    known = [cpu for cpu in used if cpu is not None]
+    return sum(known) / right * 1e6 if right and known and len(known) == len(used) else None
 
 
 def process_cpu(name: str) -> Callable[[Sample], float | None]:

@@ -2,16 +2,18 @@
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from loadlab import scenarios
 from loadlab.bench import render
-from loadlab.compare import form, page
+from loadlab.compare import carry, form, page
 from loadlab.compare.carry import sides, trial
 from loadlab.compare.command import parse
-from loadlab.compare.effects import effects, sentences, times
+from loadlab.compare.effects import effects, sentences, times, valid_blocks
 from loadlab.compare.form import Comparison
 from loadlab.record.form import Ended
 from loadlab.run.arguments import UsageError
+from loadlab.run.session import Place
 from loadlab.store import StoreError
 from loadlab.tiers import Tier
 from loadlab.verdict.judge import judge
@@ -133,6 +135,33 @@ def test_the_order_of_the_sides_is_drawn_from_the_seed():
     assert drawn == [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
     assert {frozenset(each) for each in drawn} == {frozenset({"halfcore", "typical"})}
     assert len(set(drawn)) == 2
+
+
+@pytest.mark.parametrize(
+    ("invalid", "made", "valid"),
+    [(set(), 2, 2), ({2}, 3, 2), ({1, 4}, 4, 2), ({1, 3, 5, 8}, 4, 0)],
+)
+def test_another_block_is_made_for_one_with_an_invalid_run(monkeypatch, tmp_path, invalid, made, valid):
+    """Once for each of those that were asked for; `invalid` numbers runs, from 1."""
+    started = []
+
+    def run(order, *_, **__):
+        started.append(order)
+        found = runs.fresh()
+        if len(started) in invalid:
+            found.run.tier = msgspec.structs.replace(found.run.tier, cores_needed=3)
+        return found.write(tmp_path / f"run-{len(started)}"), Ended(kind="complete")
+
+    monkeypatch.setattr(carry.session, "carry_out", run)
+    monkeypatch.setattr(carry, "prepare_baseline", lambda _: {})
+    order, against, blocks = parse(["tier=half-core", "blocks=2"], TIERS, scenarios.read())
+    place = Place(tmp_path, tmp_path, tmp_path)
+
+    found = carry.carry_out(order, against, blocks, place, Console(quiet=True), command="", say=str)
+
+    assert (found.blocks, len(valid_blocks(found))) == (made, valid)
+    assert len(started) == len(found.trials) == 2 * made
+    assert len({each.seed for each in started}) == made
 
 
 def test_the_words_are_those_of_a_load_run_and_two_more():

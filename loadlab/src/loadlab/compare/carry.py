@@ -33,7 +33,7 @@ class Interrupted(Exception):
 def carry_out(
     order: Order, against: Side, blocks: int, place: Place, console: Console, *, command: str, say: Callable[[str], None]
 ) -> Comparison:
-    """Run every block; takes two runs' time for each.
+    """Run every block, and another one for each that has an INVALID run, which proves nothing; takes two runs' time for each.
 
     Raises:
         Interrupted: the user ended it.
@@ -43,10 +43,11 @@ def carry_out(
     packages = {} if against == "image" else prepare_baseline(place.root)
     backend: Backend = "compose" if against == "image" else "cgroup"
     trials: list[Trial] = []
-    image = ""
-    for block in range(1, blocks + 1):
+    image, block, planned = "", 0, blocks
+    while block < planned:
+        block += 1
         for side in sides(against, block=block, seed=order.seed):
-            say(f"block {block} of {blocks}: {side}")
+            say(f"block {block} of {planned}: {side}")
             mine = msgspec.structs.replace(order, service=side, seed=order.seed + block)
             folder, ended = session.carry_out(mine, place, backend, console, set_id="", repeat=1)
             verdict = conclude(folder, console)
@@ -56,6 +57,8 @@ def carry_out(
             if side == "image":
                 image = " ".join([order.image, log.run.details.get("image_id", "")]).strip()
             trials.append(trial(log, verdict, ended, block=block, side=side))
+        if block <= blocks and any(each.outcome == "INVALID" for each in trials[-2:]):
+            planned += 1
     fingerprint = describe.run("compare", order, place.root, backend, set_id="", repeat=1).fingerprint
     return Comparison(
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -69,7 +72,7 @@ def carry_out(
         steady_s=order.steady_s,
         model=order.model,
         against=against,
-        blocks=blocks,
+        blocks=block,
         image=image,
         fingerprint=msgspec.structs.replace(fingerprint, baseline_packages=packages),
         trials=trials,

@@ -51,7 +51,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     against: Side
     blocks: int
-    """Asked for."""
+    """Made: those that were asked for, and one more for each of them that has an INVALID run."""
     image: str = ""
     """What `image` is: name and the engine's id of it."""
     fingerprint: Fingerprint

@@ -202,7 +202,7 @@ class Conductor:
         rules = self._recorder.run.criteria.rules
         start = self.book.next
         self.begin("settle", float(start), self._order.users)
-        most_s = min(SETTLE_MOST_S, max(self._order.steady_s / 2, rules.v13_window_s * WINDOWS + 1))
+        most_s = min(SETTLE_MOST_S, max(self._order.steady_s, rules.v13_window_s * WINDOWS + 1))
         while self.book.whole < start + most_s:
             self._turn()
             windows = self.book.windows(start, rules.v13_window_s)

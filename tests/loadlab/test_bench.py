@@ -2,15 +2,18 @@
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 
 import msgspec
 import pytest
 
+from halfcore.bundle import Input
+from halfcore.catalog.entries import Entry, rules_for
 from loadlab import store
 from loadlab.bench import orders, recorded, render
-from loadlab.bench.cases import CaseError, case, hold
+from loadlab.bench.cases import Case, CaseError, case, hold
 from loadlab.bench.goals import RATIOS, findings
 from loadlab.bench.judge import sentences
 from loadlab.bench.measure import figures
@@ -145,6 +148,25 @@ def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})])
 
     assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [False]
+
+
+def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_path, monkeypatch):
+    """A catalogue that contradicts its model is refused whole, and the case is not measured."""
+    columns = [
+        Input(name="a", kind="integer", nullable=False, example=1),
+        Input(name="b", kind="number", nullable=False, example=1.5),
+        Input(name="c", kind="category", nullable=False, example="x", categories=["x"]),
+    ]
+    manifest = {"name": "m", "inputs": [msgspec.to_builtins(column) for column in columns]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    written: list[str] = []
+    monkeypatch.setattr(recorded, "_run", lambda _, sql: written.append(sql) or "")
+
+    recorded.prepare(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
+
+    found = re.findall(r"\('m', '(\w)', (\S+), (\S+)\)", written[-1])
+    entries = [Entry(column_name=name, minimum=float(low), maximum=float(high)) for name, low, high in found]
+    assert set(rules_for("m", entries, columns, "float32")) == {"a", "b"}
 
 
 @pytest.mark.parametrize(

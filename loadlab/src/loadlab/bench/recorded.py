@@ -20,8 +20,8 @@ from loadlab.client.answer import ask
 from loadlab.process import CannotStart, Command, free_port, running
 
 _START_S = 60.0
-_WIDE = 1e30
-"""Bounds that no row of a case exceeds: the catalogue is applied, and refuses nothing."""
+_WIDE = 1 << 53
+"""Bounds that no row of a case exceeds: the catalogue is applied, and refuses nothing. Beyond it an integer column takes none."""
 _COUNT = "SELECT count(*) FROM halfcore.prediction_log"
 
 

@@ -109,6 +109,18 @@ def test_a_turn_with_company_enough_is_not_waited_for() -> None:
     assert machine.pauses == 1
 
 
+def test_a_pile_up_is_no_company() -> None:
+    """What came while the quota was spent was one turn, but of a long time: the next request waits for others as ever."""
+    machine = Machine()
+    machine.window(requests=1000, share=0.95)
+    machine.turn(1)
+    machine.now += 0.09
+    machine.turn(round(ENOUGH_HZ * LONGEST_S))
+    machine.now += 0.09
+    machine.turn(1)
+    assert machine.pauses == 3
+
+
 def test_it_goes_on_while_the_rate_is_kept() -> None:
     """Half the cost at the same rate is what it is for: the share falls, and it stays."""
     machine = Machine()

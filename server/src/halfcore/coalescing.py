@@ -25,7 +25,8 @@ STEPS = 8
 KEEP_RATE = 0.8
 """Share of the rate before that has to be kept up."""
 ENOUGH_HZ = 8000.0
-"""After a turn that brought so many requests per second of the delay, 32 in 4 ms, nobody waits: company comes by itself."""
+"""After a turn that brought so many requests per second, 32 in 4 ms, nobody waits: company comes by itself. The time runs from the
+gathering before, for what piles up while the quota is spent is many requests, but of a long time."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds until it is tried again after it slowed the clients down; doubled each time."""
 
@@ -69,7 +70,7 @@ class Coalescer:
         # Each written by one thread: granian's, but for `_answered`. (The ordinary lane's `arriving` may lose one of `_asked`: a gathering
         # then ends one request early.)
         self._asked = self._answered = self._asked_before = self._answered_before = 0
-        self._patience_ends = 0.0
+        self._began = self._patience_ends = 0.0
         self._watching = False
         self._window_arrivals, self._window_start, self._window_cpu = 0, 0.0, 0.0
         self._rate_before, self._longer = 0.0, False
@@ -85,9 +86,10 @@ class Coalescer:
             return
         if self._asked - self._asked_before <= self._answered - self._answered_before or self._clock() > self._patience_ends:
             self._asked_before, self._answered_before = self._asked, self._answered
-            if self._last_turn < ENOUGH_HZ * self._delay_s:
+            if self._last_turn < ENOUGH_HZ * max(self._delay_s, self._clock() - self._began):
                 self._pause(self._delay_s)
-            self._patience_ends = self._clock() + self._delay_s
+            self._began = self._clock()
+            self._patience_ends = self._began + self._delay_s
         self._asked += 1
 
     def arrived(self) -> None:

@@ -194,6 +194,25 @@ def test_what_is_invalid_twice_is_neither_passed_nor_failed(search, probing):
     assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
 
 
+def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probing):
+    """A CPU limit that passes thrice by chance and is INVALID the next times: the search goes on with more CPU, not memory."""
+    shaky = probing(lambda step, number: "INVALID" if step.centicores == 12 and step.mib == 256 else needs(12, 230)(step, number))
+    whole, found = searched(search, shaky)
+
+    assert found.minimum == (13, 240)
+    assert found.cpu == Edge(13, 10, (12,))
+    assert max(probe.mib for probe in whole.probes if probe.mib < 1024) == 256
+    assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
+
+
+def test_what_is_invalid_with_little_memory_is_no_fault_of_the_cpu_limit(search, probing):
+    """Below what the peak lets expect, memory may well be the reason."""
+    thrashing = probing(lambda step, number: "INVALID" if step.mib < 210 else needs(12, 64)(step, number))
+    _, found = searched(search, thrashing)
+
+    assert found == Found(Edge(12, 10), Edge(224, None, (192, 208)))
+
+
 @pytest.mark.parametrize(("answer", "code", "probes", "says"), [
     ("INVALID", UNDECIDED, 2, "nothing is proven, for the greatest limits (1 CPU, 1,024 MiB) were INVALID twice"),
     ("FAIL", NOTHING_PASSES, 2, "not even the greatest limits (1 CPU, 1,024 MiB) pass"),

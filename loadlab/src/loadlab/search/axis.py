@@ -68,7 +68,7 @@ class Axis:
 
 def decide(axis: Axis, tries: Sequence[Try]) -> Wish | Edge:
     """What to try next, or what was found."""
-    if tries and tries[-1].outcome == "INVALID" and not _undecided(tries[-1].value, tries):
+    if tries and tries[-1].outcome == "INVALID" and not undecided(tries[-1].value, tries):
         return Wish(tries[-1].value, True, "again, for it was INVALID")
     low, high = gap(tries)
     if high is None:
@@ -83,10 +83,15 @@ def decide(axis: Axis, tries: Sequence[Try]) -> Wish | Edge:
 def gap(tries: Sequence[Try]) -> tuple[int | None, int | None]:
     """The greatest value that may not be claimed, and the least above it that passed so far; None: there is none."""
     seen = {each.value for each in tries}
-    blocked = [value for value in seen if _refuted(value, tries) or _undecided(value, tries)]
+    blocked = [value for value in seen if _refuted(value, tries) or undecided(value, tries)]
     low = max(blocked, default=None)
     high = min((each.value for each in tries if each.outcome == "PASS" and (low is None or each.value > low)), default=None)
     return low, high
+
+
+def undecided(value: int, tries: Iterable[Try]) -> bool:
+    """INVALID twice in a row: it is not tried a third time."""
+    return ("INVALID", "INVALID") in pairwise(each.outcome for each in tries if each.value == value)
 
 
 def _narrow(axis: Axis, low: int | None, high: int) -> Wish | None:
@@ -118,7 +123,7 @@ def _confirm(low: int | None, tries: Sequence[Try]) -> Wish | None:
     if low is None or not _refuted(low, tries):
         return None
     full = [each.outcome for each in tries if each.value == low and each.full]
-    if "FAIL" in full or full.count("PASS") >= REPEATS or _undecided(low, tries):
+    if "FAIL" in full or full.count("PASS") >= REPEATS or undecided(low, tries):
         return None
     return Wish(
         low, True, "again, for it failed in a short run and passed in a long one" if "PASS" in full else "the failure, at full length"
@@ -129,8 +134,8 @@ def _edge(tries: Sequence[Try]) -> Edge:
     _, high = gap(tries)
     values = sorted({each.value for each in tries})
     refuted = [value for value in values if _refuted(value, tries)]
-    undecided = [value for value in values if _undecided(value, tries) and not _refuted(value, tries)]
-    return Edge(high, refuted[-1] if refuted else None, tuple(undecided))
+    doubtful = tuple(value for value in values if undecided(value, tries) and not _refuted(value, tries))
+    return Edge(high, refuted[-1] if refuted else None, doubtful)
 
 
 def _passes(value: int, tries: Iterable[Try]) -> int:
@@ -139,8 +144,3 @@ def _passes(value: int, tries: Iterable[Try]) -> int:
 
 def _refuted(value: int, tries: Iterable[Try]) -> bool:
     return any(each.value == value and each.outcome == "FAIL" for each in tries)
-
-
-def _undecided(value: int, tries: Iterable[Try]) -> bool:
-    """INVALID twice in a row: it is not tried a third time."""
-    return ("INVALID", "INVALID") in pairwise(each.outcome for each in tries if each.value == value)

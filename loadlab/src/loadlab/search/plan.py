@@ -1,5 +1,9 @@
 """The whole search as one decision: first the CPU limit with memory enough, then memory at the least CPU limit that passed.
 
+A CPU limit that is just enough while the machine is quiet passes three times and is INVALID the next time. So what is INVALID in the
+search for memory, though memory is ample, stands against the CPU limit: else chance would be read as a need of memory, and the minimum
+would not hold when it is run again.
+
 `decide` looks at the probes so far and at nothing else; `forecast` lets it decide on, against a server that is supposed to fail below the
 middle of what is known, so that the time that is left can be told.
 """
@@ -68,8 +72,13 @@ def decide(goal: Goal, probes: Sequence[Probe]) -> Step | Found:
 
 
 def cpu_tries(goal: Goal, probes: Sequence[Probe]) -> list[Try]:
-    """The probes with memory enough."""
-    return [Try(each.centicores, each.full, each.outcome) for each in probes if each.mib == goal.most_mib]
+    """The probes with memory enough, and those whose memory was ample and which were INVALID twice in a row all the same."""
+    doubtful = _doubtful(goal, probes)
+    return [
+        Try(each.centicores, each.full, each.outcome)
+        for each in probes
+        if each.mib == goal.most_mib or (each.outcome == "INVALID" and (each.centicores, each.mib) in doubtful)
+    ]
 
 
 def memory_tries(probes: Sequence[Probe], centicores: int) -> list[Try]:
@@ -92,6 +101,16 @@ def forecast(goal: Goal, probes: Sequence[Probe]) -> list[Step]:
     return steps
 
 
+def _doubtful(goal: Goal, probes: Sequence[Probe]) -> set[tuple[int, int]]:
+    """CPU limits that are in doubt, each with the ample memory with which it was INVALID twice. Of the greatest nothing can be learned."""
+    return {
+        (limit, mib)
+        for limit in {each.centicores for each in probes if each.centicores < goal.most_centicores}
+        for mib in {each.mib for each in probes if _ample(goal, probes, limit) <= each.mib < goal.most_mib}
+        if axis.undecided(mib, memory_tries(probes, limit))
+    }
+
+
 def _expected(tries: Sequence[Try], guess: int | None, most: int) -> float:
     """Where an edge may be: in the middle of its gap, or, while that is open below, a little below what passed or is guessed."""
     low, high = axis.gap(tries)
@@ -111,8 +130,12 @@ def _cpu_axis(goal: Goal, probes: Sequence[Probe]) -> Axis:
 
 
 def _memory_axis(goal: Goal, probes: Sequence[Probe], centicores: int) -> Axis:
+    rungs = [rung for rung in _MIB if rung < goal.most_mib]
+    return Axis(most=goal.most_mib, rungs=rungs, step=_MIB_STEP, grain=_MIB_STEP, guess=_ample(goal, probes, centicores))
+
+
+def _ample(goal: Goal, probes: Sequence[Probe], centicores: int) -> int:
+    """MiB that are expected to do with this CPU limit."""
     enough = [each.figures for each in probes if each.centicores == centicores and each.mib == goal.most_mib and each.figures]
     peak = max((found.memory_peak_mib for found in enough if found.memory_peak_mib), default=goal.most_mib / 4)
-    guess = math.ceil(peak * _AIR / _MIB_STEP) * _MIB_STEP
-    rungs = [rung for rung in _MIB if rung < goal.most_mib]
-    return Axis(most=goal.most_mib, rungs=rungs, step=_MIB_STEP, grain=_MIB_STEP, guess=guess)
+    return math.ceil(peak * _AIR / _MIB_STEP) * _MIB_STEP

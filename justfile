@@ -3,7 +3,7 @@
 set positional-arguments
 
 export UV_PYTHON_DOWNLOADS := "never"   # what is installed is used; nothing is fetched behind your back
-export PYTHONDONTWRITEBYTECODE := ""    # many containers set it: then every process compiles all it imports anew, MLflow in 5 s
+export PYTHONDONTWRITEBYTECODE := ""    # many containers set it: then every process compiles all it imports anew, which costs MLflow's server 4 s
 
 _list:
     @just --list --unsorted

@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 from loadlab import cgroup, scenarios
-from loadlab.bench import render
+from loadlab.bench import readme, render
 from loadlab.record.form import Ended, Phase
 from loadlab.run.arguments import UsageError
-from loadlab.search import axis, form, page, said
+from loadlab.search import axis, form, page, rerun, said
 from loadlab.search.axis import Axis, Edge, Try
 from loadlab.search.carry import Budget, Outlook, carry_out, expected_s
 from loadlab.search.command import NOTHING_PASSES, PASSED, UNDECIDED, exit_code, parse
-from loadlab.search.form import Goal, Probe, Search
+from loadlab.search.form import Goal, Probe, Rerun, Search
 from loadlab.search.frontier import frontier
 from loadlab.search.plan import Found, Step, forecast
 from loadlab.search.probe import Interrupted, LabFailed, judgement, order_of
@@ -363,19 +363,20 @@ def test_only_what_the_limits_explain_is_a_failure(log, kind, phase, expected):
             judgement(made.run.ended, phases, judge(made.log()))
 
 
-def test_the_words_are_those_of_a_load_run_and_three_more():
+def test_the_words_are_those_of_a_load_run_and_four_more():
     """The tier gives the greatest limits; the raw engine leaves the server more of the machine."""
     asked = parse(["users=5000", "against=typical", "duration=60s", "budget=30", "fresh=yes"], TIERS, scenarios.read())
 
     assert (asked.order.users, asked.order.service, asked.order.engine, asked.order.backend) == (5000, "typical", "raw", "cgroup")
     assert asked.goal == Goal(most_centicores=100, most_mib=1024, full_s=60, short_s=20)
-    assert (asked.budget_s, asked.fresh) == (1800, True)
+    assert (asked.budget_s, asked.fresh, asked.rerun) == (1800, True, False)
     assert parse([], TIERS, scenarios.read()).goal == GOAL
     assert parse(["scenario=overload"], TIERS, scenarios.read()).goal.short_s == 180
     assert parse(["tier=half-core", "engine=locust", "user=fast"], TIERS, scenarios.read()).goal.most_centicores == 50
 
 
 @pytest.mark.parametrize(("word", "message"), [
+    ("rerun=maybe", "rerun=maybe is unknown; there are yes, no"),
     ("against=naive", "against=naive is unknown; there are halfcore, typical, tuned, onnx"),
     ("budget=0", "budget=0 came, expected whole minutes from 1"),
     ("budget=long", "budget=long came"),
@@ -399,6 +400,78 @@ def test_a_word_that_comes_twice_is_refused():
     """Neither of them is taken silently."""
     with pytest.raises(UsageError, match="budget= is given twice"):
         parse(["budget=5", "budget=6"], TIERS, scenarios.read())
+
+
+def test_a_search_is_not_forgotten_and_run_again_at_once():
+    """One of the two words is a mistake."""
+    with pytest.raises(UsageError, match="expected one of them"):
+        parse(["fresh=yes", "rerun=yes"], TIERS, scenarios.read())
+
+
+def again(search: Search, file: Path, *probes: Probe, started_at: str = "2026-01-03T00:00:00Z") -> Rerun:
+    """A rerun of a stored search."""
+    return Rerun(of=file.name, started_at=started_at, command="just search rerun=yes", fingerprint=search.fingerprint, probes=list(probes))
+
+
+def test_the_minimum_of_the_newest_search_is_run_again(search, probing, tmp_path):
+    """At full length; with a seed that neither the search nor another rerun had; what INVALID says is asked once more."""
+    asked = parse(["rerun=yes"], TIERS, scenarios.read())
+    oldest, _ = searched(search, probing(needs(15, 200)))
+    form.save(oldest, tmp_path / form.name(msgspec.structs.replace(oldest, started_at="2025-01-02T03:04:05Z")))
+    whole, _ = searched(search, probing(needs(12, 200)))
+    file = form.save(whole, tmp_path / form.name(whole))
+
+    claim = rerun.newest(tmp_path, asked.order, asked.goal)
+    assert claim == (file, 12, 208, len(whole.probes) + 1)
+    form.save_rerun(again(whole, file, *rerun.carry_out(claim, probing(needs(12, 200)))), tmp_path)
+    assert [(probe.outcome, probe.full) for probe in rerun.of(tmp_path, file)[0].probes] == [("PASS", True)]
+
+    claim = rerun.newest(tmp_path, asked.order, asked.goal)
+    assert claim.number == len(whole.probes) + 2
+    numbers: list[int] = []
+
+    def doubtful(step: Step, number: int) -> Probe:
+        numbers.append(number)
+        return probing(lambda *_: "INVALID")(step, number)
+
+    assert [probe.why for probe in rerun.carry_out(claim, doubtful)] == ["the minimum, run again", "again, for it was INVALID"]
+    assert numbers == [claim.number, claim.number + 1]
+    assert [probe.outcome for probe in rerun.carry_out(claim, probing(lambda *_: "FAIL"))] == ["FAIL"]
+
+
+def test_a_rerun_of_nothing_is_refused(search, probing, tmp_path):
+    """No search, one of other words, one that found nothing: each is told."""
+    asked = parse(["rerun=yes"], TIERS, scenarios.read())
+    other, _ = searched(msgspec.structs.replace(search, engine="locust"), probing(needs(12, 200)))
+    form.save(other, tmp_path / form.name(other))
+    with pytest.raises(UsageError, match="no search of these words is stored"):
+        rerun.newest(tmp_path, asked.order, asked.goal)
+
+    nothing, _ = searched(search, probing(lambda *_: "FAIL"))
+    file = form.save(nothing, tmp_path / form.name(nothing))
+    with pytest.raises(UsageError, match=f"{file.name} found no minimum"):
+        rerun.newest(tmp_path, asked.order, asked.goal)
+
+
+def test_reruns_and_earlier_searches_stand_beside_the_newest(search, probing, tmp_path):
+    """For it or against it; the README counts them."""
+    whole, _ = searched(search, probing(needs(12, 200)))
+    file = form.save(whole, tmp_path / "runs" / form.name(whole))
+    old = msgspec.structs.replace(whole, started_at="2025-01-02T03:04:05Z")
+    form.save(old, tmp_path / "runs" / form.name(old))
+    step = Step(12, 208, full=True, why="")
+    invalid, passed, failed = (probing(lambda *_, said=said: said)(step, 1) for said in ("INVALID", "PASS", "FAIL"))
+    form.save_rerun(again(whole, file, invalid, passed), tmp_path / "runs")
+    form.save_rerun(again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs")
+
+    first, second, earlier = render._beside(file, tmp_path)
+    assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
+    assert "INVALID, then PASS. p50, p95, p99 " in first
+    assert "FAIL. Said FAIL. p50, p95, p99 " in second
+    assert earlier.startswith("An earlier search ([2025-01-02T03:04:05Z](runs/2025-01-02-030405-search-halfcore-steady-10000.json), commit")
+    assert "minimum that passes 3/3: 0.12 CPU, 208 MiB" in earlier
+    assert f"- {second}\n- {earlier}\n" in page.markdown(whole, file.name, "frontier.svg", [first, second, earlier])
+    assert readme._least(tmp_path / "README.md", [file])[0].endswith(f"; run again: 1 PASS of 2 ([search](runs/{file.name})).")
 
 
 def test_the_document_shows_stored_searches(search, probing, tmp_path):

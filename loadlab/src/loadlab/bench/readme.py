@@ -13,7 +13,8 @@ from loadlab.compare import page as comparison_page
 from loadlab.report import kept_page
 from loadlab.report.kept import KeptSet, newest
 from loadlab.search import form as searches
-from loadlab.search.said import sentences
+from loadlab.search import rerun
+from loadlab.search.said import counted, sentences
 from loadlab.store import Run
 
 _MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
@@ -45,7 +46,12 @@ def fill(
 
 def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
     """How little is enough."""
-    return [f"{sentences(searches.load(file))[0].rstrip('.')} ([search]({_relative(file, readme)}))." for file in searched]
+    lines = []
+    for file in searched:
+        reruns = rerun.of(file.parent, file)
+        said = "".join([sentences(searches.load(file))[0].rstrip("."), f"; {counted(reruns)}" if reruns else ""])
+        lines.append(f"{said} ([search]({_relative(file, readme)})).")
+    return lines
 
 
 def _told(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:

@@ -16,6 +16,7 @@ from loadlab.compare import page as comparison_page
 from loadlab.report import kept, kept_page
 from loadlab.search import form as searches
 from loadlab.search import page as search_page
+from loadlab.search import rerun, said
 from loadlab.search.frontier import frontier
 from loadlab.store import Run, StoreError
 from loadlab.studies import pages
@@ -46,7 +47,8 @@ the bench and the ladder tell its cost without one."""
 _SEARCHED = """## How little is enough
 
 The least limits with which so many users pass: first the CPU limit with memory enough, then memory at the least CPU limit that passed. A
-minimum passed three times of three at full length, on a fresh server each time; one failure refutes it ([how](search.md))."""
+minimum passed three times of three at full length, on a fresh server each time; one failure refutes it ([how](search.md)).
+`just search rerun=yes` runs it again on another day."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +122,8 @@ def render(
         parts.append(_SEARCHED)
     for file in searched:
         search, picture = searches.load(file), out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
-        parts.append(search_page.markdown(search, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
+        link = Path(os.path.relpath(file, out.parent)).as_posix()
+        parts.append(search_page.markdown(search, link, picture.name, _beside(file, out.parent)))
         frontier(search, picture)
         written.append(picture)
     out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
@@ -137,6 +140,14 @@ def _newest(runs: Path, what: str) -> list[Path]:
     """The newest comparison of every tier, baseline and number of users, or search of every server, scenario and number of users."""
     newest = {_kind(file, what): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
     return [newest[kind] for kind in sorted(newest)]
+
+
+def _beside(file: Path, home: Path) -> list[str]:
+    """What a search's reruns say, and what searches of the same kind found before it."""
+    before = [each for each in sorted(file.parent.glob(f"*-{_kind(file, 'search')}.json")) if each.name < file.name]
+    links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
+    told = [said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)]
+    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(told)]
 
 
 def _kind(file: Path, what: str) -> str:

@@ -1,10 +1,10 @@
-"""`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=` and `fresh=`."""
+"""`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=`, `fresh=` and `rerun=`."""
 
 import argparse
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -25,16 +25,17 @@ from loadlab.run.arguments import Order, UsageError
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.session import Busy, Place
 from loadlab.scenarios import Scenario, ScenarioError
-from loadlab.search import form, page, probe
+from loadlab.search import form, page, probe, rerun
 from loadlab.search.carry import Budget, carry_out
 from loadlab.search.form import Goal, Search, Service
 from loadlab.search.plan import Found, Step
 from loadlab.search.probe import Interrupted, LabFailed
-from loadlab.search.said import sentences
+from loadlab.search.said import again, sentences
+from loadlab.store import StoreError
 from loadlab.tiers import Tier, TierError
 from loadlab.verdict.steadiness import WINDOWS
 
-_OWN = {"against": "halfcore", "budget": "90", "fresh": "no"}
+_OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
 _NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
 _DEFAULTS = {"tier": "one-core", "engine": "raw"}
 _KEPT = Path(".halfcore/search")
@@ -52,6 +53,7 @@ class Asked(NamedTuple):
     goal: Goal
     budget_s: float
     fresh: bool
+    rerun: bool
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,21 +64,21 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Search; returns the exit code.
+    """Search, or run what was found again; returns the exit code.
 
-    0 a minimum was found, 1 not even the greatest limits pass, 2 nothing is proven (INVALID, or the budget is spent), 3 wrong usage, 4 no
-    run could be made, 130 interrupted.
+    0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum failed), 2 nothing is proven (INVALID, or
+    the budget is spent), 3 wrong usage, 4 no run could be made, 130 interrupted.
     """
     try:
         found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
         cgroup.version()
         place = Place(root, root / ".halfcore/bundles", root / STORE)
         with session.alone(root):
-            return _search(found, place, " ".join(["just search", *asked.words]), console)
+            return (_rerun if found.rerun else _search)(found, place, " ".join(["just search", *asked.words]), console)
     except (UsageError, TierError, ScenarioError) as error:
         _say(console, f"loadlab: {error}")
         return USAGE
-    except (Busy, BackendFailed, LabFailed, cases.CaseError, cgroup.Unavailable) as error:
+    except (Busy, BackendFailed, LabFailed, StoreError, cases.CaseError, cgroup.Unavailable) as error:
         _say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
     except Interrupted:
@@ -95,12 +97,15 @@ def parse(words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[st
     rest += [f"{key}={value}" for key, value in _DEFAULTS.items() if key not in keys]
     if own["against"] not in get_args(Service):
         raise UsageError(f"against={own['against']} is unknown; there are {', '.join(get_args(Service))}")
-    if own["fresh"] not in {"yes", "no"}:
-        raise UsageError(f"fresh={own['fresh']} is unknown; there are yes, no")
+    for key in ("fresh", "rerun"):
+        if own[key] not in {"yes", "no"}:
+            raise UsageError(f"{key}={own[key]} is unknown; there are yes, no")
+    if own["fresh"] == own["rerun"] == "yes":
+        raise UsageError("fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected one of them")
     if not own["budget"].isdecimal() or not 1 <= int(own["budget"]) <= 1440:
         raise UsageError(f"budget={own['budget']} came, expected whole minutes from 1 to 1,440")
     order = msgspec.structs.replace(arguments.parse([*rest, "backend=cgroup"], known, workloads), service=own["against"])
-    return Asked(order, _goal(order), int(own["budget"]) * 60.0, own["fresh"] == "yes")
+    return Asked(order, _goal(order), int(own["budget"]) * 60.0, own["fresh"] == "yes", own["rerun"] == "yes")
 
 
 def _goal(order: Order) -> Goal:
@@ -129,14 +134,9 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         begun = form.load(file)
         _say(console, f"goes on after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them")
 
-    def run(step: Step, number: int) -> form.Probe:
-        done = probe.carry_out(step, number, order, goal, place, console)
-        _say(console, f"{done.outcome}: {step.text}. {done.sentence}")
-        return done
-
     search, found = carry_out(
         begun,
-        run,
+        _prober(asked, place, console),
         keep=lambda so_far: form.save(so_far, file),
         budget=Budget(asked.budget_s),
         ramp_s=order.users / order.rate,
@@ -152,6 +152,30 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
     stored = form.save(search, store_of(place.root) / form.name(search))
     _say(out, f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md")
     return exit_code(found)
+
+
+def _rerun(asked: Asked, place: Place, command: str, console: Console) -> int:
+    folder = store_of(place.root)
+    claim = rerun.newest(folder, asked.order, asked.goal)
+    begun, _ = begin(asked, place, command)
+    probes = rerun.carry_out(claim, _prober(asked, place, console))
+    done = form.Rerun(of=claim.file.name, started_at=begun.started_at, command=command, fingerprint=begun.fingerprint, probes=probes)
+    stored = form.save_rerun(done, folder)
+    out = Console()
+    _say(out, again(done))
+    _say(out, f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md")
+    return {"PASS": PASSED, "FAIL": NOTHING_PASSES, "INVALID": UNDECIDED}[done.outcome]
+
+
+def _prober(asked: Asked, place: Place, console: Console) -> Callable[[Step, int], form.Probe]:
+    """Carries probes out, and tells what each says."""
+
+    def run(step: Step, number: int) -> form.Probe:
+        done = probe.carry_out(step, number, asked.order, asked.goal, place, console)
+        _say(console, f"{done.outcome}: {step.text}. {done.sentence}")
+        return done
+
+    return run
 
 
 def exit_code(found: Found) -> int:

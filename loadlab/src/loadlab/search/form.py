@@ -1,4 +1,4 @@
-"""A stored search: one JSON file, written whole after every probe, so that a search that was killed goes on where it was."""
+"""A stored search: one JSON file, written whole after every probe, so that a killed search goes on where it was; and its reruns."""
 
 from pathlib import Path
 from typing import Literal
@@ -81,6 +81,24 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         return round(sum(probe.seconds for probe in self.probes) / 60, 1)
 
 
+class Rerun(msgspec.Struct, frozen=True, kw_only=True):
+    """The minimum of a stored search, run again."""
+
+    format: int = FORMAT
+    of: str
+    """Name of the search's file."""
+    started_at: str
+    command: str
+    fingerprint: Fingerprint
+    probes: list[Probe]
+    """One, or two if the first was INVALID: the last one tells."""
+
+    @property
+    def outcome(self) -> Judgement:
+        """Of the run that tells."""
+        return self.probes[-1].outcome
+
+
 def save(search: Search, file: Path) -> Path:
     """Write it, whole or not at all."""
     return write(search, file)
@@ -94,3 +112,13 @@ def name(search: Search) -> str:
 def load(file: Path) -> Search:
     """Read a stored search; raises `StoreError`."""
     return read(file, Search, FORMAT)
+
+
+def save_rerun(rerun: Rerun, folder: Path) -> Path:
+    """Write it as `<date>-<time>-rerun-<service>-<scenario>-<users>.json`, whole or not at all."""
+    return write(rerun, folder / f"{stamp(rerun.started_at)}-rerun-{Path(rerun.of).stem.partition('-search-')[2]}.json")
+
+
+def load_rerun(file: Path) -> Rerun:
+    """Read a stored rerun; raises `StoreError`."""
+    return read(file, Rerun, FORMAT)

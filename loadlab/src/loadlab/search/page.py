@@ -7,7 +7,7 @@ from rich.table import Table
 
 from loadlab.search.carry import Outlook
 from loadlab.search.form import Goal, Probe, Search
-from loadlab.search.said import sentences
+from loadlab.search.said import commit, sentences
 
 _COLUMNS = ("", "CPU", "MiB", "steady s", "why", "verdict", "p99 ms", "errors", "CPU used", "throttled", "peak MiB", "run")
 _NUMBERS = 5
@@ -35,23 +35,29 @@ def table(search: Search) -> Table:
     return shown
 
 
-def markdown(search: Search, link: str, picture: str) -> str:
-    """A section of docs/benchmarks.md; `link` leads to the stored search, `picture` to its plot."""
+def markdown(search: Search, link: str, picture: str, beside: Sequence[str] = ()) -> str:
+    """A section of docs/benchmarks.md.
+
+    Args:
+        search: with all its probes.
+        link: leads to its file.
+        picture: its plot.
+        beside: what its reruns and earlier searches say.
+    """
     machine, goal = search.fingerprint, search.goal
-    commit = f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
     kernel = f"Linux {machine.kernel}, control groups version {machine.cgroup_version}"
     memory, took = f"{machine.memory_bytes / 1e9:.0f} GB", f"{search.minutes:g} minutes in {len(search.probes)} probes"
     lengths = f"{goal.full_s:g} s of steady state where it counts, {goal.short_s:g} s to find the way"
     where = [
         f"Machine: {machine.cpu}, {machine.cores} cores, {memory}; {kernel}.",
-        f"Commit {commit}; `{search.command}`; {search.started_at}, {took}, seed {search.seed}.",
+        f"Commit {commit(machine)}; `{search.command}`; {search.started_at}, {took}, seed {search.seed}.",
         f"Model {search.model}, engine {search.engine}, a fresh server for every probe; {lengths}.",
         f"Searched up to {goal.most_centicores / 100:g} CPU and {goal.most_mib:,} MiB (tier {search.tier}). Every probe: [{link}]({link}).",
     ]
     lines = [_row(_COLUMNS), "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"]
     lines += [_row(_cells(number, probe, goal)) for number, probe in enumerate(search.probes, 1)]
     title = f"### {search.service}, {search.users:,} users, {search.scenario}"
-    parts = (title, _bullets(where), f"![Limits that were tried]({picture})", _bullets(sentences(search)), "\n".join(lines))
+    parts = (title, _bullets(where), f"![Limits that were tried]({picture})", _bullets([*sentences(search), *beside]), "\n".join(lines))
     return "\n\n".join(parts)
 
 

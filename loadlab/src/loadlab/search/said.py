@@ -1,9 +1,10 @@
 """What a search allows to be said, and nothing that was not measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from loadlab.machine import Fingerprint
 from loadlab.search.axis import REPEATS, Edge, gap
-from loadlab.search.form import Probe, Search
+from loadlab.search.form import Probe, Rerun, Search
 from loadlab.search.plan import Found, cpu_tries, decide
 
 _REPLICAS = "One replica. Several at the same total are not searched: as processes in control groups they stand behind no balancer."
@@ -15,6 +16,35 @@ def sentences(search: Search) -> list[str]:
     if not isinstance(found, Found):
         return [_so_far(search), *_invalid(search), f"The search has not come to its end; next is {found.text}."]
     return [_minimum(search, found), *_failures(search, found), *_invalid(search), *_undecided(found), _REPLICAS]
+
+
+def again(rerun: Rerun) -> str:
+    """What a minimum did when it was run again."""
+    told, outcomes = rerun.probes[-1], ", then ".join(probe.outcome for probe in rerun.probes)
+    when = f"{rerun.started_at}, commit {commit(rerun.fingerprint)}"
+    said = f"Run again with {told.cpus:g} CPU, {told.mib:,} MiB ({when}): {outcomes}."
+    if told.outcome != "PASS":
+        said += f" {_why(told)}"
+    if not (found := told.figures):
+        return said
+    spread = " / ".join("–" if each is None else f"{each:,.1f}" for each in (found.p50_ms, found.p95_ms, found.p99_ms))
+    used = "" if found.cpu_cores is None else f"; {found.cpu_cores:.3f} CPU used"
+    return f"{said} p50, p95, p99 {spread} ms; {found.errors:,} errors{used}."
+
+
+def earlier(search: Search, link: str) -> str:
+    """What a search found that was made before the one that is shown: a minimum depends on the machine's hour."""
+    return f"An earlier search ([{search.started_at}]({link}), commit {commit(search.fingerprint)}): {sentences(search)[0]}"
+
+
+def commit(machine: Fingerprint) -> str:
+    """Of the checkout that was measured."""
+    return f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
+
+
+def counted(reruns: Sequence[Rerun]) -> str:
+    """How often a minimum held when it was run again."""
+    return f"run again: {sum(each.outcome == 'PASS' for each in reruns)} PASS of {len(reruns)}"
 
 
 def _so_far(search: Search) -> str:

@@ -467,11 +467,11 @@ def test_reruns_and_earlier_searches_stand_beside_the_newest(search, probing, tm
     first, second, earlier = render._beside(file, tmp_path)
     assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
     assert "INVALID, then PASS. p50, p95, p99 " in first
-    assert "FAIL. Said FAIL. p50, p95, p99 " in second
+    assert "FAIL. Said FAIL. This refutes the minimum. p50, p95, p99 " in second
     assert earlier.startswith("An earlier search ([2025-01-02T03:04:05Z](runs/2025-01-02-030405-search-halfcore-steady-10000.json), commit")
     assert "minimum that passes 3/3: 0.12 CPU, 208 MiB" in earlier
     assert f"- {second}\n- {earlier}\n" in page.markdown(whole, file.name, "frontier.svg", [first, second, earlier])
-    assert readme._least(tmp_path / "README.md", [file])[0].endswith(f"; run again: 1 PASS of 2 ([search](runs/{file.name})).")
+    assert readme._least(tmp_path / "README.md", [file])[0].endswith(f"; run again: 1 PASS, 1 FAIL of 2 ([search](runs/{file.name})).")
 
 
 def test_the_document_shows_stored_searches(search, probing, tmp_path):

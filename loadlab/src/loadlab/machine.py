@@ -59,6 +59,16 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     nofile: int
     sysctls: dict[str, str]
 
+    @property
+    def hardware(self) -> str:
+        """Processor, cores and memory, in words."""
+        return f"{self.cpu}, {self.cores} cores, {self.memory_bytes / 1e9:.0f} GB"
+
+    @property
+    def checkout(self) -> str:
+        """The commit in Markdown, and whether it is all that was measured."""
+        return f"`{self.commit[:12] or 'unknown'}`{' with uncommitted changes' if self.dirty else ''}"
+
 
 def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
     """The first line of /proc/stat."""

@@ -48,8 +48,8 @@ def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
     """How little is enough."""
     lines = []
     for file in searched:
-        reruns = rerun.of(file.parent, file)
-        said = "".join([sentences(searches.load(file))[0].rstrip("."), f"; {counted(reruns)}" if reruns else ""])
+        minimum, reruns = sentences(searches.load(file))[0].rstrip("."), rerun.of(file.parent, file)
+        said = f"{minimum}; {counted(reruns)}" if reruns else minimum
         lines.append(f"{said} ([search]({_relative(file, readme)})).")
     return lines
 

@@ -48,7 +48,7 @@ _SEARCHED = """## How little is enough
 
 The least limits with which so many users pass: first the CPU limit with memory enough, then memory at the least CPU limit that passed. A
 minimum passed three times of three at full length, on a fresh server each time; one failure refutes it ([how](search.md)).
-`just search rerun=yes` runs it again on another day."""
+`just search rerun=yes` runs it again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

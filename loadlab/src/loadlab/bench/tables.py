@@ -14,12 +14,10 @@ _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 
 def provenance(run: Run, link: str) -> str:
     """Where the figures come from: machine, limits, commit, command; `link` leads to the stored run."""
     machine = run.fingerprint
-    where = f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"
-    commit = f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
     lines = [
-        f"Machine: {where}; Linux {machine.kernel}, control groups version {machine.cgroup_version}.",
+        f"Machine: {machine.hardware}; Linux {machine.kernel}, control groups version {machine.cgroup_version}.",
         f"Software: CPython {machine.python}, {_packages(machine.packages)}.",
-        f"Commit {commit}; `{run.command}`; {run.started_at}, {run.minutes:g} minutes, seed {run.seed}.",
+        f"Commit {machine.checkout}; `{run.command}`; {run.started_at}, {run.minutes:g} minutes, seed {run.seed}.",
         f"Every round: [{link}]({link}).",
         *map(_describe, run.loads),
     ]

@@ -29,11 +29,11 @@ def table(comparison: Comparison) -> Table:
 def markdown(comparison: Comparison, link: str, picture: str) -> str:
     """A section of docs/benchmarks.md; `link` leads to the stored comparison, `picture` to its plot."""
     machine = comparison.fingerprint
-    commit = f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
     model, against = comparison.model, comparison.against
+    took = f"{comparison.started_at}, {comparison.minutes:g} minutes"
     where = [
-        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB; Linux {machine.kernel}.",
-        f"Commit {commit}; `{comparison.command}`; {comparison.started_at}, {comparison.minutes:g} minutes, seed {comparison.seed}.",
+        f"Machine: {machine.hardware}; Linux {machine.kernel}.",
+        f"Commit {machine.checkout}; `{comparison.command}`; {took}, seed {comparison.seed}.",
         f"Tier {comparison.tier}: {comparison.limits}. Model {model}; {comparison.blocks} blocks, a fresh server for every run.",
         *([f"`image` is {comparison.image}; both sides run in containers."] if comparison.image else []),
         f"Scenario {comparison.scenario}: {comparison.users:,} users, {comparison.steady_s:g} s steady.",

@@ -90,10 +90,8 @@ def _link(one: Kept, folder: Path, text: str = "") -> str:
 def _provenance(run: Run) -> list[str]:
     machine, asked = run.fingerprint, run.scenario
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    where = f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB; Linux {machine.kernel}"
-    commit = f"Commit `{machine.commit[:12] or 'unknown'}`{' with uncommitted changes' if machine.dirty else ''}"
     ramp = f"ramp {asked.spawn_rate_hz:g} users/s ({asked.ramp})"
     return [
-        f"Machine: {where}, control groups version {machine.cgroup_version}.",
-        f"{commit}; `{run.command}`; {run.started_at}; {ramp}; CPython {machine.python}, {packages}.",
+        f"Machine: {machine.hardware}; Linux {machine.kernel}, control groups version {machine.cgroup_version}.",
+        f"Commit {machine.checkout}; `{run.command}`; {run.started_at}; {ramp}; CPython {machine.python}, {packages}.",
     ]

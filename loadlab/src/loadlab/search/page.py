@@ -7,7 +7,7 @@ from rich.table import Table
 
 from loadlab.search.carry import Outlook
 from loadlab.search.form import Goal, Probe, Search
-from loadlab.search.said import commit, sentences
+from loadlab.search.said import sentences
 
 _COLUMNS = ("", "CPU", "MiB", "steady s", "why", "verdict", "p99 ms", "errors", "CPU used", "throttled", "peak MiB", "run")
 _NUMBERS = 5
@@ -46,11 +46,11 @@ def markdown(search: Search, link: str, picture: str, beside: Sequence[str] = ()
     """
     machine, goal = search.fingerprint, search.goal
     kernel = f"Linux {machine.kernel}, control groups version {machine.cgroup_version}"
-    memory, took = f"{machine.memory_bytes / 1e9:.0f} GB", f"{search.minutes:g} minutes in {len(search.probes)} probes"
+    took = f"{search.minutes:g} minutes in {len(search.probes)} probes"
     lengths = f"{goal.full_s:g} s of steady state where it counts, {goal.short_s:g} s to find the way"
     where = [
-        f"Machine: {machine.cpu}, {machine.cores} cores, {memory}; {kernel}.",
-        f"Commit {commit(machine)}; `{search.command}`; {search.started_at}, {took}, seed {search.seed}.",
+        f"Machine: {machine.hardware}; {kernel}.",
+        f"Commit {machine.checkout}; `{search.command}`; {search.started_at}, {took}, seed {search.seed}.",
         f"Model {search.model}, engine {search.engine}, a fresh server for every probe; {lengths}.",
         f"Searched up to {goal.most_centicores / 100:g} CPU and {goal.most_mib:,} MiB (tier {search.tier}). Every probe: [{link}]({link}).",
     ]

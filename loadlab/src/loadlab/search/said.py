@@ -1,8 +1,8 @@
 """What a search allows to be said, and nothing that was not measured."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from loadlab.machine import Fingerprint
 from loadlab.search.axis import REPEATS, Edge, gap
 from loadlab.search.form import Probe, Rerun, Search
 from loadlab.search.plan import Found, cpu_tries, decide
@@ -21,10 +21,12 @@ def sentences(search: Search) -> list[str]:
 def again(rerun: Rerun) -> str:
     """What a minimum did when it was run again."""
     told, outcomes = rerun.probes[-1], ", then ".join(probe.outcome for probe in rerun.probes)
-    when = f"{rerun.started_at}, commit {commit(rerun.fingerprint)}"
+    when = f"{rerun.started_at}, commit {rerun.fingerprint.checkout}; {rerun.fingerprint.hardware}"
     said = f"Run again with {told.cpus:g} CPU, {told.mib:,} MiB ({when}): {outcomes}."
     if told.outcome != "PASS":
         said += f" {_why(told)}"
+    if told.outcome == "FAIL":
+        said += " This refutes the minimum."
     if not (found := told.figures):
         return said
     spread = " / ".join("–" if each is None else f"{each:,.1f}" for each in (found.p50_ms, found.p95_ms, found.p99_ms))
@@ -34,17 +36,13 @@ def again(rerun: Rerun) -> str:
 
 def earlier(search: Search, link: str) -> str:
     """What a search found that was made before the one that is shown: a minimum depends on the machine's hour."""
-    return f"An earlier search ([{search.started_at}]({link}), commit {commit(search.fingerprint)}): {sentences(search)[0]}"
-
-
-def commit(machine: Fingerprint) -> str:
-    """Of the checkout that was measured."""
-    return f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
+    return f"An earlier search ([{search.started_at}]({link}), commit {search.fingerprint.checkout}): {sentences(search)[0]}"
 
 
 def counted(reruns: Sequence[Rerun]) -> str:
     """How often a minimum held when it was run again."""
-    return f"run again: {sum(each.outcome == 'PASS' for each in reruns)} PASS of {len(reruns)}"
+    outcomes = Counter(each.outcome for each in reruns)
+    return f"run again: {', '.join(f'{times} {outcome}' for outcome, times in sorted(outcomes.items(), reverse=True))} of {len(reruns)}"
 
 
 def _so_far(search: Search) -> str:

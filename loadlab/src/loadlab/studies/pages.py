@@ -55,12 +55,11 @@ def _body(study: Study, link: str) -> list[str]:
 
 def _provenance(study: Study, link: str) -> str:
     machine, orders = study.fingerprint, [cell.order for cell in study.cells]
-    commit = f"`{machine.commit[:12]}`{' with uncommitted changes' if machine.dirty else ''}"
     blocks = "1 block" if study.blocks == 1 else f"{study.blocks} blocks, each in a random order"
     models, engines = (dict.fromkeys(getattr(order, name) for order in orders) for name in ("model", "engine"))
     lines = [
-        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB; Linux {machine.kernel}.",
-        f"Commit {commit}; `{study.command}`; {study.started_at}, {study.minutes:g} minutes of runs, seed {study.seed}.",
+        f"Machine: {machine.hardware}; Linux {machine.kernel}.",
+        f"Commit {machine.checkout}; `{study.command}`; {study.started_at}, {study.minutes:g} minutes of runs, seed {study.seed}.",
         f"{blocks}, a fresh server for every run, {orders[0].steady_s:g} s steady.",
         f"Load: {'; '.join(dict.fromkeys(map(_load, orders)))}. Models: {', '.join(models)}. Generators: {', '.join(engines)}.",
         f"Figures are of everything from the first user to the end of the steady phase, throttling of the steady one. [Every run]({link}).",

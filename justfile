@@ -109,6 +109,11 @@ lint:
 prove-batcher rows="1000000":
     uv run python tests/server/test_batcher_proof.py --rows {{ rows }}
 
+# 10,000 bodies that try to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --bodies 500` is shorter
+[group('prove')]
+prove-bodies *flags:
+    uv run python tests/e2e/prove_bodies.py "$@"
+
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
 prove-answers *names="all":
@@ -275,4 +280,4 @@ prove-verdicts *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts
+prove: prove-batcher prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts

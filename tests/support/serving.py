@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,24 +61,32 @@ def free_port() -> int:
         return port
 
 
+def _as_it_is(command: Sequence[str]) -> Sequence[str]:
+    return command
+
+
 @contextmanager
-def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -> Iterator[Server]:
-    """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200."""
-    with starting(bundles, **settings) as server:
+def serving(
+    bundles: Path, *, path: str = "/health/ready", wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is, **settings: object
+) -> Iterator[Server]:
+    """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200.
+
+    `wrap` may put something before the command, a control group say.
+    """
+    with starting(bundles, wrap=wrap, **settings) as server:
         _await_ready(server, path)
         yield server
 
 
 @contextmanager
-def starting(bundles: Path, **settings: object) -> Iterator[Server]:
+def starting(bundles: Path, *, wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is, **settings: object) -> Iterator[Server]:
     """The same, but yields at once."""
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "halfcore", "serve"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = wrap([sys.executable, "-m", "halfcore", "serve"])
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     server = Server(process, port)
     try:
         yield server

@@ -55,6 +55,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         reader,
         server_timing=settings.server_timing,
         max_in_flight=settings.max_in_flight,
+        queue_timeout_s=settings.queue_timeout_s,
         witness=beside.witness,
         challengers=beside.challengers,
     )

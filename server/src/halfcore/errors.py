@@ -40,6 +40,7 @@ class Problem(Exception):
         code: short stable name, such as `unknown_category`.
         detail: one sentence for a person.
         errors: what is wrong with which value; the first `MOST_ERRORS` of `error_count`.
+        more_errors: whether the search ended early, so that there may be more than `error_count`.
         retry_after_s: seconds after which a retry makes sense (503).
     """
 
@@ -51,6 +52,7 @@ class Problem(Exception):
         *,
         errors: list[FieldError] | None = None,
         error_count: int = 0,
+        more_errors: bool = False,
         retry_after_s: int | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors or []
         self.error_count = error_count or len(self.errors)
+        self.more_errors = more_errors
         self.headers = dict(headers or {})
         if retry_after_s is not None:
             self.headers["retry-after"] = str(retry_after_s)
@@ -76,14 +79,23 @@ class Problem(Exception):
         if self.errors:
             document["errors"] = [msgspec.to_builtins(error) for error in self.errors]
             document["error_count"] = self.error_count
+        if self.more_errors:
+            document["more_errors"] = True
         return orjson.dumps(document)
 
 
-def unprocessable(errors: list[FieldError], error_count: int) -> Problem:
-    """The 422 for values that are wrong; its detail is the first error, its code that error's."""
+def unprocessable(errors: list[FieldError], error_count: int, *, more: bool = False) -> Problem:
+    """The 422 for values that are wrong; its detail is the first error, its code that error's.
+
+    Args:
+        errors: the first `MOST_ERRORS` of them, at least one.
+        error_count: how many were found.
+        more: whether the search ended early.
+    """
     first = errors[0]
-    more = f" (and {error_count - 1} more)" if error_count > 1 else ""
-    return Problem(422, first.code, first.message + more, errors=errors, error_count=error_count)
+    others = f" (and {'at least ' * more}{error_count - 1} more)" if error_count > 1 else ""
+    detail = first.message + others
+    return Problem(422, first.code, detail, errors=errors, error_count=error_count, more_errors=more)
 
 
 def shown(value: Any) -> Any:
@@ -103,7 +115,12 @@ def shown(value: Any) -> Any:
     return value
 
 
+def beginning(known: list[Any]) -> list[Any]:
+    """The first of the known values: an answer does not grow with the number of categories or columns."""
+    return known[:_MOST_EXPECTED]
+
+
 def listed(known: list[Any]) -> str:
     """The known values as text, cut where a person would stop reading."""
-    text = ", ".join(str(value) for value in known[:_MOST_EXPECTED])
+    text = ", ".join(str(value) for value in beginning(known))
     return text + (f", … ({len(known)} in all)" if len(known) > _MOST_EXPECTED else "")

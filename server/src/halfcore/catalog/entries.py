@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from halfcore.bundle import Input, Scalar
-from halfcore.codec.careful import value_problem
+from halfcore.codec.columns import value_problem
 from halfcore.errors import listed, shown
 from halfcore.schema import Rule, Schema
 

@@ -19,6 +19,7 @@ from halfcore.errors import Problem
 from halfcore.metrics import PREDICT, Metrics
 from halfcore.models import LoadedModel, Models
 from halfcore.routes.body import BodyReader, from_asgi, too_large
+from halfcore.routes.long_bodies import LongBodies
 from halfcore.routes.prediction import Answer, Headers, Prediction, Send, Terms, Witness, refusal, unexpected
 from halfcore.routes.request_id import HEADER, RequestIds
 
@@ -62,6 +63,7 @@ class Predictor:
         reader: reads bodies within a size and a time.
         server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
         max_in_flight: requests in progress, those whose body is awaited included; 0: any number.
+        queue_timeout_s: a long body that has waited longer to be decoded is refused.
         witness: told of every answered prediction; it neither fails nor waits.
         challengers: of whom canaries answer a share of the requests.
     """
@@ -74,13 +76,14 @@ class Predictor:
         *,
         server_timing: bool,
         max_in_flight: int,
+        queue_timeout_s: float,
         witness: Witness | None = None,
         challengers: Challengers | None = None,
     ) -> None:
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
-        self._terms = Terms(self._over, witness, server_timing)
+        self._terms = Terms(self._over, witness, server_timing, LongBodies(timeout_s=queue_timeout_s))
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)

@@ -11,11 +11,12 @@ from time import perf_counter
 from typing import NamedTuple
 
 from halfcore.batcher import Job, Overloaded, QueueTimeout, RunError
-from halfcore.codec.decode import Rows
+from halfcore.codec.decode import SHORT_BODY_BYTES, Rows
 from halfcore.engine import NotFiniteError, Result
 from halfcore.errors import CONTENT_TYPE, Problem
 from halfcore.log import logger
 from halfcore.models import LoadedModel
+from halfcore.routes.long_bodies import LongBodies
 
 Headers = list[tuple[str, str]]
 Send = Callable[[int, Headers, bytes], None]
@@ -40,11 +41,13 @@ class Terms(NamedTuple):
             waited for it any more.
         witness: told of each right answer; it neither fails nor waits.
         server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
+        long_bodies: decodes the bodies that are too long to be decoded at once.
     """
 
     over: Callable[[LoadedModel | None, str], None]
     witness: Witness | None
     server_timing: bool
+    long_bodies: LongBodies
 
 
 class Prediction:
@@ -80,13 +83,23 @@ class Prediction:
         self._model = model
         start = self._start = perf_counter()
         try:
-            rows = self._rows = model.decoder.decode(self._body)
-            decode_s = self._decode_s = perf_counter() - start
-            model.metrics.decode.observe(decode_s)
-            job = self._job = Job(rows.payload, rows.size, self)
-            model.batcher.enqueue(job)
+            if len(self._body) > SHORT_BODY_BYTES:
+                self._terms.long_bodies.add(model.decoder.steps(self._body), self)
+            else:
+                rows = model.decoder.decode(self._body)
+                self.decoded(rows, perf_counter() - start)
         except Exception as error:  # noqa: BLE001  every request is answered
             self.set_exception(error)
+
+    def decoded(self, rows: Rows, seconds: float) -> None:
+        """Queue the rows, whose decoding took so long; the answer may be sent before this returns."""
+        model = self._model
+        assert model is not None  # noqa: S101  for the type checker: `ask` set it
+        self._rows = rows
+        self._decode_s = seconds
+        model.metrics.decode.observe(seconds)
+        job = self._job = Job(rows.payload, rows.size, self)
+        model.batcher.enqueue(job)
 
     def done(self) -> bool:
         """Whether it ended: its rows need not be run."""

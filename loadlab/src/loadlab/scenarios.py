@@ -1,5 +1,6 @@
 """Scenarios: what the users do. Written in `scenarios.toml` beside this file."""
 
+import math
 import random
 import tomllib
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def mean_think_s(self) -> float:
         """Expected time between two requests of a user whose answers take no time."""
-        return sum(self.think) / len(self.think)
+        return math.fsum(self.think) / len(self.think)
 
     def think_s(self, draw: random.Random) -> float:
         """One think time."""

@@ -79,9 +79,16 @@ def paired_ratio(pairs: Sequence[tuple[float, float]], *, confidence: float = 0.
     """
     if any(first <= 0 or second <= 0 for first, second in pairs):
         raise ValueError("ratios need positive values")
-    logs = [math.log(second / first) for first, second in pairs]
-    found = bootstrap(logs, confidence=confidence, resamples=resamples, seed=seed)
-    return Interval(math.exp(found.estimate), math.exp(found.low), math.exp(found.high))
+    ratios = [second / first for first, second in pairs]
+    return bootstrap(ratios, statistic=_middle, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def _middle(ratios: Sequence[float]) -> float:
+    """The median on the log scale: between two middle ratios lies their geometric mean.
+
+    Without a logarithm: its last digit depends on the CPU, that of a square root does not.
+    """
+    return math.sqrt(statistics.median_low(ratios) * statistics.median_high(ratios))
 
 
 def sign_test(differences: Sequence[float]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from loadlab.bench.ladder import ENDPOINTS, LADDER, Step
+from loadlab.picture import save
 from loadlab.store import Figures, Run, figures
 
 if TYPE_CHECKING:
@@ -85,17 +87,15 @@ def models(run: Run) -> list[str]:
 def waterfall(run: Run, file: Path) -> None:
     """From each step's bar the next begins: green where it saves CPU time, red where it costs; the same run gives the same file."""
     # Imported late: measuring does without it, and it takes its time.
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels = [model for model in models(run) if _measured(run, model)]
     heights = [0.9 + 0.3 * len(_all_measured(run, model)) for model in panels]
-    figure = Figure(figsize=(8, sum(heights) + 0.3), layout="constrained")
+    figure = Figure(figsize=(8, math.fsum(heights) + 0.3), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, model in zip(axes, panels, strict=True):
         _panel(axis, run, model)
-    with rc_context({"svg.hashsalt": "loadlab", "svg.fonttype": "none"}):  # text stays text
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    save(figure, file)
 
 
 def _panel(axis: Axes, run: Run, model: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from loadlab.bench.tables import servers
+from loadlab.picture import save
 from loadlab.store import REGIMES, Regime, Run, figures, median_cpu_us
 
 if TYPE_CHECKING:
@@ -20,18 +22,15 @@ _LOG_FROM = 20
 def plot(run: Run, file: Path) -> None:
     """Write the picture of a run; the same run gives the same file."""
     # Imported late: measuring does without it, and it takes its time.
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels = [(regime, model) for regime in REGIMES for model in _measured_models(run, regime)]
-    figure = Figure(figsize=(8, 0.6 + sum(0.8 + 0.32 * len(_bars(run, *panel)) for panel in panels)), layout="constrained")
     heights = [0.8 + 0.32 * len(_bars(run, *panel)) for panel in panels]
+    figure = Figure(figsize=(8, 0.6 + math.fsum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (regime, model) in zip(axes, panels, strict=True):
         _panel(axis, run, regime, model)
-    # Text stays text: small, searchable, and the same on every machine.
-    with rc_context({"svg.hashsalt": "loadlab", "svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    save(figure, file)
 
 
 def _panel(axis: Axes, run: Run, regime: Regime, model: str) -> None:

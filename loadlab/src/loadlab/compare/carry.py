@@ -1,5 +1,6 @@
 """Carrying a comparison out: each block runs both sides once, each on a fresh server, in an order drawn from the seed."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def trial(log: Log, verdict: Verdict, ended: Ended, *, block: int, side: Side) -
 
 def _cpu_us(log: Log) -> float | None:
     samples, right = log.sampled(*UNDER_LOAD), answered(log.of("users", *UNDER_LOAD))
-    used_cores, lasted_s = rate(samples, cpu_s), sum(log.lasted_s(name) for name in UNDER_LOAD)
+    used_cores, lasted_s = rate(samples, cpu_s), math.fsum(log.lasted_s(name) for name in UNDER_LOAD)
     return used_cores * lasted_s / right * 1e6 if used_cores is not None and right else None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from loadlab.compare.effects import Effect, counted, effects, sentences, times
+from loadlab.picture import save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,6 @@ def forest(comparison: Comparison, file: Path) -> bool:
     if not found:
         return False
     # Imported late: measuring does without it, and it takes its time.
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.0 + 0.5 * len(found)), layout="constrained")
@@ -74,8 +74,7 @@ def forest(comparison: Comparison, file: Path) -> bool:
     axis.margins(x=0.15, y=0.4)
     axis.set_title(f"{comparison.tier}, {comparison.users:,} users: {comparison.against} / halfcore (logarithmic)", fontsize=9, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
-    with rc_context({"svg.hashsalt": "loadlab", "svg.fonttype": "none"}):  # text stays text
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    save(figure, file)
     return True
 
 

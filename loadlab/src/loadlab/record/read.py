@@ -1,6 +1,7 @@
 """Reading a run, whole or broken off: what is there is given, and what is missing is named."""
 
 import gzip
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class Log:
 
     def lasted_s(self, name: PhaseName) -> float:
         """Length of a phase, of all its turns together, 0 if it never began."""
-        return sum((lasted_s for lasted_s, _ in self.turns(name)), 0.0)
+        return math.fsum(lasted_s for lasted_s, _ in self.turns(name))
 
     def of(self, series: Series, *phases: PhaseName) -> list[Second]:
         """Lines of a series; of all phases if none is named."""

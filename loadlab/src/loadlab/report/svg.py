@@ -119,11 +119,19 @@ def draw(chart: Chart, *, standalone: bool) -> str:
 
 def _x(chart: Chart, at: float) -> float:
     first, last = chart.span
-    return LEFT + (WIDTH - LEFT - RIGHT) * (at - first) / (last - first)
+    return _exact(LEFT + (WIDTH - LEFT - RIGHT) * (at - first) / (last - first))
 
 
 def _y(chart: Chart, value: float) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * chart.scale.share(value)
+    return _exact(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * chart.scale.share(value))
+
+
+def _exact(coordinate: float) -> float:
+    """Without the last digits of a logarithm, which depend on the CPU.
+
+    Otherwise they would decide how a coordinate half-way between two tenths is written.
+    """
+    return round(coordinate, 6)
 
 
 def _bands(chart: Chart) -> list[str]:

@@ -1,5 +1,6 @@
 """The thread that looks at everything five times a second, and writes it down at once."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -128,12 +129,12 @@ def _server(groups: Sequence[Group], balancer: Group | None) -> ServerSample | N
     except (OSError, KeyError):
         return None
     return ServerSample(
-        cpu_s=sum(each.cpu_s for each in usages) + (before_s or 0.0),
+        cpu_s=math.fsum([*(each.cpu_s for each in usages), before_s or 0.0]),
         balancer_cpu_s=before_s,
         balancer_memory_bytes=before_bytes,
         periods=sum(each.periods for each in usages),
         throttled_periods=sum(each.throttled_periods for each in usages),
-        throttled_s=sum(each.throttled_s for each in usages),
+        throttled_s=math.fsum(each.throttled_s for each in usages),
         memory_bytes=sum(each.current_bytes for each in memories),
         memory_peak_bytes=sum(each.peak_bytes for each in memories),
         oom_kills=sum(each.oom_kills for each in memories),

@@ -1,5 +1,6 @@
 """Carrying a search out: probe after probe, each kept at once, until nothing is left to try or the time is spent."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -72,7 +73,7 @@ def carry_out(
         if expected_s(step, search.goal, search.probes, ramp_s) > budget.left_s:
             return search, None
         steps = forecast(search.goal, search.probes)
-        whole_s = sum(expected_s(each, search.goal, search.probes, ramp_s) for each in steps)
+        whole_s = math.fsum(expected_s(each, search.goal, search.probes, ramp_s) for each in steps)
         number = len(search.probes) + 1
         show(Outlook(number, steps, whole_s, budget.left_s))
         search = msgspec.structs.replace(search, probes=[*search.probes, probe(step, number)])

@@ -1,5 +1,6 @@
 """A stored search: one JSON file, written whole after every probe, so that a killed search goes on where it was; and its reruns."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -78,7 +79,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def minutes(self) -> float:
         """What all probes took."""
-        return round(sum(probe.seconds for probe in self.probes) / 60, 1)
+        return round(math.fsum(probe.seconds for probe in self.probes) / 60, 1)
 
 
 class Rerun(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadlab.picture import save
 from loadlab.search.plan import Found, decide
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ _STRONGEST = ("FAIL", "PASS", "INVALID")
 def frontier(search: Search, file: Path) -> None:
     """Draw it, the minimum ringed; the same search gives the same file."""
     # Imported late: measuring does without it, and it takes its time.
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
@@ -37,8 +37,7 @@ def frontier(search: Search, file: Path) -> None:
     axis.set_title(title, fontsize=9, loc="left")
     axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
-    with rc_context({"svg.hashsalt": "loadlab", "svg.fonttype": "none"}):  # text stays text
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    save(figure, file)
 
 
 def _pairs(probes: Sequence[Probe], outcome: str) -> list[tuple[float, int]]:

@@ -1,5 +1,6 @@
 """Carrying a study out: every cell once in each block, in an order drawn from the seed; each row is stored as soon as it is there."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ def plan(study: Study) -> list[tuple[int, Cell]]:
 def row(cell: Cell, block: int, log: Log, verdict: Verdict, ended: Ended) -> Row:
     """One run in the study's own numbers."""
     response = log.histogram("users", "response", *UNDER_LOAD)
-    right, lasted_s = answered(log.of("users", *UNDER_LOAD)), sum(log.lasted_s(name) for name in UNDER_LOAD)
+    right, lasted_s = answered(log.of("users", *UNDER_LOAD)), math.fsum(log.lasted_s(name) for name in UNDER_LOAD)
     balancer = rate(log.sampled(*UNDER_LOAD), balancer_cpu_s)
     return Row(
         key=cell.key,

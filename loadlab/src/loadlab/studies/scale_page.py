@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadlab.picture import save
 from loadlab.studies import scale
 from loadlab.studies.summary import CPU_US, MEMORY_MIB, P99_MS, THROTTLED, Summary, number, summaries
 
@@ -60,7 +61,6 @@ def plot(study: Study, file: Path) -> bool:
     if not shown:
         return False
     # Imported late: measuring does without it, and it takes its time.
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 0.9 + 0.35 * len(shown)), layout="constrained")
@@ -72,8 +72,7 @@ def plot(study: Study, file: Path) -> bool:
     axis.margins(x=0.25)
     axis.set_title("CPU time per answer, µs: replicas (green) and balancer (red); p99 beside it", fontsize=9, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
-    with rc_context({"svg.hashsalt": "loadlab", "svg.fonttype": "none"}):  # text stays text
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    save(figure, file)
     return True
 
 

@@ -1,5 +1,6 @@
 """What the record says in numbers; nothing is judged here."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -186,7 +187,7 @@ def cpu_us(log: Log, phase: PhaseName) -> float | None:
     right = answered(log.of("users", phase))
     used = [None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s for lasted_s, samples in log.turns(phase)]
     known = [cpu for cpu in used if cpu is not None]
-    return sum(known) / right * 1e6 if right and known and len(known) == len(used) else None
+    return math.fsum(known) / right * 1e6 if right and known and len(known) == len(used) else None
 
 
 def process_cpu(name: str) -> Callable[[Sample], float | None]:

@@ -85,7 +85,7 @@ def _expected_hz(log: Log) -> float | None:
     response_ms = mean_ms(log.histogram("users", "response", "steady") + log.histogram("users", "failed", "steady"))
     if response_ms is None:
         return None
-    return scenario.users / (sum(scenario.think_s) / 2 + response_ms / 1000)
+    return scenario.users / (math.fsum(scenario.think_s) / 2 + response_ms / 1000)
 
 
 def workers(log: Log, _: Thresholds) -> list[Check]:

@@ -1,5 +1,6 @@
 """V5–V9: did the machine, the kernel and the network leave the measurement alone?"""
 
+import math
 from collections.abc import Callable, Sequence
 
 from loadlab.criteria import Thresholds
@@ -45,7 +46,9 @@ def _used_by(samples: Sequence[Sample], servers: set[str]) -> float | None:
             if name not in servers:
                 first.setdefault(name, process.cpu_s)
                 last[name] = process.cpu_s
-    return (sum(last.values()) - sum(first.values())) / (samples[-1].t - samples[0].t) if any(last.values()) and len(samples) > 1 else None
+    if not any(last.values()) or len(samples) < 2:
+        return None
+    return (math.fsum(last.values()) - math.fsum(first.values())) / (samples[-1].t - samples[0].t)
 
 
 def connections(log: Log, rules: Thresholds) -> list[Check]:

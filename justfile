@@ -93,7 +93,7 @@ migrate:
 # All tests, in two processes; `just test -n 0` runs them in one
 [group('check')]
 test *flags:
-    uv run pytest -n 2 --dist loadgroup "$@"
+    uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
 
 # Style, types, layers and boundaries
 [group('check')]
@@ -108,6 +108,13 @@ lint:
 [group('prove')]
 prove-batcher rows="1000000":
     uv run python tests/server/test_batcher_proof.py --rows {{ rows }}
+
+# The property tests with 20 times the examples, other ones in every run: `just prove-properties 100`
+[group('prove')]
+prove-properties times="20" *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
@@ -275,4 +282,4 @@ prove-verdicts *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts
+prove: prove-batcher prove-properties prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts

@@ -93,7 +93,7 @@ migrate:
 # All tests, in two processes; `just test -n 0` runs them in one
 [group('check')]
 test *flags:
-    uv run pytest -n 2 --dist loadgroup "$@"
+    uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
 
 # Style, types, layers and boundaries
 [group('check')]
@@ -113,6 +113,13 @@ prove-batcher rows="1000000":
 [group('prove')]
 prove-bodies *flags:
     uv run python tests/e2e/prove_bodies.py "$@"
+
+# The property tests with 20 times the examples, other ones in every run: `just prove-properties 100`
+[group('prove')]
+prove-properties times="20" *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
@@ -280,4 +287,4 @@ prove-verdicts *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts
+prove: prove-batcher prove-properties prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts

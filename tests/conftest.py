@@ -1,6 +1,7 @@
 """Servers that tests of several folders share; each is started by the first test that asks for it."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,23 +10,58 @@ from hypothesis import settings
 
 from halfcore.database import Database
 from halfcore.migrate import migrate, read
+from support.examples import examples
 from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint
 from support.postgres import Postgres
 
-settings.register_profile("same", derandomize=True)
-settings.load_profile("same")  # every run tries the same examples: a red test is red again
+settings.register_profile("project", examples(100))
+settings.load_profile("project")  # every `just test` tries the same ones: a red test is red again
 
-_TOGETHER = {"loadlab": "lab", "follow": "mlflow", "registry": "mlflow", "watch": "mlflow"}
-"""Folder → group of tests that one process runs: there may be one load run at a time, and MLflow's servers take long to start."""
+_FIRST = ("lab", "mlflow")
+"""The longest groups. What begins last must be short, or one process works alone in the end."""
+_LOAD_RUNS = {"test_load.py", "test_generators.py"}
+_MLFLOW = {"tracking", "registry", "guarded_tracking"}
+"""Fixtures that start an MLflow server, which takes long: one process runs all tests that need it."""
+_SLOW_SERVERS_S = 300
+"""Time limit of tests that wait for MLflow's servers or for a whole load run, on a machine as busy
+as can be."""
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be interrupted, also where the tests run in the background.
+
+    A shell has its background jobs ignore SIGINT, and whatever they start inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook, and would come first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in several."""
+    """Divide the tests into groups, each for one process of `just test`; the longest come first.
+
+    A group is a file, or all tests that share MLflow's servers, or the load runs: two of them at
+    once would starve each other.
+    """
     for item in items:
-        folder = Path(item.path).parent.name
-        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(folder, str(item.path))))
+        group = _group(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if group in _FIRST and not any(item.iter_markers("timeout")):
+            item.add_marker(pytest.mark.timeout(_SLOW_SERVERS_S))
+    items.sort(key=lambda item: _rank(_group(item)))  # stable: the rest stays in order
+
+
+def _group(item: pytest.Item) -> str:
+    if _MLFLOW & set(getattr(item, "fixturenames", ())):
+        return "mlflow"
+    if Path(item.path).name in _LOAD_RUNS:
+        return "lab"
+    return str(item.path)
+
+
+def _rank(group: str) -> int:
+    return _FIRST.index(group) if group in _FIRST else len(_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def offer(registry: FakeRegistry, root: Path, name: str) -> str:
 
 def verdict(server: Server, version: str) -> dict[str, Any]:
     """Wait until the server says what it thinks of a version."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         status = httpx.get(f"http://127.0.0.1:{server.port}/models/numbers").json()["following"]["champion"]
         assert status["served"]["version"] == "1"

@@ -73,7 +73,7 @@ def broken(exchange: Exchange) -> bool:
 
 def until(condition: Any) -> Any:
     """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -124,7 +124,7 @@ def lying(where: str, lie: Any) -> Lie:
 
 def until(condition: Any) -> Any:
     """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -168,8 +168,8 @@ def test_a_file_that_does_not_come_whole_is_fetched_again(setting: Setting, name
     code, lie = FILE_LIES[name]
     setting.registry.lie = lying("model.onnx", lie)
     version = setting.publish()
-    found = until(lambda: (pending := setting.status()["pending"]) and pending["code"] != "loading" and pending)
-    assert (found["version"], found["code"]) == (version, code)
+    # On a busy machine an attempt may end in a timeout first; the next one tells the same version's reason.
+    until(lambda: (pending := setting.status()["pending"]) and (pending["version"], pending["code"]) == (version, code))
 
     setting.registry.lie = None
     setting.load.await_sent(partial(ends_with, version))

@@ -43,7 +43,7 @@ def exported(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 async def client(tracking: MlflowServer) -> AsyncIterator[Client]:
     """Of the server that all tests share."""
-    client = Client(tracking.url, timeout_s=10.0)
+    client = Client(tracking.url, timeout_s=60.0)
     yield client
     await client.close()
 
@@ -94,7 +94,7 @@ async def test_a_version_that_is_not_exported_waits(client: Client) -> None:
 async def test_a_bundle_comes_as_it_was_sent(client: Client, exported: Path, tmp_path: Path) -> None:
     """Both files, byte by byte, through the artifact proxy."""
     found = offer(await resolve(client, parse_one("models:/followed@champion")))
-    await fetch(client, found, tmp_path, most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+    await fetch(client, found, tmp_path, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
 
     assert contents(tmp_path) == contents(next(exported.glob("followed/2-*")))  # noqa: ASYNC240  nothing else runs on this loop
 
@@ -105,7 +105,7 @@ async def test_a_file_comes_no_faster_than_it_may(tmp_path: Path) -> None:
         bundle = write_version(tmp_path / "exported", 1, megabytes=4)
         registry.publish(bundle)
         (tmp_path / "fetched").mkdir()
-        client = Client(registry.url, timeout_s=10.0)
+        client = Client(registry.url, timeout_s=60.0)
         try:
             found = offer(await resolve(client, parse_one("models:/numbers/1")))
             start = time.monotonic()
@@ -122,7 +122,7 @@ async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, 
     """Neither the proxy nor the run has it: that may be mended, so it is no refusal."""
     found = offer(await resolve(client, parse_one("models:/followed@champion")))
     with pytest.raises(Unavailable, match=r"manifest\.json: the registry does not give it") as raised:
-        await fetch(client, found._replace(path="halfcore/other"), tmp_path, most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+        await fetch(client, found._replace(path="halfcore/other"), tmp_path, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
     assert raised.value.code == "bundle_missing"
 
 
@@ -134,7 +134,7 @@ async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_p
     one = parse_one("models:/followed/1")
 
     async def code_of(url: str, **login: str) -> tuple[str, str]:
-        client = Client(url, timeout_s=10.0, **login)  # type: ignore[arg-type]
+        client = Client(url, timeout_s=60.0, **login)  # type: ignore[arg-type]
         with pytest.raises(Unavailable) as raised:
             await resolve(client, one)
         await client.close()
@@ -146,7 +146,7 @@ async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_p
     assert (await code_of(known))[0] == "unauthorized"
     assert (await code_of(known, username="admin", password="no"))[0] == "unauthorized"
 
-    client = Client(known, timeout_s=10.0, username=ADMIN[0], password=ADMIN[1])
+    client = Client(known, timeout_s=60.0, username=ADMIN[0], password=ADMIN[1])
     folder = tmp_path / "fetched"
     folder.mkdir()
     await fetch(client, offer(await resolve(client, one)), folder, most_bytes=1 << 20, timeout_s=20.0, in_thread=in_thread)

@@ -33,7 +33,7 @@ def follow(registry: FakeRegistry, **more: object) -> dict[str, object]:
 
 def await_workers(server: Server, version: str, workers: int) -> None:
     """Wait until so many workers serve a version."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while (found := metrics(server).get(("halfcore_model_served_workers", "numbers", "champion", version))) != workers:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

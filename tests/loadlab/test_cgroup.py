@@ -39,8 +39,8 @@ def test_a_group_counts_the_cpu_time_of_its_processes(real):
         burn(group, 0.1)
         used = group.usage().since(before)
 
-    assert 0.1 <= used.cpu_s < 2
-    assert 0 < used.user_s + used.system_s < 2
+    assert 0.1 <= used.cpu_s < 20
+    assert 0 < used.user_s + used.system_s < 20
 
 
 def test_a_quota_stops_a_process(real):
@@ -112,7 +112,7 @@ def test_a_group_is_removed_with_what_is_left_in_it(real):
         fail_with_a_process_inside()
 
     ((name, process),) = left
-    assert process.wait(5) == -9
+    assert process.wait(60) == -9
     with pytest.raises(Unavailable, match="no control group"):
         cgroup.find(name)
 

@@ -1,6 +1,7 @@
 """Runs that the documentation tells of: copied whole, judged again, and written into its pages."""
 
 import io
+import shutil
 
 import pytest
 from rich.console import Console
@@ -25,13 +26,20 @@ def stored(store, identity: str, *, repeat: int = 1, repeats: int = 1, server: S
     return folder
 
 
-@pytest.fixture
-def place(tmp_path):
-    """A store with three repeats that pass and one run that does not; a checkout's docs and README."""
-    store = tmp_path / ".halfcore/loads"
+@pytest.fixture(scope="module")
+def full_store(tmp_path_factory):
+    """Three repeats that pass and one run that does not; not to be changed."""
+    store = tmp_path_factory.mktemp("store")
     for repeat in (1, 2, 3):
         stored(store, f"2026-11-20-19000{repeat}-half-core-steady", repeat=repeat, repeats=3)
     stored(store, "2026-11-20-200000-half-core-steady", server=Server(errors=0.01))
+    return store
+
+
+@pytest.fixture
+def place(tmp_path, full_store):
+    """A checkout with a copy of that store, docs and README."""
+    shutil.copytree(full_store, tmp_path / ".halfcore/loads")
     (tmp_path / "docs").mkdir()
     return tmp_path
 

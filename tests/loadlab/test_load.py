@@ -12,7 +12,7 @@ from support.labs import Lab, finish, left_over, plain, process_of
 from support.serving import serving
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
-SHORT = ("engine=raw", "users=100", "rate=10", "duration=2s")
+SHORT = ("engine=raw", "users=100", "rate=50", "duration=2s")
 READ_ONLY = """
 grep -o ' /sys/fs/cgroup[^ ]* ' /proc/self/mounts | while read -r mounted; do mount -o remount,bind,ro "$mounted" || exit 77; done
 exec "$@"
@@ -74,7 +74,7 @@ def test_a_server_that_dies_ends_the_run_with_what_was_seen(lab):
     process = lab.start(*SHORT)
     run = lab.await_phase("ramp", process)
     os.kill(process_of(run, "server"), signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode in (1, 2)
     log = lab.stored()
     assert log.run.ended is not None
@@ -99,7 +99,7 @@ def test_a_server_killed_for_want_of_memory_is_told_from_one_that_crashed(lab):
 
 def test_a_worker_that_is_killed_makes_the_run_invalid(lab):
     """The server is not blamed for what happens to the generator; what was seen before is kept."""
-    process = lab.start("users=100", "rate=10", "duration=2s")
+    process = lab.start("users=100", "rate=50", "duration=2s")
     run = lab.await_phase("ramp", process)
     os.kill(process_of(run, "generator"), signal.SIGKILL)
     finish(process, 2, "The run broke off: worker-1 ended with -9")

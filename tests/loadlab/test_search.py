@@ -30,6 +30,7 @@ from loadlab.tiers import Tier
 from loadlab.verdict.judge import judge
 from support import runs
 from support.bundles import write_bundle
+from support.examples import TIMES
 
 CHECKOUT = Path(__file__).parents[2]
 GOAL = Goal(most_centicores=100, most_mib=1024, full_s=120, short_s=30)
@@ -241,7 +242,7 @@ def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, prob
 
 def test_chance_never_makes_a_minimum_of_what_did_not_pass(search, probing):
     """Whatever the runs say, the search ends; what it claims passed three times and never failed; nothing is INVALID thrice in a row."""
-    for seed in range(60):
+    for seed in range(25 * TIMES):
         dice = random.Random(seed)  # noqa: S311  reproducible
         whole, found = searched(search, probing(lambda *_, dice=dice: dice.choices(["PASS", "FAIL", "INVALID"], (6, 1, 1))[0]))
         said_of = {(probe.centicores, probe.mib): list[str]() for probe in whole.probes}

@@ -68,6 +68,16 @@ def species(birds: pd.DataFrame) -> np.ndarray[Any, Any]:
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[..., Path]:
     """Save a fitted estimator as an MLflow model folder with a signature; returns the folder."""
+    return _save_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def save_shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """As `save`, for a model that all tests of a module share."""
+    return _save_in(tmp_path_factory.mktemp("shared"))
+
+
+def _save_in(root: Path) -> Callable[..., Path]:
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
@@ -77,9 +87,9 @@ def save(tmp_path: Path) -> Callable[..., Path]:
             signature = options.pop("signature", infer_signature(x, estimator.predict(x[:5])))
             options.setdefault("skops_trusted_types", TRUSTED)
             mlflow.sklearn.save_model(
-                estimator, tmp_path / name, signature=signature, input_example=x, pip_requirements=["scikit-learn"], **options
+                estimator, root / name, signature=signature, input_example=x, pip_requirements=["scikit-learn"], **options
             )
-        return tmp_path / name
+        return root / name
 
     return save
 
@@ -87,6 +97,16 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def export(tmp_path: Path) -> Callable[..., Exported]:
     """Export an MLflow model folder with a small gate; returns the bundle."""
+    return _export_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def export_shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """As `export`, for a bundle that all tests of a module share."""
+    return _export_in(tmp_path_factory.mktemp("shared"))
+
+
+def _export_in(root: Path) -> Callable[..., Exported]:
     from model_export.export import Order
     from model_export.export import export as run
     from model_export.report import Reporter
@@ -94,7 +114,7 @@ def export(tmp_path: Path) -> Callable[..., Exported]:
     def export(folder: Path, **options: Any) -> Exported:
         output = io.StringIO()
         options.setdefault("gate_rows", SMALL_GATE_ROWS)
-        order = Order(str(folder), tmp_path / "bundles", **options)
+        order = Order(str(folder), root / "bundles", **options)
         return Exported(run(order, Reporter(Console(file=output, width=200))), output.getvalue())
 
     return export

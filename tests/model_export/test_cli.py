@@ -98,7 +98,7 @@ def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", script, "examples", "light", "--out", str(tmp_path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, "examples", "light", "--out", str(tmp_path)], capture_output=True, text=True, timeout=100
     )
 
     assert done.stdout.splitlines() == [f"6 example models in {tmp_path}, 6 of them already there", "0 set()"]

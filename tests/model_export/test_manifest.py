@@ -26,9 +26,9 @@ EXTRA = {"parity": {"tie_mismatches", "batch_ulps"}}
 """Fields that the exporter adds for people; readers ignore what they do not know."""
 
 
-@pytest.fixture
-def bundle(birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]) -> Any:
-    """A tree on imputed, encoded birds."""
+@pytest.fixture(scope="module")
+def bundle(birds: pd.DataFrame, species: Any, save_shared: Callable[..., Any], export_shared: Callable[..., Any]) -> Any:
+    """A tree on imputed, encoded birds; not to be changed."""
     prepare = ColumnTransformer(
         [
             ("numbers", SimpleImputer(), ["wing", "weight"]),
@@ -37,7 +37,7 @@ def bundle(birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: 
         remainder="passthrough",
     )
     model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=5)).fit(birds, species)
-    return export(save(model, birds), name="birds")
+    return export_shared(save_shared(model, birds), name="birds")
 
 
 def documented(after: str, until: str) -> set[str]:

@@ -11,11 +11,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from halfcore.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
+from support.examples import examples
 
 MAX_BATCH, MAX_QUEUE, TIMEOUT_S, BUDGET_S = 4, 30, 5.0, 0.001
 
@@ -298,13 +299,10 @@ class BatcherMachine(RuleBasedStateMachine):
 
 
 BatcherMachine.TestCase.settings = settings(
-    derandomize=True,  # the same examples on every machine and day
+    examples(100),
     database=None,
-    deadline=None,
-    max_examples=300,
     phases=[Phase.explicit, Phase.generate],  # a failure of fifty steps now, rather than one of five in some minutes
     stateful_step_count=50,
-    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no failure
 )
 TestBatcherProperties = BatcherMachine.TestCase
 TestBatcherProperties.__doc__ = (

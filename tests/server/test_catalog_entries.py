@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import CatalogError, Entry, parse, rules_for
@@ -16,6 +16,7 @@ from halfcore.errors import Problem
 from halfcore.schema import Rule, Schema
 from support.bodies import RIGHT, dumped
 from support.bundles import MIXED
+from support.examples import examples
 
 INPUTS = msgspec.convert(MIXED, list[Input])
 
@@ -94,7 +95,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(100)
 @given(st.lists(ROWS, max_size=3))
 def test_rows_of_rubbish_are_refused_or_make_a_decoder(rows: list[dict[str, Any]]) -> None:
     """Nothing but `CatalogError` is raised, and what is accepted compiles and answers."""

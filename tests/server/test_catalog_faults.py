@@ -68,7 +68,7 @@ def metric(server: Server, *name: str) -> float:
 
 def until(ask: Callable[[], Any], wanted: Any) -> None:
     """Ask until the answer is the wanted one."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while (found := ask()) != wanted:
         assert time.monotonic() < deadline, f"{found}, expected {wanted}"
         time.sleep(0.01)

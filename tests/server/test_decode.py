@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from halfcore.bundle import Input
 from halfcore.codec.columns import value_problem
@@ -19,6 +19,7 @@ from halfcore.errors import MOST_ERRORS, Problem
 from halfcore.schema import Rule, Schema
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, VECTOR, Case, dumped, record
 from support.bundles import MIXED, NUMBERS
+from support.examples import examples
 
 MAX_ROWS = 4
 
@@ -275,7 +276,7 @@ def assert_same(schema: Schema, body: bytes, fast: Decoder, explainer: Explainer
         assert not np.isinf(np.frombuffer(found[0], "<f4" if schema.dtype == "float32" else "<f8")).any(), body[:200]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@examples(150)
 @given(st.data())
 def test_both_ways_accept_the_same_bodies_and_give_the_same_rows(data: st.DataObject) -> None:
     """Whatever the schema and the body, the fast way and the explaining one end alike, in rows or in the same refusal."""
@@ -285,7 +286,7 @@ def test_both_ways_accept_the_same_bodies_and_give_the_same_rows(data: st.DataOb
     assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@examples(120)
 @given(st.data())
 def test_both_ways_agree_under_a_catalogue(data: st.DataObject) -> None:
     """With defaults, ranges and narrower categories too, both ways end alike."""
@@ -295,7 +296,7 @@ def test_both_ways_agree_under_a_catalogue(data: st.DataObject) -> None:
     assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(100)
 @given(st.data())
 def test_a_right_body_becomes_the_matrix_that_its_values_say(data: st.DataObject) -> None:
     """Numbers are themselves, null is NaN, a category is its index and its null the index after the last, as NumPy would store them."""
@@ -317,7 +318,7 @@ def code_of(column: Input, value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\u0012e-.features ntrl', max_size=60).map(str.encode))
 def test_no_bytes_get_anything_but_rows_or_a_refusal(body: bytes) -> None:
     """Parsing raises nothing but `Problem`, whatever bytes come."""

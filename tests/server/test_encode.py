@@ -8,11 +8,12 @@ import hypothesis.strategies as st
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from halfcore.bundle import Manifest
 from halfcore.codec.encode import Encoder
 from support.bundles import NUMBERS, PARITY
+from support.examples import examples
 
 LABELS: list[list[Any]] = [
     ["a", "b", "c"],
@@ -71,7 +72,7 @@ def test_a_list_gets_a_list(classes: list[Any]) -> None:
         ]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(200)
 @given(st.lists(st.floats(0, 1, width=32) | st.sampled_from([1e-45, 1e-38, 1e-7, 0.99999994]), min_size=2, max_size=2))
 def test_a_probability_is_within_a_millionth_of_the_float32(probabilities: list[float]) -> None:
     """Seven digits are written, which tell nearly every float32 from its neighbours."""
@@ -104,7 +105,7 @@ def test_a_float32_is_written_in_its_shortest_text(value: float) -> None:
     assert json.loads(encode([(single,), (single,)], many=True))["prediction"] == [float(written)] * 2
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_float64_is_written_in_full(value: float) -> None:
     """Reading a regression value back gives the same float64."""

@@ -15,7 +15,7 @@ def check(port: int, host: str = "127.0.0.1") -> subprocess.CompletedProcess[str
     """The health check as a container runs it, with the server's own variables."""
     environment = {"PATH": os.environ["PATH"], "HALFCORE_PORT": str(port), "HALFCORE_HOST": host}
     command = [sys.executable, "-I", "-m", "halfcore.healthcheck"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104  nobody listens there

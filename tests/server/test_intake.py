@@ -100,7 +100,7 @@ async def taking(bundles: Path, **settings: Any) -> AsyncIterator[Taking]:
 
 async def answered(request: Request) -> tuple[int, dict[str, str], Any]:
     """The answer, once it is there."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not request.answers:  # noqa: ASYNC110  the answer is a call, and sets no event
             await asyncio.sleep(0)
     (only,) = request.answers

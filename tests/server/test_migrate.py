@@ -115,7 +115,7 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str)
 def run_migrate(url: str) -> subprocess.CompletedProcess[str]:
     """`halfcore migrate`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")} | {"DATABASE_URL": url}
-    return subprocess.run([sys.executable, "-m", "halfcore", "migrate"], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-m", "halfcore", "migrate"], env=environment, capture_output=True, text=True, timeout=90)
 
 
 def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -> None:

@@ -92,7 +92,7 @@ def files(directory: Path) -> dict[str, int]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a state."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not condition():  # noqa: ASYNC110  the state is another's, and tells nobody
             await asyncio.sleep(0.01)
 

@@ -41,7 +41,7 @@ def metric(server: Server, what: str) -> float:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a state of the server."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from halfcore.prediction_log import spool as module
 from halfcore.prediction_log.blocks import Block, Challenged, days, encode, split
 from halfcore.prediction_log.spool import Contents, Directory, Spool, SpoolFull, Unreadable
+from support.examples import examples
 from support.predictions import IRIS, WRITER, Manifest, Model, block, entry, rows_of
 
 A, B = UUID(int=1), UUID(int=2)
@@ -118,6 +119,7 @@ def test_what_is_spooled_comes_back_in_order(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+@examples(40)
 @given(data=st.data())
 def test_a_torn_tail_costs_only_a_suffix(data: st.DataObject) -> None:
     """Wherever the last segment is cut, or its end overwritten, the blocks before the cut are all there and nothing else is."""

@@ -245,7 +245,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
     def gated(self: Engine, payload: bytes, rows: int) -> Any:
         gate.entered.set()
-        assert gate.open.wait(30)
+        assert gate.open.wait(90)
         return infer(self, payload, rows)
 
     monkeypatch.setattr(Engine, "infer", gated)
@@ -255,7 +255,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 async def until(client: httpx.AsyncClient, sample: tuple[str, ...], value: float) -> None:
     """Wait for a metric to have this value."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await samples(client))[sample] != value:  # noqa: ASYNC110  the state is behind HTTP: there is no event to wait for
             await asyncio.sleep(0)
 

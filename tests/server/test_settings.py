@@ -112,7 +112,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *SEED_NAMES.values()))}
     clean["HALFCORE_BUNDLES"] = "/nowhere"  # so that a start that is wrongly allowed ends too
     command = [sys.executable, "-m", "halfcore", *arguments]
-    return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=90)
 
 
 def test_this_table_names_every_setting() -> None:

@@ -48,7 +48,7 @@ async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
 
 async def until(ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], Any]) -> Any:
     """Ask until the answer is a wanted one, and return it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not wanted(answer := await ask()):  # noqa: ASYNC110  the state is the server's, behind HTTP
             await asyncio.sleep(0.01)
     return answer

@@ -89,7 +89,7 @@ class Lab:
         for process in self.started:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=60)
+                process.communicate(timeout=200)
         self.started.clear()
 
     def runs(self) -> list[Path]:
@@ -107,17 +107,17 @@ class Lab:
         return msgspec.json.decode((folder / VERDICT_FILE).read_bytes(), type=Verdict)
 
     def await_phase(self, name: PhaseName, process: subprocess.Popen[str]) -> Run:
-        """Wait until the newest run is in a phase."""
+        """Wait until the newest run has come to a phase, or past it."""
         while True:
             assert process.poll() is None, process.communicate()[0]
             for folder in self.runs()[-1:]:
                 run = msgspec.json.decode((folder / "run.json").read_bytes(), type=Run)
-                if run.phases and run.phases[-1].name == name:
+                if any(phase.name == name for phase in run.phases):
                     return run
             time.sleep(0.05)
 
 
-def finish(process: subprocess.Popen[str], code: int, says: str = "", timeout_s: float = 100) -> str:
+def finish(process: subprocess.Popen[str], code: int, says: str = "", timeout_s: float = 200) -> str:
     """Wait for its end; what it said."""
     said, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == code, said

@@ -58,7 +58,7 @@ class Load:
             self._stop = True
             thread.join(60)
 
-    def await_sent(self, enough: Callable[[list[Sent]], bool], *, timeout_s: float = 60.0) -> None:
+    def await_sent(self, enough: Callable[[list[Sent]], bool], *, timeout_s: float = 100.0) -> None:
         """Wait until what was sent so far is enough."""
         deadline = time.monotonic() + timeout_s
         while not enough(self.sent):
@@ -88,7 +88,7 @@ class Load:
         name = f"{self.ids}-{number}" if self.ids else ""
         async with limit:
             with suppress(OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-                status, body = await asyncio.wait_for(self._exchange(row, name), 10.0)
+                status, body = await asyncio.wait_for(self._exchange(row, name), 60.0)
                 answer = json.loads(body)
         self.sent.append(Sent(due, time.monotonic() - due, status, row, answer))
 

@@ -51,7 +51,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         """Send until told to stop."""
-        with socket.create_connection(("127.0.0.1", self._server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self._server.port), timeout=60) as connection:
             while not self._ending.wait(0.002):
                 name = f"{self._prefix}-{len(self.answered)}"
                 connection.sendall(request(self._path, BODY, headers={"x-request-id": name}))

@@ -13,7 +13,7 @@ class Registry:
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         """Speak to the server at `url`; every call has a connection of its own, so nothing needs closing and restarts do not matter."""
-        self.http = httpx.Client(base_url=url, auth=auth, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
+        self.http = httpx.Client(base_url=url, auth=auth, timeout=90.0, limits=httpx.Limits(max_keepalive_connections=0))
 
     def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
         """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""

@@ -48,7 +48,7 @@ class MlflowServer:
                 self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=self.log.parent
             )
 
-    def wait_ready(self, timeout_s: float = 90.0) -> None:
+    def wait_ready(self, timeout_s: float = 200.0) -> None:
         """Return once it answers."""
         _await_http(f"{self.url}/health", self.process, self.log, timeout_s)
         self._remember_inner()
@@ -57,7 +57,7 @@ class MlflowServer:
         """Kill it and its children; the port is free and connections are refused afterwards. Idempotent."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
+            self.process.wait(60)
         self.process = None
 
     def restart(self) -> None:
@@ -148,12 +148,12 @@ def s3_endpoint(folder: Path, bucket: str = "artifacts") -> Iterator[dict[str, s
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=os.environ | S3_KEYS, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _await_http(f"{url}/moto-api/data.json", process, log, 60.0)
+        _await_http(f"{url}/moto-api/data.json", process, log, 200.0)
         httpx.put(f"{url}/{bucket}", headers={"host": f"127.0.0.1:{port}"}).raise_for_status()
         yield S3_KEYS | {"MLFLOW_S3_ENDPOINT_URL": url}
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(60)
 
 
 def _await_http(url: str, process: subprocess.Popen[bytes] | None, log: Path, timeout_s: float) -> None:

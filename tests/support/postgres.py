@@ -105,7 +105,7 @@ class Postgres:
         with (self._home / "log").open("ab") as log:
             command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self._as_owner())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while self._status() != "ready":
             assert self._process.poll() is None, (self._home / "log").read_text()[-2000:]
             assert time.monotonic() < deadline, "PostgreSQL did not become ready"
@@ -117,13 +117,17 @@ class Postgres:
             return (self._data / "postmaster.pid").read_text().splitlines()[7].strip()
         return ""
 
-    def stop(self) -> None:
-        """Stop it at once, cutting every connection; does nothing if it does not run."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it at once, cutting every connection; does nothing if it does not run.
+
+        Args:
+            how: SIGINT for a fast shutdown, SIGQUIT for one that also writes nothing any more.
+        """
         if self._process is None:
             return
         self._signal(signal.SIGCONT)
-        self._process.send_signal(signal.SIGINT)  # a fast shutdown
-        self._process.wait(30)
+        self._process.send_signal(how)
+        self._process.wait(90)
         self._process = None
 
     def restart(self) -> None:
@@ -164,7 +168,7 @@ class Postgres:
 
     def close(self) -> None:
         """Stop it and remove all it wrote."""
-        self.stop()
+        self.stop(signal.SIGQUIT)
         self._guard.communicate()
 
     # -- databases -------------------------------------------------------------------------------------------------------------
@@ -183,7 +187,7 @@ class Postgres:
     def sql(self, text: str, database: str = "postgres") -> list[tuple[str, ...]]:
         """Run SQL in one session and return the last rows as text; an error fails the test."""
         command = (self._bin / "psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", self.dsn(database))
-        done = self._run(*command, input=text, timeout=30)
+        done = self._run(*command, input=text, timeout=90)
         assert done.returncode == 0, done.stderr
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 

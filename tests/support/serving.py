@@ -20,7 +20,7 @@ class Server:
     process: subprocess.Popen[str]
     port: int
 
-    def send(self, request: bytes, *, timeout_s: float = 10.0) -> bytes:
+    def send(self, request: bytes, *, timeout_s: float = 60.0) -> bytes:
         """Send bytes on a connection of their own; return all that came until the server closed or a whole answer stood there."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             connection.sendall(request)
@@ -29,7 +29,7 @@ class Server:
     def stop(self) -> int:
         """End it with SIGTERM; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(90)
 
 
 def receive(connection: socket.socket) -> bytes:
@@ -95,12 +95,12 @@ def starting(bundles: Path, *, wrap: Callable[[Sequence[str]], Sequence[str]] = 
             os.killpg(process.pid, signal.SIGKILL) if sys.exc_info()[
                 0
             ] else process.terminate()  # the group: workers outlive a killed parent
-        process.wait(40)
+        process.wait(90)
         assert process.stderr is not None
         process.stderr.close()
 
 
-def _await_ready(server: Server, path: str, timeout_s: float = 30.0) -> None:
+def _await_ready(server: Server, path: str, timeout_s: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:

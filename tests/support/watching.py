@@ -23,7 +23,7 @@ class Watching:
     log: Path
     work: Path
 
-    def wait_for(self, text: str, *, timeout_s: float = 90.0) -> None:
+    def wait_for(self, text: str, *, timeout_s: float = 200.0) -> None:
         """Return once a line of the log holds the text."""
         deadline = time.monotonic() + timeout_s
         while text not in self.said():
@@ -38,7 +38,7 @@ class Watching:
     def stop(self) -> int:
         """End it with SIGTERM; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
 
 @contextmanager
@@ -55,4 +55,4 @@ def watching(tracking_uri: str, folder: Path, *arguments: str, **environment: st
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(20)
+        process.wait(60)

@@ -1,6 +1,7 @@
 # Halfcore's recipes: `just` lists them, and a comment is a recipe's help.
 
 set positional-arguments
+set shell := ["bash", "-euo", "pipefail", "-c"]   # as the recipes with a shebang: sh is dash on Debian, and knows less
 
 export UV_PYTHON_DOWNLOADS := "never"   # what is installed is used; nothing is fetched behind your back
 export PYTHONDONTWRITEBYTECODE := ""    # many containers set it: then every process compiles all it imports anew, which costs MLflow's server 4 s
@@ -8,12 +9,13 @@ export PYTHONDONTWRITEBYTECODE := ""    # many containers set it: then every pro
 _list:
     @just --list --unsorted
 
-# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`).
 # HALFCORE_FOLLOW=models:/NAME@ALIAS with MLFLOW_TRACKING_URI follows a registry instead.
+# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`)
 [group('serve')]
 serve *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run halfcore serve --help ;; esac # before anything is trained
     if [ -n "${HALFCORE_FOLLOW:-}" ]; then
         # models come from the registry as their aliases move; `just watch` exports them
         exec uv run halfcore serve "$@"
@@ -22,7 +24,7 @@ serve *flags:
         uv run model-export export "models:/$MODEL_NAME/${MODEL_STAGE:=Production}"
         export MODEL_STAGE
     else
-        uv run model-export examples light
+        env -u MLFLOW_TRACKING_URI uv run model-export examples light # into the local MLflow, not into a registry that others share
         export MODEL_NAME="${MODEL_NAME:-iris}"
     fi
     exec uv run halfcore serve "$@"
@@ -85,6 +87,7 @@ test-images *flags:
     fi
     just image server export mlflow
     uv run pytest tests/images "$@"
+
 # Bring the schema of DATABASE_URL's database up to date
 [group('serve')]
 migrate:

@@ -188,7 +188,7 @@ def test_an_image_is_compared_with_in_containers():
         ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
         ("blocks=0", "blocks=0 came"),
         ("target=127.0.0.1:1", "a comparison starts its own servers"),
-        ("colour=red", "colour=red: unknown"),
+        ("colour=red", r"colour=red: unknown; expected .* one of tier, (?!.*repeats).*, against, blocks$"),
     ],
 )
 def test_a_wrong_word_is_refused(word, message):

@@ -384,7 +384,7 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
     ("fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
     ("target=127.0.0.1:1", "a search starts its own servers"),
     ("repeats=5", "a search starts its own servers"),
-    ("colour=red", "colour=red: unknown; expected key=value with one of tier"),
+    ("colour=red", r"colour=red: unknown; expected key=value with one of tier, (?!.*repeats).*, against, budget, fresh, rerun$"),
     ("tier=two-by-015", "tier=two-by-015 has 2 replicas"),
     ("tier=far-too-large", "tier far-too-large needs 4097 cores"),
     ("duration=5s", "duration=5s came, expected at least 15 s: rule V13 looks at 3 windows"),

@@ -30,14 +30,14 @@ from loadlab.tiers import Tier, TierError
 
 _OWN = {"against": "typical", "blocks": "5"}
 _NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
+_KEYS = (*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN)
 _RIVALS = tuple(side for side in get_args(Side) if side != "halfcore")
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    known = [*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN]
     compare = commands.add_parser("compare", help="halfcore and a baseline in one tier, in blocks of random order")
-    compare.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(known)}")
+    compare.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
@@ -91,7 +91,8 @@ def parse(
     if not own["blocks"].isdecimal() or not 1 <= int(own["blocks"]) <= 100:
         raise UsageError(f"blocks={own['blocks']} came, expected a whole number from 1 to 100")
     in_containers = own["against"] == "image"
-    order = arguments.parse([*rest, f"backend={'compose' if in_containers else 'cgroup'}"], known, workloads)
+    backend = f"backend={'compose' if in_containers else 'cgroup'}"
+    order = arguments.parse([*rest, backend], known, workloads, offered=_KEYS)
     if in_containers and order.balancer != "none":
         raise UsageError("balancer= stands before processes of the lab; an image and what it is compared with are containers")
     order = msgspec.structs.replace(order, image=image if in_containers else "")

@@ -83,13 +83,23 @@ DEFAULTS = {
 KEYS = ("tier", *DEFAULTS)
 
 
-def parse(words: Sequence[str], tiers: Mapping[str, Tier], scenarios: Mapping[str, Scenario]) -> Order:
+def parse(
+    words: Sequence[str],
+    tiers: Mapping[str, Tier],
+    scenarios: Mapping[str, Scenario],
+    *,
+    offered: Sequence[str] = KEYS,
+) -> Order:
     """Understand the words of a command line.
+
+    Args:
+        offered: the keys that the refusal of an unknown one lists; a command with keys of its own
+            gives those, too.
 
     Raises:
         UsageError, TierError, ScenarioError: an unknown key, one given twice, or a value that is not possible.
     """
-    given = DEFAULTS | _pairs(words)
+    given = DEFAULTS | _pairs(words, offered)
     if "tier" not in given:
         raise UsageError(f"tier= is missing; there are {', '.join(tiers)}")
     scenario = choose_scenario(scenarios, given["scenario"])
@@ -157,12 +167,12 @@ def guard(target: str, allow_host: str) -> None:
     raise UsageError(f"target={target}: load goes to this machine only; if {host} is yours, say allow-host={host}")
 
 
-def _pairs(words: Sequence[str]) -> dict[str, str]:
+def _pairs(words: Sequence[str], offered: Sequence[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS:
-            raise UsageError(f"{word}: unknown; expected key=value with one of {', '.join(KEYS)}")
+            raise UsageError(f"{word}: unknown; expected key=value with one of {', '.join(offered)}")
         if key in pairs:
             raise UsageError(f"{key}= is given twice")
         if not value:

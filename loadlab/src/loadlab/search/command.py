@@ -37,6 +37,7 @@ from loadlab.verdict.steadiness import WINDOWS
 
 _OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
 _NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
+_KEYS = (*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN)
 _DEFAULTS = {"tier": "one-core", "engine": "raw"}
 _KEPT = Path(".halfcore/search")
 _CODE = ("server", "loadlab", "compose", "uv.lock")
@@ -58,9 +59,8 @@ class Asked(NamedTuple):
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    known = [*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN]
     search = commands.add_parser("search", help="the least CPU and memory with which so many users pass")
-    search.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(known)}")
+    search.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
@@ -104,7 +104,8 @@ def parse(words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[st
         raise UsageError("fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected one of them")
     if not own["budget"].isdecimal() or not 1 <= int(own["budget"]) <= 1440:
         raise UsageError(f"budget={own['budget']} came, expected whole minutes from 1 to 1,440")
-    order = msgspec.structs.replace(arguments.parse([*rest, "backend=cgroup"], known, workloads), service=own["against"])
+    order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
+    order = msgspec.structs.replace(order, service=own["against"])
     return Asked(order, _goal(order), int(own["budget"]) * 60.0, own["fresh"] == "yes", own["rerun"] == "yes")
 
 

@@ -23,6 +23,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "tracking_username": ("u", "u"),
     "tracking_password": ("p", "p"),
     "tracking_ca_file": ("/ca.pem", "/ca.pem"),
+    "tracking_workspace": ("team-a", "team-a"),
     "store": ("/store", Path("/store")),
     "keep_versions": ("7", 7),
     "follow_period_s": ("2.5", 2.5),
@@ -75,6 +76,7 @@ OTHER: dict[str, tuple[str, object]] = {
 }
 WRONG: dict[str, list[str]] = {
     "port": ["", "http", "-1", "65536", "80.5", "true", " 80x"],
+    "tracking_workspace": ["Team A", "-a", "a-", "a\r\nx: y", "a" * 64],
     "workers": ["-1", "257", "many"],
     "max_connections": ["-1", "1000001"],
     "backlog": ["127", "65536"],

@@ -139,6 +139,7 @@ def _means(settings: Settings, *, limits: Limits, inference: Executor, session: 
             username=settings.tracking_username,
             password=settings.tracking_password,
             ca_file=settings.tracking_ca_file,
+            workspace=settings.tracking_workspace,
         ),
         store=Store(settings.store, session=session, keep=settings.keep_versions),
         trial=trial,
@@ -148,6 +149,7 @@ def _means(settings: Settings, *, limits: Limits, inference: Executor, session: 
         period_s=settings.follow_period_s,
         most_bytes=settings.max_bundle_mb << 20,
         download_timeout_s=settings.download_timeout_s,
+        workspace=settings.tracking_workspace,
     )
 
 

@@ -35,6 +35,11 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    """The bundle's, but with the name and the version that clients know."""
+    bundle_name: str
+    """The name in the bundle's own manifest: another one where a model is served under a name of its own, was renamed or copied."""
+    bundle_version: str
+    """The version in the bundle's own manifest: another one where the registry's version is a copy."""
     schema: Schema
     """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
@@ -92,6 +97,11 @@ class Models:
     def served(self) -> KeysView[str]:
         """The names that are answered now."""
         return self._models.keys()
+
+    @property
+    def names(self) -> set[str]:
+        """The names that are answered now, or will be once a bundle is mended or has come."""
+        return self.served | self._expected | self.failures.keys()
 
     @property
     def ready(self) -> bool:
@@ -219,7 +229,14 @@ def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
 
 
 def assemble(
-    prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, executor: Executor, name: str = "", role: str = "champion"
+    prepared: Prepared,
+    *,
+    metrics: ModelMetrics,
+    limits: Limits,
+    executor: Executor,
+    name: str = "",
+    version: str = "",
+    role: str = "champion",
 ) -> LoadedModel:
     """Make a prepared model answer: the short part, on the event loop that it will serve on.
 
@@ -229,9 +246,11 @@ def assemble(
         limits: see `Limits`.
         executor: of one thread, for batches that are too dear for the event loop.
         name: the name that clients know, if it is not the manifest's.
+        version: the version that clients know, if it is not the manifest's.
         role: see `LoadedModel`.
     """
-    manifest = msgspec.structs.replace(prepared.manifest, name=name or prepared.manifest.name)
+    own = prepared.manifest
+    manifest = msgspec.structs.replace(own, name=name or own.name, version=version or own.version)
     batcher = Batcher(
         prepared.engine.infer,
         executor=executor,
@@ -246,7 +265,18 @@ def assemble(
     )
     metrics.queued_rows = lambda: batcher.queued_rows
     decoder = Decoder(prepared.schema, max_rows=limits.max_rows)
-    return LoadedModel(manifest, prepared.schema, decoder, batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
+    return LoadedModel(
+        manifest=manifest,
+        bundle_name=own.name,
+        bundle_version=own.version,
+        schema=prepared.schema,
+        decoder=decoder,
+        batcher=batcher,
+        encoder=Encoder(manifest),
+        metrics=metrics,
+        loaded_at=datetime.now(UTC),
+        role=role,
+    )
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

@@ -56,6 +56,7 @@ class Means:
         period_s: seconds between polls.
         most_bytes: largest model file.
         download_timeout_s: seconds for one file.
+        workspace: MLflow's, that is followed; empty: the default one.
     """
 
     client: Client
@@ -67,6 +68,7 @@ class Means:
     period_s: float
     most_bytes: int
     download_timeout_s: float
+    workspace: str
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that blocks, off the event loop."""
@@ -88,7 +90,7 @@ class Follower:
         self, followed: Followed, means: Means, *, deliver: Deliver, model_metrics: ModelMetrics, metrics: FollowMetrics
     ) -> None:  # fmt: skip
         self.followed = followed
-        self.status = Status(name=followed.name, role=followed.role, uri=followed.uri)
+        self.status = Status(name=followed.name, role=followed.role, uri=followed.uri, workspace=means.workspace or None)
         self._means = means
         self._deliver = deliver
         self._model_metrics = model_metrics
@@ -104,7 +106,7 @@ class Follower:
 
     def start_from_disk(self) -> bool:
         """Serve what served last, if its bundle is whole; the event loop stands still meanwhile, for nothing is served yet."""
-        for path in self._means.store.last_known_good(self.followed.name, self.followed.role):
+        for path, version in self._means.store.last_known_good(self.followed.name, self.followed.role, self._means.workspace):
             try:
                 source = _read(path)
                 sha256 = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
@@ -112,8 +114,8 @@ class Follower:
             except (BundleError, EngineError) as error:
                 logger.error("model %s: the bundle on disk is refused: %s", self.followed.name, error)
                 continue
-            self._take(prepared, prepared.manifest.version, sha256)
-            logger.info("model %s version %s loaded from disk", self.followed.name, prepared.manifest.version)
+            self._take(prepared, version, sha256)
+            logger.info("model %s version %s loaded from disk", self.followed.name, version)
             return True
         return False
 
@@ -219,7 +221,9 @@ class Follower:
                 raise Refusal("load_failed", f"the canary took it, this process cannot load it: {error}") from error
             self._take(prepared, wanted.version, wanted.manifest_sha256)
             logger.info("model %s version %s serves as %s", name, wanted.version, role)
-            await in_thread(partial(store.point, name, role, source.path, uri=self.followed.uri, **identity))
+            await in_thread(
+                partial(store.point, name, role, source.path, uri=self.followed.uri, workspace=self._means.workspace, **identity)
+            )
         except Refusal as error:
             await in_thread(partial(store.refuse, name, **identity, code=error.code, reason=str(error)))
             raise
@@ -267,8 +271,13 @@ class Follower:
     def _take(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """One pointer: requests that come from now on see the new model, those that hold the old one are answered by it."""
         model = assemble(
-            prepared, metrics=self._model_metrics, limits=self._means.limits, executor=self._means.inference, name=self.followed.name
-        )  # fmt: skip
+            prepared,
+            metrics=self._model_metrics,
+            limits=self._means.limits,
+            executor=self._means.inference,
+            name=self.followed.name,
+            version=version,
+        )
         replaced = self._deliver(model)
         self.status.served = Served(version=version, manifest_sha256=manifest_sha256, since=model.loaded_at)
         self.status.pending = self.status.refused = None

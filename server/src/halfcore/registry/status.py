@@ -40,6 +40,8 @@ class Status(msgspec.Struct, kw_only=True):
     name: str
     role: str
     uri: str
+    workspace: str | None = None
+    """MLflow's, if one is set."""
     served: Served | None = None
     pending: Pending | None = None
     refused: Refused | None = None

@@ -28,6 +28,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "keep_versions": ("7", 7),
     "follow_period_s": ("2.5", 2.5),
     "follow_timeout_s": ("3", 3.0),
+    "follow_schema_changes": ("refuse", "refuse"),
     "download_timeout_s": ("60", 60.0),
     "max_bundle_mb": ("64", 64),
     "canary_memory_mb": ("256", 256),
@@ -77,6 +78,7 @@ OTHER: dict[str, tuple[str, object]] = {
 WRONG: dict[str, list[str]] = {
     "port": ["", "http", "-1", "65536", "80.5", "true", " 80x"],
     "tracking_workspace": ["Team A", "-a", "a-", "a\r\nx: y", "a" * 64],
+    "follow_schema_changes": ["", "warn", "Refuse"],
     "workers": ["-1", "257", "many"],
     "max_connections": ["-1", "1000001"],
     "backlog": ["127", "65536"],

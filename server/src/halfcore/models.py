@@ -121,6 +121,10 @@ class Models:
         self._choose_default()
         return replaced
 
+    def current(self, name: str) -> LoadedModel | None:
+        """The model that answers under that name now, if there is one."""
+        return self._models.get(name)
+
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
 

@@ -76,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     follow_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
     ] = 5.0
+    follow_schema_changes: Annotated[
+        Literal["allow", "refuse"],
+        Meta(
+            description="refuse: keep the served version if the next one is not compatible with it (columns, their values, classes); "
+            "allow: swap and warn, for whoever moves an alias decides"
+        ),
+    ] = "allow"
     download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
     max_bundle_mb: Annotated[
         int,

@@ -23,10 +23,12 @@ OTHER: dict[str, tuple[str, object]] = {
     "tracking_username": ("u", "u"),
     "tracking_password": ("p", "p"),
     "tracking_ca_file": ("/ca.pem", "/ca.pem"),
+    "tracking_workspace": ("team-a", "team-a"),
     "store": ("/store", Path("/store")),
     "keep_versions": ("7", 7),
     "follow_period_s": ("2.5", 2.5),
     "follow_timeout_s": ("3", 3.0),
+    "follow_schema_changes": ("refuse", "refuse"),
     "download_timeout_s": ("60", 60.0),
     "max_bundle_mb": ("64", 64),
     "canary_memory_mb": ("256", 256),
@@ -75,6 +77,8 @@ OTHER: dict[str, tuple[str, object]] = {
 }
 WRONG: dict[str, list[str]] = {
     "port": ["", "http", "-1", "65536", "80.5", "true", " 80x"],
+    "tracking_workspace": ["Team A", "-a", "a-", "a\r\nx: y", "a" * 64],
+    "follow_schema_changes": ["", "warn", "Refuse"],
     "workers": ["-1", "257", "many"],
     "max_connections": ["-1", "1000001"],
     "backlog": ["127", "65536"],

@@ -1,6 +1,7 @@
 """The app under plain ASGI, without a server or a socket."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,6 +53,15 @@ async def until(ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], Any])
         while not wanted(answer := await ask()):  # noqa: ASYNC110  the state is the server's, behind HTTP
             await asyncio.sleep(0.01)
     return answer
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Wait for something to be true of another process, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
 
 
 def parsed(text: str) -> dict[tuple[str, ...], float]:

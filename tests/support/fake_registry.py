@@ -22,6 +22,7 @@ class Exchange(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, truly or as the test wants."""
         self.registry.asked.append(self.path)
+        self.registry.workspaces.append(self.headers.get("x-mlflow-workspace", ""))
         self.close_connection = True
         try:
             if self.registry.lie is None or not self.registry.lie(self):
@@ -54,9 +55,17 @@ class FakeRegistry:
         self.url = f"http://127.0.0.1:{port}"
         self.versions: dict[str, dict[str, dict[str, str]]] = {}
         """Model → version → tags."""
+        self.origins: dict[tuple[str, str], dict[str, str]] = {}
+        """(model, version) → `source`, `run_id` and `model_id`, as far as the registry tells them."""
+        self.artifact_uris: dict[str, str] = {}
+        """Run → where its artifacts are, if they are not behind the proxy."""
         self.aliases: dict[tuple[str, str], str] = {}
         self.artifacts: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.workspaces: list[str] = []
+        """Of each request."""
+        self.features: dict[str, Any] | None = None
+        """What `server-info` answers; None: an older server, which has no such route."""
         self.lie: Lie | None = None
 
     def publish(self, bundle: Path, *, name: str = "", **tags: str) -> str:
@@ -77,6 +86,14 @@ class FakeRegistry:
         } | tags
         return version
 
+    def copy(self, name: str, version: str, to: str) -> str:
+        """What `MlflowClient.copy_model_version` does: a new version with all tags, whose source is the original; return its number."""
+        versions = self.versions.setdefault(to, {})
+        copied = str(len(versions) + 1)
+        versions[copied] = dict(self.versions[name][version])
+        self.origins[to, copied] = self.origins.get((name, version), {}) | {"source": f"models:/{name}/{version}"}
+        return copied
+
     def forget(self, name: str, *, before: int) -> None:
         """Let the files of old versions go; they are 16 MB each where memory is watched."""
         for path in [path for path in self.artifacts if f"/halfcore/{name}/" in path and int(path.split("/")[-2]) < before]:
@@ -90,6 +107,8 @@ class FakeRegistry:
         """What MLflow would answer."""
         url = urlsplit(path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if url.path == "/api/3.0/mlflow/server-info" and self.features is not None:
+            return _json(self.features)
         if url.path.startswith(PROXY):
             content = self.artifacts.get(url.path.removeprefix(PROXY))
             return (200, content) if content is not None else _error(404, "RESOURCE_DOES_NOT_EXIST", "no such file")
@@ -103,7 +122,8 @@ class FakeRegistry:
             case "model-versions/get":
                 return self._version(query["name"], query["version"])
             case "runs/get":
-                return _json({"run": {"info": {"artifact_uri": f"mlflow-artifacts:/0/{query['run_id']}/artifacts"}}})
+                proxied = f"mlflow-artifacts:/0/{query['run_id']}/artifacts"
+                return _json({"run": {"info": {"artifact_uri": self.artifact_uris.get(query["run_id"], proxied)}}})
         return _error(404, "ENDPOINT_NOT_FOUND", "no such endpoint")
 
     def _version(self, name: str, version: str) -> tuple[int, bytes]:
@@ -111,7 +131,8 @@ class FakeRegistry:
         if tags is None:
             return _error(404, "RESOURCE_DOES_NOT_EXIST", f"{name} has no version {version}")
         listed = [{"key": key, "value": value} for key, value in tags.items()]
-        return _json({"model_version": {"name": name, "version": version, "status": "READY", "tags": listed}})
+        described = {"name": name, "version": version, "status": "READY", "tags": listed} | self.origins.get((name, version), {})
+        return _json({"model_version": described})
 
 
 @contextmanager

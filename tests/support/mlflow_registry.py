@@ -11,9 +11,21 @@ import httpx
 class Registry:
     """A client of one tracking server."""
 
-    def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
+    def __init__(self, url: str, auth: tuple[str, str] | None = None, *, workspace: str = "") -> None:
         """Speak to the server at `url`; every call has a connection of its own, so nothing needs closing and restarts do not matter."""
-        self.http = httpx.Client(base_url=url, auth=auth, timeout=90.0, limits=httpx.Limits(max_keepalive_connections=0))
+        headers = {"X-MLFLOW-WORKSPACE": workspace} if workspace else {}
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=url, auth=auth, headers=headers, timeout=90.0, limits=limits)
+
+    def create_experiment(self, name: str, artifacts: str = "") -> str:
+        """An experiment; returns its id.
+
+        Args:
+            name: of the experiment.
+            artifacts: where its runs' artifacts lie; empty: behind the proxy.
+        """
+        location = {"artifact_location": artifacts} if artifacts else {}
+        return str(self.call("POST", "experiments/create", name=name, **location)["experiment_id"])
 
     def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
         """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""
@@ -23,9 +35,9 @@ class Registry:
         answer: dict[str, Any] = response.json()
         return answer
 
-    def create_run(self) -> str:
-        """A run in the default experiment; returns its id."""
-        return str(self.call("POST", "runs/create", experiment_id="0")["run"]["info"]["run_id"])
+    def create_run(self, experiment: str = "0") -> str:
+        """A run, in the default experiment if no other is given; returns its id."""
+        return str(self.call("POST", "runs/create", experiment_id=experiment)["run"]["info"]["run_id"])
 
     def upload(self, run_id: str, path: str, content: bytes) -> None:
         """Put one artifact of a run through the proxy."""

@@ -52,6 +52,14 @@ class Beside:
         for champion in models:
             if (its := self.challengers.by_name.get(champion.manifest.name)) is not None:
                 its.against(champion)  # so that a misfit is known before the first request
+        for name in self.challengers.by_name.keys() - models.names:
+            logger.warning(
+                "the challenger of %s is never asked: no model of that name is served, but %s; HALFCORE_CHALLENGERS wants the name "
+                "that clients know: NAME=%s",
+                name,
+                ", ".join(sorted(models.names)) or "none",
+                self.challengers.by_name[name].spec.source,
+            )
 
     def load_one(
         self, challenger: Challenger, paths: Iterable[Path], *, metrics: Metrics, limits: Limits, executor: ThreadPoolExecutor

@@ -1,8 +1,14 @@
 """The setting `challengers`: which model challenges which, and how."""
 
+import re
 from typing import Literal, NamedTuple, cast
 
-FORM = "NAME=SOURCE[;mode=shadow|canary][;share=NUMBER], SOURCE being version:N of a bundle or models:/NAME@ALIAS of a registry"
+FORM = (
+    "NAME=SOURCE[;mode=shadow|canary][;share=NUMBER], SOURCE being version:N of a bundle or "
+    "models:/NAME@ALIAS of a registry (a semicolon in a registered name is written %3B)"
+)
+_BETWEEN = re.compile(r"\s+(?=[^\s=;]+=(?:version|models):)")
+"""Blanks before the next challenger; a blank in a registered name separates nothing."""
 
 
 class ChallengerSpec(NamedTuple):
@@ -24,7 +30,7 @@ def parse(text: str) -> list[ChallengerSpec]:
     Raises:
         ValueError: what is wrong, and the form that was expected.
     """
-    specs = [_parse_one(item) for item in text.split()]
+    specs = [_parse_one(item) for item in _BETWEEN.split(text.strip()) if item]
     names = [spec.name for spec in specs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{twice} has two challengers, expected at most one")
@@ -35,7 +41,8 @@ def _parse_one(text: str) -> ChallengerSpec:
     head, *options = text.split(";")
     name, _, source = head.partition("=")
     kind, _, rest = source.partition(":")
-    if not name or kind not in ("version", "models") or not rest.strip("/"):
+    known = kind == "models" or (kind == "version" and not re.search(r"\s", rest))
+    if not name or not known or not rest.strip("/"):
         raise ValueError(f"{head!r}, expected {FORM}")
     spec = ChallengerSpec(name, source)
     for option in options:

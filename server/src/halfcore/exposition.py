@@ -74,16 +74,29 @@ class FollowSnapshot(msgspec.Struct):
     pending: int
     workers: dict[str, int]
     """Served version → workers that serve it."""
+    schema_changes: dict[str, int]
 
     @classmethod
     def of(cls, metrics: FollowMetrics) -> Self:
         """A copy of a followed model's counters."""
         served = {metrics.served_version: 1} if metrics.served_version else {}
-        return cls(dict(metrics.swaps), dict(metrics.poll_failures), metrics.last_success, metrics.pending, served)
+        return cls(
+            swaps=dict(metrics.swaps),
+            poll_failures=dict(metrics.poll_failures),
+            last_success=metrics.last_success,
+            pending=metrics.pending,
+            workers=served,
+            schema_changes=dict(metrics.schema_changes),
+        )
 
     def add(self, other: "FollowSnapshot") -> None:
         """Add another worker's; the one that heard of the registry least lately counts."""
-        for own, others in ((self.swaps, other.swaps), (self.poll_failures, other.poll_failures), (self.workers, other.workers)):
+        for own, others in (
+            (self.swaps, other.swaps),
+            (self.poll_failures, other.poll_failures),
+            (self.workers, other.workers),
+            (self.schema_changes, other.schema_changes),
+        ):
             for key, number in others.items():
                 own[key] = own.get(key, 0) + number
         self.last_success = min(self.last_success, other.last_success)
@@ -240,13 +253,21 @@ def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Met
     success = GaugeMetricFamily("halfcore_registry_last_success_timestamp_seconds", "When the registry last answered.", labels=own)
     pending = GaugeMetricFamily("halfcore_model_pending", "Workers for which a bundle waits to be served.", labels=own)
     workers = GaugeMetricFamily("halfcore_model_served_workers", "Workers that serve a version.", labels=[*own, "version"])
+    changes = CounterMetricFamily(
+        "halfcore_model_schema_changes", "Swaps that changed columns, their values or the answers.", labels=[*own, "compatible"]
+    )
     for key, one in following.items():
-        for family, counts in ((swaps, one.swaps), (polls, one.poll_failures), (workers, one.workers)):
+        for family, counts in (
+            (swaps, one.swaps),
+            (polls, one.poll_failures),
+            (workers, one.workers),
+            (changes, one.schema_changes),
+        ):
             for label, number in counts.items():
                 family.add_metric([*key, label], number)
         success.add_metric(key, one.last_success)
         pending.add_metric(key, one.pending)
-    yield from (swaps, polls, success, pending, workers)
+    yield from (swaps, polls, success, pending, workers, changes)
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:

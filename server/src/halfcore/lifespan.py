@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from halfcore.metrics import Metrics
 from halfcore.models import Limits, LoadedModel, Models, load_all
 from halfcore.registry import sources
 from halfcore.registry.following import Following
+from halfcore.schema import Schema
 from halfcore.settings import Settings
 
 _CATALOG_PATIENCE_S = 1.0
@@ -79,7 +81,8 @@ def lifespan(
             followers = len(wanted) + len(beside.followed)
             means = _means(settings, limits=limits, inference=executor, session=session, followers=followers)
             following.use(means)
-            _follow(wanted, models, metrics, following, means)
+            refuse = settings.follow_schema_changes == "refuse"
+            _follow(wanted, models, metrics, following, means, catalog, refuse=refuse)
             beside.follow(following, means, metrics)
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
         beside.load(settings.bundles, models, metrics=metrics, limits=limits, executor=executor)
@@ -139,6 +142,7 @@ def _means(settings: Settings, *, limits: Limits, inference: Executor, session: 
             username=settings.tracking_username,
             password=settings.tracking_password,
             ca_file=settings.tracking_ca_file,
+            workspace=settings.tracking_workspace,
         ),
         store=Store(settings.store, session=session, keep=settings.keep_versions),
         trial=trial,
@@ -148,11 +152,25 @@ def _means(settings: Settings, *, limits: Limits, inference: Executor, session: 
         period_s=settings.follow_period_s,
         most_bytes=settings.max_bundle_mb << 20,
         download_timeout_s=settings.download_timeout_s,
+        workspace=settings.tracking_workspace,
     )
 
 
-def _follow(wanted: list[sources.Followed], models: Models, metrics: Metrics, following: Following, means: "Means") -> None:
-    """Make a follower of each model that the settings name, and serve what it served last."""
+def _follow(
+    wanted: list[sources.Followed],
+    models: Models,
+    metrics: Metrics,
+    following: Following,
+    means: "Means",
+    catalog: Catalog | None,
+    *,
+    refuse: bool,
+) -> None:
+    """Make a follower of each model that the settings name, and serve what it served last.
+
+    `refuse` keeps out versions that are not compatible with the served one.
+    """
+    from halfcore.registry.contract import Contract
     from halfcore.registry.follow import Follower  # late, as above
 
     def deliver(model: LoadedModel) -> LoadedModel | None:
@@ -167,6 +185,13 @@ def _follow(wanted: list[sources.Followed], models: Models, metrics: Metrics, fo
     for one in wanted:
         models.expect(one.name)
         counters = metrics.following_of(one.name, one.role)
-        follower = Follower(one, means, deliver=deliver, model_metrics=metrics.of(one.name), metrics=counters)
+        contract = Contract(
+            served=partial(models.current, one.name),
+            schema_of=partial(catalog.schema_of, one.name) if catalog else Schema.of,
+            refuse=refuse,
+        )
+        follower = Follower(
+            one, means, deliver=deliver, contract=contract, model_metrics=metrics.of(one.name), metrics=counters
+        )  # fmt: skip
         follower.start_from_disk()
         following.add(follower)

@@ -114,6 +114,8 @@ class FollowMetrics:
         """`swapped`, or the code of a refusal or a failed fetch → how often."""
         self.poll_failures: dict[str, int] = {}
         """Code → polls that the registry did not answer as it should."""
+        self.schema_changes: dict[str, int] = {}
+        """Compatible, `true` or `false` → swaps that changed columns, what they may hold, or the answers."""
         self.last_success = 0.0
         """Unix time at which it last did; 0: not yet."""
         self.served_version = ""
@@ -123,6 +125,11 @@ class FollowMetrics:
     def count(self, result: str) -> None:
         """Count what came of a bundle."""
         self.swaps[result] = self.swaps.get(result, 0) + 1
+
+    def count_schema_change(self, *, compatible: bool) -> None:
+        """Count a swap that changed what clients rely on."""
+        key = str(compatible).lower()
+        self.schema_changes[key] = self.schema_changes.get(key, 0) + 1
 
     def count_poll_failure(self, code: str) -> None:
         """Count a poll that failed."""

@@ -35,6 +35,11 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
+    """The bundle's, but with the name and the version that clients know."""
+    bundle_name: str
+    """The name in the bundle's own manifest: another one where a model is served under a name of its own, was renamed or copied."""
+    bundle_version: str
+    """The version in the bundle's own manifest: another one where the registry's version is a copy."""
     schema: Schema
     """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
     decoder: Decoder
@@ -94,6 +99,11 @@ class Models:
         return self._models.keys()
 
     @property
+    def names(self) -> set[str]:
+        """The names that are answered now, or will be once a bundle is mended or has come."""
+        return self.served | self._expected | self.failures.keys()
+
+    @property
     def ready(self) -> bool:
         """Whether this process should be sent requests."""
         return not self.draining and bool(self._models) and (not self._default or self._default in self._models)
@@ -110,6 +120,10 @@ class Models:
         self._models[name] = self.refine(model)
         self._choose_default()
         return replaced
+
+    def current(self, name: str) -> LoadedModel | None:
+        """The model that answers under that name now, if there is one."""
+        return self._models.get(name)
 
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
@@ -219,7 +233,14 @@ def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
 
 
 def assemble(
-    prepared: Prepared, *, metrics: ModelMetrics, limits: Limits, executor: Executor, name: str = "", role: str = "champion"
+    prepared: Prepared,
+    *,
+    metrics: ModelMetrics,
+    limits: Limits,
+    executor: Executor,
+    name: str = "",
+    version: str = "",
+    role: str = "champion",
 ) -> LoadedModel:
     """Make a prepared model answer: the short part, on the event loop that it will serve on.
 
@@ -229,9 +250,11 @@ def assemble(
         limits: see `Limits`.
         executor: of one thread, for batches that are too dear for the event loop.
         name: the name that clients know, if it is not the manifest's.
+        version: the version that clients know, if it is not the manifest's.
         role: see `LoadedModel`.
     """
-    manifest = msgspec.structs.replace(prepared.manifest, name=name or prepared.manifest.name)
+    own = prepared.manifest
+    manifest = msgspec.structs.replace(own, name=name or own.name, version=version or own.version)
     batcher = Batcher(
         prepared.engine.infer,
         executor=executor,
@@ -246,7 +269,18 @@ def assemble(
     )
     metrics.queued_rows = lambda: batcher.queued_rows
     decoder = Decoder(prepared.schema, max_rows=limits.max_rows)
-    return LoadedModel(manifest, prepared.schema, decoder, batcher, Encoder(manifest), metrics, datetime.now(UTC), role)
+    return LoadedModel(
+        manifest=manifest,
+        bundle_name=own.name,
+        bundle_version=own.version,
+        schema=prepared.schema,
+        decoder=decoder,
+        batcher=batcher,
+        encoder=Encoder(manifest),
+        metrics=metrics,
+        loaded_at=datetime.now(UTC),
+        role=role,
+    )
 
 
 def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:

@@ -23,6 +23,7 @@ SEED_NAMES = {
     "tracking_username": "MLFLOW_TRACKING_USERNAME",
     "tracking_password": "MLFLOW_TRACKING_PASSWORD",
     "tracking_ca_file": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "tracking_workspace": "MLFLOW_WORKSPACE",
 }
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
 SECRETS = frozenset({"database_url", "tracking_token", "tracking_password", "admin_token", "webhook_secret"})
@@ -54,6 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tracking_username: Annotated[str, Meta(description="user for the MLflow server, if it asks for one")] = ""
     tracking_password: Annotated[str, Meta(description="that user's password")] = ""
     tracking_ca_file: Annotated[str, Meta(description="certificates to trust for the MLflow server; empty: the system's")] = ""
+    tracking_workspace: Annotated[
+        str,
+        Meta(
+            pattern="^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+            description="workspace of the MLflow server whose models are followed; a server without workspaces is then refused; "
+            "empty: the server's default one",
+        ),
+    ] = ""
     store: Annotated[Path, Meta(description="directory in which bundles of followed models are kept; must be writable")] = Path(
         ".halfcore/store"
     )
@@ -67,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     follow_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
     ] = 5.0
+    follow_schema_changes: Annotated[
+        Literal["allow", "refuse"],
+        Meta(
+            description="refuse: keep the served version if the next one is not compatible with it (columns, their values, classes); "
+            "allow: swap and warn, for whoever moves an alias decides"
+        ),
+    ] = "allow"
     download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
     max_bundle_mb: Annotated[
         int,

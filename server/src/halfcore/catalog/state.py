@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
+from halfcore.bundle import Manifest
 from halfcore.catalog.entries import CatalogError, Entry, parse, rules_for
 from halfcore.catalog.snapshot import Snapshot
 from halfcore.codec.decode import Decoder
 from halfcore.log import logger
 from halfcore.metrics import CatalogMetrics
 from halfcore.models import LoadedModel, Models
-from halfcore.schema import Schema
+from halfcore.schema import Rule, Schema
 
 
 @dataclass(slots=True)
@@ -59,16 +62,9 @@ class Catalog:
         if model.manifest.name not in self._known:
             self.ask()
         known = self._known.setdefault(model.manifest.name, _Known())
-        rules, refused = {}, known.malformed
-        for entries in (known.latest, known.accepted):
-            if entries is None:
-                continue
-            try:
-                rules = rules_for(model.manifest.name, entries, model.manifest.inputs, model.manifest.dtype)
-                known.accepted = entries
-                break
-            except CatalogError as error:
-                refused = refused or str(error)
+        rules, entries, refused = _applied(known, model.manifest)
+        if entries is not None:
+            known.accepted = entries
         if refused and refused != known.refused:
             logger.error("feature catalogue refused: %s", refused, extra={"model": model.manifest.name})
         known.refused = refused
@@ -77,6 +73,12 @@ class Catalog:
             return model
         schema = Schema(model.manifest.inputs, model.manifest.dtype, rules)
         return replace(model, schema=schema, decoder=Decoder(schema, max_rows=self._max_rows))
+
+    def schema_of(self, name: str, manifest: Manifest) -> Schema:
+        """The columns of a version that is not served yet, as they will be once it is served under that name."""
+        named = msgspec.structs.replace(manifest, name=name)
+        rules, _, _ = _applied(self._known.get(name, _Known()), named)
+        return Schema(manifest.inputs, manifest.dtype, rules)
 
     def take(self, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Take over what was read for all served models; return whether anything changed.
@@ -121,3 +123,16 @@ class Catalog:
         self._metrics.read_at = self.read_at.timestamp()
         refused = any(known.refused for known in self._known.values())
         self._metrics.count("refused" if refused else "changed" if changed else "unchanged")
+
+
+def _applied(known: _Known, manifest: Manifest) -> tuple[dict[str, Rule], tuple[Entry, ...] | None, str | None]:
+    """The rules for a version, the entries that they come from, and why the latest entries are not applied, if they are not."""
+    refused = known.malformed
+    for entries in (known.latest, known.accepted):
+        if entries is None:
+            continue
+        try:
+            return rules_for(manifest.name, entries, manifest.inputs, manifest.dtype), entries, refused
+        except CatalogError as error:
+            refused = refused or str(error)
+    return {}, None, refused

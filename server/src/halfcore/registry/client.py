@@ -25,6 +25,11 @@ MOST_BYTES_PER_S = 32 << 20
 """Files come no faster: from a registry nearby they would come as fast as the event loop reads, and predictions would wait for it."""
 
 
+_WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
+_FEATURES = ("server-info", "server-features")
+"""Where MLflow says whether it has workspaces: its newer versions, and its older ones."""
+
+
 class Client:
     """Asks one tracking server.
 
@@ -33,11 +38,26 @@ class Client:
         token: bearer token; wins over user and password.
         username, password: for basic authentication.
         ca_file: certificates to trust instead of the system's.
+        workspace: whose models are meant, on a server with workspaces; empty: its default workspace.
         timeout_s: most seconds for one call of the API, from connecting to the last byte.
     """
 
-    def __init__(self, uri: str, *, timeout_s: float, token: str = "", username: str = "", password: str = "", ca_file: str = "") -> None:
-        headers = {"accept-encoding": "identity", "user-agent": "halfcore"} | ({"authorization": f"Bearer {token}"} if token else {})
+    def __init__(
+        self,
+        uri: str,
+        *,
+        timeout_s: float,
+        token: str = "",
+        username: str = "",
+        password: str = "",
+        ca_file: str = "",
+        workspace: str = "",
+    ) -> None:
+        headers = {"accept-encoding": "identity", "user-agent": "halfcore"}
+        headers |= {"authorization": f"Bearer {token}"} if token else {}
+        headers |= {_WORKSPACE_HEADER: workspace} if workspace else {}
+        self._workspace = workspace
+        self._workspace_known = not workspace
         self._timeout_s = timeout_s
         self._http = httpx.AsyncClient(
             base_url=uri.rstrip("/"),
@@ -60,8 +80,40 @@ class Client:
             NotOffered: there is no such model, version, alias or run.
             Unavailable: any other trouble.
         """
+        try:
+            if not self._workspace_known:
+                await self._check_workspace()
+            return await self._get_json(f"/api/2.0/mlflow/{path}", params)
+        except Unavailable:
+            self._workspace_known = not self._workspace  # whatever answers next may be another server
+            raise
+
+    async def _check_workspace(self) -> None:
+        """Make sure that the server has workspaces: one that has none ignores the header, and would give another tenant's model.
+
+        Raises:
+            Unavailable: it has none, or any other trouble.
+        """
+        for path in _FEATURES:
+            try:
+                features = await self._get_json(f"/api/3.0/mlflow/{path}", {})
+            except Unavailable as error:
+                if error.code != "http_status":  # the server failed; a status such as 404 says that there is no such route
+                    raise
+                continue
+            if features.get("workspaces_enabled") is True:
+                self._workspace_known = True
+                return
+            break
+        raise Unavailable(
+            "no_workspaces",
+            f"the registry has no workspaces, so nothing of the workspace {self._workspace} can be served: start MLflow with "
+            "--enable-workspaces, or unset HALFCORE_TRACKING_WORKSPACE and MLFLOW_WORKSPACE",
+        )
+
+    async def _get_json(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
         body = bytearray()
-        async with self._answer(f"/api/2.0/mlflow/{path}", params, self._timeout_s) as response:
+        async with self._answer(path, params, self._timeout_s) as response:
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MOST_JSON_BYTES:

@@ -27,5 +27,9 @@ class NotOffered(RegistryError):
     """The registry answered, and has nothing to load yet: no such alias, or a version that is not exported."""
 
 
+class SchemaRefusal(RegistryError):
+    """This version would change what clients rely on, and must not; judged anew at every poll, for it depends on what serves."""
+
+
 class Refusal(RegistryError):
     """This bundle must not be served; it is not tried again until the registry names another one, or somebody asks."""

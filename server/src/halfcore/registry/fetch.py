@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from halfcore.registry import identity
 from halfcore.registry.client import Client
 from halfcore.registry.errors import NotOffered, Refusal, Unavailable
 from halfcore.registry.resolve import Offer
@@ -26,10 +27,9 @@ class _Size(msgspec.Struct):
     size_bytes: int
 
 
-class _Manifest(msgspec.Struct):
+class _Manifest(identity.Proven):
     """What must be known before the model file can be fetched; the rest is read by `bundle`."""
 
-    version: str
     onnx: _Size
 
 
@@ -61,8 +61,7 @@ async def fetch(client: Client, offer: Offer, folder: Path, *, most_bytes: int, 
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("manifest", f"manifest.json: {error}") from None
-    if manifest.version != offer.version:
-        raise Refusal("other_version", f"manifest.json: version {manifest.version[:20]!r}, expected {offer.version!r}")
+    await identity.check(client, offer, manifest)
     if manifest.onnx.size_bytes > most_bytes:
         raise Refusal("too_large", f"model.onnx: {manifest.onnx.size_bytes} bytes, expected at most {most_bytes}")
     await get("model.onnx", manifest.onnx.size_bytes, most_bytes)

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from halfcore import bundle
-from halfcore.bundle import Bundle, BundleError
+from halfcore.bundle import Bundle, BundleError, Manifest
 from halfcore.engine import EngineError
 from halfcore.host import give_back_memory
 from halfcore.log import logger
 from halfcore.metrics import FollowMetrics, ModelMetrics
 from halfcore.models import Limits, LoadedModel, Prepared, assemble, prepare
 from halfcore.registry.client import Client
-from halfcore.registry.errors import NotOffered, Refusal, RegistryError, Unavailable
+from halfcore.registry.contract import Contract, SchemaChange
+from halfcore.registry.errors import NotOffered, Refusal, RegistryError, SchemaRefusal, Unavailable
 from halfcore.registry.fetch import fetch
 from halfcore.registry.resolve import Offer, offer, resolve
 from halfcore.registry.sources import Followed
@@ -56,6 +57,7 @@ class Means:
         period_s: seconds between polls.
         most_bytes: largest model file.
         download_timeout_s: seconds for one file.
+        workspace: MLflow's, that is followed; empty: the default one.
     """
 
     client: Client
@@ -67,6 +69,7 @@ class Means:
     period_s: float
     most_bytes: int
     download_timeout_s: float
+    workspace: str
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that blocks, off the event loop."""
@@ -80,17 +83,26 @@ class Follower:
         followed: what to follow.
         means: shared with other followers.
         deliver: takes each loaded model into service.
+        contract: holds new versions to what clients rely on; None if no client asks this model itself.
         model_metrics: the counters of the loaded models, which outlive each of them.
         metrics: the counters of the following.
     """
 
     def __init__(
-        self, followed: Followed, means: Means, *, deliver: Deliver, model_metrics: ModelMetrics, metrics: FollowMetrics
-    ) -> None:  # fmt: skip
+        self,
+        followed: Followed,
+        means: Means,
+        *,
+        deliver: Deliver,
+        contract: Contract | None = None,
+        model_metrics: ModelMetrics,
+        metrics: FollowMetrics,
+    ) -> None:
         self.followed = followed
-        self.status = Status(name=followed.name, role=followed.role, uri=followed.uri)
+        self.status = Status(name=followed.name, role=followed.role, uri=followed.uri, workspace=means.workspace or None)
         self._means = means
         self._deliver = deliver
+        self._contract = contract
         self._model_metrics = model_metrics
         self._metrics = metrics
         self._hint = asyncio.Event()
@@ -98,13 +110,15 @@ class Follower:
         self._attempts = 0
         self._not_before = 0.0
         self._wanted: Offer | None = None
+        self._kept_out: tuple[Offer, Manifest] | None = None
+        """A bundle that lies in the store and was refused for the sake of its columns."""
         self._retiring: set[asyncio.Task[None]] = set()
 
     # -- the outside ------------------------------------------------------------------------------------------------------
 
     def start_from_disk(self) -> bool:
         """Serve what served last, if its bundle is whole; the event loop stands still meanwhile, for nothing is served yet."""
-        for path in self._means.store.last_known_good(self.followed.name, self.followed.role):
+        for path, version in self._means.store.last_known_good(self.followed.name, self.followed.role, self._means.workspace):
             try:
                 source = _read(path)
                 sha256 = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
@@ -112,8 +126,8 @@ class Follower:
             except (BundleError, EngineError) as error:
                 logger.error("model %s: the bundle on disk is refused: %s", self.followed.name, error)
                 continue
-            self._take(prepared, prepared.manifest.version, sha256)
-            logger.info("model %s version %s loaded from disk", self.followed.name, prepared.manifest.version)
+            self._take(prepared, version, sha256)
+            logger.info("model %s version %s loaded from disk", self.followed.name, version)
             return True
         return False
 
@@ -191,13 +205,18 @@ class Follower:
             self._wanted, self._attempts, self._not_before = wanted, 0, 0.0
         if known := await self._means.in_thread(store.refusal, name, wanted.version, wanted.manifest_sha256):
             return self._refuse(Refused(version=known.version, code=known.code, reason=known.reason, at=known.at))
+        if self._kept_out is not None and self._kept_out[0] == wanted:
+            try:
+                self._hold_to_contract(self._kept_out[1])
+            except SchemaRefusal as error:
+                return self._refuse(_refused(wanted, error))
         if asyncio.get_running_loop().time() < self._not_before:
             return "pending"
         self._pend(wanted.version, "loading", "it is being fetched and tried")
         try:
             await self._swap(wanted)
-        except Refusal as error:
-            return self._refuse(Refused(version=wanted.version, code=error.code, reason=str(error), at=datetime.now(UTC)))
+        except (Refusal, SchemaRefusal) as error:
+            return self._refuse(_refused(wanted, error))
         except Unavailable as error:
             return self._put_off(wanted.version, error)
         except OSError as error:
@@ -212,6 +231,9 @@ class Follower:
         lock = await self._locked()
         try:
             source = await self._on_disk(wanted) or await self._fetched(wanted)
+            self._kept_out = (wanted, source.manifest)
+            change = self._hold_to_contract(source.manifest)
+            self._kept_out = None
             try:
                 prepared = await in_thread(partial(prepare, source, max_batch_size=self._means.limits.max_batch_size))
             except (BundleError, EngineError, MemoryError) as error:
@@ -219,12 +241,33 @@ class Follower:
                 raise Refusal("load_failed", f"the canary took it, this process cannot load it: {error}") from error
             self._take(prepared, wanted.version, wanted.manifest_sha256)
             logger.info("model %s version %s serves as %s", name, wanted.version, role)
-            await in_thread(partial(store.point, name, role, source.path, uri=self.followed.uri, **identity))
+            self._tell_change(wanted.version, change)
+            await in_thread(
+                partial(store.point, name, role, source.path, uri=self.followed.uri, workspace=self._means.workspace, **identity)
+            )
         except Refusal as error:
             await in_thread(partial(store.refuse, name, **identity, code=error.code, reason=str(error)))
             raise
         finally:
             lock.close()
+
+    def _hold_to_contract(self, manifest: Manifest) -> SchemaChange | None:
+        """What the version changes for clients.
+
+        Raises:
+            SchemaRefusal: something that they rely on, and the setting keeps such versions out.
+        """
+        if self._contract is None:
+            return None
+        change = self._contract.change(manifest)
+        if self._contract.refuse and change and not change.compatible:
+            raise SchemaRefusal(
+                "schema_changed",
+                f"it is not compatible with version {change.from_version}, which serves on: {change}. To serve it, start the server with "
+                f"HALFCORE_FOLLOW_SCHEMA_CHANGES=allow, or follow it under a name of its own (NEW_NAME={self.followed.uri}); "
+                f"else point {self.followed.uri} at a version with the old columns and answers",
+            )
+        return change
 
     async def _locked(self) -> BinaryIO:
         try_lock = partial(self._means.in_thread, self._means.store.try_lock, self.followed.name)
@@ -267,8 +310,13 @@ class Follower:
     def _take(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """One pointer: requests that come from now on see the new model, those that hold the old one are answered by it."""
         model = assemble(
-            prepared, metrics=self._model_metrics, limits=self._means.limits, executor=self._means.inference, name=self.followed.name
-        )  # fmt: skip
+            prepared,
+            metrics=self._model_metrics,
+            limits=self._means.limits,
+            executor=self._means.inference,
+            name=self.followed.name,
+            version=version,
+        )
         replaced = self._deliver(model)
         self.status.served = Served(version=version, manifest_sha256=manifest_sha256, since=model.loaded_at)
         self.status.pending = self.status.refused = None
@@ -284,6 +332,31 @@ class Follower:
         del model
         await asyncio.sleep(_LET_GO_S)
         await self._means.in_thread(give_back_memory)
+
+    def _tell_change(self, version: str, change: SchemaChange | None) -> None:
+        """Say what a version that serves now has changed for clients."""
+        self.status.schema_change = change
+        if change is None:
+            return
+        self._metrics.count_schema_change(compatible=change.compatible)
+        if change.compatible:
+            logger.info(
+                "model %s version %s takes more than version %s: %s",
+                self.followed.name,
+                version,
+                change.from_version,
+                change,
+            )
+        else:
+            logger.warning(
+                "model %s version %s is not compatible with version %s, and clients may get 422 or other answers: %s. Point %s back "
+                "to undo it; HALFCORE_FOLLOW_SCHEMA_CHANGES=refuse keeps such versions out",
+                self.followed.name,
+                version,
+                change.from_version,
+                change,
+                self.followed.uri,
+            )
 
     def _serves(self, wanted: Offer) -> bool:
         served = self.status.served
@@ -336,6 +409,10 @@ class Follower:
         self.status.pending = None
         self._metrics.pending = 0
         return "refused"
+
+
+def _refused(wanted: Offer, error: RegistryError) -> Refused:
+    return Refused(version=wanted.version, code=error.code, reason=str(error), at=datetime.now(UTC))
 
 
 def _read(path: Path) -> Bundle:

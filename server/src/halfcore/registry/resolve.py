@@ -14,12 +14,24 @@ _RUN = re.compile(r"runs:/(?P<run_id>[A-Za-z0-9_-]{1,64})/(?P<path>[A-Za-z0-9._/
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+class Origin(NamedTuple):
+    """What the registry says of where a version's files come from; empty: nothing."""
+
+    source: str = ""
+    """Of a copy `models:/NAME/VERSION`, the version that was copied."""
+    run_id: str = ""
+    """The run that made it."""
+    model_id: str = ""
+    """MLflow 3's logged model that it was registered from."""
+
+
 class Version(NamedTuple):
     """A version of a registered model."""
 
     version: str
     status: str
     tags: dict[str, str]
+    origin: Origin = Origin()
 
 
 class Offer(NamedTuple):
@@ -30,6 +42,8 @@ class Offer(NamedTuple):
     run_id: str
     path: str
     """Folder among the run's artifacts."""
+    origin: Origin = Origin()
+    """Of the version, not of the bundle."""
 
 
 async def resolve(client: Client, followed: Followed) -> Version:
@@ -52,10 +66,9 @@ async def resolve(client: Client, followed: Followed) -> Version:
             if not versions:
                 raise NotOffered("not_found", f"no version of {name} is in {reference}")
             found = max(versions, key=lambda one: int(one["version"]))
-        # As text: the open-source server answers with strings, others with numbers.
-        return Version(str(found["version"]), str(found.get("status", "READY")), _tags(found))
+        return _version(found)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Unavailable("not_mlflow", "the registry's answer has no model version, expected MLflow's REST API") from None
+        raise _not_mlflow() from None
 
 
 def offer(version: Version) -> Offer:
@@ -86,7 +99,25 @@ def offer(version: Version) -> Offer:
         raise Refusal("bundle_tag", f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER")
     if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
         raise Refusal("bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits")
-    return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"))
+    return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"), version.origin)
+
+
+async def version_of(client: Client, name: str, version: str) -> Version:
+    """A version by its number; raises as `resolve`."""
+    try:
+        return _version((await client.get("model-versions/get", name=name, version=version))["model_version"])
+    except (KeyError, TypeError, AttributeError):
+        raise _not_mlflow() from None
+
+
+def _version(found: dict[str, Any]) -> Version:
+    # As text: the open-source server answers with strings, others with numbers.
+    origin = Origin(*(str(found.get(key) or "") for key in Origin._fields))
+    return Version(str(found["version"]), str(found.get("status", "READY")), _tags(found), origin)
+
+
+def _not_mlflow() -> Unavailable:
+    return Unavailable("not_mlflow", "the registry's answer has no model version, expected MLflow's REST API")
 
 
 def _tags(found: dict[str, Any]) -> dict[str, str]:

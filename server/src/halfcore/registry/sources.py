@@ -5,7 +5,9 @@ from typing import Literal, NamedTuple
 
 CHAMPION = "champion"
 """The role of the model that answers."""
-_URI = re.compile(r"models:/(?P<registered>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<rest>[^/@]+))")
+_URI = re.compile(r"models:/(?P<registered>[^/]+?)(?:@(?P<alias>[\w-]+)|/(?P<rest>[^/@\s]+))")
+_SEPARATORS = {"%2C": ",", "%3B": ";"}
+"""How a registered name is written that holds what separates entries in `HALFCORE_FOLLOW` and `HALFCORE_CHALLENGERS`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXPECTED = "expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME/VERSION"
 
@@ -41,14 +43,14 @@ def parse(text: str) -> list[Followed]:
 
 def parse_one(entry: str, role: str = CHAMPION) -> Followed:
     """Read one `[NAME=]models:/…`; raises as `parse`."""
-    given, separator, uri = entry.partition("=")
-    if not separator:
-        given, uri = "", entry
+    given, _, uri = ("", "", entry) if entry.startswith("models:/") else entry.partition("=")
     match = _URI.fullmatch(uri)
     if match is None:
-        raise ValueError(f"{entry!r}, {_EXPECTED}, or NAME= before one of them")
+        raise ValueError(f"{entry!r}, {_EXPECTED}, or NAME= before one of them (a comma in a registered name is written %2C)")
     registered, alias, rest = match["registered"], match["alias"], match["rest"]
-    name = given if separator else registered
+    for written, meant in _SEPARATORS.items():
+        registered = registered.replace(written, meant)
+    name = registered if uri == entry else given
     if not _NAME.fullmatch(name):
         raise ValueError(f"the name {name!r} in {entry!r}, expected letters, digits, dots, dashes and underscores; give one: NAME={uri}")
     reference = alias or rest

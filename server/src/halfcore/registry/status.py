@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from halfcore.registry.contract import SchemaChange
+
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """The version that answers."""
@@ -40,9 +42,13 @@ class Status(msgspec.Struct, kw_only=True):
     name: str
     role: str
     uri: str
+    workspace: str | None = None
+    """MLflow's, if one is set."""
     served: Served | None = None
     pending: Pending | None = None
     refused: Refused | None = None
+    schema_change: SchemaChange | None = None
+    """What the served version changed of the one before it, for clients; None: nothing, or there was none before it."""
     last_success: datetime | None = None
     """When the registry last answered as it should."""
     error: str | None = None

@@ -38,6 +38,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     previous: str = ""
     """The folder that served before, kept for a way back."""
+    workspace: str = ""
+    """MLflow's workspace that both came from."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,18 +125,30 @@ class Store:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def last_known_good(self, name: str, role: str) -> list[Path]:
-        """Bundles for a cold start: what served last, what served before it."""
-        served = self.served(name, role)
-        folders = [served.folder, served.previous] if served else []
-        return [self._root / name / folder for folder in folders if folder]
+    def last_known_good(self, name: str, role: str, workspace: str) -> list[tuple[Path, str]]:
+        """Bundles for a cold start, each with the registered version that it served: what served last, what served before it.
 
-    def point(self, name: str, role: str, path: Path, *, version: str, manifest_sha256: str, uri: str) -> None:
+        None if they came from another workspace: that is another tenant's model.
+        """
+        served = self.served(name, role)
+        folders = [served.folder, served.previous] if served and served.workspace == workspace else []
+        return [(self._root / name / folder, folder.rpartition("-")[0]) for folder in folders if folder]
+
+    def point(self, name: str, role: str, path: Path, *, version: str, manifest_sha256: str, uri: str, workspace: str) -> None:
         """Remember what serves in a role, and remove bundles that nobody needs any more."""
         before = self.served(name, role)
+        if before is not None and before.workspace != workspace:
+            before = None
         previous = (before.previous if before.folder == path.name else before.folder) if before else ""
-        now = datetime.now(UTC)
-        served = Served(folder=path.name, version=version, manifest_sha256=manifest_sha256, uri=uri, since=now, previous=previous)
+        served = Served(
+            folder=path.name,
+            version=version,
+            manifest_sha256=manifest_sha256,
+            uri=uri,
+            since=datetime.now(UTC),
+            previous=previous,
+            workspace=workspace,
+        )
         _write(path.with_name(f".{role}.json"), msgspec.json.encode(served))
         os.utime(path)  # the latest that served is the last that is removed
         self._prune(path.parent)

@@ -61,7 +61,7 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
         "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
         "example": example_body(model),
         "parity": msgspec.to_builtins(manifest.parity),
-        "source": msgspec.to_builtins(manifest.source),
+        "source": {"name": model.bundle_name, "version": model.bundle_version} | msgspec.to_builtins(manifest.source),
         "onnx": msgspec.to_builtins(manifest.onnx),
         "tools": manifest.tools,
         "created_at": manifest.created_at,

@@ -1,0 +1,159 @@
+"""What clients of a model rely on, and what a new version changes of it: names, kinds and values of the columns, and the answers.
+
+Compatible means: every record that the version before accepted is accepted, and its answer has the form that it had. A vector has no names,
+so more columns are compatible only where the columns have names of their own, and another order never is: a vector would be read
+wrongly, and nobody would notice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from halfcore.bundle import Input, Manifest
+from halfcore.errors import listed
+from halfcore.models import LoadedModel
+from halfcore.schema import Schema
+
+_MOST_ITEMS = 50
+
+
+class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version changed when it replaced another one."""
+
+    from_version: str
+    compatible: bool
+    added: list[str]
+    """Columns, each with whether requests must have it."""
+    removed: list[str]
+    changed: list[str]
+    """One sentence each, about a column, the columns' order or the answers."""
+
+    def __str__(self) -> str:
+        parts = [f"added {', '.join(self.added)}"] if self.added else []
+        parts += [f"removed {', '.join(self.removed)}"] if self.removed else []
+        return "; ".join([*parts, *self.changed])
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Holds each new version to the one that is served.
+
+    Attributes:
+        served: the model that answers now, if there is one.
+        schema_of: a version's columns with what the feature catalogue will say of them.
+        refuse: whether a version that is not compatible is kept out.
+    """
+
+    served: Callable[[], LoadedModel | None]
+    schema_of: Callable[[Manifest], Schema]
+    refuse: bool
+
+    def change(self, manifest: Manifest) -> SchemaChange | None:
+        """What a version would change; None if nothing, or if nothing is served yet."""
+        served = self.served()
+        if served is None:
+            return None
+        return compare(served.manifest, served.schema, manifest, self.schema_of(manifest))
+
+
+class _Change(NamedTuple):
+    """One thing that is not as before."""
+
+    text: str
+    compatible: bool
+
+
+def compare(before: Manifest, old: Schema, after: Manifest, new: Schema) -> SchemaChange | None:
+    """What `after` changes for clients of `before`; None if nothing.
+
+    Args:
+        before: the version that is served.
+        old: its columns, with the catalogue's rules.
+        after: the version that is to replace it.
+        new: its columns, with the catalogue's rules.
+    """
+    columns = {column.name: column for column in new.inputs}
+    defaults = {new.names[index] for index in new.defaults}
+    added = [name for name in new.names if name not in old.names]
+    removed = [name for name in (*old.names, *_ignored(old)) if name not in columns and name not in _ignored(new)]
+    changes = [*_order(old.names, new.names), *_answers(before, after)]
+    for column in old.inputs:
+        if column.name in columns:
+            found = _column(column, old, columns[column.name], new)
+            changes += [_Change(f'"{column.name}": {text}', compatible) for text, compatible in found]
+        elif column.name in _ignored(new):
+            changes.append(_Change(f'"{column.name}": accepted, and not read any more', before.named))
+    if not (added or removed or changes):
+        return None
+    fills = before.named and defaults.issuperset(added)
+    return SchemaChange(
+        from_version=before.version,
+        compatible=not removed and (not added or fills) and all(change.compatible for change in changes),
+        added=_cut([f'"{name}" ({"has a default" if name in defaults else "required"})' for name in added]),
+        removed=_cut([f'"{name}"' for name in removed]),
+        changed=_cut([change.text for change in changes]),
+    )
+
+
+def _ignored(schema: Schema) -> tuple[str, ...]:
+    """Names of the columns that a record may hold and that the model does not read."""
+    return getattr(schema, "ignored", ())
+
+
+def _cut(items: list[str]) -> list[str]:
+    """As many as a person reads."""
+    return items if len(items) <= _MOST_ITEMS else [*items[:_MOST_ITEMS], f"… {len(items) - _MOST_ITEMS} more"]
+
+
+def _order(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
+    if [name for name in before if name in after] != [name for name in after if name in before]:
+        yield _Change(f"the columns' order is {listed(list(after))}: a features vector means something else than before", False)
+
+
+def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
+    if before.task != after.task:
+        yield _Change(f"the task is {after.task}, before it was {before.task}", False)
+        return
+    # As text: 1 and True are equal, and are not one label.
+    old, new = ({str(label) for label in manifest.classes} for manifest in (before, after))
+    if gone := sorted(old - new):
+        yield _Change(f"classes are gone: {listed(gone)}", False)
+    if more := sorted(new - old):
+        yield _Change(f"classes are new: {listed(more)}", False)
+    if before.outputs != after.outputs:
+        has = "probabilities" in after.outputs
+        yield _Change(f"answers have {'now' if has else 'no longer'} probabilities", has)
+
+
+def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_Change]:
+    """What is not as before with a column that both versions have."""
+    if before.kind != after.kind:
+        yield _Change(f"{after.kind}, before {before.kind}", (before.kind, after.kind) == ("integer", "number"))
+    if before.nullable != after.nullable:
+        yield _Change(f"null is {'allowed' if after.nullable else 'no longer allowed'}", after.nullable)
+    if before.kind == after.kind == "category":
+        yield from _categories(before, after)
+    else:
+        yield from _range(before, old, after, new)
+    had, has = (name.name in {schema.names[i] for i in schema.defaults} for name, schema in ((before, old), (after, new)))
+    if had != has:
+        yield _Change("has a default" if has else "has no default any more", has)
+
+
+def _categories(before: Input, after: Input) -> Iterator[_Change]:
+    old, new = before.categories or [], after.categories or []
+    if gone := [value for value in old if value not in new]:
+        yield _Change(f"categories are gone: {listed(gone)}", False)
+    if more := [value for value in new if value not in old]:
+        yield _Change(f"categories are new: {listed(more)}", True)
+
+
+def _range(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_Change]:
+    was, now = old.rule(before.name), new.rule(after.name)
+    if (was.minimum, was.maximum) == (now.minimum, now.maximum):
+        return
+    low = now.minimum is None or (was.minimum is not None and was.minimum >= now.minimum)
+    high = now.maximum is None or (was.maximum is not None and was.maximum <= now.maximum)
+    yield _Change(f"{now.range_text() or 'any number'}, before {was.range_text() or 'any number'}", low and high)

@@ -1,0 +1,82 @@
+"""Whether a bundle was proven for the model version whose tags lead to it.
+
+`MlflowClient.copy_model_version` copies a version's tags with it, so the tags of a copy lead to the bundle of the original. Both are one
+model: MLflow stores no files for a copy, only the name of the original. So the original's proof holds for the copy, and the copy
+is served at once, under its own name and version. Whoever copies tags by hand says nothing about the files, and is refused.
+"""
+
+import re
+from typing import NoReturn
+
+import msgspec
+
+from halfcore.registry.client import Client
+from halfcore.registry.errors import NotOffered, Refusal
+from halfcore.registry.resolve import EXPORT, MANIFEST_SHA256, Offer, version_of
+
+MOST_HOPS = 10
+"""Copies of copies that are followed to the original."""
+_COPIED = re.compile(r"models:/(?P<name>[^/]+)/(?P<version>[0-9]+)")
+
+
+class Source(msgspec.Struct):
+    """What the manifest says of the model that was exported."""
+
+    resolved: str
+    run_id: str | None = None
+    model_id: str | None = None
+
+
+class Proven(msgspec.Struct):
+    """What the manifest says of the version that was exported."""
+
+    version: str
+    source: Source
+
+
+async def check(client: Client, offer: Offer, proven: Proven) -> None:
+    """Return if the offered version is the one that the bundle was proven for, or a copy of it.
+
+    Raises:
+        Refusal: it is another one, as far as the registry tells.
+        Unavailable: the registry did not answer as it should.
+    """
+    its, source = offer.origin, proven.source
+    for what, ours, theirs in (
+        ("logged model", its.model_id, source.model_id),
+        ("run", its.run_id, source.run_id),
+    ):
+        if ours and theirs and ours != theirs:
+            _refuse(offer, proven, f"the version's {what} is {ours[:64]}, the bundle's {theirs[:64]}")
+    if proven.version == offer.version or (its.model_id and its.model_id == source.model_id):
+        return
+    if not await _is_copy(client, offer, proven):
+        _refuse(offer, proven, "the registry does not say that it is a copy of that one")
+
+
+async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
+    """Whether the version's source leads to the one that was exported, through other copies if need be."""
+    source = offer.origin.source
+    for _ in range(MOST_HOPS):
+        if source == proven.source.resolved:
+            return True
+        copied = _COPIED.fullmatch(source)
+        if copied is None:
+            return False
+        try:
+            original = await version_of(client, copied["name"], copied["version"])
+        except NotOffered:  # renamed or deleted since
+            return False
+        # Its name may have changed since the export; that its own tags lead to this bundle says the same.
+        if (original.version, original.tags.get(MANIFEST_SHA256)) == (proven.version, offer.manifest_sha256):
+            return True
+        source = original.origin.source
+    return False
+
+
+def _refuse(offer: Offer, proven: Proven, why: str) -> NoReturn:
+    raise Refusal(
+        "other_version",
+        f"its tags lead to the bundle of {proven.source.resolved[:200]} (version {proven.version[:20]!r}, expected {offer.version!r}), and "
+        f"{why}: delete its tag {EXPORT}, and `model-export watch` exports it",
+    )

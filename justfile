@@ -98,6 +98,11 @@ migrate:
 test *flags:
     uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
 
+# The tests that compare computed numbers, as on the oldest CPU of x86-64-v2: nothing may depend on the make
+[group('check')]
+test-portable *flags:
+    ./tests/portable.sh "$@"
+
 # Style, types, layers and boundaries
 [group('check')]
 lint:

@@ -283,3 +283,45 @@ def test_a_prediction_in_chunks_is_answered_with_or_without_trailers(server: Ser
     """They say nothing of the model's inputs."""
     body = chunks(b'{"features":', b"[1,2,3,4]}", trailer=b"x-sum: 1\r\n" if trailer else b"")
     assert b'"prediction"' in server.send(request("/predict", body, headers=CHUNKED | {"trailer": trailer}))
+
+
+# -- granian without what is not documented ------------------------------------------------------------------------------------
+
+
+HIDING = """
+from granian import _futures as futures
+
+schedule = futures._cbsched_aioschedule
+
+def init(self, loop, callback, *_):
+    futures._BaseCBScheduler.__init__(self)
+    self._schedule_fn = schedule(loop, self._ctx, callback)
+
+futures._CBSchedulerAIO.__init__ = init
+del futures._cbsched_aioschedule
+
+from halfcore.__main__ import main
+raise SystemExit(main())
+"""
+"""A server with a granian that works, and whose private names are other ones."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("hot_lane", ["true", "false"])
+def test_it_serves_without_granian_s_private_names(tmp_path: Path, hot_lane: str, workers: int) -> None:
+    """With the hot lane off they are not missed; with it on, the log says that the intake is, and predictions are answered all the same."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, program=("-c", HIDING), hot_lane=hot_lane, workers=workers) as server:
+        assert b'"prediction"' in server.send(request("/predict", b'{"features":[1,2,3,4]}'))
+        server.stop()
+        assert server.process.stderr is not None
+        log = server.process.stderr.read()
+    assert log.count("the intake is off") == (workers if hot_lane == "true" else 0)
+    assert "ERROR" not in log
+
+
+def test_only_the_intake_uses_granian_s_private_modules() -> None:
+    """So that a server without the hot lane, which does not import it, uses none."""
+    source = Path(__file__).parents[2] / "server" / "src"
+    users = [file.name for file in source.rglob("*.py") if re.search(r"(from|import) granian\._", file.read_text())]
+    assert users == ["intake.py"]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,22 +62,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundles: Path, *, path: str = "/health/ready", **settings: object) -> Iterator[Server]:
+def serving(
+    bundles: Path, *, path: str = "/health/ready", program: Sequence[str] = ("-m", "halfcore"), **settings: object
+) -> Iterator[Server]:
     """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200."""
-    with starting(bundles, **settings) as server:
+    with starting(bundles, program=program, **settings) as server:
         _await_ready(server, path)
         yield server
 
 
 @contextmanager
-def starting(bundles: Path, **settings: object) -> Iterator[Server]:
-    """The same, but yields at once."""
+def starting(bundles: Path, *, program: Sequence[str] = ("-m", "halfcore"), **settings: object) -> Iterator[Server]:
+    """The same, but yields at once; `program` is what Python runs."""
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
     process = subprocess.Popen(
-        [sys.executable, "-m", "halfcore", "serve"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, *program, "serve"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     server = Server(process, port)
     try:

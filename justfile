@@ -267,6 +267,11 @@ load-picture run="latest":
     page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
     uv run python tests/support/picture.py "$page" docs/loadlab-report.png
 
+# The picture of /docs with a prediction tried in docs/docs-page.png (needs Chromium)
+[group('prove')]
+docs-picture:
+    uv run python tests/support/docs_page.py docs/docs-page.png
+
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
 [group('prove')]
 prove-swaps *flags:

@@ -49,6 +49,7 @@ CORPUS: dict[str, bytes] = {
     "gzip": request("/predict", GOOD, headers={"content-encoding": "gzip"}),
     "too large, by its length": request("/predict", b"x" * 70_000),
     "chunked": request("/predict", headers=CHUNKED) + b'8\r\n{"featur\r\n10\r\nes":[1,2,3,4.5]}\r\n0\r\n\r\n',
+    "chunked, with trailers": request("/predict", headers=CHUNKED | {"trailer": "x"}) + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",
     "chunked, too large": request("/predict", headers=CHUNKED) + b"11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n",
     "chunked, broken": request("/predict", headers=CHUNKED) + b"zz\r\n",
     "cut off": request("/predict", GOOD, headers={"content-length": "500"}),
@@ -56,6 +57,12 @@ CORPUS: dict[str, bytes] = {
     "no such route": request("/nowhere"),
     "no such asset": request("/docs/assets/none.js", method="GET"),
     "the API description": request("/docs/openapi.json", method="GET"),
+    "the root": request("/", method="GET"),
+    "the page": request("/docs", method="GET"),
+    "the largest asset": request("/docs/assets/swagger-ui-bundle.js", method="GET"),
+    "HEAD of a route": request("/models", method="HEAD", headers={"connection": "close"}),
+    "HEAD of an asset": request("/docs/assets/swagger-ui-bundle.js", method="HEAD", headers={"connection": "close"}),
+    "what a page allows": request("/docs", method="OPTIONS", headers={"connection": "close"}),
 }
 
 

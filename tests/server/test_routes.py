@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from blockbuster import BlockBuster
+from jsonschema import Draft202012Validator
 from litestar import Litestar
 from onnx import TensorProto, helper
 
@@ -457,7 +458,7 @@ async def test_a_draining_server_is_not_ready() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/nowhere", 404), ("GET", "/", 404), ("POST", "/predict/", 200), ("GET", "/predict", 405), ("DELETE", "/predict", 405),
+        ("GET", "/nowhere", 404), ("POST", "/", 405), ("POST", "/predict/", 200), ("GET", "/predict", 405), ("DELETE", "/predict", 405),
         ("GET", "/models/numbers/predict", 405), ("POST", "/health", 405), ("TRACE", "/predict", 405), ("PATCH", "/metrics", 405),
         ("GET", "/docs/assets/../../app.py", 404), ("GET", "/docs/assets/none.js", 404), ("POST", "/models//predict", 405),
     ],
@@ -567,6 +568,82 @@ async def test_the_examples_of_the_description_are_accepted(client: httpx.AsyncC
             assert (await client.post(path, json=example["value"])).status_code == 200
             tried += 1
     assert tried == 8
+
+
+async def test_the_description_says_what_is_taken_and_given(client: httpx.AsyncClient) -> None:
+    """What its schemas accept is answered as they say; what they refuse is refused, with the document that they describe."""
+    document = (await client.get("/openapi.json")).json()
+    components = {"components": document["components"]}
+
+    def valid(schema: dict[str, Any], value: Any) -> bool:
+        return bool(Draft202012Validator(schema | components).is_valid(value))
+
+    for path in (path for path in document["paths"] if path.endswith("predict")):
+        operation = document["paths"][path]["post"]
+        body = operation["requestBody"]["content"]["application/json"]
+        Draft202012Validator.check_schema(body["schema"] | components)
+        one = body["examples"]["one"]["value"]
+        row = one["features"] if "features" in one else list(one.values())
+        right = [example["value"] for example in body["examples"].values()] + [{"features": row}, {"features": [row, row]}]
+        wrong = [
+            {"features": row[1:]},
+            {"features": [*row, 1]},
+            {"features": [row, row[1:]]},
+            {},
+            [],
+            [one, {}],
+            {**one, "more": 1},
+            row,
+            1,
+        ]
+        for value in right:
+            answer = await client.post(path, json=value)
+            assert (valid(body["schema"], value), answer.status_code) == (True, 200), value
+            assert valid(operation["responses"]["200"]["content"]["application/json"]["schema"], answer.json())
+        for value in wrong:
+            answer = await client.post(path, json=value)
+            assert (valid(body["schema"], value), answer.status_code) == (False, 422), value
+            assert valid(operation["responses"]["422"]["content"]["application/problem+json"]["schema"], answer.json())
+    unknown = document["paths"]["/models/{name}"]["get"]["responses"]["404"]["content"]["application/problem+json"]["schema"]
+    assert valid(unknown, (await client.get("/models/nobody")).json())
+
+
+async def test_the_description_outlives_the_version_that_is_served(client: httpx.AsyncClient) -> None:
+    """A client that is made from it does not refuse the next version, and has a name for every schema and none twice."""
+    document = (await client.get("/openapi.json")).json()
+
+    assert '"const"' not in json.dumps(document)
+    assert all("title" not in schema for schema in document["components"]["schemas"].values())
+    assert not any(key == "items" and isinstance(value, bool) for key, value in pairs(document))
+
+
+def pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key and value within a document."""
+    if isinstance(value, dict):
+        yield from value.items()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from pairs(inner)
+
+
+async def test_nothing_in_the_page_can_end_its_script(tmp_path: Path) -> None:
+    """A column may be called as it likes; the page holds the document in a script."""
+    write_bundle(tmp_path, inputs=[{**NUMBERS[0], "name": "</script><!--"}, *NUMBERS[1:]])
+    async with app_client(tmp_path) as client:
+        page = (await client.get("/docs")).text
+        assert "</script><!--" in (await client.get("/openapi.json")).text
+    assert page.count("</script>") == page.count("<script")
+    assert "<!--" not in page.replace("<!DOCTYPE", "")
+
+
+async def test_head_is_answered_wherever_get_is(client: httpx.AsyncClient) -> None:
+    """Every route of the description, and the pages; with GET's status and headers, and without a body."""
+    described = (await client.get("/openapi.json")).json()["paths"]
+    paths = [path.replace("{name}", "sum") for path, item in described.items() if "get" in item]
+    for path in (*paths, "/", "/docs", "/openapi.json", "/docs/assets/swagger-ui-bundle.js"):
+        get, head = await client.get(path), await client.head(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        same = dict(get.headers) if path != "/metrics" else {**get.headers, "content-length": head.headers["content-length"]}
+        assert dict(head.headers) == same, path
 
 
 async def test_what_lies_beyond_the_proven_domain_is_refused(tmp_path: Path) -> None:

@@ -67,25 +67,36 @@ def _as_it_is(command: Sequence[str]) -> Sequence[str]:
 
 @contextmanager
 def serving(
-    bundles: Path, *, path: str = "/health/ready", wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is, **settings: object
+    bundles: Path,
+    *,
+    path: str = "/health/ready",
+    program: Sequence[str] = ("-m", "halfcore"),
+    wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is,
+    **settings: object,
 ) -> Iterator[Server]:
     """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200.
 
-    `wrap` may put something before the command, a control group say.
+    `program` is what Python runs; `wrap` may put something before the command, a control group say.
     """
-    with starting(bundles, wrap=wrap, **settings) as server:
+    with starting(bundles, program=program, wrap=wrap, **settings) as server:
         _await_ready(server, path)
         yield server
 
 
 @contextmanager
-def starting(bundles: Path, *, wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is, **settings: object) -> Iterator[Server]:
+def starting(
+    bundles: Path,
+    *,
+    program: Sequence[str] = ("-m", "halfcore"),
+    wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is,
+    **settings: object,
+) -> Iterator[Server]:
     """The same, but yields at once."""
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
-    command = wrap([sys.executable, "-m", "halfcore", "serve"])
+    command = wrap([sys.executable, *program, "serve"])
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     server = Server(process, port)
     try:

@@ -23,11 +23,25 @@ from halfcore.metrics import CatalogMetrics, Metrics, PredictionLogMetrics
 from halfcore.models import Models
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.registry.following import Following
-from halfcore.routes import admin, bench, docs, health, predict
+from halfcore.routes import admin, bench, docs, head, health, predict
 from halfcore.routes import metrics as metrics_routes
 from halfcore.routes import models as model_routes
 from halfcore.routes.body import BodyReader
 from halfcore.settings import Settings
+
+
+class App(Litestar):
+    """The app; answers HEAD wherever it answers GET."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, or run the lifespan; see ASGI."""
+        method = scope.get("method")
+        if method == "HEAD":
+            scope = scope | {"method": "GET"}
+            send = head.without_body(send)
+        elif method == "OPTIONS":
+            send = head.naming_head(send)
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
@@ -62,14 +76,14 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
     hot: dict[str, predict.Begin] = {"/predict": partial(predictor.begin, None)}
     if settings.bench_routes:
         hot |= bench.begins(models)
-    return Litestar(
+    return App(
         route_handlers=[
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, beside.challengers, following),
             *health.routes(models, following),
             *admin.routes(models, following, admin_token=settings.admin_token, webhook_secret=settings.webhook_secret),
             *metrics_routes.routes(exposition),
-            docs.assets(),
+            *docs.routes(models),
             *([bench.null_by_get] if settings.bench_routes else []),
         ],
         lifespan=[
@@ -110,7 +124,10 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
         405: ("method_not_allowed", f"{request.method} is not answered here"),
     }
     code, detail = details.get(error.status_code, ("bad_request", "the request cannot be answered"))
-    return _problem(request, Problem(error.status_code, code, detail, headers=dict(error.headers or {})))
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if "allow" in headers:
+        headers["allow"] = head.allowed(headers["allow"])
+    return _problem(request, Problem(error.status_code, code, detail, headers=headers))
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

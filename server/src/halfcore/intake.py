@@ -6,7 +6,7 @@ Here the body is asked for on granian's thread, as soon as the request's head is
 when its body has come.
 
 What granian calls a scheduler is not part of its documented interface: `Intake` replaces it in one place, `install`, which fails at once if
-a newer granian has no such place. Everything that is not a plain prediction goes granian's own way.
+a newer granian has no such place; the server then does without. Everything that is not a plain prediction goes granian's own way.
 """
 
 import asyncio
@@ -101,9 +101,13 @@ class Intake:
 
 
 def install(granian: ModuleType, front: Front) -> None:
-    """Have a module of granian's (`granian.server.embed` or `.mp`) make its schedulers with an `Intake`; in this process, for good."""
+    """Have a module of granian's (`granian.server.embed` or `.mp`) make its schedulers with an `Intake`; in this process, for good.
+
+    Raises:
+        ImportError: this granian makes its schedulers in another way.
+    """
     if not hasattr(granian, _PLACE):
-        raise ImportError(f"{granian.__name__} makes its schedulers otherwise than granian 2.8: HALFCORE_HOT_LANE=false does without")
+        raise ImportError(f"{granian.__name__} has no {_PLACE}, expected it as in granian 2.8")
 
     class Scheduler(CallbackScheduler):
         __slots__ = ()

@@ -6,58 +6,26 @@ app: the predictor gives this lane and Litestar's handlers the same answers, and
 
 `intake` takes plain predictions out before they come here; this lane answers those that need more looking at (a chunked body, a strange
 content type, a server that is full), and all of them where the intake is not installed. Every other request is translated into one ASGI
-call of the app. That is the only place that knows both protocols.
+call of the app by `bridge`, the only place that knows both protocols.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
 from litestar import Litestar
 
 from halfcore.app import create_app
 from halfcore.coalescing import Coalescer
+from halfcore.front import bridge
+from halfcore.front.rsgi import Exchange, Scope, whole
 from halfcore.routes.body import client_left, too_large
 from halfcore.routes.predict import Begin, Head, Predictor
 from halfcore.settings import Settings
 
 PREFIX, SUFFIX = "/models/", "/predict"
-
-
-class Scope(Protocol):
-    """A request's head, as RSGI gives it. `headers` is copied by every access."""
-
-    http_version: str
-    server: str
-    client: str
-    scheme: str
-    method: str
-    path: str
-    query_string: str
-
-    @property
-    def headers(self) -> Any:
-        """A mapping of lower-case names; `get` gives the first value, None for one that is not ASCII."""
-
-
-class Exchange(Protocol):
-    """One request's body and answer, as RSGI gives them. Each await is a switch to granian's threads and back."""
-
-    def __call__(self) -> Awaitable[bytes]:
-        """The whole body, of any size."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body as it comes."""
-
-    def client_disconnect(self) -> Awaitable[None]:
-        """Returns when the client has left."""
-
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Answer."""
 
 
 class Front:
@@ -79,7 +47,7 @@ class Front:
         """Answer one request."""
         begin = self.begin(scope.path) if scope.method == "POST" else None
         if begin is None:
-            await _through_asgi(self.app, scope, exchange)
+            await bridge.answer(self.app, scope, exchange)
             return
         if self.coalescer is not None:
             self.coalescer.arriving()
@@ -91,7 +59,7 @@ class Front:
 
         async def read() -> bytes:
             # A body of known length, which the predictor has checked, is read in one await; another is counted as it comes.
-            body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, reader.max_bytes)
+            body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, scope, reader.max_bytes)
             try:
                 return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
@@ -133,7 +101,7 @@ def create_front(settings: Settings, shared: Path | None = None) -> Front:
     return Front(create_app(settings, shared))
 
 
-async def _counted(exchange: Exchange, max_bytes: int) -> bytes:
+async def _counted(exchange: Exchange, scope: Scope, max_bytes: int) -> bytes:
     """Collect a body of unknown length.
 
     Raises:
@@ -146,63 +114,10 @@ async def _counted(exchange: Exchange, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise too_large(max_bytes)
         chunks.append(chunk)
-        # granian tells the end by an empty chunk; a body that broke off gives one more, for the error itself.
         ends += not chunk
-    if ends > 1:
+    if not whole(ends, scope.headers):
         raise client_left()
     return b"".join(chunks)
 
 
-async def _through_asgi(app: Litestar, scope: Scope, exchange: Exchange) -> None:
-    """Translate a request into one ASGI call; the answer is collected and sent in one piece, for all of ours are short."""
-    body: AsyncIterator[bytes] | None = None
-    exhausted = False
-    status, headers, chunks = 500, list[tuple[str, str]](), list[bytes]()
-
-    async def receive() -> dict[str, Any]:
-        nonlocal body, exhausted
-        if exhausted:
-            await exchange.client_disconnect()
-            return {"type": "http.disconnect"}
-        body = body or aiter(exchange)
-        try:
-            chunk = await anext(body, b"")
-        except (ProtocolClosed, ProtocolError):
-            return {"type": "http.disconnect"}
-        exhausted = not chunk
-        return {"type": "http.request", "body": chunk, "more_body": not exhausted}
-
-    async def send(message: dict[str, Any]) -> None:
-        nonlocal status, headers
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-        else:
-            chunks.append(message.get("body", b""))
-
-    await app(_asgi_scope(scope), receive, send)  # type: ignore[arg-type]
-    with suppress(ProtocolClosed):
-        exchange.response_bytes(status, headers, b"".join(chunks))
-
-
-def _asgi_scope(scope: Scope) -> Any:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": scope.http_version,
-        "method": scope.method,
-        "scheme": scope.scheme,
-        "path": scope.path,
-        "raw_path": scope.path.encode(),
-        "root_path": "",
-        "query_string": scope.query_string.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in scope.headers.items()],
-        "server": _address(scope.server),
-        "client": _address(scope.client),
-        "state": {},
-    }
-
-
-def _address(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port or 0)
+__all__ = ["Exchange", "Front", "Scope", "create_front"]

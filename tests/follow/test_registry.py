@@ -1,15 +1,17 @@
 """The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and S3."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from halfcore.registry.client import MOST_BYTES_PER_S, Client
 from halfcore.registry.errors import NotOffered, Unavailable
 from halfcore.registry.fetch import fetch
-from halfcore.registry.resolve import offer, resolve
+from halfcore.registry.resolve import Offer, offer, resolve
 from halfcore.registry.sources import parse_one
 from support.fake_registry import fake_registry
 from support.mlflow_registry import Registry
@@ -124,6 +126,70 @@ async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, 
     with pytest.raises(Unavailable, match=r"manifest\.json: the registry does not give it") as raised:
         await fetch(client, found._replace(path="halfcore/other"), tmp_path, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
     assert raised.value.code == "bundle_missing"
+
+
+UNREAD_BUCKET = (
+    "the run's artifacts are at s3://bucket/0/run1/artifacts, outside MLflow's artifact proxy, and "
+    r"MLflow's server did not read them there \(the registry answered 500\): give MLflow's server "
+    r"the driver and the credentials for s3:// \(its log says which is missing\), or start it with "
+    "--serve-artifacts and --artifacts-destination s3://…, and export the model again"
+)
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("s3://key:s3cret@bucket/0/run1/artifacts?x=s3cret", UNREAD_BUCKET),
+        ("/mlruns/0/run1/artifacts", "are at /mlruns/0/run1/artifacts, .* mount that folder where MLflow's server runs"),
+        ("file:///mlruns/0/run1/artifacts", "are at file:///mlruns/0/run1/artifacts, .* mount that folder where MLflow's server runs"),
+    ],
+)
+async def test_artifacts_outside_the_proxy_that_mlflow_cannot_read_are_named_with_the_way_on(tmp_path: Path, uri: str, says: str) -> None:
+    """Where they are, without a password, and what MLflow's server needs; if it can read them, they come."""
+    with fake_registry() as registry:
+        registry.publish(write_version(tmp_path / "exported", 1))
+        registry.artifact_uris["run1"] = uri
+        client = Client(registry.url, timeout_s=10.0)
+        for name in ("read", "unread"):
+            (tmp_path / name).mkdir()
+        found = offer(await resolve(client, parse_one("models:/numbers/1")))
+        await fetch(client, found, tmp_path / "read", most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+        registry.forget("numbers", before=2)
+        with pytest.raises(Unavailable, match=says) as raised:
+            await fetch(client, found, tmp_path / "unread", most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+        await client.close()
+    assert raised.value.code == "bundle_missing"
+    assert "s3cret" not in str(raised.value)
+
+
+def outside(server: MlflowServer, scheme: str, bundle: Path) -> Offer:
+    """A bundle of a run whose experiment keeps its artifacts at SCHEME://artifacts; it lies there if the tests have such a store."""
+    registry = Registry(server.url, ADMIN)
+    run_id = registry.create_run(registry.create_experiment(f"outside-{scheme}", f"{scheme}://artifacts/outside"))
+    path = "halfcore/numbers/1"
+    if scheme == "s3":
+        store = f"{server.environment['MLFLOW_S3_ENDPOINT_URL']}/artifacts/outside/{run_id}/artifacts/{path}"
+        for file in bundle.iterdir():
+            httpx.put(f"{store}/{file.name}", content=file.read_bytes()).raise_for_status()
+    digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+    return Offer("1", digest, run_id, path)
+
+
+async def test_a_bucket_outside_the_proxy_is_read_by_mlflow_itself_if_it_can(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
+    """A run of an experiment at s3:// comes, for this MLflow has the driver; one at gs:// does not, for it lacks that one."""
+    client = Client(guarded_tracking.url, timeout_s=30.0, username=ADMIN[0], password=ADMIN[1])
+    bundle = write_version(tmp_path / "exported", 1)
+    for scheme in ("s3", "gs"):
+        (tmp_path / scheme).mkdir()
+        found = outside(guarded_tracking, scheme, bundle)
+        fetching = fetch(client, found, tmp_path / scheme, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
+        if scheme == "s3":
+            await fetching
+            assert contents(tmp_path / scheme) == contents(bundle)
+        else:
+            with pytest.raises(Unavailable, match=f"are at gs://artifacts/outside/{found.run_id}/artifacts, outside MLflow's"):
+                await fetching
+    await client.close()
 
 
 async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ async def test_files_are_applied_once_and_in_order(postgres: Postgres, name: str
 
 
 async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: str) -> None:
-    """The second waits for the first, and finds its work done."""
+    """While one applies a file the others wait, and then find it done."""
     slow = ONE._replace(sql="SELECT pg_sleep(0.2); CREATE TABLE one (a int);")
     databases = [Database(postgres.dsn(name)) for _ in range(4)]
 
     counts = await asyncio.gather(*(migrate(database, [slow, TWO], say=str) for database in databases))
 
-    assert sorted(counts) == [0, 0, 0, 2]
+    assert sum(counts) == 2
     assert postgres.sql("SELECT count(*) FROM two", name) == [("1",)]
     for database in databases:
         await database.close()
@@ -137,8 +137,9 @@ def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -
         ("{wrong}", "InvalidPasswordError"),
         ("postgresql://u:s3cret/in@127.0.0.1/db", "an @ in a wrong place"),
         ("postgresql://u:s3cret@127.0.0.1:1/db", "ConnectionRefusedError"),
+        ("postgresql://u:s3cret@127.0.0.1:x/db", "a port that is not a number from 1 to 65535"),
     ],
-    ids=["none", "no such database", "wrong password", "not a URL", "nobody there"],
+    ids=["none", "no such database", "wrong password", "not a URL", "nobody there", "no port"],
 )
 def test_a_database_that_is_not_reached_ends_the_command_with_one_line(postgres: Postgres, url: str, says: str) -> None:
     """With exit code 2, and without the password."""

@@ -252,6 +252,18 @@ async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(postgres
     assert files(tmp_path) == {}
 
 
+async def test_a_write_that_is_not_answered_is_logged_with_its_reason(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL that hangs raises nothing but a timeout, whose text is empty."""
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        with postgres.hung():
+            add(log, range(10))
+            await until(lambda: metrics.spooled == 10)
+    (line,) = [text for text in caplog.messages if "did not take the prediction log" in text]
+    assert line.endswith(f"which goes to the disk until it does: no answer within {module.PATIENCE_S} s")
+
+
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(postgres: Postgres, name: str, tmp_path: Path) -> None:
     """On the disk when `close` returns; the next log writes them under the first one's name, before anything else is spooled."""
     with postgres.stopped():

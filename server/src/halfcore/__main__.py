@@ -7,7 +7,7 @@ import socket
 import sys
 
 from halfcore import __version__, challenger_spec, host, serving, sizing
-from halfcore.database import Database, DatabaseError, place
+from halfcore.database import Database, DatabaseError, check
 from halfcore.log import configure, logger
 from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
@@ -34,7 +34,7 @@ def main() -> None:
             return
         settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
         if settings.database_url:
-            place(settings.database_url)  # a password that was not escaped is found now, not in the log
+            check(settings.database_url)  # what is wrong with it is said now, not in the log
         _check_follow(settings)
         if not settings.follow and not settings.bundles.is_dir():
             raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
@@ -82,7 +82,7 @@ def migrate(settings: Settings) -> None:
     configure(level="error", form="text")  # what goes wrong is said once, at the end
 
     async def run() -> int:
-        database = Database(settings.database_url, timeout_s=_MIGRATION_TIMEOUT_S)
+        database = Database(settings.database_url, pooler=settings.database_pooler, timeout_s=_MIGRATION_TIMEOUT_S)
         try:
             return await apply(database, read(), say=print)
         finally:
@@ -90,6 +90,7 @@ def migrate(settings: Settings) -> None:
 
     if not settings.database_url:
         raise SettingsError("database_url is empty, expected HALFCORE_DATABASE_URL or DATABASE_URL")
+    check(settings.database_url)
     try:
         count = asyncio.run(run())
     except MigrationError as error:

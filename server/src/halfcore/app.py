@@ -103,7 +103,12 @@ def _beside(settings: Settings, metrics: Metrics) -> Beside:
     if settings.prediction_log:
         metrics.prediction_log = PredictionLogMetrics()
         log = PredictionLog(
-            lambda: Database(settings.database_url, max_connections=1, timeout_s=settings.database_timeout_s),
+            lambda: Database(
+                settings.database_url,
+                pooler=settings.database_pooler,
+                max_connections=1,
+                timeout_s=settings.database_timeout_s,
+            ),
             spool=settings.prediction_log_spool,
             spool_bytes=settings.prediction_log_spool_bytes,
             memory_bytes=settings.prediction_log_memory_bytes,

@@ -11,7 +11,7 @@ from halfcore import bundle
 from halfcore.bundle import BundleError
 from halfcore.challenger import Challenger, Challengers, shadow_limits
 from halfcore.engine import EngineError
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics import Metrics
 from halfcore.models import Limits, Models, load
 from halfcore.prediction_log.log import PredictionLog
@@ -130,7 +130,7 @@ def _versions(directory: Path, challenger: Challenger) -> list[Path]:
         try:
             manifest = bundle.read_manifest(path)
         except BundleError as error:
-            logger.warning("challenger of %s: %s", challenger.spec.name, error)
+            logger.warning("challenger of %s: a bundle is passed over: %s", challenger.spec.name, reason_of(error))
             continue
         if manifest.version == wanted:
             found[path] = manifest.created_at.removesuffix("Z")

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from halfcore.beside_exposition import BesideSnapshot, beside_families
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics import ROWS, SECONDS, STAGES, CatalogMetrics, FollowMetrics, Histogram, Metrics, ModelMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -187,7 +187,7 @@ class Exposition(Collector):
                 partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
                 partial.replace(self._own)
             except OSError as error:
-                logger.warning("this worker's metrics are not shared: %s", error.strerror)
+                logger.warning("this worker's metrics are not shared: %s", reason_of(error))
             await asyncio.sleep(PERIOD_S)
 
     def collect(self) -> Iterable[Metric]:

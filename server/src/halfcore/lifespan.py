@@ -86,7 +86,9 @@ def lifespan(
             beside.follow(following, means, metrics)
         load_all(settings.bundles, models, metrics=metrics, limits=limits, executor=executor, stage=settings.model_stage)
         beside.load(settings.bundles, models, metrics=metrics, limits=limits, executor=executor)
-        database = Database(settings.database_url, timeout_s=settings.database_timeout_s) if settings.database_url else None
+        database = None
+        if settings.database_url:
+            database = Database(settings.database_url, pooler=settings.database_pooler, timeout_s=settings.database_timeout_s)
         follower = None
         if database and catalog and metrics.catalog:
             file = snapshot.file_in(settings.state)

@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import re
 import sys
 import time
 from typing import Any
@@ -10,6 +11,47 @@ import orjson
 
 logger = logging.getLogger("halfcore")
 _STANDARD = set(vars(logging.makeLogRecord({})))
+
+
+_MOST_CHARACTERS = 500
+_MEANINGS = {
+    "TimeoutError": "no answer in time",
+    "CancelledError": "it was broken off",
+    "ConnectionResetError": "the other side cut the connection",
+    "ConnectionRefusedError": "nobody listens there",
+    "BrokenPipeError": "the other side closed the connection",
+    "IncompleteReadError": "the other side closed the connection amid an answer",
+    "MemoryError": "out of memory",
+    "RecursionError": "nested too deeply",
+}
+"""What an exception without a text means, by its class."""
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception as one line for people; never empty, whatever the exception is.
+
+    Our own exceptions are sentences already. Others begin with their class, for that is what one looks for; the system's say which file
+    they are about.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return reason_of(error.exceptions[0])
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {error.filename}" if error.filename else "")
+    else:
+        text = _text(error)
+    text = " ".join(text.strip().partition("\n")[0].split())[:_MOST_CHARACTERS]
+    if type(error).__module__.startswith("halfcore.") and text:
+        return text
+    meaning = _MEANINGS.get(kind) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
+    return f"{kind}: {text or meaning}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  asyncpg's have no text without an argument
+        return ""
 
 
 class JsonFormatter(logging.Formatter):

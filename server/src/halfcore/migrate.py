@@ -1,8 +1,8 @@
 """`halfcore migrate`: brings a database's schema up to date with plain SQL files.
 
 The files stand in `migrations/`, numbered, and are applied in order, each in a transaction of its own. What was applied is written down
-with its hash: a file that was changed afterwards is refused, for no database would ever see the change. Two runs at once are safe: the
-second waits for the first.
+with its hash: a file that was changed afterwards is refused, for no database would ever see the change. Two runs at once are safe: each
+file is applied by one of them, while the other one waits.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from halfcore.database import Connection, Database
+from halfcore.database import Connection, Database, transaction
 
 DIRECTORY = Path(str(files("halfcore") / "migrations"))
 LOCK = 0x68616C66636F7265
@@ -73,17 +73,28 @@ async def migrate(database: Database, migrations: Sequence[Migration], *, say: C
         MigrationError: an applied file was changed or is missing, or one that was not applied stands before one that was.
         DatabaseError: see `Database.connection`; what was applied before stays, the one that failed leaves nothing.
     """
+    count = 0
     async with database.connection() as connection:
-        # Held by the session, not by a transaction: it spans those of all files, and ends with the connection however that ends.
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-        await connection.execute(_LEDGER)
-        applied = {row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM halfcore.schema_migrations")}
-        pending = _pending(migrations, applied)
-        for migration in pending:
-            await _apply(connection, migration)
+        while (migration := await _apply_next(connection, migrations)) is not None:
             say(f"applied {migration.name}")
-        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
-    return len(pending)
+            count += 1
+    return count
+
+
+async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -> Migration | None:
+    """Apply the first migration that was not applied yet, in a transaction; None if there is none."""
+    async with transaction(connection):
+        # Held by the transaction, not by the session: behind a pooler the next transaction may have another session.
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(_LEDGER)
+        rows = await connection.fetch("SELECT name, sha256 FROM halfcore.schema_migrations")
+        pending = _pending(migrations, {row["name"]: row["sha256"] for row in rows})
+        if not pending:
+            return None
+        migration = pending[0]
+        await connection.execute(migration.sql)
+        await connection.execute("INSERT INTO halfcore.schema_migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)
+    return migration
 
 
 def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:
@@ -98,9 +109,3 @@ def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[M
     if applied and pending and pending[0].name < max(applied):
         raise MigrationError(f"{pending[0].name} comes before {max(applied)}, which was applied: it needs a higher number")
     return pending
-
-
-async def _apply(connection: Connection, migration: Migration) -> None:
-    async with connection.transaction():
-        await connection.execute(migration.sql)
-        await connection.execute("INSERT INTO halfcore.schema_migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)

@@ -226,6 +226,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the feature catalogue; empty: bundles describe themselves",
         ),
     ] = ""
+    database_pooler: Annotated[
+        Literal["none", "session", "transaction"],
+        Meta(
+            description="what stands before PostgreSQL; transaction: a pooler such as PgBouncer with pool_mode = transaction, through "
+            "which nothing is prepared and no notification comes; session: one that keeps sessions; none: nothing, or unknown"
+        ),
+    ] = "none"
     database_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
     ] = 5.0

@@ -1,7 +1,8 @@
 """Reads the catalogue's table: when a notification says that it changed, and every so often without one.
 
 A notification is a hint. A connection that died silently brings none, so the table is also read every period; that read is bounded in time,
-and so finds out that the connection, or PostgreSQL, hangs.
+and so finds out that the connection, or PostgreSQL, hangs. Behind a pooler of transactions no notification comes, and only the period
+counts.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from time import monotonic
 from halfcore.catalog import snapshot
 from halfcore.catalog.state import Catalog
 from halfcore.database import Backoff, Connection, Database, DatabaseError
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics import CatalogMetrics
 from halfcore.models import Models
 
@@ -55,6 +56,11 @@ class Follower:
 
     async def start(self, *, patience_s: float) -> None:
         """Begin; returns when the table was read, the first attempt failed, or patience is over."""
+        if not self._database.notifies:
+            logger.info(
+                "the feature catalogue is read every %g s: no notification comes through HALFCORE_DATABASE_POOLER=transaction",
+                self._period_s,
+            )
         self._task = asyncio.create_task(self._run())
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
@@ -76,7 +82,7 @@ class Follower:
             except DatabaseError as error:
                 self._failed(str(error))
             except Exception as error:  # noqa: BLE001  whatever it is, predictions go on, and so does this
-                self._failed(f"{type(error).__name__}")
+                self._failed(reason_of(error))
             self._tried.set()
             await backoff.wait()
 
@@ -85,7 +91,8 @@ class Follower:
         while True:
             self._hint.clear()
             # Heard before it is read: a change that the read does not see is told of.
-            await connection.add_listener(CHANNEL, self._hinted)
+            if self._database.notifies:
+                await connection.add_listener(CHANNEL, self._hinted)
             await self._read(connection)
             read_at = monotonic()
             backoff.reset()
@@ -93,7 +100,8 @@ class Follower:
                 async with asyncio.timeout(self._period_s * random.uniform(0.9, 1.1)):  # noqa: S311  not a secret
                     await self._hint.wait()
             # Deaf until the next read: each of 10,000 notifications would cost the loop that predicts.
-            await connection.remove_listener(CHANNEL, self._hinted)
+            if self._database.notifies:
+                await connection.remove_listener(CHANNEL, self._hinted)
             await asyncio.sleep(read_at + LEAST_GAP_S - monotonic())
 
     async def _read(self, connection: Connection) -> None:
@@ -115,5 +123,5 @@ class Follower:
         self._metrics.connected = False
         self._metrics.count("failed")
         if reason != self._reason and not self._database.away:  # of that the database tells itself
-            logger.warning("the feature catalogue is not read, what was read holds on: %s", reason)
+            logger.warning("the feature catalogue cannot be read, and what was read before holds until it can: %s", reason)
         self._reason = reason

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from halfcore.catalog.entries import Entry
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ def load(file: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        logger.warning("the catalogue on disk, %s, cannot be read: %s", file, error)
+        logger.warning("the feature catalogue on disk, %s, cannot be read and is left out: %s", file, reason_of(error))
         return None
 
 
@@ -42,6 +42,10 @@ def save(file: Path, snapshot: Snapshot) -> None:
         partial.write_bytes(msgspec.json.encode(snapshot))
         partial.replace(file)
     except OSError as error:
-        logger.warning("the catalogue is not kept on disk in %s: %s", file, error.strerror)
+        logger.warning(
+            "the feature catalogue cannot be kept on disk, and a start without PostgreSQL would not have it: %s; HALFCORE_STATE names "
+            "its directory",
+            reason_of(error),
+        )
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from halfcore.database import Backoff, Database, DatabaseError
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics import PredictionLogMetrics
 from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, Sized, encode
 from halfcore.prediction_log.spool import Directory, Spool, SpoolFull, Unreadable
@@ -195,7 +195,8 @@ class PredictionLog:
             async with asyncio.timeout(patience_s):
                 written = await self._store.write(self._writer, blocks)
         except (DatabaseError, TimeoutError) as error:
-            logger.warning("predictions are logged to the disk: %s", error or "the database did not answer in time")
+            why = f"no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else reason_of(error)
+            logger.warning("the database did not take the prediction log, which goes to the disk until it does: %s", why)
             return False
         self._metrics.wrote(written.rows, written.refused)
         return True
@@ -203,7 +204,7 @@ class PredictionLog:
     def _say_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
         if self._full != full:
-            logger.error("predictions wait in memory: %s", error)
+            logger.error("the disk did not take the prediction log either, which waits in memory: %s", reason_of(error))
         self._full = full
 
     async def _replay(self) -> None:
@@ -217,7 +218,7 @@ class PredictionLog:
                     await self._take_the_short_way()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
-                logger.debug("the prediction log waits: %s", error)
+                logger.debug("the prediction log waits on the disk: %s", reason_of(error))
                 await backoff.wait()
 
     async def _replay_next(self) -> bool:
@@ -232,7 +233,7 @@ class PredictionLog:
         try:
             contents = await self._in_thread(lambda: directory.read(segment))
         except Unreadable as error:
-            logger.error("segment %s of the prediction log cannot be read and is set aside: %s", segment.name, error)
+            logger.error("segment %s of the prediction log cannot be read and is set aside: %s", segment.name, reason_of(error))
             self._metrics.torn += 1
             await self._in_thread(lambda: directory.set_aside(segment))
             return

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from uuid import UUID
 
+from halfcore.log import reason_of
 from halfcore.prediction_log.blocks import Block
 
 MAGIC = b"halfcore prediction log 1\n"
@@ -120,7 +121,7 @@ class Directory:
         try:
             data = segment.read_bytes()
         except OSError as error:
-            raise Unreadable(error.strerror or type(error).__name__) from None
+            raise Unreadable(reason_of(error)) from None
         if len(data) < len(MAGIC) and MAGIC.startswith(data):  # a crash while it was begun
             return Contents([], len(data))
         if not data.startswith(MAGIC):

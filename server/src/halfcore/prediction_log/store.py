@@ -6,10 +6,10 @@ whomever and after whatever, is passed over; and a connection that hangs with it
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from halfcore.database import Connection, Database, DatabaseError
+from halfcore.database import Connection, Database, DatabaseError, transaction
 from halfcore.log import logger
 from halfcore.prediction_log.blocks import COLUMNS, HEADER, TRAILER, Block, days, split
 
@@ -74,18 +74,16 @@ class Store:
     async def _write(self, writer: UUID, blocks: Sequence[Block], *, careful: bool) -> Written:
         async with self._database.connection() as connection:
             await self._ensure_days(connection, blocks)
-            # Not asyncpg's context manager: leaving it by an error or a cancellation waits for the ROLLBACK of a server that may hang.
-            await connection.execute("BEGIN")
-            mark = await connection.fetchval(_MARK, writer)
-            new = [block for block in blocks if block.end > mark]
             refused = 0
-            if new:
-                if careful:
-                    refused = await _copy_carefully(connection, new)
-                else:
-                    await _copy(connection, new)
-                await connection.execute(_MOVE, writer, new[-1].end)
-            await connection.execute("COMMIT")
+            async with transaction(connection):
+                mark = await connection.fetchval(_MARK, writer)
+                new = [block for block in blocks if block.end > mark]
+                if new:
+                    if careful:
+                        refused = await _copy_carefully(connection, new)
+                    else:
+                        await _copy(connection, new)
+                    await connection.execute(_MOVE, writer, new[-1].end)
         return Written(sum(block.rows for block in new) - refused, refused)
 
     async def _ensure_days(self, connection: Connection, blocks: Iterable[Block]) -> None:
@@ -119,9 +117,19 @@ async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> in
         await connection.execute("ROLLBACK TO SAVEPOINT part")
         parts = blocks if len(blocks) > 1 else list(split(blocks[0]))
         if len(parts) == 1:
-            logger.error("the database refused a logged prediction: %s", type(error).__name__, extra={"row_number": parts[0].first})
+            logger.error(
+                "the database refused a prediction, which is left out of the log: %s",
+                _without_values(error),
+                extra={"row_number": parts[0].first},
+            )
             return 1
         half = len(parts) // 2
         return await _copy_carefully(connection, parts[:half]) + await _copy_carefully(connection, parts[half:])
     await connection.execute("RELEASE SAVEPOINT part")
     return 0
+
+
+def _without_values(error: Any) -> str:
+    """Why PostgreSQL refused a row, without its own words, which quote what the row holds."""
+    constraint = f", constraint {error.constraint_name}" if error.constraint_name else ""
+    return f"{type(error).__name__} (SQLSTATE {error.sqlstate}{constraint})"

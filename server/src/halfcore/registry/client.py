@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from halfcore.log import reason_of
 from halfcore.registry.errors import NotOffered, Unavailable
 
 MOST_JSON_BYTES = 4 << 20
@@ -179,8 +180,9 @@ class Client:
         except (TimeoutError, httpx.TimeoutException):
             raise Unavailable("timeout", f"the registry did not answer within {timeout_s:g} s") from None
         except httpx.RemoteProtocolError as error:
-            code = "cut_short" if began else "protocol"
-            raise Unavailable(code, f"the registry's answer is {'cut short' if began else 'no HTTP'}: {_line(error)}") from None
+            code, what = ("cut_short", "cut short") if began else ("protocol", "no HTTP")
+            why = _line(error) or reason_of(error)
+            raise Unavailable(code, f"the registry's answer is {what}: {why}") from None
         except httpx.TransportError as error:
             raise _unreachable(error) from None
 
@@ -233,7 +235,7 @@ def _unreachable(error: httpx.TransportError) -> Unavailable:
         if isinstance(cause, ssl.SSLError):
             return Unavailable("tls", f"no trusted connection to the registry: {cause.reason or _line(cause)}")
         cause = cause.__cause__ or cause.__context__
-    return Unavailable("unreachable", f"no connection to the registry: {_line(error) or type(error).__name__}")
+    return Unavailable("unreachable", f"no connection to the registry: {_line(error) or reason_of(error)}")
 
 
 def _line(value: object) -> str:

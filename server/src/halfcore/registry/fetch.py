@@ -6,7 +6,7 @@ First through MLflow's artifact proxy, which streams; where a server proxies not
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -46,12 +46,12 @@ async def fetch(client: Client, offer: Offer, folder: Path, *, most_bytes: int, 
         Refusal: the manifest is what its hash says, and describes no bundle of this version, or too large a one.
         OSError: the disk is full, read-only, and the like.
     """
-    root = await _root(client, offer.run_id)
+    place = await _place(client, offer.run_id)
 
     async def get(file: str, size_bytes: int | None, most: int) -> str:
         with (folder / file).open("wb") as stream:
             return await _one(
-                client, root, offer, file, stream, size_bytes=size_bytes, most_bytes=most, timeout_s=timeout_s, in_thread=in_thread
+                client, place, offer, file, stream, size_bytes=size_bytes, most_bytes=most, timeout_s=timeout_s, in_thread=in_thread
             )
 
     digest = await get("manifest.json", None, MOST_MANIFEST_BYTES)
@@ -68,14 +68,14 @@ async def fetch(client: Client, offer: Offer, folder: Path, *, most_bytes: int, 
 
 
 async def _one(
-    client: Client, root: str | None, offer: Offer, file: str, stream: BinaryIO, *,
+    client: Client, place: "_Place", offer: Offer, file: str, stream: BinaryIO, *,
     size_bytes: int | None, most_bytes: int, timeout_s: float, in_thread: InThread,
 ) -> str:  # fmt: skip
     """Fetch one file by the first route that has it; return its sha256."""
     path = f"{offer.path}/{file}"
     routes: list[tuple[str, dict[str, str]]] = [("/get-artifact", {"run_id": offer.run_id, "path": path})]
-    if root is not None:
-        routes.insert(0, (f"/api/2.0/mlflow-artifacts/artifacts/{root}/{path}", {}))
+    if place.proxied is not None:
+        routes.insert(0, (f"/api/2.0/mlflow-artifacts/artifacts/{place.proxied}/{path}", {}))
     problems: list[Unavailable] = []
     for route, params in routes:
         digest = hashlib.sha256()
@@ -93,23 +93,50 @@ async def _one(
             problems.append(Unavailable("bundle_missing", str(error)))
         except Unavailable as error:
             if not error.missing:
-                raise Unavailable(error.code, f"{file}: {error}", retry_after_s=error.retry_after_s) from None
+                hint = "" if place.proxied is not None else f" (MLflow's server reads {place.uri} itself)"
+                raise Unavailable(error.code, f"{file}: {error}{hint}", retry_after_s=error.retry_after_s) from None
             problems.append(error)
         else:
             return digest.hexdigest()
         stream.seek(0)
         stream.truncate()
-    raise Unavailable("bundle_missing", f"{file}: the registry does not give it: {problems[0]}", retry_after_s=problems[0].retry_after_s)
+    why = f"the registry does not give it: {problems[0]}" if place.proxied is not None else place.unread(problems[0])
+    raise Unavailable("bundle_missing", f"{file}: {why}", retry_after_s=problems[0].retry_after_s)
 
 
-async def _root(client: Client, run_id: str) -> str | None:
-    """Where the run's artifacts lie behind the proxy; None if they do not lie there."""
+class _Place(NamedTuple):
+    """Where a run's artifacts lie."""
+
+    proxied: str | None
+    """Their path behind MLflow's artifact proxy; None if they do not lie there."""
+    uri: str
+    """For people, without a password."""
+
+    def unread(self, problem: Unavailable) -> str:
+        """That MLflow's server cannot read what lies outside its proxy, and what to do."""
+        scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
+        if scheme == "file":
+            remedy = "mount that folder where MLflow's server runs, or start it with --serve-artifacts"
+        else:
+            remedy = (
+                f"give MLflow's server the driver and the credentials for {scheme}:// (its log says which is missing), or start it with "
+                f"--serve-artifacts and --artifacts-destination {scheme}://…"
+            )
+        return (
+            f"the run's artifacts are at {self.uri}, outside MLflow's artifact proxy, and MLflow's server did not read them there "
+            f"({problem}): {remedy}, and export the model again"
+        )
+
+
+async def _place(client: Client, run_id: str) -> _Place:
+    """Where the run's artifacts lie."""
     try:
         run = await client.get("runs/get", run_id=run_id)
     except NotOffered as error:
         raise Unavailable("bundle_missing", f"the bundle's run: {error}") from None
     try:
         uri = urlsplit(run["run"]["info"]["artifact_uri"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise Unavailable("not_mlflow", "the registry's answer has no artifact_uri, expected MLflow's REST API") from None
-    return uri.path.strip("/") if uri.scheme == "mlflow-artifacts" else None
+    proxied = uri.path.strip("/") if uri.scheme == "mlflow-artifacts" else None
+    return _Place(proxied, uri._replace(netloc=uri.netloc.rpartition("@")[2], query="", fragment="").geturl()[:200])

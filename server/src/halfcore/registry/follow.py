@@ -16,7 +16,7 @@ from halfcore import bundle
 from halfcore.bundle import Bundle, BundleError, Manifest
 from halfcore.engine import EngineError
 from halfcore.host import give_back_memory
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics import FollowMetrics, ModelMetrics
 from halfcore.models import Limits, LoadedModel, Prepared, assemble, prepare
 from halfcore.registry.client import Client
@@ -124,7 +124,7 @@ class Follower:
                 sha256 = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
                 prepared = prepare(source, max_batch_size=self._means.limits.max_batch_size)
             except (BundleError, EngineError) as error:
-                logger.error("model %s: the bundle on disk is refused: %s", self.followed.name, error)
+                logger.error("model %s: the bundle on disk is refused: %s", self.followed.name, reason_of(error))
                 continue
             self._take(prepared, version, sha256)
             logger.info("model %s version %s loaded from disk", self.followed.name, version)
@@ -220,7 +220,7 @@ class Follower:
         except Unavailable as error:
             return self._put_off(wanted.version, error)
         except OSError as error:
-            return self._put_off(wanted.version, Unavailable("disk", f"the store: {error.strerror or type(error).__name__}"))
+            return self._put_off(wanted.version, Unavailable("disk", f"the store: {error.strerror or reason_of(error)}"))
         self._metrics.count("swapped")
         return "swapped"
 
@@ -238,7 +238,7 @@ class Follower:
                 prepared = await in_thread(partial(prepare, source, max_batch_size=self._means.limits.max_batch_size))
             except (BundleError, EngineError, MemoryError) as error:
                 await in_thread(store.discard, source.path)
-                raise Refusal("load_failed", f"the canary took it, this process cannot load it: {error}") from error
+                raise Refusal("load_failed", f"the canary took it, this process cannot load it: {reason_of(error)}") from error
             self._take(prepared, wanted.version, wanted.manifest_sha256)
             logger.info("model %s version %s serves as %s", name, wanted.version, role)
             self._tell_change(wanted.version, change)
@@ -285,7 +285,7 @@ class Follower:
         try:
             return path and await in_thread(_read, path)  # type: ignore[no-any-return]
         except BundleError as error:
-            logger.error("model %s: the bundle on disk is damaged and is fetched again: %s", name, error)
+            logger.error("model %s: the bundle on disk is damaged and is fetched again: %s", name, reason_of(error))
             return None
 
     async def _fetched(self, wanted: Offer) -> Bundle:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 
 _LONGEST = 4096
 """Bytes of a message; a model's name is far shorter."""
@@ -37,7 +37,7 @@ class Siblings:
             listener.bind(str(self._own))
         except OSError as error:  # a path of more than 107 bytes, say
             listener.close()
-            logger.warning("a reload reaches the other workers only with their next poll: %s", error)
+            logger.warning("a reload reaches the other workers only with their next poll: %s", reason_of(error))
             return
         self._socket = listener
         asyncio.get_running_loop().add_reader(listener.fileno(), self._read, listener, told)

@@ -10,18 +10,20 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Literal
 
-from halfcore.log import logger
+from halfcore.database.errors import DatabaseError
+from halfcore.database.url import check, place, secrets
+from halfcore.log import logger, reason_of
 
-SCHEMES = ("postgresql", "postgres")
 Connection = Any
 """An `asyncpg.Connection`; asyncpg is published without types."""
-
-
-class DatabaseError(Exception):
-    """PostgreSQL was not reached, did not answer in time, or refused. The cause is asyncpg's or the system's; the text has no password."""
+Pooler = Literal["none", "session", "transaction"]
+"""What stands between this server and PostgreSQL; see the setting `database_pooler`."""
+_POOLED = ("InvalidSQLStatementNameError", "DuplicatePreparedStatementError")
+"""asyncpg's names for a prepared statement that another session has made, or has not: what a pooler of transactions leads to."""
+_warned: set[str] = set()
+"""Places of which the log said that a pooler is there."""
 
 
 class Database:
@@ -29,6 +31,7 @@ class Database:
 
     Args:
         url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with asyncpg's parameters such as `?sslmode=require`.
+        pooler: `transaction` if whatever is done outside a transaction may be done in another session than what follows.
         max_connections: most connections at one time.
         timeout_s: seconds that a connection may take, a free place in the pool included; and that a statement may take.
 
@@ -36,11 +39,15 @@ class Database:
         DatabaseError: the URL is none.
     """
 
-    def __init__(self, url: str, *, max_connections: int = 4, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, pooler: Pooler = "none", max_connections: int = 4, timeout_s: float = 5.0) -> None:
         import asyncpg  # see the module's docstring
 
         self.place = place(url)
         """Host, port and database, for people."""
+        self.notifies = pooler != "transaction"
+        """Whether LISTEN works: it belongs to a session."""
+        self._url = url
+        self._look_for_pooler = pooler == "none"
         self._pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -49,10 +56,13 @@ class Database:
             timeout=timeout_s,
             command_timeout=timeout_s,
             server_settings={"application_name": "halfcore"},
+            # Behind a pooler of transactions a session is everybody's: no statement is prepared under a name, and nothing is reset,
+            # which would free the advisory locks of others.
+            **({"statement_cache_size": 0, "reset": _leave} if pooler == "transaction" else {}),
         )
         self._errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, ValueError)
         self._timeout_s = timeout_s
-        self._secrets = _secrets(url)
+        self._secrets = secrets(url)
         self._away_since: float | None = None
 
     @property
@@ -71,6 +81,8 @@ class Database:
         """
         connection = await self._connect()
         try:
+            if self._look_for_pooler:
+                await self._notice_pooler(connection)
             yield connection
         except BaseException as error:
             with suppress(*self._errors):  # one that broke has left the pool already
@@ -91,7 +103,8 @@ class Database:
         try:
             await self._pool  # makes the empty pool on the running loop; connects nowhere
             connection = await self._pool.acquire(timeout=self._timeout_s)
-        except self._errors as error:
+        except Exception as error:
+            # Whatever it is: asyncpg lets out what the system's resolver, its files and the ssl module raise.
             reason = self._explain(error)
             if self._away_since is None:
                 self._away_since = time.monotonic()
@@ -102,14 +115,49 @@ class Database:
             self._away_since = None
         return connection
 
+    async def _notice_pooler(self, connection: Connection) -> None:
+        """Say once if a pooler stands before PostgreSQL: it tells its clients another process than the session's."""
+        self._look_for_pooler = False
+        process = await connection.fetchval("SELECT pg_backend_pid()")
+        if process != connection.get_server_pid() and self.place not in _warned:
+            _warned.add(self.place)
+            logger.warning(
+                "PostgreSQL at %s is behind a connection pooler: if it pools transactions (PgBouncer's pool_mode = transaction), set "
+                "HALFCORE_DATABASE_POOLER=transaction; if it pools sessions, HALFCORE_DATABASE_POOLER=session, which ends this warning",
+                self.place,
+            )
+
     def _explain(self, error: BaseException) -> str:
         """An error for the log: one line, without the password, whoever put it there."""
+        if not hasattr(error, "sqlstate"):  # not PostgreSQL's own: the URL may lead to a file that is not there any more
+            try:
+                check(self._url)
+            except DatabaseError as wrong:
+                return str(wrong)
         if type(error) is ValueError or type(error).__name__ == "ClientConfigurationError":
             return "the database's URL cannot be understood"  # such errors quote the part that they do not understand
-        text = str(error).partition("\n")[0] or ("no answer in time" if isinstance(error, TimeoutError) else "")
+        text = reason_of(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        if type(error).__name__ in _POOLED and self.notifies:
+            text += ": a pooler of transactions (PgBouncer) stands before PostgreSQL, set HALFCORE_DATABASE_POOLER=transaction"
+        return text
+
+
+async def _leave(connection: Connection) -> None:
+    """Leave a session as it is."""
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that is committed at the end of the block.
+
+    Not asyncpg's: that waits, after an error or a cancellation, for the ROLLBACK of a server that may hang. Here `Database.connection`
+    ends the connection, and with it the transaction.
+    """
+    await connection.execute("BEGIN")
+    yield
+    await connection.execute("COMMIT")
 
 
 class Backoff:
@@ -130,23 +178,4 @@ class Backoff:
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311  not a secret
 
 
-def place(url: str) -> str:
-    """Where a database is, without who connects and how.
-
-    Raises:
-        DatabaseError: not a PostgreSQL URL; the message quotes nothing of it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise DatabaseError("the database's URL does not begin with postgresql://")
-    # A password with an unescaped / ends the part that it should stand in, and would be shown as a path.
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise DatabaseError("the database's URL has an @ in a wrong place: in a password / # ? are written as %2F %23 %3F")
-    return parts.netloc.rpartition("@")[2] + parts.path
-
-
-def _secrets(url: str) -> set[str]:
-    """The password as it may be written."""
-    parts = urlsplit(url)
-    found = {parts.password or "", *parse_qs(parts.query).get("password", [])}
-    return {spelling for secret in found for spelling in (secret, unquote(secret)) if spelling}
+__all__ = ["Backoff", "Connection", "Database", "DatabaseError", "Pooler", "check", "place", "transaction"]

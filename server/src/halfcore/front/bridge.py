@@ -2,7 +2,7 @@
 
 - An answer that the app sends as one message, as nearly all are, goes to granian in one piece.
 - A file that the app names (the ASGI extension `http.response.pathsend`) is read by granian, as fast
-  as the client takes it: of a file of any size some 130 KiB are in memory.
+  as the client takes it: of a file of any size some 300 kB per client are in memory.
 - Other answers in several messages are streamed. granian 2.8 tells nobody how much of a stream the
   client has read and keeps the rest in memory, so a stream has a largest size: `MAX_STREAM_BYTES`.
 """

@@ -53,7 +53,10 @@ async def test_without_the_setting_the_log_says_which_one_to_use(
     """At the first connection, once, and with the failure: a statement that was prepared in another session."""
     url = pooler.dsn(postgres.create_database())
     database = Database(url)
-    with pytest.raises(DatabaseError, match=f"prepared statement .* does not exist: a pooler of transactions .*, {SETTING}"):
+    with pytest.raises(
+        DatabaseError,
+        match=f"prepared statement .* does not exist: a pooler of transactions .*, {SETTING}",
+    ):
         await alternate(database, url)
     async with database.connection():
         pass
@@ -121,13 +124,20 @@ def test_a_server_works_through_a_pooler_of_transactions(tmp_path: Path, postgre
     the log, none took the way over the disk, and nothing is warned of."""
     write_bundle(tmp_path / "bundles", "numbers")
     folders = {name: tmp_path / name for name in ("state", "prediction_log_spool")}
-    settings = {"database_url": pooler.dsn(database), "database_pooler": "transaction", "catalog_refresh_s": 0.3}
+    settings = {
+        "database_url": pooler.dsn(database),
+        "database_pooler": "transaction",
+        "catalog_refresh_s": 0.3,
+    }
     with serving(tmp_path / "bundles", workers=2, prediction_log="true", **settings, **folders) as server:
         url = f"http://127.0.0.1:{server.port}"
         with Client(server, "first") as first, Client(server, "second") as second:
             for maximum in range(5, 10):
                 columns = "INSERT INTO halfcore.feature_catalogue (model, column_name, maximum) VALUES ('numbers', 'x0', "
-                postgres.sql(f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum = EXCLUDED.maximum", database)
+                postgres.sql(
+                    f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum = EXCLUDED.maximum",
+                    database,
+                )
                 bound = {"maximum": float(maximum), "minimum": None}
                 wait_until(lambda bound=bound: httpx.get(f"{url}/models/numbers").json()["inputs"][0].get("allowed") == bound)
             wait_until(lambda: len(first.answered) > 50 and len(second.answered) > 50)

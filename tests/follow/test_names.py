@@ -221,7 +221,7 @@ def test_a_refusal_that_was_copied_is_told_as_one() -> None:
     tags = {"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}
     with pytest.raises(Refusal, match=r"refused it: 3 labels differ \(perhaps a verdict on models:/dev/3, from which"):
         offer(Version("1", "READY", tags, Origin("models:/dev/3")))
-    with pytest.raises(Refusal, match="refused it: 3 labels differ$"):
+    with pytest.raises(Refusal, match=r"refused it: 3 labels differ$"):
         offer(Version("1", "READY", tags, Origin("file:///somewhere")))
 
 

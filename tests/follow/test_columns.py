@@ -32,14 +32,26 @@ def registry(tmp_path: Path) -> Iterator[FakeRegistry]:
             ("3", COLUMNS, "abc"),
             ("4", [*COLUMNS, MASS], "abc"),
         ):
-            registry.publish(write_bundle(tmp_path / "exported", "boxes", version=version, inputs=inputs, classes=list(classes)))
+            registry.publish(
+                write_bundle(
+                    tmp_path / "exported",
+                    "boxes",
+                    version=version,
+                    inputs=inputs,
+                    classes=list(classes),
+                )
+            )
         registry.point("boxes", "1")
         yield registry
 
 
 def settings(registry: FakeRegistry, tmp_path: Path, **more: object) -> dict[str, object]:
     """Of a server that follows the champion closely."""
-    follow = {"follow": "models:/boxes@champion", "tracking_uri": registry.url, "follow_period_s": 0.1}
+    follow = {
+        "follow": "models:/boxes@champion",
+        "tracking_uri": registry.url,
+        "follow_period_s": 0.1,
+    }
     return follow | {"store": tmp_path / "store", "state": tmp_path / "state"} | more
 
 
@@ -98,7 +110,11 @@ def test_a_version_with_other_columns_is_swapped_in_and_said(tmp_path: Path, reg
 def test_a_version_with_other_columns_can_be_kept_out(tmp_path: Path, registry: FakeRegistry, postgres: Postgres, database: str) -> None:
     """With `refuse` version 1 serves on and says why; what is compatible comes in; a default of the feature catalogue's makes a new column
     compatible, without another start; the store is not fetched into again and again."""
-    more = {"follow_schema_changes": "refuse", "database_url": postgres.dsn(database), "catalog_refresh_s": 0.5}
+    more = {
+        "follow_schema_changes": "refuse",
+        "database_url": postgres.dsn(database),
+        "catalog_refresh_s": 0.5,
+    }
     with serving(tmp_path / "none", **settings(registry, tmp_path, **more)) as server:
         registry.point("boxes", "2")
         refused = wait_until(lambda: following(server)["refused"])

@@ -12,7 +12,7 @@ from halfcore import challenger_spec
 from halfcore.registry.client import Client
 from halfcore.registry.errors import Refusal
 from halfcore.registry.identity import Proven, Source, check
-from halfcore.registry.resolve import Offer, Origin, resolve
+from halfcore.registry.resolve import Offer, Origin, Version, offer, resolve
 from halfcore.registry.sources import parse, parse_one
 from support.client import parsed, wait_until
 from support.fake_registry import FakeRegistry, fake_registry
@@ -73,7 +73,10 @@ def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fak
         assert {ask(server, path)["model"] for path in ("/predict", "/models/flowers/predict")} == {"flowers"}
         assert told(ask(server, "/models/blooms/predict"), 0) == "2"
         listed = get(server, "/models")
-        assert (listed["default_model"], sorted(one["name"] for one in listed["models"])) == ("flowers", ["blooms", "flowers"])
+        assert (listed["default_model"], sorted(one["name"] for one in listed["models"])) == (
+            "flowers",
+            ["blooms", "flowers"],
+        )
         shown = get(server, "/models/flowers")
         assert (shown["name"], shown["source"]["name"], shown["source"]["resolved"]) == (
             "flowers",
@@ -86,7 +89,10 @@ def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fak
         assert metrics["halfcore_model_served_workers", "flowers", "champion", "1"] == 1
         assert metrics["halfcore_requests_total", "flowers", "200", "predict"] == 2
         logged = "SELECT DISTINCT model, version FROM halfcore.prediction_log ORDER BY 1"
-        assert wait_until(lambda: len(rows := postgres.sql(logged, database)) == 2 and rows) == [("blooms", "2"), ("flowers", "1")]
+        assert wait_until(lambda: len(rows := postgres.sql(logged, database)) == 2 and rows) == [
+            ("blooms", "2"),
+            ("flowers", "1"),
+        ]
 
     with serving(tmp_path / "none", **settings | {"tracking_uri": "http://127.0.0.1:9"}, **folders) as server:
         assert ask(server, "/predict")["model"] == "flowers"  # from the store, while the registry is away
@@ -96,8 +102,17 @@ def test_a_challenger_of_a_name_that_is_not_served_is_reported(tmp_path: Path, f
     """The registered name is no public name: the log says which names there are."""
     fake.publish(write_version(tmp_path / "exported", 1, name="penguins-svm"))
     fake.point("penguins-svm", "1")
-    settings = {"follow": "flowers=models:/penguins-svm@champion", "challengers": "penguins-svm=models:/penguins-svm@champion"}
-    with serving(tmp_path / "none", store=tmp_path / "store", tracking_uri=fake.url, follow_period_s=0.2, **settings) as server:
+    settings = {
+        "follow": "flowers=models:/penguins-svm@champion",
+        "challengers": "penguins-svm=models:/penguins-svm@champion",
+    }
+    with serving(
+        tmp_path / "none",
+        store=tmp_path / "store",
+        tracking_uri=fake.url,
+        follow_period_s=0.2,
+        **settings,
+    ) as server:
         server.stop()
         assert server.process.stderr is not None
         log = server.process.stderr.read()
@@ -110,13 +125,25 @@ def test_a_copy_is_served_as_the_version_that_it_is(tmp_path: Path, fake: FakeRe
         fake.publish(write_version(tmp_path / "exported", version, name="dev"))
     copied = fake.copy("staging", fake.copy("dev", "3", to="staging"), to="prod")
     fake.point("prod", copied)
-    settings = {"follow": "models:/prod@champion", "follow_period_s": 0.2, "store": tmp_path / "store"}
+    settings = {
+        "follow": "models:/prod@champion",
+        "follow_period_s": 0.2,
+        "store": tmp_path / "store",
+    }
     for url in (fake.url, "http://127.0.0.1:9"):
         with serving(tmp_path / "none", tracking_uri=url, **settings) as server:
             answer = ask(server, "/predict", row=7)
-            assert (answer["model"], answer["version"], answer["prediction"]) == ("prod", "1", expected("3", 7))
+            assert (answer["model"], answer["version"], answer["prediction"]) == (
+                "prod",
+                "1",
+                expected("3", 7),
+            )
             source = get(server, "/models/prod")["source"]
-            assert (source["name"], source["version"], source["resolved"]) == ("dev", "3", "models:/dev/3")
+            assert (source["name"], source["version"], source["resolved"]) == (
+                "dev",
+                "3",
+                "models:/dev/3",
+            )
             assert following(server, "prod")["served"]["version"] == "1"
 
 
@@ -124,7 +151,7 @@ PROVEN = Proven("3", Source("models:/dev/3", "run", "m-1"))
 
 
 @pytest.mark.parametrize(
-    "offer",
+    "offered",
     [
         Offer("3", "", "", ""),  # a registry that tells nothing
         Offer("3", "", "", "", Origin("file:///somewhere", "run", "")),
@@ -134,41 +161,68 @@ PROVEN = Proven("3", Source("models:/dev/3", "run", "m-1"))
         Offer("9", "", "", "", Origin("models:/m-1", "run", "m-1")),
     ],
 )
-async def test_a_bundle_is_taken_for_its_version_and_for_copies_of_it(fake: FakeRegistry, offer: Offer) -> None:
+async def test_a_bundle_is_taken_for_its_version_and_for_copies_of_it(fake: FakeRegistry, offered: Offer) -> None:
     """By the version, by the copies' sources, by the original's tags, by the logged model."""
     fake.versions["staging"] = {"1": {}}
     fake.origins["staging", "1"] = {"source": "models:/dev/3"}
     fake.versions["renamed since"] = {"3": {"halfcore.manifest_sha256": "abc"}}
     client = Client(fake.url, timeout_s=10.0)
-    await check(client, offer, PROVEN)
+    await check(client, offered, PROVEN)
     await client.close()
 
 
 @pytest.mark.parametrize(
-    ("offer", "says"),
+    ("offered", "says"),
     [
         (Offer("9", "", "", ""), "does not say that it is a copy"),
-        (Offer("9", "", "", "", Origin("file:///somewhere", "run")), "does not say that it is a copy"),
+        (
+            Offer("9", "", "", "", Origin("file:///somewhere", "run")),
+            "does not say that it is a copy",
+        ),
         (Offer("9", "", "", "", Origin("models:/dev/4", "run")), "does not say that it is a copy"),
         (Offer("9", "", "", "", Origin("models:/loop/1", "run")), "does not say that it is a copy"),
-        (Offer("9", "abc", "", "", Origin("models:/re-exported/3")), "does not say that it is a copy"),
-        (Offer("9", "abc", "", "", Origin("models:/re-exported/4")), "does not say that it is a copy"),
-        (Offer("3", "", "", "", Origin("models:/dev/3", "other")), "the version's run is other, the bundle's run"),
-        (Offer("3", "", "", "", Origin("models:/dev/3", "run", "m-2")), "the version's logged model is m-2, the bundle's m-1"),
+        (
+            Offer("9", "abc", "", "", Origin("models:/re-exported/3")),
+            "does not say that it is a copy",
+        ),
+        (
+            Offer("9", "abc", "", "", Origin("models:/re-exported/4")),
+            "does not say that it is a copy",
+        ),
+        (
+            Offer("3", "", "", "", Origin("models:/dev/3", "other")),
+            "the version's run is other, the bundle's run",
+        ),
+        (
+            Offer("3", "", "", "", Origin("models:/dev/3", "run", "m-2")),
+            "the version's logged model is m-2, the bundle's m-1",
+        ),
     ],
 )
-async def test_a_bundle_of_another_model_is_refused_with_the_way_on(fake: FakeRegistry, offer: Offer, says: str) -> None:
+async def test_a_bundle_of_another_model_is_refused_with_the_way_on(fake: FakeRegistry, offered: Offer, says: str) -> None:
     """Tags that somebody copied by hand, say; a copy of itself ends, too."""
     fake.versions["loop"] = {"1": {}}
-    fake.versions["re-exported"] = {"3": {"halfcore.manifest_sha256": "abd"}, "4": {"halfcore.manifest_sha256": "abc"}}
+    fake.versions["re-exported"] = {
+        "3": {"halfcore.manifest_sha256": "abd"},
+        "4": {"halfcore.manifest_sha256": "abc"},
+    }
     fake.origins["loop", "1"] = {"source": "models:/loop/1"}
     client = Client(fake.url, timeout_s=10.0)
     with pytest.raises(Refusal, match=says) as raised:
-        await check(client, offer, PROVEN)
+        await check(client, offered, PROVEN)
     await client.close()
     assert raised.value.code == "other_version"
     assert "the bundle of models:/dev/3" in str(raised.value)
     assert "delete its tag halfcore.export, and `model-export watch` exports it" in str(raised.value)
+
+
+def test_a_refusal_that_was_copied_is_told_as_one() -> None:
+    """The exporter refused the original; the copy's own verdict is still to come."""
+    tags = {"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}
+    with pytest.raises(Refusal, match=r"refused it: 3 labels differ \(perhaps a verdict on models:/dev/3, from which"):
+        offer(Version("1", "READY", tags, Origin("models:/dev/3")))
+    with pytest.raises(Refusal, match=r"refused it: 3 labels differ$"):
+        offer(Version("1", "READY", tags, Origin("file:///somewhere")))
 
 
 @pytest.mark.parametrize("name", ["My Model", "50% off", "a+b&c=d", "größe", "what?", "#1", "a@b", "a,b;c", "a%20b"])
@@ -197,9 +251,23 @@ def test_renamed_and_copied_models_of_a_real_registry_are_served(tmp_path: Path,
     copied = MlflowClient(tracking.url, tracking.url).copy_model_version("models:/Mixed case dev/3", "prod")
     registry.set_alias("prod", "champion", str(copied.version))
     follow = "flowers=models:/Mixed case dev/Production, dev=models:/Mixed case dev/1,models:/after@champion,models:/prod@champion"
-    settings = {"follow": follow, "tracking_uri": tracking.url, "follow_period_s": 0.5, "store": tmp_path / "store"}
+    settings = {
+        "follow": follow,
+        "tracking_uri": tracking.url,
+        "follow_period_s": 0.5,
+        "store": tmp_path / "store",
+    }
     with serving(tmp_path / "none", path="/health/live", **settings) as server:
-        for name, version, oracle in (("flowers", "2", "2"), ("dev", "1", "1"), ("after", "1", "1"), ("prod", "1", "3")):
+        for name, version, oracle in (
+            ("flowers", "2", "2"),
+            ("dev", "1", "1"),
+            ("after", "1", "1"),
+            ("prod", "1", "3"),
+        ):
             wait_until(lambda name=name: following(server, name)["served"])
             answer = ask(server, f"/models/{name}/predict")
-            assert (answer["model"], answer["version"], answer["prediction"]) == (name, version, expected(oracle, 0))
+            assert (answer["model"], answer["version"], answer["prediction"]) == (
+                name,
+                version,
+                expected(oracle, 0),
+            )

@@ -65,7 +65,12 @@ def test_the_workspace_that_is_set_is_exported_and_served(tenants: MlflowServer,
             mlflow.set_tracking_uri(before[0])
             mlflow.set_registry_uri(before[1])
 
-    settings = {"follow": IRIS.uri, "tracking_uri": tenants.url, "follow_period_s": 0.5, "store": tmp_path / "store"}
+    settings = {
+        "follow": IRIS.uri,
+        "tracking_uri": tenants.url,
+        "follow_period_s": 0.5,
+        "store": tmp_path / "store",
+    }
     with serving(tmp_path / "none", tracking_workspace="team-a", **settings) as server:
         assert answer(server) == expected("2", 0)  # the second bundle
         following = httpx.get(f"http://127.0.0.1:{server.port}/models/numbers").json()["following"]["champion"]
@@ -84,7 +89,10 @@ async def test_what_a_workspace_does_not_have_is_not_there(tenants: MlflowServer
 async def test_a_server_without_workspaces_is_refused(tracking: MlflowServer) -> None:
     """MLflow of today, started without them."""
     client = Client(tracking.url, timeout_s=30.0, workspace="team-a")
-    with pytest.raises(Unavailable, match="start MLflow with --enable-workspaces, or unset HALFCORE_TRACKING_WORKSPACE") as raised:
+    with pytest.raises(
+        Unavailable,
+        match="start MLflow with --enable-workspaces, or unset HALFCORE_TRACKING_WORKSPACE",
+    ) as raised:
         await resolve(client, IRIS)
     await client.close()
     assert raised.value.code == "no_workspaces"
@@ -94,7 +102,12 @@ def test_a_server_that_never_heard_of_workspaces_serves_nobody(tmp_path: Path, f
     """An older MLflow ignores the header: nothing of it is served, also not what another workspace's server left on disk; and /health
     says what to do. Once it has workspaces, all is well."""
     fake.point("numbers", fake.publish(write_version(tmp_path / "exported", 1)))
-    settings = {"follow": IRIS.uri, "tracking_uri": fake.url, "follow_period_s": 0.1, "store": tmp_path / "store"}
+    settings = {
+        "follow": IRIS.uri,
+        "tracking_uri": fake.url,
+        "follow_period_s": 0.1,
+        "store": tmp_path / "store",
+    }
     with serving(tmp_path / "none", **settings) as server:
         assert answer(server) == expected("1", 0)
     with serving(tmp_path / "none", tracking_workspace="team-a", path="/health/live", **settings) as server:
@@ -106,7 +119,9 @@ def test_a_server_that_never_heard_of_workspaces_serves_nobody(tmp_path: Path, f
         wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200)
 
 
-async def test_every_call_says_the_workspace_and_a_failure_makes_it_ask_again(fake: FakeRegistry) -> None:
+async def test_every_call_says_the_workspace_and_a_failure_makes_it_ask_again(
+    fake: FakeRegistry,
+) -> None:
     """One call more at first, none later; after a failure the server may be another one."""
     fake.point("numbers", "1")
     fake.versions["numbers"] = {"1": {}}
@@ -114,7 +129,11 @@ async def test_every_call_says_the_workspace_and_a_failure_makes_it_ask_again(fa
     client = Client(fake.url, timeout_s=10.0, workspace="team-a")
     await resolve(client, IRIS)
     await resolve(client, IRIS)
-    assert [path.partition("?")[0].rpartition("/")[2] for path in fake.asked] == ["server-info", "alias", "alias"]
+    assert [path.partition("?")[0].rpartition("/")[2] for path in fake.asked] == [
+        "server-info",
+        "alias",
+        "alias",
+    ]
     assert set(fake.workspaces) == {"team-a"}
 
     fake.features = {"workspaces_enabled": False}
@@ -135,10 +154,21 @@ def test_a_way_back_does_not_lead_into_another_workspace(tmp_path: Path) -> None
     def serve(folder: str, workspace: str) -> None:
         path = tmp_path / "numbers" / folder
         path.mkdir(parents=True)
-        store.point("numbers", "champion", path, version="1", manifest_sha256="", uri="", workspace=workspace)
+        store.point(
+            "numbers",
+            "champion",
+            path,
+            version="1",
+            manifest_sha256="",
+            uri="",
+            workspace=workspace,
+        )
 
     serve("1-a", "team-a")
     serve("1-b", "team-b")
     serve("2-b", "team-b")
     assert store.last_known_good("numbers", "champion", "team-a") == []
-    assert [path.name for path, _ in store.last_known_good("numbers", "champion", "team-b")] == ["2-b", "1-b"]
+    assert [path.name for path, _ in store.last_known_good("numbers", "champion", "team-b")] == [
+        "2-b",
+        "1-b",
+    ]

@@ -416,6 +416,14 @@ async def test_a_stage_chooses_among_bundles(tmp_path: Path, load: Load) -> None
     assert served(load("numbers", "")) == {"numbers": "2", "other": "3"}
 
 
+async def test_a_stage_is_found_under_another_registered_name(tmp_path: Path, load: Load) -> None:
+    """`model-export export models:/penguins-svm/Production --name flowers`, and MODEL_NAME=flowers MODEL_STAGE=Production."""
+    change(write_bundle(tmp_path, "flowers"), source__uri="models:/penguins-svm/Production")
+
+    assert served(load("flowers", "Production")) == {"flowers": "1"}
+    assert not load("flowers", "Staging").ready
+
+
 async def test_a_stage_without_a_bundle_is_said(tmp_path: Path, load: Load) -> None:
     """The line names the setting, the stage and what is there."""
     write_bundle(tmp_path)

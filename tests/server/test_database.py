@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from halfcore.database import Database, DatabaseError, check, place
+from support.log import listen
 from support.postgres import PASSWORD, USER, Postgres
 
 
@@ -109,6 +110,12 @@ def test_what_is_no_url_is_not_quoted(url: str) -> None:
         place(url)
 
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The server's log."""
+    return listen(monkeypatch, caplog)
 
 
 RIGHT = [
@@ -229,7 +236,7 @@ def test_a_process_without_a_name_needs_a_user_in_the_url(home: Path, monkeypatc
     ],
 )
 async def test_what_only_a_connection_finds_out_is_logged_with_its_reason(
-    url: str, says: str, home: Path, postgres: Postgres, caplog: pytest.LogCaptureFixture
+    url: str, says: str, home: Path, postgres: Postgres, log: pytest.LogCaptureFixture
 ) -> None:
     """One line: where, and why."""
     known = {"HOME": str(home), "USER": USER, "PASSWORD": PASSWORD, "PORT": str(postgres.port)}
@@ -239,7 +246,7 @@ async def test_what_only_a_connection_finds_out_is_logged_with_its_reason(
     with pytest.raises(DatabaseError, match=says):
         await backend(database)
     await database.close()
-    (line,) = [record.getMessage() for record in caplog.records]
+    (line,) = [record.getMessage() for record in log.records]
     assert line.startswith(f"PostgreSQL at {database.place} is away, trying on: ")
     assert len(line) > len(f"PostgreSQL at {database.place} is away, trying on: ") + 10
     assert PASSWORD not in line

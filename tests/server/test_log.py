@@ -27,7 +27,10 @@ class OddError(Exception):
             ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"),
             "ConnectionRefusedError: Connect call failed",
         ),
-        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/no"), "FileNotFoundError: No such file or directory: /no"),
+        (
+            FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/no"),
+            "FileNotFoundError: No such file or directory: /no",
+        ),
         (OSError("a text alone"), "OSError: a text alone"),
         (MemoryError(), "MemoryError: out of memory"),
         (KeyError("x"), "KeyError: 'x'"),
@@ -35,9 +38,18 @@ class OddError(Exception):
         (OddError("\n  two\nlines"), "OddError: two"),
         (OddError("x" * 10_000), "OddError: " + "x" * 500),
         (asyncpg.InterfaceError("the pool is closing"), "InterfaceError: the pool is closing"),
-        (asyncpg.UndefinedTableError('relation "x" does not exist'), 'UndefinedTableError: relation "x" does not exist'),
-        (asyncpg.ConnectionDoesNotExistError(), "ConnectionDoesNotExistError: connection does not exist error"),
-        (ExceptionGroup("several", [TimeoutError(), OddError()]), "TimeoutError: no answer in time"),
+        (
+            asyncpg.UndefinedTableError('relation "x" does not exist'),
+            'UndefinedTableError: relation "x" does not exist',
+        ),
+        (
+            asyncpg.ConnectionDoesNotExistError(),
+            "ConnectionDoesNotExistError: connection does not exist error",
+        ),
+        (
+            ExceptionGroup("several", [TimeoutError(), OddError()]),
+            "TimeoutError: no answer in time",
+        ),
         (DatabaseError("our own sentences stand alone"), "our own sentences stand alone"),
         (BundleError("so do these"), "so do these"),
         (Unavailable("code", "and these"), "and these"),

@@ -14,6 +14,7 @@ from halfcore.database import Database, DatabaseError, Pooler
 from halfcore.migrate import migrate, read
 from support.bundles import write_bundle
 from support.client import parsed, wait_until
+from support.log import listen
 from support.logged import Client, rows
 from support.pgbouncer import PgBouncer, pgbouncer
 from support.postgres import Postgres
@@ -27,6 +28,12 @@ def pooler(postgres: Postgres) -> Iterator[PgBouncer]:
     """PgBouncer with two sessions of PostgreSQL, which all clients share, one transaction at a time."""
     with pgbouncer(postgres) as running:
         yield running
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The server's log."""
+    return listen(monkeypatch, caplog)
 
 
 @pytest.fixture(autouse=True)
@@ -48,33 +55,36 @@ async def alternate(database: Database, url: str) -> int:
 
 
 async def test_without_the_setting_the_log_says_which_one_to_use(
-    postgres: Postgres, pooler: PgBouncer, caplog: pytest.LogCaptureFixture
+    postgres: Postgres, pooler: PgBouncer, log: pytest.LogCaptureFixture
 ) -> None:
     """At the first connection, once, and with the failure: a statement that was prepared in another session."""
     url = pooler.dsn(postgres.create_database())
     database = Database(url)
-    with pytest.raises(DatabaseError, match=f"prepared statement .* does not exist: a pooler of transactions .*, {SETTING}"):
+    with pytest.raises(
+        DatabaseError,
+        match=f"prepared statement .* does not exist: a pooler of transactions .*, {SETTING}",
+    ):
         await alternate(database, url)
     async with database.connection():
         pass
     await database.close()
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    (warning,) = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
     assert "is behind a connection pooler: if it pools transactions" in warning
     assert SETTING in warning
 
 
-async def test_with_the_setting_sessions_may_change(postgres: Postgres, pooler: PgBouncer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_the_setting_sessions_may_change(postgres: Postgres, pooler: PgBouncer, log: pytest.LogCaptureFixture) -> None:
     """The same, without a word."""
     url = pooler.dsn(postgres.create_database())
     database = Database(url, pooler="transaction")
     assert await alternate(database, url) == 1
     await database.close()
-    assert caplog.records == []
+    assert log.records == []
 
 
 @pytest.mark.parametrize(("setting", "warnings"), [("none", 1), ("session", 0)])
 async def test_a_pooler_of_sessions_works_and_can_be_named(
-    postgres: Postgres, setting: Pooler, warnings: int, caplog: pytest.LogCaptureFixture
+    postgres: Postgres, setting: Pooler, warnings: int, log: pytest.LogCaptureFixture
 ) -> None:
     """Notifications come through it; the warning ends when the setting names it."""
     heard = asyncio.Event()
@@ -91,16 +101,16 @@ async def test_a_pooler_of_sessions_works_and_can_be_named(
                 await heard.wait()
             await connection.remove_listener("channel", hear)
         await database.close()
-    assert len(caplog.records) == warnings
+    assert len(log.records) == warnings
 
 
-async def test_a_database_without_a_pooler_is_not_taken_for_one(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_database_without_a_pooler_is_not_taken_for_one(postgres: Postgres, log: pytest.LogCaptureFixture) -> None:
     """No warning."""
     database = Database(postgres.dsn())
     async with database.connection():
         pass
     await database.close()
-    assert caplog.records == []
+    assert log.records == []
 
 
 async def test_migrations_run_through_a_pooler_and_leave_no_lock(postgres: Postgres, pooler: PgBouncer) -> None:
@@ -121,13 +131,20 @@ def test_a_server_works_through_a_pooler_of_transactions(tmp_path: Path, postgre
     the log, none took the way over the disk, and nothing is warned of."""
     write_bundle(tmp_path / "bundles", "numbers")
     folders = {name: tmp_path / name for name in ("state", "prediction_log_spool")}
-    settings = {"database_url": pooler.dsn(database), "database_pooler": "transaction", "catalog_refresh_s": 0.3}
+    settings = {
+        "database_url": pooler.dsn(database),
+        "database_pooler": "transaction",
+        "catalog_refresh_s": 0.3,
+    }
     with serving(tmp_path / "bundles", workers=2, prediction_log="true", **settings, **folders) as server:
         url = f"http://127.0.0.1:{server.port}"
         with Client(server, "first") as first, Client(server, "second") as second:
             for maximum in range(5, 10):
                 columns = "INSERT INTO halfcore.feature_catalogue (model, column_name, maximum) VALUES ('numbers', 'x0', "
-                postgres.sql(f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum = EXCLUDED.maximum", database)
+                postgres.sql(
+                    f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum = EXCLUDED.maximum",
+                    database,
+                )
                 bound = {"maximum": float(maximum), "minimum": None}
                 wait_until(lambda bound=bound: httpx.get(f"{url}/models/numbers").json()["inputs"][0].get("allowed") == bound)
             wait_until(lambda: len(first.answered) > 50 and len(second.answered) > 50)

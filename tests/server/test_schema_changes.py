@@ -34,9 +34,19 @@ def column(changed: str, /, **fields: Any) -> list[dict[str, Any]]:
     return [one | fields if one["name"] == changed else one for one in MIXED]
 
 
-def difference(before: Manifest, after: Manifest, old: dict[str, Rule] | None = None, new: dict[str, Rule] | None = None) -> SchemaChange:
+def difference(
+    before: Manifest,
+    after: Manifest,
+    old: dict[str, Rule] | None = None,
+    new: dict[str, Rule] | None = None,
+) -> SchemaChange:
     """What changed; the rules are the feature catalogue's."""
-    found = compare(before, Schema(before.inputs, before.dtype, old), after, Schema(after.inputs, after.dtype, new))
+    found = compare(
+        before,
+        Schema(before.inputs, before.dtype, old),
+        after,
+        Schema(after.inputs, after.dtype, new),
+    )
     assert found is not None
     assert found.from_version == before.version
     return found
@@ -46,23 +56,67 @@ NEW = {"name": "tail", "kind": "number", "nullable": True, "example": 1.0}
 WHOLE = {"domain": (-5.0, 5.0)}
 CASES: dict[str, tuple[bool, str, dict[str, Any]]] = {
     "a column more": (False, 'added "tail" (required)', {"inputs": [*MIXED, NEW]}),
-    "a column more with a default": (True, 'added "tail" (has a default)', {"inputs": [*MIXED, NEW], "new": {"tail": Rule(default=1.0)}}),
+    "a column more with a default": (
+        True,
+        'added "tail" (has a default)',
+        {"inputs": [*MIXED, NEW], "new": {"tail": Rule(default=1.0)}},
+    ),
     "a column less": (False, 'removed "wet"', {"inputs": MIXED[:-1]}),
-    "a column by another name": (False, 'added "wetness" (required); removed "wet"', {"inputs": column("wet", name="wetness")}),
+    "a column by another name": (
+        False,
+        'added "wetness" (required); removed "wet"',
+        {"inputs": column("wet", name="wetness")},
+    ),
     "another order": (False, "a features vector means something else", {"inputs": MIXED[::-1]}),
     "null allowed": (True, '"count": null is allowed', {"inputs": column("count", nullable=True)}),
-    "null forbidden": (False, '"mass": null is no longer allowed', {"inputs": column("mass", nullable=False)}),
-    "an integer becomes a number": (True, '"count": number, before integer', {"inputs": column("count", kind="number")}),
-    "a number becomes an integer": (False, '"mass": integer, before number', {"inputs": column("mass", kind="integer")}),
-    "a category more": (True, '"zone": categories are new: 30', {"inputs": column("zone", categories=[10, 20, 30])}),
-    "a category less": (False, '"zone": categories are gone: 20', {"inputs": column("zone", categories=[10])}),
-    "a range": (False, '"mass": between -5 and 5, before any number', {"inputs": column("mass", **WHOLE)}),
-    "a default of the catalogue's is gone": (False, '"mass": has no default any more', {"old": {"mass": Rule(default=1.0)}}),
-    "a range of the catalogue's is gone": (True, '"mass": any number, before at most 9', {"old": {"mass": Rule(maximum=9.0)}}),
+    "null forbidden": (
+        False,
+        '"mass": null is no longer allowed',
+        {"inputs": column("mass", nullable=False)},
+    ),
+    "an integer becomes a number": (
+        True,
+        '"count": number, before integer',
+        {"inputs": column("count", kind="number")},
+    ),
+    "a number becomes an integer": (
+        False,
+        '"mass": integer, before number',
+        {"inputs": column("mass", kind="integer")},
+    ),
+    "a category more": (
+        True,
+        '"zone": categories are new: 30',
+        {"inputs": column("zone", categories=[10, 20, 30])},
+    ),
+    "a category less": (
+        False,
+        '"zone": categories are gone: 20',
+        {"inputs": column("zone", categories=[10])},
+    ),
+    "a range": (
+        False,
+        '"mass": between -5 and 5, before any number',
+        {"inputs": column("mass", **WHOLE)},
+    ),
+    "a default of the catalogue's is gone": (
+        False,
+        '"mass": has no default any more',
+        {"old": {"mass": Rule(default=1.0)}},
+    ),
+    "a range of the catalogue's is gone": (
+        True,
+        '"mass": any number, before at most 9',
+        {"old": {"mass": Rule(maximum=9.0)}},
+    ),
     "a class more": (False, "classes are new: d", {"classes": ["a", "b", "c", "d"]}),
     "a class less": (False, "classes are gone: c", {"classes": ["a", "b"]}),
     "no probabilities": (False, "answers have no longer probabilities", {"outputs": ["label"]}),
-    "another task": (False, "the task is regression, before it was classification", {"task": "regression", "classes": []}),
+    "another task": (
+        False,
+        "the task is regression, before it was classification",
+        {"task": "regression", "classes": []},
+    ),
 }
 
 
@@ -71,14 +125,24 @@ def test_each_kind_of_change_is_named_and_judged(plain: Manifest, name: str) -> 
     """One thing at a time."""
     compatible, says, fields = CASES[name]
     rules = {which: fields.get(which) for which in ("old", "new")}
-    found = difference(plain, changed(plain, **{key: value for key, value in fields.items() if key not in rules}), **rules)
+    found = difference(
+        plain,
+        changed(plain, **{key: value for key, value in fields.items() if key not in rules}),
+        **rules,
+    )
     assert says in str(found)
     assert found.compatible is compatible, found
 
 
 def test_the_same_columns_and_answers_are_no_change(plain: Manifest) -> None:
     """Another version, dtype, example and training range; classes in another order."""
-    other = changed(plain, inputs=column("mass", example=1.0, minimum=1.0), version="2", dtype="float64", classes=["c", "b", "a"])
+    other = changed(
+        plain,
+        inputs=column("mass", example=1.0, minimum=1.0),
+        version="2",
+        dtype="float64",
+        classes=["c", "b", "a"],
+    )
     assert compare(plain, Schema.of(plain), other, Schema.of(other)) is None
 
 

@@ -4,6 +4,7 @@ A `LoadedModel` is immutable and complete: what decodes, runs and encodes for on
 so no answer ever mixes two versions.
 """
 
+import re
 import struct
 import time
 from collections.abc import Callable, KeysView, Sequence
@@ -291,7 +292,9 @@ def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable
             manifests[path] = bundle.read_manifest(path)
         except BundleError as error:
             refuse(str(error))
-    wanted = {path: m for path, m in manifests.items() if not stage or m.source.uri == f"models:/{name}/{stage}"}
+    # Under any registered name: a bundle that was exported under a name of its own has that one in its directory.
+    exported = re.compile(rf"models:/[^/]+/{re.escape(stage)}" if stage else ".*")
+    wanted = {path: m for path, m in manifests.items() if exported.fullmatch(m.source.uri)}
     if manifests and not wanted:
         found = ", ".join(sorted({m.source.uri for m in manifests.values()}))
         refuse(f"model_stage {stage!r}: no bundle was exported as models:/{name}/{stage}, found {found}")

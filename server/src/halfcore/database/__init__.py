@@ -60,7 +60,14 @@ class Database:
             # which would free the advisory locks of others.
             **({"statement_cache_size": 0, "reset": _leave} if pooler == "transaction" else {}),
         )
-        self._errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, ValueError)
+        self._errors = (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            TimeoutError,
+            ValueError,
+        )
         self._timeout_s = timeout_s
         self._secrets = secrets(url)
         self._away_since: float | None = None
@@ -111,7 +118,11 @@ class Database:
                 logger.warning("PostgreSQL at %s is away, trying on: %s", self.place, reason)
             raise DatabaseError(reason) from error
         if self._away_since is not None:
-            logger.info("PostgreSQL at %s is back after %.0f s", self.place, time.monotonic() - self._away_since)
+            logger.info(
+                "PostgreSQL at %s is back after %.0f s",
+                self.place,
+                time.monotonic() - self._away_since,
+            )
             self._away_since = None
         return connection
 
@@ -178,4 +189,13 @@ class Backoff:
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311  not a secret
 
 
-__all__ = ["Backoff", "Connection", "Database", "DatabaseError", "Pooler", "check", "place", "transaction"]
+__all__ = [
+    "Backoff",
+    "Connection",
+    "Database",
+    "DatabaseError",
+    "Pooler",
+    "check",
+    "place",
+    "transaction",
+]

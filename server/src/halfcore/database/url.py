@@ -1,7 +1,8 @@
-"""The database's URL: libpq's form as far as asyncpg takes it, with a sentence for everything that is wrong with it.
+"""The database's URL: libpq's form as far as asyncpg takes it, and a sentence for each fault of it.
 
-asyncpg leaves out parameters, quotes passwords and raises what it finds. So the URL is read here first, at the start. Nothing of it is
-quoted that may be part of a password: a port may be one, where the user is missing; the name of a parameter or of a file is not.
+asyncpg leaves out parameters, quotes passwords and raises what it finds. So the URL is read here
+first, at the start. Nothing of it is quoted that may be part of a password: a port may be one, where
+the user is missing; the name of a parameter or of a file is not.
 """
 
 import configparser
@@ -24,7 +25,14 @@ _CHOICES = {
     "sslnegotiation": ("postgres", "direct"),
     "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
     "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
-    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+    "target_session_attrs": (
+        "any",
+        "primary",
+        "standby",
+        "read-write",
+        "read-only",
+        "prefer-standby",
+    ),
     "gsslib": ("gssapi", "sspi"),
 }
 _VARIABLES = {
@@ -67,7 +75,8 @@ _NOT_HERE = {
     ),
     "",
 )  # fmt: skip
-"""Parameters of libpq and of other clients, which asyncpg would pass on to PostgreSQL as settings; and what there is instead."""
+"""Parameters of libpq and of other clients, which asyncpg would pass on to PostgreSQL as settings;
+and what there is instead."""
 
 
 def place(url: str) -> str:
@@ -83,12 +92,18 @@ def place(url: str) -> str:
 def secrets(url: str) -> set[str]:
     """The password as it may be written."""
     parts = urlsplit(url)
-    found = {parts.password or "", *parse_qs(parts.query).get("password", []), *parse_qs(parts.query).get("sslpassword", [])}
+    found = {
+        parts.password or "",
+        *parse_qs(parts.query).get("password", []),
+        *parse_qs(parts.query).get("sslpassword", []),
+    }
     return {spelling for secret in found for spelling in (secret, unquote(secret)) if spelling}
 
 
 def check(url: str) -> None:
-    """Read a URL as asyncpg will, with the variables, files and certificates that it leads to; connects nowhere.
+    """Read a URL as asyncpg will, with the variables, files and certificates that it leads to.
+
+    Connects nowhere.
 
     Raises:
         DatabaseError: what is wrong and what was expected.
@@ -124,7 +139,8 @@ def _split(url: str) -> SplitResult:
         ) from None
     if parts.scheme not in SCHEMES:
         raise DatabaseError(f"the database's URL does not begin with postgresql://, expected {FORM}")
-    # A password with an unescaped / ends the part that it should stand in, and would be shown as a path.
+    # A password with an unescaped / ends the part that it should stand in, and would be shown
+    # as a path.
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
         raise DatabaseError("the database's URL has an @ in a wrong place: in a password @ / # ? are written as %40 %2F %23 %3F")
     if parts.fragment:

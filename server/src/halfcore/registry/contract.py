@@ -1,8 +1,9 @@
-"""What clients of a model rely on, and what a new version changes of it: names, kinds and values of the columns, and the answers.
+"""What clients of a model rely on, and what a new version changes of it: columns and answers.
 
-Compatible means: every record that the version before accepted is accepted, and its answer has the form that it had. A vector has no names,
-so more columns are compatible only where the columns have names of their own, and another order never is: a vector would be read
-wrongly, and nobody would notice.
+Compatible means: every record that the version before accepted is accepted, and its answer has the
+form that it had. A vector has no names, so more columns are compatible only where the columns have
+names of their own, and another order never is: a vector would be read wrongly, and nobody would
+notice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,26 +76,38 @@ def compare(before: Manifest, old: Schema, after: Manifest, new: Schema) -> Sche
         new: its columns, with the catalogue's rules.
     """
     columns = {column.name: column for column in new.inputs}
-    defaults = {new.names[index] for index in new.defaults}
-    added = [name for name in new.names if name not in old.names]
-    removed = [name for name in (*old.names, *_ignored(old)) if name not in columns and name not in _ignored(new)]
+    known, ignored = set(old.names), set(_ignored(new))
+    had, has = _defaults(old), _defaults(new)
+    added = [name for name in new.names if name not in known]
+    taken = [*old.names, *_ignored(old)]
+    removed = [name for name in taken if name not in columns and name not in ignored]
     changes = [*_order(old.names, new.names), *_answers(before, after)]
     for column in old.inputs:
-        if column.name in columns:
-            found = _column(column, old, columns[column.name], new)
-            changes += [_Change(f'"{column.name}": {text}', compatible) for text, compatible in found]
-        elif column.name in _ignored(new):
-            changes.append(_Change(f'"{column.name}": accepted, and not read any more', before.named))
+        name = column.name
+        if name in columns:
+            found = [*_column(column, old, columns[name], new), *_default(name in had, name in has)]
+            changes += [_Change(f'"{name}": {text}', compatible) for text, compatible in found]
+        elif name in ignored:
+            changes.append(_Change(f'"{name}": accepted, and not read any more', before.named))
     if not (added or removed or changes):
         return None
-    fills = before.named and defaults.issuperset(added)
+    fills = not added or (before.named and has.issuperset(added))
     return SchemaChange(
         from_version=before.version,
-        compatible=not removed and (not added or fills) and all(change.compatible for change in changes),
-        added=_cut([f'"{name}" ({"has a default" if name in defaults else "required"})' for name in added]),
+        compatible=not removed and fills and all(change.compatible for change in changes),
+        added=_cut([f'"{name}" ({_need(name in has)})' for name in added]),
         removed=_cut([f'"{name}"' for name in removed]),
         changed=_cut([change.text for change in changes]),
     )
+
+
+def _need(has_default: bool) -> str:
+    return "has a default" if has_default else "required"
+
+
+def _defaults(schema: Schema) -> set[str]:
+    """Names of the columns that a record may leave out."""
+    return {schema.names[index] for index in schema.defaults}
 
 
 def _ignored(schema: Schema) -> tuple[str, ...]:
@@ -108,8 +121,12 @@ def _cut(items: list[str]) -> list[str]:
 
 
 def _order(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
-    if [name for name in before if name in after] != [name for name in after if name in before]:
-        yield _Change(f"the columns' order is {listed(list(after))}: a features vector means something else than before", False)
+    both = set(before) & set(after)
+    if [name for name in before if name in both] != [name for name in after if name in both]:
+        yield _Change(
+            f"the columns' order is {listed(list(after))}: a features vector means something else than before",
+            False,
+        )
 
 
 def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
@@ -130,23 +147,29 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
 def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_Change]:
     """What is not as before with a column that both versions have."""
     if before.kind != after.kind:
-        yield _Change(f"{after.kind}, before {before.kind}", (before.kind, after.kind) == ("integer", "number"))
+        yield _Change(
+            f"{after.kind}, before {before.kind}",
+            (before.kind, after.kind) == ("integer", "number"),
+        )
     if before.nullable != after.nullable:
         yield _Change(f"null is {'allowed' if after.nullable else 'no longer allowed'}", after.nullable)
     if before.kind == after.kind == "category":
         yield from _categories(before, after)
     else:
         yield from _range(before, old, after, new)
-    had, has = (name.name in {schema.names[i] for i in schema.defaults} for name, schema in ((before, old), (after, new)))
+
+
+def _default(had: bool, has: bool) -> Iterator[_Change]:
     if had != has:
         yield _Change("has a default" if has else "has no default any more", has)
 
 
 def _categories(before: Input, after: Input) -> Iterator[_Change]:
     old, new = before.categories or [], after.categories or []
-    if gone := [value for value in old if value not in new]:
+    known, kept = set(old), set(new)
+    if gone := [value for value in old if value not in kept]:
         yield _Change(f"categories are gone: {listed(gone)}", False)
-    if more := [value for value in new if value not in old]:
+    if more := [value for value in new if value not in known]:
         yield _Change(f"categories are new: {listed(more)}", True)
 
 
@@ -156,4 +179,7 @@ def _range(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_C
         return
     low = now.minimum is None or (was.minimum is not None and was.minimum >= now.minimum)
     high = now.maximum is None or (was.maximum is not None and was.maximum <= now.maximum)
-    yield _Change(f"{now.range_text() or 'any number'}, before {was.range_text() or 'any number'}", low and high)
+    yield _Change(
+        f"{now.range_text() or 'any number'}, before {was.range_text() or 'any number'}",
+        low and high,
+    )

@@ -1,8 +1,9 @@
 """Whether a bundle was proven for the model version whose tags lead to it.
 
-`MlflowClient.copy_model_version` copies a version's tags with it, so the tags of a copy lead to the bundle of the original. Both are one
-model: MLflow stores no files for a copy, only the name of the original. So the original's proof holds for the copy, and the copy
-is served at once, under its own name and version. Whoever copies tags by hand says nothing about the files, and is refused.
+`MlflowClient.copy_model_version` copies a version's tags with it, so the tags of a copy lead to the
+bundle of the original. Both are one model: MLflow stores no files for a copy, only the name of the
+original. So the original's proof holds for the copy, and the copy is served at once, under its own
+name and version. Whoever copies tags by hand says nothing about the files, and is refused.
 """
 
 import re
@@ -55,7 +56,7 @@ async def check(client: Client, offer: Offer, proven: Proven) -> None:
 
 
 async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
-    """Whether the version's source leads to the one that was exported, through other copies if need be."""
+    """Whether the version's source leads to the one that was exported, maybe through other copies."""
     source = offer.origin.source
     for _ in range(MOST_HOPS):
         if source == proven.source.resolved:
@@ -67,8 +68,12 @@ async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
             original = await version_of(client, copied["name"], copied["version"])
         except NotOffered:  # renamed or deleted since
             return False
-        # Its name may have changed since the export; that its own tags lead to this bundle says the same.
-        if (original.version, original.tags.get(MANIFEST_SHA256)) == (proven.version, offer.manifest_sha256):
+        # Its name may have changed since the export; that its own tags lead to this
+        # bundle says the same.
+        if (original.version, original.tags.get(MANIFEST_SHA256)) == (
+            proven.version,
+            offer.manifest_sha256,
+        ):
             return True
         source = original.origin.source
     return False

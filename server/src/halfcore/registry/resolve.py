@@ -85,9 +85,9 @@ def offer(version: Version) -> Offer:
         case "passed":
             pass
         case "refused":
-            raise Refusal(
-                "export_refused", f"the exporter refused it: {' '.join(tags.get(EXPORT_REASON, 'without a reason').split())[:500]}"
-            )
+            reason = " ".join(tags.get(EXPORT_REASON, "without a reason").split())[:500]
+            copied = f" (perhaps a verdict on {version.origin.source[:200]}, from which it was copied with its tags)"
+            raise Refusal("export_refused", f"the exporter refused it: {reason}" + (copied if _is_copy(version) else ""))
         case None:
             raise NotOffered("not_exported", f"it has no tag {EXPORT}: it is not exported yet (`model-export watch` does it)")
         case other:
@@ -100,6 +100,10 @@ def offer(version: Version) -> Offer:
     if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
         raise Refusal("bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits")
     return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"), version.origin)
+
+
+def _is_copy(version: Version) -> bool:
+    return re.fullmatch(r"models:/[^/]+/[0-9]+", version.origin.source) is not None
 
 
 async def version_of(client: Client, name: str, version: str) -> Version:

@@ -20,10 +20,20 @@ _TOGETHER = {"loadlab": "lab", "follow": "mlflow", "registry": "mlflow", "watch"
 """Folder → group of tests that one process runs: there may be one load run at a time, and MLflow's servers take long to start."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark that says which documented commands a test executes: see tests/support/walks."""
+    config.addinivalue_line("markers", "walks(commands): documented commands that the test executes")
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook, and would come first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests, and those that share something dear, in one process when `just test` runs them in several."""
+    """Keep each file's tests, and those that share something expensive, in one process when `just test` runs them in several.
+
+    A file may name its group itself.
+    """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         folder = Path(item.path).parent.name
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(folder, str(item.path))))
 

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.bundles import write_bundle
+from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer
 from support.walks.catalogue import documented
 from support.walks.fixtures import checkout, walker
@@ -18,23 +18,16 @@ __all__ = ["checkout", "walker"]
 _MINE = """
 import sys
 import mlflow
-from mlflow import MlflowClient
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-name, iterations = sys.argv[1], int(sys.argv[2])
 features, target = load_iris(return_X_y=True, as_frame=True)
-model = LogisticRegression(max_iter=iterations).fit(features, load_iris().target_names[target])
-with mlflow.start_run():
+for iterations in (200, 300):
+    model = LogisticRegression(max_iter=iterations).fit(features, load_iris().target_names[target])
     signature = mlflow.models.infer_signature(features, model.predict(features))
-    logged = mlflow.sklearn.log_model(
-        model, name="model", registered_model_name=name, input_example=features, signature=signature, pip_requirements=["scikit-learn"]
-    )
-version = logged.registered_model_version
-MlflowClient().set_registered_model_alias(name, "champion", version)
-MlflowClient().transition_model_version_stage(name, version, "Production")
-print(version)
+    names = {"name": "model", "registered_model_name": sys.argv[1]}
+    mlflow.sklearn.log_model(model, **names, input_example=features, signature=signature, pip_requirements=["scikit-learn"])
 """
-"""What somebody does who has a model of one's own."""
+"""What somebody does who has a model of one's own, and then a second version of it."""
 _STAND_INS = ("penguins-lr", "penguins-rf", "cover-small", "cover-middle")
 """Examples that are not trained here, for they take minutes: bundles of these names stand in for them."""
 
@@ -73,20 +66,12 @@ def uploaded(checkout: Path, tracking: MlflowServer, examples: Done) -> Uploaded
 
 
 @pytest.fixture(scope="session")
-def registered(checkout: Path, tracking: MlflowServer) -> Callable[[int], str]:
-    """Registers `my-model` once more, fitted in so many iterations, and moves its alias and stage there; returns the version."""
-
-    def register(iterations: int) -> str:
-        environment = Walker(checkout, [], mlflow=tracking.url).environment(PYTHONWARNINGS="ignore")
-        command = [sys.executable, "-c", _MINE, "my-model", str(iterations)]
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
-
-    return register
-
-
-@pytest.fixture(scope="session")
-def mine(registered: Callable[[int], str]) -> str:
-    """The first version of `my-model` in the MLflow server."""
-    return registered(200)
+def mine(checkout: Path, tracking: MlflowServer, registry: Registry) -> str:
+    """The versions 1 and 2 of a model in the MLflow server; the first one has the alias and the stage. Returns the model's name."""
+    name = "my-model"
+    environment = Walker(checkout, [], mlflow=tracking.url).environment(PYTHONWARNINGS="ignore")
+    done = subprocess.run([sys.executable, "-c", _MINE, name], cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    registry.set_alias(name, "champion", "1")
+    registry.set_stage(name, "1", "Production")
+    return name

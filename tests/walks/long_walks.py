@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.walks.walker import Walker, clean_checkout, walks
+from support.walks.walker import Walker, changed, clean_checkout, walks
 
 pytestmark = [pytest.mark.timeout(1500)]
 _MINUTES = 1200.0
@@ -18,7 +18,7 @@ def newcomer(request: pytest.FixtureRequest, tmp_path: Path) -> Walker:
     return Walker(clean_checkout(tmp_path / "halfcore"), request.node.get_closest_marker("walks").args[0], installs=True)
 
 
-@walks("python3 -m pip install uv rust-just && * just serve", "curl *", "just export models:/penguins-svm@champion", "just serve --port *")
+@walks("python3 -m pip install uv rust-just && * just serve", "curl *", "*export models:/penguins-svm@champion", "just serve --port *")
 def test_from_a_clone_to_predictions(newcomer: Walker) -> None:
     """The packages are installed, six models trained, proven and served; the second time it only serves."""
     asked = [command for command in newcomer.commands if command.text.startswith("curl")]
@@ -28,7 +28,8 @@ def test_from_a_clone_to_predictions(newcomer: Walker) -> None:
         for command in asked:
             assert newcomer.run(command).out[:30] == command.shown[:30]
         server.end(signal.SIGINT)
-    assert "rows compared" in newcomer.run(newcomer.find("just export*"), timeout_s=_MINUTES).said  # from the local MLflow
+    for export in (command for command in newcomer.commands if "export models:" in command.text):  # from the local MLflow
+        assert "rows compared" in newcomer.run(export, timeout_s=_MINUTES).said
     with newcomer.start(newcomer.find("just serve*")) as server:
         server.ready()
         assert "6 of them already there" in server.said()
@@ -60,3 +61,11 @@ def test_the_baselines_answer_as_the_registered_model_does(walker: Walker) -> No
     done = walker.run(walker.commands[0], timeout_s=_MINUTES)
     assert [len(re.findall(rf"^{name}:$", done.out, re.M)) for name in ("naive", "typical", "tuned", "onnx")] == [1, 1, 1, 1]
     assert re.findall(r"(\d+) differ", done.said) == ["0"] * 4
+
+
+@walks("loadlab render")
+def test_the_pages_are_written_from_stored_runs(walker: Walker) -> None:
+    """And they stand as they are checked in."""
+    before = changed(walker.folder)
+    assert "wrote docs/benchmarks.md" in walker.run(walker.commands[0], timeout_s=_MINUTES).said
+    assert changed(walker.folder) == before

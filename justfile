@@ -103,6 +103,11 @@ test *flags:
 test-portable *flags:
     ./tests/portable.sh "$@"
 
+# The documented commands that take minutes, typed in a clean checkout; `just test` types the others
+[group('check')]
+test-walks *flags:
+    uv run pytest -n 0 tests/walks/long_walks.py "$@"
+
 # Style, types, layers and boundaries
 [group('check')]
 lint:

@@ -28,11 +28,13 @@ _SLOW_SERVERS_S = 300
 as can be."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let processes that tests start be interrupted, also where the tests run in the background.
 
-    A shell has its background jobs ignore SIGINT, and whatever they start inherits that.
+    A shell has its background jobs ignore SIGINT, and whatever they start inherits that. The mark
+    says which documented commands a test executes: see tests/support/walks.
     """
+    config.addinivalue_line("markers", "walks(commands): documented commands that the test executes")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -46,7 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         group = _group(item)
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
         if group in _FIRST and not any(item.iter_markers("timeout")):
             item.add_marker(pytest.mark.timeout(_SLOW_SERVERS_S))
     items.sort(key=lambda item: _rank(_group(item)))  # stable: the rest stays in order

@@ -15,7 +15,7 @@ export OPENBLAS_CORETYPE=Nehalem
 export GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F
 echo "without ${beyond:-nothing: NumPy uses only its baseline here}, OpenBLAS for ${OPENBLAS_CORETYPE}"
 if [ $# -eq 0 ]; then
-    set -- -n 2 tests/contract tests/e2e/test_readme.py tests/model_export/test_*.py \
+    set -- -n 2 tests/contract tests/walks/test_readme.py tests/model_export/test_*.py \
         tests/loadlab/test_{bench,compare,kept,latency,picture,report,rivals,rules,search,stats,studies,verdict}.py \
         tests/server/test_{bundle,challenger,decode,encode}.py
 fi

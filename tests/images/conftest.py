@@ -2,6 +2,10 @@
 
 import pytest
 
+from support.walks.fixtures import checkout, walker
+
+__all__ = ["checkout", "walker"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test more time than the tests of one process have."""

@@ -1,0 +1,70 @@
+"""README.md, docs/deploy.md and compose/README.md, as their readers live them: each command is typed as it stands there."""
+
+import json
+import os
+import resource
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from support.containers import ANSWER, BODY, SERVER, ask, docker, until
+from support.serving import free_port
+from support.walks.walker import Walker, walks
+
+_PATIENCE_S = 380.0
+
+
+@pytest.fixture
+def alone(walker: Walker) -> Iterator[Walker]:
+    """With a Compose project and ports of its own; whatever the walk leaves is taken down."""
+    walker.values |= {
+        "image": SERVER,
+        "project": f"halfcore-walk-{os.getpid()}",
+        "door": str(walker.port),
+        "mlflow_port": str(free_port()),
+        "nofile": str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+    }
+    yield walker
+    docker("compose", "-p", walker.values["project"], "--profile", "*", "down", "--volumes", "--timeout", "10", "--remove-orphans")
+
+
+def running(walker: Walker) -> list[str]:
+    """The services of the walk's project that have a container."""
+    project = f"label=com.docker.compose.project={walker.values['project']}"
+    return docker("ps", "--filter", project, "--format", '{{.Label "com.docker.compose.service"}}').split()
+
+
+@walks("just image server", "docker run --rm -p *")
+def test_an_image_is_built_and_run(alone: Walker) -> None:
+    """It answers as the README shows, and its container is gone when the command ends."""
+    alone.run(alone.find("just image server"), timeout_s=_PATIENCE_S)
+    with alone.start(alone.find("docker run*")) as server:
+        assert server.ready().post("/predict", content=BODY, headers={"content-type": "application/json"}).content == ANSWER
+        server.end()
+
+
+@walks("docker compose --profile half-core up --wait", "docker compose up --wait", "just up half-core", "just down", "just down --volumes")
+def test_a_tier_comes_up_and_goes(alone: Walker) -> None:
+    """By each of its commands; the door answers, and afterwards nothing of it runs."""
+    downs = iter([alone.find("just down"), alone.find("just down --volumes"), alone.find("just down")])
+    for up in (command for command in alone.commands if " up " in command.text):
+        alone.run(up, timeout_s=_PATIENCE_S)
+        assert ask(alone.port) == (200, ANSWER)
+        assert running(alone) == ["half-core"]
+        alone.run(next(downs), timeout_s=_PATIENCE_S)
+        assert running(alone) == []
+
+
+@walks("just up registry")
+def test_the_registry_comes_up_and_its_model_is_served(alone: Walker) -> None:
+    """MLflow answers, the exporter exports, and what the alias names is served."""
+    alone.run(alone.commands[0], timeout_s=_PATIENCE_S)
+    assert httpx.get(f"http://127.0.0.1:{alone.values['mlflow_port']}/health").status_code == 200
+
+    def followed() -> object:
+        status, body = ask(alone.port, "/models/iris", None)
+        return status == 200 and json.loads(body)["following"]["champion"]["served"]
+
+    until(followed, "iris is not served from the registry", _PATIENCE_S)
+    assert ask(alone.port)[0] == 200

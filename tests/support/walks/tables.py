@@ -1,0 +1,115 @@
+"""How a walk may differ from what is documented, and which commands no walk types. Both lists are short, and each line has its reason."""
+
+from typing import NamedTuple
+
+
+class Adaptation(NamedTuple):
+    """A part of a documented command that a walk types otherwise."""
+
+    documented: str
+    """Regular expression."""
+    here: str
+    """Text; what stands in braces is the walk's."""
+    reason: str
+
+
+class Excluded(NamedTuple):
+    """Documented commands that no walk types."""
+
+    pattern: str
+    """* stands for anything."""
+    reason: str
+    executed_by: str = ""
+    """The file that executes it all the same."""
+
+
+ADAPTATIONS = (
+    Adaptation(r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"),
+    Adaptation(r"(?:localhost|127\.0\.0\.1|10\.0\.0\.5):8000", "127.0.0.1:{port}", "a free port"),
+    Adaptation(r"--port 8001$", "--port {port}", "a free port"),
+    Adaptation(r"http://mlflow:5000", "{mlflow}", "the tests' own MLflow server"),
+    Adaptation(r"postgresql://(?:OWNER:PASSWORD@HOST/DATABASE|…)", "{database}", "the tests' own database"),
+    Adaptation(r"master=10\.0\.0\.7$", "master=127.0.0.1 --master-port {master_port}", "both on this machine"),
+    Adaptation(r"--users \d+ --spawn-rate \d+$", "--users 20 --spawn-rate 20 --web-port {web_port} {more}", "few users, a free port"),
+    Adaptation(r"\bRUN$|\blatest$|docs/runs/NAME$", "{run}", "a stored run"),
+    Adaptation(r" FILE$", " {file}", "the walk's file"),
+    Adaptation(r" \[NAME …\]$", " iris penguins-svm", "two of the examples"),
+    Adaptation(r" URI … --url URL$", " models:/iris@champion --url http://127.0.0.1:{port}", "the walk's model and server"),
+    Adaptation(r"--bundles BUNDLES --default-model NAME", "--bundles .halfcore/bundles --default-model iris", "the walk's bundles"),
+    Adaptation(r"^just prove-batcher$", "just prove-batcher 20000", "fewer rows"),
+    Adaptation(r"^just prove-swaps$", "just prove-swaps --swaps 5", "fewer swaps"),
+    Adaptation(r"^just prove-cold-start$", "just prove-cold-start --starts 1", "fewer starts"),
+    Adaptation(r"^just prove-outages$", "just prove-outages --seconds 5", "shorter phases"),
+    Adaptation(r"^ROWS=300 just prove-rivals iris", "ROWS=30 just prove-rivals iris", "fewer rows"),
+    Adaptation(r"(?:\$NAMESPACE|halfcore)/halfcore(?::1\.2\.3)?$", "{image}", "the image that was built here"),
+)
+
+ENVIRONMENT = {
+    "UV_PROJECT_ENVIRONMENT": ("{environment}", "nothing is installed again: the environment of the tests is used"),
+    "UV_NO_SYNC": ("{no_sync}", "the same"),
+    "PATH": ("{environment}/bin:{path}", "as in an environment that is active: model-export without uv run"),
+    "HALFCORE_PORT": ("{port}", "a free port"),
+    "HALFCORE_BUNDLES": ("{bundles}", "bundles of the walk's own, where it has some"),
+    "COMPOSE_PROJECT_NAME": ("{project}", "beside others on the same engine"),
+    "PORT": ("{door}", "a free port, for Compose"),
+    "MLFLOW_PORT": ("{mlflow_port}", "the same"),
+    "NOFILE": ("{nofile}", "as many as this machine allows"),
+    "MLFLOW_TRACKING_URI": ("{mlflow}", "the tests' own MLflow server, where a walk has one"),
+    "MODEL_EXPORT_GATE_ROWS": ("1000", "fewer rows: the watch's proof"),
+    "MODEL_EXPORT_INTERVAL_S": ("0.5", "the watch looks more often"),
+    "HALFCORE_FOLLOW_PERIOD_S": ("0.5", "the server looks more often"),
+}
+"""Variables that a walk sets, with the reason; one that stands in the command wins."""
+
+_MINUTES = "takes many minutes"
+_MEASURES = "measures for minutes, as root on a quiet machine; `just bench-smoke` and `just load-smoke` are its short forms"
+
+EXCLUDED = (
+    Excluded("python3 -m pip install --user *", "installs into the home folder of whoever runs the tests", ".ci/run"),
+    Excluded("*just test", "these tests are a part of it", ".ci/run"),
+    Excluded("just test -n 0", "these tests are a part of it"),
+    Excluded("just lint", "checks the tree and no behaviour", ".ci/run"),
+    Excluded(".ci/run", "runs these tests"),
+    Excluded("just test-walks", "runs the long walks"),
+    Excluded("apt-get install *", "installs into the machine"),
+    Excluded("just load", _MEASURES),
+    Excluded("just load tier=*", _MEASURES),
+    Excluded("loadlab load *", _MEASURES),
+    Excluded("just compare*", _MEASURES),
+    Excluded("BASELINE_IMAGE=name just compare *", _MEASURES),
+    Excluded("just search*", _MEASURES),
+    Excluded("just seeds*", _MEASURES),
+    Excluded("just scale*", _MEASURES),
+    Excluded("just quota-study*", _MEASURES),
+    Excluded("just bench", _MEASURES),
+    Excluded("loadlab bench", _MEASURES),
+    Excluded("loadlab bench --servers *", _MEASURES),
+    Excluded("just ablate", _MEASURES),
+    Excluded("loadlab ablate*", _MEASURES),
+    Excluded("just ladder", _MEASURES),
+    Excluded("loadlab ladder", _MEASURES),
+    Excluded("just memory", _MEASURES),
+    Excluded("loadlab memory", _MEASURES),
+    Excluded("just prove-answers", "a step of CI", ".ci/run"),
+    Excluded("just prove", _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts`"),
+    Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
+    Excluded("just prove-verdicts*", _MINUTES),
+    Excluded("just load-keep", "walked with a run's name"),
+    Excluded("just load-master", "walked with its flags"),
+    Excluded("just load-smoke", "a step of CI", ".ci/run"),
+    Excluded("just bench-smoke", "a step of CI", ".ci/run"),
+    Excluded("loadlab bench --quick *", "what `just bench-smoke` types"),
+    Excluded("just test-images", "needs a Docker engine, and runs tests/images", ".ci/run"),
+    Excluded("just image", "builds all images, as `just test-images` does"),
+    Excluded("just image baseline", "builds for minutes what only comparisons need"),
+    Excluded("just up", "pulls Prometheus and Grafana; `just up registry` is walked"),
+    Excluded("just up registry observe", "the same"),
+    Excluded("docker compose -f compose/compose.yaml --profile half-core --profile load up *", "load without an end, beside the tests"),
+    Excluded("docker buildx *", "changes the engine's builder"),
+    Excluded("docker run --privileged *", "changes the machine's kernel"),
+    Excluded("docker swarm init", "changes the engine; tests/images/test_swarm.py does it and takes it back"),
+    Excluded("* docker stack deploy *", "the same"),
+    Excluded("docker service update *", "the same"),
+    Excluded("cd kubernetes && *", "needs a cluster; tests/contract/test_kubernetes.py checks the manifests"),
+    Excluded("just publish *", "publishes; tests/images/test_publish.py publishes to a registry on this machine"),
+)

@@ -4,9 +4,12 @@ import argparse
 import asyncio
 import os
 import socket
+import stat
 import sys
+from contextlib import suppress
+from pathlib import Path
 
-from halfcore import __version__, challenger_spec, host, serving, sizing
+from halfcore import __version__, bundle, challenger_spec, host, serving, sizing
 from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.registry import sources
@@ -36,8 +39,8 @@ def main() -> None:
         if settings.database_url:
             place(settings.database_url)  # a password that was not escaped is found now, not in the log
         _check_follow(settings)
-        if not settings.follow and not settings.bundles.is_dir():
-            raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
+        if not settings.follow:
+            _check_bundles(settings.bundles)
         _check_port(settings.host, settings.port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
@@ -66,6 +69,8 @@ def serve(settings: Settings) -> None:
         logger.info(reason)
     for warning in plan.warnings:
         logger.warning(warning)
+    for line in unwritable(settings):
+        logger.warning(line)
     serving.serve(settings, plan, log_config)
 
 
@@ -97,6 +102,17 @@ def migrate(settings: Settings) -> None:
     print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
 
 
+def unwritable(settings: Settings) -> list[str]:
+    """What is wrong with the directories that this server will want to write to: told now, and not with the first swap."""
+    follows = settings.follow or "models:" in settings.challengers
+    wanted = {"store": follows, "state": settings.database_url, "prediction_log_spool": settings.prediction_log}
+    return [
+        f"{name} {getattr(settings, name)}: {problem}"
+        for name, used in wanted.items()
+        if used and (problem := host.not_writable(getattr(settings, name)))
+    ]
+
+
 def _check_follow(settings: Settings) -> None:
     """Refuse what cannot be followed."""
     try:
@@ -111,9 +127,22 @@ def _check_follow(settings: Settings) -> None:
         raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of {followed[0].uri}")
 
 
+def _check_bundles(directory: Path) -> None:
+    """Refuse what is no directory; what lies in it is told of in the log and in /health."""
+    try:
+        status = directory.stat()
+    except OSError as error:
+        raise SettingsError(f"bundles={str(directory)!r}: {bundle.explain(error, directory)}; `model-export export` makes one") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise SettingsError(f"bundles={str(directory)!r}: not a directory, expected one that `model-export export` wrote to")
+
+
 def _model_bytes(settings: Settings) -> int:
     """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
-    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
+    static = 0
+    for file in settings.bundles.glob("*/*/model.onnx"):
+        with suppress(OSError):  # a folder that may not be read is told of when it is loaded
+            static += file.stat().st_size
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
     return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 

@@ -64,13 +64,14 @@ async def test_a_fallback_that_is_refused_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_the_log_says_which_model_is_the_default_and_why(tmp_path: Path) -> None:
-    """One line, with the reason."""
+    """A real server, told to listen on a name: it leaves one line for the address and one for the model."""
     write_bundle(tmp_path, "own")
-    with serving(tmp_path, fallback_model="iris") as server:
+    with serving(tmp_path, fallback_model="iris", host="localhost") as server:
         server.stop()
         assert server.process.stderr is not None
         log = server.process.stderr.read()
 
+    assert f"on http://127.0.0.1:{server.port}" in log
     assert "POST /predict serves own: the only model (the fallback iris is not there)" in log
 
 

@@ -17,6 +17,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
     "fallback_model": ("iris", "iris"),
+    "address_file": ("/dev/shm/address", "/dev/shm/address"),  # noqa: S108  a value, nobody writes there
     "model_stage": ("Production", "Production"),
     "follow": ("models:/iris@champion", "models:/iris@champion"),
     "tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),

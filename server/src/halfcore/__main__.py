@@ -1,15 +1,24 @@
 """`halfcore serve`: the command line."""
 
+import os
+import signal
+
+if os.getpid() == 1:
+    # The kernel drops a signal that process 1 does not handle, and `docker stop` would wait for its whole grace period. The
+    # images have an init as process 1; this is for who starts `halfcore` itself as a container's command.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
 import argparse
 import asyncio
-import os
 import socket
 import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from halfcore import __version__, bundle, challenger_spec, host, serving, sizing
+from msgspec.structs import replace
+
+from halfcore import __version__, bundle, challenger_spec, healthcheck, host, serving, sizing
 from halfcore.database import Database, DatabaseError, place
 from halfcore.log import configure, logger
 from halfcore.registry import sources
@@ -41,7 +50,8 @@ def main() -> None:
         _check_follow(settings)
         if not settings.follow:
             _check_bundles(settings.bundles)
-        _check_port(settings.host, settings.port)
+        address, port = _address(settings.host, settings.port)
+        settings = replace(settings, host=address, port=port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
         sys.exit(2)
@@ -64,13 +74,15 @@ def serve(settings: Settings) -> None:
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),
     )
-    logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
+    logger.info("halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port))
     for reason in plan.reasons:
         logger.info(reason)
     for warning in plan.warnings:
         logger.warning(warning)
     for line in unwritable(settings):
         logger.warning(line)
+    if settings.address_file:
+        write_address(settings)
     serving.serve(settings, plan, log_config)
 
 
@@ -113,6 +125,18 @@ def unwritable(settings: Settings) -> list[str]:
     ]
 
 
+def write_address(settings: Settings) -> None:
+    """Leave the address for the health check, which does not know the command line's flags."""
+    try:
+        healthcheck.write_address(settings.address_file, settings.host, settings.port)
+    except OSError as error:
+        logger.warning(
+            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and HALFCORE_PORT",
+            settings.address_file,
+            error.strerror,
+        )
+
+
 def _check_follow(settings: Settings) -> None:
     """Refuse what cannot be followed."""
     try:
@@ -147,15 +171,27 @@ def _model_bytes(settings: Settings) -> int:
     return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody listens on: granian's workers share theirs, so a second server would silently take half the requests."""
+def _address(host: str, port: int) -> tuple[str, int]:
+    """The address and port that are meant: granian knows no names and no port 0, and an IPv4 address is preferred.
+
+    A port that somebody listens on is refused: granian's workers share theirs, so a second server would silently take half the
+    requests.
+
+    Raises:
+        SettingsError: there is no such host or address here, or the port is taken or not allowed.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            name, free, *_ = probe.getsockname()
     except OSError as error:
         raise SettingsError(f"host={host!r}, port={port}: {error.strerror}") from None
+    except UnicodeError:
+        raise SettingsError(f"host={host!r}: not the name of a host, expected a name or an address") from None
+    return str(name), int(free)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret: Annotated[
         str, Meta(description="secret with which MLflow signs POST /webhooks/mlflow; empty: there is no such route")
     ] = ""
+    address_file: Annotated[
+        str, Meta(description="file to write the address to that is listened on, for the health check of a container; empty: none")
+    ] = ""
     workers: Annotated[
         int,
         Meta(ge=0, le=256, description="worker processes, each with its own copy of the models; 0: as many as whole cores of CPU quota"),

@@ -16,6 +16,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "port": ("8123", 8123),
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
+    "fallback_model": ("iris", "iris"),
+    "address_file": ("/dev/shm/address", "/dev/shm/address"),  # noqa: S108  a value, nobody writes there
     "model_stage": ("Production", "Production"),
     "follow": ("models:/iris@champion", "models:/iris@champion"),
     "tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),
@@ -248,7 +250,8 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
             "as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at /no/home/.postgresql/root.crt",
         ),
         ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
-        (["--bundles", str(tmp_path / "none")], {}, "not a directory"),
+        (["--bundles", str(tmp_path / "none")], {}, "No such file or directory"),
+        (["--bundles", str(Path(__file__))], {}, "not a directory"),
         (["--colour", "red"], {}, "--colour"),
         (["--por", "1"], {}, "--por"),
     ):

@@ -53,7 +53,7 @@ def test_settings_win_over_every_choice() -> None:
     plan = planned(quota=0.5, workers=1, max_connections=7, max_in_flight=5, pin="off", batch_scheduling="off", coalesce="off")
     assert (plan.workers, plan.max_connections, plan.max_in_flight) == (1, 7, 5)
     assert (plan.pin, plan.batch_scheduling, plan.coalesce_quota) == (False, False, 0.0)
-    assert [reason.endswith("as set") for reason in plan.reasons] == [True] * 6
+    assert [reason.endswith("as set") for reason in plan.reasons if not reason.startswith("nofile")] == [True] * 6
 
 
 @pytest.mark.parametrize(("quota", "workers", "near"), [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)])
@@ -97,6 +97,12 @@ def test_connections_beyond_nofile_are_refused_with_a_warning() -> None:
     plan = planned(max_connections=10_000, raise_open_files=at_most(1024))
     assert plan.max_connections == 1024 - sizing.SPARE_FILES
     assert "nofile" in plan.warnings[0]
+    assert plan.reasons[2].startswith("nofile 1024: the hard limit")
+
+
+def test_the_limit_on_open_files_is_told() -> None:
+    """Containers get whatever the engine allows, so the log says what that was."""
+    assert planned(max_connections=100).reasons[2] == f"nofile {100 + sizing.SPARE_FILES}: enough for max_connections"
 
 
 def write(path: Path, text: str) -> None:

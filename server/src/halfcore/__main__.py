@@ -1,12 +1,24 @@
 """`halfcore serve`: the command line."""
 
+import os
+import signal
+
+if os.getpid() == 1:
+    # The kernel drops a signal that process 1 does not handle, and `docker stop` would wait for its whole grace period. The
+    # images have an init as process 1; this is for who starts `halfcore` itself as a container's command.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
 import argparse
 import asyncio
-import os
 import socket
+import stat
 import sys
+from contextlib import suppress
+from pathlib import Path
 
-from halfcore import __version__, challenger_spec, host, serving, sizing
+from msgspec.structs import replace
+
+from halfcore import __version__, bundle, challenger_spec, healthcheck, host, serving, sizing
 from halfcore.database import Database, DatabaseError, check
 from halfcore.log import configure, logger
 from halfcore.registry import sources
@@ -36,9 +48,10 @@ def main() -> None:
         if settings.database_url:
             check(settings.database_url)  # what is wrong with it is said now, not in the log
         _check_follow(settings)
-        if not settings.follow and not settings.bundles.is_dir():
-            raise SettingsError(f"bundles={str(settings.bundles)!r}: not a directory; `model-export export` makes one")
-        _check_port(settings.host, settings.port)
+        if not settings.follow:
+            _check_bundles(settings.bundles)
+        address, port = _address(settings.host, settings.port)
+        settings = replace(settings, host=address, port=port)
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
         sys.exit(2)
@@ -61,11 +74,15 @@ def serve(settings: Settings) -> None:
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),
     )
-    logger.info("halfcore %s on http://%s:%d", __version__, settings.host, settings.port)
+    logger.info("halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port))
     for reason in plan.reasons:
         logger.info(reason)
     for warning in plan.warnings:
         logger.warning(warning)
+    for line in unwritable(settings):
+        logger.warning(line)
+    if settings.address_file:
+        write_address(settings)
     serving.serve(settings, plan, log_config)
 
 
@@ -98,6 +115,29 @@ def migrate(settings: Settings) -> None:
     print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
 
 
+def unwritable(settings: Settings) -> list[str]:
+    """What is wrong with the directories that this server will want to write to: told now, and not with the first swap."""
+    follows = settings.follow or "models:" in settings.challengers
+    wanted = {"store": follows, "state": settings.database_url, "prediction_log_spool": settings.prediction_log}
+    return [
+        f"{name} {getattr(settings, name)}: {problem}"
+        for name, used in wanted.items()
+        if used and (problem := host.not_writable(getattr(settings, name)))
+    ]
+
+
+def write_address(settings: Settings) -> None:
+    """Leave the address for the health check, which does not know the command line's flags."""
+    try:
+        healthcheck.write_address(settings.address_file, settings.host, settings.port)
+    except OSError as error:
+        logger.warning(
+            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and HALFCORE_PORT",
+            settings.address_file,
+            error.strerror,
+        )
+
+
 def _check_follow(settings: Settings) -> None:
     """Refuse what cannot be followed."""
     try:
@@ -112,22 +152,47 @@ def _check_follow(settings: Settings) -> None:
         raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of {followed[0].uri}")
 
 
+def _check_bundles(directory: Path) -> None:
+    """Refuse what is no directory; what lies in it is told of in the log and in /health."""
+    try:
+        status = directory.stat()
+    except OSError as error:
+        raise SettingsError(f"bundles={str(directory)!r}: {bundle.explain(error, directory)}; `model-export export` makes one") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise SettingsError(f"bundles={str(directory)!r}: not a directory, expected one that `model-export export` wrote to")
+
+
 def _model_bytes(settings: Settings) -> int:
     """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
-    static = sum(file.stat().st_size for file in settings.bundles.glob("*/*/model.onnx"))
+    static = 0
+    for file in settings.bundles.glob("*/*/model.onnx"):
+        with suppress(OSError):  # a folder that may not be read is told of when it is loaded
+            static += file.stat().st_size
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
     return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody listens on: granian's workers share theirs, so a second server would silently take half the requests."""
+def _address(host: str, port: int) -> tuple[str, int]:
+    """The address and port that are meant: granian knows no names and no port 0, and an IPv4 address is preferred.
+
+    A port that somebody listens on is refused: granian's workers share theirs, so a second server would silently take half the
+    requests.
+
+    Raises:
+        SettingsError: there is no such host or address here, or the port is taken or not allowed.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            name, free, *_ = probe.getsockname()
     except OSError as error:
         raise SettingsError(f"host={host!r}, port={port}: {error.strerror}") from None
+    except UnicodeError:
+        raise SettingsError(f"host={host!r}: not the name of a host, expected a name or an address") from None
+    return str(name), int(free)
 
 
 if __name__ == "__main__":

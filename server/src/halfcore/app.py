@@ -52,7 +52,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Litestar:
         shared: an empty directory that the workers share, if there are several.
     """
     configure(level=settings.log_level, form=settings.log_format)
-    models = Models(default=settings.default_model)
+    models = Models(default=settings.default_model, fallback=settings.fallback_model)
     metrics = Metrics()
     catalog = None
     if settings.database_url:

@@ -4,8 +4,13 @@ A bundle is checked here as far as that is possible without running it: files, f
 ONNX Runtime reads its IR and opset. `models` then runs its golden rows.
 """
 
+import errno
 import hashlib
+import os
+import re
+import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +22,17 @@ NEWEST_IR = 10
 """Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but nothing writes them here."""
 NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
 """Newest operator sets that the parity gate has been tried with."""
+
+MANIFEST_FILE = "manifest.json"
+_DEPTH_OF_BUNDLES = 2
+"""Levels from the directory of bundles down to a bundle: NAME, VERSION-HASH."""
+_SEARCHED_DEPTH = 5
+_SEARCHED_FOLDERS = 500
+"""Most folders of a level that are looked into for bundles in the wrong place: a mounted disk may hold millions."""
+_SHOWN_NAMES = 5
+_READABLE_BY_ALL = {True: 0o005, False: 0o004}
+"""Mode bits that let every user list a folder (True) or read a file (False)."""
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Scalar = str | int | float | bool | None
 
@@ -117,16 +133,150 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.path / self.manifest.onnx.file
 
 
-def find(directory: Path) -> dict[str, list[Path]]:
-    """The bundle directories below `directory` by model name, without opening them.
+class Survey(msgspec.Struct, frozen=True):
+    """What lies in a directory of bundles; nothing was opened yet."""
 
-    Names that begin with a dot are writes in progress and are passed over.
+    bundles: dict[str, list[Path]] = {}
+    """Model name → its bundle directories."""
+    refused: dict[str, str] = {}
+    """Model name → one line that says why its directory cannot be read."""
+    problem: str = ""
+    """One line that says what is wrong with the directory as a whole and what to do; empty if nothing is."""
+
+
+def find(directory: Path) -> dict[str, list[Path]]:
+    """The bundle directories below `directory` by model name, without opening them; see `survey`."""
+    return survey(directory).bundles
+
+
+def survey(directory: Path) -> Survey:
+    """Find the bundles below `directory`, and say why there are none or some are in the wrong place.
+
+    Names that begin with a dot are writes in progress and are passed over. A directory that does not exist is not a problem
+    here: a server that follows a registry needs none.
     """
-    found: dict[str, list[Path]] = {}
-    for path in sorted(directory.glob("*/*/")):
-        if not path.name.startswith(".") and not path.parent.name.startswith("."):
-            found.setdefault(path.parent.name, []).append(path)
-    return found
+    bundles: dict[str, list[Path]] = {}
+    refused: dict[str, str] = {}
+    if not os.path.lexists(directory):
+        return Survey()
+    try:
+        folders = _folders(directory)
+    except OSError as error:
+        return Survey(problem=f"{directory}: {explain(error, directory)}")
+    for folder in folders:
+        try:
+            found = _folders(folder)
+        except OSError as error:
+            if _MODEL_NAME.fullmatch(folder.name):  # "lost+found" is no model
+                refused[folder.name] = f"{folder}: {explain(error, folder)}"
+            continue
+        if found and not _has_manifest(folder):
+            bundles[folder.name] = found
+    problem = _misplaced(directory, folders)
+    if not problem and not any(_has_manifest(path) for paths in bundles.values() for path in paths):
+        if (root := _root_below(directory)) is not None:
+            problem = f"{directory} holds no bundle, but {root} does: mount that folder instead, or set HALFCORE_BUNDLES={root}"
+            bundles = {}  # the folders above the bundles were taken for them
+        elif not bundles and not refused:
+            problem = _nothing_found(directory)
+    return Survey(bundles, refused, problem)
+
+
+def explain(error: OSError, path: Path) -> str:
+    """Why a file or folder cannot be read, in words that say what to do; for any error but a missing permission its own text.
+
+    Args:
+        error: raised on `path` or on something in it.
+        path: of the file or folder.
+    """
+    if error.errno != errno.EACCES:
+        return error.strerror or type(error).__name__
+    blocked = _blocked(path)
+    user = os.geteuid()
+    try:
+        status = blocked.stat()
+    except OSError:
+        return f"user {user}, who runs this server, may not read it; run chmod -R a+rX on the mounted folder"
+    is_folder = stat.S_ISDIR(status.st_mode)
+    needed = _READABLE_BY_ALL[is_folder]
+    what = "it" if blocked == path else str(blocked)
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
+    if status.st_mode & needed == needed:
+        return f"user {user} may not read {what} though its mode allows it ({mode}); with SELinux, mount it with :z"
+    return f"user {user}, who runs this server, may not read {what} ({mode}); run chmod -R a+rX on the mounted folder"
+
+
+def _blocked(path: Path) -> Path:
+    """The uppermost folder on the way to `path` that may not be searched, or `path` itself."""
+    for folder in reversed(path.absolute().parents):
+        if not os.access(folder, os.X_OK):
+            return folder
+    return path
+
+
+def _folders(directory: Path) -> list[Path]:
+    """The visible folders in a folder, by name.
+
+    Raises:
+        OSError: it cannot be listed or searched.
+    """
+    with os.scandir(directory) as entries:
+        folders = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    if not os.access(directory, os.X_OK):  # its names can be read, but nothing in it
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return [directory / name for name in folders]
+
+
+def _has_manifest(folder: Path) -> bool:
+    return os.path.lexists(folder / MANIFEST_FILE)
+
+
+def _misplaced(directory: Path, folders: list[Path]) -> str:
+    """Which bundle lies too high; empty if none does."""
+    if _has_manifest(directory):
+        return (
+            f"{directory} is itself a bundle, expected a folder of bundles: mount the folder two levels above it, "
+            f"so that {directory}/NAME/VERSION-HASH/{MANIFEST_FILE} exists"
+        )
+    for folder in folders:
+        if _has_manifest(folder):
+            return (
+                f"{folder} is a bundle one level too high: mount the folder one level above, "
+                f"so that {directory}/NAME/{folder.name}/{MANIFEST_FILE} exists"
+            )
+    return ""
+
+
+def _nothing_found(directory: Path) -> str:
+    """What lies in a directory without a bundle, and what should."""
+    expected = f"expected {directory}/NAME/VERSION-HASH/{MANIFEST_FILE}: mount the folder that `model-export export` wrote to"
+    names = sorted(item.name for item in directory.iterdir())
+    if not names:
+        return f"{directory} is empty, {expected} (of a path that does not exist Docker makes an empty folder)"
+    shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
+    return f"{directory} holds no bundle (found {shown}), {expected}"
+
+
+def _root_below(directory: Path) -> Path | None:
+    """A folder of bundles somewhere below; hidden folders count, for the exporter writes to `.halfcore/bundles`."""
+    layer = [directory]
+    for depth in range(1, _SEARCHED_DEPTH + 1):
+        layer = list(islice((child for folder in layer for child in _subfolders(folder)), _SEARCHED_FOLDERS))
+        if depth <= _DEPTH_OF_BUNDLES:
+            continue
+        for folder in layer:
+            if _has_manifest(folder):
+                return folder.parent.parent
+    return None
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones too; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
@@ -140,13 +290,16 @@ def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
         BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or value.
     """
     try:
-        manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
     except OSError as error:
-        raise BundleError(f"{_title(path)}: manifest.json: {error.strerror}") from None
+        raise BundleError(f"{_title(path)}: manifest.json: {explain(error, path / MANIFEST_FILE)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{_title(path)}: manifest.json: {error}") from None
     if manifest.name != path.parent.name and not any_name:
-        raise BundleError(f"{_title(path)}: name {manifest.name!r}, expected the directory's name {path.parent.name!r}")
+        raise BundleError(
+            f"{_title(path)}: name {manifest.name!r}, expected the directory's name {path.parent.name!r}: "
+            f"rename the directory, or export the model with --name {path.parent.name}"
+        )
     for problem in _contradictions(manifest):
         raise BundleError(f"{_title(path)}: {problem}")
     return manifest
@@ -161,8 +314,12 @@ def read(path: Path, *, any_name: bool = False) -> Bundle:
     manifest = read_manifest(path, any_name=any_name)
     file = path / manifest.onnx.file
     # ONNX Runtime reads weights from any file beside the model that the model names, and no hash covers that file.
-    for stray in sorted(item.name for item in path.iterdir() if not item.name.startswith(".")):
-        if stray not in ("manifest.json", file.name):
+    try:
+        names = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
+    except OSError as error:
+        raise BundleError(f"{_title(path)}: {explain(error, path)}") from None
+    for stray in names:
+        if stray not in (MANIFEST_FILE, file.name):
             raise BundleError(f"{_title(path)}: {stray}: another file, expected manifest.json and {file.name} only")
     try:
         size = file.stat().st_size
@@ -171,7 +328,7 @@ def read(path: Path, *, any_name: bool = False) -> Bundle:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(f"{_title(path)}: {file.name}: {error.strerror}") from None
+        raise BundleError(f"{_title(path)}: {file.name}: {explain(error, file)}") from None
     if digest != manifest.onnx.sha256:
         raise BundleError(f"{_title(path)}: {file.name}: sha256 {digest}, expected {manifest.onnx.sha256}")
     return Bundle(path, manifest)

@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import signal
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -56,6 +57,20 @@ def open_files(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         return most
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def not_writable(directory: Path) -> str:
+    """Why this process cannot write to a directory, which need not be there yet, and what to do; empty if it can."""
+    there = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
+    if os.access(there, os.W_OK | os.X_OK):
+        return ""
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return f"{there} is read-only; mount a volume there"
+    status = there.stat()
+    return (
+        f"user {os.geteuid()}, who runs this server, may not write to {there} "
+        f"(mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}); mount a volume there, or let that user write"
+    )
 
 
 def quietest_cpu(sample_s: float = 0.05) -> int:

@@ -101,13 +101,7 @@ def lifespan(
         gc.set_threshold(GARBAGE_THRESHOLD)
         # The runtime frees some five bytes per byte of a tree ensemble's file once it is loaded, and glibc keeps them.
         give_back_memory()
-        if models.ready:
-            logger.info("ready")
-        else:
-            logger.error(
-                "not ready: %s",
-                "the default model is not loaded" if settings.default_model else f"no bundle in {settings.bundles}",
-            )
+        _report(models)
         sharing = asyncio.create_task(exposition.share())
         beside.start()
         following.start()
@@ -125,6 +119,19 @@ def lifespan(
         logger.info("drained: every accepted request was answered")
 
     return run
+
+
+def _report(models: Models) -> None:
+    """Log whether requests may come, which model `/predict` has, and what stands in the way."""
+    if models.ready and models.default_name:
+        logger.info("POST /predict serves %s: %s", models.default_name, models.why_default)
+    for reason in models.reasons:
+        if models.ready:
+            logger.warning("%s", reason)
+        else:
+            logger.error("not ready: %s", reason)
+    if models.ready:
+        logger.info("ready")
 
 
 def _means(settings: Settings, *, limits: Limits, inference: Executor, session: str, followers: int) -> "Means":

@@ -8,6 +8,7 @@ import re
 import struct
 import time
 from collections.abc import Callable, KeysView, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from halfcore.metrics import Metrics, ModelMetrics
 from halfcore.schema import Schema
 
 WARM_UP_RUNS = 5
+_CREDENTIALS = re.compile(r"://[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,17 @@ class Limits:
 class Models:
     """The served models by name, and why others are not served."""
 
-    def __init__(self, *, default: str) -> None:
+    def __init__(self, *, default: str, fallback: str = "") -> None:
         self._models: dict[str, LoadedModel] = {}
         self._default = default
+        self._fallback = fallback
         self._expected: set[str] = set()
-        self.default_name = default
-        """The model of `/predict`: the one that the setting names, else the only one there is or will be, else none."""
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
+        self.directory_problem = ""
+        """One line that says what is wrong with the directory of bundles, and what to do."""
+        self.default_name = default
+        """The model of `/predict`, or empty; see `default_among`."""
         self.draining = False
         self.refine: Callable[[LoadedModel], LoadedModel] = lambda model: model
         """Applied to each model before it is served: the feature catalogue's place."""
@@ -107,7 +112,47 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether this process should be sent requests."""
-        return not self.draining and bool(self._models) and (not self._default or self._default in self._models)
+        return not self.draining and bool(self._models) and (not self.default_name or self.default_name in self._models)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why this process is not ready or `/predict` has no model, and what to do: sentences, none if all is well."""
+        reasons = [self.directory_problem] if self.directory_problem else []
+        if self.default_name and self.default_name not in self._models:
+            reasons.append(self._why_default_is_missing())
+        elif not self._models and not reasons:
+            reasons.append("no model is loaded: each was refused" if self.failures else "no model is loaded")
+        elif self._models and not self.default_name:
+            reasons.append(
+                f"POST /predict has no model, because {len(self._models)} models are loaded and none is named: "
+                f"set MODEL_NAME to {self._known()}"
+            )
+        return reasons
+
+    @property
+    def why_default(self) -> str:
+        """Why `default_name` is the model of `/predict`."""
+        if self._default:
+            return "as set"
+        if len(self._models.keys() | self._expected) == 1:
+            absent = self._fallback not in ("", self.default_name)
+            return f"the only model (the fallback {self._fallback} is not there)" if absent else "the only model"
+        return "the only model that is followed" if len(self._expected) == 1 else "the fallback, because several models are loaded"
+
+    def default_among(self, names: AbstractSet[str]) -> str:
+        """The model of `/predict` if these models are there.
+
+        The one that was set, whether it is there or not; else the only one; else the only one that is followed; else the
+        fallback. A fallback that was refused keeps its place, so that no other model answers in its stead.
+        """
+        if self._default:
+            return self._default
+        if self._fallback in self.failures and self._fallback not in names:
+            return self._fallback
+        for some in (names, self._expected):
+            if len(some) == 1:
+                return next(iter(some))
+        return self._fallback if self._fallback in names else ""
 
     def expect(self, name: str) -> None:
         """Tell that a model of that name will be served once its bundle has come: until then it is 503, not 404."""
@@ -135,7 +180,7 @@ class Models:
         if (model := self._models.get(name)) is not None:
             return model
         if name in self.failures or name in self._expected:
-            raise Problem(503, "model_not_loaded", f'model "{name}" is not loaded; the log says why', retry_after_s=10)
+            raise Problem(503, "model_not_loaded", f'model "{name}" is not loaded; GET /health says why', retry_after_s=10)
         raise Problem(404, "unknown_model", f'model "{name[:100]}" is not known, expected {self._known()}')
 
     def get_default(self) -> LoadedModel:
@@ -143,7 +188,7 @@ class Models:
         if name := self.default_name:
             return self.get(name)
         if not self._models and not self._expected:
-            raise Problem(503, "model_not_loaded", "no model is loaded", retry_after_s=10)
+            raise Problem(503, "model_not_loaded", "no model is loaded; GET /health says why", retry_after_s=10)
         raise Problem(404, "no_default_model", f"no default model is set, expected POST /models/NAME/predict with {self._known()}")
 
     async def drain(self) -> None:
@@ -151,9 +196,21 @@ class Models:
         for model in self._models.values():
             await model.batcher.drain()
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Keep why a model's bundle is not served."""
+        self.failures[name] = reason
+        self._choose_default()
+
     def _choose_default(self) -> None:
-        names = self._models.keys() | self._expected
-        self.default_name = self._default or ("" if len(names) != 1 else next(iter(names)))
+        self.default_name = self.default_among(self._models.keys() | self._expected)
+
+    def _why_default_is_missing(self) -> str:
+        name = self.default_name
+        if name in self.failures:
+            return f"the default model {name} was refused: {self.failures[name]}"
+        if name in self._expected:
+            return f"the default model {name} is followed and not loaded yet"
+        return f"MODEL_NAME or HALFCORE_DEFAULT_MODEL is {name!r}, and there is no such model; expected {self._known()}"
 
     def _known(self) -> str:
         return "one of " + ", ".join(sorted(self._models)) if self._models else "none, for no model is loaded"
@@ -178,7 +235,7 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
     """Load the newest bundle of every model in a directory.
 
     A bundle that is refused costs only its model, and not even that if an older bundle of the model is whole: then that one is served, and
-    the refusal stands in the log, in `/health` and in the metrics.
+    the refusal stands in the log, in `/health` and in the metrics. So does what is wrong with the directory.
 
     Args:
         directory: see docs/bundle-format.md.
@@ -190,14 +247,20 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
     """
 
     def refuse(name: str, reason: str) -> None:
-        models.failures[name] = reason
+        models.refuse(name, reason)
         metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
         logger.error("model %s: refused: %s", name, reason, extra={"model": name})
 
-    for name, paths in sorted(bundle.find(directory).items()):
+    found = bundle.survey(directory)
+    models.directory_problem = found.problem
+    for name, reason in found.refused.items():
+        if name not in models.served:
+            refuse(name, reason)
+    default = models.default_among(found.bundles.keys() | found.refused.keys() | models.served)
+    for name, paths in sorted(found.bundles.items()):
         if name in models.served:  # from elsewhere: a followed model's last-known-good bundle wins over what lies here
             continue
-        for path in _newest_first(name, paths, stage if name == models.default_name else "", partial(refuse, name)):
+        for path in _newest_first(name, paths, stage if name == default else "", partial(refuse, name)):
             start = time.perf_counter()
             try:
                 model = load(bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor)
@@ -296,9 +359,14 @@ def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable
     exported = re.compile(rf"models:/[^/]+/{re.escape(stage)}" if stage else ".*")
     wanted = {path: m for path, m in manifests.items() if exported.fullmatch(m.source.uri)}
     if manifests and not wanted:
-        found = ", ".join(sorted({m.source.uri for m in manifests.values()}))
+        found = ", ".join(sorted({_without_password(m.source.uri) for m in manifests.values()}))
         refuse(f"model_stage {stage!r}: no bundle was exported as models:/{name}/{stage}, found {found}")
     return sorted(wanted, key=lambda path: wanted[path].created_at.removesuffix("Z"), reverse=True)
+
+
+def _without_password(uri: str) -> str:
+    """A URI without user and password, which stand between :// and @."""
+    return _CREDENTIALS.sub("://", uri)
 
 
 def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:

@@ -42,7 +42,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="address to listen on; loopback, because the service has no keys of its own")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port; the port that the FastAPI services being replaced use")] = 8000
     bundles: Annotated[Path, Meta(description="directory of bundles; where `model-export` writes by default")] = Path(".halfcore/bundles")
-    default_model: Annotated[str, Meta(description="model that /predict serves; empty: the only model there is")] = ""
+    default_model: Annotated[
+        str, Meta(description="model that /predict serves; empty: the only model there is, or the only one that is followed")
+    ] = ""
+    fallback_model: Annotated[
+        str, Meta(description="model that /predict serves if default_model leaves the choice open; the images name their example")
+    ] = ""
     model_stage: Annotated[
         str, Meta(description="serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any")
     ] = ""
@@ -101,6 +106,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: Annotated[str, Meta(description="bearer token for POST /models/NAME/reload; empty: there is no such route")] = ""
     webhook_secret: Annotated[
         str, Meta(description="secret with which MLflow signs POST /webhooks/mlflow; empty: there is no such route")
+    ] = ""
+    address_file: Annotated[
+        str, Meta(description="file to write the address to that is listened on, for the health check of a container; empty: none")
     ] = ""
     workers: Annotated[
         int,

@@ -93,11 +93,14 @@ def plan(
             if fitting < PROMISED_USERS:
                 warnings.append(f"{PROMISED_USERS} users do not fit: {text}")
             connections, why = max(fitting, 1), text
-    files = raise_open_files(connections + SPARE_FILES) - SPARE_FILES
+    limit = raise_open_files(connections + SPARE_FILES)
+    files, files_why = limit - SPARE_FILES, "enough for max_connections"
     if files < connections:
-        warnings.append(f"max_connections {connections}: nofile allows {files}; raise it, or more connections wait unanswered")
+        warnings.append(f"max_connections {connections}: nofile allows {files}; raise its hard limit, or more connections wait unanswered")
         connections, why = max(files, 1), "nofile allows no more"
+        files_why = "the hard limit, up to which the server raises it by itself"
     reasons.append(f"max_connections {connections}: {why}")
+    reasons.append(f"nofile {limit}: {files_why}")
     in_flight = max_in_flight or _fitting_requests(memory_limit, workers, model_bytes, connections)
     reasons.append(f"max_in_flight {in_flight}: {_why(bool(max_in_flight), _in_flight_text(in_flight, connections))}")
     below = quota is not None and quota < 1

@@ -9,28 +9,33 @@ from halfcore.models import Models
 from halfcore.registry.following import Following
 from halfcore.registry.status import told
 
+_LONGEST_REASON = 600
+"""Characters."""
+
 
 def routes(models: Models, following: Following) -> list[Any]:
     """`/health`, `/health/live` and `/health/ready`."""
 
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
-        loaded: dict[str, dict[str, Any]] = {
+        states: dict[str, dict[str, Any]] = {
             model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at": model.loaded_at} for model in models
         }
-        refused = {name: {"state": "refused", "reason": "the log says why"} for name in models.failures if name not in loaded}
-        for name in models.failures.keys() & loaded.keys():
-            loaded[name] |= {"newer": "refused", "reason": "the log says why"}
+        for name, reason in models.failures.items():
+            if name in states:
+                states[name] |= {"newer": "refused", "reason": _cut(reason)}
+            else:
+                states[name] = {"state": "refused", "reason": _cut(reason)}
         for follower in following.followers:
-            entry = loaded.setdefault(follower.followed.name, {"state": "not_loaded"})
+            entry = states.setdefault(follower.followed.name, {"state": "not_loaded"})
             entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
-        state = _state(models, following)
         return {
-            "status": state,
+            "status": _state(models, following),
             "api": "ok",
             "version": __version__,
             "default_model": models.default_name or None,
-            "models": loaded | refused,
+            "reasons": [_cut(reason) for reason in models.reasons],
+            "models": states,
         }
 
     @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
@@ -51,4 +56,9 @@ def _state(models: Models, following: Following) -> str:
     if not models.ready:
         return "not_ready"
     troubled = any(follower.status.error or follower.status.refused for follower in following.followers)
-    return "degraded" if models.failures or troubled else "ok"
+    return "degraded" if models.failures or models.directory_problem or troubled else "ok"
+
+
+def _cut(reason: str) -> str:
+    """A reason in bounded length: some quote what a manifest holds."""
+    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"

@@ -122,7 +122,7 @@ lint:
 prove-batcher rows="1000000":
     uv run python tests/server/test_batcher_proof.py --rows {{ rows }}
 
-# 10,000 bodies that try to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --bodies 500` is shorter
+# 10,000 bodies that try to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]
 prove-bodies *flags:
     uv run python tests/e2e/prove_bodies.py "$@"

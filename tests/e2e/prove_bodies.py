@@ -40,6 +40,8 @@ MOST_TIMES_LENGTH = 8.0
 SPARE_BYTES = 4 << 20
 """Of resident memory: what the allocator rounds up to, and the answer to 10,000 rows."""
 LIMIT_BYTES = 256 << 20
+_UNTIMED = ("memory added", "answers 5xx")
+"""Checks that hold on a machine of any speed."""
 REPEATS = 4
 """Of a body that seems expensive: the least counts, for the machine disturbs only in one direction."""
 MODELS = {
@@ -205,15 +207,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bodies", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help="360 bodies; what depends on the machine's speed is shown and not judged")
     arguments = parser.parse_args()
+    count = 360 if arguments.smoke else arguments.bodies
     with tempfile.TemporaryDirectory() as scratch:
         for name, columns in MODELS.items():
             write_bundle(Path(scratch), name, inputs=columns, changes={"named": True})
         with limited(Path(scratch)) as (server, in_group):
-            return prove(server, arguments.bodies, arguments.seed, in_group=in_group)
+            return prove(server, count, arguments.seed, in_group=in_group, timed=not arguments.smoke)
 
 
-def prove(server: Server, count: int, seed: int, *, in_group: bool) -> int:
+def prove(server: Server, count: int, seed: int, *, in_group: bool, timed: bool) -> int:
     """Send the bodies and judge."""
     console = Console()
     begun = begin(console)
@@ -235,6 +239,8 @@ def prove(server: Server, count: int, seed: int, *, in_group: bool) -> int:
     peak = peer.memory("VmHWM") if alive else 0
     where = "in a control group of 256 MiB" if in_group else "no control group could be made"
     checks, figures = _judge(found, health)
+    if not timed:
+        checks = [check if check.name in _UNTIMED else check._replace(held=True, allowed="not judged") for check in checks]
     checks.append(Check("the server lives", f"{alive}, {where}", "True", alive and peak < LIMIT_BYTES))
     title = f"{count:,} bodies of 1 kB to 4 MB that try to be expensive"
     return conclude(begun, "bodies", title, checks, figures, console=console)

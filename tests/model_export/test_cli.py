@@ -7,13 +7,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import examples
+from model_export import __main__, connection, examples, registry
 from model_export.__main__ import main
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def two_numbers() -> pd.DataFrame:
 
 
 def test_export_writes_a_bundle_and_prints_the_parity_table(
-    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Exit status 0, a table with what was compared, a bundle that says the same."""
     frame = two_numbers()
@@ -35,7 +36,7 @@ def test_export_writes_a_bundle_and_prints_the_parity_table(
 
     status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
 
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     (manifest,) = (tmp_path / "out" / "sign").glob("*/manifest.json")
     parity = json.loads(manifest.read_text())["parity"]
     assert status == 0
@@ -45,7 +46,7 @@ def test_export_writes_a_bundle_and_prints_the_parity_table(
 
 
 def test_a_model_built_to_differ_is_refused_with_its_worst_row(
-    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A tree trained on nulls: exit status 1, the row as JSON would have it, both answers, no bundle, no traceback."""
     frame = two_numbers()
@@ -55,7 +56,7 @@ def test_a_model_built_to_differ_is_refused_with_its_worst_row(
 
     status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
 
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert status == 1
     assert "refused: " in said
     assert '"a": null' in said
@@ -65,26 +66,77 @@ def test_a_model_built_to_differ_is_refused_with_its_worst_row(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Exit status 1."""
     assert main(["export", str(tmp_path / "nothing"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("model-export: ")
+    assert capfd.readouterr().err.splitlines()[-1].startswith("model-export: ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["export"], ["export", "x", "--dtype", "float16"], ["export", "x", "--accept-parity", "7"]])
-def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["export", "examples", "verify", "watch"])
+def test_what_nobody_foresaw_is_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is raised wherever: exit status 1, the sentence, and a traceback where it is asked for."""
+
+    def fail(_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(connection, "connect", fail)
+    monkeypatch.setattr(__main__, "connect", fail)
+    monkeypatch.delenv("MODEL_EXPORT_DEBUG", raising=False)
+    named = {"examples": "iris"}.get(command, "models:/x@y")
+    arguments = [command, named, *(["--out", str(tmp_path)] if command == "examples" else [])]
+
+    assert main(arguments, within_limits=True) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("model-export: unexpected error: this is not implemented (NotImplementedError in ")
+    assert "Traceback" not in said
+
+    monkeypatch.setenv("MODEL_EXPORT_DEBUG", "1")
+    assert main(arguments, within_limits=True) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_wrong_address_of_mlflow_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 3: nothing is said about the model, and trying again may help."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before = mlflow.get_tracking_uri()
+    try:
+        status = main(["export", "models:/iris@champion", "--tracking-uri", "http://127.0.0.1:9"], within_limits=True)
+    finally:
+        registry.connect(before)
+
+    assert status == 3
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "model-export: models:/iris@champion: no connection to 127.0.0.1:9 (Connection refused); "
+        "is MLflow there (--tracking-uri, MLFLOW_TRACKING_URI)?"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["export"],
+        ["export", "x", "--dtype", "float16"],
+        ["export", "x", "--accept-parity", "7"],
+        ["export", "x", "--memory-limit-mb", "63"],
+        ["examples", "--memory-limit-mb", "much"],
+    ],
+)
+def test_wrong_usage_is_exit_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """argparse says how it is used."""
     with pytest.raises(SystemExit) as left:
         main(arguments)
 
     assert left.value.code == 2
-    assert "usage: model-export" in capsys.readouterr().err
+    assert "usage: model-export" in capfd.readouterr().err
 
 
-def test_an_unknown_example_is_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_example_is_exit_status_2(capfd: pytest.CaptureFixture[str]) -> None:
     """With the known names."""
     assert main(["examples", "unicorn"]) == 2
-    assert "penguins-svm" in capsys.readouterr().err
+    assert "penguins-svm" in capfd.readouterr().err
 
 
 def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:
@@ -114,7 +166,7 @@ def test_groups_of_examples_expand_once() -> None:
 @pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0:DeprecationWarning")  # MLflow's digest of a dataset
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")  # MLflow's writing of an input example
 def test_an_example_is_trained_registered_and_exported_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """penguins-svm: alias and stage, the data in the run, a bundle with strings and nulls; the second time nothing happens."""
     monkeypatch.chdir(tmp_path)
@@ -132,4 +184,4 @@ def test_an_example_is_trained_registered_and_exported_once(
     assert manifest["parity"]["label_mismatches"] == 0
     assert "logged to the run" in manifest["parity"]["reference"]
     assert path.stat().st_mtime_ns == written
-    assert "right of the fifth that was held out" in capsys.readouterr().err
+    assert "right of the fifth that was held out" in capfd.readouterr().err

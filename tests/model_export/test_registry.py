@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cloudpickle
 import mlflow
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from mlflow.models import infer_signature
 from sklearn.datasets import load_iris
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import data, registry
+from model_export import registry
 from model_export.errors import ExportError
 from model_export.subject import study
 
@@ -115,6 +116,63 @@ def test_a_folder_is_a_model(save: Callable[..., Path]) -> None:
     assert registry.fetch(folder.as_uri()).origin.version.startswith("local-")
 
 
+VERSIONS = "versions 1 (Production), 2"
+MISSING = {
+    "models:/iris@nobody": f'the model "iris" has no alias "nobody"; it has {VERSIONS} and alias champion → 2; export one of them: '
+    "model-export export models:/iris/2",
+    "models:/iris/9": 'the model "iris" has no version 9; it has versions 1 (Production), 2 and',
+    "models:/iris/Staging": 'the model "iris" has no version in the stage "Staging"; it has versions 1 (Production), 2 and',
+    "models:/iris@Champion": "you may have meant: model-export export models:/iris@champion",
+    "models:/iris/champion": "you may have meant: model-export export models:/iris@champion",
+    "models:/iris": 'the model "iris" is named without a version; it has versions 1 (Production), 2 and',
+    "iris": "export one of them: model-export export models:/iris/2",
+    "models://iris/1": f"stands after one slash: models:/iris; it has {VERSIONS} and alias champion → 2; you may have meant: "
+    "model-export export models:/iris/1",
+    "models:/Iris/1": 'the registry has no model "Iris"; a similar one is iris',
+    "models:/irises@champion": 'the registry has no model "irises"; a similar one is iris',
+    "models:/unlike/1": 'the registry has no model "unlike"; it has iris',
+    "flowers=models:/iris@nobody": 'the model "iris" has no alias "nobody"',
+    "models:/m-00": "Logged model with ID 'm-00' not found",
+}
+
+
+@pytest.mark.parametrize("uri", MISSING)
+def test_what_is_missing_is_answered_with_what_there_is(uri: str, registered: Registered) -> None:
+    """Versions with their stages, aliases, similar names, and what to type."""
+    with pytest.raises(ExportError) as refusal:
+        registry.fetch(uri)
+
+    assert MISSING[uri] in str(refusal.value)
+
+
+def test_what_there_is_fits_a_line(tmp_path: Path) -> None:
+    """Of many versions and aliases only the newest are shown; a registry without models asks whether it is the right one."""
+    before = mlflow.get_tracking_uri()
+    registry.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow.MlflowClient()
+    try:
+        with pytest.raises(ExportError, match=r'no model "many", nor any other; is sqlite:.* the right MLflow \(--tracking-uri'):
+            registry.fetch("models:/many/1")
+        client.create_registered_model("many")
+        with pytest.raises(ExportError, match=r"no version 1; it has no version yet$"):
+            registry.fetch("models:/many/1")
+        for _ in range(12):
+            client.create_model_version("many", str(tmp_path))
+        for i in range(10):
+            client.set_registered_model_alias("many", f"a{i}", "1")
+        with pytest.raises(ExportError, match=r"versions …, 5, 6, 7, 8, 9, 10, 11, 12 and aliases a0 → 1, .*a7 → 1, …; export one of them"):
+            registry.fetch("models:/many@b")
+    finally:
+        registry.connect(before)
+
+
+def test_the_servers_way_to_name_a_model_is_taken(registered: Registered) -> None:
+    """NAME=models:/…: the bundle has that name; --name wins."""
+    assert registry.fetch("flowers=models:/iris@champion").origin.name == "flowers"
+    assert registry.fetch("flowers=models:/iris@champion", name="blossoms").origin.name == "blossoms"
+    assert registry.fetch("flowers=models:/iris@champion").origin.resolved == "models:/iris/2"
+
+
 UNKNOWN = [
     "models:/iris@nobody",
     "models:/iris/9",
@@ -142,20 +200,6 @@ def test_the_rows_come_from_the_data_logged_to_the_run(registered: Registered) -
 
     assert found.packed.shape == (150, 4)
     assert "flowers" in found.origin
-
-
-def test_data_that_has_vanished_gives_way_to_the_input_example(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dataset's file may be gone; the input example travels with the model."""
-    monkeypatch.setattr(data, "_read_table", _vanished)
-
-    found = study(registry.fetch("models:/iris@champion")).data
-
-    assert found.packed.shape == (3, 4)
-    assert found.origin == "the model's input example"
-
-
-def _vanished(path: Path) -> Any:
-    raise ExportError(f"{os.fspath(path)}: gone")
 
 
 def test_unpickling_is_said_and_can_be_forbidden(save: Callable[..., Path]) -> None:
@@ -187,6 +231,24 @@ def test_another_scikit_learn_is_said(save: Callable[..., Path]) -> None:
 
     assert any("trained with scikit-learn 1.2.3" in note for note in registry.fetch(str(folder)).notes)
 
+    (folder / "model.skops").write_bytes(b"of another time")
+    with pytest.raises(ExportError, match=rf"cannot be loaded: .*trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}; train"):
+        registry.fetch(str(folder))
+
+
+def test_a_model_that_fails_here_names_both_versions(save: Callable[..., Path], export: Callable[..., Any]) -> None:
+    """A model of another scikit-learn may load and then fail in ways that say nothing of the cause."""
+    model = DecisionTreeClassifier().fit(IRIS.data, IRIS.target)
+    folder = save(model, IRIS.data, serialization_format="cloudpickle")
+    del model.tree_
+    (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
+    description = folder / "MLmodel"
+    here = registry.installed_version("scikit-learn")
+    description.write_text(description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3"))
+
+    with pytest.raises(ExportError, match=rf"\(trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}\)$"):
+        export(folder)
+
 
 def test_a_model_without_the_scikit_learn_flavour_is_refused(save: Callable[..., Path]) -> None:
     """The flavours that it has are named."""
@@ -202,6 +264,8 @@ def test_a_name_that_cannot_be_a_folder_needs_another(save: Callable[..., Path])
     """Names become folders of the bundle store."""
     folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data, name="my tree")
 
-    with pytest.raises(ExportError, match="--name"):
+    with pytest.raises(
+        ExportError, match=r"the name 'my tree' cannot be the name of a folder .*: export it under another name with --name my-tree$"
+    ):
         registry.fetch(str(folder))
     assert registry.fetch(str(folder), name="my-tree").origin.name == "my-tree"

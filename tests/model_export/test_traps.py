@@ -118,7 +118,7 @@ def test_rows_that_the_server_refuses_do_not_reach_the_gate(save: Callable[..., 
 
     bundle = export(save(model, frame), data=tmp_path / "rows.csv")
 
-    assert "2 (3 left out" in bundle.output
+    assert "2 of them distinct (3 left out" in bundle.output
     assert (bundle.inputs("n")["minimum"], bundle.inputs("n")["maximum"]) == (1, 5)
 
 
@@ -130,7 +130,7 @@ def test_rows_with_unknown_categories_do_not_reach_the_gate(save: Callable[..., 
 
     bundle = export(save(model, frame), data=tmp_path / "birds.csv")
 
-    assert "2 (1 left out" in bundle.output
+    assert "2 of them distinct (1 left out" in bundle.output
 
 
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])

@@ -21,7 +21,7 @@ from halfcore.models import Models
 from halfcore.registry.following import Following
 from halfcore.routes import health
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, Case
-from support.bundles import MIXED, NUMBERS, graph, write_bundle
+from support.bundles import MIXED, NUMBERS, PARITY, graph, write_bundle
 from support.client import app_client, samples, transport_of
 
 JSON = {"content-type": "application/json"}
@@ -393,6 +393,16 @@ async def test_a_model_says_what_it_wants_and_gives(client: httpx.AsyncClient) -
     assert document["outputs"] == {"prediction": ["a", "b", "c"], "probabilities": True}
     assert document["parity"]["passed"] is True
     assert (await client.post("/models/mixed/predict", json=document["example"])).status_code == 200
+
+
+async def test_what_weakens_a_proof_is_shown(tmp_path: Path) -> None:
+    """GET /models/NAME says what the proof was drawn from and what is missing in it; of bundles that do not say so, nothing."""
+    said = {"data_origin": "the model's input example", "data_rows": 5, "distinct_rows": 5, "warnings": ["drawn from only 5 distinct rows"]}
+    write_bundle(tmp_path, "old")
+    write_bundle(tmp_path, "new", changes={"parity": PARITY | said})
+    async with app_client(tmp_path, default_model="old") as client:
+        assert (await client.get("/models/old")).json()["parity"] == PARITY
+        assert (await client.get("/models/new")).json()["parity"] == PARITY | said
 
 
 async def test_examples_are_answered_by_their_own_models(client: httpx.AsyncClient) -> None:

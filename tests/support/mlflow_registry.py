@@ -47,6 +47,14 @@ class Registry:
         """Get one artifact of a run through the proxy."""
         return self.http.get(_proxied(self._artifact(run_id, path))).raise_for_status().content
 
+    def log_dataset(self, run_id: str, name: str, content: bytes) -> None:
+        """Upload a table to a run, and log it as training data at its address on the server, which asks for the password."""
+        self.upload(run_id, f"data/{name}", content)
+        url = str(self.http.base_url.join(_proxied(self._artifact(run_id, f"data/{name}"))))
+        dataset = {"name": name, "digest": "1", "source_type": "http", "source": json.dumps({"url": url})}
+        tags = [{"key": "mlflow.data.context", "value": "training"}]
+        self.call("POST", "runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset, "tags": tags}])
+
     def _artifact(self, run_id: str, path: str) -> str:
         return f"{self.call('GET', 'runs/get', run_id=run_id)['run']['info']['artifact_uri']}/{path}"
 
@@ -73,12 +81,18 @@ class Registry:
         self.call("PATCH", f"logged-models/{logged['model_id']}", model_id=logged["model_id"], status="LOGGED_MODEL_READY")
         return self._register(name, source=f"models:/{logged['model_id']}", model_id=logged["model_id"])
 
+    def copy_version(self, name: str, version: str, into: str) -> str:
+        """Do what `MlflowClient.copy_model_version` does: a version whose source is the other, with all its tags; returns its number."""
+        original = self.version(name, version)
+        same = {key: original[key] for key in ("run_id", "model_id", "tags") if original.get(key)}
+        return self._register(into, source=f"models:/{name}/{version}", **same)
+
     def _upload_folder(self, uri: str, folder: Path | None) -> None:
         for file in sorted(folder.rglob("*")) if folder else []:
             if file.is_file():
                 self._put(f"{uri}/{file.relative_to(folder)}", file.read_bytes())  # type: ignore[arg-type]
 
-    def _register(self, name: str, **source: str) -> str:
+    def _register(self, name: str, **source: Any) -> str:
         if self.http.get("/api/2.0/mlflow/registered-models/get", params={"name": name}).status_code == 404:
             self.call("POST", "registered-models/create", name=name)
         return str(self.call("POST", "model-versions/create", name=name, **source)["model_version"]["version"])

@@ -12,7 +12,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.convert import convert_sklearn
 from sklearn.impute import SimpleImputer
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, sentence
 from model_export.graph import OPSET, GraphBuilder
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def convert_piece(path: str, step: Any, width: int, dtype: Dtype, options: dict[
             warnings.simplefilter("ignore")  # skl2onnx's own deprecations say nothing about this model
             model: ModelProto = convert_sklearn(step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options)
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        raise ExportError(f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {reason}") from error
+        raise ExportError(f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {sentence(error, 200)}") from error
     if foreign := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}):
         raise ExportError(f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}: no operator of ONNX itself")
     return model
@@ -110,4 +109,6 @@ def _width_after(path: str, transformer: Any, width: int) -> int:
             warnings.simplefilter("ignore")  # of missing column names: only the width matters
             return int(transformer.transform(np.zeros((1, width))).shape[1])
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ExportError(f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: {error}") from error
+        raise ExportError(
+            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: {sentence(error, 200)}"
+        ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, sentence
 from model_export.rows import null_of, to_model_input
 
 if TYPE_CHECKING:
@@ -131,6 +131,6 @@ def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.
         try:
             block = step.transform(block)
         except AttributeError as error:
-            raise ExportError(f"step {name!r} ({type(step).__name__}) cannot transform: {error}") from error
+            raise ExportError(f"step {name!r} ({type(step).__name__}) cannot transform: {sentence(error, 300)}") from error
     dense = block.toarray() if hasattr(block, "toarray") else block
     return np.asarray(dense, dtype=np.float64)

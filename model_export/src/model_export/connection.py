@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""MLflow's client by default waits 120 s and tries seven times: a wrong address would be told after four minutes."""
+
 
 def connect(tracking_uri: str | None) -> str:
     """Point MLflow at what was asked for, else at `MLFLOW_TRACKING_URI`, else at the examples' own store; returns which.
@@ -12,6 +15,8 @@ def connect(tracking_uri: str | None) -> str:
     Args:
         tracking_uri: of a server or a store; None or empty where none was given.
     """
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     from model_export import registry
 
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or registry.DEFAULT_TRACKING_URI

@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from model_export.block import ELEMENT, Block, Dtype, convert_piece
 from model_export.categories import tables
-from model_export.errors import ExportError
+from model_export.errors import ExportError, sentence
 from model_export.forests import sum_undivided
 from model_export.graph import GraphBuilder
 from model_export.layout import lay_out
@@ -95,7 +95,7 @@ def convert(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) ->
     try:
         return builder.build([rows], outputs)
     except ValidationError as error:
-        raise ExportError(f"the joined graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"the joined graph is not valid ONNX: {sentence(error, 300)}") from error
 
 
 def _branch(rows: Block, branch: Branch, schema: Schema) -> Block:

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from model_export.errors import ExportError, InfrastructureError, shorten
+from model_export import tables
+from model_export.download import download
+from model_export.errors import ExportError, InfrastructureError, is_of_memory, redact, sentence, shorten
 from model_export.rows import Matrix, from_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from mlflow.entities import DatasetInput
+
+    from model_export.convert import Answers
     from model_export.registry import Fetched
     from model_export.schema import Schema
 
-
-@dataclass(frozen=True)
-class RawData:
-    """A table as it was found."""
-
-    frame: pd.DataFrame
-    origin: str
+ENOUGH_ROWS = 100
+"""Distinct rows below which the proof warns: of n rows that all agree, up to 3/n of all such rows may still differ (with 95 %
+confidence), so of a hundred 3 %."""
+LEAST_ROWS = 2
+"""One row says nothing about how the answer depends on the columns."""
+_SHOWN_REASONS = 3
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
+_ADVICE = (
+    "give --data FILE.csv, or log the model with more rows of its training data: log_model(…, input_example=X[:1000]), or "
+    "log_input(from_pandas(X, source=PATH_OR_URL))"
+)
 
 
 @dataclass(frozen=True)
@@ -37,65 +49,205 @@ class Data:
     origin: str
     unknown_rows: int
     """Rows left out because of a value that the server refuses: an unknown category, say."""
+    distinct_rows: int = 0
+    """Different rows in `packed`."""
+    unused: tuple[str, ...] = ()
+    """Sources that come before this one, and why they were not used."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the proof should know about the rows that it is drawn from."""
+        if self.distinct_rows >= ENOUGH_ROWS:
+            return []
+        few = f"only {self.distinct_rows} distinct rows of data ({ENOUGH_ROWS} or more are wanted)"
+        return [f"the proof is drawn from {few}: answers may differ on rows unlike them"]
 
 
-def find(fetched: Fetched, path: Path | None) -> RawData:
-    """Read `path`; else the dataset logged to the model's run; else the model's input example.
+@dataclass(frozen=True)
+class Source:
+    """One place where rows of the model may be found."""
+
+    origin: str
+    """What the proof calls it; without an address, which may be private."""
+    read: Callable[[], tables.Table]
+    """Raises ExportError where it cannot be read."""
+
+
+def of_file(path: Path, schema: Schema) -> Source:
+    """The file that the user names, and no other."""
+
+    return Source(f"the file {path.name}", lambda: tables.read(path, _text_columns(schema)))
+
+
+def logged(fetched: Fetched, schema: Schema) -> Iterator[Source]:
+    """Where to look, best first: the datasets logged to the model's run, then its input example.
 
     Raises:
-        ExportError: none of these can be read.
         InfrastructureError: MLflow does not say what was logged.
     """
-    if path is not None:
-        return RawData(_read_table(path), str(path))
-    for found in _logged(fetched):
-        return found
-    if (example := _input_example(fetched)) is not None:
-        return RawData(example, "the model's input example")
-    raise ExportError("no data to prove the model on: no dataset is logged to its run and it has no input example; give --data FILE.csv")
+    for entry in _logged(fetched):
+        yield Source(f"the dataset {entry.dataset.name!r} logged to the run", _Logged(entry, _text_columns(schema)).read)
+    if fetched.input_example is not None:
+        yield Source("the model's input example", lambda: _input_example(fetched.input_example))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path}: not a readable table: {error}") from error
+def _text_columns(schema: Schema) -> frozenset[str]:
+    """Columns of a CSV whose values are text even where they look like numbers."""
+    return frozenset(c.name for c in schema.columns if c.categories and isinstance(c.categories[0], str))
 
 
-def _logged(fetched: Fetched) -> Iterator[RawData]:
-    """Every dataset logged to the run that can still be read, training data first."""
+def _logged(fetched: Fetched) -> list[DatasetInput]:
+    """The datasets logged to the run, training data first."""
     if fetched.origin.run_id is None:
-        return
+        return []
     try:
         inputs = mlflow.get_run(fetched.origin.run_id).inputs
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return  # a model of another server: its run is not here
+            return []  # a model of another server: its run is not here
         # Going on with the input example would make a weaker proof out of a passing fault.
-        raise InfrastructureError(f"the model's run cannot be asked for its data: {shorten(str(error))}") from error
+        raise InfrastructureError(f"the model's run cannot be asked for its data: {sentence(error)}") from error
     entries = [] if inputs is None else inputs.dataset_inputs
-    for entry in sorted(entries, key=lambda entry: [tag.value for tag in entry.tags] != ["training"]):
+    return sorted(entries, key=lambda entry: not any(tag.value in ("training", "train") for tag in entry.tags))
+
+
+class _Logged:
+    """One dataset that was logged to a run."""
+
+    def __init__(self, entry: DatasetInput, text_columns: frozenset[str]) -> None:
+        self._type = str(entry.dataset.source_type)
+        self._source = str(entry.dataset.source)
+        self._text_columns = text_columns
+
+    def read(self) -> tables.Table:
+        """Read it from where it was logged to be.
+
+        Raises:
+            ExportError: it is nowhere, or cannot be read.
+            InfrastructureError: it is among MLflow's artifacts, and these could not be asked.
+        """
+        if self._type == "code":
+            raise ExportError("it was logged without a source")
+        address = self._address()
+        if self._type == "local":
+            return self._at(Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address), address)
+        with tempfile.TemporaryDirectory() as folder:
+            return self._at(_fetched(address, Path(folder)), address)
+
+    def _at(self, path: Path, address: str) -> tables.Table:
         try:
-            path = Path(mlflow.data.get_source(entry).load())
-            yield RawData(_read_table(path), f"the dataset {entry.dataset.name!r} logged to the run")
-        except (MlflowException, ExportError, OSError, AttributeError, TypeError):
-            continue  # code as a source, a vanished file, a database: the next one may be readable
+            return tables.read(path, self._text_columns)
+        except ExportError as error:
+            raise ExportError(f"{redact(address)}: {error}") from error
+
+    def _address(self) -> str:
+        try:
+            source = json.loads(self._source)
+        except ValueError:
+            source = {}
+        address = (source.get("url") or source.get("uri")) if isinstance(source, dict) else None
+        if not isinstance(address, str) or not address:
+            raise ExportError(f"its source is of the type {self._type!r}, which is not read here")
+        return address
 
 
-def _input_example(fetched: Fetched) -> pd.DataFrame | None:
-    example = fetched.input_example
-    if example is None:
-        return None
-    return example if isinstance(example, pd.DataFrame) else pd.DataFrame(np.asarray(example))
+def _fetched(address: str, folder: Path) -> Path:
+    own = _own_artifact(address)
+    try:
+        return download(own or address, folder)
+    except ExportError as error:
+        if own and isinstance(error, InfrastructureError):
+            raise InfrastructureError(f"the model's data cannot be fetched from MLflow: {error}") from error
+        raise ExportError(f"{redact(address)}: {error}") from error
 
 
-def pack(raw: RawData, schema: Schema) -> Data:
-    """Turn the table into packed rows, leaving out those with values that the server refuses.
+def _own_artifact(url: str) -> str | None:
+    """MLflow's own name for an artifact of its server, which is asked with MLflow's credentials; None for any other address."""
+    server, found, path = url.partition(_PROXY)
+    return f"mlflow-artifacts:/{path}" if found and server.rstrip("/") == mlflow.get_tracking_uri().rstrip("/") else None
+
+
+def _input_example(example: Any) -> tables.Table:
+    if isinstance(example, pd.DataFrame):
+        return tables.Table(example)
+    dense = example.toarray() if hasattr(example, "toarray") else example
+    try:
+        if isinstance(dense, dict):
+            return tables.Table(pd.DataFrame(dense))
+        return tables.Table(pd.DataFrame(np.atleast_2d(np.asarray(dense))))
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"it is no table: {sentence(error, 200)}") from error
+
+
+def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.DataFrame:
+    """The model's columns of a table: by name; for a model of an unnamed matrix the first ones, without an index and without the labels."""
+    if schema.named or set(schema.names) <= set(map(str, frame.columns)):
+        return frame
+    width = len(schema.columns)
+    if frame.shape[1] > width and _is_index(frame.iloc[:, 0], str(frame.columns[0])):
+        frame = frame.iloc[:, 1:]
+    if frame.shape[1] == width + 1:
+        labels = set(map(str, answers.classes))
+        like_labels = [i for i in range(width + 1) if labels and set(map(str, frame.iloc[:, i].dropna().unique())) == labels]
+        if len(like_labels) == 1:
+            frame = frame.drop(columns=frame.columns[like_labels[0]])
+    return frame
+
+
+def _is_index(column: pd.Series, name: str) -> bool:
+    """What `to_csv` writes in front of the columns unless it is told not to."""
+    if not name.startswith("Unnamed: ") and name not in ("", "index"):
+        return False
+    values = column.to_numpy()
+    return values.dtype.kind in "iu" and bool((np.diff(values) == 1).all())
+
+
+def pack(table: tables.Table, origin: str, schema: Schema) -> Data:
+    """Turn a table into packed rows, leaving out those with values that the server refuses.
 
     Raises:
         ExportError: a column is missing, or no row is left.
     """
-    packed, known = from_frame(raw.frame, schema)
+    packed, known = from_frame(table.frame, schema)
     if not known.any():
-        raise ExportError(f"{raw.origin}: no row holds only values that the model takes")
-    return Data(packed[known], raw.origin, int((~known).sum()))
+        raise ExportError("no row holds only values that the model takes")
+    kept = packed[known]
+    shown = f"the first {len(packed):,} rows of {origin}" if table.cut else origin
+    return Data(kept, shown, int((~known).sum()), _distinct(kept))
+
+
+def _distinct(packed: Matrix) -> int:
+    return int((~pd.DataFrame(packed).duplicated()).sum())
+
+
+def reason_of(error: Exception) -> str:
+    """Why a source cannot be used, in one line.
+
+    Raises:
+        Exception: the error itself, where it is not the source's: MLflow does not answer, or memory is short.
+    """
+    if isinstance(error, InfrastructureError) or is_of_memory(error):
+        raise error
+    return sentence(error, 300)
+
+
+def nothing(unused: list[str]) -> ExportError:
+    """The error for a model without any source that can be used."""
+    why = "; ".join(unused) or "no dataset is logged to its run, and it has no input example"
+    return ExportError(f"no data to prove the model on: {why}; {_ADVICE}")
+
+
+def too_few(data: Data) -> ExportError:
+    """The error for data that are no proof."""
+    before = "".join(f"; {reason}" for reason in data.unused)
+    return ExportError(f"{data.origin} holds a single distinct row, which proves nothing{before}; {_ADVICE}")
+
+
+def one_line(data: Data) -> str:
+    """Which source was used, how many rows it has, and why those before it were not used."""
+    rows = len(data.packed)
+    left_out = f" ({data.unknown_rows:,} left out: they hold a value that the model does not take)" if data.unknown_rows else ""
+    line = f"rows drawn from {data.origin}: {rows:,} {'row' if rows == 1 else 'rows'}, {data.distinct_rows:,} of them distinct{left_out}"
+    hidden = len(data.unused) - _SHOWN_REASONS
+    unused = [*data.unused[:_SHOWN_REASONS], *([f"{hidden} more"] if hidden > 0 else [])]
+    return shorten(line + (f"; not used: {'; '.join(unused)}" if unused else ""))

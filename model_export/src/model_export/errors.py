@@ -1,7 +1,58 @@
-"""The exceptions that end an export with a line for the user instead of a traceback."""
+"""The exceptions that end an export with a line for the user instead of a traceback, and the line itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REASON_CHARACTERS = 1000
 """Longest reason that is tagged on a version; MLflow takes 5,000 at least, and a page shows one line."""
+
+_LONG_LITERAL = 60
+"""Characters between brackets beyond which the content is data (an array, a table), not part of a sentence."""
+_WITHOUT_TEXT = {
+    "AssertionError": "an internal check failed",
+    "IndexError": "a position does not exist",
+    "KeyError": "a key does not exist",
+    "MemoryError": "there is not enough memory",
+    "NotImplementedError": "this is not implemented",
+    "RecursionError": "it is nested too deeply",
+    "TimeoutError": "it took too long",
+}
+_MEMORY_WORDS = (
+    "bad_alloc",
+    "bad allocation",
+    "Unable to allocate",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+)
+_DRIVERS = {
+    "boto3": "halfcore-export[s3]",
+    "botocore": "halfcore-export[s3]",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob and azure-identity",
+    "pysftp": "pysftp",
+}
+"""Package that is missing → what to install for MLflow to reach an artifact store."""
+_OUTSIDE = ("azure", "boto3", "botocore", "google", "requests", "s3transfer", "urllib3")
+"""Packages whose exceptions are about a service, not about the model."""
+_NO_ROOM = (5, 23, 24, 27, 28, 30, 122)
+"""EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, EDQUOT: the disk's or the machine's, and of no model."""
+
+_ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>[^\s'\"<>]+)", re.IGNORECASE)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_CODE = re.compile(r"^(?:\[ONNXRuntimeError\] : \d+ : \w+ : |[A-Z]{3,}(?:_[A-Z]+)+: )")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_NO_CONNECTION = re.compile(
+    r"host='(?P<host>[^']+)', port=(?P<port>\d+).*?"
+    r"(?P<why>Connection refused|timed out|Name or service not known|No route to host|"
+    r"Temporary failure in name resolution|Network is unreachable|Connection reset by peer|"
+    r"CERTIFICATE_VERIFY_FAILED)",
+    re.DOTALL,
+)
 
 
 class ExportError(Exception):
@@ -17,7 +68,127 @@ class InfrastructureError(ExportError):
     """Something around the model failed: MLflow, its artifacts or the disk. Nothing is said about the model; trying again may help."""
 
 
+class MemoryLimitError(ExportError):
+    """The export needed more memory than it may use. Trying again does not help; a higher limit may."""
+
+
 def shorten(text: str, characters: int = REASON_CHARACTERS) -> str:
     """One line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def sentence(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
+    """What an exception says, as one readable line for a user, a log or a tag.
+
+    Arrays and tables in it are left out, tracebacks and everything after the first paragraph too;
+    addresses lose password and query, which may hold a secret. An exception without a text (or with
+    a single word for a text) is described by its kind and the place that raised it.
+    """
+    if isinstance(error, ExportError):
+        return shorten(error.reason, characters)
+    if isinstance(error, ImportError) and error.name:
+        return shorten(_missing(error.name), characters)
+    text = _text(error)
+    if " " not in text or isinstance(error, KeyError):
+        text = _describe(error, text)
+    return shorten(_whole_sentences(text, characters), characters)
+
+
+def _whole_sentences(text: str, characters: int) -> str:
+    """As many sentences as there is room for; the text as it is where not even the first one fits."""
+    end = text.rfind(". ", 0, characters)
+    return text if len(text) <= characters or end < 0 else text[: end + 1]
+
+
+def _missing(module: str) -> str:
+    package = module.partition(".")[0]
+    advice = f": install {_DRIVERS[package]}" if package in _DRIVERS else ", which has to be installed here"
+    return f"this needs the Python package {package!r}{advice}"
+
+
+def _text(error: BaseException) -> str:
+    text = _ANSI.sub("", str(error))
+    if connection := _NO_CONNECTION.search(text):
+        return f"no connection to {connection['host']}:{connection['port']} ({connection['why']})"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return redact(f"{error.filename}: {error.strerror}")
+    if isinstance(error, KeyError) and len(error.args) == 1:  # its text is the repr of its argument
+        text = str(error.args[0])
+    text = text.partition("Traceback (most recent call last)")[0].strip()
+    text = " ".join(re.split(r"\n\s*\n", text)[0].split())
+    text = _ERRNO.sub("", _CODE.sub("", text))
+    return redact(_without_literals(text)).strip()
+
+
+def _describe(error: BaseException, text: str) -> str:
+    kind = type(error).__name__
+    place = _place(error)
+    if text:
+        return f"{_WITHOUT_TEXT.get(kind, 'an error')}: {text} ({kind}{place})"
+    return f"{_WITHOUT_TEXT.get(kind, 'an error without a message')} ({kind}{place})"
+
+
+def _place(error: BaseException) -> str:
+    """The module and the function that raised it."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "?")
+    return f" in {module}.{trace.tb_frame.f_code.co_name}"
+
+
+def redact(text: str) -> str:
+    """The text with addresses that hold neither user and password nor a query."""
+    return _ADDRESS.sub(_bare_address, text)
+
+
+def _bare_address(found: re.Match[str]) -> str:
+    authority, slash, path = found["rest"].partition("/")
+    path = re.split(r"[?#]", path)[0]
+    return f"{found['scheme']}://{authority.rpartition('@')[2].partition('?')[0]}{slash}{path}"
+
+
+def _without_literals(text: str) -> str:
+    """The text with `[…]` in the place of every long literal in brackets, however nested."""
+    kept: list[str] = []
+    start = depth = 0
+    for position, character in enumerate(text):
+        if character in "[{":
+            if depth == 0:
+                kept.append(text[start:position])
+                start = position
+            depth += 1
+        elif character in "]}" and depth > 0:
+            depth -= 1
+            if depth == 0:
+                literal = text[start : position + 1]
+                kept.append(literal if len(literal) <= _LONG_LITERAL else f"{literal[0]}…{literal[-1]}")
+                start = position + 1
+    rest = text[start:]
+    return "".join(kept) + (rest if depth == 0 or len(rest) <= _LONG_LITERAL else f"{rest[0]}…")
+
+
+def is_of_memory(error: BaseException | None) -> bool:
+    """True where memory was short: Python's own exception, C++'s in ONNX Runtime, or one that follows from either."""
+    return any(isinstance(one, MemoryError) or any(word in str(one) for word in _MEMORY_WORDS) for one in _chain(error))
+
+
+def is_of_infrastructure(error: BaseException) -> bool:
+    """True where a service, the network or the disk failed, as far as the kind of the exception tells."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    if isinstance(error, ImportError) and error.name:
+        return error.name.partition(".")[0] in _DRIVERS
+    outside = type(error).__module__.partition(".")[0] in _OUTSIDE
+    return outside or isinstance(error, InfrastructureError | ConnectionError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from model_export import stages
 from model_export.bundle import write
-from model_export.errors import ExportError, InfrastructureError
+from model_export.data import LEAST_ROWS, one_line, too_few
+from model_export.errors import ExportError, InfrastructureError, MemoryLimitError, is_of_memory, sentence
 from model_export.manifest import compose
-from model_export.prove import convert, prove
+from model_export.prove import GateError, convert, prove
 from model_export.publish import publish, refuse
 from model_export.registry import fetch, registered_version
 from model_export.report import Reporter, parity_table
@@ -18,6 +20,10 @@ from model_export.subject import study
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from model_export.prove import Proof
+    from model_export.registry import Fetched
+    from model_export.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -44,23 +50,49 @@ def export(order: Order, reporter: Reporter) -> Path:
         ExportError: says in one line why there is no bundle; a `GateError` shows the worst row.
         InfrastructureError: MLflow or the disk failed.
     """
-    started = time.perf_counter()
+    with stages.of_model(order.uri):
+        return _export(order, reporter, time.perf_counter())
+
+
+def _export(order: Order, reporter: Reporter, started: float) -> Path:
     reporter.heading(order.uri)
     with reporter.stage("fetch"):
         fetched = fetch(order.uri, name=order.name, allow_unpickle=order.allow_unpickle)
     for note in fetched.notes:
         reporter.note(note)
-    subject = study(fetched, order.data)
-    reporter.note(f"rows drawn from {subject.data.origin}: {len(subject.data.packed):,}" + _left_out(subject.data.unknown_rows))
-    with reporter.stage("convert"):
-        candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
-    proof = prove(subject, candidate, reporter, fall_back=order.dtype == "auto", accept=order.accept_parity, rows=order.gate_rows)
+    try:
+        subject, proof = _prove(order, fetched, reporter)
+    except (InfrastructureError, GateError):
+        raise
+    except Exception as error:
+        if fetched.other_version is None or is_of_memory(error):
+            raise
+        # A model of another scikit-learn fails in ways that say nothing of the cause.
+        raise ExportError(f"{_described(error)} ({fetched.other_version})") from error
+    stages.enter("write the bundle")
     try:
         path = write(order.out, compose(subject, proof), proof.candidate.model)
     except OSError as error:
-        raise InfrastructureError(f"cannot write the bundle: {error}") from error
+        raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
     reporter.console.print(parity_table(subject, proof, path, time.perf_counter() - started))
     return path
+
+
+def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject, Proof]:
+    with reporter.stage("inspect the model and its data"):
+        subject = study(fetched, order.data)
+    if subject.data.distinct_rows < LEAST_ROWS:
+        raise too_few(subject.data)
+    reporter.note(one_line(subject.data))
+    with reporter.stage("convert"):
+        candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
+    stages.enter("prove")
+    proof = prove(subject, candidate, reporter, fall_back=order.dtype == "auto", accept=order.accept_parity, rows=order.gate_rows)
+    return subject, proof
+
+
+def _described(error: Exception) -> str:
+    return str(error if isinstance(error, ExportError) else stages.unexpected(error))
 
 
 def export_and_publish(order: Order, reporter: Reporter) -> str:
@@ -76,7 +108,7 @@ def export_and_publish(order: Order, reporter: Reporter) -> str:
     version = registered_version(order.uri)
     try:
         path = export(order, reporter)
-    except InfrastructureError:
+    except (InfrastructureError, MemoryLimitError):  # neither is a verdict on the model
         raise
     except ExportError as error:
         refuse(version.name, version.version, error.reason)
@@ -87,7 +119,3 @@ def export_and_publish(order: Order, reporter: Reporter) -> str:
         uri = publish(path, version.name, version.version)
     reporter.note(f"uploaded to {uri}")
     return uri
-
-
-def _left_out(rows: int) -> str:
-    return f" ({rows:,} left out: they hold a value that the model does not take)" if rows else ""

@@ -41,7 +41,7 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "outputs": list(answers.outputs),
         "onnx": _onnx(proof),
         "tools": tools.versions(),
-        "parity": _parity(proof),
+        "parity": _parity(subject, proof),
         "golden": _golden(subject, proof),
     }
 
@@ -89,7 +89,7 @@ def _onnx(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _parity(proof: Proof) -> dict[str, Any]:
+def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
     comparison = proof.comparison
     return {
         "passed": comparison.passed,
@@ -106,6 +106,10 @@ def _parity(proof: Proof) -> dict[str, Any]:
         "accepted": proof.accepted,
         "seconds": round(proof.seconds, 1),
         "reference": proof.reference,
+        "data_origin": subject.data.origin,
+        "data_rows": len(subject.data.packed),
+        "distinct_rows": subject.data.distinct_rows,
+        "warnings": subject.data.warnings,
     }
 
 

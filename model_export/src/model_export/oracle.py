@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, is_of_memory, sentence
 from model_export.rows import Matrix, to_model_input
 
 if TYPE_CHECKING:
@@ -74,8 +74,10 @@ def ask(fetched: Fetched, schema: Schema, answers: Answers, groups: list[Group],
         try:
             kept.append((group, oracle.answer(group.rows, advance)))
         except Exception as error:  # the estimator may raise anything
+            if is_of_memory(error):
+                raise
             if not group.may_be_refused:
-                raise ExportError(f"the registered model fails on the rows {group.name!r}: {error}") from error
+                raise ExportError(f"the registered model fails on the rows {group.name!r}: {sentence(error, 300)}") from error
             refused.append(group.name)
     label, scores, margin = (np.concatenate([result[i] for _, result in kept]) for i in range(3))
     sizes = tuple((group.name, len(group.rows)) for group, _ in kept)

@@ -10,21 +10,25 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from model_export.bundle import MANIFEST_FILE, MODEL_FILE
-from model_export.errors import InfrastructureError, shorten
+from model_export.errors import InfrastructureError, sentence, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlflow.entities.model_registry import ModelVersion
+
 TAG_EXPORT = "halfcore.export"
 """passed or refused; absent: nobody has tried yet, or somebody is at it."""
 TAG_REASON = "halfcore.export.reason"
+TAG_CREATED = "halfcore.export.created"
+"""When the registry made the version that the verdict is about, in ms: `copy_model_version` copies a version's tags, and a copy of a
+verdict is none. A renamed version stays the same version, and keeps its verdict."""
 TAG_BUNDLE = "halfcore.bundle"
 TAG_MANIFEST = "halfcore.manifest_sha256"
 TAG_FORMAT = "halfcore.bundle.format"
@@ -37,11 +41,28 @@ _RUN_OF = "halfcore.version"
 
 @contextmanager
 def reaching_mlflow(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong between here and MLflow into an `InfrastructureError`. (What `requests` raises is an OSError.)"""
+    """Turn whatever goes wrong between here and MLflow or its artifact store into an `InfrastructureError`."""
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise InfrastructureError(f"{what}: {shorten(str(error) or repr(error))}") from error
+    except InfrastructureError:
+        raise
+    except Exception as error:  # each kind of artifact store raises exceptions of its own
+        raise InfrastructureError(f"{what}: {sentence(error)}") from error
+
+
+def verdict(version: ModelVersion) -> str | None:
+    """`PASSED` or `REFUSED`, where the version's tags hold a verdict on this very version; None otherwise, as for a copy of another."""
+    tags = version.tags
+    created = tags.get(TAG_CREATED)
+    if created is None:
+        return tags.get(TAG_EXPORT) if _names(tags.get(TAG_BUNDLE, ""), version) else None
+    return tags.get(TAG_EXPORT) if created == str(version.creation_timestamp) else None
+
+
+def _names(bundle: str, version: ModelVersion) -> bool:
+    """True where a bundle of an older exporter, which did not tag the time, was made of this version."""
+    folder = PurePosixPath(bundle)
+    return folder.parent.name == version.name and folder.name.rpartition("-")[0] == str(version.version)
 
 
 def publish(bundle: Path, name: str, version: str) -> str:
@@ -67,7 +88,9 @@ def publish(bundle: Path, name: str, version: str) -> str:
         client.log_artifact(run_id, str(bundle / MODEL_FILE), folder)
         client.log_artifact(run_id, str(bundle / MANIFEST_FILE), folder)
         uri = f"runs:/{run_id}/{folder}"
-        for tag, value in ((TAG_FORMAT, FORMAT), (TAG_BUNDLE, uri), (TAG_MANIFEST, digest), (TAG_EXPORT, PASSED)):
+        created = str(client.get_model_version(name, version).creation_timestamp)
+        tags = {TAG_FORMAT: FORMAT, TAG_BUNDLE: uri, TAG_MANIFEST: digest, TAG_CREATED: created, TAG_EXPORT: PASSED}
+        for tag, value in tags.items():
             client.set_model_version_tag(name, version, tag, value)
         if _read_back(client, name, version, run_id, folder) != (digest, digest, (bundle / MODEL_FILE).stat().st_size):
             withdraw(client, name, version)
@@ -90,7 +113,8 @@ def refuse(name: str, version: str, reason: str, **more: str) -> None:
     with reaching_mlflow(f"{name} version {version} cannot be tagged"):
         client = MlflowClient()
         withdraw(client, name, version)
-        for key, value in {"reason": shorten(reason), **more}.items():
+        created = str(client.get_model_version(name, version).creation_timestamp)
+        for key, value in {"reason": shorten(reason), "created": created, **more}.items():
             client.set_model_version_tag(name, version, f"{TAG_EXPORT}.{key}", value)
         client.set_model_version_tag(name, version, TAG_EXPORT, REFUSED)
 
@@ -98,7 +122,7 @@ def refuse(name: str, version: str, reason: str, **more: str) -> None:
 def withdraw(client: MlflowClient, name: str, version: str) -> None:
     """Take the verdict away, first of all its tags; servers then leave the version alone."""
     tags = client.get_model_version(name, version).tags
-    for tag in (TAG_EXPORT, TAG_REASON, TAG_BUNDLE, TAG_MANIFEST, TAG_FORMAT):
+    for tag in (TAG_EXPORT, TAG_REASON, TAG_BUNDLE, TAG_MANIFEST, TAG_FORMAT, TAG_CREATED):
         if tag in tags:
             client.delete_model_version_tag(name, version, tag)
 

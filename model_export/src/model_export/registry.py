@@ -15,7 +15,9 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export.errors import ExportError, InfrastructureError
+from model_export import missing
+from model_export.errors import ExportError, InfrastructureError, is_of_memory, sentence
+from model_export.names import SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -23,14 +25,13 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 DEFAULT_TRACKING_URI = "sqlite:///.halfcore/mlflow.db"
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What a name or a version may look like: it becomes a folder."""
-
 NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "INVALID_STATE")
 _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
 _LOGGED = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<uri>(?:models|runs):/.+)")
+"""As the server has it: a public name before the URI."""
 _RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
 
 
@@ -61,6 +62,8 @@ class Fetched:
     """A DataFrame or ndarray, as it was logged."""
     notes: tuple[str, ...]
     """What the user should know about the loading: unpickled, trusted types, another scikit-learn."""
+    other_version: str | None = None
+    """In words, where the model was trained with another scikit-learn than is here."""
 
 
 def connect(tracking_uri: str) -> None:
@@ -84,13 +87,16 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
         ExportError: unknown model, no scikit-learn flavour, or refused unpickling.
         InfrastructureError: MLflow, its artifact store or the disk failed.
     """
+    given, uri = split_name(uri)
+    origin = _resolved(uri)
+    folder = _downloaded(origin)
     try:
-        origin = resolve(uri)
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
         saved = Model.load(str(folder))
     except (MlflowException, OSError) as error:
         raise _failure(uri, error) from error
-    origin = _checked(replace(origin, name=name or origin.name, run_id=origin.run_id or saved.run_id,
+    except Exception as error:
+        raise ExportError(f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}") from error
+    origin = _checked(replace(origin, name=name or given or origin.name, run_id=origin.run_id or saved.run_id,
                               model_id=origin.model_id or saved.model_id))  # fmt: skip
     flavor = saved.flavors.get("sklearn")
     if flavor is None:
@@ -98,22 +104,52 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
 
 
-def _failure(uri: str, error: MlflowException | OSError) -> ExportError:
-    kind = ExportError if _says_no(error) else InfrastructureError
-    return kind(f"{uri}: {_first_line(error)}")
+def split_name(uri: str) -> tuple[str | None, str]:
+    """`NAME=models:/…` as the name and the URI; any other URI as it is, without a name."""
+    named = _NAMED.fullmatch(uri)
+    return (named["name"], named["uri"]) if named else (None, uri)
 
 
-def _says_no(error: MlflowException | OSError) -> bool:
+def _resolved(uri: str) -> Origin:
+    try:
+        return resolve(uri)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise _failure(uri, error) from error
+
+
+def _downloaded(origin: Origin) -> Path:
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
+    except Exception as error:
+        # Each kind of artifact store raises exceptions of its own; none of them says anything about the model.
+        raise _failure(origin.uri, error, "the model's files cannot be fetched: ") from error
+
+
+def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
+    if not _says_no(error):
+        said = sentence(error)
+        asked = "" if what or not said.startswith("no connection") else "; is MLflow there (--tracking-uri, MLFLOW_TRACKING_URI)?"
+        return InfrastructureError(f"{uri}: {what}{said}{asked}")
+    hint = missing.hint(uri) if isinstance(error, MlflowException) and not what else None
+    return ExportError(f"{uri}: {hint or what + sentence(error)}")
+
+
+def _says_no(error: Exception) -> bool:
     """True where the answer is that there is no such thing; False where there was no answer."""
     if isinstance(error, MlflowException):
         return error.error_code in NO_SUCH_THING or " 404 " in str(error)
-    return isinstance(error, FileNotFoundError | NotADirectoryError) or " 404 " in str(error) or str(error).startswith("404 ")
+    return isinstance(error, FileNotFoundError | NotADirectoryError) or " 404 " in f" {error}"
 
 
 def _checked(origin: Origin) -> Origin:
     for what, value in (("name", origin.name), ("version", origin.version)):
         if not SAFE_NAME.fullmatch(value):
-            raise ExportError(f"the {what} {value!r} cannot be a folder: give another with --name ({SAFE_NAME.pattern})")
+            raise ExportError(
+                f"{origin.uri}: the {what} {value!r} cannot be the name of a folder (letters, digits, dots, dashes and underscores "
+                f"can): export it under another name with --name {safe_name(value)}"
+            )
     return origin
 
 
@@ -121,15 +157,37 @@ def _load(origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *,
     serialization = str(flavor.get("serialization_format", "pickle"))
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
+    other_version = _other_version(flavor)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions and pickles: said in `notes`, in one line each
             pyfunc = mlflow.pyfunc.load_model(str(folder))
-            example = saved.load_input_example(str(folder))
+            estimator = pyfunc.get_raw_model()
     except Exception as error:  # a saved model can fail in every way that its classes can
-        raise ExportError(f"{origin.uri}: cannot be loaded: {_first_line(error)}") from error
-    estimator = pyfunc.get_raw_model()
-    return Fetched(origin, folder, serialization, saved.signature, pyfunc, estimator, example, tuple(_notes(serialization, flavor)))
+        if is_of_memory(error):
+            raise
+        advice = f" ({other_version}; train and register it again with the version that is here)" if other_version else ""
+        raise ExportError(f"{origin.uri}: cannot be loaded: {sentence(error)}{advice}") from error
+    notes = _notes(serialization, flavor)
+    if other_version:
+        notes.append(f"{other_version}: the proof holds for what the version here makes of it")
+    example, note = _example(saved, folder)
+    return Fetched(origin, folder, serialization, saved.signature, pyfunc, estimator, example, (*notes, *note), other_version)
+
+
+def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
+    """The model's input example; where it cannot be read, a note that says why."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return saved.load_input_example(str(folder)), []
+    except Exception as error:  # noqa: BLE001 - files of others; the model may do without
+        return None, [f"the model's input example cannot be read: {sentence(error, 200)}"]
+
+
+def _other_version(flavor: dict[str, Any]) -> str | None:
+    trained, here = flavor.get("sklearn_version"), installed_version("scikit-learn")
+    return None if trained in (None, here) else f"trained with scikit-learn {trained}, loaded with {here}"
 
 
 def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, Any]) -> None:
@@ -154,9 +212,6 @@ def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:
         notes.append(f"unpickled: the model is saved as {serialization}, so loading it ran the code in it")
     elif flavor.get("skops_trusted_types"):
         notes.append(f"the model asks skops to trust {', '.join(flavor['skops_trusted_types'])}")
-    trained, here = flavor.get("sklearn_version"), installed_version("scikit-learn")
-    if trained != here:
-        notes.append(f"trained with scikit-learn {trained}, loaded with {here}: the proof holds for what {here} makes of it")
     return notes
 
 
@@ -185,10 +240,7 @@ def registered_version(uri: str) -> Origin:
         ExportError: it does not.
         InfrastructureError: MLflow failed.
     """
-    try:
-        origin = resolve(uri)
-    except MlflowException as error:
-        raise _failure(uri, error) from error
+    origin = _resolved(split_name(uri)[1])
     if _REGISTERED.fullmatch(origin.resolved) is None:
         raise ExportError(f"{uri}: no version of a registered model, and only such a version can be tagged")
     return origin
@@ -213,7 +265,8 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
             warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what many registries use
             found = client.get_latest_versions(name, stages=[str(rest)])
     if not found:
-        raise ExportError(f"models:/{name}/{rest}: the registry has no such version")
+        uri = f"models:/{name}/{rest}"
+        raise ExportError(f"{uri}: {missing.hint(uri) or 'the registry has no such version'}")
     return max(found, key=lambda version: int(version.version))
 
 
@@ -221,10 +274,7 @@ def _local(uri: str) -> Origin:
     folder = Path(uri.removeprefix("file://")).resolve()
     description = folder / "MLmodel"
     if not description.is_file():
-        raise ExportError(f"{uri}: neither a models:/ or runs:/ URI nor a folder with an MLmodel file")
+        what = "neither models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/STAGE, runs:/ID/path nor a folder with an MLmodel file"
+        raise ExportError(f"{uri}: {missing.hint(uri) or what}")
     digest = hashlib.sha256(description.read_bytes()).hexdigest()
     return Origin(folder.name, f"local-{digest[:8]}", uri, str(folder))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]

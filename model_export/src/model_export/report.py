@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from model_export import stages
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -28,6 +30,7 @@ class Reporter:
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show one stage; yields a function that is told of each part that is done."""
+        stages.enter(title)
         started = time.perf_counter()
         if not self.console.is_terminal:
             self.console.print(f"  {title} …", markup=False)
@@ -53,7 +56,10 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
     batches = "bit-equal" if comparison.batch_ulps == 0 else f"within {comparison.batch_ulps} ulp"
     origin = subject.fetched.origin
     table = Table(title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False)
+    data = subject.data
     for field, value in (
+        ("data", data.origin),
+        ("distinct rows of data", f"{data.distinct_rows:,} of {len(data.packed):,}"),
         ("rows compared", f"{len(truth.rows):,}"),
         ("of them around tree thresholds", f"{truth.threshold_rows:,}"),
         ("label mismatches", str(comparison.mismatches) if subject.answers.classes else "– (a regressor)"),
@@ -69,6 +75,7 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
         ("size", f"{len(proof.candidate.model) / 1e6:,.2f} MB"),
         ("time", f"{seconds:.1f} s"),
         ("bundle", str(path)),
+        *(("warning", warning) for warning in data.warnings),
     ):
         table.add_row(field, value)
     return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, sentence
 
 if TYPE_CHECKING:
     from model_export.schema import Column, Schema
@@ -105,7 +105,7 @@ def _pack(series: pd.Series, column: Column) -> tuple[np.ndarray[Any, Any], np.n
     try:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise ExportError(f"column {column.name!r} of the data is not numeric: {error}") from error
+        raise ExportError(f"column {column.name!r} of the data is not numeric: {sentence(error, 200)}") from error
     return values, np.where(null, column.nullable, _is_legal(values, column))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, sentence
 from model_export.oracle import CHUNK
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Runtime:
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public base
-            raise ExportError(f"ONNX Runtime cannot load the {dtype} graph: {str(error).splitlines()[0]}") from error
+            raise ExportError(f"ONNX Runtime cannot load the {dtype} graph: {sentence(error, 300)}") from error
         self._dtype = dtype
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 

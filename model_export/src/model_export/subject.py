@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from model_export import data as data_sources
 from model_export.anatomy import Anatomy, dissect
 from model_export.categories import find_categories
 from model_export.convert import Answers, describe_answers
+from model_export.errors import ExportError
 from model_export.nulls import find_nullable
 from model_export.schema import Schema, read_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from model_export.data import Data
+    from model_export.data import Data, Source
     from model_export.registry import Fetched
 
 
@@ -39,11 +41,43 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
 
     Raises:
         ExportError: a model that no bundle can hold, or no data.
+        InfrastructureError: MLflow does not say what was logged.
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
     anatomy = dissect(fetched.estimator, schema.names)
     schema = find_categories(schema, anatomy)
-    raw = data_sources.find(fetched, data_file)
-    schema = find_nullable(fetched, schema, anatomy, raw.frame)
-    return Subject(fetched, schema, answers, anatomy, data_sources.pack(raw, schema))
+
+    def with_rows_of(source: Source) -> Subject:
+        table = source.read()
+        frame = data_sources.columns_for(table.frame, schema, answers)
+        nullable = find_nullable(fetched, schema, anatomy, frame)
+        data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
+        return Subject(fetched, nullable, answers, anatomy, data)
+
+    if data_file is not None:
+        try:
+            return with_rows_of(data_sources.of_file(data_file, schema))
+        except ExportError as error:
+            raise ExportError(f"--data {data_file}: {error.reason}") from error
+    return _best(with_rows_of, data_sources.logged(fetched, schema))
+
+
+def _best(with_rows_of: Callable[[Source], Subject], sources: Iterable[Source]) -> Subject:
+    """The subject with rows of the first source that has enough of them; else of the first that has any."""
+    unused: list[str] = []
+    poor: Subject | None = None
+    for source in sources:
+        try:
+            found = with_rows_of(source)
+        except Exception as error:  # noqa: BLE001 - tables of others fail in every way; `reason_of` raises what is no fault of theirs
+            unused.append(f"{source.origin} ({data_sources.reason_of(error)})")
+            continue
+        found = replace(found, data=replace(found.data, unused=tuple(unused)))
+        if found.data.distinct_rows >= data_sources.LEAST_ROWS:
+            return found
+        poor = poor or found
+        unused.append(f"{source.origin} (a single distinct row)")
+    if poor is None:
+        raise data_sources.nothing(unused)
+    return poor

@@ -11,7 +11,9 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from model_export.errors import ExportError
+from model_export import stages
+from model_export.data import one_line
+from model_export.errors import ExportError, sentence, shorten
 from model_export.parity import OTHER_BOUND
 from model_export.registry import fetch
 from model_export.rows import to_json, to_model_input
@@ -43,9 +45,15 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     Raises:
         ExportError: the server cannot be reached, or refuses rows that the model knows.
     """
+    with stages.of_model(uri):
+        return _verify(uri, url, data, reporter)
+
+
+def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     reporter.heading(uri)
     with reporter.stage("fetch"):
         subject = study(fetch(uri), data)
+    reporter.note(one_line(subject.data))
     rows = subject.data.packed
     with reporter.stage("ask the registered model", len(rows)):
         expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
@@ -75,9 +83,15 @@ def verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter,
     Returns, raises:
         as `verify`.
     """
+    with stages.of_model(uri):
+        return _verify_one_by_one(uri, url, data, reporter, most)
+
+
+def _verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None) -> int:
     reporter.heading(f"{uri} at {url}")
     with reporter.stage("fetch"):
         subject = study(fetch(uri), data)
+    reporter.note(one_line(subject.data))
     rows = subject.data.packed
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))]
     with reporter.stage("ask the registered model", len(rows)):
@@ -146,10 +160,13 @@ class _Client:
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ExportError(f"{self._url} does not answer: {error}") from error
+            raise ExportError(f"{self._url} does not answer: {sentence(error)}") from error
         if response.status != 200:
             raise ExportError(f"{self._url}{self._path} answers {response.status}: {content[:300].decode(errors='replace')}")
-        answer: dict[str, Any] = json.loads(content)
+        try:
+            answer: dict[str, Any] = json.loads(content)
+        except ValueError as error:
+            raise ExportError(f"{self._url}{self._path} answers no JSON: {shorten(content[:200].decode(errors='replace'))}") from error
         return answer
 
     def close(self) -> None:

@@ -73,8 +73,8 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     probabilities: list[float] | None = None
 
 
-class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the exporter compared before it wrote the bundle."""
+class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the exporter compared before it wrote the bundle. Bundles of older exporters lack the fields with a default."""
 
     passed: Literal[True]
     rows: int
@@ -88,6 +88,13 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     reference: str
     batch_sizes: list[int]
+    data_origin: str | None = None
+    """Where the rows came from that the proof was drawn from."""
+    data_rows: int | None = None
+    distinct_rows: int | None = None
+    """Different rows among `data_rows`."""
+    warnings: list[str] = []  # msgspec copies it
+    """What weakens the proof, in words."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,8 +31,8 @@ class Bomb:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"time_limit_s": 0.1}, "needed more than the 0.1 s that an export may take"),
-        ({"memory_limit_mb": 64}, "needed more than the 64 MB that an export may use"),
+        ({"time_limit_s": 0.1}, "the export needed more than the 0.1 s that an export may take: raise MODEL_EXPORT_TIME_LIMIT_S, or"),
+        ({"memory_limit_mb": 64}, "the export needed more than the 64 MB of memory that an export may use"),
     ],
     ids=["time", "memory"],
 )
@@ -41,7 +41,8 @@ def test_an_export_beyond_its_limits_is_refused(limits: dict[str, Any], reason: 
     settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", **limits)
 
     with exported(str(sound), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing) as outcome:
-        assert (outcome.kind, outcome.reason) == ("refused", reason)
+        assert outcome.kind == "refused"
+        assert outcome.reason.startswith(reason)
     assert not list(settings.work.iterdir())
 
 
@@ -57,4 +58,6 @@ def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) 
 
     with exported(str(hostile), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing) as outcome:
         assert outcome.kind == "refused"
-        assert "ended by SIGABRT" in outcome.reason
+        assert outcome.reason == (
+            f"the export was ended by SIGABRT ({hostile}, fetch): the model, or a library that runs it, crashed the process"
+        )

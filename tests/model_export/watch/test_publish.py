@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from model_export.errors import REASON_CHARACTERS, InfrastructureError
-from model_export.publish import publish, refuse
+from model_export.publish import publish, refuse, verdict
 from model_export.watch.claim import Claim
 from model_export.watch.targets import find, parse
 from support.relay import relay
@@ -62,6 +62,7 @@ def test_what_is_uploaded_is_what_lies_there(between: Relay, registry: Registry,
         "halfcore.export": "passed",
         "halfcore.bundle": uri,
         "halfcore.bundle.format": "1",
+        "halfcore.export.created": str(registry.version("uploaded", version)["creation_timestamp"]),
         "halfcore.manifest_sha256": hashlib.sha256(b'{"first": true}').hexdigest(),
     }
     for name in ("model.onnx", "manifest.json"):
@@ -97,7 +98,25 @@ def test_a_refusal_is_one_line_and_takes_a_former_bundle_away(between: Relay, re
     reason = tags.pop("halfcore.export.reason")
     assert reason.startswith("two lines xxx")
     assert len(reason) == REASON_CHARACTERS
+    assert tags.pop("halfcore.export.created") == str(registry.version("refused", version)["creation_timestamp"])
     assert not tags
+
+
+def test_a_copy_has_no_verdict_and_a_renamed_version_keeps_its_own(between: Relay, registry: Registry, bundle: Path) -> None:
+    """MLflow copies every tag with a version, and none of them is about the copy; a rename changes nothing but the name."""
+    version = registry.create_version("original")
+    publish(bundle, "original", version)
+    client = MlflowClient()
+
+    copy = client.copy_model_version(f"models:/original/{version}", "a-copy")
+    assert (copy.tags["halfcore.export"], verdict(copy)) == ("passed", None)
+    refuse("a-copy", copy.version, "for a reason of its own")
+    assert verdict(client.get_model_version("a-copy", copy.version)) == "refused"
+    assert "halfcore.bundle" not in registry.tags("a-copy", copy.version)
+
+    assert verdict(client.get_model_version("original", version)) == "passed"
+    client.rename_registered_model("original", "renamed")
+    assert verdict(client.get_model_version("renamed", version)) == "passed"
 
 
 def test_a_claim_holds_until_it_is_given_back_or_its_time_is_up(between: Relay, registry: Registry) -> None:

@@ -66,6 +66,25 @@ def test_an_alias_is_followed_through_a_refusal_and_an_outage(
         assert not [left for left in watch.work.iterdir() if left.is_dir()]
 
 
+def test_a_copy_gets_a_verdict_of_its_own(tracking: MlflowServer, registry: Registry, sound: Path, tmp_path: Path) -> None:
+    """A copy with all tags, in a model whose name cannot be a folder's: its own bundle, and the original's stays."""
+    registry.create_version("developed", folder=sound)
+    with watching(tracking.url, tmp_path, "models:/in production", "models:/developed") as watch:
+        watch.wait_for("developed/1: passed")
+        original = settled(registry, "developed", "1")
+        registry.copy_version("developed", "1", "in production")
+        watch.wait_for("in production/1: passed")
+        copy = settled(registry, "in production", "1")
+        assert watch.stop() == 0
+        assert watch.said().count(": exporting") == 2
+
+    manifest = uploaded(registry, copy)
+    assert (manifest["name"], manifest["source"]["resolved"]) == ("in-production", "models:/in production/1")
+    assert copy.keys() == original.keys()
+    assert copy["halfcore.export.created"] != original["halfcore.export.created"]
+    assert registry.tags("developed", "1") == original
+
+
 def test_what_a_killed_watch_left_is_completed_by_the_next(tracking: MlflowServer, registry: Registry, sound: Path, tmp_path: Path) -> None:
     """kill -9 in the middle of an export: no verdict, the export ends with its watch, and the next watch finishes the version."""
     version = registry.create_logged_version("interrupted", sound)
@@ -88,14 +107,18 @@ def test_what_a_killed_watch_left_is_completed_by_the_next(tracking: MlflowServe
 
 
 def test_postgresql_s3_and_a_password_make_no_difference(guarded_tracking: MlflowServer, sound: Path, tmp_path: Path) -> None:
-    """A version in a stage is exported, uploaded through the proxy to a bucket, and tagged."""
+    """A version in a stage is exported on the data logged to its run, uploaded through the proxy to a bucket, and tagged."""
     registry = Registry(guarded_tracking.url, ADMIN)
-    registry.set_stage("guarded", registry.create_version("guarded", folder=sound), "Production")
+    run_id = registry.create_run()
+    registry.log_dataset(run_id, "train.csv", b"a,b\n" + b"".join(b"%d,0.5\n" % i for i in range(120)))
+    registry.set_stage("guarded", registry.create_version("guarded", run_id=run_id, folder=sound), "Production")
     password = {"MLFLOW_TRACKING_USERNAME": ADMIN[0], "MLFLOW_TRACKING_PASSWORD": ADMIN[1]}
     with watching(guarded_tracking.url, tmp_path, "models:/guarded/Production", "--once", **password) as watch:
         assert watch.process.wait(90) == 0, watch.said()
 
-    uploaded(registry, registry.tags("guarded", "1"))
+    parity = uploaded(registry, registry.tags("guarded", "1"))["parity"]
+    assert parity["data_origin"] == "the dataset 'train.csv' logged to the run"
+    assert (parity["data_rows"], parity["distinct_rows"], parity["warnings"]) == (120, 120, [])
 
 
 def await_files(folder: Path, pattern: str) -> list[Path]:

@@ -74,7 +74,9 @@ def test_the_pause_doubles_and_is_bounded_and_scattered() -> None:
 
 def version(**tags: str) -> Any:
     """What MLflow says of a version, as far as it matters here."""
-    return SimpleNamespace(name="m", version="1", tags={f"halfcore.{key}": value for key, value in tags.items()})
+    own = {"export.created": "1"} if tags else {}
+    named = {f"halfcore.{key}": value for key, value in (own | tags).items()}
+    return SimpleNamespace(name="m", version="1", creation_timestamp=1, tags=named)
 
 
 def _watch(**settings: Any) -> loop.Watch:
@@ -93,6 +95,29 @@ def test_a_refusal_stands_until_what_it_depends_on_changes() -> None:
     assert again._is_due(version(**refused))
     again._retried.add("m/1")
     assert not again._is_due(version(**refused))
+
+
+def test_the_tags_of_another_version_are_no_verdict() -> None:
+    """`copy_model_version` copies every tag: a verdict holds for the version that was made when it says."""
+    watch = _watch()
+    refused = {"export": "refused", "export.fingerprint": watch._fingerprint}
+
+    assert watch._is_due(version(**{"export": "passed", "export.created": "2"}))
+    assert watch._is_due(version(**refused | {"export.created": "2"}))
+
+
+@pytest.mark.parametrize(("bundle", "due"), [("m/1-0123abcd", False), ("m/2-0123abcd", True), ("other/1-0123abcd", True), ("", True)])
+def test_a_verdict_of_an_older_exporter_is_known_by_its_bundle(bundle: str, due: bool) -> None:
+    """It did not tag the time; its bundle's folder says of which version it was made."""
+    older = version(export="passed", bundle=f"runs:/0/halfcore/{bundle}")
+    del older.tags["halfcore.export.created"]
+
+    assert _watch()._is_due(older) == due
+
+
+def test_debugging_is_no_unknown_setting() -> None:
+    """MODEL_EXPORT_DEBUG is of every command."""
+    assert settings("models:/a", MODEL_EXPORT_DEBUG="1").models == ("models:/a",)
 
 
 def test_what_can_be_watched_is_parsed() -> None:

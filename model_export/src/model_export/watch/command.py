@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_export.stages import debugging
 from model_export.watch import settings as watch_settings
 
 if TYPE_CHECKING:
@@ -117,5 +118,5 @@ def _configure_logging() -> None:
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, highlighter=None)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG if debugging() else logging.INFO)
     logger.propagate = False

@@ -9,6 +9,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from model_export.errors import sentence
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,5 +39,5 @@ def check(path: Path, max_age_s: float) -> tuple[bool, str]:
         told = json.loads(path.read_text())
         age = time.time() - float(told["at"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return False, f"{path}: no heartbeat: {error}"
+        return False, f"{path}: no heartbeat: {sentence(error)}"
     return age <= max_age_s, f"{age:.0f} s ago: {told.get('doing')}"

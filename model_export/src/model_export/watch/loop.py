@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from model_export import tools
-from model_export.errors import ExportError, shorten
-from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse
+from model_export.errors import sentence, shorten
+from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse, verdict
 from model_export.watch.claim import Claim
 from model_export.watch.run import exported
 from model_export.watch.targets import find, parse
@@ -73,18 +73,19 @@ class Watch:
         self._heartbeat.beat("looking")
         try:
             versions = [version for version in find(self._client, self._targets) if self._is_due(version)]
-        except (MlflowException, OSError) as error:
-            self._note_failure("", f"MLflow does not answer: {shorten(str(error))}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the watch outlives it and looks again
+            _trace(error)
+            self._note_failure("", f"MLflow does not answer: {sentence(error)}")
             return False
         self._failures.pop("", None)
         settled = [self._settle(version) for version in versions]  # all of them: one that fails keeps none from its turn
         return all(settled)
 
     def _is_due(self, version: ModelVersion) -> bool:
-        label, verdict = _label(version), version.tags.get(TAG_EXPORT)
-        if verdict == PASSED or time.monotonic() < self._not_before.get(label, 0.0):
+        label, found = _label(version), verdict(version)
+        if found == PASSED or time.monotonic() < self._not_before.get(label, 0.0):
             return False
-        if verdict == REFUSED and version.tags.get(TAG_FINGERPRINT) == self._fingerprint:
+        if found == REFUSED and version.tags.get(TAG_FINGERPRINT) == self._fingerprint:
             return self._settings.retry_refused and label not in self._retried
         return True
 
@@ -93,8 +94,9 @@ class Watch:
         label = _label(version)
         try:
             return self._claim_and_export(version)
-        except (ExportError, MlflowException, OSError) as error:
-            self._note_failure(label, error.reason if isinstance(error, ExportError) else shorten(str(error)))
+        except Exception as error:  # noqa: BLE001 - one version's failure keeps no other from its turn
+            _trace(error)
+            self._note_failure(label, sentence(error))
             return False
 
     def _claim_and_export(self, version: ModelVersion) -> bool:
@@ -143,7 +145,7 @@ class Watch:
                 try:
                     claim.renew()
                 except MlflowException as error:
-                    logger.warning("%s: the claim cannot be renewed: %s", label, shorten(str(error)))
+                    logger.warning("%s: the claim cannot be renewed: %s", label, sentence(error, _LINE_CHARACTERS))
 
         return tick
 
@@ -166,6 +168,11 @@ class Watch:
 def pause(interval_s: float, failures: int, most_s: float, chance: float) -> float:
     """Seconds until the next try: the interval ±20 %, doubled for each failure in a row up to `most_s`. `chance`: 0…1."""
     return min(interval_s * 2.0 ** min(failures, 30), max(most_s, interval_s)) * (0.8 + 0.4 * chance)
+
+
+def _trace(error: Exception) -> None:
+    """Log the traceback of what nobody foresaw, where it is asked for."""
+    logger.debug("unexpected", exc_info=error)
 
 
 def _label(version: ModelVersion) -> str:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from model_export import limits, names, stages
+from model_export.errors import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from model_export.watch.settings import WatchSettings
 
-_TICK_S = 0.25
-_HEADROOM_MB = 4096
-"""The kernel counts what is reserved and never used, too (stacks, arenas: 1.5 GB for iris), so its bound stands higher by this."""
+
+logger = logging.getLogger("model_export.watch")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def exported(uri: str, tracking_uri: str, settings: WatchSettings, tick: Callabl
         uri: models:/NAME/VERSION.
         tracking_uri: of MLflow.
         settings: work folder and limits.
-        tick: called four times a second while it runs; what it raises ends the export.
+        tick: called some times a second while it runs; what it raises ends the export.
 
     Yields:
         the outcome. Whether by time, by memory, by a signal or by itself: the process and all that it started have ended by then.
@@ -57,54 +57,40 @@ def exported(uri: str, tracking_uri: str, settings: WatchSettings, tick: Callabl
 
 
 def _run(uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tick: Callable[[], None]) -> Outcome:
+    limit_mb = min(settings.memory_limit_mb, limits.usable_mb())
     order = {
-        "uri": uri, "tracking_uri": tracking_uri, "out": str(folder / "bundles"), "gate_rows": settings.gate_rows,
-        "no_unpickle": settings.no_unpickle, "allocated_mb": settings.memory_limit_mb + _HEADROOM_MB, "parent": os.getpid(),
+        "uri": uri, "name": name_of(uri), "tracking_uri": tracking_uri, "out": str(folder / "bundles"),
+        "gate_rows": settings.gate_rows, "no_unpickle": settings.no_unpickle,
+        "memory_limit_mb": limit_mb, "parent": os.getpid(),
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
     command = [sys.executable, "-m", "model_export.watch.job", str(folder / "order.json"), str(folder / "result.json")]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {"TMPDIR": str(folder)},  # MLflow leaves its downloads behind
+        # MLflow leaves its downloads behind: they go with the folder.
+        child = limits.Supervised(command, environment={"TMPDIR": str(folder)}, output=log, own_session=True)
+    ended = child.wait(limit_mb, settings.time_limit_s, tick)
+    logger.debug("%s: the export's own log:\n%s", uri, (folder / "log").read_text(errors="replace"))
+    at = f" ({ended.stage})" if ended.stage else ""
+    if ended.too_much == "memory":
+        return Outcome("refused", stages.too_much_memory(ended.stage, limit_mb))
+    if ended.too_much == "time":
+        return Outcome(
+            "refused",
+            f"the export needed more than the {settings.time_limit_s:g} s that an export may take{at}: raise "
+            "MODEL_EXPORT_TIME_LIMIT_S, or export a smaller model",
         )
-    try:
-        too_much = _wait(process, settings.time_limit_s, settings.memory_limit_mb, tick)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started may outlive it
-        process.wait()
-    if too_much:
-        return Outcome("refused", too_much)
-    return _read(folder, process.returncode, settings.memory_limit_mb)
+    return _read(folder, ended, limit_mb)
 
 
-def _wait(process: subprocess.Popen[bytes], limit_s: float, limit_mb: int, tick: Callable[[], None]) -> str:
-    """Wait for the end; returns what there was too much of, if anything."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_TICK_S)
-            return ""
-        if _resident_mb(process.pid) > limit_mb:
-            return f"needed more than the {limit_mb} MB that an export may use"
-        tick()
-    return f"needed more than the {limit_s:g} s that an export may take"
+def name_of(uri: str) -> str | None:
+    """The bundle's name where the registered one cannot be a folder's; None where it can."""
+    name = uri.removeprefix("models:/").rpartition("/")[0]
+    return None if not uri.startswith("models:/") or names.SAFE_NAME.fullmatch(name) else names.safe_name(name)
 
 
-def _resident_mb(pid: int) -> float:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-    return 0.0
-
-
-def _read(folder: Path, status: int, memory_limit_mb: int) -> Outcome:
+def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
     if not (folder / "result.json").is_file():
-        return _without_result(folder, status, memory_limit_mb)
+        return _without_result(folder, ended, limit_mb)
     result = json.loads((folder / "result.json").read_text())
     if result["outcome"] == "passed":
         (manifest,) = (folder / "bundles").glob("*/*/manifest.json")  # not where the process says, for a model may have run in it
@@ -112,11 +98,13 @@ def _read(folder: Path, status: int, memory_limit_mb: int) -> Outcome:
     return Outcome(result["outcome"], result["reason"])
 
 
-def _without_result(folder: Path, status: int, memory_limit_mb: int) -> Outcome:
+def _without_result(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
     """A signal is the model's doing, most likely for want of memory; status 1 is Python's, before the export or after it."""
+    if ended.status < 0:
+        return Outcome("refused", limits.ended_by_signal(ended, limit_mb))
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
-    last = f": {lines[-1]}" if lines else ""
-    if status == 1:
+    last = f": {shorten(lines[-1], 300)}" if lines else ""
+    if ended.status == 1:
         return Outcome("failed", f"the export could not run{last}")
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    return Outcome("refused", f"the export was ended {how}; it may have needed more than the {memory_limit_mb} MB that it may use{last}")
+    at = f" ({ended.stage})" if ended.stage else ""
+    return Outcome("refused", f"the model, or a library that runs it, ended the export with status {ended.status}{at}{last}")

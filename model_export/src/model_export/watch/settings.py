@@ -7,6 +7,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_export.stages import DEBUG
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,7 +60,7 @@ def read(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Watch
         SettingsError: a wrong value, a variable with our prefix that is no setting, or no model.
     """
     known = {PREFIX + setting.name.upper(): setting for setting in fields(WatchSettings)}
-    if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in known):
+    if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in (*known, DEBUG)):
         raise SettingsError(f"{unknown[0]} is no setting; known are {', '.join(known)}")
     found = {}
     for variable, setting in known.items():

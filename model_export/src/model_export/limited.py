@@ -1,0 +1,23 @@
+"""`model-export` within limits: `python -m model_export.limited MEGABYTES PARENT ARGUMENT …`. Started by `__main__`.
+
+Whatever the model does (fill the memory, crash in C, end the process), it does to this process, and the one that
+started it is left to say so in one line.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(megabytes: str, parent: str, *arguments: str) -> int:
+    """Restrict this process, then run the command in it; returns the exit status."""
+    from model_export.limits import restrict
+
+    restrict(int(megabytes), int(parent))
+    from model_export.__main__ import main as command
+
+    return command(arguments, within_limits=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

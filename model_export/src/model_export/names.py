@@ -1,0 +1,13 @@
+"""Names of bundles: what may be a folder's."""
+
+from __future__ import annotations
+
+import re
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a name or a version may look like: it becomes a folder."""
+
+
+def safe_name(name: str) -> str:
+    """The nearest name that can be a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"

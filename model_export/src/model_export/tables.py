@@ -1,0 +1,117 @@
+"""Reads a table of rows from a file, whatever of CSV, Parquet and NPY it is, in bounded memory."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import lzma
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from model_export.errors import ExportError, is_of_memory, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from pathlib import Path
+
+MOST_ROWS = 1_000_000
+MOST_CELLS = 50_000_000
+"""Rows times columns: 400 MB as doubles."""
+_SEPARATORS = ",;\t|"
+_OPEN: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_HEADER_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they were found."""
+
+    frame: pd.DataFrame
+    cut: bool = False
+    """The file holds more rows than were read."""
+
+
+def read(path: Path, text_columns: frozenset[str] = frozenset()) -> Table:
+    """Read the first rows of a file, at most `MOST_ROWS` and `MOST_CELLS`.
+
+    Args:
+        path: of the file; its first bytes say what it is, not its name.
+        text_columns: of a CSV, whose values are text even where they look like numbers (ZIP codes).
+
+    Raises:
+        ExportError: it does not exist, is no file, or holds no such table.
+    """
+    if not path.exists():
+        raise ExportError("there is no such file")
+    if not path.is_file():
+        raise ExportError("it is a folder or a device, expected one CSV, Parquet or NPY file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+        if start.startswith(b"PAR1"):
+            table = _read_parquet(path)
+        elif start == b"\x93NUMPY":
+            table = _read_npy(path)
+        else:
+            table = _read_csv(path, text_columns)
+    except ExportError:
+        raise
+    except Exception as error:  # pandas, pyarrow and NumPy raise exceptions of many kinds
+        if is_of_memory(error):
+            raise
+        raise ExportError(f"not a readable table: {sentence(error, 200)}") from error
+    if table.frame.empty:
+        raise ExportError("it holds no rows")
+    return table
+
+
+def _bounded(columns: int) -> int:
+    return max(1, min(MOST_ROWS, MOST_CELLS // max(1, columns)))
+
+
+def _read_csv(path: Path, text_columns: frozenset[str]) -> Table:
+    separator, header = _header(path)
+    most = _bounded(len(header))
+    types: dict[Hashable, type[str]] = {name: str for name in header if name in text_columns}
+    frame = pd.read_csv(path, sep=separator, nrows=most + 1, dtype=types)
+    return Table(frame.iloc[:most], len(frame) > most)
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """The separator that makes most of the first line, and the names that it makes."""
+    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        line = file.readline(_HEADER_CHARACTERS)
+    if "\0" in line:
+        raise ExportError("neither CSV, Parquet nor NPY")
+    split = {separator: next(csv.reader([line], delimiter=separator), []) for separator in _SEPARATORS}
+    best = max(_SEPARATORS, key=lambda separator: len(split[separator]))
+    return best, split[best]
+
+
+def _read_parquet(path: Path) -> Table:
+    from pyarrow import parquet  # type: ignore[import-untyped]  # comes with MLflow; only this format needs it
+
+    file = parquet.ParquetFile(path)
+    total = file.metadata.num_rows
+    most = _bounded(file.metadata.num_columns)
+    if total <= most:
+        return Table(pd.read_parquet(path))
+    batches, rows = [], 0
+    for batch in file.iter_batches(batch_size=min(most, 65_536)):
+        batches.append(batch.to_pandas())
+        rows += len(batch)
+        if rows >= most:
+            break
+    return Table(pd.concat(batches).iloc[:most], cut=True)
+
+
+def _read_npy(path: Path) -> Table:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ExportError(f"an array of {array.dtype} with {array.ndim} dimensions, expected a matrix of numbers")
+    most = _bounded(array.shape[1])
+    return Table(pd.DataFrame(np.array(array[:most])), len(array) > most)

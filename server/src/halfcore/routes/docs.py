@@ -23,6 +23,7 @@ from halfcore.schema import Rule
 
 ASSETS = "/docs/assets"
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
+_IGNORED = {"type": ["string", "number", "boolean", "null"], "description": "accepted and not read: no step of the model uses it"}
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
@@ -121,7 +122,8 @@ def _body_schema(model: LoadedModel) -> dict[str, Any]:
         "type": "object",
         "title": "record",
         "required": [column.name for i, column in enumerate(inputs) if i not in model.schema.defaults],
-        "properties": {column.name: _value_schema(column, model.schema.rule(column.name)) for column in inputs},
+        "properties": {column.name: _value_schema(column, model.schema.rule(column.name)) for column in inputs}
+        | dict.fromkeys(model.schema.ignored, _IGNORED),
         "additionalProperties": False,
     }
     vector = {

@@ -13,6 +13,7 @@ from halfcore.errors import MOST_ERRORS, FieldError, Problem, listed, shown, unp
 from halfcore.schema import Schema
 
 _WANTED = {"number": "a number", "integer": "an integer", "boolean": "true or false"}
+_SCALAR = "a string, a number, true, false or null"
 _TYPES = {
     bool: "a boolean",
     int: "an integer",
@@ -30,7 +31,7 @@ class CarefulDecoder:
     def __init__(self, schema: Schema, *, max_rows: int) -> None:
         self._schema = schema
         self._max_rows = max_rows
-        self._known = set(schema.names)
+        self._known = {*schema.names, *schema.ignored}
 
     def decode(self, body: bytes) -> tuple[list[bytes], bool]:
         """The packed rows, and whether a list of rows came.
@@ -87,6 +88,7 @@ class CarefulDecoder:
         where = "" if number is None else f"row {number}: "
         if isinstance(row, dict):
             yield from self._check_names(row, number, path)
+            yield from self._check_ignored(row, number, path)
             pairs = [(column, row[column.name], f"{path}.{column.name}") for column in self._schema.inputs if column.name in row]
         elif isinstance(row, list):
             if len(row) != len(self._schema.inputs):
@@ -116,6 +118,14 @@ class CarefulDecoder:
                     shown(value),
                     expected,
                 )
+
+    def _check_ignored(self, row: dict[str, Any], number: int | None, path: str) -> Iterator[FieldError]:
+        """An ignored column may hold any scalar."""
+        for name in self._schema.ignored:
+            if isinstance(value := row.get(name), list | dict):
+                where = "" if number is None else f"row {number}: "
+                message = f'{where}"{shown(name)}" is {_TYPES[type(value)]}, expected {_SCALAR}'
+                yield FieldError("wrong_type", f"{path}.{shown(name)}", message, number, shown(name), shown(value), _SCALAR)
 
     def _check_names(self, row: dict[str, Any], number: int | None, path: str) -> Iterator[FieldError]:
         where = "" if number is None else f"row {number}: "

@@ -37,7 +37,7 @@ class Decoder:
         row: Any = schema.row_type()
         record: Any = schema.record_type()
         # A model may have a column that is called `features`; its records then win over the vector form.
-        self._vectors = "features" not in schema.names
+        self._vectors = "features" not in (*schema.names, *schema.ignored)
         self._one_vector = _decoder(msgspec.defstruct("Vector", [("features", row)], forbid_unknown_fields=True, gc=False))
         self._one_record = _decoder(record)
         self._many_vectors = _decoder(msgspec.defstruct("Vectors", [("features", list[row])], forbid_unknown_fields=True))
@@ -63,6 +63,8 @@ class Decoder:
                 quotes = self._key_quotes
                 if self._defaults:
                     values, quotes = self._fill(values)
+                if self._schema.ignored:
+                    quotes += self._schema.ignored_quotes(values)
             payload = self._schema.pack(values)
         except _REFUSED:
             return self._decode_many(body, vectors=vectors)
@@ -83,6 +85,8 @@ class Decoder:
                 if self._defaults:
                     filled = [self._fill(values) for values in rows]
                     rows, quotes = [values for values, _ in filled], sum(quotes for _, quotes in filled)
+                if self._schema.ignored:
+                    quotes += sum(map(self._schema.ignored_quotes, rows))
             if not 1 <= len(rows) <= self._max_rows:
                 return self._read_carefully(body)
             payload = b"".join([self._schema.pack(values) for values in rows])

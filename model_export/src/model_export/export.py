@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from model_export.bundle import write
 from model_export.errors import ExportError, InfrastructureError
 from model_export.manifest import compose
+from model_export.oracle import check_predict_function
 from model_export.prove import convert, prove
 from model_export.publish import publish, refuse
 from model_export.registry import fetch, registered_version
@@ -18,6 +19,10 @@ from model_export.subject import study
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_ASKED_FIRST = 100
+"""Rows of the data."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,10 @@ def export(order: Order, reporter: Reporter) -> Path:
         reporter.note(note)
     subject = study(fetched, order.data)
     reporter.note(f"rows drawn from {subject.data.origin}: {len(subject.data.packed):,}" + _left_out(subject.data.unknown_rows))
+    if function := check_predict_function(fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]):
+        reporter.note(function)
+    if subject.schema.ignored:
+        reporter.note(f"columns that the model does not read, optional and ignored: {', '.join(c.name for c in subject.schema.ignored)}")
     with reporter.stage("convert"):
         candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
     proof = prove(subject, candidate, reporter, fall_back=order.dtype == "auto", accept=order.accept_parity, rows=order.gate_rows)

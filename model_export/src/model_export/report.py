@@ -54,8 +54,9 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
     origin = subject.fetched.origin
     table = Table(title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False)
     for field, value in (
-        ("rows compared", f"{len(truth.rows):,}"),
-        ("of them around tree thresholds", f"{truth.threshold_rows:,}"),
+        ("rows compared", f"{truth.size:,}"),
+        ("of them around tree thresholds", f"{truth.rows_of('thresholds'):,}"),
+        ("of them around changes of the label", f"{truth.rows_of('around the decision boundary'):,}"),
         ("label mismatches", str(comparison.mismatches) if subject.answers.classes else "– (a regressor)"),
         (
             "ties (both labels right)",

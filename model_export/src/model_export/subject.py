@@ -10,7 +10,7 @@ from model_export.anatomy import Anatomy, dissect
 from model_export.categories import find_categories
 from model_export.convert import Answers, describe_answers
 from model_export.nulls import find_nullable
-from model_export.schema import Schema, read_schema
+from model_export.schema import Schema, read_schema, set_aside_unread, with_ignored_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +42,9 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
-    anatomy = dissect(fetched.estimator, schema.names)
+    schema, anatomy = set_aside_unread(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)
     raw = data_sources.find(fetched, data_file)
+    schema = with_ignored_values(schema, raw.frame)
     schema = find_nullable(fetched, schema, anatomy, raw.frame)
     return Subject(fetched, schema, answers, anatomy, data_sources.pack(raw, schema))

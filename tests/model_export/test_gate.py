@@ -13,8 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import domain, oracle, parity, samples, thresholds
-from model_export.anatomy import dissect
+from model_export import domain, oracle, parity, ranges, samples, thresholds
+from model_export.anatomy import Anatomy, dissect
+from model_export.boundary import nowhere
 from model_export.oracle import Truth
 from model_export.parity import compare
 from model_export.prove import GateError
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IRIS = load_iris()
+NOTHING = Anatomy((), (), ("model", None))
 MATRIX = Schema(tuple(Column(f"x{i}", "number", "float64") for i in range(4)), named=False, matrix_dtype="float64")
+
+
+def drawn(data: Any, schema: Schema, around: dict[int, Any], *, rows: int, limit: float | None = None) -> samples.Sample:
+    """The gate's rows for a model of which nothing is known."""
+    found = ranges.find_ranges(data, schema, NOTHING, {})
+    return samples.draw(samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows)
+
+
+def all_rows(sample: samples.Sample) -> Any:
+    """All rows together."""
+    return np.concatenate(list(sample.chunks()))
 
 
 def ignore(count: int) -> None:
@@ -84,14 +97,14 @@ def test_a_limit_excludes_every_row_that_differs_and_no_data() -> None:
     """The largest there is; none where a row differs near to the data."""
     data = np.array([[5.0, 1.0, 1.0, 1.0]])
 
-    assert domain.narrower(np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]]), data, MATRIX) == 1e18
-    assert domain.narrower(np.array([[1e6, 1.0, 1, 1]]), data, MATRIX) is None
-    assert domain.narrower(np.array([[1e30, 1, 1, 1], [9.0, 1, 1, 1]]), data, MATRIX) is None
+    assert domain.narrower([np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]])], data, MATRIX) == 1e18
+    assert domain.narrower([np.array([[1e6, 1.0, 1, 1]])], data, MATRIX) is None
+    assert domain.narrower([np.array([[1e30, 1, 1, 1]]), np.array([[9.0, 1, 1, 1]])], data, MATRIX) is None
 
 
 def test_edges_stay_within_a_limit() -> None:
     """And the limit itself is one of them."""
-    rows = np.concatenate([g.rows for g in samples.draw(IRIS.data, MATRIX, {0: np.array([1.0, 1e12])}, rows=2_000, limit=1e9)])
+    rows = all_rows(drawn(IRIS.data, MATRIX, {0: np.array([1.0, 1e12])}, rows=2_000, limit=1e9))
 
     assert np.abs(rows).max() == 1e9
 
@@ -118,10 +131,12 @@ def test_integers_stay_integers_around_thresholds() -> None:
 def test_too_many_thresholds_share_rows() -> None:
     """Beyond 50,000 values a row takes several, so that every value still occurs."""
     values = {i: np.arange(20_000.0) + 1000.0 * i for i in range(4)}
-    (group,) = (g for g in samples.draw(IRIS.data, MATRIX, values, rows=100) if g.name == "thresholds")
+    sample = drawn(IRIS.data, MATRIX, values, rows=100)
+    (number,) = (i for i, group in enumerate(sample.groups) if group.name == "thresholds")
+    rows = np.concatenate(list(sample.of(number)))
 
-    assert len(group.rows) == samples.THRESHOLD_ROWS
-    assert all(set(values[i].tolist()) <= set(group.rows[:, i].tolist()) for i in range(4))
+    assert len(rows) == samples.THRESHOLD_ROWS
+    assert all(set(values[i].tolist()) <= set(rows[:, i].tolist()) for i in range(4))
 
 
 def test_the_sample_holds_the_edges() -> None:
@@ -132,7 +147,7 @@ def test_the_sample_holds_the_edges() -> None:
         Column("c", "category", "str", nullable=True, categories=("x", "y", "z")),
     )
     data = np.array([[1.0, 5.0, 0.0], [2.0, 9.0, 0.0]])
-    rows = np.concatenate([g.rows for g in samples.draw(data, Schema(columns, named=True), {}, rows=5_000)])
+    rows = all_rows(drawn(data, Schema(columns, named=True), {}, rows=5_000))
     seen = set(rows[:, 0].tolist())
 
     assert len(rows) >= 5_000
@@ -147,9 +162,13 @@ def test_the_sample_holds_the_edges() -> None:
 
 def test_the_same_rows_are_drawn_every_time() -> None:
     """An export can be repeated."""
-    one, two = (np.concatenate([g.rows for g in samples.draw(IRIS.data, MATRIX, {}, rows=2_000)]) for _ in range(2))
+    sample = drawn(IRIS.data, MATRIX, {0: np.array([1.0, 2.0])}, rows=2_000)
+    one, two = all_rows(sample), all_rows(drawn(IRIS.data, MATRIX, {0: np.array([1.0, 2.0])}, rows=2_000))
+    some = np.array([1999, 0, 700, 701, 5])
 
+    assert len(one) == sample.size >= 2_000
     assert np.array_equal(one, two)
+    assert np.array_equal(sample.take(some), one[some])
 
 
 class Graph:
@@ -166,9 +185,9 @@ class Graph:
         i = rows[:, 0].astype(int)
         return [np.ones_like(self._label[i]) if self._by_batch and len(i) > 1 else self._label[i], self._scores[i]]
 
-    def run_all(self, rows: Any, advance: Any) -> list[Any]:
+    def run_all(self, chunks: Any, advance: Any) -> list[Any]:
         """Answer all rows."""
-        advance(len(rows))
+        advance(sum(map(len, chunks)))
         return [self._label, self._scores]
 
 
@@ -176,7 +195,8 @@ def truth(label: list[int], scores: list[list[float]]) -> Truth:
     """What the registered model is said to answer for the rows 0, 1, …"""
     rows = np.arange(float(len(label)))[:, None]
     found = np.asarray(scores, dtype=np.float64)
-    return Truth(rows, (("data", len(label)),), (), np.asarray(label), found, oracle._lead(found))
+    sample = samples.Sample((samples.fixed("data", rows),), columns=1)
+    return Truth(sample, 0, np.asarray(label), found, oracle._lead(found))
 
 
 def test_a_wrong_label_fails_and_is_the_worst_row() -> None:

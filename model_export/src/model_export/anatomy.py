@@ -10,15 +10,19 @@ encoder itself. The rest is numbers in, numbers out, and every piece that fails 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
+from model_export.decision import Threshold, find_threshold, unwrapped
 from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
@@ -50,6 +54,17 @@ class Anatomy:
     final: Step
     unused: tuple[int, ...] = field(default=())
     """Columns that no branch reads."""
+    threshold: Threshold | None = None
+    """How the label is chosen, where that is not the final estimator's own way."""
+
+    def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
+        """The same anatomy of a schema that holds some of the columns.
+
+        Args:
+            positions: old → new, of every column that stays; all those that are read do.
+        """
+        branches = tuple(replace(branch, columns=tuple(positions[i] for i in branch.columns)) for branch in self.branches)
+        return replace(self, branches=branches, unused=tuple(positions[i] for i in self.unused if i in positions))
 
 
 def dissect(estimator: Any, names: list[str]) -> Anatomy:
@@ -60,7 +75,8 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         names: of the columns, in the signature's order.
 
     Raises:
-        ExportError: a ColumnTransformer that weighs its branches, or selects a column that is not in the signature.
+        ExportError: a ColumnTransformer that weighs its branches or selects a column that is not in the signature, or a search that kept
+            no estimator.
     """
     *steps, final = _flatten(estimator)
     if steps and isinstance(steps[0][1], ColumnTransformer):
@@ -71,11 +87,14 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         branches = [Branch("/".join(n for n, _ in encode) or final[0], tuple(range(len(names))), encode)]
     read = {column for branch in branches for column in branch.columns}
     unused = tuple(i for i in range(len(names)) if i not in read)
-    return Anatomy(tuple(branches), tuple(steps), final, unused)
+    return Anatomy(tuple(branches), tuple(steps), final, unused, find_threshold(estimator))
 
 
 def _flatten(estimator: Any, path: str = "") -> list[Step]:
-    """The steps of nested Pipelines as one list, without those that do nothing."""
+    """The steps of nested Pipelines as one list, without those that do nothing and those that only hand on what another answers."""
+    inner = unwrapped(estimator)
+    if inner is not estimator:
+        return _flatten(inner, path)
     if not isinstance(estimator, Pipeline):
         return [] if _does_nothing(estimator) else [(path or type(estimator).__name__, estimator)]
     prefix = f"{path}/" if path else ""

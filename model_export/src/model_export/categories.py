@@ -81,8 +81,7 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if column.kind != "category":
             continue
         if not column.categories:
-            step = steps.get(i, "none: the model drops the column")
-            raise ExportError(f"column {column.name!r} is free text (step {step}): no encoder lists its values")
+            raise ExportError(f"column {column.name!r} is free text (step {steps[i]}): no encoder lists its values")
         if i in steps:
             raise ExportError(f"column {column.name!r} is read both as a category and as it is, by step {steps[i]!r}")
 

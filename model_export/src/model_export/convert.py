@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -33,7 +35,8 @@ from model_export.layout import lay_out
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from model_export.anatomy import Anatomy, Branch, Step
+    from model_export.anatomy import Anatomy, Branch
+    from model_export.decision import Threshold
     from model_export.schema import Schema
 
 TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreesClassifier, ExtraTreesRegressor,
@@ -65,11 +68,20 @@ def describe_answers(estimator: Any) -> Answers:
         raise ExportError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
     if isinstance(estimator.classes_, list):
         raise ExportError("the classifier has several targets; only one can be served")
-    classes = tuple(np.asarray(estimator.classes_).tolist())
-    if not all(isinstance(label, str | int | bool) for label in classes):
-        raise ExportError(f"labels must be strings, integers or booleans, not {classes[:3]}: train with such labels")
+    classes = tuple(map(_label, np.asarray(estimator.classes_).tolist()))
     outputs = ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
     return Answers("classification", classes, outputs)
+
+
+def _label(value: Any) -> str | int | float | bool:
+    """A label as JSON holds it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return str(value)  # np.str_ is a str, and no JSON library's
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ExportError(f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite numbers or booleans")
 
 
 def convert(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) -> ModelProto:
@@ -90,7 +102,7 @@ def convert(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) ->
     features = parts[0] if len(parts) == 1 else block.joined(parts)
     for step in anatomy.steps:
         features = features.through(step)
-    outputs = _answer(features, anatomy.final, answers)
+    outputs = _answer(features, anatomy, answers)
     rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", len(schema.columns)])
     try:
         return builder.build([rows], outputs)
@@ -111,8 +123,8 @@ def _branch(rows: Block, branch: Branch, schema: Schema) -> Block:
     return block
 
 
-def _answer(features: Block, final: Step, answers: Answers) -> list[Any]:
-    path, estimator = final
+def _answer(features: Block, anatomy: Anatomy, answers: Answers) -> list[Any]:
+    path, estimator = anatomy.final
     features = features.as_dtype("float32" if isinstance(estimator, _FLOAT32_ONLY) else features.dtype)
     if answers.task == "regression":
         model = convert_piece(path, estimator, features.width, features.dtype, {})
@@ -120,7 +132,7 @@ def _answer(features: Block, final: Step, answers: Answers) -> list[Any]:
             lay_out(model)
         (value,) = features.builder.embed(model, features.name)
         return [_value_output(features.builder, model, value)]
-    return _class_outputs(features, path, estimator, answers)
+    return _class_outputs(features, path, estimator, answers, anatomy.threshold)
 
 
 def _value_output(builder: GraphBuilder, model: ModelProto, value: str) -> Any:
@@ -131,7 +143,7 @@ def _value_output(builder: GraphBuilder, model: ModelProto, value: str) -> Any:
     return helper.make_tensor_value_info("value", tensor.elem_type, shape)
 
 
-def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers) -> list[Any]:
+def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers, threshold: Threshold | None) -> list[Any]:
     builder = features.builder
     indexed, is_indexed = _with_index_labels(estimator)
     model = convert_piece(path, indexed, features.width, features.dtype, _classifier_options(indexed))
@@ -141,24 +153,67 @@ def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers)
     if isinstance(estimator, TREES):
         lay_out(model)
     label, scores, *_ = builder.embed(model, features.name)
-    if is_forest and len(answers.classes) == 2:
-        # The runtime decides between two classes by comparing one of them with 0.5, which undivided sums are not made for.
-        label = builder.node("ArgMax", scores, axis=1, keepdims=0)
-    elif not is_indexed:
-        label = _label_index(builder, label, answers.classes)
-    if len(model.graph.output[0].type.tensor_type.shape.dim) == 1:
-        builder.node("Identity", label, output="label")
-    else:
-        builder.node("Reshape", label, builder.constant(np.asarray([-1])), output="label")
-    outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])]
+    outputs = []
     if "probabilities" in answers.outputs:
         trees = len(estimator.estimators_) if is_forest else None
         outputs.append(_probabilities(builder, model, scores, len(answers.classes), divided_by=trees))
-    return outputs
+    if threshold is not None:
+        _label_by_threshold(features, path, indexed, threshold, _scores_type(model))
+    elif is_forest and len(answers.classes) == 2:
+        # The runtime decides between two classes by comparing one of them with 0.5, which undivided sums are not made for.
+        builder.node("ArgMax", scores, axis=1, keepdims=0, output="label")
+    else:
+        if not is_indexed:
+            label = _label_index(builder, label, answers.classes)
+        _flat_label(builder, model, label, estimator)
+    return [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]), *outputs]
+
+
+def _flat_label(builder: GraphBuilder, model: ModelProto, label: str, estimator: Any) -> None:
+    # skl2onnx says that the label of a OneVsOneClassifier is [N], and its graph answers [N, 1].
+    if len(model.graph.output[0].type.tensor_type.shape.dim) == 1 and not isinstance(estimator, OneVsOneClassifier):
+        builder.node("Identity", label, output="label")
+    else:
+        builder.node("Reshape", label, builder.constant(np.asarray([-1])), output="label")
+
+
+def _label_by_threshold(features: Block, path: str, estimator: Any, threshold: Threshold, probabilities: int) -> None:
+    """Compare the positive class's score with the threshold: at or above it is the positive class.
+
+    Args:
+        features: that the estimator gets.
+        path: of the estimator.
+        estimator: with labels 0 and 1.
+        threshold: the rule.
+        probabilities: element type of the tensor of that name.
+    """
+    builder = features.builder
+    if threshold.method == "predict_proba":
+        scores, column, element = "probabilities", threshold.positive, probabilities
+    else:
+        options = _classifier_options(estimator, raw_scores=True)
+        if not options.get(id(estimator), {}).get("raw_scores"):
+            kind = type(estimator).__name__
+            raise ExportError(f"step {path!r}: the label depends on the decision function of {kind}, which skl2onnx cannot convert")
+        model = convert_piece(path, estimator, features.width, features.dtype, options)
+        scores, column, element = builder.embed(model, features.name)[1], -1, _scores_type(model)
+    score = builder.node("Gather", scores, builder.constant(np.asarray(column)), axis=1)
+    if threshold.method == "decision_function" and threshold.positive == 0:
+        score = builder.node("Neg", score)
+    # In the type of the scores: a forest's 0.3 must reach a threshold of 0.3 whichever way both are rounded.
+    value = np.asarray(threshold.value, dtype=helper.tensor_dtype_to_np_dtype(element))
+    reached = builder.node("GreaterOrEqual", score, builder.constant(value))
+    if threshold.positive == 0:
+        reached = builder.node("Not", reached)
+    builder.cast(reached, TensorProto.INT64, output="label")
+
+
+def _scores_type(model: ModelProto) -> int:
+    return int(model.graph.output[1].type.tensor_type.elem_type)
 
 
 def _probabilities(builder: GraphBuilder, model: ModelProto, scores: str, classes: int, *, divided_by: int | None) -> Any:
-    element = model.graph.output[1].type.tensor_type.elem_type
+    element = _scores_type(model)
     if divided_by is None:
         builder.node("Identity", scores, output="probabilities")
     else:
@@ -166,21 +221,30 @@ def _probabilities(builder: GraphBuilder, model: ModelProto, scores: str, classe
     return helper.make_tensor_value_info("probabilities", element, ["N", classes])
 
 
-def _classifier_options(estimator: Any) -> dict[int, Any]:
-    """No ZipMap, which would make a dictionary per row; a few classifiers never have one, and skl2onnx refuses the option for them."""
+def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int, Any]:
+    """No ZipMap, which would make a dictionary per row, and decisions instead of probabilities where asked for.
+
+    A few classifiers know one of the options or none, and skl2onnx refuses an option that is not known.
+    """
     allowed = get_converter(get_model_alias(type(estimator))).get_allowed_options() if type(estimator) in sklearn_operator_name_map else {}
-    return {id(estimator): {"zipmap": False}} if "zipmap" in (allowed or {}) else {}
+    wanted = {"zipmap": False, **({"raw_scores": True} if raw_scores else {})}
+    known = {name: value for name, value in wanted.items() if name in (allowed or {})}
+    return {id(estimator): known} if known else {}
 
 
 def _with_index_labels(estimator: Any) -> tuple[Any, bool]:
     """A shallow copy whose labels are 0, 1, …: the graph then answers indices itself, without a string per row."""
     indexed = copy.copy(estimator)
+    indices = np.arange(len(estimator.classes_))
     try:
-        indexed.classes_ = np.arange(len(estimator.classes_))
+        indexed.classes_ = indices
         if hasattr(indexed, "flatten_transform"):  # of VotingClassifier: skl2onnx knows False only, and predicting does not use it
             indexed.flatten_transform = False
-    except AttributeError:  # `classes_` is computed, as in OneVsRestClassifier
-        return estimator, False
+    except AttributeError:  # `classes_` is computed
+        if not hasattr(indexed, "label_binarizer_"):
+            return estimator, False
+        indexed.label_binarizer_ = copy.copy(indexed.label_binarizer_)  # of OneVsRestClassifier
+        indexed.label_binarizer_.classes_ = indices
     return indexed, True
 
 
@@ -188,4 +252,6 @@ def _label_index(builder: GraphBuilder, label: str, classes: tuple[Any, ...]) ->
     indices = list(range(len(classes)))
     if isinstance(classes[0], str):
         return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_strings=list(classes), values_int64s=indices)
+    if not all(float(known).is_integer() for known in classes):
+        raise ExportError(f"the labels {classes[:3]} are fractions, which the converted model cannot answer: train with strings")
     return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_int64s=[int(c) for c in classes], values_int64s=indices)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from model_export.rows import Matrix
     from model_export.schema import Schema
 
@@ -21,15 +23,15 @@ LEAST_ROOM = 1000.0
 """A limit must be so many times the largest number in the data: what differs nearer to it is a difference that clients can meet."""
 
 
-def narrower(failing: Matrix, data: Matrix, schema: Schema) -> float | None:
+def narrower(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float | None:
     """The largest limit that excludes every failing row; None if rows fail that are too near to the data.
 
     Args:
-        failing: packed rows on which registered model and graph differ.
+        failing: packed rows on which registered model and graph differ, in chunks.
         data: packed rows of the training distribution.
         schema: of both.
     """
-    least = float(_magnitude(failing, schema).min(initial=np.inf))
+    least = min((float(_magnitude(rows, schema).min(initial=np.inf)) for rows in failing), default=np.inf)
     largest = float(_magnitude(data, schema).max(initial=0.0))
     return next((limit for limit in LIMITS if limit < least and limit >= LEAST_ROOM * largest), None)
 

@@ -11,6 +11,7 @@ from model_export.bundle import write
 from model_export.data import LEAST_ROWS, one_line, too_few
 from model_export.errors import ExportError, InfrastructureError, MemoryLimitError, is_of_memory, sentence
 from model_export.manifest import compose
+from model_export.oracle import check_predict_function
 from model_export.prove import GateError, convert, prove
 from model_export.publish import publish, refuse
 from model_export.registry import fetch, registered_version
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from model_export.prove import Proof
     from model_export.registry import Fetched
     from model_export.subject import Subject
+
+
+_ASKED_FIRST = 100
+"""Rows of the data."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject,
     if subject.data.distinct_rows < LEAST_ROWS:
         raise too_few(subject.data)
     reporter.note(one_line(subject.data))
+    if function := check_predict_function(fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]):
+        reporter.note(function)
+    if subject.schema.ignored:
+        names = ", ".join(column.name for column in subject.schema.ignored)
+        reporter.note(f"columns that the model does not read, optional and ignored: {names}")
     with reporter.stage("convert"):
         candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
     stages.enter("prove")

@@ -15,13 +15,14 @@ from model_export.rows import to_json, to_json_value
 
 if TYPE_CHECKING:
     from model_export.prove import Proof
-    from model_export.rows import Matrix
     from model_export.schema import Column
     from model_export.subject import Subject
 
 FORMAT = 1
-_GOLDEN_DATA_ROWS = 16
-_GOLDEN_OTHER_ROWS = 16
+_GOLDEN_ROWS = 32
+_GOLDEN_VALUES = 60_000
+"""Of all golden rows together: about 2 MB of JSON. Readers that follow a registry take manifests of up to 8 MiB."""
+_FEWEST_GOLDEN_ROWS = 4
 
 
 def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "tools": tools.versions(),
         "parity": _parity(subject, proof),
         "golden": _golden(subject, proof),
+        **({"ignored": [{"name": column.name, "type": column.type} for column in schema.ignored]} if schema.ignored else {}),
     }
 
 
@@ -93,8 +95,9 @@ def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
     comparison = proof.comparison
     return {
         "passed": comparison.passed,
-        "rows": len(proof.truth.rows),
-        "threshold_rows": proof.truth.threshold_rows,
+        "rows": proof.truth.size,
+        "threshold_rows": proof.truth.rows_of("thresholds"),
+        "boundary_rows": proof.truth.rows_of("around the decision boundary"),
         "batch_sizes": list(BATCH_SIZES),
         "label_mismatches": comparison.mismatches,
         "ties": comparison.ties,
@@ -114,32 +117,36 @@ def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
 
 
 def _golden(subject: Subject, proof: Proof) -> list[dict[str, Any]]:
-    """Rows of the data, then rows of every other group in turn; none within the tie band, where either label is right."""
+    """Rows of the data, then rows of every other group; none within the tie band, where either label is right."""
     settled = proof.truth.margin >= proof.comparison.tie_band
     if subject.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
-    _, first = np.unique(proof.truth.rows, axis=0, return_index=True)
-    distinct = np.zeros(len(settled), dtype=np.bool_)
-    distinct[first] = True
-    chosen = _spread(proof, settled & distinct)
-    return [_golden_row(subject, proof, int(i)) for i in chosen]
+    most = max(_FEWEST_GOLDEN_ROWS, min(_GOLDEN_ROWS, _GOLDEN_VALUES // len(subject.schema.columns)))
+    chosen = _spread(proof, settled, most)
+    rows = proof.truth.sample.take(chosen)
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return [_golden_row(subject, proof, rows[i], chosen[i]) for i in sorted(first.tolist())]
 
 
-def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
-    ends = np.cumsum([size for _, size in proof.truth.groups])
-    of_group = [np.flatnonzero(usable[:end]) for end in ends]
-    of_group = [indices[indices >= end - size] for indices, end, (_, size) in zip(of_group, ends, proof.truth.groups, strict=True)]
-    data = of_group[0]
-    chosen = data[np.linspace(0, len(data) - 1, min(_GOLDEN_DATA_ROWS, len(data)), dtype=int)].tolist() if len(data) else []
-    others = [int(indices[-1]) for indices in of_group[1:] if len(indices)]
-    step = max(1, -(-len(others) // _GOLDEN_OTHER_ROWS))
-    # From the end, where the groups of nulls, shuffles and thresholds are; there is one group per edge value before them.
-    return [*chosen, *others[::-1][::step]]
+def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int) -> list[int]:
+    """Indices of usable rows, half of them of the data and the others of all other groups alike."""
+    counts = [group.count for group in proof.truth.sample.groups]
+    ends = np.cumsum(counts)
+    data, *others = [end - size + np.flatnonzero(usable[end - size : end]) for end, size in zip(ends, counts, strict=True)]
+    others = [indices for indices in others if len(indices)]
+    chosen = _evenly(data, most // 2)
+    places = [index for indices in others for index in _evenly(indices, -(-(most // 2) // len(others)))]
+    return chosen + _evenly(np.asarray(places, dtype=np.int64), most // 2)
 
 
-def _golden_row(subject: Subject, proof: Proof, i: int) -> dict[str, Any]:
-    rows: Matrix = proof.truth.rows
-    entry: dict[str, Any] = {"row": to_json(rows[i], subject.schema)}
+def _evenly(indices: np.ndarray[Any, Any], count: int) -> list[int]:
+    """At most so many of the indices, spread over all of them, the last one included."""
+    places = np.unique(np.linspace(len(indices) - 1, 0, min(count, len(indices)), dtype=int))
+    return [int(index) for index in indices[places]]
+
+
+def _golden_row(subject: Subject, proof: Proof, row: np.ndarray[Any, Any], i: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"row": to_json(row, subject.schema)}
     if subject.answers.task == "regression":
         values = proof.truth.scores[i].tolist()
         entry["prediction"] = values[0] if len(values) == 1 else values

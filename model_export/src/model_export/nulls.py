@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from model_export.schema import Schema
 
 
+_MOST_VALUES = 2_000_000
+"""Of the rows that are asked at once."""
+
+
 def find_nullable(fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame) -> Schema:
     """Mark the nullable columns.
 
@@ -34,8 +38,9 @@ def find_nullable(fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.
         frame: the data; only whether it holds nulls matters.
     """
     candidates = {i for i, column in enumerate(schema.columns) if column.optional} | _imputed(anatomy) | _null_in(frame, schema)
-    nullable = {i: replace(schema.columns[i], nullable=True) for i in sorted(candidates) if _answers_null(fetched, schema, i)}
-    return schema.with_columns(nullable)
+    asked, most = sorted(candidates), max(1, _MOST_VALUES // len(schema.columns))
+    parts = [_answering(fetched, schema, asked[start : start + most]) for start in range(0, len(asked), most)]
+    return schema.with_columns({i: replace(schema.columns[i], nullable=True) for part in parts for i in part})
 
 
 def _imputed(anatomy: Anatomy) -> set[int]:
@@ -49,21 +54,29 @@ def _imputes(steps: tuple[Step, ...]) -> bool:
 
 
 def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:
-    by_name = set(schema.names) <= set(map(str, frame.columns))
+    labels = {str(label): label for label in frame.columns}
+    by_name = set(schema.names) <= labels.keys()
     return {
         i
         for i, name in enumerate(schema.names)
-        if (by_name or i < frame.shape[1]) and bool((frame[name] if by_name else frame.iloc[:, i]).isna().any())
+        if (by_name or i < frame.shape[1]) and bool((frame[labels[name]] if by_name else frame.iloc[:, i]).isna().any())
     }
 
 
-def _answers_null(fetched: Fetched, schema: Schema, position: int) -> bool:
-    row: Matrix = np.zeros((1, len(schema.columns)))
-    row[0, position] = null_of(schema.columns[position])
+def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[int]:
+    """Those of the columns in which the registered model answers for null; all are asked together, and in halves where that fails."""
+    if not positions:
+        return []
+    rows: Matrix = np.zeros((len(positions), len(schema.columns)))
+    for row, i in enumerate(positions):
+        rows[row, i] = null_of(schema.columns[i])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unknown categories: null is one of those here
-            fetched.pyfunc.predict(to_model_input(row, schema))
+            fetched.pyfunc.predict(to_model_input(rows, schema))
     except Exception:  # noqa: BLE001  # MLflow's enforcement and any estimator may raise anything: each means that null is no answer
-        return False
-    return True
+        if len(positions) == 1:
+            return []
+        middle = len(positions) // 2
+        return _answering(fetched, schema, positions[:middle]) + _answering(fetched, schema, positions[middle:])
+    return positions

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from model_export.rows import Matrix
     from model_export.runtime import Runtime
+    from model_export.samples import Sample
 
 TREE_BOUND = 1e-6
 """Of the probabilities of trees, and of their tie band."""
@@ -25,6 +26,7 @@ OTHER_BOUND = 1e-5
 """Of other probabilities and their tie band, and of every regressor's values relative to max(1, |value|)."""
 BATCH_SIZES = (1, 128)
 _BATCHED_ROWS = 1_000
+_BATCHED_VALUES = 1_000_000
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -70,13 +72,13 @@ def compare(truth: Truth, runtime: Runtime, *, bound: float, tolerance: float, a
         tolerance: largest difference of a probability, or of a value relative to max(1, |value|).
         advance: told of every chunk of rows that is done.
     """
-    outputs = runtime.run_all(truth.rows, advance)
+    outputs = runtime.run_all(truth.sample.chunks(), advance)
     label = outputs[0] if "label" in runtime.outputs else np.empty(0, dtype=np.int64)
-    scores = outputs[-1].reshape(len(truth.rows), -1).astype(np.float64) if runtime.outputs != ("label",) else truth.scores
+    scores = outputs[-1].reshape(truth.size, -1).astype(np.float64) if runtime.outputs != ("label",) else truth.scores
     difference = _difference(scores, truth.scores, relative="value" in runtime.outputs)
     ties = truth.margin < bound
-    wrong = label != truth.label if len(label) else np.zeros(len(truth.rows), dtype=np.bool_)
-    unsteady, ulps = _batch_invariance(truth.rows, runtime)
+    wrong = label != truth.label if len(label) else np.zeros(truth.size, dtype=np.bool_)
+    unsteady, ulps = _batch_invariance(truth.sample, runtime)
     return Comparison(
         label=label,
         scores=scores,
@@ -109,10 +111,14 @@ def _worst(wrong: Flags, margin: Floats, difference: Floats) -> int:
     return int(np.argmax(difference))
 
 
-def _batch_invariance(rows: Matrix, runtime: Runtime) -> tuple[int, int]:
-    """Answer 1,000 rows in batches of 1…128, each time in another order; count labels that change, and the ulps that scores move."""
+def _batch_invariance(sample: Sample, runtime: Runtime) -> tuple[int, int]:
+    """Answer 1,000 rows in batches of 1…128, each time in another order; count labels that change, and the ulps that scores move.
+
+    Of models with many columns fewer rows, at least 129: then every batch is asked twice at least.
+    """
     rng = np.random.default_rng(128)
-    chosen = rows[rng.choice(len(rows), min(_BATCHED_ROWS, len(rows)), replace=False)]
+    most = min(_BATCHED_ROWS, max(BATCH_SIZES[1] + 1, _BATCHED_VALUES // sample.columns))
+    chosen = sample.take(rng.choice(sample.size, min(most, sample.size), replace=False))
     alone = _in_batches(chosen, runtime, 1)
     unsteady, ulps = 0, 0
     for size in range(BATCH_SIZES[0] + 1, BATCH_SIZES[1] + 1):

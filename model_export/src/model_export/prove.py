@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from model_export import convert as conversion
+from model_export.boundary import find, nowhere
 from model_export.domain import narrower
 from model_export.errors import ExportError, shorten
-from model_export.oracle import Truth, ask
+from model_export.oracle import Oracle, Truth, predict_function
 from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, compare
+from model_export.ranges import find_ranges
 from model_export.rows import to_json
 from model_export.runtime import Runtime
-from model_export.samples import GATE_ROWS, draw
+from model_export.samples import GATE_ROWS, Drawing, draw
 from model_export.thresholds import Affine, adversaries, trace, tree_splits
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ class GateError(ExportError):
         self.proof = proof
         c = proof.comparison
         counts = (
-            f"refused: {c.mismatches} of {len(proof.truth.rows):,} labels differ outside the tie band, {c.unsteady_labels} change with the "
+            f"refused: {c.mismatches} of {proof.truth.size:,} labels differ outside the tie band, {c.unsteady_labels} change with the "
             f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
         )
         self._reason = shorten(f"{counts} {cause(subject, proof)}")
@@ -105,21 +110,28 @@ def prove(
         try:
             return _prove_within(subject, first, reporter, limit, started, fall_back=fall_back, accept=accept, rows=rows)
         except GateError as error:
-            failing = error.proof.truth.rows[error.proof.comparison.failing]
-            steady = error.proof.comparison.unsteady_labels == 0
-            limit = narrower(failing, subject.data.packed, subject.schema) if steady and len(failing) else None
+            limit = _narrower(subject, error.proof)
             if limit is None:
                 raise
-            reporter.note(f"{len(failing):,} rows differ, all of them with numbers beyond ±{limit:g}; trying within")
+            differ = int(error.proof.comparison.failing.sum())
+            reporter.note(f"{differ:,} rows differ, all of them with numbers beyond ±{limit:g}; trying within")
+
+
+def _narrower(subject: Subject, proof: Proof) -> float | None:
+    """A limit within which the graph may pass; None where it fails near the data, or depends on the batch."""
+    failing = proof.comparison.failing
+    if proof.comparison.unsteady_labels or not failing.any():
+        return None
+    ends = np.cumsum([0, *(len(rows) for rows in proof.truth.sample.chunks())])
+    chunks = zip(proof.truth.sample.chunks(), ends[:-1], ends[1:], strict=True)
+    return narrower((rows[failing[start:end]] for rows, start, end in chunks), subject.data.packed, subject.schema)
 
 
 def _prove_within(
     subject: Subject, first: Candidate, reporter: Reporter, limit: float | None, started: float, *,
     fall_back: bool, accept: float | None, rows: int,
 ) -> Proof:  # fmt: skip
-    groups = draw(subject.data.packed, subject.schema, adversaries(subject.anatomy, subject.schema), rows=rows, limit=limit)
-    with reporter.stage("ask the registered model", sum(len(group.rows) for group in groups)) as advance:
-        truth = ask(subject.fetched, subject.schema, subject.answers, groups, advance)
+    truth = _ask(subject, reporter, limit, rows)
     gate = _Gate(subject, truth, accept, started, reporter, limit)
     proof = gate.judge(first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for")
     if proof.comparison.passed:
@@ -129,9 +141,35 @@ def _prove_within(
     return _prove_in_float64(gate, proof)
 
 
+def _ask(subject: Subject, reporter: Reporter, limit: float | None, rows: int) -> Truth:
+    """Draw the rows and ask the registered model.
+
+    Raises:
+        ExportError: it fails, or has one label for every row.
+    """
+    data, schema, classes = subject.data.packed, subject.schema, subject.answers.classes
+    around = adversaries(subject.anatomy, schema)
+    drawing = Drawing(data, schema, find_ranges(data, schema, subject.anatomy, around), limit)
+    oracle = Oracle(subject.fetched, schema, subject.answers, subject.anatomy.threshold)
+    changes = nowhere(len(schema.columns))
+    if len(classes) > 1:
+        changes = find(oracle, drawing, len(classes), rows=rows)
+    sample = draw(drawing, around, changes, rows=rows)
+    with reporter.stage("ask the registered model", sample.size) as advance:
+        truth = oracle.ask(sample, advance)
+    answered = np.unique(truth.label)
+    if len(classes) > 1 and len(answered) == 1:
+        label = classes[int(answered[0])]
+        raise ExportError(
+            f"the registered model answers {label!r} for each of {truth.size:,} rows, like the data and far from it, though it has "
+            f"{len(classes)} classes: that does not prove how it chooses; give --data with rows of several classes"
+        )
+    return truth
+
+
 def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     comparison = failed.comparison
-    worst = failed.truth.group_of(comparison.worst)
+    worst = failed.truth.sample.group_of(comparison.worst)
     why = f"float32 differs: {comparison.mismatches} labels, by up to {comparison.max_abs_diff:.2g} ({worst})"
     gate.reporter.note(why + "; trying float64")
     try:
@@ -160,7 +198,7 @@ class _Gate:
         subject, truth, accept = self.subject, self.truth, self.accept
         bound = TREE_BOUND if has_trees(subject) and subject.answers.task == "classification" else OTHER_BOUND
         runtime = Runtime(candidate.model, candidate.dtype)
-        with self.reporter.stage(f"ask the {candidate.dtype} graph", len(truth.rows)) as advance:
+        with self.reporter.stage(f"ask the {candidate.dtype} graph", truth.size) as advance:
             comparison = compare(truth, runtime, bound=max(bound, accept or 0.0), tolerance=accept or bound, advance=advance)
         seconds = time.perf_counter() - self.started
         return Proof(candidate, truth, comparison, accept, seconds, _reference(subject, truth), why, self.limit)
@@ -172,10 +210,14 @@ def has_trees(subject: Subject) -> bool:
 
 
 def _reference(subject: Subject, truth: Truth) -> str:
-    left_out = f"; the registered model raises on {len(truth.refused)} edges" if truth.refused else ""
+    function = predict_function(subject.fetched)
+    labels = "mlflow.pyfunc" if function == "predict" else f"predict of the estimator in mlflow.pyfunc, which answers {function}"
+    left_out = f"; the registered model raises on {truth.refused} rows, which are left out" if truth.refused else ""
+    classes = len(subject.answers.classes)
+    answered = f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
     return (
-        f"labels and values: mlflow.pyfunc, probabilities: predict_proba of the same model; against ONNX Runtime on one thread; "
-        f"rows drawn from {subject.data.origin}{left_out}"
+        f"labels and values: {labels}, probabilities: predict_proba of the same model; against ONNX Runtime on one thread; "
+        f"rows drawn from {subject.data.origin}{answered}{left_out}"
     )
 
 
@@ -184,9 +226,17 @@ def worst_row(subject: Subject, proof: Proof) -> str:
     i, truth, mine = proof.comparison.worst, proof.truth, proof.comparison
     registered = _answer(subject, truth.label, truth.scores, i)
     graph = _answer(subject, mine.label, mine.scores, i)
-    row = to_json(truth.rows[i], subject.schema)
-    shown = f"worst row ({truth.group_of(i)}): {json.dumps(row, ensure_ascii=False)}"
+    row = to_json(truth.sample.take([i])[0], subject.schema)
+    shown = f"worst row ({truth.sample.group_of(i)}): {_cut(json.dumps(row, ensure_ascii=False))}"
     return f"{shown}\n  registered model: {registered}\n  {proof.candidate.dtype} graph: {graph}"
+
+
+_MOST_CHARACTERS = 5_000
+"""Of a row that is shown."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
 def _answer(subject: Subject, label: Ints, scores: Floats, i: int) -> str:
@@ -199,7 +249,7 @@ def _answer(subject: Subject, label: Ints, scores: Floats, i: int) -> str:
 
 def cause(subject: Subject, proof: Proof) -> str:
     """The likely cause in words, where it is one of the known ones."""
-    row = to_json(proof.truth.rows[proof.comparison.worst], subject.schema)
+    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], subject.schema)
     nulls = [name for name, value in row.items() if value is None]
     if has_trees(subject) and nulls:
         return (
@@ -210,10 +260,26 @@ def cause(subject: Subject, proof: Proof) -> str:
         return "likely cause: a scaler before trees. In float32 it moves values across thresholds; export with --dtype float64."
     if proof.comparison.unsteady_labels:
         return "likely cause: the runtime sums in another order for other batch sizes."
+    kind = type(subject.anatomy.final[1]).__name__
+    if "KNeighbors" in kind or "RadiusNeighbors" in kind:
+        return (
+            "likely cause: neighbours at equal distances, of which scikit-learn and ONNX Runtime choose different ones. Another number of "
+            "neighbours, or data without repeated values, may avoid it."
+        )
+    if proof.comparison.failing.mean() > _PRECISION_SHARE and proof.comparison.max_abs_diff > _PRECISION:
+        return (
+            f"likely cause: skl2onnx {version('skl2onnx')} converts {kind} into a graph that computes something else; it cannot be served."
+        )
     return (
         "likely cause: the precision, or a converter that differs from scikit-learn. "
         "Where the difference is acceptable, say so with --accept-parity."
     )
+
+
+_PRECISION = 1e-3
+_PRECISION_SHARE = 0.01
+"""Where more of the rows differ, and by more, it is not the precision: that fails at edges, near a
+change of the label, and far from the data."""
 
 
 def _is_scaled(subject: Subject) -> bool:

@@ -60,8 +60,9 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
     for field, value in (
         ("data", data.origin),
         ("distinct rows of data", f"{data.distinct_rows:,} of {len(data.packed):,}"),
-        ("rows compared", f"{len(truth.rows):,}"),
-        ("of them around tree thresholds", f"{truth.threshold_rows:,}"),
+        ("rows compared", f"{truth.size:,}"),
+        ("of them around tree thresholds", f"{truth.rows_of('thresholds'):,}"),
+        ("of them around changes of the label", f"{truth.rows_of('around the decision boundary'):,}"),
         ("label mismatches", str(comparison.mismatches) if subject.answers.classes else "– (a regressor)"),
         (
             "ties (both labels right)",

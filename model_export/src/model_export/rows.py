@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +30,17 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     """
     if schema.matrix_dtype is not None:
         return _checked_cast(packed, schema.matrix_dtype)
-    series = {i: _series(packed[:, i], column) for i, column in enumerate(schema.columns)}
-    frame = pd.DataFrame(series)
+    labels = [column.name if column.label is None else column.label for column in schema.columns]
+    dtypes = {column.dtype for column in schema.columns}
+    if len(dtypes) == 1 and not any(column.is_index for column in schema.columns):  # one block: thousands of columns take as long as one
+        frame = pd.DataFrame(_checked_cast(packed, dtypes.pop()), copy=False)
+    else:
+        frame = pd.DataFrame({i: _series(packed[:, i], column) for i, column in enumerate(schema.columns)})
     if schema.named:
-        frame.columns = schema.names
+        frame.columns = pd.Index(labels)
+    for column in schema.ignored:
+        values = itertools.islice(itertools.cycle(column.values), len(packed))
+        frame.insert(column.position, column.name if column.label is None else column.label, list(values))
     return frame
 
 
@@ -85,12 +93,13 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> tuple[Matrix, np.ndarray[
     """
     packed = np.empty((len(frame), len(schema.columns)), dtype=np.float64)
     known = np.ones(len(frame), dtype=np.bool_)
-    by_name = set(schema.names) <= set(map(str, frame.columns))
+    labels = {str(label): label for label in frame.columns}
+    by_name = set(schema.names) <= labels.keys()
     if not by_name and (schema.named or frame.shape[1] < len(schema.columns)):
-        missing = [name for name in schema.names if name not in frame.columns]
+        missing = [name for name in schema.names if name not in labels]
         raise ExportError(f"the data lacks the columns {missing}; it has {list(frame.columns)}")
     for i, column in enumerate(schema.columns):
-        packed[:, i], column_known = _pack(frame[column.name] if by_name else frame.iloc[:, i], column)
+        packed[:, i], column_known = _pack(frame[labels[column.name]] if by_name else frame.iloc[:, i], column)
         known &= column_known
     return packed, known
 

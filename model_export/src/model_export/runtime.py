@@ -8,10 +8,9 @@ import numpy as np
 import onnxruntime as ort
 
 from model_export.errors import ExportError, sentence
-from model_export.oracle import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from model_export.block import Dtype
     from model_export.rows import Matrix
@@ -38,14 +37,32 @@ class Runtime:
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, packed: Matrix) -> list[np.ndarray[Any, Any]]:
-        """Answer packed rows: the doubles of the client's JSON, rounded to the graph's dtype as the server rounds them."""
-        with np.errstate(over="ignore"):
-            return list(self._session.run(None, {"rows": packed.astype(self._dtype)}))
+        """Answer packed rows: the doubles of the client's JSON, rounded to the graph's dtype as the server rounds them.
 
-    def run_all(self, packed: Matrix, advance: Callable[[int], None]) -> list[np.ndarray[Any, Any]]:
+        Raises:
+            ExportError: the graph fails, or answers another number of labels, probabilities or values than rows.
+        """
+        with np.errstate(over="ignore"):
+            rows = packed.astype(self._dtype)
+        try:
+            outputs = list(self._session.run(None, {"rows": rows}))
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            raise ExportError(f"the {self._dtype} graph cannot answer: {_short(error)}") from error
+        for name, output in zip(self.outputs, outputs, strict=True):
+            if output.shape[:1] != (len(rows),) or output.ndim > 2 or (name == "label" and output.ndim != 1):
+                raise ExportError(f"the {self._dtype} graph answers {name} of shape {list(output.shape)} for {len(rows)} rows")
+        return outputs
+
+    def run_all(self, chunks: Iterable[Matrix], advance: Callable[[int], None]) -> list[np.ndarray[Any, Any]]:
         """Answer many rows, in chunks."""
         parts = []
-        for start in range(0, len(packed), CHUNK):
-            parts.append(self.run(packed[start : start + CHUNK]))
-            advance(len(packed[start : start + CHUNK]))
+        for rows in chunks:
+            parts.append(self.run(rows))
+            advance(len(rows))
         return [np.concatenate([part[i] for part in parts]) for i in range(len(self.outputs))]
+
+
+def _short(error: BaseException) -> str:
+    """What the runtime says, without its own source's paths."""
+    said = str(error).splitlines()[0]
+    return said.rpartition("Status Message: ")[2].rpartition(") ")[2][:200]

@@ -1,8 +1,12 @@
-"""Draws the rows that the gate compares: like the training data, and like what no training data holds."""
+"""Draws the rows that the gate compares: like the training data, and like what no training data holds.
+
+Rows are made a chunk at a time, and again whenever they are needed: 100,000 rows of 5,000 columns would take 4 GB. Each chunk has a
+random generator of its own, so it is the same every time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,19 +14,36 @@ import numpy as np
 from model_export.rows import Matrix, null_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from model_export.boundary import Boundary
+    from model_export.ranges import Ranges
     from model_export.schema import Column, Schema
     from model_export.thresholds import Values
 
+    Generator = np.random.Generator
+    Make = Callable[[Generator, int, int], Matrix]
+
 GATE_ROWS = 100_000
 THRESHOLD_ROWS = 50_000
+CHUNK_ROWS = 10_000
+CHUNK_VALUES = 8_000_000
+"""Most rows and most values in a chunk: 64 MB, of which a model's input and its intermediate results are multiples."""
 _ROWS_PER_EDGE = 20
 _ROWS_PER_NULL = 500
+_EDGE_SHARE = 4
+"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, however many columns there are."""
+_NULL_SHARE = 5
 
 _FLOAT32 = np.finfo(np.float32)
 _NUMBER_EDGES = (0.0, -0.0, 1.0, -1.0, 1.0 / 3.0, 5e-324, float(_FLOAT32.smallest_subnormal), -float(_FLOAT32.smallest_subnormal),
                  float(_FLOAT32.smallest_normal), 1e6, -1e6, float(_FLOAT32.max), -float(_FLOAT32.max))  # fmt: skip
 # 2²⁴ + 1 is the first integer that float32 cannot hold, 2⁵³ the last up to which JSON's doubles hold every one.
 _INTEGER_EDGES = (0, 1, -1, 255, -32768, 2**24, 2**24 + 1, -(2**24) - 1, 2**31 - 1, -(2**31), 2**53, -(2**53))
+_NEAREST = 0.1
+"""Wide rows lie at between this and `reach` times the usual distance from the middle of the ranges."""
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -30,96 +51,220 @@ class Group:
     """Rows of one kind."""
 
     name: str
-    rows: Matrix
+    size: int
+    make: Make
+    """Rows start…stop, with a random generator for them."""
     may_be_refused: bool = False
-    """The registered model may raise on these (an overflow, say): then there is no answer to compare, and the group is left out."""
+    """The registered model may raise on these (an overflow, say): then there is no answer to compare, and the row is left out."""
+    kept: Flags | None = None
+    """bool[size]: the rows that are not left out; None: all."""
+
+    @property
+    def count(self) -> int:
+        """Rows that are not left out."""
+        return self.size if self.kept is None else int(self.kept.sum())
 
 
-def draw(
-    data: Matrix, schema: Schema, adversaries: dict[int, Values], *, rows: int = GATE_ROWS, seed: int = 20, limit: float | None = None
-) -> list[Group]:
+@dataclass(frozen=True)
+class Sample:
+    """The rows of several groups, one group after another."""
+
+    groups: tuple[Group, ...]
+    columns: int
+    seed: int = 20
+
+    @property
+    def size(self) -> int:
+        """Rows in all."""
+        return sum(group.count for group in self.groups)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Most rows in a chunk."""
+        return max(1, min(CHUNK_ROWS, CHUNK_VALUES // self.columns))
+
+    def of(self, number: int) -> Iterator[Matrix]:
+        """The rows of one group, in chunks."""
+        for start in range(0, self.groups[number].size, self.chunk_rows):
+            yield self._chunk(number, start)
+
+    def chunks(self) -> Iterator[Matrix]:
+        """All rows, in chunks; none is empty."""
+        for number in range(len(self.groups)):
+            yield from (rows for rows in self.of(number) if len(rows))
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Matrix:
+        """Some rows by their index, in the order of the indices."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        taken: Matrix = np.empty((len(wanted), self.columns))
+        done = 0
+        for number, group in enumerate(self.groups):
+            for start in range(0, group.size, self.chunk_rows):
+                count = self._count(group, start)
+                inside = (wanted >= done) & (wanted < done + count)
+                if inside.any():
+                    taken[inside] = self._chunk(number, start)[wanted[inside] - done]
+                done += count
+        return taken
+
+    def group_of(self, index: int) -> str:
+        """The name of a row's group."""
+        ends = np.cumsum([group.count for group in self.groups])
+        return self.groups[int(np.searchsorted(ends, index, side="right"))].name
+
+    def keeping(self, kept: list[Flags | None]) -> Sample:
+        """The same rows without those left out, group by group."""
+        return replace(self, groups=tuple(replace(group, kept=flags) for group, flags in zip(self.groups, kept, strict=True)))
+
+    def _stop(self, group: Group, start: int) -> int:
+        return min(group.size, start + self.chunk_rows)
+
+    def _count(self, group: Group, start: int) -> int:
+        stop = self._stop(group, start)
+        return stop - start if group.kept is None else int(group.kept[start:stop].sum())
+
+    def _chunk(self, number: int, start: int) -> Matrix:
+        group = self.groups[number]
+        stop = self._stop(group, start)
+        rows = group.make(np.random.default_rng([self.seed, number, start]), start, stop)
+        return rows if group.kept is None else rows[group.kept[start:stop]]
+
+
+def fixed(name: str, rows: Matrix, *, may_be_refused: bool = False) -> Group:
+    """A group of given rows."""
+    return Group(name, len(rows), lambda _, start, stop: rows[start:stop], may_be_refused=may_be_refused)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What rows are drawn from."""
+
+    data: Matrix
+    """float64[n, F], packed rows of the training distribution, n ≥ 1."""
+    schema: Schema
+    """With categories and nullability."""
+    ranges: Ranges
+    limit: float | None = None
+    """Largest absolute number to draw; None: the largest float32."""
+
+    def bootstrap(self, rng: Generator, rows: int) -> Matrix:
+        """Rows of the data, drawn with replacement."""
+        return self.data[rng.integers(len(self.data), size=rows)]
+
+    def uniform(self, rng: Generator, rows: int) -> Matrix:
+        """Every category alike, numbers up to a tenth beyond the ranges."""
+        low, high = self.ranges.low, self.ranges.high
+        margin = (high - low) / 10
+        drawn = low - margin + rng.random((rows, len(low))) * (high - low + 2 * margin)
+        return self.legal(self._with_any_categories(rng, drawn))
+
+    def wide(self, rng: Generator, rows: int, reach: float) -> Matrix:
+        """Numbers around the middle of the ranges, each row at a distance of its own, up to `reach` times the usual one and more."""
+        low, high = self.ranges.low, self.ranges.high
+        distance = _NEAREST * (reach / _NEAREST) ** rng.random((rows, 1))
+        drawn = (low + high) / 2 + distance * (high - low) / 4 * rng.standard_normal((rows, len(low)))
+        return self.legal(self._with_any_categories(rng, drawn))
+
+    def jittered(self, rng: Generator, rows: int) -> Matrix:
+        """Rows of the data, each number moved by up to 1 % of its column's range (an integer by up to 2)."""
+        drawn = self.bootstrap(rng, rows)
+        for i, column in enumerate(self.schema.columns):
+            if column.kind == "number":
+                drawn[:, i] += rng.uniform(-0.01, 0.01, rows) * (self.ranges.high[i] - self.ranges.low[i])
+            elif column.kind == "integer":
+                drawn[:, i] += rng.integers(-2, 3, rows)
+        return self.legal(drawn)
+
+    def shuffled(self, rng: Generator, rows: int) -> Matrix:
+        """Every column drawn from the data on its own: combinations, categories included, that the data does not hold."""
+        return self.data[rng.integers(len(self.data), size=(rows, self.data.shape[1])), np.arange(self.data.shape[1])]
+
+    def legal(self, rows: Matrix) -> Matrix:
+        """The rows with every integer whole and within its type, and every number within float32 and the limit."""
+        limit = float(_FLOAT32.max) if self.limit is None else self.limit
+        for i, column in enumerate(self.schema.columns):
+            if column.kind == "integer":
+                least, most = _bounds(column)
+                rows[:, i] = np.clip(np.rint(rows[:, i]), max(least, -limit), min(most, limit))
+        numbers = self._of_kind("number")
+        return np.where(numbers, np.clip(rows, -limit, limit), rows)
+
+    def _of_kind(self, kind: str) -> Flags:
+        return np.asarray([column.kind == kind for column in self.schema.columns])
+
+    def _with_any_categories(self, rng: Generator, rows: Matrix) -> Matrix:
+        for i, column in enumerate(self.schema.columns):
+            if column.is_index or column.kind == "boolean":
+                rows[:, i] = rng.integers(len(column.categories) if column.is_index else 2, size=len(rows))
+        return rows
+
+
+def draw(drawing: Drawing, adversaries: dict[int, Values], boundary: Boundary, *, rows: int = GATE_ROWS, seed: int = 20) -> Sample:
     """Draw the gate's rows.
 
     Args:
-        data: float64[n, F], packed rows of the training distribution, n ≥ 1.
-        schema: with categories and nullability.
+        drawing: what they are drawn from.
         adversaries: column → values around the tree thresholds.
+        boundary: where the registered model changes its label, and how far the wide rows must go.
         rows: drawn in all, besides those around thresholds.
         seed: of everything random here.
-        limit: largest absolute number to draw at an edge; None: the largest float32.
 
     Returns:
         groups that hold at least `rows` rows, and at most `THRESHOLD_ROWS` named "thresholds".
     """
-    rng = np.random.default_rng(seed)
-    groups = [Group("data", data[: rows // 2]), *_edges(rng, data, schema, limit), *_nulls(rng, data, schema, rows)]
-    left = max(3, rows - sum(len(group.rows) for group in groups))
+    limit = drawing.limit
+    data = drawing.data[: rows // 2]
+    groups = [fixed("data", data), *_edges(drawing, rows // _EDGE_SHARE), *_nulls(drawing, rows), *boundary.groups(drawing)]
+    left = max(4, rows - sum(group.size for group in groups))
     groups += [
-        Group("near the data", _jittered(rng, data, schema, left - 2 * (left // 3))),
-        Group("columns shuffled", _shuffled(rng, data, left // 3)),
-        Group("uniform over the ranges", _uniform(rng, data, schema, left // 3)),
+        Group("near the data", left - 3 * (left // 4), lambda rng, start, stop: drawing.jittered(rng, stop - start)),
+        Group("columns shuffled", left // 4, lambda rng, start, stop: drawing.shuffled(rng, stop - start)),
+        Group("uniform over the ranges", left // 4, lambda rng, start, stop: drawing.uniform(rng, stop - start), may_be_refused=True),
+        Group("wide", left // 4, lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach), may_be_refused=True),
     ]
     if limit is not None:
         adversaries = {column: near for column, values in adversaries.items() if len(near := values[np.abs(values) <= limit])}
     if adversaries:
-        groups.append(Group("thresholds", _around_thresholds(rng, data, adversaries)))
-    return groups
+        groups.append(_around_thresholds(drawing, adversaries, seed))
+    return Sample(tuple(groups), len(drawing.schema.columns), seed)
 
 
-def _bootstrap(rng: np.random.Generator, data: Matrix, rows: int) -> Matrix:
-    return data[rng.integers(len(data), size=rows)]
+def _bounds(column: Column) -> tuple[float, float]:
+    """The least and the largest integer of a column that a double holds exactly."""
+    bounds = np.iinfo(column.dtype)
+    return max(float(bounds.min), -(2.0**53)), min(float(bounds.max), 2.0**53)
 
 
-def _jittered(rng: np.random.Generator, data: Matrix, schema: Schema, rows: int) -> Matrix:
-    """Rows of the data, each number moved by up to 1 % of its column's range (an integer by up to 2)."""
-    drawn = _bootstrap(rng, data, rows)
-    for i, column in enumerate(schema.columns):
-        if column.kind == "number":
-            low, high = _range(data[:, i])
-            drawn[:, i] += rng.uniform(-0.01, 0.01, rows) * (high - low)
-        elif column.kind == "integer":
-            drawn[:, i] += rng.integers(-2, 3, rows)
-    return drawn
+def _edges(drawing: Drawing, most: int) -> list[Group]:
+    """A group per edge value: rows of the data with one column at the value, in several columns where they are too many."""
+    columns: dict[str, tuple[float, list[int]]] = {}
+    for i, column in enumerate(drawing.schema.columns):
+        for edge in _edges_within(column, drawing.limit):
+            columns.setdefault(repr(float(edge)), (edge, []))[1].append(i)
+    pairs = sum(len(at) for _, at in columns.values())
+    zeros = fixed("all zero", np.zeros((1, len(drawing.schema.columns))), may_be_refused=True)
+    if not pairs:
+        return [zeros]
+    each = max(1, min(_ROWS_PER_EDGE, most // pairs))
+    together = max(1, most // len(columns))
+    return [*(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()), zeros]
 
 
-def _shuffled(rng: np.random.Generator, data: Matrix, rows: int) -> Matrix:
-    """Every column drawn from the data on its own: combinations, categories included, that the data does not hold."""
-    return np.column_stack([rng.choice(data[:, i], rows) for i in range(data.shape[1])])
+def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: int) -> Group:
+    size = min(len(columns) * each, most) if each == 1 else len(columns) * each
+    places = np.asarray(columns)
 
+    def make(rng: Generator, start: int, stop: int) -> Matrix:
+        rows = drawing.bootstrap(rng, stop - start)
+        if each > 1:
+            rows[np.arange(stop - start), places[np.arange(start, stop) // each]] = edge
+            return rows
+        for first in range(0, len(places), size):  # every column, `size` of them in rows of their own
+            some = places[first : first + size][start:stop]
+            rows[np.arange(len(some)), some] = edge
+        return rows
 
-def _uniform(rng: np.random.Generator, data: Matrix, schema: Schema, rows: int) -> Matrix:
-    drawn = np.empty((rows, len(schema.columns)))
-    for i, column in enumerate(schema.columns):
-        drawn[:, i] = _uniform_column(rng, data[:, i], column, rows)
-    return drawn
-
-
-def _uniform_column(rng: np.random.Generator, seen: Values, column: Column, rows: int) -> Values:
-    """Every category alike, numbers up to a tenth beyond the range that the data covers."""
-    if column.is_index:
-        return rng.integers(len(column.categories), size=rows).astype(np.float64)
-    if column.kind == "boolean":
-        return rng.integers(2, size=rows).astype(np.float64)
-    low, high = _range(seen)
-    margin = (high - low) / 10
-    drawn = rng.uniform(low - margin, high + margin, rows)
-    return np.rint(drawn) if column.kind == "integer" else drawn
-
-
-def _range(values: Values) -> tuple[float, float]:
-    seen = values[~np.isnan(values)]
-    return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
-
-
-def _edges(rng: np.random.Generator, data: Matrix, schema: Schema, limit: float | None) -> list[Group]:
-    groups = []
-    for i, column in enumerate(schema.columns):
-        for edge in _edges_within(column, limit):
-            rows = _bootstrap(rng, data, _ROWS_PER_EDGE)
-            rows[:, i] = edge
-            groups.append(Group(f"{column.name} = {edge:g}", rows, may_be_refused=True))
-    zeros = np.zeros((1, len(schema.columns)))
-    return [*groups, Group("all zero", zeros, may_be_refused=True)]
+    return Group(f"a column = {edge:g}", size, make, may_be_refused=True)
 
 
 def _edges_within(column: Column, limit: float | None) -> tuple[float, ...]:
@@ -139,34 +284,55 @@ def _edges_of(column: Column) -> tuple[float, ...]:
     return tuple(edge for edge in _INTEGER_EDGES if bounds.min <= edge <= bounds.max)
 
 
-def _nulls(rng: np.random.Generator, data: Matrix, schema: Schema, rows: int) -> list[Group]:
+def _nulls(drawing: Drawing, rows: int) -> list[Group]:
     """Null in each nullable column alone, in some of them together, and in all."""
-    nullable = [i for i, column in enumerate(schema.columns) if column.nullable]
+    nullable = [i for i, column in enumerate(drawing.schema.columns) if column.nullable]
     if not nullable:
         return []
-    groups = []
-    for i in nullable:
-        alone = _bootstrap(rng, data, min(_ROWS_PER_NULL, rows // 20))
-        alone[:, i] = null_of(schema.columns[i])
-        groups.append(Group(f"null in {schema.columns[i].name}", alone))
-    together = _bootstrap(rng, data, min(4 * _ROWS_PER_NULL, rows // 5))
-    for i in nullable:
-        together[rng.random(len(together)) < 0.4, i] = null_of(schema.columns[i])
-    together[0, nullable] = [null_of(schema.columns[i]) for i in nullable]
-    return [*groups, Group("null in some columns", together)]
+    places = np.asarray(nullable)
+    nulls = np.asarray([null_of(drawing.schema.columns[i]) for i in nullable])
+    each = max(1, min(_ROWS_PER_NULL, rows // 20, rows // _NULL_SHARE // len(nullable)))
+
+    def alone(rng: Generator, start: int, stop: int) -> Matrix:
+        made = drawing.bootstrap(rng, stop - start)
+        which = np.arange(start, stop) // each
+        made[np.arange(stop - start), places[which]] = nulls[which]
+        return made
+
+    def together(rng: Generator, start: int, stop: int) -> Matrix:
+        made = drawing.bootstrap(rng, stop - start)
+        chosen = rng.random((stop - start, len(places))) < 0.4
+        if start == 0:
+            chosen[0] = True
+        made[:, places] = np.where(chosen, nulls, made[:, places])
+        return made
+
+    count = max(1, min(4 * _ROWS_PER_NULL, rows // 5))
+    return [Group("null in one column", len(nullable) * each, alone), Group("null in some columns", count, together)]
 
 
-def _around_thresholds(rng: np.random.Generator, data: Matrix, adversaries: dict[int, Values]) -> Matrix:
+def _around_thresholds(drawing: Drawing, adversaries: dict[int, Values], seed: int) -> Group:
     """Rows of the data with values around thresholds, at most `THRESHOLD_ROWS`.
 
     One such value per row while they fit; beyond, a row takes values in several columns, so that still every value occurs
     (of more than `THRESHOLD_ROWS` values in one column, that many drawn at random).
     """
     count = min(THRESHOLD_ROWS, sum(len(values) for values in adversaries.values()))
-    drawn = _bootstrap(rng, data, count)
-    free = rng.permutation(count)
+    rng = np.random.default_rng([seed, count])
+    chosen: list[tuple[int, int, Any]] = []
+    turn = 0
     for column, values in adversaries.items():
-        chosen: Any = values if len(values) <= count else rng.choice(values, count, replace=False)
-        drawn[free[: len(chosen)], column] = chosen
-        free = np.roll(free, -len(chosen))
-    return drawn
+        some: Any = values if len(values) <= count else rng.choice(values, count, replace=False)
+        chosen.append((column, turn, some))
+        turn = (turn + len(some)) % count
+    place = rng.permutation(count)
+
+    def make(rng: Generator, start: int, stop: int) -> Matrix:
+        made = drawing.bootstrap(rng, stop - start)
+        for column, first, values in chosen:
+            at = (place[start:stop] - first) % count
+            takes = at < len(values)
+            made[takes, column] = values[at[takes]]
+        return made
+
+    return Group("thresholds", count, make)

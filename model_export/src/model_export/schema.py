@@ -14,9 +14,12 @@ import numpy as np
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.models import ModelSignature
 
-Kind = Literal["number", "integer", "boolean", "category"]
+    from model_export.anatomy import Anatomy
+
+Kind = Literal["number", "integer", "boolean", "category", "other"]
 Category = str | int
 
 # MLflow's column types that a row of numbers and categories can hold, with the kind and the dtype of the DataFrame's column.
@@ -45,11 +48,30 @@ class Column:
     categories: tuple[Category, ...] = ()
     null: float | None = float("nan")
     """What stands for null in a frame's category column: None where the encoder learned None, else NaN."""
+    label: Any = None
+    """What the frame's column is called where that is not the name: MLflow keeps the integers of unnamed frames."""
+    type: str = ""
+    """MLflow's type of the column, where a signature says it."""
 
     @property
     def is_index(self) -> bool:
         """True where the packed matrix holds an index into `categories`."""
         return self.kind == "category"
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A column of the signature that no step reads: the registered model asks for it, the graph has no place for it."""
+
+    name: str
+    label: Any
+    """As in `Column`."""
+    type: str
+    """MLflow's type."""
+    position: int
+    """In the signature."""
+    values: tuple[Any, ...] = ()
+    """What the rows that the registered model is asked hold, in turn: its answers must not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,8 @@ class Schema:
     named: bool
     matrix_dtype: str | None = None
     """Set where the model takes an ndarray (a tensor signature, or none): its dtype."""
+    ignored: tuple[Ignored, ...] = ()
+    """In the order of their positions."""
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +99,7 @@ def read_schema(signature: ModelSignature | None, estimator: Any) -> Schema:
     """Read the columns from the model's signature; without one, from what the estimator remembers of its training.
 
     Raises:
-        ExportError: several tensors, a tensor that is not a matrix, or a column type that a row cannot hold (dates, bytes, arrays).
+        ExportError: several tensors, or a tensor that is not a matrix.
     """
     inputs = None if signature is None else signature.inputs
     if inputs is None:
@@ -110,9 +134,70 @@ def _from_columns(specs: list[Any]) -> Schema:
     named = all(spec.name is not None for spec in specs)
     columns = []
     for i, spec in enumerate(specs):
-        name = spec.name if named else f"x{i}"
-        known = _COLUMN_TYPES.get(getattr(spec.type, "name", ""))
-        if known is None:
-            raise ExportError(f"column {name!r} has the type {spec.type}: known are {', '.join(_COLUMN_TYPES)}")
-        columns.append(Column(name, *known, optional=not spec.required))
+        name = str(spec.name) if named else f"x{i}"
+        label = spec.name if named and not isinstance(spec.name, str) else None
+        kind, dtype = _COLUMN_TYPES.get(getattr(spec.type, "name", ""), ("other", "object"))
+        columns.append(Column(name, kind, dtype, optional=not spec.required, label=label, type=str(spec.type).removeprefix("DataType.")))
     return Schema(tuple(columns), named=named)
+
+
+def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
+    """Take the columns that no step reads and that no matrix of numbers can hold out of the schema: text, dates and the like.
+
+    Numbers and booleans that no step reads stay: clients send them already, and the server checks them.
+
+    Returns:
+        the schema with these columns as `ignored`, and the anatomy of its columns.
+
+    Raises:
+        ExportError: a step reads a column of a type that a row cannot hold.
+    """
+    unread = {i for i in anatomy.unused if schema.columns[i].kind in ("category", "other")}
+    for i, column in enumerate(schema.columns):
+        if column.kind == "other" and i not in unread:
+            raise ExportError(
+                f"column {column.name!r} has the type {column.type}, and the model reads it: known are {', '.join(_COLUMN_TYPES)}"
+            )
+    if not unread:
+        return schema, anatomy
+    if len(unread) == len(schema.columns):
+        raise ExportError("the model reads none of its columns")
+    ignored = tuple(Ignored(c.name, c.label, c.type, i) for i, c in enumerate(schema.columns) if i in unread)
+    kept = [i for i in range(len(schema.columns)) if i not in unread]
+    columns = tuple(schema.columns[i] for i in kept)
+    return replace(schema, columns=columns, ignored=ignored), anatomy.with_positions({old: new for new, old in enumerate(kept)})
+
+
+_MOST_VALUES = 50
+_INVENTED: dict[str, tuple[Any, ...]] = {
+    "string": ("", "a", "B 2", "é"),
+    "datetime": tuple(np.array(["1970-01-01", "2026-06-15T12:30:00"], dtype="datetime64[ns]")),
+    "binary": (b"", b"a"),
+}
+"""Values of a column that the data does not show."""
+
+
+def with_ignored_values(schema: Schema, frame: pd.DataFrame) -> Schema:
+    """Give every ignored column the values that the registered model is asked with.
+
+    Args:
+        schema: with `ignored`.
+        frame: the data.
+
+    Raises:
+        ExportError: the data does not show the column, and its type has no value that could be made up.
+    """
+    by_name = {str(label): label for label in frame.columns}
+    return replace(schema, ignored=tuple(replace(c, values=_values(c, frame, by_name)) for c in schema.ignored))
+
+
+def _values(column: Ignored, frame: pd.DataFrame, by_name: dict[str, Any]) -> tuple[Any, ...]:
+    invented = _INVENTED.get(column.type, ())
+    seen = frame[by_name[column.name]].dropna()[:_MOST_VALUES].tolist() if column.name in by_name else []
+    if column.type == "datetime":
+        seen = [np.datetime64(value, "ns") for value in seen]
+    if not seen and not invented:
+        raise ExportError(
+            f"column {column.name!r} has the type {column.type}, and no data shows what it holds: give --data with this column"
+        )
+    return (*seen, *invented)

@@ -11,7 +11,7 @@ from model_export.categories import find_categories
 from model_export.convert import Answers, describe_answers
 from model_export.errors import ExportError
 from model_export.nulls import find_nullable
-from model_export.schema import Schema, read_schema
+from model_export.schema import Schema, read_schema, set_aside_unread, with_ignored_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,13 +45,13 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
-    anatomy = dissect(fetched.estimator, schema.names)
+    schema, anatomy = set_aside_unread(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)
 
     def with_rows_of(source: Source) -> Subject:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
-        nullable = find_nullable(fetched, schema, anatomy, frame)
+        nullable = find_nullable(fetched, with_ignored_values(schema, table.frame), anatomy, frame)
         data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
         return Subject(fetched, nullable, answers, anatomy, data)
 

@@ -45,22 +45,32 @@ Lineage = list[Affine | None]
 
 def trace(anatomy: Anatomy) -> Lineage | None:
     """Where the final estimator's features come from; None where a step mixes columns in a way that is not known here."""
-    lineage: Lineage = []
+    return next((lineage for step, lineage in lineages(anatomy) if step is anatomy.final[1]), None)
+
+
+def lineages(anatomy: Anatomy) -> Iterator[tuple[Any, Lineage]]:
+    """Each fitted step with where the features that it gets come from, in order; not those behind a step that mixes columns."""
+    joined: Lineage | None = []
     for branch in anatomy.branches:
-        part = _trace_branch(branch)
-        if part is None:
-            return None
-        lineage += part
-    return _through(lineage, anatomy.steps)
+        lineage = _start(branch)
+        for step in branch.steps:
+            if lineage is None:
+                break
+            yield step[1], lineage
+            lineage = through(lineage, (step,))
+        joined = None if joined is None or lineage is None else joined + lineage
+    for step in (*anatomy.steps, anatomy.final):
+        if joined is None:
+            return
+        yield step[1], joined
+        joined = through(joined, (step,)) if step is not anatomy.final else joined
 
 
-def _trace_branch(branch: Branch) -> Lineage | None:
-    if branch.encode:
-        width = _output_width(branch.encode[-1][1])
-        start: Lineage | None = None if width is None else [None] * width
-    else:
-        start = [Affine(column) for column in branch.columns]
-    return None if start is None else _through(start, branch.steps)
+def _start(branch: Branch) -> Lineage | None:
+    if not branch.encode:
+        return [Affine(column) for column in branch.columns]
+    width = _output_width(branch.encode[-1][1])
+    return None if width is None else [None] * width
 
 
 def _output_width(encoder: Any) -> int | None:
@@ -70,7 +80,8 @@ def _output_width(encoder: Any) -> int | None:
         return None
 
 
-def _through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
+def through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
+    """The lineage behind some more steps; None where one of them is not a column-wise affine function."""
     for _, step in steps:
         affine = _affine_of(step, len(lineage))
         if affine is None:
@@ -102,8 +113,10 @@ def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
         yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]
         return
     members = getattr(estimator, "estimators_", None)
-    for member in [] if members is None else np.asarray(members, dtype=object).ravel():
-        yield from tree_splits(member)
+    columns = getattr(estimator, "estimators_features_", None)  # of a BaggingClassifier: each member reads some of the features
+    for i, member in enumerate([] if members is None else np.asarray(members, dtype=object).ravel()):
+        for feature, threshold in tree_splits(member):
+            yield feature if columns is None else np.asarray(columns[i])[feature], threshold
     for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
         yield from tree_splits(calibrated.estimator)
 

@@ -14,6 +14,7 @@ import numpy as np
 from model_export import stages
 from model_export.data import one_line
 from model_export.errors import ExportError, sentence, shorten
+from model_export.oracle import predict
 from model_export.parity import OTHER_BOUND
 from model_export.registry import fetch
 from model_export.rows import to_json, to_model_input
@@ -56,7 +57,7 @@ def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     reporter.note(one_line(subject.data))
     rows = subject.data.packed
     with reporter.stage("ask the registered model", len(rows)):
-        expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
+        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
     records = [to_json(row, subject.schema) for row in rows]
     path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(subject.fetched.origin.name)}/predict"
     with closing(_Client(url, path)) as client:
@@ -95,7 +96,7 @@ def _verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter
     rows = subject.data.packed
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))]
     with reporter.stage("ask the registered model", len(rows)):
-        expected = np.asarray(subject.fetched.pyfunc.predict(to_model_input(rows, subject.schema))).tolist()
+        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
     bodies = [_body(to_json(row, subject.schema), named=subject.schema.named) for row in rows]
     with reporter.stage(f"ask {url}", len(rows)) as advance, ThreadPoolExecutor(_CONNECTIONS) as threads:
         shares = threads.map(lambda share: _answers(url, share, advance), [bodies[n::_CONNECTIONS] for n in range(_CONNECTIONS)])

@@ -55,6 +55,17 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers for which parity was proven, both inclusive; others are refused. None: all that float32 holds."""
 
 
+class Ignored(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of the model's signature that no step of the model reads.
+
+    A record may hold it, with any string, number, boolean or null, or leave it out.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    type: str
+    """MLflow's type of the column; information, not a limit."""
+
+
 class OnnxFile(msgspec.Struct, frozen=True, kw_only=True):
     """The model file and what it needs to be read."""
 
@@ -120,12 +131,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Annotated[list[Input], Meta(min_length=1)]
     named: bool
     dtype: Literal["float32", "float64"]
-    classes: list[str | int | bool]
+    classes: list[str | int | float | bool]
     outputs: list[Literal["label", "probabilities", "value"]]
     onnx: OnnxFile
     tools: dict[str, str]
     parity: Parity
     golden: Annotated[list[Golden], Meta(min_length=1)]
+    ignored: list[Ignored] = []
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -354,8 +366,9 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     if manifest.outputs not in expected:
         yield f"outputs {manifest.outputs}, expected {' or '.join(map(str, expected))} for {manifest.task}"
     yield from _class_contradictions(manifest)
-    if len({column.name for column in manifest.inputs}) < len(manifest.inputs):
-        yield "inputs: the same name twice"
+    names = [column.name for column in manifest.inputs] + [column.name for column in manifest.ignored]
+    if len(set(names)) < len(names):
+        yield "inputs, ignored: the same name twice"
     for column in manifest.inputs:
         yield from _input_contradictions(column)
 
@@ -375,8 +388,6 @@ def _class_contradictions(manifest: Manifest) -> Iterator[str]:
 def _input_contradictions(column: Input) -> Iterator[str]:
     if (column.kind == "category") != bool(column.categories):
         yield f"inputs.{column.name}.categories {column.categories}, expected {_some(column.kind == 'category')} for {column.kind}"
-    if any(character < " " or character in '"\\' for character in column.name):
-        yield f"inputs: the name {column.name!r}, expected no quote, backslash or control character"
     if len(set(column.categories or [])) < len(column.categories or []):
         yield f"inputs.{column.name}.categories: the same value twice"
     if len({type(value) for value in column.categories or []}) > 1:

@@ -14,12 +14,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from halfcore.bundle import Input, Manifest, Scalar
+from halfcore.bundle import Ignored, Input, Manifest, Scalar
 
 NAN = float("nan")
 NUMPY_TYPES = {"float32": "<f4", "float64": "<f8"}
 _STRUCT_CODES = {"float32": "f", "float64": "d"}
 _JSON_TYPES = {"number": float, "integer": int, "boolean": bool}
+_IGNORED_TYPE = str | int | float | bool | None
+_IMPOSSIBLE = Annotated[int, Meta(ge=1, le=0)]
+"""The type of no value."""
 LARGEST = {"float32": 3.4028235e38, "float64": 1.7976931348623157e308}
 
 
@@ -57,20 +60,29 @@ class Schema:
         inputs: the model's columns in order.
         dtype: `float32` or `float64`, the type of the packed values.
         rules: column name → what a catalogue adds; must fit the columns, which `catalog` checks.
+        ignored: columns that a record may hold and that the model does not read.
 
     Attributes:
         inputs: the columns in order, with the categories that the rules allow and an example that they allow.
         rules: as given.
         defaults: column index → value of an absent column.
+        ignored: names of the columns that are accepted and not read.
         row_bytes: length of a packed row.
     """
 
-    def __init__(self, inputs: Sequence[Input], dtype: str, rules: Mapping[str, Rule] | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        dtype: str,
+        rules: Mapping[str, Rule] | None = None,
+        ignored: Sequence[Ignored] = (),
+    ) -> None:
         self.rules = dict(rules or {})
         self._narrowed = {column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs}
         self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
         self.defaults = {i: rule.default for i, column in enumerate(inputs) if (rule := self.rule(column.name)).default is not UNSET}
         self.names = tuple(column.name for column in inputs)
+        self.ignored = tuple(column.name for column in ignored)
         self.dtype = dtype
         self._number = struct.Struct("<" + _STRUCT_CODES[dtype])
         self._packer = struct.Struct(f"<{len(inputs)}{_STRUCT_CODES[dtype]}")
@@ -85,13 +97,13 @@ class Schema:
     @classmethod
     def of(cls, manifest: Manifest) -> "Schema":
         """The schema that a manifest describes."""
-        return cls(manifest.inputs, manifest.dtype)
+        return cls(manifest.inputs, manifest.dtype, ignored=manifest.ignored)
 
     def pack(self, values: Sequence[Any]) -> bytes:
         """Turn one row of JSON values into matrix bytes.
 
         Args:
-            values: one value per column, in order, already of its JSON type.
+            values: one value per column, in order, already of its JSON type; values of ignored columns may follow.
 
         Returns:
             `row_bytes` bytes: a category as its index, null as NaN or as the index after the last category.
@@ -101,9 +113,20 @@ class Schema:
             struct.error, TypeError: not a number, or the wrong count.
             OverflowError: too large for the dtype.
         """
+        if self.ignored:
+            values = values[: len(self.inputs)]
         if self._plain:
             return self._packer.pack(*values)
         return self._packer.pack(*[value if codes is None else codes[value] for codes, value in zip(self.codes, values, strict=True)])
+
+    def ignored_quotes(self, values: Sequence[Any]) -> int:
+        """The quotes that a body needs for the ignored columns of one record: those of each name, and of a text.
+
+        Args:
+            values: of `record_type`, in order.
+        """
+        sent = [value for value in values[len(self.inputs) :] if value is not UNSET]
+        return 2 * len(sent) + 2 * sum(isinstance(value, str) for value in sent)
 
     def rule(self, name: str) -> Rule:
         """What a column may hold: what the catalogue says, within what the bundle was proven for."""
@@ -131,13 +154,29 @@ class Schema:
         return tuple[tuple(self.json_type(i) for i in range(len(self.inputs)))]  # type: ignore[misc]
 
     def record_type(self) -> type[msgspec.Struct]:
-        """The msgspec type of one named record; unknown and missing names are errors, but a column with a default is then UNSET."""
-        fields = [
-            (f"f{i}", self.json_type(i) | UnsetType, UNSET) if i in self.defaults else (f"f{i}", self.json_type(i))
-            for i in range(len(self.inputs))
-        ]
-        rename: Callable[[str], str] = {f"f{i}": name for i, name in enumerate(self.names)}.__getitem__
+        """The msgspec type of one named record: the columns' fields in order, then the ignored columns'.
+
+        Unknown and missing names are errors; a column with a default and an ignored column are UNSET where they are absent. A name that
+        msgspec cannot hold (`_is_plain`) gets a field that no value fits: such records are left to the explaining decoder.
+        """
+        longest = max(map(len, self.names))
+        fields: list[Any] = []
+        names: dict[str, str] = {}
+        for i, name in enumerate(self.names):
+            plain = _is_plain(name)
+            names[f"f{i}"] = name if plain else f"{'_' * longest}{i}"  # longer than every name, so none is taken twice
+            kind = self.json_type(i) if plain else _IMPOSSIBLE
+            fields.append((f"f{i}", kind | UnsetType, UNSET) if i in self.defaults else (f"f{i}", kind))
+        for i, name in enumerate(filter(_is_plain, self.ignored)):
+            names[f"i{i}"] = name
+            fields.append((f"i{i}", _IGNORED_TYPE | UnsetType, UNSET))
+        rename: Callable[[str], str] = names.__getitem__
         return msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, kw_only=True, gc=False)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether msgspec takes a field's name: JSON writes it as it is."""
+    return not any(character < " " or character in '"\\' for character in name)
 
 
 class _NullOrNumber(dict[Any, Any]):

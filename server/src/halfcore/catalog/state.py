@@ -71,7 +71,7 @@ class Catalog:
         self._metrics.refused[model.manifest.name] = int(refused is not None)
         if rules == model.schema.rules:
             return model
-        schema = Schema(model.manifest.inputs, model.manifest.dtype, rules)
+        schema = Schema(model.manifest.inputs, model.manifest.dtype, rules, model.manifest.ignored)
         return replace(model, schema=schema, decoder=Decoder(schema, max_rows=self._max_rows))
 
     def schema_of(self, name: str, manifest: Manifest) -> Schema:

@@ -48,7 +48,7 @@ class Decoder:
         row: Any = schema.row_type()
         record: Any = schema.record_type()
         # A model may have a column that is called `features`; its records then win over the vector form.
-        self._vectors = "features" not in schema.names
+        self._vectors = "features" not in (*schema.names, *schema.ignored)
         self._one_vector = _decoder(msgspec.defstruct("Vector", [("features", row)], forbid_unknown_fields=True, gc=False))
         self._one_record = _decoder(record)
         self._many_vectors = _decoder(msgspec.defstruct("Vectors", [("features", list[row])], forbid_unknown_fields=True))
@@ -59,7 +59,7 @@ class Decoder:
         self._text_columns = schema.text_columns
         # Column, its default, and the quotes that an absent one leaves out: its name's, and a text's.
         self._defaults = [(i, value, 4 if isinstance(value, str) else 2) for i, value in schema.defaults.items()]
-        texts = [*schema.names, *(str(text) for column in schema.inputs for text in column.categories or ())]
+        texts = [*schema.names, *schema.ignored, *(str(text) for column in schema.inputs for text in column.categories or ())]
         self._can_be_cut = not any(set(text) & _NOT_BETWEEN_ROWS for text in texts)
 
     def decode(self, body: bytes) -> Rows:
@@ -93,6 +93,8 @@ class Decoder:
                 quotes = self._key_quotes
                 if self._defaults:
                     values, quotes = self._fill(values)
+                if self._schema.ignored:
+                    quotes += self._schema.ignored_quotes(values)
             payload = self._schema.pack(values)
         except _REFUSED:
             return None
@@ -117,7 +119,7 @@ class Decoder:
         vectors = self._vectors and _VECTORS.match(body)
         start = vectors or _RECORDS.match(body)
         if not start:  # one row: its values are as many as the columns, whatever its length
-            if body.count(b'"') > 4 * len(self._schema.inputs) + 2:  # a name twice, or an escape
+            if body.count(b'"') > 4 * (len(self._schema.inputs) + len(self._schema.ignored)) + 2:  # a name twice, or an escape
                 return None
             return self._decode_one(body, vectors=self._vectors and b'"features"' in body[:64])
         end = (_VECTORS_END if vectors else _RECORDS_END).search(body, max(0, len(body) - _END_BYTES))
@@ -162,6 +164,8 @@ class Decoder:
             if self._defaults:
                 filled = [self._fill(values) for values in rows]
                 rows, quotes = [values for values, _ in filled], sum(quotes for _, quotes in filled)
+            if self._schema.ignored:
+                quotes += sum(map(self._schema.ignored_quotes, rows))
         payload = b"".join([self._schema.pack(values) for values in rows])
         if self._text_columns:
             quotes += sum(map(self._text_quotes, rows))
@@ -174,6 +178,8 @@ class Decoder:
                 values, quotes = self._vector(row), 0
             else:
                 values, quotes = self._fill(msgspec.structs.astuple(self._one_record(row)))
+                if self._schema.ignored:
+                    quotes += self._schema.ignored_quotes(values)
             packed = self._schema.pack(values)
         except _REFUSED:
             return None

@@ -45,6 +45,7 @@ MAX_DEPTH = 64
 """Arrays and objects that may be open at the end of those bytes."""
 _SHOWN_BYTES = 800
 """Of a text that is too long to be parsed: enough for what an error shows of it."""
+_SCALAR = "a string, a number, true, false or null"
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TYPES = {
     bool: "a boolean",
@@ -97,7 +98,8 @@ class Explainer:
         self.right_row = right_row
         self.columns = [Column(column, schema) for column in schema.inputs]
         self.column_of = {column.name: column for column in self.columns}
-        self.known = self.column_of.keys()
+        self.ignored = frozenset(schema.ignored)
+        self.known = self.column_of.keys() | self.ignored
         # A model may have a column that is called `features`; its records then win over the vector form.
         self.vectors = "features" not in self.known
         self.short_row_bytes = max(SHORT_ROW_BYTES, 4 * _longest_row(schema))
@@ -256,13 +258,14 @@ class _Reading:
                 self._unknown(name, number, path)
             if at < 0 or len(self.errors) == MOST_ERRORS:
                 raise _Enough
-            value, at = self._value(self._after(b":", at))
+            value, at = self._value(self._after(b":", at), any_length=name in self._explainer.ignored)
             column = self._explainer.column_of.get(name)
-            if column is not None:
+            if name in self._explainer.known:
                 row[name] = value
             if at < 0:
                 if column is not None:
                     self._wrong(column, value, number, f"{path}.{name}")
+                self._check_ignored(row, number, path)
                 raise _Enough
             at = self._next(at, b"}")
             if at - paused_at >= SLICE_BYTES:
@@ -328,11 +331,11 @@ class _Reading:
         name, end = self._value(at)
         return str(name), end if end < 0 else after_space(self._text, end)
 
-    def _value(self, at: int) -> tuple[Any, int]:
+    def _value(self, at: int, *, any_length: bool = False) -> tuple[Any, int]:
         """A value and the position after it; -1 if it is too long to be right, or to be parsed."""
         if self._text[at : at + 1] in (b"[", b"{"):
             return self._nested(at)
-        end = end_of_scalar(self._text, at, self._most)
+        end = end_of_scalar(self._text, at, len(self._text) if any_length else self._most)
         return (self._parsed(at, end) if end > 0 else self._beginning(at)), end
 
     def _nested(self, at: int) -> tuple[Any, int]:
@@ -436,9 +439,22 @@ class _Reading:
             got = shown(value)
             self.errors.append(FieldError(code, path, message, number, column.name, got, expected))
 
+    def _check_ignored(self, row: dict[str, Any], number: int | None, path: str) -> None:
+        """A column that the model does not read may hold any string, number, boolean or null."""
+        for name in self._schema.ignored:
+            value = row.get(name)
+            if isinstance(value, list | dict | Unread) and self._counted():
+                text = shown(name)
+                message = f'{_row(number)}"{text}" is {_kind(value)}, expected {_SCALAR}'
+                where = f"{path}.{text}"
+                error = FieldError("wrong_type", where, message, number, text, shown(value), _SCALAR)
+                self.errors.append(error)
+
     def _check_record(self, row: dict[str, Any], number: int | None, path: str) -> None:
         """Check that each column is there or has a default, then the values; pack the row."""
         columns, defaults = self._explainer.columns, self._schema.defaults
+        if self._explainer.ignored:
+            self._check_ignored(row, number, path)
         for i, column in enumerate(columns):
             if column.name not in row and i not in defaults:
                 self._missing(column.name, number, path)

@@ -31,6 +31,7 @@ ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
 """Of a file that is sent in parts, under a server that does not send files itself."""
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
+_IGNORED = {"type": ["string", "number", "boolean", "null"], "description": "accepted and not read: no step of the model uses it"}
 _TAGS = [
     {"name": "predict", "description": "Predictions: one row or many, by the columns' names or by position"},
     {"name": "models", "description": "The served models, and what each takes and gives"},
@@ -49,6 +50,7 @@ _SCHEMAS: dict[str, Any] = {
             "detail": {"type": "string"},
             "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
             "error_count": {"type": "integer"},
+            "more_errors": {"type": "boolean"},
         },
     },
     "FieldError": {
@@ -236,7 +238,8 @@ def _schemas(model: LoadedModel) -> dict[str, Any]:
     record = {
         "type": "object",
         "required": [column.name for i, column in enumerate(inputs) if i not in model.schema.defaults],
-        "properties": {column.name: value for column, value in zip(inputs, values, strict=True)},
+        "properties": {column.name: value for column, value in zip(inputs, values, strict=True)}
+        | dict.fromkeys(model.schema.ignored, _IGNORED),
         "additionalProperties": False,
     }
     schemas = {f"{name}-record": record, f"{name}-answer": _answer_schema(model)}

@@ -57,6 +57,7 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
     manifest = model.manifest
     return _summary(model) | {
         "inputs": [_input(column, model.schema) for column in model.schema.inputs],
+        "ignored": msgspec.to_builtins(manifest.ignored),
         "catalogue": catalog and catalog.describe(manifest.name),
         "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
         "example": example_body(model),

@@ -1,0 +1,172 @@
+"""Finds rows on both sides of the places where the registered model changes its label.
+
+Rows drawn near the data may all get one label, and then nothing is known of how the model chooses: a graph with another threshold would
+pass. So the model is asked about ever wider rows until it has answered several labels, and between rows with different labels the place
+where the label changes is found by halving. Every row on the way is one for the gate: its distance from the change is known to halve
+each time, so a rule that differs by however little is found out by some of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from model_export.samples import Drawing, Group
+
+if TYPE_CHECKING:
+    from model_export.oracle import Floats, Ints
+    from model_export.rows import Matrix
+    from model_export.thresholds import Values
+
+USUAL_REACH = 3.0
+_FURTHER = (30.0, 300.0)
+"""How far to look for classes that are not seen yet, in the unit of `Drawing.wide`."""
+_FURTHEST = (3e3, 3e4, 3e5, 3e6)
+"""How far while only one class is seen."""
+_HALVINGS = 30
+_SMOOTH = 20
+"""Halvings whose rows the gate gets: the last ones lie a millionth of their way apart, where the
+two classes of a smooth model are equally likely."""
+_JUMP = 10
+"""The same where the model jumps, as trees and votes do: on which side a row lies that is much
+nearer depends on the order of additions, and the answers are the same all the way to the jump."""
+_SHARE_AT_JUMP = 1e-3
+"""The label leads next to a jump by more than this share of its usual lead; where a model is smooth, the lead goes to 0."""
+_PAIRS = 500
+_ROWS_PER_PAIR = 200
+"""A pair for so many rows of the gate, at most `_PAIRS`."""
+_POOL_ROWS = 1_000
+_POOL_VALUES = 1_000_000
+
+
+class Model(Protocol):
+    """What is asked."""
+
+    def labels(self, rows: Matrix) -> Ints:
+        """int64[N]: the label of each row, −1 where the model raises."""
+
+    def leads(self, rows: Matrix) -> Floats:
+        """float64[N]: by how much each label leads; NaN where the model raises."""
+
+    def judge_by_probabilities(self, rows: Matrix) -> None:
+        """Look, on both sides of changes, whether probabilities say how clearly labels lead."""
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What was found out about where the registered model changes its label."""
+
+    seen: tuple[int, ...]
+    """Indices of the classes that it has answered; empty for a regressor."""
+    start: Matrix
+    """float64[P, F]: rows, and in `end` other ones with another label that differ from them in numbers only."""
+    end: Matrix
+    pairs: Ints
+    """int64[M]: of each row for the gate, between which start and end it lies."""
+    places: Values
+    """float64[M]: how far on the way, in 0…1."""
+    reach: float = USUAL_REACH
+    """How far the gate's wide rows must go for these classes to be among the answers."""
+
+    def groups(self, drawing: Drawing) -> list[Group]:
+        """The rows on both sides, as a group."""
+        if not len(self.pairs):
+            return []
+
+        def make(_: Any, start: int, stop: int) -> Matrix:
+            pairs = self.pairs[start:stop]
+            return _between(drawing, self.start[pairs], self.end[pairs], self.places[start:stop])
+
+        return [Group("around the decision boundary", len(self.pairs), make, may_be_refused=True)]
+
+
+def _between(drawing: Drawing, start: Matrix, end: Matrix, places: Values) -> Matrix:
+    """Rows on the way from start to end."""
+    return drawing.legal(start + places[:, None] * (end - start))
+
+
+def nowhere(columns: int) -> Boundary:
+    """For a model without labels."""
+    empty: Matrix = np.empty((0, columns))
+    return Boundary((), empty, empty, np.empty(0, dtype=np.int64), np.empty(0))
+
+
+def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int = 21) -> Boundary:
+    """Look for rows of every class, and for where the label changes between them.
+
+    Args:
+        model: the registered model.
+        drawing: what rows are drawn from.
+        classes: how many there are.
+        rows: of the gate, which decides how many changes are looked for.
+        seed: of everything random here.
+    """
+    rng = np.random.default_rng(seed)
+    pool, labels, reach = _pool(model, drawing, classes, rng)
+    seen = tuple(sorted(set(labels[labels >= 0].tolist())))
+    start, end = _pairs(model, drawing, pool, labels, seen, rng, max(4, min(_PAIRS, rows // _ROWS_PER_PAIR)))
+    if not len(start):
+        return replace(nowhere(pool.shape[1]), seen=seen, reach=reach)
+    low, high, asked = _halve(model, drawing, start, end)
+    sides = [_between(drawing, start, end, low), _between(drawing, start, end, high)]
+    model.judge_by_probabilities(np.concatenate(sides))
+    with np.errstate(invalid="ignore"):
+        usual = np.nanmedian(np.concatenate([model.leads(start), model.leads(end)]))
+        jumps = ~(np.fmax(*map(model.leads, sides)) <= _SHARE_AT_JUMP * usual)
+    kept = np.arange(len(asked)) < 2 + np.where(jumps, _JUMP, _SMOOTH)[:, None]  # [P, S], the two ends among them
+    pairs, steps = np.nonzero(kept)
+    return Boundary(seen, start, end, pairs, asked[steps, pairs], reach)
+
+
+def _pool(model: Model, drawing: Drawing, classes: int, rng: np.random.Generator) -> tuple[Matrix, Ints, float]:
+    """Rows and their labels: of the data, of what the estimator has kept, over the ranges, and as wide as it takes."""
+    size = max(50, min(_POOL_ROWS, _POOL_VALUES // len(drawing.schema.columns)))
+    kept = drawing.ranges.rows
+    parts = [drawing.bootstrap(rng, size), kept[rng.permutation(len(kept))[:size]], drawing.uniform(rng, size)]
+    parts.append(drawing.wide(rng, size, USUAL_REACH))
+    labels = [model.labels(part) for part in parts]
+    reach, found = USUAL_REACH, _distinct(labels)
+    for further in (*_FURTHER, *_FURTHEST):
+        if found == classes or (further > _FURTHER[-1] and found > 1):
+            break
+        parts.append(drawing.wide(rng, size, further))
+        labels.append(model.labels(parts[-1]))
+        if _distinct(labels) > found:
+            reach, found = further, _distinct(labels)
+    return np.concatenate(parts), np.concatenate(labels), reach
+
+
+def _distinct(labels: list[Ints]) -> int:
+    answered = np.unique(np.concatenate(labels))
+    return int((answered >= 0).sum())
+
+
+def _pairs(
+    model: Model, drawing: Drawing, pool: Matrix, labels: Ints, seen: tuple[int, ...], rng: np.random.Generator, count: int
+) -> tuple[Matrix, Matrix]:
+    """Rows with different labels that differ in their numbers only, all pairs of classes alike."""
+    if len(seen) < 2:
+        return pool[:0], pool[:0]
+    of_class = {label: np.flatnonzero(labels == label) for label in seen}
+    chosen = [rng.choice(seen, 2, replace=False).tolist() for _ in range(count)]
+    start, end = (pool[[int(rng.choice(of_class[pair[side]])) for pair in chosen]] for side in (0, 1))
+    numbers = np.asarray([column.kind in ("number", "integer") for column in drawing.schema.columns])
+    end = np.where(numbers & ~np.isnan(start) & ~np.isnan(end), end, start)
+    first, second = model.labels(start), model.labels(end)
+    differ = (first != second) & (first >= 0) & (second >= 0)
+    return start[differ], end[differ]
+
+
+def _halve(model: Model, drawing: Drawing, start: Matrix, end: Matrix) -> tuple[Values, Values, Matrix]:
+    """The last places with the label of the start and with another one, and float64[S, P]: all places asked, the two ends first."""
+    low, high = np.zeros(len(start)), np.ones(len(start))
+    asked = [low, high]
+    label = model.labels(start)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        same = model.labels(_between(drawing, start, end, middle)) == label
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+        asked.append(middle)
+    return low, high, np.asarray(asked)

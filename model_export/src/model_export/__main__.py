@@ -92,6 +92,7 @@ def _positive(text: str) -> float:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    bundle.require_writable(arguments.out)
     from model_export.export import Order, export
     from model_export.report import Reporter
 
@@ -123,6 +124,7 @@ def _examples(arguments: argparse.Namespace) -> int:
         return 2
     missing = [name for name in names if not bundle.exists(arguments.out, name)]
     if missing:
+        bundle.require_writable(arguments.out)
         _make_examples(missing, arguments)
     sys.stdout.write(f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them already there\n")
     return 0

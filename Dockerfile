@@ -36,9 +36,10 @@ RUN cd /opt/halfcore/lib/python3.*/site-packages \
     && find faker/providers -mindepth 2 -maxdepth 2 -type d ! -name 'en*' ! -name la ! -name __pycache__ -exec rm -rf {} + \
     && seal /opt/halfcore
 
+# With the driver for artifacts at s3://, which a registry may name.
 FROM builder AS export-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --locked --no-dev --no-install-workspace --package halfcore-export && seal /opt/halfcore
+    uv sync --locked --no-dev --no-install-workspace --package halfcore-export --extra s3 && seal /opt/halfcore
 
 FROM builder AS mlflow-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -88,7 +89,13 @@ RUN cp -r /package/. /opt/halfcore/ \
 
 # -- images ---------------------------------------------------------------------------------------------------------------------
 
+# Process 1 of every container. The kernel drops a signal that process 1 does not handle, and Python takes a second or more until it
+# does: without an init a `docker stop` in that time waits for its whole grace period.
+FROM ${PYTHON} AS init
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+
 FROM ${PYTHON} AS base
+COPY --from=init /usr/bin/tini-static /usr/local/bin/tini
 # The base's pip is of no use to what runs, and a way in for who breaks in.
 RUN python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
     # What a container writes goes here; a new volume takes the owner over.
@@ -96,9 +103,7 @@ RUN python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__fil
 ENV PATH=/opt/halfcore/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PYTHONSAFEPATH=1 \
-    # Writable under a read-only root too, in Docker and in Kubernetes.
-    TMPDIR=/dev/shm
+    PYTHONSAFEPATH=1
 WORKDIR /
 STOPSIGNAL SIGTERM
 USER 65532:65532
@@ -116,12 +121,21 @@ COPY --from=examples /bundles /bundles
 ENV HALFCORE_HOST=0.0.0.0 \
     HALFCORE_PORT=8000 \
     HALFCORE_BUNDLES=/bundles \
-    HALFCORE_DEFAULT_MODEL=iris \
+    # What is kept goes to one place, so that one volume is enough; the folder is the image's user's.
+    HALFCORE_STORE=/data/store \
+    HALFCORE_STATE=/data/state \
+    HALFCORE_PREDICTION_LOG_SPOOL=/data/spool \
+    # Weaker than MODEL_NAME and than a mounted directory with one model.
+    HALFCORE_FALLBACK_MODEL=iris \
+    # The health check reads it; a flag such as `--port 9000` is not in the environment.
+    HALFCORE_ADDRESS_FILE=/dev/shm/halfcore-address \
+    # Writable under a read-only root too, in Docker and in Kubernetes. 64 MB are enough for what the server puts there.
+    TMPDIR=/dev/shm \
     ORT_DISABLE_TELEMETRY=1
 EXPOSE 8000
 HEALTHCHECK --start-period=120s --interval=10s --timeout=15s --retries=3 \
     CMD ["python", "-I", "-m", "halfcore.healthcheck"]
-ENTRYPOINT ["halfcore"]
+ENTRYPOINT ["tini", "-s", "--", "halfcore"]
 CMD ["serve"]
 
 FROM base AS export
@@ -133,9 +147,13 @@ LABEL org.opencontainers.image.title="halfcore-export" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=export-dependencies /opt/halfcore /opt/halfcore
 COPY --from=export-package /package /opt/halfcore
+# `docker run --user "$(id -u):$(id -g)"` makes bundles that belong to who typed it, so any user may run this image.
+USER 0:0
+RUN install --directory --mode=1777 /work
+USER 65532:65532
 ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
 WORKDIR /work
-ENTRYPOINT ["model-export"]
+ENTRYPOINT ["tini", "-s", "--", "model-export"]
 CMD ["--help"]
 
 FROM base AS mlflow
@@ -148,7 +166,7 @@ LABEL org.opencontainers.image.title="halfcore-mlflow" \
 COPY --from=mlflow-dependencies /opt/halfcore /opt/halfcore
 ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet
 EXPOSE 5000
-ENTRYPOINT ["mlflow"]
+ENTRYPOINT ["tini", "-s", "--", "mlflow"]
 CMD ["server", "--host", "0.0.0.0", "--port", "5000"]
 
 FROM base AS loadlab
@@ -161,7 +179,7 @@ LABEL org.opencontainers.image.title="halfcore-loadlab" \
 COPY --from=loadlab-dependencies /opt/halfcore /opt/halfcore
 COPY --from=loadlab-package /package /opt/halfcore
 ENV HOME=/tmp MPLCONFIGDIR=/tmp
-ENTRYPOINT ["loadlab"]
+ENTRYPOINT ["tini", "-s", "--", "loadlab"]
 CMD ["--help"]
 
 # What `BASELINE_IMAGE` may name: the same models from the same registry, whose files are within. `docker run … tuned --model iris …` is another.
@@ -178,7 +196,7 @@ COPY --from=baseline-package /package /opt/halfcore
 COPY --from=examples --chown=65532:65532 /work/.halfcore /work/.halfcore
 ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
 EXPOSE 8000
-ENTRYPOINT ["python", "-m", "rival"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "rival"]
 CMD ["typical", "--model", "iris", "--host", "0.0.0.0", "--port", "8000", "--tracking-uri", "sqlite:////work/.halfcore/mlflow.db"]
 
 # What is built where no target is named.

@@ -44,7 +44,7 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
-# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with
+# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with. NAMESPACE and TAG name them
 [group('containers')]
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
@@ -54,7 +54,7 @@ image *targets="server export mlflow loadlab":
         name="${names[$target]:?no such image; known: ${!names[*]}}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
             --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
-            -t "${NAMESPACE:-halfcore}/$name:${TAG:-latest}" .
+            -t "${NAMESPACE:+$NAMESPACE/}$name:${TAG:-latest}" .
     done
 
 # Everything a newcomer wants, or the named profiles: `just up half-core`, `just up registry observe`
@@ -63,7 +63,8 @@ up *profiles="registry observe":
     #!/usr/bin/env bash
     set -euo pipefail
     compose/make-secrets.sh
-    docker compose {{ prepend("--profile ", profiles) }} up --detach --wait --remove-orphans
+    # With NAMESPACE what was published is wanted: a name that cannot be pulled is an error, and not built from what lies here.
+    docker compose {{ prepend("--profile ", profiles) }} up --detach --wait --remove-orphans ${NAMESPACE:+--no-build}
     docker compose {{ prepend("--profile ", profiles) }} ps --format 'table {{{{.Service}}\t{{{{.Status}}\t{{{{.Ports}}'
 
 # Stop all of it; `just down --volumes` forgets models, database and dashboards too

@@ -1,15 +1,19 @@
 """The whole chain in containers: trained in MLflow, exported with proof, served by alias, logged in PostgreSQL."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from support.containers import ROOT, Compose, ask, until
+from support.containers import EXPORT, ROOT, Compose, ask, await_ready, container, docker, until
 from support.mlflow_registry import Registry
 from support.serving import free_port
 
+OWNER = 4321
+"""A user that no image knows."""
 TRAIN = """
 import mlflow, skops, sklearn
 from sklearn.datasets import load_iris
@@ -81,6 +85,24 @@ def test_a_moved_alias_is_served_and_what_was_answered_is_in_the_database(compos
 
     registry.set_alias("iris", "champion", "1")
     until(lambda: served(compose) == "1", "the way back was not taken", 60)
+
+
+@pytest.mark.timeout(390)
+def test_a_user_of_the_host_exports_into_a_folder_of_theirs_and_serves_it(compose: Compose, tmp_path: Path) -> None:
+    """The commands of docs/deploy.md: whoever runs the exporter owns the bundle, and the server may read it."""
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    shutil.chown(folder, OWNER, OWNER)
+    docker(
+        *("run", "--rm", "--user", f"{OWNER}:{OWNER}", "--network", f"{compose.project}_data", "-v", f"{folder}:/work/bundles"),
+        *("-e", "MLFLOW_TRACKING_URI=http://mlflow:5000", EXPORT, "export", "models:/iris@champion", "--out", "bundles"),
+    )
+    assert {path.stat().st_uid for path in folder.rglob("*")} == {OWNER}
+    with container("-v", f"{folder}:/bundles:ro") as (_, port):
+        await_ready(port)
+        status, body = ask(port)
+    answer = json.loads(body)
+    assert (status, answer["model"], answer["prediction"]) == (200, "iris", "setosa")
 
 
 def _answers(compose: Compose) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.containers import ANSWER, ROOT, ask, await_ready, container, docker, inspect, until
+from support.containers import ANSWER, ROOT, SERVER, Compose, ask, await_ready, container, docker, inspect, until
 from support.serving import free_port
 
 REGISTRY = os.environ.get("REGISTRY_IMAGE", "registry:2")
@@ -78,6 +78,25 @@ def test_what_was_published_is_pulled_and_answers(clone: Path, registry: str) ->
             await_ready(port)
             assert ask(port) == (200, ANSWER)
         docker("rmi", "-f", image)
+
+
+def test_compose_pulls_what_was_published_and_builds_nothing_in_its_place(clone: Path, registry: str) -> None:
+    """With NAMESPACE and TAG: the registry's image runs, and a version that is not there is an error."""
+    image = f"{registry}/team/halfcore:8.8.8"
+    docker("tag", SERVER, image)
+    docker("push", image)
+    docker("rmi", image)
+    with Compose("half-core", NAMESPACE=f"{registry}/team", TAG="8.8.8") as compose:
+        compose("up", "--wait", "--no-build")
+        (name,) = compose.containers("half-core")
+        assert inspect(name)["Config"]["Image"] == image
+        assert ask(compose.port) == (200, ANSWER)
+    docker("rmi", image)
+    with Compose("half-core", NAMESPACE=f"{registry}/team", TAG="8.8.9") as compose:
+        said = compose("up", "--wait", "--no-build", check=False)
+        assert compose.containers("half-core") == []
+    assert "8.8.9" in said
+    assert docker("images", "-q", f"{registry}/team/halfcore:8.8.9") == ""
 
 
 def _own_platform() -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +25,29 @@ def running() -> Iterator[tuple[str, int]]:
     with container(*LOCKED) as (name, port):
         await_ready(port)
         yield name, port
+
+
+RESIDENT = """
+import os, pathlib
+resident = 0
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if process.name != str(os.getpid()):
+        resident += sum(int(line.split()[1]) for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+print(resident)
+"""
+"""Prints the RSS in kB of all processes of a container but this one: the server, and the init that is process 1."""
+
+
+USED = """
+import os, pathlib
+ticks = 0
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if process.name != str(os.getpid()):
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+print(ticks / os.sysconf("SC_CLK_TCK"))
+"""
+"""Prints the seconds of CPU time of the same processes."""
 
 
 def python(name: str, code: str) -> str:
@@ -71,20 +93,17 @@ def test_it_runs_as_nobody_and_writes_nowhere(running: tuple[str, int]) -> None:
 def test_it_is_small(running: tuple[str, int]) -> None:
     """At most 200 MB above its base, and 110 MB of memory (RSS) at rest with five models."""
     above = inspect(SERVER)["Size"] - inspect(BASE)["Size"]
-    resident_kb = int(python(running[0], "print(*[l.split()[1] for l in open('/proc/1/status') if l.startswith('VmRSS')])"))
+    resident_kb = int(python(running[0], RESIDENT))
     assert above <= 200e6, f"{above / 1e6:.0f} MB above {BASE}"
     assert resident_kb * 1024 <= 110e6, f"{resident_kb * 1024 / 1e6:.0f} MB resident"
 
 
 def test_it_is_ready_soon() -> None:
-    """Within 3 s on half a core, the engine's own time included; the best of three, for the machine has other work."""
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        with container(*LOCKED) as (_, port):
-            await_ready(port)
-            times.append(time.monotonic() - start)
-    assert min(times) <= 3, f"ready after {times} s"
+    """For at most 1.5 s of CPU time, which are 3 s on half a core; the clock also counts what else the machine does."""
+    with container(*LOCKED) as (name, port):
+        await_ready(port)
+        used_s = float(python(name, USED))
+    assert used_s <= 1.5
 
 
 def test_it_says_that_it_is_healthy() -> None:
@@ -115,7 +134,7 @@ def test_a_directory_of_bundles_replaces_the_examples(tmp_path: Path) -> None:
     write_bundle(tmp_path, "numbers", classes=["no", "yes", "maybe"])
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o755)
-    with container("-v", f"{tmp_path}:/mine:ro", "-e", "HALFCORE_BUNDLES=/mine", "-e", "HALFCORE_DEFAULT_MODEL=") as (_, port):
+    with container("-v", f"{tmp_path}:/mine:ro", "-e", "HALFCORE_BUNDLES=/mine") as (_, port):
         await_ready(port)
         status, body = ask(port, body=b'{"features": [1, 2, 3, 4]}')
     assert (status, json.loads(body)["model"]) == (200, "numbers")
@@ -136,15 +155,14 @@ def test_a_wrong_setting_ends_the_start() -> None:
 
 
 def test_equal_sources_are_equal_layers() -> None:
-    """What was installed, built twice from nothing, is the same to the byte and to the second."""
-    assert _installed() == _installed()
+    """What was installed in the image, and once more from nothing, is the same to the byte and to the second."""
+    assert _installed() == _installed("--no-cache")
 
 
-def _installed() -> str:
+def _installed(*flags: str) -> str:
     tag = "halfcore-test-reproducible"
     network = os.environ.get("BUILD_NETWORK", "default")
-    build = ("build", "-q", "--no-cache", "--network", network, "--target", "server-package", "-t", tag, str(ROOT))
-    docker(*build, DOCKER_BUILDKIT="1")
+    docker("build", "-q", *flags, "--network", network, "--target", "server-package", "-t", tag, str(ROOT), DOCKER_BUILDKIT="1")
     command = "tar --sort=name -cf - /opt/halfcore /package 2>/dev/null | sha256sum"
     try:
         return docker("run", "--rm", "--entrypoint", "sh", tag, "-c", command)

@@ -2,12 +2,11 @@
 
 import json
 import os
-import resource
 from collections.abc import Iterator
 
 import pytest
 
-from support.containers import ANSWER, Users, ask, await_ready, docker, until
+from support.containers import ANSWER, SERVER, Users, ask, await_ready, docker, until
 from support.serving import free_port
 
 STACK = f"halfcore-test-{os.getpid()}"
@@ -21,11 +20,11 @@ def port() -> Iterator[int]:
     state = docker("info", "--format", "{{.Swarm.LocalNodeState}}")
     if state == "inactive":
         docker("swarm", "init", "--advertise-addr", "127.0.0.1")
-    files = str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    docker("tag", SERVER, f"{STACK}/halfcore:latest")
     try:
         docker(
             *("stack", "deploy", "--resolve-image", "never", "--compose-file", "compose/swarm.yaml", STACK),
-            PORT=str(port), NOFILE=files, CONFIG=str(os.getpid()),
+            PORT=str(port), CONFIG=str(os.getpid()), NAMESPACE=STACK, TAG="latest",
         )  # fmt: skip
         await_ready(port, 120)
         until(lambda: running() == 3, "not every replica runs", 120)
@@ -35,6 +34,7 @@ def port() -> Iterator[int]:
         until(lambda: not docker("ps", "-q", "--filter", f"label=com.docker.stack.namespace={STACK}"), "the stack does not end", 120)
         if state == "inactive":
             docker("swarm", "leave", "--force")
+        docker("rmi", f"{STACK}/halfcore:latest")
 
 
 def running() -> int:

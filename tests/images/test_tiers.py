@@ -1,6 +1,8 @@
 """Every tier comes up by its profile, with the limits and the replicas that the compose file writes."""
 
+import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -75,6 +77,51 @@ def test_the_readmes_command_starts_a_tier() -> None:
         compose("up", "--wait", "--detach")
         assert ask(compose.port) == (200, ANSWER)
         assert len(compose.containers("half-core")) == 1
+
+
+def test_the_model_that_is_named_outside_is_the_default() -> None:
+    """MODEL_NAME reaches the tiers and the server that follows, and is not there if it is not set."""
+    with Compose("half-core", MODEL_NAME="penguins-svm") as compose:
+        compose("up", "--wait", "--detach")
+        assert json.loads(ask(compose.port, "/health", None)[1])["default_model"] == "penguins-svm"
+    for set_ in ({}, {"MODEL_NAME": "a"}, {"HALFCORE_DEFAULT_MODEL": "b"}):
+        services = configured(**set_)
+        for name in (*TIERS, "live"):
+            found = {key: value for key, value in services[name]["environment"].items() if value is not None}
+            assert {key: found.get(key) for key in ("MODEL_NAME", "HALFCORE_DEFAULT_MODEL") if key in found} == set_, name
+
+
+def test_no_image_of_ours_is_pulled_under_a_name_that_is_not_ours() -> None:
+    """Without NAMESPACE they are built here and never pulled; with it they are pulled from there, and only then."""
+    ours = {name: service for name, service in configured().items() if "build" in service}
+    assert len(ours) == len(TIERS) + len(("live", "migrate", "examples", "exporter", "mlflow", "mlflow-s3", "bucket")) + 2
+    for name, service in ours.items():
+        assert (service["pull_policy"], "/" in service["image"]) == ("never", False), name
+    published = configured(NAMESPACE="registry.example/team", TAG="1.2.3")
+    for name in ours:
+        service = published[name]
+        assert service["pull_policy"] == "missing", name
+        assert service["image"].startswith("registry.example/team/halfcore"), name
+        assert service["image"].endswith(":1.2.3"), name
+
+
+def test_no_service_asks_for_open_files() -> None:
+    """An engine refuses a container whose limit is above its own: what is there is taken, by the programs themselves."""
+    for name, service in SERVICES.items():
+        assert "nofile" not in service.get("ulimits", {}), name
+
+
+def configured(**environment: str) -> dict[str, Any]:
+    """Every service as Compose understands the file, with these variables set and none of the caller's."""
+    free = ("NAMESPACE", "TAG", "MODEL_NAME", "HALFCORE_DEFAULT_MODEL", "PULL_POLICY")
+    clean = {name: value for name, value in os.environ.items() if name not in free}
+    told = subprocess.run(
+        ["docker", "compose", "--profile", "*", "config", "--format", "json"],
+        cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert told.stderr == ""
+    services: dict[str, Any] = json.loads(told.stdout)["services"]
+    return services
 
 
 def test_nothing_but_the_door_is_published_beyond_loopback() -> None:

@@ -25,13 +25,23 @@ def test_every_profile_with_a_limit_is_a_tier():
         assert services[name]["profiles"] == [name]
     assert (found["half-core"].cpus, found["half-core"].memory_bytes, found["half-core"].replicas) == (0.5, 512 << 20, 1)
     assert found["three-by-015"].replicas == 3
-    assert found["half-core"].image == "halfcore/halfcore:latest"
+    assert found["half-core"].image == "halfcore:latest"
 
 
 def test_variables_are_filled_as_compose_fills_them():
     """A published image is measured by naming it."""
     found = tiers.read(ROOT / tiers.FILE, {"NAMESPACE": "registry.example/team", "TAG": "1.2"})
     assert found["half-core"].image == "registry.example/team/halfcore:1.2"
+
+
+def test_a_variable_without_a_value_is_not_the_tiers(tmp_path):
+    """Compose passes it on from who types the command; a run is the same whoever starts it."""
+    file = tmp_path / "compose.yaml"
+    limits = "deploy: {resources: {limits: {cpus: '1', memory: 1G}}}"
+    environment = "environment: {MODEL_NAME: , B: '${B:-b}', C: '${B:+c}'}"
+    file.write_text(f"services: {{a: {{labels: [io.halfcore.tier=a], {environment}, {limits}}}}}")
+    assert tiers.read(file, {"MODEL_NAME": "x"})["a"].environment == {"B": "b", "C": ""}
+    assert tiers.read(file, {"B": "1"})["a"].environment == {"B": "1", "C": "c"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from model_export import bundle
+from model_export.bundle import require_writable
+from model_export.errors import InfrastructureError
 
 OLD, NEW = b"the old graph", b"the new graph"
 
@@ -143,3 +145,16 @@ def test_only_a_finished_bundle_exists(tmp_path: Path) -> None:
 
     bundle.write(tmp_path, manifest_of(NEW), NEW)
     assert bundle.exists(tmp_path, "birds")
+
+
+def test_a_folder_is_seen_to_be_writable_without_making_it(tmp_path: Path) -> None:
+    """A refused export leaves nothing behind, not even the folder."""
+    require_writable(tmp_path / "out" / "bundles")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """With the folder that was asked for; here a file is in its way."""
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InfrastructureError, match=rf"^cannot write to {tmp_path}/out/bundles: Not a directory$"):
+        require_writable(tmp_path / "out" / "bundles")

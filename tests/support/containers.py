@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import resource
 import subprocess
 import threading
 import time
@@ -17,7 +16,16 @@ from typing import Any, Self
 from support.serving import free_port
 
 ROOT = Path(__file__).parents[2]
-SERVER = f"{os.environ.get('NAMESPACE', 'halfcore')}/halfcore:{os.environ.get('TAG', 'latest')}"
+
+
+def _named(name: str) -> str:
+    """One of the project's images, as `just image` and Compose name it."""
+    namespace = os.environ.get("NAMESPACE", "")
+    return f"{namespace}/{name}:{_TAG}" if namespace else f"{name}:{_TAG}"
+
+
+_TAG = os.environ.get("TAG") or "latest"
+SERVER, EXPORT, MLFLOW = _named("halfcore"), _named("halfcore-export"), _named("halfcore-mlflow")
 BODY = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
 ANSWER = b'{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0,"virginica":0},"model":"iris","version":"1"}'
 """What README.md promises to who types its curl."""
@@ -43,10 +51,10 @@ def inspect(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def container(*arguments: str, command: tuple[str, ...] = (), image: str = SERVER) -> Iterator[tuple[str, int]]:
-    """Run an image in the background with its port 8000 on loopback; yields its id and the port, and removes it in the end."""
+def container(*arguments: str, command: tuple[str, ...] = (), image: str = SERVER, inside: int = 8000) -> Iterator[tuple[str, int]]:
+    """Run an image in the background with a port of it on loopback; yields its id and the port here, and removes it in the end."""
     port = free_port()
-    name = docker("run", "-d", "-p", f"127.0.0.1:{port}:8000", *arguments, image, *command)
+    name = docker("run", "-d", "-p", f"127.0.0.1:{port}:{inside}", *arguments, image, *command)
     try:
         yield name, port
     finally:
@@ -58,13 +66,8 @@ class Compose:
 
     def __init__(self, *profiles: str, **environment: str) -> None:
         self.port = free_port()
-        # As many open files as this machine allows, so that the tests also run where that is less than the default of 65,536.
-        files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-        self._environment = {
-            "PORT": str(self.port),
-            "NOFILE": str(files),
-            "COMPOSE_PROJECT_NAME": f"halfcore-test-{os.getpid()}",
-        } | environment
+        self.project = f"halfcore-test-{os.getpid()}"
+        self._environment = {"PORT": str(self.port), "COMPOSE_PROJECT_NAME": self.project} | environment
         self._profiles = [flag for profile in profiles for flag in ("--profile", profile)]
 
     def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> str:

@@ -18,7 +18,8 @@ LABEL = "io.halfcore.tier"
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
 _SIZE = re.compile(r"([0-9.]+)([a-z]*)")
-_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
+"""`${NAME}`, `${NAME:-default}` or `${NAME:+replacement}`; the innermost first."""
 
 
 class TierError(ValueError):
@@ -86,7 +87,10 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             memory_bytes=_bytes(str(limits["memory"])),
             replicas=int(deploy.get("replicas", 1)),
             image=_fill(str(service.get("image", "")), environ),
-            environment={key: _fill(str(value), environ) for key, value in _mapping(service.get("environment")).items()},
+            # One without a value is passed on from who types the command; a run is the same whoever starts it.
+            environment={
+                key: _fill(str(value), environ) for key, value in _mapping(service.get("environment")).items() if value is not None
+            },
         )
     except (KeyError, ValueError) as error:
         raise TierError(
@@ -109,4 +113,14 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _fill(text: str, environ: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: environ.get(found[1]) or found[2] or "", text)
+    """A text with its variables' values; a replacement may hold variables itself."""
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, other = found.groups()
+        if kind == "+":
+            return other if environ.get(name) else ""
+        return environ.get(name) or other or ""
+
+    while (filled := _VARIABLE.sub(value, text)) != text:
+        text = filled
+    return text

@@ -172,6 +172,7 @@ def _within_limits(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    bundle.require_writable(arguments.out)
     if not arguments.within_limits:
         return _within_limits(arguments)
     from model_export.export import Order, export
@@ -207,6 +208,7 @@ def _examples(arguments: argparse.Namespace) -> int:
     if missing and not arguments.within_limits:
         return _within_limits(arguments)
     if missing:
+        bundle.require_writable(arguments.out)
         _make_examples(missing, arguments)
     sys.stdout.write(f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them already there\n")
     return 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
+import tempfile
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
+
+from model_export.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +22,45 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 _LEFTOVER_AGE_S = 3600.0
+
+
+def require_writable(folder: Path) -> None:
+    """See that files can be made in a folder, or that it can be made: before the proof, which takes minutes. Makes nothing.
+
+    Raises:
+        InfrastructureError: names the folder, the user who runs this, and what to do.
+    """
+    wanted = folder.absolute()
+    there = _nearest(wanted)
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix="."):
+            pass
+    except OSError as error:
+        raise InfrastructureError(f"cannot write to {wanted}: {_why_not(wanted, there, error)}") from error
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+
+
+def _why_not(folder: Path, there: Path, error: OSError) -> str:
+    """Why nothing can be written there, and what to do."""
+    if error.errno == errno.EROFS:
+        return "it is on a read-only file system; mount a folder there without :ro"
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return error.strerror or type(error).__name__
+    try:
+        status = there.stat()
+    except OSError:
+        return f"user {os.geteuid()}, who runs this, may not enter {there.parent}"
+    which = "it" if there == folder else str(there)
+    # Docker makes the missing folder of a mount, and it belongs to root.
+    of_docker = "; if Docker made it, make it yourself before the start" if status.st_uid == 0 else ""
+    return (
+        f"{which} belongs to user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o}) and this runs as user {os.geteuid()}; "
+        f'in a container add --user "$(id -u):$(id -g)" to docker run, or let every user write to it with chmod a+rwX{of_docker}'
+    )
 
 
 def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from model_export.errors import InfrastructureError
+
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """MLflow's client by default waits 120 s and tries seven times: a wrong address would be told after four minutes."""
 
@@ -21,6 +23,21 @@ def connect(tracking_uri: str | None) -> str:
 
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or registry.DEFAULT_TRACKING_URI
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(uri.removeprefix("sqlite:///")).parent)
     registry.connect(uri)
     return uri
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a local store.
+
+    Raises:
+        InfrastructureError: it is not there and cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(
+            f"MLflow's local store {folder.absolute()} cannot be made: {error.strerror}; "
+            "set MLFLOW_TRACKING_URI to the address of your MLflow server"
+        ) from error

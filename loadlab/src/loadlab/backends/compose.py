@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loadlab import cgroup, tiers
-from loadlab.backends.docker import ASK_S, Container, await_answer, docker, last_line, no_container, open_files
+from loadlab.backends.docker import ASK_S, Container, await_answer, docker, last_line, no_container
 from loadlab.backends.serving import BackendFailed, Serving
 from loadlab.process import CannotStart, free_port
 from loadlab.tiers import Tier
@@ -77,8 +77,8 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
 
 
 def _environment() -> dict[str, str]:
-    """A published port that is free, a health check that stays out of the measurement, and no more open files than may be had."""
-    return {"PORT": str(free_port()), "HEALTH_INTERVAL": "24h", "NOFILE": str(open_files())}
+    """A published port that is free, a health check that stays out of the measurement, and the model that the image has as its default."""
+    return {"PORT": str(free_port()), "HEALTH_INTERVAL": "24h", "MODEL_NAME": "", "HALFCORE_DEFAULT_MODEL": ""}
 
 
 def _ids(root: Path, project: list[str], service: str) -> list[str]:

@@ -57,11 +57,14 @@ def _watch(arguments: argparse.Namespace) -> int:
         return 2
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    from model_export.bundle import require_writable
     from model_export.connection import connect
     from model_export.watch.heartbeat import Heartbeat
     from model_export.watch.loop import Watch
 
     _configure_logging()
+    if settings.heartbeat is not None:
+        require_writable(settings.heartbeat.parent)
     tracking_uri = connect(settings.tracking_uri)
     with suppress(_Stopped), _own(settings.work), _stoppable():
         watch = Watch(settings, tracking_uri, Heartbeat(settings.heartbeat))
@@ -77,11 +80,14 @@ def _own(folder: Path) -> Iterator[None]:
 
     Raises:
         ExportError: another watch holds it.
+        InfrastructureError: it cannot be written to.
     """
     import shutil
 
+    from model_export.bundle import require_writable
     from model_export.errors import ExportError
 
+    require_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:

@@ -35,11 +35,11 @@ def running(walker: Walker) -> list[str]:
     return docker("ps", "--filter", project, "--format", '{{.Label "com.docker.compose.service"}}').split()
 
 
-@walks("just image server", "docker run --rm -p *")
+@walks("just image server", "docker run --rm -p * --read-only *")
 def test_an_image_is_built_and_run(alone: Walker) -> None:
     """It answers as the README shows, and its container is gone when the command ends."""
     alone.run(alone.find("just image server"), timeout_s=_PATIENCE_S)
-    with alone.start(alone.find("docker run*")) as server:
+    with alone.start(alone.find("docker run *--read-only*")) as server:
         assert server.ready().post("/predict", content=BODY, headers={"content-type": "application/json"}).content == ANSWER
         server.end()
 

@@ -113,9 +113,9 @@ def test_what_is_no_url_is_not_quoted(url: str) -> None:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The server's log."""
-    return listen(monkeypatch, caplog)
+    return listen(caplog)
 
 
 RIGHT = [

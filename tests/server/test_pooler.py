@@ -31,9 +31,9 @@ def pooler(postgres: Postgres) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The server's log."""
-    return listen(monkeypatch, caplog)
+    return listen(caplog)
 
 
 @pytest.fixture(autouse=True)

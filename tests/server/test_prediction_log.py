@@ -254,10 +254,10 @@ async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(postgres
 
 
 async def test_a_write_that_is_not_answered_is_logged_with_its_reason(
-    postgres: Postgres, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """PostgreSQL that hangs raises nothing but a timeout, whose text is empty."""
-    listen(monkeypatch, caplog)
+    listen(caplog)
     async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
         with postgres.hung():
             add(log, range(10))

@@ -5,8 +5,7 @@ import logging
 import pytest
 
 
-def listen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Have `caplog` hear every line from `info` up, though an earlier test has configured the log."""
-    monkeypatch.setattr(logging.getLogger("halfcore"), "propagate", True)
+def listen(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Have `caplog` hear every line from `info` up, though an earlier test made an app, which sets the level."""
     caplog.set_level(logging.INFO, logger="halfcore")
     return caplog

@@ -78,7 +78,7 @@ class Catalog:
         """The columns of a version that is not served yet, as they will be once it is served under that name."""
         named = msgspec.structs.replace(manifest, name=name)
         rules, _, _ = _applied(self._known.get(name, _Known()), named)
-        return Schema(manifest.inputs, manifest.dtype, rules)
+        return Schema(manifest.inputs, manifest.dtype, rules, manifest.ignored)
 
     def take(self, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Take over what was read for all served models; return whether anything changed.

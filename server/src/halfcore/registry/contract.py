@@ -76,10 +76,10 @@ def compare(before: Manifest, old: Schema, after: Manifest, new: Schema) -> Sche
         new: its columns, with the catalogue's rules.
     """
     columns = {column.name: column for column in new.inputs}
-    known, ignored = set(old.names), set(_ignored(new))
+    known, ignored = set(old.names), set(new.ignored)
     had, has = _defaults(old), _defaults(new)
     added = [name for name in new.names if name not in known]
-    taken = [*old.names, *_ignored(old)]
+    taken = [*old.names, *old.ignored]
     removed = [name for name in taken if name not in columns and name not in ignored]
     changes = [*_order(old.names, new.names), *_answers(before, after)]
     for column in old.inputs:
@@ -108,11 +108,6 @@ def _need(has_default: bool) -> str:
 def _defaults(schema: Schema) -> set[str]:
     """Names of the columns that a record may leave out."""
     return {schema.names[index] for index in schema.defaults}
-
-
-def _ignored(schema: Schema) -> tuple[str, ...]:
-    """Names of the columns that a record may hold and that the model does not read."""
-    return getattr(schema, "ignored", ())
 
 
 def _cut(items: list[str]) -> list[str]:

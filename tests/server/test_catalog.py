@@ -128,8 +128,10 @@ async def test_a_model_tells_what_the_catalogue_says_of_it(client: httpx.AsyncCl
     assert document["catalogue"]["connected"]
     assert not document["catalogue"]["from_disk"]
     assert document["catalogue"]["refused"] is None
-    described = (await client.get("/docs/openapi.json")).json()["paths"]["/predict"]["post"]["requestBody"]["content"]
-    form = described["application/json"]["schema"]["oneOf"][0]
+    description = (await client.get("/docs/openapi.json")).json()
+    body = description["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["oneOf"][0] == {"$ref": "#/components/schemas/mixed-record"}
+    form = description["components"]["schemas"]["mixed-record"]
     assert form["required"] == [name for name in RIGHT if name != "mass"]
     assert form["properties"]["mass"] == {"type": ["number", "null"], "minimum": 4500, "maximum": 6000, "default": 5000, "examples": [4500]}
 

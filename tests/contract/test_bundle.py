@@ -88,7 +88,8 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
     with ThreadPoolExecutor(1) as executor:
         model = models.load(bundle.read(written), metrics=ModelMetrics(), limits=LIMITS, executor=executor)
         parity = model.manifest.parity
-        assert (parity.data_origin, parity.data_rows, parity.distinct_rows) == ("the model's input example", 200, len(frame.drop_duplicates()))
+        assert (parity.data_origin, parity.data_rows) == ("the model's input example", 200)
+        assert parity.distinct_rows == len(frame.drop_duplicates())
         assert parity.warnings == []
         records = json.loads(frame.to_json(orient="records"))
         answers = [await answer(model, record) for record in records]

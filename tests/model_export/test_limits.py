@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MEGABYTES = 1200
 """What the packages need, and a little more."""
 TOO_MUCH = (
-    "the export needed more than the 1,200 MB of memory that an export may use ({uri}, ask the registered model): raise the limit with "
+    "the export needed more than the 1,200 MB of memory that an export may use ({uri}, prove): raise the limit with "
     "--memory-limit-mb or MODEL_EXPORT_MEMORY_LIMIT_MB, or export a smaller model"
 )
 
@@ -65,8 +65,8 @@ def leaves(self: Any, x: Any) -> Any:
     [
         (fills_the_memory, TOO_MUCH),
         (asks_for_too_much, TOO_MUCH),
-        (crashes, "the export was ended by SIGSEGV ({uri}, ask the registered model): the model, or a library that runs it, crashed"),
-        (leaves, "{uri}, ask the registered model: the model ended the process with status 0"),
+        (crashes, "the export was ended by SIGSEGV ({uri}, prove): the model, or a library that runs it, crashed"),
+        (leaves, "{uri}, prove: the model ended the process with status 0"),
     ],
     ids=["fills the memory", "asks for too much", "crashes", "leaves"],
 )

@@ -38,7 +38,7 @@ class Watching:
     def stop(self) -> int:
         """End it with SIGTERM; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(90)
+        return self.process.wait(200)
 
 
 @contextmanager
@@ -55,4 +55,4 @@ def watching(tracking_uri: str, folder: Path, *arguments: str, **environment: st
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(60)
+        process.wait(120)

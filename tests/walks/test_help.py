@@ -16,7 +16,18 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "loadlab": loadlab.__main__.main,
     "model-export": model_export.__main__.main,
 }
-FOREIGN = {"--allowed-hosts", "--scale", "--wait"}
+FOREIGN = {
+    "--serve-artifacts",
+    "--artifacts-destination",
+    "--allowed-hosts",
+    "--enable-workspaces",
+    "--network",
+    "--no-build",
+    "--scale",
+    "--ulimit",
+    "--user",
+    "--wait",
+}
 """Flags of MLflow's server and of Docker that pages mention."""
 OF_LOCUST = {"--user", "--scenario", "--model"}
 """Flags of loadlab/locustfile.py."""

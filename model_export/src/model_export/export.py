@@ -79,7 +79,8 @@ def _export(order: Order, reporter: Reporter, started: float) -> Path:
         path = write(order.out, compose(subject, proof), proof.candidate.model)
     except OSError as error:
         raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
-    reporter.console.print(parity_table(subject, proof, path, time.perf_counter() - started))
+    reporter.console.print(parity_table(subject, proof, time.perf_counter() - started))
+    reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
     return path
 
 

@@ -14,7 +14,6 @@ from model_export import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from model_export.prove import Proof
     from model_export.subject import Subject
@@ -50,12 +49,14 @@ class Reporter:
         self.console.print(text, style="bold", markup=False)
 
 
-def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> Table:
+def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:
     """The summary of one export."""
     comparison, truth = proof.comparison, proof.truth
     batches = "bit-equal" if comparison.batch_ulps == 0 else f"within {comparison.batch_ulps} ulp"
     origin = subject.fetched.origin
     table = Table(title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # cut off, a path or a number would be useless
     data = subject.data
     for field, value in (
         ("data", data.origin),
@@ -75,7 +76,6 @@ def parity_table(subject: Subject, proof: Proof, path: Path, seconds: float) -> 
         ("precision", f"{proof.candidate.dtype}: {proof.why}"),
         ("size", f"{len(proof.candidate.model) / 1e6:,.2f} MB"),
         ("time", f"{seconds:.1f} s"),
-        ("bundle", str(path)),
         *(("warning", warning) for warning in data.warnings),
     ):
         table.add_row(field, value)

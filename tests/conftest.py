@@ -23,7 +23,7 @@ _FIRST = ("lab", "mlflow")
 _LOAD_RUNS = {"test_load.py", "test_generators.py"}
 _MLFLOW = {"tracking", "registry", "guarded_tracking"}
 """Fixtures that start an MLflow server, which takes long: one process runs all tests that need it."""
-_SLOW_SERVERS_S = 300
+_SLOW_SERVERS_S = 600
 """Time limit of tests that wait for MLflow's servers or for a whole load run, on a machine as busy
 as can be."""
 

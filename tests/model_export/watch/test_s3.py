@@ -69,7 +69,7 @@ def test_a_bucket_is_reached_with_its_driver_and_a_missing_one_is_no_verdict(
         with pytest.raises(InfrastructureError, match="boto3"):
             publish(bundle, "bucketed", "1")
     with watching(bucket, tmp_path, "models:/bucketed", "--once", PYTHONPATH=str(hidden)) as watch:
-        assert watch.process.wait(90) == 1
+        assert watch.process.wait(280) == 1
         assert f"bucketed/1: models:/bucketed/1: the model's files cannot be fetched: {MISSING}; again in" in watch.said()
         assert "Traceback" not in watch.said()
     client = mlflow.MlflowClient()

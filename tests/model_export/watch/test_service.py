@@ -114,7 +114,7 @@ def test_postgresql_s3_and_a_password_make_no_difference(guarded_tracking: Mlflo
     registry.set_stage("guarded", registry.create_version("guarded", run_id=run_id, folder=sound), "Production")
     password = {"MLFLOW_TRACKING_USERNAME": ADMIN[0], "MLFLOW_TRACKING_PASSWORD": ADMIN[1]}
     with watching(guarded_tracking.url, tmp_path, "models:/guarded/Production", "--once", **password) as watch:
-        assert watch.process.wait(90) == 0, watch.said()
+        assert watch.process.wait(280) == 0, watch.said()
 
     parity = uploaded(registry, registry.tags("guarded", "1"))["parity"]
     assert parity["data_origin"] == "the dataset 'train.csv' logged to the run"

@@ -1,11 +1,9 @@
 """The bridge from RSGI to ASGI, between a real granian in this process and apps that try it."""
 
 import asyncio
-import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +21,56 @@ MEBIBYTE = 1 << 20
 START = {"type": "http.response.start", "status": 200, "headers": [(b"x-made-by", b"a test")]}
 
 
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
-    """Runs a test on each of the event loops that the server offers."""
-    with asyncio.Runner(loop_factory=request.param) as one:
-        yield one
+class Served:
+    """One granian with the bridge, on a loop of its own; each test gives it an app.
+
+    It runs for the whole module: to stop an embedded granian is a race inside it, which hangs once in
+    hundreds of times.
+    """
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self.port = free_port()
+        self.app: App | None = None
+        self._runner = runner
+        self._server = embed.Server(
+            self._answer, port=self.port, interface=Interfaces.RSGI, http=HTTPModes.http1, websockets=False, log_enabled=False
+        )
+
+    async def _answer(self, scope: Any, exchange: Any) -> None:
+        assert self.app
+        await bridge.answer(self.app, scope, exchange)
+
+    async def start(self) -> None:
+        """Listen."""
+        self._serve = asyncio.create_task(self._server.serve())
+        await until_listening(self.port)
+
+    async def stop(self) -> None:
+        """Stop listening, and wait for granian's end."""
+        self._server.stop()
+        await self._serve
+
+    def run(self, app: App, scenario: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]) -> None:
+        """Run a scenario with a client of the app; nothing of a request may be left when it ends."""
+
+        async def run() -> None:
+            before = asyncio.all_tasks()
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20) as client:
+                await scenario(client)
+            await until(lambda: asyncio.all_tasks() == before)  # no request left a task behind
+
+        self.app = app
+        self._runner.run(run())
 
 
-@asynccontextmanager
-async def serving(app: App) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of granian with the bridge to an app; nothing of a request may be left when it ends."""
-
-    async def target(scope: Any, exchange: Any) -> None:
-        await bridge.answer(app, scope, exchange)
-
-    port = free_port()
-    server = embed.Server(target, port=port, interface=Interfaces.RSGI, http=HTTPModes.http1, websockets=False, log_enabled=False)
-    before = asyncio.all_tasks()
-    serve = asyncio.create_task(server.serve())
-    try:
-        await until_listening(port)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield client
-    finally:
-        server.stop()
-        await serve
-    await until(lambda: asyncio.all_tasks() == before)  # no request left a task behind
+@pytest.fixture(scope="module", params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """granian on each of the event loops that the server offers."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        served = Served(runner)
+        runner.run(served.start())
+        yield served
+        runner.run(served.stop())
 
 
 async def until_listening(port: int) -> None:
@@ -92,7 +114,7 @@ def part(body: bytes, more: bool = True) -> dict[str, Any]:
     ],
     ids=["one", "empty", "no body", "several", "the last one", "4 MiB in parts", "8 MiB in one"],
 )
-def test_what_an_app_sends_arrives(runner: asyncio.Runner, parts: list[dict[str, Any]]) -> None:
+def test_what_an_app_sends_arrives(served: Served, parts: list[dict[str, Any]]) -> None:
     """Status, headers and the whole body, however it is cut; again on the same connection."""
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -100,17 +122,16 @@ def test_what_an_app_sends_arrives(runner: asyncio.Runner, parts: list[dict[str,
         for one in parts:
             await send(one)
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            for _ in range(2):
-                answer = await client.get("/")
-                assert (answer.status_code, answer.headers["x-made-by"]) == (203, "a test")
-                assert answer.content == b"".join(one.get("body", b"") for one in parts)
+    async def scenario(client: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert (answer.status_code, answer.headers["x-made-by"]) == (203, "a test")
+            assert answer.content == b"".join(one.get("body", b"") for one in parts)
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
-def test_a_file_arrives(runner: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_file_arrives(served: Served, tmp_path: Path) -> None:
     """The extension pathsend is offered, and granian reads the file."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(3 * MEBIBYTE))
@@ -121,14 +142,13 @@ def test_a_file_arrives(runner: asyncio.Runner, tmp_path: Path) -> None:
         await send({"type": "http.response.pathsend", "path": str(file)})
         assert await disconnected(receive)
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            assert (await client.get("/")).content == file.read_bytes()
+    async def scenario(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/")).content == file.read_bytes()
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
-def test_each_part_arrives_before_the_next_is_made(runner: asyncio.Runner) -> None:
+def test_each_part_arrives_before_the_next_is_made(served: Served) -> None:
     """As a client of events needs it: nothing is held back until more comes."""
     arrived = [asyncio.Event() for _ in range(3)]
 
@@ -139,18 +159,18 @@ def test_each_part_arrives_before_the_next_is_made(runner: asyncio.Runner) -> No
             await event.wait()
         await send(part(b"", more=False))
 
-    async def scenario() -> None:
-        async with serving(app) as client, client.stream("GET", "/") as answer:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        async with client.stream("GET", "/") as answer:
             numbers = iter(range(3))
             async for text in answer.aiter_raw():
                 i = next(numbers)
                 assert text == b"event %d" % i
                 arrived[i].set()
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
-def test_clients_that_do_not_read_cost_little_memory(runner: asyncio.Runner, tmp_path: Path) -> None:
+def test_clients_that_do_not_read_cost_little_memory(served: Served, tmp_path: Path) -> None:
     """Of a file, some hundred kilobytes each; as soon as they read they get all of it."""
     clients, size = 20, 32 * MEBIBYTE
     file = tmp_path / "file"
@@ -163,26 +183,22 @@ def test_clients_that_do_not_read_cost_little_memory(runner: asyncio.Runner, tmp
         await send({"type": "http.response.pathsend", "path": str(file)})
         asked += 1
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            before = resident_bytes()
-            connections = [socket.create_connection(("127.0.0.1", client.base_url.port)) for _ in range(clients)]
-            for connection in connections:
-                connection.sendall(request("/", method="GET"))
-            await until(lambda: asked == clients)
-            assert (await client.get("/")).content == file.read_bytes()
-            assert resident_bytes() - before < 5 * size
-            for connection in connections:
-                connection.close()
+    async def scenario(client: httpx.AsyncClient) -> None:
+        before = resident_bytes()
+        connections = [socket.create_connection(("127.0.0.1", client.base_url.port)) for _ in range(clients)]
+        for connection in connections:
+            connection.sendall(request("/", method="GET"))
+        await until(lambda: asked == clients)
+        assert (await client.get("/")).content == file.read_bytes()
+        assert resident_bytes() - before < 5 * size
+        for connection in connections:
+            connection.close()
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
-def test_a_stream_that_is_too_long_is_an_error(
-    runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_is_too_long_is_an_error(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """It ends, and the log tells what does better: granian would keep all of it in memory for a client that does not read."""
-    monkeypatch.setattr(logging.getLogger("halfcore"), "propagate", True)
     sent = 0
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -192,18 +208,17 @@ def test_a_stream_that_is_too_long_is_an_error(
             await send(part(b"x" * 65536))
             sent += 65536
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            assert len((await client.get("/")).content) == bridge.MAX_STREAM_BYTES
+    async def scenario(client: httpx.AsyncClient) -> None:
+        assert len((await client.get("/")).content) == bridge.MAX_STREAM_BYTES
 
-    runner.run(scenario())
+    served.run(app, scenario)
     assert sent == bridge.MAX_STREAM_BYTES
     (record,) = caplog.records
     assert "pathsend" in caplog.text
     assert record.getMessage().startswith("an answer broke off")
 
 
-def test_an_app_that_streams_learns_that_its_client_left(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_app_that_streams_learns_that_its_client_left(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """Its next part is an error of the operating system's kind, and nothing is logged."""
     ended: list[BaseException] = []
 
@@ -217,13 +232,12 @@ def test_an_app_that_streams_learns_that_its_client_left(runner: asyncio.Runner,
             ended.append(error)
             raise
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            async with client.stream("GET", "/") as answer:
-                await anext(answer.aiter_raw())
-            await until(lambda: ended)
+    async def scenario(client: httpx.AsyncClient) -> None:
+        async with client.stream("GET", "/") as answer:
+            await anext(answer.aiter_raw())
+        await until(lambda: ended)
 
-    runner.run(scenario())
+    served.run(app, scenario)
     assert isinstance(ended[0], OSError)
     assert not caplog.records
 
@@ -231,7 +245,7 @@ def test_an_app_that_streams_learns_that_its_client_left(runner: asyncio.Runner,
 @pytest.mark.parametrize(
     "sent", [[], [START], [START, part(b"x")], [START, part(b"x" * MEBIBYTE)]], ids=["nothing", "head", "part", "much"]
 )
-def test_an_app_that_waits_learns_that_its_client_left(runner: asyncio.Runner, sent: list[dict[str, Any]]) -> None:
+def test_an_app_that_waits_learns_that_its_client_left(served: Served, sent: list[dict[str, Any]]) -> None:
     """It receives http.disconnect, before its answer began and in the middle of it, and again if it asks again."""
     received: list[str] = []
 
@@ -242,20 +256,19 @@ def test_an_app_that_waits_learns_that_its_client_left(runner: asyncio.Runner, s
         while received.count("http.disconnect") < 2:
             received.append((await receive())["type"])
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-            writer.write(request("/", method="GET", headers={"content-length": None}))
-            await until(lambda: received)
-            writer.close()
-            await until(lambda: received.count("http.disconnect") == 2)
+    async def scenario(client: httpx.AsyncClient) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(request("/", method="GET", headers={"content-length": None}))
+        await until(lambda: received)
+        writer.close()
+        await until(lambda: received.count("http.disconnect") == 2)
         assert received == ["http.request", "http.disconnect", "http.disconnect"]
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
 @pytest.mark.parametrize("parts", [[part(b"x", more=False)], [part(b"x"), part(b"", more=False)]], ids=["one", "streamed"])
-def test_an_app_that_waits_is_released_by_its_own_answer(runner: asyncio.Runner, parts: list[dict[str, Any]]) -> None:
+def test_an_app_that_waits_is_released_by_its_own_answer(served: Served, parts: list[dict[str, Any]]) -> None:
     """Litestar listens for the client's leaving while it streams, and returns only when it hears of it."""
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -266,12 +279,11 @@ def test_an_app_that_waits_is_released_by_its_own_answer(runner: asyncio.Runner,
             await send(one)
         assert await listener
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            for _ in range(2):
-                assert (await client.get("/")).content == b"x"
+    async def scenario(client: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            assert (await client.get("/")).content == b"x"
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
 async def disconnected(receive: Any) -> bool:
@@ -305,29 +317,22 @@ async def sends_a_body_first(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [fails_at_once, fails_after_the_head, returns, sends_a_body_first])
-def test_an_app_that_fails_before_its_answer_is_500(
-    runner: asyncio.Runner, app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_app_that_fails_before_its_answer_is_500(served: Served, app: App, caplog: pytest.LogCaptureFixture) -> None:
     """As everywhere: a problem document that tells nothing, and the stack in the log."""
-    monkeypatch.setattr(logging.getLogger("halfcore"), "propagate", True)
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            for _ in range(2):
-                answer = await client.get("/")
-                assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    async def scenario(client: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
 
-    runner.run(scenario())
+    served.run(app, scenario)
     assert [record.getMessage() for record in caplog.records] == ["a request failed unexpectedly"] * 2
     assert all(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("ends", ["fails", "returns"])
-def test_an_app_that_fails_within_its_answer_breaks_it_off(
-    runner: asyncio.Runner, ends: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_app_that_fails_within_its_answer_breaks_it_off(served: Served, ends: str, caplog: pytest.LogCaptureFixture) -> None:
     """The client sees that it is not complete, and the log says why, once."""
-    monkeypatch.setattr(logging.getLogger("halfcore"), "propagate", True)
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await send(START | {"headers": [(b"content-length", b"100")]})
@@ -335,13 +340,12 @@ def test_an_app_that_fails_within_its_answer_breaks_it_off(
         if ends == "fails":
             raise ValueError("planted")
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            with pytest.raises(httpx.RemoteProtocolError):
-                await client.get("/")
-            await until(lambda: caplog.records)
+    async def scenario(client: httpx.AsyncClient) -> None:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/")
+        await until(lambda: caplog.records)
 
-    runner.run(scenario())
+    served.run(app, scenario)
     (record,) = caplog.records
     assert record.getMessage().startswith("an answer broke off")
     assert record.exc_info
@@ -363,7 +367,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_is_whole_or_its_client_left(runner: asyncio.Runner, name: str) -> None:
+def test_a_body_is_whole_or_its_client_left(served: Served, name: str) -> None:
     """A body that broke off is never taken for a shorter one."""
     sent, expected = BODIES[name]
     found: list[bytes | None] = []
@@ -377,21 +381,20 @@ def test_a_body_is_whole_or_its_client_left(runner: asyncio.Runner, name: str) -
         await send(START)
         await send(part(b"", more=False))
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-            writer.write(sent)
-            if name.startswith("cut off"):
-                writer.write_eof()
-            await until(lambda: found)
-            await reader.read()
-            writer.close()
+    async def scenario(client: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(sent)
+        if name.startswith("cut off"):
+            writer.write_eof()
+        await until(lambda: found)
+        await reader.read()
+        writer.close()
 
-    runner.run(scenario())
+    served.run(app, scenario)
     assert found == [expected]
 
 
-def test_a_cancelled_receive_misses_no_part(runner: asyncio.Runner) -> None:
+def test_a_cancelled_receive_misses_no_part(served: Served) -> None:
     """An app that stops waiting, and asks again, gets what came in between."""
     found: list[bytes] = []
     waits = asyncio.Event()
@@ -406,20 +409,19 @@ def test_a_cancelled_receive_misses_no_part(runner: asyncio.Runner) -> None:
         await send(START)
         await send(part(b"", more=False))
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-            writer.write(request("/", b"one", headers={"content-length": "7", "connection": "close"}))
-            await waits.wait()
-            writer.write(b" two")
-            await reader.read()
-            writer.close()
+    async def scenario(client: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(request("/", b"one", headers={"content-length": "7", "connection": "close"}))
+        await waits.wait()
+        writer.write(b" two")
+        await reader.read()
+        writer.close()
 
-    runner.run(scenario())
+    served.run(app, scenario)
     assert found == [b"one", b" two"]
 
 
-def test_a_body_that_is_not_read_holds_nothing_up(runner: asyncio.Runner) -> None:
+def test_a_body_that_is_not_read_holds_nothing_up(served: Served) -> None:
     """The answer comes before the body does."""
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -429,11 +431,10 @@ def test_a_body_that_is_not_read_holds_nothing_up(runner: asyncio.Runner) -> Non
         await send(part(b"enough", more=False))
         assert await listener
 
-    async def scenario() -> None:
-        async with serving(app) as client:
-            assert (await raw(client, request("/", b"x", headers={"content-length": "100"}))).endswith(b"enough")
+    async def scenario(client: httpx.AsyncClient) -> None:
+        assert (await raw(client, request("/", b"x", headers={"content-length": "100"}))).endswith(b"enough")
 
-    runner.run(scenario())
+    served.run(app, scenario)
 
 
 async def until(true: Callable[[], Any]) -> None:

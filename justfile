@@ -97,14 +97,19 @@ migrate:
 # All tests, in two processes; `just test -n 0` runs them in one
 [group('check')]
 test *flags:
-    uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+    uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow" "$@"
+
+# The tests that take many seconds each: load runs, exports from a real registry, the commands of the README
+[group('check')]
+test-slow *flags:
+    uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder -m slow "$@"
 
 # The tests that compare computed numbers, as on the oldest CPU of x86-64-v2: nothing may depend on the make
 [group('check')]
 test-portable *flags:
     ./tests/portable.sh "$@"
 
-# The documented commands that take minutes, typed in a clean checkout; `just test` types the others
+# The documented commands that take minutes, typed in a clean checkout; `just test-slow` types the others
 [group('check')]
 test-walks *flags:
     uv run pytest -n 0 tests/walks/long_walks.py "$@"

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from support.damage import BAD
 from support.fake_registry import FakeRegistry, fake_registry
 from support.load import Load
 from support.serving import Server, serving
 from support.versions import BODIES, told, write_version
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "follow": "models:/numbers@champion",

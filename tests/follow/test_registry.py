@@ -175,6 +175,7 @@ def outside(server: MlflowServer, scheme: str, bundle: Path) -> Offer:
     return Offer("1", digest, run_id, path)
 
 
+@pytest.mark.slow
 async def test_a_bucket_outside_the_proxy_is_read_by_mlflow_itself_if_it_can(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
     """A run of an experiment at s3:// comes, for this MLflow has the driver; one at gs:// does not, for it lacks that one."""
     client = Client(guarded_tracking.url, timeout_s=30.0, username=ADMIN[0], password=ADMIN[1])

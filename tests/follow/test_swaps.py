@@ -80,6 +80,7 @@ def test_a_reload_reaches_every_worker_at_once(tmp_path: Path, registry: FakeReg
         await_workers(server, "2", 3)
 
 
+@pytest.mark.slow
 def test_a_replaced_model_is_let_go(tmp_path: Path, registry: FakeRegistry) -> None:
     """After a dozen swaps the process holds one model, not a dozen, and the store no more bundles than it may."""
 

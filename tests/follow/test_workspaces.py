@@ -21,6 +21,8 @@ from support.mlflow_server import IMPATIENT, MlflowServer, mlflow_server
 from support.serving import Server, serving
 from support.versions import BODIES, expected, write_version
 
+pytestmark = pytest.mark.slow
+
 IRIS = parse_one("models:/numbers@champion")
 
 

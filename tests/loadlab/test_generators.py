@@ -22,6 +22,8 @@ from loadlab.witness import CONNECTIONS
 from loadlab.witness_process import witnessing
 from support.misbehaving import RIGHT, Faults, misbehaving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 200.0
 

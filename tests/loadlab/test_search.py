@@ -526,6 +526,7 @@ def place(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("lab")  # no load run beside another one
 def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
     """Too little memory to start is a failure, confirmed once; the same words make no further run."""
 

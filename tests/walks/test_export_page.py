@@ -9,7 +9,7 @@ from support.mlflow_registry import Registry
 from support.walks.catalogue import ROOT
 from support.walks.walker import Done, Uploaded, Walker, walks
 
-pytestmark = pytest.mark.xdist_group("mlflow")
+pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.slow]
 PAGE = (ROOT / "docs/export.md").read_text()
 
 

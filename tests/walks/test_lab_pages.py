@@ -13,7 +13,7 @@ from support.bundles import write_bundle
 from support.serving import free_port
 from support.walks.walker import Running, Walker, changed, walks
 
-pytestmark = pytest.mark.xdist_group("lab")
+pytestmark = [pytest.mark.xdist_group("lab"), pytest.mark.slow]
 FOUR = [{"name": f"x{index}", "kind": "number", "nullable": False, "example": 1.0} for index in range(4)]
 
 

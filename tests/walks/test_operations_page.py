@@ -8,7 +8,7 @@ from support.mlflow_registry import Registry
 from support.walks.catalogue import ROOT
 from support.walks.walker import Uploaded, Walker, walks
 
-pytestmark = pytest.mark.xdist_group("mlflow")
+pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.slow]
 PAGE = (ROOT / "docs/operations.md").read_text()
 CHALLENGERS = (ROOT / "docs/prediction-log.md").read_text().partition("## Challengers")[2]
 IRIS = {"features": [5.1, 3.5, 1.4, 0.2]}

@@ -9,7 +9,7 @@ from support.mlflow_registry import Registry
 from support.walks.catalogue import ROOT, recipes
 from support.walks.walker import Done, Walker, walks
 
-pytestmark = pytest.mark.xdist_group("mlflow")
+pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.slow]
 README = (ROOT / "README.md").read_text()
 SETTINGS = re.findall(r"^\| `(HALFCORE_\w+)`", (ROOT / "docs/operations.md").read_text(), re.M)
 _NUMBER = re.compile(r"(?<=:)\d+(?:\.\d+)?(?:e-?\d+)?")

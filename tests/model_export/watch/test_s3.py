@@ -16,6 +16,8 @@ from model_export.publish import publish, verdict
 from support.mlflow_server import s3_endpoint
 from support.watching import watching
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

@@ -8,10 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from model_export.watch import heartbeat
 from support.mlflow_registry import Registry
 from support.mlflow_server import ADMIN
 from support.watching import watching
+
+pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
     from support.mlflow_server import MlflowServer

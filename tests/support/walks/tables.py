@@ -70,6 +70,7 @@ EXCLUDED = (
     Excluded("just test -n 0", "these tests are a part of it"),
     Excluded("just lint", "checks the tree and no behaviour", ".ci/run"),
     Excluded(".ci/run", "runs these tests"),
+    Excluded("just test-slow", "these tests are a part of it", ".ci/run"),
     Excluded("just test-walks", "runs the long walks"),
     Excluded("just test-portable", "runs tests, as a step of CI", ".ci/run"),
     Excluded("just prove-bodies", "sends 10,000 bodies for minutes; its short form is a step of CI"),

@@ -204,3 +204,13 @@ def test_the_bodies_of_the_search_are_as_long_as_they_should_be() -> None:
     for kind in KINDS.values():
         assert len(kind(NUMBERS, 50_000, random_source(1))) >= 15_000
     assert DECODERS["four numbers"].decode(right_vectors(NUMBERS, 50_000, random_source(1))).size > 1_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('[{"a": "[', 2), ('[["a]", 1', 2), ('["' + '\\"' * 400, 1), ('["a\\', 1), ('{"a": [1], "b": {}, "c": [', 2)],
+    ids=["in a string", "after a string", "escaped quotes", "a cut escape", "closed ones"],
+)
+def test_brackets_within_strings_are_not_counted(text: str, expected: int) -> None:
+    """Also within a string that the end of the text cuts off."""
+    assert explain._open_at_end(text) == expected

@@ -46,7 +46,8 @@ MAX_DEPTH = 64
 _SHOWN_BYTES = 800
 """Of a text that is too long to be parsed: enough for what an error shows of it."""
 _SCALAR = "a string, a number, true, false or null"
-_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""Strings, also the last one if it is cut off: else each escaped quote in it would be tried as a beginning."""
 _TYPES = {
     bool: "a boolean",
     int: "an integer",
@@ -501,7 +502,7 @@ def too_many_rows(max_rows: int) -> Problem:
 
 def _open_at_end(text: str) -> int:
     """How many arrays and objects are open at the end of a beginning of a JSON text."""
-    outside = _STRINGS.sub("", text).partition('"')[0]
+    outside = _STRINGS.sub("", text)
     return outside.count("[") + outside.count("{") - outside.count("]") - outside.count("}")
 
 

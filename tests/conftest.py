@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from halfcore.database import Database
-from halfcore.migrate import migrate, read
+from halfcore.postgres.database import Database
+from halfcore.postgres.migrate import migrate, read
 from support.examples import examples
 from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halfcore import bundle, models
-from halfcore.metrics import ModelMetrics
-from halfcore.models import Limits
+from halfcore import bundle
+from halfcore.metrics.counters import ModelMetrics
+from halfcore.models.loading import Limits, load
+from halfcore.models.served import LoadedModel
 from model_export.export import Order, export
 from model_export.report import Reporter
 
@@ -86,7 +87,7 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
     )
 
     with ThreadPoolExecutor(1) as executor:
-        model = models.load(bundle.read(written), metrics=ModelMetrics(), limits=LIMITS, executor=executor)
+        model = load(bundle.read(written), metrics=ModelMetrics(), limits=LIMITS, executor=executor)
         parity = model.manifest.parity
         assert (parity.data_origin, parity.data_rows) == ("the model's input example", 200)
         assert parity.distinct_rows == len(frame.drop_duplicates())
@@ -103,7 +104,7 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
         np.testing.assert_allclose([given["prediction"] for given in answers], expected, rtol=1e-5)
 
 
-async def answer(model: models.LoadedModel, record: dict[str, Any]) -> Any:
+async def answer(model: LoadedModel, record: dict[str, Any]) -> Any:
     """The server's answer to one record, through its own decoder, batcher and encoder."""
     rows = model.decoder.decode(json.dumps(record).encode())
     return json.loads(model.encoder.encode(await model.batcher.infer(rows.payload, rows.size), many=rows.many))

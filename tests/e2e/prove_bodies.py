@@ -24,9 +24,9 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 from halfcore.bundle import Input
-from halfcore.codec.decode import SHORT_BODY_BYTES, Decoder
-from halfcore.errors import Problem
-from halfcore.schema import Schema
+from halfcore.pipeline.decode import SHORT_BODY_BYTES, Decoder
+from halfcore.pipeline.schema import Schema
+from halfcore.problem import Problem
 from loadlab import cgroup
 from support.bundles import MIXED, NUMBERS, write_bundle
 from support.expensive_bodies import KINDS, random_source, right_records, right_vectors

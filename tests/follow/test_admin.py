@@ -8,9 +8,9 @@ import httpx
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from halfcore.errors import Problem
+from halfcore.http.routes.admin import check_signature, check_token
+from halfcore.problem import Problem
 from halfcore.registry.sources import parse
-from halfcore.routes.admin import check_signature, check_token
 from support.bundles import write_bundle
 from support.client import app_client
 

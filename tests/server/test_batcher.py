@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from blockbuster import BlockingError, blockbuster_ctx
 
-from halfcore.batcher import Batcher, Cost, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher, Cost, Job, Overloaded, QueueTimeout, RunError
 
 CHEAP, DEAR = 0.00001, 0.1  # seconds per row; the inline budget is 0.001 s
 

@@ -24,7 +24,7 @@ from random import Random
 from threading import get_ident
 from time import perf_counter, time_ns
 
-from halfcore.batcher import Batcher, Overloaded, RunError
+from halfcore.pipeline.batcher import Batcher, Overloaded, RunError
 
 PRODUCERS = 200
 CANCELLED, RAISING, MISCOUNTING = 0.2, 0.01, 0.001  # of requests, runs, runs

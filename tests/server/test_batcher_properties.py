@@ -15,7 +15,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from halfcore.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
 from support.examples import examples
 
 MAX_BATCH, MAX_QUEUE, TIMEOUT_S, BUDGET_S = 4, 30, 5.0, 0.001

@@ -13,7 +13,7 @@ import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.server import embed
 
-from halfcore.front import bridge
+from halfcore.http import bridge
 from support.serving import free_port, request
 
 App = Callable[[Any, Any, Any], Awaitable[None]]

@@ -14,8 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from halfcore.metrics import Metrics
-from halfcore.models import Limits, Models, load_all
+from halfcore.metrics.counters import Metrics
+from halfcore.models.loading import Limits, load_all
+from halfcore.models.served import Models
 from support.bundles import MIXED, NUMBERS, PARITY, classifier, graph, regressor, write_bundle
 
 LIMITS = Limits(
@@ -31,7 +32,7 @@ async def load(tmp_path: Path) -> AsyncIterator[Load]:
     with ThreadPoolExecutor(1) as executor:
 
         def run(default: str = "", stage: str = "") -> Models:
-            models = Models(default=default)
+            models = Models(default=default, metrics=Metrics())
             load_all(tmp_path, models, metrics=Metrics(), limits=LIMITS, executor=executor, stage=stage)
             return models
 

@@ -17,9 +17,10 @@ from halfcore import bundle
 from halfcore.catalog import snapshot
 from halfcore.catalog.entries import Entry
 from halfcore.catalog.state import Catalog
-from halfcore.exposition import Snapshot
-from halfcore.metrics import CatalogMetrics, Metrics, ModelMetrics
-from halfcore.models import Limits, LoadedModel, Models, load
+from halfcore.metrics.counters import CatalogMetrics, Metrics, ModelMetrics
+from halfcore.metrics.exposition import Snapshot
+from halfcore.models.loading import Limits, load
+from halfcore.models.served import LoadedModel, Models
 from support.bodies import RIGHT, record, without
 from support.bundles import MIXED, write_bundle
 from support.client import app_client, samples, until
@@ -252,14 +253,13 @@ def loaded(root: Path, version: str, inputs: list[dict[str, Any]]) -> LoadedMode
 
 async def test_a_new_version_takes_the_catalogue_if_it_fits(tmp_path: Path) -> None:
     """Else the last rows that fit, else its bundle's own metadata, and it is told; going back takes them up again."""
-    models = Models(default="mixed")
-    catalog = Catalog(models, CatalogMetrics(), max_rows=10, last=None)
-    models.refine = catalog.refine
+    catalog = Catalog(CatalogMetrics(), asyncio.Event(), max_rows=10, last=None)
+    models = Models(default="mixed", metrics=Metrics(), refine=catalog.refine)
     narrow = [MIXED[0] | {"categories": ["Biscoe", "Dream", "Gorm"]}, *MIXED[1:]]
     one, two, three = loaded(tmp_path, "1", MIXED), loaded(tmp_path, "2", MIXED), loaded(tmp_path, "3", narrow)
     row = EMPTY | {"model": "mixed", "column_name": "island", "categories": '["Biscoe", "Torgersen"]'}
     models.put(one)
-    catalog.take([row])
+    catalog.take([row], models)
 
     def island(model: LoadedModel) -> list[str | int] | None:
         models.put(model)
@@ -271,19 +271,18 @@ async def test_a_new_version_takes_the_catalogue_if_it_fits(tmp_path: Path) -> N
     assert "Torgersen, expected some of Biscoe, Dream, Gorm" in catalog.describe("mixed")["refused"]
     assert island(one) == ["Biscoe", "Torgersen"]
     # Rows for the version to come are refused by the one that serves, which keeps its own, and wait for theirs.
-    catalog.take([row | {"categories": '["Gorm"]'}])
+    catalog.take([row | {"categories": '["Gorm"]'}], models)
     assert island(two) == ["Biscoe", "Torgersen"]
     assert island(three) == ["Gorm"]
 
 
 async def test_a_model_without_rows_is_not_touched(tmp_path: Path) -> None:
     """It is the very object that was loaded, decoder and all."""
-    models = Models(default="mixed")
-    catalog = Catalog(models, CatalogMetrics(), max_rows=10, last=None)
-    models.refine = catalog.refine
+    catalog = Catalog(CatalogMetrics(), asyncio.Event(), max_rows=10, last=None)
+    models = Models(default="mixed", metrics=Metrics(), refine=catalog.refine)
     model = loaded(tmp_path, "1", MIXED)
     models.put(model)
-    catalog.take([])
+    catalog.take([], models)
 
     assert models.get("mixed") is model
 
@@ -338,7 +337,7 @@ def test_a_snapshot_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_without_a_database_there_is_no_catalogue(tmp_path: Path) -> None:
     """Nor asyncpg in memory, nor a metric, nor a field that says more than null."""
-    code = "import sys; from halfcore import front, settings; front.create_front(settings.Settings()); print('asyncpg' in sys.modules)"
+    code = "import sys; from halfcore import settings, worker; worker.Worker(settings.Settings()); print('asyncpg' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

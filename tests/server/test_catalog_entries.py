@@ -11,9 +11,9 @@ from hypothesis import given
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import CatalogError, Entry, parse, rules_for
-from halfcore.codec.decode import Decoder
-from halfcore.errors import Problem
-from halfcore.schema import Rule, Schema
+from halfcore.pipeline.decode import Decoder
+from halfcore.pipeline.schema import Rule, Schema
+from halfcore.problem import Problem
 from support.bodies import RIGHT, dumped
 from support.bundles import MIXED
 from support.examples import examples

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from halfcore.catalog.follow import LEAST_GAP_S
+from halfcore.catalog.follower import LEAST_GAP_S
 from support.bodies import dumped, without
 from support.bundles import MIXED, write_bundle
 from support.client import parsed

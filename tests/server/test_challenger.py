@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from halfcore.challenger_spec import ChallengerSpec, parse
-from halfcore.engine import Engine
+from halfcore.pipeline.engine import Engine
 from support.bundles import NUMBERS, graph, write_bundle
 from support.client import app_client, samples, until
 from support.mlflow_registry import Registry

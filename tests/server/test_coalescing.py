@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halfcore.coalescing import ENOUGH_HZ, FIRST_REST_S, STEPS, WINDOW_S, Coalescer
+from halfcore.http.coalescing import ENOUGH_HZ, FIRST_REST_S, STEPS, WINDOW_S, Coalescer
 
 AIM, LONGEST_S = 0.3, 0.002
 

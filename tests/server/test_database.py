@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.database import Database, DatabaseError, check, place
+from halfcore.postgres.database import Database, DatabaseError, check, place
 from support.log import listen
 from support.postgres import PASSWORD, USER, Postgres
 

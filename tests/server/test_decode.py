@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 
 from halfcore.bundle import Input
-from halfcore.codec.columns import value_problem
-from halfcore.codec.decode import Decoder, Rows
-from halfcore.codec.explain import Explainer
-from halfcore.errors import MOST_ERRORS, Problem
-from halfcore.schema import Rule, Schema
+from halfcore.pipeline.columns import value_problem
+from halfcore.pipeline.decode import Decoder, Rows
+from halfcore.pipeline.explain import Explainer
+from halfcore.pipeline.schema import Rule, Schema
+from halfcore.problem import MOST_ERRORS, Problem
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, VECTOR, Case, dumped, record
 from support.bundles import MIXED, NUMBERS
 from support.examples import examples

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from halfcore.bundle import Manifest
-from halfcore.codec.encode import Encoder
+from halfcore.pipeline.encode import Encoder
 from support.bundles import NUMBERS, PARITY
 from support.examples import examples
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, target
 
 from halfcore.bundle import Input
-from halfcore.codec import explain
-from halfcore.codec.decode import CHUNK_BYTES, SHORT_BODY_BYTES, Decoder
-from halfcore.errors import MOST_ERRORS, FieldError, Problem
-from halfcore.schema import Schema
+from halfcore.pipeline import explain
+from halfcore.pipeline.decode import CHUNK_BYTES, SHORT_BODY_BYTES, Decoder
+from halfcore.pipeline.schema import Schema
+from halfcore.problem import MOST_ERRORS, FieldError, Problem
 from support.bundles import MIXED, NUMBERS
 from support.expensive_bodies import KINDS, random_source, right_vectors
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from halfcore.bundle import Ignored, Input
-from halfcore.codec.decode import Decoder
-from halfcore.errors import Problem
-from halfcore.schema import Rule, Schema
+from halfcore.pipeline.decode import Decoder
+from halfcore.pipeline.schema import Rule, Schema
+from halfcore.problem import Problem
 from support.bodies import RIGHT, VECTOR
 from support.bundles import MIXED
 

@@ -6,21 +6,25 @@ granian is scripted here, for its threads' timing cannot be; tests/contract/test
 import asyncio
 import gc
 import json
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from granian.rsgi import ProtocolClosed
 
-from halfcore import intake
-from halfcore.front import Front, create_front
-from halfcore.intake import Intake
+from halfcore.http import granian_private
+from halfcore.http.granian_private import Intake
 from halfcore.settings import Settings
+from halfcore.worker import Worker
 from support.bundles import write_bundle
+
+if TYPE_CHECKING:
+    from halfcore.http.rsgi import Front
 
 BODY = b'{"features":[1,2,3,4.5]}'
 HEADERS = {"content-type": "application/json", "content-length": str(len(BODY))}
@@ -78,8 +82,9 @@ class Request:
 class Taking:
     """An intake, and what it left to granian."""
 
-    def __init__(self, front: Front) -> None:
-        self.front = front
+    def __init__(self, worker: Worker) -> None:
+        self.models = worker.models
+        self.front = front = worker.front()
         self.left: list[Any] = []
         self._intake = Intake(front, asyncio.get_running_loop(), self.left.append)
 
@@ -93,9 +98,9 @@ class Taking:
 async def taking(bundles: Path, **settings: Any) -> AsyncIterator[Taking]:
     """An intake before a server of one model."""
     write_bundle(bundles)
-    front = create_front(Settings(bundles=bundles, log_level="error", **settings))
-    async with front.app.lifespan():
-        yield Taking(front)
+    worker = Worker(Settings(bundles=bundles, log_level="error", **settings))
+    async with worker.app.lifespan():
+        yield Taking(worker)
 
 
 async def answered(request: Request) -> tuple[int, dict[str, str], Any]:
@@ -195,7 +200,7 @@ async def test_a_prediction_whose_client_leaves_leaves_the_queue(tmp_path: Path)
     async with taking(tmp_path, solo_after_ms=0) as server:  # no row is run at once, however late
         predictor = server.front.predictor
         sent: list[Any] = []
-        model = next(iter(server.front.app.state.models))
+        model = next(iter(server.models))
         staying = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
         leaving = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
         leaving.leave()
@@ -227,8 +232,14 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(tmp_path: Pa
             gc.enable()
 
 
-def test_a_granian_without_the_place_is_an_error(tmp_path: Path) -> None:
-    """It names what is missing; tests/server/test_pages.py starts such a server, which does without."""
-    write_bundle(tmp_path)
-    with pytest.raises(ImportError, match="_new_cbscheduler"):
-        intake.install(ModuleType("granian.server.other"), create_front(Settings(bundles=tmp_path)))
+def test_a_granian_without_a_private_name_is_left_as_it_is(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One warning names what is missing; tests/server/test_pages.py starts such a server, which does without."""
+    granian = ModuleType("granian.server.other")
+    monkeypatch.setitem(sys.modules, granian.__name__, granian)
+    monkeypatch.delattr("granian._futures._cbsched_aioschedule")
+
+    granian_private.install(granian, cast("Front", None))
+
+    (record,) = caplog.records
+    assert "granian has no granian._futures._cbsched_aioschedule, granian.server.other._new_cbscheduler" in record.getMessage()
+    assert not hasattr(granian, "_new_cbscheduler")

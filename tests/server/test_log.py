@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from halfcore.bundle import BundleError
-from halfcore.database import DatabaseError
 from halfcore.log import reason_of
+from halfcore.postgres.database import DatabaseError
 from halfcore.registry.errors import Unavailable
 
 

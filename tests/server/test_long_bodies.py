@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Generator
 
-from halfcore.codec.decode import Rows
-from halfcore.errors import Problem
-from halfcore.routes.long_bodies import LongBodies
+from halfcore.pipeline.decode import Rows
+from halfcore.predict.long_bodies import LongBodies
+from halfcore.problem import Problem
 
 ROWS = Rows(b"", 1, many=True)
 

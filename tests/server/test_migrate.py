@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.database import Database, DatabaseError
-from halfcore.migrate import Migration, MigrationError, migrate, read
+from halfcore.postgres.database import Database, DatabaseError
+from halfcore.postgres.migrate import Migration, MigrationError, migrate, read
 from support.postgres import PASSWORD, Postgres
 
 ONE = Migration("0001_one.sql", "CREATE TABLE one (a int);")

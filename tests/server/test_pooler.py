@@ -9,9 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-import halfcore.database
-from halfcore.database import Database, DatabaseError, Pooler
-from halfcore.migrate import migrate, read
+import halfcore.postgres.database
+from halfcore.postgres.database import Database, DatabaseError, Pooler
+from halfcore.postgres.migrate import migrate, read
 from support.bundles import write_bundle
 from support.client import parsed, wait_until
 from support.log import listen
@@ -39,7 +39,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture(autouse=True)
 def _not_warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is the first to meet a pooler."""
-    monkeypatch.setattr(halfcore.database, "_warned", set())
+    monkeypatch.setattr(halfcore.postgres.database, "_warned", set())
 
 
 async def alternate(database: Database, url: str) -> int:

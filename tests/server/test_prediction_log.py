@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from halfcore.database import Database, DatabaseError
-from halfcore.metrics import PredictionLogMetrics
-from halfcore.migrate import migrate, read
+from halfcore.metrics.counters import PredictionLogMetrics
+from halfcore.postgres.database import Database, DatabaseError
+from halfcore.postgres.migrate import migrate, read
 from halfcore.prediction_log import log as module
 from halfcore.prediction_log.blocks import encode
 from halfcore.prediction_log.log import PredictionLog

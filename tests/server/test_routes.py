@@ -16,10 +16,11 @@ from jsonschema import Draft202012Validator
 from litestar import Litestar
 from onnx import TensorProto, helper
 
-from halfcore.engine import Engine
-from halfcore.models import Models
-from halfcore.registry.following import Following
-from halfcore.routes import health
+from halfcore.http.routes import health
+from halfcore.metrics.counters import Metrics
+from halfcore.models.served import Models
+from halfcore.pipeline.engine import Engine
+from halfcore.registry.followers import Followers
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, Case
 from support.bundles import MIXED, NUMBERS, PARITY, graph, write_bundle
 from support.client import app_client, samples, transport_of
@@ -456,9 +457,9 @@ async def test_without_its_default_model_it_is_not_ready(tmp_path: Path, default
 
 async def test_a_draining_server_is_not_ready() -> None:
     """It says so, so that a balancer sends no more."""
-    models = Models(default="")
-    models.draining = True
-    app = Litestar(health.routes(models, Following()), openapi_config=None, logging_config=None)
+    models = Models(default="", metrics=Metrics())
+    models.begin_draining()
+    app = Litestar(health.routes(models, Followers()), openapi_config=None, logging_config=None)
     async with httpx.AsyncClient(transport=transport_of(app), base_url="http://test") as client:
         assert (await client.get("/health")).json()["status"] == "draining"
         assert (await client.get("/health/ready")).status_code == 503

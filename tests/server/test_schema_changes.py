@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from halfcore import bundle
 from halfcore.bundle import Input, Manifest
-from halfcore.codec.decode import Decoder
+from halfcore.pipeline.decode import Decoder
+from halfcore.pipeline.schema import Rule, Schema
 from halfcore.registry.contract import SchemaChange, compare
-from halfcore.schema import Rule, Schema
 from support.bundles import MIXED, NUMBERS, write_bundle
 
 

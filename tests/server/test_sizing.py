@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from halfcore import host, sizing
-from halfcore.sizing import Plan
+from halfcore import host
+from halfcore.process import sizing
+from halfcore.process.sizing import Plan
 
 MB = 1_000_000
 

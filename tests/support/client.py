@@ -11,14 +11,14 @@ import httpx
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from halfcore.app import create_app
 from halfcore.settings import Settings
+from halfcore.worker import Worker
 
 
 @asynccontextmanager
 async def app_client(bundles: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app that serves these bundles, its lifespan run around the block."""
-    app = create_app(Settings(bundles=bundles, log_level="error", **settings))
+    app = Worker(Settings(bundles=bundles, log_level="error", **settings)).app
     started, stop = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:

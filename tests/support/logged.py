@@ -7,8 +7,8 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from halfcore.database import Database
-from halfcore.migrate import migrate, read
+from halfcore.postgres.database import Database
+from halfcore.postgres.migrate import migrate, read
 from support.postgres import Postgres
 from support.serving import Server, receive, request
 

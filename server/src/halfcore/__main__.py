@@ -18,9 +18,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from halfcore import __version__, bundle, challenger_spec, healthcheck, host, serving, sizing
-from halfcore.database import Database, DatabaseError, check
+from halfcore import __version__, bundle, challenger_spec, healthcheck, host
 from halfcore.log import configure, logger
+from halfcore.postgres.database import Database, DatabaseError, check
+from halfcore.process import serve, sizing
 from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
 
@@ -55,10 +56,10 @@ def main() -> None:
     except (SettingsError, DatabaseError) as error:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
         sys.exit(2)
-    serve(settings)
+    _serve(settings)
 
 
-def serve(settings: Settings) -> None:
+def _serve(settings: Settings) -> None:
     """Fit the server to its limits, say how, and serve until SIGTERM or SIGINT."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
     plan = sizing.plan(
@@ -83,7 +84,7 @@ def serve(settings: Settings) -> None:
         logger.warning(line)
     if settings.address_file:
         write_address(settings)
-    serving.serve(settings, plan, log_config)
+    serve.serve(settings, plan, log_config)
 
 
 def migrate(settings: Settings) -> None:
@@ -93,8 +94,8 @@ def migrate(settings: Settings) -> None:
         SettingsError: no database is named, or its schema contradicts the files.
         DatabaseError: it cannot be reached, or a file failed.
     """
-    from halfcore.migrate import MigrationError, read  # late: a server need not hold it
-    from halfcore.migrate import migrate as apply
+    from halfcore.postgres.migrate import MigrationError, read  # late: a server need not hold it
+    from halfcore.postgres.migrate import migrate as apply
 
     configure(level="error", form="text")  # what goes wrong is said once, at the end
 

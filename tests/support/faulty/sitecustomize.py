@@ -60,7 +60,7 @@ def _tampered(send: Any, planter: _Planter) -> Any:
 
 
 def _plant() -> None:
-    from halfcore.routes.prediction import Prediction
+    from halfcore.predict.prediction import Prediction
 
     begin, planter = Prediction.__init__, _Planter()
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from halfcore.bundle import Input, Scalar
-from halfcore.codec.columns import value_problem
-from halfcore.errors import listed, shown
-from halfcore.schema import Rule, Schema
+from halfcore.pipeline.columns import value_problem
+from halfcore.pipeline.schema import Rule, Schema
+from halfcore.problem import listed, shown
 
 _EXACT = 1 << 53
 """Integers beyond it are not exact as float64, as which PostgreSQL's bounds come."""

@@ -1,6 +1,7 @@
 """The catalogue in memory: what was accepted for each model, and the models' decoders made to match."""
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +11,11 @@ import msgspec
 from halfcore.bundle import Manifest
 from halfcore.catalog.entries import CatalogError, Entry, parse, rules_for
 from halfcore.catalog.snapshot import Snapshot
-from halfcore.codec.decode import Decoder
 from halfcore.log import logger
-from halfcore.metrics import CatalogMetrics
-from halfcore.models import LoadedModel, Models
-from halfcore.schema import Rule, Schema
+from halfcore.metrics.counters import CatalogMetrics
+from halfcore.models.served import LoadedModel, Models
+from halfcore.pipeline.decode import Decoder
+from halfcore.pipeline.schema import Rule, Schema
 
 
 @dataclass(slots=True)
@@ -34,23 +35,21 @@ class Catalog:
     """The feature catalogue of one worker; used by its event loop alone.
 
     Args:
-        models: the served models; `refine` is to be its hook.
-        metrics: told of every read.
+        metrics: counts the reads.
+        hint: set when a model is served whose rows were not read yet.
         max_rows: most rows in one request, for the decoders made here.
         last: the last good catalogue of an earlier process.
     """
 
-    def __init__(self, models: Models, metrics: CatalogMetrics, *, max_rows: int, last: Snapshot | None) -> None:
-        self._models = models
-        self._metrics = metrics
+    def __init__(self, metrics: CatalogMetrics, hint: asyncio.Event, *, max_rows: int, last: Snapshot | None) -> None:
+        self.metrics = metrics
+        self._hint = hint
         self._max_rows = max_rows
         self._known: dict[str, _Known] = {}
         self.read_at: datetime | None = None
         """When the table was read last, in UTC."""
         self.from_disk = False
         """Whether what is applied was read by an earlier process."""
-        self.ask: Callable[[], None] = lambda: None
-        """Called when a model is served that was not read about."""
         if last:
             self._known = {name: _Known(accepted=entries) for name, entries in last.models.items()}
             self.read_at, self.from_disk = last.read_at, True
@@ -60,7 +59,7 @@ class Catalog:
         """The model with what the catalogue says of it: the latest rows if they fit this version, else the last ones that fitted one, if
         those fit; else the bundle's own metadata."""
         if model.manifest.name not in self._known:
-            self.ask()
+            self._hint.set()
         known = self._known.setdefault(model.manifest.name, _Known())
         rules, entries, refused = _applied(known, model.manifest)
         if entries is not None:
@@ -68,7 +67,7 @@ class Catalog:
         if refused and refused != known.refused:
             logger.error("feature catalogue refused: %s", refused, extra={"model": model.manifest.name})
         known.refused = refused
-        self._metrics.refused[model.manifest.name] = int(refused is not None)
+        self.metrics.refused[model.manifest.name] = int(refused is not None)
         if rules == model.schema.rules:
             return model
         schema = Schema(model.manifest.inputs, model.manifest.dtype, rules, model.manifest.ignored)
@@ -80,12 +79,12 @@ class Catalog:
         rules, _, _ = _applied(self._known.get(name, _Known()), named)
         return Schema(manifest.inputs, manifest.dtype, rules, manifest.ignored)
 
-    def take(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+    def take(self, rows: Iterable[Mapping[str, Any]], models: Models) -> bool:
         """Take over what was read for all served models; return whether anything changed.
 
         A model whose rows are malformed or contradict it keeps what it has, whole.
         """
-        by_model: dict[str, list[Mapping[str, Any]]] = {model.manifest.name: [] for model in self._models}
+        by_model: dict[str, list[Mapping[str, Any]]] = {model.manifest.name: [] for model in models}
         for row in rows:
             by_model.setdefault(row["model"], []).append(row)
         for name, its_rows in by_model.items():
@@ -95,8 +94,8 @@ class Catalog:
             except CatalogError as error:
                 known.latest, known.malformed = None, str(error)
         before = {name: known.accepted for name, known in self._known.items()}
-        for model in list(self._models):
-            self._models.put(model)
+        for model in list(models):
+            models.put(model)
         changed = before != {name: known.accepted for name, known in self._known.items()}
         self._taken(changed=changed)
         return changed
@@ -111,7 +110,7 @@ class Catalog:
         known = self._known.get(name, _Known())
         age_s = (datetime.now(UTC) - self.read_at).total_seconds() if self.read_at else None
         return {
-            "connected": self._metrics.connected,
+            "connected": self.metrics.connected,
             "read_at": self.read_at,
             "age_s": None if age_s is None else round(age_s, 3),
             "from_disk": self.from_disk,
@@ -120,9 +119,9 @@ class Catalog:
 
     def _taken(self, *, changed: bool) -> None:
         self.read_at, self.from_disk = datetime.now(UTC), False
-        self._metrics.read_at = self.read_at.timestamp()
+        self.metrics.read_at = self.read_at.timestamp()
         refused = any(known.refused for known in self._known.values())
-        self._metrics.count("refused" if refused else "changed" if changed else "unchanged")
+        self.metrics.count("refused" if refused else "changed" if changed else "unchanged")
 
 
 def _applied(known: _Known, manifest: Manifest) -> tuple[dict[str, Rule], tuple[Entry, ...] | None, str | None]:

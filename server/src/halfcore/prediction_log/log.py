@@ -15,9 +15,9 @@ from time import time
 from typing import TypeVar
 from uuid import uuid4
 
-from halfcore.database import Backoff, Database, DatabaseError
 from halfcore.log import logger, reason_of
-from halfcore.metrics import PredictionLogMetrics
+from halfcore.metrics.counters import PredictionLogMetrics
+from halfcore.postgres.database import Backoff, Database, DatabaseError
 from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, Sized, encode
 from halfcore.prediction_log.spool import Directory, Spool, SpoolFull, Unreadable
 from halfcore.prediction_log.store import Store

@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from halfcore.database import Connection, Database, DatabaseError, transaction
 from halfcore.log import logger
+from halfcore.postgres.database import Connection, Database, DatabaseError, transaction
 from halfcore.prediction_log.blocks import COLUMNS, HEADER, TRAILER, Block, days, split
 
 DAYS_AHEAD = 2

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from halfcore.bundle import Input, Manifest
-from halfcore.errors import listed
-from halfcore.models import LoadedModel
-from halfcore.schema import Schema
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.schema import Schema
+from halfcore.problem import listed
 
 _MOST_ITEMS = 50
 

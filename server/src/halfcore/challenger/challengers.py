@@ -1,0 +1,302 @@
+"""A second model beside the served one: as a *canary* it answers a share of the requests, as a *shadow* it sees a copy of them.
+
+A challenger costs no request. Where a canary fails, the champion answers. A shadow is asked when the answer is already made; its rows have
+a queue and a thread of their own, and they are dropped, not queued, when that queue is long or the event loop runs late.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from random import random
+from time import perf_counter
+from typing import Any, Protocol
+from zlib import crc32
+
+import numpy as np
+
+from halfcore.bundle import Manifest
+from halfcore.challenger_spec import ChallengerSpec
+from halfcore.log import logger
+from halfcore.metrics.counters import Metrics
+from halfcore.models.loading import Limits
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.batcher import Overloaded, QueueTimeout
+from halfcore.pipeline.decode import Rows
+from halfcore.pipeline.engine import Result
+from halfcore.prediction_log.blocks import Challenged
+
+SHADOW_QUEUE_ROWS = 1024
+"""Rows that wait for a shadow at most: what comes beyond them is not asked."""
+SHADOW_QUEUE_S = 0.5
+"""Seconds that a row waits for a shadow at most."""
+HEARTBEAT_S = 0.1
+LATE_S = 0.02
+"""A loop that wakes so much too late has no CPU to spare: nothing is shadowed until it wakes in time again."""
+
+
+class Log(Protocol):
+    """Takes answered requests; see `PredictionLog.add`."""
+
+    def add(
+        self,
+        model: LoadedModel,
+        request_id: str | None,
+        body: bytes,
+        rows: Rows,
+        results: Sequence[Result],
+        answer: bytes,
+        latency_s: float,
+        challenged: Challenged | None = None,
+    ) -> None:
+        """Log an answered request."""
+
+
+class Challenger:
+    """One challenger and its state. Without a model it is not asked, and `reason` says why."""
+
+    def __init__(self, spec: ChallengerSpec) -> None:
+        self.spec = spec
+        self.model: LoadedModel | None = None
+        self.reason: str | None = "not loaded yet"
+        self._champion: LoadedModel | None = None
+        self._fitted: LoadedModel | None = None
+
+    def put(self, model: LoadedModel) -> None:
+        """Ask this model from now on, as long as it fits its champion."""
+        self.model, self.reason, self._champion = model, None, None
+
+    def deliver(self, model: LoadedModel) -> LoadedModel | None:
+        """Ask this model, which a follower brings, from now on; return the one that it replaces."""
+        replaced = self.model
+        self.put(replace(model, role="challenger"))
+        return replaced
+
+    def refuse(self, reason: str) -> None:
+        """A version cannot be asked; one that was loaded before goes on."""
+        self.reason = reason
+        logger.error("challenger of %s: refused: %s", self.spec.name, reason, extra={"model": self.spec.name})
+
+    def against(self, champion: LoadedModel) -> LoadedModel | None:
+        """The model, if it may be asked what this champion is asked; checked once per champion."""
+        if self.model is None:
+            return None
+        if champion is not self._champion:
+            self._champion = champion
+            difference = mismatch(champion, self.model)
+            # The champion's decoder knows the feature catalogue: both must refuse and fill the same values.
+            self._fitted = None if difference else replace(self.model, schema=champion.schema, decoder=champion.decoder)
+            if difference is not None:
+                self.refuse(difference)
+            else:
+                self.reason = None
+        return self._fitted
+
+    def takes(self, request_id: str | None) -> bool:
+        """Whether this request is in the share: by its id, so that a repeated request meets the same model; else at random."""
+        share = self.spec.share
+        if share >= 1.0:
+            return True
+        if request_id is None:
+            return random() < share  # noqa: S311  a sample, not a secret
+        return crc32(request_id.encode()) < share * 2**32
+
+    def describe(self) -> dict[str, Any]:
+        """For `GET /models/{name}`."""
+        manifest = self.model.manifest if self.model else None
+        return {
+            "mode": self.spec.mode,
+            "share": self.spec.share,
+            "source": self.spec.source,
+            "version": manifest.version if manifest else None,
+            "loaded_at": self.model.loaded_at if self.model else None,
+            "refused": self.reason,
+        }
+
+
+class Challengers:
+    """The challengers of all models of one worker.
+
+    Args:
+        specs: at most one per name.
+        metrics: counts.
+        log: takes every answered request, with the shadow's answer if there is one; None if nothing is logged.
+    """
+
+    def __init__(self, specs: Iterable[ChallengerSpec], *, metrics: Metrics, log: Log | None) -> None:
+        self.by_name = {spec.name: Challenger(spec) for spec in specs}
+        self._metrics = metrics
+        self._log = log
+        self._late = False
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        """Runs the shadows' batches; its thread begins with the first."""
+        self._watching: asyncio.Task[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.by_name)
+
+    @property
+    def from_registry(self) -> list[str]:
+        """The names of those that come from a registry."""
+        return [name for name, challenger in self.by_name.items() if challenger.spec.source.startswith("models:")]
+
+    @property
+    def canaries(self) -> bool:
+        """Whether any of them answers requests."""
+        return any(challenger.spec.mode == "canary" for challenger in self.by_name.values())
+
+    def pick(self, champion: LoadedModel, request_id: str | None) -> LoadedModel | None:
+        """The canary, if it is to answer this request."""
+        challenger = self.by_name.get(champion.manifest.name)
+        if challenger is None or challenger.spec.mode != "canary" or not challenger.takes(request_id):
+            return None
+        return challenger.against(champion)
+
+    def count(self, name: str, mode: str, outcome: str) -> None:
+        """Count what came of asking a challenger."""
+        key = (name, mode, outcome)
+        self._metrics.challenged[key] = self._metrics.challenged.get(key, 0) + 1
+
+    def answered(
+        self,
+        model: LoadedModel,
+        request_id: str | None,
+        body: bytes,
+        rows: Rows,
+        results: Sequence[Result],
+        answer: bytes,
+        latency_s: float,
+    ) -> None:
+        """Log an answered request, after asking the shadow if the model has one. Never fails, never waits."""
+        name = model.manifest.name
+        challenger = self.by_name.get(name)
+        log = self._log and partial(self._log.add, model, request_id, body, rows, results, answer, latency_s)
+        shadow = None
+        if challenger is not None and challenger.spec.mode == "shadow" and challenger.takes(request_id):
+            shadow = challenger.against(model)
+        if shadow is None:
+            if log:
+                log()
+            return
+        try:
+            if self._late:
+                raise Overloaded("the event loop runs late")
+            job = shadow.batcher.submit(rows.payload, rows.size)
+        except Overloaded:
+            self.count(name, "shadow", "dropped")
+            if log:
+                log(Challenged(shadow.manifest.version, "dropped"))
+            return
+        start = perf_counter()
+
+        def said(future: "asyncio.Future[Sequence[Result]]") -> None:
+            try:
+                challenged = self._hear(model, shadow, rows, results, future, start)
+            except Exception as error:  # noqa: BLE001  the request is logged all the same
+                logger.error("a challenger's answer could not be read", exc_info=error, extra={"model": name})
+                challenged = Challenged(shadow.manifest.version, "failed")
+            self.count(name, "shadow", challenged.outcome)
+            if log:
+                log(challenged)
+
+        job.future.add_done_callback(said)
+
+    def _hear(
+        self,
+        champion: LoadedModel,
+        shadow: LoadedModel,
+        rows: Rows,
+        results: Sequence[Result],
+        future: "asyncio.Future[Sequence[Result]]",
+        start: float,
+    ) -> Challenged:
+        """What the shadow said, compared with what the champion said."""
+        version = shadow.manifest.version
+        if future.cancelled() or isinstance(future.exception(), QueueTimeout):
+            return Challenged(version, "dropped")
+        if future.exception() is not None:
+            return Challenged(version, "failed")
+        theirs = future.result()
+        self._compare(champion, shadow, results, theirs)
+        return Challenged(version, "answered", shadow.encoder.encode(theirs, many=rows.many), perf_counter() - start)
+
+    def _compare(self, champion: LoadedModel, shadow: LoadedModel, ours: Sequence[Result], theirs: Sequence[Result]) -> None:
+        """Count rows by whether both models gave the same label, or the same value as far as two proven exports of one model give it."""
+        classes, others = champion.manifest.classes, shadow.manifest.classes
+        if classes:
+            equal = sum([classes[a[0]] == others[b[0]] for a, b in zip(ours, theirs, strict=True)])
+        else:
+            tolerance = _tolerance(champion.manifest) + _tolerance(shadow.manifest)
+            equal = sum([_same_value(a[0], b[0], tolerance) for a, b in zip(ours, theirs, strict=True)])
+        agreement, name = self._metrics.agreement, champion.manifest.name
+        for key, rows in (((name, "equal"), equal), ((name, "different"), len(ours) - equal)):
+            agreement[key] = agreement.get(key, 0) + rows
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        if any(challenger.spec.mode == "shadow" for challenger in self.by_name.values()):
+            self._watching = asyncio.create_task(self.watch())
+
+    async def close(self) -> None:
+        """End, after the last request was answered; every request that a shadow got is logged."""
+        if self._watching:
+            self._watching.cancel()
+        await self.drain()
+        self.executor.shutdown()
+
+    async def watch(self) -> None:
+        """Notice when the event loop runs late, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + HEARTBEAT_S
+            await asyncio.sleep(HEARTBEAT_S)
+            self._late = clock() - due > LATE_S
+
+    async def drain(self) -> None:
+        """Wait until every shadowed row is answered or given up."""
+        for challenger in self.by_name.values():
+            if challenger.model is not None:
+                await challenger.model.batcher.drain()
+
+
+def _tolerance(manifest: Manifest) -> float:
+    """By how much an answer may differ from the registered model's."""
+    return max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
+
+
+def _same_value(ours: Any, theirs: Any, tolerance: float) -> bool:
+    """Whether two values, of one target or several, are equal relative to max(1, |ours|)."""
+    pairs = zip(np.atleast_1d(ours).tolist(), np.atleast_1d(theirs).tolist(), strict=True)
+    return all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
+
+
+def shadow_limits(limits: Limits) -> Limits:
+    """A shadow's limits: always in its thread, never at once, and little patience."""
+    return replace(
+        limits,
+        max_queue_size=SHADOW_QUEUE_ROWS,
+        solo_after_s=float("inf"),
+        queue_timeout_s=SHADOW_QUEUE_S,
+        inline_budget_s=-1.0,
+    )
+
+
+def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
+    """Why a model cannot be asked what the other is asked, or None: both must pack a body into the same bytes."""
+    ours, theirs = champion.manifest, challenger.manifest
+    if ours.task != theirs.task:
+        return f"task {theirs.task}, expected the champion's {ours.task}"
+    if ours.dtype != theirs.dtype:
+        return f"dtype {theirs.dtype}, expected the champion's {ours.dtype}"
+    names = [[column.name for column in manifest.inputs] for manifest in (ours, theirs)]
+    if names[0] != names[1]:
+        return f"columns {', '.join(names[1])}, expected the champion's {', '.join(names[0])}"
+    for a, b in zip(ours.inputs, theirs.inputs, strict=True):
+        for field in ("kind", "nullable", "categories", "domain"):
+            if getattr(a, field) != getattr(b, field):
+                return f"column {a.name}: {field} {getattr(b, field)}, expected the champion's {getattr(a, field)}"
+    return None
+
+
+__all__ = ["Challenger", "Challengers", "mismatch", "shadow_limits"]

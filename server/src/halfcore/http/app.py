@@ -1,0 +1,112 @@
+"""The Litestar app: every route, complete under any ASGI server."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+
+from halfcore.catalog.state import Catalog
+from halfcore.challenger.challengers import Challengers
+from halfcore.http.routes import admin, docs, head, health, predict
+from halfcore.http.routes import metrics as metrics_routes
+from halfcore.http.routes import models as model_routes
+from halfcore.http.routes.bench import begins as bench_begins
+from halfcore.http.routes.bench import null_by_get
+from halfcore.log import logger
+from halfcore.metrics.exposition import Exposition
+from halfcore.models.served import Models
+from halfcore.predict.predictor import Begin, Predictor
+from halfcore.problem import CONTENT_TYPE, Problem
+from halfcore.registry.followers import Followers
+
+
+class App(Litestar):
+    """The app; answers HEAD wherever it answers GET."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, or run the lifespan; see ASGI."""
+        method = scope.get("method")
+        if method == "HEAD":
+            scope = scope | {"method": "GET"}
+            send = head.without_body(send)
+        elif method == "OPTIONS":
+            send = head.naming_head(send)
+        await super().__call__(scope, receive, send)
+
+
+def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Begin]:
+    """What answers POSTs of fixed paths without the app, by path; `bench` adds the routes that the load lab compares with."""
+    hot: dict[str, Begin] = {"/predict": partial(predictor.begin, None)}
+    return hot | bench_begins(models) if bench else hot
+
+
+def create_app(
+    predictor: Predictor,
+    hot: dict[str, Begin],
+    models: Models,
+    *,
+    catalog: Catalog | None,
+    challengers: Challengers,
+    followers: Followers,
+    exposition: Exposition,
+    lifespan: Callable[[Litestar], AbstractAsyncContextManager[None]],
+    admin_token: str,
+    webhook_secret: str,
+    bench: bool,
+) -> Litestar:
+    """The app with all routes; its parts are built, started and closed by `worker`.
+
+    Args:
+        predictor: answers predictions.
+        hot: see `hot_routes`.
+        models: the served models.
+        catalog: the feature catalogue, if a database is configured.
+        challengers: all of them.
+        followers: of the registry.
+        exposition: makes the text of /metrics.
+        lifespan: starts and closes the parts.
+        admin_token: key of the administration routes; empty: they are off.
+        webhook_secret: key of MLflow's webhook; empty: it is off.
+        bench: whether there is GET /bench/null.
+    """
+    return App(
+        route_handlers=[
+            *predict.routes(predictor, hot),
+            *model_routes.routes(models, catalog, challengers, followers),
+            *health.routes(models, followers),
+            *admin.routes(models, followers, admin_token=admin_token, webhook_secret=webhook_secret),
+            *metrics_routes.routes(exposition),
+            *docs.routes(models),
+            *([null_by_get] if bench else []),
+        ],
+        lifespan=[lifespan],
+        openapi_config=docs.openapi_config(models),
+        exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
+        # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
+        debug=False,
+        logging_config=None,
+    )
+
+
+def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return Response(problem.body(), status_code=problem.status, media_type=CONTENT_TYPE, headers=problem.headers)
+
+
+def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    details = {
+        404: ("not_found", "no such route; GET /docs lists them"),
+        405: ("method_not_allowed", f"{request.method} is not answered here"),
+    }
+    code, detail = details.get(error.status_code, ("bad_request", "the request cannot be answered"))
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if "allow" in headers:
+        headers["allow"] = head.allowed(headers["allow"])
+    return _problem(request, Problem(error.status_code, code, detail, headers=headers))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("a request failed unexpectedly", exc_info=error, extra={"path": request.url.path})
+    return _problem(request, Problem(500, "internal_error", "the server failed on this request"))

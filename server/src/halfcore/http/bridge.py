@@ -1,0 +1,210 @@
+"""One request of granian's RSGI, as one call of an ASGI app.
+
+- An answer that the app sends as one message, as nearly all are, goes to granian in one piece.
+- A file that the app names (the ASGI extension `http.response.pathsend`) is read by granian, as fast
+  as the client takes it: of a file of any size some 300 kB per client are in memory.
+- Other answers in several messages are streamed. granian 2.8 tells nobody how much of a stream the
+  client has read and keeps the rest in memory, so a stream has a largest size: `MAX_STREAM_BYTES`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # public, but not re-exported by name
+
+from halfcore.http.exchange import Exchange, Headers, Scope, Stream, whole
+from halfcore.log import logger
+from halfcore.predict.prediction import refusal, unexpected
+
+MAX_STREAM_BYTES = 4 << 20
+"""Of one streamed answer that is not a file: all of it may wait in memory for a client that does not read."""
+Message = dict[str, Any]
+_DISCONNECT = "http.disconnect"
+
+
+class ClientLeftError(OSError):
+    """The client left before its answer was complete."""
+
+
+async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Exchange) -> None:
+    """Have an ASGI app answer a request; if it fails before its answer began, the answer is 500.
+
+    A streamed answer that the app does not complete ends early, which its client can only see if the
+    answer's head says how long it is: RSGI has no means to break off a connection.
+    """
+    bridge = Bridge(scope, exchange)
+    try:
+        await app(asgi_scope(scope), bridge.receive, bridge.send)
+        bridge.check()
+    except Exception as error:  # noqa: BLE001  there is nobody above to catch it
+        if bridge.client_left:
+            return  # what the app says of it is of no use
+        if bridge.began:
+            message = "an answer broke off: the app failed after it had begun to send it; see the stack"
+            logger.error(message, exc_info=error, extra={"path": scope.path})
+        else:
+            exchange.response_bytes(*refusal(unexpected(error)))
+    finally:
+        bridge.close()
+
+
+class Bridge:
+    """ASGI's `receive` and `send` over one exchange of RSGI."""
+
+    def __init__(self, scope: Scope, exchange: Exchange) -> None:
+        self._scope = scope
+        self._exchange = exchange
+        self._body: AsyncIterator[bytes] | None = None
+        self._reading: asyncio.Task[Message] | None = None
+        self._received_all = False
+        self._head: tuple[int, Headers] | None = None
+        self._stream: Stream | None = None
+        self._streamed_bytes = 0
+        self._complete = False
+        self._watch: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when nothing more can be received: the answer is complete, or the client left."""
+
+    @property
+    def client_left(self) -> bool:
+        """Whether the client left before its answer was complete."""
+        return self._over.done() and not self._complete
+
+    @property
+    def began(self) -> bool:
+        """Whether granian has the answer's beginning."""
+        return self._complete or self._stream is not None
+
+    async def receive(self) -> Message:
+        """The request's body in parts; `http.disconnect` once the answer is complete or the client left."""
+        if not self._received_all and not self._over.done():
+            # One read at a time: a second one would have granian stop the event loop. It is kept if
+            # this call is cancelled, so that the next one misses no part.
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read())
+            await asyncio.wait((self._reading, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if self._reading.done():
+                message, self._reading = self._reading.result(), None
+                return message
+        self._watch_client()
+        await asyncio.wait((self._over,))
+        return {"type": _DISCONNECT}
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer.
+
+        Raises:
+            ClientLeftError: the client left in the middle of a streamed answer.
+            RuntimeError: the message is out of order, or the stream is too long.
+        """
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._head = message["status"], _text(message["headers"])
+            return
+        if self._head is None or self._complete:
+            raise RuntimeError(f"{kind} came out of order, expected it once, after http.response.start")
+        if kind == "http.response.pathsend":
+            self._exchange.response_file(*self._head, message["path"])
+            self._finish()
+            return
+        part, more = message.get("body", b""), message.get("more_body", False)
+        if self._stream is None and not more:
+            self._exchange.response_bytes(*self._head, part)
+            self._finish()
+            return
+        await self._send_part(part)
+        if not more:
+            self._finish()
+
+    def check(self) -> None:
+        """Raise RuntimeError if the app returned without a complete answer, and the client waits."""
+        if not self._complete and not self.client_left:
+            raise RuntimeError("the app returned before its answer was complete")
+
+    def close(self) -> None:
+        """Release what the request holds."""
+        self._stream = None
+        for pending in (self._reading, self._watch):
+            if pending is not None:
+                pending.cancel()
+
+    async def _read(self) -> Message:
+        if self._body is None:
+            self._body = aiter(self._exchange)
+        if part := await anext(self._body):
+            return {"type": "http.request", "body": part, "more_body": True}
+        self._received_all = True
+        ends = 1
+        # Without a default for `anext`: CPython 3.11 crashes where granian raises at once.
+        with suppress(StopAsyncIteration):
+            while True:
+                await anext(self._body)
+                ends += 1
+        if whole(ends, self._scope.headers):
+            return {"type": "http.request", "body": b"", "more_body": False}
+        self._end()
+        return {"type": _DISCONNECT}
+
+    async def _send_part(self, part: bytes) -> None:
+        assert self._head is not None  # noqa: S101  for the type checker
+        if self._stream is None:
+            self._watch_client()
+            self._stream = self._exchange.response_stream(*self._head)
+        if not part:
+            return
+        if self._over.done():
+            raise ClientLeftError
+        self._streamed_bytes += len(part)
+        if self._streamed_bytes > MAX_STREAM_BYTES:
+            raise RuntimeError(f"more than {MAX_STREAM_BYTES} bytes were streamed; name a file instead (http.response.pathsend)")
+        try:
+            await self._stream.send_bytes(part)
+        except ProtocolClosed:
+            self._end()
+            raise ClientLeftError from None
+        await asyncio.sleep(0)  # granian takes every part at once, and other requests would wait for the whole answer
+
+    def _watch_client(self) -> None:
+        if self._watch is None and not self._over.done():
+            self._watch = asyncio.ensure_future(self._exchange.client_disconnect())
+            self._watch.add_done_callback(self._end)
+
+    def _finish(self) -> None:
+        self._complete = True
+        self._stream = None
+        self._end()
+
+    def _end(self, *_: object) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+
+def asgi_scope(scope: Scope) -> Message:
+    """The same request's head, as ASGI describes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": scope.http_version,
+        "method": scope.method,
+        "scheme": scope.scheme,
+        "path": scope.path,
+        "raw_path": scope.path.encode(),
+        "root_path": "",
+        "query_string": scope.query_string.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in scope.headers.items()],
+        "server": _address(scope.server),
+        "client": _address(scope.client),
+        "extensions": {"http.response.pathsend": {}},
+        "state": {},
+    }
+
+
+def _address(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port or 0)
+
+
+def _text(headers: list[tuple[bytes, bytes]]) -> Headers:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -1,0 +1,1 @@
+"""The app's routes: predictions, models, health, metrics, administration, documentation."""

@@ -1,0 +1,93 @@
+"""What operators and the registry may ask for; each route exists only if its secret is configured."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from typing import Any
+
+from litestar import Request, Response, post
+from litestar.exceptions import HTTPException
+from litestar.params import FromPath
+
+from halfcore.models.served import Models
+from halfcore.problem import Problem
+from halfcore.registry.followers import Followers
+from halfcore.registry.status import told
+
+MOST_AGE_S = 300
+"""Seconds by which a webhook's time may differ from ours, as in Standard Webhooks."""
+MOST_WEBHOOK_BYTES = 65536
+
+
+def routes(models: Models, followers: Followers, *, admin_token: str, webhook_secret: str) -> list[Any]:
+    """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, as far as they are configured."""
+
+    @post("/models/{name:str}/reload", status_code=200, raises=[_Unauthorized], summary="Ask the registry now, and retry what was refused")
+    async def reload_model(request: Request[Any, Any, Any], name: FromPath[str]) -> dict[str, Any]:
+        check_token(request.headers.get("authorization", ""), admin_token)
+        if not followers.of(name):
+            models.get(name)
+            raise Problem(409, "not_followed", f'model "{name[:100]}" comes from the directory of bundles, and is loaded at start only')
+        outcomes = await followers.reload(name)
+        return {status.role: {"result": outcomes[status.role]} | told(status) for status in followers.statuses(name)}
+
+    @post("/webhooks/mlflow", status_code=204, raises=[_Unauthorized], summary="A hint that the registry changed")
+    async def mlflow_webhook(request: Request[Any, Any, Any]) -> Response[None]:
+        body = await request.body()
+        if len(body) > MOST_WEBHOOK_BYTES:
+            raise Problem(413, "body_too_large", f"the body is larger than {MOST_WEBHOOK_BYTES} bytes")
+        header = request.headers.get
+        check_signature(
+            body, secret=webhook_secret, delivery_id=header("x-mlflow-delivery-id", ""),
+            timestamp=header("x-mlflow-timestamp", ""), signature=header("x-mlflow-signature", ""), now=time.time(),
+        )  # fmt: skip
+        # What the body says is not looked at: the registry is asked.
+        followers.hint()
+        return Response(None, status_code=204)
+
+    return ([reload_model] if admin_token else []) + ([mlflow_webhook] if webhook_secret else [])
+
+
+def check_token(authorization: str, token: str) -> None:
+    """Take `Bearer TOKEN` only; a wrong one takes as long as a missing one.
+
+    Raises:
+        Problem: 401.
+    """
+    kind, _, given = authorization.partition(" ")
+    if not hmac.compare_digest(given.strip().encode(), token.encode()) or kind.lower() != "bearer":
+        raise Problem(401, "unauthorized", "expected Authorization: Bearer and the admin token", headers={"www-authenticate": "Bearer"})
+
+
+def check_signature(body: bytes, *, secret: str, delivery_id: str, timestamp: str, signature: str, now: float) -> None:
+    """Take a webhook that MLflow signed within the last minutes: HMAC-SHA256 of `ID.TIMESTAMP.BODY`, as `v1,BASE64`.
+
+    Args:
+        signature: several may stand there, separated by spaces.
+        now: Unix time.
+
+    Raises:
+        Problem: 401.
+    """
+    wanted = hmac.digest(secret.encode(), f"{delivery_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    given = [_decoded(part) for part in signature.split()[:10]]
+    if not any(hmac.compare_digest(one, wanted) for one in given):
+        raise Problem(401, "wrong_signature", "the webhook is not signed with the secret that is configured")
+    if not timestamp.isascii() or not timestamp.isdecimal() or abs(now - int(timestamp[:18])) > MOST_AGE_S:
+        raise Problem(401, "stale_webhook", f"the webhook's time differs from ours by more than {MOST_AGE_S} s")
+
+
+def _decoded(part: str) -> bytes:
+    version, _, text = part.partition(",")
+    try:
+        return base64.b64decode(text, validate=True) if version == "v1" else b""
+    except (binascii.Error, ValueError):
+        return b""
+
+
+class _Unauthorized(HTTPException):
+    """For the documentation."""
+
+    status_code = 401

@@ -1,0 +1,64 @@
+"""Is it alive, is it ready, and what state is it in."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from halfcore import __version__
+from halfcore.models.served import Models
+from halfcore.registry.followers import Followers
+from halfcore.registry.status import told
+
+_LONGEST_REASON = 600
+"""Characters."""
+
+
+def routes(models: Models, followers: Followers) -> list[Any]:
+    """`/health`, `/health/live` and `/health/ready`."""
+
+    @get("/health", sync_to_thread=False, summary="State of the API and of every model")
+    def health() -> dict[str, Any]:
+        states: dict[str, dict[str, Any]] = {
+            model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at": model.loaded_at} for model in models
+        }
+        for name, reason in models.failures.items():
+            if name in states:
+                states[name] |= {"newer": "refused", "reason": _cut(reason)}
+            else:
+                states[name] = {"state": "refused", "reason": _cut(reason)}
+        for follower in followers:
+            entry = states.setdefault(follower.followed.name, {"state": "not_loaded"})
+            entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
+        return {
+            "status": _state(models, followers),
+            "api": "ok",
+            "version": __version__,
+            "default_model": models.default_name or None,
+            "reasons": [_cut(reason) for reason in models.reasons],
+            "models": states,
+        }
+
+    @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
+    def live() -> dict[str, str]:
+        # That this is answered at all is the check; no model and no other service is asked.
+        return {"status": "alive"}
+
+    @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
+    def ready() -> Response[dict[str, str]]:
+        return Response({"status": "ready" if models.ready else "not_ready"}, status_code=200 if models.ready else 503)
+
+    return [health, live, ready]
+
+
+def _state(models: Models, followers: Followers) -> str:
+    if models.draining:
+        return "draining"
+    if not models.ready:
+        return "not_ready"
+    troubled = any(follower.status.error or follower.status.refused for follower in followers)
+    return "degraded" if models.failures or models.directory_problem or troubled else "ok"
+
+
+def _cut(reason: str) -> str:
+    """A reason in bounded length: some quote what a manifest holds."""
+    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"

@@ -1,0 +1,68 @@
+"""The prediction routes in the Litestar app, for any ASGI server.
+
+The handlers take the raw request: with a typed `data` Litestar would parse the body untyped, convert it, and refuse a wrong one
+in words that name no column.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from litestar import Request, post
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive
+
+from halfcore.predict.admission import Head
+from halfcore.predict.body import client_left, too_large
+from halfcore.predict.predictor import Begin, Predictor
+
+
+def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
+    """Litestar handlers of the prediction routes, and of the other paths that the hot lane answers.
+
+    The documentation of the prediction routes is made by `docs`, for it depends on the models.
+    """
+
+    @post("/models/{name:str}/predict", include_in_schema=False)
+    async def predict_with(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        return await _respond(predictor, partial(predictor.begin, name), request)
+
+    def handler(path: str, begin: Begin) -> Any:
+        @post(path, include_in_schema=False, name=path)
+        async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+            return await _respond(predictor, begin, request)
+
+        return answer
+
+    return [predict_with, *(handler(path, begin) for path, begin in hot.items())]
+
+
+async def _respond(predictor: Predictor, begin: Begin, request: Request[Any, Any, Any]) -> ASGIResponse:
+    reader = predictor.reader
+    headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
+    head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")])
+    answer = await predictor.respond(begin, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
+    return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode() if value is not None and value.isascii() else None
+
+
+async def from_asgi(receive: Receive, max_bytes: int) -> bytes:
+    """Collect an ASGI request's body.
+
+    Raises:
+        Problem: 413 beyond `max_bytes`; 400 if the client left.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(message["body"])
+        if not message.get("more_body"):
+            return b"".join(chunks)
+    raise client_left()

@@ -1,0 +1,116 @@
+"""The hot lane: granian hands every request here, and the prediction routes are answered without passing through ASGI.
+
+Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one, and Litestar's routing, request and
+response on top of that cost more than decoding, inference and encoding together (docs/benchmarks.md). The routes themselves stay in the
+app: the predictor gives this lane and Litestar's handlers the same answers, and tests/contract holds them together byte by byte.
+
+`intake` takes plain predictions out before they come here; this lane answers those that need more looking at (a chunked body, a strange
+content type, a server that is full), and all of them where the intake is not installed. Every other request is translated into one ASGI
+call of the app by `bridge`, the only place that knows both protocols.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from functools import partial
+
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
+from litestar import Litestar
+
+from halfcore.http import bridge
+from halfcore.http.coalescing import Coalescer
+from halfcore.http.exchange import Exchange, Scope, whole
+from halfcore.predict.admission import Head
+from halfcore.predict.body import client_left, too_large
+from halfcore.predict.predictor import Begin, Predictor
+
+PREFIX, SUFFIX = "/models/", "/predict"
+
+
+class Front:
+    """An RSGI application in front of the Litestar app.
+
+    Args:
+        app: answers every request that is no plain prediction.
+        predictor: answers predictions.
+        hot: what answers POSTs of fixed paths, by path.
+        coalescer: lets predictions gather while much of the quota is used; None: each begins when it arrives.
+    """
+
+    def __init__(self, app: Litestar, predictor: Predictor, hot: Mapping[str, Begin], coalescer: Coalescer | None = None) -> None:
+        self.app = app
+        self.coalescer = coalescer
+        self.predictor = predictor
+        self._hot = hot
+        self._stop = asyncio.Event()
+        self._lifespan: asyncio.Task[None] | None = None
+
+    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+        """Answer one request."""
+        begin = self.begin(scope.path) if scope.method == "POST" else None
+        if begin is None:
+            await bridge.answer(self.app, scope, exchange)
+            return
+        if self.coalescer is not None:
+            self.coalescer.arriving()
+            self.coalescer.arrived()
+        get = scope.headers.get
+        reader = self.predictor.reader
+        request_id = get("x-request-id") if self.predictor.wants_ids else None
+        head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
+
+        async def read() -> bytes:
+            # A body of known length, which the predictor has checked, is read in one await; another is counted as it comes.
+            body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, scope, reader.max_bytes)
+            try:
+                return await reader.in_time(body)
+            except (ProtocolClosed, ProtocolError):
+                raise client_left() from None
+
+        exchange.response_bytes(*await self.predictor.respond(begin, head, read))
+
+    def begin(self, path: str) -> Begin | None:
+        """What answers a POST of this path without the app, if anything does. Any thread may ask."""
+        if (begin := self._hot.get(path)) is not None:
+            return begin
+        if path.startswith(PREFIX) and path.endswith(SUFFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
+            return partial(self.predictor.begin, name)
+        return None
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Load the models before the first connection is accepted; an error stops the worker."""
+        started = loop.create_future()
+        self._lifespan = loop.create_task(self._live(started))
+        loop.run_until_complete(asyncio.wait((started, self._lifespan), return_when=asyncio.FIRST_COMPLETED))
+        if self._lifespan.done():
+            self._lifespan.result()
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called after the last connection was closed."""
+        self._stop.set()
+        if self._lifespan is not None:
+            loop.run_until_complete(self._lifespan)
+
+    async def _live(self, started: "asyncio.Future[None]") -> None:
+        # One task for start and end: the app's lifespan holds a task group, which belongs to the task that entered it.
+        async with self.app.lifespan():
+            started.set_result(None)
+            await self._stop.wait()
+
+
+async def _counted(exchange: Exchange, scope: Scope, max_bytes: int) -> bytes:
+    """Collect a body of unknown length.
+
+    Raises:
+        Problem: 413 beyond `max_bytes`; 400 if it broke off.
+    """
+    chunks: list[bytes] = []
+    size = ends = 0
+    async for chunk in exchange:
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(chunk)
+        ends += not chunk
+    if not whole(ends, scope.headers):
+        raise client_left()
+    return b"".join(chunks)

@@ -1,0 +1,279 @@
+"""The counters of all workers as Prometheus's text.
+
+A scrape reaches one worker, whichever accepts it, but must tell of all: each worker leaves a snapshot of its counters in a directory that
+they share, once a second, and the one that is asked adds its own to those of the others. With one worker there is no directory.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from halfcore.log import logger, reason_of
+from halfcore.metrics.counters import ROWS, SECONDS, STAGES, CatalogMetrics, FollowMetrics, Histogram, Metrics, ModelMetrics
+from halfcore.metrics.optional import BesideSnapshot, beside_families
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PERIOD_S = 1.0
+"""Seconds between snapshots: older than no scrape that matters, and cheap at 0.1 ms each."""
+
+
+class Counts(msgspec.Struct):
+    """A histogram's state."""
+
+    counts: list[int]
+    total: float
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Self:
+        """A copy of a histogram's state."""
+        return cls(list(histogram.counts), histogram.total)
+
+    def add(self, other: "Counts") -> None:
+        """Add another worker's."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+class ModelSnapshot(msgspec.Struct):
+    """One model's counters."""
+
+    stages: dict[str, Counts]
+    batch_rows: Counts
+    bisections: int
+    queued_rows: int
+
+    @classmethod
+    def of(cls, metrics: ModelMetrics) -> Self:
+        """A copy of a model's counters."""
+        stages = {stage: Counts.of(getattr(metrics, stage)) for stage in STAGES}
+        return cls(stages, Counts.of(metrics.batch_rows), metrics.bisections, metrics.queued_rows())
+
+    def add(self, other: "ModelSnapshot") -> None:
+        """Add another worker's."""
+        for stage, counts in self.stages.items():
+            counts.add(other.stages[stage])
+        self.batch_rows.add(other.batch_rows)
+        self.bisections += other.bisections
+        self.queued_rows += other.queued_rows
+
+
+class FollowSnapshot(msgspec.Struct):
+    """One followed model's counters."""
+
+    swaps: dict[str, int]
+    poll_failures: dict[str, int]
+    last_success: float
+    pending: int
+    workers: dict[str, int]
+    """Served version → workers that serve it."""
+    schema_changes: dict[str, int]
+
+    @classmethod
+    def of(cls, metrics: FollowMetrics) -> Self:
+        """A copy of a followed model's counters."""
+        served = {metrics.served_version: 1} if metrics.served_version else {}
+        return cls(
+            swaps=dict(metrics.swaps),
+            poll_failures=dict(metrics.poll_failures),
+            last_success=metrics.last_success,
+            pending=metrics.pending,
+            workers=served,
+            schema_changes=dict(metrics.schema_changes),
+        )
+
+    def add(self, other: "FollowSnapshot") -> None:
+        """Add another worker's; the one that heard of the registry least lately counts."""
+        for own, others in (
+            (self.swaps, other.swaps),
+            (self.poll_failures, other.poll_failures),
+            (self.workers, other.workers),
+            (self.schema_changes, other.schema_changes),
+        ):
+            for key, number in others.items():
+                own[key] = own.get(key, 0) + number
+        self.last_success = min(self.last_success, other.last_success)
+        self.pending += other.pending
+
+
+class Snapshot(msgspec.Struct):
+    """One worker's counters."""
+
+    requests: dict[tuple[str, str, str], int]
+    models: dict[str, ModelSnapshot]
+    loaded: dict[tuple[str, str], float]
+    load_failures: dict[str, int]
+    beside: BesideSnapshot
+    catalog: CatalogMetrics | None
+    following: dict[tuple[str, str], FollowSnapshot]
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> Self:
+        """A copy of a worker's counters."""
+        models = {name: ModelSnapshot.of(model) for name, model in metrics.models.items()}
+        return cls(
+            requests=metrics.outcomes(),
+            models=models,
+            loaded=dict(metrics.loaded),
+            load_failures=dict(metrics.load_failures),
+            beside=BesideSnapshot.of(metrics),
+            catalog=metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
+            following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
+        )
+
+    def add(self, other: "Snapshot") -> None:
+        """Add another worker's; of two loading times the later counts."""
+        for key, number in other.requests.items():
+            self.requests[key] = self.requests.get(key, 0) + number
+        for name, model in other.models.items():
+            if name in self.models:
+                self.models[name].add(model)
+            else:
+                self.models[name] = model
+        for version, since in other.loaded.items():
+            self.loaded[version] = max(since, self.loaded.get(version, 0.0))
+        for name, number in other.load_failures.items():
+            self.load_failures[name] = self.load_failures.get(name, 0) + number
+        self.beside.add(other.beside)
+        if self.catalog and other.catalog:
+            self.catalog.add(other.catalog)
+        for followed, following in other.following.items():
+            if followed in self.following:
+                self.following[followed].add(following)
+            else:
+                self.following[followed] = following
+
+
+class Exposition(Collector):
+    """Answers scrapes for all workers.
+
+    Args:
+        metrics: this worker's counters.
+        version: the server's version.
+        shared: directory in which the workers leave their snapshots; None if there is one worker.
+    """
+
+    def __init__(self, metrics: Metrics, *, version: str, shared: Path | None) -> None:
+        self._metrics = metrics
+        self._version = version
+        self._own = shared / f"{os.getpid()}.msgpack" if shared else None
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        if shared is None:
+            # About one process: of several, each scrape would tell of another one.
+            ProcessCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    async def share(self) -> None:
+        """Leave a snapshot every `PERIOD_S` seconds until cancelled; returns at once if there is one worker.
+
+        What a worker that died has counted stays, so the sums never fall.
+        """
+        while self._own is not None:
+            partial = self._own.with_suffix(".new")
+            try:
+                partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
+                partial.replace(self._own)
+            except OSError as error:
+                logger.warning("this worker's metrics are not shared: %s", reason_of(error))
+            await asyncio.sleep(PERIOD_S)
+
+    def collect(self) -> Iterable[Metric]:
+        """The server's own metrics, for `prometheus_client`."""
+        snapshot = Snapshot.of(self._metrics)
+        for file in self._own.parent.glob("*.msgpack") if self._own else ():
+            if file != self._own:
+                snapshot.add(msgspec.msgpack.decode(file.read_bytes(), type=Snapshot))
+        yield from _families(snapshot)
+        yield InfoMetricFamily("halfcore_build", "The running server.", value={"version": self._version})
+
+
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
+    requests = CounterMetricFamily("halfcore_requests", "Requests by route, model and outcome.", labels=["route", "model", "outcome"])
+    for key, number in snapshot.requests.items():
+        requests.add_metric(key, number)
+    yield requests
+    stages = HistogramMetricFamily(
+        "halfcore_stage_duration_seconds", "Time in each stage of a request (infer: of a batch).", labels=["model", "stage"]
+    )
+    rows = HistogramMetricFamily("halfcore_batch_rows", "Rows in one run of the model.", labels=["model"])
+    queued = GaugeMetricFamily("halfcore_queued_rows", "Rows waiting for inference.", labels=["model"])
+    bisections = CounterMetricFamily("halfcore_batch_bisections", "Batches run again in halves because a row failed.", labels=["model"])
+    for name, model in snapshot.models.items():
+        for stage, counts in model.stages.items():
+            stages.add_metric([name, stage], _buckets(SECONDS, counts), counts.total)
+        rows.add_metric([name], _buckets(ROWS, model.batch_rows), model.batch_rows.total)
+        queued.add_metric([name], model.queued_rows)
+        bisections.add_metric([name], model.bisections)
+    yield from (stages, rows, queued, bisections)
+    loaded = GaugeMetricFamily("halfcore_model_loaded_timestamp_seconds", "When the version was loaded.", labels=["model", "version"])
+    for version, since in snapshot.loaded.items():
+        loaded.add_metric(version, since)
+    yield loaded
+    failures = CounterMetricFamily("halfcore_model_load_failures", "Bundles that were refused.", labels=["model"])
+    for name, number in snapshot.load_failures.items():
+        failures.add_metric([name], number)
+    yield failures
+    yield from beside_families(snapshot.beside)
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+    if snapshot.following:
+        yield from _following(snapshot.following)
+
+
+def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
+    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    for result, number in catalog.refreshes.items():
+        refreshes.add_metric([result], number)
+    yield refreshes
+    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    for model, is_refused in catalog.refused.items():
+        refused.add_metric([model], is_refused)
+    yield refused
+    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
+    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
+
+
+def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Metric]:
+    own = ["model", "role"]
+    swaps = CounterMetricFamily("halfcore_model_swaps", "Bundles taken into service, refused or not fetched.", labels=[*own, "result"])
+    polls = CounterMetricFamily("halfcore_registry_poll_failures", "Polls without a proper answer.", labels=[*own, "code"])
+    success = GaugeMetricFamily("halfcore_registry_last_success_timestamp_seconds", "When the registry last answered.", labels=own)
+    pending = GaugeMetricFamily("halfcore_model_pending", "Workers for which a bundle waits to be served.", labels=own)
+    workers = GaugeMetricFamily("halfcore_model_served_workers", "Workers that serve a version.", labels=[*own, "version"])
+    changes = CounterMetricFamily(
+        "halfcore_model_schema_changes", "Swaps that changed columns, their values or the answers.", labels=[*own, "compatible"]
+    )
+    for key, one in following.items():
+        for family, counts in (
+            (swaps, one.swaps),
+            (polls, one.poll_failures),
+            (workers, one.workers),
+            (changes, one.schema_changes),
+        ):
+            for label, number in counts.items():
+                family.add_metric([*key, label], number)
+        success.add_metric(key, one.last_success)
+        pending.add_metric(key, one.pending)
+    yield from (swaps, polls, success, pending, workers, changes)
+
+
+def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound, as Prometheus wants them."""
+    cumulative, result = 0, []
+    for bound, count in zip((*bounds, float("inf")), counts.counts, strict=True):
+        cumulative += count
+        result.append((str(floatToGoString(bound)), float(cumulative)))  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,1 @@
+"""Bytes to rows to batches to results to bytes: `decode` (fast), `explain` (says what is wrong), `batcher`, `engine`, `encode`."""

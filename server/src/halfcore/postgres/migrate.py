@@ -1,0 +1,111 @@
+"""`halfcore migrate`: brings a database's schema up to date with plain SQL files.
+
+The files stand in `migrations/`, numbered, and are applied in order, each in a transaction of its own. What was applied is written down
+with its hash: a file that was changed afterwards is refused, for no database would ever see the change. Two runs at once are safe: each
+file is applied by one of them, while the other one waits.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from halfcore.postgres.database import Connection, Database, transaction
+
+DIRECTORY = Path(str(files("halfcore.postgres") / "migrations"))
+LOCK = 0x68616C66636F7265
+"""Number of the advisory lock: "halfcore" in ASCII."""
+_NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
+_LEDGER = """
+CREATE SCHEMA IF NOT EXISTS halfcore;
+CREATE TABLE IF NOT EXISTS halfcore.schema_migrations (
+    name text PRIMARY KEY,
+    sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+class MigrationError(Exception):
+    """The files and the database contradict each other; nothing was changed."""
+
+
+class Migration(NamedTuple):
+    """One file of SQL."""
+
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """The file's hash."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def read(directory: Path = DIRECTORY) -> list[Migration]:
+    """The migrations of a directory, in order.
+
+    Raises:
+        MigrationError: a file is not named `NNNN_words.sql`, or two have one number.
+    """
+    names = sorted(path.name for path in directory.iterdir())
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise MigrationError(f"{name}: expected a file named like 0001_words.sql")
+    for first, second in pairwise(names):
+        if first[:4] == second[:4]:
+            raise MigrationError(f"{first} and {second}: the same number")
+    return [Migration(name, (directory / name).read_text(encoding="utf-8")) for name in names]
+
+
+async def migrate(database: Database, migrations: Sequence[Migration], *, say: Callable[[str], None]) -> int:
+    """Apply what was not applied yet; return how many that were.
+
+    Args:
+        database: whose user may create a schema.
+        migrations: all of them, in order.
+        say: is told of each one that was applied.
+
+    Raises:
+        MigrationError: an applied file was changed or is missing, or one that was not applied stands before one that was.
+        DatabaseError: see `Database.connection`; what was applied before stays, the one that failed leaves nothing.
+    """
+    count = 0
+    async with database.connection() as connection:
+        while (migration := await _apply_next(connection, migrations)) is not None:
+            say(f"applied {migration.name}")
+            count += 1
+    return count
+
+
+async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -> Migration | None:
+    """Apply the first migration that was not applied yet, in a transaction; None if there is none."""
+    async with transaction(connection):
+        # Held by the transaction, not by the session: behind a pooler the next transaction may have another session.
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(_LEDGER)
+        rows = await connection.fetch("SELECT name, sha256 FROM halfcore.schema_migrations")
+        pending = _pending(migrations, {row["name"]: row["sha256"] for row in rows})
+        if not pending:
+            return None
+        migration = pending[0]
+        await connection.execute(migration.sql)
+        await connection.execute("INSERT INTO halfcore.schema_migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)
+    return migration
+
+
+def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:
+    newest = max((migration.name for migration in migrations), default="")
+    for name in sorted(applied.keys() - {migration.name for migration in migrations}):
+        if name[:4] <= newest[:4]:  # those beyond are a newer halfcore's, which an older one gets on with
+            raise MigrationError(f"{name} was applied but is not among the files any more")
+    for migration in migrations:
+        if applied.get(migration.name, migration.sha256) != migration.sha256:
+            raise MigrationError(f"{migration.name} was changed after it was applied: its changes belong in a new file")
+    pending = [migration for migration in migrations if migration.name not in applied]
+    if applied and pending and pending[0].name < max(applied):
+        raise MigrationError(f"{pending[0].name} comes before {max(applied)}, which was applied: it needs a higher number")
+    return pending

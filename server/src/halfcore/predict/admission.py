@@ -1,0 +1,65 @@
+"""Admission: whether a request's body is read at all, decided by its head alone."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from halfcore.predict.body import too_large
+from halfcore.problem import Problem
+
+USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
+MOST_DIGITS = 18
+"""Of a body's length: `int` refuses 4,301."""
+_CLOSE = {"connection": "close"}
+
+
+class Head(NamedTuple):
+    """What of a request's head decides whether its body is read; None where the header is absent."""
+
+    content_type: str | None
+    content_encoding: str | None
+    content_length: str | None
+    request_id: str | None = None
+
+
+def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
+    """Whether a head is what most clients send: JSON, not encoded, of a known and allowed length. `check_head` accepts it, too.
+
+    Args:
+        get: the first header of a name, or None.
+        max_body_bytes: largest body.
+    """
+    length = get("content-length")
+    return (
+        length is not None
+        and get("content-type") in USUAL_TYPES
+        and get("content-encoding") is None
+        and length.isdecimal()
+        and len(length) <= MOST_DIGITS
+        and int(length) <= max_body_bytes
+    )
+
+
+def check_head(head: Head, *, max_body_bytes: int) -> None:
+    """Refuse by the request's head alone what need not be read.
+
+    Raises:
+        Problem: 413 or 415; the connection is closed, for the body is not wanted.
+    """
+    if head.content_type not in USUAL_TYPES and not _is_json(head.content_type):
+        found = (head.content_type or "none")[:80]
+        raise Problem(415, "unsupported_media_type", f"Content-Type {found} came, expected application/json", headers=_CLOSE)
+    if head.content_encoding is not None and head.content_encoding != "identity":
+        found = head.content_encoding[:80]
+        raise Problem(415, "unsupported_encoding", f"Content-Encoding {found} came, expected none", headers=_CLOSE)
+    length = head.content_length
+    if length is not None and length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > max_body_bytes):
+        raise too_large(max_body_bytes)
+
+
+def _is_json(content_type: str | None) -> bool:
+    """Whether a media type is JSON in UTF-8, however it is spelled."""
+    if content_type is None:
+        return False
+    kind, _, parameters = content_type.lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "")
+    return kind.strip() == "application/json" and charset in ("", "charset=utf-8", "charset=utf8")

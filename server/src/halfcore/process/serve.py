@@ -1,0 +1,204 @@
+"""granian around the application: in this process if one worker is enough, else one process per worker and a supervisor.
+
+One worker needs no supervisor: what restarts a container restarts this process. Without it 40 MB are saved, which on a small tier are
+3,000 connections. Both ways speak HTTP/1.1 alone: over HTTP/2 a client could claim 16 MiB of headers, and websockets reach granian's
+panics, which end the process.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from halfcore import host
+from halfcore.http import granian_private
+from halfcore.http.coalescing import Coalescer
+from halfcore.log import logger
+from halfcore.process import draining, sizing
+from halfcore.settings import Settings
+
+INSIST_EVERY_S = 1.0
+"""Between two times that a worker is told to end."""
+
+
+def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
+    """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    settings = msgspec.structs.replace(settings, max_in_flight=plan.max_in_flight)
+    if plan.workers == 1:
+        _serve_here(settings, plan)
+    else:
+        _serve_in_workers(settings, plan, log_config)
+
+
+def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
+    """What both ways tell granian."""
+    return {
+        "address": settings.host,
+        "port": settings.port,
+        "http": HTTPModes.http1,
+        "websockets": False,
+        "backlog": settings.backlog,
+        "backpressure": plan.max_connections,
+        "http1_settings": HTTP1Settings(
+            header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes
+        ),
+    }
+
+
+def _serve_here(settings: Settings, plan: sizing.Plan) -> None:
+    """One worker, in this process."""
+    sizing.apply(plan)
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        runner.run(_run(settings, plan))
+
+
+async def _run(settings: Settings, plan: sizing.Plan) -> None:
+    from granian.server import embed
+
+    from halfcore.worker import Worker
+
+    # granian warns at every start that this way of running it is experimental; docs/decisions/0006 says why we do.
+    logging.getLogger(granian_private.LOGGER).setLevel(logging.ERROR)
+    loop = asyncio.get_running_loop()
+    coalescer = None
+    if plan.coalesce_quota:
+        coalescer = Coalescer(quota=plan.coalesce_quota, aim=settings.coalesce_above, delay_s=plan.coalesce_delay_s, loop=loop)
+    worker = Worker(settings)
+    front = worker.front(coalescer)
+    # The bound method, not the object: its hooks run the loop, which runs here already, so the lifespan is entered here.
+    target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
+    if settings.hot_lane:
+        granian_private.install(embed, front)
+    server = embed.Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
+    async with front.app.lifespan():
+        if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
+            loop.set_task_factory(_eager_task)
+        end = draining.on_signal(
+            unready=worker.models.begin_draining,
+            stop=partial(_stop, server, settings.drain_timeout_s),
+            later=loop.call_later,
+            predrain_s=settings.predrain_s,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        await server.serve()
+
+
+def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """A task that begins at once; asyncio's own factory does not know all options that newer loops hand it."""
+    return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
+
+
+def _stop(server: Any, drain_timeout_s: float) -> None:
+    """Accept no more; if what was accepted is not answered in time, end all the same."""
+    server.stop()
+    asyncio.get_running_loop().call_later(drain_timeout_s, _give_up)
+
+
+def _give_up() -> None:
+    logger.error("not every accepted request was answered in time")
+    os._exit(1)
+
+
+def _loop_factory(settings: Settings) -> Any:
+    if settings.loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
+    """Several workers, each a process, and this process as their supervisor."""
+    from granian import Granian
+
+    server = Granian(
+        "halfcore.worker:Worker",  # a name for its log: `_application` makes the workers
+        interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
+        workers=plan.workers,
+        runtime_threads=1,
+        loop=Loops(settings.loop),
+        workers_kill_timeout=settings.drain_timeout_s,
+        log_level=LogLevels.warning,
+        log_dictconfig=log_config,
+        **_options(settings, plan),
+    )
+    # Ignored here, and so inherited: the default action would end a worker that does not handle it yet.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    end = draining.on_signal(
+        unready=partial(_unready_workers, server),
+        stop=partial(_stop_workers, server, granian_private.interrupt_of(server)),
+        later=_later,
+        predrain_s=settings.predrain_s,
+    )
+    granian_private.replace_interrupt(server, partial(_end, os.getpid(), end))
+    with TemporaryDirectory(prefix="halfcore-") as shared:
+        server.serve(target_loader=partial(_application, settings, plan, Path(shared), os.getpid()), wrap_loader=False)
+
+
+def _end(supervisor: int, end: Callable[..., None], *signals: object) -> None:
+    """Handle a signal in the supervisor; a worker that has no handler of its own yet has this one, by its fork, and has accepted nothing.
+
+    Otherwise such a worker notes the signal in its copy of the supervisor, where nobody looks, and is waited for until it is killed.
+    """
+    if os.getpid() != supervisor:
+        os._exit(0)
+    end(*signals)
+
+
+def _later(delay_s: float, stop: Callable[[], None]) -> None:
+    timer = threading.Timer(delay_s, stop)
+    timer.daemon = True  # a second signal must not wait for it
+    timer.start()
+
+
+def _stop_workers(server: Any, interrupt: Callable[..., None], *signals: object) -> None:
+    """Have granian end its workers, and tell those again that live on.
+
+    granian tells each once, and uvloop drops a signal that comes while its loop stands still: a worker that had loaded its models and did
+    not serve yet was waited for until it was killed. A worker that drains does not mind being told twice.
+    """
+    interrupt(*signals)
+    _later(INSIST_EVERY_S, partial(_insist, server))
+
+
+def _insist(server: Any) -> None:
+    for pid in granian_private.worker_processes(server):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    _later(INSIST_EVERY_S, partial(_insist, server))
+
+
+def _unready_workers(server: Any) -> None:
+    for pid in granian_private.worker_processes(server):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+
+
+def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
+    """Make a worker's application, in the worker: what its supervisor does not import, the supervisor does not hold in memory."""
+    host.die_with(supervisor)
+    sizing.apply(plan)
+    from granian.server import mp
+
+    from halfcore.worker import Worker
+
+    worker = Worker(settings, shared)
+    front = worker.front()
+    if settings.hot_lane:
+        granian_private.install(mp, front)
+    signal.signal(signal.SIGUSR1, lambda *_: worker.models.begin_draining())
+    return front if settings.hot_lane else front.app

@@ -1,0 +1,91 @@
+"""The followers of one process, started, asked and closed together.
+
+Nothing here imports the HTTP client: a server that follows nothing does not load it.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halfcore.registry.peers import Peers
+from halfcore.registry.status import Status
+
+if TYPE_CHECKING:
+    from halfcore.registry.follower import Follower, Resources
+
+
+class Followers:
+    """Starts, closes and asks followers.
+
+    Args:
+        shared: the directory that this server's workers share: a reload that one of them is asked for, all do.
+        followers: all of them.
+        resources: what they share; closed with the last of them.
+    """
+
+    def __init__(self, shared: Path | None = None, followers: "Sequence[Follower]" = (), resources: "Resources | None" = None) -> None:
+        self._peers = Peers(shared)
+        self._followers = list(followers)
+        self._resources = resources
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def __iter__(self) -> "Iterator[Follower]":
+        return iter(self._followers)
+
+    def start_from_disk(self) -> None:
+        """Serve what each of them served last, if its bundle is whole; before anything is served."""
+        for follower in self._followers:
+            follower.start_from_disk()
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._tasks = [asyncio.create_task(follower.run()) for follower in self._followers]
+        if self._followers:
+            self._peers.start(self._on_message)
+
+    async def close(self) -> None:
+        """Poll no more; a fetch or a sandbox in progress is cancelled, and leaves nothing behind."""
+        self._peers.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for follower in self._followers:
+            await follower.close()
+        if self._resources is not None:
+            await self._resources.client.close()
+            self._resources.threads.shutdown()
+
+    def of(self, name: str) -> "list[Follower]":
+        """The followers of a model, one per role."""
+        return [follower for follower in self._followers if follower.followed.name == name]
+
+    def statuses(self, name: str) -> list[Status]:
+        """Their statuses."""
+        return [follower.status for follower in self.of(name)]
+
+    def hint(self) -> None:
+        """Have all of them poll now, here and in the other workers."""
+        self._peers.send("")
+        self._hint()
+
+    async def reload(self, name: str) -> dict[str, Any]:
+        """Have a model's followers poll now and try again what was refused, here and elsewhere; return each role's outcome here."""
+        self._peers.send(name)
+        return await self._reload(name)
+
+    def _on_message(self, name: str) -> None:
+        """Another worker was asked to reload a model; an empty name asks all followers to poll."""
+        if not name:
+            self._hint()
+            return
+        task = asyncio.create_task(self._reload(name))
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    def _hint(self) -> None:
+        for follower in self._followers:
+            follower.hint()
+
+    async def _reload(self, name: str) -> dict[str, Any]:
+        return {follower.followed.role: await follower.reload() for follower in self.of(name)}

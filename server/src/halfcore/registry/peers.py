@@ -1,0 +1,65 @@
+"""Messages between the workers of one server: that a model is to be reloaded, as datagrams in the directory that they share."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from halfcore.log import logger, reason_of
+
+_LONGEST = 4096
+"""Bytes of a message; a model's name is far shorter."""
+_SUFFIX = ".reload"
+
+
+class Peers:
+    """The other workers of this server.
+
+    Args:
+        shared: the directory; None if there is one worker only, and then nothing happens here.
+    """
+
+    def __init__(self, shared: Path | None) -> None:
+        self._shared = shared
+        self._socket: socket.socket | None = None
+        self._own = Path()
+
+    def start(self, receive: Callable[[str], None]) -> None:
+        """Listen on the running loop; a message is handed to `receive`, which may neither wait nor fail."""
+        if self._shared is None:
+            return
+        self._own = self._shared / f"{os.getpid()}{_SUFFIX}"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.setblocking(False)
+        try:
+            listener.bind(str(self._own))
+        except OSError as error:  # a path of more than 107 bytes, say
+            listener.close()
+            logger.warning("cannot send reloads to the other workers, which notice a change at their next poll: %s", reason_of(error))
+            return
+        self._socket = listener
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._read, listener, receive)
+
+    def send(self, message: str) -> None:
+        """Send a message to the others; never waits. One that died is skipped."""
+        if self._shared is None or self._socket is None:
+            return
+        for other in self._shared.glob(f"*{_SUFFIX}"):
+            if other != self._own:
+                with suppress(OSError):
+                    self._socket.sendto(message.encode(), str(other))
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._own.unlink(missing_ok=True)
+
+    @staticmethod
+    def _read(listener: socket.socket, receive: Callable[[str], None]) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                receive(listener.recv(_LONGEST).decode(errors="replace"))

@@ -1,0 +1,103 @@
+"""Tries a bundle in a process of its own (`halfcore.registry.sandbox_child`): what crashes, hangs or eats memory there hurts nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from halfcore.host import memory_left
+from halfcore.registry.errors import Refusal
+
+_NICE = 19
+_LEAST_BYTES = 64 << 20
+"""Less than the interpreter and the runtime take: a trial could only fail."""
+
+
+class Verdict(msgspec.Struct):
+    """The canary's one line."""
+
+    ok: bool
+    code: str = ""
+    reason: str = ""
+
+
+class Sandbox:
+    """Runs canaries.
+
+    Args:
+        memory_bytes: most memory of one, less if the control group has less left.
+        timeout_s: most seconds of one, by the clock and of CPU time.
+        max_batch_size: rows of the largest batch that it tries.
+    """
+
+    def __init__(self, *, memory_bytes: int, timeout_s: float, max_batch_size: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
+        self._max_batch_size = max_batch_size
+
+    async def run(self, bundle: Path, in_thread: Callable[..., Awaitable[tuple[int, bytes]]]) -> None:
+        """Return if the bundle is good.
+
+        Cancelling ends the canary.
+
+        Raises:
+            Refusal: it is not, or the canary came to no answer.
+        """
+        memory_bytes = self._memory_bytes if (left := memory_left()) is None else min(self._memory_bytes, left)
+        if memory_bytes < _LEAST_BYTES:
+            raise Refusal("canary_memory", f"{memory_bytes >> 20} MiB of the memory limit are left, too few to try it")
+        process = _start(bundle, memory_bytes=memory_bytes, cpu_s=self._timeout_s, max_batch_size=self._max_batch_size)
+        try:
+            returncode, output = await in_thread(_wait, process, self._timeout_s)
+        except subprocess.TimeoutExpired:
+            raise Refusal("canary_timeout", f"the canary did not finish it within {self._timeout_s:g} s") from None
+        finally:
+            process.kill()
+        self._judge(returncode, output, memory_bytes)
+
+    def _judge(self, returncode: int, output: bytes, memory_bytes: int) -> None:
+        if returncode == -signal.SIGXCPU:
+            raise Refusal("canary_timeout", f"the canary did not finish it within {self._timeout_s:g} s of CPU time")
+        try:
+            verdict = msgspec.json.decode(output, type=Verdict)
+        except msgspec.DecodeError:
+            how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
+            raise Refusal("canary_crashed", f"the canary crashed on it ({how})") from None
+        if verdict.code == "canary_memory":
+            raise Refusal(verdict.code, f"the canary ran out of memory on it, of which it had {memory_bytes >> 20} MiB")
+        if not verdict.ok or returncode != 0:
+            raise Refusal(verdict.code or "canary_crashed", verdict.reason or f"the canary ended with {returncode}")
+
+
+def _start(bundle: Path, *, memory_bytes: int, cpu_s: float, max_batch_size: int) -> subprocess.Popen[bytes]:
+    limits = [f"--memory-bytes={memory_bytes}", f"--cpu-s={int(cpu_s) + 1}", f"--max-batch-size={max_batch_size}"]
+    # None of this process's secrets go where somebody else's graph runs.
+    environment = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR") if name in os.environ
+    }
+    process = subprocess.Popen(  # noqa: S603  our own module, with numbers and a path of our own making
+        [sys.executable, "-m", "halfcore.registry.sandbox_child", str(bundle), f"--parent={os.getpid()}", *limits],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    # From here, not by itself: its imports, which are most of its CPU time, already yield to whoever predicts.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+    return process
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, bytes]:
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return process.returncode, output

@@ -238,7 +238,8 @@ def test_a_granian_without_a_private_name_is_left_as_it_is(caplog: pytest.LogCap
     monkeypatch.setitem(sys.modules, granian.__name__, granian)
     monkeypatch.delattr("granian._futures._cbsched_aioschedule")
 
-    granian_private.install(granian, cast("Front", None))
+    with caplog.at_level("WARNING", logger="halfcore"):
+        granian_private.install(granian, cast("Front", None))
 
     (record,) = caplog.records
     assert "granian has no granian._futures._cbsched_aioschedule, granian.server.other._new_cbscheduler" in record.getMessage()

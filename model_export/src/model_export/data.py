@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import DatasetInput
 
-    from model_export.convert import Answers
+    from model_export.answers import Answers
     from model_export.registry import Fetched
     from model_export.schema import Schema
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from model_export import stages
 from model_export.bundle import write
+from model_export.candidate import convert
 from model_export.data import LEAST_ROWS, one_line, too_few
+from model_export.draw import GATE_ROWS
 from model_export.errors import ExportError, InfrastructureError, MemoryLimitError, is_of_memory, sentence
 from model_export.manifest import compose
 from model_export.oracle import check_predict_function
-from model_export.prove import GateError, convert, prove
+from model_export.prove import GateError, prove
 from model_export.publish import publish, refuse
 from model_export.registry import fetch, registered_version
-from model_export.report import Reporter, parity_table
-from model_export.samples import GATE_ROWS
+from model_export.report import Reporter
 from model_export.subject import study
+from model_export.table import parity_table
 
 if TYPE_CHECKING:
     from pathlib import Path

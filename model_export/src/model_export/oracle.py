@@ -15,7 +15,7 @@ from model_export.rows import Matrix, to_model_input
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_export.convert import Answers
+    from model_export.answers import Answers
     from model_export.decision import Threshold
     from model_export.registry import Fetched
     from model_export.samples import Flags, Sample

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from model_export import data as data_sources
 from model_export.anatomy import Anatomy, dissect
+from model_export.answers import Answers, describe_answers
 from model_export.categories import find_categories
-from model_export.convert import Answers, describe_answers
 from model_export.errors import ExportError
 from model_export.nulls import find_nullable
 from model_export.schema import Schema, read_schema, set_aside_unread, with_ignored_values

@@ -13,13 +13,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import domain, draw, oracle, parity, ranges, samples, thresholds
-from model_export.anatomy import Anatomy, dissect
-from model_export.boundary import nowhere
-from model_export.oracle import Truth
-from model_export.parity import compare
-from model_export.prove import GateError
-from model_export.schema import Column, Schema
+from model_export.prove import compare as parity
+from model_export.prove import domain, draw, oracle, ranges, samples, thresholds
+from model_export.prove.boundary import nowhere
+from model_export.prove.compare import compare
+from model_export.prove.oracle import Truth
+from model_export.prove.prove import GateError
+from model_export.study.anatomy import Anatomy, dissect
+from model_export.study.schema import Column, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

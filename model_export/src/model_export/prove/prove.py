@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_export.boundary import find, nowhere
-from model_export.candidate import Candidate, convert
-from model_export.domain import narrower
-from model_export.draw import GATE_ROWS, draw
+from model_export.convert.convert import Candidate, convert
 from model_export.errors import ExportError, shorten
-from model_export.oracle import Oracle, Truth, predict_function
-from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, compare
-from model_export.ranges import find_ranges
-from model_export.rows import to_json
-from model_export.runtime import Runtime
-from model_export.samples import Drawing
-from model_export.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.prove.boundary import find, nowhere
+from model_export.prove.compare import OTHER_BOUND, TREE_BOUND, Comparison, compare
+from model_export.prove.domain import narrower
+from model_export.prove.draw import GATE_ROWS, draw
+from model_export.prove.oracle import Oracle, Truth, predict_function
+from model_export.prove.ranges import find_ranges
+from model_export.prove.runtime import Runtime
+from model_export.prove.samples import Drawing
+from model_export.prove.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.study.rows import to_json
 
 if TYPE_CHECKING:
-    from model_export.oracle import Floats, Ints
+    from model_export.prove.oracle import Floats, Ints
     from model_export.report import Reporter
-    from model_export.subject import Subject
+    from model_export.study.study import Subject
 
 
 @dataclass(frozen=True)

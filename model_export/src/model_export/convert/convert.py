@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model_export.convert import convert_model
+from model_export.convert.model import convert_model
 
 if TYPE_CHECKING:
-    from model_export.block import Dtype
-    from model_export.subject import Subject
+    from model_export.convert.block import Dtype
+    from model_export.study.study import Subject
 
 
 @dataclass(frozen=True)

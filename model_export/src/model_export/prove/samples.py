@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.rows import Matrix
+from model_export.study.rows import Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from model_export.ranges import Ranges
-    from model_export.schema import Column, Schema
+    from model_export.prove.ranges import Ranges
+    from model_export.study.schema import Column, Schema
 
     Generator = np.random.Generator
     Make = Callable[[Generator, int, int], Matrix]

@@ -22,20 +22,20 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from model_export.block import ELEMENT, Block, Dtype, convert_piece
-from model_export.categories import tables
+from model_export.convert.block import ELEMENT, Block, Dtype, convert_piece
+from model_export.convert.forests import sum_undivided
+from model_export.convert.graph import GraphBuilder
+from model_export.convert.layout import lay_out
 from model_export.errors import ExportError, sentence
-from model_export.forests import sum_undivided
-from model_export.graph import GraphBuilder
-from model_export.layout import lay_out
+from model_export.study.categories import tables
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from model_export.anatomy import Anatomy, Branch
-    from model_export.answers import Answers
-    from model_export.decision import Threshold
-    from model_export.schema import Schema
+    from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.answers import Answers
+    from model_export.study.decision import Threshold
+    from model_export.study.schema import Schema
 
 TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreesClassifier, ExtraTreesRegressor,
          GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor)  # fmt: skip

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.rows import Matrix, null_of
-from model_export.samples import Drawing, Group, Sample, fixed
+from model_export.prove.samples import Drawing, Group, Sample, fixed
+from model_export.study.rows import Matrix, null_of
 
 if TYPE_CHECKING:
-    from model_export.boundary import Boundary
-    from model_export.samples import Generator
-    from model_export.schema import Column
-    from model_export.thresholds import Values
+    from model_export.prove.boundary import Boundary
+    from model_export.prove.samples import Generator
+    from model_export.prove.thresholds import Values
+    from model_export.study.schema import Column
 
 GATE_ROWS = 100_000
 THRESHOLD_ROWS = 50_000

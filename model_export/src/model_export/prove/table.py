@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from model_export.prove import Proof
-    from model_export.subject import Subject
+    from model_export.prove.prove import Proof
+    from model_export.study.study import Subject
 
 
 def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:

@@ -13,7 +13,7 @@ from halfcore.registry.resolve import resolve
 from halfcore.registry.sources import parse_one
 from halfcore.registry.store import Store
 from model_export.publish import publish
-from model_export.registry import connect, registered_version
+from model_export.registry.client import connect, registered_version
 from support.client import wait_until
 from support.fake_registry import FakeRegistry, fake_registry
 from support.mlflow_registry import Registry

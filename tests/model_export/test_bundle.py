@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from model_export import bundle
-from model_export.bundle import require_writable
+from model_export.bundle import write as bundle
+from model_export.bundle.write import require_writable
 from model_export.errors import InfrastructureError
 
 OLD, NEW = b"the old graph", b"the new graph"

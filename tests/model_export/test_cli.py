@@ -14,8 +14,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import __main__, connection, examples, registry
+from model_export import __main__, examples
 from model_export.__main__ import main
+from model_export.registry import client as registry
+from model_export.registry import connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

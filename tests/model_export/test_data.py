@@ -24,12 +24,13 @@ from rich.console import Console
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from model_export import data, download, registry, tables
 from model_export.__main__ import main
 from model_export.errors import ExportError
 from model_export.export import Order, export
+from model_export.registry import client as registry
 from model_export.report import Reporter
-from model_export.subject import Subject, study
+from model_export.study import data, download, tables
+from model_export.study.study import Subject, study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

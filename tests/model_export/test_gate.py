@@ -13,13 +13,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import domain, oracle, parity, ranges, samples, thresholds
-from model_export.anatomy import Anatomy, dissect
-from model_export.boundary import nowhere
-from model_export.oracle import Truth
-from model_export.parity import compare
-from model_export.prove import GateError
-from model_export.schema import Column, Schema
+from model_export.prove import compare as parity
+from model_export.prove import domain, draw, oracle, ranges, samples, thresholds
+from model_export.prove.boundary import nowhere
+from model_export.prove.compare import compare
+from model_export.prove.oracle import Truth
+from model_export.prove.prove import GateError
+from model_export.study.anatomy import Anatomy, dissect
+from model_export.study.schema import Column, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ MATRIX = Schema(tuple(Column(f"x{i}", "number", "float64") for i in range(4)), n
 def drawn(data: Any, schema: Schema, around: dict[int, Any], *, rows: int, limit: float | None = None) -> samples.Sample:
     """The gate's rows for a model of which nothing is known."""
     found = ranges.find_ranges(data, schema, NOTHING, {})
-    return samples.draw(samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows)
+    return draw.draw(samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows)
 
 
 def all_rows(sample: samples.Sample) -> Any:
@@ -49,7 +50,7 @@ def test_a_full_gate_passes_on_an_honest_model(save: Callable[..., Any], export:
     """At least 100,000 rows besides those around thresholds, no label that differs, one answer in every batch size."""
     model = RandomForestClassifier(30, random_state=0).fit(IRIS.data, IRIS.target)
 
-    report = export(save(model, IRIS.data), gate_rows=samples.GATE_ROWS).manifest["parity"]
+    report = export(save(model, IRIS.data), gate_rows=draw.GATE_ROWS).manifest["parity"]
 
     assert report["passed"] is True
     assert report["rows"] - report["threshold_rows"] >= 100_000
@@ -135,7 +136,7 @@ def test_too_many_thresholds_share_rows() -> None:
     (number,) = (i for i, group in enumerate(sample.groups) if group.name == "thresholds")
     rows = np.concatenate(list(sample.of(number)))
 
-    assert len(rows) == samples.THRESHOLD_ROWS
+    assert len(rows) == draw.THRESHOLD_ROWS
     assert all(set(values[i].tolist()) <= set(rows[:, i].tolist()) for i in range(4))
 
 

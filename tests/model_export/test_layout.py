@@ -12,8 +12,8 @@ from onnx import helper
 from skl2onnx import to_onnx
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 
-from model_export import layout
-from model_export.forests import sum_undivided
+from model_export.convert import layout
+from model_export.convert.forests import sum_undivided
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import oracle
 from model_export.errors import ExportError
+from model_export.prove import oracle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ from mlflow.models import infer_signature
 from sklearn.datasets import load_iris
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export import registry
 from model_export.errors import ExportError
-from model_export.subject import study
+from model_export.registry import client as registry
+from model_export.study.study import study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export.prove import GateError
+from model_export.prove.prove import GateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

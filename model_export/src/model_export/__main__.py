@@ -9,9 +9,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_export import bundle, examples, limits, stages
-from model_export.connection import connect
+from model_export import examples, limits, stages
+from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_of_memory
+from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _within_limits(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    bundle.require_writable(arguments.out)
+    require_writable(arguments.out)
     if not arguments.within_limits:
         return _within_limits(arguments)
     from model_export.export import Order, export
@@ -204,11 +205,11 @@ def _examples(arguments: argparse.Namespace) -> int:
         known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
         sys.stderr.write(f"model-export examples: no example {error.args[0]!r}; known: {known}\n")
         return 2
-    missing = [name for name in names if not bundle.exists(arguments.out, name)]
+    missing = [name for name in names if not exists(arguments.out, name)]
     if missing and not arguments.within_limits:
         return _within_limits(arguments)
     if missing:
-        bundle.require_writable(arguments.out)
+        require_writable(arguments.out)
         _make_examples(missing, arguments)
     sys.stdout.write(f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them already there\n")
     return 0

@@ -1,4 +1,4 @@
-"""The road of an export: fetch → convert → prove → write."""
+"""The road of an export: fetch → study → convert → prove → write."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from model_export import stages
-from model_export.bundle import write
-from model_export.data import LEAST_ROWS, one_line, too_few
+from model_export.bundle.write import write
+from model_export.convert.convert import convert
 from model_export.errors import ExportError, InfrastructureError, MemoryLimitError, is_of_memory, sentence
 from model_export.manifest import compose
-from model_export.oracle import check_predict_function
-from model_export.prove import GateError, convert, prove
+from model_export.prove.draw import GATE_ROWS
+from model_export.prove.oracle import check_predict_function
+from model_export.prove.prove import GateError, prove
+from model_export.prove.table import parity_table
 from model_export.publish import publish, refuse
-from model_export.registry import fetch, registered_version
-from model_export.report import Reporter, parity_table
-from model_export.samples import GATE_ROWS
-from model_export.subject import study
+from model_export.registry.client import fetch, registered_version
+from model_export.report import Reporter
+from model_export.study.data import LEAST_ROWS, one_line, too_few
+from model_export.study.study import study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from model_export.prove import Proof
-    from model_export.registry import Fetched
-    from model_export.subject import Subject
+    from model_export.prove.prove import Proof
+    from model_export.registry.client import Fetched
+    from model_export.study.study import Subject
 
 
 _ASKED_FIRST = 100

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export import tools
-from model_export.bundle import MODEL_FILE
-from model_export.parity import BATCH_SIZES
-from model_export.rows import to_json, to_json_value
+from model_export.bundle import tools
+from model_export.bundle.write import MODEL_FILE
+from model_export.prove.compare import BATCH_SIZES
+from model_export.study.rows import to_json, to_json_value
 
 if TYPE_CHECKING:
-    from model_export.prove import Proof
-    from model_export.schema import Column
-    from model_export.subject import Subject
+    from model_export.prove.prove import Proof
+    from model_export.study.schema import Column
+    from model_export.study.study import Subject
 
 FORMAT = 1
 _GOLDEN_ROWS = 32

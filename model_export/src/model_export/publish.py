@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from model_export.bundle import MANIFEST_FILE, MODEL_FILE
+from model_export.bundle.write import MANIFEST_FILE, MODEL_FILE
 from model_export.errors import InfrastructureError, sentence, shorten
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from model_export import stages
-from model_export.data import one_line
 from model_export.errors import ExportError, sentence, shorten
-from model_export.oracle import predict
-from model_export.parity import OTHER_BOUND
-from model_export.registry import fetch
-from model_export.rows import to_json, to_model_input
-from model_export.subject import Subject, study
+from model_export.prove.compare import OTHER_BOUND
+from model_export.prove.oracle import predict
+from model_export.registry.client import fetch
+from model_export.study.data import one_line
+from model_export.study.rows import to_json, to_model_input
+from model_export.study.study import Subject, study
 
 if TYPE_CHECKING:
     from pathlib import Path

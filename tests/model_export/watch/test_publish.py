@@ -28,7 +28,7 @@ def between(tracking: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """MLflow's client, connected through a relay that can cut."""
     import mlflow
 
-    from model_export import registry
+    from model_export.registry import client as registry
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

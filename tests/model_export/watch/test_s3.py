@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
-from model_export import data, registry
 from model_export.__main__ import main
 from model_export.errors import InfrastructureError
 from model_export.publish import publish, verdict
+from model_export.registry import client as registry
+from model_export.study import data
 from support.mlflow_server import s3_endpoint
 from support.watching import watching
 
@@ -81,7 +82,7 @@ def test_a_bucket_is_reached_with_its_driver_and_a_missing_one_is_no_verdict(
     assert found.origin.name == "bucketed"
     publish(bundle, "bucketed", "1")
     assert verdict(client.get_model_version("bucketed", "1")) == "passed"
-    from model_export.subject import study
+    from model_export.study.study import study
 
     rows = study(found).data
     assert (len(rows.packed), rows.distinct_rows) == (120, 120), data.one_line(rows)

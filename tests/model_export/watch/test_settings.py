@@ -12,7 +12,7 @@ import pytest
 
 from model_export.__main__ import main
 from model_export.errors import ExportError
-from model_export.samples import GATE_ROWS
+from model_export.prove.draw import GATE_ROWS
 from model_export.watch import heartbeat, loop
 from model_export.watch.settings import SettingsError, WatchSettings, add_flags, read
 from model_export.watch.targets import Target, parse

@@ -57,8 +57,8 @@ def _watch(arguments: argparse.Namespace) -> int:
         return 2
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    from model_export.bundle import require_writable
-    from model_export.connection import connect
+    from model_export.bundle.write import require_writable
+    from model_export.registry.connection import connect
     from model_export.watch.heartbeat import Heartbeat
     from model_export.watch.loop import Watch
 
@@ -84,7 +84,7 @@ def _own(folder: Path) -> Iterator[None]:
     """
     import shutil
 
-    from model_export.bundle import require_writable
+    from model_export.bundle.write import require_writable
     from model_export.errors import ExportError
 
     require_writable(folder)

@@ -26,12 +26,12 @@ def main(order_file: str, result_file: str) -> None:
 
 def _export(order: dict[str, Any]) -> dict[str, Any]:
     # Imported under the limits. What fails here is no fault of the model's: status 1 without a result.
-    from model_export import registry
     from model_export.errors import ExportError, InfrastructureError
     from model_export.export import Order, export
+    from model_export.registry.client import connect
     from model_export.report import Reporter
 
-    registry.connect(order["tracking_uri"])
+    connect(order["tracking_uri"])
     wanted = Order(
         order["uri"],
         Path(order["out"]),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from model_export import tools
+from model_export.bundle import tools
 from model_export.errors import sentence, shorten
 from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse, verdict
 from model_export.watch.claim import Claim

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from model_export import limits, names, stages
+from model_export import limits, stages
 from model_export.errors import shorten
+from model_export.registry import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from model_export.errors import ExportError
-from model_export.registry import NO_SUCH_THING, find_version
+from model_export.registry.client import NO_SUCH_THING, find_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
-    from model_export.anatomy import Anatomy
+    from model_export.study.anatomy import Anatomy
 
 Kind = Literal["number", "integer", "boolean", "category", "other"]
 Category = str | int

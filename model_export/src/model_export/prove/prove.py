@@ -10,33 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_export import convert as conversion
-from model_export.boundary import find, nowhere
-from model_export.domain import narrower
+from model_export.convert.convert import Candidate, convert
 from model_export.errors import ExportError, shorten
-from model_export.oracle import Oracle, Truth, predict_function
-from model_export.parity import OTHER_BOUND, TREE_BOUND, Comparison, compare
-from model_export.ranges import find_ranges
-from model_export.rows import to_json
-from model_export.runtime import Runtime
-from model_export.samples import GATE_ROWS, Drawing, draw
-from model_export.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.prove.boundary import find, nowhere
+from model_export.prove.compare import OTHER_BOUND, TREE_BOUND, Comparison, compare
+from model_export.prove.domain import narrower
+from model_export.prove.draw import GATE_ROWS, draw
+from model_export.prove.oracle import Oracle, Truth, predict_function
+from model_export.prove.ranges import find_ranges
+from model_export.prove.runtime import Runtime
+from model_export.prove.samples import Drawing
+from model_export.prove.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.study.rows import to_json
 
 if TYPE_CHECKING:
-    from model_export.block import Dtype
-    from model_export.oracle import Floats, Ints
+    from model_export.prove.oracle import Floats, Ints
     from model_export.report import Reporter
-    from model_export.subject import Subject
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A converted model, not yet proven."""
-
-    dtype: Dtype
-    model: bytes
-    ir_version: int
-    opset: dict[str, int]
+    from model_export.study.study import Subject
 
 
 @dataclass(frozen=True)
@@ -74,17 +64,6 @@ class GateError(ExportError):
     def reason(self) -> str:
         """Without the row, which may be somebody's data."""
         return self._reason
-
-
-def convert(subject: Subject, dtype: Dtype) -> Candidate:
-    """Convert the model in one precision.
-
-    Raises:
-        ExportError: names the step that has no ONNX form.
-    """
-    model = conversion.convert(subject.anatomy, subject.schema, subject.answers, dtype)
-    opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    return Candidate(dtype, model.SerializeToString(), model.ir_version, opset)
 
 
 def prove(

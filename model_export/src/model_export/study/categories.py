@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, sentence
-from model_export.rows import null_of, to_model_input
+from model_export.study.rows import null_of, to_model_input
 
 if TYPE_CHECKING:
-    from model_export.anatomy import Anatomy, Branch
-    from model_export.schema import Category, Column, Schema
+    from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.schema import Category, Column, Schema
 
 
 @dataclass(frozen=True)

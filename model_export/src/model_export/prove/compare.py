@@ -1,7 +1,7 @@
 """The gate: the registered model against the ONNX graph, in the runtime that will serve it.
 
 `oracle` gets the registered model's answers once; `compare` holds one graph's answers against them. Nothing here decides what to do
-about a difference: `export` does.
+about a difference: `prove` does.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.oracle import Floats, Ints, Truth
+from model_export.prove.oracle import Floats, Ints, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_export.rows import Matrix
-    from model_export.runtime import Runtime
-    from model_export.samples import Sample
+    from model_export.prove.runtime import Runtime
+    from model_export.prove.samples import Sample
+    from model_export.study.rows import Matrix
 
 TREE_BOUND = 1e-6
 """Of the probabilities of trees, and of their tie band."""

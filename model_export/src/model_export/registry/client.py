@@ -15,9 +15,9 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export import missing
 from model_export.errors import ExportError, InfrastructureError, is_of_memory, sentence
-from model_export.names import SAFE_NAME, safe_name
+from model_export.registry import missing
+from model_export.registry.names import SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -1,4 +1,4 @@
-"""Draws the rows that the gate compares: like the training data, and like what no training data holds.
+"""What the gate's rows are made of: the groups of a sample, and what their rows are drawn from.
 
 Rows are made a chunk at a time, and again whenever they are needed: 100,000 rows of 5,000 columns would take 4 GB. Each chunk has a
 random generator of its own, so it is the same every time.
@@ -11,35 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.rows import Matrix, null_of
+from model_export.study.rows import Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from model_export.boundary import Boundary
-    from model_export.ranges import Ranges
-    from model_export.schema import Column, Schema
-    from model_export.thresholds import Values
+    from model_export.prove.ranges import Ranges
+    from model_export.study.schema import Column, Schema
 
     Generator = np.random.Generator
     Make = Callable[[Generator, int, int], Matrix]
 
-GATE_ROWS = 100_000
-THRESHOLD_ROWS = 50_000
 CHUNK_ROWS = 10_000
 CHUNK_VALUES = 8_000_000
 """Most rows and most values in a chunk: 64 MB, of which a model's input and its intermediate results are multiples."""
-_ROWS_PER_EDGE = 20
-_ROWS_PER_NULL = 500
-_EDGE_SHARE = 4
-"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, however many columns there are."""
-_NULL_SHARE = 5
 
 _FLOAT32 = np.finfo(np.float32)
-_NUMBER_EDGES = (0.0, -0.0, 1.0, -1.0, 1.0 / 3.0, 5e-324, float(_FLOAT32.smallest_subnormal), -float(_FLOAT32.smallest_subnormal),
-                 float(_FLOAT32.smallest_normal), 1e6, -1e6, float(_FLOAT32.max), -float(_FLOAT32.max))  # fmt: skip
-# 2²⁴ + 1 is the first integer that float32 cannot hold, 2⁵³ the last up to which JSON's doubles hold every one.
-_INTEGER_EDGES = (0, 1, -1, 255, -32768, 2**24, 2**24 + 1, -(2**24) - 1, 2**31 - 1, -(2**31), 2**53, -(2**53))
 _NEAREST = 0.1
 """Wide rows lie at between this and `reach` times the usual distance from the middle of the ranges."""
 
@@ -199,140 +186,7 @@ class Drawing:
         return rows
 
 
-def draw(drawing: Drawing, adversaries: dict[int, Values], boundary: Boundary, *, rows: int = GATE_ROWS, seed: int = 20) -> Sample:
-    """Draw the gate's rows.
-
-    Args:
-        drawing: what they are drawn from.
-        adversaries: column → values around the tree thresholds.
-        boundary: where the registered model changes its label, and how far the wide rows must go.
-        rows: drawn in all, besides those around thresholds.
-        seed: of everything random here.
-
-    Returns:
-        groups that hold at least `rows` rows, and at most `THRESHOLD_ROWS` named "thresholds".
-    """
-    limit = drawing.limit
-    data = drawing.data[: rows // 2]
-    groups = [fixed("data", data), *_edges(drawing, rows // _EDGE_SHARE), *_nulls(drawing, rows), *boundary.groups(drawing)]
-    left = max(4, rows - sum(group.size for group in groups))
-    groups += [
-        Group("near the data", left - 3 * (left // 4), lambda rng, start, stop: drawing.jittered(rng, stop - start)),
-        Group("columns shuffled", left // 4, lambda rng, start, stop: drawing.shuffled(rng, stop - start)),
-        Group("uniform over the ranges", left // 4, lambda rng, start, stop: drawing.uniform(rng, stop - start), may_be_refused=True),
-        Group("wide", left // 4, lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach), may_be_refused=True),
-    ]
-    if limit is not None:
-        adversaries = {column: near for column, values in adversaries.items() if len(near := values[np.abs(values) <= limit])}
-    if adversaries:
-        groups.append(_around_thresholds(drawing, adversaries, seed))
-    return Sample(tuple(groups), len(drawing.schema.columns), seed)
-
-
 def _bounds(column: Column) -> tuple[float, float]:
     """The least and the largest integer of a column that a double holds exactly."""
     bounds = np.iinfo(column.dtype)
     return max(float(bounds.min), -(2.0**53)), min(float(bounds.max), 2.0**53)
-
-
-def _edges(drawing: Drawing, most: int) -> list[Group]:
-    """A group per edge value: rows of the data with one column at the value, in several columns where they are too many."""
-    columns: dict[str, tuple[float, list[int]]] = {}
-    for i, column in enumerate(drawing.schema.columns):
-        for edge in _edges_within(column, drawing.limit):
-            columns.setdefault(repr(float(edge)), (edge, []))[1].append(i)
-    pairs = sum(len(at) for _, at in columns.values())
-    zeros = fixed("all zero", np.zeros((1, len(drawing.schema.columns))), may_be_refused=True)
-    if not pairs:
-        return [zeros]
-    each = max(1, min(_ROWS_PER_EDGE, most // pairs))
-    together = max(1, most // len(columns))
-    return [*(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()), zeros]
-
-
-def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: int) -> Group:
-    size = min(len(columns) * each, most) if each == 1 else len(columns) * each
-    places = np.asarray(columns)
-
-    def make(rng: Generator, start: int, stop: int) -> Matrix:
-        rows = drawing.bootstrap(rng, stop - start)
-        if each > 1:
-            rows[np.arange(stop - start), places[np.arange(start, stop) // each]] = edge
-            return rows
-        for first in range(0, len(places), size):  # every column, `size` of them in rows of their own
-            some = places[first : first + size][start:stop]
-            rows[np.arange(len(some)), some] = edge
-        return rows
-
-    return Group(f"a column = {edge:g}", size, make, may_be_refused=True)
-
-
-def _edges_within(column: Column, limit: float | None) -> tuple[float, ...]:
-    edges = _edges_of(column)
-    if limit is None or not edges:
-        return edges
-    kept = tuple(edge for edge in edges if abs(edge) <= limit)
-    return kept if len(kept) == len(edges) else (*kept, limit, -limit)
-
-
-def _edges_of(column: Column) -> tuple[float, ...]:
-    if column.kind == "number":
-        return _NUMBER_EDGES
-    if column.kind != "integer":
-        return ()
-    bounds = np.iinfo(column.dtype)
-    return tuple(edge for edge in _INTEGER_EDGES if bounds.min <= edge <= bounds.max)
-
-
-def _nulls(drawing: Drawing, rows: int) -> list[Group]:
-    """Null in each nullable column alone, in some of them together, and in all."""
-    nullable = [i for i, column in enumerate(drawing.schema.columns) if column.nullable]
-    if not nullable:
-        return []
-    places = np.asarray(nullable)
-    nulls = np.asarray([null_of(drawing.schema.columns[i]) for i in nullable])
-    each = max(1, min(_ROWS_PER_NULL, rows // 20, rows // _NULL_SHARE // len(nullable)))
-
-    def alone(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
-        which = np.arange(start, stop) // each
-        made[np.arange(stop - start), places[which]] = nulls[which]
-        return made
-
-    def together(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
-        chosen = rng.random((stop - start, len(places))) < 0.4
-        if start == 0:
-            chosen[0] = True
-        made[:, places] = np.where(chosen, nulls, made[:, places])
-        return made
-
-    count = max(1, min(4 * _ROWS_PER_NULL, rows // 5))
-    return [Group("null in one column", len(nullable) * each, alone), Group("null in some columns", count, together)]
-
-
-def _around_thresholds(drawing: Drawing, adversaries: dict[int, Values], seed: int) -> Group:
-    """Rows of the data with values around thresholds, at most `THRESHOLD_ROWS`.
-
-    One such value per row while they fit; beyond, a row takes values in several columns, so that still every value occurs
-    (of more than `THRESHOLD_ROWS` values in one column, that many drawn at random).
-    """
-    count = min(THRESHOLD_ROWS, sum(len(values) for values in adversaries.values()))
-    rng = np.random.default_rng([seed, count])
-    chosen: list[tuple[int, int, Any]] = []
-    turn = 0
-    for column, values in adversaries.items():
-        some: Any = values if len(values) <= count else rng.choice(values, count, replace=False)
-        chosen.append((column, turn, some))
-        turn = (turn + len(some)) % count
-    place = rng.permutation(count)
-
-    def make(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
-        for column, first, values in chosen:
-            at = (place[start:stop] - first) % count
-            takes = at < len(values)
-            made[takes, column] = values[at[takes]]
-        return made
-
-    return Group("thresholds", count, make)

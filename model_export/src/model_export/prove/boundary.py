@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from model_export.samples import Drawing, Group
+from model_export.prove.samples import Drawing, Group
 
 if TYPE_CHECKING:
-    from model_export.oracle import Floats, Ints
-    from model_export.rows import Matrix
-    from model_export.thresholds import Values
+    from model_export.prove.oracle import Floats, Ints
+    from model_export.prove.thresholds import Values
+    from model_export.study.rows import Matrix
 
 USUAL_REACH = 3.0
 _FURTHER = (30.0, 300.0)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper
 from onnx.checker import ValidationError
 from skl2onnx._supported_operators import get_model_alias, sklearn_operator_name_map
 from skl2onnx.common._registration import get_converter
-from sklearn.base import is_classifier, is_regressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -25,19 +22,20 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from model_export.block import ELEMENT, Block, Dtype, convert_piece
-from model_export.categories import tables
+from model_export.convert.block import ELEMENT, Block, Dtype, convert_piece
+from model_export.convert.forests import sum_undivided
+from model_export.convert.graph import GraphBuilder
+from model_export.convert.layout import lay_out
 from model_export.errors import ExportError, sentence
-from model_export.forests import sum_undivided
-from model_export.graph import GraphBuilder
-from model_export.layout import lay_out
+from model_export.study.categories import tables
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from model_export.anatomy import Anatomy, Branch
-    from model_export.decision import Threshold
-    from model_export.schema import Schema
+    from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.answers import Answers
+    from model_export.study.decision import Threshold
+    from model_export.study.schema import Schema
 
 TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreesClassifier, ExtraTreesRegressor,
          GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor)  # fmt: skip
@@ -46,45 +44,7 @@ _FLOAT32_ONLY = (*TREES, SVR, NuSVR)
 """Trees cast what they get to float32 before they compare, so the graph does; SVMRegressor has no float64 kernel in ONNX Runtime."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What the model answers."""
-
-    task: Literal["classification", "regression"]
-    classes: tuple[Any, ...]
-    """Labels in the order of the probability columns, as JSON can hold them; empty for a regressor."""
-    outputs: tuple[str, ...]
-
-
-def describe_answers(estimator: Any) -> Answers:
-    """Say what the estimator answers.
-
-    Raises:
-        ExportError: neither classifier nor regressor, several targets, or labels that JSON would change.
-    """
-    if is_regressor(estimator):
-        return Answers("regression", (), ("value",))
-    if not is_classifier(estimator):
-        raise ExportError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
-    if isinstance(estimator.classes_, list):
-        raise ExportError("the classifier has several targets; only one can be served")
-    classes = tuple(map(_label, np.asarray(estimator.classes_).tolist()))
-    outputs = ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
-    return Answers("classification", classes, outputs)
-
-
-def _label(value: Any) -> str | int | float | bool:
-    """A label as JSON holds it."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str):
-        return str(value)  # np.str_ is a str, and no JSON library's
-    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise ExportError(f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite numbers or booleans")
-
-
-def convert(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) -> ModelProto:
+def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) -> ModelProto:
     """Convert the model to one graph.
 
     Args:

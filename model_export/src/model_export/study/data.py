@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from model_export import tables
-from model_export.download import download
 from model_export.errors import ExportError, InfrastructureError, is_of_memory, redact, sentence, shorten
-from model_export.rows import Matrix, from_frame
+from model_export.study import tables
+from model_export.study.download import download
+from model_export.study.rows import Matrix, from_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mlflow.entities import DatasetInput
 
-    from model_export.convert import Answers
-    from model_export.registry import Fetched
-    from model_export.schema import Schema
+    from model_export.registry.client import Fetched
+    from model_export.study.answers import Answers
+    from model_export.study.schema import Schema
 
 ENOUGH_ROWS = 100
 """Distinct rows below which the proof warns: of n rows that all agree, up to 3/n of all such rows may still differ (with 95 %

@@ -12,8 +12,8 @@ from model_export.errors import ExportError, sentence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from model_export.block import Dtype
-    from model_export.rows import Matrix
+    from model_export.convert.block import Dtype
+    from model_export.study.rows import Matrix
 
 
 class Runtime:

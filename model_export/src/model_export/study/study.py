@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model_export import data as data_sources
-from model_export.anatomy import Anatomy, dissect
-from model_export.categories import find_categories
-from model_export.convert import Answers, describe_answers
 from model_export.errors import ExportError
-from model_export.nulls import find_nullable
-from model_export.schema import Schema, read_schema, set_aside_unread, with_ignored_values
+from model_export.study import data as data_sources
+from model_export.study.anatomy import Anatomy, dissect
+from model_export.study.answers import Answers, describe_answers
+from model_export.study.categories import find_categories
+from model_export.study.nulls import find_nullable
+from model_export.study.schema import Schema, read_schema, set_aside_unread, with_ignored_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from model_export.data import Data, Source
-    from model_export.registry import Fetched
+    from model_export.registry.client import Fetched
+    from model_export.study.data import Data, Source
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from model_export.errors import ExportError, sentence
 
 if TYPE_CHECKING:
-    from model_export.schema import Column, Schema
+    from model_export.study.schema import Column, Schema
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 

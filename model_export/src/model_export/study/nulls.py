@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 
-from model_export.rows import Matrix, null_of, to_model_input
+from model_export.study.rows import Matrix, null_of, to_model_input
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model_export.anatomy import Anatomy, Step
-    from model_export.registry import Fetched
-    from model_export.schema import Schema
+    from model_export.registry.client import Fetched
+    from model_export.study.anatomy import Anatomy, Step
+    from model_export.study.schema import Schema
 
 
 _MOST_VALUES = 2_000_000

@@ -30,7 +30,7 @@ def download(uri: str, folder: Path, most_mb: int = MOST_MB) -> Path:
         ExportError: there is nothing, or it is too large or too slow.
         InfrastructureError: the place did not answer, or a package for it is missing.
     """
-    command = [sys.executable, "-P", "-m", "model_export.download", uri, str(folder), str(most_mb)]
+    command = [sys.executable, "-P", "-m", "model_export.study.download", uri, str(folder), str(most_mb)]
     quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module

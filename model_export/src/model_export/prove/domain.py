@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model_export.rows import Matrix
-    from model_export.schema import Schema
+    from model_export.study.rows import Matrix
+    from model_export.study.schema import Schema
 
 LIMITS = (1e30, 1e24, 1e18, 1e15, 1e12, 1e9, 1e6, 1e3)
 """Tried from the largest on."""

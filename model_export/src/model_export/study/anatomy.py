@@ -18,8 +18,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
-from model_export.decision import Threshold, find_threshold, unwrapped
 from model_export.errors import ExportError
+from model_export.study.decision import Threshold, find_threshold, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

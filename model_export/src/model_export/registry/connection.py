@@ -19,12 +19,12 @@ def connect(tracking_uri: str | None) -> str:
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    from model_export import registry
+    from model_export.registry import client
 
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or registry.DEFAULT_TRACKING_URI
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or client.DEFAULT_TRACKING_URI
     if uri.startswith("sqlite:///"):
         _make_folder(Path(uri.removeprefix("sqlite:///")).parent)
-    registry.connect(uri)
+    client.connect(uri)
     return uri
 
 

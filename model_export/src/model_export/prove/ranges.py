@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from model_export.decision import unwrapped
-from model_export.thresholds import lineages, through
+from model_export.prove.thresholds import lineages, through
+from model_export.study.decision import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from model_export.anatomy import Anatomy
-    from model_export.rows import Matrix
-    from model_export.schema import Schema
-    from model_export.thresholds import Lineage, Values
+    from model_export.prove.thresholds import Lineage, Values
+    from model_export.study.anatomy import Anatomy
+    from model_export.study.rows import Matrix
+    from model_export.study.schema import Schema
 
 _DEVIATIONS = 3.0
 """A mean and a deviation say this much to both sides."""

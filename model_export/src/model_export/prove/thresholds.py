@@ -16,8 +16,8 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model_export.anatomy import Anatomy, Branch, Step
-    from model_export.schema import Schema
+    from model_export.study.anatomy import Anatomy, Branch, Step
+    from model_export.study.schema import Schema
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from model_export.errors import ExportError, is_of_memory, sentence
-from model_export.rows import Matrix, to_model_input
+from model_export.study.rows import Matrix, to_model_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_export.convert import Answers
-    from model_export.decision import Threshold
-    from model_export.registry import Fetched
-    from model_export.samples import Flags, Sample
-    from model_export.schema import Schema
+    from model_export.prove.samples import Flags, Sample
+    from model_export.registry.client import Fetched
+    from model_export.study.answers import Answers
+    from model_export.study.decision import Threshold
+    from model_export.study.schema import Schema
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]

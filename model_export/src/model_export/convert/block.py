@@ -12,13 +12,13 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.convert import convert_sklearn
 from sklearn.impute import SimpleImputer
 
+from model_export.convert.graph import OPSET, GraphBuilder
 from model_export.errors import ExportError, sentence
-from model_export.graph import OPSET, GraphBuilder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from model_export.anatomy import Step
+    from model_export.study.anatomy import Step
 
 Dtype = Literal["float32", "float64"]
 ELEMENT = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}

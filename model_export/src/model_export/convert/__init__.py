@@ -1,0 +1,1 @@
+"""Turns a studied model into one ONNX graph."""

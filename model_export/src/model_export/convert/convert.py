@@ -1,0 +1,33 @@
+"""The step from what is known of a model to a graph that the proof can judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model_export.convert.model import convert_model
+
+if TYPE_CHECKING:
+    from model_export.convert.block import Dtype
+    from model_export.study.study import Subject
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A converted model, not yet proven."""
+
+    dtype: Dtype
+    model: bytes
+    ir_version: int
+    opset: dict[str, int]
+
+
+def convert(subject: Subject, dtype: Dtype) -> Candidate:
+    """Convert the model in one precision.
+
+    Raises:
+        ExportError: names the step that has no ONNX form.
+    """
+    model = convert_model(subject.anatomy, subject.schema, subject.answers, dtype)
+    opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    return Candidate(dtype, model.SerializeToString(), model.ir_version, opset)

@@ -1,0 +1,1 @@
+"""The proof that the graph's answers are the registered model's."""

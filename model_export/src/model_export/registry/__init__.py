@@ -1,0 +1,1 @@
+"""Finds a version of a model in MLflow, and loads it."""

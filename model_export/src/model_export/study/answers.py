@@ -1,0 +1,50 @@
+"""What a model answers: labels, with probabilities or without, or values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+
+from model_export.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model answers."""
+
+    task: Literal["classification", "regression"]
+    classes: tuple[Any, ...]
+    """Labels in the order of the probability columns, as JSON can hold them; empty for a regressor."""
+    outputs: tuple[str, ...]
+
+
+def describe_answers(estimator: Any) -> Answers:
+    """Say what the estimator answers.
+
+    Raises:
+        ExportError: neither classifier nor regressor, several targets, or labels that JSON would change.
+    """
+    if is_regressor(estimator):
+        return Answers("regression", (), ("value",))
+    if not is_classifier(estimator):
+        raise ExportError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
+    if isinstance(estimator.classes_, list):
+        raise ExportError("the classifier has several targets; only one can be served")
+    classes = tuple(map(_label, np.asarray(estimator.classes_).tolist()))
+    outputs = ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
+    return Answers("classification", classes, outputs)
+
+
+def _label(value: Any) -> str | int | float | bool:
+    """A label as JSON holds it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return str(value)  # np.str_ is a str, and no JSON library's
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ExportError(f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite numbers or booleans")

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "follow": "models:/numbers@champion",
     "follow_period_s": 0.1,
-    "canary_timeout_s": 10,
-    "canary_memory_mb": 600,
+    "sandbox_timeout_s": 10,
+    "sandbox_memory_mb": 600,
     "max_bundle_mb": 16,
 }
 

@@ -297,7 +297,7 @@ async def test_too_many_requests_in_progress_are_refused_at_once(tmp_path: Path,
         refused = await client.post("/predict", json={"features": [9, 0, 0, 0]})
 
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-        assert refused.json()["detail"] == "1 requests are in progress, the most there may be"
+        assert refused.json()["detail"] == "1 requests are in progress, the limit; try again"
         assert refused.headers["retry-after"].isdecimal()
         gate.open.set()
         assert (await running).json()["prediction"] == 1

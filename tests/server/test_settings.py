@@ -1,5 +1,6 @@
 """Settings: where they come from, which wins, and what a wrong one is told."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -7,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.settings import PREFIX, SECRETS, SEED_NAMES, Settings, SettingsError, describe, flag
+from halfcore.settings import (
+    PREFIX,
+    SECRETS,
+    SEED_NAMES,
+    Settings,
+    SettingsError,
+    add_arguments,
+    describe,
+    flag,
+    from_command_line,
+    renamed,
+)
 
 NAMES = Settings.__struct_fields__
 DEFAULTS = dict(zip(NAMES, Settings.__struct_defaults__, strict=True))
@@ -33,8 +45,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "follow_schema_changes": ("refuse", "refuse"),
     "download_timeout_s": ("60", 60.0),
     "max_bundle_mb": ("64", 64),
-    "canary_memory_mb": ("256", 256),
-    "canary_timeout_s": ("9", 9.0),
+    "sandbox_memory_mb": ("256", 256),
+    "sandbox_timeout_s": ("9", 9.0),
     "admin_token": ("secret", "secret"),
     "webhook_secret": ("secret", "secret"),
     "workers": ("3", 3),
@@ -220,6 +232,26 @@ def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
 def test_other_variables_are_ignored() -> None:
     """Only HALFCORE_… and the seeds' names are read."""
     assert Settings.load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "command_line", "expected"),
+    [
+        ({"HALFCORE_CANARY_TIMEOUT_S": "9"}, [], 9.0),
+        ({}, ["--canary-timeout-s=9"], 9.0),
+        ({"HALFCORE_CANARY_TIMEOUT_S": "9", "HALFCORE_SANDBOX_TIMEOUT_S": "8"}, [], 8.0),
+    ],
+    ids=["a variable", "a flag", "both names"],
+)
+def test_an_old_name_is_read_and_reported(environ: dict[str, str], command_line: list[str], expected: float) -> None:
+    """For one release; the new name wins."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings = from_command_line(list(vars(parser.parse_args(command_line)).items()), environ)
+    assert settings.sandbox_timeout_s == expected
+    ((old, new),) = renamed(command_line, environ)
+    assert "canary" in old.lower()
+    assert new == old.replace("canary", "sandbox").replace("CANARY", "SANDBOX").partition("=")[0]
 
 
 def test_help_names_every_setting_with_default_and_variable() -> None:

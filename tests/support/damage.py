@@ -210,6 +210,6 @@ BAD: dict[str, Bad] = {
     "NaN weights": Bad("golden", "not finite", nan),
     "another golden answer": Bad("golden", "golden[0]: answer", changed(golden__0__prediction=7.0)),
     "a graph that fails": Bad("golden", "the model failed", failing()),
-    "an endless loop": Bad("canary_timeout", "did not finish it within", looping()),
-    "a graph of 4 GB": Bad("canary_memory", "ran out of memory", hungry(4)),
+    "an endless loop": Bad("sandbox_timeout", "did not finish within", looping()),
+    "a graph of 4 GB": Bad("sandbox_memory", "ran out of memory", hungry(4)),
 }  # fmt: skip

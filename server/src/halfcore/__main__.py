@@ -23,7 +23,7 @@ from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.process import serve, sizing
 from halfcore.registry import sources
-from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line
+from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line, renamed
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
 A flag wins over its environment variable. A wrong value stops the start."""
@@ -62,6 +62,8 @@ def main() -> None:
 def _serve(settings: Settings) -> None:
     """Fit the server to its limits, say how, and serve until SIGTERM or SIGINT."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
+    for old, new in renamed(sys.argv[1:], os.environ):
+        logger.warning("%s is an old name, which the next release does not read: use %s", old, new)
     plan = sizing.plan(
         workers=settings.workers,
         max_connections=settings.max_connections,

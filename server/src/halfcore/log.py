@@ -74,7 +74,7 @@ def configure(*, level: str, form: str) -> dict[str, Any]:
     """Set up logging for this process and return the configuration, which granian takes for its own lines.
 
     Args:
-        level: least level that is logged: `debug`, `info`, `warning` or `error`.
+        level: lowest level that is logged: `debug`, `info`, `warning` or `error`.
         form: `text` or `json`.
     """
     plain = {"format": "%(asctime)s %(levelname)-7s %(message)s"}

@@ -26,6 +26,8 @@ SEED_NAMES = {
     "tracking_workspace": "MLFLOW_WORKSPACE",
 }
 """Settings that teams already have under another name; `HALFCORE_…` wins over it, a command-line flag over both."""
+OLD_NAMES = {"sandbox_memory_mb": "canary_memory_mb", "sandbox_timeout_s": "canary_timeout_s"}
+"""Settings that were renamed: the old names are still read in this release, with a warning; the new ones win."""
 SECRETS = frozenset({"database_url", "tracking_token", "tracking_password", "admin_token", "webhook_secret"})
 """Settings that no message shows and no flag takes, for everybody sees a command line."""
 FILE = "_FILE"
@@ -33,13 +35,15 @@ FILE = "_FILE"
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message names it, what came and what was expected."""
+    """A setting is wrong; the message names it, the value that was given and what was expected."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The server's settings. Each says its unit, its default's reason, and is read from `HALFCORE_` + its name."""
 
-    host: Annotated[str, Meta(description="address to listen on; loopback, because the service has no keys of its own")] = "127.0.0.1"
+    host: Annotated[str, Meta(description="address to listen on; loopback, because the service has no access control of its own")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port; the port that the FastAPI services being replaced use")] = 8000
     bundles: Annotated[Path, Meta(description="directory of bundles; where `model-export` writes by default")] = Path(".halfcore/bundles")
     default_model: Annotated[
@@ -73,42 +77,62 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     keep_versions: Annotated[
         int,
-        Meta(ge=2, le=1000, description="bundles to keep in the store per model: the one served, the one before, and a way further back"),
+        Meta(
+            ge=2,
+            le=1000,
+            description="bundles to keep in the store per model: the served one, the one before, and two older ones to go back to",
+        ),
     ] = 4
     follow_period_s: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds between polls, varied by 20 %; how long a moved alias may wait; every worker polls")
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="seconds between polls of the registry, varied by 20 %: how long a moved alias may take; every worker polls",
+        ),
     ] = 10.0
     follow_timeout_s: Annotated[
-        float, Meta(gt=0, le=600, description="seconds for one call of the registry's API; it waits for nobody who predicts")
+        float,
+        Meta(
+            gt=0,
+            le=600,
+            description="timeout of one call of the registry's API, seconds; it runs in the background and delays no prediction",
+        ),
     ] = 5.0
     follow_schema_changes: Annotated[
         Literal["allow", "refuse"],
         Meta(
             description="refuse: keep the served version if the next one is not compatible with it (columns, their values, classes); "
-            "allow: swap and warn, for whoever moves an alias decides"
+            "allow: swap and warn, because whoever moves an alias decides"
         ),
     ] = "allow"
     download_timeout_s: Annotated[float, Meta(gt=0, le=86400, description="seconds for one file of a bundle; 1 GiB at 2 MB/s fits")] = 600.0
     max_bundle_mb: Annotated[
         int,
-        Meta(ge=1, le=1 << 20, description="largest model.onnx that is fetched, MiB; a forest takes many times its file while it loads"),
+        Meta(
+            ge=1,
+            le=1 << 20,
+            description="largest model.onnx that is downloaded, MiB; a forest needs many times its file size while it loads",
+        ),
     ] = 512
-    canary_memory_mb: Annotated[
+    sandbox_memory_mb: Annotated[
         int,
         Meta(
-            ge=64, le=1 << 20, description="most memory of the process that tries a new bundle, MiB; less if the memory limit leaves less"
+            ge=64,
+            le=1 << 20,
+            description="most memory of the sandbox, the process that tries a new bundle, MiB; less if the memory limit leaves less",
         ),
     ] = 2048
-    canary_timeout_s: Annotated[
+    sandbox_timeout_s: Annotated[
         float,
-        Meta(gt=0, le=3600, description="seconds until that process is ended, and the bundle refused; for a model that never answers"),
+        Meta(gt=0, le=3600, description="timeout of the sandbox, seconds; then the bundle is refused: its model may never answer"),
     ] = 60.0
     admin_token: Annotated[str, Meta(description="bearer token for POST /models/NAME/reload; empty: there is no such route")] = ""
     webhook_secret: Annotated[
         str, Meta(description="secret with which MLflow signs POST /webhooks/mlflow; empty: there is no such route")
     ] = ""
     address_file: Annotated[
-        str, Meta(description="file to write the address to that is listened on, for the health check of a container; empty: none")
+        str, Meta(description="file that gets the server's address, for the health check of a container; empty: none")
     ] = ""
     workers: Annotated[
         int,
@@ -122,12 +146,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     coalesce: Annotated[
         Literal["auto", "on", "off"],
-        Meta(description="let requests gather while much of the CPU quota is used; auto: if the quota is below one core, with one worker"),
+        Meta(
+            description="let requests gather while much of the CPU quota is used; auto: if "
+            "the quota is below one core and there is one worker"
+        ),
     ] = "auto"
     coalesce_above: Annotated[
         float,
         Meta(
-            gt=0, le=0.8, description="share of the CPU quota that may be used before requests gather; 0.3 leaves room for thrice the load"
+            gt=0,
+            le=0.8,
+            description="share of the CPU quota that may be used before requests gather; 0.3 leaves room for three times the load",
         ),
     ] = 0.3
     coalesce_delay_ms: Annotated[
@@ -135,12 +164,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=100,
-            description="milliseconds that requests then gather at most; 0: 2 divided by the quota, at most 20: little CPU needs company",
+            description="longest time that requests then gather, milliseconds; 0: 2 divided by the CPU quota, at most 20",
         ),
     ] = 0.0
     max_connections: Annotated[
         int,
-        Meta(ge=0, le=1_000_000, description="open connections per worker, idle ones included; 0: 12,000, or what memory and nofile allow"),
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="most open connections per worker, including idle ones; 0: 12,000, or what memory and nofile allow",
+        ),
     ] = 0
     backlog: Annotated[
         int,
@@ -155,7 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=60,
-            description="seconds until an idle connection is closed; the longest that granian allows, because users think",
+            description="seconds until an idle connection is closed; the longest that granian allows, because users pause between requests",
         ),
     ] = 60
     connection_buffer_bytes: Annotated[
@@ -163,7 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=8192,
             le=1 << 22,
-            description="read buffer per connection, bytes; the least that hyper allows, for it is paid 10,000 times",
+            description="read buffer per connection, bytes; the smallest that hyper allows, because 10,000 connections have one each",
         ),
     ] = 8192
     max_in_flight: Annotated[
@@ -171,25 +204,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="predictions in progress per worker, beyond it 503; 0: as many as connections, or what memory allows",
+            description="most predictions in progress per worker, then 503; 0: as many as connections, or what memory allows",
         ),
     ] = 0
     max_body_bytes: Annotated[int, Meta(ge=64, le=1 << 30, description="largest request body, bytes; 10,000 records of 12 columns fit")] = (
         4 << 20
     )
     body_timeout_s: Annotated[float, Meta(gt=0, le=600, description="seconds a client may take to send its body; then 408")] = 10.0
-    max_rows: Annotated[int, Meta(ge=1, le=10_000_000, description="most rows in one request; beyond it 413")] = 10_000
-    max_batch_size: Annotated[int, Meta(ge=1, le=65536, description="rows in one session.run; beyond 128 the gain per row is spent")] = 128
+    max_rows: Annotated[int, Meta(ge=1, le=10_000_000, description="most rows in one request, then 413")] = 10_000
+    max_batch_size: Annotated[int, Meta(ge=1, le=65536, description="most rows in one session.run; more than 128 gain nothing per row")] = (
+        128
+    )
     max_queue_size: Annotated[
         int,
-        Meta(ge=1, le=100_000_000, description="rows waiting per model; beyond it 503; two bulk requests of the largest size"),
+        Meta(ge=1, le=100_000_000, description="most rows waiting per model, then 503; two bulk requests of the largest size"),
     ] = 20_000
     max_queue_delay_ms: Annotated[
         float,
         Meta(
             ge=0,
             le=1000,
-            description="milliseconds a row waits for company; 0: one turn of the event loop, since waiting longer buys less than it costs",
+            description="milliseconds a row waits for other requests; 0: one turn of the event "
+            "loop, because waiting longer gains less than it costs",
         ),
     ] = 0.0
     solo_after_ms: Annotated[
@@ -197,18 +233,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1000,
-            description="a row that comes so many milliseconds after the one before, which ran alone, is run at once; 0: never",
+            description="run a row immediately if it arrives at least this many milliseconds after one that ran alone; 0: never",
         ),
     ] = 0.1
     queue_timeout_s: Annotated[
-        float, Meta(gt=0, le=600, description="seconds a row may wait for inference; then 503, for the client has given up")
+        float, Meta(gt=0, le=600, description="seconds a row may wait for inference, then 503; the client has given up by then")
     ] = 5.0
     inline_budget_ms: Annotated[
         float,
         Meta(
             ge=0,
             le=1000,
-            description="batches predicted to cost less run on the event loop, which they stall; dearer ones cost a thread switch",
+            description="batches expected to take less run on the event loop, which they block; more expensive ones cost a thread switch",
         ),
     ] = 1.0
     drain_timeout_s: Annotated[
@@ -216,7 +252,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1800,
-            description="seconds that accepted requests may take after SIGTERM; under Docker's and Kubernetes's patience of 30",
+            description="seconds that accepted requests may take after SIGTERM; less than the 30 after which Docker and Kubernetes kill",
         ),
     ] = 25
     predrain_s: Annotated[
@@ -224,7 +260,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=600,
-            description="seconds between SIGTERM, when readiness turns 503, and the listener's end; 0: none, for only a balancer needs it",
+            description="seconds between SIGTERM, when readiness becomes 503, and the end of the "
+            "listener; 0: none, because only a load balancer needs it",
         ),
     ] = 0.0
     database_url: Annotated[
@@ -237,34 +274,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_pooler: Annotated[
         Literal["none", "session", "transaction"],
         Meta(
-            description="what stands before PostgreSQL; transaction: a pooler such as PgBouncer with pool_mode = transaction, through "
-            "which nothing is prepared and no notification comes; session: one that keeps sessions; none: nothing, or unknown"
+            description="what is between the server and PostgreSQL; transaction: a pooler such as PgBouncer with pool_mode = transaction, "
+            "without prepared statements and notifications; session: a pooler that keeps sessions; none: nothing, or unknown"
         ),
     ] = "none"
     database_timeout_s: Annotated[
-        float, Meta(gt=0, le=600, description="seconds a connection to the database or a statement may take; no request waits for it")
+        float, Meta(gt=0, le=600, description="timeout of a connection to the database or a statement, seconds; no request waits for it")
     ] = 5.0
     catalog_refresh_s: Annotated[
         float,
         Meta(
             gt=0,
             le=86400,
-            description="seconds between reads of the feature catalogue that no notification asks for; finds a dead connection",
+            description="seconds between reads of the feature catalogue without a notification; "
+            "each finds out whether the connection still works",
         ),
     ] = 30.0
     state: Annotated[
-        Path, Meta(description="directory of what outlives a restart: the last good feature catalogue; beside the bundles")
+        Path, Meta(description="directory of what is kept over a restart: the last good feature catalogue; next to the bundles")
     ] = Path(".halfcore/state")
     prediction_log: Annotated[
-        bool, Meta(description="write every answered prediction to PostgreSQL (database_url); off, for it needs one")
+        bool, Meta(description="write every answered prediction to PostgreSQL (database_url); off, because it needs a database")
     ] = False
     prediction_log_share: Annotated[
         float,
         Meta(gt=0, le=1, description="part of the predictions that is logged, chosen at random; all of them, so that none is missing"),
     ] = 1.0
-    prediction_log_inputs: Annotated[bool, Meta(description="log the requests' own JSON; false: leave it out, where it is personal")] = True
+    prediction_log_inputs: Annotated[
+        bool, Meta(description="log the JSON of the requests; false: leave it out, if it is personal data")
+    ] = True
     prediction_log_spool: Annotated[
-        Path, Meta(description="directory for predictions while PostgreSQL is away; a disk that outlives the process")
+        Path, Meta(description="directory for predictions while PostgreSQL cannot be reached; on a disk that is kept over a restart")
     ] = Path(".halfcore/spool")
     prediction_log_spool_bytes: Annotated[
         int,
@@ -272,7 +312,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1 << 30
     prediction_log_memory_bytes: Annotated[
         int,
-        Meta(ge=1 << 16, le=1 << 34, description="memory for predictions on their way to the log, bytes per worker; 30,000 of iris"),
+        Meta(ge=1 << 16, le=1 << 34, description="memory for predictions that are not written yet, bytes per worker; 30,000 of iris"),
     ] = 16 << 20
     challengers: Annotated[
         str,
@@ -282,14 +322,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     loop: Annotated[Literal["uvloop", "asyncio"], Meta(description="event loop; uvloop costs less per request")] = "uvloop"
-    hot_lane: Annotated[bool, Meta(description="answer predictions over RSGI, beside the ASGI app; false: everything through ASGI")] = True
+    hot_lane: Annotated[
+        bool,
+        Meta(description="answer predictions over RSGI instead of the ASGI app, which costs less CPU time; false: everything through ASGI"),
+    ] = True
     server_timing: Annotated[
-        bool, Meta(description="tell each stage's milliseconds in a Server-Timing header; off, for it is 70 bytes")
+        bool, Meta(description="report each stage's milliseconds in a Server-Timing header; off, because it is 70 bytes per answer")
     ] = False
     bench_routes: Annotated[
-        bool, Meta(description="answer GET and POST /bench/null, and POST /bench/decode; off, for only the load lab needs them")
+        bool, Meta(description="answer GET and POST /bench/null, and POST /bench/decode; off, because only the load lab needs them")
     ] = False
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="lowest level that is logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="json: one object per line, for machines")] = "text"
 
     @classmethod
@@ -301,13 +344,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         fields = cls.__struct_fields__
         environ = {**environ, **_from_files(environ)}
-        known = {PREFIX + name.upper() for name in fields} | {PREFIX + name.upper() + FILE for name in SECRETS}
+        old = {name: PREFIX + before.upper() for name, before in OLD_NAMES.items()}
+        known = {PREFIX + name.upper() for name in fields} | set(old.values()) | {PREFIX + name.upper() + FILE for name in SECRETS}
         if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
             raise SettingsError(f"{unknown[0]} is not a setting; `halfcore serve --help` lists them")
         given: dict[str, str] = {}
         origin: dict[str, str] = {}
         for name in fields:
-            for source, key in ((environ, SEED_NAMES.get(name, "")), (environ, PREFIX + name.upper()), (flags or {}, name)):
+            variables = (SEED_NAMES.get(name, ""), old.get(name, ""), PREFIX + name.upper())
+            for source, key in (*((environ, variable) for variable in variables), (flags or {}, name)):
                 if key in source:
                     given[name], origin[name] = source[key], key if source is environ else flag(name)
         for name, text in given.items():
@@ -325,6 +370,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def flag(name: str) -> str:
     """The command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def renamed(command_line: Sequence[str], environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The old names that are in use, each with the new one."""
+    found = []
+    for name, before in OLD_NAMES.items():
+        if (variable := PREFIX + before.upper()) in environ:
+            found.append((variable, PREFIX + name.upper()))
+        if any(argument.partition("=")[0] == flag(before) for argument in command_line):
+            found.append((flag(before), flag(name)))
+    return found
 
 
 def describe(name: str) -> str:
@@ -347,6 +403,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=argparse.SUPPRESS,
             help=f"{describe(name)} (default: {str(default) or 'empty'}; environment: {PREFIX}{name.upper()}{seed})".replace("%", "%%"),
         )
+        if name in OLD_NAMES:
+            parser.add_argument(flag(OLD_NAMES[name]), dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def from_command_line(arguments: Sequence[tuple[str, Any]], environ: Mapping[str, str]) -> Settings:

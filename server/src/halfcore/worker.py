@@ -286,8 +286,8 @@ def _registry_resources(settings: Settings, *, limits: Limits, inference: Thread
         workspace=settings.tracking_workspace,
     )
     sandbox = Sandbox(
-        memory_bytes=settings.canary_memory_mb << 20,
-        timeout_s=settings.canary_timeout_s,
+        memory_bytes=settings.sandbox_memory_mb << 20,
+        timeout_s=settings.sandbox_timeout_s,
         max_batch_size=limits.max_batch_size,
     )
     return Resources(

@@ -66,7 +66,7 @@ class Follower:
         """Begin; returns when the table was read, the first attempt failed, or patience is over."""
         if not self._database.notifies:
             logger.info(
-                "the feature catalogue is read every %g s: no notification comes through HALFCORE_DATABASE_POOLER=transaction",
+                "reading the feature catalogue every %g s, without notifications: HALFCORE_DATABASE_POOLER=transaction has none",
                 self._period_s,
             )
         self._task = asyncio.create_task(self._run())
@@ -118,7 +118,7 @@ class Follower:
         self._metrics.connected = True
         self._tried.set()
         if self._reason:
-            logger.info("the feature catalogue is read again")
+            logger.info("reading the feature catalogue again")
             self._reason = ""
         if changed:
             logger.info("the feature catalogue changed")
@@ -131,5 +131,5 @@ class Follower:
         self._metrics.connected = False
         self._metrics.count("failed")
         if reason != self._reason and not self._database.away:  # of that the database tells itself
-            logger.warning("the feature catalogue cannot be read, and what was read before holds until it can: %s", reason)
+            logger.warning("cannot read the feature catalogue; keeping the last version, and trying again: %s", reason)
         self._reason = reason

@@ -30,7 +30,7 @@ def load(file: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        logger.warning("the feature catalogue on disk, %s, cannot be read and is left out: %s", file, reason_of(error))
+        logger.warning("cannot read the feature catalogue on disk, %s; starting without it: %s", file, reason_of(error))
         return None
 
 
@@ -43,7 +43,7 @@ def save(file: Path, snapshot: Snapshot) -> None:
         partial.replace(file)
     except OSError as error:
         logger.warning(
-            "the feature catalogue cannot be kept on disk, and a start without PostgreSQL would not have it: %s; HALFCORE_STATE names "
+            "cannot save the feature catalogue to disk, so a start without PostgreSQL would not have it: %s; check HALFCORE_STATE, "
             "its directory",
             reason_of(error),
         )

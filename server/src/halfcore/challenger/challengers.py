@@ -194,7 +194,7 @@ class Challengers:
             try:
                 challenged = self._hear(model, shadow, rows, results, future, start)
             except Exception as error:  # noqa: BLE001  the request is logged all the same
-                logger.error("a challenger's answer could not be read", exc_info=error, extra={"model": name})
+                logger.error("cannot read a challenger's answer; it counts as failed", exc_info=error, extra={"model": name})
                 challenged = Challenged(shadow.manifest.version, "failed")
             self.count(name, "shadow", challenged.outcome)
             if log:

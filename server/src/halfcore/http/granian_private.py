@@ -77,7 +77,7 @@ class Intake:
             self._reader.begin(body, self._loop)
             body.add_done_callback(partial(self._on_body, begin, exchange, request_id))
         except Exception as error:  # noqa: BLE001  no caller can catch it; granian answers 500 once the request is forgotten
-            logger.error("a request could not be taken in", exc_info=error)
+            logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
     def _on_body(self, begin: "Begin", exchange: Exchange, request_id: str | None, reading: Any) -> None:
         """The body has arrived, or will not; on the event loop."""

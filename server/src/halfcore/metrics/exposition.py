@@ -187,7 +187,7 @@ class Exposition(Collector):
                 partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
                 partial.replace(self._own)
             except OSError as error:
-                logger.warning("this worker's metrics are not shared: %s", reason_of(error))
+                logger.warning("cannot share this worker's metrics; /metrics shows only some of the workers: %s", reason_of(error))
             await asyncio.sleep(PERIOD_S)
 
     def collect(self) -> Iterable[Metric]:

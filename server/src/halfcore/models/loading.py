@@ -65,7 +65,9 @@ class _Recorder:
         self._metrics.batch_rows.observe(rows)
         if bisections:
             self._metrics.bisections += bisections
-            logger.error("a batch failed and was run again in halves", extra={"rows": rows, "bisections": bisections})
+            logger.error(
+                "a batch failed; ran it again in halves to find the failing request", extra={"rows": rows, "bisections": bisections}
+            )
 
 
 def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limits, executor: Executor, stage: str) -> None:

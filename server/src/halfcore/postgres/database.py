@@ -115,11 +115,11 @@ class Database:
             reason = self._explain(error)
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                logger.warning("PostgreSQL at %s is away, trying on: %s", self.place, reason)
+                logger.warning("cannot reach PostgreSQL at %s, retrying: %s", self.place, reason)
             raise DatabaseError(reason) from error
         if self._away_since is not None:
             logger.info(
-                "PostgreSQL at %s is back after %.0f s",
+                "PostgreSQL at %s is reachable again after %.0f s",
                 self.place,
                 time.monotonic() - self._away_since,
             )

@@ -47,10 +47,10 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
     """
     if head.content_type not in USUAL_TYPES and not _is_json(head.content_type):
         found = (head.content_type or "none")[:80]
-        raise Problem(415, "unsupported_media_type", f"Content-Type {found} came, expected application/json", headers=_CLOSE)
+        raise Problem(415, "unsupported_media_type", f"Content-Type is {found}, expected application/json", headers=_CLOSE)
     if head.content_encoding is not None and head.content_encoding != "identity":
         found = head.content_encoding[:80]
-        raise Problem(415, "unsupported_encoding", f"Content-Encoding {found} came, expected none", headers=_CLOSE)
+        raise Problem(415, "unsupported_encoding", f"Content-Encoding is {found}, expected none", headers=_CLOSE)
     length = head.content_length
     if length is not None and length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > max_body_bytes):
         raise too_large(max_body_bytes)

@@ -127,7 +127,7 @@ class Predictor:
     def check(self, head: Head) -> None:
         """Refuse by the server's state and the request's head alone what need not be read; raises `Problem`."""
         if self.full():
-            raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the most there may be", retry_after_s=1)
+            raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the limit; try again", retry_after_s=1)
         check_head(head, max_body_bytes=self.reader.max_bytes)
 
     def refuse(self, problem: Problem, request_id: str | None) -> Answer:

@@ -141,7 +141,7 @@ class PredictionLog:
         await self._deliver(patience_s=LAST_WRITE_S)
         if self._blocks:
             self._metrics.drop("shutdown", self._held_rows)
-            logger.error("%d logged predictions are lost: neither the database nor the disk took them", self._held_rows)
+            logger.error("lost %d logged predictions: cannot write them to PostgreSQL or to the disk; check both", self._held_rows)
         await self._in_thread(self._spool.close)
         self._files.shutdown()
         await self._database.close()
@@ -196,7 +196,7 @@ class PredictionLog:
                 written = await self._store.write(self._writer, blocks)
         except (DatabaseError, TimeoutError) as error:
             why = f"no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else reason_of(error)
-            logger.warning("the database did not take the prediction log, which goes to the disk until it does: %s", why)
+            logger.warning("cannot write predictions to PostgreSQL; writing them to the disk until it works again: %s", why)
             return False
         self._metrics.wrote(written.rows, written.refused)
         return True
@@ -204,7 +204,7 @@ class PredictionLog:
     def _say_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
         if self._full != full:
-            logger.error("the disk did not take the prediction log either, which waits in memory: %s", reason_of(error))
+            logger.error("cannot write predictions to the disk either; keeping them in memory: %s", reason_of(error))
         self._full = full
 
     async def _replay(self) -> None:
@@ -218,7 +218,7 @@ class PredictionLog:
                     await self._take_the_short_way()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
-                logger.debug("the prediction log waits on the disk: %s", reason_of(error))
+                logger.debug("the predictions on the disk cannot be written to PostgreSQL yet: %s", reason_of(error))
                 await backoff.wait()
 
     async def _replay_next(self) -> bool:
@@ -233,7 +233,7 @@ class PredictionLog:
         try:
             contents = await self._in_thread(lambda: directory.read(segment))
         except Unreadable as error:
-            logger.error("segment %s of the prediction log cannot be read and is set aside: %s", segment.name, reason_of(error))
+            logger.error("cannot read segment %s of the prediction log; it is renamed and skipped: %s", segment.name, reason_of(error))
             self._metrics.torn += 1
             await self._in_thread(lambda: directory.set_aside(segment))
             return

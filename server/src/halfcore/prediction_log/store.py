@@ -118,7 +118,7 @@ async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> in
         parts = blocks if len(blocks) > 1 else list(split(blocks[0]))
         if len(parts) == 1:
             logger.error(
-                "the database refused a prediction, which is left out of the log: %s",
+                "PostgreSQL refused a prediction, which is not logged: %s",
                 _without_values(error),
                 extra={"row_number": parts[0].first},
             )

@@ -109,7 +109,9 @@ def _stop(server: Any, drain_timeout_s: float) -> None:
 
 
 def _give_up() -> None:
-    logger.error("not every accepted request was answered in time")
+    logger.error(
+        "ended before every accepted request was answered: drain_timeout_s is over; raise HALFCORE_DRAIN_TIMEOUT_S if that is too short"
+    )
     os._exit(1)
 
 

@@ -120,13 +120,13 @@ class Client:
                 if len(body) > MOST_JSON_BYTES:
                     raise Unavailable("wrong_length", f"{path}: the registry's answer is longer than {MOST_JSON_BYTES} bytes")
         if body.lstrip()[:1] == b"<":
-            raise Unavailable("html", f"{path}: HTML came instead of JSON; does the tracking URI lead to MLflow?")
+            raise Unavailable("html", f"{path}: got HTML instead of JSON; does the tracking URI lead to MLflow?")
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
             document = None
         if not isinstance(document, dict):
-            raise Unavailable("not_json", f"{path}: what came is not a JSON object")
+            raise Unavailable("not_json", f"{path}: the answer is not a JSON object")
         return document
 
     async def download(

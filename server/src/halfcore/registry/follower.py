@@ -213,7 +213,7 @@ class Follower:
                 return self._refuse(_refused(wanted, error))
         if asyncio.get_running_loop().time() < self._not_before:
             return "pending"
-        self._pend(wanted.version, "loading", "it is being fetched and tried")
+        self._pend(wanted.version, "loading", "downloading it and trying it in the sandbox")
         try:
             await self._swap(wanted)
         except (Refusal, SchemaRefusal) as error:
@@ -239,9 +239,9 @@ class Follower:
                 prepared = await in_thread(partial(prepare, source, max_batch_size=self._resources.limits.max_batch_size))
             except (BundleError, EngineError, MemoryError) as error:
                 await in_thread(store.discard, source.path)
-                raise Refusal("load_failed", f"the canary took it, this process cannot load it: {reason_of(error)}") from error
+                raise Refusal("load_failed", f"it passed the sandbox, but this process cannot load it: {reason_of(error)}") from error
             self._take(prepared, wanted.version, wanted.manifest_sha256)
-            logger.info("model %s version %s serves as %s", name, wanted.version, role)
+            logger.info("now serving model %s version %s as %s", name, wanted.version, role)
             self._tell_change(wanted.version, change)
             await in_thread(
                 partial(store.point, name, role, source.path, uri=self.followed.uri, workspace=self._resources.workspace, **identity)
@@ -286,7 +286,7 @@ class Follower:
         try:
             return path and await in_thread(_read, path)  # type: ignore[no-any-return]
         except BundleError as error:
-            logger.error("model %s: the bundle on disk is damaged and is fetched again: %s", name, reason_of(error))
+            logger.error("model %s: the bundle on disk is damaged; downloading it again: %s", name, reason_of(error))
             return None
 
     async def _fetched(self, wanted: Offer) -> Bundle:
@@ -342,7 +342,7 @@ class Follower:
         self._metrics.count_schema_change(compatible=change.compatible)
         if change.compatible:
             logger.info(
-                "model %s version %s takes more than version %s: %s",
+                "model %s version %s accepts more than version %s: %s",
                 self.followed.name,
                 version,
                 change.from_version,
@@ -395,7 +395,7 @@ class Follower:
         delay_s = self._resources.period_s * 2.0 ** max(0, self._attempts - PATIENT_ATTEMPTS)
         delay_s = 0.0 if self._attempts < PATIENT_ATTEMPTS else min(delay_s, max(MOST_DELAY_S, self._resources.period_s))
         self._not_before = asyncio.get_running_loop().time() + max(delay_s, error.retry_after_s or 0.0)
-        logger.warning("model %s version %s: not fetched: %s", self.followed.name, version, error)
+        logger.warning("model %s version %s: download failed, trying again: %s", self.followed.name, version, error)
         self._pend(version, error.code, str(error))
         self._metrics.count(error.code)
         return "failed"

@@ -19,7 +19,7 @@ _LEAST_BYTES = 64 << 20
 
 
 class Verdict(msgspec.Struct):
-    """The canary's one line."""
+    """The one line that the sandbox prints."""
 
     ok: bool
     code: str = ""
@@ -43,35 +43,47 @@ class Sandbox:
     async def run(self, bundle: Path, in_thread: Callable[..., Awaitable[tuple[int, bytes]]]) -> None:
         """Return if the bundle is good.
 
-        Cancelling ends the canary.
+        Cancelling ends the sandbox.
 
         Raises:
-            Refusal: it is not, or the canary came to no answer.
+            Refusal: it is not, or the sandbox gave no verdict.
         """
         memory_bytes = self._memory_bytes if (left := memory_left()) is None else min(self._memory_bytes, left)
         if memory_bytes < _LEAST_BYTES:
-            raise Refusal("canary_memory", f"{memory_bytes >> 20} MiB of the memory limit are left, too few to try it")
+            raise Refusal(
+                "sandbox_memory", f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; raise the limit"
+            )
         process = _start(bundle, memory_bytes=memory_bytes, cpu_s=self._timeout_s, max_batch_size=self._max_batch_size)
         try:
             returncode, output = await in_thread(_wait, process, self._timeout_s)
         except subprocess.TimeoutExpired:
-            raise Refusal("canary_timeout", f"the canary did not finish it within {self._timeout_s:g} s") from None
+            raise Refusal(
+                "sandbox_timeout",
+                f"the sandbox did not finish within {self._timeout_s:g} s; raise HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer",
+            ) from None
         finally:
             process.kill()
         self._judge(returncode, output, memory_bytes)
 
     def _judge(self, returncode: int, output: bytes, memory_bytes: int) -> None:
         if returncode == -signal.SIGXCPU:
-            raise Refusal("canary_timeout", f"the canary did not finish it within {self._timeout_s:g} s of CPU time")
+            raise Refusal(
+                "sandbox_timeout",
+                f"the sandbox did not finish within {self._timeout_s:g} s of CPU time; raise "
+                "HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer",
+            )
         try:
             verdict = msgspec.json.decode(output, type=Verdict)
         except msgspec.DecodeError:
             how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
-            raise Refusal("canary_crashed", f"the canary crashed on it ({how})") from None
-        if verdict.code == "canary_memory":
-            raise Refusal(verdict.code, f"the canary ran out of memory on it, of which it had {memory_bytes >> 20} MiB")
+            raise Refusal("sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model") from None
+        if verdict.code == "sandbox_memory":
+            raise Refusal(
+                verdict.code,
+                f"the sandbox ran out of memory: it had {memory_bytes >> 20} MiB; raise HALFCORE_SANDBOX_MEMORY_MB if the model needs more",
+            )
         if not verdict.ok or returncode != 0:
-            raise Refusal(verdict.code or "canary_crashed", verdict.reason or f"the canary ended with {returncode}")
+            raise Refusal(verdict.code or "sandbox_crashed", verdict.reason or f"the sandbox ended with exit code {returncode}")
 
 
 def _start(bundle: Path, *, memory_bytes: int, cpu_s: float, max_batch_size: int) -> subprocess.Popen[bytes]:

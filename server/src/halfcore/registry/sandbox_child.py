@@ -59,17 +59,17 @@ def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
         # Any name: a followed model may be served under another one than its bundle's; the server has checked which bundle it is.
         prepare(bundle.read(path, any_name=True), max_batch_size=max_batch_size)
     except MemoryError:
-        return {"ok": False, "code": "canary_memory"}
+        return {"ok": False, "code": "sandbox_memory"}
     except (BundleError, EngineError) as error:
         if _out_of_memory(error):
-            return {"ok": False, "code": "canary_memory"}
+            return {"ok": False, "code": "sandbox_memory"}
         reason = str(error).removeprefix(f"bundle {path.parent.name}/{path.name}: ")
         code = "golden" if reason.startswith("golden") else "graph" if isinstance(error, EngineError) else "bundle"
         return {"ok": False, "code": code, "reason": reason}
     except Exception as error:  # noqa: BLE001  whatever the runtime raises on a warm-up run
         return {
             "ok": False,
-            "code": "canary_memory" if _out_of_memory(error) else "golden",
+            "code": "sandbox_memory" if _out_of_memory(error) else "golden",
             "reason": f"the model failed: {type(error).__name__}",
         }
     return {"ok": True}

@@ -183,7 +183,7 @@ class Store:
     def _sweep(self, folder: Path) -> None:
         """Remove what a process that was killed while it held the lock left behind."""
         for path in folder.glob(".tmp-*"):
-            logger.info("removing %s, which an interrupted fetch left", path.name)
+            logger.info("removing %s, left behind by an interrupted download", path.name)
             self.discard(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _prune(self, folder: Path) -> None:

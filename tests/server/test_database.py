@@ -247,8 +247,8 @@ async def test_what_only_a_connection_finds_out_is_logged_with_its_reason(
         await backend(database)
     await database.close()
     (line,) = [record.getMessage() for record in log.records]
-    assert line.startswith(f"PostgreSQL at {database.place} is away, trying on: ")
-    assert len(line) > len(f"PostgreSQL at {database.place} is away, trying on: ") + 10
+    assert line.startswith(f"cannot reach PostgreSQL at {database.place}, retrying: ")
+    assert len(line) > len(f"cannot reach PostgreSQL at {database.place}, retrying: ") + 10
     assert PASSWORD not in line
     assert "s3cret" not in line
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -51,7 +52,7 @@ class OddError(Exception):
             "TimeoutError: no answer in time",
         ),
         (DatabaseError("our own sentences stand alone"), "our own sentences stand alone"),
-        (BundleError("so do these"), "so do these"),
+        (BundleError("files", Path("a/b"), "c", "so do these"), "bundle a/b: c: so do these"),
         (Unavailable("code", "and these"), "and these"),
         (DatabaseError(), "DatabaseError: database error"),
     ],

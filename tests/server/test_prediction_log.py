@@ -262,8 +262,8 @@ async def test_a_write_that_is_not_answered_is_logged_with_its_reason(
         with postgres.hung():
             add(log, range(10))
             await until(lambda: metrics.spooled == 10)
-    (line,) = [text for text in caplog.messages if "did not take the prediction log" in text]
-    assert line.endswith(f"which goes to the disk until it does: no answer within {module.PATIENCE_S} s")
+    (line,) = [text for text in caplog.messages if "cannot write predictions to PostgreSQL" in text]
+    assert line.endswith(f"writing them to the disk until it works again: no answer within {module.PATIENCE_S} s")
 
 
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(postgres: Postgres, name: str, tmp_path: Path) -> None:

@@ -37,8 +37,28 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Scalar = str | int | float | bool | None
 
 
+BundleFault = Literal["files", "manifest", "model_sha256", "graph", "golden"]
+
+
 class BundleError(Exception):
-    """A bundle that must not be served; the message names it, the field, what was found and what was expected."""
+    """A bundle that must not be served.
+
+    Args:
+        code: what is wrong: its files, its manifest, the model file's hash, its graph, or the answer to a golden row.
+        path: the bundle's directory.
+        where: the file or the field; empty if the message begins with it.
+        message: what was found and what was expected.
+    """
+
+    def __init__(self, code: BundleFault, path: Path, where: str, message: str) -> None:
+        super().__init__(code, path, where, message)
+        self.code = code
+        self.path = path
+        self.reason = f"{where}: {message}" if where else message
+        """What is wrong, without the bundle's name."""
+
+    def __str__(self) -> str:
+        return f"bundle {self.path.parent.name}/{self.path.name}: {self.reason}"
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -311,16 +331,19 @@ def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
     try:
         manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
     except OSError as error:
-        raise BundleError(f"{_title(path)}: manifest.json: {explain(error, path / MANIFEST_FILE)}") from None
+        raise BundleError("manifest", path, MANIFEST_FILE, explain(error, path / MANIFEST_FILE)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{_title(path)}: manifest.json: {error}") from None
+        raise BundleError("manifest", path, MANIFEST_FILE, str(error)) from None
     if manifest.name != path.parent.name and not any_name:
         raise BundleError(
-            f"{_title(path)}: name {manifest.name!r}, expected the directory's name {path.parent.name!r}: "
-            f"rename the directory, or export the model with --name {path.parent.name}"
+            "manifest",
+            path,
+            "",
+            f"name {manifest.name!r}, expected the directory's name {path.parent.name!r}: "
+            f"rename the directory, or export the model with --name {path.parent.name}",
         )
     for problem in _contradictions(manifest):
-        raise BundleError(f"{_title(path)}: {problem}")
+        raise BundleError("manifest", path, "", problem)
     return manifest
 
 
@@ -336,20 +359,20 @@ def read(path: Path, *, any_name: bool = False) -> Bundle:
     try:
         names = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
     except OSError as error:
-        raise BundleError(f"{_title(path)}: {explain(error, path)}") from None
+        raise BundleError("files", path, "", explain(error, path)) from None
     for stray in names:
         if stray not in (MANIFEST_FILE, file.name):
-            raise BundleError(f"{_title(path)}: {stray}: another file, expected manifest.json and {file.name} only")
+            raise BundleError("files", path, stray, f"another file, expected manifest.json and {file.name} only")
     try:
         size = file.stat().st_size
         if size != manifest.onnx.size_bytes:
-            raise BundleError(f"{_title(path)}: {file.name}: {size} bytes, expected size_bytes {manifest.onnx.size_bytes}")
+            raise BundleError("files", path, file.name, f"{size} bytes, expected size_bytes {manifest.onnx.size_bytes}")
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(f"{_title(path)}: {file.name}: {explain(error, file)}") from None
+        raise BundleError("files", path, file.name, explain(error, file)) from None
     if digest != manifest.onnx.sha256:
-        raise BundleError(f"{_title(path)}: {file.name}: sha256 {digest}, expected {manifest.onnx.sha256}")
+        raise BundleError("model_sha256", path, file.name, f"sha256 {digest}, expected {manifest.onnx.sha256}")
     return Bundle(path, manifest)
 
 
@@ -396,7 +419,3 @@ def _input_contradictions(column: Input) -> Iterator[str]:
 
 def _some(some: bool) -> str:
     return "some" if some else "none"
-
-
-def _title(path: Path) -> str:
-    return f"bundle {path.parent.name}/{path.name}"

@@ -53,10 +53,11 @@ def load_challengers(
 def _load_one(challenger: Challenger, directory: Path, *, metrics: Metrics, limits: Limits, executor: Executor) -> None:
     """Load a challenger from the newest bundle of its version."""
     name, mode = challenger.spec.name, challenger.spec.mode
+    path = next(iter(_versions(directory, challenger)), None)
+    if path is None:
+        challenger.refuse(f"no bundle of {name} has {challenger.spec.source}")
+        return
     try:
-        path = next(iter(_versions(directory, challenger)), None)
-        if path is None:
-            raise BundleError(f"no bundle of {name} has {challenger.spec.source}")
         own = metrics.of(f"{name} ({mode})")
         model = load(bundle.read(path), metrics=own, limits=limits, executor=executor, role="challenger")
     except (BundleError, EngineError) as error:

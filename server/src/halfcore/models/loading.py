@@ -121,15 +121,14 @@ def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
     """Load a bundle, hold its answers against the golden ones, and warm it up: the long part, in any thread.
 
     Raises:
-        BundleError: a golden row gets another answer.
-        EngineError: the runtime cannot load the model, or its graph is not what the manifest says.
+        BundleError: the runtime cannot load the graph, it is not what the manifest says, or a golden row gets another answer.
     """
     manifest = source.manifest
     schema = Schema.of(manifest)
     try:
         engine = Engine(source.model_file, dtype=manifest.dtype, columns=len(manifest.inputs), outputs=manifest.outputs)
     except EngineError as error:
-        raise EngineError(f"bundle {source.path.parent.name}/{source.path.name}: model.onnx: {error}") from error
+        raise BundleError("graph", source.path, source.model_file.name, str(error)) from error
     golden = _check_golden(engine, schema, source)
     return Prepared(manifest, schema, engine, _warm_up(engine, golden, max_batch_size))
 
@@ -215,17 +214,17 @@ def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
         try:
             packed.append(schema.pack([golden.row[name] for name in schema.names]))
         except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
-            raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}].row: {error!r}") from None
+            raise BundleError("golden", source.path, f"golden[{number}].row", repr(error)) from None
     try:
         together = engine.infer(b"".join(packed), len(packed))
         alone = [engine.infer(payload, 1)[0] for payload in packed]
     except Exception as error:  # the runtime raises a class of its own per status code, and quotes the graph
         reason = str(error) if isinstance(error, EngineError) else f"the model failed: {type(error).__name__}"
-        raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden: {reason}") from error
+        raise BundleError("golden", source.path, "golden", reason) from error
     for number, (golden, *answers) in enumerate(zip(manifest.golden, together, alone, strict=True)):
         for answer in answers:
             if problem := _differs(manifest, golden, answer):
-                raise BundleError(f"bundle {source.path.parent.name}/{source.path.name}: golden[{number}]: {problem}")
+                raise BundleError("golden", source.path, f"golden[{number}]", problem)
     return packed[0]
 
 

@@ -299,7 +299,7 @@ class Follower:
             try:
                 source = await resources.in_thread(_read, staging)
             except BundleError as error:
-                raise _as_registry_error(error, staging) from None
+                raise _as_registry_error(error) from None
             await resources.sandbox.run(staging, resources.in_thread)
             path = await resources.in_thread(store.accept, staging, wanted.version, wanted.manifest_sha256)
             return Bundle(path, source.manifest)
@@ -420,7 +420,6 @@ def _read(path: Path) -> Bundle:
     return bundle.read(path, any_name=True)
 
 
-def _as_registry_error(error: BundleError, staging: Path) -> RegistryError:
-    """A hash that does not fit may be the line's fault; all else is the bundle's."""
-    reason = str(error).removeprefix(f"bundle {staging.parent.name}/{staging.name}: ")
-    return Unavailable("model_sha256", reason) if reason.startswith("model.onnx: sha256") else Refusal("bundle", reason)
+def _as_registry_error(error: BundleError) -> RegistryError:
+    """A wrong hash may be the fault of the network, and is tried again; everything else is the bundle's fault."""
+    return Unavailable(error.code, error.reason) if error.code == "model_sha256" else Refusal("bundle", error.reason)

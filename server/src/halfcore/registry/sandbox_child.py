@@ -17,7 +17,6 @@ import orjson
 from halfcore import bundle, host
 from halfcore.bundle import BundleError
 from halfcore.models.loading import prepare
-from halfcore.pipeline.engine import EngineError
 
 
 def main() -> None:
@@ -60,12 +59,11 @@ def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
         prepare(bundle.read(path, any_name=True), max_batch_size=max_batch_size)
     except MemoryError:
         return {"ok": False, "code": "sandbox_memory"}
-    except (BundleError, EngineError) as error:
+    except BundleError as error:
         if _out_of_memory(error):
             return {"ok": False, "code": "sandbox_memory"}
-        reason = str(error).removeprefix(f"bundle {path.parent.name}/{path.name}: ")
-        code = "golden" if reason.startswith("golden") else "graph" if isinstance(error, EngineError) else "bundle"
-        return {"ok": False, "code": code, "reason": reason}
+        code = error.code if error.code in ("golden", "graph") else "bundle"
+        return {"ok": False, "code": code, "reason": error.reason}
     except Exception as error:  # noqa: BLE001  whatever the runtime raises on a warm-up run
         return {
             "ok": False,

@@ -65,7 +65,7 @@ async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: 
     [
         ([ONE._replace(sql="CREATE TABLE one (b int);"), TWO], r"0001_one\.sql was changed after it was applied"),
         ([TWO], r"0001_one\.sql was applied but is not among the files"),
-        ([ONE, Migration("0001_zero.sql", ""), TWO], r"0001_zero\.sql comes before 0002_two\.sql"),
+        ([ONE, Migration("0001_zero.sql", ""), TWO], r"0001_zero\.sql is before 0002_two\.sql"),
     ],
     ids=["changed", "gone", "late"],
 )

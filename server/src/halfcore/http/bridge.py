@@ -104,7 +104,7 @@ class Bridge:
             self._head = message["status"], _text(message["headers"])
             return
         if self._head is None or self._complete:
-            raise RuntimeError(f"{kind} came out of order, expected it once, after http.response.start")
+            raise RuntimeError(f"{kind} was sent out of order, expected it once, after http.response.start")
         if kind == "http.response.pathsend":
             self._exchange.response_file(*self._head, message["path"])
             self._finish()

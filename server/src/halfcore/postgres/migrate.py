@@ -107,5 +107,5 @@ def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[M
             raise MigrationError(f"{migration.name} was changed after it was applied: its changes belong in a new file")
     pending = [migration for migration in migrations if migration.name not in applied]
     if applied and pending and pending[0].name < max(applied):
-        raise MigrationError(f"{pending[0].name} comes before {max(applied)}, which was applied: it needs a higher number")
+        raise MigrationError(f"{pending[0].name} is before {max(applied)}, which was applied: give it a higher number")
     return pending

@@ -151,7 +151,7 @@ class Client:
         clock, count = asyncio.get_running_loop().time, 0
         async with self._answer(quote(path), params, timeout_s) as response:
             if "html" in response.headers.get("content-type", ""):
-                raise Unavailable("html", "HTML came instead of the file")
+                raise Unavailable("html", "got HTML instead of the file")
             announced = response.headers.get("content-length", "")
             if announced.isdecimal() and (int(announced) > most_bytes or (size_bytes is not None and int(announced) != size_bytes)):
                 raise Unavailable("wrong_length", f"{announced[:20]} bytes are announced, expected {expected}")
@@ -159,11 +159,11 @@ class Client:
             async for chunk in response.aiter_raw(_PIECE_BYTES):
                 count += len(chunk)
                 if count > most_bytes:
-                    raise Unavailable("wrong_length", f"more bytes came than expected, which is {expected}")
+                    raise Unavailable("wrong_length", f"got more bytes than expected, which is {expected}")
                 await write(chunk)
                 await asyncio.sleep(start + count / MOST_BYTES_PER_S - clock())  # without a wait if the network is slower than that
         if size_bytes is not None and count != size_bytes:
-            raise Unavailable("wrong_length", f"{count} bytes came, expected {expected}")
+            raise Unavailable("wrong_length", f"got {count} bytes, expected {expected}")
 
     @asynccontextmanager
     async def _answer(self, path: str, params: dict[str, Any], timeout_s: float) -> AsyncIterator[httpx.Response]:
@@ -175,7 +175,7 @@ class Client:
                 if response.status_code != 200:
                     await self._complain(response)
                 if response.headers.get("content-encoding", "identity") != "identity":
-                    raise Unavailable("encoded", "a compressed answer came, which was not asked for")
+                    raise Unavailable("encoded", "got a compressed answer, which was not requested")
                 yield response
         except (TimeoutError, httpx.TimeoutException):
             raise Unavailable("timeout", f"the registry did not answer within {timeout_s:g} s") from None

@@ -29,7 +29,11 @@ def routes(models: Models, followers: Followers, *, admin_token: str, webhook_se
         check_token(request.headers.get("authorization", ""), admin_token)
         if not followers.of(name):
             models.get(name)
-            raise Problem(409, "not_followed", f'model "{name[:100]}" comes from the directory of bundles, and is loaded at start only')
+            raise Problem(
+                409,
+                "not_followed",
+                f'model "{name[:100]}" is a bundle of the directory, which is loaded at the start only; restart the server to load another',
+            )
         outcomes = await followers.reload(name)
         return {status.role: {"result": outcomes[status.role]} | told(status) for status in followers.statuses(name)}
 

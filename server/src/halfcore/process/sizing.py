@@ -151,7 +151,7 @@ def _fitting_requests(memory_limit: int | None, workers: int, model_bytes: int, 
 
 
 def _in_flight_text(requests: int, connections: int) -> str:
-    return "one per connection" if requests == connections else "the memory limit holds no more beside the connections"
+    return "one per connection" if requests == connections else "the memory limit leaves no room for more next to the connections"
 
 
 def _on(choice: Choice, default: bool) -> bool:

@@ -1,4 +1,5 @@
-"""Servers that tests of several folders share; each is started by the first test that asks for it."""
+"""Servers that tests of several folders share; each is started by the first test that asks for
+it."""
 
 import asyncio
 import signal
@@ -22,7 +23,8 @@ _FIRST = ("lab", "mlflow")
 """The longest groups. What begins last must be short, or one process works alone in the end."""
 _LOAD_RUNS = {"test_load.py", "test_generators.py"}
 _MLFLOW = {"tracking", "registry", "guarded_tracking"}
-"""Fixtures that start an MLflow server, which takes long: one process runs all tests that need it."""
+"""Fixtures that start an MLflow server, which takes long: one process runs all tests that need
+it."""
 _SLOW_SERVERS_S = 600
 """Time limit of tests that wait for MLflow's servers or for a whole load run, on a machine as busy
 as can be."""
@@ -34,7 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell has its background jobs ignore SIGINT, and whatever they start inherits that. The mark
     says which documented commands a test executes: see tests/support/walks.
     """
-    config.addinivalue_line("markers", "walks(commands): documented commands that the test executes")
+    config.addinivalue_line(
+        "markers", "walks(commands): documented commands that the test executes"
+    )
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -108,7 +112,8 @@ def database(postgres: Postgres, schema: str) -> str:
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """An MLflow server on SQLite with artifacts on disk. Shared: tests take model names of their own, and leave it running."""
+    """An MLflow server on SQLite with artifacts on disk. Shared: tests take model names of their
+    own, and leave it running."""
     with mlflow_server(tmp_path_factory.mktemp("tracking")) as server:
         yield server
 
@@ -120,14 +125,27 @@ def registry(tracking: MlflowServer) -> Registry:
 
 
 @pytest.fixture(scope="session")
-def guarded_tracking(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres) -> Iterator[MlflowServer]:
-    """An MLflow server on PostgreSQL with artifacts in S3, which asks for a password and knows two hosts: itself, and `mlflow:5000`."""
+def guarded_tracking(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres
+) -> Iterator[MlflowServer]:
+    """An MLflow server on PostgreSQL with artifacts in S3, which asks for a password and knows two
+    hosts: itself, and `mlflow:5000`."""
     folder = tmp_path_factory.mktemp("guarded")
     postgres_server.start()
-    store = postgres_server.dsn(postgres_server.create_database()).replace("postgresql:", "postgresql+psycopg2:")
+    store = postgres_server.dsn(postgres_server.create_database()).replace(
+        "postgresql:", "postgresql+psycopg2:"
+    )
     hosts = "127.0.0.1:*,mlflow:5000"
     with (
         s3_endpoint(folder) as environment,
-        mlflow_server(folder, "--allowed-hosts", hosts, store=store, artifacts="s3://artifacts", auth=True, **environment) as server,
+        mlflow_server(
+            folder,
+            "--allowed-hosts",
+            hosts,
+            store=store,
+            artifacts="s3://artifacts",
+            auth=True,
+            **environment,
+        ) as server,
     ):
         yield server

@@ -15,8 +15,12 @@ GROUND = "settings"
 
 def layers() -> list[list[str]]:
     """The server's layers, the top first; the modules of a layer stand side by side."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (contract,) = [one for one in contracts if one["type"] == "layers" and one["containers"] == ["halfcore"]]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    (contract,) = [
+        one for one in contracts if one["type"] == "layers" and one["containers"] == ["halfcore"]
+    ]
     return [re.split(r"\s*[|:]\s*", layer) for layer in contract["layers"]]
 
 
@@ -36,11 +40,15 @@ def test_the_picture_has_the_layers_in_their_order() -> None:
 
 def test_the_layers_are_the_tree() -> None:
     """Each module and package of the server stands in one layer."""
-    found = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    found = {path.stem for path in SOURCE.glob("*.py")} | {
+        path.parent.name for path in SOURCE.glob("*/__init__.py")
+    }
     assert sorted(name for layer in layers() for name in layer) == sorted(found - {"__init__"})
 
 
-@pytest.mark.parametrize("package", sorted(SOURCE.glob("*/__init__.py")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "package", sorted(SOURCE.glob("*/__init__.py")), ids=lambda path: path.parent.name
+)
 def test_a_folder_says_what_it_is_for(package: Path) -> None:
     """In its docstring, and it holds nothing else."""
     tree = ast.parse(package.read_text())

@@ -17,10 +17,18 @@ from halfcore.models.served import LoadedModel
 from model_export.export import Order, export
 from model_export.report import Reporter
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")  # MLflow's own
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+)  # MLflow's own
 
 LIMITS = Limits(
-    max_rows=100, max_batch_size=16, max_queue_size=100, max_queue_delay_s=0.0, solo_after_s=0.0, queue_timeout_s=5.0, inline_budget_s=1.0
+    max_rows=100,
+    max_batch_size=16,
+    max_queue_size=100,
+    max_queue_delay_s=0.0,
+    solo_after_s=0.0,
+    queue_timeout_s=5.0,
+    inline_budget_s=1.0,
 )
 
 
@@ -47,10 +55,17 @@ def saved(estimator: Any, frame: pd.DataFrame, path: Path) -> Path:
     from mlflow.models import infer_signature
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's hints about integers and missing values are not under test
+        warnings.simplefilter(
+            "ignore"
+        )  # MLflow's hints about integers and missing values are not under test
         signature = infer_signature(frame, estimator.predict(frame[:5]))
         mlflow.sklearn.save_model(
-            estimator, path, signature=signature, input_example=frame, pip_requirements=["scikit-learn"], serialization_format="cloudpickle"
+            estimator,
+            path,
+            signature=signature,
+            input_example=frame,
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
         )
     return path
 
@@ -73,8 +88,11 @@ def pipeline(final: Any) -> Any:
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.DataFrame, tmp_path: Path) -> None:
-    """Export, read, load (which asks the golden rows), and answer every row of the data as the registered model does."""
+async def test_the_server_reads_what_the_exporter_writes(
+    task: str, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Export, read, load (which asks the golden rows), and answer every row of the data as the
+    registered model does."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     target = frame["mass"].fillna(0.0) + 10.0 * frame["count"]
@@ -82,7 +100,12 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
     estimator = pipeline(LogisticRegression(max_iter=2000) if task == "classification" else Ridge())
     estimator.fit(frame, labels if task == "classification" else target)
     written = export(
-        Order(uri=str(saved(estimator, frame, tmp_path / "model")), out=tmp_path / "bundles", name="birds", gate_rows=2000),
+        Order(
+            uri=str(saved(estimator, frame, tmp_path / "model")),
+            out=tmp_path / "bundles",
+            name="birds",
+            gate_rows=2000,
+        ),
         Reporter(),
     )
 
@@ -98,7 +121,9 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
     expected = estimator.predict(frame)
     if task == "classification":
         assert [given["prediction"] for given in answers] == expected.tolist()
-        given = [[answer["probabilities"][label] for label in estimator.classes_] for answer in answers]
+        given = [
+            [answer["probabilities"][label] for label in estimator.classes_] for answer in answers
+        ]
         np.testing.assert_allclose(given, estimator.predict_proba(frame), atol=1e-5)
     else:
         np.testing.assert_allclose([given["prediction"] for given in answers], expected, rtol=1e-5)
@@ -107,4 +132,6 @@ async def test_the_server_reads_what_the_exporter_writes(task: str, frame: pd.Da
 async def answer(model: LoadedModel, record: dict[str, Any]) -> Any:
     """The server's answer to one record, through its own decoder, batcher and encoder."""
     rows = model.decoder.decode(json.dumps(record).encode())
-    return json.loads(model.encoder.encode(await model.batcher.infer(rows.payload, rows.size), many=rows.many))
+    return json.loads(
+        model.encoder.encode(await model.batcher.infer(rows.payload, rows.size), many=rows.many)
+    )

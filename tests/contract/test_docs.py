@@ -15,7 +15,11 @@ def settings_table() -> list[str]:
     rows = []
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
         seed = f", `{SEED_NAMES[name]}`" if name in SEED_NAMES else ""
-        shown = "" if default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        shown = (
+            ""
+            if default == ""
+            else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        )
         rows.append(f"| `{PREFIX}{name.upper()}`{seed} | {shown} | {describe(name)} |")
     return rows
 
@@ -34,7 +38,9 @@ def test_the_version_is_the_packages() -> None:
 
 def test_every_recipe_that_is_mentioned_exists() -> None:
     """`just NAME` in a page means a recipe of the justfile."""
-    recipes = set(re.findall(r"^([a-z][a-z-]*)[^:\n]*:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE))
+    recipes = set(
+        re.findall(r"^([a-z][a-z-]*)[^:\n]*:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE)
+    )
     for page in pages():
         for name in re.findall(r"`just ([a-z-]+)", page.read_text()):
             assert name in recipes, f"{page.relative_to(ROOT)} mentions `just {name}`"
@@ -50,6 +56,10 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 def pages() -> list[Path]:
     """The Markdown files that git tracks or would track."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]

@@ -1,8 +1,9 @@
 """Every measured figure in the documentation comes from a stored run.
 
-Figures are written by `loadlab render`: all of docs/benchmarks.md, and what stands between marks (`<!-- figures -->`, `<!-- memory -->`) in
-other pages. Whatever else looks like a measurement has to be in `allowed_figures.toml`, with the reason why it is none: a setting, a limit,
-arithmetic. A measurement has no place there: measure it with a recipe that stores it, or leave it out.
+Figures are written by `loadlab render`: all of docs/benchmarks.md, and what stands between marks
+(`<!-- figures -->`, `<!-- memory -->`) in other pages. Whatever else looks like a measurement has
+to be in `allowed_figures.toml`, with the reason why it is none: a setting, a limit, arithmetic. A
+measurement has no place there: measure it with a recipe that stores it, or leave it out.
 """
 
 import argparse
@@ -20,12 +21,18 @@ from loadlab.verdict.judge import VERDICT_FILE, judge, store
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs/runs"
 WRITTEN = ROOT / "docs/benchmarks.md"
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page != WRITTEN)]
-ALLOWED: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("allowed_figures.toml").read_text())
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").glob("*.md") if page != WRITTEN),
+]
+ALLOWED: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("allowed_figures.toml").read_text()
+)
 
 _NUMBER = r"(?<![\w.,-])\d[\d,.]*(?:\s?(?:–|-|to)\s?\d[\d,.]*)?"
 _UNIT = (
-    r"µs|us|ms|s|seconds?|minutes?|hours?|(?:requests|answers|predictions)(?:/s| a second)|/s|[kKMG]i?B|megabytes|bytes|%|per cent|times|x"
+    r"µs|us|ms|s|seconds?|minutes?|hours?|(?:requests|answers|predictions)(?:/s| a "
+    r"second)|/s|[kKMG]i?B|megabytes|bytes|%|per cent|times|x"
     r"|cores?|of a core"
 )
 FIGURE = re.compile(rf"{_NUMBER}\s?(?:{_UNIT})(?!\w)")
@@ -38,7 +45,11 @@ def unexplained(page: str, text: str) -> list[str]:
     for phrase in ALLOWED.get(page, {}):
         text = text.replace(phrase, "")
     lines = _MARKED.sub("", _CODE.sub("", text)).splitlines()
-    return [f"{found.group()}: {line.strip()[:160]}" for line in lines for found in FIGURE.finditer(line)]
+    return [
+        f"{found.group()}: {line.strip()[:160]}"
+        for line in lines
+        for found in FIGURE.finditer(line)
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -74,21 +85,32 @@ def test_a_measurement_without_a_run_is_found(claim):
 
 
 def test_the_documents_are_what_the_stored_runs_say(tmp_path):
-    """docs/benchmarks.md, its pictures, and the marked parts of README and operations: made again, byte for byte."""
+    """docs/benchmarks.md, its pictures, and the marked parts of README and operations: made again,
+    byte for byte."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     for made in tmp_path.glob("docs/benchmarks*"):
         made.unlink()
     parser = argparse.ArgumentParser()
     render.add_arguments(parser)
-    written = render.main(parser.parse_args(["--runs", str(tmp_path / "docs/runs"), "--out", str(tmp_path / "docs/benchmarks.md")]))
+    written = render.main(
+        parser.parse_args(
+            ["--runs", str(tmp_path / "docs/runs"), "--out", str(tmp_path / "docs/benchmarks.md")]
+        )
+    )
 
-    assert {file.name for file in tmp_path.glob("docs/benchmarks*")} == {file.name for file in ROOT.glob("docs/benchmarks*")}
+    assert {file.name for file in tmp_path.glob("docs/benchmarks*")} == {
+        file.name for file in ROOT.glob("docs/benchmarks*")
+    }
     for file in written:
-        assert file.read_bytes() == (ROOT / file.relative_to(tmp_path)).read_bytes(), f"{file.name}: `loadlab render` writes it otherwise"
+        assert file.read_bytes() == (ROOT / file.relative_to(tmp_path)).read_bytes(), (
+            f"{file.name}: `loadlab render` writes it otherwise"
+        )
 
 
-@pytest.mark.parametrize("run", sorted(file.parent for file in RUNS.glob("*/run.json")), ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    "run", sorted(file.parent for file in RUNS.glob("*/run.json")), ids=lambda run: run.name
+)
 def test_a_kept_load_run_is_judged_as_it_was(run, tmp_path):
     """Its record alone gives the verdict that was stored with it."""
     store(judge(read(run)), tmp_path)

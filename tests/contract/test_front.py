@@ -1,4 +1,5 @@
-"""The hot lane and the plain ASGI app are one service: the same bytes in give the same bytes out."""
+"""The hot lane and the plain ASGI app are one service: the same bytes in give the same bytes
+out."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ CORPUS: dict[str, bytes] = {
     "a record": request("/predict", b'{"x0":1,"x1":2,"x2":3,"x3":4}'),
     "300 records": request("/predict", MANY),
     "a named model": request("/models/numbers/predict", GOOD),
-    "strings and nulls": request("/models/mixed/predict", b'{"island":"Dream","mass":null,"count":3,"sex":null,"zone":20,"wet":false}'),
+    "strings and nulls": request(
+        "/models/mixed/predict",
+        b'{"island":"Dream","mass":null,"count":3,"sex":null,"zone":20,"wet":false}',
+    ),
     "a regressor": request("/models/sum/predict", GOOD),
     "a name in percent signs": request("/models/num%62ers/predict", GOOD),
     "an unknown model": request("/models/nobody/predict", GOOD),
@@ -39,18 +43,34 @@ CORPUS: dict[str, bytes] = {
     "a wrong length": request("/predict", b'{"features":[1,2,3]}'),
     "a wrong type": request("/predict", b'{"features":[1,2,3,"4"]}'),
     "too large a number": request("/predict", b'{"features":[1,2,3,1e39]}'),
-    "an unknown category": request("/models/mixed/predict", b'{"island":"Mars","mass":1,"count":3,"sex":"MALE","zone":20,"wet":false}'),
-    "too many rows": request("/predict", b'{"features":[' + b",".join([b"[1,2,3,4]"] * 1001) + b"]}"),
-    "a charset": request("/predict", GOOD, headers={"content-type": 'Application/JSON; charset="UTF-8"'}),
+    "an unknown category": request(
+        "/models/mixed/predict",
+        b'{"island":"Mars","mass":1,"count":3,"sex":"MALE","zone":20,"wet":false}',
+    ),
+    "too many rows": request(
+        "/predict", b'{"features":[' + b",".join([b"[1,2,3,4]"] * 1001) + b"]}"
+    ),
+    "a charset": request(
+        "/predict", GOOD, headers={"content-type": 'Application/JSON; charset="UTF-8"'}
+    ),
     "no content type": request("/predict", GOOD, headers={"content-type": None}),
     "text": request("/predict", GOOD, headers={"content-type": "text/plain"}),
-    "a content type that is not ASCII": request("/predict", GOOD, headers={"content-type": "caf\xe9"}),
-    "a content type twice": request("/predict", GOOD, headers={"content-type": "application/json\r\ncontent-type: text/plain"}),
+    "a content type that is not ASCII": request(
+        "/predict", GOOD, headers={"content-type": "caf\xe9"}
+    ),
+    "a content type twice": request(
+        "/predict", GOOD, headers={"content-type": "application/json\r\ncontent-type: text/plain"}
+    ),
     "gzip": request("/predict", GOOD, headers={"content-encoding": "gzip"}),
     "too large, by its length": request("/predict", b"x" * 70_000),
-    "chunked": request("/predict", headers=CHUNKED) + b'8\r\n{"featur\r\n10\r\nes":[1,2,3,4.5]}\r\n0\r\n\r\n',
-    "chunked, with trailers": request("/predict", headers=CHUNKED | {"trailer": "x"}) + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",
-    "chunked, too large": request("/predict", headers=CHUNKED) + b"11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n",
+    "chunked": request("/predict", headers=CHUNKED)
+    + b'8\r\n{"featur\r\n10\r\nes":[1,2,3,4.5]}\r\n0\r\n\r\n',
+    "chunked, with trailers": request("/predict", headers=CHUNKED | {"trailer": "x"})
+    + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",
+    "chunked, too large": request("/predict", headers=CHUNKED)
+    + b"11170\r\n"
+    + b"x" * 70_000
+    + b"\r\n0\r\n\r\n",
     "chunked, broken": request("/predict", headers=CHUNKED) + b"zz\r\n",
     "cut off": request("/predict", GOOD, headers={"content-length": "500"}),
     "models": request("/models/numbers", method="GET"),
@@ -61,7 +81,9 @@ CORPUS: dict[str, bytes] = {
     "the page": request("/docs", method="GET"),
     "the largest asset": request("/docs/assets/swagger-ui-bundle.js", method="GET"),
     "HEAD of a route": request("/models", method="HEAD", headers={"connection": "close"}),
-    "HEAD of an asset": request("/docs/assets/swagger-ui-bundle.js", method="HEAD", headers={"connection": "close"}),
+    "HEAD of an asset": request(
+        "/docs/assets/swagger-ui-bundle.js", method="HEAD", headers={"connection": "close"}
+    ),
     "what a page allows": request("/docs", method="OPTIONS", headers={"connection": "close"}),
 }
 
@@ -73,8 +95,16 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Se
     write_bundle(root)
     write_bundle(root, "mixed", inputs=MIXED)
     write_bundle(root, "sum", task="regression")
-    settings = {"default_model": "numbers", "max_body_bytes": 65536, "max_rows": 1000, "body_timeout_s": 0.5}
-    with serving(root, hot_lane="true", **settings) as hot, serving(root, hot_lane="false", **settings) as plain:
+    settings = {
+        "default_model": "numbers",
+        "max_body_bytes": 65536,
+        "max_rows": 1000,
+        "body_timeout_s": 0.5,
+    }
+    with (
+        serving(root, hot_lane="true", **settings) as hot,
+        serving(root, hot_lane="false", **settings) as plain,
+    ):
         yield hot, plain
 
 
@@ -107,17 +137,26 @@ def logging_lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Se
         where = {"state": root / lane / "state", "prediction_log_spool": root / lane / "spool"}
         return {"hot_lane": lane, "database_url": url, "prediction_log": True, **where}
 
-    with serving(root / "bundles", **settings("true")) as hot, serving(root / "bundles", **settings("false")) as plain:
+    with (
+        serving(root / "bundles", **settings("true")) as hot,
+        serving(root / "bundles", **settings("false")) as plain,
+    ):
         yield hot, plain
 
 
 @pytest.mark.parametrize("body", [GOOD, WRONG], ids=["right", "wrong"])
 @pytest.mark.parametrize("name", IDS)
-def test_an_answer_tells_its_request_s_id(logging_lanes: tuple[Server, Server], name: str, body: bytes) -> None:
-    """The client's own if it is fit, else one that the server made; a new one for each request, and the same header from both lanes."""
+def test_an_answer_tells_its_request_s_id(
+    logging_lanes: tuple[Server, Server], name: str, body: bytes
+) -> None:
+    """The client's own if it is fit, else one that the server made; a new one for each request, and
+    the same header from both lanes."""
     given, found = IDS[name], []
     for server in logging_lanes:
-        answers = [_comparable(server.send(request("/predict", body, headers={"x-request-id": given}))) for _ in range(2)]
+        answers = [
+            _comparable(server.send(request("/predict", body, headers={"x-request-id": given})))
+            for _ in range(2)
+        ]
         told = [re.findall(rb"(?i)\r\nx-request-id: ([^\r]+)", answer) for answer in answers]
         assert [len(one) for one in told] == [1, 1]
         if name == "the client's":
@@ -125,7 +164,9 @@ def test_an_answer_tells_its_request_s_id(logging_lanes: tuple[Server, Server], 
         else:
             assert all(re.fullmatch(rb"[0-9a-f]{16}-\d+", one[0]) for one in told)
             assert told[0] != told[1]
-        found.append([answer.replace(one[0], b"ID") for answer, one in zip(answers, told, strict=True)])
+        found.append(
+            [answer.replace(one[0], b"ID") for answer, one in zip(answers, told, strict=True)]
+        )
     assert found[0] == found[1]
 
 
@@ -133,7 +174,12 @@ def test_an_answer_tells_its_request_s_id(logging_lanes: tuple[Server, Server], 
 def test_where_nobody_reads_ids_none_is_told(lanes: tuple[Server, Server], body: bytes) -> None:
     """Neither log nor challengers: no header, whatever the client sent."""
     for server in lanes:
-        assert b"x-request-id" not in server.send(request("/predict", body, headers={"x-request-id": "order-4711"})).lower()
+        assert (
+            b"x-request-id"
+            not in server.send(
+                request("/predict", body, headers={"x-request-id": "order-4711"})
+            ).lower()
+        )
 
 
 def _comparable(answer: bytes) -> bytes:

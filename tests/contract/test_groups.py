@@ -1,4 +1,5 @@
-"""The groups of tests that tests/conftest.py makes are the ones by which `just test` divides the work."""
+"""The groups of tests that tests/conftest.py makes are the ones by which `just test` divides the
+work."""
 
 import pytest
 

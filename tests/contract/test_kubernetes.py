@@ -1,4 +1,5 @@
-"""The Kubernetes manifests are what the API takes, checked against its schemas, and agree with one another and with the server."""
+"""The Kubernetes manifests are what the API takes, checked against its schemas, and agree with one
+another and with the server."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,15 @@ from halfcore.settings import PREFIX, Settings
 FOLDER = Path(__file__).parents[2] / "kubernetes"
 RESOURCES: list[str] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
 MANIFESTS: dict[str, Any] = {
-    f"{document['kind']} in {name}": document for name in RESOURCES for document in yaml.safe_load_all((FOLDER / name).read_text())
+    f"{document['kind']} in {name}": document
+    for name in RESOURCES
+    for document in yaml.safe_load_all((FOLDER / name).read_text())
 }
-OF_KUBERNETES = {name: manifest for name, manifest in MANIFESTS.items() if "monitoring.coreos.com" not in manifest["apiVersion"]}
+OF_KUBERNETES = {
+    name: manifest
+    for name, manifest in MANIFESTS.items()
+    if "monitoring.coreos.com" not in manifest["apiVersion"]
+}
 LABELS = {"app.kubernetes.io/name": "halfcore"}
 
 
@@ -41,7 +48,13 @@ def test_a_wrong_field_would_be_found() -> None:
 def test_all_kinds_that_a_service_needs_are_there() -> None:
     """And all stand in kustomization.yaml."""
     kinds = {manifest["kind"] for manifest in MANIFESTS.values()}
-    assert kinds == {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceMonitor"}
+    assert kinds == {
+        "Deployment",
+        "Service",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "ServiceMonitor",
+    }
     assert {path.name for path in FOLDER.glob("*.yaml")} == {*RESOURCES, "kustomization.yaml"}
 
 
@@ -50,12 +63,27 @@ def test_they_select_the_same_pods() -> None:
     deployment = the("Deployment")
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    assert pod["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"] == the("Service")["spec"]["selector"] == LABELS
+    assert (
+        pod["metadata"]["labels"]
+        == deployment["spec"]["selector"]["matchLabels"]
+        == the("Service")["spec"]["selector"]
+        == LABELS
+    )
     assert the("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == LABELS
-    assert the("ServiceMonitor")["spec"]["selector"]["matchLabels"] == the("Service")["metadata"]["labels"] == LABELS
-    assert the("ServiceMonitor")["spec"]["endpoints"][0]["port"] == the("Service")["spec"]["ports"][0]["name"]
+    assert (
+        the("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+        == the("Service")["metadata"]["labels"]
+        == LABELS
+    )
+    assert (
+        the("ServiceMonitor")["spec"]["endpoints"][0]["port"]
+        == the("Service")["spec"]["ports"][0]["name"]
+    )
     assert the("Service")["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
-    assert the("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert (
+        the("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]
+        == deployment["metadata"]["name"]
+    )
 
 
 def test_the_server_takes_its_settings_and_has_time_to_end() -> None:

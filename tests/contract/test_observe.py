@@ -46,7 +46,9 @@ def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:
         assert panel["targets"]
         assert (
             panel["datasource"]["uid"]
-            == yaml.safe_load((COMPOSE / "grafana/datasources/prometheus.yml").read_text())["datasources"][0]["uid"]
+            == yaml.safe_load((COMPOSE / "grafana/datasources/prometheus.yml").read_text())[
+                "datasources"
+            ][0]["uid"]
         )
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
     assert len(places) == len(set(places))
@@ -55,7 +57,17 @@ def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:
 def test_prometheus_asks_names_that_compose_gives() -> None:
     """A service's name, or the name that all servers share."""
     config = yaml.safe_load((COMPOSE / "prometheus/prometheus.yml").read_text())
-    asked = {name for job in config["scrape_configs"] for discovery in job.get("dns_sd_configs", []) for name in discovery["names"]}
-    aliases = {alias for service in SERVICES.values() if isinstance(service["networks"], dict) for network in service["networks"].values()
-               for alias in (network or {}).get("aliases", [])}  # fmt: skip
+    asked = {
+        name
+        for job in config["scrape_configs"]
+        for discovery in job.get("dns_sd_configs", [])
+        for name in discovery["names"]
+    }
+    aliases = {
+        alias
+        for service in SERVICES.values()
+        if isinstance(service["networks"], dict)
+        for network in service["networks"].values()
+        for alias in (network or {}).get("aliases", [])
+    }
     assert asked <= aliases | SERVICES.keys()

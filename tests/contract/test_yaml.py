@@ -1,4 +1,5 @@
-"""No YAML file of the project says one thing twice: PyYAML would take the last silently, and Compose refuses the file."""
+"""No YAML file of the project says one thing twice: PyYAML would take the last silently, and
+Compose refuses the file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,24 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*ROOT.glob("compose/**/*.y*ml"), *ROOT.glob("kubernetes/*.yaml"), *ROOT.glob(".github/**/*.yml")])
+FILES = sorted(
+    [
+        *ROOT.glob("compose/**/*.y*ml"),
+        *ROOT.glob("kubernetes/*.yaml"),
+        *ROOT.glob(".github/**/*.yml"),
+    ]
+)
 
 
 class _Strict(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # type: ignore[no-untyped-call]
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]  # type: ignore[no-untyped-call]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         assert not twice, f"{sorted(twice)} twice, {node.start_mark}"
         return super().construct_mapping(node, deep=deep)  # type: ignore[no-untyped-call]

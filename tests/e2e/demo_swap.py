@@ -1,5 +1,6 @@
-"""`just demo-swap`: a real MLflow server, two versions of a model registered and exported, a server that follows the alias, 300 requests/s,
-and the alias moved there and back. Shows what is served as it changes; the exit code tells whether everything held.
+"""`just demo-swap`: a real MLflow server, two versions of a model registered and exported, a server
+that follows the alias, 300 requests/s, and the alias moved there and back. Shows what is served as
+it changes; the exit code tells whether everything held.
 """
 
 import json
@@ -38,7 +39,13 @@ for version, strength in (("1", 0.05), ("2", 5.0)):
     model = LogisticRegression(C=strength, max_iter=1000).fit(frame, target)
     signature = mlflow.models.infer_signature(frame, model.predict(frame))
     with mlflow.start_run():
-        mlflow.sklearn.log_model(model, name="model", registered_model_name=sys.argv[2], signature=signature, input_example=frame.head(3))
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name=sys.argv[2],
+            signature=signature,
+            input_example=frame.head(3),
+        )
     answers[version] = model.predict_proba(frame).tolist()
 json.dump({"rows": frame.to_dict("records"), "probabilities": answers}, open(sys.argv[3], "w"))
 """
@@ -77,7 +84,11 @@ def main() -> int:
             registry = Registry(mlflow.url)
             oracle = _prepare(console, folder, mlflow.url)
             registry.set_alias(NAME, "champion", "1")
-            settings = {"follow": f"models:/{NAME}@champion", "tracking_uri": mlflow.url, "follow_period_s": PERIOD_S}
+            settings = {
+                "follow": f"models:/{NAME}@champion",
+                "tracking_uri": mlflow.url,
+                "follow_period_s": PERIOD_S,
+            }
             with serving(folder / "none", store=folder / "store", **settings) as server:
                 load = Load(server.port, oracle.bodies, rate=RATE)
                 with load.running():
@@ -87,13 +98,28 @@ def main() -> int:
 
 def _prepare(console: Console, folder: Path, url: str) -> Oracle:
     """Train, register and export two versions."""
-    environment = os.environ | {"MLFLOW_TRACKING_URI": url, "PYTHONWARNINGS": "ignore", "GIT_PYTHON_REFRESH": "quiet"}
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": url,
+        "PYTHONWARNINGS": "ignore",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
     console.print("training and registering versions 1 and 2 …")
-    subprocess.run([sys.executable, "-c", TRAIN, url, NAME, str(folder / "oracle.json")], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", TRAIN, url, NAME, str(folder / "oracle.json")],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     for version in ("1", "2"):
         console.print(f"exporting version {version} with its proof, and uploading it …")
         export = ["export", f"models:/{NAME}/{version}", "--upload"]
-        subprocess.run([sys.executable, "-m", "model_export", *export], env=environment, cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "model_export", *export],
+            env=environment,
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
     return Oracle(json.loads((folder / "oracle.json").read_text()))
 
 
@@ -105,7 +131,10 @@ def _move(console: Console, registry: Registry, load: Load) -> list[tuple[str, f
         for version in ("2", "1"):
             registry.set_alias(NAME, "champion", version)
             moved = time.monotonic()
-            while not (load.sent[-1].answer and load.sent[-1].answer.get("version") == version) and time.monotonic() < moved + 60:
+            while (
+                not (load.sent[-1].answer and load.sent[-1].answer.get("version") == version)
+                and time.monotonic() < moved + 60
+            ):
                 live.update(_shown(load, version))
                 time.sleep(0.05)
             changes.append((version, time.monotonic() - moved))
@@ -133,13 +162,28 @@ def _shown(load: Load, alias: str) -> Table:
 
 
 def _judge(console: Console, oracle: Oracle, load: Load, changes: list[tuple[str, float]]) -> int:
-    strangers = [one for one in load.sent if one.status == 200 and oracle.versions(one.answer, one.row) != [one.answer["version"]]]
+    strangers = [
+        one
+        for one in load.sent
+        if one.status == 200 and oracle.versions(one.answer, one.row) != [one.answer["version"]]
+    ]
     checks = [
-        (f"version {version} served {seconds:.1f} s after the alias moved (2 polls: {2 * PERIOD_S:g} s)", seconds <= 2 * PERIOD_S)
+        (
+            (
+                f"version {version} served {seconds:.1f} s after the alias moved (2 polls: "
+                f"{2 * PERIOD_S:g} s)"
+            ),
+            seconds <= 2 * PERIOD_S,
+        )
         for version, seconds in changes
     ]
     checks.append((f"{len(load.failed)} of {len(load.sent)} requests failed", not load.failed))
-    checks.append((f"{len(strangers)} answers are not exactly one version's, as scikit-learn gives them", not strangers))
+    checks.append(
+        (
+            f"{len(strangers)} answers are not exactly one version's, as scikit-learn gives them",
+            not strangers,
+        )
+    )
     for text, held in checks:
         console.print(f"{'[green]held[/]  ' if held else '[red]broken[/]'} {text}")
     return 0 if all(held for _, held in checks) else 1

@@ -1,8 +1,11 @@
-"""Thousands of bodies that try to be expensive, against a real server in 256 MiB: `just prove-bodies`. The exit code tells.
+"""Thousands of bodies that try to be expensive, against a real server in 256 MiB: `just
+prove-bodies`. The exit code tells.
 
-For each body: CPU time of the server compared with a right bulk body of the same length in the same run, memory that it adds, and how
-long `GET /health/live` takes meanwhile; in this process also the longest time that its decoding holds the event loop. Where control groups
-can be made, the server runs in one with a limit of 256 MiB and must survive; elsewhere its peak of resident memory must stay below.
+For each body: CPU time of the server compared with a right bulk body of the same length in the same
+run, memory that it adds, and how long `GET /health/live` takes meanwhile; in this process also the
+longest time that its decoding holds the event loop. Where control groups can be made, the server
+runs in one with a limit of 256 MiB and must survive; elsewhere its peak of resident memory must
+stay below.
 """
 
 import argparse
@@ -43,11 +46,15 @@ LIMIT_BYTES = 256 << 20
 _UNTIMED = ("memory added", "answers 5xx")
 """Checks that hold on a machine of any speed."""
 REPEATS = 4
-"""Of a body that seems expensive: the least counts, for the machine disturbs only in one direction."""
+"""Of a body that seems expensive: the least counts, for the machine disturbs only in one
+direction."""
 MODELS = {
     "numbers": NUMBERS,
     "mixed": MIXED,
-    "wide": [{"name": f"column_{i}", "kind": "number", "nullable": False, "example": 1.0} for i in range(54)],
+    "wide": [
+        {"name": f"column_{i}", "kind": "number", "nullable": False, "example": 1.0}
+        for i in range(54)
+    ],
 }
 LENGTHS = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 4_000_000)
 
@@ -68,7 +75,10 @@ class Found:
     def __str__(self) -> str:
         where = f"{self.kind}, {self.length:,} bytes, model {self.model}, status {self.status}"
         cpu = f"{self.cpu_s * 1e3:.2f} ms CPU, {self.times:.1f} × a right body"
-        return f"{where}: {cpu}, held {self.held_s * 1e3:.1f} ms, {self.added_bytes / 1e6:.1f} MB added"
+        return (
+            f"{where}: {cpu}, held {self.held_s * 1e3:.1f} ms, {self.added_bytes / 1e6:.1f} MB "
+            "added"
+        )
 
 
 @dataclass
@@ -99,7 +109,9 @@ class Peer:
         """Status, and the server's CPU time for it."""
         before = self.cpu_s()
         try:
-            self.connection.request("POST", f"/models/{model}/predict", body, {"content-type": "application/json"})
+            self.connection.request(
+                "POST", f"/models/{model}/predict", body, {"content-type": "application/json"}
+            )
             answer = self.connection.getresponse()
             answer.read()
         except (http.client.HTTPException, OSError):
@@ -147,7 +159,9 @@ class RightBodies:
     def __init__(self, peer: Peer, model: str, columns: list[dict[str, Any]]) -> None:
         self._costs: list[tuple[int, float]] = []
         for length in LENGTHS:
-            bodies = [make(columns, length, random_source(1)) for make in (right_records, right_vectors)]
+            bodies = [
+                make(columns, length, random_source(1)) for make in (right_records, right_vectors)
+            ]
             costs = []
             for body in bodies:
                 times = []
@@ -160,7 +174,8 @@ class RightBodies:
             self._costs.append(min(costs, key=lambda cost: cost[1] / cost[0]))
 
     def cost_s(self, length: int) -> float:
-        """CPU time of a right body of this length: interpolated, and beyond 10,000 rows in proportion."""
+        """CPU time of a right body of this length: interpolated, and beyond 10,000 rows in
+        proportion."""
         lengths = [size for size, _ in self._costs]
         i = min(max(1, bisect_left(lengths, length)), len(lengths) - 1)
         (l0, c0), (l1, c1) = self._costs[i - 1], self._costs[i]
@@ -195,7 +210,9 @@ def limited(folder: Path) -> Iterator[tuple[Server, bool]]:
     settings: dict[str, Any] = {"max_connections": 1_000, "workers": 1}
     with ExitStack() as stack:
         try:
-            group = stack.enter_context(cgroup.group("bodies", cgroup.Limits(memory_bytes=LIMIT_BYTES)))
+            group = stack.enter_context(
+                cgroup.group("bodies", cgroup.Limits(memory_bytes=LIMIT_BYTES))
+            )
         except cgroup.Unavailable:
             yield stack.enter_context(serving(folder, **settings)), False
         else:
@@ -207,14 +224,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bodies", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true", help="360 bodies; what depends on the machine's speed is shown and not judged")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="360 bodies; what depends on the machine's speed is shown and not judged",
+    )
     arguments = parser.parse_args()
     count = 360 if arguments.smoke else arguments.bodies
     with tempfile.TemporaryDirectory() as scratch:
         for name, columns in MODELS.items():
             write_bundle(Path(scratch), name, inputs=columns, changes={"named": True})
         with limited(Path(scratch)) as (server, in_group):
-            return prove(server, count, arguments.seed, in_group=in_group, timed=not arguments.smoke)
+            return prove(
+                server, count, arguments.seed, in_group=in_group, timed=not arguments.smoke
+            )
 
 
 def prove(server: Server, count: int, seed: int, *, in_group: bool, timed: bool) -> int:
@@ -224,7 +247,8 @@ def prove(server: Server, count: int, seed: int, *, in_group: bool, timed: bool)
     peer = Peer(server.port, server.process.pid)
     right = {name: RightBodies(peer, name, columns) for name, columns in MODELS.items()}
     decoders = {
-        name: Decoder(Schema(msgspec.convert(columns, list[Input]), "float32"), max_rows=10_000) for name, columns in MODELS.items()
+        name: Decoder(Schema(msgspec.convert(columns, list[Input]), "float32"), max_rows=10_000)
+        for name, columns in MODELS.items()
     }
     rng = random_source(seed)
     kinds = list(KINDS.items())
@@ -240,13 +264,20 @@ def prove(server: Server, count: int, seed: int, *, in_group: bool, timed: bool)
     where = "in a control group of 256 MiB" if in_group else "no control group could be made"
     checks, figures = _judge(found, health)
     if not timed:
-        checks = [check if check.name in _UNTIMED else check._replace(held=True, allowed="not judged") for check in checks]
-    checks.append(Check("the server lives", f"{alive}, {where}", "True", alive and peak < LIMIT_BYTES))
+        checks = [
+            check if check.name in _UNTIMED else check._replace(held=True, allowed="not judged")
+            for check in checks
+        ]
+    checks.append(
+        Check("the server lives", f"{alive}, {where}", "True", alive and peak < LIMIT_BYTES)
+    )
     title = f"{count:,} bodies of 1 kB to 4 MB that try to be expensive"
     return conclude(begun, "bodies", title, checks, figures, console=console)
 
 
-def _measure(peer: Peer, right: RightBodies, decoder: Decoder, model: str, kind: str, body: bytes) -> Found:
+def _measure(
+    peer: Peer, right: RightBodies, decoder: Decoder, model: str, kind: str, body: bytes
+) -> Found:
     peer.forget_peak()
     resident = peer.memory("VmRSS")
     status, cpu_s = peer.ask(model, body)
@@ -265,15 +296,39 @@ def _measure(peer: Peer, right: RightBodies, decoder: Decoder, model: str, kind:
 def _judge(found: list[Found], health: Health) -> tuple[list[Check], dict[str, Any]]:
     slowest = max(found, key=lambda one: one.times)
     longest = max(found, key=lambda one: one.held_s)
-    largest = max(found, key=lambda one: one.added_bytes / (MOST_TIMES_LENGTH * one.length + SPARE_BYTES))
+    largest = max(
+        found, key=lambda one: one.added_bytes / (MOST_TIMES_LENGTH * one.length + SPARE_BYTES)
+    )
     allowed = int(MOST_TIMES_LENGTH * largest.length) + SPARE_BYTES
     failed = sum(one.status >= 500 for one in found)
-    asked = f"{health.asked:,} asked, {health.failed} failed, longest {health.longest_s * 1e3:.0f} ms"
+    asked = (
+        f"{health.asked:,} asked, {health.failed} failed, longest {health.longest_s * 1e3:.0f} ms"
+    )
     checks = [
-        Check("CPU time", f"{slowest.times:.1f} × a right body", f"{MOST_TIMES_RIGHT:g} ×", slowest.times <= MOST_TIMES_RIGHT),
-        Check("event loop", f"held {longest.held_s * 1e3:.1f} ms", f"{MOST_HELD_S * 1e3:g} ms", longest.held_s <= MOST_HELD_S),
-        Check("memory added", f"{largest.added_bytes:,} bytes", f"{allowed:,} bytes", largest.added_bytes <= allowed),
-        Check("/health/live", asked, f"{MOST_HEALTH_S * 1e3:g} ms", health.longest_s <= MOST_HEALTH_S and not health.failed),
+        Check(
+            "CPU time",
+            f"{slowest.times:.1f} × a right body",
+            f"{MOST_TIMES_RIGHT:g} ×",
+            slowest.times <= MOST_TIMES_RIGHT,
+        ),
+        Check(
+            "event loop",
+            f"held {longest.held_s * 1e3:.1f} ms",
+            f"{MOST_HELD_S * 1e3:g} ms",
+            longest.held_s <= MOST_HELD_S,
+        ),
+        Check(
+            "memory added",
+            f"{largest.added_bytes:,} bytes",
+            f"{allowed:,} bytes",
+            largest.added_bytes <= allowed,
+        ),
+        Check(
+            "/health/live",
+            asked,
+            f"{MOST_HEALTH_S * 1e3:g} ms",
+            health.longest_s <= MOST_HEALTH_S and not health.failed,
+        ),
         Check("answers 5xx", str(failed), "0", not failed),
     ]
     worst = sorted(found, key=lambda one: -one.times)[:20]

@@ -1,7 +1,8 @@
-"""`just prove-cold-start`: a server that has followed a model starts anew while MLflow and PostgreSQL refuse, hang or drop everything.
+"""`just prove-cold-start`: a server that has followed a model starts anew while MLflow and
+PostgreSQL refuse, hang or drop everything.
 
-Told is the time from the start of the process to the first 200 of readiness, and to the first right answer; the exit code tells whether
-each was within 5 s.
+Told is the time from the start of the process to the first 200 of readiness, and to the first right
+answer; the exit code tells whether each was within 5 s.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def hanging() -> Iterator[int]:
 
 @contextmanager
 def dropping() -> Iterator[int]:
-    """A port whose queue is full: the kernel drops what would connect, as a network does that lost the host."""
+    """A port whose queue is full: the kernel drops what would connect, as a network does that lost
+    the host."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -75,22 +77,32 @@ def prove(folder: Path, *, starts: int, model_mb: float) -> int:
     console = Console()
     begun = begin(console)
     with fake_registry() as registry:
-        registry.point("numbers", registry.publish(write_version(folder / "exported", 1, megabytes=model_mb)))
-        with serving(folder / "none", store=folder / "store", follow=FOLLOW, tracking_uri=registry.url) as server:
+        registry.point(
+            "numbers", registry.publish(write_version(folder / "exported", 1, megabytes=model_mb))
+        )
+        with serving(
+            folder / "none", store=folder / "store", follow=FOLLOW, tracking_uri=registry.url
+        ) as server:
             _answer(server)
     found = {how: [_start(folder, how, number) for number in range(starts)] for how in DOWN}
     checks, figures = [], {}
     for how, times in found.items():
         ready, answered = ([one[place] for one in times] for place in (0, 1))
         figures[how] = {"ready_s": ready, "first_answer_s": answered}
-        text = f"median {statistics.median(ready):.2f}, longest {max(ready):.2f} s; first answer {max(answered):.2f} s"
-        checks.append(Check(f"ready while both {how}", text, f"≤ {MOST_S:g} s", max(answered) <= MOST_S))
+        text = (
+            f"median {statistics.median(ready):.2f}, longest {max(ready):.2f} s; first answer "
+            f"{max(answered):.2f} s"
+        )
+        checks.append(
+            Check(f"ready while both {how}", text, f"≤ {MOST_S:g} s", max(answered) <= MOST_S)
+        )
     title = f"{starts} cold starts of each kind with a {model_mb:g} MB bundle on disk"
     return conclude(begun, "cold-start", title, checks, figures, console=console)
 
 
 def _start(folder: Path, how: str, number: int) -> tuple[float, float]:
-    """Seconds from the start of the process until it is ready, and until it has answered rightly."""
+    """Seconds from the start of the process until it is ready, and until it has answered
+    rightly."""
     own = folder / f"{how}-{number}"
     store = Path(shutil.copytree(folder / "store", own / "store"))
     with DOWN[how]() as mlflow, DOWN[how]() as postgres:

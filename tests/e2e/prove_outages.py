@@ -1,7 +1,9 @@
-"""`just prove-outages`: a real PostgreSQL is stopped, hung, restarted, cut off and stormed under 300 requests/s that are logged into it.
+"""`just prove-outages`: a real PostgreSQL is stopped, hung, restarted, cut off and stormed under
+300 requests/s that are logged into it.
 
-No prediction may fail; a category that the data team changes is live within 2 s of its commit; and in the end the log's table holds every
-answered prediction exactly once, by the client's own count. The exit code tells.
+No prediction may fail; a category that the data team changes is live within 2 s of its commit; and
+in the end the log's table holds every answered prediction exactly once, by the client's own count.
+The exit code tells.
 """
 
 import argparse
@@ -27,10 +29,17 @@ from support.serving import Server, request, serving
 
 LIVE_S = 2.0
 CAUGHT_UP_S = 60.0
-BODIES = [dumped(RIGHT | {"island": island, "mass": 3000.0 + mass}) for island in ("Biscoe", "Dream") for mass in range(25)]
+BODIES = [
+    dumped(RIGHT | {"island": island, "mass": 3000.0 + mass})
+    for island in ("Biscoe", "Dream")
+    for mass in range(25)
+]
 PROBE = dumped(RIGHT | {"island": "Torgersen"})
 """Answered while the catalogue allows all categories, refused while it allows two."""
-STORM = "DO $$ BEGIN FOR i IN 1..500 LOOP PERFORM pg_notify('halfcore_feature_catalogue', i::text); END LOOP; END $$;"
+STORM = (
+    "DO $$ BEGIN FOR i IN 1..500 LOOP PERFORM pg_notify('halfcore_feature_catalogue', i::text); "
+    "END LOOP; END $$;"
+)
 
 
 class Rig(NamedTuple):
@@ -44,14 +53,18 @@ class Rig(NamedTuple):
         """Have the catalogue allow the probe's category, or not."""
         categories = "NULL" if allowed else """'["Biscoe", "Dream"]'"""
         self.postgres.sql(
-            f"INSERT INTO halfcore.feature_catalogue (model, column_name, categories) VALUES ('mixed', 'island', {categories}) "  # noqa: S608
+            "INSERT INTO halfcore.feature_catalogue (model, column_name, categories) VALUES "  # noqa: S608
+            f"('mixed', 'island', {categories}) "
             "ON CONFLICT (model, column_name) DO UPDATE SET categories = EXCLUDED.categories",
             self.database,
         )
 
     def allowed(self) -> bool:
         """Whether a request with that category is answered now."""
-        return b" 200 " in self.server.send(request("/predict", PROBE, headers={"x-request-id": "probe"}))[:20]
+        return (
+            b" 200 "
+            in self.server.send(request("/predict", PROBE, headers={"x-request-id": "probe"}))[:20]
+        )
 
     def change(self, times: int = 1) -> list[float]:
         """Change the category so often; seconds from each commit until a request meets it."""
@@ -69,13 +82,17 @@ class Rig(NamedTuple):
 
     def rows(self) -> tuple[int, int]:
         """The load's rows in the log, and how many different ids they have."""
-        asked = "SELECT count(*), count(DISTINCT request_id) FROM halfcore.prediction_log WHERE request_id LIKE 'load-%'"
+        asked = (
+            "SELECT count(*), count(DISTINCT request_id) FROM halfcore.prediction_log WHERE "
+            "request_id LIKE 'load-%'"
+        )
         rows, ids = self.postgres.sql(asked, self.database)[0]
         return int(rows), int(ids)
 
 
 class Phase(NamedTuple):
-    """What was done, when, and how long each change took to be live while PostgreSQL was up; and after it came back."""
+    """What was done, when, and how long each change took to be live while PostgreSQL was up; and
+    after it came back."""
 
     name: str
     began: float
@@ -136,13 +153,22 @@ def stormed(rig: Rig, seconds: float) -> tuple[list[float], list[float]]:
     return live, []
 
 
-FAULTS: tuple[Callable[[Rig, float], tuple[list[float], list[float]]], ...] = (calm, stopped, hung, restarted, terminated, stormed)
+FAULTS: tuple[Callable[[Rig, float], tuple[list[float], list[float]]], ...] = (
+    calm,
+    stopped,
+    hung,
+    restarted,
+    terminated,
+    stormed,
+)
 
 
 def main() -> int:
     """Run; 0 if everything held."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each of the six phases, about")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="of each of the six phases, about"
+    )
     parser.add_argument("--rate", type=float, default=300.0, help="requests per second")
     arguments = parser.parse_args()
     postgres = Postgres()
@@ -181,7 +207,10 @@ def prove(folder: Path, postgres: Postgres, *, seconds: float, rate: float) -> i
     after = rig.rows()
     checks, figures = _judge(load.sent, phases, rows=rows, ids=ids, after=after)
     figures["caught_up_s"] = round(caught_up_s, 2)
-    title = f"PostgreSQL in {len(phases)} states under {rate:g} logged predictions/s, {phases[-1].ended - phases[0].began:.0f} s"
+    title = (
+        f"PostgreSQL in {len(phases)} states under {rate:g} logged predictions/s, "
+        f"{phases[-1].ended - phases[0].began:.0f} s"
+    )
     return conclude(begun, "outages", title, checks, figures, console=console)
 
 
@@ -198,19 +227,45 @@ def _judge(
 ) -> tuple[list[Check], dict[str, Any]]:
     answered = sum(one.status == 200 for one in sent)
     failed = len(sent) - answered
-    live, back = ([value for phase in phases for value in values(phase)] for values in (lambda each: each.live_s, lambda each: each.back_s))
+    live, back = (
+        [value for phase in phases for value in values(phase)]
+        for values in (lambda each: each.live_s, lambda each: each.back_s)
+    )
     checks = [
         Check("predictions failed", f"{failed} of {len(sent)}", "0", not failed),
-        Check("rows in the log, different ids", f"{rows}, {ids}", f"{answered} (the client's count)", rows == ids == answered),
-        Check("the same after the server's end", f"{after[0]}, {after[1]}", f"{answered}", after == (answered, answered)),
-        Check(f"{len(live)} changed categories, live after", _spread(live), f"≤ {LIVE_S:g} s", max(live) <= LIVE_S),
+        Check(
+            "rows in the log, different ids",
+            f"{rows}, {ids}",
+            f"{answered} (the client's count)",
+            rows == ids == answered,
+        ),
+        Check(
+            "the same after the server's end",
+            f"{after[0]}, {after[1]}",
+            f"{answered}",
+            after == (answered, answered),
+        ),
+        Check(
+            f"{len(live)} changed categories, live after",
+            _spread(live),
+            f"≤ {LIVE_S:g} s",
+            max(live) <= LIVE_S,
+        ),
         Check(f"{len(back)} changed as PostgreSQL came back", _spread(back), "told", held=True),
     ]
-    figures: dict[str, Any] = {"requests": len(sent), "failed": failed, "rows": rows, "ids": ids, "phases": {}}
+    figures: dict[str, Any] = {
+        "requests": len(sent),
+        "failed": failed,
+        "rows": rows,
+        "ids": ids,
+        "phases": {},
+    }
     for phase in phases:
         latencies = [one.latency_s for one in sent if phase.began <= one.at_s < phase.ended]
         p50, p99 = (round(percentile(latencies, share) * 1e3, 2) for share in (0.5, 0.99))
-        checks.append(Check(f"p50, p99 while {phase.name}", f"{p50:.1f}, {p99:.1f} ms", "told", held=True))
+        checks.append(
+            Check(f"p50, p99 while {phase.name}", f"{p50:.1f}, {p99:.1f} ms", "told", held=True)
+        )
         figures["phases"][phase.name] = {
             "requests": len(latencies),
             "p50_ms": p50,

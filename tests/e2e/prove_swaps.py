@@ -1,8 +1,10 @@
-"""Swap after swap of a real server under load: `just prove-swaps`. Prints latencies and memory; the exit code tells.
+"""Swap after swap of a real server under load: `just prove-swaps`. Prints latencies and memory; the
+exit code tells.
 
-Every version is fetched and tried anew; every answer must equal the oracle of the version that it names. A swap lasts from the moment that
-the alias moves until the new version answers and the old one is let go; what the lab does between swaps (it writes and publishes the next
-version) is no part of it, for it takes the CPU that client and server share.
+Every version is fetched and tried anew; every answer must equal the oracle of the version that it
+names. A swap lasts from the moment that the alias moves until the new version answers and the old
+one is let go; what the lab does between swaps (it writes and publishes the next version) is no part
+of it, for it takes the CPU that client and server share.
 """
 
 import argparse
@@ -52,7 +54,9 @@ def main() -> int:
     parser.add_argument("--model-mb", type=float, default=16.0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return prove(Path(folder), swaps=arguments.swaps, rate=arguments.rate, model_mb=arguments.model_mb)
+        return prove(
+            Path(folder), swaps=arguments.swaps, rate=arguments.rate, model_mb=arguments.model_mb
+        )
 
 
 def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
@@ -62,7 +66,11 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
     with _registry(folder, model_mb) as (url, registry):
         _tell(registry, "publish", 1)
         _tell(registry, "point", 1)
-        settings = {"follow": "models:/numbers@champion", "tracking_uri": url, "follow_period_s": 0.5}
+        settings = {
+            "follow": "models:/numbers@champion",
+            "tracking_uri": url,
+            "follow_period_s": 0.5,
+        }
         with serving(folder / "none", store=folder / "store", **settings) as server:
             load = Load(server.port, BODIES, rate=rate)
             with load.running():
@@ -72,7 +80,13 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
                 for number in range(2, swaps + 2):
                     lasted.append(_swap(registry, load, number))
                     memory.append(resident_mb(server.process.pid))
-                    console.print(f"version {number}: {memory[-1]:.0f} MB, {len(load.failed)} failed of {len(load.sent)}", end="\r")
+                    console.print(
+                        (
+                            f"version {number}: {memory[-1]:.0f} MB, {len(load.failed)} failed of "
+                            f"{len(load.sent)}"
+                        ),
+                        end="\r",
+                    )
                 seconds = time.monotonic() - began
                 time.sleep(2.0)
                 memory.append(resident_mb(server.process.pid))
@@ -82,7 +96,8 @@ def prove(folder: Path, *, swaps: int, rate: float, model_mb: float) -> int:
 
 
 def _swap(registry: Connection, load: Load, number: int) -> tuple[float, float]:
-    """Publish a version, move the alias, wait until it answers; return when that began and ended."""
+    """Publish a version, move the alias, wait until it answers; return when that began and
+    ended."""
     _tell(registry, "publish", number)
     moved = time.monotonic()
     _tell(registry, "point", number)
@@ -93,7 +108,8 @@ def _swap(registry: Connection, load: Load, number: int) -> tuple[float, float]:
 
 @contextmanager
 def _registry(folder: Path, model_mb: float) -> Iterator[tuple[str, Connection]]:
-    """A registry in a process of its own: what it does takes no turn from the client that measures; yields its URL and a line to it."""
+    """A registry in a process of its own: what it does takes no turn from the client that measures;
+    yields its URL and a line to it."""
     spawning = get_context("spawn")
     ours, theirs = spawning.Pipe()
     process = spawning.Process(target=_serve_registry, args=(theirs, folder, model_mb))
@@ -127,12 +143,24 @@ def _tell(registry: Connection, what: str, number: int) -> None:
 
 
 def _judge(
-    sent: Sequence[Sent], began: float, swaps: Sequence[tuple[float, float]], memory: Sequence[float], *, model_mb: float
+    sent: Sequence[Sent],
+    began: float,
+    swaps: Sequence[tuple[float, float]],
+    memory: Sequence[float],
+    *,
+    model_mb: float,
 ) -> tuple[list[Check], dict[str, Any]]:
     failed = [one for one in sent if one.status != 200]
-    wrong = [one for one in sent if one.status == 200 and one.answer["prediction"] != expected(one.answer["version"], one.row)]
+    wrong = [
+        one
+        for one in sent
+        if one.status == 200
+        and one.answer["prediction"] != expected(one.answer["version"], one.row)
+    ]
     before = [one.latency_s for one in sent if one.at_s < began]
-    during = [one.latency_s for one in sent if any(start <= one.at_s <= end for start, end in swaps)]
+    during = [
+        one.latency_s for one in sent if any(start <= one.at_s <= end for start, end in swaps)
+    ]
     p99_before, p99_during = percentile(before, 0.99), percentile(during, 0.99)
     took = sorted(end - start - AFTER_S for start, end in swaps)
     growth = memory[-1] - memory[0]
@@ -153,14 +181,22 @@ def _judge(
         ),
     ]
     figures = {
-        "requests": len(sent), "failed": len(failed), "wrong": len(wrong), "memory_mb": [round(each, 1) for each in memory],
-        "before_ms": _quantiles(before), "during_ms": _quantiles(during), "swap_s": {"median": took[len(took) // 2], "longest": took[-1]},
-    }  # fmt: skip
+        "requests": len(sent),
+        "failed": len(failed),
+        "wrong": len(wrong),
+        "memory_mb": [round(each, 1) for each in memory],
+        "before_ms": _quantiles(before),
+        "during_ms": _quantiles(during),
+        "swap_s": {"median": took[len(took) // 2], "longest": took[-1]},
+    }
     return checks, figures
 
 
 def _quantiles(latencies_s: Sequence[float]) -> dict[str, float]:
-    return {f"p{share * 100:g}": round(percentile(latencies_s, share) * 1e3, 2) for share in (0.5, 0.95, 0.99, 0.999)}
+    return {
+        f"p{share * 100:g}": round(percentile(latencies_s, share) * 1e3, 2)
+        for share in (0.5, 0.95, 0.99, 0.999)
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Whole load runs with planted faults, each to be caught by what is meant for it: `just prove-verdicts`, or some of them by name.
+"""Whole load runs with planted faults, each to be caught by what is meant for it: `just
+prove-verdicts`, or some of them by name.
 
-Real Locust, a real server in half a core, and a fault in one of the two. The first run has none and must pass, so that every other verdict
-is the fault's. A run takes a minute or two; on a busy machine the rules call it INVALID, as they should. The exit code tells.
+Real Locust, a real server in half a core, and a fault in one of the two. The first run has none and
+must pass, so that every other verdict is the fault's. A run takes a minute or two; on a busy
+machine the rules call it INVALID, as they should. The exit code tells.
 """
 
 import argparse
@@ -27,7 +29,11 @@ Act = Callable[[Run, ExitStack], None]
 """Done to a run; what it makes on the way ends with the stack."""
 _MOST_S = 300
 _SURVIVAL, _MEMORY = "ends, hangs or restarts of the server", "kills for want of memory"
-_ERRORS, _WRONG, _WINDOWS = "errors in ramp and steady", "wrong answers", "windows whose p99 is above 250 ms"
+_ERRORS, _WRONG, _WINDOWS = (
+    "errors in ramp and steady",
+    "wrong answers",
+    "windows whose p99 is above 250 ms",
+)
 
 
 @dataclass(frozen=True)
@@ -68,49 +74,123 @@ def _starve(run: Run, stack: ExitStack) -> None:
 
 
 _USUAL = ("users=2000", "rate=125", "duration=40s")
-"""Arriving over more than two think times, users spread evenly: those of a short ramp come back in waves, and nothing would be steady."""
+"""Arriving over more than two think times, users spread evenly: those of a short ramp come back in
+waves, and nothing would be steady."""
 CASES = {
     "nothing": Case("no fault", _USUAL, "PASS"),
-    "wrong": Case("1 % of the answers wrong", _USUAL, "FAIL", fault="wrong:100", missed=frozenset({_ERRORS, _WRONG}),
-                  failures="wrong_prediction"),
-    "errors": Case("1 % of the answers 500", _USUAL, "FAIL", fault="error:100", missed=frozenset({_ERRORS}),
-                   failures="status_500"),
-    "stall": Case("the server stands still for 300 ms every 10 s", ("users=6000", "rate=375", "duration=60s"), "FAIL", fault="stall:0.3:10",
-                  missed=frozenset({_WINDOWS})),
-    "starved": Case("the generator gets 2 % of a core", _USUAL, "INVALID", phase="steady", act=_starve, rules=frozenset({"V2", "V3", "V4"}),
-                    ended=None),
-    "keep-alive": Case("a client that loses its keep-alive beyond 1,024 files", (*_USUAL, "user=fast-unmended"), "INVALID",
-                       rules=frozenset({"V7"})),
-    "killed": Case("the server is killed in the ramp", _USUAL, "FAIL", act=_kill("server", signal.SIGKILL), missed=frozenset({_SURVIVAL}),
-                   ended="server_died"),
-    "memory": Case("the server takes memory without end", _USUAL, "FAIL", fault="hoard", missed=frozenset({_SURVIVAL, _MEMORY}),
-                   ended="server_died", memory="256M"),
-    "hang": Case("the server is stopped and answers nothing", _USUAL, "FAIL", phase="steady", act=_kill("server", signal.SIGSTOP),
-                 missed=frozenset({_SURVIVAL, _ERRORS}), ended="server_hung"),
-    "worker": Case("a worker of the generator is killed", _USUAL, "INVALID", act=_kill("generator", signal.SIGKILL),
-                   ended="generator_broke"),
-}  # fmt: skip
+    "wrong": Case(
+        "1 % of the answers wrong",
+        _USUAL,
+        "FAIL",
+        fault="wrong:100",
+        missed=frozenset({_ERRORS, _WRONG}),
+        failures="wrong_prediction",
+    ),
+    "errors": Case(
+        "1 % of the answers 500",
+        _USUAL,
+        "FAIL",
+        fault="error:100",
+        missed=frozenset({_ERRORS}),
+        failures="status_500",
+    ),
+    "stall": Case(
+        "the server stands still for 300 ms every 10 s",
+        ("users=6000", "rate=375", "duration=60s"),
+        "FAIL",
+        fault="stall:0.3:10",
+        missed=frozenset({_WINDOWS}),
+    ),
+    "starved": Case(
+        "the generator gets 2 % of a core",
+        _USUAL,
+        "INVALID",
+        phase="steady",
+        act=_starve,
+        rules=frozenset({"V2", "V3", "V4"}),
+        ended=None,
+    ),
+    "keep-alive": Case(
+        "a client that loses its keep-alive beyond 1,024 files",
+        (*_USUAL, "user=fast-unmended"),
+        "INVALID",
+        rules=frozenset({"V7"}),
+    ),
+    "killed": Case(
+        "the server is killed in the ramp",
+        _USUAL,
+        "FAIL",
+        act=_kill("server", signal.SIGKILL),
+        missed=frozenset({_SURVIVAL}),
+        ended="server_died",
+    ),
+    "memory": Case(
+        "the server takes memory without end",
+        _USUAL,
+        "FAIL",
+        fault="hoard",
+        missed=frozenset({_SURVIVAL, _MEMORY}),
+        ended="server_died",
+        memory="256M",
+    ),
+    "hang": Case(
+        "the server is stopped and answers nothing",
+        _USUAL,
+        "FAIL",
+        phase="steady",
+        act=_kill("server", signal.SIGSTOP),
+        missed=frozenset({_SURVIVAL, _ERRORS}),
+        ended="server_hung",
+    ),
+    "worker": Case(
+        "a worker of the generator is killed",
+        _USUAL,
+        "INVALID",
+        act=_kill("generator", signal.SIGKILL),
+        ended="generator_broke",
+    ),
+}
 
 
 def main() -> int:
     """Run; 0 if every fault was caught as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)} (default: all)"
+    )
     asked = parser.parse_args().names or list(CASES)
     if unknown := [name for name in asked if name not in CASES]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: the lab that runs is ended
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # as an exception: the lab that runs is ended
     console = Console(width=160)
-    table = Table("planted", "expected", "verdict", "objective missed", "rules broken", "as expected", box=None)
+    table = Table(
+        "planted",
+        "expected",
+        "verdict",
+        "objective missed",
+        "rules broken",
+        "as expected",
+        box=None,
+    )
     failed = 0
     for name in asked:
         with tempfile.TemporaryDirectory() as folder:
             verdict, complaints = _prove(CASES[name], Path(folder), console)
         failed += bool(complaints)
         missed, broken = _missed(verdict), sorted(_broken(verdict), key=lambda rule: int(rule[1:]))
-        console.print(f"{name}: {verdict.outcome}: {verdict.sentence}", highlight=False, markup=False)
-        table.add_row(CASES[name].what, _expected(CASES[name]), verdict.outcome, "; ".join(sorted(missed)) or "–",
-                      ", ".join(broken) or "–", "; ".join(complaints) or "yes")  # fmt: skip
+        console.print(
+            f"{name}: {verdict.outcome}: {verdict.sentence}", highlight=False, markup=False
+        )
+        table.add_row(
+            CASES[name].what,
+            _expected(CASES[name]),
+            verdict.outcome,
+            "; ".join(sorted(missed)) or "–",
+            ", ".join(broken) or "–",
+            "; ".join(complaints) or "yes",
+        )
     console.print(table)
     return 1 if failed else 0
 
@@ -130,7 +210,10 @@ def _prove(case: Case, folder: Path, console: Console) -> tuple[Verdict, list[st
             case.act(run, stack)
         said, _ = process.communicate(timeout=_MOST_S)
     verdict, run = lab.verdict(), lab.stored().run
-    complaints = [*_differences(case, verdict, run), *(f"left: {each}" for each in left_over(process, run))]
+    complaints = [
+        *_differences(case, verdict, run),
+        *(f"left: {each}" for each in left_over(process, run)),
+    ]
     if process.returncode != verdict.exit_code:
         complaints.append(f"exit code {process.returncode}")
     if complaints:
@@ -153,16 +236,26 @@ def _differences(case: Case, verdict: Verdict, run: Run) -> Iterator[str]:
 
 def _missed(verdict: Verdict) -> frozenset[str]:
     """Lines of the objective that were measured and are not met."""
-    return frozenset(check.what for check in verdict.objective if check.measured is not None and not check.holds)
+    return frozenset(
+        check.what for check in verdict.objective if check.measured is not None and not check.holds
+    )
 
 
 def _broken(verdict: Verdict) -> frozenset[str]:
     """Rules of which something was measured beyond its limit."""
-    return frozenset(each.rule for each in verdict.findings if any(check.measured is not None and not check.holds for check in each.checks))
+    return frozenset(
+        each.rule
+        for each in verdict.findings
+        if any(check.measured is not None and not check.holds for check in each.checks)
+    )
 
 
 def _expected(case: Case) -> str:
-    return ": ".join(part for part in (case.outcome, "; ".join(sorted(case.missed)) or ", ".join(sorted(case.rules))) if part)
+    return ": ".join(
+        part
+        for part in (case.outcome, "; ".join(sorted(case.missed)) or ", ".join(sorted(case.rules)))
+        if part
+    )
 
 
 if __name__ == "__main__":

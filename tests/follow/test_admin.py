@@ -15,7 +15,10 @@ from support.bundles import write_bundle
 from support.client import app_client
 
 NOW = 1_800_000_000
-BODY = '{"entity":"model_version_alias","action":"created","data":{"name":"iris","alias":"champion","version":"2"}}'
+BODY = (
+    '{"entity":"model_version_alias","action":"created",'
+    '"data":{"name":"iris","alias":"champion","version":"2"}}'
+)
 
 
 def signed(secret: str = "s3cret", at: float = NOW, body: str = BODY) -> dict[str, Any]:
@@ -37,7 +40,10 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "another id": ("wrong_signature", signed() | {"delivery_id": "id-2"}),
     "another time": ("wrong_signature", signed() | {"timestamp": str(NOW + 1)}),
     "no signature": ("wrong_signature", signed() | {"signature": ""}),
-    "another scheme": ("wrong_signature", signed() | {"signature": signed()["signature"].replace("v1", "v0")}),
+    "another scheme": (
+        "wrong_signature",
+        signed() | {"signature": signed()["signature"].replace("v1", "v0")},
+    ),
     "no base64": ("wrong_signature", signed() | {"signature": "v1,ü"}),
     "too old": ("stale_webhook", signed(at=NOW - 301)),
     "of the future": ("stale_webhook", signed(at=NOW + 301)),
@@ -53,7 +59,19 @@ def test_any_other_webhook_is_refused(name: str) -> None:
     assert (raised.value.status, raised.value.code) == (401, code)
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer s3cretx", "Bearer ü"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic s3cret",
+        "s3cret",
+        "Bearer s3cretx",
+        "Bearer ü",
+    ],
+)
 def test_only_the_token_opens(header: str) -> None:
     """401 with the scheme that is wanted."""
     check_token("Bearer s3cret", "s3cret")
@@ -75,23 +93,35 @@ async def test_a_model_that_is_not_followed_cannot_be_reloaded(tmp_path: Path) -
     async with app_client(tmp_path, admin_token="s3cret", webhook_secret="s3cret") as client:
         assert await statuses(client) == [401, 401]
         known = {"authorization": "Bearer s3cret"}
-        assert (await client.post("/models/numbers/reload", headers=known)).json()["code"] == "not_followed"
+        assert (await client.post("/models/numbers/reload", headers=known)).json()[
+            "code"
+        ] == "not_followed"
         assert (await client.post("/models/other/reload", headers=known)).status_code == 404
         at = time.time()
-        headers = {f"x-mlflow-{name.replace('_', '-')}": value for name, value in signed(at=at).items()}
-        assert (await client.post("/webhooks/mlflow", content=BODY, headers=headers)).status_code == 204
+        headers = {
+            f"x-mlflow-{name.replace('_', '-')}": value for name, value in signed(at=at).items()
+        }
+        assert (
+            await client.post("/webhooks/mlflow", content=BODY, headers=headers)
+        ).status_code == 204
 
 
 async def statuses(client: httpx.AsyncClient) -> list[int]:
     """What somebody without secrets gets."""
-    return [(await client.post(path)).status_code for path in ("/models/numbers/reload", "/webhooks/mlflow")]
+    return [
+        (await client.post(path)).status_code
+        for path in ("/models/numbers/reload", "/webhooks/mlflow")
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("models:/iris@champion", [("iris", "iris", "alias", "champion")]),
-        (" a=models:/My Model/Production , models:/b/3 ", [("a", "My Model", "stage", "Production"), ("b", "b", "version", "3")]),
+        (
+            " a=models:/My Model/Production , models:/b/3 ",
+            [("a", "My Model", "stage", "Production"), ("b", "b", "version", "3")],
+        ),
         ("models:/iris/latest", [("iris", "iris", "latest", "latest")]),
         ("models:/iris@Latest", [("iris", "iris", "latest", "Latest")]),
         ("", []),

@@ -1,4 +1,5 @@
-"""Starts without a registry: what was served last is served again, and a first start waits alive."""
+"""Starts without a registry: what was served last is served again, and a first start waits
+alive."""
 
 import json
 import shutil
@@ -19,13 +20,16 @@ SETTINGS = {"follow": "models:/numbers@champion", "follow_period_s": 0.2, "follo
 
 @pytest.fixture(scope="module")
 def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that knows three versions, of which the second was served last, after a roll-back from the third."""
+    """A store that knows three versions, of which the second was served last, after a roll-back
+    from the third."""
     tmp_path = tmp_path_factory.mktemp("store")
     with fake_registry() as registry:
         for number in (1, 2, 3):
             registry.publish(write_version(tmp_path / "exported", number))
         registry.point("numbers", "1")
-        with serving(tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, **SETTINGS) as server:
+        with serving(
+            tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, **SETTINGS
+        ) as server:
             for version in ("2", "3", "2"):
                 registry.point("numbers", version)
                 until(partial(serves, server, version))
@@ -43,25 +47,35 @@ def store(tmp_path: Path, left_behind: Path) -> Path:
 def serves(server: Server, version: str) -> bool:
     """Whether a version answers."""
     found: bool = (
-        httpx.post(f"http://127.0.0.1:{server.port}/predict", content=BODIES[0], headers={"content-type": "application/json"}).json()[
-            "version"
-        ]
+        httpx.post(
+            f"http://127.0.0.1:{server.port}/predict",
+            content=BODIES[0],
+            headers={"content-type": "application/json"},
+        ).json()["version"]
         == version
     )
-    return found  # fmt: skip
+    return found
 
 
-def test_a_cold_start_with_everything_down_serves_what_was_served_last(tmp_path: Path, store: Path) -> None:
+def test_a_cold_start_with_everything_down_serves_what_was_served_last(
+    tmp_path: Path, store: Path
+) -> None:
     """A roll-back survives a restart, and nobody has to be asked."""
-    with serving(tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS) as server:
+    with serving(
+        tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS
+    ) as server:
         assert serves(server, "2")
 
 
-def test_a_cold_start_with_a_damaged_bundle_serves_the_one_before_it(tmp_path: Path, store: Path) -> None:
+def test_a_cold_start_with_a_damaged_bundle_serves_the_one_before_it(
+    tmp_path: Path, store: Path
+) -> None:
     """What a disk did to the last bundle costs a version, not the service."""
     (last,) = store.glob("numbers/2-*")
     (last / "model.onnx").write_bytes(b"\0" * (last / "model.onnx").stat().st_size)
-    with serving(tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS) as server:
+    with serving(
+        tmp_path / "none", store=store, tracking_uri=f"http://127.0.0.1:{free_port()}", **SETTINGS
+    ) as server:
         assert serves(server, "3")
 
 
@@ -81,13 +95,22 @@ def until(condition: Any) -> Any:
 
 
 def test_a_first_start_with_everything_down_waits_alive(tmp_path: Path) -> None:
-    """No bundle, no registry: it lives, is not ready, says so to those who predict, and serves as soon as it can."""
+    """No bundle, no registry: it lives, is not ready, says so to those who predict, and serves as
+    soon as it can."""
     with fake_registry() as registry:
         registry.lie = broken
         registry.point("numbers", registry.publish(write_version(tmp_path / "exported", 1)))
-        with serving(tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, path="/health/live", **SETTINGS) as server:
+        with serving(
+            tmp_path / "none",
+            store=tmp_path / "store",
+            tracking_uri=registry.url,
+            path="/health/live",
+            **SETTINGS,
+        ) as server:
             url = f"http://127.0.0.1:{server.port}"
-            answer = httpx.post(f"{url}/predict", content=BODIES[0], headers={"content-type": "application/json"})
+            answer = httpx.post(
+                f"{url}/predict", content=BODIES[0], headers={"content-type": "application/json"}
+            )
             assert (answer.status_code, answer.json()["code"]) == (503, "model_not_loaded")
             assert answer.headers["retry-after"]
             assert httpx.get(f"{url}/health/ready").status_code == 503
@@ -99,13 +122,23 @@ def test_a_first_start_with_everything_down_waits_alive(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, store: Path) -> None:
     """A full or read-only disk: the new version waits with its reason."""
     (store / "numbers/.lock").unlink()
-    (store / "numbers/.lock").mkdir()  # nothing can be locked, so nothing is fetched; root may write anywhere else
+    (
+        store / "numbers/.lock"
+    ).mkdir()  # nothing can be locked, so nothing is fetched; root may write anywhere else
     with fake_registry() as registry:
         for number in (1, 2, 3, 4):
             registry.publish(write_version(tmp_path / "exported", number))
         registry.point("numbers", "4")
-        with serving(tmp_path / "none", store=store, tracking_uri=registry.url, **SETTINGS) as server:
+        with serving(
+            tmp_path / "none", store=store, tracking_uri=registry.url, **SETTINGS
+        ) as server:
             url = f"http://127.0.0.1:{server.port}/models/numbers"
-            found = until(lambda: (now := httpx.get(url).json()["following"]["champion"]["pending"]) and now["code"] != "loading" and now)
+            found = until(
+                lambda: (
+                    (now := httpx.get(url).json()["following"]["champion"]["pending"])
+                    and now["code"] != "loading"
+                    and now
+                )
+            )
             assert (found["version"], found["code"]) == ("4", "disk")
             assert serves(server, "2")

@@ -1,4 +1,5 @@
-"""A registered model is served under any name: the one before the `=`, after a rename, and as a copy of another model's version."""
+"""A registered model is served under any name: the one before the `=`, after a rename, and as a
+copy of another model's version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,9 @@ def get(server: Server, path: str) -> Any:
 def ask(server: Server, path: str, row: int = 0) -> dict[str, Any]:
     """A prediction, which must be its version's own."""
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"http://127.0.0.1:{server.port}{path}", content=BODIES[row], headers=headers, timeout=30)
+    answer = httpx.post(
+        f"http://127.0.0.1:{server.port}{path}", content=BODIES[row], headers=headers, timeout=30
+    )
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -50,9 +53,11 @@ def following(server: Server, name: str, role: str = "champion") -> dict[str, An
     return found
 
 
-def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fake: FakeRegistry, postgres: Postgres, database: str) -> None:
-    """In the answer, /models, /docs, the metrics and the prediction log; `source` has the bundle's own name. Two names are two models, and
-    a challenger goes by its champion's name."""
+def test_a_model_is_known_by_the_name_before_the_equals_sign(
+    tmp_path: Path, fake: FakeRegistry, postgres: Postgres, database: str
+) -> None:
+    """In the answer, /models, /docs, the metrics and the prediction log; `source` has the bundle's
+    own name. Two names are two models, and a challenger goes by its champion's name."""
     for version in (1, 2):
         fake.publish(write_version(tmp_path / "exported", version, name="penguins-svm"))
     fake.point("penguins-svm", "1")
@@ -70,7 +75,9 @@ def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fak
     with serving(tmp_path / "none", **settings, **folders) as server:
         wait_until(lambda: get(server, "/models/blooms").get("name"))
         wait_until(lambda: get(server, "/models/flowers")["challenger"]["version"])
-        assert {ask(server, path)["model"] for path in ("/predict", "/models/flowers/predict")} == {"flowers"}
+        assert {ask(server, path)["model"] for path in ("/predict", "/models/flowers/predict")} == {
+            "flowers"
+        }
         assert told(ask(server, "/models/blooms/predict"), 0) == "2"
         listed = get(server, "/models")
         assert (listed["default_model"], sorted(one["name"] for one in listed["models"])) == (
@@ -83,7 +90,9 @@ def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fak
             "penguins-svm",
             "models:/penguins-svm/1",
         )
-        assert {"/models/flowers/predict", "/models/blooms/predict"} <= get(server, "/docs/openapi.json")["paths"].keys()
+        assert {"/models/flowers/predict", "/models/blooms/predict"} <= get(
+            server, "/docs/openapi.json"
+        )["paths"].keys()
         assert httpx.get(f"http://127.0.0.1:{server.port}/models/penguins-svm").status_code == 404
         metrics = parsed(httpx.get(f"http://127.0.0.1:{server.port}/metrics").text)
         assert metrics["halfcore_model_served_workers", "flowers", "champion", "1"] == 1
@@ -94,11 +103,17 @@ def test_a_model_is_known_by_the_name_before_the_equals_sign(tmp_path: Path, fak
             ("flowers", "1"),
         ]
 
-    with serving(tmp_path / "none", **settings | {"tracking_uri": "http://127.0.0.1:9"}, **folders) as server:
-        assert ask(server, "/predict")["model"] == "flowers"  # from the store, while the registry is away
+    with serving(
+        tmp_path / "none", **settings | {"tracking_uri": "http://127.0.0.1:9"}, **folders
+    ) as server:
+        assert (
+            ask(server, "/predict")["model"] == "flowers"
+        )  # from the store, while the registry is away
 
 
-def test_a_challenger_of_a_name_that_is_not_served_is_reported(tmp_path: Path, fake: FakeRegistry) -> None:
+def test_a_challenger_of_a_name_that_is_not_served_is_reported(
+    tmp_path: Path, fake: FakeRegistry
+) -> None:
     """The registered name is no public name: the log says which names there are."""
     fake.publish(write_version(tmp_path / "exported", 1, name="penguins-svm"))
     fake.point("penguins-svm", "1")
@@ -116,11 +131,15 @@ def test_a_challenger_of_a_name_that_is_not_served_is_reported(tmp_path: Path, f
         server.stop()
         assert server.process.stderr is not None
         log = server.process.stderr.read()
-    assert "the challenger of penguins-svm is never asked: no model of that name is served, but flowers; " in log
+    assert (
+        "the challenger of penguins-svm is never asked: no model of that name is served, but "
+        "flowers; "
+    ) in log
 
 
 def test_a_copy_is_served_as_the_version_that_it_is(tmp_path: Path, fake: FakeRegistry) -> None:
-    """A copy of a copy, too, under its own name and number; also from disk, while the registry is away."""
+    """A copy of a copy, too, under its own name and number; also from disk, while the registry is
+    away."""
     for version in (1, 2, 3):
         fake.publish(write_version(tmp_path / "exported", version, name="dev"))
     copied = fake.copy("staging", fake.copy("dev", "3", to="staging"), to="prod")
@@ -161,7 +180,9 @@ PROVEN = Proven("3", Source("models:/dev/3", "run", "m-1"))
         Offer("9", "", "", "", Origin("models:/m-1", "run", "m-1")),
     ],
 )
-async def test_a_bundle_is_taken_for_its_version_and_for_copies_of_it(fake: FakeRegistry, offered: Offer) -> None:
+async def test_a_bundle_is_taken_for_its_version_and_for_copies_of_it(
+    fake: FakeRegistry, offered: Offer
+) -> None:
     """By the version, by the copies' sources, by the original's tags, by the logged model."""
     fake.versions["staging"] = {"1": {}}
     fake.origins["staging", "1"] = {"source": "models:/dev/3"}
@@ -199,7 +220,9 @@ async def test_a_bundle_is_taken_for_its_version_and_for_copies_of_it(fake: Fake
         ),
     ],
 )
-async def test_a_bundle_of_another_model_is_refused_with_the_way_on(fake: FakeRegistry, offered: Offer, says: str) -> None:
+async def test_a_bundle_of_another_model_is_refused_with_the_way_on(
+    fake: FakeRegistry, offered: Offer, says: str
+) -> None:
     """Tags that somebody copied by hand, say; a copy of itself ends, too."""
     fake.versions["loop"] = {"1": {}}
     fake.versions["re-exported"] = {
@@ -213,21 +236,31 @@ async def test_a_bundle_of_another_model_is_refused_with_the_way_on(fake: FakeRe
     await client.close()
     assert raised.value.code == "other_version"
     assert "the bundle of models:/dev/3" in str(raised.value)
-    assert "delete its tag halfcore.export, and `model-export watch` exports it" in str(raised.value)
+    assert "delete its tag halfcore.export, and `model-export watch` exports it" in str(
+        raised.value
+    )
 
 
 def test_a_refusal_that_was_copied_is_told_as_one() -> None:
     """The exporter refused the original; the copy's own verdict is still to come."""
     tags = {"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}
-    with pytest.raises(Refusal, match=r"refused it: 3 labels differ \(perhaps a verdict on models:/dev/3, from which"):
+    with pytest.raises(
+        Refusal,
+        match=r"refused it: 3 labels differ \(perhaps a verdict on models:/dev/3, from which",
+    ):
         offer(Version("1", "READY", tags, Origin("models:/dev/3")))
     with pytest.raises(Refusal, match=r"refused it: 3 labels differ$"):
         offer(Version("1", "READY", tags, Origin("file:///somewhere")))
 
 
-@pytest.mark.parametrize("name", ["My Model", "50% off", "a+b&c=d", "größe", "what?", "#1", "a@b", "a,b;c", "a%20b"])
-async def test_any_registered_name_is_found_over_rest(tracking: MlflowServer, registry: Registry, name: str) -> None:
-    """By alias and by version, however it is spelt in a URL; a comma and a semicolon are written %2C and %3B in the settings."""
+@pytest.mark.parametrize(
+    "name", ["My Model", "50% off", "a+b&c=d", "größe", "what?", "#1", "a@b", "a,b;c", "a%20b"]
+)
+async def test_any_registered_name_is_found_over_rest(
+    tracking: MlflowServer, registry: Registry, name: str
+) -> None:
+    """By alias and by version, however it is spelt in a URL; a comma and a semicolon are written
+    %2C and %3B in the settings."""
     version = registry.create_version(name)
     registry.set_alias(name, "champion", version)
     client = Client(tracking.url, timeout_s=30.0)
@@ -240,17 +273,27 @@ async def test_any_registered_name_is_found_over_rest(tracking: MlflowServer, re
     await client.close()
 
 
-def test_renamed_and_copied_models_of_a_real_registry_are_served(tmp_path: Path, tracking: MlflowServer, registry: Registry) -> None:
-    """MLflow's own rename and copy, a stage, and a name with a blank: four models, all from two bundles."""
+def test_renamed_and_copied_models_of_a_real_registry_are_served(
+    tmp_path: Path, tracking: MlflowServer, registry: Registry
+) -> None:
+    """MLflow's own rename and copy, a stage, and a name with a blank: four models, all from two
+    bundles."""
     for version in (1, 2, 3):
-        registry.publish("Mixed case dev", write_version(tmp_path / "exported", version, name="Mixed-case-dev"))
+        registry.publish(
+            "Mixed case dev", write_version(tmp_path / "exported", version, name="Mixed-case-dev")
+        )
     registry.set_stage("Mixed case dev", "2", "Production")
     registry.publish("before", write_version(tmp_path / "exported", 1, name="before"))
     registry.set_alias("before", "champion", "1")
     registry.call("POST", "registered-models/rename", name="before", new_name="after")
-    copied = MlflowClient(tracking.url, tracking.url).copy_model_version("models:/Mixed case dev/3", "prod")
+    copied = MlflowClient(tracking.url, tracking.url).copy_model_version(
+        "models:/Mixed case dev/3", "prod"
+    )
     registry.set_alias("prod", "champion", str(copied.version))
-    follow = "flowers=models:/Mixed case dev/Production, dev=models:/Mixed case dev/1,models:/after@champion,models:/prod@champion"
+    follow = (
+        "flowers=models:/Mixed case dev/Production, dev=models:/Mixed case "
+        "dev/1,models:/after@champion,models:/prod@champion"
+    )
     settings = {
         "follow": follow,
         "tracking_uri": tracking.url,

@@ -1,4 +1,5 @@
-"""The registry stopped, hung, slow or lying: predictions go on, the trouble has a name, and what comes after it is served."""
+"""The registry stopped, hung, slow or lying: predictions go on, the trouble has a name, and what
+comes after it is served."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +17,12 @@ from support.mlflow_server import MlflowServer
 from support.serving import Server, serving
 from support.versions import BODIES, told, write_version
 
-SETTINGS = {"follow": "models:/numbers@champion", "follow_period_s": 0.2, "follow_timeout_s": 0.5, "download_timeout_s": 0.5}
+SETTINGS = {
+    "follow": "models:/numbers@champion",
+    "follow_period_s": 0.2,
+    "follow_timeout_s": 0.5,
+    "download_timeout_s": 0.5,
+}
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
 
 
@@ -44,11 +50,14 @@ class Setting(NamedTuple):
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    """One server for all lies; in the end no request has failed, and each answer was one version's own."""
+    """One server for all lies; in the end no request has failed, and each answer was one version's
+    own."""
     folder = tmp_path_factory.mktemp("outages")
     with fake_registry() as registry:
         registry.point("numbers", registry.publish(write_version(folder / "exported", 1)))
-        with serving(folder / "none", store=folder / "store", tracking_uri=registry.url, **SETTINGS) as server:
+        with serving(
+            folder / "none", store=folder / "store", tracking_uri=registry.url, **SETTINGS
+        ) as server:
             load = Load(server.port, BODIES, rate=100.0)
             with load.running():
                 yield Setting(registry, server, load, folder)
@@ -81,33 +90,60 @@ def true(exchange: Exchange) -> bytes:
 
 LIES: dict[str, tuple[str, Any]] = {
     "HTML with 200": ("html", lambda exchange: exchange.answer(200, HTML, "text/html")),
-    "an answer that is cut short": ("cut_short", lambda exchange: exchange.answer(200, true(exchange)[:-9], length=len(true(exchange)))),
+    "an answer that is cut short": (
+        "cut_short",
+        lambda exchange: exchange.answer(200, true(exchange)[:-9], length=len(true(exchange))),
+    ),
     "silence": ("timeout", hanging),
     "a byte now and then": ("timeout", dripping),
     "an internal error": ("server_error", lambda exchange: exchange.answer(502, HTML, "text/html")),
-    "too many requests": ("rate_limited", lambda exchange: exchange.answer(429, b"{}", retry_after="1")),
-    "a redirect to another host": ("redirect", lambda exchange: exchange.answer(302, b"", location="http://169.254.169.254/")),
+    "too many requests": (
+        "rate_limited",
+        lambda exchange: exchange.answer(429, b"{}", retry_after="1"),
+    ),
+    "a redirect to another host": (
+        "redirect",
+        lambda exchange: exchange.answer(302, b"", location="http://169.254.169.254/"),
+    ),
     "a login": ("unauthorized", lambda exchange: exchange.answer(401, b"")),
     "a refusal of the host": (
         "host_not_allowed",
         lambda exchange: exchange.answer(403, b"Invalid Host header - possible DNS", "text/plain"),
     ),
-    "a refusal of the user": ("forbidden", lambda exchange: exchange.answer(403, b"Permission denied", "text/plain")),
-    "a compressed answer": ("encoded", lambda exchange: exchange.answer(200, b"\x1f\x8b", content_encoding="gzip")),
+    "a refusal of the user": (
+        "forbidden",
+        lambda exchange: exchange.answer(403, b"Permission denied", "text/plain"),
+    ),
+    "a compressed answer": (
+        "encoded",
+        lambda exchange: exchange.answer(200, b"\x1f\x8b", content_encoding="gzip"),
+    ),
     "no HTTP": ("protocol", lambda exchange: exchange.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")),
     "a closed connection": ("protocol", lambda exchange: exchange.connection.close()),
 }
 API_LIES: dict[str, tuple[str, Any]] = LIES | {
-    "JSON that is not MLflow's": ("not_mlflow", lambda exchange: exchange.answer(200, b'{"model_version":"3"}')),
+    "JSON that is not MLflow's": (
+        "not_mlflow",
+        lambda exchange: exchange.answer(200, b'{"model_version":"3"}'),
+    ),
     "JSON that is no object": ("not_json", lambda exchange: exchange.answer(200, b"[]")),
-    "half a JSON document": ("not_json", lambda exchange: exchange.answer(200, true(exchange)[:-9])),
+    "half a JSON document": (
+        "not_json",
+        lambda exchange: exchange.answer(200, true(exchange)[:-9]),
+    ),
     "an endless answer": ("wrong_length", lambda exchange: exchange.answer(200, b" " * (5 << 20))),
 }
 FILE_LIES: dict[str, tuple[str, Any]] = LIES | {
-    "a wrong length": ("wrong_length", lambda exchange: exchange.answer(200, true(exchange) + b"\0" * 9)),
-    "other bytes of the right length": ("model_sha256", lambda exchange: exchange.answer(200, b"\0" * len(true(exchange)))),
+    "a wrong length": (
+        "wrong_length",
+        lambda exchange: exchange.answer(200, true(exchange) + b"\0" * 9),
+    ),
+    "other bytes of the right length": (
+        "model_sha256",
+        lambda exchange: exchange.answer(200, b"\0" * len(true(exchange))),
+    ),
     "a file that is not there": ("bundle_missing", lambda exchange: exchange.answer(404, b"")),
-}  # fmt: skip
+}
 
 
 def lying(where: str, lie: Any) -> Lie:
@@ -168,17 +204,28 @@ def test_a_file_that_does_not_come_whole_is_fetched_again(setting: Setting, name
     code, lie = FILE_LIES[name]
     setting.registry.lie = lying("model.onnx", lie)
     version = setting.publish()
-    # On a busy machine an attempt may end in a timeout first; the next one tells the same version's reason.
-    until(lambda: (pending := setting.status()["pending"]) and (pending["version"], pending["code"]) == (version, code))
+    # On a busy machine an attempt may end in a timeout first; the next one tells the same version's
+    # reason.
+    until(
+        lambda: (
+            (pending := setting.status()["pending"])
+            and (pending["version"], pending["code"]) == (version, code)
+        )
+    )
 
     setting.registry.lie = None
     setting.load.await_sent(partial(ends_with, version))
-    until(lambda: not list((setting.folder / "store/numbers").glob(".tmp-*")))  # the pointer is written after the swap
+    until(
+        lambda: not list((setting.folder / "store/numbers").glob(".tmp-*"))
+    )  # the pointer is written after the swap
 
 
 @pytest.mark.parametrize("how", ["stopped", "hung"])
-def test_mlflow_may_stop_and_hang(tmp_path: Path, tracking: MlflowServer, registry: Registry, how: str) -> None:
-    """With the real server: no prediction fails, readiness stays, and the version that was made meanwhile is served."""
+def test_mlflow_may_stop_and_hang(
+    tmp_path: Path, tracking: MlflowServer, registry: Registry, how: str
+) -> None:
+    """With the real server: no prediction fails, readiness stays, and the version that was made
+    meanwhile is served."""
     name = f"outage-{how}"
     for version in (1, 2):
         registry.publish(name, write_version(tmp_path / "exported", version, name=name))
@@ -194,7 +241,11 @@ def test_mlflow_may_stop_and_hang(tmp_path: Path, tracking: MlflowServer, regist
         with load.running():
             url = f"http://127.0.0.1:{server.port}"
             with getattr(tracking, how)():
-                until(lambda: httpx.get(f"{url}/models/{name}").json()["following"]["champion"]["error"])
+                until(
+                    lambda: httpx.get(f"{url}/models/{name}").json()["following"]["champion"][
+                        "error"
+                    ]
+                )
                 assert httpx.get(f"{url}/health/ready").status_code == 200
                 assert httpx.get(f"{url}/health").json()["status"] == "degraded"
             registry.set_alias(name, "champion", "2")

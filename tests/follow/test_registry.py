@@ -1,4 +1,5 @@
-"""The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and S3."""
+"""The registry's client against a real MLflow server: aliases, stages, versions, logins, hosts and
+S3."""
 
 import hashlib
 import time
@@ -31,7 +32,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def exported(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model `followed`: version 1 is Production, 2 is champion, 3 is not exported; returns the folder of the bundles."""
+    """The model `followed`: version 1 is Production, 2 is champion, 3 is not exported; returns the
+    folder of the bundles."""
     folder = tmp_path_factory.mktemp("exported")
     for version in (1, 2):
         registry.publish("followed", write_version(folder, version, name="followed"))
@@ -57,7 +59,10 @@ async def client(tracking: MlflowServer) -> AsyncIterator[Client]:
         ("models:/followed/Production", "1"),
         ("models:/followed/production", "1"),
         ("models:/followed/1", "1"),
-        ("models:/followed/latest", "1"),  # of the stages' latest: 3 is in none, and MLflow's own client says the same of None
+        (
+            "models:/followed/latest",
+            "1",
+        ),  # of the stages' latest: 3 is in none, and MLflow's own client says the same of None
     ],
 )
 @pytest.mark.usefixtures("exported")
@@ -93,16 +98,20 @@ async def test_a_version_that_is_not_exported_waits(client: Client) -> None:
         offer(found)
 
 
-async def test_a_bundle_comes_as_it_was_sent(client: Client, exported: Path, tmp_path: Path) -> None:
+async def test_a_bundle_comes_as_it_was_sent(
+    client: Client, exported: Path, tmp_path: Path
+) -> None:
     """Both files, byte by byte, through the artifact proxy."""
     found = offer(await resolve(client, parse_one("models:/followed@champion")))
     await fetch(client, found, tmp_path, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
 
-    assert contents(tmp_path) == contents(next(exported.glob("followed/2-*")))  # noqa: ASYNC240  nothing else runs on this loop
+    # Nothing else runs on this loop
+    assert contents(tmp_path) == contents(next(exported.glob("followed/2-*")))  # noqa: ASYNC240
 
 
 async def test_a_file_comes_no_faster_than_it_may(tmp_path: Path) -> None:
-    """From a registry nearby it would come as fast as the event loop reads, and predictions would wait."""
+    """From a registry nearby it would come as fast as the event loop reads, and predictions would
+    wait."""
     with fake_registry() as registry:
         bundle = write_version(tmp_path / "exported", 1, megabytes=4)
         registry.publish(bundle)
@@ -111,7 +120,14 @@ async def test_a_file_comes_no_faster_than_it_may(tmp_path: Path) -> None:
         try:
             found = offer(await resolve(client, parse_one("models:/numbers/1")))
             start = time.monotonic()
-            await fetch(client, found, tmp_path / "fetched", most_bytes=1 << 24, timeout_s=60.0, in_thread=in_thread)
+            await fetch(
+                client,
+                found,
+                tmp_path / "fetched",
+                most_bytes=1 << 24,
+                timeout_s=60.0,
+                in_thread=in_thread,
+            )
             took_s = time.monotonic() - start
         finally:
             await client.close()
@@ -120,11 +136,22 @@ async def test_a_file_comes_no_faster_than_it_may(tmp_path: Path) -> None:
     assert took_s >= (bundle / "model.onnx").stat().st_size / MOST_BYTES_PER_S
 
 
-async def test_a_file_that_is_not_there_is_said(client: Client, exported: Path, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_there_is_said(
+    client: Client, exported: Path, tmp_path: Path
+) -> None:
     """Neither the proxy nor the run has it: that may be mended, so it is no refusal."""
     found = offer(await resolve(client, parse_one("models:/followed@champion")))
-    with pytest.raises(Unavailable, match=r"manifest\.json: the registry does not give it") as raised:
-        await fetch(client, found._replace(path="halfcore/other"), tmp_path, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
+    with pytest.raises(
+        Unavailable, match=r"manifest\.json: the registry does not give it"
+    ) as raised:
+        await fetch(
+            client,
+            found._replace(path="halfcore/other"),
+            tmp_path,
+            most_bytes=1 << 20,
+            timeout_s=60.0,
+            in_thread=in_thread,
+        )
     assert raised.value.code == "bundle_missing"
 
 
@@ -140,12 +167,24 @@ UNREAD_BUCKET = (
     ("uri", "says"),
     [
         ("s3://key:s3cret@bucket/0/run1/artifacts?x=s3cret", UNREAD_BUCKET),
-        ("/mlruns/0/run1/artifacts", "are at /mlruns/0/run1/artifacts, .* mount that folder where MLflow's server runs"),
-        ("file:///mlruns/0/run1/artifacts", "are at file:///mlruns/0/run1/artifacts, .* mount that folder where MLflow's server runs"),
+        (
+            "/mlruns/0/run1/artifacts",
+            "are at /mlruns/0/run1/artifacts, .* mount that folder where MLflow's server runs",
+        ),
+        (
+            "file:///mlruns/0/run1/artifacts",
+            (
+                "are at file:///mlruns/0/run1/artifacts, .* mount that folder where MLflow's "
+                "server runs"
+            ),
+        ),
     ],
 )
-async def test_artifacts_outside_the_proxy_that_mlflow_cannot_read_are_named_with_the_way_on(tmp_path: Path, uri: str, says: str) -> None:
-    """Where they are, without a password, and what MLflow's server needs; if it can read them, they come."""
+async def test_artifacts_outside_the_proxy_that_mlflow_cannot_read_are_named_with_the_way_on(
+    tmp_path: Path, uri: str, says: str
+) -> None:
+    """Where they are, without a password, and what MLflow's server needs; if it can read them, they
+    come."""
     with fake_registry() as registry:
         registry.publish(write_version(tmp_path / "exported", 1))
         registry.artifact_uris["run1"] = uri
@@ -153,22 +192,40 @@ async def test_artifacts_outside_the_proxy_that_mlflow_cannot_read_are_named_wit
         for name in ("read", "unread"):
             (tmp_path / name).mkdir()
         found = offer(await resolve(client, parse_one("models:/numbers/1")))
-        await fetch(client, found, tmp_path / "read", most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+        await fetch(
+            client,
+            found,
+            tmp_path / "read",
+            most_bytes=1 << 20,
+            timeout_s=10.0,
+            in_thread=in_thread,
+        )
         registry.forget("numbers", before=2)
         with pytest.raises(Unavailable, match=says) as raised:
-            await fetch(client, found, tmp_path / "unread", most_bytes=1 << 20, timeout_s=10.0, in_thread=in_thread)
+            await fetch(
+                client,
+                found,
+                tmp_path / "unread",
+                most_bytes=1 << 20,
+                timeout_s=10.0,
+                in_thread=in_thread,
+            )
         await client.close()
     assert raised.value.code == "bundle_missing"
     assert "s3cret" not in str(raised.value)
 
 
 def outside(server: MlflowServer, scheme: str, bundle: Path) -> Offer:
-    """A bundle of a run whose experiment keeps its artifacts at SCHEME://artifacts; it lies there if the tests have such a store."""
+    """A bundle of a run whose experiment keeps its artifacts at SCHEME://artifacts; it lies there
+    if the tests have such a store."""
     registry = Registry(server.url, ADMIN)
-    run_id = registry.create_run(registry.create_experiment(f"outside-{scheme}", f"{scheme}://artifacts/outside"))
+    run_id = registry.create_run(
+        registry.create_experiment(f"outside-{scheme}", f"{scheme}://artifacts/outside")
+    )
     path = "halfcore/numbers/1"
     if scheme == "s3":
-        store = f"{server.environment['MLFLOW_S3_ENDPOINT_URL']}/artifacts/outside/{run_id}/artifacts/{path}"
+        endpoint = server.environment["MLFLOW_S3_ENDPOINT_URL"]
+        store = f"{endpoint}/artifacts/outside/{run_id}/artifacts/{path}"
         for file in bundle.iterdir():
             httpx.put(f"{store}/{file.name}", content=file.read_bytes()).raise_for_status()
     digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
@@ -176,25 +233,39 @@ def outside(server: MlflowServer, scheme: str, bundle: Path) -> Offer:
 
 
 @pytest.mark.slow
-async def test_a_bucket_outside_the_proxy_is_read_by_mlflow_itself_if_it_can(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
-    """A run of an experiment at s3:// comes, for this MLflow has the driver; one at gs:// does not, for it lacks that one."""
+async def test_a_bucket_outside_the_proxy_is_read_by_mlflow_itself_if_it_can(
+    guarded_tracking: MlflowServer, tmp_path: Path
+) -> None:
+    """A run of an experiment at s3:// comes, for this MLflow has the driver; one at gs:// does not,
+    for it lacks that one."""
     client = Client(guarded_tracking.url, timeout_s=30.0, username=ADMIN[0], password=ADMIN[1])
     bundle = write_version(tmp_path / "exported", 1)
     for scheme in ("s3", "gs"):
         (tmp_path / scheme).mkdir()
         found = outside(guarded_tracking, scheme, bundle)
-        fetching = fetch(client, found, tmp_path / scheme, most_bytes=1 << 20, timeout_s=60.0, in_thread=in_thread)
+        fetching = fetch(
+            client,
+            found,
+            tmp_path / scheme,
+            most_bytes=1 << 20,
+            timeout_s=60.0,
+            in_thread=in_thread,
+        )
         if scheme == "s3":
             await fetching
             assert contents(tmp_path / scheme) == contents(bundle)
         else:
-            with pytest.raises(Unavailable, match=f"are at gs://artifacts/outside/{found.run_id}/artifacts, outside MLflow's"):
+            with pytest.raises(
+                Unavailable,
+                match=f"are at gs://artifacts/outside/{found.run_id}/artifacts, outside MLflow's",
+            ):
                 await fetching
     await client.close()
 
 
 async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
-    """Without a login and by another name it is said what to set; with both right the bundle comes out of the bucket."""
+    """Without a login and by another name it is said what to set; with both right the bundle comes
+    out of the bucket."""
     known = guarded_tracking.url
     registry = Registry(known, ADMIN)
     registry.publish("followed", write_version(tmp_path, 1, name="followed"))
@@ -216,6 +287,13 @@ async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_p
     client = Client(known, timeout_s=60.0, username=ADMIN[0], password=ADMIN[1])
     folder = tmp_path / "fetched"
     folder.mkdir()
-    await fetch(client, offer(await resolve(client, one)), folder, most_bytes=1 << 20, timeout_s=20.0, in_thread=in_thread)
+    await fetch(
+        client,
+        offer(await resolve(client, one)),
+        folder,
+        most_bytes=1 << 20,
+        timeout_s=20.0,
+        in_thread=in_thread,
+    )
     await client.close()
     assert sorted(contents(folder)) == ["manifest.json", "model.onnx"]

@@ -28,13 +28,22 @@ def registry(tmp_path: Path) -> Iterator[FakeRegistry]:
 
 def follow(registry: FakeRegistry, **more: object) -> dict[str, object]:
     """Settings of a server that follows the champion closely."""
-    return {"follow": "models:/numbers@champion", "tracking_uri": registry.url, "follow_period_s": 0.2, "admin_token": "secret"} | more
+    return {
+        "follow": "models:/numbers@champion",
+        "tracking_uri": registry.url,
+        "follow_period_s": 0.2,
+        "admin_token": "secret",
+    } | more
 
 
 def await_workers(server: Server, version: str, workers: int) -> None:
     """Wait until so many workers serve a version."""
     deadline = time.monotonic() + 90
-    while (found := metrics(server).get(("halfcore_model_served_workers", "numbers", "champion", version))) != workers:
+    while (
+        found := metrics(server).get(
+            ("halfcore_model_served_workers", "numbers", "champion", version)
+        )
+    ) != workers:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 
@@ -46,14 +55,21 @@ def metrics(server: Server) -> dict[tuple[str, ...], float]:
 
 def ends_with(sent: list[Sent], *, version: str, answers: int) -> bool:
     """Whether the last answers all came from a version."""
-    return len(sent) >= answers and all(one.answer is not None and one.answer.get("version") == version for one in sent[-answers:])
+    return len(sent) >= answers and all(
+        one.answer is not None and one.answer.get("version") == version for one in sent[-answers:]
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_swaps_there_and_back_under_load_cost_no_request(tmp_path: Path, registry: FakeRegistry, workers: int) -> None:
-    """0 failures; each answer equals the oracle of the version that it names; one worker's versions come in the alias's order."""
+def test_swaps_there_and_back_under_load_cost_no_request(
+    tmp_path: Path, registry: FakeRegistry, workers: int
+) -> None:
+    """0 failures; each answer equals the oracle of the version that it names; one worker's versions
+    come in the alias's order."""
     order = ["1", "2", "3", "2", "4", "1"]
-    with serving(tmp_path / "none", store=tmp_path / "store", workers=workers, **follow(registry)) as server:
+    with serving(
+        tmp_path / "none", store=tmp_path / "store", workers=workers, **follow(registry)
+    ) as server:
         await_workers(server, "1", workers)  # each is ready for itself
         load = Load(server.port, BODIES, rate=200.0)
         with load.running():
@@ -64,32 +80,47 @@ def test_swaps_there_and_back_under_load_cost_no_request(tmp_path: Path, registr
     assert load.failed == []
     versions = [told(one.answer, one.row) for one in sorted(load.sent, key=lambda one: one.at_s)]
     if workers == 1:
-        assert [versions[0]] + [after for before, after in pairwise(versions) if before != after] == order
+        assert [versions[0]] + [
+            after for before, after in pairwise(versions) if before != after
+        ] == order
     fetched = [path for path in registry.asked if path.endswith("model.onnx")]
-    assert len(fetched) == 4  # whoever needs a version that is on disk takes it from there; of two workers one fetches
+    assert (
+        len(fetched) == 4
+    )  # whoever needs a version that is on disk takes it from there; of two workers one fetches
 
 
 def test_a_reload_reaches_every_worker_at_once(tmp_path: Path, registry: FakeRegistry) -> None:
-    """The one that is asked tells the others: none waits for its next poll, which is an hour away."""
-    with serving(tmp_path / "none", store=tmp_path / "store", workers=3, **follow(registry, follow_period_s=3600)) as server:
+    """The one that is asked tells the others: none waits for its next poll, which is an hour
+    away."""
+    with serving(
+        tmp_path / "none",
+        store=tmp_path / "store",
+        workers=3,
+        **follow(registry, follow_period_s=3600),
+    ) as server:
         await_workers(server, "1", 3)
         registry.point("numbers", "2")
         headers = {"authorization": "Bearer secret"}
-        answer = httpx.post(f"http://127.0.0.1:{server.port}/models/numbers/reload", headers=headers, timeout=30)
+        answer = httpx.post(
+            f"http://127.0.0.1:{server.port}/models/numbers/reload", headers=headers, timeout=30
+        )
         assert answer.status_code == 200
         await_workers(server, "2", 3)
 
 
 @pytest.mark.slow
 def test_a_replaced_model_is_let_go(tmp_path: Path, registry: FakeRegistry) -> None:
-    """After a dozen swaps the process holds one model, not a dozen, and the store no more bundles than it may."""
+    """After a dozen swaps the process holds one model, not a dozen, and the store no more bundles
+    than it may."""
 
     def resident() -> int:
         return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4096
 
     for version in range(5, 15):
         registry.publish(write_version(tmp_path / "exported", version, megabytes=24.0))
-    with serving(tmp_path / "none", store=tmp_path / "store", keep_versions=3, **follow(registry)) as server:
+    with serving(
+        tmp_path / "none", store=tmp_path / "store", keep_versions=3, **follow(registry)
+    ) as server:
         load = Load(server.port, BODIES, rate=50.0)
         with load.running():
             sizes = []

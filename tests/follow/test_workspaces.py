@@ -1,4 +1,5 @@
-"""MLflow's workspaces: the one that is set is asked for; a server that has none is refused, for it would give another tenant's model."""
+"""MLflow's workspaces: the one that is set is asked for; a server that has none is refused, for it
+would give another tenant's model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,13 @@ IRIS = parse_one("models:/numbers@champion")
 
 @pytest.fixture(scope="module")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """An MLflow server with the workspaces `default`, where there is a model `numbers`, `team-a` and `team-b`."""
+    """An MLflow server with the workspaces `default`, where there is a model `numbers`, `team-a`
+    and `team-b`."""
     with mlflow_server(tmp_path_factory.mktemp("tenants"), "--enable-workspaces") as server:
         for name in ("team-a", "team-b"):
-            httpx.post(f"{server.url}/api/3.0/mlflow/workspaces", json={"name": name}, timeout=30.0).raise_for_status()
+            httpx.post(
+                f"{server.url}/api/3.0/mlflow/workspaces", json={"name": name}, timeout=30.0
+            ).raise_for_status()
         Registry(server.url).call("POST", "registered-models/create", name="numbers")
         yield server
 
@@ -46,11 +50,18 @@ def fake() -> Iterator[FakeRegistry]:
 def answer(server: Server) -> float:
     """The value that is predicted for the first row."""
     headers = {"content-type": "application/json"}
-    return float(httpx.post(f"http://127.0.0.1:{server.port}/predict", content=BODIES[0], headers=headers).json()["prediction"])
+    return float(
+        httpx.post(
+            f"http://127.0.0.1:{server.port}/predict", content=BODIES[0], headers=headers
+        ).json()["prediction"]
+    )
 
 
-def test_the_workspace_that_is_set_is_exported_and_served(tenants: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`MLFLOW_WORKSPACE` is the exporter's setting and the server's: both find version 1 of team-a, not the default workspace's."""
+def test_the_workspace_that_is_set_is_exported_and_served(
+    tenants: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`MLFLOW_WORKSPACE` is the exporter's setting and the server's: both find version 1 of team-a,
+    not the default workspace's."""
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     for number, workspace in enumerate(("default", "team-a"), 1):
         registry = Registry(tenants.url, workspace=workspace)
@@ -75,12 +86,16 @@ def test_the_workspace_that_is_set_is_exported_and_served(tenants: MlflowServer,
     }
     with serving(tmp_path / "none", tracking_workspace="team-a", **settings) as server:
         assert answer(server) == expected("2", 0)  # the second bundle
-        following = httpx.get(f"http://127.0.0.1:{server.port}/models/numbers").json()["following"]["champion"]
+        following = httpx.get(f"http://127.0.0.1:{server.port}/models/numbers").json()["following"][
+            "champion"
+        ]
         assert (following["workspace"], following["served"]["version"]) == ("team-a", "1")
 
 
 @pytest.mark.parametrize(("workspace", "says"), [("team-b", "numbers"), ("team-c", "team-c")])
-async def test_what_a_workspace_does_not_have_is_not_there(tenants: MlflowServer, workspace: str, says: str) -> None:
+async def test_what_a_workspace_does_not_have_is_not_there(
+    tenants: MlflowServer, workspace: str, says: str
+) -> None:
     """A model of another workspace, and a workspace that does not exist."""
     client = Client(tenants.url, timeout_s=30.0, workspace=workspace)
     with pytest.raises(NotOffered, match=says):
@@ -100,9 +115,12 @@ async def test_a_server_without_workspaces_is_refused(tracking: MlflowServer) ->
     assert raised.value.code == "no_workspaces"
 
 
-def test_a_server_that_never_heard_of_workspaces_serves_nobody(tmp_path: Path, fake: FakeRegistry) -> None:
-    """An older MLflow ignores the header: nothing of it is served, also not what another workspace's server left on disk; and /health
-    says what to do. Once it has workspaces, all is well."""
+def test_a_server_that_never_heard_of_workspaces_serves_nobody(
+    tmp_path: Path, fake: FakeRegistry
+) -> None:
+    """An older MLflow ignores the header: nothing of it is served, also not what another
+    workspace's server left on disk; and /health says what to do. Once it has workspaces, all is
+    well."""
     fake.point("numbers", fake.publish(write_version(tmp_path / "exported", 1)))
     settings = {
         "follow": IRIS.uri,
@@ -112,9 +130,13 @@ def test_a_server_that_never_heard_of_workspaces_serves_nobody(tmp_path: Path, f
     }
     with serving(tmp_path / "none", **settings) as server:
         assert answer(server) == expected("1", 0)
-    with serving(tmp_path / "none", tracking_workspace="team-a", path="/health/live", **settings) as server:
+    with serving(
+        tmp_path / "none", tracking_workspace="team-a", path="/health/live", **settings
+    ) as server:
         url = f"http://127.0.0.1:{server.port}/health"
-        error = wait_until(lambda: httpx.get(url).json()["models"]["numbers"]["following"]["champion"]["error"])
+        error = wait_until(
+            lambda: httpx.get(url).json()["models"]["numbers"]["following"]["champion"]["error"]
+        )
         assert "has no workspaces, so nothing of the workspace team-a can be served" in error
         assert httpx.get(f"{url}/ready").status_code == 503
         fake.features = {"workspaces_enabled": True}
@@ -150,7 +172,8 @@ async def test_every_call_says_the_workspace_and_a_failure_makes_it_ask_again(
 
 
 def test_a_way_back_does_not_lead_into_another_workspace(tmp_path: Path) -> None:
-    """What served in a workspace is no last known good of another, and no version before it either."""
+    """What served in a workspace is no last known good of another, and no version before it
+    either."""
     store = Store(tmp_path, session="s", keep=4)
 
     def serve(folder: str, workspace: str) -> None:

@@ -1,4 +1,5 @@
-"""The whole chain in containers: trained in MLflow, exported with proof, served by alias, logged in PostgreSQL."""
+"""The whole chain in containers: trained in MLflow, exported with proof, served by alias, logged in
+PostgreSQL."""
 
 import json
 import shutil
@@ -44,7 +45,9 @@ def mlflow_port() -> int:
 def compose(mlflow_port: int) -> Iterator[Compose]:
     """The registry's profile, up."""
     subprocess.run([ROOT / "compose/make-secrets.sh"], check=True)
-    with Compose("registry", MLFLOW_PORT=str(mlflow_port), FOLLOW_PERIOD_S="1", WATCH_INTERVAL_S="1") as compose:
+    with Compose(
+        "registry", MLFLOW_PORT=str(mlflow_port), FOLLOW_PERIOD_S="1", WATCH_INTERVAL_S="1"
+    ) as compose:
         compose("up", "--detach")
         yield compose
 
@@ -59,8 +62,26 @@ def served(compose: Compose) -> str:
 
 def logged(compose: Compose, version: str) -> int:
     """Predictions of a version in the database."""
-    query = f"SELECT coalesce(sum(row_count), 0) FROM halfcore.prediction_log WHERE version = '{version}'"  # noqa: S608  a number
-    return int(compose("exec", "-T", "postgres", "psql", "-qtA", "-U", "halfcore", "-d", "halfcore", "-c", query))
+    # A number
+    query = (
+        "SELECT coalesce(sum(row_count), 0) FROM halfcore.prediction_log WHERE version = "  # noqa: S608
+        f"'{version}'"
+    )
+    return int(
+        compose(
+            "exec",
+            "-T",
+            "postgres",
+            "psql",
+            "-qtA",
+            "-U",
+            "halfcore",
+            "-d",
+            "halfcore",
+            "-c",
+            query,
+        )
+    )
 
 
 def following(compose: Compose) -> str:
@@ -69,14 +90,23 @@ def following(compose: Compose) -> str:
 
 
 @pytest.mark.timeout(390)
-def test_a_moved_alias_is_served_and_what_was_answered_is_in_the_database(compose: Compose, mlflow_port: int) -> None:
-    """The example is trained and served; a data scientist trains another and moves the alias there and back."""
+def test_a_moved_alias_is_served_and_what_was_answered_is_in_the_database(
+    compose: Compose, mlflow_port: int
+) -> None:
+    """The example is trained and served; a data scientist trains another and moves the alias there
+    and back."""
     registry = Registry(f"http://127.0.0.1:{mlflow_port}")
     until(lambda: _answers(compose), "the server does not answer", 120)
     until(lambda: registry_version(registry) == "1", "the examples were not registered", 120)
-    until(lambda: registry.tags("iris", "1").get("halfcore.export") == "passed", "version 1 was not exported", 120)
+    until(
+        lambda: registry.tags("iris", "1").get("halfcore.export") == "passed",
+        "version 1 was not exported",
+        120,
+    )
 
-    assert "trained" in compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "examples", "-c", TRAIN)
+    assert "trained" in compose(
+        "run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "examples", "-c", TRAIN
+    )
     registry.set_alias("iris", "champion", "2")
     until(lambda: served(compose) == "2", "version 2 is not served", 120)
     for _ in range(20):
@@ -88,14 +118,34 @@ def test_a_moved_alias_is_served_and_what_was_answered_is_in_the_database(compos
 
 
 @pytest.mark.timeout(390)
-def test_a_user_of_the_host_exports_into_a_folder_of_theirs_and_serves_it(compose: Compose, tmp_path: Path) -> None:
-    """The commands of docs/deploy.md: whoever runs the exporter owns the bundle, and the server may read it."""
+def test_a_user_of_the_host_exports_into_a_folder_of_theirs_and_serves_it(
+    compose: Compose, tmp_path: Path
+) -> None:
+    """The commands of docs/deploy.md: whoever runs the exporter owns the bundle, and the server may
+    read it."""
     folder = tmp_path / "bundles"
     folder.mkdir()
     shutil.chown(folder, OWNER, OWNER)
     docker(
-        *("run", "--rm", "--user", f"{OWNER}:{OWNER}", "--network", f"{compose.project}_data", "-v", f"{folder}:/work/bundles"),
-        *("-e", "MLFLOW_TRACKING_URI=http://mlflow:5000", EXPORT, "export", "models:/iris@champion", "--out", "bundles"),
+        *(
+            "run",
+            "--rm",
+            "--user",
+            f"{OWNER}:{OWNER}",
+            "--network",
+            f"{compose.project}_data",
+            "-v",
+            f"{folder}:/work/bundles",
+        ),
+        *(
+            "-e",
+            "MLFLOW_TRACKING_URI=http://mlflow:5000",
+            EXPORT,
+            "export",
+            "models:/iris@champion",
+            "--out",
+            "bundles",
+        ),
     )
     assert {path.stat().st_uid for path in folder.rglob("*")} == {OWNER}
     with container("-v", f"{folder}:/bundles:ro") as (_, port):
@@ -114,5 +164,7 @@ def _answers(compose: Compose) -> bool:
 
 def registry_version(registry: Registry) -> str:
     """The version that the alias stands for; empty before there is one."""
-    answer = registry.http.get("/api/2.0/mlflow/registered-models/alias", params={"name": "iris", "alias": "champion"})
+    answer = registry.http.get(
+        "/api/2.0/mlflow/registered-models/alias", params={"name": "iris", "alias": "champion"}
+    )
     return str(answer.json()["model_version"]["version"]) if answer.status_code == 200 else ""

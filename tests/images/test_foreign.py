@@ -1,4 +1,5 @@
-"""Any image that answers `POST /predict` can stand where the baseline stands; the server's own image plays the stranger here."""
+"""Any image that answers `POST /predict` can stand where the baseline stands; the server's own
+image plays the stranger here."""
 
 import os
 from pathlib import Path
@@ -27,12 +28,15 @@ def bundles(tmp_path: Path) -> Path:
 
 def order(name: str) -> Order:
     """What `BASELINE_IMAGE=name just compare tier=half-core` asks for."""
-    found, against, _ = parse(["tier=half-core"], tiers.read(ROOT / tiers.FILE, os.environ), scenarios.read(), image=name)
+    found, against, _ = parse(
+        ["tier=half-core"], tiers.read(ROOT / tiers.FILE, os.environ), scenarios.read(), image=name
+    )
     return msgspec.structs.replace(found, service=against)
 
 
 def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> None:
-    """On its own address, with limits that are read back, held to the registered model's labels; and nothing is left of it."""
+    """On its own address, with limits that are read back, held to the registered model's labels;
+    and nothing is left of it."""
     asked = order(SERVER)
     assert no_container(ROOT, SERVER) == ""
     with image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from support.containers import ANSWER, ROOT, SERVER, Compose, ask, await_ready, container, docker, inspect, until
+from support.containers import (
+    ANSWER,
+    ROOT,
+    SERVER,
+    Compose,
+    ask,
+    await_ready,
+    container,
+    docker,
+    inspect,
+    until,
+)
 from support.serving import free_port
 
 REGISTRY = os.environ.get("REGISTRY_IMAGE", "registry:2")
@@ -38,7 +49,11 @@ def _answers(port: int) -> bool:
 def clone(tmp_path: Path) -> Path:
     """A clean clone of this working tree, with what is changed in it committed there."""
     files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     for file in filter(None, files):
         if (ROOT / file).is_file():
@@ -52,7 +67,9 @@ def clone(tmp_path: Path) -> Path:
 
 def publish(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `just publish …` there."""
-    return subprocess.run(["just", "publish", *arguments], cwd=where, capture_output=True, text=True, timeout=380)
+    return subprocess.run(
+        ["just", "publish", *arguments], cwd=where, capture_output=True, text=True, timeout=380
+    )
 
 
 def can_attest() -> bool:
@@ -63,10 +80,18 @@ def can_attest() -> bool:
 def test_what_was_published_is_pulled_and_answers(clone: Path, registry: str) -> None:
     """Under its version and as latest, with the commit that it was built from."""
     attest = "yes" if can_attest() else "no"
-    arguments = (f"namespace={registry}/halfcore", "tag=9.9.9", "targets=server", f"platforms={_own_platform()}", f"attest={attest}")
+    arguments = (
+        f"namespace={registry}/halfcore",
+        "tag=9.9.9",
+        "targets=server",
+        f"platforms={_own_platform()}",
+        f"attest={attest}",
+    )
     result = publish(clone, *arguments)
     assert result.returncode == 0, result.stderr[-4000:]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout.strip()
     for tag in ("9.9.9", "latest"):
         image = f"{registry}/halfcore/halfcore:{tag}"
         docker("rmi", "-f", image, check=False)
@@ -80,8 +105,11 @@ def test_what_was_published_is_pulled_and_answers(clone: Path, registry: str) ->
         docker("rmi", "-f", image)
 
 
-def test_compose_pulls_what_was_published_and_builds_nothing_in_its_place(clone: Path, registry: str) -> None:
-    """With NAMESPACE and TAG: the registry's image runs, and a version that is not there is an error."""
+def test_compose_pulls_what_was_published_and_builds_nothing_in_its_place(
+    clone: Path, registry: str
+) -> None:
+    """With NAMESPACE and TAG: the registry's image runs, and a version that is not there is an
+    error."""
     image = f"{registry}/team/halfcore:8.8.8"
     docker("tag", SERVER, image)
     docker("push", image)

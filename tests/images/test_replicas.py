@@ -1,4 +1,5 @@
-"""Three replicas behind the balancer, under load: what happens to one of them happens to no user."""
+"""Three replicas behind the balancer, under load: what happens to one of them happens to no
+user."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ def served_on(users: Users, requests: int = 500) -> None:
 
 
 def test_requests_are_spread_though_connections_stay_open(compose: Compose) -> None:
-    """Each replica gets a third of the requests, within 10 %, from users who keep their connections."""
+    """Each replica gets a third of the requests, within 10 %, from users who keep their
+    connections."""
     names = compose.containers(TIER)
     before = [predictions(name) for name in names]
     with Users(compose.port) as users:
@@ -68,14 +70,16 @@ def test_a_killed_replica_costs_no_request(compose: Compose) -> None:
 
 
 def test_a_frozen_replica_costs_no_request(compose: Compose) -> None:
-    """It takes requests and says nothing; they are asked again elsewhere, and those that follow do not go there."""
+    """It takes requests and says nothing; they are asked again elsewhere, and those that follow do
+    not go there."""
     with Users(compose.port) as users:
         served_on(users)
         name = compose.containers(TIER)[0]
         docker("pause", name)
         try:
             served_on(users, 2000)
-            time.sleep(12)  # longer than the balancer waits for an answer, so that no user is left waiting for the frozen one
+            # Longer than the balancer waits for an answer: no user still waits for the frozen one.
+            time.sleep(12)
         finally:
             docker("unpause", name)
         served_on(users)

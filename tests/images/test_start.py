@@ -1,4 +1,5 @@
-"""How the server's image starts: which model it serves, what it says of a wrong mount, where it is asked, and how soon it ends."""
+"""How the server's image starts: which model it serves, what it says of a wrong mount, where it is
+asked, and how soon it ends."""
 
 import json
 import time
@@ -9,12 +10,28 @@ from typing import Any
 import pytest
 
 from support.bundles import write_bundle
-from support.containers import EXPORT, MLFLOW, SERVER, ask, await_ready, container, docker, inspect, until
+from support.containers import (
+    EXPORT,
+    MLFLOW,
+    SERVER,
+    ask,
+    await_ready,
+    container,
+    docker,
+    inspect,
+    until,
+)
 
-PENGUIN = json.dumps({
-    "island": "Biscoe", "culmen_length_mm": 50.0, "culmen_depth_mm": 18.5,
-    "flipper_length_mm": 200.0, "body_mass_g": 4000.0, "sex": "MALE",
-}).encode()  # fmt: skip
+PENGUIN = json.dumps(
+    {
+        "island": "Biscoe",
+        "culmen_length_mm": 50.0,
+        "culmen_depth_mm": 18.5,
+        "flipper_length_mm": 200.0,
+        "body_mass_g": 4000.0,
+        "sex": "MALE",
+    }
+).encode()
 ROW = b'{"features": [1, 2, 3, 4]}'
 ANOTHER_USER = 1000
 """Neither root, who runs the tests, nor the image's user."""
@@ -50,7 +67,7 @@ def await_alive(port: int) -> None:
     until(alive, "the server does not answer")
 
 
-# -- which model ---------------------------------------------------------------------------------------------------------------
+# -- which model -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +78,8 @@ def await_alive(port: int) -> None:
     ],
 )
 def test_the_model_that_is_named_is_the_default(variables: list[str], model: str) -> None:
-    """MODEL_NAME counts more than the image's own default, and HALFCORE_DEFAULT_MODEL more than both."""
+    """MODEL_NAME counts more than the image's own default, and HALFCORE_DEFAULT_MODEL more than
+    both."""
     with container(*(word for variable in variables for word in ("-e", variable))) as (_, port):
         await_ready(port)
         status, body = ask(port, body=PENGUIN)
@@ -75,7 +93,10 @@ def test_one_own_model_is_served_without_naming_it(tmp_path: Path) -> None:
         await_ready(port)
         status, body = ask(port, body=ROW)
         assert (status, json.loads(body)["model"]) == (200, "own")
-        assert "POST /predict serves own: the only model (the fallback iris is not there)" in docker("logs", name, check=False)
+        assert (
+            "POST /predict serves own: the only model (the fallback iris is not there)"
+            in docker("logs", name, check=False)
+        )
 
 
 def test_several_own_models_need_a_name(tmp_path: Path) -> None:
@@ -93,14 +114,27 @@ def test_several_own_models_need_a_name(tmp_path: Path) -> None:
         assert reason in docker("logs", name, check=False)
 
 
-# -- a wrong mount -------------------------------------------------------------------------------------------------------------
+# -- a wrong mount ---------------------------------------------------------------------------------
 
 
 def closed(root: Path) -> Path:
     """A folder that only its owner may enter."""
     write_bundle(root, "own")
     readable(root)
-    docker("run", "--rm", "--user", "0", "-v", f"{root}:/it", "--entrypoint", "chown", SERVER, "-R", str(ANOTHER_USER), "/it")
+    docker(
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "-v",
+        f"{root}:/it",
+        "--entrypoint",
+        "chown",
+        SERVER,
+        "-R",
+        str(ANOTHER_USER),
+        "/it",
+    )
     root.chmod(0o700)
     return root
 
@@ -109,7 +143,20 @@ def one_file_closed(root: Path) -> Path:
     """A graph that only its owner may read."""
     file = write_bundle(root, "own") / "model.onnx"
     readable(root)
-    docker("run", "--rm", "--user", "0", "-v", f"{root}:/it", "--entrypoint", "chown", SERVER, "-R", str(ANOTHER_USER), "/it")
+    docker(
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "-v",
+        f"{root}:/it",
+        "--entrypoint",
+        "chown",
+        SERVER,
+        "-R",
+        str(ANOTHER_USER),
+        "/it",
+    )
     file.chmod(0o600)
     return root
 
@@ -145,12 +192,21 @@ def misnamed(root: Path) -> Path:
 
 WRONG: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "closed": (closed, ("/bundles: user 65532", "mode 0700, owner 1000", "chmod -R a+rX")),
-    "a file closed": (one_file_closed, ("model.onnx: user 65532", "mode 0600, owner 1000", "chmod -R a+rX")),
+    "a file closed": (
+        one_file_closed,
+        ("model.onnx: user 65532", "mode 0600, owner 1000", "chmod -R a+rX"),
+    ),
     "empty": (empty, ("/bundles is empty", "expected /bundles/NAME/VERSION-HASH/manifest.json")),
-    "one level too deep": (too_deep, ("/bundles/1-", "one level too high", "mount the folder one level above")),
+    "one level too deep": (
+        too_deep,
+        ("/bundles/1-", "one level too high", "mount the folder one level above"),
+    ),
     "itself a bundle": (a_bundle, ("/bundles is itself a bundle", "two levels above")),
     "one level too high": (too_high, ("/bundles holds no bundle, but /bundles/mine does",)),
-    "misnamed": (misnamed, ("bundle other/1-", "name 'own', expected the directory's name 'other'")),
+    "misnamed": (
+        misnamed,
+        ("bundle other/1-", "name 'own', expected the directory's name 'other'"),
+    ),
 }
 
 
@@ -168,7 +224,7 @@ def test_a_wrong_mount_is_told_with_path_and_reason(case: str, tmp_path: Path) -
     assert [reason for reason in told if reason not in log] == []
 
 
-# -- where it is asked ---------------------------------------------------------------------------------------------------------
+# -- where it is asked -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +236,9 @@ def test_a_wrong_mount_is_told_with_path_and_reason(case: str, tmp_path: Path) -
         (("-e", "HALFCORE_HOST=localhost"), (), 8000),
     ],
 )
-def test_the_health_check_asks_where_the_server_listens(arguments: tuple[str, ...], command: tuple[str, ...], inside: int) -> None:
+def test_the_health_check_asks_where_the_server_listens(
+    arguments: tuple[str, ...], command: tuple[str, ...], inside: int
+) -> None:
     """Set by a variable or by a flag, on any address."""
     locked = ("--read-only", "--health-interval", "500ms")
     with container(*locked, *arguments, command=command, inside=inside) as (name, port):
@@ -189,11 +247,12 @@ def test_the_health_check_asks_where_the_server_listens(arguments: tuple[str, ..
             assert ask(port, "/health/ready", None)[0] == 200
 
 
-# -- open files ----------------------------------------------------------------------------------------------------------------
+# -- open files ------------------------------------------------------------------------------------
 
 
 def test_it_takes_the_open_files_that_the_engine_allows() -> None:
-    """A hard limit of 4096 is no error: the soft one is raised to it, and the log says what that allows."""
+    """A hard limit of 4096 is no error: the soft one is raised to it, and the log says what that
+    allows."""
     with container("--ulimit", "nofile=1024:4096") as (name, port):
         await_ready(port)
         log = docker("logs", name, check=False)
@@ -204,15 +263,17 @@ def test_it_takes_the_open_files_that_the_engine_allows() -> None:
     assert "4096" in soft
 
 
-# -- its end -------------------------------------------------------------------------------------------------------------------
+# -- its end ---------------------------------------------------------------------------------------
 
 CODES = {0, 143}
-"""Ended by itself, or by the signal; 137 is what Docker's patience makes of a signal that was lost."""
+"""Ended by itself, or by the signal; 137 is what Docker's patience makes of a signal that was
+lost."""
 
 
 @pytest.mark.parametrize("wait_s", [0, 0.1, 0.4, 1.0])
 def test_a_stop_in_the_first_second_is_not_lost(wait_s: float) -> None:
-    """On a tenth of a core, where the imports take 6 s: it ends within Docker's patience, here 3 s instead of 10."""
+    """On a tenth of a core, where the imports take 6 s: it ends within Docker's patience, here 3 s
+    instead of 10."""
     assert ended_after(wait_s, "--cpus", "0.1", SERVER) in CODES
 
 

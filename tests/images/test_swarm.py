@@ -1,4 +1,5 @@
-"""A Swarm of one node: the stack deploys, and an update of all replicas under load costs no request."""
+"""A Swarm of one node: the stack deploys, and an update of all replicas under load costs no
+request."""
 
 import json
 import os
@@ -23,15 +24,30 @@ def port() -> Iterator[int]:
     docker("tag", SERVER, f"{STACK}/halfcore:latest")
     try:
         docker(
-            *("stack", "deploy", "--resolve-image", "never", "--compose-file", "compose/swarm.yaml", STACK),
-            PORT=str(port), CONFIG=str(os.getpid()), NAMESPACE=STACK, TAG="latest",
-        )  # fmt: skip
+            *(
+                "stack",
+                "deploy",
+                "--resolve-image",
+                "never",
+                "--compose-file",
+                "compose/swarm.yaml",
+                STACK,
+            ),
+            PORT=str(port),
+            CONFIG=str(os.getpid()),
+            NAMESPACE=STACK,
+            TAG="latest",
+        )
         await_ready(port, 120)
         until(lambda: running() == 3, "not every replica runs", 120)
         yield port
     finally:
         docker("stack", "rm", STACK)
-        until(lambda: not docker("ps", "-q", "--filter", f"label=com.docker.stack.namespace={STACK}"), "the stack does not end", 120)
+        until(
+            lambda: not docker("ps", "-q", "--filter", f"label=com.docker.stack.namespace={STACK}"),
+            "the stack does not end",
+            120,
+        )
         if state == "inactive":
             docker("swarm", "leave", "--force")
         docker("rmi", f"{STACK}/halfcore:latest")
@@ -39,7 +55,15 @@ def port() -> Iterator[int]:
 
 def running() -> int:
     """Replicas that run, and by their health check are well."""
-    tasks = docker("service", "ps", SERVICE, "--filter", "desired-state=running", "--format", "{{.CurrentState}}").splitlines()
+    tasks = docker(
+        "service",
+        "ps",
+        SERVICE,
+        "--filter",
+        "desired-state=running",
+        "--format",
+        "{{.CurrentState}}",
+    ).splitlines()
     return sum(task.startswith("Running") for task in tasks)
 
 
@@ -55,10 +79,20 @@ def test_the_stack_answers(port: int) -> None:
 
 def test_an_update_of_all_replicas_costs_no_request(port: int) -> None:
     """One after another is replaced by a healthy one, under load."""
-    before = set(docker("service", "ps", SERVICE, "-q", "--filter", "desired-state=running").split())
+    before = set(
+        docker("service", "ps", SERVICE, "-q", "--filter", "desired-state=running").split()
+    )
     with Users(port) as users:
         until(lambda: users.answered > 500, "no answers")
-        docker("service", "update", "--detach=false", "--no-resolve-image", "--env-add", "HALFCORE_LOG_LEVEL=warning", SERVICE)
+        docker(
+            "service",
+            "update",
+            "--detach=false",
+            "--no-resolve-image",
+            "--env-add",
+            "HALFCORE_LOG_LEVEL=warning",
+            SERVICE,
+        )
         at = users.answered
         until(lambda: users.answered > at + 500, "no answers after the update")
     after = set(docker("service", "ps", SERVICE, "-q", "--filter", "desired-state=running").split())

@@ -1,4 +1,5 @@
-"""Every tier comes up by its profile, with the limits and the replicas that the compose file writes."""
+"""Every tier comes up by its profile, with the limits and the replicas that the compose file
+writes."""
 
 import json
 import os
@@ -11,7 +12,11 @@ import yaml
 from support.containers import ANSWER, ROOT, Compose, ask, docker, inspect
 
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
-TIERS = {name: service for name, service in SERVICES.items() if "io.halfcore.tier" in service.get("labels", {})}
+TIERS = {
+    name: service
+    for name, service in SERVICES.items()
+    if "io.halfcore.tier" in service.get("labels", {})
+}
 UNITS = {"M": 1 << 20, "G": 1 << 30}
 CPUS = int(docker("info", "--format", "{{.NCPU}}"))
 
@@ -23,7 +28,10 @@ def _bytes(text: str) -> int:
 def test_every_configuration_that_was_asked_for_is_a_tier() -> None:
     """CPUs, megabytes and replicas of each."""
     limits = {name: service["deploy"]["resources"]["limits"] for name, service in TIERS.items()}
-    assert {name: (float(one["cpus"]), _bytes(one["memory"]) >> 20, TIERS[name]["deploy"]["replicas"]) for name, one in limits.items()} == {
+    assert {
+        name: (float(one["cpus"]), _bytes(one["memory"]) >> 20, TIERS[name]["deploy"]["replicas"])
+        for name, one in limits.items()
+    } == {
         "tenth-core": (0.1, 128, 1),
         "tenth-core-256m": (0.1, 256, 1),
         "fifth-core": (0.2, 256, 1),
@@ -49,7 +57,8 @@ def test_a_tier_is_its_name_its_profile_and_its_label(tier: str) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_tier_runs_within_its_limits(tier: str) -> None:
-    """As the engine says they are; and it answers the README's request. An engine with fewer cores says so."""
+    """As the engine says they are; and it answers the README's request. An engine with fewer cores
+    says so."""
     deploy = TIERS[tier]["deploy"]
     cpus = float(deploy["resources"]["limits"]["cpus"])
     with Compose(tier) as compose:
@@ -68,7 +77,14 @@ def test_a_tier_runs_within_its_limits(tier: str) -> None:
 
 
 def _limits(host: dict[str, Any]) -> tuple[object, ...]:
-    return (host["NanoCpus"], host["Memory"], host["MemorySwap"], host["PidsLimit"], host["ReadonlyRootfs"], tuple(host["CapDrop"]))
+    return (
+        host["NanoCpus"],
+        host["Memory"],
+        host["MemorySwap"],
+        host["PidsLimit"],
+        host["ReadonlyRootfs"],
+        tuple(host["CapDrop"]),
+    )
 
 
 def test_the_readmes_command_starts_a_tier() -> None:
@@ -80,21 +96,36 @@ def test_the_readmes_command_starts_a_tier() -> None:
 
 
 def test_the_model_that_is_named_outside_is_the_default() -> None:
-    """MODEL_NAME reaches the tiers and the server that follows, and is not there if it is not set."""
+    """MODEL_NAME reaches the tiers and the server that follows, and is not there if it is not
+    set."""
     with Compose("half-core", MODEL_NAME="penguins-svm") as compose:
         compose("up", "--wait", "--detach")
         assert json.loads(ask(compose.port, "/health", None)[1])["default_model"] == "penguins-svm"
     for set_ in ({}, {"MODEL_NAME": "a"}, {"HALFCORE_DEFAULT_MODEL": "b"}):
         services = configured(**set_)
         for name in (*TIERS, "live"):
-            found = {key: value for key, value in services[name]["environment"].items() if value is not None}
-            assert {key: found.get(key) for key in ("MODEL_NAME", "HALFCORE_DEFAULT_MODEL") if key in found} == set_, name
+            found = {
+                key: value
+                for key, value in services[name]["environment"].items()
+                if value is not None
+            }
+            assert {
+                key: found.get(key)
+                for key in ("MODEL_NAME", "HALFCORE_DEFAULT_MODEL")
+                if key in found
+            } == set_, name
 
 
 def test_no_image_of_ours_is_pulled_under_a_name_that_is_not_ours() -> None:
-    """Without NAMESPACE they are built here and never pulled; with it they are pulled from there, and only then."""
+    """Without NAMESPACE they are built here and never pulled; with it they are pulled from there,
+    and only then."""
     ours = {name: service for name, service in configured().items() if "build" in service}
-    assert len(ours) == len(TIERS) + len(("live", "migrate", "examples", "exporter", "mlflow", "mlflow-s3", "bucket")) + 2
+    assert (
+        len(ours)
+        == len(TIERS)
+        + len(("live", "migrate", "examples", "exporter", "mlflow", "mlflow-s3", "bucket"))
+        + 2
+    )
     for name, service in ours.items():
         assert (service["pull_policy"], "/" in service["image"]) == ("never", False), name
     published = configured(NAMESPACE="registry.example/team", TAG="1.2.3")
@@ -106,19 +137,26 @@ def test_no_image_of_ours_is_pulled_under_a_name_that_is_not_ours() -> None:
 
 
 def test_no_service_asks_for_open_files() -> None:
-    """An engine refuses a container whose limit is above its own: what is there is taken, by the programs themselves."""
+    """An engine refuses a container whose limit is above its own: what is there is taken, by the
+    programs themselves."""
     for name, service in SERVICES.items():
         assert "nofile" not in service.get("ulimits", {}), name
 
 
 def configured(**environment: str) -> dict[str, Any]:
-    """Every service as Compose understands the file, with these variables set and none of the caller's."""
+    """Every service as Compose understands the file, with these variables set and none of the
+    caller's."""
     free = ("NAMESPACE", "TAG", "MODEL_NAME", "HALFCORE_DEFAULT_MODEL", "PULL_POLICY")
     clean = {name: value for name, value in os.environ.items() if name not in free}
     told = subprocess.run(
         ["docker", "compose", "--profile", "*", "config", "--format", "json"],
-        cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert told.stderr == ""
     services: dict[str, Any] = json.loads(told.stdout)["services"]
     return services
@@ -128,7 +166,9 @@ def test_nothing_but_the_door_is_published_beyond_loopback() -> None:
     """Every port of every service names its address, which is loopback by default."""
     for name, service in SERVICES.items():
         for port in service.get("ports", []):
-            assert port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")), f"{name} publishes {port}"
+            assert port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")), (
+                f"{name} publishes {port}"
+            )
     assert os.environ.get("BIND", "127.0.0.1") == "127.0.0.1"
 
 

@@ -1,4 +1,5 @@
-"""README.md, docs/deploy.md and compose/README.md, as their readers live them: each command is typed as it stands there."""
+"""README.md, docs/deploy.md and compose/README.md, as their readers live them: each command is
+typed as it stands there."""
 
 import json
 import os
@@ -26,13 +27,26 @@ def alone(walker: Walker) -> Iterator[Walker]:
         "nofile": str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
     }
     yield walker
-    docker("compose", "-p", walker.values["project"], "--profile", "*", "down", "--volumes", "--timeout", "10", "--remove-orphans")
+    docker(
+        "compose",
+        "-p",
+        walker.values["project"],
+        "--profile",
+        "*",
+        "down",
+        "--volumes",
+        "--timeout",
+        "10",
+        "--remove-orphans",
+    )
 
 
 def running(walker: Walker) -> list[str]:
     """The services of the walk's project that have a container."""
     project = f"label=com.docker.compose.project={walker.values['project']}"
-    return docker("ps", "--filter", project, "--format", '{{.Label "com.docker.compose.service"}}').split()
+    return docker(
+        "ps", "--filter", project, "--format", '{{.Label "com.docker.compose.service"}}'
+    ).split()
 
 
 @walks("just image server", "docker run --rm -p * --read-only *")
@@ -40,14 +54,27 @@ def test_an_image_is_built_and_run(alone: Walker) -> None:
     """It answers as the README shows, and its container is gone when the command ends."""
     alone.run(alone.find("just image server"), timeout_s=_PATIENCE_S)
     with alone.start(alone.find("docker run *--read-only*")) as server:
-        assert server.ready().post("/predict", content=BODY, headers={"content-type": "application/json"}).content == ANSWER
+        assert (
+            server.ready()
+            .post("/predict", content=BODY, headers={"content-type": "application/json"})
+            .content
+            == ANSWER
+        )
         server.end()
 
 
-@walks("docker compose --profile half-core up --wait", "docker compose up --wait", "just up half-core", "just down", "just down --volumes")
+@walks(
+    "docker compose --profile half-core up --wait",
+    "docker compose up --wait",
+    "just up half-core",
+    "just down",
+    "just down --volumes",
+)
 def test_a_tier_comes_up_and_goes(alone: Walker) -> None:
     """By each of its commands; the door answers, and afterwards nothing of it runs."""
-    downs = iter([alone.find("just down"), alone.find("just down --volumes"), alone.find("just down")])
+    downs = iter(
+        [alone.find("just down"), alone.find("just down --volumes"), alone.find("just down")]
+    )
     for up in (command for command in alone.commands if " up " in command.text):
         alone.run(up, timeout_s=_PATIENCE_S)
         assert ask(alone.port) == (200, ANSWER)

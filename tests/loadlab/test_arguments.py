@@ -21,18 +21,54 @@ def order(*words: str) -> Order:
 def test_one_word_is_enough():
     """`just load tier=half-core`: 10,000 users, 500 a second, the steady scenario, once."""
     asked = order("tier=half-core")
-    assert (asked.users, asked.rate, asked.steady_s, asked.scenario.name, asked.repeats) == (10_000, 500, 120, "steady", 1)
-    assert (asked.backend, asked.engine, asked.user, asked.ramp, asked.model) == ("auto", "locust", "raw", "smooth", "iris")
+    assert (asked.users, asked.rate, asked.steady_s, asked.scenario.name, asked.repeats) == (
+        10_000,
+        500,
+        120,
+        "steady",
+        1,
+    )
+    assert (asked.backend, asked.engine, asked.user, asked.ramp, asked.model) == (
+        "auto",
+        "locust",
+        "raw",
+        "smooth",
+        "iris",
+    )
 
 
 def test_every_word_is_understood():
     """Each key has its effect."""
     asked = order(
-        "tier=one-core", "scenario=course", "users=5", "rate=7", "duration=2m", "backend=cgroup", "repeats=3", "web=on", "ramp=stepped",
-        "user=fast", "workers=2", "model=penguins-lr", "seed=9",
-    )  # fmt: skip
-    assert (asked.tier.cpus, asked.scenario.think, asked.users, asked.rate, asked.steady_s) == (1.0, [1.0, 2.5], 5, 7, 120)
-    assert (asked.backend, asked.repeats, asked.web, asked.ramp, asked.user, asked.workers) == ("cgroup", 3, True, "stepped", "fast", 2)
+        "tier=one-core",
+        "scenario=course",
+        "users=5",
+        "rate=7",
+        "duration=2m",
+        "backend=cgroup",
+        "repeats=3",
+        "web=on",
+        "ramp=stepped",
+        "user=fast",
+        "workers=2",
+        "model=penguins-lr",
+        "seed=9",
+    )
+    assert (asked.tier.cpus, asked.scenario.think, asked.users, asked.rate, asked.steady_s) == (
+        1.0,
+        [1.0, 2.5],
+        5,
+        7,
+        120,
+    )
+    assert (asked.backend, asked.repeats, asked.web, asked.ramp, asked.user, asked.workers) == (
+        "cgroup",
+        3,
+        True,
+        "stepped",
+        "fast",
+        2,
+    )
     assert (asked.model, asked.seed) == ("penguins-lr", 9)
 
 
@@ -68,11 +104,15 @@ def test_an_unknown_tier_or_scenario_is_refused_with_the_known_ones():
     """The lists come from the files."""
     with pytest.raises(TierError, match=r"there are tenth-core, .*half-core"):
         order("tier=huge")
-    with pytest.raises(ScenarioError, match="there are steady, course, second, poisson, overload, soak"):
+    with pytest.raises(
+        ScenarioError, match="there are steady, course, second, poisson, overload, soak"
+    ):
         order("tier=half-core", "scenario=calm")
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:8000", "http://127.8.8.8:8000/", "localhost:8000", "[::1]:8000"])
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:8000", "http://127.8.8.8:8000/", "localhost:8000", "[::1]:8000"]
+)
 def test_loopback_needs_no_permission(target):
     """Load on this machine harms nobody else."""
     assert order("tier=half-core", f"target={target}").target == target

@@ -21,14 +21,20 @@ REQUESTS = 40
 
 def order(*words, late=False):
     """An order for two replicas."""
-    found = arguments.parse(["tier=pair", "backend=cgroup", "users=20", *words], TIERS, scenarios.read())
+    found = arguments.parse(
+        ["tier=pair", "backend=cgroup", "users=20", *words], TIERS, scenarios.read()
+    )
     return msgspec.structs.replace(found, late=late)
 
 
 def test_the_configuration_names_every_replica_and_room_for_every_user():
     """By requests or by connections; the one that joins late is known, and out."""
-    http = balanced.configuration("http", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=False)
-    tcp = balanced.configuration("tcp", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=True)
+    http = balanced.configuration(
+        "http", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=False
+    )
+    tcp = balanced.configuration(
+        "tcp", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=True
+    )
 
     assert "balance leastconn" in http
     assert "http-reuse always" in http
@@ -36,18 +42,24 @@ def test_the_configuration_names_every_replica_and_room_for_every_user():
     assert "maxconn 10256" in http
     assert "balance roundrobin" in tcp
     assert "mode http" not in tcp
-    assert tcp.endswith("    server replica1 127.0.0.1:1001\n    server replica2 127.0.0.1:1002 disabled\n")
+    assert tcp.endswith(
+        "    server replica1 127.0.0.1:1001\n    server replica2 127.0.0.1:1002 disabled\n"
+    )
 
 
 def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path):
     """Before anything is started."""
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` brings it"):
+    with pytest.raises(
+        BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` brings it"
+    ):
         choice.choose(order("balancer=http"), tmp_path)
 
 
-@pytest.mark.parametrize("words", [["balancer=http", "backend=compose"], ["balancer=tcp", "target=127.0.0.1:1"]])
+@pytest.mark.parametrize(
+    "words", [["balancer=http", "backend=compose"], ["balancer=tcp", "target=127.0.0.1:1"]]
+)
 def test_a_balancer_stands_only_before_the_labs_own_processes(words):
     """Containers have one; a given server is as it is."""
     with pytest.raises(UsageError, match="stands before processes of the lab"):
@@ -72,11 +84,19 @@ def bundles(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "joins"), [("http", True), ("tcp", False)])
-def test_a_replica_that_joins_late_gets_requests_of_kept_connections_only_from_a_balancer_of_requests(bundles, tmp_path, mode, joins):
-    """Keep-alive pins a user to a replica where connections are dealt out; what the balancer uses is counted apart."""
+def test_a_late_replica_gets_requests_of_kept_connections_only_from_a_balancer_of_requests(
+    bundles, tmp_path, mode, joins
+):
+    """Keep-alive pins a user to a replica where connections are dealt out; what the balancer uses
+    is counted apart."""
     asked = order(f"balancer={mode}", late=True)
-    with choice.starting("cgroup", asked, tmp_path, bundles=bundles, scratch=tmp_path, cpus="") as serving:
-        user, body = Asker(*serving.addresses[0], serving.path), bodies("iris", serving.manifest, 1)[0]
+    with choice.starting(
+        "cgroup", asked, tmp_path, bundles=bundles, scratch=tmp_path, cpus=""
+    ) as serving:
+        user, body = (
+            Asker(*serving.addresses[0], serving.path),
+            bodies("iris", serving.manifest, 1)[0],
+        )
         assert {user.ask(body)[0] for _ in range(REQUESTS)} == {200}
         assert serving.answered() == [REQUESTS, 0]
 

@@ -1,4 +1,5 @@
-"""The bench: what is measured in which order, what a figure is, and what the document says about it."""
+"""The bench: what is measured in which order, what a figure is, and what the document says about
+it."""
 
 import argparse
 import json
@@ -26,7 +27,15 @@ from loadlab.latency import spread
 from loadlab.machine import Cpu, Fingerprint, Quiet
 from loadlab.store import Figures, Load, Round, Run, StoreError
 
-SATURATED = Load(regime="saturated", connections=64, seconds=10, warmup_s=2, timeout_s=30, limits=Limits(), server_cpus="0")
+SATURATED = Load(
+    regime="saturated",
+    connections=64,
+    seconds=10,
+    warmup_s=2,
+    timeout_s=30,
+    limits=Limits(),
+    server_cpus="0",
+)
 SPARSE = Load(
     regime="sparse",
     connections=10_000,
@@ -40,19 +49,46 @@ SPARSE = Load(
 
 def measured(cpu_us, *, failures=None, doubts=(), p99_ms=2.0):
     """Figures of a round with a thousand requests in ten seconds."""
-    usage = Usage(cpu_s=cpu_us / 1000, user_s=0.0, system_s=0.0, periods=100, throttled_periods=5, throttled_s=0.1)
-    response = msgspec.structs.replace(spread({1000: 1000}), quantiles_ms={"p50": 1.0, "p90": 1.0, "p95": 1.5, "p99": p99_ms, "p99.9": 9.0})
+    usage = Usage(
+        cpu_s=cpu_us / 1000,
+        user_s=0.0,
+        system_s=0.0,
+        periods=100,
+        throttled_periods=5,
+        throttled_s=0.1,
+    )
+    response = msgspec.structs.replace(
+        spread({1000: 1000}),
+        quantiles_ms={"p50": 1.0, "p90": 1.0, "p95": 1.5, "p99": p99_ms, "p99.9": 9.0},
+    )
     return Figures(
-        requests=1000, seconds=10.0, failures=failures or {}, failures_before={}, usage=usage, lag=response, response=response,
-        memory=Memory(current_bytes=80_000_000, peak_bytes=90_000_000, kinds={}), client_cpu=1, client_cores=0.5, foreign_cores=0.0,
-        steal=0.0, doubts=list(doubts),
-    )  # fmt: skip
+        requests=1000,
+        seconds=10.0,
+        failures=failures or {},
+        failures_before={},
+        usage=usage,
+        lag=response,
+        response=response,
+        memory=Memory(current_bytes=80_000_000, peak_bytes=90_000_000, kinds={}),
+        client_cpu=1,
+        client_cores=0.5,
+        foreign_cores=0.0,
+        steal=0.0,
+        doubts=list(doubts),
+    )
 
 
 def rounds(server, values, *, model="iris", regime="saturated", **more):
     """One round per value of CPU-µs."""
     return [
-        Round(server=server, model=model, regime=regime, number=number, environment={}, figures=measured(value, **more))
+        Round(
+            server=server,
+            model=model,
+            regime=regime,
+            number=number,
+            environment={},
+            figures=measured(value, **more),
+        )
         for number, value in enumerate(values, 1)
     ]
 
@@ -60,14 +96,33 @@ def rounds(server, values, *, model="iris", regime="saturated", **more):
 def a_run(what, all_rounds, **changes):
     """A stored run of a made-up machine."""
     fingerprint = Fingerprint(
-        cpu="Made-up CPU", cores=2, memory_bytes=8 * 10**9, kernel="6.1", cgroup_version=2, python="3.13.0", packages={"granian": "2.8.7"},
-        baseline_packages={"fastapi": "0.165.0"}, commit="0123456789abcdef", dirty=False, nofile=20_000, sysctls={},
-    )  # fmt: skip
+        cpu="Made-up CPU",
+        cores=2,
+        memory_bytes=8 * 10**9,
+        kernel="6.1",
+        cgroup_version=2,
+        python="3.13.0",
+        packages={"granian": "2.8.7"},
+        baseline_packages={"fastapi": "0.165.0"},
+        commit="0123456789abcdef",
+        dirty=False,
+        nofile=20_000,
+        sysctls={},
+    )
     quiet = Quiet(load_1m=0.0, busy_cores=0.0, steal=0.0, reasons=[])
     run = Run(
-        format=1, what=what, started_at="2026-01-02T03:04:05Z", minutes=12.5, command=f"loadlab {what}", seed=1, quick=False,
-        fingerprint=fingerprint, quiet=quiet, loads=[SATURATED, SPARSE], rounds=all_rounds,
-    )  # fmt: skip
+        format=1,
+        what=what,
+        started_at="2026-01-02T03:04:05Z",
+        minutes=12.5,
+        command=f"loadlab {what}",
+        seed=1,
+        quick=False,
+        fingerprint=fingerprint,
+        quiet=quiet,
+        loads=[SATURATED, SPARSE],
+        rounds=all_rounds,
+    )
     return msgspec.structs.replace(run, **changes)
 
 
@@ -75,14 +130,22 @@ def a_run(what, all_rounds, **changes):
 def bench_run():
     """b is 2 times a, a quarter of d, and loses to nobody; e cannot start."""
     stopped = Round(
-        server="e", model="iris", regime="saturated", number=1, environment={}, figures=None, reason="cannot start | in these limits"
+        server="e",
+        model="iris",
+        regime="saturated",
+        number=1,
+        environment={},
+        figures=None,
+        reason="cannot start | in these limits",
     )
     return a_run(
         "bench",
         [
             *rounds("a", [10.0, 11.0, 12.0]),
             *rounds("b", [22.0, 21.0, 30.0]),
-            *rounds("d", [88.0, 88.0, 99.0], failures={"reset": 2}, doubts=["others used 0.50 cores"]),
+            *rounds(
+                "d", [88.0, 88.0, 99.0], failures={"reset": 2}, doubts=["others used 0.50 cores"]
+            ),
             stopped,
             *rounds("a", [50.0], regime="sparse"),
             *rounds("b", [150.0], regime="sparse", p99_ms=7.0),
@@ -99,7 +162,9 @@ def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
-@pytest.mark.parametrize(("change", "message"), [({"format": 2}, "format 2 came, expected 1"), ({"seed": "x"}, "seed")])
+@pytest.mark.parametrize(
+    ("change", "message"), [({"format": 2}, "format 2 came, expected 1"), ({"seed": "x"}, "seed")]
+)
 def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, message):
     """File and field, instead of figures that mean something else."""
     file = store.save(bench_run, tmp_path)
@@ -112,7 +177,9 @@ def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, 
 def test_a_smoke_test_is_never_the_latest_run(bench_run, tmp_path):
     """Its figures do not get into the document by accident."""
     real = store.save(bench_run, tmp_path)
-    store.save(msgspec.structs.replace(bench_run, quick=True, started_at="2026-02-02T03:04:05Z"), tmp_path)
+    store.save(
+        msgspec.structs.replace(bench_run, quick=True, started_at="2026-02-02T03:04:05Z"), tmp_path
+    )
 
     assert store.latest(tmp_path, "bench") == real
     assert store.latest(tmp_path, "ablate") is None
@@ -130,9 +197,12 @@ def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
     assert found["saturated, iris: 0 failures beside 3,000 right answers (goal: none)"] is True
 
 
-@pytest.mark.parametrize(("both_us", "text", "reached"), [(30.0, "+8.0 µs", True), (32.5, "+10.5 µs", False)])
+@pytest.mark.parametrize(
+    ("both_us", "text", "reached"), [(30.0, "+8.0 µs", True), (32.5, "+10.5 µs", False)]
+)
 def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, text, reached):
-    """In microseconds, for a share would forgive a slow server; where they were not measured nothing is said."""
+    """In microseconds, for a share would forgive a slow server; where they were not measured
+    nothing is said."""
     run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [both_us])])
 
     (found,) = [finding for finding in findings(run) if "prediction log" in finding.text]
@@ -145,9 +215,13 @@ def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, tex
 
 def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     """Cheap because nothing was answered is not cheap."""
-    run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})])
+    run = msgspec.structs.replace(
+        bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})]
+    )
 
-    assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [False]
+    assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [
+        False
+    ]
 
 
 def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_path, monkeypatch):
@@ -165,12 +239,21 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
     recorded.prepare(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
 
     found = re.findall(r"\('m', '(\w)', (\S+), (\S+)\)", written[-1])
-    entries = [Entry(column_name=name, minimum=float(low), maximum=float(high)) for name, low, high in found]
+    entries = [
+        Entry(column_name=name, minimum=float(low), maximum=float(high))
+        for name, low, high in found
+    ]
     assert set(rules_for("m", entries, columns, "float32")) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "doubt"), [(100, ""), (164, ""), (99, "the log holds 99 rows"), (165, "expected 100 (and at most 64 more)")]
+    ("rows", "doubt"),
+    [
+        (100, ""),
+        (164, ""),
+        (99, "the log holds 99 rows"),
+        (165, "expected 100 (and at most 64 more)"),
+    ],
 )
 def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch, rows, doubt):
     """What was on the way when the client left may be in it."""
@@ -193,8 +276,14 @@ def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
         "Made-up CPU, 2 cores, 8 GB; Linux 6.1, control groups version 2",
         "Commit `0123456789ab`; `loadlab bench`",
         "[runs/2026-01-02-030405-bench-01234567.json](runs/2026-01-02-030405-bench-01234567.json)",
-        "10,000 connections, think 4–9 s, opened at 500/s, 30 s after 9 s; quota 0.5 CPU per 100 ms, 256 MB",
-        "| b | halfcore, hot lane | 100 | **22.0 µs** | 21.0–30.0 | 1.00 / 1.50 / 2.00 | 90 MB | 5% | 0 |",
+        (
+            "10,000 connections, think 4–9 s, opened at 500/s, 30 s after 9 s; quota 0.5 CPU per "
+            "100 ms, 256 MB"
+        ),
+        (
+            "| b | halfcore, hot lane | 100 | **22.0 µs** | 21.0–30.0 | 1.00 / 1.50 / 2.00 | 90 "
+            "MB | 5% | 0 |"
+        ),
         "| 6 (reset 6) |",
         "| e | FastAPI, mlflow.pyfunc, DataFrame | cannot start / in these limits | | | | | | |",
         "**Short of its goal:**\n\n- sparse, iris: b / a = 3.00",
@@ -208,8 +297,12 @@ def test_the_same_run_gives_the_same_files(bench_run, tmp_path):
     """The document and its picture change only when the figures do."""
     file = store.save(bench_run, tmp_path / "runs")
 
-    first = [written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")]
-    second = [written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")]
+    first = [
+        written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
+    ]
+    second = [
+        written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
+    ]
 
     assert first == second
     assert b"<svg" in first[1]
@@ -220,33 +313,49 @@ def test_without_a_stored_run_there_is_no_document(tmp_path):
     parser = argparse.ArgumentParser()
     render.add_arguments(parser)
     with pytest.raises(StoreError, match="no stored run"):
-        render.main(parser.parse_args(["--runs", str(tmp_path), "--out", str(tmp_path / "benchmarks.md")]))
+        render.main(
+            parser.parse_args(["--runs", str(tmp_path), "--out", str(tmp_path / "benchmarks.md")])
+        )
 
 
 def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
     """One sentence per question that the run can answer; overlapping rounds are said."""
-    run = a_run("ablate", [*rounds("default", [20.0, 21.0]), *rounds("ASGI", [40.0, 44.0]), *rounds("linger 2 ms", [20.5, 21.5])])
+    run = a_run(
+        "ablate",
+        [
+            *rounds("default", [20.0, 21.0]),
+            *rounds("ASGI", [40.0, 44.0]),
+            *rounds("linger 2 ms", [20.5, 21.5]),
+        ],
+    )
 
     said = sentences(run)
 
     assert len(said) == 2
     assert (
-        "No waiting for company (saturated, iris): 20.5 µs/request against 21.0 µs with “linger 2 ms”, 2% less (the rounds overlap)"
-        in said[0]
-    )
+        "No waiting for company (saturated, iris): 20.5 µs/request against 21.0 µs with "
+        "“linger 2 ms”, 2% less (the rounds overlap)"
+    ) in said[0]
     assert (
-        "The hot lane over RSGI (saturated, iris): 20.5 µs/request against 42.0 µs with “ASGI”, 51% less; 100 against 100 requests/s"
-        in said[1]
-    )
+        "The hot lane over RSGI (saturated, iris): 20.5 µs/request against 42.0 µs with "
+        "“ASGI”, 51% less; 100 against 100 requests/s"
+    ) in said[1]
 
-    text = render.render(store.save(bench_run, tmp_path), store.save(run, tmp_path), tmp_path / "b.md")[0].read_text()
+    text = render.render(
+        store.save(bench_run, tmp_path), store.save(run, tmp_path), tmp_path / "b.md"
+    )[0].read_text()
     assert "| ASGI | `HALFCORE_HOT_LANE=false` |" in text
 
 
-@pytest.mark.parametrize(("off_p99_ms", "verdict"), [(2.0, "(**short**: 1.00 × the throughput"), (1.0, "(**short**")])
+@pytest.mark.parametrize(
+    ("off_p99_ms", "verdict"), [(2.0, "(**short**: 1.00 × the throughput"), (1.0, "(**short**")]
+)
 def test_the_heavy_model_s_batching_is_held_to_its_goal(off_p99_ms, verdict):
     """Equal throughput is short of twice the throughput."""
-    on, off = (rounds(name, [9.0], model="cover-heavy", p99_ms=p99) for name, p99 in (("default", 2.0), ("batching off", off_p99_ms)))
+    on, off = (
+        rounds(name, [9.0], model="cover-heavy", p99_ms=p99)
+        for name, p99 in (("default", 2.0), ("batching off", off_p99_ms))
+    )
 
     (said,) = sentences(a_run("ablate", [*on, *off]))
 
@@ -258,8 +367,14 @@ def test_the_ablation_asks_only_about_variants_that_are_measured():
     for question in QUESTIONS:
         for name in (question.chosen, question.other):
             assert question.regime in VARIANTS[name].regimes
-    asked = {(name, question.regime) for question in QUESTIONS for name in (question.chosen, question.other)}
-    assert asked == {(name, regime) for name, variant in VARIANTS.items() for regime in variant.regimes}
+    asked = {
+        (name, question.regime)
+        for question in QUESTIONS
+        for name in (question.chosen, question.other)
+    }
+    assert asked == {
+        (name, regime) for name, variant in VARIANTS.items() for regime in variant.regimes
+    }
 
 
 def test_variants_differ_from_the_default_in_the_server_s_environment_alone():
@@ -286,13 +401,22 @@ def parsed(add, *arguments):
     return parser.parse_args(arguments)
 
 
-def test_all_servers_are_measured_saturated_and_the_slowest_is_left_out_of_the_sparse_with_a_reason(tmp_path):
+def test_all_servers_are_measured_saturated_and_the_slowest_is_left_out_of_the_sparse_with_a_reason(
+    tmp_path,
+):
     """What is left out is part of the result."""
     order = orders.bench(parsed(orders.add_bench), tmp_path)
 
     counted = Counter((task.load.regime, task.model) for task in order.tasks)
-    assert counted == {("saturated", "iris"): 7, ("saturated", "cover-middle"): 7, ("sparse", "iris"): 6}
-    assert [(each.server, each.regime) for each in order.left_out] == [("b2", "sparse"), ("e", "sparse")]
+    assert counted == {
+        ("saturated", "iris"): 7,
+        ("saturated", "cover-middle"): 7,
+        ("sparse", "iris"): 6,
+    }
+    assert [(each.server, each.regime) for each in order.left_out] == [
+        ("b2", "sparse"),
+        ("e", "sparse"),
+    ]
     assert "--sparse-all" in order.left_out[0].reason
     assert "at saturation it answers far fewer requests" in order.left_out[1].reason
     (sparse,) = {task.load for task in order.tasks if task.load.regime == "sparse"}
@@ -301,7 +425,19 @@ def test_all_servers_are_measured_saturated_and_the_slowest_is_left_out_of_the_s
 
 def test_limits_are_those_asked_for(tmp_path):
     """Quota and memory of the sparse regime."""
-    asked = parsed(orders.add_bench, "--servers", "b", "--regimes", "sparse", "--cpus", "0.1", "--memory-mb", "256", "--think", "1-2.5")
+    asked = parsed(
+        orders.add_bench,
+        "--servers",
+        "b",
+        "--regimes",
+        "sparse",
+        "--cpus",
+        "0.1",
+        "--memory-mb",
+        "256",
+        "--think",
+        "1-2.5",
+    )
 
     (task,) = orders.bench(asked, tmp_path).tasks
 
@@ -309,7 +445,9 @@ def test_limits_are_those_asked_for(tmp_path):
     assert task.load.think_s == (1.0, 2.5)
 
 
-@pytest.mark.parametrize("arguments", [["--servers", "b,z"], ["--servers", "e", "--regimes", "sparse"]])
+@pytest.mark.parametrize(
+    "arguments", [["--servers", "b,z"], ["--servers", "e", "--regimes", "sparse"]]
+)
 def test_an_order_that_means_nothing_is_refused(arguments, tmp_path):
     """Unknown names, and nothing to measure."""
     with pytest.raises(Refused):
@@ -320,15 +458,27 @@ def test_an_ablation_measures_each_variant_where_it_can_show(tmp_path):
     """Pinning under a quota, batching at saturation."""
     order = orders.ablate(parsed(orders.add_ablate), tmp_path)
 
-    by_name = {name: {task.load.regime for task in order.tasks if task.subject.key == name} for name in VARIANTS}
+    by_name = {
+        name: {task.load.regime for task in order.tasks if task.subject.key == name}
+        for name in VARIANTS
+    }
     assert by_name == {name: set(variant.regimes) for name, variant in VARIANTS.items()}
 
 
 @pytest.fixture
 def bundles(tmp_path):
-    """Two bundles of one model with a vector, the newer last, and a temporary one that a reader ignores."""
-    for folder, created_at, label in (("1-aa", "2026-01-01", "old"), ("2-bb", "2026-01-02", "new"), (".3-cc", "2026-01-03", "unfinished")):
-        manifest = {"created_at": created_at, "named": False, "golden": [{"row": {"x0": 1.5, "x1": 2.0}, "prediction": label}]}
+    """Two bundles of one model with a vector, the newer last, and a temporary one that a reader
+    ignores."""
+    for folder, created_at, label in (
+        ("1-aa", "2026-01-01", "old"),
+        ("2-bb", "2026-01-02", "new"),
+        (".3-cc", "2026-01-03", "unfinished"),
+    ):
+        manifest = {
+            "created_at": created_at,
+            "named": False,
+            "golden": [{"row": {"x0": 1.5, "x1": 2.0}, "prediction": label}],
+        }
         (tmp_path / "iris" / folder).mkdir(parents=True)
         (tmp_path / "iris" / folder / "manifest.json").write_text(json.dumps(manifest))
     return tmp_path
@@ -338,7 +488,11 @@ def test_a_case_is_the_newest_bundle_s_first_golden_row(bundles):
     """And a right answer begins with the registered model's label."""
     found = case(bundles, "iris")
 
-    assert (found.bundle.name, found.body, found.prefix) == ("2-bb", '{"features":[1.5,2.0]}', '{"prediction":"new"')
+    assert (found.bundle.name, found.body, found.prefix) == (
+        "2-bb",
+        '{"features":[1.5,2.0]}',
+        '{"prediction":"new"',
+    )
 
 
 def test_a_missing_bundle_says_how_to_make_it(tmp_path):
@@ -348,7 +502,8 @@ def test_a_missing_bundle_says_how_to_make_it(tmp_path):
 
 
 def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, monkeypatch):
-    """The caller's settings do not reach the servers, and ours sees the bundle that is asked for alone."""
+    """The caller's settings do not reach the servers, and ours sees the bundle that is asked for
+    alone."""
     monkeypatch.setenv("HALFCORE_MAX_ROWS", "7")
     monkeypatch.setenv("MODEL_NAME", "penguins")
     place = Place(tmp_path, "sqlite:///mlflow.db", tmp_path / "scratch")
@@ -357,12 +512,20 @@ def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, m
 
     commands = {key: subject.start(place, held, 8123) for key, subject in SUBJECTS.items()}
 
-    assert len({tuple(command.arguments) + tuple(command.environment.items()) for command in commands.values()}) == len(SUBJECTS)
+    assert len(
+        {
+            tuple(command.arguments) + tuple(command.environment.items())
+            for command in commands.values()
+        }
+    ) == len(SUBJECTS)
     assert "HALFCORE_MAX_ROWS" not in clean_environment()
     assert "MODEL_NAME" not in commands["e"].environment
     ours = commands["b"]
     assert ours.arguments == [sys.executable, "-m", "halfcore", "serve"]
-    assert (ours.environment["HALFCORE_PORT"], ours.environment["HALFCORE_WORKERS"]) == ("8123", "1")
+    assert (ours.environment["HALFCORE_PORT"], ours.environment["HALFCORE_WORKERS"]) == (
+        "8123",
+        "1",
+    )
     served = tmp_path / "scratch/iris"
     assert ours.environment["HALFCORE_BUNDLES"] == str(served)
     assert [file.parent.name for file in served.glob("*/*/manifest.json")] == ["2-bb"]
@@ -372,9 +535,16 @@ def outcome(*, server_cpu_s=9.9, client_cpu_s=5.0, busy_s=15.0, lag_us=100):
     """What the client would say after ten seconds."""
     usage = Usage(cpu_s=server_cpu_s, user_s=0.0, system_s=0.0)
     return Outcome(
-        requests=100_000, failures={}, failures_before={}, seconds=10.0, response=spread({100: 100_000}), lag=spread({lag_us: 10}),
-        client_cpu_s=client_cpu_s, machine=Cpu(busy_s=busy_s, steal_s=0.0, total_s=20.0), server=usage,
-    )  # fmt: skip
+        requests=100_000,
+        failures={},
+        failures_before={},
+        seconds=10.0,
+        response=spread({100: 100_000}),
+        lag=spread({lag_us: 10}),
+        client_cpu_s=client_cpu_s,
+        machine=Cpu(busy_s=busy_s, steal_s=0.0, total_s=20.0),
+        server=usage,
+    )
 
 
 MEMORY = Memory(current_bytes=0, peak_bytes=0, kinds={})
@@ -392,7 +562,11 @@ def test_a_clean_round_has_no_doubts():
     ("load", "changes", "doubt"),
     [
         (SATURATED, {"busy_s": 18.0}, "others used 0.31 cores"),
-        (SATURATED, {"server_cpu_s": 5.0, "client_cpu_s": 9.9}, "not saturated: the server used 0.50 cores, the client 0.99"),
+        (
+            SATURATED,
+            {"server_cpu_s": 5.0, "client_cpu_s": 9.9},
+            "not saturated: the server used 0.50 cores, the client 0.99",
+        ),
         (SPARSE, {"lag_us": 20_000}, "the client was late: 0.50 cores, lag p99 20.0 ms"),
     ],
 )
@@ -403,7 +577,12 @@ def test_a_round_that_proves_little_says_why(load, changes, doubt):
 
 def test_what_works_for_the_server_is_not_foreign():
     """The log's database is told apart from others who use the machine."""
-    found = figures(msgspec.structs.replace(outcome(busy_s=18.0), beside_cpu_s=3.0), MEMORY, SATURATED, client_cpu=1)
+    found = figures(
+        msgspec.structs.replace(outcome(busy_s=18.0), beside_cpu_s=3.0),
+        MEMORY,
+        SATURATED,
+        client_cpu=1,
+    )
 
     assert found.doubts == []
     assert found.beside_cores == pytest.approx(0.3)
@@ -417,27 +596,58 @@ def test_every_ratio_is_between_servers_that_exist():
 @pytest.fixture
 def ladder_run():
     """Three steps, one of which costs; the last endpoint could not be measured."""
-    lost = Round(server="null", model="iris", regime="saturated", number=1, environment={}, figures=None, reason="the lab failed: x | y")
+    lost = Round(
+        server="null",
+        model="iris",
+        regime="saturated",
+        number=1,
+        environment={},
+        figures=None,
+        reason="the lab failed: x | y",
+    )
     return a_run(
-        "ladder", [*rounds("naive", [9000.0, 10_000.0, 11_000.0]), *rounds("silent", [4000.0]), *rounds("tuned", [5000.0]),
-                   *rounds("halfcore", [50.0], failures={"reset": 1}), *rounds("decode", [40.0]), lost],
-    )  # fmt: skip
+        "ladder",
+        [
+            *rounds("naive", [9000.0, 10_000.0, 11_000.0]),
+            *rounds("silent", [4000.0]),
+            *rounds("tuned", [5000.0]),
+            *rounds("halfcore", [50.0], failures={"reset": 1}),
+            *rounds("decode", [40.0]),
+            lost,
+        ],
+    )
 
 
 def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
-    """Against the step before, and since the first; a step that costs is told; endpoints are no steps."""
+    """Against the step before, and since the first; a step that costs is told; endpoints are no
+    steps."""
     files = store.save(bench_run, tmp_path), store.save(ladder_run, tmp_path)
 
-    first = [each.read_bytes() for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])]
-    again = [each.read_bytes() for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])]
+    first = [
+        each.read_bytes()
+        for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])
+    ]
+    again = [
+        each.read_bytes()
+        for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])
+    ]
     text = first[0].decode()
 
     assert first == again
     for expected in (
-        "| silent | prints nothing | 100 | **4,000.0 µs** | 4,000.0–4,000.0 | 2.50 × | 2.5 × | 1.0 / 2.0 | 0 |",
+        (
+            "| silent | prints nothing | 100 | **4,000.0 µs** | 4,000.0–4,000.0 | 2.50 × | 2.5 × "
+            "| 1.0 / 2.0 | 0 |"
+        ),
         "| 0.80 × | 2.0 × |",
-        "| halfcore | the hot lane over RSGI | 100 | **50.0 µs** | 50.0–50.0 | 100.00 × | 200.0 × | 1.0 / 2.0 | 1 |",
-        "| *decode* | halfcore, decodes the body and predicts nothing | 100 | **40.0 µs** | 40.0–40.0 | | | 1.0 / 2.0 | 0 |",
+        (
+            "| halfcore | the hot lane over RSGI | 100 | **50.0 µs** | 50.0–50.0 | 100.00 × | "
+            "200.0 × | 1.0 / 2.0 | 1 |"
+        ),
+        (
+            "| *decode* | halfcore, decodes the body and predicts nothing | 100 | **40.0 µs** | "
+            "40.0–40.0 | | | 1.0 / 2.0 | 0 |"
+        ),
         "| *null* | halfcore, reads the body and does nothing | the lab failed: x / y |",
         "Most microseconds: `silent` saves 6,000 of 9,950 (60%).",
         "Steps that cost rather than saved: `tuned`.",
@@ -456,4 +666,7 @@ def test_a_ladder_measures_every_step_and_the_endpoints(tmp_path):
     assert (order.what, order.rounds) == ("ladder", 3)
     assert {task.load.regime for task in order.tasks} == {"saturated"}
     assert [task.subject.key for task in order.tasks][-3:] == ["halfcore", "decode", "null"]
-    assert [(task.subject.path, task.subject.prefix) for task in order.tasks][-1] == ("/bench/null", "{}")
+    assert [(task.subject.path, task.subject.prefix) for task in order.tasks][-1] == (
+        "/bench/null",
+        "{}",
+    )

@@ -1,4 +1,5 @@
-"""Control groups, real ones where this process may make them, and a copy of version 2's files everywhere."""
+"""Control groups, real ones where this process may make them, and a copy of version 2's files
+everywhere."""
 
 import os
 import subprocess
@@ -44,7 +45,8 @@ def test_a_group_counts_the_cpu_time_of_its_processes(real):
 
 
 def test_a_quota_stops_a_process(real):
-    """Of a fifth of a core, 0.2 s of work cannot be done in less than half a second, and the kernel counts the stops."""
+    """Of a fifth of a core, 0.2 s of work cannot be done in less than half a second, and the kernel
+    counts the stops."""
     with cgroup.group("quota", Limits(cpus=0.2)) as group:
         wall_s = burn(group, 0.2)
         usage = group.usage()
@@ -75,7 +77,9 @@ def test_a_memory_limit_ends_who_passes_it(real):
     """The kill is counted, and the peak stays at the limit."""
     limit = 64 << 20
     with cgroup.group("memory", Limits(memory_bytes=limit)) as group:
-        done = subprocess.run(group.wrap([sys.executable, "-c", "bytearray(200 << 20)[:] = bytes(200 << 20)"]))
+        done = subprocess.run(
+            group.wrap([sys.executable, "-c", "bytearray(200 << 20)[:] = bytes(200 << 20)"])
+        )
         memory = group.memory()
 
     assert done.returncode == -9
@@ -87,7 +91,10 @@ def test_the_process_keeps_its_id_and_its_exit_code(real):
     """Joining forks nothing: signals reach the server itself."""
     with cgroup.group("exec") as group:
         process = subprocess.Popen(
-            group.wrap([sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"]), stdout=subprocess.PIPE
+            group.wrap(
+                [sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"]
+            ),
+            stdout=subprocess.PIPE,
         )
         said, _ = process.communicate()
 
@@ -138,11 +145,16 @@ def version_2(tmp_path):
     folder = tmp_path / PARENT / "1-server"
     folder.mkdir(parents=True)
     (tmp_path / PARENT / "cgroup.subtree_control").write_text("cpu memory")
-    stat = "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\nnr_periods 40\nnr_throttled 3\nthrottled_usec 90000\nnr_bursts 0\n"
+    stat = (
+        "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\nnr_periods 40\nnr_throttled "
+        "3\nthrottled_usec 90000\nnr_bursts 0\n"
+    )
     (folder / "cpu.stat").write_text(stat)
     (folder / "memory.current").write_text("90000000\n")
     (folder / "memory.peak").write_text("95000000\n")
-    (folder / "memory.stat").write_text("anon 70000000\nfile 5000000\nsock 4096\nworkingset_refault 12\n")
+    (folder / "memory.stat").write_text(
+        "anon 70000000\nfile 5000000\nsock 4096\nworkingset_refault 12\n"
+    )
     (folder / "memory.events").write_text("low 0\nhigh 0\nmax 2\noom 1\noom_kill 1\n")
     return tmp_path
 
@@ -171,7 +183,8 @@ def test_version_2_is_limited_in_its_own_files(version_2):
 
 
 def test_version_2_keeps_period_and_burst_in_two_files(version_2):
-    """cpu.max has quota and period; what may be saved up stands beside it, where the kernel has it."""
+    """cpu.max has quota and period; what may be saved up stands beside it, where the kernel has
+    it."""
     limits = Limits(cpus=0.25, memory_bytes=1 << 20, period_us=10_000, burst_us=2500)
     with pytest.raises(cgroup.Unavailable, match=r"cpu\.max\.burst is missing"):
         V2(version_2).create("1-server", limits)

@@ -1,4 +1,5 @@
-"""The load client counts right answers, and calls every other by its kind. Against a tiny server that answers from a script."""
+"""The load client counts right answers, and calls every other by its kind. Against a tiny server
+that answers from a script."""
 
 import resource
 import selectors
@@ -31,7 +32,8 @@ def answer(body: bytes = b'{"prediction":"setosa"}', *, status: str = "200 OK") 
 
 @contextmanager
 def scripted(script: Script) -> Iterator[int]:
-    """Serve on a free port until the block ends; yields the port. Each `recv` is one request, for they are small."""
+    """Serve on a free port until the block ends; yields the port. Each `recv` is one request, for
+    they are small."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         stop = threading.Event()
         thread = threading.Thread(target=_serve, args=(listener, script, stop))
@@ -76,7 +78,15 @@ def _exchange(connection: socket.socket, script: Script, numbers: Iterator[int])
 def saturate(script: Script, **changes: object) -> Outcome:
     """A short saturated run against a script."""
     with scripted(script) as port:
-        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=2, seconds=0.3, warmup_s=0)
+        plan = Plan(
+            regime="saturated",
+            port=port,
+            body=BODY,
+            prefix=PREFIX,
+            connections=2,
+            seconds=0.3,
+            warmup_s=0,
+        )
         return saturated.run(msgspec.structs.replace(plan, **changes))
 
 
@@ -84,14 +94,23 @@ def visit(script: Script, **changes: object) -> Outcome:
     """A short sparse run against a script."""
     with scripted(script) as port:
         plan = Plan(
-            regime="sparse", port=port, body=BODY, prefix=PREFIX, connections=4, seconds=0.4, warmup_s=0, rate=1000, think_s=(0.02, 0.04)
+            regime="sparse",
+            port=port,
+            body=BODY,
+            prefix=PREFIX,
+            connections=4,
+            seconds=0.4,
+            warmup_s=0,
+            rate=1000,
+            think_s=(0.02, 0.04),
         )
         return sparse.run(msgspec.structs.replace(plan, **changes))
 
 
 @pytest.mark.parametrize("run", [saturate, visit])
 def test_right_answers_are_counted_once_each(run):
-    """The server and the client agree on how many requests there were, but for those that were on the way at an edge of the window."""
+    """The server and the client agree on how many requests there were, but for those that were on
+    the way at an edge of the window."""
     served = 0
 
     def script(number):
@@ -144,7 +163,8 @@ def test_what_is_missing_at_the_end_is_a_failure():
 
 @pytest.mark.parametrize("run", [saturate, visit])
 def test_an_answer_in_pieces_is_one_answer(run):
-    """A cut-off answer waits for its rest instead of being called wrong; here the rest never comes."""
+    """A cut-off answer waits for its rest instead of being called wrong; here the rest never
+    comes."""
     outcome = run(lambda _: answer()[:30], timeout_s=0.2, seconds=0.3)
 
     assert outcome.requests == 0
@@ -164,7 +184,17 @@ def test_nobody_listening_is_a_failure_to_connect():
     """A dead server gives failures, not an endless run."""
     with scripted(lambda _: answer()) as port:
         pass
-    outcome = saturated.run(Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=3, seconds=0.1, warmup_s=0))
+    outcome = saturated.run(
+        Plan(
+            regime="saturated",
+            port=port,
+            body=BODY,
+            prefix=PREFIX,
+            connections=3,
+            seconds=0.1,
+            warmup_s=0,
+        )
+    )
 
     assert outcome.requests == 0
     assert outcome.failures_before == {"connect": 3}
@@ -174,9 +204,20 @@ def test_nobody_listening_is_a_failure_to_connect():
 def test_each_body_in_turn_is_held_to_its_own_answer(first: str, fails: bool) -> None:
     """A connection asks all of them one after another."""
     names = [first, {"setosa": "virginica", "virginica": "setosa"}[first]]
-    with scripted(lambda number: answer(b'{"prediction":"%s"}' % names[number % 2].encode())) as port:
+    with scripted(
+        lambda number: answer(b'{"prediction":"%s"}' % names[number % 2].encode())
+    ) as port:
         others = ((BODY, '{"prediction":"virginica"'),)
-        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, others=others, connections=1, seconds=0.1, warmup_s=0)
+        plan = Plan(
+            regime="saturated",
+            port=port,
+            body=BODY,
+            prefix=PREFIX,
+            others=others,
+            connections=1,
+            seconds=0.1,
+            warmup_s=0,
+        )
         outcome = saturated.run(plan)
 
     wrong = outcome.failures.get("wrong_body", 0) + outcome.failures_before.get("wrong_body", 0)
@@ -225,9 +266,20 @@ def test_too_few_open_files_are_said_before_the_run():
 def test_the_command_prints_the_outcome_as_json():
     """What the lab's other process reads."""
     with scripted(lambda _: answer()) as port:
-        plan = Plan(regime="saturated", port=port, body=BODY, prefix=PREFIX, connections=1, seconds=0.1, warmup_s=0)
+        plan = Plan(
+            regime="saturated",
+            port=port,
+            body=BODY,
+            prefix=PREFIX,
+            connections=1,
+            seconds=0.1,
+            warmup_s=0,
+        )
         done = subprocess.run(
-            [sys.executable, "-m", "loadlab.client", "-"], input=msgspec.json.encode(plan), capture_output=True, check=True
+            [sys.executable, "-m", "loadlab.client", "-"],
+            input=msgspec.json.encode(plan),
+            capture_output=True,
+            check=True,
         )
 
     outcome = msgspec.json.decode(done.stdout, type=Outcome)
@@ -238,7 +290,11 @@ def test_the_command_prints_the_outcome_as_json():
 def test_the_command_says_what_is_wrong_with_a_plan():
     """One line, exit code 2."""
     plan = Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="192.0.2.1")
-    done = subprocess.run([sys.executable, "-m", "loadlab.client", msgspec.json.encode(plan)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "loadlab.client", msgspec.json.encode(plan)],
+        capture_output=True,
+        text=True,
+    )
 
     assert done.returncode == 2
     assert done.stderr == "loadlab.client: host 192.0.2.1: load goes to loopback addresses only\n"

@@ -1,4 +1,5 @@
-"""The comparison: what its words mean, in which order the sides run, and what may be said of the result."""
+"""The comparison: what its words mean, in which order the sides run, and what may be said of the
+result."""
 
 import msgspec
 import pytest
@@ -35,15 +36,33 @@ def compared(log):
     def make(blocks, **changes):
         ours = trial(log, judge(log), Ended(kind="complete"), block=1, side="halfcore")
         trials = [
-            msgspec.structs.replace(ours, block=number, side=side, outcome=outcome, cpu_us=cpu_us, sentence=f"{side} said so.")
+            msgspec.structs.replace(
+                ours,
+                block=number,
+                side=side,
+                outcome=outcome,
+                cpu_us=cpu_us,
+                sentence=f"{side} said so.",
+            )
             for number, block in enumerate(blocks, 1)
             for side, (outcome, cpu_us) in zip(("halfcore", "tuned"), block, strict=True)
         ]
         found = Comparison(
-            started_at="2026-01-02T03:04:05Z", minutes=9.0, command="just compare tier=half-core", seed=1, tier="half-core",
-            limits="1 × 0.5 CPU, 512 MiB", scenario="steady", users=10_000, steady_s=120.0, model="iris", against="tuned",
-            blocks=len(blocks), fingerprint=log.run.fingerprint, trials=trials,
-        )  # fmt: skip
+            started_at="2026-01-02T03:04:05Z",
+            minutes=9.0,
+            command="just compare tier=half-core",
+            seed=1,
+            tier="half-core",
+            limits="1 × 0.5 CPU, 512 MiB",
+            scenario="steady",
+            users=10_000,
+            steady_s=120.0,
+            model="iris",
+            against="tuned",
+            blocks=len(blocks),
+            fingerprint=log.run.fingerprint,
+            trials=trials,
+        )
         return msgspec.structs.replace(found, **changes)
 
     return make
@@ -62,7 +81,10 @@ def test_a_trial_is_measured_from_the_first_user_to_the_end_of_steady(log):
 def test_the_effect_is_the_median_ratio_with_its_interval(compared):
     """Per block, so that a machine that was slow for both does not count for either."""
     found = compared(
-        [(("PASS", 100.0 * slow), ("PASS", 500.0 * slow * noise)) for slow, noise in ((1, 1), (2, 1.1), (1, 0.9), (3, 1), (1, 1))]
+        [
+            (("PASS", 100.0 * slow), ("PASS", 500.0 * slow * noise))
+            for slow, noise in ((1, 1), (2, 1.1), (1, 0.9), (3, 1), (1, 1))
+        ]
     )
 
     cpu = effects(found)[0]
@@ -76,7 +98,13 @@ def test_the_effect_is_the_median_ratio_with_its_interval(compared):
 
 def test_a_block_with_an_invalid_run_counts_for_nobody(compared):
     """A failure counts: it is the server's; too few blocks conclude nothing."""
-    found = compared([(("PASS", 100.0), ("FAIL", 500.0)), (("INVALID", 1.0), ("PASS", 500.0)), (("PASS", 100.0), ("INVALID", 1.0))])
+    found = compared(
+        [
+            (("PASS", 100.0), ("FAIL", 500.0)),
+            (("INVALID", 1.0), ("PASS", 500.0)),
+            (("PASS", 100.0), ("INVALID", 1.0)),
+        ]
+    )
 
     assert effects(found)[0].pairs == [(100.0, 500.0)]
     said = sentences(found)
@@ -88,7 +116,11 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
     """With its last words; there is no ratio, and no picture."""
     found = compared([(("PASS", 100.0), ("ERROR", None))] * 5)
     found = msgspec.structs.replace(
-        found, trials=[msgspec.structs.replace(each, could_start=each.side == "halfcore") for each in found.trials]
+        found,
+        trials=[
+            msgspec.structs.replace(each, could_start=each.side == "halfcore")
+            for each in found.trials
+        ],
     )
 
     assert sentences(found)[1:] == [
@@ -100,9 +132,12 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
 
 
 def test_the_document_shows_stored_comparisons(compared, tmp_path):
-    """The newest of each kind, with machine, limits, commit, command; the same file gives the same text."""
+    """The newest of each kind, with machine, limits, commit, command; the same file gives the same
+    text."""
     found = compared([(("PASS", 100.0), ("PASS", 500.0))] * 5)
-    old = form.save(msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs")
+    old = form.save(
+        msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs"
+    )
     new = form.save(found, tmp_path / "runs")
 
     assert form.load(new) == found
@@ -141,7 +176,9 @@ def test_the_order_of_the_sides_is_drawn_from_the_seed():
     ("invalid", "made", "valid"),
     [(set(), 2, 2), ({2}, 3, 2), ({1, 4}, 4, 2), ({1, 3, 5, 8}, 4, 0)],
 )
-def test_another_block_is_made_for_one_with_an_invalid_run(monkeypatch, tmp_path, invalid, made, valid):
+def test_another_block_is_made_for_one_with_an_invalid_run(
+    monkeypatch, tmp_path, invalid, made, valid
+):
     """Once for each of those that were asked for; `invalid` numbers runs, from 1."""
     started = []
 
@@ -166,9 +203,17 @@ def test_another_block_is_made_for_one_with_an_invalid_run(monkeypatch, tmp_path
 
 def test_the_words_are_those_of_a_load_run_and_two_more():
     """Processes in control groups on both sides, whatever is installed."""
-    order, against, blocks = parse(["tier=half-core", "users=500", "against=onnx", "blocks=7"], TIERS, scenarios.read())
+    order, against, blocks = parse(
+        ["tier=half-core", "users=500", "against=onnx", "blocks=7"], TIERS, scenarios.read()
+    )
 
-    assert (order.tier.name, order.users, order.backend, against, blocks) == ("half-core", 500, "cgroup", "onnx", 7)
+    assert (order.tier.name, order.users, order.backend, against, blocks) == (
+        "half-core",
+        500,
+        "cgroup",
+        "onnx",
+        7,
+    )
     assert parse(["tier=half-core"], TIERS, scenarios.read())[1:] == ("typical", 5)
 
 
@@ -177,7 +222,9 @@ def test_an_image_is_compared_with_in_containers():
     order, against, _ = parse(["tier=half-core"], TIERS, scenarios.read(), image="me/mine:1")
     assert (order.backend, order.image, against) == ("compose", "me/mine:1", "image")
 
-    order, against, _ = parse(["tier=half-core", "against=tuned"], TIERS, scenarios.read(), image="me/mine:1")
+    order, against, _ = parse(
+        ["tier=half-core", "against=tuned"], TIERS, scenarios.read(), image="me/mine:1"
+    )
     assert (order.backend, order.image, against) == ("cgroup", "", "tuned")
 
 
@@ -188,7 +235,10 @@ def test_an_image_is_compared_with_in_containers():
         ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
         ("blocks=0", "blocks=0 came"),
         ("target=127.0.0.1:1", "a comparison starts its own servers"),
-        ("colour=red", r"colour=red: unknown; expected .* one of tier, (?!.*repeats).*, against, blocks$"),
+        (
+            "colour=red",
+            r"colour=red: unknown; expected .* one of tier, (?!.*repeats).*, against, blocks$",
+        ),
     ],
 )
 def test_a_wrong_word_is_refused(word, message):
@@ -201,11 +251,14 @@ def test_the_first_page_has_a_line_of_it(compared):
     """Who passed how often, in which limits."""
     found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
     assert page.line(found, "runs/x.json") == (
-        "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, 1 INVALID of 2 ([compare](runs/x.json))."
+        "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, "
+        "1 INVALID of 2 ([compare](runs/x.json))."
     )
 
 
-@pytest.mark.parametrize(("ratio", "text"), [(0.98765, "0.988"), (2.754, "2.75"), (99.94, "99.9"), (1470.2, "1,470")])
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(0.98765, "0.988"), (2.754, "2.75"), (99.94, "99.9"), (1470.2, "1,470")]
+)
 def test_a_ratio_is_told_in_digits(ratio, text):
     """Three of them, and never as a power of ten."""
     assert times(ratio) == text

@@ -11,7 +11,13 @@ MANIFEST = {
     "named": False,
     "classes": ["setosa", "versicolor"],
     "inputs": [{"name": f"x{i}"} for i in range(4)],
-    "golden": [{"row": {"x0": 9.0, "x1": 9.0, "x2": 9.0, "x3": 9.0}, "prediction": "setosa", "probabilities": [1.0, 0.0]}],
+    "golden": [
+        {
+            "row": {"x0": 9.0, "x1": 9.0, "x2": 9.0, "x3": 9.0},
+            "prediction": "setosa",
+            "probabilities": [1.0, 0.0],
+        }
+    ],
 }
 
 
@@ -20,7 +26,9 @@ def answering(answer: str, status: int = 200):
     return lambda _body: (status, answer.encode())
 
 
-@pytest.mark.parametrize(("model", "count"), [("iris", 149), ("penguins-rf", 333), ("cover-small", 1000)])
+@pytest.mark.parametrize(
+    ("model", "count"), [("iris", 149), ("penguins-rf", 333), ("cover-small", 1000)]
+)
 def test_bodies_are_real_rows_in_a_seeded_order(model, count):
     """The same seed asks the same; another one in another order."""
     found = exchange.bodies(model, None, 1)
@@ -44,13 +52,22 @@ def test_a_model_of_other_columns_gets_its_golden_rows_only():
 
 
 def test_a_server_is_proven_on_golden_rows():
-    """More than the prediction may be answered; it must not be another one, and no other probabilities."""
+    """More than the prediction may be answered; it must not be another one, and no other
+    probabilities."""
     assert (
-        exchange.prove(MANIFEST, answering('{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0.000001},"model":"iris"}'))
+        exchange.prove(
+            MANIFEST,
+            answering(
+                '{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0.000001},"model":"iris"}'
+            ),
+        )
         == 1
     )
-    for wrong in ('{"prediction":"versicolor","probabilities":{"setosa":1,"versicolor":0}}', '{"prediction":"setosa"}',
-                  '{"prediction":"setosa","probabilities":{"setosa":0.9,"versicolor":0.1}}'):  # fmt: skip
+    for wrong in (
+        '{"prediction":"versicolor","probabilities":{"setosa":1,"versicolor":0}}',
+        '{"prediction":"setosa"}',
+        '{"prediction":"setosa","probabilities":{"setosa":0.9,"versicolor":0.1}}',
+    ):
         with pytest.raises(WrongAnswer, match="expected 'setosa' as the registered model says"):
             exchange.prove(MANIFEST, answering(wrong))
 
@@ -90,7 +107,10 @@ def test_answers_are_compared_by_value_where_bytes_differ(came, right):
     ("body", "expected"),
     [
         ('{"features":[5.1,3.5,1.4]}', '{"features":[1000007,3.5,1.4]}'),
-        ('{"island":"Dream","sex":null,"mass":3750}', '{"island":"Dream","sex":null,"mass":1000007}'),
+        (
+            '{"island":"Dream","sex":null,"mass":3750}',
+            '{"island":"Dream","sex":null,"mass":1000007}',
+        ),
     ],
 )
 def test_bodies_alike_differ_in_one_number_far_beyond_the_data(body, expected):

@@ -28,12 +28,30 @@ ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 200.0
 
 
-def load(port: int, *, users: int = 20, think: tuple[float, ...] = (0.05, 0.1), **changes: object) -> Load:
+def load(
+    port: int, *, users: int = 20, think: tuple[float, ...] = (0.05, 0.1), **changes: object
+) -> Load:
     """A small load of ten different bodies."""
     scenario = Scenario(says="", think=list(think), users=users, steady=1.0, open=len(think) == 1)
     exchanges = [Exchange(f'{{"features":[{number}]}}', RIGHT.decode()) for number in range(10)]
-    plain = {"addresses": [("127.0.0.1", port)], "exchanges": exchanges, "scenario": scenario, "users": users}
-    return Load(**plain | {"rate": 500, "smooth": True, "seed": 1, "start": Start.now(), "timeout_s": 2.0, "check_share": 1.0} | changes)
+    plain = {
+        "addresses": [("127.0.0.1", port)],
+        "exchanges": exchanges,
+        "scenario": scenario,
+        "users": users,
+    }
+    return Load(
+        **plain
+        | {
+            "rate": 500,
+            "smooth": True,
+            "seed": 1,
+            "start": Start.now(),
+            "timeout_s": 2.0,
+            "check_share": 1.0,
+        }
+        | changes
+    )
 
 
 def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
@@ -41,7 +59,9 @@ def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
     anywhere = frozenset[int]()
     if engine == "raw engine":
         return raw.parts(folder, [anywhere])
-    return locust.parts(ROOT, folder, plan, user=engine.split()[1], cpus=[anywhere], others=anywhere, web=False)
+    return locust.parts(
+        ROOT, folder, plan, user=engine.split()[1], cpus=[anywhere], others=anywhere, web=False
+    )
 
 
 class Counted:
@@ -58,9 +78,14 @@ class Counted:
 
 
 def drive(
-    engine: str, folder: Path, plan: Load, enough: Callable[[Counted], bool], meanwhile: Callable[[Generator], None] | None = None
+    engine: str,
+    folder: Path,
+    plan: Load,
+    enough: Callable[[Counted], bool],
+    meanwhile: Callable[[Generator], None] | None = None,
 ) -> Counted:
-    """Let an engine work until it has counted enough, then drain it; returns what it counted, whole."""
+    """Let an engine work until it has counted enough, then drain it; returns what it counted,
+    whole."""
     ticks: list[Tick] = []
     deadline = time.monotonic() + _PATIENCE_S
     with generating(folder, plan, parts(engine, folder, plan)) as generator:
@@ -68,7 +93,9 @@ def drive(
         def wait(until: Callable[[Counted], bool]) -> None:
             while not until(Counted(ticks)):
                 assert not generator.broken(), generator.broken()
-                assert time.monotonic() < deadline, f"only {len(ticks)} ticks, the last: {ticks[-1:]}"
+                assert time.monotonic() < deadline, (
+                    f"only {len(ticks)} ticks, the last: {ticks[-1:]}"
+                )
                 time.sleep(0.05)
                 ticks.extend(generator.ticks())
 
@@ -76,18 +103,29 @@ def drive(
         if meanwhile:
             meanwhile(generator)
         generator.steer(Steer(pace=0))
-        wait(lambda counted: bool(counted.ticks) and not counted.ticks[-1].started and not counted.ticks[-1].in_flight)
+        wait(
+            lambda counted: (
+                bool(counted.ticks)
+                and not counted.ticks[-1].started
+                and not counted.ticks[-1].in_flight
+            )
+        )
     return Counted(ticks)
 
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
 def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
-    """1 % of wrong answers, of 500s and of resets: exactly as many as the server planted, and the rest is right."""
+    """1 % of wrong answers, of 500s and of resets: exactly as many as the server planted, and the
+    rest is right."""
     faults = Faults(wrong_every=100, error_every=100, reset_every=100)
     with misbehaving(faults) as port:
         counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 400)
     seen = faults.seen
-    assert counted.failures == {"wrong_prediction": seen["wrong"], "status_500": seen["error"], "reset": seen["reset"]}
+    assert counted.failures == {
+        "wrong_prediction": seen["wrong"],
+        "status_500": seen["error"],
+        "reset": seen["reset"],
+    }
     assert seen["wrong"] >= 4
     assert counted.started == faults.requests == counted.right + counted.failures.total()
     assert counted.checked == counted.right + counted.failures["wrong_prediction"]
@@ -96,16 +134,20 @@ def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
 def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path):
-    """All in turn; then everybody the same; then what nobody has asked before, whose right answers nobody knows."""
+    """All in turn; then everybody the same; then what nobody has asked before, whose right answers
+    nobody knows."""
     faults, like = Faults(), Alike('{"features":[', "]}", RIGHT.decode())
     seen: dict[str, set[bytes]] = {}
 
     def steered(generator: Generator) -> None:
         seen["all"] = set(faults.bodies)
         for wish in ("one", "alike"):
-            generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]  # each is one of the wishes
+            # # each is one of the wishes
+            generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]
             asked = faults.requests
-            while faults.requests < asked + 300:  # some are on their way, and a generator looks up ten times a second
+            while (
+                faults.requests < asked + 300
+            ):  # some are on their way, and a generator looks up ten times a second
                 faults.bodies.clear()
                 time.sleep(0.02)
             while len(faults.bodies) < (50 if wish == "alike" else 1):
@@ -113,7 +155,13 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
             seen[wish] = set(faults.bodies)
 
     with misbehaving(faults) as port:
-        counted = drive(engine, tmp_path, load(port, alike=like), lambda counted: counted.started >= 100, steered)
+        counted = drive(
+            engine,
+            tmp_path,
+            load(port, alike=like),
+            lambda counted: counted.started >= 100,
+            steered,
+        )
     assert not counted.failures
     assert len(seen["all"]) == 10
     assert seen["one"] == {like.first.body.encode()}
@@ -125,39 +173,56 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
 def test_a_hanging_server_runs_into_the_timeout(tmp_path):
     """Nothing is in flight for ever."""
     with misbehaving(Faults(hang=True)) as port:
-        counted = drive("raw engine", tmp_path, load(port, users=5, timeout_s=0.5), lambda counted: counted.failures["timeout"] >= 5)
+        counted = drive(
+            "raw engine",
+            tmp_path,
+            load(port, users=5, timeout_s=0.5),
+            lambda counted: counted.failures["timeout"] >= 5,
+        )
     assert counted.right == 0
     assert counted.started == counted.failures["timeout"]
 
 
 def test_a_stall_hides_nothing_in_the_open_model(tmp_path):
-    """Requests that were due while the server stalled count from when they were due, not from when they were sent."""
+    """Requests that were due while the server stalled count from when they were due, not from when
+    they were sent."""
     with misbehaving(Faults(stall_every_s=1.0, stall_s=0.3)) as port:
-        counted = drive("raw engine", tmp_path, load(port, think=(0.05,)), lambda counted: counted.started >= 800)
+        counted = drive(
+            "raw engine",
+            tmp_path,
+            load(port, think=(0.05,)),
+            lambda counted: counted.started >= 800,
+        )
     late = sum(count for value_us, count in counted.response_us.items() if value_us > 100_000)
     assert late > 0.1 * counted.right, "three tenths of the time were stalled"
     assert sum(tick.dropped for tick in counted.ticks) > 0
 
 
 def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_path):
-    """Locust's client closes every connection whose file number is 1,024 or more, unless it is mended.
+    """Locust's client closes every connection whose file number is 1,024 or more, unless it is
+    mended.
 
-    The server takes 100 ms; the cheap user and Locust's own both say so. A user who counted his think time as well would say
-    seconds; how much more than 100 ms it is depends on the machine.
+    The server takes 100 ms; the cheap user and Locust's own both say so. A user who counted his
+    think time as well would say seconds; how much more than 100 ms it is depends on the machine.
     """
     users, medians_ms = 1200, {}
     for engine in ("raw engine", "locust raw", "locust fast"):
         faults = Faults(delay_s=0.1)
         with misbehaving(faults) as port:
             plan = load(port, users=users, think=(2.0, 3.0), rate=1000)
-            counted = drive(engine, tmp_path / engine, plan, lambda counted: counted.right >= 2 * users)
+            counted = drive(
+                engine, tmp_path / engine, plan, lambda counted: counted.right >= 2 * users
+            )
         assert counted.connects == faults.accepts == users, engine
         assert not counted.failures, engine
         medians_ms[engine] = quantile(counted.response_us, 0.5) / 1000
     assert all(100 <= median_ms < 1000 for median_ms in medians_ms.values()), medians_ms
 
 
-@pytest.mark.parametrize(("mend", "accepts"), [("", 20), ("from loadlab.users.fast import mend_keep_alive; mend_keep_alive()", 1)])
+@pytest.mark.parametrize(
+    ("mend", "accepts"),
+    [("", 20), ("from loadlab.users.fast import mend_keep_alive; mend_keep_alive()", 1)],
+)
 def test_the_fault_of_the_client_is_still_there_and_mended(mend, accepts):
     """If the first case fails, geventhttpclient was repaired, and the mending may go."""
     faults = Faults()

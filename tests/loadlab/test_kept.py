@@ -16,7 +16,15 @@ from support.runs import Server, made
 FILES = ["run.json", "samples.jsonl.gz", "seconds.jsonl.gz", "verdict.json"]
 
 
-def stored(store, identity: str, *, repeat: int = 1, repeats: int = 1, server: Server | None = None, users: int = 1000):
+def stored(
+    store,
+    identity: str,
+    *,
+    repeat: int = 1,
+    repeats: int = 1,
+    server: Server | None = None,
+    users: int = 1000,
+):
     """A run that ended and was judged."""
     run = made(server, seed=repeat, users=users, identity=identity)
     run.run.repeat, run.run.repeats = repeat, repeats
@@ -47,7 +55,9 @@ def place(tmp_path, full_store):
 def test_all_repeats_of_a_set_are_kept_without_their_reports(place):
     """Naming one of them is enough: a claim rests on them all."""
     folders = kept.keep("2026-11-20-190002", place / ".halfcore/loads", place / "docs/runs")
-    assert [folder.name for folder in folders] == [f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)]
+    assert [folder.name for folder in folders] == [
+        f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)
+    ]
     assert all(sorted(file.name for file in folder.iterdir()) == FILES for folder in folders)
     (found,) = kept.sets(place / "docs/runs")
     assert (found.together.outcome, len(found.runs)) == ("PASS", 3)
@@ -64,7 +74,8 @@ def test_a_run_that_has_not_ended_is_not_kept(place):
 
 
 def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(place):
-    """A run that failed as well as those that passed; figures are the verdicts', and link to the records."""
+    """A run that failed as well as those that passed; figures are the verdicts', and link to the
+    records."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
     found = kept.sets(place / "docs/runs")
@@ -76,11 +87,15 @@ def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(
     assert "The server missed its objective: errors in ramp and steady" in text
     assert text.count("Commit `0123456789ab`") == 2
     figures = found[0].runs[0].verdict.figures
-    assert f"{figures.p50_ms:.1f} / {figures.p95_ms:.1f} / {figures.p99_ms:.1f} / {figures.max_ms:.1f}" in text
+    assert (
+        f"{figures.p50_ms:.1f} / {figures.p95_ms:.1f} / {figures.p99_ms:.1f} / {figures.max_ms:.1f}"
+        in text
+    )
 
 
 def test_the_readme_shows_the_newest_of_each_kind_with_medians(place):
-    """The failed run was asked the same later, so it stands there in place of the set: nothing is chosen for its looks."""
+    """The failed run was asked the same later, so it stands there in place of the set: nothing is
+    chosen for its looks."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
     found = kept.sets(place / "docs/runs")
@@ -100,21 +115,46 @@ def test_a_page_without_marks_is_left_alone(place):
 def test_the_memory_table_is_written_from_its_run(tmp_path):
     """Megabytes of a million bytes, what one connection adds, and what rest costs."""
     machine = Fingerprint(
-        cpu="a made-up processor", cores=2, memory_bytes=1, kernel="6.18", cgroup_version=1, python="3.11.9", packages={},
-        baseline_packages={}, commit="0123456789abcdef", dirty=False, nofile=20_000, sysctls={},
-    )  # fmt: skip
+        cpu="a made-up processor",
+        cores=2,
+        memory_bytes=1,
+        kernel="6.18",
+        cgroup_version=1,
+        python="3.11.9",
+        packages={},
+        baseline_packages={},
+        commit="0123456789abcdef",
+        dirty=False,
+        nofile=20_000,
+        sysctls={},
+    )
     held = memory.Held(
-        model="iris", file=2_500_000, at_rest=59_000_000, peak=61_000_000, resident=87_000_000, cpu=0.00123, connections=10_000,
+        model="iris",
+        file=2_500_000,
+        at_rest=59_000_000,
+        peak=61_000_000,
+        resident=87_000_000,
+        cpu=0.00123,
+        connections=10_000,
         connected=192_000_000,
-    )  # fmt: skip
-    run = memory.Memory(format=1, started_at="2026-11-20T19:00:00Z", command="loadlab memory", fingerprint=machine, held=[held])
+    )
+    run = memory.Memory(
+        format=1,
+        started_at="2026-11-20T19:00:00Z",
+        command="loadlab memory",
+        fingerprint=machine,
+        held=[held],
+    )
     file = memory.save(run, tmp_path / "runs")
     assert memory.load(file) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
     assert memory_page.fill(page, tmp_path / "runs")
     text = page.read_text()
-    assert "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |" in text
+    assert (
+        "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |"
+        in text
+    )
     assert "CPU time at rest, of a core over 30 s: iris 0.12 %." in text
     assert f"(runs/{file.name})" in text
     assert "old" not in text

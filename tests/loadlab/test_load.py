@@ -1,4 +1,5 @@
-"""`loadlab load` as a whole: real Locust, a real server in its limits, and every way a run can end early."""
+"""`loadlab load` as a whole: real Locust, a real server in its limits, and every way a run can end
+early."""
 
 import os
 import signal
@@ -14,7 +15,9 @@ from support.serving import serving
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 SHORT = ("engine=raw", "users=100", "rate=50", "duration=2s")
 READ_ONLY = """
-grep -o ' /sys/fs/cgroup[^ ]* ' /proc/self/mounts | while read -r mounted; do mount -o remount,bind,ro "$mounted" || exit 77; done
+grep -o ' /sys/fs/cgroup[^ ]* ' /proc/self/mounts | while read -r mounted; do
+    mount -o remount,bind,ro "$mounted" || exit 77
+done
 exec "$@"
 """
 
@@ -34,15 +37,27 @@ def lab(tmp_path):
 
 
 def test_fifty_users_of_locust_against_a_real_server(lab):
-    """A whole run: every phase, every counter, nothing lost; on a busy machine the verdict may be anything but an error."""
+    """A whole run: every phase, every counter, nothing lost; on a busy machine the verdict may be
+    anything but an error."""
     process = lab.start("users=50", "rate=50", "duration=5s")
     said, _ = process.communicate(timeout=240)
     assert process.returncode in (0, 1, 2), said
     log = lab.stored()
     assert [phase.name for phase in log.run.phases] == [
-        "floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "alike", "repeated", "alike", "repeated", "drain",
+        "floor",
+        "start",
+        "warmup",
+        "ramp",
+        "settle",
+        "steady",
+        "repeated",
+        "alike",
+        "repeated",
+        "alike",
+        "repeated",
+        "drain",
         "cooldown",
-    ]  # fmt: skip
+    ]
     assert log.run.ended is not None
     assert log.run.ended.kind == "complete"
     users = log.of("users")
@@ -51,9 +66,17 @@ def test_fifty_users_of_locust_against_a_real_server(lab):
     assert max(line.users or 0 for line in users) == 50
     assert sum(line.opens for line in users) == 50
     unknown = sum(line.answered - line.deep_checked for line in users)
-    late = {int(phase.start_s) for phase in log.run.phases[7:]}  # of what follows a turn, the second in which users hear of it
-    unheard = [line for line in log.of("users", "alike", "repeated", "drain") if line.phase == "alike" or line.t in late]
-    assert 0 < unknown <= sum(line.answered for line in unheard), "only what nobody asked before is not compared"
+    late = {
+        int(phase.start_s) for phase in log.run.phases[7:]
+    }  # of what follows a turn, the second in which users hear of it
+    unheard = [
+        line
+        for line in log.of("users", "alike", "repeated", "drain")
+        if line.phase == "alike" or line.t in late
+    ]
+    assert 0 < unknown <= sum(line.answered for line in unheard), (
+        "only what nobody asked before is not compared"
+    )
     assert log.of("witness", "steady")
     assert log.of("floor")
     assert log.run.replicas[0].limits == log.run.tier.limits
@@ -62,7 +85,10 @@ def test_fifty_users_of_locust_against_a_real_server(lab):
     assert log.run.workers.reported == log.run.workers.expected == 1
     steady = log.sampled("steady")
     assert {sample.net.established for sample in steady if sample.net} == {50}
-    assert all(sample.server and sample.host and sample.processes["worker-1"].files > 50 for sample in steady)
+    assert all(
+        sample.server and sample.host and sample.processes["worker-1"].files > 50
+        for sample in steady
+    )
     assert lab.verdict().outcome in ("PASS", "FAIL", "INVALID")
     (folder,) = lab.runs()
     assert (folder / "report.html").stat().st_size > 10_000
@@ -78,13 +104,17 @@ def test_a_server_that_dies_ends_the_run_with_what_was_seen(lab):
     assert process.returncode in (1, 2)
     log = lab.stored()
     assert log.run.ended is not None
-    assert (log.run.ended.kind, "the server ended with -9" in log.run.ended.sentence) == ("server_died", True)
+    assert (log.run.ended.kind, "the server ended with -9" in log.run.ended.sentence) == (
+        "server_died",
+        True,
+    )
     assert log.of("users", "ramp")
     assert not left_over(process, log.run)
 
 
 def test_a_server_killed_for_want_of_memory_is_told_from_one_that_crashed(lab):
-    """FAIL, for the limits were in force: the sentence and the objective's own line say that it was memory."""
+    """FAIL, for the limits were in force: the sentence and the objective's own line say that it was
+    memory."""
     trigger = lab.plant("hoard", memory="256M")
     process = lab.start(*SHORT)
     lab.await_phase("ramp", process)
@@ -110,7 +140,11 @@ def test_a_worker_that_is_killed_makes_the_run_invalid(lab):
 def test_a_full_disk_ends_the_run_and_keeps_what_was_written(lab):
     """A real one: the runs' folder is a file system of 32 kB."""
     lab.store.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(lab.store)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(lab.store)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
@@ -145,7 +179,14 @@ def test_a_server_that_cannot_start_is_no_verdict(lab):
 def test_rows_of_another_model_are_found_before_the_load(lab):
     """The server refuses the first of them: exit code 4, and its own words are quoted."""
     with serving(lab.bundles) as server:
-        process = lab.start("engine=raw", "users=20", "duration=2s", "model=penguins-svm", f"target=127.0.0.1:{server.port}", backend="")
+        process = lab.start(
+            "engine=raw",
+            "users=20",
+            "duration=2s",
+            "model=penguins-svm",
+            f"target=127.0.0.1:{server.port}",
+            backend="",
+        )
         finish(process, 4, "the server refuses a row of this model:")
         assert not left_over(process, lab.stored().run)
         assert server.process.poll() is None
@@ -169,18 +210,25 @@ def test_what_cannot_be_done_is_told_in_one_sentence(lab, words, code, says):
 
 def test_too_few_open_files_are_told_before_anything_is_started(lab):
     """With the number that is needed, and where it is set."""
-    process = lab.start("engine=raw", "users=500", "duration=1s", before=("prlimit", "--nofile=300:300"))
+    process = lab.start(
+        "engine=raw", "users=500", "duration=1s", before=("prlimit", "--nofile=300:300")
+    )
     finish(process, 4, "500 connections need")
     assert not left_over(process)
 
 
 def test_without_docker_containers_are_refused_and_never_waited_for(lab):
     """Exit code 4."""
-    finish(lab.start(*SHORT, backend="compose", PATH="/nowhere"), 4, "backend=compose: docker is not installed")
+    finish(
+        lab.start(*SHORT, backend="compose", PATH="/nowhere"),
+        4,
+        "backend=compose: docker is not installed",
+    )
 
 
 def test_without_the_right_to_make_control_groups_there_is_no_run(lab):
-    """Where they may only be read, as in most containers: exit code 4, and which one could not be made."""
+    """Where they may only be read, as in most containers: exit code 4, and which one could not be
+    made."""
     process = lab.start(*SHORT, before=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh"))
     finish(process, 4, "cannot make the control group /sys/fs/cgroup")
     assert not left_over(process)

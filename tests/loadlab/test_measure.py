@@ -18,8 +18,18 @@ from loadlab.machine import Quiet
 from loadlab.process import CannotStart, Command, free_port, running
 from loadlab.store import Load
 
-LOAD = Load(regime="saturated", connections=2, seconds=0.2, warmup_s=0.1, timeout_s=5, limits=Limits(), server_cpus="0")
-SPARSE = msgspec.structs.replace(LOAD, regime="sparse", rate=1000, think_s=(0.02, 0.04), limits=Limits(cpus=0.5))
+LOAD = Load(
+    regime="saturated",
+    connections=2,
+    seconds=0.2,
+    warmup_s=0.1,
+    timeout_s=5,
+    limits=Limits(),
+    server_cpus="0",
+)
+SPARSE = msgspec.structs.replace(
+    LOAD, regime="sparse", rate=1000, think_s=(0.02, 0.04), limits=Limits(cpus=0.5)
+)
 ANSWER = b'{"prediction":"setosa","probabilities":{}}'
 
 
@@ -49,7 +59,13 @@ def case(tmp_path):
 
 def starting(*arguments):
     """A subject that runs Python with these arguments."""
-    return Subject("x", "a test", lambda place, _case, _port: Command([sys.executable, *arguments], clean_environment(), place.root))
+    return Subject(
+        "x",
+        "a test",
+        lambda place, _case, _port: Command(
+            [sys.executable, *arguments], clean_environment(), place.root
+        ),
+    )
 
 
 @pytest.mark.parametrize("load", [LOAD, SPARSE])
@@ -59,7 +75,12 @@ def test_a_server_is_measured_by_its_group(place, case, server, load):
     round_ = measure(place, SUBJECTS[server], case, load, number=2, seed=1)
 
     assert round_.reason == ""
-    assert (round_.server, round_.model, round_.regime, round_.number) == (server, "iris", load.regime, 2)
+    assert (round_.server, round_.model, round_.regime, round_.number) == (
+        server,
+        "iris",
+        load.regime,
+        2,
+    )
     assert round_.figures is not None
     assert round_.figures.failed == 0
     assert 1 < round_.figures.cpu_us < 20_000
@@ -73,7 +94,10 @@ def test_a_wrong_answer_is_a_result_before_any_load(place, case):
     round_ = measure(place, SUBJECTS["a2"], case, LOAD, number=1, seed=1)
 
     assert round_.figures is None
-    assert round_.reason == 'answers wrongly: 200 {"prediction":"virginica"}, expected {"prediction":"setosa"…'
+    assert (
+        round_.reason
+        == 'answers wrongly: 200 {"prediction":"virginica"}, expected {"prediction":"setosa"…'
+    )
 
 
 def test_a_client_that_fails_costs_one_round(place, case):
@@ -88,7 +112,14 @@ def test_a_client_that_fails_costs_one_round(place, case):
 
 def test_a_server_that_cannot_start_is_a_result(place, case):
     """With its exit code and last words, and without the checkout's path."""
-    round_ = measure(place, starting("-c", f"raise SystemExit('{place.root}/x is missing')"), case, LOAD, number=1, seed=1)
+    round_ = measure(
+        place,
+        starting("-c", f"raise SystemExit('{place.root}/x is missing')"),
+        case,
+        LOAD,
+        number=1,
+        seed=1,
+    )
 
     assert round_.reason == "cannot start in these limits: ended with 1: x is missing"
 
@@ -97,7 +128,14 @@ def test_a_server_that_is_killed_for_its_memory_says_so(place, case):
     """So a limit that is too small is told apart from a broken server."""
     limited = msgspec.structs.replace(LOAD, limits=Limits(memory_bytes=32 << 20))
 
-    round_ = measure(place, starting("-c", "bytearray(99 << 20)[:] = bytes(99 << 20)"), case, limited, number=1, seed=1)
+    round_ = measure(
+        place,
+        starting("-c", "bytearray(99 << 20)[:] = bytes(99 << 20)"),
+        case,
+        limited,
+        number=1,
+        seed=1,
+    )
 
     assert "out of memory: 1 kills" in round_.reason
 
@@ -113,12 +151,24 @@ def test_a_server_that_never_gets_ready_is_ended(place):
 
 def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
     """A figure from it would prove nothing."""
-    monkeypatch.setattr(machine, "watch", lambda: Quiet(load_1m=2.0, busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]))
+    monkeypatch.setattr(
+        machine,
+        "watch",
+        lambda: Quiet(load_1m=2.0, busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]),
+    )
     monkeypatch.setattr(session, "case", lambda *_: None)
     order = Order(
-        what="bench", root=tmp_path, bundles=tmp_path, tracking_uri="", tasks=[Task(SUBJECTS["a"], "iris", LOAD)], left_out=[],
-        rounds=1, seed=1, quick=False, despite_noise=False,
-    )  # fmt: skip
+        what="bench",
+        root=tmp_path,
+        bundles=tmp_path,
+        tracking_uri="",
+        tasks=[Task(SUBJECTS["a"], "iris", LOAD)],
+        left_out=[],
+        rounds=1,
+        seed=1,
+        quick=False,
+        despite_noise=False,
+    )
 
     with pytest.raises(Refused, match=r"not quiet: others use 1\.50 cores.*--despite-noise"):
         session.carry_out(order, Console(file=io.StringIO()))

@@ -1,4 +1,5 @@
-"""Pictures and ratios are the same on every machine; `just test-portable` tries it with other NumPy code."""
+"""Pictures and ratios are the same on every machine; `just test-portable` tries it with other NumPy
+code."""
 
 from loadlab.picture import portable
 from loadlab.report.svg import Chart, Line, draw
@@ -7,8 +8,13 @@ from loadlab.stats import paired_ratio
 
 def test_numbers_in_tags_are_rounded_and_text_is_not():
     """A coordinate is cut to hundredths; what a reader reads, comments included, stays."""
-    svg = '<!-- 1.23456 --><g transform="translate(-0.001 141.861177)"><text x="3.125000">1.23456</text></g>'
-    expected = '<!-- 1.23456 --><g transform="translate(0 141.86)"><text x="3.12">1.23456</text></g>'
+    svg = (
+        '<!-- 1.23456 --><g transform="translate(-0.001 141.861177)"><text '
+        'x="3.125000">1.23456</text></g>'
+    )
+    expected = (
+        '<!-- 1.23456 --><g transform="translate(0 141.86)"><text x="3.12">1.23456</text></g>'
+    )
     assert portable(svg) == expected
 
 
@@ -31,6 +37,7 @@ def test_a_curve_half_way_between_two_tenths_is_drawn_the_same_with_another_last
 
 
 def test_a_ratio_s_interval_needs_no_logarithm():
-    """Between two middle ratios lies their geometric mean, by a square root, which is exact everywhere."""
+    """Between two middle ratios lies their geometric mean, by a square root, which is exact
+    everywhere."""
     found = paired_ratio([(1.0, 2.0), (1.0, 8.0)], resamples=100)
     assert (found.estimate, found.low, found.high) == (4.0, 2.0, 8.0)

@@ -54,7 +54,11 @@ def test_a_killed_run_keeps_all_but_its_last_line(tmp_path):
     log = read(folder)
 
     assert len(log.seconds) == 80
-    assert log.missing == ["1 unreadable line of seconds.jsonl", "the run's end: it was killed, or it still runs", "the phase drain"]
+    assert log.missing == [
+        "1 unreadable line of seconds.jsonl",
+        "the run's end: it was killed, or it still runs",
+        "the phase drain",
+    ]
 
 
 def test_missing_files_are_named(tmp_path):
@@ -70,7 +74,10 @@ def test_missing_files_are_named(tmp_path):
     assert [line.split(":")[0] for line in log.missing[-2:]] == ["seconds.jsonl", "samples.jsonl"]
 
 
-@pytest.mark.parametrize(("content", "told"), [(b"{", "run.json"), (b'{"format": 99}', "format 99 came"), (b'{"format": 1}', "id")])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"{", "run.json"), (b'{"format": 99}', "format 99 came"), (b'{"format": 1}', "id")],
+)
 def test_what_is_no_run_is_refused(tmp_path, content, told):
     """The message names the file, and the field."""
     (tmp_path / "run.json").write_bytes(content)
@@ -91,5 +98,8 @@ def test_phases_follow_one_another(tmp_path):
         recorder.end(Ended(kind="complete"), 9.0)
 
     log = read(tmp_path / "run")
-    assert [(phase.name, phase.start_s, phase.end_s) for phase in log.run.phases] == [("ramp", 1.5, 3.0), ("steady", 3.0, 9.0)]
+    assert [(phase.name, phase.start_s, phase.end_s) for phase in log.run.phases] == [
+        ("ramp", 1.5, 3.0),
+        ("steady", 3.0, 9.0),
+    ]
     assert log.lasted_s("steady") == 6.0

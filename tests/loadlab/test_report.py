@@ -1,6 +1,8 @@
-"""What people see of a load run: golden reports, a page that needs nothing else, the live line, the history.
+"""What people see of a load run: golden reports, a page that needs nothing else, the live line, the
+history.
 
-`uv run python tests/loadlab/test_report.py` writes the golden files anew: look at the difference before you commit it.
+`uv run python tests/loadlab/test_report.py` writes the golden files anew: look at the difference
+before you commit it.
 """
 
 import io
@@ -35,7 +37,10 @@ _COLUMNS = 140
 def _cut_off() -> Made:
     """Ctrl-C in the middle of steady."""
     run = fresh()
-    run.run.ended, run.run.drain = Ended(kind="interrupted", sentence="interrupted by the user"), None
+    run.run.ended, run.run.drain = (
+        Ended(kind="interrupted", sentence="interrupted by the user"),
+        None,
+    )
     run.run.phases = [*run.run.phases[:5], msgspec.structs.replace(run.run.phases[5], end_s=None)]
     run.seconds = [line for line in run.seconds if line.t < 60]
     run.samples = [sample for sample in run.samples if sample.t < 60]
@@ -43,7 +48,8 @@ def _cut_off() -> Made:
 
 
 def _real() -> Made:
-    """A real run of 10,000 users, cut short to 41 s of steady; its ramp was too much for one loop of the generator."""
+    """A real run of 10,000 users, cut short to 41 s of steady; its ramp was too much for one loop
+    of the generator."""
     log = library.read(GOLDEN / "real")
     return Made(log.run, log.seconds, log.samples)
 
@@ -81,12 +87,18 @@ class _Links(HTMLParser):
         super().__init__()
         self.found: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  of the parser
-        self.found += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+    # Of the parser
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self.found += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "action", "data", "srcset")
+        ]
 
 
 def test_the_page_needs_nothing_else(tmp_path):
-    """No address anywhere, a policy that forbids fetching, under 200 kB, and everything in it that the verdict says."""
+    """No address anywhere, a policy that forbids fetching, under 200 kB, and everything in it that
+    the verdict says."""
     folder = made(Server(stall_s=0.3)).write(tmp_path / "run")
     verdict = conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
     text = (folder / "report.html").read_text()
@@ -101,7 +113,10 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert text.count("<svg") == len(list((folder / "pictures").glob("*.svg"))) == 11
 
 
-@pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: the page is looked at where there is one")
+@pytest.mark.skipif(
+    browser.found() is None,
+    reason="no Chromium on this machine: the page is looked at where there is one",
+)
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_without_a_network_shows_the_page(tmp_path, dark):
     """Nothing is asked for, nothing complains, and a picture of some substance is drawn."""
@@ -115,15 +130,23 @@ def test_a_browser_without_a_network_shows_the_page(tmp_path, dark):
     assert seen.picture.stat().st_size > 50_000
 
 
-@pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: the page is looked at where there is one")
+@pytest.mark.skipif(
+    browser.found() is None,
+    reason="no Chromium on this machine: the page is looked at where there is one",
+)
 def test_a_pointer_over_one_chart_tells_the_values_of_all(tmp_path):
     """The cursor stands at the same second in every chart of the time axis."""
     folder = fresh().write(tmp_path / "run")
     conclude(folder, Console(file=io.StringIO(), width=_COLUMNS))
     moved = "const first = document.querySelector('svg.time'), box = first.getBoundingClientRect();"
-    moved += "first.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width * 0.6, clientY: box.top + 50}));"
+    moved += (
+        "first.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width * "
+        "0.6, clientY: box.top + 50}));"
+    )
     page = tmp_path / "moved.html"
-    page.write_text((folder / "report.html").read_text().replace("</body>", f"<script>{moved}</script></body>"))
+    page.write_text(
+        (folder / "report.html").read_text().replace("</body>", f"<script>{moved}</script></body>")
+    )
 
     text = browser.settled(browser.found() or "", page, tmp_path)
 
@@ -137,7 +160,10 @@ def test_the_browser_would_have_told(tmp_path):
     if browser.found() is None:
         pytest.skip("no Chromium on this machine")
     page = tmp_path / "bad.html"
-    page.write_text('<img src="http://elsewhere.example/x.png"><script>console.error("no"); fetch("http://elsewhere.example/y")</script>')
+    page.write_text(
+        '<img src="http://elsewhere.example/x.png"><script>console.error("no"); '
+        'fetch("http://elsewhere.example/y")</script>'
+    )
     seen = browser.look(browser.found() or "", page, tmp_path)
     assert any('"no"' in line for line in seen.console)
     assert {"http://elsewhere.example/x.png", "http://elsewhere.example/y"} <= seen.addresses
@@ -179,7 +205,9 @@ def test_a_run_cut_off_at_any_line_can_be_shown(tmp_path):
         ends = run.run.phases[-1].end_s if run.run.phases else 0
         run.seconds = [line for line in run.seconds if line.t < (ends or 0)]
         run.samples = [sample for sample in run.samples if sample.t < (ends or 0)]
-        verdict = conclude(run.write(tmp_path / str(number)), Console(file=io.StringIO(), width=_COLUMNS))
+        verdict = conclude(
+            run.write(tmp_path / str(number)), Console(file=io.StringIO(), width=_COLUMNS)
+        )
         assert (verdict.outcome, bool(verdict.missing)) == ("INVALID", True)
 
 
@@ -188,7 +216,10 @@ def test_the_history_is_made_again_when_it_is_lost(tmp_path):
     for seed, name in ((1, "20261120-1900-a"), (2, "20261120-1901-b")):
         conclude(made(seed=seed, identity=name).write(tmp_path / name), Console(file=io.StringIO()))
     first = library.history(tmp_path)
-    assert [(entry.id, entry.outcome) for entry in first] == [("20261120-1900-a", "PASS"), ("20261120-1901-b", "PASS")]
+    assert [(entry.id, entry.outcome) for entry in first] == [
+        ("20261120-1900-a", "PASS"),
+        ("20261120-1901-b", "PASS"),
+    ]
 
     (tmp_path / "index.sqlite").unlink()
     assert library.history(tmp_path) == first
@@ -209,7 +240,11 @@ def test_runs_are_found_by_name(tmp_path):
     """By id, by its beginning, as the latest; else the message says how."""
     for name in ("20261120-1900-a", "20261120-1901-b"):
         fresh().write(tmp_path / name)
-    assert library.find(tmp_path, "latest").name == library.find(tmp_path, "20261120-1901").name == "20261120-1901-b"
+    assert (
+        library.find(tmp_path, "latest").name
+        == library.find(tmp_path, "20261120-1901").name
+        == "20261120-1901-b"
+    )
     assert library.find(tmp_path, str(tmp_path / "20261120-1900-a")).name == "20261120-1900-a"
     with pytest.raises(library.NoSuchRun, match="2 runs begin with '2026'"):
         library.find(tmp_path, "2026")
@@ -246,12 +281,22 @@ def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():
         for at in range(25):
             now[0] = float(at)
             ticker.update(
-                _moment("ramp" if at < 3 else "steady", offered_hz=1538.0, p99_ms=3.21, throttled=0.25, cpu_cores=0.2, quota_cores=0.5)
+                _moment(
+                    "ramp" if at < 3 else "steady",
+                    offered_hz=1538.0,
+                    p99_ms=3.21,
+                    throttled=0.25,
+                    cpu_cores=0.2,
+                    quota_cores=0.5,
+                )
             )
         ticker.say("[done]")
     lines = paper.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["ramp", "steady", "steady", "steady", "[done]"]
-    assert lines[0].startswith("ramp     users 9,000/10,000 · 1,538 → – req/s · p50/95/99 –/–/3.2 ms · cpu 0.20/0.5 · throttled 25%")
+    assert lines[0].startswith(
+        "ramp     users 9,000/10,000 · 1,538 → – req/s · p50/95/99 –/–/3.2 ms · cpu 0.20/0.5 · "
+        "throttled 25%"
+    )
     assert lines[0].endswith("lag – ms · failed 0 · 1:35 left")
 
 

@@ -1,4 +1,5 @@
-"""The 17 rules: each is broken by what it is for, and by nothing else; what was not recorded breaks it too."""
+"""The 17 rules: each is broken by what it is for, and by nothing else; what was not recorded breaks
+it too."""
 
 import itertools
 from collections.abc import Callable
@@ -7,7 +8,16 @@ import msgspec
 import pytest
 
 from loadlab.cgroup import Limits
-from loadlab.record.form import HostSample, NetSample, Phase, ProcessSample, Replica, Sample, ServerSample, Workers
+from loadlab.record.form import (
+    HostSample,
+    NetSample,
+    Phase,
+    ProcessSample,
+    Replica,
+    Sample,
+    ServerSample,
+    Workers,
+)
 from loadlab.record.packed import pack
 from loadlab.record.read import Log
 from loadlab.verdict.judge import judge
@@ -62,11 +72,18 @@ def _a_greedy_hypervisor(made: Made) -> Made:
 
 
 def _a_noisy_neighbour(made: Made) -> Made:
-    return each_sample(made, lambda sample: setattr(_host(sample), "busy_s", _host(sample).busy_s + sample.t * 0.2))
+    return each_sample(
+        made, lambda sample: setattr(_host(sample), "busy_s", _host(sample).busy_s + sample.t * 0.2)
+    )
 
 
 def _connections_that_are_not_kept(made: Made) -> Made:
-    return each_sample(made, lambda sample: setattr(_net(sample), "active_opens", _net(sample).active_opens + int(sample.t * 100)))
+    return each_sample(
+        made,
+        lambda sample: setattr(
+            _net(sample), "active_opens", _net(sample).active_opens + int(sample.t * 100)
+        ),
+    )
 
 
 def _a_dropped_connection(made: Made) -> Made:
@@ -83,7 +100,13 @@ def _a_lost_worker(made: Made) -> Made:
 
 
 def _a_limit_that_is_not_in_force(made: Made) -> Made:
-    made.run.replicas = [Replica(limits=Limits(cpus=0.5, memory_bytes=512_000_000), processes_inside=2, processes_outside=0)]
+    made.run.replicas = [
+        Replica(
+            limits=Limits(cpus=0.5, memory_bytes=512_000_000),
+            processes_inside=2,
+            processes_outside=0,
+        )
+    ]
     return made
 
 
@@ -106,7 +129,11 @@ def _answers_that_nobody_compared(made: Made) -> Made:
 def _a_cache(made: Made) -> Made:
     until = next(_server(sample).cpu_s for sample in made.samples if sample.t >= REPEATED)
     return each_sample(
-        made, lambda sample: setattr(_server(sample), "cpu_s", until + (_server(sample).cpu_s - until) / 2), start_s=REPEATED
+        made,
+        lambda sample: setattr(
+            _server(sample), "cpu_s", until + (_server(sample).cpu_s - until) / 2
+        ),
+        start_s=REPEATED,
     )
 
 
@@ -157,13 +184,19 @@ def test_a_good_run_breaks_no_rule():
 
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES])
 def test_each_rule_is_broken_by_what_it_is_for(rule):
-    """By exactly that; the verdict is INVALID, and its sentence names the rule with what was measured and allowed."""
+    """By exactly that; the verdict is INVALID, and its sentence names the rule with what was
+    measured and allowed."""
     verdict = judge(BREAKS[rule](fresh()).log())
 
     assert [finding.rule for finding in verdict.findings if not finding.holds] == [rule]
     assert (verdict.outcome, verdict.exit_code) == ("INVALID", 2)
     assert f"1 rule is broken. {rule} " in verdict.sentence
-    assert any(check.text in verdict.sentence for finding in verdict.findings for check in finding.checks if not check.holds)
+    assert any(
+        check.text in verdict.sentence
+        for finding in verdict.findings
+        for check in finding.checks
+        if not check.holds
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +207,12 @@ def test_each_rule_is_broken_by_what_it_is_for(rule):
         ([*range(75, 80), *range(85, 95)], True),
         (range(35, 50), True),
     ],
-    ids=["one window at the end", "windows in the middle", "most of the last third", "most of the first third"],
+    ids=[
+        "one window at the end",
+        "windows in the middle",
+        "most of the last third",
+        "most of the first third",
+    ],
 )
 def test_a_slow_window_is_no_drift_and_a_slow_third_is(slow, drifts):
     """V13 of 12 windows of 5 s, some with answers of 30 ms."""
@@ -188,7 +226,9 @@ def test_a_load_that_gets_slower_bit_by_bit_drifts():
     """By as much as from its first window to its last, whatever the limit."""
     made = fresh()
     for t in STEADY:
-        second(made, t).response = pack({20_000 + 1_000 * ((t - 35) // 5): second(made, t).answered})
+        second(made, t).response = pack(
+            {20_000 + 1_000 * ((t - 35) // 5): second(made, t).answered}
+        )
     steady = next(finding for finding in judge_rules(made.log()) if finding.rule == "V13")
     drift = next(check for check in steady.checks if check.what == "p95 drifts by")
     assert drift.measured == pytest.approx(11, rel=0.02)
@@ -210,7 +250,7 @@ def test_of_an_empty_record_every_rule_is_broken():
         ("net", {"V7", "V8", "V9"}),
         ("generator_throttled_periods", {"V2"}),
     ],
-)  # fmt: skip
+)
 def test_what_could_not_be_read_breaks_the_rules_that_need_it(part, rules):
     """Counters that the backend cannot read."""
     verdict = judge(each_sample(fresh(), lambda sample: setattr(sample, part, None)).log())
@@ -223,12 +263,16 @@ def test_a_generator_that_ended_before_the_last_sample_is_no_neighbour():
     ended = fresh()
     for sample in ended.samples:
         if STEADY.stop - 1 < sample.t <= STEADY.stop:
-            sample.processes = {name: each for name, each in sample.processes.items() if name in ("lab", "server")}
+            sample.processes = {
+                name: each for name, each in sample.processes.items() if name in ("lab", "server")
+            }
     (quiet,) = [finding for finding in judge_rules(ended.log()) if finding.rule == "V6"]
     assert quiet.checks[0].measured == pytest.approx(0, abs=0.01)
 
 
-@pytest.mark.parametrize(("less", "holds"), [(0, True), (4095, True), (1 << 16, False), (-1, False)])
+@pytest.mark.parametrize(
+    ("less", "holds"), [(0, True), (4095, True), (1 << 16, False), (-1, False)]
+)
 def test_the_kernel_rounds_a_memory_limit_down_to_pages(less, holds):
     """A third of 512 MiB is no whole number of them."""
     found = fresh()
@@ -241,22 +285,30 @@ def test_the_kernel_rounds_a_memory_limit_down_to_pages(less, holds):
 
 @pytest.mark.parametrize(("alike_too", "holds"), [(True, True), (False, False)])
 def test_one_path_of_a_model_is_no_cache(alike_too, holds):
-    """Where new bodies that take the same path are as cheap as one for everybody, nothing was remembered."""
+    """Where new bodies that take the same path are as cheap as one for everybody, nothing was
+    remembered."""
     made = _a_cache(fresh())  # from the repeated phase on
     repeated = next(phase for phase in made.run.phases if phase.name == "repeated")
     end = repeated.end_s or 0.0
     middle = (repeated.start_s + end) / 2
     alike = Phase(name="alike", start_s=middle, end_s=end, users=repeated.users)
     made.run.phases = [
-        each for phase in made.run.phases
-        for each in ([msgspec.structs.replace(phase, end_s=middle), alike] if phase is repeated else [phase])
-    ]  # fmt: skip
+        each
+        for phase in made.run.phases
+        for each in (
+            [msgspec.structs.replace(phase, end_s=middle), alike] if phase is repeated else [phase]
+        )
+    ]
     for line in made.seconds:
         if line.phase == "repeated" and line.t >= middle:
             line.phase = "alike"
     if not alike_too:
         then = next(_server(sample).cpu_s for sample in made.samples if sample.t >= middle)
-        each_sample(made, lambda sample: setattr(_server(sample), "cpu_s", 2 * _server(sample).cpu_s - then), start_s=middle)
+        each_sample(
+            made,
+            lambda sample: setattr(_server(sample), "cpu_s", 2 * _server(sample).cpu_s - then),
+            start_s=middle,
+        )
     (found,) = [finding for finding in judge_rules(made.log()) if finding.rule == "V15"]
     assert found.holds == holds
     assert "cheaper than new ones like it by" in found.checks[0].text
@@ -264,7 +316,8 @@ def test_one_path_of_a_model_is_no_cache(alike_too, holds):
 
 @pytest.mark.parametrize(("cached", "holds"), [(False, True), (True, False)])
 def test_a_machine_that_becomes_slower_meanwhile_is_no_cache(cached, holds):
-    """One body and others come by turns, so what grows steadily is in both; a cache is in the turns of one body only."""
+    """One body and others come by turns, so what grows steadily is in both; a cache is in the turns
+    of one body only."""
     made = fresh()
     at = next(number for number, phase in enumerate(made.run.phases) if phase.name == "repeated")
     start = made.run.phases[at].start_s
@@ -276,14 +329,24 @@ def test_a_machine_that_becomes_slower_meanwhile_is_no_cache(cached, holds):
     made.run.phases[at : at + 1] = turns
     made.seconds = [line for line in made.seconds if not edges[-1] <= line.t < start + 10]
     for line in made.seconds:
-        if (turn := next((each for each in turns if each.start_s <= line.t < (each.end_s or 0)), None)) and line.series == "users":
+        if (
+            turn := next(
+                (each for each in turns if each.start_s <= line.t < (each.end_s or 0)), None
+            )
+        ) and line.series == "users":
             line.phase, line.answered = turn.name, 200
     before = next(_server(sample).cpu_s for sample in made.samples if sample.t >= start)
 
     def used(sample: Sample) -> None:
         past = sample.t - start
-        repeated = sum(max(min(sample.t, turn.end_s or 0) - turn.start_s, 0) for turn in turns if turn.name == "repeated")
-        _server(sample).cpu_s = before + 0.02 * past + 0.002 * past**2 - (0.01 * repeated if cached else 0)
+        repeated = sum(
+            max(min(sample.t, turn.end_s or 0) - turn.start_s, 0)
+            for turn in turns
+            if turn.name == "repeated"
+        )
+        _server(sample).cpu_s = (
+            before + 0.02 * past + 0.002 * past**2 - (0.01 * repeated if cached else 0)
+        )
 
     each_sample(made, used, start_s=start)
     (found,) = [finding for finding in judge_rules(made.log()) if finding.rule == "V15"]
@@ -294,7 +357,9 @@ def test_a_machine_that_becomes_slower_meanwhile_is_no_cache(cached, holds):
 def test_caching_that_is_disclosed_is_no_offence():
     """The finding says what is cached."""
     cached = _a_cache(fresh())
-    cached.run.scenario = msgspec.structs.replace(cached.run.scenario, caching_disclosed="answers of the last minute")
+    cached.run.scenario = msgspec.structs.replace(
+        cached.run.scenario, caching_disclosed="answers of the last minute"
+    )
     assert judge(cached.log()).outcome == "PASS"
 
 
@@ -317,7 +382,8 @@ def test_a_tier_too_big_for_the_machine_is_invalid():
     ],
 )
 def test_planted_faults_of_the_server_are_its_failures(planted, caught):
-    """1 % of 500s, 1 % of wrong answers, a stall every 10 s, a slow server: FAIL, for generator and machine are clear."""
+    """1 % of 500s, 1 % of wrong answers, a stall every 10 s, a slow server: FAIL, for generator and
+    machine are clear."""
     verdict = judge(made(planted).log())
     assert (verdict.outcome, verdict.exit_code) == ("FAIL", 1)
     assert caught in verdict.sentence

@@ -23,14 +23,20 @@ def _rules_table() -> str:
     thresholds = msgspec.to_builtins(criteria().rules)
     rows = ["| rule | why | threshold | needed by |", "| --- | --- | --- | --- |"]
     for rule in RULES:
-        mine = [f"`{name}` {value:g}" for name, value in thresholds.items() if name.startswith(f"{rule.name.lower()}_")]
+        mine = [
+            f"`{name}` {value:g}"
+            for name, value in thresholds.items()
+            if name.startswith(f"{rule.name.lower()}_")
+        ]
         checks = rule.look(fresh().log(), criteria().rules)
         clearing = [check.what for check in checks if check.clears]
         if len(clearing) == len(checks):
             needed = "FAIL and PASS"
         else:
             needed = f"PASS; of these FAIL too: {', '.join(clearing)}" if clearing else "PASS"
-        rows.append(f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | {needed} |")
+        rows.append(
+            f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | {needed} |"
+        )
     return "\n".join(rows)
 
 
@@ -46,11 +52,18 @@ def _word(value: float | None) -> str:
 
 
 def _between(text: str, name: str, table: str) -> str:
-    return re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _: f"{table}\n", text, flags=re.DOTALL)
+    return re.sub(
+        rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)",
+        lambda _: f"{table}\n",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def _rewritten() -> str:
-    return _between(_between(PAGE.read_text(), "rules", _rules_table()), "objective", _objective_table())
+    return _between(
+        _between(PAGE.read_text(), "rules", _rules_table()), "objective", _objective_table()
+    )
 
 
 def test_the_page_has_every_rule_with_its_reason_and_threshold():
@@ -61,7 +74,9 @@ def test_the_page_has_every_rule_with_its_reason_and_threshold():
 def test_every_threshold_belongs_to_a_rule():
     """And there are 17 rules, in order."""
     assert [rule.name for rule in RULES] == [f"V{number}" for number in range(1, 18)]
-    assert {name.split("_")[0].upper() for name in Thresholds.__struct_fields__} <= {rule.name for rule in RULES}
+    assert {name.split("_")[0].upper() for name in Thresholds.__struct_fields__} <= {
+        rule.name for rule in RULES
+    }
 
 
 if __name__ == "__main__":

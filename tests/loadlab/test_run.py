@@ -39,13 +39,22 @@ def tick(t: int, *, worker: str = "a", answers: int = 0, **changes: object) -> T
     response = {1000: answers} if answers else {}
     empty = {name: {} for name in ("failed_us", "lag_us", "loop_us", "connect_us", "failures")}
     numbers = dict.fromkeys(("users", "in_flight", "checked", "dropped", "errors"), 0)
-    told = {"worker": worker, "t": t, "first_s": None, "started": answers, "intended": {t: answers}, "cpu_s": 0.0}
-    return Tick(**{**told, "response_us": response, "service_us": response, **empty, **numbers, **changes})
+    told = {
+        "worker": worker,
+        "t": t,
+        "first_s": None,
+        "started": answers,
+        "intended": {t: answers},
+        "cpu_s": 0.0,
+    }
+    return Tick(
+        **{**told, "response_us": response, "service_us": response, **empty, **numbers, **changes}
+    )
 
 
 def test_a_ledger_counts_from_the_intended_start():
-    """An answer that came 3 s after its request was due took 3 s, though it was sent a moment ago; a request is offered in the second it
-    was due."""
+    """An answer that came 3 s after its request was due took 3 s, though it was sent a moment ago;
+    a request is offered in the second it was due."""
     ledger = Ledger("a", epoch=100.0)
     ledger.begun(101.5)
     ledger.answered(101.5, sent=104.4, now=104.5)
@@ -64,7 +73,13 @@ def test_the_ramp_begins_with_the_first_user():
     book = Book(recorded, workers=1)  # type: ignore[arg-type]
     book.begin("warmup", 1.2)
     book.ramp_users = 50
-    book.take([tick(3), tick(4, first_s=4.7, users=3, answers=3), tick(5, first_s=4.7, users=6, answers=6)])
+    book.take(
+        [
+            tick(3),
+            tick(4, first_s=4.7, users=3, answers=3),
+            tick(5, first_s=4.7, users=6, answers=6),
+        ]
+    )
     assert recorded.phases == [("warmup", 1.2, 0), ("ramp", 4.7, 50)]
     assert [line.phase for line in recorded.seconds] == ["warmup", "ramp", "ramp"]
 
@@ -73,7 +88,13 @@ def test_seconds_of_several_workers_add_up_and_are_whole_when_all_have_come():
     """A decision is never made on half of the users."""
     book = Book(Recorded(), workers=2)  # type: ignore[arg-type]
     book.begin("steady", 0.0)
-    book.take([tick(0, users=2, answers=2), tick(0, worker="b", users=3, answers=4), tick(1, users=2, answers=2)])
+    book.take(
+        [
+            tick(0, users=2, answers=2),
+            tick(0, worker="b", users=3, answers=4),
+            tick(1, users=2, answers=2),
+        ]
+    )
     assert (book.whole, book.next) == (0, 2)
     (second,) = book.since(0)
     assert (second.users, second.answered, second.p_ms(0.5)) == (5, 6, 1.0)
@@ -85,7 +106,10 @@ def test_a_late_request_is_offered_in_the_second_that_it_was_meant_for():
     book = Book(recorded, workers=1)  # type: ignore[arg-type]
     book.begin("steady", 0.0)
     book.take([tick(7, answers=5, intended={5: 2, 7: 3})])
-    assert sorted((line.t, line.intended, line.answered) for line in recorded.seconds) == [(5, 2, 0), (7, 3, 5)]
+    assert sorted((line.t, line.intended, line.answered) for line in recorded.seconds) == [
+        (5, 2, 0),
+        (7, 3, 5),
+    ]
 
 
 def test_a_server_that_answers_nothing_hangs():
@@ -99,8 +123,8 @@ def test_a_server_that_answers_nothing_hangs():
 
 
 def test_time_outs_of_a_server_that_hangs_do_not_make_it_one_that_errs():
-    """Users give up after 10 s, so five seconds of nothing but errors may be over before fifteen of silence. Seen as: INVALID, for a server
-    that errs has to be measured well."""
+    """Users give up after 10 s, so five seconds of nothing but errors may be over before fifteen of
+    silence. Seen as: INVALID, for a server that errs has to be measured well."""
     waiting, given_up = Moment(in_flight=500), Moment(in_flight=400, failed=50, timeouts=50)
     assert hopeless([waiting] * 9 + [given_up] * 5, Objective()) is None
     assert (fault := hopeless([waiting] * 10 + [given_up] * 5, Objective())) is not None
@@ -146,7 +170,9 @@ def test_this_machine_and_this_process_can_be_read():
     """Every counter that the rules need is there on this kernel."""
     host, tcp, me = counters.host(), counters.tcp(), counters.process(os.getpid())
     assert host.total_s > host.busy_s > 0
-    assert {"ActiveOpens", "ListenOverflows", "ListenDrops", "RetransSegs", "OutSegs", "tw"} <= set(tcp)
+    assert {"ActiveOpens", "ListenOverflows", "ListenDrops", "RetransSegs", "OutSegs", "tw"} <= set(
+        tcp
+    )
     assert me is not None
     assert me.cpu_s > 0
     assert me.files == len(list(Path("/proc/self/fd").iterdir())) - 1
@@ -170,15 +196,20 @@ def test_a_full_disk_stops_the_sampler_and_is_kept(tmp_path: Path):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_quota_above_the_generator_is_counted(tmp_path: Path, version: int):
-    """Its own group's and every one above it, each once; a group that is gone, or has no quota, adds nothing."""
+    """Its own group's and every one above it, each once; a group that is gone, or has no quota,
+    adds nothing."""
     top = tmp_path / "cgroup" / ("cpu" if version == 1 else "")
     for folder, stopped in (("pod", 7), ("pod/worker", 30), ("elsewhere", 900)):
         (top / folder).mkdir(parents=True)
-        (top / folder / "cpu.stat").write_text(f"nr_periods 40\nnr_throttled {stopped}\nthrottled_time 1\n")
+        (top / folder / "cpu.stat").write_text(
+            f"nr_periods 40\nnr_throttled {stopped}\nthrottled_time 1\n"
+        )
     if version == 2:
         (top / "cgroup.controllers").touch()
         (top / "cpu.stat").write_text("usage_usec 12\n")
     for pid, path in ((1, "/pod/worker"), (2, "/pod/worker"), (3, "/gone")):
         (tmp_path / str(pid)).mkdir()
-        (tmp_path / str(pid) / "cgroup").write_text(f"4:cpu,cpuacct:{path}\n1:name=systemd:/\n" if version == 1 else f"0::{path}\n")
+        (tmp_path / str(pid) / "cgroup").write_text(
+            f"4:cpu,cpuacct:{path}\n1:name=systemd:/\n" if version == 1 else f"0::{path}\n"
+        )
     assert quotas.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37

@@ -20,7 +20,10 @@ def test_a_p99_needs_enough_values_for_a_bound():
 def test_the_bound_covers_the_true_quantile():
     """In 99 of 100 samples of a known distribution, give or take chance."""
     dice = random.Random(3)  # noqa: S311  reproducible
-    missed = sum((upper_bound(Counter(int(dice.random() * 10_000) for _ in range(2000)), 0.95) or 0) < 9500 for _ in range(400))
+    missed = sum(
+        (upper_bound(Counter(int(dice.random() * 10_000) for _ in range(2000)), 0.95) or 0) < 9500
+        for _ in range(400)
+    )
     assert missed <= 12
 
 
@@ -52,7 +55,10 @@ def test_a_ratio_over_blocks():
         paired_ratio([(0, 1)])
 
 
-@pytest.mark.parametrize(("differences", "p"), [([1] * 5, 0.0625), ([1] * 8 + [-1], 0.0390625), ([1, -1], 1.0), ([0, 0], 1.0)])
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [([1] * 5, 0.0625), ([1] * 8 + [-1], 0.0390625), ([1, -1], 1.0), ([0, 0], 1.0)],
+)
 def test_the_sign_test(differences, p):
     """Against the binomial table."""
     assert sign_test(differences) == p

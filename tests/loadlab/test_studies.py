@@ -11,7 +11,18 @@ from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
 from loadlab.scenarios import ScenarioError
 from loadlab.store import StoreError
-from loadlab.studies import carry, command, form, pages, quota, quota_page, scale, scale_page, seeds, seeds_page
+from loadlab.studies import (
+    carry,
+    command,
+    form,
+    pages,
+    quota,
+    quota_page,
+    scale,
+    scale_page,
+    seeds,
+    seeds_page,
+)
 from loadlab.studies.command import cells, parse
 from loadlab.studies.form import Row, Study
 from loadlab.studies.summary import reasons, summaries
@@ -32,9 +43,16 @@ def study(log):
     def make(what, *words, blocks=1):
         found = cells(what, parse(what, words))
         return Study(
-            what=what, started_at="2026-01-02T03:04:05Z", minutes=9.0, command=f"just {what}", seed=1, blocks=blocks,
-            fingerprint=log.run.fingerprint, cells=found, rows=[],
-        )  # fmt: skip
+            what=what,
+            started_at="2026-01-02T03:04:05Z",
+            minutes=9.0,
+            command=f"just {what}",
+            seed=1,
+            blocks=blocks,
+            fingerprint=log.run.fingerprint,
+            cells=found,
+            rows=[],
+        )
 
     return make
 
@@ -49,9 +67,22 @@ def measured(log):
         for block, cell in carry.plan(study):
             outcome, cpu_us, p99_ms = values(cell, block)
             found = msgspec.structs.replace(
-                made_up, outcome=outcome, cpu_us=cpu_us, p99_ms=p99_ms, side=cell.order.service, sentence=f"{cell.key} said so."
+                made_up,
+                outcome=outcome,
+                cpu_us=cpu_us,
+                p99_ms=p99_ms,
+                side=cell.order.service,
+                sentence=f"{cell.key} said so.",
             )
-            row = Row(key=cell.key, service=cell.order.service, block=block, trial=found, answers_hz=1500.0, p50_ms=1.0, p95_ms=2.0)
+            row = Row(
+                key=cell.key,
+                service=cell.order.service,
+                block=block,
+                trial=found,
+                answers_hz=1500.0,
+                p50_ms=1.0,
+                p95_ms=2.0,
+            )
             rows.append(msgspec.structs.replace(row, **changes))
         return msgspec.structs.replace(study, rows=rows)
 
@@ -59,23 +90,33 @@ def measured(log):
 
 
 def test_every_configuration_that_a_project_reported_is_there():
-    """Of 000 two, of 001 four and its eight workers, of 002 five and three replicas, of 003 four, of 004 one."""
+    """Of 000 two, of 001 four and its eight workers, of 002 five and three replicas, of 003 four,
+    of 004 one."""
     found = seeds.read()
 
-    per_seed = {seed: sum(each.seed == seed for each in found) for seed in ("000", "001", "002", "003", "004")}
+    per_seed = {
+        seed: sum(each.seed == seed for each in found)
+        for seed in ("000", "001", "002", "003", "004")
+    }
     assert per_seed == {"000": 2, "001": 5, "002": 6, "003": 4, "004": 1}
     assert all(each.key.startswith(each.seed) and each.reported and each.assumed for each in found)
 
 
 def test_a_configuration_runs_with_both_services_in_the_same_limits():
-    """Replicas behind a balancer of requests, the workers that were told for the baseline, and their number of users."""
+    """Replicas behind a balancer of requests, the workers that were told for the baseline, and
+    their number of users."""
     words = {"duration": "30s", "engine": "raw", "seed": "1"}
     one, three = seeds.choose(seeds.read(), "001-one,003-three")
 
     ours, theirs = (cell.order for cell in seeds.cells([one], words, "typical"))
     assert (ours.service, theirs.service, theirs.service_workers) == ("halfcore", "typical", 2)
     assert ours.tier == theirs.tier
-    assert (ours.tier.cpus, ours.tier.memory_bytes, ours.users, ours.rate) == (1.0, 2048 << 20, 1000, 50)
+    assert (ours.tier.cpus, ours.tier.memory_bytes, ours.users, ours.rate) == (
+        1.0,
+        2048 << 20,
+        1000,
+        50,
+    )
     assert (ours.balancer, ours.backend) == ("none", "cgroup")
     (order, _) = (cell.order for cell in seeds.cells([three], words, "typical"))
     assert (order.tier.replicas, order.balancer, order.model) == (3, "http", "penguins-rf")
@@ -93,22 +134,48 @@ def test_equal_in_all():
     """Every shape of a total has its CPU, within a hundredth, and its memory."""
     found = [cell.order.tier for cell in scale.cells({})]
 
-    assert [(tier.replicas, tier.cpus) for tier in found] == [(1, 0.5), (1, 0.5), (2, 0.25), (3, 0.167), (1, 1.0), (1, 1.0), (2, 0.5)]
+    assert [(tier.replicas, tier.cpus) for tier in found] == [
+        (1, 0.5),
+        (1, 0.5),
+        (2, 0.25),
+        (3, 0.167),
+        (1, 1.0),
+        (1, 1.0),
+        (2, 0.5),
+    ]
     for tier, (total, memory_mib, *_) in zip(found, scale.SHAPES, strict=True):
         assert tier.cores == pytest.approx(total, abs=0.005)
-        assert tier.memory_bytes * tier.replicas == pytest.approx(memory_mib << 20, abs=tier.replicas)
+        assert tier.memory_bytes * tier.replicas == pytest.approx(
+            memory_mib << 20, abs=tier.replicas
+        )
 
 
 def test_the_quota_study_varies_one_thing_at_a_time():
-    """Two limits, two periods, burst off and on (one quota); and two ways of dealing out, with and without a late replica."""
+    """Two limits, two periods, burst off and on (one quota); and two ways of dealing out, with and
+    without a late replica."""
     found = [cell.order for cell in quota.cells({})]
 
-    assert [(each.tier.cpus, each.tier.period_us, each.tier.burst_us) for each in found if each.balancer == "none"] == [
-        (0.5, 100_000, 0), (0.5, 100_000, 50_000), (0.5, 10_000, 0), (0.5, 10_000, 5_000),
-        (0.25, 100_000, 0), (0.25, 100_000, 25_000), (0.25, 10_000, 0), (0.25, 10_000, 2_500),
-    ]  # fmt: skip
+    assert [
+        (each.tier.cpus, each.tier.period_us, each.tier.burst_us)
+        for each in found
+        if each.balancer == "none"
+    ] == [
+        (0.5, 100_000, 0),
+        (0.5, 100_000, 50_000),
+        (0.5, 10_000, 0),
+        (0.5, 10_000, 5_000),
+        (0.25, 100_000, 0),
+        (0.25, 100_000, 25_000),
+        (0.25, 10_000, 0),
+        (0.25, 10_000, 2_500),
+    ]
     dealing = [(each.balancer, each.late, each.users) for each in found if each.balancer != "none"]
-    assert dealing == [("http", False, 6000), ("http", True, 6000), ("tcp", False, 6000), ("tcp", True, 6000)]
+    assert dealing == [
+        ("http", False, 6000),
+        ("http", True, 6000),
+        ("tcp", False, 6000),
+        ("tcp", True, 6000),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +183,14 @@ def test_the_quota_study_varies_one_thing_at_a_time():
     [
         ("seeds", "only=009", "only=009: 009 begins no key; there are 000-one, "),
         ("seeds", "against=naive", "against=naive is unknown"),
-        ("scale", "only=000", "only=000: unknown; expected key=value with one of duration, engine, seed, fresh, scenario"),
+        (
+            "scale",
+            "only=000",
+            (
+                "only=000: unknown; expected key=value with one of duration, engine, seed, fresh, "
+                "scenario"
+            ),
+        ),
         ("scale", "duration=soon", "duration=soon came"),
         ("quota-study", "blocks=0", "blocks=0 came"),
         ("quota-study", "fresh=maybe", "fresh=maybe came, expected yes or no"),
@@ -134,9 +208,13 @@ def test_an_unknown_scenario_is_refused():
         cells("scale", parse("scale", ["scenario=storm"]))
 
 
-@pytest.mark.parametrize(("outcomes", "expected"), [(["PASS"], "PASS"), (["INVALID", "PASS"], "PASS"), (["INVALID", "INVALID"], "INVALID")])
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [(["PASS"], "PASS"), (["INVALID", "PASS"], "PASS"), (["INVALID", "INVALID"], "INVALID")],
+)
 def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes, expected):
-    """It proves nothing; the second one counts, whatever it says, and the page tells why there was one."""
+    """It proves nothing; the second one counts, whatever it says, and the page tells why there was
+    one."""
     left = list(outcomes)
 
     def run(*_, **__):
@@ -146,14 +224,24 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
         return made.write(tmp_path / f"run-{len(left)}"), Ended(kind="complete")
 
     monkeypatch.setattr(carry.session, "carry_out", run)
+    # The wait is for this machine's old connections, whoever made them.
+    monkeypatch.setattr(carry, "_cool_down", lambda: None)
     planned = study("seeds", "only=004")
-    planned = msgspec.structs.replace(planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"])
-    (found,) = carry.carry_out(planned, Place(tmp_path, tmp_path, tmp_path), tmp_path, Console(quiet=True), say=str).rows
+    planned = msgspec.structs.replace(
+        planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]
+    )
+    (found,) = carry.carry_out(
+        planned, Place(tmp_path, tmp_path, tmp_path), tmp_path, Console(quiet=True), say=str
+    ).rows
 
     assert not left
     assert found.trial.outcome == expected
     assert ("cores of the machine" in found.first) == (len(outcomes) > 1)
-    told = [line for line in reasons(msgspec.structs.replace(planned, rows=[found])) if "INVALID, and repeated once" in line]
+    told = [
+        line
+        for line in reasons(msgspec.structs.replace(planned, rows=[found]))
+        if "INVALID, and repeated once" in line
+    ]
     assert len(told) == len(outcomes) - 1
 
 
@@ -170,24 +258,30 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     assert all("this machine has 2" in row.reason for row in found.rows)
     assert form.load(tmp_path / "2026-01-02-030405-seeds.json") == found
     text = pages.markdown(found, "runs/x.json", "")
-    assert "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for the generator)" in text
+    assert (
+        "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for "
+        "the generator)"
+    ) in text
     assert "not run yet" in text  # the configurations that were not asked for keep their rows
 
 
 def test_a_study_that_was_cut_off_goes_on_where_it_ended(study, measured, tmp_path):
-    """Same cells, same code: only what is missing is run, in the same order. A finished one, or other words, begin anew."""
+    """Same cells, same code: only what is missing is run, in the same order. A finished one, or
+    other words, begin anew."""
     fresh = study("scale", blocks=2)
     whole = measured(fresh, lambda *_: ("PASS", 100.0, 5.0))
     cut = msgspec.structs.replace(whole, rows=whole.rows[:5])
 
     form.save(cut, tmp_path)
     assert form.to_go_on(tmp_path, fresh) == cut
-    assert [(row.block, row.key) for row in cut.rows] + [(block, cell.key) for block, cell in carry.plan(cut)] == [
-        (block, cell.key) for block, cell in carry.plan(fresh)
-    ]
+    assert [(row.block, row.key) for row in cut.rows] + [
+        (block, cell.key) for block, cell in carry.plan(cut)
+    ] == [(block, cell.key) for block, cell in carry.plan(fresh)]
     other = study("scale", "users=500", blocks=2)
     assert form.to_go_on(tmp_path, other) == other
-    moved_on = msgspec.structs.replace(fresh, fingerprint=msgspec.structs.replace(fresh.fingerprint, commit="another"))
+    moved_on = msgspec.structs.replace(
+        fresh, fingerprint=msgspec.structs.replace(fresh.fingerprint, commit="another")
+    )
     assert form.to_go_on(tmp_path, moved_on) == moved_on
 
     form.save(whole, tmp_path)
@@ -200,17 +294,24 @@ def test_the_order_is_drawn_anew_for_each_block(study):
     planned = carry.plan(study("scale", blocks=4))
 
     assert planned == carry.plan(study("scale", blocks=4))
-    orders = [tuple(cell.key for block, cell in planned if block == number) for number in (1, 2, 3, 4)]
+    orders = [
+        tuple(cell.key for block, cell in planned if block == number) for number in (1, 2, 3, 4)
+    ]
     assert len(set(orders)) > 1
     assert {frozenset(order) for order in orders} == {frozenset(orders[0])}
 
 
 def test_a_row_says_how_fast_and_which_replica_answered(log, study):
     """From the first user to the end of steady; the balancer's part only where there is one."""
-    run = msgspec.structs.replace(log.run, replicas=[Replica(limits=runs.LIMITS, processes_inside=1, processes_outside=0, answered=7)])
+    run = msgspec.structs.replace(
+        log.run,
+        replicas=[Replica(limits=runs.LIMITS, processes_inside=1, processes_outside=0, answered=7)],
+    )
     (cell, *_) = study("scale").cells
 
-    found = carry.row(cell, 1, type(log)(run, log.seconds, log.samples), judge(log), Ended(kind="complete"))
+    found = carry.row(
+        cell, 1, type(log)(run, log.seconds, log.samples), judge(log), Ended(kind="complete")
+    )
 
     assert found.answers_hz == pytest.approx(150, rel=0.1)  # 1,000 users who think 6.5 s
     assert found.answered == [7]
@@ -221,13 +322,29 @@ def test_a_row_says_how_fast_and_which_replica_answered(log, study):
 
 def test_horizontal_and_vertical_are_compared_within_one_total(study, measured, tmp_path):
     """From valid runs only, with the balancer's part."""
-    costs = {"0_5-as-1": 100.0, "0_5-as-1-balanced": 160.0, "0_5-as-2-balanced": 200.0, "0_5-as-3-balanced": 300.0, "1-as-1": 90.0}
-    found = measured(study("scale", blocks=3), lambda cell, block: ("PASS", costs.get(cell.key), 5.0 * block), balancer_us=60.0)
+    costs = {
+        "0_5-as-1": 100.0,
+        "0_5-as-1-balanced": 160.0,
+        "0_5-as-2-balanced": 200.0,
+        "0_5-as-3-balanced": 300.0,
+        "1-as-1": 90.0,
+    }
+    found = measured(
+        study("scale", blocks=3),
+        lambda cell, block: ("PASS", costs.get(cell.key), 5.0 * block),
+        balancer_us=60.0,
+    )
 
     said = "\n".join(scale_page.sentences(found))
 
-    assert "0.5 CPU in all: one replica alone takes 100 µs CPU an answer, p99 10.0 ms (3 PASS)." in said
-    assert "2 × 0.25 + HAProxy: 200 µs CPU an answer, p99 10.0 ms (3 PASS), 2.00 × the CPU time of one; 60 µs are the balancer's." in said
+    assert (
+        "0.5 CPU in all: one replica alone takes 100 µs CPU an answer, p99 10.0 ms (3 PASS)."
+        in said
+    )
+    assert (
+        "2 × 0.25 + HAProxy: 200 µs CPU an answer, p99 10.0 ms (3 PASS), 2.00 × the CPU time "
+        "of one; 60 µs are the balancer's."
+    ) in said
     assert "3 × 0.167 + HAProxy: 300 µs" in said
     assert "2 × 0.5 + HAProxy: 3 PASS; nothing is compared." in said
     assert scale_page.plot(found, tmp_path / "scale.svg")
@@ -239,28 +356,47 @@ def test_horizontal_and_vertical_are_compared_within_one_total(study, measured, 
 
 def test_period_and_burst_are_told_against_what_docker_does(study, measured):
     """100 ms and no burst."""
-    p99_ms = {(100_000, False): 80.0, (100_000, True): 40.0, (10_000, False): 20.0, (10_000, True): 10.0}
+    p99_ms = {
+        (100_000, False): 80.0,
+        (100_000, True): 40.0,
+        (10_000, False): 20.0,
+        (10_000, True): 10.0,
+    }
     found = measured(
         study("quota-study"),
-        lambda cell, _: ("FAIL", 100.0, p99_ms[cell.order.tier.period_us, cell.order.tier.burst_us > 0]),
+        lambda cell, _: (
+            "FAIL",
+            100.0,
+            p99_ms[cell.order.tier.period_us, cell.order.tier.burst_us > 0],
+        ),
         answered=[3, 3, 0],
     )
 
     said = quota_page.sentences(found)
 
     assert said[0] == (
-        "0.5 CPU: p99 is 80.0 ms with 100 ms and no burst, 40.0 ms with 100 ms, burst, 20.0 ms with 10 ms, no burst, "
+        "0.5 CPU: p99 is 80.0 ms with 100 ms and no burst, 40.0 ms with 100 ms, burst, 20.0 ms "
+        "with 10 ms, no burst, "
         "10.0 ms with 10 ms, burst; least with 10 ms, burst."
     )
-    assert "A replica that joins late gets 0.0% of the answers where connections are dealt out." in said
-    assert "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |" in quota_page.dealing_table(found)
+    assert (
+        "A replica that joins late gets 0.0% of the answers where connections are dealt out."
+        in said
+    )
+    assert (
+        "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |"
+        in quota_page.dealing_table(found)
+    )
 
 
 def test_who_answered_is_counted_though_the_latencies_prove_nothing(study, measured):
     """An INVALID run has no p99 that counts, and its shares do."""
     found = measured(study("quota-study"), lambda *_: ("INVALID", 1.0, 1.0), answered=[3, 2, 0])
 
-    assert "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |" in quota_page.dealing_table(found)
+    assert (
+        "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |"
+        in quota_page.dealing_table(found)
+    )
     assert quota_page.sentences(found)[0] == "0.5 CPU: too little was measured validly to compare."
 
 
@@ -272,13 +408,19 @@ def test_a_replica_that_does_not_tell_has_no_share(study, measured):
 
 
 def test_the_projects_table_shows_both_sides(study, measured):
-    """Beside what they reported; a baseline that could not start is told as that, and one that answered wrongly."""
+    """Beside what they reported; a baseline that could not start is told as that, and one that
+    answered wrongly."""
     found = measured(
         study("seeds", "only=003-fifth,003-tenth,004"),
         lambda cell, _: ("PASS" if cell.order.service == "halfcore" else "FAIL", 130.0, 12.0),
     )
     dead = [
-        msgspec.structs.replace(row, trial=msgspec.structs.replace(row.trial, outcome="ERROR", could_start=row.key != "004-half"))
+        msgspec.structs.replace(
+            row,
+            trial=msgspec.structs.replace(
+                row.trial, outcome="ERROR", could_start=row.key != "004-half"
+            ),
+        )
         if row.service == "typical" and row.key in ("003-tenth", "004-half")
         else row
         for row in found.rows
@@ -291,7 +433,10 @@ def test_the_projects_table_shows_both_sides(study, measured):
     assert "**PASS**: 1,500 answers/s, p50 / p99 1.0 / 12.0 ms, 0 errors, 130 µs CPU/answer" in text
     assert "**cannot start**: 004-half said so." in text
     assert "**ERROR**: 003-tenth said so." in text
-    assert seeds_page.sentences(found)[0] == "Of 2 runs in which both could be judged, Halfcore passes 2 and `typical` 0."
+    assert (
+        seeds_page.sentences(found)[0]
+        == "Of 2 runs in which both could be judged, Halfcore passes 2 and `typical` 0."
+    )
     assert "003-fifth, typical. FAIL: 003-fifth said so." in text
 
 
@@ -299,7 +444,9 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
     """With machine, commit, command and link; the same file gives the same text."""
     for what in command.COMMANDS:
         found = measured(study(what), lambda *_: ("PASS", 100.0, 5.0), answered=[1, 1, 1])
-        form.save(msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs")
+        form.save(
+            msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs"
+        )
         form.save(found, tmp_path / "runs")
 
     parts, pictures = pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")

@@ -19,11 +19,19 @@ def test_every_profile_with_a_limit_is_a_tier():
     """The lab's tiers are the compose file's, limit by limit."""
     services = yaml.safe_load((ROOT / tiers.FILE).read_text())["services"]
     found = tiers.read(ROOT / tiers.FILE, {})
-    assert set(found) == {name for name, service in services.items() if "io.halfcore.tier" in service.get("labels", {})}
+    assert set(found) == {
+        name
+        for name, service in services.items()
+        if "io.halfcore.tier" in service.get("labels", {})
+    }
     for name, tier in found.items():
         assert tier.cpus == float(services[name]["deploy"]["resources"]["limits"]["cpus"])
         assert services[name]["profiles"] == [name]
-    assert (found["half-core"].cpus, found["half-core"].memory_bytes, found["half-core"].replicas) == (0.5, 512 << 20, 1)
+    assert (
+        found["half-core"].cpus,
+        found["half-core"].memory_bytes,
+        found["half-core"].replicas,
+    ) == (0.5, 512 << 20, 1)
     assert found["three-by-015"].replicas == 3
     assert found["half-core"].image == "halfcore:latest"
 
@@ -49,8 +57,17 @@ def test_a_variable_without_a_value_is_not_the_tiers(tmp_path):
     [
         ("services: [", "no services"),
         ("nothing: 1", "no services"),
-        ("services: {a: {labels: {io.halfcore.tier: a}}}", "tier a: deploy.resources.limits needs cpus and memory"),
-        ("services: {a: {labels: [io.halfcore.tier=a], deploy: {resources: {limits: {cpus: '1', memory: much}}}}}", "'much' is no size"),
+        (
+            "services: {a: {labels: {io.halfcore.tier: a}}}",
+            "tier a: deploy.resources.limits needs cpus and memory",
+        ),
+        (
+            (
+                "services: {a: {labels: [io.halfcore.tier=a], deploy: {resources: {limits: {cpus: "
+                "'1', memory: much}}}}}"
+            ),
+            "'much' is no size",
+        ),
     ],
 )
 def test_a_wrong_compose_file_is_named(tmp_path, text, says):
@@ -64,13 +81,23 @@ def test_a_wrong_compose_file_is_named(tmp_path, text, says):
 def test_a_tier_needs_its_own_cores_and_one_for_the_generator():
     """Below that, server and generator measure each other."""
     found = tiers.read(ROOT / tiers.FILE, {})
-    assert [cores_needed(found[name]) for name in ("tenth-core", "half-core", "one-core", "three-core", "three-by-015")] == [2, 2, 2, 4, 2]
+    assert [
+        cores_needed(found[name])
+        for name in ("tenth-core", "half-core", "one-core", "three-core", "three-by-015")
+    ] == [2, 2, 2, 4, 2]
 
 
 def test_the_scenarios_offer_what_they_say():
     """Requests a second of 10,000 users whose answers take no time."""
     rates = {name: round(each.users / each.mean_think_s) for name, each in scenarios.read().items()}
-    assert rates == {"steady": 1538, "course": 5714, "second": 10_000, "poisson": 1538, "overload": 1538, "soak": 1538}
+    assert rates == {
+        "steady": 1538,
+        "course": 5714,
+        "second": 10_000,
+        "poisson": 1538,
+        "overload": 1538,
+        "soak": 1538,
+    }
 
 
 @pytest.mark.parametrize("name", ["steady", "course", "poisson"])
@@ -90,7 +117,13 @@ def test_think_times_have_the_mean_that_the_rate_is_computed_from(name):
         ('says = ""\nthink = [4.0, 1.0]\nusers = 1\nsteady = 1', "think"),
         ('says = ""\nthink = [1.0]\nusers = 0\nsteady = 1', "above 0"),
         ('says = ""\nthink = [1.0]\nusers = 1\nsteady = 1\nspeed = 2', "speed"),
-        ('says = ""\nthink = [1.0]\nusers = 1\nsteady = 10\nsurge = {factor = 2.0, after = 5, seconds = 6}', "surge"),
+        (
+            (
+                'says = ""\nthink = [1.0]\nusers = 1\nsteady = 10\nsurge = {factor = 2.0, after = '
+                "5, seconds = 6}"
+            ),
+            "surge",
+        ),
     ],
 )
 def test_a_wrong_scenario_is_named(tmp_path, table, says):

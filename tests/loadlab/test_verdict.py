@@ -13,7 +13,8 @@ from support.runs import Made, Server, fresh, made
 
 def _ended(kind: str, sentence: str = "") -> Verdict:
     run = fresh()
-    run.run.ended = Ended(kind=kind, sentence=sentence)  # type: ignore[arg-type]  # each is a word of the form
+    # # each is a word of the form
+    run.run.ended = Ended(kind=kind, sentence=sentence)  # type: ignore[arg-type]
     return judge(run.log())
 
 
@@ -40,7 +41,9 @@ def test_a_server_that_dies_in_the_ramp_fails_without_a_steady_phase():
     """A server that is gone needs no stopwatch: only that it was in its limits."""
     run = fresh()
     run.run.ended = Ended(kind="server_died", sentence="out of memory")
-    run.run.phases = [phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp")]
+    run.run.phases = [
+        phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp")
+    ]
     run.seconds = [line for line in run.seconds if line.t < 15]
     run.samples = [sample for sample in run.samples if sample.t < 15]
     assert judge(run.log()).outcome == "FAIL"
@@ -50,7 +53,8 @@ def test_a_server_that_dies_in_the_ramp_fails_without_a_steady_phase():
 
 
 def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
-    """The run was given up before it was steady: users and witness saw another mixture of it, and the generator is clear without them."""
+    """The run was given up before it was steady: users and witness saw another mixture of it, and
+    the generator is clear without them."""
     run = drowning()
     run.seconds = [line for line in run.seconds if line.series != "witness" or line.t % 5 == 0]
     verdict = judge(run.log())
@@ -63,11 +67,14 @@ def test_a_server_that_drowns_in_the_ramp_fails_whatever_the_witness_saw():
 
 @pytest.mark.parametrize(("factor", "outcome"), [(2.0, "FAIL"), (0.5, "FAIL"), (0.1, "INVALID")])
 def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
-    """Where latency swings, users who wait ask less often. One who saw the objective met says that the generator may be slow."""
+    """Where latency swings, users who wait ask less often. One who saw the objective met says that
+    the generator may be slow."""
     run = made(Server(slower=100))
     for line in run.seconds:
         if line.series == "witness":
-            line.response = pack({int(value * factor): count for value, count in unpack(line.response).items()})
+            line.response = pack(
+                {int(value * factor): count for value, count in unpack(line.response).items()}
+            )
     verdict = judge(run.log())
     assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]
     assert verdict.outcome == outcome
@@ -76,8 +83,14 @@ def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
 def drowning() -> Made:
     """Half of the answers are errors, and the run ends in its settling."""
     run = made(Server(errors=0.5))
-    run.run.ended = Ended(kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors")
-    run.run.phases = [phase for phase in run.run.phases if phase.name in ("floor", "start", "warmup", "ramp", "settle")]
+    run.run.ended = Ended(
+        kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors"
+    )
+    run.run.phases = [
+        phase
+        for phase in run.run.phases
+        if phase.name in ("floor", "start", "warmup", "ramp", "settle")
+    ]
     run.run.drain = None
     run.seconds = [line for line in run.seconds if line.t < 30]
     run.samples = [sample for sample in run.samples if sample.t < 30]
@@ -92,7 +105,8 @@ def test_a_killed_run_is_invalid():
 
 
 def _overloaded(refused_us: int, calm_from: int) -> Made:
-    """60 s of steady are 30 of steady, 15 of overload, 15 of recovery; refusals take so long, and end at that second."""
+    """60 s of steady are 30 of steady, 15 of overload, 15 of recovery; refusals take so long, and
+    end at that second."""
     run = fresh()
     run.run.criteria = criteria("overload")
     run.run.scenario = msgspec.structs.replace(run.run.scenario, duration_s=30)
@@ -142,11 +156,21 @@ def three():
 def test_three_passes_may_be_claimed(three):
     """The claim's text names date, commit, machine, load, limits, figures, runs and seeds."""
     together = combine(three)
-    assert (together.outcome, together.exit_code, together.sentence) == ("PASS", 0, "3 of 3 runs valid and passing.")
+    assert (together.outcome, together.exit_code, together.sentence) == (
+        "PASS",
+        0,
+        "3 of 3 runs valid and passing.",
+    )
     for part in (
         "Verified on 2026-11-20, commit 0123456789ab, a made-up processor, 2 cores, 24 GB",
-        "1,000 concurrent users (one keep-alive connection each, think time U(4,9) s), ramped at 100 users/s (smooth), 60 s steady",
-        "limited to 0.5 CPU (quota 50 ms per 100 ms), on CPU 0, and 256 MiB: 3 of 3 runs valid and passing; 154 requests a second",
+        (
+            "1,000 concurrent users (one keep-alive connection each, think time U(4,9) s), ramped "
+            "at 100 users/s (smooth), 60 s steady"
+        ),
+        (
+            "limited to 0.5 CPU (quota 50 ms per 100 ms), on CPU 0, and 256 MiB: 3 of 3 runs "
+            "valid and passing; 154 requests a second"
+        ),
         "on the same machine over loopback",
         "Runs: run-1, run-2, run-3; seeds 1, 2, 3.",
     ):
@@ -176,7 +200,8 @@ def test_criteria_say_which_field_is_wrong(tmp_path):
 
 
 def test_what_was_never_measured_is_not_told_as_missed():
-    """A server killed in the ramp has no p99, good or bad, and its end says nothing about the generator."""
+    """A server killed in the ramp has no p99, good or bad, and its end says nothing about the
+    generator."""
     run = fresh()
     run.run.ended = Ended(kind="server_died", sentence="the server ended with -9")
     run.run.phases = run.run.phases[:4]
@@ -186,5 +211,8 @@ def test_what_was_never_measured_is_not_told_as_missed():
     verdict = judge(run.log())
 
     assert verdict.outcome == "FAIL"
-    assert "objective: ends, hangs or restarts of the server 1 (≤ 0). Never measured: p50, p95, p99, max," in verdict.sentence
+    assert (
+        "objective: ends, hangs or restarts of the server 1 (≤ 0). Never measured: p50, p95, "
+        "p99, max,"
+    ) in verdict.sentence
     assert "clear" not in verdict.sentence

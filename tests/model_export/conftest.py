@@ -1,4 +1,5 @@
-"""Small models, saved as MLflow saves them, and exported with a gate of few rows where its size is not the point."""
+"""Small models, saved as MLflow saves them, and exported with a gate of few rows where its size is
+not the point."""
 
 from __future__ import annotations
 
@@ -31,8 +32,11 @@ TRUSTED = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is ours, and it happens on first use."""
-    mlflows_own = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is
+    ours, and it happens on first use."""
+    mlflows_own = pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+    )
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(mlflows_own)
@@ -40,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def birds() -> pd.DataFrame:
-    """300 made-up birds: two measures (some missing), a count, a flag, a place and a ring colour (some missing)."""
+    """300 made-up birds: two measures (some missing), a count, a flag, a place and a ring colour
+    (some missing)."""
     rng = np.random.default_rng(7)
     size = 300
     frame = pd.DataFrame(
@@ -61,7 +66,12 @@ def birds() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def species(birds: pd.DataFrame) -> np.ndarray[Any, Any]:
     """A label that the measures tell, but not quite."""
-    score = birds["wing"] + 0.01 * birds["weight"].fillna(300.0) + 2.0 * (birds["place"] == "marsh") + 0.3 * birds["eggs"]
+    score = (
+        birds["wing"]
+        + 0.01 * birds["weight"].fillna(300.0)
+        + 2.0 * (birds["place"] == "marsh")
+        + 0.3 * birds["eggs"]
+    )
     return np.asarray(pd.cut(score, 3, labels=["auk", "gull", "tern"]).astype(str))
 
 
@@ -83,11 +93,18 @@ def _save_in(root: Path) -> Callable[..., Path]:
 
     def save(estimator: Any, x: Any, name: str = "model", **options: Any) -> Path:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow's hints about integers and pickles are not under test
+            warnings.simplefilter(
+                "ignore"
+            )  # MLflow's hints about integers and pickles are not under test
             signature = options.pop("signature", infer_signature(x, estimator.predict(x[:5])))
             options.setdefault("skops_trusted_types", TRUSTED)
             mlflow.sklearn.save_model(
-                estimator, root / name, signature=signature, input_example=x, pip_requirements=["scikit-learn"], **options
+                estimator,
+                root / name,
+                signature=signature,
+                input_example=x,
+                pip_requirements=["scikit-learn"],
+                **options,
             )
         return root / name
 
@@ -129,7 +146,9 @@ class Exported:
 
         self.folder, self.output = folder, output
         self.manifest = json.loads((folder / "manifest.json").read_text())
-        self.session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(
+            folder / "model.onnx", providers=["CPUExecutionProvider"]
+        )
 
     def inputs(self, name: str) -> dict[str, Any]:
         """One entry of `inputs`."""
@@ -137,12 +156,18 @@ class Exported:
 
     def answer(self, *records: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
         """Pack records as docs/bundle-format.md says, and run them."""
-        rows = [[_pack(entry, record[entry["name"]]) for entry in self.manifest["inputs"]] for record in records]
+        rows = [
+            [_pack(entry, record[entry["name"]]) for entry in self.manifest["inputs"]]
+            for record in records
+        ]
         return list(self.session.run(None, {"rows": np.array(rows, dtype=self.manifest["dtype"])}))
 
     def labels(self, frame: pd.DataFrame) -> list[Any]:
         """The labels for the rows of a table, sent as a client would write them."""
-        records = [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+        records = [
+            {k: None if pd.isna(v) else v for k, v in row.items()}
+            for row in frame.to_dict("records")
+        ]
         return [self.manifest["classes"][i] for i in self.answer(*records)[0]]
 
 

@@ -19,13 +19,21 @@ OLD, NEW = b"the old graph", b"the new graph"
 
 def manifest_of(model: bytes, **fields: Any) -> dict[str, Any]:
     """As much of a manifest as writing needs."""
-    return {"name": "birds", "version": "1", "onnx": {"sha256": hashlib.sha256(model).hexdigest()}, **fields}
+    return {
+        "name": "birds",
+        "version": "1",
+        "onnx": {"sha256": hashlib.sha256(model).hexdigest()},
+        **fields,
+    }
 
 
 def visible(root: Path) -> dict[str, tuple[bytes, Any]]:
     """What a reader sees: every folder without a dot, whole."""
     folders = [f for f in sorted((root / "birds").glob("*")) if not f.name.startswith(".")]
-    return {f.name: ((f / "model.onnx").read_bytes(), json.loads((f / "manifest.json").read_text())) for f in folders}
+    return {
+        f.name: ((f / "model.onnx").read_bytes(), json.loads((f / "manifest.json").read_text()))
+        for f in folders
+    }
 
 
 def test_a_bundle_is_named_after_version_and_graph(tmp_path: Path) -> None:
@@ -41,8 +49,11 @@ STEPS = ["open:model.onnx", "open:manifest.json", "fsync", "rename"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_failure_at_any_step_leaves_the_old_bundle_whole(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disk full, Ctrl-C, a crash of the filesystem: the old bundle is all that is seen, and nothing is left behind."""
+def test_a_failure_at_any_step_leaves_the_old_bundle_whole(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disk full, Ctrl-C, a crash of the filesystem: the old bundle is all that is seen, and nothing
+    is left behind."""
     bundle.write(tmp_path, manifest_of(OLD), OLD)
     before = visible(tmp_path)
     with monkeypatch.context() as broken:
@@ -61,21 +72,33 @@ def _break(patch: pytest.MonkeyPatch, step: str) -> None:
     kind, _, name = step.partition(":")
     if kind == "open":
         honest = Path.open
-        patch.setattr(Path, "open", lambda path, *a, **k: fail() if path.name == name else honest(path, *a, **k))
+        patch.setattr(
+            Path,
+            "open",
+            lambda path, *a, **k: fail() if path.name == name else honest(path, *a, **k),
+        )
     elif kind == "fsync":
         patch.setattr(os, "fsync", fail)
     else:
         patch.setattr(Path, "rename", fail)
 
 
-def test_a_kill_between_the_files_leaves_nothing_that_a_reader_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_files_leaves_nothing_that_a_reader_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever is not yet renamed has a name that begins with a dot."""
     seen: list[list[str]] = []
     honest = bundle._write_flushed
 
     def watch(path: Path, content: bytes) -> None:
         honest(path, content)
-        seen.append([folder.name for folder in (tmp_path / "birds").iterdir() if not folder.name.startswith(".")])
+        seen.append(
+            [
+                folder.name
+                for folder in (tmp_path / "birds").iterdir()
+                if not folder.name.startswith(".")
+            ]
+        )
 
     monkeypatch.setattr(bundle, "_write_flushed", watch)
     bundle.write(tmp_path, manifest_of(NEW), NEW)
@@ -103,7 +126,9 @@ def test_the_same_graph_again_replaces_the_manifest_only(tmp_path: Path) -> None
     assert len(list(path.iterdir())) == 2
 
 
-def test_a_manifest_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second write fails; the first is still whole."""
     bundle.write(tmp_path, manifest_of(NEW, created_at="1"), NEW)
     before = visible(tmp_path)
@@ -156,5 +181,7 @@ def test_a_folder_is_seen_to_be_writable_without_making_it(tmp_path: Path) -> No
 def test_a_place_where_no_folder_can_be_made_is_one_sentence(tmp_path: Path) -> None:
     """With the folder that was asked for; here a file is in its way."""
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InfrastructureError, match=rf"^cannot write to {tmp_path}/out/bundles: Not a directory$"):
+    with pytest.raises(
+        InfrastructureError, match=rf"^cannot write to {tmp_path}/out/bundles: Not a directory$"
+    ):
         require_writable(tmp_path / "out" / "bundles")

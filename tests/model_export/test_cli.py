@@ -36,7 +36,16 @@ def test_export_writes_a_bundle_and_prints_the_parity_table(
     frame = two_numbers()
     folder = save(LogisticRegression().fit(frame, frame["a"] > 0), frame, name="sign")
 
-    status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+    status = main(
+        [
+            "export",
+            str(folder),
+            "--out",
+            str(tmp_path / "out"),
+            "--tracking-uri",
+            f"sqlite:///{tmp_path}/mlflow.db",
+        ]
+    )
 
     said = capfd.readouterr().err
     (manifest,) = (tmp_path / "out" / "sign").glob("*/manifest.json")
@@ -50,13 +59,25 @@ def test_export_writes_a_bundle_and_prints_the_parity_table(
 def test_a_model_built_to_differ_is_refused_with_its_worst_row(
     save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A tree trained on nulls: exit status 1, the row as JSON would have it, both answers, no bundle, no traceback."""
+    """A tree trained on nulls: exit status 1, the row as JSON would have it, both answers, no
+    bundle, no traceback."""
     frame = two_numbers()
     frame.loc[::5, "a"] = np.nan
-    model = DecisionTreeClassifier(random_state=0).fit(frame, np.where(frame["a"].isna() | (frame["a"] < -0.5), "low", "high"))
+    model = DecisionTreeClassifier(random_state=0).fit(
+        frame, np.where(frame["a"].isna() | (frame["a"] < -0.5), "low", "high")
+    )
     folder = save(model, frame, name="gaps")
 
-    status = main(["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+    status = main(
+        [
+            "export",
+            str(folder),
+            "--out",
+            str(tmp_path / "out"),
+            "--tracking-uri",
+            f"sqlite:///{tmp_path}/mlflow.db",
+        ]
+    )
 
     said = capfd.readouterr().err
     assert status == 1
@@ -70,15 +91,29 @@ def test_a_model_built_to_differ_is_refused_with_its_worst_row(
 
 def test_an_unknown_model_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Exit status 1."""
-    assert main(["export", str(tmp_path / "nothing"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]) == 1
+    assert (
+        main(
+            [
+                "export",
+                str(tmp_path / "nothing"),
+                "--tracking-uri",
+                f"sqlite:///{tmp_path}/mlflow.db",
+            ]
+        )
+        == 1
+    )
     assert capfd.readouterr().err.splitlines()[-1].startswith("model-export: ")
 
 
 @pytest.mark.parametrize("command", ["export", "examples", "verify", "watch"])
 def test_what_nobody_foresaw_is_one_line(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever is raised wherever: exit status 1, the sentence, and a traceback where it is asked for."""
+    """Whatever is raised wherever: exit status 1, the sentence, and a traceback where it is asked
+    for."""
 
     def fail(_: object) -> None:
         raise NotImplementedError
@@ -91,7 +126,9 @@ def test_what_nobody_foresaw_is_one_line(
 
     assert main(arguments, within_limits=True) == 1
     said = capsys.readouterr().err
-    assert said.splitlines()[-1].startswith("model-export: unexpected error: this is not implemented (NotImplementedError in ")
+    assert said.splitlines()[-1].startswith(
+        "model-export: unexpected error: this is not implemented (NotImplementedError in "
+    )
     assert "Traceback" not in said
 
     monkeypatch.setenv("MODEL_EXPORT_DEBUG", "1")
@@ -99,12 +136,17 @@ def test_what_nobody_foresaw_is_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_wrong_address_of_mlflow_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_address_of_mlflow_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit status 3: nothing is said about the model, and trying again may help."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before = mlflow.get_tracking_uri()
     try:
-        status = main(["export", "models:/iris@champion", "--tracking-uri", "http://127.0.0.1:9"], within_limits=True)
+        status = main(
+            ["export", "models:/iris@champion", "--tracking-uri", "http://127.0.0.1:9"],
+            within_limits=True,
+        )
     finally:
         registry.connect(before)
 
@@ -126,7 +168,9 @@ def test_a_wrong_address_of_mlflow_is_one_line(monkeypatch: pytest.MonkeyPatch, 
         ["examples", "--memory-limit-mb", "much"],
     ],
 )
-def test_wrong_usage_is_exit_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_exit_status_2(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     """argparse says how it is used."""
     with pytest.raises(SystemExit) as left:
         main(arguments)
@@ -142,7 +186,8 @@ def test_an_unknown_example_is_exit_status_2(capfd: pytest.CaptureFixture[str]) 
 
 
 def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:
-    """A server's start asks for them every time: no MLflow, no scikit-learn, no pandas, no NumPy."""
+    """A server's start asks for them every time: no MLflow, no scikit-learn, no pandas, no
+    NumPy."""
     for name in examples.LIGHT:
         (tmp_path / name / "1-0badf00d").mkdir(parents=True)
         (tmp_path / name / "1-0badf00d" / "manifest.json").touch()
@@ -152,25 +197,41 @@ def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", script, "examples", "light", "--out", str(tmp_path)], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", script, "examples", "light", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
 
-    assert done.stdout.splitlines() == [f"6 example models in {tmp_path}, 6 of them already there", "0 set()"]
+    assert done.stdout.splitlines() == [
+        f"6 example models in {tmp_path}, 6 of them already there",
+        "0 set()",
+    ]
 
 
 def test_groups_of_examples_expand_once() -> None:
     """Names and groups may overlap; the order is that of asking."""
-    assert examples.expand(["penguins", "penguins-lr", "iris"]) == ["penguins-lr", "penguins-rf", "penguins-svm", "iris"]
+    assert examples.expand(["penguins", "penguins-lr", "iris"]) == [
+        "penguins-lr",
+        "penguins-rf",
+        "penguins-svm",
+        "iris",
+    ]
     assert examples.expand(["all"]) == [*examples.LIGHT, "cover-heavy"]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0:DeprecationWarning")  # MLflow's digest of a dataset
-@pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")  # MLflow's writing of an input example
+@pytest.mark.filterwarnings(
+    "ignore:Starting with pandas version 4.0:DeprecationWarning"
+)  # MLflow's digest of a dataset
+@pytest.mark.filterwarnings(
+    "ignore:Operation with range is deprecated:DeprecationWarning"
+)  # MLflow's writing of an input example
 def test_an_example_is_trained_registered_and_exported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """penguins-svm: alias and stage, the data in the run, a bundle with strings and nulls; the second time nothing happens."""
+    """penguins-svm: alias and stage, the data in the run, a bundle with strings and nulls; the
+    second time nothing happens."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -182,7 +243,10 @@ def test_an_example_is_trained_registered_and_exported_once(
 
     kinds = {entry["name"]: entry["kind"] for entry in manifest["inputs"]}
     assert kinds["island"] == kinds["sex"] == "category"
-    assert next(entry["categories"] for entry in manifest["inputs"] if entry["name"] == "sex") == ["FEMALE", "MALE"]
+    assert next(entry["categories"] for entry in manifest["inputs"] if entry["name"] == "sex") == [
+        "FEMALE",
+        "MALE",
+    ]
     assert manifest["parity"]["label_mismatches"] == 0
     assert "logged to the run" in manifest["parity"]["reference"]
     assert path.stat().st_mtime_ns == written

@@ -10,7 +10,11 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
@@ -28,9 +32,15 @@ IRIS = load_iris()
 def bird_pipeline(model: Any, *, scale: bool = False, encoder: Any = None) -> Pipeline:
     """Imputers, perhaps a scaler, an encoder for the names, the rest as it is."""
     numbers = [SimpleImputer(strategy="median"), *([StandardScaler()] if scale else [])]
-    names = make_pipeline(SimpleImputer(strategy="most_frequent"), encoder or OneHotEncoder(handle_unknown="ignore"))
+    names = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), encoder or OneHotEncoder(handle_unknown="ignore")
+    )
     prepare = ColumnTransformer(
-        [("numbers", make_pipeline(*numbers), ["wing", "weight"]), ("names", names, ["place", "ring"])], remainder="passthrough"
+        [
+            ("numbers", make_pipeline(*numbers), ["wing", "weight"]),
+            ("names", names, ["place", "ring"]),
+        ],
+        remainder="passthrough",
     )
     return Pipeline([("prepare", prepare), ("model", model)])
 
@@ -40,14 +50,23 @@ def bird_pipeline(model: Any, *, scale: bool = False, encoder: Any = None) -> Pi
     [IRIS.target_names[IRIS.target], IRIS.target, IRIS.target * 10 - 10, IRIS.target == 1],
     ids=["strings", "integers", "integers with gaps", "booleans"],
 )
-@pytest.mark.parametrize("model", [RandomForestClassifier(9, random_state=0), LogisticRegression(max_iter=500)], ids=["forest", "linear"])
-def test_labels_come_back_as_they_were_trained(model: Any, labels: Any, save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """Strings, integers and booleans: `classes` holds them, the graph answers their index, probabilities in the same order."""
+@pytest.mark.parametrize(
+    "model",
+    [RandomForestClassifier(9, random_state=0), LogisticRegression(max_iter=500)],
+    ids=["forest", "linear"],
+)
+def test_labels_come_back_as_they_were_trained(
+    model: Any, labels: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """Strings, integers and booleans: `classes` holds them, the graph answers their index,
+    probabilities in the same order."""
     model = model.fit(IRIS.data, labels)
 
     bundle = export(save(model, IRIS.data))
 
-    index, probabilities = bundle.session.run(None, {"rows": IRIS.data.astype(bundle.manifest["dtype"])})
+    index, probabilities = bundle.session.run(
+        None, {"rows": IRIS.data.astype(bundle.manifest["dtype"])}
+    )
     assert bundle.manifest["classes"] == model.classes_.tolist()
     assert np.array_equal(model.classes_[index], model.predict(IRIS.data))
     assert np.abs(probabilities - model.predict_proba(IRIS.data)).max() < 1e-5
@@ -55,10 +74,17 @@ def test_labels_come_back_as_they_were_trained(model: Any, labels: Any, save: Ca
 
 @pytest.mark.parametrize(
     "model",
-    [LinearRegression(), RandomForestRegressor(7, random_state=0), SVR(), make_pipeline(MinMaxScaler(), Ridge())],
+    [
+        LinearRegression(),
+        RandomForestRegressor(7, random_state=0),
+        SVR(),
+        make_pipeline(MinMaxScaler(), Ridge()),
+    ],
     ids=lambda model: type(model).__name__,
 )
-def test_a_regressor_answers_one_value_per_row(model: Any, save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_regressor_answers_one_value_per_row(
+    model: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """`value` is [N], and within 1e-5 of the model's."""
     x, y = IRIS.data[:, :3], IRIS.data[:, 3]
     model.fit(x, y)
@@ -72,13 +98,17 @@ def test_a_regressor_answers_one_value_per_row(model: Any, save: Callable[..., A
     assert np.abs(value - model.predict(x)).max() < 1e-5
 
 
-def test_a_regressor_of_several_targets_answers_a_matrix(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_regressor_of_several_targets_answers_a_matrix(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """`value` is [N, K] where the model has K targets."""
     model = LinearRegression().fit(IRIS.data[:, :2], IRIS.data[:, 2:])
 
     bundle = export(save(model, IRIS.data[:, :2]))
 
-    assert bundle.session.run(None, {"rows": IRIS.data[:9, :2].astype(bundle.manifest["dtype"])})[0].shape == (9, 2)
+    assert bundle.session.run(None, {"rows": IRIS.data[:9, :2].astype(bundle.manifest["dtype"])})[
+        0
+    ].shape == (9, 2)
     assert len(bundle.manifest["golden"][0]["prediction"]) == 2
 
 
@@ -95,7 +125,12 @@ def test_a_regressor_of_several_targets_answers_a_matrix(save: Callable[..., Any
     ids=lambda value: type(value).__name__,
 )
 def test_a_pipeline_with_names_and_missing_values(
-    model: Any, scale: bool, birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]
+    model: Any,
+    scale: bool,
+    birds: pd.DataFrame,
+    species: Any,
+    save: Callable[..., Any],
+    export: Callable[..., Any],
 ) -> None:
     """Every bird, missing values and all, gets the pipeline's label."""
     pipeline = bird_pipeline(model, scale=scale).fit(birds, species)
@@ -104,8 +139,22 @@ def test_a_pipeline_with_names_and_missing_values(
 
     assert bundle.labels(birds) == pipeline.predict(birds).tolist()
     assert [entry["name"] for entry in bundle.manifest["inputs"]] == list(birds.columns)
-    assert [entry["kind"] for entry in bundle.manifest["inputs"]] == ["number", "number", "integer", "boolean", "category", "category"]
-    assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [True, True, False, False, True, True]
+    assert [entry["kind"] for entry in bundle.manifest["inputs"]] == [
+        "number",
+        "number",
+        "integer",
+        "boolean",
+        "category",
+        "category",
+    ]
+    assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,20 +167,30 @@ def test_a_pipeline_with_names_and_missing_values(
     ids=["infrequent", "drop", "ordinal"],
 )
 def test_any_encoder_is_tabulated(
-    encoder: Any, birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]
+    encoder: Any,
+    birds: pd.DataFrame,
+    species: Any,
+    save: Callable[..., Any],
+    export: Callable[..., Any],
 ) -> None:
     """What ONNX's operators cannot say about an encoder, a table of its own answers can."""
-    pipeline = bird_pipeline(RandomForestClassifier(9, random_state=0), encoder=encoder).fit(birds, species)
+    pipeline = bird_pipeline(RandomForestClassifier(9, random_state=0), encoder=encoder).fit(
+        birds, species
+    )
 
     bundle = export(save(pipeline, birds))
 
     assert bundle.labels(birds) == pipeline.predict(birds).tolist()
 
 
-def test_an_encoder_that_learned_nan_makes_its_column_nullable(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_an_encoder_that_learned_nan_makes_its_column_nullable(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """NaN among the categories is null, not a category."""
     frame = pd.DataFrame({"ring": ["red", None, "blue", "red", None, "blue"] * 5})
-    model = make_pipeline(OneHotEncoder(), DecisionTreeClassifier(random_state=0)).fit(frame, [0, 1, 2] * 10)
+    model = make_pipeline(OneHotEncoder(), DecisionTreeClassifier(random_state=0)).fit(
+        frame, [0, 1, 2] * 10
+    )
 
     bundle = export(save(model, frame))
 
@@ -140,8 +199,11 @@ def test_an_encoder_that_learned_nan_makes_its_column_nullable(save: Callable[..
     assert bundle.labels(frame) == model.predict(frame).tolist()
 
 
-def test_encoded_integers_are_categories(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """An integer column behind an encoder keeps its values as categories; another one stays an integer."""
+def test_encoded_integers_are_categories(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """An integer column behind an encoder keeps its values as categories; another one stays an
+    integer."""
     frame = pd.DataFrame({"zone": [10, 20, 30, 40] * 20, "count": np.arange(80)})
     labels = np.where((frame["zone"] > 20) ^ (frame["count"] > 40), "up", "down")
     prepare = ColumnTransformer([("zone", OneHotEncoder(), ["zone"])], remainder="passthrough")
@@ -160,7 +222,9 @@ def test_an_encoded_boolean_stays_a_boolean(
     """True and false behind an encoder are sent as true and false."""
     frame = birds[["tame", "eggs"]]
     prepare = ColumnTransformer([("flag", OneHotEncoder(), ["tame"])], remainder="passthrough")
-    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=4)).fit(frame, species)
+    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=4)).fit(
+        frame, species
+    )
 
     bundle = export(save(model, frame))
 
@@ -169,8 +233,12 @@ def test_an_encoded_boolean_stays_a_boolean(
     assert bundle.labels(frame) == model.predict(frame).tolist()
 
 
-@pytest.mark.parametrize("model", [RidgeClassifier(), LinearSVC(), SVC()], ids=lambda model: type(model).__name__)
-def test_a_classifier_without_probabilities_answers_labels_only(model: Any, save: Any, export: Any) -> None:
+@pytest.mark.parametrize(
+    "model", [RidgeClassifier(), LinearSVC(), SVC()], ids=lambda model: type(model).__name__
+)
+def test_a_classifier_without_probabilities_answers_labels_only(
+    model: Any, save: Any, export: Any
+) -> None:
     """`outputs` is ["label"], and no golden row has probabilities."""
     model.fit(IRIS.data, IRIS.target)
 
@@ -178,10 +246,15 @@ def test_a_classifier_without_probabilities_answers_labels_only(model: Any, save
 
     assert bundle.manifest["outputs"] == ["label"]
     assert "probabilities" not in bundle.manifest["golden"][0]
-    assert bundle.session.run(None, {"rows": IRIS.data.astype(bundle.manifest["dtype"])})[0].tolist() == model.predict(IRIS.data).tolist()
+    assert (
+        bundle.session.run(None, {"rows": IRIS.data.astype(bundle.manifest["dtype"])})[0].tolist()
+        == model.predict(IRIS.data).tolist()
+    )
 
 
-def test_a_model_on_an_unnamed_matrix_gets_names(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_model_on_an_unnamed_matrix_gets_names(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """`named` is false and the columns are x0, x1, …; the matrix goes to the model as it is."""
     model = DecisionTreeClassifier(random_state=0).fit(IRIS.data, IRIS.target)
 
@@ -198,11 +271,15 @@ def test_a_model_without_a_signature_is_read_from_its_training(save: Any, export
 
     bundle = export(save(model, frame, signature=False))
 
-    assert [(entry["name"], entry["kind"]) for entry in bundle.manifest["inputs"]] == [(name, "number") for name in "abcd"]
+    assert [(entry["name"], entry["kind"]) for entry in bundle.manifest["inputs"]] == [
+        (name, "number") for name in "abcd"
+    ]
     assert bundle.labels(frame) == model.predict(frame).tolist()
 
 
-def test_the_graph_holds_no_string(birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_the_graph_holds_no_string(
+    birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """Neither categories nor labels are strings in the graph: none is made per row."""
     import onnx
 
@@ -210,4 +287,6 @@ def test_the_graph_holds_no_string(birds: pd.DataFrame, species: Any, save: Call
     graph = onnx.load(export(save(model, birds)).folder / "model.onnx").graph
 
     assert not any(tensor.data_type == onnx.TensorProto.STRING for tensor in graph.initializer)
-    assert not any(attribute.name.endswith("_strings") for node in graph.node for attribute in node.attribute)
+    assert not any(
+        attribute.name.endswith("_strings") for node in graph.node for attribute in node.attribute
+    )

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model_export.errors import ExportError, InfrastructureError, is_of_infrastructure, is_of_memory, sentence
+from model_export.errors import (
+    ExportError,
+    InfrastructureError,
+    is_of_infrastructure,
+    is_of_memory,
+    sentence,
+)
 from model_export.stages import MemoryLimitError, enter, of_model
 
 if TYPE_CHECKING:
@@ -36,29 +42,67 @@ def throw(error: BaseException) -> Callable[[], Any]:
 TABLE = np.arange(300).reshape(30, 10)
 
 CASES: dict[str, tuple[Callable[[], Any], str]] = {
-    "a class alone": (throw(NotImplementedError()), f"this is not implemented (NotImplementedError in {__name__}.action)"),
-    "a class that nobody knows": (throw(StopAsyncIteration()), f"an error without a message (StopAsyncIteration in {__name__}.action)"),
+    "a class alone": (
+        throw(NotImplementedError()),
+        f"this is not implemented (NotImplementedError in {__name__}.action)",
+    ),
+    "a class that nobody knows": (
+        throw(StopAsyncIteration()),
+        f"an error without a message (StopAsyncIteration in {__name__}.action)",
+    ),
     "a key": (lambda: {}["x"], f"a key does not exist: x (KeyError in {__name__}.<lambda>)"),
     "a word": (throw(ValueError("x")), f"an error: x (ValueError in {__name__}.action)"),
-    "no memory": (throw(MemoryError()), f"there is not enough memory (MemoryError in {__name__}.action)"),
-    "a file": (lambda: Path("/nowhere/x.csv").read_text(), "/nowhere/x.csv: No such file or directory"),
+    "no memory": (
+        throw(MemoryError()),
+        f"there is not enough memory (MemoryError in {__name__}.action)",
+    ),
+    "a file": (
+        lambda: Path("/nowhere/x.csv").read_text(),
+        "/nowhere/x.csv: No such file or directory",
+    ),
     "a sentence": (lambda: float("abc"), "could not convert string to float: 'abc'"),
     "an array": (throw(ValueError(f"cannot take {TABLE} here")), "cannot take […] here"),
-    "an array that is cut": (throw(ValueError(f"cannot take {str(TABLE)[:150]}")), "cannot take […"),
-    "a table": (throw(ValueError(f"cannot take {json.dumps({'x': list(range(99))})}")), "cannot take {…}"),
+    "an array that is cut": (
+        throw(ValueError(f"cannot take {str(TABLE)[:150]}")),
+        "cannot take […",
+    ),
+    "a table": (
+        throw(ValueError(f"cannot take {json.dumps({'x': list(range(99))})}")),
+        "cannot take {…}",
+    ),
     "a short list": (throw(ValueError("expected one of ['a', 'b']")), "expected one of ['a', 'b']"),
-    "two lines": (throw(ValueError("Input X contains NaN.\nIt must not.")), "Input X contains NaN. It must not."),
+    "two lines": (
+        throw(ValueError("Input X contains NaN.\nIt must not.")),
+        "Input X contains NaN. It must not.",
+    ),
     "paragraphs": (throw(ValueError("It failed.\n\nRead the manual.")), "It failed."),
-    "a traceback": (throw(RuntimeError('boom in C\nTraceback (most recent call last):\n  File "x"')), "boom in C"),
-    "a code of MLflow": (throw(RuntimeError("RESOURCE_DOES_NOT_EXIST: Run 'x' not found")), "Run 'x' not found"),
-    "ONNX Runtime": (throw(RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel")), "no kernel"),
+    "a traceback": (
+        throw(RuntimeError('boom in C\nTraceback (most recent call last):\n  File "x"')),
+        "boom in C",
+    ),
+    "a code of MLflow": (
+        throw(RuntimeError("RESOURCE_DOES_NOT_EXIST: Run 'x' not found")),
+        "Run 'x' not found",
+    ),
+    "ONNX Runtime": (
+        throw(RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel")),
+        "no kernel",
+    ),
     "a secret": (
-        throw(ValueError("cannot open https://me:secret@host.org/a/b.csv?X-Amz-Signature=secret now")),
+        throw(
+            ValueError("cannot open https://me:secret@host.org/a/b.csv?X-Amz-Signature=secret now")
+        ),
         "cannot open https://host.org/a/b.csv now",
     ),
     "no connection": (
-        throw(ConnectionError("HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /x (Caused by N"
-                              "ewConnectionError('<urllib3…>: Failed to establish: [Errno 111] Connection refused'))")),
+        throw(
+            ConnectionError(
+                "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded "
+                "with url: /x (Caused by N"
+                "ewConnectionError('<urllib3…>: Failed to establish: [Errno 111] "
+                "Connection refused'))"
+            )
+        ),
         "no connection to 127.0.0.1:9 (Connection refused)",
     ),
     "a driver": (
@@ -70,7 +114,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "this needs the Python package 'xgboost', which has to be installed here",
     ),
     "a foreseen error": (throw(ExportError("two\nlines")), "two lines"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -95,7 +139,8 @@ def test_pandas_says_which_columns() -> None:
 
 
 def test_a_shortage_of_memory_is_known_wherever_it_shows() -> None:
-    """Python's, NumPy's and ONNX Runtime's own, and an error that follows from one of them; nothing else."""
+    """Python's, NumPy's and ONNX Runtime's own, and an error that follows from one of them; nothing
+    else."""
     import onnxruntime
     from onnx import TensorProto, helper
 
@@ -105,7 +150,9 @@ def test_a_shortage_of_memory_is_known_wherever_it_shows() -> None:
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     follows = ExportError("step 'x' cannot be converted")
     follows.__cause__ = MemoryError()
 
@@ -131,7 +178,8 @@ def test_a_shortage_of_memory_is_known_wherever_it_shows() -> None:
     ids=str,
 )
 def test_what_nobody_foresaw_names_the_stage(error: BaseException, kind: type[ExportError]) -> None:
-    """Model and stage, then the sentence; what a service or the disk does is no verdict on the model."""
+    """Model and stage, then the sentence; what a service or the disk does is no verdict on the
+    model."""
 
     def convert() -> None:
         with of_model("models:/iris/1"):
@@ -148,5 +196,8 @@ def test_what_nobody_foresaw_names_the_stage(error: BaseException, kind: type[Ex
 
 def test_what_was_foreseen_stays_as_it_is() -> None:
     """Its text says already what it is about."""
-    with pytest.raises(ExportError, match=r"^step 'x' cannot be converted$"), of_model("models:/iris/1"):
+    with (
+        pytest.raises(ExportError, match=r"^step 'x' cannot be converted$"),
+        of_model("models:/iris/1"),
+    ):
         raise ExportError("step 'x' cannot be converted")

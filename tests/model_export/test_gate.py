@@ -27,13 +27,21 @@ if TYPE_CHECKING:
 
 IRIS = load_iris()
 NOTHING = Anatomy((), (), ("model", None))
-MATRIX = Schema(tuple(Column(f"x{i}", "number", "float64") for i in range(4)), named=False, matrix_dtype="float64")
+MATRIX = Schema(
+    tuple(Column(f"x{i}", "number", "float64") for i in range(4)),
+    named=False,
+    matrix_dtype="float64",
+)
 
 
-def drawn(data: Any, schema: Schema, around: dict[int, Any], *, rows: int, limit: float | None = None) -> samples.Sample:
+def drawn(
+    data: Any, schema: Schema, around: dict[int, Any], *, rows: int, limit: float | None = None
+) -> samples.Sample:
     """The gate's rows for a model of which nothing is known."""
     found = ranges.find_ranges(data, schema, NOTHING, {})
-    return draw.draw(samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows)
+    return draw.draw(
+        samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows
+    )
 
 
 def all_rows(sample: samples.Sample) -> Any:
@@ -46,8 +54,11 @@ def ignore(count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_gate_passes_on_an_honest_model(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """At least 100,000 rows besides those around thresholds, no label that differs, one answer in every batch size."""
+def test_a_full_gate_passes_on_an_honest_model(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """At least 100,000 rows besides those around thresholds, no label that differs, one answer in
+    every batch size."""
     model = RandomForestClassifier(30, random_state=0).fit(IRIS.data, IRIS.target)
 
     report = export(save(model, IRIS.data), gate_rows=draw.GATE_ROWS).manifest["parity"]
@@ -66,11 +77,17 @@ def test_every_threshold_has_its_neighbours() -> None:
     found = thresholds.adversaries(dissect(tree, MATRIX.names), MATRIX)
 
     inner = tree.tree_.children_left >= 0
-    for feature, threshold in zip(tree.tree_.feature[inner], tree.tree_.threshold[inner], strict=True):
+    for feature, threshold in zip(
+        tree.tree_.feature[inner], tree.tree_.threshold[inner], strict=True
+    ):
         near = np.float32(threshold)
         ulp = np.spacing(near)
         assert {float(near + k * ulp) for k in range(-2, 3)} <= set(found[feature].tolist())
-        rounded = found[feature][np.abs(found[feature] - threshold) < 2 * ulp].astype(np.float32).astype(np.float64)
+        rounded = (
+            found[feature][np.abs(found[feature] - threshold) < 2 * ulp]
+            .astype(np.float32)
+            .astype(np.float64)
+        )
         assert (rounded <= threshold).any()
         assert (rounded > threshold).any()
 
@@ -100,7 +117,10 @@ def test_a_limit_excludes_every_row_that_differs_and_no_data() -> None:
 
     assert domain.narrower([np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]])], data, MATRIX) == 1e18
     assert domain.narrower([np.array([[1e6, 1.0, 1, 1]])], data, MATRIX) is None
-    assert domain.narrower([np.array([[1e30, 1, 1, 1]]), np.array([[9.0, 1, 1, 1]])], data, MATRIX) is None
+    assert (
+        domain.narrower([np.array([[1e30, 1, 1, 1]]), np.array([[9.0, 1, 1, 1]])], data, MATRIX)
+        is None
+    )
 
 
 def test_edges_stay_within_a_limit() -> None:
@@ -111,8 +131,11 @@ def test_edges_stay_within_a_limit() -> None:
 
 
 def test_thresholds_are_traced_through_a_scaler() -> None:
-    """The rows around a threshold on a scaled feature are rows of the raw column: the model itself changes its mind among them."""
-    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0, max_depth=1)).fit(IRIS.data, IRIS.target)
+    """The rows around a threshold on a scaled feature are rows of the raw column: the model itself
+    changes its mind among them."""
+    model = make_pipeline(
+        StandardScaler(), DecisionTreeClassifier(random_state=0, max_depth=1)
+    ).fit(IRIS.data, IRIS.target)
     ((column, values),) = thresholds.adversaries(dissect(model, MATRIX.names), MATRIX).items()
 
     rows = np.tile(IRIS.data[0], (len(values), 1))
@@ -141,7 +164,8 @@ def test_too_many_thresholds_share_rows() -> None:
 
 
 def test_the_sample_holds_the_edges() -> None:
-    """Zeros of both signs, denormals, the largest float32, every category, nulls where they are legal, integers too long for float32."""
+    """Zeros of both signs, denormals, the largest float32, every category, nulls where they are
+    legal, integers too long for float32."""
     columns = (
         Column("a", "number", "float64", nullable=True),
         Column("n", "integer", "int64"),
@@ -164,7 +188,10 @@ def test_the_sample_holds_the_edges() -> None:
 def test_the_same_rows_are_drawn_every_time() -> None:
     """An export can be repeated."""
     sample = drawn(IRIS.data, MATRIX, {0: np.array([1.0, 2.0])}, rows=2_000)
-    one, two = all_rows(sample), all_rows(drawn(IRIS.data, MATRIX, {0: np.array([1.0, 2.0])}, rows=2_000))
+    one, two = (
+        all_rows(sample),
+        all_rows(drawn(IRIS.data, MATRIX, {0: np.array([1.0, 2.0])}, rows=2_000)),
+    )
     some = np.array([1999, 0, 700, 701, 5])
 
     assert len(one) == sample.size >= 2_000
@@ -178,13 +205,21 @@ class Graph:
     outputs = ("label", "probabilities")
 
     def __init__(self, label: Any, scores: Any, *, by_batch: bool = False) -> None:
-        """Answer row i, which holds i, with entry i; `by_batch`: 1 in every batch of more than one row."""
-        self._label, self._scores, self._by_batch = np.asarray(label), np.asarray(scores, dtype=np.float32), by_batch
+        """Answer row i, which holds i, with entry i; `by_batch`: 1 in every batch of more than one
+        row."""
+        self._label, self._scores, self._by_batch = (
+            np.asarray(label),
+            np.asarray(scores, dtype=np.float32),
+            by_batch,
+        )
 
     def run(self, rows: Any) -> list[Any]:
         """Answer one batch."""
         i = rows[:, 0].astype(int)
-        return [np.ones_like(self._label[i]) if self._by_batch and len(i) > 1 else self._label[i], self._scores[i]]
+        return [
+            np.ones_like(self._label[i]) if self._by_batch and len(i) > 1 else self._label[i],
+            self._scores[i],
+        ]
 
     def run_all(self, chunks: Any, advance: Any) -> list[Any]:
         """Answer all rows."""
@@ -203,15 +238,24 @@ def truth(label: list[int], scores: list[list[float]]) -> Truth:
 def test_a_wrong_label_fails_and_is_the_worst_row() -> None:
     """Of two wrong labels the one whose class led by more is shown."""
     scores = [[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]]
-    verdict = compare(truth([0, 0, 0], scores), Graph([0, 1, 1], scores), bound=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
+    verdict = compare(
+        truth([0, 0, 0], scores),
+        Graph([0, 1, 1], scores),
+        bound=1e-6,
+        tolerance=1e-6,
+        advance=ignore,
+    )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.mismatches, verdict.worst) == (False, 2, 2)
 
 
 def test_a_wrong_label_inside_the_tie_band_is_a_tie() -> None:
-    """Both labels are right where the two best classes are equally likely; it is counted and reported."""
+    """Both labels are right where the two best classes are equally likely; it is counted and
+    reported."""
     scores = [[0.5, 0.5], [0.9, 0.1]]
-    verdict = compare(truth([0, 0], scores), Graph([1, 0], scores), bound=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
+    verdict = compare(
+        truth([0, 0], scores), Graph([1, 0], scores), bound=1e-6, tolerance=1e-6, advance=ignore
+    )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.ties, verdict.tie_mismatches) == (True, 1, 1)
 
@@ -220,7 +264,9 @@ def test_a_wrong_label_inside_the_tie_band_is_a_tie() -> None:
 def test_a_wrong_probability_fails(wrong: float) -> None:
     """Beyond the tolerance, or no number at all."""
     graph = Graph([0, 0], [[0.9, 0.1], [wrong, 0.1]])
-    verdict = compare(truth([0, 0], [[0.9, 0.1]] * 2), graph, bound=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
+    verdict = compare(
+        truth([0, 0], [[0.9, 0.1]] * 2), graph, bound=1e-6, tolerance=1e-6, advance=ignore
+    )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.mismatches, verdict.worst) == (False, 0, 1)
 
@@ -235,7 +281,9 @@ def test_an_answer_that_depends_on_the_batch_fails() -> None:
     assert not verdict.passed
 
 
-def test_a_tolerance_given_by_hand_is_recorded(save: Any, export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tolerance_given_by_hand_is_recorded(
+    save: Any, export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without --accept-parity the model is refused; with it the bundle says so."""
     folder = save(LogisticRegression(max_iter=500).fit(IRIS.data, IRIS.target), IRIS.data)
     monkeypatch.setattr(parity, "_difference", lambda _, truth, **__: np.full(len(truth), 1e-4))
@@ -247,10 +295,15 @@ def test_a_tolerance_given_by_hand_is_recorded(save: Any, export: Any, monkeypat
     assert (report["accepted"], report["tolerance"], report["tie_band"]) == (1e-3, 1e-3, 1e-3)
 
 
-def test_edges_on_which_the_model_raises_are_left_out(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """A small spread makes the scaler's result overflow float32 before the trees: no answer to compare, and it is said."""
+def test_edges_on_which_the_model_raises_are_left_out(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """A small spread makes the scaler's result overflow float32 before the trees: no answer to
+    compare, and it is said."""
     x = IRIS.data * 1e-3
-    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(x, IRIS.target)
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(
+        x, IRIS.target
+    )
 
     reference = export(save(model, x), dtype="float64").manifest["parity"]["reference"]
 

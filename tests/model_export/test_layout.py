@@ -10,7 +10,12 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 from skl2onnx import to_onnx
-from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 
 from model_export.convert import layout
 from model_export.convert.forests import sum_undivided
@@ -33,21 +38,36 @@ def converted(estimator: Any) -> ModelProto:
 
 def answers(model: ModelProto, rows: Any) -> list[Any]:
     """Whatever the model answers for these rows, in one batch."""
-    return list(ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"X": rows}))
+    return list(
+        ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"X": rows}
+        )
+    )
 
 
 def nodes(model: ModelProto) -> int:
     """How many nodes its ensemble has."""
     (ensemble,) = (node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
-    return next(len(helper.get_attribute_value(a)) for a in ensemble.attribute if a.name == "nodes_modes")
+    return next(
+        len(helper.get_attribute_value(a)) for a in ensemble.attribute if a.name == "nodes_modes"
+    )
 
 
 def around_thresholds(model: ModelProto) -> Any:
     """Each threshold in each column, and its float32 neighbours, zeros of both signs among them."""
     (ensemble,) = (node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
-    values = next(helper.get_attribute_value(a) for a in ensemble.attribute if a.name == "nodes_values")
+    values = next(
+        helper.get_attribute_value(a) for a in ensemble.attribute if a.name == "nodes_values"
+    )
     at = np.unique(np.asarray([*values, 0.0, 1e-45, -1e-45], dtype=np.float32))
-    at = np.concatenate([at, [np.float32(-0.0)], np.nextafter(at, np.float32(np.inf)), np.nextafter(at, np.float32(-np.inf))])
+    at = np.concatenate(
+        [
+            at,
+            [np.float32(-0.0)],
+            np.nextafter(at, np.float32(np.inf)),
+            np.nextafter(at, np.float32(-np.inf)),
+        ]
+    )
     return np.ascontiguousarray(np.column_stack([RNG.permutation(at) for _ in range(X.shape[1])]))
 
 
@@ -63,7 +83,8 @@ def around_thresholds(model: ModelProto) -> Any:
     ids=lambda estimator: type(estimator).__name__,
 )
 def test_the_answers_are_the_same_bits(estimator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the data, at every threshold and right beside it, where a question turned round could go wrong."""
+    """At the data, at every threshold and right beside it, where a question turned round could go
+    wrong."""
     monkeypatch.setattr(layout, "LARGE", 0)
     plain, laid_out = converted(estimator.fit(X, Y)), converted(estimator)
     layout.lay_out(laid_out)
@@ -74,10 +95,15 @@ def test_the_answers_are_the_same_bits(estimator: Any, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "estimator", [RandomForestClassifier(20, random_state=0), RandomForestRegressor(20, random_state=0)], ids=["classes", "values"]
+    "estimator",
+    [RandomForestClassifier(20, random_state=0), RandomForestRegressor(20, random_state=0)],
+    ids=["classes", "values"],
 )
 def test_a_forest_laid_out_passes_the_gate(
-    estimator: Any, save: Callable[..., Any], export: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    estimator: Any,
+    save: Callable[..., Any],
+    export: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a piece of the packed graph, around every threshold, in every batch size."""
     monkeypatch.setattr(layout, "LARGE", 0)
@@ -115,7 +141,12 @@ def test_trees_that_know_missing_values_stay_as_they_are(monkeypatch: pytest.Mon
     """NaN fails every comparison, so a question must not be turned round where NaN may come."""
     monkeypatch.setattr(layout, "LARGE", 0)
     model = converted(RandomForestClassifier(5, random_state=0).fit(X, Y))
-    (tracks,) = (a for node in model.graph.node for a in node.attribute if a.name == "nodes_missing_value_tracks_true")
+    (tracks,) = (
+        a
+        for node in model.graph.node
+        for a in node.attribute
+        if a.name == "nodes_missing_value_tracks_true"
+    )
     tracks.ints[0] = 1
     before = model.SerializeToString(deterministic=True)
 

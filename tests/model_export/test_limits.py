@@ -1,4 +1,5 @@
-"""An export ends in a sentence whatever its model does to the process: fills the memory, crashes it, or leaves it."""
+"""An export ends in a sentence whatever its model does to the process: fills the memory, crashes
+it, or leaves it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 MEGABYTES = 1200
 """What the packages need, and a little more."""
 TOO_MUCH = (
-    "the export needed more than the 1,200 MB of memory that an export may use ({uri}, prove): raise the limit with "
+    "the export needed more than the 1,200 MB of memory that an export may use ({uri}, prove): "
+    "raise the limit with "
     "--memory-limit-mb or MODEL_EXPORT_MEMORY_LIMIT_MB, or export a smaller model"
 )
 
@@ -65,13 +67,23 @@ def leaves(self: Any, x: Any) -> Any:
     [
         (fills_the_memory, TOO_MUCH),
         (asks_for_too_much, TOO_MUCH),
-        (crashes, "the export was ended by SIGSEGV ({uri}, prove): the model, or a library that runs it, crashed"),
+        (
+            crashes,
+            (
+                "the export was ended by SIGSEGV ({uri}, prove): the model, or a library that "
+                "runs it, crashed"
+            ),
+        ),
         (leaves, "{uri}, prove: the model ended the process with status 0"),
     ],
     ids=["fills the memory", "asks for too much", "crashes", "leaves"],
 )
 def test_a_model_that_harms_its_process_is_one_line(
-    predict: Callable[..., Any], said: str, save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    predict: Callable[..., Any],
+    said: str,
+    save: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Exit status 1, the stage, and what to do; no bundle."""
     frame = pd.DataFrame(np.random.default_rng(3).normal(size=(200, 2)), columns=["a", "b"])
@@ -80,7 +92,14 @@ def test_a_model_that_harms_its_process_is_one_line(
     predict.__module__ = "__main__"  # so that it is pickled whole
     model.predict = types.MethodType(predict, model)
     (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
-    arguments = ["export", str(folder), "--out", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    arguments = [
+        "export",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--tracking-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+    ]
 
     status = main([*arguments, "--memory-limit-mb", str(MEGABYTES)])
 
@@ -92,7 +111,10 @@ def test_a_model_that_harms_its_process_is_one_line(
 
 def test_the_limit_counts_child_processes() -> None:
     """A model may start some."""
-    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(100 << 20); input()'], stdin=sys.stdin)"
+    script = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(100 << 20); "
+        "input()'], stdin=sys.stdin)"
+    )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
         while limits.resident_mb(process.pid) < 100:
             assert process.poll() is None
@@ -103,7 +125,8 @@ def test_the_limit_counts_child_processes() -> None:
 def test_what_it_does_when_it_is_killed_is_known() -> None:
     """The last stage is known, however many were before; what a signal does is a sentence."""
     script = (
-        "import os, signal, sys; from model_export import limits, stages; limits.restrict(1000, os.getppid())\n"
+        "import os, signal, sys; from model_export import limits, stages; limits.restrict(1000, "
+        "os.getppid())\n"
         "for i in range(20000): stages.enter(f'stage {i} ' + 'x' * 50)\n"
         "stages.enter('last'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -136,12 +159,16 @@ def test_the_limit_is_what_the_machine_or_its_group_has(tmp_path: Path) -> None:
     assert limits.LEAST_MB <= limits.default_mb() <= limits.MOST_MB
 
 
-def test_the_variable_sets_the_limit_and_the_flag_wins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_variable_sets_the_limit_and_the_flag_wins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As for the watch."""
     from model_export import __main__
 
     seen: list[int] = []
-    monkeypatch.setattr(__main__, "_within_limits", lambda arguments: seen.append(arguments.memory_limit_mb) or 0)
+    monkeypatch.setattr(
+        __main__, "_within_limits", lambda arguments: seen.append(arguments.memory_limit_mb) or 0
+    )
     main(["export", "x"])
     monkeypatch.setenv("MODEL_EXPORT_MEMORY_LIMIT_MB", "777")
     main(["export", "x"])

@@ -27,21 +27,33 @@ EXTRA = {"parity": {"tie_mismatches", "batch_ulps", "boundary_rows"}}
 
 
 @pytest.fixture(scope="module")
-def bundle(birds: pd.DataFrame, species: Any, save_shared: Callable[..., Any], export_shared: Callable[..., Any]) -> Any:
+def bundle(
+    birds: pd.DataFrame,
+    species: Any,
+    save_shared: Callable[..., Any],
+    export_shared: Callable[..., Any],
+) -> Any:
     """A tree on imputed, encoded birds; not to be changed."""
     prepare = ColumnTransformer(
         [
             ("numbers", SimpleImputer(), ["wing", "weight"]),
-            ("names", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["place", "ring"]),
+            (
+                "names",
+                make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
+                ["place", "ring"],
+            ),
         ],
         remainder="passthrough",
     )
-    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=5)).fit(birds, species)
+    model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0, max_depth=5)).fit(
+        birds, species
+    )
     return export_shared(save_shared(model, birds), name="birds")
 
 
 def documented(after: str, until: str) -> set[str]:
-    """Field names in backticks in the first column of the table between two lines of the document."""
+    """Field names in backticks in the first column of the table between two lines of the
+    document."""
     text = FORMAT.read_text()
     table = text[text.index(after) : text.index(until)]
     first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
@@ -54,13 +66,24 @@ def test_the_manifest_has_every_documented_field_and_no_other(bundle: Any) -> No
     text = FORMAT.read_text()
     parity = text[text.index("`parity`: ") : text.index("An entry of `golden`")]
 
-    # `ignored` is for models that do not read all of their columns: tests/model_export/test_cases.py
+    # `ignored` is for models that do not read all of their columns:
+    # tests/model_export/test_cases.py
     assert set(manifest) == documented("## manifest.json", "An entry of `inputs`:") - {"ignored"}
     # `domain` is for models that are proven within a limit alone: tests/model_export/test_gate.py
-    assert set(bundle.inputs("place")) == documented("An entry of `inputs`:", "`parity`: ") - {"domain"}
+    assert set(bundle.inputs("place")) == documented("An entry of `inputs`:", "`parity`: ") - {
+        "domain"
+    }
     assert set(bundle.inputs("wing")) == set(bundle.inputs("place")) - {"categories"}
     assert all(f"`{field}`" in parity for field in set(manifest["parity"]) - EXTRA["parity"])
-    assert {"passed", "rows", "threshold_rows", "tolerance", "accepted", "seconds", "reference"} <= set(manifest["parity"])
+    assert {
+        "passed",
+        "rows",
+        "threshold_rows",
+        "tolerance",
+        "accepted",
+        "seconds",
+        "reference",
+    } <= set(manifest["parity"])
 
 
 def test_who_and_what(bundle: Any) -> None:
@@ -68,11 +91,25 @@ def test_who_and_what(bundle: Any) -> None:
     manifest = bundle.manifest
 
     assert manifest["format"] == 1
-    assert (manifest["name"], manifest["task"], manifest["named"]) == ("birds", "classification", True)
+    assert (manifest["name"], manifest["task"], manifest["named"]) == (
+        "birds",
+        "classification",
+        True,
+    )
     assert bundle.folder.name == f"{manifest['version']}-{manifest['onnx']['sha256'][:8]}"
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(manifest["created_at"])).total_seconds()) < 600
+    assert (
+        abs((datetime.now(UTC) - datetime.fromisoformat(manifest["created_at"])).total_seconds())
+        < 600
+    )
     assert manifest["created_at"].endswith("Z")
-    assert set(manifest["source"]) == {"uri", "resolved", "run_id", "model_id", "flavor", "model_class"}
+    assert set(manifest["source"]) == {
+        "uri",
+        "resolved",
+        "run_id",
+        "model_id",
+        "flavor",
+        "model_class",
+    }
     assert manifest["source"]["flavor"] == "skops"
     assert manifest["source"]["model_class"] == "Pipeline(DecisionTreeClassifier)"
     assert {"scikit-learn", "skl2onnx", "onnx", "onnxruntime", "mlflow"} <= set(manifest["tools"])
@@ -92,7 +129,10 @@ def test_the_graph_is_the_one_described(bundle: Any) -> None:
     }
     assert [(i.name, i.type, i.shape) for i in inputs] == [("rows", "tensor(float)", ["N", 6])]
     assert [o.name for o in outputs] == bundle.manifest["outputs"] == ["label", "probabilities"]
-    assert [(o.type, o.shape) for o in outputs] == [("tensor(int64)", ["N"]), ("tensor(float)", ["N", 3])]
+    assert [(o.type, o.shape) for o in outputs] == [
+        ("tensor(int64)", ["N"]),
+        ("tensor(float)", ["N", 3]),
+    ]
 
 
 def test_the_inputs_are_those_of_the_signature(bundle: Any, birds: pd.DataFrame) -> None:
@@ -107,13 +147,19 @@ def test_the_inputs_are_those_of_the_signature(bundle: Any, birds: pd.DataFrame)
 
 
 def test_the_golden_rows_give_the_golden_answers(bundle: Any) -> None:
-    """About 32 rows, edges and nulls among them, with the registered model's label and probabilities."""
+    """About 32 rows, edges and nulls among them, with the registered model's label and
+    probabilities."""
     golden = bundle.manifest["golden"]
     label, probabilities = bundle.answer(*(entry["row"] for entry in golden))
 
     assert 24 <= len(golden) <= 40
     assert any(None in entry["row"].values() for entry in golden)
-    assert any(abs(entry["row"]["wing"] or 0.0) > 1e30 or abs(entry["row"]["eggs"]) > 1e6 for entry in golden)
-    assert [bundle.manifest["classes"][i] for i in label] == [entry["prediction"] for entry in golden]
+    assert any(
+        abs(entry["row"]["wing"] or 0.0) > 1e30 or abs(entry["row"]["eggs"]) > 1e6
+        for entry in golden
+    )
+    assert [bundle.manifest["classes"][i] for i in label] == [
+        entry["prediction"] for entry in golden
+    ]
     expected = np.array([entry["probabilities"] for entry in golden])
     assert np.abs(probabilities - expected).max() <= bundle.manifest["parity"]["tolerance"]

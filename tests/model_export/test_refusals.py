@@ -1,4 +1,5 @@
-"""What cannot be exported is refused before any row is compared, with the step or the column by name."""
+"""What cannot be exported is refused before any row is compared, with the step or the column by
+name."""
 
 from __future__ import annotations
 
@@ -57,40 +58,61 @@ def no_parity_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["lambda", "own class"],
 )
-def test_a_step_without_an_onnx_form_is_named(step: Any, named: str, save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_step_without_an_onnx_form_is_named(
+    step: Any, named: str, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """A lambda or a class of the user's own has no converter."""
-    model = Pipeline([("prepare", step), ("model", LogisticRegression(max_iter=500))]).fit(IRIS.data, IRIS.target)
+    model = Pipeline([("prepare", step), ("model", LogisticRegression(max_iter=500))]).fit(
+        IRIS.data, IRIS.target
+    )
 
     with pytest.raises(ExportError, match=named):
         export(save(model, IRIS.data, serialization_format="cloudpickle"))
 
 
-def test_a_step_inside_a_column_transformer_is_named_by_its_path(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_step_inside_a_column_transformer_is_named_by_its_path(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """prepare/numbers/twice, not "the pipeline"."""
     frame = pd.DataFrame(IRIS.data[:, :2], columns=["a", "b"])
     numbers = Pipeline([("twice", Doubler())])
-    model = Pipeline([("prepare", ColumnTransformer([("numbers", numbers, ["a"])])), ("model", DecisionTreeClassifier())])
+    model = Pipeline(
+        [
+            ("prepare", ColumnTransformer([("numbers", numbers, ["a"])])),
+            ("model", DecisionTreeClassifier()),
+        ]
+    )
 
     with pytest.raises(ExportError, match=r"step 'prepare/numbers/twice' \(Doubler\)"):
         export(save(model.fit(frame, IRIS.target), frame, serialization_format="cloudpickle"))
 
 
-def test_free_text_is_refused_by_column_and_step(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_free_text_is_refused_by_column_and_step(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """A bag of words has no list of values that a door could check."""
     frame = pd.DataFrame({"song": ["tit tit", "caw", "hoo hoo"] * 4, "size": range(12)})
-    prepare = ColumnTransformer([("words", CountVectorizer(), "song"), ("size", "passthrough", ["size"])])
-    model = Pipeline([("prepare", prepare), ("model", LogisticRegression())]).fit(frame, [0, 1, 2] * 4)
+    prepare = ColumnTransformer(
+        [("words", CountVectorizer(), "song"), ("size", "passthrough", ["size"])]
+    )
+    model = Pipeline([("prepare", prepare), ("model", LogisticRegression())]).fit(
+        frame, [0, 1, 2] * 4
+    )
 
     with pytest.raises(ExportError, match=r"column 'song' is free text \(step prepare/words\)"):
         export(save(model, frame, serialization_format="cloudpickle"))
 
 
-def test_fractions_as_categories_are_refused(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_fractions_as_categories_are_refused(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """A category is a string or an integer; 0.5 would be neither in JSON."""
     frame = pd.DataFrame({"dose": [0.5, 1.0] * 6})
     model = make_pipeline(OneHotEncoder(), DecisionTreeClassifier()).fit(frame, [0, 1] * 6)
 
-    with pytest.raises(ExportError, match=r"column 'dose': step 'onehotencoder' takes 0.5 as a category"):
+    with pytest.raises(
+        ExportError, match=r"column 'dose': step 'onehotencoder' takes 0.5 as a category"
+    ):
         export(save(model, frame))
 
 
@@ -110,22 +132,31 @@ def test_answers_that_no_bundle_holds_are_refused(
         export(save(model.fit(IRIS.data, labels), IRIS.data))
 
 
-def test_a_model_without_data_is_refused(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_model_without_data_is_refused(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """No run, no input example, no --data: nothing to prove it on."""
     folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data)
     for example in folder.glob("*input_example*"):
         example.unlink()
     text = (folder / "MLmodel").read_text()
-    (folder / "MLmodel").write_text(text[: text.index("saved_input_example_info")] + text[text.index("signature:") :])
+    (folder / "MLmodel").write_text(
+        text[: text.index("saved_input_example_info")] + text[text.index("signature:") :]
+    )
 
     with pytest.raises(ExportError, match="give --data"):
         export(folder)
 
 
-def test_data_that_lacks_a_column_is_refused(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Any) -> None:
+def test_data_that_lacks_a_column_is_refused(
+    save: Callable[..., Any], export: Callable[..., Any], tmp_path: Any
+) -> None:
     """The message names what is missing and what is there."""
     frame = pd.DataFrame(IRIS.data[:, :2], columns=["a", "b"])
     pd.DataFrame({"a": [1.0], "c": [2.0]}).to_csv(tmp_path / "rows.csv", index=False)
 
     with pytest.raises(ExportError, match=r"lacks the columns \['b'\]; it has \['a', 'c'\]"):
-        export(save(DecisionTreeClassifier().fit(frame, IRIS.target), frame), data=tmp_path / "rows.csv")
+        export(
+            save(DecisionTreeClassifier().fit(frame, IRIS.target), frame),
+            data=tmp_path / "rows.csv",
+        )

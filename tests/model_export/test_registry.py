@@ -1,4 +1,5 @@
-"""Every way to name a model leads to the same model, and loading is as safe as it was asked to be."""
+"""Every way to name a model leads to the same model, and loading is as safe as it was asked to
+be."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Registered(NamedTuple):
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registered]:
-    """A store in SQLite with two versions of one model: 1 is in Production, 2 is the champion and has its data logged."""
+    """A store in SQLite with two versions of one model: 1 is in Production, 2 is the champion and
+    has its data logged."""
     folder = tmp_path_factory.mktemp("mlflow")
     before = mlflow.get_tracking_uri()
     registry.connect(f"sqlite:///{folder}/mlflow.db")
@@ -58,7 +60,10 @@ def _log_version(folder: Path) -> Registered:
     frame.to_csv(folder / "iris.csv", index=False)
     model = DecisionTreeClassifier(random_state=0).fit(frame, IRIS.target)
     with mlflow.start_run() as run:
-        mlflow.log_input(mlflow.data.from_pandas(frame, source=str(folder / "iris.csv"), name="flowers"), context="training")
+        mlflow.log_input(
+            mlflow.data.from_pandas(frame, source=str(folder / "iris.csv"), name="flowers"),
+            context="training",
+        )
         logged = mlflow.sklearn.log_model(
             model,
             name="tree",
@@ -82,7 +87,9 @@ def _log_version(folder: Path) -> Registered:
         ("models:/iris/latest", "2"),
     ],
 )
-def test_a_registered_model_is_found_by_alias_stage_and_version(uri: str, version: str, registered: Registered) -> None:
+def test_a_registered_model_is_found_by_alias_stage_and_version(
+    uri: str, version: str, registered: Registered
+) -> None:
     """Name and version are the registry's; the run is known whatever the way there."""
     fetched = registry.fetch(uri)
 
@@ -118,15 +125,22 @@ def test_a_folder_is_a_model(save: Callable[..., Path]) -> None:
 
 VERSIONS = "versions 1 (Production), 2"
 MISSING = {
-    "models:/iris@nobody": f'the model "iris" has no alias "nobody"; it has {VERSIONS} and alias champion → 2; export one of them: '
+    "models:/iris@nobody": f'the model "iris" has no alias "nobody"; it has {VERSIONS} and alias '
+    "champion → 2; export one of them: "
     "model-export export models:/iris/2",
     "models:/iris/9": 'the model "iris" has no version 9; it has versions 1 (Production), 2 and',
-    "models:/iris/Staging": 'the model "iris" has no version in the stage "Staging"; it has versions 1 (Production), 2 and',
+    "models:/iris/Staging": (
+        'the model "iris" has no version in the stage "Staging"; it has versions 1 (Production), '
+        "2 and"
+    ),
     "models:/iris@Champion": "you may have meant: model-export export models:/iris@champion",
     "models:/iris/champion": "you may have meant: model-export export models:/iris@champion",
-    "models:/iris": 'the model "iris" is named without a version; it has versions 1 (Production), 2 and',
+    "models:/iris": (
+        'the model "iris" is named without a version; it has versions 1 (Production), 2 and'
+    ),
     "iris": "export one of them: model-export export models:/iris/2",
-    "models://iris/1": f"stands after one slash: models:/iris; it has {VERSIONS} and alias champion → 2; you may have meant: "
+    "models://iris/1": f"stands after one slash: models:/iris; it has {VERSIONS} and alias "
+    "champion → 2; you may have meant: "
     "model-export export models:/iris/1",
     "models:/Iris/1": 'the registry has no model "Iris"; a similar one is iris',
     "models:/irises@champion": 'the registry has no model "irises"; a similar one is iris',
@@ -146,12 +160,16 @@ def test_what_is_missing_is_answered_with_what_there_is(uri: str, registered: Re
 
 
 def test_what_there_is_fits_a_line(tmp_path: Path) -> None:
-    """Of many versions and aliases only the newest are shown; a registry without models asks whether it is the right one."""
+    """Of many versions and aliases only the newest are shown; a registry without models asks
+    whether it is the right one."""
     before = mlflow.get_tracking_uri()
     registry.connect(f"sqlite:///{tmp_path}/mlflow.db")
     client = mlflow.MlflowClient()
     try:
-        with pytest.raises(ExportError, match=r'no model "many", nor any other; is sqlite:.* the right MLflow \(--tracking-uri'):
+        with pytest.raises(
+            ExportError,
+            match=r'no model "many", nor any other; is sqlite:.* the right MLflow \(--tracking-uri',
+        ):
             registry.fetch("models:/many/1")
         client.create_registered_model("many")
         with pytest.raises(ExportError, match=r"no version 1; it has no version yet$"):
@@ -160,7 +178,11 @@ def test_what_there_is_fits_a_line(tmp_path: Path) -> None:
             client.create_model_version("many", str(tmp_path))
         for i in range(10):
             client.set_registered_model_alias("many", f"a{i}", "1")
-        with pytest.raises(ExportError, match=r"versions …, 5, 6, 7, 8, 9, 10, 11, 12 and aliases a0 → 1, .*a7 → 1, …; export one of them"):
+        with pytest.raises(
+            ExportError,
+            match=r"versions …, 5, 6, 7, 8, 9, 10, 11, 12 and aliases a0 → 1, .*a7 → 1, …; export "
+            r"one of them",
+        ):
             registry.fetch("models:/many@b")
     finally:
         registry.connect(before)
@@ -169,7 +191,9 @@ def test_what_there_is_fits_a_line(tmp_path: Path) -> None:
 def test_the_servers_way_to_name_a_model_is_taken(registered: Registered) -> None:
     """NAME=models:/…: the bundle has that name; --name wins."""
     assert registry.fetch("flowers=models:/iris@champion").origin.name == "flowers"
-    assert registry.fetch("flowers=models:/iris@champion", name="blossoms").origin.name == "blossoms"
+    assert (
+        registry.fetch("flowers=models:/iris@champion", name="blossoms").origin.name == "blossoms"
+    )
     assert registry.fetch("flowers=models:/iris@champion").origin.resolved == "models:/iris/2"
 
 
@@ -203,8 +227,13 @@ def test_the_rows_come_from_the_data_logged_to_the_run(registered: Registered) -
 
 
 def test_unpickling_is_said_and_can_be_forbidden(save: Callable[..., Path]) -> None:
-    """cloudpickle runs code when it is loaded: a note by default, a refusal with --no-unpickle, before anything is loaded."""
-    folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data, serialization_format="cloudpickle")
+    """cloudpickle runs code when it is loaded: a note by default, a refusal with --no-unpickle,
+    before anything is loaded."""
+    folder = save(
+        DecisionTreeClassifier().fit(IRIS.data, IRIS.target),
+        IRIS.data,
+        serialization_format="cloudpickle",
+    )
 
     assert "unpickled" in registry.fetch(str(folder)).notes[0]
     with pytest.raises(ExportError, match="--no-unpickle forbids it"):
@@ -212,41 +241,60 @@ def test_unpickling_is_said_and_can_be_forbidden(save: Callable[..., Path]) -> N
 
 
 def test_a_skops_model_passes_where_unpickling_is_forbidden(save: Callable[..., Path]) -> None:
-    """Types of scikit-learn, NumPy and SciPy may be trusted; any other that the model asks for may not."""
+    """Types of scikit-learn, NumPy and SciPy may be trusted; any other that the model asks for may
+    not."""
     folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data)
     assert registry.fetch(str(folder), allow_unpickle=False).flavor == "skops"
 
     description = folder / "MLmodel"
-    description.write_text(description.read_text().replace(f"- {TREE}", f"- {TREE}\n    - os.system"))
+    description.write_text(
+        description.read_text().replace(f"- {TREE}", f"- {TREE}\n    - os.system")
+    )
     with pytest.raises(ExportError, match=r"asks skops to trust os\.system"):
         registry.fetch(str(folder), allow_unpickle=False)
 
 
 def test_another_scikit_learn_is_said(save: Callable[..., Path]) -> None:
-    """The proof holds for what the installed version makes of the model; the user should know that it is another."""
+    """The proof holds for what the installed version makes of the model; the user should know that
+    it is another."""
     folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data)
     description = folder / "MLmodel"
     here = registry.installed_version("scikit-learn")
-    description.write_text(description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3"))
+    description.write_text(
+        description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3")
+    )
 
-    assert any("trained with scikit-learn 1.2.3" in note for note in registry.fetch(str(folder)).notes)
+    assert any(
+        "trained with scikit-learn 1.2.3" in note for note in registry.fetch(str(folder)).notes
+    )
 
     (folder / "model.skops").write_bytes(b"of another time")
-    with pytest.raises(ExportError, match=rf"cannot be loaded: .*trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}; train"):
+    with pytest.raises(
+        ExportError,
+        match=r"cannot be loaded: .*trained with scikit-learn 1\.2\.3, loaded with "
+        rf"{re.escape(here)}; train",
+    ):
         registry.fetch(str(folder))
 
 
-def test_a_model_that_fails_here_names_both_versions(save: Callable[..., Path], export: Callable[..., Any]) -> None:
-    """A model of another scikit-learn may load and then fail in ways that say nothing of the cause."""
+def test_a_model_that_fails_here_names_both_versions(
+    save: Callable[..., Path], export: Callable[..., Any]
+) -> None:
+    """A model of another scikit-learn may load and then fail in ways that say nothing of the
+    cause."""
     model = DecisionTreeClassifier().fit(IRIS.data, IRIS.target)
     folder = save(model, IRIS.data, serialization_format="cloudpickle")
     del model.tree_
     (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
     description = folder / "MLmodel"
     here = registry.installed_version("scikit-learn")
-    description.write_text(description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3"))
+    description.write_text(
+        description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3")
+    )
 
-    with pytest.raises(ExportError, match=rf"\(trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}\)$"):
+    with pytest.raises(
+        ExportError, match=rf"\(trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}\)$"
+    ):
         export(folder)
 
 
@@ -265,7 +313,9 @@ def test_a_name_that_cannot_be_a_folder_needs_another(save: Callable[..., Path])
     folder = save(DecisionTreeClassifier().fit(IRIS.data, IRIS.target), IRIS.data, name="my tree")
 
     with pytest.raises(
-        ExportError, match=r"the name 'my tree' cannot be the name of a folder .*: export it under another name with --name my-tree$"
+        ExportError,
+        match=r"the name 'my tree' cannot be the name of a folder .*: export it under another name "
+        r"with --name my-tree$",
     ):
         registry.fetch(str(folder))
     assert registry.fetch(str(folder), name="my-tree").origin.name == "my-tree"

@@ -1,4 +1,5 @@
-"""The known traps of sklearn-onnx: each is caught by the gate, or mended by float64, and never served."""
+"""The known traps of sklearn-onnx: each is caught by the gate, or mended by float64, and never
+served."""
 
 from __future__ import annotations
 
@@ -32,8 +33,11 @@ def with_gaps(rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray[Any, A
 
 
 @pytest.mark.parametrize("kind", [DecisionTreeClassifier, RandomForestClassifier])
-def test_trees_trained_on_nan_are_refused(kind: Any, save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
-    """sklearn-onnx#1253: the converted trees send NaN the wrong way; the refusal shows a row with null and names the cause."""
+def test_trees_trained_on_nan_are_refused(
+    kind: Any, save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path
+) -> None:
+    """sklearn-onnx#1253: the converted trees send NaN the wrong way; the refusal shows a row with
+    null and names the cause."""
     frame, labels = with_gaps(np.random.default_rng(1))
     model = kind(random_state=0).fit(frame, labels)
 
@@ -45,8 +49,11 @@ def test_trees_trained_on_nan_are_refused(kind: Any, save: Callable[..., Any], e
     assert not list((tmp_path / "bundles").glob("*/*"))
 
 
-def test_trees_that_merely_could_take_nan_get_no_nullable_column(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """Trained without a null and signed as required: the model would answer for NaN, but the server never lets one in."""
+def test_trees_that_merely_could_take_nan_get_no_nullable_column(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """Trained without a null and signed as required: the model would answer for NaN, but the server
+    never lets one in."""
     frame, labels = with_gaps(np.random.default_rng(1))
     whole = frame.dropna()
     model = DecisionTreeClassifier(random_state=0).fit(whole, labels[whole.index])
@@ -56,8 +63,11 @@ def test_trees_that_merely_could_take_nan_get_no_nullable_column(save: Callable[
     assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [False, False]
 
 
-def test_a_column_whose_null_the_model_refuses_is_not_nullable(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """required=False in the signature is no proof: where the registered model raises on null, null is not legal."""
+def test_a_column_whose_null_the_model_refuses_is_not_nullable(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """required=False in the signature is no proof: where the registered model raises on null, null
+    is not legal."""
     from sklearn.linear_model import LogisticRegression
 
     frame, labels = with_gaps(np.random.default_rng(1))
@@ -71,10 +81,14 @@ def test_a_column_whose_null_the_model_refuses_is_not_nullable(save: Callable[..
 
 def scaled_forest() -> Any:
     """The trap: float32 scaling moves values across thresholds."""
-    return make_pipeline(StandardScaler(), RandomForestClassifier(12, random_state=0)).fit(IRIS.data, IRIS.target)
+    return make_pipeline(StandardScaler(), RandomForestClassifier(12, random_state=0)).fit(
+        IRIS.data, IRIS.target
+    )
 
 
-def test_a_scaler_before_a_forest_is_refused_in_float32(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_scaler_before_a_forest_is_refused_in_float32(
+    save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path
+) -> None:
     """The rows around the thresholds find what float32 loses; the refusal names the scaler."""
     with pytest.raises(GateError, match=r"worst row \(thresholds\)") as refusal:
         export(save(scaled_forest(), IRIS.data), dtype="float32")
@@ -83,7 +97,9 @@ def test_a_scaler_before_a_forest_is_refused_in_float32(save: Callable[..., Any]
     assert not list((tmp_path / "bundles").glob("*/*"))
 
 
-def test_a_scaler_before_a_forest_passes_in_float64(save: Callable[..., Any], export: Callable[..., Any]) -> None:
+def test_a_scaler_before_a_forest_passes_in_float64(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
     """`auto` tries float64, whose arithmetic is scikit-learn's, and says why."""
     bundle = export(save(scaled_forest(), IRIS.data))
 
@@ -93,11 +109,18 @@ def test_a_scaler_before_a_forest_passes_in_float64(save: Callable[..., Any], ex
     assert "float32 differs" in bundle.output
 
 
-def test_an_encoder_that_refuses_the_unknown_is_safe_behind_the_door(save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """`handle_unknown="error"`: only known categories have an index, and null is not legal, so nothing reaches the encoder's error."""
-    frame = pd.DataFrame({"place": ["cliff", "marsh", "wood"] * 20, "wing": np.linspace(10, 30, 60)})
+def test_an_encoder_that_refuses_the_unknown_is_safe_behind_the_door(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """`handle_unknown="error"`: only known categories have an index, and null is not legal, so
+    nothing reaches the encoder's error."""
+    frame = pd.DataFrame(
+        {"place": ["cliff", "marsh", "wood"] * 20, "wing": np.linspace(10, 30, 60)}
+    )
     labels = np.where((frame["place"] == "marsh") | (frame["wing"] > 22), "tern", "auk")
-    prepare = ColumnTransformer([("names", OneHotEncoder(handle_unknown="error"), ["place"])], remainder="passthrough")
+    prepare = ColumnTransformer(
+        [("names", OneHotEncoder(handle_unknown="error"), ["place"])], remainder="passthrough"
+    )
     model = make_pipeline(prepare, DecisionTreeClassifier(random_state=0)).fit(frame, labels)
 
     bundle = export(save(model, frame))
@@ -109,8 +132,11 @@ def test_an_encoder_that_refuses_the_unknown_is_safe_behind_the_door(save: Calla
         model.predict(pd.DataFrame({"place": ["moon"], "wing": [20.0]}))
 
 
-def test_rows_that_the_server_refuses_do_not_reach_the_gate(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
-    """Infinity, a number beyond float32, a fraction in a column of integers, none of them is an answer to compare."""
+def test_rows_that_the_server_refuses_do_not_reach_the_gate(
+    save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Infinity, a number beyond float32, a fraction in a column of integers, none of them is an
+    answer to compare."""
     frame = pd.DataFrame({"a": np.linspace(0, 1, 20), "n": range(20)})
     model = DecisionTreeClassifier(random_state=0).fit(frame, [0, 1] * 10)
     rows = pd.DataFrame({"a": [0.5, np.inf, 1e39, 0.5, 0.25], "n": [1.0, 2.0, 3.0, 4.5, 5.0]})
@@ -122,10 +148,14 @@ def test_rows_that_the_server_refuses_do_not_reach_the_gate(save: Callable[..., 
     assert (bundle.inputs("n")["minimum"], bundle.inputs("n")["maximum"]) == (1, 5)
 
 
-def test_rows_with_unknown_categories_do_not_reach_the_gate(save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path) -> None:
+def test_rows_with_unknown_categories_do_not_reach_the_gate(
+    save: Callable[..., Any], export: Callable[..., Any], tmp_path: Path
+) -> None:
     """The server refuses such rows, so the gate leaves them out, and says how many."""
     frame = pd.DataFrame({"place": ["cliff", "marsh", "wood"] * 20})
-    model = make_pipeline(OneHotEncoder(handle_unknown="error"), DecisionTreeClassifier(random_state=0)).fit(frame, [0, 1, 2] * 20)
+    model = make_pipeline(
+        OneHotEncoder(handle_unknown="error"), DecisionTreeClassifier(random_state=0)
+    ).fit(frame, [0, 1, 2] * 20)
     pd.DataFrame({"place": ["cliff", "moon", "wood"]}).to_csv(tmp_path / "birds.csv", index=False)
 
     bundle = export(save(model, frame), data=tmp_path / "birds.csv")
@@ -134,9 +164,14 @@ def test_rows_with_unknown_categories_do_not_reach_the_gate(save: Callable[..., 
 
 
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])
-@pytest.mark.parametrize("labels", [IRIS.target == 1, np.where(IRIS.target == 1, 7, 3)], ids=["booleans", "integers"])
-def test_a_binary_forest_keeps_its_classes_apart(kind: Any, labels: Any, save: Callable[..., Any], export: Callable[..., Any]) -> None:
-    """onnxruntime#28557: a runtime answered the wrong class for binary forests; both columns and every label must agree."""
+@pytest.mark.parametrize(
+    "labels", [IRIS.target == 1, np.where(IRIS.target == 1, 7, 3)], ids=["booleans", "integers"]
+)
+def test_a_binary_forest_keeps_its_classes_apart(
+    kind: Any, labels: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """onnxruntime#28557: a runtime answered the wrong class for binary forests; both columns and
+    every label must agree."""
     model = kind(15, random_state=0).fit(IRIS.data, labels)
 
     bundle = export(save(model, IRIS.data))
@@ -147,11 +182,14 @@ def test_a_binary_forest_keeps_its_classes_apart(kind: Any, labels: Any, save: C
     assert np.abs(probabilities - model.predict_proba(IRIS.data)).max() <= 1e-6
 
 
-@pytest.mark.parametrize("labels", [IRIS.target == 1, IRIS.target], ids=["two classes", "three classes"])
+@pytest.mark.parametrize(
+    "labels", [IRIS.target == 1, IRIS.target], ids=["two classes", "three classes"]
+)
 def test_a_tied_vote_is_decided_as_the_registered_model_decides_it(
     labels: Any, save: Callable[..., Any], export: Callable[..., Any]
 ) -> None:
-    """Leaves of 0.01 added in float32 make half a forest outvote the other half; undivided leaves tie, and the first class wins."""
+    """Leaves of 0.01 added in float32 make half a forest outvote the other half; undivided leaves
+    tie, and the first class wins."""
     model = RandomForestClassifier(100, random_state=0).fit(IRIS.data, labels)
     bundle = export(save(model, IRIS.data), gate_rows=30_000)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Server(ThreadingHTTPServer):
-    """Says whether a number is positive; wrong for one of them if asked to be, or refuses them all."""
+    """Says whether a number is positive; wrong for one of them if asked to be, or refuses them
+    all."""
 
     wrong_for: float | None = None
     status = 200
@@ -30,14 +31,19 @@ class Handler(BaseHTTPRequestHandler):
     """One route, as the server has it."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = 65536  # one packet per answer: two would each wait for the other side's delayed acknowledgement
+    # One packet per answer: two would each wait for the other side's delayed acknowledgement
+    wbufsize = 65536
     server: Server
 
     def do_POST(self) -> None:  # the name is http.server's
         """Answer a record or a list of records."""
         self.server.paths.add(self.path)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer = [self._sign(record["a"]) for record in body] if isinstance(body, list) else self._sign(body["a"])
+        answer = (
+            [self._sign(record["a"]) for record in body]
+            if isinstance(body, list)
+            else self._sign(body["a"])
+        )
         content = json.dumps({"prediction": answer}).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(content)))
@@ -72,17 +78,30 @@ def sign(save: Callable[..., Path], tmp_path: Path, server: Server) -> list[str]
     model = DecisionTreeClassifier().fit(frame, ["plus" if a > 0 else "minus" for a in frame["a"]])
     folder = save(model, frame, name="sign")
     url = f"http://127.0.0.1:{server.server_port}"
-    return ["verify", str(folder), "--url", url, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    return [
+        "verify",
+        str(folder),
+        "--url",
+        url,
+        "--tracking-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+    ]
 
 
-def test_a_server_that_agrees_passes(sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_agrees_passes(
+    sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every row in batches, a hundred one by one; the counts are printed."""
     assert main(sign) == 0
-    assert "1,200 rows in batches: 0 differ; 100 rows one by one: 0 differ" in capsys.readouterr().err
+    assert (
+        "1,200 rows in batches: 0 differ; 100 rows one by one: 0 differ" in capsys.readouterr().err
+    )
     assert server.paths == {"/models/sign/predict"}
 
 
-def test_one_wrong_answer_fails(sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_wrong_answer_fails(
+    sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit status 1 and the count."""
     server.wrong_for = -599.5
 
@@ -90,7 +109,9 @@ def test_one_wrong_answer_fails(sign: list[str], server: Server, capsys: pytest.
     assert "1,200 rows in batches: 1 differ" in capsys.readouterr().err
 
 
-def test_a_refusal_is_one_line(sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line(
+    sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With status and answer."""
     server.status = 422
 
@@ -98,7 +119,9 @@ def test_a_refusal_is_one_line(sign: list[str], server: Server, capsys: pytest.C
     assert "/models/sign/predict answers 422" in capsys.readouterr().err
 
 
-def test_a_server_that_is_not_there_is_one_line(sign: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_not_there_is_one_line(
+    sign: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit status 1."""
     sign[sign.index("--url") + 1] = "http://127.0.0.1:9"
 
@@ -106,8 +129,11 @@ def test_a_server_that_is_not_there_is_one_line(sign: list[str], capsys: pytest.
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_a_service_without_batches_is_asked_row_by_row(sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    """At the path that is given, on several connections, with every answer held against its own row."""
+def test_a_service_without_batches_is_asked_row_by_row(
+    sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the path that is given, on several connections, with every answer held against its own
+    row."""
     assert main([*sign, "--path", "/predict"]) == 0
     assert "1,200 rows one by one: 0 differ" in capsys.readouterr().err
     assert server.paths == {"/predict"}

@@ -1,4 +1,5 @@
-"""The real parts that other tests rely on: an MLflow server that proxies to disk and to S3, and that can be stopped and hung."""
+"""The real parts that other tests rely on: an MLflow server that proxies to disk and to S3, and
+that can be stopped and hung."""
 
 from __future__ import annotations
 
@@ -23,15 +24,21 @@ def test_a_version_with_its_files_is_found_by_alias_and_stage(registry: Registry
     registry.set_stage("parts", version, "Production")
     registry.set_tag("parts", version, "colour", "grün")
 
-    found = registry.call("GET", "registered-models/alias", name="parts", alias="champion")["model_version"]
-    (staged,) = registry.call("GET", "registered-models/get-latest-versions", name="parts", stages="Production")["model_versions"]
+    found = registry.call("GET", "registered-models/alias", name="parts", alias="champion")[
+        "model_version"
+    ]
+    (staged,) = registry.call(
+        "GET", "registered-models/get-latest-versions", name="parts", stages="Production"
+    )["model_versions"]
 
     assert found["version"] == staged["version"] == version
     assert registry.tags("parts", version) == {"colour": "grün"}
     assert registry.download(run_id, "folder/file.bin") == bytes(range(256))
 
 
-def test_a_hung_server_is_silent_and_a_restarted_one_remembers(tracking: MlflowServer, registry: Registry) -> None:
+def test_a_hung_server_is_silent_and_a_restarted_one_remembers(
+    tracking: MlflowServer, registry: Registry
+) -> None:
     """The three states that clients must survive: hung, gone, back."""
     version = registry.create_version("remembered")
     with tracking.hung(), pytest.raises(httpx.ReadTimeout):
@@ -42,8 +49,11 @@ def test_a_hung_server_is_silent_and_a_restarted_one_remembers(tracking: MlflowS
     assert Registry(tracking.url).version("remembered", version)["version"] == version
 
 
-def test_a_guarded_server_refuses_strangers_and_keeps_artifacts_in_s3(guarded_tracking: MlflowServer) -> None:
-    """Two refusals that clients must tell apart, no password and another Host; and what lies in the bucket after a success."""
+def test_a_guarded_server_refuses_strangers_and_keeps_artifacts_in_s3(
+    guarded_tracking: MlflowServer,
+) -> None:
+    """Two refusals that clients must tell apart, no password and another Host; and what lies in the
+    bucket after a success."""
     search = f"{guarded_tracking.url}/api/2.0/mlflow/experiments/search?max_results=1"
     assert httpx.get(search, auth=ADMIN, headers={"host": "elsewhere:5000"}).status_code == 403
     assert httpx.get(search).status_code == 401

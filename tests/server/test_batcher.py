@@ -1,6 +1,8 @@
-"""The batcher, sentence by sentence: whatever happens to its mates, a request gets its own rows' answers, once, or one clear error.
+"""The batcher, sentence by sentence: whatever happens to its mates, a request gets its own rows'
+answers, once, or one clear error.
 
-Time is a fake clock that only `run` and the tests move; the inference thread is a fake that finishes when the test says so.
+Time is a fake clock that only `run` and the tests move; the inference thread is a fake that
+finishes when the test says so.
 """
 
 import asyncio
@@ -47,7 +49,8 @@ class Clock:
 
 
 class Model:
-    """Answers each row by its number, takes time on the fake clock, and misbehaves where it is told to."""
+    """Answers each row by its number, takes time on the fake clock, and misbehaves where it is told
+    to."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -83,7 +86,8 @@ class Thread(Executor):
         self.waiting.append((future, lambda: fn(*args, **kwargs)))
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  the base class's signature
+    # The base class's signature
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Refuse new work; drop what waits if told to."""
         self.down = True
         if cancel_futures:
@@ -127,8 +131,14 @@ class Bench:
         self.watch = Watch()
 
     def batcher(self, *, row_seconds: float | None = None, **options: Any) -> Batcher[int]:
-        """Make a batcher among the fakes; with `row_seconds` it is warmed up for a model that takes this long."""
-        surroundings: dict[str, Any] = {"executor": self.thread, "observer": self.watch, "clock": self.clock, "cpu_clock": self.clock}
+        """Make a batcher among the fakes; with `row_seconds` it is warmed up for a model that takes
+        this long."""
+        surroundings: dict[str, Any] = {
+            "executor": self.thread,
+            "observer": self.watch,
+            "clock": self.clock,
+            "cpu_clock": self.clock,
+        }
         if row_seconds is not None:
             self.model.row_seconds = row_seconds
             surroundings["cost"] = learned(row_seconds)
@@ -180,10 +190,13 @@ def outcome(job: Job[int]) -> Sequence[int] | BaseException:
 
 
 async def test_rows_of_one_turn_share_a_run(bench: Bench) -> None:
-    """Requests that arrive in the same turn of the loop are one batch, and each gets the answers to its own rows."""
+    """Requests that arrive in the same turn of the loop are one batch, and each gets the answers to
+    its own rows."""
     batcher = bench.batcher()
 
-    got = await asyncio.gather(*[batcher.infer(rows_of(*ids), len(ids)) for ids in ([1], [2, 3], [4])])
+    got = await asyncio.gather(
+        *[batcher.infer(rows_of(*ids), len(ids)) for ids in ([1], [2, 3], [4])]
+    )
 
     assert got == [answers(1), answers(2, 3), answers(4)]
     assert bench.model.runs == [[1, 2, 3, 4]]
@@ -191,8 +204,11 @@ async def test_rows_of_one_turn_share_a_run(bench: Bench) -> None:
     assert bench.watch.waits == [0.0, 0.0, 0.0]
 
 
-async def test_one_row_alone_waits_for_no_timer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a delay of 0 a lone row is run within one turn of the loop, and no timer lives before, meanwhile or after."""
+async def test_one_row_alone_waits_for_no_timer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a delay of 0 a lone row is run within one turn of the loop, and no timer lives before,
+    meanwhile or after."""
     timers: list[Any] = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_later", lambda *timer: timers.append(timer))
@@ -208,8 +224,11 @@ async def test_one_row_alone_waits_for_no_timer(bench: Bench, monkeypatch: pytes
     assert not timers
 
 
-async def test_a_queue_delay_collects_company_with_one_timer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a delay the first row starts the only timer, and all that arrive until it rings share its run."""
+async def test_a_queue_delay_collects_company_with_one_timer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a delay the first row starts the only timer, and all that arrive until it rings share
+    its run."""
     timers: list[tuple[float, Callable[[], None]]] = []
 
     def call_later(delay_s: float, ring: Callable[[], None]) -> object:
@@ -248,7 +267,8 @@ async def test_a_row_long_after_the_one_before_is_run_at_once(bench: Bench) -> N
 
 
 async def test_after_a_shared_run_a_row_waits_for_company_again(bench: Bench) -> None:
-    """Whose clients shared a run come back together, however long their answers took; one that then came alone goes at once again."""
+    """Whose clients shared a run come back together, however long their answers took; one that then
+    came alone goes at once again."""
     batcher = bench.batcher(solo_after_s=0.001)
     batcher.submit(rows_of(1), 1), batcher.submit(rows_of(2), 1), batcher.submit(rows_of(3), 1)
     await turns(2)
@@ -265,7 +285,8 @@ async def test_after_a_shared_run_a_row_waits_for_company_again(bench: Bench) ->
 
 
 async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
-    """A run longer than `solo_after_s` is no quiet time: the heavy forest ran two rows of three alone, one after another."""
+    """A run longer than `solo_after_s` is no quiet time: the heavy forest ran two rows of three
+    alone, one after another."""
     batcher = bench.batcher(solo_after_s=0.001, row_seconds=0.01, inline_budget_s=1.0)
     first = batcher.submit(rows_of(1), 1)
     assert outcome(first) == answers(1)
@@ -296,7 +317,8 @@ async def test_a_full_batch_waits_for_no_more_company(bench: Bench) -> None:
 
 
 async def test_an_idle_batcher_holds_the_loop_with_nothing(bench: Bench) -> None:
-    """After the last answer no callback of the batcher is ready, no timer is set, and no task is alive."""
+    """After the last answer no callback of the batcher is ready, no timer is set, and no task is
+    alive."""
     batcher = bench.batcher()
     loop: Any = asyncio.get_running_loop()
     before = asyncio.all_tasks()
@@ -312,14 +334,24 @@ async def test_an_idle_batcher_holds_the_loop_with_nothing(bench: Bench) -> None
 
 
 async def test_rows_not_requests_are_counted(bench: Bench) -> None:
-    """A batch holds at most max_batch_size rows, whole requests in the order they came, however few requests that is."""
+    """A batch holds at most max_batch_size rows, whole requests in the order they came, however few
+    requests that is."""
     batcher = bench.batcher(max_batch_size=4)
 
-    jobs = [batcher.submit(rows_of(*ids), len(ids)) for ids in ([1, 2], [3, 4], [5, 6, 7], [8], [9, 10, 11, 12])]
+    jobs = [
+        batcher.submit(rows_of(*ids), len(ids))
+        for ids in ([1, 2], [3, 4], [5, 6, 7], [8], [9, 10, 11, 12])
+    ]
     await batcher.drain()
 
     assert bench.model.runs == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
-    assert [job.future.result() for job in jobs] == [answers(1, 2), answers(3, 4), answers(5, 6, 7), answers(8), answers(9, 10, 11, 12)]
+    assert [job.future.result() for job in jobs] == [
+        answers(1, 2),
+        answers(3, 4),
+        answers(5, 6, 7),
+        answers(8),
+        answers(9, 10, 11, 12),
+    ]
 
 
 async def test_a_request_of_exactly_one_batch_is_not_cut(bench: Bench) -> None:
@@ -348,11 +380,14 @@ async def test_the_loop_gets_its_turn_between_batches(bench: Bench) -> None:
 
 
 async def test_a_leaver_does_not_disturb_its_batch_mates(bench: Bench) -> None:
-    """A request that is cancelled while queued is not run, its rows leave the count at once, and the others get their own rows."""
+    """A request that is cancelled while queued is not run, its rows leave the count at once, and
+    the others get their own rows."""
     batcher = bench.batcher(row_seconds=DEAR)
     busy = batcher.submit(rows_of(0), 1)
     await turns(1)
-    stay, leave, stay_too = [await start(batcher.infer(rows_of(*ids), len(ids))) for ids in ([1], [2, 3], [4])]
+    stay, leave, stay_too = [
+        await start(batcher.infer(rows_of(*ids), len(ids))) for ids in ([1], [2, 3], [4])
+    ]
     assert batcher.queued_rows == 4
 
     leave.cancel()
@@ -368,9 +403,12 @@ async def test_a_leaver_does_not_disturb_its_batch_mates(bench: Bench) -> None:
 
 
 async def test_leaving_during_the_run_is_noticed_by_nobody_else(bench: Bench) -> None:
-    """A request that is cancelled while the inference thread runs its batch ends at once; its mates get their own rows."""
+    """A request that is cancelled while the inference thread runs its batch ends at once; its mates
+    get their own rows."""
     batcher = bench.batcher(row_seconds=DEAR)
-    stay, leave, stay_too = [asyncio.ensure_future(batcher.infer(rows_of(number), 1)) for number in (1, 2, 3)]
+    stay, leave, stay_too = [
+        asyncio.ensure_future(batcher.infer(rows_of(number), 1)) for number in (1, 2, 3)
+    ]
     await turns(2)
     assert len(bench.thread.waiting) == 1
 
@@ -401,7 +439,8 @@ async def test_leaving_after_the_run_changes_nothing(bench: Bench) -> None:
 
 
 async def test_leaving_between_answer_and_wake_up_is_a_plain_cancellation(bench: Bench) -> None:
-    """A task that is cancelled after its answer was set but before it woke ends as cancelled, and the count is not wrong by it."""
+    """A task that is cancelled after its answer was set but before it woke ends as cancelled, and
+    the count is not wrong by it."""
     batcher = bench.batcher()
     task = asyncio.ensure_future(batcher.infer(rows_of(1), 1))
     asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(task.cancel))
@@ -442,7 +481,8 @@ async def test_a_bulk_leaver_frees_its_rows_at_once_and_runs_no_more(bench: Benc
 
 
 async def test_a_thousand_answers_follow_cancellations_everywhere(bench: Bench) -> None:
-    """After requests were cancelled before, during and after their run, the next thousand are all answered."""
+    """After requests were cancelled before, during and after their run, the next thousand are all
+    answered."""
     batcher = bench.batcher(row_seconds=DEAR, queue_timeout_s=1000.0)
     before = batcher.submit(rows_of(1), 1)
     batcher.forget(before)
@@ -463,7 +503,8 @@ async def test_a_thousand_answers_follow_cancellations_everywhere(bench: Bench) 
 
 
 async def test_a_bulk_answer_is_the_concatenation_of_its_rows(bench: Bench) -> None:
-    """A request above max_batch_size runs in pieces of at most that size, and its answer is its rows' answers in order."""
+    """A request above max_batch_size runs in pieces of at most that size, and its answer is its
+    rows' answers in order."""
     batcher = bench.batcher(max_batch_size=4)
     ids = range(100, 111)
 
@@ -488,10 +529,14 @@ async def test_bulk_takes_every_fifth_batch_while_small_ones_wait(bench: Bench) 
 
 
 async def test_bulk_requests_take_turns(bench: Bench) -> None:
-    """Two bulk requests advance by a piece each, so the second does not wait for the length of the first."""
+    """Two bulk requests advance by a piece each, so the second does not wait for the length of the
+    first."""
     batcher = bench.batcher(max_batch_size=2)
 
-    first, second = batcher.submit(rows_of(10, 11, 12, 13, 14), 5), batcher.submit(rows_of(20, 21, 22), 3)
+    first, second = (
+        batcher.submit(rows_of(10, 11, 12, 13, 14), 5),
+        batcher.submit(rows_of(20, 21, 22), 3),
+    )
     await batcher.drain()
 
     assert bench.model.runs == [[10, 11], [20, 21], [12, 13], [22], [14]]
@@ -499,11 +544,17 @@ async def test_bulk_requests_take_turns(bench: Bench) -> None:
     assert second.future.result() == answers(20, 21, 22)
 
 
-async def test_a_failing_piece_fails_the_whole_bulk_request_and_frees_its_rows(bench: Bench) -> None:
-    """One poisoned piece fails its request at once; the pieces behind it are not run and are not counted as waiting."""
+async def test_a_failing_piece_fails_the_whole_bulk_request_and_frees_its_rows(
+    bench: Bench,
+) -> None:
+    """One poisoned piece fails its request at once; the pieces behind it are not run and are not
+    counted as waiting."""
     batcher = bench.batcher(max_batch_size=2)
     bench.model.poison = {3}
-    bulk, mate = batcher.submit(rows_of(1, 2, 3, 4, 5, 6, 7), 7), batcher.submit(rows_of(50, 51, 52), 3)
+    bulk, mate = (
+        batcher.submit(rows_of(1, 2, 3, 4, 5, 6, 7), 7),
+        batcher.submit(rows_of(50, 51, 52), 3),
+    )
 
     await turns(3)
     assert isinstance(bulk.future.exception(), RunError)
@@ -517,9 +568,12 @@ async def test_a_failing_piece_fails_the_whole_bulk_request_and_frees_its_rows(b
 # --- Failure: the model misbehaves ---
 
 
-@pytest.mark.parametrize("poisoned", [[0], [63], [31, 32], [5, 17, 40], list(range(0, 64, 4)), list(range(64))], ids=len)
+@pytest.mark.parametrize(
+    "poisoned", [[0], [63], [31, 32], [5, 17, 40], list(range(0, 64, 4)), list(range(64))], ids=len
+)
 async def test_only_the_poisoned_requests_fail(bench: Bench, poisoned: list[int]) -> None:
-    """Of 64 one-row requests in one batch exactly the k poisoned fail, the others get what they would get alone, and it costs little:
+    """Of 64 one-row requests in one batch exactly the k poisoned fail, the others get what they
+    would get alone, and it costs little:
 
     at most k * log2(64) halvings of two runs each, and never more than two runs per request.
     """
@@ -531,7 +585,9 @@ async def test_only_the_poisoned_requests_fail(bench: Bench, poisoned: list[int]
 
     outcomes = [outcome(job) for job in jobs]
     assert [number for number, got in enumerate(outcomes) if isinstance(got, RunError)] == poisoned
-    assert all(got == answers(number) for number, got in enumerate(outcomes) if number not in poisoned)
+    assert all(
+        got == answers(number) for number, got in enumerate(outcomes) if number not in poisoned
+    )
     extra_runs = len(bench.model.runs) - 1
     [(rows, halvings)] = bench.watch.batches
     assert rows == 64
@@ -550,7 +606,8 @@ async def test_a_failure_names_its_cause(bench: Bench) -> None:
 
 
 async def test_a_wrong_number_of_results_is_never_handed_out(bench: Bench) -> None:
-    """A model that gives a result too many fails the request that caused it; nobody gets a neighbour's answer."""
+    """A model that gives a result too many fails the request that caused it; nobody gets a
+    neighbour's answer."""
     batcher = bench.batcher()
     bench.model.too_long = {2}
 
@@ -564,9 +621,12 @@ async def test_a_wrong_number_of_results_is_never_handed_out(bench: Bench) -> No
 
 @pytest.mark.parametrize("results", [[], [1], [1, 2, 3], None, 7])
 async def test_a_result_of_any_wrong_shape_is_a_run_error(bench: Bench, results: Any) -> None:
-    """Too few, too many, or nothing countable: each is this request's RunError, and the batcher goes on."""
+    """Too few, too many, or nothing countable: each is this request's RunError, and the batcher
+    goes on."""
     batcher: Batcher[int] = Batcher(
-        lambda _payload, rows: results if rows == 2 else answers(9), executor=bench.thread, observer=bench.watch
+        lambda _payload, rows: results if rows == 2 else answers(9),
+        executor=bench.thread,
+        observer=bench.watch,
     )
 
     with pytest.raises(RunError):
@@ -579,7 +639,9 @@ async def test_a_model_that_fails_in_company_only_fails_nobody(bench: Bench) -> 
     """If the halves of a failed batch succeed, everyone is answered."""
     batcher: Batcher[int] = Batcher(solo_only, executor=bench.thread, observer=bench.watch)
 
-    assert await asyncio.gather(*[batcher.infer(rows_of(number), 1) for number in range(5)]) == [answers(number) for number in range(5)]
+    assert await asyncio.gather(*[batcher.infer(rows_of(number), 1) for number in range(5)]) == [
+        answers(number) for number in range(5)
+    ]
 
 
 def solo_only(payload: bytes, rows: int) -> list[int]:
@@ -590,7 +652,8 @@ def solo_only(payload: bytes, rows: int) -> list[int]:
 
 
 async def test_a_failed_run_teaches_no_cost(bench: Bench) -> None:
-    """A dear model that refuses a request at once does not look cheap afterwards: the next batch still goes to the thread."""
+    """A dear model that refuses a request at once does not look cheap afterwards: the next batch
+    still goes to the thread."""
     cost = learned(DEAR)
     batcher = bench.batcher(cost=cost)
     bench.model.poison = {1}
@@ -615,8 +678,11 @@ async def test_a_halved_batch_teaches_no_cost(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])
-async def test_whatever_the_thread_dies_of_fails_its_batch_alone(bench: Bench, error: type[BaseException]) -> None:
-    """An exception in the inference thread, of any kind, is this batch's RunError; the next batch runs."""
+async def test_whatever_the_thread_dies_of_fails_its_batch_alone(
+    bench: Bench, error: type[BaseException]
+) -> None:
+    """An exception in the inference thread, of any kind, is this batch's RunError; the next batch
+    runs."""
     batcher = bench.batcher(row_seconds=DEAR)
     bench.model.poison, bench.model.raises = {1}, error
     failing = batcher.submit(rows_of(1), 1)
@@ -631,7 +697,8 @@ async def test_whatever_the_thread_dies_of_fails_its_batch_alone(bench: Bench, e
 
 
 async def test_a_run_stopped_on_the_loop_leaves_nobody_waiting(bench: Bench) -> None:
-    """Should a run on the loop end in a CancelledError, its requests fail, those it answered keep their answers, and the next run."""
+    """Should a run on the loop end in a CancelledError, its requests fail, those it answered keep
+    their answers, and the next run."""
     heard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context))
     batcher = bench.batcher(max_batch_size=2)
@@ -646,7 +713,8 @@ async def test_a_run_stopped_on_the_loop_leaves_nobody_waiting(bench: Bench) -> 
 
 
 async def test_a_shut_down_executor_fails_the_rows_that_wait(bench: Bench) -> None:
-    """When the thread is gone, each waiting request gets RunError: small ones, bulk ones, none is left pending."""
+    """When the thread is gone, each waiting request gets RunError: small ones, bulk ones, none is
+    left pending."""
     cost = learned(DEAR)
     batcher = bench.batcher(row_seconds=DEAR, cost=cost, max_batch_size=2)
     busy = batcher.submit(rows_of(0), 1)
@@ -681,7 +749,8 @@ async def test_work_that_the_pool_drops_fails_its_requests(bench: Bench) -> None
 
 
 async def test_a_full_queue_refuses_at_once(bench: Bench) -> None:
-    """max_queue_size counts rows; what would exceed it is refused without waiting and nothing of it is queued."""
+    """max_queue_size counts rows; what would exceed it is refused without waiting and nothing of it
+    is queued."""
     batcher = bench.batcher(max_queue_size=5)
     accepted = batcher.submit(rows_of(1, 2, 3), 3)
 
@@ -720,7 +789,8 @@ async def test_a_wait_that_is_predicted_too_long_is_refused(bench: Bench) -> Non
 
 
 async def test_what_waited_too_long_is_never_run(bench: Bench) -> None:
-    """A request older than queue_timeout_s gets QueueTimeout when its turn comes; a younger one behind it is run."""
+    """A request older than queue_timeout_s gets QueueTimeout when its turn comes; a younger one
+    behind it is run."""
     batcher = bench.batcher(row_seconds=DEAR, queue_timeout_s=5.0)
     busy = batcher.submit(rows_of(0), 1)
     await turns(1)
@@ -742,11 +812,15 @@ async def test_what_waited_too_long_is_never_run(bench: Bench) -> None:
 
 
 async def test_a_bulk_request_is_timed_to_its_first_piece(bench: Bench) -> None:
-    """Bulk that has begun is finished however long that takes; bulk that has not begun in time never begins."""
+    """Bulk that has begun is finished however long that takes; bulk that has not begun in time
+    never begins."""
     bench.model.row_seconds = 2.0
     batcher = bench.batcher(max_batch_size=2, queue_timeout_s=5.0, inline_budget_s=99.0)
 
-    begun, late = batcher.submit(rows_of(1, 2, 3, 4, 5, 6), 6), batcher.submit(rows_of(10, 11, 12), 3)
+    begun, late = (
+        batcher.submit(rows_of(1, 2, 3, 4, 5, 6), 6),
+        batcher.submit(rows_of(10, 11, 12), 3),
+    )
     bench.clock.advance(2.0)
     await batcher.drain()
 
@@ -775,7 +849,8 @@ async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: 
 
 
 async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> None:
-    """A spent CPU quota stops the clock's hands, not the CPU's: the next batch stays on the loop."""
+    """A spent CPU quota stops the clock's hands, not the CPU's: the next batch stays on the
+    loop."""
     cpu = Clock()
     batcher = bench.batcher(row_seconds=CHEAP, inline_budget_s=0.000505, cpu_clock=cpu)
     bench.model.row_seconds = 1.0
@@ -787,7 +862,8 @@ async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> Non
 
 
 async def test_an_unknown_cost_is_learned_by_running(bench: Bench) -> None:
-    """The first batch ever runs on the loop; once it turned out dear, the next goes to the thread."""
+    """The first batch ever runs on the loop; once it turned out dear, the next goes to the
+    thread."""
     bench.model.row_seconds = DEAR
     batcher = bench.batcher()
 
@@ -803,7 +879,8 @@ async def test_an_unknown_cost_is_learned_by_running(bench: Bench) -> None:
 
 
 async def test_arrivals_gather_while_the_thread_is_busy(bench: Bench) -> None:
-    """What arrives during a run in the thread waits, over any number of turns, and is the next batch as a whole."""
+    """What arrives during a run in the thread waits, over any number of turns, and is the next
+    batch as a whole."""
     batcher = bench.batcher(row_seconds=DEAR)
     batcher.submit(rows_of(0), 1)
     await turns(1)
@@ -818,17 +895,24 @@ async def test_arrivals_gather_while_the_thread_is_busy(bench: Bench) -> None:
     assert bench.model.runs == [[0], [1, 2, 3, 4, 5, 6, 7, 8]]
 
 
-async def test_a_real_thread_and_no_blocking_call_on_the_loop(pool: Executor, no_blocking: None) -> None:
+async def test_a_real_thread_and_no_blocking_call_on_the_loop(
+    pool: Executor, no_blocking: None
+) -> None:
     """With a pool of one real thread, batches that sleep block the thread and never the loop."""
-    batcher: Batcher[int] = Batcher(sleepy, executor=pool, observer=Watch(), cost=learned(DEAR), queue_timeout_s=99.0)
+    batcher: Batcher[int] = Batcher(
+        sleepy, executor=pool, observer=Watch(), cost=learned(DEAR), queue_timeout_s=99.0
+    )
 
-    got = await asyncio.gather(*[batcher.infer(rows_of(number, number + 1), 2) for number in range(200)])
+    got = await asyncio.gather(
+        *[batcher.infer(rows_of(number, number + 1), 2) for number in range(200)]
+    )
 
     assert got == [answers(number, number + 1) for number in range(200)]
 
 
 async def test_a_blocking_model_on_the_loop_would_be_noticed(no_blocking: None) -> None:
-    """The guard of the test above is awake: the same model, believed to be cheap, is caught on the loop."""
+    """The guard of the test above is awake: the same model, believed to be cheap, is caught on the
+    loop."""
     batcher: Batcher[int] = Batcher(sleepy, executor=Thread(), observer=Watch())
 
     with pytest.raises(RunError) as caught:
@@ -858,7 +942,8 @@ def no_blocking() -> Iterator[None]:
 
 
 async def test_a_job_tells_where_its_time_went(bench: Bench) -> None:
-    """A job knows how long its first row waited, and how long the batches took that its rows rode in, mates and pieces included."""
+    """A job knows how long its first row waited, and how long the batches took that its rows rode
+    in, mates and pieces included."""
     bench.model.row_seconds = 0.5
     batcher = bench.batcher(max_batch_size=2, inline_budget_s=99.0)
     jobs = [batcher.submit(rows_of(*ids), len(ids)) for ids in ([1], [2], [3, 4, 5])]
@@ -892,7 +977,10 @@ async def test_cancelling_one_drain_stops_only_that_waiting(bench: Bench) -> Non
     """A drain that gives up disturbs neither the rows nor the other drains."""
     batcher = bench.batcher(row_seconds=DEAR)
     job = batcher.submit(rows_of(1), 1)
-    impatient, patient = asyncio.ensure_future(batcher.drain()), asyncio.ensure_future(batcher.drain())
+    impatient, patient = (
+        asyncio.ensure_future(batcher.drain()),
+        asyncio.ensure_future(batcher.drain()),
+    )
     await turns(2)
 
     impatient.cancel()
@@ -922,10 +1010,13 @@ async def test_drain_waits_for_rows_that_arrive_meanwhile(bench: Bench) -> None:
 
 
 async def test_drain_goes_on_when_an_answer_brings_the_next_request(bench: Bench) -> None:
-    """A client that sends its next request the moment it is answered is waited for, though the queue was empty in between."""
+    """A client that sends its next request the moment it is answered is waited for, though the
+    queue was empty in between."""
     batcher = bench.batcher(row_seconds=DEAR)
     later: list[Job[int]] = []
-    batcher.submit(rows_of(1), 1).future.add_done_callback(lambda _done: later.append(batcher.submit(rows_of(2), 1)))
+    batcher.submit(rows_of(1), 1).future.add_done_callback(
+        lambda _done: later.append(batcher.submit(rows_of(2), 1))
+    )
     drain = asyncio.ensure_future(batcher.drain())
     await turns(2)
 
@@ -963,7 +1054,8 @@ async def test_drain_of_an_idle_or_forgotten_queue_ends(bench: Bench) -> None:
 
 
 async def test_nothing_is_retained_after_idle(bench: Bench) -> None:
-    """Payloads and futures of answered, failed, cancelled and expired requests are freed; only numbers are left."""
+    """Payloads and futures of answered, failed, cancelled and expired requests are freed; only
+    numbers are left."""
     batcher = bench.batcher(row_seconds=DEAR, max_batch_size=3)
     bench.model.poison = {5}
     watched: list[weakref.ref[Any]] = []
@@ -1019,7 +1111,8 @@ def test_cost_forgets() -> None:
 
 
 def test_cost_with_one_size_seen_is_proportional_above_it() -> None:
-    """One size gives no line: twice the rows are expected to take twice as long, fewer rows as long as what was seen."""
+    """One size gives no line: twice the rows are expected to take twice as long, fewer rows as long
+    as what was seen."""
     cost = Cost()
     for _ in range(10):
         cost.learn(8, 0.004)
@@ -1031,7 +1124,8 @@ def test_cost_with_one_size_seen_is_proportional_above_it() -> None:
 
 
 def test_cost_is_never_negative_and_never_falls_with_rows() -> None:
-    """Noise that makes large batches look cheaper than small ones does not make a prediction sink."""
+    """Noise that makes large batches look cheaper than small ones does not make a prediction
+    sink."""
     cost = Cost()
     cost.learn(1, 0.9)
     cost.learn(100, 0.1)

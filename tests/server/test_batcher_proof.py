@@ -1,15 +1,18 @@
 """The proof of the batcher: rows by the million, and not one misrouted, lost or answered twice.
 
-Two hundred producers send requests of one row, of several, and of more than a batch holds, to an engine that answers each row with its
-hash. A fifth of the requests is cancelled at a random point, one run in a hundred raises for no reason, one in a thousand gives a result
-too many or too few, some rows do either whenever they are run, and batches run on the loop and in a real thread. Every answer is compared
-with the hash; the engine counts how often it answered each row, and remembers whom it failed alone.
+Two hundred producers send requests of one row, of several, and of more than a batch holds, to an
+engine that answers each row with its hash. A fifth of the requests is cancelled at a random point,
+one run in a hundred raises for no reason, one in a thousand gives a result too many or too few,
+some rows do either whenever they are run, and batches run on the loop and in a real thread. Every
+answer is compared with the hash; the engine counts how often it answered each row, and remembers
+whom it failed alone.
 
 As a test it takes fifty thousand rows. As a program:
 
     uv run python tests/server/test_batcher_proof.py --rows 1000000 --seed 1
 
-The seed decides what is sent, cancelled and broken; how the thread interleaves with the loop is the machine's.
+The seed decides what is sent, cancelled and broken; how the thread interleaves with the loop is the
+machine's.
 """
 
 import argparse
@@ -30,7 +33,10 @@ PRODUCERS = 200
 CANCELLED, RAISING, MISCOUNTING = 0.2, 0.01, 0.001  # of requests, runs, runs
 POISON_EVERY, MISCOUNT_EVERY = 2_000, 10_000  # rows
 MAX_BATCH, MAX_QUEUE = 32, 1_000
-ROW_SECONDS, INLINE_BUDGET_S = 1e-5, 2e-4  # on the engine's own clock: above about 20 rows a batch goes to the thread
+ROW_SECONDS, INLINE_BUDGET_S = (
+    1e-5,
+    2e-4,
+)  # on the engine's own clock: above about 20 rows a batch goes to the thread
 
 
 class Engine:
@@ -40,13 +46,16 @@ class Engine:
         self.random = Random(seed)  # noqa: S311  repeatable, not secret
         self.seed = seed
         self.answered = bytearray(rows)
-        self.broken: dict[int, int] = {}  # first and last row of a run that broke; a rerun of its halves overwrites it
+        self.broken: dict[
+            int, int
+        ] = {}  # first and last row of a run that broke; a rerun of its halves overwrites it
         self.seconds = 0.0
         self.threads: Counter[int] = Counter()
         self.raised = self.miscounted = self.poisoned = 0
 
     def clock(self) -> float:
-        """Its own time, which makes the choice between loop and thread the same on every machine."""
+        """Its own time, which makes the choice between loop and thread the same on every
+        machine."""
         return self.seconds
 
     def answer(self, row: int) -> int:
@@ -88,7 +97,8 @@ class Engine:
 
 @contextmanager
 def frequent_switches() -> Iterator[None]:
-    """Let thread and loop interrupt each other anywhere; at the usual 5 ms the thread would starve beside a busy loop."""
+    """Let thread and loop interrupt each other anywhere; at the usual 5 ms the thread would starve
+    beside a busy loop."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -112,7 +122,9 @@ class Proof:
         progress: told how many rows were dealt with.
     """
 
-    def __init__(self, rows: int, seed: int, progress: Callable[[int], None] = lambda _rows: None) -> None:
+    def __init__(
+        self, rows: int, seed: int, progress: Callable[[int], None] = lambda _rows: None
+    ) -> None:
         self.rows = rows
         self.seed = seed
         self.progress = progress
@@ -127,7 +139,15 @@ class Proof:
         """What must all be 0."""
         return {
             name: self.counts[name]
-            for name in ("misrouted", "lost", "duplicated", "blamed for nothing", "pending", "tasks left", "rows left in the queue")
+            for name in (
+                "misrouted",
+                "lost",
+                "duplicated",
+                "blamed for nothing",
+                "pending",
+                "tasks left",
+                "rows left in the queue",
+            )
         }
 
     async def run(self) -> None:
@@ -151,7 +171,9 @@ class Proof:
                 await batcher.drain()
             self.counts["rows left in the queue"] = batcher.queued_rows
         self.counts["duplicated"] = sum(count > 1 for count in self.engine.answered)
-        self.counts["requests"] = sum(self.counts[name] for name in ("answered", "cancelled", "failed"))
+        self.counts["requests"] = sum(
+            self.counts[name] for name in ("answered", "cancelled", "failed")
+        )
         self.counts["lost"] += self.rows - self.counts["rows accounted for"]
         self.counts["tasks left"] = len(asyncio.all_tasks()) - tasks_before
         self.elapsed_s = perf_counter() - started
@@ -170,7 +192,13 @@ class Proof:
     def size(self) -> int:
         """Mostly one row, often several, sometimes more than a batch."""
         kind = self.random.random()
-        return 1 if kind < 0.7 else self.random.randint(2, MAX_BATCH // 4) if kind < 0.98 else self.random.randint(MAX_BATCH, 5 * MAX_BATCH)
+        return (
+            1
+            if kind < 0.7
+            else self.random.randint(2, MAX_BATCH // 4)
+            if kind < 0.98
+            else self.random.randint(MAX_BATCH, 5 * MAX_BATCH)
+        )
 
     async def request(self, batcher: Batcher[int], ids: range) -> None:
         """Send one request, again as long as the queue is full, and judge what comes back."""
@@ -188,7 +216,8 @@ class Proof:
         self.judge(task, ids, leaves)
 
     async def cancel_somewhere(self, task: "asyncio.Task[Sequence[int]]") -> None:
-        """Cancel before the request is queued, while it waits, while it runs, or, for some, after its answer."""
+        """Cancel before the request is queued, while it waits, while it runs, or, for some, after
+        its answer."""
         await pause(self.random.choice([0, 1, 1, 2, 2, 3, 5, 8, 13]))
         task.cancel()
 
@@ -200,7 +229,9 @@ class Proof:
             self.counts["cancelled" if leaves else "lost"] += 1
         elif (error := task.exception()) is None:
             self.counts["answered"] += 1
-            self.counts["misrouted"] += list(task.result()) != [self.engine.answer(row) for row in ids]
+            self.counts["misrouted"] += list(task.result()) != [
+                self.engine.answer(row) for row in ids
+            ]
             self.counts["lost"] += sum(self.engine.answered[row] == 0 for row in ids)
         elif isinstance(error, RunError):
             self.counts["failed"] += 1
@@ -212,25 +243,33 @@ class Proof:
         """What was done and what was found, in lines."""
         loop_runs = self.engine.threads[get_ident()]
         thread_runs = self.engine.threads.total() - loop_runs
-        done = ", ".join(f"{self.counts[name]:,} {name}" for name in ("answered", "cancelled", "failed", "refused"))
+        done = ", ".join(
+            f"{self.counts[name]:,} {name}"
+            for name in ("answered", "cancelled", "failed", "refused")
+        )
         flaws = ", ".join(f"{count} {name}" for name, count in self.flaws.items())
         return (
-            f"{self.rows:,} rows in {self.counts['requests']:,} requests, seed {self.seed}, {self.elapsed_s:.1f} s: {done}\n"
+            f"{self.rows:,} rows in {self.counts['requests']:,} requests, seed {self.seed}, "
+            f"{self.elapsed_s:.1f} s: {done}\n"
             f"{loop_runs:,} runs on the loop, {thread_runs:,} in the thread: "
-            f"{self.engine.poisoned:,} poisoned, {self.engine.raised:,} raised, {self.engine.miscounted:,} miscounted\n"
+            f"{self.engine.poisoned:,} poisoned, {self.engine.raised:,} raised, "
+            f"{self.engine.miscounted:,} miscounted\n"
             f"{flaws}"
         )
 
 
 async def test_of_fifty_thousand_rows_none_is_misrouted_lost_or_answered_twice() -> None:
-    """Under cancellations, failures and wrong counts, on the loop and in the thread, every request ends once and as it should."""
+    """Under cancellations, failures and wrong counts, on the loop and in the thread, every request
+    ends once and as it should."""
     proof = Proof(rows=50_000, seed=20)
 
     await proof.run()
 
     assert not any(proof.flaws.values()), proof.report()
     happened = [proof.counts[name] for name in ("answered", "cancelled", "failed", "refused")]
-    assert min(*happened, proof.engine.raised, proof.engine.miscounted, proof.engine.poisoned) > 0, proof.report()
+    assert (
+        min(*happened, proof.engine.raised, proof.engine.miscounted, proof.engine.poisoned) > 0
+    ), proof.report()
     on_the_loop = proof.engine.threads[get_ident()] / proof.engine.threads.total()
     assert 0.1 < on_the_loop < 0.9, proof.report()
 
@@ -242,21 +281,44 @@ def main() -> int:
         0 if every count that must be 0 is 0, else 1.
     """
     from rich.console import Console  # only the program draws
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--rows", type=int, default=1_000_000, help="how many rows to send (default: %(default)s)")
-    arguments.add_argument("--seed", type=int, default=time_ns() % 10**6, help="repeats a run (default: random, printed)")
+    arguments.add_argument(
+        "--rows", type=int, default=1_000_000, help="how many rows to send (default: %(default)s)"
+    )
+    arguments.add_argument(
+        "--seed",
+        type=int,
+        default=time_ns() % 10**6,
+        help="repeats a run (default: random, printed)",
+    )
     options = arguments.parse_args()
 
     console = Console()
-    with Progress(TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
+    with Progress(
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
         task = bar.add_task("rows", total=options.rows)
         proof = Proof(options.rows, options.seed, lambda rows: bar.advance(task, rows))
         asyncio.run(proof.run())
     console.print(proof.report(), highlight=False, soft_wrap=True)
     proven = not any(proof.flaws.values())
-    console.print("[bold green]proven[/]" if proven else f"[bold red]refuted[/]: repeat with --seed {proof.seed}")
+    console.print(
+        "[bold green]proven[/]"
+        if proven
+        else f"[bold red]refuted[/]: repeat with --seed {proof.seed}"
+    )
     return 0 if proven else 1
 
 

@@ -1,7 +1,9 @@
-"""The batcher against a reference model: hypothesis submits, cancels, breaks and delays, and the books must balance after every step.
+"""The batcher against a reference model: hypothesis submits, cancels, breaks and delays, and the
+books must balance after every step.
 
-The loop turns only when a step says so, time passes only by steps and runs, and the inference thread reports when a step lets it:
-every failure replays. The reference knows nothing of batches; it counts each request's rows as the engine sees them go by.
+The loop turns only when a step says so, time passes only by steps and runs, and the inference
+thread reports when a step lets it: every failure replays. The reference knows nothing of batches;
+it counts each request's rows as the engine sees them go by.
 """
 
 import asyncio
@@ -13,7 +15,14 @@ from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+)
 
 from halfcore.pipeline.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
 from support.examples import examples
@@ -47,7 +56,8 @@ class Request:
 
 
 class LateThread(Executor):
-    """Computes when it is given work and tells of it when a step lets it, so that the reference sees rows go when they go."""
+    """Computes when it is given work and tells of it when a step lets it, so that the reference
+    sees rows go when they go."""
 
     def __init__(self) -> None:
         self.untold: list[Callable[[], None]] = []
@@ -103,7 +113,8 @@ class BatcherMachine(RuleBasedStateMachine):
     # The engine and the observer, with the reference's eyes in them
 
     def complain(self, what: object) -> None:
-        """Keep a complaint for the next look at the books: one raised in a run would be taken for the engine's failure."""
+        """Keep a complaint for the next look at the books: one raised in a run would be taken for
+        the engine's failure."""
         self.complaints.append(what)
 
     def run_batch(self, payload: bytes, rows: int) -> Sequence[int]:
@@ -118,7 +129,9 @@ class BatcherMachine(RuleBasedStateMachine):
         """The engine."""
         ids = array("I", payload)
         assert 0 < len(ids) == rows <= MAX_BATCH
-        assert self.thread.computing or not self.thread.untold, "a run on the loop during a run in the thread"
+        assert self.thread.computing or not self.thread.untold, (
+            "a run on the loop during a run in the thread"
+        )
         self.see(ids)
         self.now += rows * self.row_seconds
         if self.flaky or self.poison.intersection(ids):
@@ -135,7 +148,8 @@ class BatcherMachine(RuleBasedStateMachine):
         return results
 
     def see(self, ids: "array[int]") -> None:
-        """Note which rows left the queue; a halved batch's rows are seen again and say nothing new."""
+        """Note which rows left the queue; a halved batch's rows are seen again and say nothing
+        new."""
         owners = list(dict.fromkeys(self.owner[row] for row in ids))
         fresh = [request for request in owners if not request.seen.intersection(ids)]
         for request in fresh:
@@ -149,7 +163,8 @@ class BatcherMachine(RuleBasedStateMachine):
             self.see_turn(owners)
 
     def see_turn(self, owners: list[Request]) -> None:
-        """Small requests go in the order they came; bulk rides alone, and at the latest after four small batches."""
+        """Small requests go in the order they came; bulk rides alone, and at the latest after four
+        small batches."""
         if any(request.bulk for request in owners):
             assert len(owners) == 1
             self.small_in_a_row = 0
@@ -185,7 +200,8 @@ class BatcherMachine(RuleBasedStateMachine):
         at=st.integers(0, 3 * MAX_BATCH),
     )
     def submit(self, rows: int, fault: str, at: int) -> Request | None:
-        """A request arrives, some with a row that the engine trips over; beyond the bound it is refused."""
+        """A request arrives, some with a row that the engine trips over; beyond the bound it is
+        refused."""
         ids = range(len(self.owner), len(self.owner) + rows)
         room = sum(self.waiting(request) for request in self.known) + rows <= MAX_QUEUE
         try:
@@ -254,14 +270,16 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_balance(self) -> None:
-        """Rows that wait are counted, exactly; nothing was resolved twice; nothing escaped to the loop."""
+        """Rows that wait are counted, exactly; nothing was resolved twice; nothing escaped to the
+        loop."""
         expected = sum(self.waiting(request) for request in self.known)
         assert self.batcher.queued_rows == expected <= MAX_QUEUE
         assert self.complaints == []
         assert all(request.resolutions <= 1 for request in self.known)
 
     def teardown(self) -> None:
-        """Let all that waits be run; then each request has exactly one outcome, and it is the right one."""
+        """Let all that waits be run; then each request has exactly one outcome, and it is the right
+        one."""
         try:
             drain = self.loop.create_task(self.batcher.drain())
             for _ in range(10 + 6 * len(self.owner)):
@@ -301,10 +319,14 @@ class BatcherMachine(RuleBasedStateMachine):
 BatcherMachine.TestCase.settings = settings(
     examples(100),
     database=None,
-    phases=[Phase.explicit, Phase.generate],  # a failure of fifty steps now, rather than one of five in some minutes
+    phases=[
+        Phase.explicit,
+        Phase.generate,
+    ],  # a failure of fifty steps now, rather than one of five in some minutes
     stateful_step_count=50,
 )
 TestBatcherProperties = BatcherMachine.TestCase
 TestBatcherProperties.__doc__ = (
-    "Whatever happens in whatever order, each request has exactly one outcome, its own, and the counts are right."
+    "Whatever happens in whatever order, each request has exactly one outcome, its own, and the "
+    "counts are right."
 )

@@ -24,8 +24,8 @@ START = {"type": "http.response.start", "status": 200, "headers": [(b"x-made-by"
 class Served:
     """One granian with the bridge, on a loop of its own; each test gives it an app.
 
-    It runs for the whole module: to stop an embedded granian is a race inside it, which hangs once in
-    hundreds of times.
+    It runs for the whole module: to stop an embedded granian is a race inside it, which hangs once
+    in hundreds of times.
     """
 
     def __init__(self, runner: asyncio.Runner) -> None:
@@ -33,7 +33,12 @@ class Served:
         self.app: App | None = None
         self._runner = runner
         self._server = embed.Server(
-            self._answer, port=self.port, interface=Interfaces.RSGI, http=HTTPModes.http1, websockets=False, log_enabled=False
+            self._answer,
+            port=self.port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
         )
 
     async def _answer(self, scope: Any, exchange: Any) -> None:
@@ -50,12 +55,17 @@ class Served:
         self._server.stop()
         await self._serve
 
-    def run(self, app: App, scenario: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]) -> None:
-        """Run a scenario with a client of the app; nothing of a request may be left when it ends."""
+    def run(
+        self, app: App, scenario: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run a scenario with a client of the app; nothing of a request may be left when it
+        ends."""
 
         async def run() -> None:
             before = asyncio.all_tasks()
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{self.port}", timeout=20
+            ) as client:
                 await scenario(client)
             await until(lambda: asyncio.all_tasks() == before)  # no request left a task behind
 
@@ -63,7 +73,11 @@ class Served:
         self._runner.run(run())
 
 
-@pytest.fixture(scope="module", params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.fixture(
+    scope="module",
+    params=[uvloop.new_event_loop, asyncio.new_event_loop],
+    ids=["uvloop", "asyncio"],
+)
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """granian on each of the event loops that the server offers."""
     with asyncio.Runner(loop_factory=request.param) as runner:
@@ -185,7 +199,9 @@ def test_clients_that_do_not_read_cost_little_memory(served: Served, tmp_path: P
 
     async def scenario(client: httpx.AsyncClient) -> None:
         before = resident_bytes()
-        connections = [socket.create_connection(("127.0.0.1", client.base_url.port)) for _ in range(clients)]
+        connections = [
+            socket.create_connection(("127.0.0.1", client.base_url.port)) for _ in range(clients)
+        ]
         for connection in connections:
             connection.sendall(request("/", method="GET"))
         await until(lambda: asked == clients)
@@ -197,8 +213,11 @@ def test_clients_that_do_not_read_cost_little_memory(served: Served, tmp_path: P
     served.run(app, scenario)
 
 
-def test_a_stream_that_is_too_long_is_an_error(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    """It ends, and the log tells what does better: granian would keep all of it in memory for a client that does not read."""
+def test_a_stream_that_is_too_long_is_an_error(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends, and the log tells what does better: granian would keep all of it in memory for a
+    client that does not read."""
     sent = 0
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -218,7 +237,9 @@ def test_a_stream_that_is_too_long_is_an_error(served: Served, caplog: pytest.Lo
     assert record.getMessage().startswith("an answer broke off")
 
 
-def test_an_app_that_streams_learns_that_its_client_left(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_app_that_streams_learns_that_its_client_left(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its next part is an error of the operating system's kind, and nothing is logged."""
     ended: list[BaseException] = []
 
@@ -243,10 +264,15 @@ def test_an_app_that_streams_learns_that_its_client_left(served: Served, caplog:
 
 
 @pytest.mark.parametrize(
-    "sent", [[], [START], [START, part(b"x")], [START, part(b"x" * MEBIBYTE)]], ids=["nothing", "head", "part", "much"]
+    "sent",
+    [[], [START], [START, part(b"x")], [START, part(b"x" * MEBIBYTE)]],
+    ids=["nothing", "head", "part", "much"],
 )
-def test_an_app_that_waits_learns_that_its_client_left(served: Served, sent: list[dict[str, Any]]) -> None:
-    """It receives http.disconnect, before its answer began and in the middle of it, and again if it asks again."""
+def test_an_app_that_waits_learns_that_its_client_left(
+    served: Served, sent: list[dict[str, Any]]
+) -> None:
+    """It receives http.disconnect, before its answer began and in the middle of it, and again if it
+    asks again."""
     received: list[str] = []
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -267,9 +293,16 @@ def test_an_app_that_waits_learns_that_its_client_left(served: Served, sent: lis
     served.run(app, scenario)
 
 
-@pytest.mark.parametrize("parts", [[part(b"x", more=False)], [part(b"x"), part(b"", more=False)]], ids=["one", "streamed"])
-def test_an_app_that_waits_is_released_by_its_own_answer(served: Served, parts: list[dict[str, Any]]) -> None:
-    """Litestar listens for the client's leaving while it streams, and returns only when it hears of it."""
+@pytest.mark.parametrize(
+    "parts",
+    [[part(b"x", more=False)], [part(b"x"), part(b"", more=False)]],
+    ids=["one", "streamed"],
+)
+def test_an_app_that_waits_is_released_by_its_own_answer(
+    served: Served, parts: list[dict[str, Any]]
+) -> None:
+    """Litestar listens for the client's leaving while it streams, and returns only when it hears of
+    it."""
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
         listener = asyncio.create_task(disconnected(receive))
@@ -293,7 +326,7 @@ async def disconnected(receive: Any) -> bool:
     return True
 
 
-# -- the app fails -------------------------------------------------------------------------------------------------------------
+# -- the app fails ---------------------------------------------------------------------------------
 
 
 async def fails_at_once(_scope: Any, _receive: Any, _send: Any) -> None:
@@ -317,7 +350,9 @@ async def sends_a_body_first(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [fails_at_once, fails_after_the_head, returns, sends_a_body_first])
-def test_an_app_that_fails_before_its_answer_is_500(served: Served, app: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_app_that_fails_before_its_answer_is_500(
+    served: Served, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
     """As everywhere: a problem document that tells nothing, and the stack in the log."""
 
     async def scenario(client: httpx.AsyncClient) -> None:
@@ -326,12 +361,16 @@ def test_an_app_that_fails_before_its_answer_is_500(served: Served, app: App, ca
             assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
 
     served.run(app, scenario)
-    assert [record.getMessage() for record in caplog.records] == ["a request failed unexpectedly"] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "a request failed unexpectedly"
+    ] * 2
     assert all(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("ends", ["fails", "returns"])
-def test_an_app_that_fails_within_its_answer_breaks_it_off(served: Served, ends: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_app_that_fails_within_its_answer_breaks_it_off(
+    served: Served, ends: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The client sees that it is not complete, and the log says why, once."""
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -351,15 +390,28 @@ def test_an_app_that_fails_within_its_answer_breaks_it_off(served: Served, ends:
     assert record.exc_info
 
 
-# -- the request's body --------------------------------------------------------------------------------------------------------
+# -- the request's body ----------------------------------------------------------------------------
 
 
-CHUNKED: dict[str, str | None] = {"content-length": None, "transfer-encoding": "chunked", "connection": "close"}
+CHUNKED: dict[str, str | None] = {
+    "content-length": None,
+    "transfer-encoding": "chunked",
+    "connection": "close",
+}
 BODIES = {
-    "none": (request("/", method="GET", headers={"content-length": None, "connection": "close"}), b""),
-    "of a known length": (request("/", b"x" * 200_000, headers={"connection": "close"}), b"x" * 200_000),
+    "none": (
+        request("/", method="GET", headers={"content-length": None, "connection": "close"}),
+        b"",
+    ),
+    "of a known length": (
+        request("/", b"x" * 200_000, headers={"connection": "close"}),
+        b"x" * 200_000,
+    ),
     "chunked": (request("/", b"3\r\none\r\n4\r\n two\r\n0\r\n\r\n", headers=CHUNKED), b"one two"),
-    "with trailers": (request("/", b"3\r\none\r\n0\r\nx-sum: 1\r\n\r\n", headers=CHUNKED | {"trailer": "x-sum"}), b"one"),
+    "with trailers": (
+        request("/", b"3\r\none\r\n0\r\nx-sum: 1\r\n\r\n", headers=CHUNKED | {"trailer": "x-sum"}),
+        b"one",
+    ),
     "cut off": (request("/", b"one", headers={"content-length": "7", "connection": "close"}), None),
     "cut off in a chunk": (request("/", b"9\r\none", headers=CHUNKED), None),
     "not in chunks": (request("/", b"3\r\none\r\nzz\r\n", headers=CHUNKED), None),
@@ -432,7 +484,9 @@ def test_a_body_that_is_not_read_holds_nothing_up(served: Served) -> None:
         assert await listener
 
     async def scenario(client: httpx.AsyncClient) -> None:
-        assert (await raw(client, request("/", b"x", headers={"content-length": "100"}))).endswith(b"enough")
+        assert (await raw(client, request("/", b"x", headers={"content-length": "100"}))).endswith(
+            b"enough"
+        )
 
     served.run(app, scenario)
 

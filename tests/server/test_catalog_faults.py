@@ -1,4 +1,5 @@
-"""A real server under load while PostgreSQL stops, hangs, restarts, cuts connections and storms: no prediction fails, and it recovers."""
+"""A real server under load while PostgreSQL stops, hangs, restarts, cuts connections and storms: no
+prediction fails, and it recovers."""
 
 import json
 import threading
@@ -30,15 +31,24 @@ class Rig(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, schema: str) -> Iterator[Rig]:
-    """One server for all faults, as in life: serves `mixed` with a catalogue, and looks for trouble often."""
+def rig(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, schema: str
+) -> Iterator[Rig]:
+    """One server for all faults, as in life: serves `mixed` with a catalogue, and looks for trouble
+    often."""
     root = tmp_path_factory.mktemp("rig")
     write_bundle(root / "bundles", "mixed", inputs=MIXED)
     postgres_server.start()
     database = postgres_server.create_database(template=schema)
     set_default(postgres_server, database, 0)
     url = postgres_server.dsn(database)
-    with serving(root / "bundles", state=root / "state", catalog_refresh_s=0.3, database_timeout_s=0.5, database_url=url) as server:
+    with serving(
+        root / "bundles",
+        state=root / "state",
+        catalog_refresh_s=0.3,
+        database_timeout_s=0.5,
+        database_url=url,
+    ) as server:
         yield Rig(server, postgres_server, database)
         postgres_server.start()
         assert server.stop() == 0
@@ -49,7 +59,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, sch
 def set_default(postgres: Postgres, database: str, value: int) -> None:
     """Commit another default for the column `mass`."""
     postgres.sql(
-        f"INSERT INTO halfcore.feature_catalogue (model, column_name, default_value) VALUES ('mixed', 'mass', '{value}') "  # noqa: S608
+        "INSERT INTO halfcore.feature_catalogue (model, column_name, default_value) VALUES "  # noqa: S608
+        f"('mixed', 'mass', '{value}') "
         "ON CONFLICT (model, column_name) DO UPDATE SET default_value = EXCLUDED.default_value",
         database,
     )
@@ -63,7 +74,9 @@ def default(server: Server) -> Any:
 
 def metric(server: Server, *name: str) -> float:
     """A sample of /metrics now; 0 if there is none."""
-    return parsed(server.send(request("/metrics", method="GET")).partition(b"\r\n\r\n")[2].decode()).get(name, 0.0)
+    return parsed(
+        server.send(request("/metrics", method="GET")).partition(b"\r\n\r\n")[2].decode()
+    ).get(name, 0.0)
 
 
 def until(ask: Callable[[], Any], wanted: Any) -> None:
@@ -76,7 +89,8 @@ def until(ask: Callable[[], Any], wanted: Any) -> None:
 
 @contextmanager
 def predicting(server: Server) -> Iterator[list[bytes]]:
-    """Predictions on three connections, one after the other on each, for the length of the block; yields the status lines that came."""
+    """Predictions on three connections, one after the other on each, for the length of the block;
+    yields the status lines that came."""
     answers: list[bytes] = []
     over = threading.Event()
 
@@ -114,23 +128,32 @@ def restart(rig: Rig) -> None:
 
 def terminate(rig: Rig) -> None:
     """An administrator ends the listener's session."""
-    assert rig.postgres.terminate(f"application_name = 'halfcore' AND datname = '{rig.database}'") == 1
+    assert (
+        rig.postgres.terminate(f"application_name = 'halfcore' AND datname = '{rig.database}'") == 1
+    )
 
 
 def storm(rig: Rig) -> None:
     """100,000 notifications in a hundred commits bring a few reads, not one each."""
 
     def reads() -> float:
-        return sum(metric(rig.server, "halfcore_catalog_refreshes_total", result) for result in ("changed", "unchanged"))
+        return sum(
+            metric(rig.server, "halfcore_catalog_refreshes_total", result)
+            for result in ("changed", "unchanged")
+        )
 
     before, start = reads(), time.monotonic()
     notify = "PERFORM pg_notify('halfcore_feature_catalogue', i::text)"
-    rig.postgres.sql(f"DO $$ BEGIN FOR i IN 1..1000 LOOP {notify}; END LOOP; END $$;" * 100, rig.database)
+    rig.postgres.sql(
+        f"DO $$ BEGIN FOR i IN 1..1000 LOOP {notify}; END LOOP; END $$;" * 100, rig.database
+    )
     until(lambda: reads() > before, True)
     assert reads() - before <= 2 + (time.monotonic() - start) / LEAST_GAP_S
 
 
-@pytest.mark.parametrize("fault", [stop, hang, restart, terminate, storm], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [stop, hang, restart, terminate, storm], ids=lambda fault: fault.__name__
+)
 def test_no_prediction_fails_and_changes_come_again(rig: Rig, fault: Callable[[Rig], None]) -> None:
     """Every prediction is 200 throughout, and a change committed afterwards is applied."""
     before = default(rig.server)
@@ -147,11 +170,17 @@ def test_no_prediction_fails_and_changes_come_again(rig: Rig, fault: Callable[[R
     assert metric(rig.server, "halfcore_catalog_connected") == 1.0
 
 
-def test_a_server_starts_while_postgresql_hangs(tmp_path: Path, postgres: Postgres, database: str) -> None:
+def test_a_server_starts_while_postgresql_hangs(
+    tmp_path: Path, postgres: Postgres, database: str
+) -> None:
     """Ready with the bundle's own metadata; when it answers again, with the catalogue."""
     write_bundle(tmp_path / "bundles", "mixed", inputs=MIXED)
     set_default(postgres, database, 1)
-    settings = {"state": tmp_path / "state", "database_url": postgres.dsn(database), "database_timeout_s": 0.5}
+    settings = {
+        "state": tmp_path / "state",
+        "database_url": postgres.dsn(database),
+        "database_timeout_s": 0.5,
+    }
     with ExitStack() as stack:
         stack.enter_context(postgres.hung())
         server = stack.enter_context(serving(tmp_path / "bundles", **settings))

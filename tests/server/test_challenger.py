@@ -1,4 +1,5 @@
-"""A challenger beside the served model: it answers a share or sees a copy, and costs nobody an answer."""
+"""A challenger beside the served model: it answers a share or sees a copy, and costs nobody an
+answer."""
 
 import asyncio
 import json
@@ -38,7 +39,9 @@ async def ask(client: httpx.AsyncClient, count: int, **headers: str) -> list[str
     """Versions that answered so many requests, which all must be."""
     versions = []
     for number in range(count):
-        answer = await client.post("/predict", json=BODY, headers={"x-request-id": f"id-{number}"} | headers)
+        answer = await client.post(
+            "/predict", json=BODY, headers={"x-request-id": f"id-{number}"} | headers
+        )
         assert answer.status_code == 200
         versions.append(answer.json()["version"])
     return versions
@@ -51,18 +54,30 @@ async def challenger(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def test_a_canary_answers_its_share_by_the_requests_id(bundles: Path) -> None:
-    """The same ids meet the same model, and the answer says which; two thirds within what chance allows, for the hash is fixed."""
-    async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=0.66") as client:
+    """The same ids meet the same model, and the answer says which; two thirds within what chance
+    allows, for the hash is fixed."""
+    async with app_client(
+        bundles, challengers="numbers=version:2;mode=canary;share=0.66"
+    ) as client:
         first, second = await ask(client, 300), await ask(client, 300)
         assert first == second
         assert 170 < first.count("2") < 226
-        assert (await samples(client))["halfcore_challenger_requests_total", "canary", "numbers", "answered"] == 2 * first.count("2")
+        assert (await samples(client))[
+            "halfcore_challenger_requests_total", "canary", "numbers", "answered"
+        ] == 2 * first.count("2")
         assert await challenger(client) | {"loaded_at": None} == {
-            "mode": "canary", "share": 0.66, "source": "version:2", "version": "2", "loaded_at": None, "refused": None,
-        }  # fmt: skip
+            "mode": "canary",
+            "share": 0.66,
+            "source": "version:2",
+            "version": "2",
+            "loaded_at": None,
+            "refused": None,
+        }
 
 
-async def test_a_canary_that_fails_costs_no_answer(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_canary_that_fails_costs_no_answer(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The champion answers instead."""
     engine = Engine.infer
 
@@ -85,7 +100,9 @@ async def test_a_canary_that_fails_costs_no_answer(bundles: Path, monkeypatch: p
         assert await ask(client, 2) == ["2"] * 2
         broken.append(made[-1])  # challengers are loaded last
         assert await ask(client, 3) == ["1"] * 3
-        assert (await samples(client))["halfcore_challenger_requests_total", "canary", "numbers", "fell_back"] == 3
+        assert (await samples(client))[
+            "halfcore_challenger_requests_total", "canary", "numbers", "fell_back"
+        ] == 3
 
 
 async def test_a_shadow_sees_every_request_and_answers_none(bundles: Path) -> None:
@@ -95,18 +112,23 @@ async def test_a_shadow_sees_every_request_and_answers_none(bundles: Path) -> No
         many = await client.post("/predict", json={"features": [[1, 2, 3, 4], [0, 0, 0, 0]]})
         assert many.json()["version"] == "1"
         async with asyncio.timeout(60):
-            while sum((await shadowed(client)).values()) < 51:  # noqa: ASYNC110  the metrics tell nobody
+            # The metrics tell nobody
+            while sum((await shadowed(client)).values()) < 51:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         answered = (await shadowed(client))["answered"]
         found = await samples(client)
-        compared = [found.get(("halfcore_challenger_compared_rows_total", agreement, "numbers"), 0) for agreement in ("equal", "different")]
+        compared = [
+            found.get(("halfcore_challenger_compared_rows_total", agreement, "numbers"), 0)
+            for agreement in ("equal", "different")
+        ]
         assert answered > 0
         assert answered <= sum(compared) <= answered + 1
         assert compared[1] > 0
 
 
 async def test_a_regressor_s_values_agree_within_both_tolerances(tmp_path: Path) -> None:
-    """A millionth apart is what two proven exports of one model may be; four apart is another model."""
+    """A millionth apart is what two proven exports of one model may be; four apart is another
+    model."""
     nodes = [
         helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "close"], ["near"]),
@@ -115,18 +137,29 @@ async def test_a_regressor_s_values_agree_within_both_tolerances(tmp_path: Path)
         helper.make_node("ReduceSum", ["beyond", "axis"], ["more"], keepdims=0),
         helper.make_node("Add", ["near", "more"], ["value"]),
     ]
-    constants = {"axis": np.array([1], np.int64), "close": np.array(1.000001, np.float32), "five": np.array(5, np.float32)}
+    constants = {
+        "axis": np.array([1], np.int64),
+        "close": np.array(1.000001, np.float32),
+        "five": np.array(5, np.float32),
+    }
     other = graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
     write_bundle(tmp_path, version="1", task="regression")
-    write_bundle(tmp_path, version="2", task="regression", model=other, created_at="2025-01-01T00:00:00Z")
+    write_bundle(
+        tmp_path, version="2", task="regression", model=other, created_at="2025-01-01T00:00:00Z"
+    )
     async with app_client(tmp_path, challengers="numbers=version:2") as client:
 
         async def compared() -> list[float]:
             """Ask, for a busy machine drops what a shadow should see; then count."""
-            answer = await client.post("/predict", json={"features": [[1, 2, 3, 4], [9, 2, 3, 4], [0, 0, 0, 0]]})
+            answer = await client.post(
+                "/predict", json={"features": [[1, 2, 3, 4], [9, 2, 3, 4], [0, 0, 0, 0]]}
+            )
             assert answer.json()["version"] == "1"
             found = await samples(client)
-            return [found.get(("halfcore_challenger_compared_rows_total", each, "numbers"), 0) for each in ("equal", "different")]
+            return [
+                found.get(("halfcore_challenger_compared_rows_total", each, "numbers"), 0)
+                for each in ("equal", "different")
+            ]
 
         equal, different = await until(compared, sum)
         assert equal == 2 * different
@@ -135,7 +168,11 @@ async def test_a_regressor_s_values_agree_within_both_tolerances(tmp_path: Path)
 async def shadowed(client: httpx.AsyncClient) -> dict[str, float]:
     """Shadowed requests by outcome."""
     found = await samples(client)
-    return {name[3]: value for name, value in found.items() if name[0] == "halfcore_challenger_requests_total"}
+    return {
+        name[3]: value
+        for name, value in found.items()
+        if name[0] == "halfcore_challenger_requests_total"
+    }
 
 
 @pytest.mark.parametrize(
@@ -149,7 +186,9 @@ async def shadowed(client: httpx.AsyncClient) -> dict[str, float]:
     ],
 )
 @pytest.mark.parametrize("mode", ["shadow", "canary;share=1"])
-async def test_a_challenger_that_does_not_fit_is_refused(bundles: Path, version: str, reason: str, mode: str) -> None:
+async def test_a_challenger_that_does_not_fit_is_refused(
+    bundles: Path, version: str, reason: str, mode: str
+) -> None:
     """It is asked nothing, and GET /models says why."""
     async with app_client(bundles, challengers=f"numbers=version:{version};mode={mode}") as client:
         assert await ask(client, 3) == ["1"] * 3
@@ -189,17 +228,26 @@ def test_a_wrong_setting_says_what_was_expected(text: str, says: str) -> None:
         parse(text)
 
 
-def test_a_challenger_follows_the_registry_and_is_swapped(tmp_path: Path, registry: Registry, tracking: MlflowServer) -> None:
+def test_a_challenger_follows_the_registry_and_is_swapped(
+    tmp_path: Path, registry: Registry, tracking: MlflowServer
+) -> None:
     """An alias of its own: the challenger changes with it, and answers at once."""
     bundles = tmp_path / "bundles"
     write_bundle(bundles, "challenged", version="1")
     first, second = (
-        registry.publish("challenged", write_bundle(tmp_path / version, "challenged", version=version, classes=classes))
+        registry.publish(
+            "challenged",
+            write_bundle(tmp_path / version, "challenged", version=version, classes=classes),
+        )
         for version, classes in (("1", ["c", "b", "a"]), ("2", ["b", "c", "a"]))
     )
     registry.set_alias("challenged", "challenger", first)
     settings = {"tracking_uri": tracking.url, "follow_period_s": 0.2, "store": tmp_path / "store"}
-    with serving(bundles, challengers="challenged=models:/challenged@challenger;mode=canary;share=1", **settings) as server:
+    with serving(
+        bundles,
+        challengers="challenged=models:/challenged@challenger;mode=canary;share=1",
+        **settings,
+    ) as server:
         for version in (first, second):
             registry.set_alias("challenged", "challenger", version)
             deadline = time.monotonic() + 90

@@ -20,7 +20,13 @@ class Machine(asyncio.AbstractEventLoop):
         self._soon: list[Callable[[], object]] = []
         self._later: list[Callable[[], object]] = []
         self.coalescer = Coalescer(
-            quota=0.5, aim=AIM, delay_s=LONGEST_S, loop=self, clock=lambda: self.now, cpu_clock=lambda: self.cpu, pause=self._pause
+            quota=0.5,
+            aim=AIM,
+            delay_s=LONGEST_S,
+            loop=self,
+            clock=lambda: self.now,
+            cpu_clock=lambda: self.cpu,
+            pause=self._pause,
         )
 
     def call_soon(self, callback: Any, *args: Any, **_: Any) -> Any:
@@ -43,7 +49,8 @@ class Machine(asyncio.AbstractEventLoop):
             callback()
 
     def window(self, *, requests: int, share: float, per_turn: int = 1) -> bool:
-        """A whole window of load at a share of the quota; returns whether requests gather after it."""
+        """A whole window of load at a share of the quota; returns whether requests gather after
+        it."""
         for _ in range(requests // per_turn):
             self.turn(per_turn)
         self.now += WINDOW_S
@@ -71,7 +78,8 @@ def test_nothing_gathers_while_cpu_time_is_ample() -> None:
 
 
 def test_requests_gather_once_the_quota_is_nearly_used() -> None:
-    """Then the first request of each gathering waits, for the whole delay at once, and the others do not."""
+    """Then the first request of each gathering waits, for the whole delay at once, and the others
+    do not."""
     machine = Machine()
     assert machine.window(requests=1000, share=0.95)
     for _ in range(3):
@@ -81,13 +89,16 @@ def test_requests_gather_once_the_quota_is_nearly_used() -> None:
 
 
 def test_they_gather_only_as_long_as_it_takes() -> None:
-    """Above the aim the delay grows by a step in each window, from it down to half of it it stays, below that it shrinks by half."""
+    """Above the aim the delay grows by a step in each window, from it down to half of it it stays,
+    below that it shrinks by half."""
     machine, delays = Machine(), []
     for share in (0.5, 0.5, 0.5, 0.31, AIM * 0.99, AIM * 0.6, AIM * 0.4, AIM * 0.4):
         machine.window(requests=1000, share=share)
         machine.turn(1)
         delays.append(machine.paused_s)
-    assert delays == pytest.approx([LONGEST_S / STEPS * steps for steps in (1, 2, 3, 4, 4, 4, 2, 1)])
+    assert delays == pytest.approx(
+        [LONGEST_S / STEPS * steps for steps in (1, 2, 3, 4, 4, 4, 2, 1)]
+    )
     assert not machine.window(requests=1000, share=AIM * 0.4)
 
 
@@ -110,7 +121,8 @@ def test_a_turn_with_company_enough_is_not_waited_for() -> None:
 
 
 def test_a_pile_up_is_no_company() -> None:
-    """What came while the quota was spent was one turn, but of a long time: the next request waits for others as ever."""
+    """What came while the quota was spent was one turn, but of a long time: the next request waits
+    for others as ever."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.turn(1)
@@ -129,17 +141,25 @@ def test_it_goes_on_while_the_rate_is_kept() -> None:
 
 
 def test_it_ends_at_once_and_rests_where_it_costs_clients_their_rate() -> None:
-    """Few clients that wait for each answer: it is tried for one window, then after a rest, then after twice the rest."""
+    """Few clients that wait for each answer: it is tried for one window, then after a rest, then
+    after twice the rest."""
     machine = Machine()
     trials = [
-        machine.window(requests=100, share=0.3) if machine.coalescer.gathering else machine.window(requests=1000, share=0.95)
+        machine.window(requests=100, share=0.3)
+        if machine.coalescer.gathering
+        else machine.window(requests=1000, share=0.95)
         for _ in range(40)
     ]
-    assert [number for number, gathers in enumerate(trials) if gathers] == [0, 2 + int(FIRST_REST_S) - 1, 2 + int(3 * FIRST_REST_S)]
+    assert [number for number, gathers in enumerate(trials) if gathers] == [
+        0,
+        2 + int(FIRST_REST_S) - 1,
+        2 + int(3 * FIRST_REST_S),
+    ]
 
 
 def test_each_step_has_to_keep_the_rate_that_there_was_without_any() -> None:
-    """Small losses must not add up: what half the steps cost together ends them all, and is blamed on them."""
+    """Small losses must not add up: what half the steps cost together ends them all, and is blamed
+    on them."""
     machine = Machine()
     rates = [1000, 930, 860, 790]
     assert [machine.window(requests=rate, share=0.6) for rate in rates] == [True, True, True, False]
@@ -157,14 +177,16 @@ def test_a_load_that_falls_is_not_the_delays_fault() -> None:
 
 
 def test_a_rate_that_falls_for_want_of_cpu_time_does_not_end_it() -> None:
-    """A moment in which the machine was slow: without gathering each request would cost more, and the server would not come up again."""
+    """A moment in which the machine was slow: without gathering each request would cost more, and
+    the server would not come up again."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     assert machine.window(requests=500, share=1.0)
 
 
 def test_the_next_gathering_waits_until_everybody_of_the_last_was_answered() -> None:
-    """Requests that come while a gathering's bodies are on their way, or are run, pass at once: a pause would hold those up."""
+    """Requests that come while a gathering's bodies are on their way, or are run, pass at once: a
+    pause would hold those up."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     for _ in range(3):
@@ -185,7 +207,8 @@ def test_the_next_gathering_waits_until_everybody_of_the_last_was_answered() -> 
 
 
 def test_a_slow_body_ends_no_gathering_for_good() -> None:
-    """Nobody waits for it longer than another delay, and then only those that came with the others count."""
+    """Nobody waits for it longer than another delay, and then only those that came with the others
+    count."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.coalescer.arriving()  # and its body does not come
@@ -198,11 +221,17 @@ def test_a_slow_body_ends_no_gathering_for_good() -> None:
 
 
 def test_it_ends_when_the_quota_is_ample_again() -> None:
-    """A load that became small needs no gathering, and it begins again without a rest when the load is back."""
+    """A load that became small needs no gathering, and it begins again without a rest when the load
+    is back."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.window(requests=1000, share=0.4)
-    assert [machine.window(requests=900, share=AIM * 0.3) for _ in range(4)] == [True, True, True, False]
+    assert [machine.window(requests=900, share=AIM * 0.3) for _ in range(4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert machine.window(requests=1000, share=0.95)
 
 

@@ -1,4 +1,5 @@
-"""Connections to a PostgreSQL that fails: every wait ends, what failed is not used again, and the password is not told."""
+"""Connections to a PostgreSQL that fails: every wait ends, what failed is not used again, and the
+password is not told."""
 
 import asyncio
 import os
@@ -27,7 +28,8 @@ async def backend(database: Database) -> int:
 
 
 async def test_a_connection_is_used_again_unless_something_failed_on_it(database: Database) -> None:
-    """An error in the block, in PostgreSQL or not, ends the connection; the pool is never short of it."""
+    """An error in the block, in PostgreSQL or not, ends the connection; the pool is never short of
+    it."""
     first = await backend(database)
     assert await backend(database) == first
 
@@ -44,7 +46,8 @@ async def test_a_connection_is_used_again_unless_something_failed_on_it(database
 
 
 async def test_every_wait_ends(database: Database, postgres: Postgres) -> None:
-    """For a place in the pool, for a statement, for a connection to a server that hangs; afterwards all is well."""
+    """For a place in the pool, for a statement, for a connection to a server that hangs; afterwards
+    all is well."""
     async with database.connection():
         with pytest.raises(DatabaseError, match="TimeoutError: no answer in time"):
             await backend(database)
@@ -77,7 +80,9 @@ async def test_a_cancelled_user_gives_the_connection_back(database: Database) ->
     assert await backend(database)
 
 
-async def test_an_error_does_not_quote_the_password(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_does_not_quote_the_password(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     """Not even one that PostgreSQL itself quotes."""
     with pytest.raises(DatabaseError, match=r'invalid input syntax for type integer: "\*\*\*"'):
         async with database.connection() as connection:
@@ -102,7 +107,13 @@ def test_a_place_is_host_port_and_database(url: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:p/s3cret@host/db", "postgresql://u:s3cret#x@host/db", "mysql://u:s3cret@host/db", "s3cret"]
+    "url",
+    [
+        "postgresql://u:p/s3cret@host/db",
+        "postgresql://u:s3cret#x@host/db",
+        "mysql://u:s3cret@host/db",
+        "s3cret",
+    ],
 )
 def test_what_is_no_url_is_not_quoted(url: str) -> None:
     """A password that was not escaped is not taken for a path and shown."""
@@ -155,13 +166,22 @@ def test_a_url_in_any_of_libpq_s_forms_is_taken(url: str) -> None:
 
 FULL = "postgresql://u:s3cret@host/db?sslmode=verify-full"
 WRONG = {
-    "postgresql://u:s3cret@host:54x2/db": "the host of the database's URL has a port that is not a number from 1 to 65535",
+    "postgresql://u:s3cret@host:54x2/db": (
+        "the host of the database's URL has a port that is not a number from 1 to 65535"
+    ),
     "postgresql://u:s3cret@host:0/db": "a port that is not a number from 1 to 65535",
     "postgresql://u:s3cret@host:65536/db": "a port that is not a number from 1 to 65535",
-    "postgresql://host:s3cret/db": "a port that is not a number from 1 to 65535, expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-    "postgresql://u:s3cret@one:5432,two:x/db": "host 2 of the database's URL has a port that is not",
+    "postgresql://host:s3cret/db": (
+        "a port that is not a number from 1 to 65535, expected "
+        "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    ),
+    "postgresql://u:s3cret@one:5432,two:x/db": (
+        "host 2 of the database's URL has a port that is not"
+    ),
     "postgresql://u:s3cret@one,,two/db": "host 2 of the database's URL is empty",
-    "postgresql://u:s3cret@one,two/db?port=1,2,3": "port in the database's URL has 3 ports for 2 hosts",
+    "postgresql://u:s3cret@one,two/db?port=1,2,3": (
+        "port in the database's URL has 3 ports for 2 hosts"
+    ),
     "postgresql://u:s3cret@/db?host=x&port=5432x": "port in the database's URL is not a number",
     "postgresql://u:s3cret@::1:5432/db": "an IPv6 address stands in brackets",
     "postgresql://u:s3cret@[::1/db": "an IPv6 address stands in brackets",
@@ -171,27 +191,47 @@ WRONG = {
     "postgresql://u:s3c@ret@host/db": "in a password @ / # ? are written as %40 %2F %23 %3F",
     "postgresql://u:s3cret@host/db#more": "what follows it would be left out",
     "postgresql://u:s3cret@host/db?sslmode": "no NAME=VALUE&NAME=VALUE",
-    "postgresql://u:s3cret@host/db?sslmode=on": "sslmode in the database's URL is 'on', expected one of disable, allow, prefer, require",
+    "postgresql://u:s3cret@host/db?sslmode=on": (
+        "sslmode in the database's URL is 'on', expected one of disable, allow, prefer, require"
+    ),
     "postgresql://u:s3cret@host/db?target_session_attrs=rw": "expected one of any, primary",
     "postgresql://u:s3cret@host/db?sslnegotiation=direct": "needs sslmode=require",
-    "postgresql://u:s3cret@host/db?sslmode=require&ssl_min_protocol_version=1.2": "expected one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
-    "postgresql://u:s3cret@host/db?connect_timeout=3": "connect_timeout, which is not known here: remove it (HALFCORE_",
-    "postgresql://u:s3cret@host/db?sslmode=require&channel_binding=require": "sslmode=verify-full with sslrootcert proves the server",
+    "postgresql://u:s3cret@host/db?sslmode=require&ssl_min_protocol_version=1.2": (
+        "expected one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"
+    ),
+    "postgresql://u:s3cret@host/db?connect_timeout=3": (
+        "connect_timeout, which is not known here: remove it (HALFCORE_"
+    ),
+    "postgresql://u:s3cret@host/db?sslmode=require&channel_binding=require": (
+        "sslmode=verify-full with sslrootcert proves the server"
+    ),
     "postgresql://u:s3cret@host/db?pgbouncer=true": "HALFCORE_DATABASE_POOLER=transaction",
-    FULL: "as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at HOME/.postgresql/root.crt",
-    f"{FULL}&sslrootcert=/no/root.crt": "sslrootcert in the database's URL: /no/root.crt: No such file or directory",
+    FULL: (
+        "as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at "
+        "HOME/.postgresql/root.crt"
+    ),
+    f"{FULL}&sslrootcert=/no/root.crt": (
+        "sslrootcert in the database's URL: /no/root.crt: No such file or directory"
+    ),
     f"{FULL}&sslrootcert=HOME/text.crt": "text.crt holds no certificate in PEM form",
     f"{FULL}&sslrootcert=system": "is system, which is not known here: give the system's file",
-    "postgresql://u:s3cret@host/db?sslmode=require&sslcert=/no/client.crt": "/no/client.crt: there is no such file",
-    "postgresql://u:s3cret@host/db?sslmode=require&sslcert=HOME/text.crt": "cannot be used with its key (sslkey, HOME/.postg",
-    "postgresql:///?service=unknown": "the service file HOME/.pg_service.conf has no [unknown], but known, wrong",
+    "postgresql://u:s3cret@host/db?sslmode=require&sslcert=/no/client.crt": (
+        "/no/client.crt: there is no such file"
+    ),
+    "postgresql://u:s3cret@host/db?sslmode=require&sslcert=HOME/text.crt": (
+        "cannot be used with its key (sslkey, HOME/.postg"
+    ),
+    "postgresql:///?service=unknown": (
+        "the service file HOME/.pg_service.conf has no [unknown], but known, wrong"
+    ),
     "postgresql:///?service=wrong": "port in the service file is not a number",
 }
 
 
 @pytest.mark.parametrize("url", WRONG)
 def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, home: Path) -> None:
-    """One line that names the part and what was expected; a certificate or a service that is missing is named with its place."""
+    """One line that names the part and what was expected; a certificate or a service that is
+    missing is named with its place."""
     with pytest.raises(DatabaseError) as raised:
         check(url.replace("HOME", str(home)))
     said = str(raised.value)
@@ -203,17 +243,25 @@ def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, home: P
 def test_libpq_s_variables_are_read_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the URL says nothing; the message names the variable."""
     monkeypatch.setenv("PGSSLMODE", "verify-ca")
-    with pytest.raises(DatabaseError, match=f"PGSSLMODE is verify-ca, .* or put it at {home}/.postgresql/root.crt"):
+    with pytest.raises(
+        DatabaseError, match=f"PGSSLMODE is verify-ca, .* or put it at {home}/.postgresql/root.crt"
+    ):
         check("postgresql://u@host/db")
     monkeypatch.setenv("PGPORT", "x")
     with pytest.raises(DatabaseError, match="PGPORT is not a number from 1 to 65535"):
         check("postgresql://u@host/db?sslmode=disable")
     monkeypatch.setenv("PGSERVICEFILE", "/no/such/file")
-    with pytest.raises(DatabaseError, match="the service file /no/such/file: No such file or directory; PGSERVICEFILE names another"):
+    with pytest.raises(
+        DatabaseError,
+        match="the service file /no/such/file: No such file or directory; PGSERVICEFILE names "
+        "another",
+    ):
         check("postgresql://?service=known")
 
 
-def test_a_process_without_a_name_needs_a_user_in_the_url(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_a_name_needs_a_user_in_the_url(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a container whose user is a number."""
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
@@ -225,14 +273,32 @@ def test_a_process_without_a_name_needs_a_user_in_the_url(home: Path, monkeypatc
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://u:s3cret@no-such-host.invalid/db", r"gaierror: .*(not known|resolution|associated)"),
+        (
+            "postgresql://u:s3cret@no-such-host.invalid/db",
+            r"gaierror: .*(not known|resolution|associated)",
+        ),
         ("postgresql://u:s3cret@127.0.0.1:9/db", "Connection refused|Connect call failed"),
-        ("postgresql://u:s3cret@127.0.0.1:9,127.0.0.1:10/db", "Connection refused|Connect call failed"),
+        (
+            "postgresql://u:s3cret@127.0.0.1:9,127.0.0.1:10/db",
+            "Connection refused|Connect call failed",
+        ),
         ("postgresql://u:s3cret@/db?host=HOME", "No such file or directory"),
-        ("postgresql://USER:s3cret@127.0.0.1:PORT/postgres", "InvalidPasswordError: password authentication failed"),
-        ("postgresql://USER:PASSWORD@127.0.0.1:PORT/no_such_db", 'InvalidCatalogNameError: database "no_such_db" does not exist'),
-        ("postgresql://USER:PASSWORD@127.0.0.1:PORT/postgres?sslmod=require", 'unrecognized configuration parameter "sslmod"'),
-        ("postgresql://USER:PASSWORD@127.0.0.1:PORT/postgres?sslmode=require", "ConnectionError: .*(SSL|ssl)"),
+        (
+            "postgresql://USER:s3cret@127.0.0.1:PORT/postgres",
+            "InvalidPasswordError: password authentication failed",
+        ),
+        (
+            "postgresql://USER:PASSWORD@127.0.0.1:PORT/no_such_db",
+            'InvalidCatalogNameError: database "no_such_db" does not exist',
+        ),
+        (
+            "postgresql://USER:PASSWORD@127.0.0.1:PORT/postgres?sslmod=require",
+            'unrecognized configuration parameter "sslmod"',
+        ),
+        (
+            "postgresql://USER:PASSWORD@127.0.0.1:PORT/postgres?sslmode=require",
+            "ConnectionError: .*(SSL|ssl)",
+        ),
     ],
 )
 async def test_what_only_a_connection_finds_out_is_logged_with_its_reason(
@@ -253,10 +319,14 @@ async def test_what_only_a_connection_finds_out_is_logged_with_its_reason(
     assert "s3cret" not in line
 
 
-async def test_a_certificate_that_goes_away_is_named_in_the_log(home: Path, postgres: Postgres) -> None:
+async def test_a_certificate_that_goes_away_is_named_in_the_log(
+    home: Path, postgres: Postgres
+) -> None:
     """The URL is read again when a connection fails for a reason that is not PostgreSQL's."""
     (home / ".postgresql").mkdir()
     database = Database(postgres.dsn() + "?sslmode=verify-full", timeout_s=5.0)
-    with pytest.raises(DatabaseError, match="there is no root certificate to verify the server's with"):
+    with pytest.raises(
+        DatabaseError, match="there is no root certificate to verify the server's with"
+    ):
         await backend(database)
     await database.close()

@@ -1,4 +1,5 @@
-"""The two decoders of a body: the fast one for right bodies, and the one that explains what is wrong."""
+"""The two decoders of a body: the fast one for right bodies, and the one that explains what is
+wrong."""
 
 import json
 import math
@@ -24,7 +25,9 @@ from support.examples import examples
 MAX_ROWS = 4
 
 
-def schema_of(inputs: list[dict[str, Any]], dtype: str = "float32", rules: dict[str, Rule] | None = None) -> Schema:
+def schema_of(
+    inputs: list[dict[str, Any]], dtype: str = "float32", rules: dict[str, Rule] | None = None
+) -> Schema:
     """A schema without a manifest around it."""
     return Schema(msgspec.convert(inputs, list[Input]), dtype, rules)
 
@@ -33,11 +36,44 @@ MIXED_DECODER = Decoder(schema_of(MIXED), max_rows=MOST_ROWS)
 PACKED = np.array([1, 4000.5, 3, 1, 1, 1], "<f4").tobytes()
 
 
-# -- the two ways agree --------------------------------------------------------------------------------------------------------
+# -- the two ways agree ----------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["x0", "x1", "features", "feature", "f0", "é", "日本", "a b", "%s", "$", "a/b", "__class__", "\u2028", "😀"])
+NAMES = st.sampled_from(
+    [
+        "x0",
+        "x1",
+        "features",
+        "feature",
+        "f0",
+        "é",
+        "日本",
+        "a b",
+        "%s",
+        "$",
+        "a/b",
+        "__class__",
+        "\u2028",
+        "😀",
+    ]
+)
 TEXTS = st.sampled_from(
-    ["", "a", "b", "Dream", 'say "hi"', "back\\slash", "%d", "é", "e\u0301", "日本", "\n", "\x00", "null", "features", "😀"]
+    [
+        "",
+        "a",
+        "b",
+        "Dream",
+        'say "hi"',
+        "back\\slash",
+        "%d",
+        "é",
+        "e\u0301",
+        "日本",
+        "\n",
+        "\x00",
+        "null",
+        "features",
+        "😀",
+    ]
 )
 INTEGERS = st.integers(-3, 20) | st.sampled_from([-(2**63), 2**63 - 1, 2**31])
 
@@ -48,7 +84,9 @@ def columns(draw: st.DrawFn, name: str) -> dict[str, Any]:
     kind = draw(st.sampled_from(["number", "number", "integer", "boolean", "category"]))
     column = {"name": name, "kind": kind, "nullable": draw(st.booleans()), "example": None}
     if kind == "category":
-        column["categories"] = draw(st.lists(draw(st.sampled_from([TEXTS, INTEGERS])), min_size=1, max_size=5, unique=True))
+        column["categories"] = draw(
+            st.lists(draw(st.sampled_from([TEXTS, INTEGERS])), min_size=1, max_size=5, unique=True)
+        )
     return column
 
 
@@ -58,7 +96,11 @@ def schemas(draw: st.DrawFn, *, ruled: bool = False) -> Schema:
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
     inputs = [draw(columns(name)) for name in names]
     dtype = draw(st.sampled_from(["float32", "float64"]))
-    rules = {column["name"]: draw(rules_for(column, dtype)) for column in inputs if draw(st.booleans())} if ruled else {}
+    rules = (
+        {column["name"]: draw(rules_for(column, dtype)) for column in inputs if draw(st.booleans())}
+        if ruled
+        else {}
+    )
     return schema_of(inputs, dtype, rules)
 
 
@@ -71,7 +113,10 @@ def rules_for(draw: st.DrawFn, column: dict[str, Any], dtype: str) -> Rule:
     """A rule that the column can have: bounds, some of its categories, a default that is legal."""
     rule = Rule()
     if column["kind"] in ("number", "integer"):
-        bound = st.sampled_from(BOUNDS if column["kind"] == "integer" else BOUNDS + FRACTIONS) | st.none()
+        bound = (
+            st.sampled_from(BOUNDS if column["kind"] == "integer" else BOUNDS + FRACTIONS)
+            | st.none()
+        )
         low, high = draw(bound), draw(bound)
         if low is not None and high is not None:
             low, high = sorted([low, high])
@@ -84,32 +129,105 @@ def rules_for(draw: st.DrawFn, column: dict[str, Any], dtype: str) -> Rule:
         default = draw(right_values(schema.inputs[0], dtype))
         if isinstance(default, int | float) and column["kind"] in ("number", "integer"):
             default = rule.clamp(default)
-        if value_problem(schema.inputs[0], default, schema) is None:  # a bound may lie beyond float32
+        if (
+            value_problem(schema.inputs[0], default, schema) is None
+        ):  # a bound may lie beyond float32
             rule = msgspec.structs.replace(rule, default=default)
     return rule
 
 
 def right_values(column: Input, dtype: str) -> st.SearchStrategy[Any]:
     """Values that the column allows."""
-    numbers = st.floats(allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64) | st.integers(-(2**70), 2**70)
-    kinds = {"number": numbers | st.sampled_from(BOUNDS), "integer": st.integers(-(2**70), 2**70) | INTEGERS, "boolean": st.booleans()}
+    numbers = st.floats(
+        allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64
+    ) | st.integers(-(2**70), 2**70)
+    kinds = {
+        "number": numbers | st.sampled_from(BOUNDS),
+        "integer": st.integers(-(2**70), 2**70) | INTEGERS,
+        "boolean": st.booleans(),
+    }
     right = st.sampled_from(column.categories) if column.categories else kinds[column.kind]
     return right | st.none() if column.nullable else right
 
 
 ODD_NUMBERS = [
-    "-0", "-0.0", "0e0", "1E5", "3.0", "10.0", "1e1", "1e2", "01", "+1", "1.", ".5", "NaN", "Infinity", "-Infinity", "1e999", "-1e999",
-    "1e-999", "3.5e38", "3.4028235e38", "3.40282356779733e38", "3.4028235677973366e38", "-3.4028235677973366e38", "1.7976931348623157e308",
-    "1.7976931348623159e308", "1e308", "1" + "0" * 38, "1" + "0" * 39, "1" + "0" * 308, "1" + "0" * 309, "1" + "0" * 400, "1" * 4301,
-    "9223372036854775807", "9223372036854775808", "-9223372036854775809", "18446744073709551615", "18446744073709551616",
+    "-0",
+    "-0.0",
+    "0e0",
+    "1E5",
+    "3.0",
+    "10.0",
+    "1e1",
+    "1e2",
+    "01",
+    "+1",
+    "1.",
+    ".5",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-1e999",
+    "1e-999",
+    "3.5e38",
+    "3.4028235e38",
+    "3.40282356779733e38",
+    "3.4028235677973366e38",
+    "-3.4028235677973366e38",
+    "1.7976931348623157e308",
+    "1.7976931348623159e308",
+    "1e308",
+    "1" + "0" * 38,
+    "1" + "0" * 39,
+    "1" + "0" * 308,
+    "1" + "0" * 309,
+    "1" + "0" * 400,
+    "1" * 4301,
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "18446744073709551615",
+    "18446744073709551616",
     "9007199254740993",
-    "16777217", "0.1", "5e-324", "1e-46", "0x1", "1_000", "true", "1 2", "10", "20",
-]  # fmt: skip
+    "16777217",
+    "0.1",
+    "5e-324",
+    "1e-46",
+    "0x1",
+    "1_000",
+    "true",
+    "1 2",
+    "10",
+    "20",
+]
 ODD_TEXTS = [
-    '"\\u0022"', '"\\""', '"\\u0061"', '"\\ud83d\\ude00"', '"\\ud800"', '"\\udfff\\ud800"', '"\x01"', '"\x7f"', '"\\x41"', '"\\/"',
-    '"\\u00e9"', '"Ma\\u006ce"',
-    '"Male"', '"male"', '"Male', "Male", '""', '"\\u0000"', '"\\n"', '"\n"', "'Male'", '"10"', '"null"', '"True"', '"\u2028"', '"Mâle"',
-]  # fmt: skip
+    '"\\u0022"',
+    '"\\""',
+    '"\\u0061"',
+    '"\\ud83d\\ude00"',
+    '"\\ud800"',
+    '"\\udfff\\ud800"',
+    '"\x01"',
+    '"\x7f"',
+    '"\\x41"',
+    '"\\/"',
+    '"\\u00e9"',
+    '"Ma\\u006ce"',
+    '"Male"',
+    '"male"',
+    '"Male',
+    "Male",
+    '""',
+    '"\\u0000"',
+    '"\\n"',
+    '"\n"',
+    "'Male'",
+    '"10"',
+    '"null"',
+    '"True"',
+    '"\u2028"',
+    '"Mâle"',
+]
 ODD_VALUES = [
     *ODD_NUMBERS,
     *ODD_TEXTS,
@@ -147,7 +265,14 @@ def rows(draw: st.DrawFn, schema: Schema, *, named: bool, defect: str) -> str:
     if defect == "value":
         likely = ODD_TEXTS if at in schema.text_columns else ODD_NUMBERS
         values[at] = draw(st.sampled_from([*likely, *likely, *ODD_VALUES]))
-    members = [draw(spelled(name)) + ":" + value for name, value in zip(schema.names, values, strict=True)] if named else values
+    members = (
+        [
+            draw(spelled(name)) + ":" + value
+            for name, value in zip(schema.names, values, strict=True)
+        ]
+        if named
+        else values
+    )
     if defect == "twice":
         members.insert(draw(st.integers(0, len(members))), members[at])
     elif defect == "null twice" and named:
@@ -191,11 +316,29 @@ def bodies(draw: st.DrawFn, schema: Schema) -> bytes:
     """A body in one of the four forms: right, odd in one value or name, or damaged."""
     form = draw(st.sampled_from(["record", "records", "vector", "vectors"]))
     defect = draw(
-        st.sampled_from(["", "value", "value", "value", "twice", "null twice", "less", "less and twice", "several less", "damage"])
+        st.sampled_from(
+            [
+                "",
+                "value",
+                "value",
+                "value",
+                "twice",
+                "null twice",
+                "less",
+                "less and twice",
+                "several less",
+                "damage",
+            ]
+        )
     )
-    several = draw(st.sampled_from([1, 2, 3, MAX_ROWS, MAX_ROWS + 1, 0])) if form.endswith("s") else 1
+    several = (
+        draw(st.sampled_from([1, 2, 3, MAX_ROWS, MAX_ROWS + 1, 0])) if form.endswith("s") else 1
+    )
     odd = draw(st.integers(0, max(0, several - 1)))
-    texts = [draw(rows(schema, named=form.startswith("record"), defect=defect if i == odd else "")) for i in range(several)]
+    texts = [
+        draw(rows(schema, named=form.startswith("record"), defect=defect if i == odd else ""))
+        for i in range(several)
+    ]
     text = f"[{','.join(texts)}]" if form.endswith("s") else texts[0]
     if form.startswith("vector"):
         text = f'{{"features":{text}}}'
@@ -243,28 +386,58 @@ RULES = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("nullable", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=["number", "integer", "boolean", "text", "code"])
-def test_both_ways_agree_on_every_odd_value(kind: dict[str, Any], nullable: bool, dtype: str, ruled: bool) -> None:
-    """Each odd value, in each kind of column and each form of body, ends alike on both ways, with a catalogue's rule and without."""
+def test_both_ways_agree_on_every_odd_value(
+    kind: dict[str, Any], nullable: bool, dtype: str, ruled: bool
+) -> None:
+    """Each odd value, in each kind of column and each form of body, ends alike on both ways, with a
+    catalogue's rule and without."""
     odd_one = {"name": "odd", "nullable": nullable, "example": None} | kind
-    rule = Rule(default="a", categories=("a", 'say "hi"')) if "Male" in kind.get("categories", []) else RULES[kind["kind"]]
+    rule = (
+        Rule(default="a", categories=("a", 'say "hi"'))
+        if "Male" in kind.get("categories", [])
+        else RULES[kind["kind"]]
+    )
     schema = schema_of([NUMBERS[0], odd_one, MIXED[0]], dtype, {"odd": rule} if ruled else {})
     fast, explainer = Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS)
     record, vector = '{"x0":1,"odd":%s,"island":"Dream"}', '[1,%s,"Dream"]'
-    forms = [record, f"[{record}]", f'{{"features":{vector}}}', f'{{"features":[{vector}]}}', record.replace('"D', '"\\u0044')]
-    forms += ['{"x0":1,"island":"Dream"}', '[{"x0":1,"island":"Dream"}]', '{"x0":1,"island":"Dream","x0":2}'] if ruled else []
+    forms = [
+        record,
+        f"[{record}]",
+        f'{{"features":{vector}}}',
+        f'{{"features":[{vector}]}}',
+        record.replace('"D', '"\\u0044'),
+    ]
+    forms += (
+        [
+            '{"x0":1,"island":"Dream"}',
+            '[{"x0":1,"island":"Dream"}]',
+            '{"x0":1,"island":"Dream","x0":2}',
+        ]
+        if ruled
+        else []
+    )
 
-    for body in [form.replace("%s", value).encode("utf-8", "surrogatepass") for value in ODD_VALUES for form in forms]:
+    for body in [
+        form.replace("%s", value).encode("utf-8", "surrogatepass")
+        for value in ODD_VALUES
+        for form in forms
+    ]:
         assert_same(schema, body, fast, explainer)
 
 
 @pytest.mark.parametrize("kind", ["number", "integer"])
-@pytest.mark.parametrize("value", [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**70, -(2**53), -(2**53) - 1, -(2**70)])
+@pytest.mark.parametrize(
+    "value",
+    [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**70, -(2**53), -(2**53) - 1, -(2**70)],
+)
 def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: int) -> None:
     """A number column compares the float that an integer becomes, an integer column the integer."""
     bounds = Rule(minimum=-(2**53), maximum=2**53)
     schema = schema_of([NUMBERS[0] | {"kind": kind}], "float64", {"x0": bounds})
 
-    assert_same(schema, dumped({"x0": value}), Decoder(schema, max_rows=1), Explainer(schema, max_rows=1))
+    assert_same(
+        schema, dumped({"x0": value}), Decoder(schema, max_rows=1), Explainer(schema, max_rows=1)
+    )
 
 
 def assert_same(schema: Schema, body: bytes, fast: Decoder, explainer: Explainer) -> None:
@@ -273,17 +446,22 @@ def assert_same(schema: Schema, body: bytes, fast: Decoder, explainer: Explainer
     assert found == outcome(partial(explain, explainer), body), body[:200]
     if isinstance(found[0], bytes):
         assert len(found[0]) == found[1] * schema.row_bytes
-        assert not np.isinf(np.frombuffer(found[0], "<f4" if schema.dtype == "float32" else "<f8")).any(), body[:200]
+        assert not np.isinf(
+            np.frombuffer(found[0], "<f4" if schema.dtype == "float32" else "<f8")
+        ).any(), body[:200]
 
 
 @examples(150)
 @given(st.data())
 def test_both_ways_accept_the_same_bodies_and_give_the_same_rows(data: st.DataObject) -> None:
-    """Whatever the schema and the body, the fast way and the explaining one end alike, in rows or in the same refusal."""
+    """Whatever the schema and the body, the fast way and the explaining one end alike, in rows or
+    in the same refusal."""
     schema = data.draw(schemas())
     body = data.draw(bodies(schema))
 
-    assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS))
+    assert_same(
+        schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS)
+    )
 
 
 @examples(120)
@@ -293,22 +471,39 @@ def test_both_ways_agree_under_a_catalogue(data: st.DataObject) -> None:
     schema = data.draw(schemas(ruled=True))
     body = data.draw(bodies(schema))
 
-    assert_same(schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS))
+    assert_same(
+        schema, body, Decoder(schema, max_rows=MAX_ROWS), Explainer(schema, max_rows=MAX_ROWS)
+    )
 
 
 @examples(100)
 @given(st.data())
 def test_a_right_body_becomes_the_matrix_that_its_values_say(data: st.DataObject) -> None:
-    """Numbers are themselves, null is NaN, a category is its index and its null the index after the last, as NumPy would store them."""
+    """Numbers are themselves, null is NaN, a category is its index and its null the index after the
+    last, as NumPy would store them."""
     schema = data.draw(schemas())
-    values = [[data.draw(right_values(column, schema.dtype)) for column in schema.inputs] for _ in range(data.draw(st.integers(1, 3)))]
+    values = [
+        [data.draw(right_values(column, schema.dtype)) for column in schema.inputs]
+        for _ in range(data.draw(st.integers(1, 3)))
+    ]
     named = data.draw(st.booleans()) or "features" in schema.names
-    body = dumped([dict(zip(schema.names, row, strict=True)) for row in values] if named else {"features": values})
+    body = dumped(
+        [dict(zip(schema.names, row, strict=True)) for row in values]
+        if named
+        else {"features": values}
+    )
 
     found = Decoder(schema, max_rows=MAX_ROWS).decode(body)
 
-    expected = [[code_of(column, value) for column, value in zip(schema.inputs, row, strict=True)] for row in values]
-    assert found == Rows(np.array(expected, "<f4" if schema.dtype == "float32" else "<f8").tobytes(), len(values), many=True)
+    expected = [
+        [code_of(column, value) for column, value in zip(schema.inputs, row, strict=True)]
+        for row in values
+    ]
+    assert found == Rows(
+        np.array(expected, "<f4" if schema.dtype == "float32" else "<f8").tobytes(),
+        len(values),
+        many=True,
+    )
 
 
 def code_of(column: Input, value: Any) -> float:
@@ -319,14 +514,23 @@ def code_of(column: Input, value: Any) -> float:
 
 
 @examples(300)
-@given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\u0012e-.features ntrl', max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='{}[]",:\\u0012e-.features ntrl', max_size=60).map(str.encode)
+)
 def test_no_bytes_get_anything_but_rows_or_a_refusal(body: bytes) -> None:
     """Parsing raises nothing but `Problem`, whatever bytes come."""
     outcome(MIXED_DECODER.decode, body)
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in ACCEPTED if "escaped" not in case.name and "before features" not in case.name], ids=lambda case: case.name
+    "case",
+    [
+        case
+        for case in ACCEPTED
+        if "escaped" not in case.name and "before features" not in case.name
+    ],
+    ids=lambda case: case.name,
 )
 def test_right_bodies_are_read_the_fast_way(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A right body without escapes is never read twice."""
@@ -335,7 +539,7 @@ def test_right_bodies_are_read_the_fast_way(case: Case, monkeypatch: pytest.Monk
     assert MIXED_DECODER.decode(case.body).size >= 1
 
 
-# -- what each body gets -------------------------------------------------------------------------------------------------------
+# -- what each body gets ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
@@ -343,14 +547,22 @@ def test_right_bodies_are_accepted(case: Case) -> None:
     """Every spelling that JSON allows is understood, and as JSON means it."""
     decoded = MIXED_DECODER.decode(case.body)
 
-    assert decoded.many == isinstance(json.loads(case.body).get("features", [0])[0] if case.body.lstrip()[:1] == b"{" else [], list)
-    if "number" not in case.name and case.name not in ("minus zero", "an exponent") and "float" not in case.name:
+    assert decoded.many == isinstance(
+        json.loads(case.body).get("features", [0])[0] if case.body.lstrip()[:1] == b"{" else [],
+        list,
+    )
+    if (
+        "number" not in case.name
+        and case.name not in ("minus zero", "an exponent")
+        and "float" not in case.name
+    ):
         assert decoded.payload[: len(PACKED)] == PACKED
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
 def test_a_wrong_body_is_told_what_is_wrong(case: Case) -> None:
-    """The refusal names field, row, what was received and what was expected, and does not repeat the payload."""
+    """The refusal names field, row, what was received and what was expected, and does not repeat
+    the payload."""
     with pytest.raises(Problem) as raised:
         MIXED_DECODER.decode(case.body)
 
@@ -374,9 +586,14 @@ def test_the_first_errors_are_listed_and_the_rest_counted() -> None:
     assert "(and at least 11 more)" in document["detail"]
     assert len(document["errors"]) == MOST_ERRORS
     assert document["errors"][4] == {
-        "code": "wrong_type", "path": "$[1].count", "message": 'row 1: "count" is "b", expected an integer',
-        "row": 1, "field": "count", "got": "b", "expected": "integer",
-    }  # fmt: skip
+        "code": "wrong_type",
+        "path": "$[1].count",
+        "message": 'row 1: "count" is "b", expected an integer',
+        "row": 1,
+        "field": "count",
+        "got": "b",
+        "expected": "integer",
+    }
 
 
 def test_a_column_may_be_called_features() -> None:
@@ -388,7 +605,11 @@ def test_a_column_may_be_called_features() -> None:
 
 def test_a_vector_and_its_record_are_the_same_row() -> None:
     """The order of a vector is the order of the model's inputs."""
-    assert MIXED_DECODER.decode(dumped({"features": VECTOR})) == MIXED_DECODER.decode(dumped(RIGHT)) == Rows(PACKED, 1, many=False)
+    assert (
+        MIXED_DECODER.decode(dumped({"features": VECTOR}))
+        == MIXED_DECODER.decode(dumped(RIGHT))
+        == Rows(PACKED, 1, many=False)
+    )
 
 
 @pytest.mark.parametrize("position", range(7))

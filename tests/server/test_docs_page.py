@@ -12,7 +12,10 @@ from support.serving import Server, serving
 
 PROGRAM = browser.found()
 pytestmark = [
-    pytest.mark.skipif(PROGRAM is None, reason="no browser; Debian: apt-get install --no-install-recommends chromium"),
+    pytest.mark.skipif(
+        PROGRAM is None,
+        reason="no browser; Debian: apt-get install --no-install-recommends chromium",
+    ),
     pytest.mark.timeout(300),  # a browser beside other tests on two cores
 ]
 HOSTILE = "</script><script>document.title='taken over'</script>"
@@ -20,7 +23,8 @@ HOSTILE = "</script><script>document.title='taken over'</script>"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves a model with all kinds of columns, one of whose categories would end a page's script."""
+    """Serves a model with all kinds of columns, one of whose categories would end a page's
+    script."""
     root: Path = tmp_path_factory.mktemp("bundles")
     inputs = [MIXED[0] | {"categories": ["Biscoe", "Dream", HOSTILE]}, *MIXED[1:]]
     write_bundle(root, "mixed", inputs=inputs)
@@ -29,7 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_person_can_try_a_prediction_on_the_page(server: Server) -> None:
-    """The route expands, is tried out and executed, and shows 200 and the answer; nothing complains, and nothing is asked of elsewhere."""
+    """The route expands, is tried out and executed, and shows 200 and the answer; nothing
+    complains, and nothing is asked of elsewhere."""
     assert PROGRAM is not None
     base_url = f"http://127.0.0.1:{server.port}"
     with visiting(PROGRAM) as visit:

@@ -1,7 +1,9 @@
-"""No body is much more expensive than a right one: bounded work, memory and errors for whatever a client sends.
+"""No body is much more expensive than a right one: bounded work, memory and errors for whatever a
+client sends.
 
-CPU time is not asserted here (`just prove-bodies` measures it against a real server); what is asserted does not depend on the machine:
-calls of Python functions, bytes that Python allocates, the length of the work between two pauses, errors that are built.
+CPU time is not asserted here (`just prove-bodies` measures it against a real server); what is
+asserted does not depend on the machine: calls of Python functions, bytes that Python allocates, the
+length of the work between two pauses, errors that are built.
 """
 
 import sys
@@ -22,13 +24,20 @@ from halfcore.problem import MOST_ERRORS, FieldError, Problem
 from support.bundles import MIXED, NUMBERS
 from support.expensive_bodies import KINDS, random_source, right_vectors
 
-WIDE = [{"name": f"column_{i}", "kind": "number", "nullable": False, "example": 1.0} for i in range(54)]
+WIDE = [
+    {"name": f"column_{i}", "kind": "number", "nullable": False, "example": 1.0} for i in range(54)
+]
 MODELS = {"four numbers": NUMBERS, "mixed": MIXED, "54 columns": WIDE}
-DECODERS = {name: Decoder(Schema(msgspec.convert(columns, list[Input]), "float32"), max_rows=10_000) for name, columns in MODELS.items()}
+DECODERS = {
+    name: Decoder(Schema(msgspec.convert(columns, list[Input]), "float32"), max_rows=10_000)
+    for name, columns in MODELS.items()
+}
 SPARE_BYTES = 1 << 20
-"""Of memory that a short body may take, whatever its length: ten errors with their texts, one chunk's values."""
+"""Of memory that a short body may take, whatever its length: ten errors with their texts, one
+chunk's values."""
 MOST_CALLS_PER_BYTE = 4.0
-"""The worst that the search finds has 3.0: rows of one digit, read one by one for the wrong row at their end."""
+"""The worst that the search finds has 3.0: rows of one digit, read one by one for the wrong row at
+their end."""
 
 
 def read(decoder: Decoder, body: bytes) -> int:
@@ -77,11 +86,16 @@ def test_memory_is_a_small_multiple_of_the_length(model: str, kind: str) -> None
     assert peak <= 8 * len(body) + SPARE_BYTES
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"a damaged body", "noise"}))  # two of them have their fault in different places
+@pytest.mark.parametrize(
+    "kind", sorted(KINDS.keys() - {"a damaged body", "noise"})
+)  # two of them have their fault in different places
 @pytest.mark.parametrize("model", MODELS)
 def test_work_grows_with_the_length_at_most(model: str, kind: str) -> None:
-    """Four times the length has at most five times the calls: nothing is looked at again and again."""
-    short, long = (KINDS[kind](MODELS[model], length, random_source(kind)) for length in (20_000, 80_000))
+    """Four times the length has at most five times the calls: nothing is looked at again and
+    again."""
+    short, long = (
+        KINDS[kind](MODELS[model], length, random_source(kind)) for length in (20_000, 80_000)
+    )
 
     few, many = (calls(lambda body=body: read(DECODERS[model], body)) for body in (short, long))  # type: ignore[misc]
 
@@ -90,7 +104,9 @@ def test_work_grows_with_the_length_at_most(model: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
-def test_no_more_errors_are_built_than_shown(model: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_errors_are_built_than_shown(
+    model: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a body with thousands of wrong values ten errors are made."""
     built: list[FieldError] = []
 
@@ -130,7 +146,8 @@ class _Work:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_work_between_two_pauses_is_bounded(kind: str) -> None:
-    """However long the body, each slice of its decoding has at most as many calls as a chunk has bytes."""
+    """However long the body, each slice of its decoding has at most as many calls as a chunk has
+    bytes."""
     for model, columns in MODELS.items():
         work = _Work(DECODERS[model].steps(KINDS[kind](columns, 200_000, random_source(kind))))
         work.run()
@@ -184,14 +201,20 @@ def _repeated(draw: st.DrawFn) -> bytes:
     times = draw(st.sampled_from([1, 10, 100, 1_000, 5_000]))
     separator = draw(st.sampled_from([",", ",", ",", "", " , "]))
     ending = draw(st.sampled_from(ENDS) | pieces)
-    return (opening + separator.join([repeated] * times) + ending).encode("utf-8", "surrogatepass")[:60_000]
+    return (opening + separator.join([repeated] * times) + ending).encode("utf-8", "surrogatepass")[
+        :60_000
+    ]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(_repeated(), st.sampled_from([1, 4]))
 def test_a_search_for_the_most_expensive_body_finds_none(body: bytes, columns: int) -> None:
     """Hypothesis looks for bodies with many calls per byte, and memory per byte."""
-    decoder = Decoder(Schema(msgspec.convert(NUMBERS[:columns], list[Input]), "float32"), max_rows=10_000)
+    decoder = Decoder(
+        Schema(msgspec.convert(NUMBERS[:columns], list[Input]), "float32"), max_rows=10_000
+    )
 
     per_byte = calls(lambda: read(decoder, body)) / (len(body) + 2_000)
 
@@ -203,12 +226,21 @@ def test_the_bodies_of_the_search_are_as_long_as_they_should_be() -> None:
     """None of the kinds stays short by mistake, and right bodies are right."""
     for kind in KINDS.values():
         assert len(kind(NUMBERS, 50_000, random_source(1))) >= 15_000
-    assert DECODERS["four numbers"].decode(right_vectors(NUMBERS, 50_000, random_source(1))).size > 1_000
+    assert (
+        DECODERS["four numbers"].decode(right_vectors(NUMBERS, 50_000, random_source(1))).size
+        > 1_000
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [('[{"a": "[', 2), ('[["a]", 1', 2), ('["' + '\\"' * 400, 1), ('["a\\', 1), ('{"a": [1], "b": {}, "c": [', 2)],
+    [
+        ('[{"a": "[', 2),
+        ('[["a]", 1', 2),
+        ('["' + '\\"' * 400, 1),
+        ('["a\\', 1),
+        ('{"a": [1], "b": {}, "c": [', 2),
+    ],
     ids=["in a string", "after a string", "escaped quotes", "a cut escape", "closed ones"],
 )
 def test_brackets_within_strings_are_not_counted(text: str, expected: int) -> None:

@@ -17,7 +17,11 @@ from support.serving import free_port, serving
 
 def check(port: int, host: str = "127.0.0.1", **more: str) -> subprocess.CompletedProcess[str]:
     """The health check as a container runs it, with the server's own variables."""
-    environment = {"PATH": os.environ["PATH"], "HALFCORE_PORT": str(port), "HALFCORE_HOST": host} | more
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HALFCORE_PORT": str(port),
+        "HALFCORE_HOST": host,
+    } | more
     command = [sys.executable, "-I", "-m", "halfcore.healthcheck"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
 
@@ -36,11 +40,17 @@ def test_the_address_that_the_server_left_counts_more_than_the_variables(tmp_pat
     file = str(tmp_path / "address")
     with serving(tmp_path / "bundles", address_file=file, host="::") as server:
         result = check(free_port(), HALFCORE_ADDRESS_FILE=file)
-        assert (result.returncode, Path(file).read_text()) == (0, f"{server.port} ::\n"), result.stderr
-        assert [name.name for name in tmp_path.iterdir() if name.name.startswith("address")] == ["address"]
+        assert (result.returncode, Path(file).read_text()) == (0, f"{server.port} ::\n"), (
+            result.stderr
+        )
+        assert [name.name for name in tmp_path.iterdir() if name.name.startswith("address")] == [
+            "address"
+        ]
 
 
-def test_a_file_that_cannot_be_written_costs_no_start(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_costs_no_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """It is said, and the check asks what its variables name."""
     configure(level="info", form="text")
     file = str(tmp_path / "missing/address")
@@ -57,7 +67,9 @@ def test_a_file_that_cannot_be_written_costs_no_start(tmp_path: Path, capfd: pyt
         (None, {}, ("127.0.0.1", 8000)),
     ],
 )
-def test_what_is_asked(tmp_path: Path, content: str | None, environ: dict[str, str], meant: tuple[str, int]) -> None:
+def test_what_is_asked(
+    tmp_path: Path, content: str | None, environ: dict[str, str], meant: tuple[str, int]
+) -> None:
     """The file, else the variables, else the defaults; a file that is missing or empty is none."""
     file = tmp_path / "address"
     if content is not None:
@@ -95,5 +107,7 @@ def test_nobody_is_not_healthy() -> None:
 def test_it_imports_next_to_nothing() -> None:
     """On a tenth of a core each import is felt by the server beside it."""
     code = "import sys, halfcore.healthcheck; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    modules = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"asyncio", "http", "email", "ssl", "logging", "litestar", "numpy"} & set(modules)

@@ -18,10 +18,17 @@ from support.bundles import MIXED
 IGNORED = ("customer", "at")
 
 
-def decoder(inputs: list[dict[str, Any]] = MIXED, ignored: tuple[str, ...] = IGNORED, rules: dict[str, Rule] | None = None) -> Decoder:
+def decoder(
+    inputs: list[dict[str, Any]] = MIXED,
+    ignored: tuple[str, ...] = IGNORED,
+    rules: dict[str, Rule] | None = None,
+) -> Decoder:
     """A decoder of these columns."""
     columns = [msgspec.convert(column, Input) for column in inputs]
-    return Decoder(Schema(columns, "float32", rules, [Ignored(name=name, type="string") for name in ignored]), max_rows=9)
+    return Decoder(
+        Schema(columns, "float32", rules, [Ignored(name=name, type="string") for name in ignored]),
+        max_rows=9,
+    )
 
 
 def outcome(kind: Decoder, body: str) -> Any:
@@ -34,21 +41,51 @@ def outcome(kind: Decoder, body: str) -> Any:
 
 
 def escaped(body: str) -> str:
-    """The same JSON with a letter of a column's name escaped, which only the explaining decoder reads."""
+    """The same JSON with a letter of a column's name escaped, which only the explaining decoder
+    reads."""
     return body.replace('"island"', '"\\u0069sland"')
 
 
 ODD = [
-    '"c17"', '""', "17", "-0.5", "true", "null", '"say \\"hi\\""', '"\\u0063"', '"é"', '"[{"', "1e999", "1e-999", "1" * 400, '"\\ud800"',
-    "[]", "{}", '["c17"]', '{"a":1}', '{"a":1,"a":2}', "c17", "NaN", "01", '"', "", "'c'", '"\n"', '"a","customer":"b"', "1" * 4301,
-]  # fmt: skip
+    '"c17"',
+    '""',
+    "17",
+    "-0.5",
+    "true",
+    "null",
+    '"say \\"hi\\""',
+    '"\\u0063"',
+    '"é"',
+    '"[{"',
+    "1e999",
+    "1e-999",
+    "1" * 400,
+    '"\\ud800"',
+    "[]",
+    "{}",
+    '["c17"]',
+    '{"a":1}',
+    '{"a":1,"a":2}',
+    "c17",
+    "NaN",
+    "01",
+    '"',
+    "",
+    "'c'",
+    '"\n"',
+    '"a","customer":"b"',
+    "1" * 4301,
+]
 
 
 @pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize("ruled", [False, True], ids=["bundle alone", "with a catalogue"])
 def test_both_decoders_treat_an_ignored_column_alike(value: str, ruled: bool) -> None:
-    """Whatever it holds, one record and several end alike in the fast decoder and in the explaining one."""
-    kind = decoder(rules={"count": Rule(default=3), "island": Rule(default="Dream")} if ruled else None)
+    """Whatever it holds, one record and several end alike in the fast decoder and in the explaining
+    one."""
+    kind = decoder(
+        rules={"count": Rule(default=3), "island": Rule(default="Dream")} if ruled else None
+    )
     record = dict(RIGHT)
     if ruled:
         del record["count"]
@@ -58,7 +95,9 @@ def test_both_decoders_treat_an_ignored_column_alike(value: str, ruled: bool) ->
         assert outcome(kind, body) == outcome(kind, escaped(body)), body
 
 
-@pytest.mark.parametrize("value", ["c17", "", 17, -0.5, True, None, 'say "hi"', "2026-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "value", ["c17", "", 17, -0.5, True, None, 'say "hi"', "2026-01-01T00:00:00Z"]
+)
 def test_any_scalar_of_an_ignored_column_is_accepted(value: Any) -> None:
     """And the packed row is that of a record without the column."""
     kind = decoder()
@@ -66,7 +105,10 @@ def test_any_scalar_of_an_ignored_column_is_accepted(value: Any) -> None:
 
     assert kind.decode(json.dumps(RIGHT | {"customer": value}).encode()) == plain
     assert kind.decode(json.dumps({"at": value} | RIGHT | {"customer": value}).encode()) == plain
-    assert kind.decode(json.dumps([RIGHT, RIGHT | {"at": value}]).encode()).payload == plain.payload * 2
+    assert (
+        kind.decode(json.dumps([RIGHT, RIGHT | {"at": value}]).encode()).payload
+        == plain.payload * 2
+    )
     assert kind.decode(json.dumps({"features": VECTOR}).encode()) == plain
 
 
@@ -79,7 +121,9 @@ def test_any_scalar_of_an_ignored_column_is_accepted(value: Any) -> None:
     ],
     ids=["an array", "an object", "another name"],
 )
-def test_what_is_no_scalar_or_no_column_is_refused(change: dict[str, Any], expected: tuple[str, str]) -> None:
+def test_what_is_no_scalar_or_no_column_is_refused(
+    change: dict[str, Any], expected: tuple[str, str]
+) -> None:
     """By name."""
     assert outcome(decoder(), json.dumps(RIGHT | change)) == expected
 
@@ -95,10 +139,26 @@ def test_an_ignored_column_called_features_is_no_vector() -> None:
     """Records of such a model win over the vector form, as with an input of that name."""
     kind = decoder(ignored=("features",))
 
-    assert outcome(kind, json.dumps({"features": "text"} | RIGHT)) == outcome(kind, json.dumps(RIGHT))
+    assert outcome(kind, json.dumps({"features": "text"} | RIGHT)) == outcome(
+        kind, json.dumps(RIGHT)
+    )
 
 
-NAMES = ['screen 15"', "C:\\temp", "two\nlines", "a b", "é", "a.b", "50%", "{x}", "[0]", "f0", "", "\x7f", "\u2028"]
+NAMES = [
+    'screen 15"',
+    "C:\\temp",
+    "two\nlines",
+    "a b",
+    "é",
+    "a.b",
+    "50%",
+    "{x}",
+    "[0]",
+    "f0",
+    "",
+    "\x7f",
+    "\u2028",
+]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name])
@@ -106,12 +166,21 @@ NAMES = ['screen 15"', "C:\\temp", "two\nlines", "a b", "é", "a.b", "50%", "{x}
 def test_any_column_name_is_read_in_every_form(name: str, ascii_only: bool) -> None:
     """Quotes, backslashes and control characters too, as an input and as an ignored column."""
     plain = decoder().decode(json.dumps(RIGHT).encode())
-    renamed = decoder([column | {"name": name if column["name"] == "mass" else column["name"]} for column in MIXED], ())
+    renamed = decoder(
+        [
+            column | {"name": name if column["name"] == "mass" else column["name"]}
+            for column in MIXED
+        ],
+        (),
+    )
     record = {name if key == "mass" else key: value for key, value in RIGHT.items()}
     ignoring = decoder(ignored=(name, "at"))
 
     for value, size in ((record, 1), ([record, record], 2), ({"features": VECTOR}, 1)):
-        assert renamed.decode(json.dumps(value, ensure_ascii=ascii_only).encode()).payload == plain.payload * size
+        assert (
+            renamed.decode(json.dumps(value, ensure_ascii=ascii_only).encode()).payload
+            == plain.payload * size
+        )
     for value in (RIGHT, RIGHT | {name: 1}, RIGHT | {"at": 1, name: "x"}):
         assert ignoring.decode(json.dumps(value, ensure_ascii=ascii_only).encode()) == plain
 
@@ -119,9 +188,18 @@ def test_any_column_name_is_read_in_every_form(name: str, ascii_only: bool) -> N
 @pytest.mark.parametrize("name", ['a"b', "b\\"])
 def test_a_name_that_must_be_escaped_cannot_be_sent_twice(name: str) -> None:
     """Nor can the name that stands in for it be guessed."""
-    kind = decoder([column | {"name": name if column["name"] == "mass" else column["name"]} for column in MIXED], ())
+    kind = decoder(
+        [
+            column | {"name": name if column["name"] == "mass" else column["name"]}
+            for column in MIXED
+        ],
+        (),
+    )
     record = {key: value for key, value in RIGHT.items() if key != "mass"}
     key = json.dumps(name)
 
-    assert outcome(kind, json.dumps(record)[:-1] + f", {key}: 1, {key}: 2}}") == ("duplicate_key", None)
+    assert outcome(kind, json.dumps(record)[:-1] + f", {key}: 1, {key}: 2}}") == (
+        "duplicate_key",
+        None,
+    )
     assert outcome(kind, json.dumps(record | {"______1": 1})) == ("unknown_column", "$.______1")

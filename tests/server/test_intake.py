@@ -1,6 +1,8 @@
-"""The intake: plain predictions are begun on granian's thread and answered once; everything else goes granian's own way.
+"""The intake: plain predictions are begun on granian's thread and answered once; everything else
+goes granian's own way.
 
-granian is scripted here, for its threads' timing cannot be; tests/contract/test_front.py and test_process.py run over the real one.
+granian is scripted here, for its threads' timing cannot be; tests/contract/test_front.py and
+test_process.py run over the real one.
 """
 
 import asyncio
@@ -139,9 +141,22 @@ async def test_a_plain_prediction_is_answered_when_its_body_has_come(tmp_path: P
         Request(content_type=None),
         Request(content_encoding="gzip"),
     ],
-    ids=["GET", "another route", "a slash", "chunked", "negative", "5,000 digits", "too long", "text", "no type", "gzip"],
+    ids=[
+        "GET",
+        "another route",
+        "a slash",
+        "chunked",
+        "negative",
+        "5,000 digits",
+        "too long",
+        "text",
+        "no type",
+        "gzip",
+    ],
 )
-async def test_what_needs_more_looking_at_goes_granians_way(tmp_path: Path, request_: Request) -> None:
+async def test_what_needs_more_looking_at_goes_granians_way(
+    tmp_path: Path, request_: Request
+) -> None:
     """Its body is not asked for."""
     async with taking(tmp_path, max_body_bytes=1_000_000) as server:
         server.take(request_)
@@ -185,7 +200,9 @@ async def test_a_client_that_leaves_within_its_body_is_counted(tmp_path: Path) -
     assert (status, body["code"]) == (400, "client_left")
 
 
-async def test_an_intake_that_fails_does_not_end_granians_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_intake_that_fails_does_not_end_granians_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged; granian answers 500 when it forgets the request."""
     async with taking(tmp_path) as server:
         request = Request()
@@ -206,12 +223,23 @@ async def test_a_prediction_whose_client_leaves_leaves_the_queue(tmp_path: Path)
         leaving.leave()
         await model.batcher.drain()
 
-        assert (staying.done(), leaving.done(), len(sent), model.batcher.queued_rows) == (True, True, 1, 0)
+        assert (staying.done(), leaving.done(), len(sent), model.batcher.queued_rows) == (
+            True,
+            True,
+            1,
+            0,
+        )
         assert not predictor.full()
 
 
-@pytest.mark.parametrize(("body", "status"), [(BODY, 200), (b'{"features":[1]}', 422), (b"{", 400)], ids=["answered", "refused", "no JSON"])
-async def test_nothing_of_a_request_waits_for_the_garbage_collector(tmp_path: Path, body: bytes, status: int) -> None:
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(BODY, 200), (b'{"features":[1]}', 422), (b"{", 400)],
+    ids=["answered", "refused", "no JSON"],
+)
+async def test_nothing_of_a_request_waits_for_the_garbage_collector(
+    tmp_path: Path, body: bytes, status: int
+) -> None:
     """Its body and its exchange go with the answer, and not thousands of requests later."""
     async with taking(tmp_path) as server:
         request = server.take(Request())
@@ -225,15 +253,19 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(tmp_path: Pa
             gone = weakref.ref(request)
             server.left.clear()
             request.body.__dict__.clear()
-            request.scope = request.proto = None  # type: ignore[assignment]  # the script's own circle
+            # # the script's own circle
+            request.scope = request.proto = None  # type: ignore[assignment]
             del request
             assert gone() is None
         finally:
             gc.enable()
 
 
-def test_a_granian_without_a_private_name_is_left_as_it_is(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One warning names what is missing; tests/server/test_pages.py starts such a server, which does without."""
+def test_a_granian_without_a_private_name_is_left_as_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One warning names what is missing; tests/server/test_pages.py starts such a server, which
+    does without."""
     granian = ModuleType("granian.server.other")
     monkeypatch.setitem(sys.modules, granian.__name__, granian)
     monkeypatch.delattr("granian._futures._cbsched_aioschedule")
@@ -242,5 +274,8 @@ def test_a_granian_without_a_private_name_is_left_as_it_is(caplog: pytest.LogCap
         granian_private.install(granian, cast("Front", None))
 
     (record,) = caplog.records
-    assert "granian has no granian._futures._cbsched_aioschedule, granian.server.other._new_cbscheduler" in record.getMessage()
+    assert (
+        "granian has no granian._futures._cbsched_aioschedule, "
+        "granian.server.other._new_cbscheduler"
+    ) in record.getMessage()
     assert not hasattr(granian, "_new_cbscheduler")

@@ -89,7 +89,8 @@ async def test_the_body_of_a_client_that_left_is_not_decoded() -> None:
 
 
 async def test_a_body_that_waited_too_long_is_refused() -> None:
-    """With 503 and Retry-After, before any of it is decoded; one that is begun is decoded to its end."""
+    """With 503 and Retry-After, before any of it is decoded; one that is begun is decoded to its
+    end."""
     now = 0.0
     seen: list[str] = []
     bodies, slow, late = LongBodies(timeout_s=5, clock=lambda: now), Request(), Request()
@@ -133,4 +134,7 @@ async def test_an_error_of_one_body_does_not_stop_the_others() -> None:
     bodies.add(sliced("right", 1, seen), right)
 
     assert await right.result is ROWS
-    assert [getattr(await _outcome(request), "status", None) for request in (wrong, full)] == [422, 503]
+    assert [getattr(await _outcome(request), "status", None) for request in (wrong, full)] == [
+        422,
+        503,
+    ]

@@ -33,14 +33,24 @@ async def database(postgres: Postgres, name: str) -> AsyncIterator[Database]:
 
 def applied(postgres: Postgres, name: str) -> list[str]:
     """What the database says was applied, in that order."""
-    return [row[0] for row in postgres.sql("SELECT name FROM halfcore.schema_migrations ORDER BY applied_at, name", name)]
+    return [
+        row[0]
+        for row in postgres.sql(
+            "SELECT name FROM halfcore.schema_migrations ORDER BY applied_at, name", name
+        )
+    ]
 
 
-async def test_files_are_applied_once_and_in_order(postgres: Postgres, name: str, database: Database) -> None:
+async def test_files_are_applied_once_and_in_order(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """A second run has nothing to do; a new file is applied to what is there."""
     said: list[str] = []
 
-    counts = [await migrate(database, files, say=said.append) for files in ([ONE], [ONE], [ONE, TWO], [ONE, TWO])]
+    counts = [
+        await migrate(database, files, say=said.append)
+        for files in ([ONE], [ONE], [ONE, TWO], [ONE, TWO])
+    ]
 
     assert counts == [1, 0, 1, 0]
     assert said == ["applied 0001_one.sql", "applied 0002_two.sql"]
@@ -52,7 +62,9 @@ async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: 
     slow = ONE._replace(sql="SELECT pg_sleep(0.2); CREATE TABLE one (a int);")
     databases = [Database(postgres.dsn(name)) for _ in range(4)]
 
-    counts = await asyncio.gather(*(migrate(database, [slow, TWO], say=str) for database in databases))
+    counts = await asyncio.gather(
+        *(migrate(database, [slow, TWO], say=str) for database in databases)
+    )
 
     assert sum(counts) == 2
     assert postgres.sql("SELECT count(*) FROM two", name) == [("1",)]
@@ -63,7 +75,10 @@ async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: 
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ([ONE._replace(sql="CREATE TABLE one (b int);"), TWO], r"0001_one\.sql was changed after it was applied"),
+        (
+            [ONE._replace(sql="CREATE TABLE one (b int);"), TWO],
+            r"0001_one\.sql was changed after it was applied",
+        ),
         ([TWO], r"0001_one\.sql was applied but is not among the files"),
         ([ONE, Migration("0001_zero.sql", ""), TWO], r"0001_zero\.sql is before 0002_two\.sql"),
     ],
@@ -76,7 +91,9 @@ async def test_what_contradicts_the_database_is_refused(
     await migrate(database, [ONE, TWO], say=str)
 
     with pytest.raises(MigrationError, match=says):
-        await migrate(database, [*files, Migration("0003_three.sql", "CREATE TABLE three (a int)")], say=str)
+        await migrate(
+            database, [*files, Migration("0003_three.sql", "CREATE TABLE three (a int)")], say=str
+        )
 
     assert applied(postgres, name) == [ONE.name, TWO.name]
 
@@ -88,7 +105,9 @@ async def test_an_older_halfcore_gets_on_with_a_newer_schema(database: Database)
     assert await migrate(database, [ONE], say=str) == 0
 
 
-async def test_a_file_that_fails_leaves_nothing(postgres: Postgres, name: str, database: Database) -> None:
+async def test_a_file_that_fails_leaves_nothing(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """Its own statements are undone, those of files before it stay."""
     broken = TWO._replace(sql="CREATE TABLE two (a int); SELECT 1/0;")
 
@@ -101,7 +120,12 @@ async def test_a_file_that_fails_leaves_nothing(postgres: Postgres, name: str, d
 
 
 @pytest.mark.parametrize(
-    ("names", "says"), [(["1_one.sql"], "1_one.sql"), (["0001_one.sql", "0001_two.sql"], "the same number"), (["0001_one.txt"], "expected")]
+    ("names", "says"),
+    [
+        (["1_one.sql"], "1_one.sql"),
+        (["0001_one.sql", "0001_two.sql"], "the same number"),
+        (["0001_one.txt"], "expected"),
+    ],
 )
 def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str) -> None:
     """Their order would be a matter of luck."""
@@ -114,8 +138,16 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str)
 
 def run_migrate(url: str) -> subprocess.CompletedProcess[str]:
     """`halfcore migrate`."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")} | {"DATABASE_URL": url}
-    return subprocess.run([sys.executable, "-m", "halfcore", "migrate"], env=environment, capture_output=True, text=True, timeout=90)
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")
+    } | {"DATABASE_URL": url}
+    return subprocess.run(
+        [sys.executable, "-m", "halfcore", "migrate"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
 
 
 def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -> None:
@@ -123,7 +155,10 @@ def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -
     first, second = run_migrate(postgres.dsn(name)), run_migrate(postgres.dsn(name))
 
     files = [migration.name for migration in read()]
-    assert first.stdout.splitlines() == [*(f"applied {file}" for file in files), f"{len(files)} applied, the schema is up to date"]
+    assert first.stdout.splitlines() == [
+        *(f"applied {file}" for file in files),
+        f"{len(files)} applied, the schema is up to date",
+    ]
     assert second.stdout.splitlines() == ["0 applied, the schema is up to date"]
     assert first.returncode == second.returncode == 0
     assert applied(postgres, name) == files
@@ -141,7 +176,9 @@ def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -
     ],
     ids=["none", "no such database", "wrong password", "not a URL", "nobody there", "no port"],
 )
-def test_a_database_that_is_not_reached_ends_the_command_with_one_line(postgres: Postgres, url: str, says: str) -> None:
+def test_a_database_that_is_not_reached_ends_the_command_with_one_line(
+    postgres: Postgres, url: str, says: str
+) -> None:
     """With exit code 2, and without the password."""
     done = run_migrate(url.format(right=postgres.dsn(), wrong=postgres.dsn(password="s3cret")))
 

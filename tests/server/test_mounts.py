@@ -1,4 +1,5 @@
-"""A directory of bundles as somebody mounts it: which model is the default, and what is said of a mount that is wrong."""
+"""A directory of bundles as somebody mounts it: which model is the default, and what is said of a
+mount that is wrong."""
 
 import os
 import tempfile
@@ -31,7 +32,8 @@ CASES: dict[str, tuple[list[str], dict[str, str], str | None]] = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_the_default_is(case: str, tmp_path: Path) -> None:
-    """`/predict`, `/health` and `/models` agree on it, and a model that was set and is missing stays an error."""
+    """`/predict`, `/health` and `/models` agree on it, and a model that was set and is missing
+    stays an error."""
     names, settings, default = CASES[case]
     for name in names:
         write_bundle(tmp_path, name)
@@ -59,12 +61,17 @@ async def test_a_fallback_that_is_refused_is_not_replaced(tmp_path: Path) -> Non
         health = (await client.get("/health")).json()
         answer = await client.post("/predict", json=ROW)
 
-    assert (health["status"], health["default_model"], answer.status_code) == ("not_ready", "iris", 503)
+    assert (health["status"], health["default_model"], answer.status_code) == (
+        "not_ready",
+        "iris",
+        503,
+    )
     assert health["reasons"][0].startswith("the default model iris was refused: bundle iris/")
 
 
 def test_the_log_says_which_model_is_the_default_and_why(tmp_path: Path) -> None:
-    """A real server, told to listen on a name: it leaves one line for the address and one for the model."""
+    """A real server, told to listen on a name: it leaves one line for the address and one for the
+    model."""
     write_bundle(tmp_path, "own")
     with serving(tmp_path, fallback_model="iris", host="localhost") as server:
         server.stop()
@@ -107,17 +114,31 @@ def an_mlflow_model(root: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "empty": (lambda _: None, ("ROOT is empty", "expected ROOT/NAME/VERSION-HASH/manifest.json", "does not exist")),
+    "empty": (
+        lambda _: None,
+        ("ROOT is empty", "expected ROOT/NAME/VERSION-HASH/manifest.json", "does not exist"),
+    ),
     "itself a bundle": (itself_a_bundle, ("ROOT is itself a bundle", "two levels above")),
-    "one level too high": (one_level_too_high, ("ROOT/1-", "one level too high", "one level above")),
-    "one level too deep": (one_level_too_deep, ("ROOT holds no bundle, but ROOT/bundles does", "HALFCORE_BUNDLES=ROOT/bundles")),
+    "one level too high": (
+        one_level_too_high,
+        ("ROOT/1-", "one level too high", "one level above"),
+    ),
+    "one level too deep": (
+        one_level_too_deep,
+        ("ROOT holds no bundle, but ROOT/bundles does", "HALFCORE_BUNDLES=ROOT/bundles"),
+    ),
     "a project": (a_project, ("ROOT/.halfcore/bundles does",)),
-    "an MLflow model": (an_mlflow_model, ("ROOT holds no bundle (found MLmodel)", "model-export export")),
+    "an MLflow model": (
+        an_mlflow_model,
+        ("ROOT holds no bundle (found MLmodel)", "model-export export"),
+    ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_a_wrong_mount_is_told_with_its_path_and_what_to_do(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_wrong_mount_is_told_with_its_path_and_what_to_do(
+    case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """In /health and in the log; the server lives, and is not ready."""
     make, says = WRONG[case]
     make(tmp_path)
@@ -153,7 +174,10 @@ async def test_a_folder_of_another_name_is_refused_with_both_names(tmp_path: Pat
         refused = (await client.get("/health")).json()["models"]["mine"]
 
     assert refused["state"] == "refused"
-    assert "name 'penguins', expected the directory's name 'mine': rename the directory" in refused["reason"]
+    assert (
+        "name 'penguins', expected the directory's name 'mine': rename the directory"
+        in refused["reason"]
+    )
 
 
 async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
@@ -167,7 +191,12 @@ async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
 
 async def test_no_password_is_told(tmp_path: Path) -> None:
     """Where a bundle says that it came from, a password may stand."""
-    source = {"uri": "https://user:secret@host/model", "resolved": "r", "flavor": "skops", "model_class": "Test"}
+    source = {
+        "uri": "https://user:secret@host/model",
+        "resolved": "r",
+        "flavor": "skops",
+        "model_class": "Test",
+    }
     write_bundle(tmp_path, changes={"source": source})
     async with app_client(tmp_path, default_model="numbers", model_stage="Production") as client:
         text = (await client.get("/health")).text
@@ -176,7 +205,7 @@ async def test_no_password_is_told(tmp_path: Path) -> None:
     assert "secret" not in text
 
 
-# -- what may not be read ------------------------------------------------------------------------------------------------------
+# -- what may not be read --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -193,7 +222,9 @@ def as_another_user(ask: Callable[[], str]) -> str:
         return ask()
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads are not used after the fork
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # other threads are not used after the fork
         child = os.fork()
     if child == 0:
         with suppress(BaseException):
@@ -248,9 +279,15 @@ def test_a_closed_bundle_or_file_is_told(readable: Path, closed: str) -> None:
 
 
 def test_a_directory_that_cannot_be_written_to_is_told(readable: Path) -> None:
-    """Though it is not there yet: the folder above decides, and a directory that no setting uses is left alone."""
+    """Though it is not there yet: the folder above decides, and a directory that no setting uses is
+    left alone."""
     (readable / "data").mkdir(mode=0o755 if os.geteuid() == 0 else 0o555)
-    settings = Settings(follow="models:/a@b", store=readable / "data/store", state=readable / "data/state", tracking_uri="http://mlflow")
+    settings = Settings(
+        follow="models:/a@b",
+        store=readable / "data/store",
+        state=readable / "data/state",
+        tracking_uri="http://mlflow",
+    )
 
     said = as_another_user(lambda: "\n".join(unwritable(settings)))
 

@@ -1,4 +1,5 @@
-"""Pages, files, and routes that read a body, from real servers: by default, without the hot lane, and with several workers."""
+"""Pages, files, and routes that read a body, from real servers: by default, without the hot lane,
+and with several workers."""
 
 import base64
 import hashlib
@@ -39,12 +40,19 @@ PAGES = {
     **{f"/docs/assets/{file.name}": 200 for file in ASSETS},
 }
 TOKEN, SECRET = "the-token", "the-secret"
-KINDS: dict[str, dict[str, object]] = {"default": {}, "plain": {"hot_lane": "false"}, "workers": {"workers": 2}}
+KINDS: dict[str, dict[str, object]] = {
+    "default": {},
+    "plain": {"hot_lane": "false"},
+    "workers": {"workers": 2},
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of each kind; nothing that a client did may be in its log when the last test is done."""
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of each kind; nothing that a client did may be in its log when the last test is
+    done."""
     root = tmp_path_factory.mktemp("bundles")
     write_bundle(root)
     secrets = {"admin_token": TOKEN, "webhook_secret": SECRET}
@@ -69,7 +77,8 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, **header
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_is_answered_by_get_and_by_head(server: Server, path: str) -> None:
-    """The same status and headers on one connection; HEAD has no body, and GET's is as long as its head says."""
+    """The same status and headers on one connection; HEAD has no body, and GET's is as long as its
+    head says."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     for _ in range(2):
         status, headers, body = ask(connection, "GET", path)
@@ -84,10 +93,18 @@ def test_a_page_is_answered_by_get_and_by_head(server: Server, path: str) -> Non
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_page_is_complete_where_the_connection_is_closed(server: Server, method: str, path: str) -> None:
+def test_a_page_is_complete_where_the_connection_is_closed(
+    server: Server, method: str, path: str
+) -> None:
     """The server closes it, after the last byte and not before."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(request(path, method=method, headers={"connection": "close", "content-type": None, "content-length": None}))
+        connection.sendall(
+            request(
+                path,
+                method=method,
+                headers={"connection": "close", "content-type": None, "content-length": None},
+            )
+        )
         answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % PAGES[path])
@@ -104,7 +121,8 @@ def test_a_file_of_the_page_is_served_as_it_is(server: Server, file: Path) -> No
 
 
 def test_the_page_and_the_document_lead_to_one_another(server: Server) -> None:
-    """The root leads to the page, the page names only files that are served here, and the document is the same at both addresses."""
+    """The root leads to the page, the page names only files that are served here, and the document
+    is the same at both addresses."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     assert ask(connection, "GET", "/")[1]["location"] == "/docs"
     page = ask(connection, "GET", "/docs")[2].decode()
@@ -118,12 +136,23 @@ def test_the_page_and_the_document_lead_to_one_another(server: Server) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("path", [path for path, status in PAGES.items() if status in (200, 307) and path not in ("/bench/null",)])
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path, status in PAGES.items()
+        if status in (200, 307) and path not in ("/bench/null",)
+    ],
+)
 def test_what_is_not_allowed_names_what_is(server: Server, path: str) -> None:
     """405 with `Allow`, which OPTIONS gives too; HEAD stands there beside GET."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     status, headers, body = ask(connection, "DELETE", path)
-    assert (status, headers["allow"], json.loads(body)["code"]) == (405, "GET, HEAD, OPTIONS", "method_not_allowed")
+    assert (status, headers["allow"], json.loads(body)["code"]) == (
+        405,
+        "GET, HEAD, OPTIONS",
+        "method_not_allowed",
+    )
     status, headers, _ = ask(connection, "OPTIONS", path)
     assert (status, headers["allow"]) == (204, "GET, HEAD, OPTIONS")
     for method in ("GET", "HEAD"):
@@ -132,10 +161,12 @@ def test_what_is_not_allowed_names_what_is(server: Server, path: str) -> None:
     connection.close()
 
 
-# -- clients that read slowly or leave -----------------------------------------------------------------------------------------
+# -- clients that read slowly or leave -------------------------------------------------------------
 
 
-def begin(server: Server, path: str = f"/docs/assets/{LARGEST.name}") -> tuple[socket.socket, bytes]:
+def begin(
+    server: Server, path: str = f"/docs/assets/{LARGEST.name}"
+) -> tuple[socket.socket, bytes]:
     """Ask for a page on a connection whose buffer is small, and read its first bytes only."""
     connection = socket.socket()
     connection.settimeout(30)
@@ -146,8 +177,11 @@ def begin(server: Server, path: str = f"/docs/assets/{LARGEST.name}") -> tuple[s
 
 
 def test_clients_that_do_not_read_cost_little_memory(server: Server) -> None:
-    """Of a file, and not the whole of it each; others are answered meanwhile, and whoever reads on gets all of it."""
-    server.send(request(f"/docs/assets/{LARGEST.name}", method="GET"), timeout_s=30)  # what the first one costs for good
+    """Of a file, and not the whole of it each; others are answered meanwhile, and whoever reads on
+    gets all of it."""
+    server.send(
+        request(f"/docs/assets/{LARGEST.name}", method="GET"), timeout_s=30
+    )  # what the first one costs for good
     before = resident_bytes(server)
     begun = [begin(server) for _ in range(40)]
     assert b" 200 " in server.send(request("/health/live", method="GET"))[:20]
@@ -188,12 +222,17 @@ def test_clients_that_leave_before_their_answer_disturb_nobody(server: Server, p
 def processes(server: Server) -> list[int]:
     """The server's process and its workers."""
     tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return [server.process.pid, *(int(child) for task in tasks for child in (task / "children").read_text().split())]
+    return [
+        server.process.pid,
+        *(int(child) for task in tasks for child in (task / "children").read_text().split()),
+    ]
 
 
 def resident_bytes(server: Server) -> int:
     """Memory of all its processes."""
-    pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes(server))
+    pages = sum(
+        int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes(server)
+    )
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -210,7 +249,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-# -- routes that read a body ---------------------------------------------------------------------------------------------------
+# -- routes that read a body -----------------------------------------------------------------------
 
 
 CHUNKED: dict[str, str | None] = {"content-length": None, "transfer-encoding": "chunked"}
@@ -221,12 +260,21 @@ def signed(body: bytes) -> dict[str, str | None]:
     now = str(int(time.time()))
     digest = hmac.digest(SECRET.encode(), f"id.{now}.".encode() + body, hashlib.sha256)
     signature = f"v1,{base64.b64encode(digest).decode()}"
-    return {"x-mlflow-delivery-id": "id", "x-mlflow-timestamp": now, "x-mlflow-signature": signature}
+    return {
+        "x-mlflow-delivery-id": "id",
+        "x-mlflow-timestamp": now,
+        "x-mlflow-signature": signature,
+    }
 
 
 def chunks(*parts: bytes, trailer: bytes = b"") -> bytes:
     """A chunked body."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n" + trailer + b"\r\n"
+    return (
+        b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+        + b"0\r\n"
+        + trailer
+        + b"\r\n"
+    )
 
 
 BODY = b'{"entity":"registered_model","action":"updated"}'
@@ -235,16 +283,26 @@ HOOK = "/webhooks/mlflow"
 RELOAD = "/models/numbers/reload"
 BODIES: dict[str, tuple[Callable[[], bytes], int]] = {
     "a webhook": (lambda: request(HOOK, BODY, headers=signed(BODY)), 204),
-    "a webhook in chunks": (lambda: request(HOOK, chunks(BODY[:9], BODY[9:]), headers=signed(BODY) | CHUNKED), 204),
+    "a webhook in chunks": (
+        lambda: request(HOOK, chunks(BODY[:9], BODY[9:]), headers=signed(BODY) | CHUNKED),
+        204,
+    ),
     "a webhook with trailers": (
-        lambda: request(HOOK, chunks(BODY, trailer=b"x-sum: 1\r\n"), headers=signed(BODY) | CHUNKED | {"trailer": "x-sum"}),
+        lambda: request(
+            HOOK,
+            chunks(BODY, trailer=b"x-sum: 1\r\n"),
+            headers=signed(BODY) | CHUNKED | {"trailer": "x-sum"},
+        ),
         204,
     ),
     "a webhook with another body": (lambda: request(HOOK, BODY + b" ", headers=signed(BODY)), 401),
     "a webhook without a body": (lambda: request(HOOK, headers={"content-length": None}), 401),
     "a webhook that is too large": (lambda: request(HOOK, LARGE, headers=signed(LARGE)), 413),
     "a reload": (lambda: request(RELOAD, headers={"authorization": f"Bearer {TOKEN}"}), 409),
-    "a reload with a body": (lambda: request(RELOAD, BODY, headers={"authorization": f"Bearer {TOKEN}"}), 409),
+    "a reload with a body": (
+        lambda: request(RELOAD, BODY, headers={"authorization": f"Bearer {TOKEN}"}),
+        409,
+    ),
     "a reload without its token": (lambda: request(RELOAD), 401),
     "a route that takes no body": (lambda: request("/health", BODY), 405),
     "a page with a body": (lambda: request("/health", BODY, method="GET"), 200),
@@ -257,7 +315,9 @@ def test_a_body_is_read_through_every_lane(server: Server, name: str) -> None:
     make, expected = BODIES[name]
     sent = make()
     is_read = sent.startswith(b"POST /webhooks")
-    parts = (sent[:20], sent[20:-20], sent[-20:]) if is_read else (sent,)  # within the head, and within the body
+    parts = (
+        (sent[:20], sent[20:-20], sent[-20:]) if is_read else (sent,)
+    )  # within the head, and within the body
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         for part in parts:
             connection.sendall(part)
@@ -279,13 +339,17 @@ def test_a_webhook_that_breaks_off_is_not_taken(server: Server) -> None:
 
 
 @pytest.mark.parametrize("trailer", ["x-sum", None], ids=["announced", "none"])
-def test_a_prediction_in_chunks_is_answered_with_or_without_trailers(server: Server, trailer: str | None) -> None:
+def test_a_prediction_in_chunks_is_answered_with_or_without_trailers(
+    server: Server, trailer: str | None
+) -> None:
     """They say nothing of the model's inputs."""
     body = chunks(b'{"features":', b"[1,2,3,4]}", trailer=b"x-sum: 1\r\n" if trailer else b"")
-    assert b'"prediction"' in server.send(request("/predict", body, headers=CHUNKED | {"trailer": trailer}))
+    assert b'"prediction"' in server.send(
+        request("/predict", body, headers=CHUNKED | {"trailer": trailer})
+    )
 
 
-# -- granian without what is not documented ------------------------------------------------------------------------------------
+# -- granian without what is not documented --------------------------------------------------------
 
 
 HIDING = """
@@ -308,8 +372,11 @@ raise SystemExit(main())
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("hot_lane", ["true", "false"])
-def test_it_serves_without_granian_s_private_names(tmp_path: Path, hot_lane: str, workers: int) -> None:
-    """With the hot lane off they are not missed; with it on, the log says that the intake is, and predictions are answered all the same."""
+def test_it_serves_without_granian_s_private_names(
+    tmp_path: Path, hot_lane: str, workers: int
+) -> None:
+    """With the hot lane off they are not missed; with it on, the log says that the intake is, and
+    predictions are answered all the same."""
     write_bundle(tmp_path)
     with serving(tmp_path, program=("-c", HIDING), hot_lane=hot_lane, workers=workers) as server:
         assert b'"prediction"' in server.send(request("/predict", b'{"features":[1,2,3,4]}'))
@@ -322,7 +389,8 @@ def test_it_serves_without_granian_s_private_names(tmp_path: Path, hot_lane: str
 
 
 def test_one_module_uses_granian_s_private_names() -> None:
-    """So that a granian with other private names breaks nothing: that module looks for them first."""
+    """So that a granian with other private names breaks nothing: that module looks for them
+    first."""
     source = Path(__file__).parents[2] / "server" / "src"
     private = re.compile(r"granian\._(futures|granian)|_cbsched|\.wrks|\.signal_handler_interrupt")
     users = [file.name for file in source.rglob("*.py") if private.search(file.read_text())]

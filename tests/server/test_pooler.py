@@ -1,4 +1,5 @@
-"""PostgreSQL behind a real PgBouncer: all works through one that pools transactions, if the setting says so; if not, the log does."""
+"""PostgreSQL behind a real PgBouncer: all works through one that pools transactions, if the setting
+says so; if not, the log does."""
 
 import asyncio
 import logging
@@ -25,7 +26,8 @@ SETTING = "set HALFCORE_DATABASE_POOLER=transaction"
 
 @pytest.fixture
 def pooler(postgres: Postgres) -> Iterator[PgBouncer]:
-    """PgBouncer with two sessions of PostgreSQL, which all clients share, one transaction at a time."""
+    """PgBouncer with two sessions of PostgreSQL, which all clients share, one transaction at a
+    time."""
     with pgbouncer(postgres) as running:
         yield running
 
@@ -43,7 +45,8 @@ def _not_warned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def alternate(database: Database, url: str) -> int:
-    """Ask one thing twice on a connection, in two sessions of PostgreSQL, for another client has taken the first one meanwhile."""
+    """Ask one thing twice on a connection, in two sessions of PostgreSQL, for another client has
+    taken the first one meanwhile."""
     async with database.connection() as connection:
         await connection.fetchval("SELECT 1::int4")
         other = await asyncpg.connect(url, statement_cache_size=0)
@@ -57,7 +60,8 @@ async def alternate(database: Database, url: str) -> int:
 async def test_without_the_setting_the_log_says_which_one_to_use(
     postgres: Postgres, pooler: PgBouncer, log: pytest.LogCaptureFixture
 ) -> None:
-    """At the first connection, once, and with the failure: a statement that was prepared in another session."""
+    """At the first connection, once, and with the failure: a statement that was prepared in another
+    session."""
     url = pooler.dsn(postgres.create_database())
     database = Database(url)
     with pytest.raises(
@@ -68,12 +72,16 @@ async def test_without_the_setting_the_log_says_which_one_to_use(
     async with database.connection():
         pass
     await database.close()
-    (warning,) = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
+    (warning,) = [
+        record.getMessage() for record in log.records if record.levelno == logging.WARNING
+    ]
     assert "is behind a connection pooler: if it pools transactions" in warning
     assert SETTING in warning
 
 
-async def test_with_the_setting_sessions_may_change(postgres: Postgres, pooler: PgBouncer, log: pytest.LogCaptureFixture) -> None:
+async def test_with_the_setting_sessions_may_change(
+    postgres: Postgres, pooler: PgBouncer, log: pytest.LogCaptureFixture
+) -> None:
     """The same, without a word."""
     url = pooler.dsn(postgres.create_database())
     database = Database(url, pooler="transaction")
@@ -104,7 +112,9 @@ async def test_a_pooler_of_sessions_works_and_can_be_named(
     assert len(log.records) == warnings
 
 
-async def test_a_database_without_a_pooler_is_not_taken_for_one(postgres: Postgres, log: pytest.LogCaptureFixture) -> None:
+async def test_a_database_without_a_pooler_is_not_taken_for_one(
+    postgres: Postgres, log: pytest.LogCaptureFixture
+) -> None:
     """No warning."""
     database = Database(postgres.dsn())
     async with database.connection():
@@ -113,9 +123,11 @@ async def test_a_database_without_a_pooler_is_not_taken_for_one(postgres: Postgr
     assert log.records == []
 
 
-async def test_migrations_run_through_a_pooler_and_leave_no_lock(postgres: Postgres, pooler: PgBouncer) -> None:
-    """Three runs at once, of which the sessions are two: every file is applied once, and the next run does not wait for a lock that
-    stayed behind in somebody's session."""
+async def test_migrations_run_through_a_pooler_and_leave_no_lock(
+    postgres: Postgres, pooler: PgBouncer
+) -> None:
+    """Three runs at once, of which the sessions are two: every file is applied once, and the next
+    run does not wait for a lock that stayed behind in somebody's session."""
     name = postgres.create_database()
     databases = [Database(pooler.dsn(name), pooler="transaction", timeout_s=30.0) for _ in range(3)]
     counts = await asyncio.gather(*(migrate(database, read(), say=str) for database in databases))
@@ -126,9 +138,12 @@ async def test_migrations_run_through_a_pooler_and_leave_no_lock(postgres: Postg
         await database.close()
 
 
-def test_a_server_works_through_a_pooler_of_transactions(tmp_path: Path, postgres: Postgres, pooler: PgBouncer, database: str) -> None:
-    """Two workers, each with a catalogue and a log, on two sessions: changes of the catalogue come by the period, every prediction is in
-    the log, none took the way over the disk, and nothing is warned of."""
+def test_a_server_works_through_a_pooler_of_transactions(
+    tmp_path: Path, postgres: Postgres, pooler: PgBouncer, database: str
+) -> None:
+    """Two workers, each with a catalogue and a log, on two sessions: changes of the catalogue come
+    by the period, every prediction is in the log, none took the way over the disk, and nothing is
+    warned of."""
     write_bundle(tmp_path / "bundles", "numbers")
     folders = {name: tmp_path / name for name in ("state", "prediction_log_spool")}
     settings = {
@@ -136,17 +151,28 @@ def test_a_server_works_through_a_pooler_of_transactions(tmp_path: Path, postgre
         "database_pooler": "transaction",
         "catalog_refresh_s": 0.3,
     }
-    with serving(tmp_path / "bundles", workers=2, prediction_log="true", **settings, **folders) as server:
+    with serving(
+        tmp_path / "bundles", workers=2, prediction_log="true", **settings, **folders
+    ) as server:
         url = f"http://127.0.0.1:{server.port}"
         with Client(server, "first") as first, Client(server, "second") as second:
             for maximum in range(5, 10):
-                columns = "INSERT INTO halfcore.feature_catalogue (model, column_name, maximum) VALUES ('numbers', 'x0', "
+                columns = (
+                    "INSERT INTO halfcore.feature_catalogue (model, column_name, maximum) VALUES "
+                    "('numbers', 'x0', "
+                )
                 postgres.sql(
-                    f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum = EXCLUDED.maximum",
+                    f"{columns}{maximum}) ON CONFLICT (model, column_name) DO UPDATE SET maximum "
+                    "= EXCLUDED.maximum",
                     database,
                 )
                 bound = {"maximum": float(maximum), "minimum": None}
-                wait_until(lambda bound=bound: httpx.get(f"{url}/models/numbers").json()["inputs"][0].get("allowed") == bound)
+                wait_until(
+                    lambda bound=bound: (
+                        httpx.get(f"{url}/models/numbers").json()["inputs"][0].get("allowed")
+                        == bound
+                    )
+                )
             wait_until(lambda: len(first.answered) > 50 and len(second.answered) > 50)
         assert first.failed == second.failed == []
         metrics = parsed(httpx.get(f"{url}/metrics").text)

@@ -1,4 +1,5 @@
-"""The log against a real PostgreSQL: every row is there once, in order, whatever the database or the process does."""
+"""The log against a real PostgreSQL: every row is there once, in order, whatever the database or
+the process does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -60,7 +61,12 @@ async def database(postgres: Postgres, name: str) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def logging(
-    dsn: str, spool: Path, *, memory_bytes: int = 1 << 24, spool_bytes: int = 1 << 24, share: float = 1.0
+    dsn: str,
+    spool: Path,
+    *,
+    memory_bytes: int = 1 << 24,
+    spool_bytes: int = 1 << 24,
+    share: float = 1.0,
 ) -> AsyncIterator[tuple[PredictionLog, PredictionLogMetrics]]:
     """A log that is closed at the block's end."""
     metrics = PredictionLogMetrics()
@@ -103,10 +109,12 @@ def ids(postgres: Postgres, name: str) -> list[int]:
     return [int(row[1]) for row in postgres.sql(IN_ORDER, name)]
 
 
-# -- the store -----------------------------------------------------------------------------------------------------------------
+# -- the store -------------------------------------------------------------------------------------
 
 
-async def test_a_block_is_written_once_however_often_it_is_offered(postgres: Postgres, name: str, database: Database) -> None:
+async def test_a_block_is_written_once_however_often_it_is_offered(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """The mark moves with the rows."""
     store = Store(database)
     assert await store.write(W, [block(0), block(3)]) == Written(6, 0)
@@ -114,14 +122,20 @@ async def test_a_block_is_written_once_however_often_it_is_offered(postgres: Pos
     assert await store.write(W, [block(3), block(6)]) == Written(3, 0)
     assert await store.write(UUID(int=9), [block(0)]) == Written(3, 0)
 
-    assert postgres.sql("SELECT count(*), max(row_number) FROM halfcore.prediction_log", name) == [("12", "8")]
-    assert postgres.sql("SELECT DISTINCT inputs->'features'->>0 FROM halfcore.prediction_log WHERE row_number = 7", name) == [("7",)]
+    assert postgres.sql("SELECT count(*), max(row_number) FROM halfcore.prediction_log", name) == [
+        ("12", "8")
+    ]
+    assert postgres.sql(
+        "SELECT DISTINCT inputs->'features'->>0 FROM halfcore.prediction_log WHERE row_number = 7",
+        name,
+    ) == [("7",)]
 
 
 async def test_a_write_that_breaks_off_writes_nothing_or_all(
     postgres: Postgres, name: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the connection is cut, the commit's acknowledgement included, the next attempt completes what is missing and no more."""
+    """Wherever the connection is cut, the commit's acknowledgement included, the next attempt
+    completes what is missing and no more."""
     import asyncpg
 
     store = Store(database)
@@ -129,7 +143,13 @@ async def test_a_write_that_breaks_off_writes_nothing_or_all(
     for number, cut in enumerate(["BEGIN", "UPDATE", "COMMIT", "after COMMIT"]):
         with monkeypatch.context() as patch:
 
-            async def broken(self: asyncpg.Connection, query: str, *arguments: object, cut: str = cut, **options: object) -> object:
+            async def broken(
+                self: asyncpg.Connection,
+                query: str,
+                *arguments: object,
+                cut: str = cut,
+                **options: object,
+            ) -> object:
                 if query.startswith(cut):
                     self.terminate()
                 result = await execute(self, query, *arguments, **options)
@@ -141,61 +161,100 @@ async def test_a_write_that_breaks_off_writes_nothing_or_all(
             patch.setattr(asyncpg.Connection, "execute", broken)
             with pytest.raises(DatabaseError):
                 await store.write(W, [block(3 * number)])
-        assert await store.write(W, [block(3 * number)]) == (Written(0, 0) if "after" in cut else Written(3, 0))
+        assert await store.write(W, [block(3 * number)]) == (
+            Written(0, 0) if "after" in cut else Written(3, 0)
+        )
 
-    assert [row[0] for row in postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)] == list(map(str, range(12)))
+    assert [
+        row[0]
+        for row in postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)
+    ] == list(map(str, range(12)))
 
 
-async def test_two_that_replay_one_writer_write_its_rows_once(postgres: Postgres, name: str, database: Database) -> None:
+async def test_two_that_replay_one_writer_write_its_rows_once(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """The second waits for the first's outcome."""
-    written = await asyncio.gather(*(Store(database).write(W, [block(0), block(3)]) for _ in range(4)))
+    written = await asyncio.gather(
+        *(Store(database).write(W, [block(0), block(3)]) for _ in range(4))
+    )
     assert sorted(result.rows for result in written) == [0, 0, 0, 6]
 
 
-async def test_a_row_that_postgresql_refuses_costs_only_itself(postgres: Postgres, name: str, database: Database) -> None:
+async def test_a_row_that_postgresql_refuses_costs_only_itself(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """It is found by halving, counted and passed over."""
     bad = {4, 5, 11}
-    entries = [entry(n) if n not in bad else (*entry(n)[:5], b"not JSON", *entry(n)[6:]) for n in range(17)]
+    entries = [
+        entry(n) if n not in bad else (*entry(n)[:5], b"not JSON", *entry(n)[6:]) for n in range(17)
+    ]
 
-    written = await Store(database).write(W, [encode(entries, writer=WRITER, first=0, inputs=True), block(17)])
+    written = await Store(database).write(
+        W, [encode(entries, writer=WRITER, first=0, inputs=True), block(17)]
+    )
 
     assert written == Written(17, 3)
     rows = postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)
     assert [int(row[0]) for row in rows] == [n for n in range(20) if n not in bad]
 
 
-async def test_every_day_has_its_partition(postgres: Postgres, name: str, database: Database) -> None:
+async def test_every_day_has_its_partition(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """Made ahead, at once by several if need be; one that was dropped meanwhile is made again."""
     day = 86_400
-    midnight = encode([(1_700_006_400.0 + offset, *entry()[1:]) for offset in (-0.001, 0.0)], writer=WRITER, first=0, inputs=True)
+    midnight = encode(
+        [(1_700_006_400.0 + offset, *entry()[1:]) for offset in (-0.001, 0.0)],
+        writer=WRITER,
+        first=0,
+        inputs=True,
+    )
     store = Store(database)
-    await asyncio.gather(store.write(W, [midnight]), *(Store(database).write(UUID(int=n), [midnight]) for n in range(3)))
+    await asyncio.gather(
+        store.write(W, [midnight]),
+        *(Store(database).write(UUID(int=n), [midnight]) for n in range(3)),
+    )
 
-    partitions = postgres.sql("SELECT tablename FROM pg_tables WHERE tablename ~ '^prediction_log_[0-9]' ORDER BY 1", name)
-    assert [row[0] for row in partitions] == [f"prediction_log_202311{day}" for day in (14, 15, 16, 17)]
+    partitions = postgres.sql(
+        "SELECT tablename FROM pg_tables WHERE tablename ~ '^prediction_log_[0-9]' ORDER BY 1", name
+    )
+    assert [row[0] for row in partitions] == [
+        f"prediction_log_202311{day}" for day in (14, 15, 16, 17)
+    ]
     assert postgres.sql("SELECT count(*) FROM halfcore.prediction_log_20231114", name) == [("4",)]
 
-    assert postgres.sql("SELECT halfcore.prediction_log_drop_before('2023-11-15')", name) == [("1",)]
+    assert postgres.sql("SELECT halfcore.prediction_log_drop_before('2023-11-15')", name) == [
+        ("1",)
+    ]
     assert postgres.sql("SELECT count(*) FROM halfcore.prediction_log", name) == [("4",)]
     again = encode([(1_700_006_400.0 - day / 2, *entry()[1:])], writer=WRITER, first=2, inputs=True)
     assert await store.write(W, [again]) == Written(1, 0)
 
 
-async def test_old_marks_go_with_the_old_days(postgres: Postgres, name: str, database: Database) -> None:
+async def test_old_marks_go_with_the_old_days(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """And not a day earlier: a mark outlives every row it guards."""
     await Store(database).write(W, [block(0)])
-    postgres.sql("UPDATE halfcore.prediction_log_offsets SET updated_at = '2023-11-14 12:00+00'", name)
+    postgres.sql(
+        "UPDATE halfcore.prediction_log_offsets SET updated_at = '2023-11-14 12:00+00'", name
+    )
     postgres.sql("SELECT halfcore.prediction_log_drop_before('2023-11-15')", name)
     assert postgres.sql("SELECT count(*) FROM halfcore.prediction_log_offsets", name) == [("1",)]
     postgres.sql("SELECT halfcore.prediction_log_drop_before('2023-11-17')", name)
     assert postgres.sql("SELECT count(*) FROM halfcore.prediction_log_offsets", name) == [("0",)]
 
 
-async def test_a_server_may_log_without_owning_the_tables(postgres: Postgres, name: str, database: Database) -> None:
+async def test_a_server_may_log_without_owning_the_tables(
+    postgres: Postgres, name: str, database: Database
+) -> None:
     """With the rights that docs/prediction-log.md grants, and none to drop."""
     page = (Path(__file__).parents[2] / "docs/prediction-log.md").read_text()
     grants = page.partition("```sql\nGRANT")[2].partition("```")[0]
-    postgres.sql(f"DROP ROLE IF EXISTS server; CREATE ROLE server LOGIN PASSWORD 'x'; GRANT{grants}", name)
+    postgres.sql(
+        f"DROP ROLE IF EXISTS server; CREATE ROLE server LOGIN PASSWORD 'x'; GRANT{grants}", name
+    )
     dsn = postgres.dsn(name).replace("halfcore:s3cret-in-the-url", "server:x")
     other = Database(dsn)
     try:
@@ -210,10 +269,12 @@ async def test_a_server_may_log_without_owning_the_tables(postgres: Postgres, na
         postgres.sql("DROP OWNED BY server; DROP ROLE server", name)
 
 
-# -- the log -------------------------------------------------------------------------------------------------------------------
+# -- the log ---------------------------------------------------------------------------------------
 
 
-async def test_what_is_added_is_in_the_table_soon_and_touches_no_disk(postgres: Postgres, name: str, tmp_path: Path) -> None:
+async def test_what_is_added_is_in_the_table_soon_and_touches_no_disk(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
     """In order, and nothing is held afterwards."""
     async with logging(postgres.dsn(name), tmp_path / "spool") as (log, metrics):
         add(log, range(2000))
@@ -225,8 +286,11 @@ async def test_what_is_added_is_in_the_table_soon_and_touches_no_disk(postgres: 
     assert (metrics.spooled, metrics.dropped) == (0, {})
 
 
-async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(postgres: Postgres, name: str, tmp_path: Path) -> None:
-    """Down, up, hung, up, restarted, its sessions ended: rows are added all the while, and the table has each once and in order."""
+async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
+    """Down, up, hung, up, restarted, its sessions ended: rows are added all the while, and the
+    table has each once and in order."""
     total = 0
 
     async def adding(log: PredictionLog) -> None:
@@ -242,7 +306,8 @@ async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(postgres
         for outage in (postgres.stopped, postgres.hung):
             with outage():
                 spooled = metrics.spooled
-                await until(lambda: metrics.spooled > spooled + 100)  # noqa: B023  awaited within the turn
+                # Awaited within the turn
+                await until(lambda: metrics.spooled > spooled + 100)  # noqa: B023
             await until(lambda: metrics.spool()[0] == 0 and metrics.written > total - 300)
         await asyncio.to_thread(postgres.restart)
         postgres.terminate(f"datname = '{name}'")
@@ -263,11 +328,16 @@ async def test_a_write_that_is_not_answered_is_logged_with_its_reason(
             add(log, range(10))
             await until(lambda: metrics.spooled == 10)
     (line,) = [text for text in caplog.messages if "cannot write predictions to PostgreSQL" in text]
-    assert line.endswith(f"writing them to the disk until it works again: no answer within {module.PATIENCE_S} s")
+    assert line.endswith(
+        f"writing them to the disk until it works again: no answer within {module.PATIENCE_S} s"
+    )
 
 
-async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(postgres: Postgres, name: str, tmp_path: Path) -> None:
-    """On the disk when `close` returns; the next log writes them under the first one's name, before anything else is spooled."""
+async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
+    """On the disk when `close` returns; the next log writes them under the first one's name, before
+    anything else is spooled."""
     with postgres.stopped():
         async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
             add(log, range(500))
@@ -294,8 +364,11 @@ async def test_a_crash_between_commit_and_deletion_doubles_nothing(
     assert [row[0] for row in postgres.sql(IN_ORDER, name)] == list(map(str, range(9)))
 
 
-async def test_a_torn_tail_is_counted_and_the_rest_replayed(postgres: Postgres, name: str, tmp_path: Path) -> None:
-    """As a crash amid a write leaves it; a segment that cannot be read at all does not stand in the way either."""
+async def test_a_torn_tail_is_counted_and_the_rest_replayed(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
+    """As a crash amid a write leaves it; a segment that cannot be read at all does not stand in the
+    way either."""
     for writer, tail in ((W, b"torn"), (UUID(int=1), b"")):
         spool = Spool(tmp_path, writer=writer, most_bytes=1 << 20)
         spool.append([block(0)])
@@ -308,13 +381,22 @@ async def test_a_torn_tail_is_counted_and_the_rest_replayed(postgres: Postgres, 
     assert sorted(files(tmp_path)) == [str(UUID(int=1)), "000000000000.unreadable"]
 
 
-async def test_when_disk_and_memory_are_full_the_newest_are_dropped_and_counted(postgres: Postgres, name: str, tmp_path: Path) -> None:
-    """What was accepted stays accepted: after the outage the table has the first rows without a gap, and every other one is counted."""
+async def test_when_disk_and_memory_are_full_the_newest_are_dropped_and_counted(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
+    """What was accepted stays accepted: after the outage the table has the first rows without a
+    gap, and every other one is counted."""
     with postgres.stopped():
-        async with logging(postgres.dsn(name), tmp_path, spool_bytes=20_000, memory_bytes=20_000) as (log, metrics):
+        async with logging(
+            postgres.dsn(name), tmp_path, spool_bytes=20_000, memory_bytes=20_000
+        ) as (log, metrics):
             for start in range(0, 400, 50):
                 add(log, range(start, start + 50))
-                await until(lambda: not log._entries and (metrics.queued()[0] == 0 or log._full == "spool_full"))
+                await until(
+                    lambda: (
+                        not log._entries and (metrics.queued()[0] == 0 or log._full == "spool_full")
+                    )
+                )
             dropped = metrics.dropped["spool_full"]
             assert dropped > 0
             assert metrics.queued()[1] <= 20_000
@@ -326,7 +408,9 @@ async def test_when_disk_and_memory_are_full_the_newest_are_dropped_and_counted(
     assert ids(postgres, name) == [*range(400 - dropped), *range(400, 410)]
 
 
-async def test_without_a_disk_memory_bridges_an_outage(postgres: Postgres, name: str, tmp_path: Path) -> None:
+async def test_without_a_disk_memory_bridges_an_outage(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
     """A spool that cannot be made costs nothing as long as memory lasts."""
     (tmp_path / "spool").write_text("a file")
     with postgres.stopped():
@@ -373,7 +457,9 @@ async def test_a_share_is_a_share(postgres: Postgres, name: str, tmp_path: Path)
     assert metrics.dropped == {}
 
 
-async def test_closing_amid_a_delivery_loses_and_doubles_nothing(postgres: Postgres, name: str, tmp_path: Path) -> None:
+async def test_closing_amid_a_delivery_loses_and_doubles_nothing(
+    postgres: Postgres, name: str, tmp_path: Path
+) -> None:
     """At whatever moment the end comes."""
     total = 0
     for pause_s in (0.0, 0.249, 0.251, 0.253, 0.256, 0.26):
@@ -382,5 +468,7 @@ async def test_closing_amid_a_delivery_loses_and_doubles_nothing(postgres: Postg
                 add(log, range(total, total + 1000))
                 total += 1000
                 await asyncio.sleep(pause_s)
-    counted = postgres.sql("SELECT count(*), count(DISTINCT request_id) FROM halfcore.prediction_log", name)
+    counted = postgres.sql(
+        "SELECT count(*), count(DISTINCT request_id) FROM halfcore.prediction_log", name
+    )
     assert counted == [(str(total), str(total))]

@@ -1,4 +1,5 @@
-"""The log of a real server with a real database: what clients were answered is in the table, once."""
+"""The log of a real server with a real database: what clients were answered is in the table,
+once."""
 
 import re
 import time
@@ -20,7 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs/prediction-log.md"
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`numbers` in two versions: 1 was exported last and is served, 2 names the classes the other way round."""
+    """`numbers` in two versions: 1 was exported last and is served, 2 names the classes the other
+    way round."""
     root = tmp_path_factory.mktemp("bundles")
     write_bundle(root, version="1", created_at="2026-02-02T00:00:00Z")
     write_bundle(root, version="2", classes=["c", "b", "a"])
@@ -49,7 +51,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 def settings(postgres: Postgres, name: str, spool: Path, **others: object) -> dict[str, Any]:
     """What makes a server log."""
-    return {"database_url": postgres.dsn(name), "prediction_log": "true", "prediction_log_spool": spool} | others
+    return {
+        "database_url": postgres.dsn(name),
+        "prediction_log": "true",
+        "prediction_log_spool": spool,
+    } | others
 
 
 def logged(postgres: Postgres, name: str) -> list[str]:
@@ -57,8 +63,11 @@ def logged(postgres: Postgres, name: str) -> list[str]:
     return [row["request_id"] for row in rows(postgres, name)]
 
 
-def test_every_answer_is_logged_once_through_every_outage(postgres: Postgres, name: str, bundles: Path, tmp_path: Path) -> None:
-    """The database stops, hangs, loses its sessions and stops again; the server ends while it is away, and begins again.
+def test_every_answer_is_logged_once_through_every_outage(
+    postgres: Postgres, name: str, bundles: Path, tmp_path: Path
+) -> None:
+    """The database stops, hangs, loses its sessions and stops again; the server ends while it is
+    away, and begins again.
 
     The table then has each answered request once and in order, and no request failed.
     """
@@ -69,7 +78,8 @@ def test_every_answer_is_logged_once_through_every_outage(postgres: Postgres, na
             for outage in (postgres.stopped, postgres.hung):
                 with outage():
                     before = metric(server, "spooled_rows_total")
-                    until(lambda: metric(server, "spooled_rows_total") > before)  # noqa: B023  awaited within the turn
+                    # Awaited within the turn
+                    until(lambda: metric(server, "spooled_rows_total") > before)  # noqa: B023
                 until(lambda: metric(server, "spool_rows") == 0)
             postgres.terminate(f"datname = '{name}'")
             postgres.stop()
@@ -88,11 +98,15 @@ def test_every_answer_is_logged_once_through_every_outage(postgres: Postgres, na
     found = logged(postgres, name)
     assert sorted(found) == sorted(answered)
     for run in ("first", "second"):
-        assert [each for each in found if each.startswith(run)] == [each for each in answered if each.startswith(run)]
+        assert [each for each in found if each.startswith(run)] == [
+            each for each in answered if each.startswith(run)
+        ]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_server_loses_only_what_was_in_memory(postgres: Postgres, name: str, bundles: Path, tmp_path: Path) -> None:
+def test_a_killed_server_loses_only_what_was_in_memory(
+    postgres: Postgres, name: str, bundles: Path, tmp_path: Path
+) -> None:
     """What was on the disk is written by its successor, once; what is missing is the end."""
     with postgres.stopped(), serving(bundles, **settings(postgres, name, tmp_path)) as server:
         with Client(server) as client:
@@ -107,11 +121,15 @@ def test_a_killed_server_loses_only_what_was_in_memory(postgres: Postgres, name:
     assert found == client.answered[: len(found)]
 
 
-def test_workers_and_lanes_log_alike(postgres: Postgres, name: str, bundles: Path, tmp_path: Path) -> None:
+def test_workers_and_lanes_log_alike(
+    postgres: Postgres, name: str, bundles: Path, tmp_path: Path
+) -> None:
     """Two workers, and the plain ASGI app: the same columns, and ids that never meet."""
     sent = 0
     for lane in ("true", "false"):
-        with serving(bundles, **settings(postgres, name, tmp_path, workers=2, hot_lane=lane)) as server:
+        with serving(
+            bundles, **settings(postgres, name, tmp_path, workers=2, hot_lane=lane)
+        ) as server:
             while len({row["writer"] for row in rows(postgres, name)}) < (
                 2 if lane == "true" else 4
             ):  # until the second worker listens too
@@ -127,7 +145,9 @@ def test_workers_and_lanes_log_alike(postgres: Postgres, name: str, bundles: Pat
     assert len(found) == sent + 2
     made = [row["request_id"] for row in found if not row["request_id"].startswith("mine-")]
     assert len(set(made)) == len(made) == sent // 2 + 2
-    assert {(row["model"], row["version"], row["role"]) for row in found} == {("numbers", "1", "champion")}
+    assert {(row["model"], row["version"], row["role"]) for row in found} == {
+        ("numbers", "1", "champion")
+    }
     assert [row["row_count"] for row in found].count(2) == 2
     one = next(row for row in found if row["row_count"] == 1)
     assert one["inputs"] == {"features": [1, 2, 3, 4.5]}
@@ -135,13 +155,20 @@ def test_workers_and_lanes_log_alike(postgres: Postgres, name: str, bundles: Pat
     assert 0 < one["latency_s"] < 10
 
 
-def test_the_log_holds_both_answers_and_the_page_asks_for_them(postgres: Postgres, name: str, bundles: Path, tmp_path: Path) -> None:
-    """A shadow's answer stands beside the champion's, and every query of docs/prediction-log.md runs."""
+def test_the_log_holds_both_answers_and_the_page_asks_for_them(
+    postgres: Postgres, name: str, bundles: Path, tmp_path: Path
+) -> None:
+    """A shadow's answer stands beside the champion's, and every query of docs/prediction-log.md
+    runs."""
     challenged = settings(postgres, name, tmp_path, challengers="numbers=version:2")
     with serving(bundles, **challenged) as server:
         with Client(server, "order") as client:
             until(lambda: len(client.answered) > 50)
-        many = request("/predict", b'{"features":[[1,2,3,4],[4,3,2,1]]}', headers={"x-request-id": "order-4711"})
+        many = request(
+            "/predict",
+            b'{"features":[[1,2,3,4],[4,3,2,1]]}',
+            headers={"x-request-id": "order-4711"},
+        )
         assert b'"version":"1"' in server.send(many)
         until(lambda: metric(server, "written_rows_total") == len(client.answered) + 1)
 
@@ -150,7 +177,10 @@ def test_the_log_holds_both_answers_and_the_page_asks_for_them(postgres: Postgre
     assert {row["challenger_version"] for row in found} == {"2"}
     both = [row for row in found if row["challenger_outcome"] == "answered"]
     assert both
-    assert all(row["challenger_answer"]["version"] == "2" and row["challenger_latency_s"] > 0 for row in both)
+    assert all(
+        row["challenger_answer"]["version"] == "2" and row["challenger_latency_s"] > 0
+        for row in both
+    )
     queries = re.findall(r"```sql\n(SELECT.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(queries) == 7
     for query in queries:
@@ -158,9 +188,13 @@ def test_the_log_holds_both_answers_and_the_page_asks_for_them(postgres: Postgre
         assert bool(postgres.sql(model, name)) != ("missing" in query), query
 
 
-def test_inputs_can_be_left_out(postgres: Postgres, name: str, bundles: Path, tmp_path: Path) -> None:
+def test_inputs_can_be_left_out(
+    postgres: Postgres, name: str, bundles: Path, tmp_path: Path
+) -> None:
     """The answer is kept, the request's JSON is not."""
-    with serving(bundles, **settings(postgres, name, tmp_path, prediction_log_inputs="false")) as server:
+    with serving(
+        bundles, **settings(postgres, name, tmp_path, prediction_log_inputs="false")
+    ) as server:
         server.send(request("/predict", BODY))
     (row,) = rows(postgres, name)
     assert row["inputs"] is None

@@ -1,4 +1,5 @@
-"""Blocks on disk: whatever is torn off a segment's end, what stood before it is read as it was written."""
+"""Blocks on disk: whatever is torn off a segment's end, what stood before it is read as it was
+written."""
 
 import os
 import subprocess
@@ -37,7 +38,7 @@ def replay(spool: Spool) -> list[tuple[UUID, Block]]:
     return found
 
 
-# -- blocks --------------------------------------------------------------------------------------------------------------------
+# -- blocks ----------------------------------------------------------------------------------------
 
 
 def test_a_row_says_what_was_asked_and_answered() -> None:
@@ -45,10 +46,21 @@ def test_a_row_says_what_was_asked_and_answered() -> None:
     (row,) = rows_of(encode([entry(7, request_id="mine")], writer=WRITER, first=40, inputs=True))
 
     assert int.from_bytes(row["at"]) == (1_700_000_007 - 946_684_800) * 1_000_000
-    assert (row["writer"], int.from_bytes(row["row_number"]), int.from_bytes(row["row_count"])) == (WRITER, 40, 1)
-    assert (row["request_id"], row["model"], row["version"], row["role"]) == (b"mine", b"iris", b"3", b"champion")
+    assert (row["writer"], int.from_bytes(row["row_number"]), int.from_bytes(row["row_count"])) == (
+        WRITER,
+        40,
+        1,
+    )
+    assert (row["request_id"], row["model"], row["version"], row["role"]) == (
+        b"mine",
+        b"iris",
+        b"3",
+        b"champion",
+    )
     assert (row["inputs"], row["answer"]) == (b'{"features":[7]}', b'{"prediction":"a"}')
-    assert [row[f"challenger_{what}"] for what in ("version", "outcome", "answer", "latency_s")] == [None] * 4
+    assert [
+        row[f"challenger_{what}"] for what in ("version", "outcome", "answer", "latency_s")
+    ] == [None] * 4
 
 
 def test_inputs_can_be_left_out() -> None:
@@ -60,30 +72,58 @@ def test_inputs_can_be_left_out() -> None:
 
 def test_a_challenger_stands_beside() -> None:
     """Answered, failed or not asked: each is told."""
-    said = [Challenged("4", "answered", b"{}", 0.5), Challenged("4", "failed"), Challenged("4", "dropped")]
-    rows = rows_of(encode([entry(challenged=each) for each in said], writer=WRITER, first=0, inputs=True))
+    said = [
+        Challenged("4", "answered", b"{}", 0.5),
+        Challenged("4", "failed"),
+        Challenged("4", "dropped"),
+    ]
+    rows = rows_of(
+        encode([entry(challenged=each) for each in said], writer=WRITER, first=0, inputs=True)
+    )
     assert [(row["challenger_outcome"], row["challenger_answer"]) for row in rows] == [
-        (b"answered", b"{}"), (b"failed", None), (b"dropped", None),
-    ]  # fmt: skip
+        (b"answered", b"{}"),
+        (b"failed", None),
+        (b"dropped", None),
+    ]
 
 
 @pytest.mark.parametrize("unfit", [None, "", "x" * 129, "caf\xe9", "a\nb", "a\0b"])
 def test_a_request_without_a_sane_id_gets_one(unfit: str | None) -> None:
     """Made of the writer's id and the row's number, so it is unique among workers and restarts."""
-    rows = rows_of(encode([entry(request_id=unfit), entry(request_id=unfit)], writer=WRITER, first=8, inputs=True))
+    rows = rows_of(
+        encode(
+            [entry(request_id=unfit), entry(request_id=unfit)], writer=WRITER, first=8, inputs=True
+        )
+    )
     assert [row["request_id"] for row in rows] == [b"0001020304050607-8", b"0001020304050607-9"]
 
 
 def test_models_may_alternate() -> None:
     """Each row names its own model."""
     other = Model(Manifest("penguins", "1"), "challenger")
-    rows = rows_of(encode([entry(model=model) for model in (IRIS, other, IRIS)], writer=WRITER, first=0, inputs=True))
-    assert [(row["model"], row["role"]) for row in rows] == [(b"iris", b"champion"), (b"penguins", b"challenger"), (b"iris", b"champion")]
+    rows = rows_of(
+        encode(
+            [entry(model=model) for model in (IRIS, other, IRIS)],
+            writer=WRITER,
+            first=0,
+            inputs=True,
+        )
+    )
+    assert [(row["model"], row["role"]) for row in rows] == [
+        (b"iris", b"champion"),
+        (b"penguins", b"challenger"),
+        (b"iris", b"champion"),
+    ]
 
 
 def test_a_block_falls_apart_into_its_rows() -> None:
     """For finding the one row that a database refuses."""
-    whole = encode([entry(number, challenged=Challenged("4", "failed")) for number in range(5)], writer=WRITER, first=10, inputs=False)
+    whole = encode(
+        [entry(number, challenged=Challenged("4", "failed")) for number in range(5)],
+        writer=WRITER,
+        first=10,
+        inputs=False,
+    )
     parts = list(split(whole))
     assert [(part.first, part.rows) for part in parts] == [(number, 1) for number in range(10, 15)]
     assert b"".join(part.payload for part in parts) == whole.payload
@@ -91,15 +131,20 @@ def test_a_block_falls_apart_into_its_rows() -> None:
 
 def test_a_block_knows_its_days() -> None:
     """In UTC, also across midnight."""
-    late, early = (1_700_006_399.0, *entry()[1:]), (1_700_006_400.0, *entry()[1:])  # 2023-11-14, 23:59:59 and midnight
+    late, early = (
+        (1_700_006_399.0, *entry()[1:]),
+        (1_700_006_400.0, *entry()[1:]),
+    )  # 2023-11-14, 23:59:59 and midnight
     assert len(days(encode([late], writer=WRITER, first=0, inputs=True))) == 1
     assert len(days(encode([early, late], writer=WRITER, first=0, inputs=True))) == 2
 
 
-# -- segments ------------------------------------------------------------------------------------------------------------------
+# -- segments --------------------------------------------------------------------------------------
 
 
-def test_what_is_spooled_comes_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_spooled_comes_back_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Across segments, and while more is appended."""
     monkeypatch.setattr(module, "SEGMENT_BYTES", 2000)
     spool = open_spool(tmp_path)
@@ -122,7 +167,8 @@ def test_what_is_spooled_comes_back_in_order(tmp_path: Path, monkeypatch: pytest
 @examples(40)
 @given(data=st.data())
 def test_a_torn_tail_costs_only_a_suffix(data: st.DataObject) -> None:
-    """Wherever the last segment is cut, or its end overwritten, the blocks before the cut are all there and nothing else is."""
+    """Wherever the last segment is cut, or its end overwritten, the blocks before the cut are all
+    there and nothing else is."""
     blocks = [block(first, rows) for first, rows in ((0, 1), (1, 4), (5, 2), (7, 9))]
     with tempfile.TemporaryDirectory() as root:
         spool = open_spool(Path(root))
@@ -148,7 +194,9 @@ def test_a_torn_tail_costs_only_a_suffix(data: st.DataObject) -> None:
         assert found == blocks[:whole]
         kept = cut + len(garbage)
         before_the_tail = ends[whole - 1] if whole else len(module.MAGIC)
-        assert torn == (kept - before_the_tail if kept >= len(module.MAGIC) else kept)  # of a magic that broke off nothing counts
+        assert torn == (
+            kept - before_the_tail if kept >= len(module.MAGIC) else kept
+        )  # of a magic that broke off nothing counts
 
 
 def _adopted(root: Path, path: Path) -> Contents:
@@ -179,7 +227,7 @@ def test_a_foreign_segment_is_set_aside(tmp_path: Path) -> None:
     assert [file.name for file in path.iterdir()] == ["000000000000.unreadable"]
 
 
-# -- limits --------------------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
@@ -196,7 +244,8 @@ def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 def test_a_disk_error_leaves_no_half_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk amid a write: what was written of it is taken back, and the next append goes on."""
+    """A full disk amid a write: what was written of it is taken back, and the next append goes
+    on."""
     spool = open_spool(tmp_path)
     spool.append([block(0)])
     write = os.write
@@ -225,7 +274,7 @@ def test_a_root_that_is_no_directory_is_an_error_of_the_system(tmp_path: Path) -
         open_spool(tmp_path / "spool").append([block(0)])
 
 
-# -- successors ----------------------------------------------------------------------------------------------------------------
+# -- successors ------------------------------------------------------------------------------------
 
 
 DIES = """
@@ -242,9 +291,15 @@ os._exit(9)
 
 
 def test_a_dead_workers_rows_are_adopted_under_its_name(tmp_path: Path) -> None:
-    """Its lock went with it; its rows come before the successor's own, and its directory goes when they are written."""
+    """Its lock went with it; its rows come before the successor's own, and its directory goes when
+    they are written."""
     tests = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], env=os.environ | tests).returncode == 9
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", DIES, str(tmp_path)], env=os.environ | tests
+        ).returncode
+        == 9
+    )
     spool = open_spool(tmp_path, B)
     spool.append([block(100)])
     assert spool.rows == 3

@@ -24,12 +24,19 @@ from support.serving import Server, receive, request, serving, starting
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
-SETTINGS = {"default_model": "sum", "max_body_bytes": 65536, "max_rows": 1000, "body_timeout_s": 2, "idle_timeout_s": 5}
+SETTINGS = {
+    "default_model": "sum",
+    "max_body_bytes": 65536,
+    "max_rows": 1000,
+    "body_timeout_s": 2,
+    "idle_timeout_s": 5,
+}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves `sum` (the default) and `mixed`; the same workers must live when the last test is done."""
+    """Serves `sum` (the default) and `mixed`; the same workers must live when the last test is
+    done."""
     root = tmp_path_factory.mktemp("bundles")
     write_bundle(root, "sum", task="regression")
     write_bundle(root, "mixed", inputs=MIXED)
@@ -98,7 +105,7 @@ def until(server: Server, sample: tuple[str, ...], value: float) -> None:
         assert time.monotonic() < deadline, f"{sample} is {metrics(server).get(sample)}"
 
 
-# -- connections ---------------------------------------------------------------------------------------------------------------
+# -- connections -----------------------------------------------------------------------------------
 
 
 def test_a_connection_is_kept_alive(server: Server) -> None:
@@ -112,11 +119,15 @@ def test_a_connection_is_kept_alive(server: Server) -> None:
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     """Ten requests sent at once get ten answers, each its own."""
     sent = [request("/predict", dumped({"features": [i, 0, 0, 0]})) for i in range(10)]
-    closing = request("/predict", dumped({"features": [10, 0, 0, 0]}), headers={"connection": "close"})
+    closing = request(
+        "/predict", dumped({"features": [10, 0, 0, 0]}), headers={"connection": "close"}
+    )
 
     answer = exchange(server, b"".join(sent) + closing)
 
-    assert [float(value) for value in re.findall(rb'"prediction":([\d.]+)', answer)] == list(range(11))
+    assert [float(value) for value in re.findall(rb'"prediction":([\d.]+)', answer)] == list(
+        range(11)
+    )
 
 
 def test_a_chunked_body_is_read(server: Server) -> None:
@@ -131,7 +142,8 @@ def test_a_chunked_body_is_read(server: Server) -> None:
 
 
 def test_a_slow_body_is_408(server: Server) -> None:
-    """A client that trickles is told so and cut off after body_timeout_s, and not long after; others are served meanwhile."""
+    """A client that trickles is told so and cut off after body_timeout_s, and not long after;
+    others are served meanwhile."""
     start = time.monotonic()
     with connect(server) as connection:
         connection.sendall(request("/predict", b"{", headers={"content-length": "100"}))
@@ -167,13 +179,27 @@ def test_a_client_that_resets_disturbs_nobody(server: Server) -> None:
     [
         (request("/predict", b"x" * 70_000), 413, b"body_too_large"),
         (request("/predict", headers={"content-length": "99999999999999"}), 413, b"body_too_large"),
-        (request("/predict", headers=CHUNKED) + b"11170\r\n" + b" " * 70_000 + b"\r\n0\r\n\r\n", 413, b"body_too_large"),
-        (request("/predict", GOOD, headers={"content-encoding": "gzip"}), 415, b"unsupported_encoding"),
-        (request("/predict", GOOD, headers={"content-type": "text/plain"}), 415, b"unsupported_media_type"),
+        (
+            request("/predict", headers=CHUNKED) + b"11170\r\n" + b" " * 70_000 + b"\r\n0\r\n\r\n",
+            413,
+            b"body_too_large",
+        ),
+        (
+            request("/predict", GOOD, headers={"content-encoding": "gzip"}),
+            415,
+            b"unsupported_encoding",
+        ),
+        (
+            request("/predict", GOOD, headers={"content-type": "text/plain"}),
+            415,
+            b"unsupported_media_type",
+        ),
     ],
     ids=["a long body", "a long Content-Length", "many chunks", "gzip", "text"],
-)  # fmt: skip
-def test_what_is_not_wanted_is_not_read(server: Server, sent: bytes, expected: int, code: bytes) -> None:
+)
+def test_what_is_not_wanted_is_not_read(
+    server: Server, sent: bytes, expected: int, code: bytes
+) -> None:
     """The head or the count decides, and the connection is closed with the answer."""
     answer = exchange(server, sent)
 
@@ -182,19 +208,28 @@ def test_what_is_not_wanted_is_not_read(server: Server, sent: bytes, expected: i
     assert b"connection: close" in answer.lower()
 
 
-# -- hostile framing -----------------------------------------------------------------------------------------------------------
+# -- hostile framing -------------------------------------------------------------------------------
 
 SMUGGLED = b"GET /models/smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 def framed(*lines: str, body: bytes = b"") -> bytes:
     """A POST with these header lines."""
-    return "\r\n".join(["POST /predict HTTP/1.1", "host: x", "content-type: application/json", *lines, "", ""]).encode("latin-1") + body
+    return (
+        "\r\n".join(
+            ["POST /predict HTTP/1.1", "host: x", "content-type: application/json", *lines, "", ""]
+        ).encode("latin-1")
+        + body
+    )
 
 
 FRAMINGS: dict[str, bytes] = {
-    "CL.TE": framed("content-length: 6", "transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE.CL": framed("transfer-encoding: chunked", "content-length: 4", body=b"5c\r\n" + SMUGGLED + b"0\r\n\r\n"),
+    "CL.TE": framed(
+        "content-length: 6", "transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED
+    ),
+    "TE.CL": framed(
+        "transfer-encoding: chunked", "content-length: 4", body=b"5c\r\n" + SMUGGLED + b"0\r\n\r\n"
+    ),
     "two lengths": framed("content-length: 24", "content-length: 0", body=GOOD + SMUGGLED),
     "a list of lengths": framed("content-length: 24, 0", body=GOOD + SMUGGLED),
     "a length with a sign": framed("content-length: +24", body=GOOD + SMUGGLED),
@@ -204,21 +239,44 @@ FRAMINGS: dict[str, bytes] = {
     "a huge length": framed("content-length: 99999999999999999999999", body=GOOD + SMUGGLED),
     "a length with a space before the colon": framed("content-length : 24", body=GOOD + SMUGGLED),
     "TE in a word": framed("transfer-encoding: xchunked", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE twice": framed("transfer-encoding: chunked", "transfer-encoding: identity", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE that does not end in chunked": framed("transfer-encoding: chunked, gzip", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE with a vertical tab": framed("transfer-encoding: \x0bchunked", body=b"0\r\n\r\n" + SMUGGLED),
+    "TE twice": framed(
+        "transfer-encoding: chunked", "transfer-encoding: identity", body=b"0\r\n\r\n" + SMUGGLED
+    ),
+    "TE that does not end in chunked": framed(
+        "transfer-encoding: chunked, gzip", body=b"0\r\n\r\n" + SMUGGLED
+    ),
+    "TE with a vertical tab": framed(
+        "transfer-encoding: \x0bchunked", body=b"0\r\n\r\n" + SMUGGLED
+    ),
     "TE behind a fold": framed("transfer-encoding:", " chunked", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE in HTTP/1.0": framed("transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "TE in HTTP/1.0": framed("transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED).replace(
+        b"HTTP/1.1", b"HTTP/1.0", 1
+    ),
     "a folded header": framed("x-a: 1", " 2", "content-length: 0"),
     "NUL in a header": framed("x-a: \x00", "content-length: 0"),
     "a bare CR in a header": framed("x-a: 1\rcontent-length: 24", "content-length: 0"),
-    "a chunk length with a sign": framed("transfer-encoding: chunked", body=b"+18\r\n" + GOOD + b"\r\n0\r\n\r\n"),
-    "a negative chunk length": framed("transfer-encoding: chunked", body=b"-1\r\n" + GOOD + b"\r\n0\r\n\r\n"),
-    "a chunk length with 0x": framed("transfer-encoding: chunked", body=b"0x18\r\n" + GOOD + b"\r\n0\r\n\r\n"),
-    "a chunk length beyond 64 bits": framed("transfer-encoding: chunked", body=b"f" * 17 + b"\r\n" + GOOD),
-    "a chunk longer than it says": framed("transfer-encoding: chunked", body=b"2\r\n" + GOOD + b"\r\n0\r\n\r\n"),
-    "a long chunk extension": framed("transfer-encoding: chunked", body=b"18;" + b"a" * 20_000 + b"\r\n" + GOOD + b"\r\n0\r\n\r\n"),
-    "a bare LF after a chunk": framed("transfer-encoding: chunked", body=b"18\n" + GOOD + b"\n0\n\n"),
+    "a chunk length with a sign": framed(
+        "transfer-encoding: chunked", body=b"+18\r\n" + GOOD + b"\r\n0\r\n\r\n"
+    ),
+    "a negative chunk length": framed(
+        "transfer-encoding: chunked", body=b"-1\r\n" + GOOD + b"\r\n0\r\n\r\n"
+    ),
+    "a chunk length with 0x": framed(
+        "transfer-encoding: chunked", body=b"0x18\r\n" + GOOD + b"\r\n0\r\n\r\n"
+    ),
+    "a chunk length beyond 64 bits": framed(
+        "transfer-encoding: chunked", body=b"f" * 17 + b"\r\n" + GOOD
+    ),
+    "a chunk longer than it says": framed(
+        "transfer-encoding: chunked", body=b"2\r\n" + GOOD + b"\r\n0\r\n\r\n"
+    ),
+    "a long chunk extension": framed(
+        "transfer-encoding: chunked",
+        body=b"18;" + b"a" * 20_000 + b"\r\n" + GOOD + b"\r\n0\r\n\r\n",
+    ),
+    "a bare LF after a chunk": framed(
+        "transfer-encoding: chunked", body=b"18\n" + GOOD + b"\n0\n\n"
+    ),
     "no host": b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
     "no version": b"GET /health\r\n\r\n",
     "HTTP/0.9": b"GET /health HTTP/0.9\r\n\r\n",
@@ -231,8 +289,12 @@ FRAMINGS: dict[str, bytes] = {
     "a path of 20 kB": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
     "a path of raw bytes": b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
     "a path of broken percent signs": b"GET /models/%ff%zz% HTTP/1.1\r\nhost: x\r\n\r\n",
-    "an encoded surrogate in the path": request("/models/%ED%A0%80/predict", GOOD, headers={"connection": "close"}),
-    "an encoded NUL in the path": request("/models/%00/predict", GOOD, headers={"connection": "close"}),
+    "an encoded surrogate in the path": request(
+        "/models/%ED%A0%80/predict", GOOD, headers={"connection": "close"}
+    ),
+    "an encoded NUL in the path": request(
+        "/models/%00/predict", GOOD, headers={"connection": "close"}
+    ),
     "an absolute URI": b"GET http://elsewhere/health HTTP/1.1\r\nhost: x\r\n\r\n",
     "an asterisk": b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
     "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n",
@@ -241,18 +303,21 @@ FRAMINGS: dict[str, bytes] = {
     "an unknown method": b"BREW /predict HTTP/1.1\r\nhost: x\r\n\r\n",
     "a method in small letters": b"post /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
     "a method of 10 kB": b"A" * 10_000 + b" / HTTP/1.1\r\nhost: x\r\n\r\n",
-    "an upgrade to a websocket": b"GET /predict HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    "an upgrade to a websocket": b"GET /predict HTTP/1.1\r\nhost: x\r\nconnection: "
+    b"upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-    "an upgrade to HTTP/2": b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+    "an upgrade to HTTP/2": b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, "
+    b"http2-settings\r\nupgrade: h2c\r\n"
     b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
     "a host of rubbish": b"GET /health HTTP/1.1\r\nhost: a b/c@d:99999\r\n\r\n",
     "Expect": framed("expect: 200-maybe", "content-length: 24", body=GOOD),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
 def test_hostile_framing_gets_one_answer_or_none(server: Server, name: str) -> None:
-    """Never an answer to a request that was hidden in another's body, never a 5xx, and the server serves on."""
+    """Never an answer to a request that was hidden in another's body, never a 5xx, and the server
+    serves on."""
     answer = exchange(server, FRAMINGS[name], half_close=True)
 
     found = statuses(answer)
@@ -265,7 +330,7 @@ def test_hostile_framing_gets_one_answer_or_none(server: Server, name: str) -> N
     assert prediction(server.send(request("/predict", GOOD))) == 10.5
 
 
-# -- fuzz ----------------------------------------------------------------------------------------------------------------------
+# -- fuzz ------------------------------------------------------------------------------------------
 
 
 def mutated(random_: random.Random, data: bytes) -> bytes:
@@ -280,7 +345,24 @@ def mutated(random_: random.Random, data: bytes) -> bytes:
                 del result[at : at + random_.randint(1, 8)]
             case 2:
                 result[at:at] = random_.choice(
-                    [b'"', b"\\", b"{", b"[", b"]", b"}", b",", b":", b"0", b"-", b"\0", b"\xff", b"null", b"1e999", b"\r\n", b" "]
+                    [
+                        b'"',
+                        b"\\",
+                        b"{",
+                        b"[",
+                        b"]",
+                        b"}",
+                        b",",
+                        b":",
+                        b"0",
+                        b"-",
+                        b"\0",
+                        b"\xff",
+                        b"null",
+                        b"1e999",
+                        b"\r\n",
+                        b" ",
+                    ]
                 )
             case 3:
                 result[at:at] = result[at : at + random_.randint(1, 30)]
@@ -294,9 +376,15 @@ def mutated(random_: random.Random, data: bytes) -> bytes:
 
 
 def test_mutated_bodies_never_get_a_500(server: Server) -> None:
-    """1,500 damaged bodies on one kept-alive connection: each gets one answer, and none above 499."""
+    """1,500 damaged bodies on one kept-alive connection: each gets one answer, and none above
+    499."""
     random_ = random.Random(7)  # noqa: S311  to be repeatable
-    seeds = [dumped(RIGHT), dumped([RIGHT, RIGHT]), dumped({"features": VECTOR}), *(case.body for case in REFUSED if len(case.body) < 1000)]
+    seeds = [
+        dumped(RIGHT),
+        dumped([RIGHT, RIGHT]),
+        dumped({"features": VECTOR}),
+        *(case.body for case in REFUSED if len(case.body) < 1000),
+    ]
     found: dict[int, int] = {}
     with connect(server) as connection:
         for _ in range(1500):
@@ -327,7 +415,12 @@ def test_mutated_requests_never_get_a_500(server: Server) -> None:
 
 def test_bombs_are_refused_quickly(server: Server) -> None:
     """Depth, digits and many names cost milliseconds of CPU time, not memory."""
-    bombs = [b"[" * 60_000, b'{"a":' * 10_000, b'{"features":[' + b"9" * 60_000 + b"]}", b"{" + b'"a":1,' * 10_000 + b'"a":1}']
+    bombs = [
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b'{"features":[' + b"9" * 60_000 + b"]}",
+        b"{" + b'"a":1,' * 10_000 + b'"a":1}',
+    ]
     for bomb in bombs:
         before_s = cpu_s(server.process.pid)
         assert status(server.send(request("/predict", bomb))) in (400, 422)
@@ -340,16 +433,21 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-# -- silence -------------------------------------------------------------------------------------------------------------------
+# -- silence ---------------------------------------------------------------------------------------
 
 
 def test_it_phones_nobody(server: Server) -> None:
-    """Of all network sockets of the server's processes, each is the listener or a connection that the listener accepted."""
+    """Of all network sockets of the server's processes, each is the listener or a connection that
+    the listener accepted."""
     assert status(server.send(request("/predict", GOOD))) == 200
     with connect(server) as connection:
         connection.sendall(request("/predict", GOOD))
         receive(connection)
-        found = [socket for pid in (server.process.pid, *workers(server)) for socket in network_sockets(pid)]
+        found = [
+            socket
+            for pid in (server.process.pid, *workers(server))
+            for socket in network_sockets(pid)
+        ]
 
     assert found
     assert {port for _, port in found} == {server.port}, found
@@ -371,7 +469,7 @@ def network_sockets(pid: int) -> list[tuple[str, int]]:
     return found
 
 
-# -- the end -------------------------------------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 def dear() -> Any:
@@ -382,19 +480,30 @@ def dear() -> Any:
         helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=1),
         helper.make_node("Expand", ["sum", "wide"], ["layer0"]),
         helper.make_node("ConstantOfShape", ["square"], ["weights"], value=shape),
-        *(helper.make_node("MatMul", [f"layer{i}", "weights"], [f"layer{i + 1}"]) for i in range(layers)),
+        *(
+            helper.make_node("MatMul", [f"layer{i}", "weights"], [f"layer{i + 1}"])
+            for i in range(layers)
+        ),
         helper.make_node("ReduceMean", [f"layer{layers}", "axis"], ["value"], keepdims=0),
     ]
-    constants = {"axis": np.array([1], np.int64), "wide": np.array([1, width], np.int64), "square": np.array([width, width], np.int64)}
+    constants = {
+        "axis": np.array([1], np.int64),
+        "wide": np.array([1, width], np.int64),
+        "square": np.array([width, width], np.int64),
+    }
     return graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
 
 
 @pytest.mark.parametrize("hot_lane", ["true", "false"])
 def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> None:
-    """With 60 requests in the queue: each is answered with its own answer, the listener is gone, and the exit code is 0."""
+    """With 60 requests in the queue: each is answered with its own answer, the listener is gone,
+    and the exit code is 0."""
     golden = [{"row": dict.fromkeys(("x0", "x1", "x2", "x3"), 1), "prediction": 4.0}]
     write_bundle(tmp_path, "dear", task="regression", model=dear(), changes={"golden": golden})
-    with serving(tmp_path, hot_lane=hot_lane, max_batch_size=1, inline_budget_ms=0) as server, ExitStack() as stack:
+    with (
+        serving(tmp_path, hot_lane=hot_lane, max_batch_size=1, inline_budget_ms=0) as server,
+        ExitStack() as stack,
+    ):
         connections = [stack.enter_context(connect(server)) for _ in range(60)]
         for i, connection in enumerate(connections):
             connection.sendall(request("/predict", dumped({"features": [i, 1, 0, 0]})))
@@ -405,7 +514,9 @@ def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> Non
         answers = [receive(connection) for connection in connections]
 
         assert [status(answer) for answer in answers] == [200] * len(connections)
-        assert [prediction(answer) for answer in answers] == [pytest.approx(i + 1, rel=1e-3) for i in range(len(connections))]
+        assert [prediction(answer) for answer in answers] == [
+            pytest.approx(i + 1, rel=1e-3) for i in range(len(connections))
+        ]
         assert server.process.wait(90) == 0
         with pytest.raises(ConnectionError):
             connect(server)
@@ -413,9 +524,14 @@ def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> Non
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_an_idle_server_ends_promptly(tmp_path: Path, name: str) -> None:
-    """Open connections without a request are closed without waiting for them, and the exit code is 0."""
+    """Open connections without a request are closed without waiting for them, and the exit code is
+    0."""
     write_bundle(tmp_path)
-    with serving(tmp_path, drain_timeout_s=600) as server, connect(server) as used, connect(server) as unused:
+    with (
+        serving(tmp_path, drain_timeout_s=600) as server,
+        connect(server) as used,
+        connect(server) as unused,
+    ):
         used.sendall(request("/predict", GOOD))
         assert status(receive(used)) == 200
         server.process.send_signal(getattr(signal, name))
@@ -426,7 +542,8 @@ def test_an_idle_server_ends_promptly(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_balancer_may_look_away_before_the_listener_closes(tmp_path: Path, workers: int) -> None:
-    """After SIGTERM readiness says no while everything is still answered; a second SIGTERM ends that at once."""
+    """After SIGTERM readiness says no while everything is still answered; a second SIGTERM ends
+    that at once."""
     write_bundle(tmp_path, "sum", task="regression")
     with serving(tmp_path, workers=workers, predrain_s=600) as server:
         server.process.send_signal(signal.SIGTERM)
@@ -447,7 +564,8 @@ def test_the_moment_before_the_end_ends_by_itself(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
-    """If the parent is killed, the worker ends too: it would keep the port and answer on, unsupervised."""
+    """If the parent is killed, the worker ends too: it would keep the port and answer on,
+    unsupervised."""
     write_bundle(tmp_path)
     with serving(tmp_path, workers=2) as server:
         watched = [os.pidfd_open(pid) for pid in workers(server)]
@@ -462,7 +580,8 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", [1, 2])
 @pytest.mark.parametrize("lane", ["true", "false"])
 def test_a_worker_that_still_starts_heeds_sigterm(tmp_path: Path, lane: str, wanted: int) -> None:
-    """Forked but without a handler of its own, a worker once took SIGTERM for its supervisor's: it was waited for until it was killed."""
+    """Forked but without a handler of its own, a worker once took SIGTERM for its supervisor's: it
+    was waited for until it was killed."""
     write_bundle(tmp_path)
     with starting(tmp_path, workers=2, hot_lane=lane, drain_timeout_s=600) as server:
         deadline = time.monotonic() + 90
@@ -479,7 +598,9 @@ def test_several_workers_answer_and_are_counted_together(tmp_path: Path) -> None
         for _ in range(40):
             assert b" 200 " in server.send(request("/predict", GOOD))[:20]
         deadline = time.monotonic() + 90
-        while (counted := {requests_counted(server) for _ in range(8)}) != {40} and time.monotonic() < deadline:
+        while (counted := {requests_counted(server) for _ in range(8)}) != {
+            40
+        } and time.monotonic() < deadline:
             time.sleep(0.1)  # each worker leaves its counts once a second
         assert counted == {40}
         assert server.stop() == 0
@@ -488,7 +609,11 @@ def test_several_workers_answer_and_are_counted_together(tmp_path: Path) -> None
 def requests_counted(server: Server) -> int:
     """The requests that a scrape tells of."""
     answer = server.send(request("/metrics", method="GET")).decode()
-    return int(float(re.findall(r"^halfcore_requests_total\{.*\} (\S+)$", answer, re.MULTILINE)[0])) if "requests_total{" in answer else 0
+    return (
+        int(float(re.findall(r"^halfcore_requests_total\{.*\} (\S+)$", answer, re.MULTILINE)[0]))
+        if "requests_total{" in answer
+        else 0
+    )
 
 
 def test_a_broken_bundle_does_not_stop_the_start(tmp_path: Path) -> None:

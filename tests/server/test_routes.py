@@ -30,16 +30,25 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Serves `numbers` (the default), `mixed` and `sum`; what blocks the event loop while a request is answered fails the test."""
+    """Serves `numbers` (the default), `mixed` and `sum`; what blocks the event loop while a request
+    is answered fails the test."""
     write_bundle(tmp_path)
     write_bundle(tmp_path, "mixed", inputs=MIXED)
     write_bundle(tmp_path, "sum", task="regression", dtype="float64")
-    # No row runs alone because the machine was slow: what arrives in one turn shares a batch, whatever the clock says.
-    settings: dict[str, Any] = {"default_model": "numbers", "max_rows": MOST_ROWS, "max_body_bytes": 2_000_000, "solo_after_ms": 0.0}
+    # No row runs alone because the machine was slow: what arrives in one turn shares a batch,
+    # whatever the clock says.
+    settings: dict[str, Any] = {
+        "default_model": "numbers",
+        "max_rows": MOST_ROWS,
+        "max_body_bytes": 2_000_000,
+        "solo_after_ms": 0.0,
+    }
     async with app_client(tmp_path, **settings) as client:
         guard = BlockBuster()
         for function in guard.functions.values():
-            function.can_block_in("prometheus_client/process_collector.py", {"collect"})  # /proc is memory, not a disk
+            function.can_block_in(
+                "prometheus_client/process_collector.py", {"collect"}
+            )  # /proc is memory, not a disk
             function.can_block_in("mimetypes.py", {"init"})  # once per process
         guard.activate()
         try:
@@ -48,7 +57,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
             guard.deactivate()
 
 
-# -- predictions ---------------------------------------------------------------------------------------------------------------
+# -- predictions -----------------------------------------------------------------------------------
 
 
 async def test_a_vector_gets_a_prediction(client: httpx.AsyncClient) -> None:
@@ -59,7 +68,9 @@ async def test_a_vector_gets_a_prediction(client: httpx.AsyncClient) -> None:
     assert answer.headers["content-length"] == str(len(answer.content))
     document = answer.json()
     assert list(document) == ["prediction", "probabilities", "model", "version"]
-    assert document["prediction"] == max(document["probabilities"], key=document["probabilities"].get)
+    assert document["prediction"] == max(
+        document["probabilities"], key=document["probabilities"].get
+    )
     assert sum(document["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
     assert (document["model"], document["version"]) == ("numbers", "1")
 
@@ -69,10 +80,16 @@ async def test_the_four_forms_mean_the_same(client: httpx.AsyncClient) -> None:
     row, record = [1, 2, 3, 4], {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
     bodies: list[Any] = [{"features": row}, record, {"features": [row, row]}, [record, record]]
 
-    one, same, several, same_several = [(await client.post("/predict", json=body)).json() for body in bodies]
+    one, same, several, same_several = [
+        (await client.post("/predict", json=body)).json() for body in bodies
+    ]
 
     assert one == same
-    assert several == same_several == one | {name: [one[name]] * 2 for name in ("prediction", "probabilities")}
+    assert (
+        several
+        == same_several
+        == one | {name: [one[name]] * 2 for name in ("prediction", "probabilities")}
+    )
 
 
 async def test_a_model_is_chosen_by_its_name(client: httpx.AsyncClient) -> None:
@@ -110,16 +127,25 @@ async def test_a_right_body_is_answered(client: httpx.AsyncClient, case: Case) -
     """Every right body of the table is 200; one that the model itself overflows on is told so."""
     answer = await client.post("/models/mixed/predict", content=case.body, headers=JSON)
 
-    assert answer.status_code == 200 or (case.name == "the largest float32" and answer.json()["code"] == "no_finite_answer")
+    assert answer.status_code == 200 or (
+        case.name == "the largest float32" and answer.json()["code"] == "no_finite_answer"
+    )
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-async def test_a_wrong_body_is_refused(client: httpx.AsyncClient, case: Case, tmp_path: Path) -> None:
-    """Status and code of the table, as a problem document that leaks nothing; the model never sees the body."""
+async def test_a_wrong_body_is_refused(
+    client: httpx.AsyncClient, case: Case, tmp_path: Path
+) -> None:
+    """Status and code of the table, as a problem document that leaks nothing; the model never sees
+    the body."""
     answer = await client.post("/models/mixed/predict", content=case.body, headers=JSON)
 
     document = answer.json()
-    assert (answer.status_code, document["code"], document["status"]) == (case.status, case.code, case.status)
+    assert (answer.status_code, document["code"], document["status"]) == (
+        case.status,
+        case.code,
+        case.status,
+    )
     assert answer.headers["content-type"] == "application/problem+json"
     assert_leaks_nothing(answer.text, tmp_path)
     found = await samples(client)
@@ -130,7 +156,15 @@ async def test_a_wrong_body_is_refused(client: httpx.AsyncClient, case: Case, tm
 def assert_leaks_nothing(text: str, *paths: Path) -> None:
     """No stack, no path, no long payload."""
     assert len(text) < 4000
-    for leak in ("Traceback", 'File "', ".py", "halfcore.", "onnxruntime", "site-packages", *map(str, paths)):
+    for leak in (
+        "Traceback",
+        'File "',
+        ".py",
+        "halfcore.",
+        "onnxruntime",
+        "site-packages",
+        *map(str, paths),
+    ):
         assert leak not in text
 
 
@@ -139,23 +173,54 @@ HEADS: dict[str, tuple[dict[str, str], int, str]] = {
     "JSON in UTF-8": ({"content-type": "application/json; charset=utf-8"}, 200, ""),
     "JSON in other letters": ({"content-type": 'Application/JSON;Charset="UTF-8"'}, 200, ""),
     "identity": ({"content-type": "application/json", "content-encoding": "identity"}, 200, ""),
-    "JSON in Latin-1": ({"content-type": "application/json; charset=latin-1"}, 415, "unsupported_media_type"),
+    "JSON in Latin-1": (
+        {"content-type": "application/json; charset=latin-1"},
+        415,
+        "unsupported_media_type",
+    ),
     "no content type": ({}, 415, "unsupported_media_type"),
     "text": ({"content-type": "text/plain"}, 415, "unsupported_media_type"),
-    "a form": ({"content-type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+    "a form": (
+        {"content-type": "application/x-www-form-urlencoded"},
+        415,
+        "unsupported_media_type",
+    ),
     "other JSON": ({"content-type": "application/jsonp"}, 415, "unsupported_media_type"),
     "a long content type": ({"content-type": "x" * 3000}, 415, "unsupported_media_type"),
-    "gzip": ({"content-type": "application/json", "content-encoding": "gzip"}, 415, "unsupported_encoding"),
-    "br": ({"content-type": "application/json", "content-encoding": "br"}, 415, "unsupported_encoding"),
-    "a length over the limit": ({"content-type": "application/json", "content-length": "2000001"}, 413, "body_too_large"),
-    "a length of 400 digits": ({"content-type": "application/json", "content-length": "9" * 400}, 413, "body_too_large"),
-    "a length of 5,000 digits": ({"content-type": "application/json", "content-length": "9" * 5000}, 413, "body_too_large"),
+    "gzip": (
+        {"content-type": "application/json", "content-encoding": "gzip"},
+        415,
+        "unsupported_encoding",
+    ),
+    "br": (
+        {"content-type": "application/json", "content-encoding": "br"},
+        415,
+        "unsupported_encoding",
+    ),
+    "a length over the limit": (
+        {"content-type": "application/json", "content-length": "2000001"},
+        413,
+        "body_too_large",
+    ),
+    "a length of 400 digits": (
+        {"content-type": "application/json", "content-length": "9" * 400},
+        413,
+        "body_too_large",
+    ),
+    "a length of 5,000 digits": (
+        {"content-type": "application/json", "content-length": "9" * 5000},
+        413,
+        "body_too_large",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
-async def test_the_head_decides_whether_the_body_is_read(client: httpx.AsyncClient, name: str) -> None:
-    """Media type, encoding and length are refused before a byte of the body; the connection is closed then."""
+async def test_the_head_decides_whether_the_body_is_read(
+    client: httpx.AsyncClient, name: str
+) -> None:
+    """Media type, encoding and length are refused before a byte of the body; the connection is
+    closed then."""
     headers, status, code = HEADS[name]
     request = client.build_request("POST", "/predict", content=b'{"features":[1,2,3,4]}')
     request.headers.pop("content-length", None)
@@ -184,11 +249,28 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody", "Numbers", "numbers ", "nümbers", "x" * 3000, "%00", "%ED%A0%80", "%FF", "%2e%2e%2fx", "{name}"]
+    "name",
+    [
+        "nobody",
+        "Numbers",
+        "numbers ",
+        "nümbers",
+        "x" * 3000,
+        "%00",
+        "%ED%A0%80",
+        "%FF",
+        "%2e%2e%2fx",
+        "{name}",
+    ],
 )
-async def test_an_unknown_model_is_404_with_the_known_ones(client: httpx.AsyncClient, name: str, tmp_path: Path) -> None:
+async def test_an_unknown_model_is_404_with_the_known_ones(
+    client: httpx.AsyncClient, name: str, tmp_path: Path
+) -> None:
     """The client is told what it may ask for."""
-    for answer in (await client.post(f"/models/{name}/predict", json=RIGHT), await client.get(f"/models/{name}")):
+    for answer in (
+        await client.post(f"/models/{name}/predict", json=RIGHT),
+        await client.get(f"/models/{name}"),
+    ):
         assert answer.status_code in (404, 405), answer.text
         if answer.json()["code"] == "unknown_model":
             assert "one of mixed, numbers, sum" in answer.json()["detail"]
@@ -216,19 +298,26 @@ async def test_the_only_model_is_the_default(tmp_path: Path) -> None:
 
 
 async def test_the_bench_routes_predict_nothing(tmp_path: Path) -> None:
-    """Nothing by GET and POST, and decoding alone; a wrong body is refused as ever, and without the setting there is none of them."""
+    """Nothing by GET and POST, and decoding alone; a wrong body is refused as ever, and without the
+    setting there is none of them."""
     write_bundle(tmp_path)
     async with app_client(tmp_path, bench_routes=True) as client:
         assert (await client.get("/bench/null")).json() == {}
         assert (await client.post("/bench/null", json={})).json() == {}
-        assert (await client.post("/bench/decode", json={"features": [[1, 2, 3, 4]] * 2})).json() == {"rows": 2}
-        assert (await client.post("/bench/decode", json={"features": [1]})).json()["code"] == "wrong_length"
+        assert (
+            await client.post("/bench/decode", json={"features": [[1, 2, 3, 4]] * 2})
+        ).json() == {"rows": 2}
+        assert (await client.post("/bench/decode", json={"features": [1]})).json()[
+            "code"
+        ] == "wrong_length"
         assert ("halfcore_requests_total", "numbers", "200", "predict") not in await samples(client)
     async with app_client(tmp_path) as client:
-        assert {(await client.request(method, "/bench/null")).status_code for method in ("GET", "POST")} == {404}
+        assert {
+            (await client.request(method, "/bench/null")).status_code for method in ("GET", "POST")
+        } == {404}
 
 
-# -- when it goes wrong --------------------------------------------------------------------------------------------------------
+# -- when it goes wrong ----------------------------------------------------------------------------
 
 
 class Gate:
@@ -258,19 +347,24 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 async def until(client: httpx.AsyncClient, sample: tuple[str, ...], value: float) -> None:
     """Wait for a metric to have this value."""
     async with asyncio.timeout(60):
-        while (await samples(client))[sample] != value:  # noqa: ASYNC110  the state is behind HTTP: there is no event to wait for
+        # The state is behind HTTP: there is no event to wait for
+        while (await samples(client))[sample] != value:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
 async def test_a_full_queue_refuses_at_once(tmp_path: Path, gate: Gate) -> None:
-    """Beyond max_queue_size rows it is 503 with Retry-After; what waits is answered, health goes on, readiness stays."""
+    """Beyond max_queue_size rows it is 503 with Retry-After; what waits is answered, health goes
+    on, readiness stays."""
     write_bundle(tmp_path, "sum", task="regression")
     async with app_client(tmp_path, max_rows=4, max_queue_size=4, inline_budget_ms=0.0) as client:
         gate.entered.clear()
         gate.open.clear()
         running = asyncio.create_task(client.post("/predict", json={"features": [1, 0, 0, 0]}))
         await asyncio.to_thread(gate.entered.wait, 10)
-        waiting = [asyncio.create_task(client.post("/predict", json={"features": [i, 0, 0, 0]})) for i in range(2, 6)]
+        waiting = [
+            asyncio.create_task(client.post("/predict", json={"features": [i, 0, 0, 0]}))
+            for i in range(2, 6)
+        ]
         await until(client, ("halfcore_queued_rows", "sum"), 4)
 
         refused = await client.post("/predict", json={"features": [9, 0, 0, 0]})
@@ -282,11 +376,16 @@ async def test_a_full_queue_refuses_at_once(tmp_path: Path, gate: Gate) -> None:
         gate.open.set()
         answers = [(await task).json()["prediction"] for task in (running, *waiting)]
         assert answers == [1, 2, 3, 4, 5]
-        assert (await samples(client))["halfcore_requests_total", "sum", "overloaded", "predict"] == 1
+        assert (await samples(client))[
+            "halfcore_requests_total", "sum", "overloaded", "predict"
+        ] == 1
 
 
-async def test_too_many_requests_in_progress_are_refused_at_once(tmp_path: Path, gate: Gate) -> None:
-    """Beyond max_in_flight it is 503 before the body is read; a place is free again once a request is answered."""
+async def test_too_many_requests_in_progress_are_refused_at_once(
+    tmp_path: Path, gate: Gate
+) -> None:
+    """Beyond max_in_flight it is 503 before the body is read; a place is free again once a request
+    is answered."""
     write_bundle(tmp_path, "sum", task="regression")
     async with app_client(tmp_path, max_in_flight=1, inline_budget_ms=0.0) as client:
         gate.entered.clear()
@@ -325,7 +424,8 @@ async def test_a_client_that_leaves_gives_its_place_back(tmp_path: Path, gate: G
 
 
 def looks_up() -> Any:
-    """A graph that fails on rows whose first value is not 0, 1 or 2: it looks that value up in a table of three."""
+    """A graph that fails on rows whose first value is not 0, 1 or 2: it looks that value up in a
+    table of three."""
     nodes = [
         helper.make_node("Gather", ["rows", "first"], ["column"], axis=1),
         helper.make_node("Cast", ["column"], ["index"], to=TensorProto.INT64),
@@ -359,7 +459,9 @@ async def test_an_answer_that_is_not_finite_is_no_answer(tmp_path: Path) -> None
     write_bundle(tmp_path, "sum", task="regression")
     async with app_client(tmp_path) as client:
         rows = [[3e38, 3e38, 0, 0], [1, 2, 3, 4]]
-        overflow, right = await asyncio.gather(*(client.post("/predict", json={"features": row}) for row in rows))
+        overflow, right = await asyncio.gather(
+            *(client.post("/predict", json={"features": row}) for row in rows)
+        )
 
         large = await client.post("/predict", json={"features": [[3e38, 0, 0, 0], [3e38, 0, 0, 0]]})
 
@@ -368,7 +470,7 @@ async def test_an_answer_that_is_not_finite_is_no_answer(tmp_path: Path) -> None
     assert (large.status_code, large.json()["prediction"]) == (200, [3e38, 3e38])
 
 
-# -- what is served ------------------------------------------------------------------------------------------------------------
+# -- what is served --------------------------------------------------------------------------------
 
 
 async def test_models_are_listed(client: httpx.AsyncClient) -> None:
@@ -397,8 +499,14 @@ async def test_a_model_says_what_it_wants_and_gives(client: httpx.AsyncClient) -
 
 
 async def test_what_weakens_a_proof_is_shown(tmp_path: Path) -> None:
-    """GET /models/NAME says what the proof was drawn from and what is missing in it; of bundles that do not say so, nothing."""
-    said = {"data_origin": "the model's input example", "data_rows": 5, "distinct_rows": 5, "warnings": ["drawn from only 5 distinct rows"]}
+    """GET /models/NAME says what the proof was drawn from and what is missing in it; of bundles
+    that do not say so, nothing."""
+    said = {
+        "data_origin": "the model's input example",
+        "data_rows": 5,
+        "distinct_rows": 5,
+        "warnings": ["drawn from only 5 distinct rows"],
+    }
     write_bundle(tmp_path, "old")
     write_bundle(tmp_path, "new", changes={"parity": PARITY | said})
     async with app_client(tmp_path, default_model="old") as client:
@@ -417,8 +525,14 @@ async def test_health_of_a_server_that_is_well(client: httpx.AsyncClient) -> Non
     """API and every model, alive and ready."""
     document = (await client.get("/health")).json()
 
-    assert (document["status"], document["api"], document["default_model"]) == ("ok", "ok", "numbers")
-    assert {name: model["state"] for name, model in document["models"].items()} == dict.fromkeys(("numbers", "mixed", "sum"), "loaded")
+    assert (document["status"], document["api"], document["default_model"]) == (
+        "ok",
+        "ok",
+        "numbers",
+    )
+    assert {name: model["state"] for name, model in document["models"].items()} == dict.fromkeys(
+        ("numbers", "mixed", "sum"), "loaded"
+    )
     assert (await client.get("/health/live")).json() == {"status": "alive"}
     ready = await client.get("/health/ready")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
@@ -435,7 +549,10 @@ async def test_a_refused_bundle_degrades_but_does_not_unready(tmp_path: Path) ->
         assert document["models"]["good"]["state"] == "loaded"
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.post("/predict", json={"features": [1, 2, 3, 4]})).status_code == 200
-        for answer in (await client.post("/models/broken/predict", json=RIGHT), await client.get("/models/broken")):
+        for answer in (
+            await client.post("/models/broken/predict", json=RIGHT),
+            await client.get("/models/broken"),
+        ):
             assert (answer.status_code, answer.json()["code"]) == (503, "model_not_loaded")
             assert answer.headers["retry-after"].isdecimal()
             assert_leaks_nothing(answer.text, tmp_path)
@@ -469,12 +586,23 @@ async def test_a_draining_server_is_not_ready() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/nowhere", 404), ("POST", "/", 405), ("POST", "/predict/", 200), ("GET", "/predict", 405), ("DELETE", "/predict", 405),
-        ("GET", "/models/numbers/predict", 405), ("POST", "/health", 405), ("TRACE", "/predict", 405), ("PATCH", "/metrics", 405),
-        ("GET", "/docs/assets/../../app.py", 404), ("GET", "/docs/assets/none.js", 404), ("POST", "/models//predict", 405),
+        ("GET", "/nowhere", 404),
+        ("POST", "/", 405),
+        ("POST", "/predict/", 200),
+        ("GET", "/predict", 405),
+        ("DELETE", "/predict", 405),
+        ("GET", "/models/numbers/predict", 405),
+        ("POST", "/health", 405),
+        ("TRACE", "/predict", 405),
+        ("PATCH", "/metrics", 405),
+        ("GET", "/docs/assets/../../app.py", 404),
+        ("GET", "/docs/assets/none.js", 404),
+        ("POST", "/models//predict", 405),
     ],
-)  # fmt: skip
-async def test_other_routes_and_methods_are_refused_politely(client: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+)
+async def test_other_routes_and_methods_are_refused_politely(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
     """Problem documents here too; 405 names what is allowed."""
     answer = await client.request(method, path, headers=JSON, content=b'{"features":[1,2,3,4]}')
 
@@ -487,7 +615,7 @@ async def test_other_routes_and_methods_are_refused_politely(client: httpx.Async
         assert answer.headers["allow"]
 
 
-# -- metrics -------------------------------------------------------------------------------------------------------------------
+# -- metrics ---------------------------------------------------------------------------------------
 
 
 async def test_metrics_count_what_was_sent(client: httpx.AsyncClient) -> None:
@@ -526,7 +654,7 @@ async def test_unknown_names_do_not_become_labels(client: httpx.AsyncClient) -> 
     assert "nobody" not in (await client.get("/metrics")).text
 
 
-# -- documentation -------------------------------------------------------------------------------------------------------------
+# -- documentation ---------------------------------------------------------------------------------
 
 
 async def test_the_docs_need_no_network(client: httpx.AsyncClient) -> None:
@@ -543,26 +671,47 @@ async def test_the_docs_need_no_network(client: httpx.AsyncClient) -> None:
         assert reference.startswith("/docs/")
         asset = await client.get(reference)
         assert (asset.status_code, len(asset.content) > 1000) == (200, True), reference
-    outside = re.findall(r"""https?://[^\s"'<>]+""", re.sub(r"<script[^>]*>.*?</script>|<style.*?</style>", "", page.text, flags=re.S))
+    outside = re.findall(
+        r"""https?://[^\s"'<>]+""",
+        re.sub(r"<script[^>]*>.*?</script>|<style.*?</style>", "", page.text, flags=re.S),
+    )
     assert outside == []
 
 
 async def test_the_description_is_sound(client: httpx.AsyncClient) -> None:
-    """OpenAPI 3.1: every route of the app with a unique operation, every reference resolved, every path parameter declared."""
+    """OpenAPI 3.1: every route of the app with a unique operation, every reference resolved, every
+    path parameter declared."""
     document = (await client.get("/docs/openapi.json")).json()
 
     assert document["openapi"].startswith("3.1")
     assert document["info"]["title"]
     paths = document["paths"]
-    expected = {"/predict", "/models", "/models/{name}", "/health", "/health/live", "/health/ready", "/metrics"}
-    assert expected | {f"/models/{name}/predict" for name in ("numbers", "mixed", "sum")} <= set(paths)
+    expected = {
+        "/predict",
+        "/models",
+        "/models/{name}",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
+    assert expected | {f"/models/{name}/predict" for name in ("numbers", "mixed", "sum")} <= set(
+        paths
+    )
     operations = [(path, operation) for path, item in paths.items() for operation in item.values()]
     identities = [operation["operationId"] for _, operation in operations]
     assert len(set(identities)) == len(identities)
     for path, operation in operations:
         assert operation["responses"]
-        assert all(re.fullmatch(r"[1-5]\d\d", status) and answer["description"] for status, answer in operation["responses"].items())
-        declared = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "path"}
+        assert all(
+            re.fullmatch(r"[1-5]\d\d", status) and answer["description"]
+            for status, answer in operation["responses"].items()
+        )
+        declared = {
+            parameter["name"]
+            for parameter in operation.get("parameters", [])
+            if parameter["in"] == "path"
+        }
         assert declared == set(re.findall(r"{(\w+)", path))
     for reference in re.findall(r'"\$ref": ?"#/([^"]+)"', json.dumps(document)):
         target = document
@@ -575,14 +724,17 @@ async def test_the_examples_of_the_description_are_accepted(client: httpx.AsyncC
     paths = (await client.get("/docs/openapi.json")).json()["paths"]
     tried = 0
     for path in (path for path in paths if path.endswith("predict")):
-        for example in paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"].values():
+        for example in paths[path]["post"]["requestBody"]["content"]["application/json"][
+            "examples"
+        ].values():
             assert (await client.post(path, json=example["value"])).status_code == 200
             tried += 1
     assert tried == 8
 
 
 async def test_the_description_says_what_is_taken_and_given(client: httpx.AsyncClient) -> None:
-    """What its schemas accept is answered as they say; what they refuse is refused, with the document that they describe."""
+    """What its schemas accept is answered as they say; what they refuse is refused, with the
+    document that they describe."""
     document = (await client.get("/openapi.json")).json()
     components = {"components": document["components"]}
 
@@ -595,7 +747,10 @@ async def test_the_description_says_what_is_taken_and_given(client: httpx.AsyncC
         Draft202012Validator.check_schema(body["schema"] | components)
         one = body["examples"]["one"]["value"]
         row = one["features"] if "features" in one else list(one.values())
-        right = [example["value"] for example in body["examples"].values()] + [{"features": row}, {"features": [row, row]}]
+        right = [example["value"] for example in body["examples"].values()] + [
+            {"features": row},
+            {"features": [row, row]},
+        ]
         wrong = [
             {"features": row[1:]},
             {"features": [*row, 1]},
@@ -610,17 +765,28 @@ async def test_the_description_says_what_is_taken_and_given(client: httpx.AsyncC
         for value in right:
             answer = await client.post(path, json=value)
             assert (valid(body["schema"], value), answer.status_code) == (True, 200), value
-            assert valid(operation["responses"]["200"]["content"]["application/json"]["schema"], answer.json())
+            assert valid(
+                operation["responses"]["200"]["content"]["application/json"]["schema"],
+                answer.json(),
+            )
         for value in wrong:
             answer = await client.post(path, json=value)
             assert (valid(body["schema"], value), answer.status_code) == (False, 422), value
-            assert valid(operation["responses"]["422"]["content"]["application/problem+json"]["schema"], answer.json())
-    unknown = document["paths"]["/models/{name}"]["get"]["responses"]["404"]["content"]["application/problem+json"]["schema"]
+            assert valid(
+                operation["responses"]["422"]["content"]["application/problem+json"]["schema"],
+                answer.json(),
+            )
+    unknown = document["paths"]["/models/{name}"]["get"]["responses"]["404"]["content"][
+        "application/problem+json"
+    ]["schema"]
     assert valid(unknown, (await client.get("/models/nobody")).json())
 
 
-async def test_the_description_outlives_the_version_that_is_served(client: httpx.AsyncClient) -> None:
-    """A client that is made from it does not refuse the next version, and has a name for every schema and none twice."""
+async def test_the_description_outlives_the_version_that_is_served(
+    client: httpx.AsyncClient,
+) -> None:
+    """A client that is made from it does not refuse the next version, and has a name for every
+    schema and none twice."""
     document = (await client.get("/openapi.json")).json()
 
     assert '"const"' not in json.dumps(document)
@@ -632,7 +798,9 @@ def pairs(value: Any) -> Iterator[tuple[str, Any]]:
     """Every key and value within a document."""
     if isinstance(value, dict):
         yield from value.items()
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from pairs(inner)
 
 
@@ -647,23 +815,35 @@ async def test_nothing_in_the_page_can_end_its_script(tmp_path: Path) -> None:
 
 
 async def test_head_is_answered_wherever_get_is(client: httpx.AsyncClient) -> None:
-    """Every route of the description, and the pages; with GET's status and headers, and without a body."""
+    """Every route of the description, and the pages; with GET's status and headers, and without a
+    body."""
     described = (await client.get("/openapi.json")).json()["paths"]
     paths = [path.replace("{name}", "sum") for path, item in described.items() if "get" in item]
     for path in (*paths, "/", "/docs", "/openapi.json", "/docs/assets/swagger-ui-bundle.js"):
         get, head = await client.get(path), await client.head(path)
         assert (head.status_code, head.content) == (get.status_code, b""), path
-        same = dict(get.headers) if path != "/metrics" else {**get.headers, "content-length": head.headers["content-length"]}
+        same = (
+            dict(get.headers)
+            if path != "/metrics"
+            else {**get.headers, "content-length": head.headers["content-length"]}
+        )
         assert dict(head.headers) == same, path
 
 
 async def test_what_lies_beyond_the_proven_domain_is_refused(tmp_path: Path) -> None:
-    """With 422 and the bounds, which are legal themselves; the model's page shows them as the bundle's."""
+    """With 422 and the bounds, which are legal themselves; the model's page shows them as the
+    bundle's."""
     write_bundle(tmp_path, inputs=[NUMBERS[0] | {"domain": [-1e9, 1e9]}, *NUMBERS[1:]])
     async with app_client(tmp_path) as client:
-        answers = [await client.post("/predict", json={"features": [value, 1, 2, 3]}) for value in (1e9, -1e9, 1.1e9)]
+        answers = [
+            await client.post("/predict", json={"features": [value, 1, 2, 3]})
+            for value in (1e9, -1e9, 1.1e9)
+        ]
         assert [answer.status_code for answer in answers] == [200, 200, 422]
         (error,) = answers[2].json()["errors"]
-        assert (error["code"], error["expected"]) == ("out_of_range", "between -1000000000 and 1000000000")
+        assert (error["code"], error["expected"]) == (
+            "out_of_range",
+            "between -1000000000 and 1000000000",
+        )
         shown = (await client.get("/models/numbers")).json()["inputs"][0]
         assert (shown["source"], shown["allowed"]) == ("bundle", {"minimum": -1e9, "maximum": 1e9})

@@ -1,4 +1,5 @@
-"""What a new version changes for clients: compatible means that every record the old one accepted is accepted, and the decoder agrees."""
+"""What a new version changes for clients: compatible means that every record the old one accepted
+is accepted, and the decoder agrees."""
 
 import json
 from pathlib import Path
@@ -20,12 +21,18 @@ from support.bundles import MIXED, NUMBERS, write_bundle
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The manifest of a classifier with named columns of every kind."""
-    return bundle.read_manifest(write_bundle(tmp_path_factory.mktemp("bundles"), "mixed", inputs=MIXED))
+    return bundle.read_manifest(
+        write_bundle(tmp_path_factory.mktemp("bundles"), "mixed", inputs=MIXED)
+    )
 
 
-def changed(manifest: Manifest, *, inputs: list[dict[str, Any]] | None = None, **fields: Any) -> Manifest:
+def changed(
+    manifest: Manifest, *, inputs: list[dict[str, Any]] | None = None, **fields: Any
+) -> Manifest:
     """The manifest with other fields; what a bundle could not hold is not checked."""
-    more: dict[str, Any] = {} if inputs is None else {"inputs": [Input(**column) for column in inputs]}
+    more: dict[str, Any] = (
+        {} if inputs is None else {"inputs": [Input(**column) for column in inputs]}
+    )
     return msgspec.structs.replace(manifest, **(more | fields))
 
 
@@ -156,7 +163,9 @@ def test_more_columns_break_clients_that_can_only_send_vectors(tmp_path: Path) -
 def test_a_wide_model_is_told_in_short(tmp_path: Path) -> None:
     """Of thousands of columns, fifty names and the number of the others."""
     before = bundle.read_manifest(write_bundle(tmp_path, "numbers", inputs=NUMBERS))
-    found = difference(before, changed(before, inputs=[NEW | {"name": f"y{i}"} for i in range(5000)]))
+    found = difference(
+        before, changed(before, inputs=[NEW | {"name": f"y{i}"} for i in range(5000)])
+    )
     assert (len(found.added), found.added[-1]) == (51, "… 4950 more")
 
 
@@ -176,13 +185,18 @@ CATEGORY = st.fixed_dictionaries(
         "example": st.just("a"),
     }
 )
-FIELDS = st.one_of(NUMBER, CATEGORY, st.just({"kind": "boolean", "nullable": False, "example": True}))
+FIELDS = st.one_of(
+    NUMBER, CATEGORY, st.just({"kind": "boolean", "nullable": False, "example": True})
+)
 
 
 @st.composite
 def versions(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The columns of two versions, of which some are the same."""
-    before = [{"name": name} | draw(FIELDS) for name in draw(st.lists(st.sampled_from("pqr"), min_size=1, unique=True))]
+    before = [
+        {"name": name} | draw(FIELDS)
+        for name in draw(st.lists(st.sampled_from("pqr"), min_size=1, unique=True))
+    ]
     after = [one if draw(st.booleans()) else {"name": one["name"]} | draw(FIELDS) for one in before]
     return before, draw(st.sampled_from([after, after, after, after[::-1], after[1:] or after]))
 
@@ -195,14 +209,19 @@ def legal(column: dict[str, Any]) -> st.SearchStrategy[Any]:
     if column["kind"] == "category":
         return st.sampled_from([*column["categories"], *null])
     low, high = column["domain"] or (-9, 9)
-    between = st.integers(low, high) if column["kind"] == "integer" else st.floats(low, high, width=32)
+    between = (
+        st.integers(low, high) if column["kind"] == "integer" else st.floats(low, high, width=32)
+    )
     return st.one_of(st.sampled_from([low, high, *null]), between)
 
 
 @settings(max_examples=300)
 @given(columns=versions(), vector=st.booleans(), data=st.data())
-def test_what_is_called_compatible_takes_all_that_was_taken(columns: Any, vector: bool, data: st.DataObject) -> None:
-    """Whatever the columns are: no record, and no vector, that a version took is refused by one that is compatible with it."""
+def test_what_is_called_compatible_takes_all_that_was_taken(
+    columns: Any, vector: bool, data: st.DataObject
+) -> None:
+    """Whatever the columns are: no record, and no vector, that a version took is refused by one
+    that is compatible with it."""
     before, after = columns
     old, new = changed(PLAIN, inputs=before), changed(PLAIN, inputs=after)
     found = compare(old, Schema.of(old), new, Schema.of(new))
@@ -229,8 +248,18 @@ PLAIN = Manifest(
     onnx=bundle.OnnxFile(file="model.onnx", sha256="0" * 64, size_bytes=1, ir_version=10, opset={}),
     tools={},
     parity=bundle.Parity(
-        passed=True, rows=1, threshold_rows=0, label_mismatches=0, ties=0, tie_band=0.0, max_abs_diff=0.0, tolerance=0.0,
-        accepted=None, seconds=0.0, reference="", batch_sizes=[1],
+        passed=True,
+        rows=1,
+        threshold_rows=0,
+        label_mismatches=0,
+        ties=0,
+        tie_band=0.0,
+        max_abs_diff=0.0,
+        tolerance=0.0,
+        accepted=None,
+        seconds=0.0,
+        reference="",
+        batch_sizes=[1],
     ),
     golden=[],
-)  # fmt: skip
+)

@@ -29,7 +29,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
     "fallback_model": ("iris", "iris"),
-    "address_file": ("/dev/shm/address", "/dev/shm/address"),  # noqa: S108  a value, nobody writes there
+    # A value, nobody writes there
+    "address_file": ("/dev/shm/address", "/dev/shm/address"),  # noqa: S108
     "model_stage": ("Production", "Production"),
     "follow": ("models:/iris@champion", "models:/iris@champion"),
     "tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),
@@ -129,10 +130,20 @@ WRONG: dict[str, list[str]] = {
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`halfcore` with these arguments and nothing else that configures it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *SEED_NAMES.values()))}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((PREFIX, *SEED_NAMES.values()))
+    }
     clean["HALFCORE_BUNDLES"] = "/nowhere"  # so that a start that is wrongly allowed ends too
     command = [sys.executable, "-m", "halfcore", *arguments]
-    return subprocess.run(command, env=clean | {"COLUMNS": "1000"} | environment, capture_output=True, text=True, timeout=90)
+    return subprocess.run(
+        command,
+        env=clean | {"COLUMNS": "1000"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
 
 
 def test_this_table_names_every_setting() -> None:
@@ -151,22 +162,32 @@ def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: s
     assert getattr(Settings.load({}), name) == DEFAULTS[name]
     assert getattr(Settings.load(needs | {variable: text}), name) == value
     assert getattr(Settings.load(needs, {name: text}), name) == value
-    assert getattr(Settings.load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
-    assert getattr(Settings.load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name) == DEFAULTS[name]
+    assert (
+        getattr(Settings.load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name)
+        == value
+    )
+    assert (
+        getattr(Settings.load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name)
+        == DEFAULTS[name]
+    )
 
 
 @pytest.mark.parametrize(("name", "seed"), SEED_NAMES.items())
 def test_the_names_that_teams_already_use_count_least(name: str, seed: str) -> None:
     """MODEL_NAME and MODEL_STAGE are read, HALFCORE_… wins over them, a flag over both."""
     variable = PREFIX + name.upper()
-    a, b, c = ("postgresql://a", "postgresql://b", "postgresql://c") if name == "database_url" else "abc"
+    a, b, c = (
+        ("postgresql://a", "postgresql://b", "postgresql://c") if name == "database_url" else "abc"
+    )
 
     assert getattr(Settings.load({seed: a}), name) == a
     assert getattr(Settings.load({seed: a, variable: b}), name) == b
     assert getattr(Settings.load({seed: a, variable: b}, {name: c}), name) == c
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts]
+)
 def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
     """The message names the variable or the flag, the value, and what the setting means."""
     for origin, flags, environment in (
@@ -201,7 +222,10 @@ def test_a_secret_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("postgresql://u:s3cret@host/db\n")
 
-    assert Settings.load({f"{variable}_FILE": str(file)}).database_url == "postgresql://u:s3cret@host/db"
+    assert (
+        Settings.load({f"{variable}_FILE": str(file)}).database_url
+        == "postgresql://u:s3cret@host/db"
+    )
     with pytest.raises(SettingsError, match=f"^{variable}_FILE='/nowhere': No such file"):
         Settings.load({f"{variable}_FILE": "/nowhere"})
     with pytest.raises(SettingsError, match=f"^{variable} and {variable}_FILE are both set"):
@@ -211,7 +235,9 @@ def test_a_secret_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["mysql://u:s3cret@host/db", "u:s3cret@host", "s3cret"])
 def test_a_wrong_secret_is_not_shown(url: str) -> None:
     """The message names the variable and what was expected, not the value."""
-    with pytest.raises(SettingsError, match=r"^DATABASE_URL: its value is not shown, expected postgresql://") as raised:
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL: its value is not shown, expected postgresql://"
+    ) as raised:
         Settings.load({"DATABASE_URL": url})
 
     assert "s3cret" not in str(raised.value)
@@ -225,7 +251,9 @@ def test_a_log_without_a_database_stops_the_start() -> None:
 
 def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
     """With the part that is wrong and the form that was expected."""
-    with pytest.raises(SettingsError, match=r"^challengers='iris=version:2;mode=loud': 'mode=loud'.*mode=shadow"):
+    with pytest.raises(
+        SettingsError, match=r"^challengers='iris=version:2;mode=loud': 'mode=loud'.*mode=shadow"
+    ):
         Settings.load({"HALFCORE_CHALLENGERS": "iris=version:2;mode=loud"})
 
 
@@ -243,7 +271,9 @@ def test_other_variables_are_ignored() -> None:
     ],
     ids=["a variable", "a flag", "both names"],
 )
-def test_an_old_name_is_read_and_reported(environ: dict[str, str], command_line: list[str], expected: float) -> None:
+def test_an_old_name_is_read_and_reported(
+    environ: dict[str, str], command_line: list[str], expected: float
+) -> None:
     """For one release; the new name wins."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -264,10 +294,16 @@ def test_help_names_every_setting_with_default_and_variable() -> None:
         default = str(DEFAULTS[name]) or "empty"
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
         if name in SECRETS:
-            assert f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE): {describe(name)}" in text
+            assert (
+                f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE): {describe(name)}"
+                in text
+            )
             assert flag(name) not in text
             continue
-        assert f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: {PREFIX}{name.upper()}{seed})" in text
+        assert (
+            f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: "
+            f"{PREFIX}{name.upper()}{seed})"
+        ) in text
 
 
 def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
@@ -278,8 +314,14 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
         ([], {"DATABASE_URL": "postgresql://u:s3/cret@host/db"}, "an @ in a wrong place"),
         (
             [],
-            {"DATABASE_URL": "postgresql://u:s3cret@host/db?sslmode=verify-full", "HOME": "/no/home"},
-            "as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at /no/home/.postgresql/root.crt",
+            {
+                "DATABASE_URL": "postgresql://u:s3cret@host/db?sslmode=verify-full",
+                "HOME": "/no/home",
+            },
+            (
+                "as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at "
+                "/no/home/.postgresql/root.crt"
+            ),
         ),
         ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
         (["--bundles", str(tmp_path / "none")], {}, "No such file or directory"),

@@ -36,14 +36,18 @@ def at_most(files: int) -> Callable[[int], int]:
     return lambda wanted: min(wanted, files)
 
 
-@pytest.mark.parametrize(("quota", "workers"), [(None, 1), (0.1, 1), (0.99, 1), (1.0, 1), (1.9, 1), (2.0, 2), (3.5, 3)])
+@pytest.mark.parametrize(
+    ("quota", "workers"), [(None, 1), (0.1, 1), (0.99, 1), (1.0, 1), (1.9, 1), (2.0, 2), (3.5, 3)]
+)
 def test_there_is_a_worker_per_whole_core_of_quota(quota: float | None, workers: int) -> None:
     """Below two cores, and without a quota, there is one."""
     assert planned(quota=quota).workers == workers
 
 
 @pytest.mark.parametrize(("quota", "on"), [(None, False), (0.5, True), (1.0, False)])
-def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(quota: float | None, on: bool) -> None:
+def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(
+    quota: float | None, on: bool
+) -> None:
     """Both are off where a whole core may be used."""
     plan = planned(quota=quota)
     assert (plan.pin, plan.batch_scheduling) == (on, on)
@@ -51,30 +55,50 @@ def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(quota: float
 
 def test_settings_win_over_every_choice() -> None:
     """What is set is taken, and the reason says so."""
-    plan = planned(quota=0.5, workers=1, max_connections=7, max_in_flight=5, pin="off", batch_scheduling="off", coalesce="off")
+    plan = planned(
+        quota=0.5,
+        workers=1,
+        max_connections=7,
+        max_in_flight=5,
+        pin="off",
+        batch_scheduling="off",
+        coalesce="off",
+    )
     assert (plan.workers, plan.max_connections, plan.max_in_flight) == (1, 7, 5)
     assert (plan.pin, plan.batch_scheduling, plan.coalesce_quota) == (False, False, 0.0)
-    assert [reason.endswith("as set") for reason in plan.reasons if not reason.startswith("nofile")] == [True] * 6
+    assert [
+        reason.endswith("as set") for reason in plan.reasons if not reason.startswith("nofile")
+    ] == [True] * 6
 
 
-@pytest.mark.parametrize(("quota", "workers", "near"), [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)])
-def test_requests_gather_below_one_core_with_one_worker(quota: float | None, workers: int, near: float) -> None:
+@pytest.mark.parametrize(
+    ("quota", "workers", "near"),
+    [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)],
+)
+def test_requests_gather_below_one_core_with_one_worker(
+    quota: float | None, workers: int, near: float
+) -> None:
     """Several workers would each judge by a quota that the others use too."""
     assert planned(quota=quota, workers=workers).coalesce_quota == near
 
 
 def test_requests_in_progress_are_bounded_by_the_memory_beside_the_connections() -> None:
-    """Without a limit there is one per connection; with one there is room for a quarter of the connections at least."""
+    """Without a limit there is one per connection; with one there is room for a quarter of the
+    connections at least."""
     assert planned().max_in_flight == planned().max_connections
     small = planned(memory_limit=256 * MB)
     assert small.max_connections // 4 <= small.max_in_flight < small.max_connections
     at_rest = sizing.MEMORY_AT_REST
-    used = small.max_connections * sizing.MEMORY_PER_CONNECTION + small.max_in_flight * sizing.MEMORY_PER_REQUEST
+    used = (
+        small.max_connections * sizing.MEMORY_PER_CONNECTION
+        + small.max_in_flight * sizing.MEMORY_PER_REQUEST
+    )
     assert at_rest + used <= 256 * MB
 
 
 def test_a_small_memory_limit_lowers_the_connections_and_says_so() -> None:
-    """128 MB do not hold 10,000 connections: fewer are accepted, with a warning, and nobody is killed."""
+    """128 MB do not hold 10,000 connections: fewer are accepted, with a warning, and nobody is
+    killed."""
     plan = planned(memory_limit=128 * MB)
     assert 0 < plan.max_connections < 10_000
     assert "10000 users do not fit" in plan.warnings[0]
@@ -83,7 +107,10 @@ def test_a_small_memory_limit_lowers_the_connections_and_says_so() -> None:
 
 def test_a_large_model_leaves_less_memory_for_connections() -> None:
     """Its file counts several times, once per worker."""
-    assert planned(memory_limit=256 * MB, model_bytes=10 * MB).max_connections < planned(memory_limit=256 * MB).max_connections
+    assert (
+        planned(memory_limit=256 * MB, model_bytes=10 * MB).max_connections
+        < planned(memory_limit=256 * MB).max_connections
+    )
 
 
 def test_connections_that_are_set_but_do_not_fit_are_warned_of() -> None:
@@ -103,7 +130,10 @@ def test_connections_beyond_nofile_are_refused_with_a_warning() -> None:
 
 def test_the_limit_on_open_files_is_told() -> None:
     """Containers get whatever the engine allows, so the log says what that was."""
-    assert planned(max_connections=100).reasons[2] == f"nofile {100 + sizing.SPARE_FILES}: enough for max_connections"
+    assert (
+        planned(max_connections=100).reasons[2]
+        == f"nofile {100 + sizing.SPARE_FILES}: enough for max_connections"
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -125,7 +155,8 @@ def test_limits_are_read_from_control_groups_version_2(tmp_path: Path) -> None:
 
 
 def test_limits_are_read_from_control_groups_version_1(tmp_path: Path) -> None:
-    """In a container the group's path is the host's and not visible: its limits stand at the root."""
+    """In a container the group's path is the host's and not visible: its limits stand at the
+    root."""
     write(tmp_path / "self", "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/")
     write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "10000")
     write(tmp_path / "fs/cpu/cpu.cfs_period_us", "100000")
@@ -144,7 +175,12 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
     assert host.cpu_quota(tmp_path / "nothing", tmp_path / "nothing") is None
 
 
-@pytest.mark.parametrize(("quota", "set_s", "delay_s"), [(0.5, 0.0, 0.004), (0.2, 0.0, 0.01), (0.01, 0.0, 0.02), (0.1, 0.003, 0.003)])
-def test_the_less_cpu_time_the_longer_requests_gather(quota: float, set_s: float, delay_s: float) -> None:
+@pytest.mark.parametrize(
+    ("quota", "set_s", "delay_s"),
+    [(0.5, 0.0, 0.004), (0.2, 0.0, 0.01), (0.01, 0.0, 0.02), (0.1, 0.003, 0.003)],
+)
+def test_the_less_cpu_time_the_longer_requests_gather(
+    quota: float, set_s: float, delay_s: float
+) -> None:
     """In proportion, up to a bound, unless it is set."""
     assert planned(quota=quota, coalesce_delay_s=set_s).coalesce_delay_s == pytest.approx(delay_s)

@@ -32,7 +32,9 @@ def status(process: int, field: str) -> str:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:")), "")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:")), ""
+    )
 
 
 def child_of(process: int) -> int:
@@ -58,16 +60,26 @@ def is_listened_on(port: int) -> bool:
     return True
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="making a process 1 needs root and unshare")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None,
+    reason="making a process 1 needs root and unshare",
+)
 def test_process_1_ends_at_a_signal_before_it_has_loaded_anything(tmp_path: Path) -> None:
-    """The kernel drops what process 1 does not handle: without a handler of its own it would go on."""
+    """The kernel drops what process 1 does not handle: without a handler of its own it would go
+    on."""
     write_bundle(tmp_path)
-    environment = os.environ | {"HALFCORE_BUNDLES": str(tmp_path), "HALFCORE_PORT": str(free_port())}
+    environment = os.environ | {
+        "HALFCORE_BUNDLES": str(tmp_path),
+        "HALFCORE_PORT": str(free_port()),
+    }
     command = ["unshare", "--pid", "--fork", sys.executable, "-m", "halfcore", "serve"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as outer:
         until(lambda: child_of(outer.pid), "no process 1")
         first = child_of(outer.pid)
-        until(lambda: int(status(first, "SigCgt") or "0", 16) & TERM, "process 1 does not handle SIGTERM")
+        until(
+            lambda: int(status(first, "SigCgt") or "0", 16) & TERM,
+            "process 1 does not handle SIGTERM",
+        )
         assert status(first, "NSpid").split()[-1] == "1"
         assert not has_imported(first, "onnxruntime"), "the handler came after the imports"
         os.kill(first, signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""The composition of a worker process: whatever fails, the parts that were started before are closed, the last one first."""
+"""The composition of a worker process: whatever fails, the parts that were started before are
+closed, the last one first."""
 
 import re
 from collections.abc import Callable
@@ -49,7 +50,9 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was closed, in order; each part is closed in earnest."""
     names: list[str] = []
     for part, method in CLOSED:
-        monkeypatch.setattr(part, method, noted(names, f"{part.__name__}.{method}", getattr(part, method)))
+        monkeypatch.setattr(
+            part, method, noted(names, f"{part.__name__}.{method}", getattr(part, method))
+        )
     return names
 
 
@@ -64,7 +67,8 @@ def noted(names: list[str], name: str, close: Callable[..., Any]) -> Callable[..
 
 
 def once(names: list[str]) -> list[str]:
-    """Each name where it comes last: the prediction log closes a database of its own before the worker's."""
+    """Each name where it comes last: the prediction log closes a database of its own before the
+    worker's."""
     return [name for i, name in enumerate(names) if name not in names[i + 1 :]]
 
 
@@ -102,14 +106,18 @@ async def test_a_start_that_fails_closes_what_was_started(
     assert once(closed) == expected[::-1]
 
 
-async def test_a_failure_while_it_runs_loses_no_logged_prediction(tmp_path: Path, closed: list[str]) -> None:
+async def test_a_failure_while_it_runs_loses_no_logged_prediction(
+    tmp_path: Path, closed: list[str]
+) -> None:
     """The prediction log is written to the disk, for the database is away."""
     one = made(tmp_path)
     sent: list[int] = []
 
     async def fail_after_an_answer() -> None:
         async with one._run(one.app):
-            one.predictor.begin(None, b'{"features":[1,2,3,4]}', None, lambda status, *_: sent.append(status))
+            one.predictor.begin(
+                None, b'{"features":[1,2,3,4]}', None, lambda status, *_: sent.append(status)
+            )
             while not sent:
                 await one.models.drain()
             raise Broken
@@ -118,7 +126,9 @@ async def test_a_failure_while_it_runs_loses_no_logged_prediction(tmp_path: Path
         await fail_after_an_answer()
     assert sent == [200]
     assert once(closed)[-2:] == ["PredictionLog.close", "Database.close"]
-    assert sum(file.stat().st_size for file in (tmp_path / "spool").rglob("*") if file.is_file()) > 0
+    assert (
+        sum(file.stat().st_size for file in (tmp_path / "spool").rglob("*") if file.is_file()) > 0
+    )
 
 
 def test_only_the_worker_builds_parts() -> None:
@@ -131,5 +141,7 @@ def test_only_the_worker_builds_parts() -> None:
         for file in SOURCE.rglob("*.py")
         for found in parts.finditer(re.sub(r"class \w+\(?", "", file.read_text()))
     }
-    allowed = {"process/serve.py: Coalescer"}  # of one process alone: granian's other way has no place for it
+    allowed = {
+        "process/serve.py: Coalescer"
+    }  # of one process alone: granian's other way has no place for it
     assert {line for line in builders if not line.startswith("worker.py")} == allowed

@@ -9,9 +9,18 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _QUIET = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-sync",
-    "--enable-logging=stderr", "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,14 @@ def found() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-def look(browser: str, page: Path, scratch: Path, *, size: tuple[int, int] = (1000, 3600), dark: bool = False) -> Seen:
+def look(
+    browser: str,
+    page: Path,
+    scratch: Path,
+    *,
+    size: tuple[int, int] = (1000, 3600),
+    dark: bool = False,
+) -> Seen:
     """Open a page, wait until it has loaded, and take its picture."""
     picture, log = scratch / "page.png", scratch / "net.json"
     flags = [
@@ -41,7 +57,9 @@ def look(browser: str, page: Path, scratch: Path, *, size: tuple[int, int] = (10
     ]
     if dark:
         flags.append("--blink-settings=preferredColorScheme=0")
-    done = subprocess.run([browser, *_QUIET, *flags, page.as_uri()], capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        [browser, *_QUIET, *flags, page.as_uri()], capture_output=True, text=True, timeout=90
+    )
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return Seen(console, _addresses(log), picture)
 
@@ -49,7 +67,9 @@ def look(browser: str, page: Path, scratch: Path, *, size: tuple[int, int] = (10
 def settled(browser: str, page: Path, scratch: Path) -> str:
     """The page's elements once its scripts have run, as text."""
     flags = [f"--user-data-dir={scratch / 'profile'}", "--dump-dom"]
-    return subprocess.run([browser, *_QUIET, *flags, page.as_uri()], capture_output=True, text=True, timeout=90).stdout
+    return subprocess.run(
+        [browser, *_QUIET, *flags, page.as_uri()], capture_output=True, text=True, timeout=90
+    ).stdout
 
 
 def _addresses(log: Path) -> set[str]:
@@ -59,7 +79,17 @@ def _addresses(log: Path) -> set[str]:
         events = json.loads(text)["events"]
     except json.JSONDecodeError:  # the browser did not close the list
         events = [
-            json.loads(line.rstrip(",")) for line in text.splitlines() if re.fullmatch(r"\{\"(params|phase|source|time|type).*\},?", line)
+            json.loads(line.rstrip(","))
+            for line in text.splitlines()
+            if re.fullmatch(r"\{\"(params|phase|source|time|type).*\},?", line)
         ]
-    asked = [event["params"] for event in events if isinstance(event.get("params"), dict) and "url" in event["params"]]
-    return {each["url"] for each in asked if each.get("initiator", "not an origin") not in ("not an origin", "")} - {""}
+    asked = [
+        event["params"]
+        for event in events
+        if isinstance(event.get("params"), dict) and "url" in event["params"]
+    ]
+    return {
+        each["url"]
+        for each in asked
+        if each.get("initiator", "not an origin") not in ("not an origin", "")
+    } - {""}

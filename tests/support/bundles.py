@@ -1,6 +1,8 @@
-"""Small bundles made by hand, so that the server's tests need neither scikit-learn nor the exporter.
+"""Small bundles made by hand, so that the server's tests need neither scikit-learn nor the
+exporter.
 
-The classifier's graph is softmax(rows · W): a row's answer can be told from the row, so a mix-up shows.
+The classifier's graph is softmax(rows · W): a row's answer can be told from the row, so a mix-up
+shows.
 """
 
 import hashlib
@@ -14,7 +16,15 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 NUMBERS: list[dict[str, Any]] = [
-    {"name": f"x{i}", "kind": "number", "nullable": False, "example": float(i), "minimum": 0.0, "maximum": 9.0} for i in range(4)
+    {
+        "name": f"x{i}",
+        "kind": "number",
+        "nullable": False,
+        "example": float(i),
+        "minimum": 0.0,
+        "maximum": 9.0,
+    }
+    for i in range(4)
 ]
 MIXED: list[dict[str, Any]] = [
     {
@@ -24,9 +34,29 @@ MIXED: list[dict[str, Any]] = [
         "categories": ["Biscoe", "Dream", "Torgersen"],
         "example": "Biscoe",
     },
-    {"name": "mass", "kind": "number", "nullable": True, "example": 4000.0, "minimum": 2700.0, "maximum": 6300.0},
-    {"name": "count", "kind": "integer", "nullable": False, "example": 3, "minimum": 0.0, "maximum": 9.0},
-    {"name": "sex", "kind": "category", "nullable": True, "categories": ["FEMALE", "MALE"], "example": "MALE"},
+    {
+        "name": "mass",
+        "kind": "number",
+        "nullable": True,
+        "example": 4000.0,
+        "minimum": 2700.0,
+        "maximum": 6300.0,
+    },
+    {
+        "name": "count",
+        "kind": "integer",
+        "nullable": False,
+        "example": 3,
+        "minimum": 0.0,
+        "maximum": 9.0,
+    },
+    {
+        "name": "sex",
+        "kind": "category",
+        "nullable": True,
+        "categories": ["FEMALE", "MALE"],
+        "example": "MALE",
+    },
     {"name": "zone", "kind": "category", "nullable": False, "categories": [10, 20], "example": 10},
     {"name": "wet", "kind": "boolean", "nullable": False, "example": True},
 ]
@@ -34,7 +64,9 @@ MIXED: list[dict[str, Any]] = [
 
 def classifier(columns: int, classes: int, dtype: str) -> onnx.ModelProto:
     """A graph `rows` → `label`, `probabilities`; NaN counts as 0."""
-    weights = np.array([[((i + 1) * (j + 2)) % 5 - 2.0 for j in range(classes)] for i in range(columns)], dtype)
+    weights = np.array(
+        [[((i + 1) * (j + 2)) % 5 - 2.0 for j in range(classes)] for i in range(columns)], dtype
+    )
     zero = np.array(0, dtype)
     nodes = [
         helper.make_node("IsNaN", ["rows"], ["missing"]),
@@ -64,11 +96,26 @@ def regressor(columns: int, dtype: str) -> onnx.ModelProto:
     )
 
 
-def graph(nodes: list[Any], constants: dict[str, Any], columns: int, dtype: str, outputs: list[Any], opset: int = 21) -> onnx.ModelProto:
+def graph(
+    nodes: list[Any],
+    constants: dict[str, Any],
+    columns: int,
+    dtype: str,
+    outputs: list[Any],
+    opset: int = 21,
+) -> onnx.ModelProto:
     """A model with the input `rows` [N, columns]."""
-    rows = helper.make_tensor_value_info("rows", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["N", columns])
+    rows = helper.make_tensor_value_info(
+        "rows", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["N", columns]
+    )
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    body = helper.make_graph(nodes, "test", [rows], [helper.make_tensor_value_info(*output) for output in outputs], initializers)
+    body = helper.make_graph(
+        nodes,
+        "test",
+        [rows],
+        [helper.make_tensor_value_info(*output) for output in outputs],
+        initializers,
+    )
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
@@ -85,11 +132,16 @@ def write_bundle(
     model: onnx.ModelProto | None = None,
     changes: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a bundle that the server takes, then overwrite manifest fields with `changes`; return its directory."""
+    """Write a bundle that the server takes, then overwrite manifest fields with `changes`; return
+    its directory."""
     inputs = NUMBERS if inputs is None else inputs
     classes = (["a", "b", "c"] if classes is None else classes) if task == "classification" else []
     if model is None:
-        model = classifier(len(inputs), len(classes), dtype) if task == "classification" else regressor(len(inputs), dtype)
+        model = (
+            classifier(len(inputs), len(classes), dtype)
+            if task == "classification"
+            else regressor(len(inputs), dtype)
+        )
     content = model.SerializeToString()
     sha256 = hashlib.sha256(content).hexdigest()
     path = root / name / f"{version}-{sha256[:8]}"
@@ -114,7 +166,13 @@ def write_bundle(
         "dtype": dtype,
         "classes": classes,
         "outputs": ["label", "probabilities"] if task == "classification" else ["value"],
-        "onnx": {"file": "model.onnx", "sha256": sha256, "size_bytes": len(content), "ir_version": 10, "opset": {"ai.onnx": 21}},
+        "onnx": {
+            "file": "model.onnx",
+            "sha256": sha256,
+            "size_bytes": len(content),
+            "ir_version": 10,
+            "opset": {"ai.onnx": 21},
+        },
         "tools": {},
         "parity": PARITY,
         "golden": [golden(content, inputs, classes, dtype)],
@@ -124,16 +182,37 @@ def write_bundle(
 
 
 PARITY: dict[str, Any] = {
-    "passed": True, "rows": 1, "threshold_rows": 0, "batch_sizes": [1, 128], "label_mismatches": 0, "ties": 0, "tie_band": 1e-6,
-    "max_abs_diff": 0.0, "tolerance": 1e-6, "accepted": None, "seconds": 0.1, "reference": "itself",
-}  # fmt: skip
+    "passed": True,
+    "rows": 1,
+    "threshold_rows": 0,
+    "batch_sizes": [1, 128],
+    "label_mismatches": 0,
+    "ties": 0,
+    "tie_band": 1e-6,
+    "max_abs_diff": 0.0,
+    "tolerance": 1e-6,
+    "accepted": None,
+    "seconds": 0.1,
+    "reference": "itself",
+}
 
 
-def golden(content: bytes, inputs: list[dict[str, Any]], classes: list[Any], dtype: str) -> dict[str, Any]:
+def golden(
+    content: bytes, inputs: list[dict[str, Any]], classes: list[Any], dtype: str
+) -> dict[str, Any]:
     """The example row with the graph's own answer."""
-    codes = [column["categories"].index(column["example"]) if "categories" in column else column["example"] for column in inputs]
+    codes = [
+        column["categories"].index(column["example"])
+        if "categories" in column
+        else column["example"]
+        for column in inputs
+    ]
     outputs = ort.InferenceSession(content).run(None, {"rows": np.array([codes], dtype)})
     row = {column["name"]: column["example"] for column in inputs}
     if not classes:
         return {"row": row, "prediction": float(outputs[0][0])}
-    return {"row": row, "prediction": classes[int(outputs[0][0])], "probabilities": outputs[1][0].tolist()}
+    return {
+        "row": row,
+        "prediction": classes[int(outputs[0][0])],
+        "probabilities": outputs[1][0].tolist(),
+    }

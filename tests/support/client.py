@@ -22,13 +22,16 @@ async def app_client(bundles: Path, **settings: Any) -> AsyncIterator[httpx.Asyn
     started, stop = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
-        # In a task of its own: the lifespan holds a task group, and pytest ends a fixture in another task than it began it in.
+        # In a task of its own: the lifespan holds a task group, and pytest ends a fixture in
+        # another task than it began it in.
         async with app.lifespan():
             started.set()
             await stop.wait()
 
     lifespan = asyncio.create_task(live())
-    await asyncio.wait((lifespan, asyncio.create_task(started.wait())), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        (lifespan, asyncio.create_task(started.wait())), return_when=asyncio.FIRST_COMPLETED
+    )
     try:
         async with httpx.AsyncClient(transport=transport_of(app), base_url="http://test") as client:
             yield client
@@ -50,7 +53,8 @@ async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
 async def until(ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], Any]) -> Any:
     """Ask until the answer is a wanted one, and return it."""
     async with asyncio.timeout(60):
-        while not wanted(answer := await ask()):  # noqa: ASYNC110  the state is the server's, behind HTTP
+        # The state is the server's, behind HTTP
+        while not wanted(answer := await ask()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return answer
 

@@ -1,4 +1,5 @@
-"""Docker and Compose as a user types them, and clients that keep their connections open while containers come and go."""
+"""Docker and Compose as a user types them, and clients that keep their connections open while
+containers come and go."""
 
 import http.client
 import json
@@ -27,7 +28,10 @@ def _named(name: str) -> str:
 _TAG = os.environ.get("TAG") or "latest"
 SERVER, EXPORT, MLFLOW = _named("halfcore"), _named("halfcore-export"), _named("halfcore-mlflow")
 BODY = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
-ANSWER = b'{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0,"virginica":0},"model":"iris","version":"1"}'
+ANSWER = (
+    b'{"prediction":"setosa","probabilities":{"setosa":1,"versicolor":0,"virginica":0},'
+    b'"model":"iris","version":"1"}'
+)
 """What README.md promises to who types its curl."""
 
 
@@ -38,9 +42,16 @@ def docker(*arguments: str, check: bool = True, timeout_s: float = 300, **enviro
         AssertionError: it failed; with what it said.
     """
     result = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=timeout_s, env=os.environ | environment, cwd=ROOT
+        ["docker", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=os.environ | environment,
+        cwd=ROOT,
     )
-    assert not check or result.returncode == 0, f"docker {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-4000:]}"
+    assert not check or result.returncode == 0, (
+        f"docker {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-4000:]}"
+    )
     return result.stdout.strip() if check else result.stdout + result.stderr
 
 
@@ -51,8 +62,11 @@ def inspect(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def container(*arguments: str, command: tuple[str, ...] = (), image: str = SERVER, inside: int = 8000) -> Iterator[tuple[str, int]]:
-    """Run an image in the background with a port of it on loopback; yields its id and the port here, and removes it in the end."""
+def container(
+    *arguments: str, command: tuple[str, ...] = (), image: str = SERVER, inside: int = 8000
+) -> Iterator[tuple[str, int]]:
+    """Run an image in the background with a port of it on loopback; yields its id and the port
+    here, and removes it in the end."""
     port = free_port()
     name = docker("run", "-d", "-p", f"127.0.0.1:{port}:{inside}", *arguments, image, *command)
     try:
@@ -67,12 +81,22 @@ class Compose:
     def __init__(self, *profiles: str, **environment: str) -> None:
         self.port = free_port()
         self.project = f"halfcore-test-{os.getpid()}"
-        self._environment = {"PORT": str(self.port), "COMPOSE_PROJECT_NAME": self.project} | environment
+        self._environment = {
+            "PORT": str(self.port),
+            "COMPOSE_PROJECT_NAME": self.project,
+        } | environment
         self._profiles = [flag for profile in profiles for flag in ("--profile", profile)]
 
     def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> str:
         """Run `docker compose … ARGUMENTS`."""
-        return docker("compose", *self._profiles, *arguments, check=check, timeout_s=timeout_s, **self._environment)
+        return docker(
+            "compose",
+            *self._profiles,
+            *arguments,
+            check=check,
+            timeout_s=timeout_s,
+            **self._environment,
+        )
 
     def containers(self, service: str) -> list[str]:
         """The ids of a service's containers."""
@@ -85,11 +109,18 @@ class Compose:
         self("down", "--volumes", "--timeout", "10")
 
 
-def ask(port: int, path: str = "/predict", body: bytes | None = BODY, timeout_s: float = 30) -> tuple[int, bytes]:
+def ask(
+    port: int, path: str = "/predict", body: bytes | None = BODY, timeout_s: float = 30
+) -> tuple[int, bytes]:
     """One request on a connection of its own; status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
-        connection.request("GET" if body is None else "POST", path, body, {"content-type": "application/json"} if body else {})
+        connection.request(
+            "GET" if body is None else "POST",
+            path,
+            body,
+            {"content-type": "application/json"} if body else {},
+        )
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -123,17 +154,21 @@ def _status(port: int) -> int:
 
 
 class Users:
-    """Clients that each keep one connection open and ask, think, ask; what went wrong is collected by kind.
+    """Clients that each keep one connection open and ask, think, ask; what went wrong is collected
+    by kind.
 
-    A user whose connection was closed between two requests opens another, as every HTTP client does; a request that was sent and not
-    answered with the right answer is a failure.
+    A user whose connection was closed between two requests opens another, as every HTTP client
+    does; a request that was sent and not answered with the right answer is a failure.
     """
 
     def __init__(self, port: int, count: int = 24, think_s: float = 0.04) -> None:
         self.outcomes: Counter[str] = Counter()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._live, args=(port, think_s), daemon=True) for _ in range(count)]
+        self._threads = [
+            threading.Thread(target=self._live, args=(port, think_s), daemon=True)
+            for _ in range(count)
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -162,7 +197,11 @@ class Users:
                 connection.request("POST", "/predict", BODY, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 body = answer.read()
-                kind = "right" if (answer.status, body) == (200, ANSWER) else f"{answer.status} {body[:200]!r}"
+                kind = (
+                    "right"
+                    if (answer.status, body) == (200, ANSWER)
+                    else f"{answer.status} {body[:200]!r}"
+                )
             except (OSError, http.client.HTTPException) as error:
                 kind = f"{type(error).__name__}: {error}"
                 connection.close()
@@ -173,10 +212,17 @@ class Users:
 
 def predictions(name: str) -> int:
     """Right answers that a server's container has given, from its own metrics."""
-    code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
+    code = (
+        "import urllib.request as u; "
+        "print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
+    )
     text = docker("exec", name, "python", "-c", code)
     return sum(
         int(float(value))
-        for value in re.findall(r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*route="/predict"[^}]*\} (\S+)$|', text, re.M)
+        for value in re.findall(
+            r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*route="/predict"[^}]*\} (\S+)$|',
+            text,
+            re.M,
+        )
         if value
     )

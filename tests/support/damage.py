@@ -1,4 +1,5 @@
-"""What can be wrong with an exported bundle or its tags, as a registry may offer it to a running server."""
+"""What can be wrong with an exported bundle or its tags, as a registry may offer it to a running
+server."""
 
 import hashlib
 import json
@@ -25,7 +26,8 @@ class Bad(NamedTuple):
 
 
 def changed(**fields: Any) -> Damage:
-    """Give fields of the manifest other values; a double underscore leads into an object; `...` removes the field."""
+    """Give fields of the manifest other values; a double underscore leads into an object; `...`
+    removes the field."""
 
     def damage(path: Path) -> None:
         manifest = json.loads((path / "manifest.json").read_text())
@@ -48,7 +50,9 @@ def signed(content: bytes) -> Damage:
 
     def damage(path: Path) -> None:
         (path / "model.onnx").write_bytes(content)
-        changed(onnx__sha256=hashlib.sha256(content).hexdigest(), onnx__size_bytes=len(content))(path)
+        changed(onnx__sha256=hashlib.sha256(content).hexdigest(), onnx__size_bytes=len(content))(
+            path
+        )
 
     return damage
 
@@ -123,11 +127,19 @@ def looping() -> Damage:
     """A graph that loops for ever."""
     condition = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
     number = helper.make_tensor_value_info("number", TensorProto.INT64, [])
-    carried = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("before", "after")]
+    carried = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"])
+        for name in ("before", "after")
+    ]
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["again"]), helper.make_node("Add", ["before", "before"], ["after"])],
-        "body", [number, condition, carried[0]], [helper.make_tensor_value_info("again", TensorProto.BOOL, []), carried[1]],
-    )  # fmt: skip
+        [
+            helper.make_node("Identity", ["go"], ["again"]),
+            helper.make_node("Add", ["before", "before"], ["after"]),
+        ],
+        "body",
+        [number, condition, carried[0]],
+        [helper.make_tensor_value_info("again", TensorProto.BOOL, []), carried[1]],
+    )
     nodes = [
         helper.make_node("ReduceSum", ["rows", "axis"], ["start"], keepdims=0),
         helper.make_node("Loop", ["", "yes", "start"], ["value"], body=body),
@@ -172,20 +184,40 @@ def emptied(file: str) -> Damage:
 BAD: dict[str, Bad] = {
     # what the registry says of it
     "refused by the exporter": Bad(
-        "export_refused", "3 labels differ", tags={"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"}
+        "export_refused",
+        "3 labels differ",
+        tags={"halfcore.export": "refused", "halfcore.export.reason": "3 labels differ"},
     ),
-    "another verdict": Bad("bundle_tag", "'maybe', expected passed or refused", tags={"halfcore.export": "maybe"}),
-    "another bundle format": Bad("bundle_format", "'2', expected '1'", tags={"halfcore.bundle.format": "2"}),
+    "another verdict": Bad(
+        "bundle_tag", "'maybe', expected passed or refused", tags={"halfcore.export": "maybe"}
+    ),
+    "another bundle format": Bad(
+        "bundle_format", "'2', expected '1'", tags={"halfcore.bundle.format": "2"}
+    ),
     "no place": Bad("bundle_tag", "tag halfcore.bundle ''", tags={"halfcore.bundle": None}),
-    "a place on the server's own disk": Bad("bundle_tag", "file:///etc", tags={"halfcore.bundle": "file:///etc/passwd"}),
-    "a place on another host": Bad("bundle_tag", "http://169", tags={"halfcore.bundle": "http://169.254.169.254/latest"}),
-    "a place above the run's": Bad("bundle_tag", "x/../..", tags={"halfcore.bundle": "runs:/a/x/../../b"}),
-    "a short hash": Bad("bundle_tag", "64 hexadecimal digits", tags={"halfcore.manifest_sha256": "abc"}),
+    "a place on the server's own disk": Bad(
+        "bundle_tag", "file:///etc", tags={"halfcore.bundle": "file:///etc/passwd"}
+    ),
+    "a place on another host": Bad(
+        "bundle_tag", "http://169", tags={"halfcore.bundle": "http://169.254.169.254/latest"}
+    ),
+    "a place above the run's": Bad(
+        "bundle_tag", "x/../..", tags={"halfcore.bundle": "runs:/a/x/../../b"}
+    ),
+    "a short hash": Bad(
+        "bundle_tag", "64 hexadecimal digits", tags={"halfcore.manifest_sha256": "abc"}
+    ),
     # what came of it
-    "another manifest's hash": Bad("manifest_sha256", "expected 000", tags={"halfcore.manifest_sha256": "0" * 64}),
+    "another manifest's hash": Bad(
+        "manifest_sha256", "expected 000", tags={"halfcore.manifest_sha256": "0" * 64}
+    ),
     "no manifest": Bad("bundle_missing", "manifest.json: ", emptied("manifest.json")),
     "no model": Bad("bundle_missing", "model.onnx: ", emptied("model.onnx")),
-    "a manifest that is HTML": Bad("manifest", "manifest.json: ", lambda path: (path / "manifest.json").write_text("<html>502</html>")),
+    "a manifest that is HTML": Bad(
+        "manifest",
+        "manifest.json: ",
+        lambda path: (path / "manifest.json").write_text("<html>502</html>"),
+    ),
     "another version's manifest": Bad("other_version", "version '99'", changed(version="99")),
     "a model too large": Bad("too_large", "expected at most", changed(onnx__size_bytes=1 << 40)),
     "a model cut short": Bad("wrong_length", "bytes are announced, expected", resized(-9)),
@@ -196,10 +228,16 @@ BAD: dict[str, Bad] = {
     "a manifest without a field": Bad("bundle", "`dtype`", changed(dtype=...)),
     "a failed parity": Bad("bundle", "$.parity.passed", changed(parity=PARITY | {"passed": False})),
     "a newer opset": Bad("bundle", "onnx.opset ai.onnx 99", changed(onnx__opset={"ai.onnx": 99})),
-    "an unknown operator domain": Bad("bundle", "com.example", changed(onnx__opset={"ai.onnx": 21, "com.example": 1})),
+    "an unknown operator domain": Bad(
+        "bundle", "com.example", changed(onnx__opset={"ai.onnx": 21, "com.example": 1})
+    ),
     "no golden rows": Bad("bundle", "$.golden", changed(golden=[])),
     # what the canary finds
-    "HTML instead of ONNX": Bad("graph", "cannot load it", signed(b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>")),
+    "HTML instead of ONNX": Bad(
+        "graph",
+        "cannot load it",
+        signed(b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"),
+    ),
     "half a model, signed": Bad("graph", "cannot load it", cut_and_signed),
     "weights in another file": Bad("graph", "cannot load it", with_external_data),
     "an input of another name": Bad("graph", "'X'", renamed("rows", "X")),
@@ -212,4 +250,4 @@ BAD: dict[str, Bad] = {
     "a graph that fails": Bad("golden", "the model failed", failing()),
     "an endless loop": Bad("sandbox_timeout", "did not finish within", looping()),
     "a graph of 4 GB": Bad("sandbox_memory", "ran out of memory", hungry(4)),
-}  # fmt: skip
+}

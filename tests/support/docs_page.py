@@ -1,6 +1,7 @@
 """Tries a prediction on /docs as a person does, in a real browser without a network.
 
-`just docs-picture` renews docs/docs-page.png with it: `python tests/support/docs_page.py docs/docs-page.png`.
+`just docs-picture` renews docs/docs-page.png with it: `python tests/support/docs_page.py
+docs/docs-page.png`.
 """
 
 import argparse
@@ -26,16 +27,49 @@ PATIENCE_S = 60
 WIDTH = 1000
 """Of the page, pixels."""
 PENGUIN: list[dict[str, Any]] = [
-    {"name": "island", "kind": "category", "nullable": False, "categories": ["Biscoe", "Dream", "Torgersen"], "example": "Torgersen"},
-    {"name": "bill_length_mm", "kind": "number", "nullable": False, "example": 39.1, "minimum": 32.1, "maximum": 59.6},
-    {"name": "bill_depth_mm", "kind": "number", "nullable": False, "example": 18.7, "minimum": 13.1, "maximum": 21.5},
-    {"name": "sex", "kind": "category", "nullable": True, "categories": ["FEMALE", "MALE"], "example": "MALE"},
+    {
+        "name": "island",
+        "kind": "category",
+        "nullable": False,
+        "categories": ["Biscoe", "Dream", "Torgersen"],
+        "example": "Torgersen",
+    },
+    {
+        "name": "bill_length_mm",
+        "kind": "number",
+        "nullable": False,
+        "example": 39.1,
+        "minimum": 32.1,
+        "maximum": 59.6,
+    },
+    {
+        "name": "bill_depth_mm",
+        "kind": "number",
+        "nullable": False,
+        "example": 18.7,
+        "minimum": 13.1,
+        "maximum": 21.5,
+    },
+    {
+        "name": "sex",
+        "kind": "category",
+        "nullable": True,
+        "categories": ["FEMALE", "MALE"],
+        "example": "MALE",
+    },
 ]
 """What the picture's model is asked."""
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
 
 
 @dataclass
@@ -55,23 +89,36 @@ class Visit:
 def visiting(program: str) -> Iterator[Visit]:
     """An empty page in a browser of its own."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(FLAGS), timeout=PATIENCE_S * 1000)
+        chromium = playwright.chromium.launch(
+            executable_path=program, args=list(FLAGS), timeout=PATIENCE_S * 1000
+        )
         try:
             page = chromium.new_page(viewport={"width": WIDTH, "height": 1000})
             page.set_default_timeout(PATIENCE_S * 1000)
             visit = Visit(page)
-            page.on("console", lambda said: visit.complaints.append(said.text) if said.type in ("error", "warning") else None)
+            page.on(
+                "console",
+                lambda said: (
+                    visit.complaints.append(said.text)
+                    if said.type in ("error", "warning")
+                    else None
+                ),
+            )
             page.on("pageerror", lambda error: visit.complaints.append(str(error)))
             page.on("request", lambda request: visit.requests.append(request.url))
             page.on("requestfailed", lambda request: visit.refused.append(request.url))
-            page.on("response", lambda answer: visit.refused.append(answer.url) if answer.status >= 400 else None)
+            page.on(
+                "response",
+                lambda answer: visit.refused.append(answer.url) if answer.status >= 400 else None,
+            )
             yield visit
         finally:
             chromium.close()
 
 
 def predict(page: Page, base_url: str) -> tuple[str, Any]:
-    """Open /docs, expand POST /predict, try it out and execute it; the status and the answer that the page shows."""
+    """Open /docs, expand POST /predict, try it out and execute it; the status and the answer that
+    the page shows."""
     page.goto(f"{base_url}/docs", timeout=PATIENCE_S * 1000)
     route = page.locator("#operations-predict-predict")
     route.locator(".opblock-summary-control").click()
@@ -96,16 +143,26 @@ def main() -> int:
     parser.add_argument("picture", type=Path)
     asked = parser.parse_args()
     if (program := browser.found()) is None:
-        sys.stderr.write(f"no browser was found, expected one of {', '.join(browser.NAMES)}: install Debian's package chromium\n")
+        sys.stderr.write(
+            f"no browser was found, expected one of {', '.join(browser.NAMES)}: install Debian's "
+            "package chromium\n"
+        )
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        write_bundle(Path(folder), "penguins", inputs=PENGUIN, classes=["Adelie", "Chinstrap", "Gentoo"])
+        write_bundle(
+            Path(folder), "penguins", inputs=PENGUIN, classes=["Adelie", "Chinstrap", "Gentoo"]
+        )
         with serving(Path(folder), default_model="penguins") as server, visiting(program) as visit:
             status, _ = predict(visit.page, f"http://127.0.0.1:{server.port}")
             if status != "200" or visit.complaints or visit.refused:
-                sys.stderr.write(f"the page failed: status {status}, console {visit.complaints}, not answered {visit.refused}\n")
+                sys.stderr.write(
+                    f"the page failed: status {status}, console {visit.complaints}, not answered "
+                    f"{visit.refused}\n"
+                )
                 return 1
-            visit.page.screenshot(path=asked.picture, full_page=True, clip=down_to_the_answer(visit.page))
+            visit.page.screenshot(
+                path=asked.picture, full_page=True, clip=down_to_the_answer(visit.page)
+            )
     return 0
 
 

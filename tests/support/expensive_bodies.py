@@ -1,4 +1,5 @@
-"""Request bodies that try to be expensive: each kind is a function of the columns, a length in bytes and a random source."""
+"""Request bodies that try to be expensive: each kind is a function of the columns, a length in
+bytes and a random source."""
 
 import json
 import random
@@ -25,12 +26,16 @@ def right_value(column: dict[str, Any], rng: random.Random) -> Any:
 
 def right_record(columns: Columns, rng: random.Random) -> str:
     """A record that the model accepts."""
-    return json.dumps({column["name"]: right_value(column, rng) for column in columns}, ensure_ascii=False)
+    return json.dumps(
+        {column["name"]: right_value(column, rng) for column in columns}, ensure_ascii=False
+    )
 
 
 def right_vector(columns: Columns, rng: random.Random) -> str:
     """A vector that the model accepts."""
-    return json.dumps([right_value(column, rng) for column in columns], ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(
+        [right_value(column, rng) for column in columns], ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def _filled(piece: str, length: int, opening: str = "[", closing: str = "]") -> bytes:
@@ -78,7 +83,9 @@ def _all_null(row: dict[str, Any], rng: random.Random) -> str:
 
 
 def _unknown_names(row: dict[str, Any], rng: random.Random) -> str:
-    return json.dumps(row | {f"c{i}": 1 for i in range(rng.choice([1, 10, 100]))}, separators=(",", ":"))
+    return json.dumps(
+        row | {f"c{i}": 1 for i in range(rng.choice([1, 10, 100]))}, separators=(",", ":")
+    )
 
 
 def _twice(row: dict[str, Any], rng: random.Random) -> str:
@@ -204,7 +211,13 @@ def _digits(columns: Columns, length: int, rng: random.Random) -> bytes:
 
 def _space(columns: Columns, length: int, rng: random.Random) -> bytes:
     row = right_record(columns, rng)
-    return rng.choice([b" " * length + row.encode(), (row + " " * length + "x").encode(), b"[" + b" \n" * (length // 2) + b"]"])
+    return rng.choice(
+        [
+            b" " * length + row.encode(),
+            (row + " " * length + "x").encode(),
+            b"[" + b" \n" * (length // 2) + b"]",
+        ]
+    )
 
 
 def _commas(columns: Columns, length: int, rng: random.Random) -> bytes:

@@ -1,4 +1,5 @@
-"""A registry that lies on demand: MLflow's API as far as a follower uses it, from memory, with an answer that a test may spoil."""
+"""A registry that lies on demand: MLflow's API as far as a follower uses it, from memory, with an
+answer that a test may spoil."""
 
 import hashlib
 import json
@@ -30,10 +31,21 @@ class Exchange(BaseHTTPRequestHandler):
         except OSError:
             pass  # the other side left
 
-    def answer(self, status: int, body: bytes, content_type: str = "application/json", length: int | None = None, **headers: str) -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        length: int | None = None,
+        **headers: str,
+    ) -> None:
         """Send a whole answer, with a Content-Length that need not be true."""
         self.send_response(status)
-        fields = {"content-type": content_type, "content-length": str(len(body) if length is None else length), "connection": "close"}
+        fields = {
+            "content-type": content_type,
+            "content-length": str(len(body) if length is None else length),
+            "connection": "close",
+        }
         fields |= headers
         for name, value in fields.items():
             self.send_header(name.replace("_", "-"), value)
@@ -56,7 +68,8 @@ class FakeRegistry:
         self.versions: dict[str, dict[str, dict[str, str]]] = {}
         """Model → version → tags."""
         self.origins: dict[tuple[str, str], dict[str, str]] = {}
-        """(model, version) → `source`, `run_id` and `model_id`, as far as the registry tells them."""
+        """(model, version) → `source`, `run_id` and `model_id`, as far as the registry tells
+        them."""
         self.artifact_uris: dict[str, str] = {}
         """Run → where its artifacts are, if they are not behind the proxy."""
         self.aliases: dict[tuple[str, str], str] = {}
@@ -69,12 +82,15 @@ class FakeRegistry:
         self.lie: Lie | None = None
 
     def publish(self, bundle: Path, *, name: str = "", **tags: str) -> str:
-        """Register a bundle as a new version whose number must be the manifest's if it is to be taken; return it."""
+        """Register a bundle as a new version whose number must be the manifest's if it is to be
+        taken; return it."""
         name = name or bundle.parent.name
         versions = self.versions.setdefault(name, {})
         version = str(len(versions) + 1)
         folder = f"halfcore/{name}/{version}"
-        manifest = (bundle / "manifest.json").read_bytes() if (bundle / "manifest.json").is_file() else b""
+        manifest = (
+            (bundle / "manifest.json").read_bytes() if (bundle / "manifest.json").is_file() else b""
+        )
         for file in bundle.iterdir():
             if file.is_file():
                 self.artifacts[f"0/run{version}/artifacts/{folder}/{file.name}"] = file.read_bytes()
@@ -87,16 +103,23 @@ class FakeRegistry:
         return version
 
     def copy(self, name: str, version: str, to: str) -> str:
-        """What `MlflowClient.copy_model_version` does: a new version with all tags, whose source is the original; return its number."""
+        """What `MlflowClient.copy_model_version` does: a new version with all tags, whose source is
+        the original; return its number."""
         versions = self.versions.setdefault(to, {})
         copied = str(len(versions) + 1)
         versions[copied] = dict(self.versions[name][version])
-        self.origins[to, copied] = self.origins.get((name, version), {}) | {"source": f"models:/{name}/{version}"}
+        self.origins[to, copied] = self.origins.get((name, version), {}) | {
+            "source": f"models:/{name}/{version}"
+        }
         return copied
 
     def forget(self, name: str, *, before: int) -> None:
         """Let the files of old versions go; they are 16 MB each where memory is watched."""
-        for path in [path for path in self.artifacts if f"/halfcore/{name}/" in path and int(path.split("/")[-2]) < before]:
+        for path in [
+            path
+            for path in self.artifacts
+            if f"/halfcore/{name}/" in path and int(path.split("/")[-2]) < before
+        ]:
             del self.artifacts[path]
 
     def point(self, name: str, version: str, alias: str = "champion") -> None:
@@ -111,19 +134,39 @@ class FakeRegistry:
             return _json(self.features)
         if url.path.startswith(PROXY):
             content = self.artifacts.get(url.path.removeprefix(PROXY))
-            return (200, content) if content is not None else _error(404, "RESOURCE_DOES_NOT_EXIST", "no such file")
+            return (
+                (200, content)
+                if content is not None
+                else _error(404, "RESOURCE_DOES_NOT_EXIST", "no such file")
+            )
         if url.path == "/get-artifact":
             content = self.artifacts.get(f"0/{query['run_id']}/artifacts/{query['path']}")
-            return (200, content) if content is not None else (500, b"<html>Internal Server Error</html>")
+            return (
+                (200, content)
+                if content is not None
+                else (500, b"<html>Internal Server Error</html>")
+            )
         match url.path.removeprefix(API):
             case "registered-models/alias":
                 version = self.aliases.get((query["name"], query["alias"]))
-                return self._version(query["name"], version) if version else _error(400, "INVALID_PARAMETER_VALUE", "alias not found")
+                return (
+                    self._version(query["name"], version)
+                    if version
+                    else _error(400, "INVALID_PARAMETER_VALUE", "alias not found")
+                )
             case "model-versions/get":
                 return self._version(query["name"], query["version"])
             case "runs/get":
                 proxied = f"mlflow-artifacts:/0/{query['run_id']}/artifacts"
-                return _json({"run": {"info": {"artifact_uri": self.artifact_uris.get(query["run_id"], proxied)}}})
+                return _json(
+                    {
+                        "run": {
+                            "info": {
+                                "artifact_uri": self.artifact_uris.get(query["run_id"], proxied)
+                            }
+                        }
+                    }
+                )
         return _error(404, "ENDPOINT_NOT_FOUND", "no such endpoint")
 
     def _version(self, name: str, version: str) -> tuple[int, bytes]:
@@ -131,7 +174,12 @@ class FakeRegistry:
         if tags is None:
             return _error(404, "RESOURCE_DOES_NOT_EXIST", f"{name} has no version {version}")
         listed = [{"key": key, "value": value} for key, value in tags.items()]
-        described = {"name": name, "version": version, "status": "READY", "tags": listed} | self.origins.get((name, version), {})
+        described = {
+            "name": name,
+            "version": version,
+            "status": "READY",
+            "tags": listed,
+        } | self.origins.get((name, version), {})
         return _json({"model_version": described})
 
 
@@ -145,7 +193,9 @@ def fake_registry() -> Iterator[FakeRegistry]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     Handler.registry = FakeRegistry(server.server_address[1])
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    ).start()
     try:
         yield Handler.registry
     finally:

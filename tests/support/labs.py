@@ -1,4 +1,5 @@
-"""Whole runs of the load lab for tests: a checkout of its own, `loadlab load` as a process, and what must not be left of it."""
+"""Whole runs of the load lab for tests: a checkout of its own, `loadlab load` as a process, and
+what must not be left of it."""
 
 import os
 import signal
@@ -60,16 +61,27 @@ class Lab:
         }
         (self.folder / "compose").unlink()
         (self.folder / "compose").mkdir()
-        (self.folder / "compose/compose.yaml").write_text(yaml.safe_dump({"services": {TIER: tier}}))
+        (self.folder / "compose/compose.yaml").write_text(
+            yaml.safe_dump({"services": {TIER: tier}})
+        )
 
     def plant(self, fault: str, *, memory: str = "512M") -> Path:
-        """Have the server misbehave (`tests/support/faulty`) from when the file that is returned exists."""
+        """Have the server misbehave (`tests/support/faulty`) from when the file that is returned
+        exists."""
         trigger = self.folder / "now"
-        self.limit(memory=memory, environment={"PYTHONPATH": str(FAULTY), "FAULT": fault, "FAULT_FROM": str(trigger)})
+        self.limit(
+            memory=memory,
+            environment={"PYTHONPATH": str(FAULTY), "FAULT": fault, "FAULT_FROM": str(trigger)},
+        )
         return trigger
 
     def start(
-        self, *words: str, tier: str = TIER, backend: str = "cgroup", before: tuple[str, ...] = (), **changes: str
+        self,
+        *words: str,
+        tier: str = TIER,
+        backend: str = "cgroup",
+        before: tuple[str, ...] = (),
+        **changes: str,
     ) -> subprocess.Popen[str]:
         """`loadlab load` here, behind the words of `before`; `changes` are of its environment."""
         chosen = [f"backend={backend}"] if backend else []
@@ -117,7 +129,9 @@ class Lab:
             time.sleep(0.05)
 
 
-def finish(process: subprocess.Popen[str], code: int, says: str = "", timeout_s: float = 200) -> str:
+def finish(
+    process: subprocess.Popen[str], code: int, says: str = "", timeout_s: float = 200
+) -> str:
     """Wait for its end; what it said."""
     said, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == code, said
@@ -137,8 +151,13 @@ def process_of(run: Run, role: str) -> int:
 
 
 def left_over(lab: subprocess.Popen[str], run: Run | None = None) -> list[str]:
-    """What a lab that has ended should have taken with it: processes of its run, others that it started, and its control groups."""
-    named = [f"process {each.name} ({each.pid})" for each in (run.processes if run else []) if Path(f"/proc/{each.pid}").exists()]
+    """What a lab that has ended should have taken with it: processes of its run, others that it
+    started, and its control groups."""
+    named = [
+        f"process {each.name} ({each.pid})"
+        for each in (run.processes if run else [])
+        if Path(f"/proc/{each.pid}").exists()
+    ]
     groups = [f"control group {group}" for group in ROOT.glob(f"**/{PARENT}/{lab.pid}-*")]
     return [*named, *_children(lab.pid), *groups]
 

@@ -1,4 +1,5 @@
-"""Open-loop load on a server: so many requests a second whatever it answers, each answer kept, so that none can be lost unseen."""
+"""Open-loop load on a server: so many requests a second whatever it answers, each answer kept, so
+that none can be lost unseen."""
 
 import asyncio
 import json
@@ -34,7 +35,8 @@ class Load:
         port: on loopback.
         bodies: of POST /predict.
         rate: requests per second.
-        connections: most that are open; a request that finds all busy waits, and its waiting counts.
+        connections: most that are open; a request that finds all busy waits, and its waiting
+            counts.
         ids: a beginning of the requests' own ids, which are numbered; empty: they have none.
     """
 
@@ -49,7 +51,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
-        """Send in a thread while the block runs; every request that was sent is answered, or has failed, when it ends."""
+        """Send in a thread while the block runs; every request that was sent is answered, or has
+        failed, when it ends."""
         thread = threading.Thread(target=asyncio.run, args=(self._run(),))
         thread.start()
         try:
@@ -62,7 +65,9 @@ class Load:
         """Wait until what was sent so far is enough."""
         deadline = time.monotonic() + timeout_s
         while not enough(self.sent):
-            assert time.monotonic() < deadline, f"not reached after {len(self.sent)} answers, the last: {self.sent[-1:]}"
+            assert time.monotonic() < deadline, (
+                f"not reached after {len(self.sent)} answers, the last: {self.sent[-1:]}"
+            )
             time.sleep(0.02)
 
     @property
@@ -93,10 +98,17 @@ class Load:
         self.sent.append(Sent(due, time.monotonic() - due, status, row, answer))
 
     async def _exchange(self, row: int, name: str) -> tuple[int, bytes]:
-        # The one that has been idle longest: at the other end of the list it would be idle until the server closes it.
-        reader, writer = self._idle.pop(0) if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
+        # The one that has been idle longest: at the other end of the list it would be idle until
+        # the server closes it.
+        reader, writer = (
+            self._idle.pop(0)
+            if self._idle
+            else await asyncio.open_connection("127.0.0.1", self.port)
+        )
         try:
-            writer.write(request("/predict", self.bodies[row], headers={"x-request-id": name or None}))
+            writer.write(
+                request("/predict", self.bodies[row], headers={"x-request-id": name or None})
+            )
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             body = await reader.readexactly(length)

@@ -6,6 +6,7 @@ import pytest
 
 
 def listen(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Have `caplog` hear every line from `info` up, though an earlier test made an app, which sets the level."""
+    """Have `caplog` hear every line from `info` up, though an earlier test made an app, which sets
+    the level."""
     caplog.set_level(logging.INFO, logger="halfcore")
     return caplog

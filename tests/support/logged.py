@@ -28,14 +28,21 @@ def migrated(postgres: Postgres, name: str | None = None) -> str:
     return name
 
 
-def rows(postgres: Postgres, name: str, columns: str = "*", order: str = "writer, row_number") -> list[dict[str, Any]]:
+def rows(
+    postgres: Postgres, name: str, columns: str = "*", order: str = "writer, row_number"
+) -> list[dict[str, Any]]:
     """The log's rows."""
-    found = postgres.sql(f"SELECT row_to_json(r) FROM (SELECT {columns} FROM halfcore.prediction_log ORDER BY {order}) r", name)  # noqa: S608
+    found = postgres.sql(
+        f"SELECT row_to_json(r) FROM (SELECT {columns} FROM halfcore.prediction_log ORDER BY "  # noqa: S608
+        f"{order}) r",
+        name,
+    )
     return [json.loads(row[0]) for row in found]
 
 
 class Client(threading.Thread):
-    """Sends prediction after prediction on one connection, each with an id of its own, until the block ends.
+    """Sends prediction after prediction on one connection, each with an id of its own, until the
+    block ends.
 
     Attributes:
         answered: ids of the requests that were answered with 200, in order.
@@ -66,6 +73,11 @@ class Client(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._ending.set()
         self.join()

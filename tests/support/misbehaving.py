@@ -1,7 +1,8 @@
-"""A small server that answers a constant, and on request answers wrongly, fails, stalls or hangs: for what a load lab has to catch.
+"""A small server that answers a constant, and on request answers wrongly, fails, stalls or hangs:
+for what a load lab has to catch.
 
-By hand: `python tests/support/misbehaving.py --port 8123 --calm-s 40 --wrong-every 100`, then `just load tier=half-core
-target=127.0.0.1:8123`.
+By hand: `python tests/support/misbehaving.py --port 8123 --calm-s 40 --wrong-every 100`, then `just
+load tier=half-core target=127.0.0.1:8123`.
 """
 
 import argparse
@@ -71,7 +72,10 @@ class _Server:
                 await asyncio.sleep(3600)
         if faults.delay_s:
             await asyncio.sleep(faults.delay_s)
-        writer.write(b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
+        writer.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (status, len(body), body)
+        )
 
     def _misbehave(self, status: bytes, body: bytes) -> tuple[bytes, bytes]:
         faults = self._faults
@@ -110,7 +114,13 @@ def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    for name, kind in (("wrong-every", int), ("error-every", int), ("reset-every", int), ("stall-every-s", float), ("calm-s", float)):
+    for name, kind in (
+        ("wrong-every", int),
+        ("error-every", int),
+        ("reset-every", int),
+        ("stall-every-s", float),
+        ("calm-s", float),
+    ):
         parser.add_argument(f"--{name}", type=kind, default=0)
     parser.add_argument("--stall-s", type=float, default=0.3)
     asked = vars(parser.parse_args())

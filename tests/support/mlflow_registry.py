@@ -1,4 +1,5 @@
-"""A registry seen through MLflow's REST API alone: what tests put into it and ask of it, without importing MLflow (three seconds)."""
+"""A registry seen through MLflow's REST API alone: what tests put into it and ask of it, without
+importing MLflow (three seconds)."""
 
 import hashlib
 import json
@@ -11,11 +12,16 @@ import httpx
 class Registry:
     """A client of one tracking server."""
 
-    def __init__(self, url: str, auth: tuple[str, str] | None = None, *, workspace: str = "") -> None:
-        """Speak to the server at `url`; every call has a connection of its own, so nothing needs closing and restarts do not matter."""
+    def __init__(
+        self, url: str, auth: tuple[str, str] | None = None, *, workspace: str = ""
+    ) -> None:
+        """Speak to the server at `url`; every call has a connection of its own, so nothing needs
+        closing and restarts do not matter."""
         headers = {"X-MLFLOW-WORKSPACE": workspace} if workspace else {}
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=url, auth=auth, headers=headers, timeout=90.0, limits=limits)
+        self.http = httpx.Client(
+            base_url=url, auth=auth, headers=headers, timeout=90.0, limits=limits
+        )
 
     def create_experiment(self, name: str, artifacts: str = "") -> str:
         """An experiment; returns its id.
@@ -31,13 +37,17 @@ class Registry:
         """One call of /api/2.0/mlflow/PATH, with its fields in the query (GET) or the body."""
         body = {"params": fields} if method == "GET" else {"json": fields}
         response = self.http.request(method, f"/api/2.0/mlflow/{path}", **body)
-        assert response.status_code == 200, f"{method} {path} {fields}: {response.status_code} {response.text}"
+        assert response.status_code == 200, (
+            f"{method} {path} {fields}: {response.status_code} {response.text}"
+        )
         answer: dict[str, Any] = response.json()
         return answer
 
     def create_run(self, experiment: str = "0") -> str:
         """A run, in the default experiment if no other is given; returns its id."""
-        return str(self.call("POST", "runs/create", experiment_id=experiment)["run"]["info"]["run_id"])
+        return str(
+            self.call("POST", "runs/create", experiment_id=experiment)["run"]["info"]["run_id"]
+        )
 
     def upload(self, run_id: str, path: str, content: bytes) -> None:
         """Put one artifact of a run through the proxy."""
@@ -48,20 +58,32 @@ class Registry:
         return self.http.get(_proxied(self._artifact(run_id, path))).raise_for_status().content
 
     def log_dataset(self, run_id: str, name: str, content: bytes) -> None:
-        """Upload a table to a run, and log it as training data at its address on the server, which asks for the password."""
+        """Upload a table to a run, and log it as training data at its address on the server, which
+        asks for the password."""
         self.upload(run_id, f"data/{name}", content)
         url = str(self.http.base_url.join(_proxied(self._artifact(run_id, f"data/{name}"))))
-        dataset = {"name": name, "digest": "1", "source_type": "http", "source": json.dumps({"url": url})}
+        dataset = {
+            "name": name,
+            "digest": "1",
+            "source_type": "http",
+            "source": json.dumps({"url": url}),
+        }
         tags = [{"key": "mlflow.data.context", "value": "training"}]
-        self.call("POST", "runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset, "tags": tags}])
+        self.call(
+            "POST", "runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset, "tags": tags}]
+        )
 
     def _artifact(self, run_id: str, path: str) -> str:
-        return f"{self.call('GET', 'runs/get', run_id=run_id)['run']['info']['artifact_uri']}/{path}"
+        return (
+            f"{self.call('GET', 'runs/get', run_id=run_id)['run']['info']['artifact_uri']}/{path}"
+        )
 
     def _put(self, uri: str, content: bytes) -> None:
         self.http.put(_proxied(uri), content=content).raise_for_status()
 
-    def create_version(self, name: str, *, run_id: str | None = None, folder: Path | None = None) -> str:
+    def create_version(
+        self, name: str, *, run_id: str | None = None, folder: Path | None = None
+    ) -> str:
         """A version that a run made; returns its number.
 
         Args:
@@ -75,14 +97,23 @@ class Registry:
         return self._register(name, source=f"{root}/model", run_id=run_id)
 
     def create_logged_version(self, name: str, folder: Path) -> str:
-        """A version that no run made: registered from one of MLflow 3's logged models; returns its number."""
+        """A version that no run made: registered from one of MLflow 3's logged models; returns its
+        number."""
         logged = self.call("POST", "logged-models", experiment_id="0", name=name)["model"]["info"]
         self._upload_folder(logged["artifact_uri"], folder)
-        self.call("PATCH", f"logged-models/{logged['model_id']}", model_id=logged["model_id"], status="LOGGED_MODEL_READY")
-        return self._register(name, source=f"models:/{logged['model_id']}", model_id=logged["model_id"])
+        self.call(
+            "PATCH",
+            f"logged-models/{logged['model_id']}",
+            model_id=logged["model_id"],
+            status="LOGGED_MODEL_READY",
+        )
+        return self._register(
+            name, source=f"models:/{logged['model_id']}", model_id=logged["model_id"]
+        )
 
     def copy_version(self, name: str, version: str, into: str) -> str:
-        """Do what `MlflowClient.copy_model_version` does: a version whose source is the other, with all its tags; returns its number."""
+        """Do what `MlflowClient.copy_model_version` does: a version whose source is the other, with
+        all its tags; returns its number."""
         original = self.version(name, version)
         same = {key: original[key] for key in ("run_id", "model_id", "tags") if original.get(key)}
         return self._register(into, source=f"models:/{name}/{version}", **same)
@@ -93,13 +124,24 @@ class Registry:
                 self._put(f"{uri}/{file.relative_to(folder)}", file.read_bytes())  # type: ignore[arg-type]
 
     def _register(self, name: str, **source: Any) -> str:
-        if self.http.get("/api/2.0/mlflow/registered-models/get", params={"name": name}).status_code == 404:
+        if (
+            self.http.get(
+                "/api/2.0/mlflow/registered-models/get", params={"name": name}
+            ).status_code
+            == 404
+        ):
             self.call("POST", "registered-models/create", name=name)
-        return str(self.call("POST", "model-versions/create", name=name, **source)["model_version"]["version"])
+        return str(
+            self.call("POST", "model-versions/create", name=name, **source)["model_version"][
+                "version"
+            ]
+        )
 
     def version(self, name: str, version: str) -> dict[str, Any]:
         """One version, as MLflow describes it."""
-        found: dict[str, Any] = self.call("GET", "model-versions/get", name=name, version=version)["model_version"]
+        found: dict[str, Any] = self.call("GET", "model-versions/get", name=name, version=version)[
+            "model_version"
+        ]
         return found
 
     def tags(self, name: str, version: str) -> dict[str, str]:
@@ -108,7 +150,9 @@ class Registry:
 
     def set_tag(self, name: str, version: str, key: str, value: str) -> None:
         """Tag a version."""
-        self.call("POST", "model-versions/set-tag", name=name, version=version, key=key, value=value)
+        self.call(
+            "POST", "model-versions/set-tag", name=name, version=version, key=key, value=value
+        )
 
     def delete_tag(self, name: str, version: str, key: str) -> None:
         """Remove a tag of a version."""
@@ -124,10 +168,18 @@ class Registry:
 
     def set_stage(self, name: str, version: str, stage: str) -> None:
         """Move a version to a stage: None, Staging, Production or Archived."""
-        self.call("POST", "model-versions/transition-stage", name=name, version=version, stage=stage, archive_existing_versions=True)
+        self.call(
+            "POST",
+            "model-versions/transition-stage",
+            name=name,
+            version=version,
+            stage=stage,
+            archive_existing_versions=True,
+        )
 
     def publish(self, name: str, bundle: Path, *, version: str | None = None) -> str:
-        """Do what `model-export export --upload` does, with a bundle that is on disk: artifacts, then tags; returns the version.
+        """Do what `model-export export --upload` does, with a bundle that is on disk: artifacts,
+        then tags; returns the version.
 
         Args:
             name: of the registered model; need not be the manifest's.
@@ -138,12 +190,16 @@ class Registry:
         run_id = str(self.version(name, version)["run_id"])
         manifest = (bundle / "manifest.json").read_bytes()
         described = json.loads(manifest)
-        path = f"halfcore/{described['name']}/{described['version']}-{described['onnx']['sha256'][:8]}"
+        path = (
+            f"halfcore/{described['name']}/{described['version']}-{described['onnx']['sha256'][:8]}"
+        )
         self.upload(run_id, f"{path}/model.onnx", (bundle / "model.onnx").read_bytes())
         self.upload(run_id, f"{path}/manifest.json", manifest)
         self.set_tag(name, version, "halfcore.bundle.format", "1")
         self.set_tag(name, version, "halfcore.bundle", f"runs:/{run_id}/{path}")
-        self.set_tag(name, version, "halfcore.manifest_sha256", hashlib.sha256(manifest).hexdigest())
+        self.set_tag(
+            name, version, "halfcore.manifest_sha256", hashlib.sha256(manifest).hexdigest()
+        )
         self.set_tag(name, version, "halfcore.export", "passed")
         return version
 

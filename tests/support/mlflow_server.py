@@ -1,6 +1,8 @@
-"""A real `mlflow server` on a free port, with artifacts proxied to disk or to an S3 endpoint, that can be stopped, restarted and hung.
+"""A real `mlflow server` on a free port, with artifacts proxied to disk or to an S3 endpoint, that
+can be stopped, restarted and hung.
 
-Starting takes MLflow some ten seconds, so a session has one of each kind (tests/conftest.py), and tests share it by names of their own.
+Starting takes MLflow some ten seconds, so a session has one of each kind (tests/conftest.py), and
+tests share it by names of their own.
 """
 
 import os
@@ -17,10 +19,23 @@ import httpx
 
 from support.serving import free_port
 
-# For processes that speak to the server through MLflow's client, which by default waits two minutes and tries seven times.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0"}
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+# For processes that speak to the server through MLflow's client, which by default waits two minutes
+# and tries seven times.
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+}
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+S3_KEYS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 ADMIN = ("admin", "chosen by the tests")
 """User and password of a server that was started with `auth=True`."""
 
@@ -45,7 +60,12 @@ class MlflowServer:
         """Start it without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=self.log.parent
+                self.command,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.log.parent,
             )
 
     def wait_ready(self, timeout_s: float = 200.0) -> None:
@@ -54,7 +74,8 @@ class MlflowServer:
         self._remember_inner()
 
     def stop(self) -> None:
-        """Kill it and its children; the port is free and connections are refused afterwards. Idempotent."""
+        """Kill it and its children; the port is free and connections are refused afterwards.
+        Idempotent."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(60)
@@ -85,12 +106,17 @@ class MlflowServer:
             os.killpg(self.process.pid, signal.SIGCONT)
 
     def _remember_inner(self) -> None:
-        """What `mlflow server` started in the end: a restart takes this shorter way, half as long, to the very same process."""
+        """What `mlflow server` started in the end: a restart takes this shorter way, half as long,
+        to the very same process."""
         assert self.process is not None
-        (child, *_) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split() or [""]
+        (child, *_) = Path(
+            f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        ).read_text().split() or [""]
         if child:
             self.command = _strings(f"/proc/{child}/cmdline")
-            self.environment = dict(entry.split("=", 1) for entry in _strings(f"/proc/{child}/environ"))
+            self.environment = dict(
+                entry.split("=", 1) for entry in _strings(f"/proc/{child}/environ")
+            )
 
 
 def _strings(path: str) -> list[str]:
@@ -99,7 +125,12 @@ def _strings(path: str) -> list[str]:
 
 @contextmanager
 def mlflow_server(
-    folder: Path, *flags: str, store: str | None = None, artifacts: str | None = None, auth: bool = False, **environment: str
+    folder: Path,
+    *flags: str,
+    store: str | None = None,
+    artifacts: str | None = None,
+    auth: bool = False,
+    **environment: str,
 ) -> Iterator[MlflowServer]:
     """Run an MLflow server until the block ends; yields once it answers.
 
@@ -107,20 +138,50 @@ def mlflow_server(
         folder: of its log, and of its store and artifacts where these are not given.
         *flags: more of `mlflow server`'s, for example "--allowed-hosts", "mlflow:5000".
         store: SQLAlchemy URI; default: SQLite in `folder`.
-        artifacts: where proxied artifacts go: a folder or s3://BUCKET; default: a folder in `folder`.
+        artifacts: where proxied artifacts go: a folder or s3://BUCKET; default: a folder in
+            `folder`.
         auth: ask for user and password (`ADMIN`).
         **environment: more variables of the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", store or f"sqlite:///{folder}/mlflow.db"]
-    command += ["--serve-artifacts", "--artifacts-destination", artifacts or str(folder / "artifacts"), *flags]
+    command += [
+        "--serve-artifacts",
+        "--artifacts-destination",
+        artifacts or str(folder / "artifacts"),
+        *flags,
+    ]
     if auth:
         command += ["--app-name", "basic-auth"]
-        environment |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests", "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder))}
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "MODEL_", "HALFCORE_", "AWS_"))}
-    server = MlflowServer(command, inherited | QUIET | environment, port, folder / "server.log", ADMIN if auth else None)
+        environment |= {
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
+            "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder)),
+        }
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MLFLOW_", "MODEL_", "HALFCORE_", "AWS_"))
+    }
+    server = MlflowServer(
+        command,
+        inherited | QUIET | environment,
+        port,
+        folder / "server.log",
+        ADMIN if auth else None,
+    )
     server.start()
     try:
         server.wait_ready()
@@ -132,21 +193,34 @@ def mlflow_server(
 def _auth_config(folder: Path) -> Path:
     path = folder / "auth.ini"
     path.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = {ADMIN[0]}\n"
-        f"admin_password = {ADMIN[1]}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = "
+        f"sqlite:///{folder}/auth.db\nadmin_username = {ADMIN[0]}\n"
+        f"admin_password = {ADMIN[1]}\nauthorization_function = "
+        "mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     return path
 
 
 @contextmanager
 def s3_endpoint(folder: Path, bucket: str = "artifacts") -> Iterator[dict[str, str]]:
-    """Run an S3 endpoint with one empty bucket; yields the environment that leads MLflow's server to it (with `artifacts="s3://artifacts"`)."""
+    """Run an S3 endpoint with one empty bucket; yields the environment that leads MLflow's server
+    to it (with `artifacts="s3://artifacts"`)."""
     folder.mkdir(parents=True, exist_ok=True)
     port, log = free_port(), folder / "s3.log"
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        "from moto.server import main; main()",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=os.environ | S3_KEYS, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=os.environ | S3_KEYS, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         _await_http(f"{url}/moto-api/data.json", process, log, 200.0)
         httpx.put(f"{url}/{bucket}", headers={"host": f"127.0.0.1:{port}"}).raise_for_status()
@@ -156,7 +230,9 @@ def s3_endpoint(folder: Path, bucket: str = "artifacts") -> Iterator[dict[str, s
         process.wait(60)
 
 
-def _await_http(url: str, process: subprocess.Popen[bytes] | None, log: Path, timeout_s: float) -> None:
+def _await_http(
+    url: str, process: subprocess.Popen[bytes] | None, log: Path, timeout_s: float
+) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process is None or process.poll() is not None:

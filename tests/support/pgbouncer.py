@@ -34,7 +34,9 @@ class PgBouncer:
         return self._log.read_text(errors="replace")
 
 
-def _configuration(port: int, postgres: Postgres, pool_mode: str, sessions: int, home: Path, prepared: str) -> str:
+def _configuration(
+    port: int, postgres: Postgres, pool_mode: str, sessions: int, home: Path, prepared: str
+) -> str:
     return f"""
 [databases]
 * = host=127.0.0.1 port={postgres.port}
@@ -54,7 +56,9 @@ pidfile =
 
 
 @contextmanager
-def pgbouncer(postgres: Postgres, *, pool_mode: str = "transaction", sessions: int = 2) -> Iterator[PgBouncer]:
+def pgbouncer(
+    postgres: Postgres, *, pool_mode: str = "transaction", sessions: int = 2
+) -> Iterator[PgBouncer]:
     """Run PgBouncer until the block ends; the test is skipped where it is not installed.
 
     Args:
@@ -68,7 +72,9 @@ def pgbouncer(postgres: Postgres, *, pool_mode: str = "transaction", sessions: i
     home = Path(tempfile.mkdtemp(prefix="halfcore-pgbouncer-"))
     port = free_port()
     (home / "users.txt").write_text(f'"{USER}" "{PASSWORD}"\n')
-    (home / "ini").write_text(_configuration(port, postgres, pool_mode, sessions, home, _without_prepared(program)))
+    (home / "ini").write_text(
+        _configuration(port, postgres, pool_mode, sessions, home, _without_prepared(program))
+    )
     owner = {}
     if os.geteuid() == 0:  # it refuses to run as root
         nobody = pwd.getpwnam("nobody")
@@ -76,7 +82,9 @@ def pgbouncer(postgres: Postgres, *, pool_mode: str = "transaction", sessions: i
         for path in (home, *home.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
     with (home / "output").open("wb") as output:
-        process = subprocess.Popen([program, "-q", str(home / "ini")], stdout=output, stderr=output, **owner)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            [program, "-q", str(home / "ini")], stdout=output, stderr=output, **owner
+        )  # type: ignore[call-overload]
     try:
         _await_listening(process, home / "log")
         yield PgBouncer(port, home / "log")
@@ -87,7 +95,8 @@ def pgbouncer(postgres: Postgres, *, pool_mode: str = "transaction", sessions: i
 
 
 def _without_prepared(program: str) -> str:
-    """The line that lets a newer PgBouncer, which can keep track of prepared statements, be as one that cannot."""
+    """The line that lets a newer PgBouncer, which can keep track of prepared statements, be as one
+    that cannot."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     version = tuple(map(int, said.split()[1].split(".")[:2]))
     return "max_prepared_statements = 0" if version >= (1, 21) else ""

@@ -25,14 +25,34 @@ class Model(NamedTuple):
 IRIS = Model(Manifest("iris", "3"))
 
 
-def entry(number: int = 0, *, model: Model = IRIS, request_id: str | None = None, challenged: Challenged | None = None) -> Entry:
+def entry(
+    number: int = 0,
+    *,
+    model: Model = IRIS,
+    request_id: str | None = None,
+    challenged: Challenged | None = None,
+) -> Entry:
     """An answered request whose body tells its number."""
-    return (1_700_000_000.0 + number, model, request_id, b'{"features":[%d]}' % number, 1, b'{"prediction":"a"}', 0.001, challenged)
+    return (
+        1_700_000_000.0 + number,
+        model,
+        request_id,
+        b'{"features":[%d]}' % number,
+        1,
+        b'{"prediction":"a"}',
+        0.001,
+        challenged,
+    )
 
 
 def block(first: int, rows: int = 3) -> Block:
     """Rows whose bodies tell their numbers."""
-    return encode([entry(number) for number in range(first, first + rows)], writer=WRITER, first=first, inputs=True)
+    return encode(
+        [entry(number) for number in range(first, first + rows)],
+        writer=WRITER,
+        first=first,
+        inputs=True,
+    )
 
 
 def rows_of(block: Block) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""How a long proof ends: what was found against what is allowed, as a table, an exit code and a file."""
+"""How a long proof ends: what was found against what is allowed, as a table, an exit code and a
+file."""
 
 import sys
 from datetime import UTC, datetime
@@ -47,14 +48,23 @@ class Begun(NamedTuple):
 
 
 def begin(console: Console) -> Begun:
-    """Look at the machine; a busy one is said, not refused: what must never fail may not fail there either."""
+    """Look at the machine; a busy one is said, not refused: what must never fail may not fail there
+    either."""
     begun = Begun(datetime.now(UTC), machine.watch())
     for reason in begun.quiet.reasons:
         console.print(f"the machine is not quiet, latencies are doubtful: {reason}", style="yellow")
     return begun
 
 
-def conclude(begun: Begun, what: str, title: str, checks: list[Check], figures: dict[str, Any], *, console: Console) -> int:
+def conclude(
+    begun: Begun,
+    what: str,
+    title: str,
+    checks: list[Check],
+    figures: dict[str, Any],
+    *,
+    console: Console,
+) -> int:
     """Show and store a proof; 0 if everything held."""
     table = Table(title=title)
     for heading in ("", "found", "allowed", ""):
@@ -73,7 +83,10 @@ def conclude(begun: Begun, what: str, title: str, checks: list[Check], figures: 
         figures=figures,
     )
     STORE.mkdir(parents=True, exist_ok=True)
-    file = STORE / f"{begun.at:%Y-%m-%d-%H%M%S}-{what}-{proof.fingerprint.commit[:8] or 'nocommit'}.json"
+    file = (
+        STORE
+        / f"{begun.at:%Y-%m-%d-%H%M%S}-{what}-{proof.fingerprint.commit[:8] or 'nocommit'}.json"
+    )
     file.write_bytes(msgspec.json.format(msgspec.json.encode(proof), indent=1) + b"\n")
     console.print(f"stored in {file.relative_to(ROOT)}", soft_wrap=True)
     return 0 if all(check.held for check in checks) else 1

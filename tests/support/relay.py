@@ -1,4 +1,5 @@
-"""A TCP relay in front of a server that breaks the connection when a request's first line holds a certain text."""
+"""A TCP relay in front of a server that breaks the connection when a request's first line holds a
+certain text."""
 
 import socket
 import socketserver
@@ -17,7 +18,8 @@ class Relay(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.upstream = port
         self.cut_at: bytes | None = None
-        """Breaks the connection that sends this, for example b"model.onnx HTTP"; half of what was sent is passed on."""
+        """Breaks the connection that sends this, for example b"model.onnx HTTP"; half of what was
+        sent is passed on."""
 
     @property
     def url(self) -> str:

@@ -1,7 +1,8 @@
-"""Load runs made up, but not made smooth: every user is simulated, so that rates, latencies and counters belong together.
+"""Load runs made up, but not made smooth: every user is simulated, so that rates, latencies and
+counters belong together.
 
-`made` gives a run that passes; its arguments plant faults in the server, and `change` falsifies what was recorded. The same seed gives the
-same bytes.
+`made` gives a run that passes; its arguments plant faults in the server, and `change` falsifies
+what was recorded. The same seed gives the same bytes.
 """
 
 import heapq
@@ -41,9 +42,16 @@ from loadlab.record.write import Recorder
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (
-    ("floor", 5), ("start", 2), ("warmup", 3), ("ramp", 10), ("settle", 15), ("steady", 60), ("repeated", 10), ("drain", 1),
+    ("floor", 5),
+    ("start", 2),
+    ("warmup", 3),
+    ("ramp", 10),
+    ("settle", 15),
+    ("steady", 60),
+    ("repeated", 10),
+    ("drain", 1),
     ("cooldown", 2),
-)  # fmt: skip
+)
 _CPU_S = 110e-6
 """Of the server per request."""
 _HZ = 5
@@ -84,7 +92,9 @@ class Made:
 
 def fresh() -> Made:
     """A run that passes, to be falsified: a copy, for making one takes a moment."""
-    run, seconds, samples = msgspec.json.decode(_passing(), type=tuple[Run, list[Second], list[Sample]])
+    run, seconds, samples = msgspec.json.decode(
+        _passing(), type=tuple[Run, list[Second], list[Sample]]
+    )
     return Made(run, seconds, samples)
 
 
@@ -94,12 +104,20 @@ def _passing() -> bytes:
     return msgspec.json.encode((whole.run, whole.seconds, whole.samples))
 
 
-def made(server: Server | None = None, *, seed: int = 1, users: int = 1000, identity: str = "20261120-190000-half-core-steady") -> Made:
-    """A run of 1,000 users who think 4–9 s against half a core: all phases, 60 s of steady, about 10,000 requests."""
+def made(
+    server: Server | None = None,
+    *,
+    seed: int = 1,
+    users: int = 1000,
+    identity: str = "20261120-190000-half-core-steady",
+) -> Made:
+    """A run of 1,000 users who think 4–9 s against half a core: all phases, 60 s of steady, about
+    10,000 requests."""
     edges = _edges()
     run = _run(edges, users, seed, identity)
     whole = Made(run)
-    _Simulation(whole, server or Server(), random.Random(seed)).run()  # noqa: S311  made up, reproducible
+    # Made up, reproducible
+    _Simulation(whole, server or Server(), random.Random(seed)).run()  # noqa: S311
     return whole
 
 
@@ -136,12 +154,27 @@ def _run(edges: dict[PhaseName, tuple[int, int]], users: int, seed: int, identit
         target="127.0.0.1:8000",
         tier=Tier(name="half-core", limits=LIMITS, cpus=[0]),
         scenario=Scenario(
-            name="steady", users=users, spawn_rate_hz=users / 10, ramp="smooth", duration_s=60, think_s=(4.0, 9.0), models=["iris"],
+            name="steady",
+            users=users,
+            spawn_rate_hz=users / 10,
+            ramp="smooth",
+            duration_s=60,
+            think_s=(4.0, 9.0),
+            models=["iris"],
             bodies=4096,
         ),
         fingerprint=Fingerprint(
-            cpu="a made-up processor", cores=2, memory_bytes=24_000_000_000, kernel="6.18.44", cgroup_version=1, python="3.11.9",
-            packages={"halfcore": "0.1.0", "locust": "2.47.0"}, baseline_packages={}, commit="0123456789abcdef", dirty=False, nofile=65536,
+            cpu="a made-up processor",
+            cores=2,
+            memory_bytes=24_000_000_000,
+            kernel="6.18.44",
+            cgroup_version=1,
+            python="3.11.9",
+            packages={"halfcore": "0.1.0", "locust": "2.47.0"},
+            baseline_packages={},
+            commit="0123456789abcdef",
+            dirty=False,
+            nofile=65536,
             sysctls={"net.core.somaxconn": "4096"},
         ),
         details={"clock source": "tsc"},
@@ -149,15 +182,41 @@ def _run(edges: dict[PhaseName, tuple[int, int]], users: int, seed: int, identit
         ports=28232,
         replicas=[Replica(limits=LIMITS, processes_inside=2, processes_outside=0)],
         processes=[
-            ProcessInfo(name="server", role="server", pid=100, cpus=[0], nofile=65536, command="halfcore serve"),
-            ProcessInfo(name="worker-1", role="generator", pid=101, cpus=[1], nofile=65536, command="locust --worker"),
-            ProcessInfo(name="witness", role="witness", pid=102, cpus=[1], nofile=1024, command="loadlab witness"),
-            ProcessInfo(name="lab", role="lab", pid=103, cpus=[0, 1], nofile=1024, command="loadlab load"),
+            ProcessInfo(
+                name="server",
+                role="server",
+                pid=100,
+                cpus=[0],
+                nofile=65536,
+                command="halfcore serve",
+            ),
+            ProcessInfo(
+                name="worker-1",
+                role="generator",
+                pid=101,
+                cpus=[1],
+                nofile=65536,
+                command="locust --worker",
+            ),
+            ProcessInfo(
+                name="witness",
+                role="witness",
+                pid=102,
+                cpus=[1],
+                nofile=1024,
+                command="loadlab witness",
+            ),
+            ProcessInfo(
+                name="lab", role="lab", pid=103, cpus=[0, 1], nofile=1024, command="loadlab load"
+            ),
         ],
-        phases=[Phase(name=name, start_s=start, end_s=end, users=users if name in LOAD else 0) for name, (start, end) in edges.items()],
+        phases=[
+            Phase(name=name, start_s=start, end_s=end, users=users if name in LOAD else 0)
+            for name, (start, end) in edges.items()
+        ],
         workers=Workers(expected=1, reported=1, missing=0, missed_heartbeats=0),
         ended=Ended(kind="complete"),
-    )  # fmt: skip
+    )
 
 
 class _Simulation:
@@ -175,7 +234,11 @@ class _Simulation:
         for t, line in sorted(self._lines.items()):
             for kind in ("response", "service", "failed", "connect", "lag", "loop_lag"):
                 setattr(line, kind, pack(self._counts.get((t, kind), {})))
-        self._made.seconds = [*self._aside("floor", "floor", 30, 150), *(self._lines[t] for t in sorted(self._lines)), *self._witness()]
+        self._made.seconds = [
+            *self._aside("floor", "floor", 30, 150),
+            *(self._lines[t] for t in sorted(self._lines)),
+            *self._witness(),
+        ]
         self._made.seconds.sort(key=lambda line: line.t)
         self._made.samples = self._samples()
 
@@ -184,7 +247,9 @@ class _Simulation:
         start, _ = self._edges["ramp"]
         _, stop = self._edges["repeated"]
         number, dice = self._made.run.scenario.users, self._dice
-        arrivals = [start + (user + 0.5) / self._made.run.scenario.spawn_rate_hz for user in range(number)]
+        arrivals = [
+            start + (user + 0.5) / self._made.run.scenario.spawn_rate_hz for user in range(number)
+        ]
         due = [(at + dice.uniform(0, 6), user) for user, at in enumerate(arrivals)]
         heapq.heapify(due)
         on_the_way = 0
@@ -197,8 +262,12 @@ class _Simulation:
             line = self._line(t)
             line.users = sum(1 for at in arrivals if at < t + 1) if t < stop else 0
             line.opens = sum(1 for at in arrivals if t <= at < t + 1)
-            self._counts[t, "connect"] = Counter(int(dice.lognormvariate(4.6, 0.3)) for _ in range(line.opens))
-            self._counts[t, "loop_lag"] = Counter(int(dice.lognormvariate(5.0, 0.6)) for _ in range(90))
+            self._counts[t, "connect"] = Counter(
+                int(dice.lognormvariate(4.6, 0.3)) for _ in range(line.opens)
+            )
+            self._counts[t, "loop_lag"] = Counter(
+                int(dice.lognormvariate(5.0, 0.6)) for _ in range(90)
+            )
         return on_the_way
 
     def _request(self, at: float) -> float:
@@ -242,17 +311,31 @@ class _Simulation:
     def _witness(self) -> list[Second]:
         lines = []
         for phase in ("ramp", "settle", "steady"):
-            lines += self._aside("witness", phase, 20, 1340 * self._server.slower, self._server.stall_s)  # type: ignore[arg-type]
+            lines += self._aside(
+                "witness", phase, 20, 1340 * self._server.slower, self._server.stall_s
+            )  # type: ignore[arg-type]
         return lines
 
-    def _aside(self, series: str, phase: PhaseName, hz: int, median_us: float, stall_s: float = 0.0) -> list[Second]:
+    def _aside(
+        self, series: str, phase: PhaseName, hz: int, median_us: float, stall_s: float = 0.0
+    ) -> list[Second]:
         lines = []
         for t in range(*self._edges[phase]):
             counts: Counter[int] = Counter()
             for n in range(hz):
                 waits = max(stall_s - (t + n / hz) % 10, 0)
                 counts[int(median_us * self._dice.lognormvariate(0, 0.4) + waits * 1e6)] += 1
-            lines.append(Second(t=t, series=series, phase=phase, intended=hz, sent=hz, answered=hz, response=pack(counts)))  # type: ignore[arg-type]
+            lines.append(
+                Second(
+                    t=t,
+                    series=series,
+                    phase=phase,
+                    intended=hz,
+                    sent=hz,
+                    answered=hz,
+                    response=pack(counts),
+                )
+            )  # type: ignore[arg-type]
         return lines
 
     def _samples(self) -> list[Sample]:
@@ -262,29 +345,50 @@ class _Simulation:
             t = n / _HZ
             requests += self._handled[int(t)] / _HZ
             alive = next(
-                (line.users for line in self._made.seconds if line.series == "users" and line.t == int(t) and line.users is not None), 0
+                (
+                    line.users
+                    for line in self._made.seconds
+                    if line.series == "users" and line.t == int(t) and line.users is not None
+                ),
+                0,
             )
             server_s, worker_s = 1.4 + requests * _CPU_S, 0.9 + requests * 60e-6 + t * 0.002
             samples.append(
                 Sample(
                     t=t,
                     server=ServerSample(
-                        cpu_s=server_s, periods=int(t * 10), throttled_periods=0, memory_bytes=92_000_000 + alive * 4000,
+                        cpu_s=server_s,
+                        periods=int(t * 10),
+                        throttled_periods=0,
+                        memory_bytes=92_000_000 + alive * 4000,
                         memory_peak_bytes=92_000_000 + self._made.run.scenario.users * 4000,
                     ),
                     host=HostSample(
-                        busy_s=50 + server_s + worker_s + t * 0.015, steal_s=t * 0.002, total_s=1000 + 2 * t, pressure_s=t * 0.01,
-                        swapped_pages=0, conntrack=0, conntrack_max=0,
+                        busy_s=50 + server_s + worker_s + t * 0.015,
+                        steal_s=t * 0.002,
+                        total_s=1000 + 2 * t,
+                        pressure_s=t * 0.01,
+                        swapped_pages=0,
+                        conntrack=0,
+                        conntrack_max=0,
                     ),
                     net=NetSample(
-                        established=alive, ports_used=alive + 40, time_wait=20, active_opens=5000 + alive, listen_overflows=3,
-                        listen_drops=3, retransmits=7, segments_out=int(9000 + requests * 4),
+                        established=alive,
+                        ports_used=alive + 40,
+                        time_wait=20,
+                        active_opens=5000 + alive,
+                        listen_overflows=3,
+                        listen_drops=3,
+                        retransmits=7,
+                        segments_out=int(9000 + requests * 4),
                     ),
                     processes={
-                        "server": ProcessSample(server_s, 40 + alive), "worker-1": ProcessSample(worker_s, 30 + alive),
-                        "witness": ProcessSample(t * 0.004, 12), "lab": ProcessSample(t * 0.006, 30),
+                        "server": ProcessSample(server_s, 40 + alive),
+                        "worker-1": ProcessSample(worker_s, 30 + alive),
+                        "witness": ProcessSample(t * 0.004, 12),
+                        "lab": ProcessSample(t * 0.006, 30),
                     },
                     generator_throttled_periods=0,
                 )
-            )  # fmt: skip
+            )
         return samples

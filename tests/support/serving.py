@@ -1,4 +1,5 @@
-"""A real `halfcore serve` process on a free port, and a client that sends and receives bytes as they are."""
+"""A real `halfcore serve` process on a free port, and a client that sends and receives bytes as
+they are."""
 
 import os
 import re
@@ -21,7 +22,8 @@ class Server:
     port: int
 
     def send(self, request: bytes, *, timeout_s: float = 60.0) -> bytes:
-        """Send bytes on a connection of their own; return all that came until the server closed or a whole answer stood there."""
+        """Send bytes on a connection of their own; return all that came until the server closed or
+        a whole answer stood there."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             connection.sendall(request)
             return receive(connection)
@@ -46,10 +48,27 @@ def receive(connection: socket.socket) -> bytes:
         data += chunk
 
 
-def request(path: str, body: bytes = b"", *, method: str = "POST", headers: Mapping[str, str | None] | None = None) -> bytes:
-    """An HTTP/1.1 request as bytes; a JSON body unless the headers say otherwise. A header of None is left out."""
-    fields = {"host": "test", "content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value is not None), "", ""]
+def request(
+    path: str,
+    body: bytes = b"",
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str | None] | None = None,
+) -> bytes:
+    """An HTTP/1.1 request as bytes; a JSON body unless the headers say otherwise. A header of None
+    is left out."""
+    fields = {
+        "host": "test",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **(headers or {}),
+    }
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in fields.items() if value is not None),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode("latin-1") + body
 
 
@@ -74,7 +93,8 @@ def serving(
     wrap: Callable[[Sequence[str]], Sequence[str]] = _as_it_is,
     **settings: object,
 ) -> Iterator[Server]:
-    """Serve a directory of bundles in a process of its own until the block ends; yields once `path` answers 200.
+    """Serve a directory of bundles in a process of its own until the block ends; yields once `path`
+    answers 200.
 
     `program` is what Python runs; `wrap` may put something before the command, a control group say.
     """
@@ -95,9 +115,14 @@ def starting(
     port = free_port()
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    environment |= {f"HALFCORE_{name.upper()}": str(value) for name, value in ({"bundles": bundles, "port": port} | settings).items()}
+    environment |= {
+        f"HALFCORE_{name.upper()}": str(value)
+        for name, value in ({"bundles": bundles, "port": port} | settings).items()
+    }
     command = wrap([sys.executable, *program, "serve"])
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     server = Server(process, port)
     try:
         yield server
@@ -116,7 +141,9 @@ def _await_ready(server: Server, path: str, timeout_s: float = 90.0) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             assert server.process.stderr is not None
-            raise AssertionError(f"the server ended with {server.process.returncode}: {server.process.stderr.read()}")
+            raise AssertionError(
+                f"the server ended with {server.process.returncode}: {server.process.stderr.read()}"
+            )
         try:
             if b" 200 " in server.send(request(path, method="GET"))[:20]:
                 return

@@ -1,4 +1,5 @@
-"""Bundles whose every answer tells the version that gave it: value = the row's sum + 1000 · version."""
+"""Bundles whose every answer tells the version that gave it: value = the row's sum + 1000 ·
+version."""
 
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,15 @@ def told(answer: dict[str, Any], row: int) -> str:
 
 
 def write_version(
-    root: Path, version: int, *, name: str = "numbers", megabytes: float = 0.0, changes: dict[str, Any] | None = None
+    root: Path,
+    version: int,
+    *,
+    name: str = "numbers",
+    megabytes: float = 0.0,
+    changes: dict[str, Any] | None = None,
 ) -> Path:
-    """A bundle of that version, with a table of so many megabytes that it keeps in memory and reads one value of, and with other fields
-    of the manifest if `changes` says so."""
+    """A bundle of that version, with a table of so many megabytes that it keeps in memory and reads
+    one value of, and with other fields of the manifest if `changes` says so."""
     table = np.zeros(max(1, int(megabytes * 250_000)), np.float32)
     table[:] = version * 1000.0
     nodes = [
@@ -37,4 +43,6 @@ def write_version(
     ]
     constants = {"table": table, "first": np.array(0, np.int64), "axis": np.array([1], np.int64)}
     model = graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
-    return write_bundle(root, name, version=str(version), task="regression", model=model, changes=changes)
+    return write_bundle(
+        root, name, version=str(version), task="regression", model=model, changes=changes
+    )

@@ -1,4 +1,5 @@
-"""A clean checkout in which documented commands are typed, and what several walks share: MLflow, two examples, a model of one's own."""
+"""A clean checkout in which documented commands are typed, and what several walks share: MLflow,
+two examples, a model of one's own."""
 
 import subprocess
 import sys
@@ -25,15 +26,18 @@ for iterations in (200, 300):
     model = LogisticRegression(max_iter=iterations).fit(features, load_iris().target_names[target])
     signature = mlflow.models.infer_signature(features, model.predict(features))
     names = {"name": "model", "registered_model_name": sys.argv[1]}
-    mlflow.sklearn.log_model(model, **names, input_example=features, signature=signature, pip_requirements=["scikit-learn"])
+    extras = {"signature": signature, "pip_requirements": ["scikit-learn"]}
+    mlflow.sklearn.log_model(model, **names, input_example=features, **extras)
 """
 """What somebody does who has a model of one's own, and then a second version of it."""
 _STAND_INS = ("penguins-lr", "penguins-rf", "cover-small", "cover-middle")
-"""Examples that are not trained here, for they take minutes: bundles of these names stand in for them."""
+"""Examples that are not trained here, for they take minutes: bundles of these names stand in for
+them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Walks start several processes each, and train models: give them more time than other tests."""
+    """Walks start several processes each, and train models: give them more time than other
+    tests."""
     here = Path(__file__).parent
     for item in items:
         if item.path.parent == here and not item.get_closest_marker("timeout"):
@@ -42,8 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def examples(checkout: Path, tracking: MlflowServer) -> Done:
-    """Two examples, trained, registered in the MLflow server and exported by the documented command; stand-ins for the rest."""
-    (command,) = [command for command in documented() if command.text == "model-export examples [NAME …]"]
+    """Two examples, trained, registered in the MLflow server and exported by the documented
+    command; stand-ins for the rest."""
+    (command,) = [
+        command for command in documented() if command.text == "model-export examples [NAME …]"
+    ]
     done = Walker(checkout, [], mlflow=tracking.url).run(command, timeout_s=280)
     for name in _STAND_INS:
         write_bundle(checkout / ".halfcore/bundles", name)
@@ -53,11 +60,17 @@ def examples(checkout: Path, tracking: MlflowServer) -> Done:
 @pytest.fixture(scope="session")
 def uploaded(checkout: Path, tracking: MlflowServer, examples: Done) -> Uploaded:
     """Both examples' versions exported, uploaded and tagged by the documented watch."""
-    commands = [command for command in documented() if command.text.startswith(('just watch "', "model-export healthy"))]
+    commands = [
+        command
+        for command in documented()
+        if command.text.startswith(('just watch "', "model-export healthy"))
+    ]
     walker = Walker(checkout, commands, mlflow=tracking.url)
     healthy, file = walker.find("model-export healthy*"), str(checkout / ".halfcore/heartbeat")
     before = walker.run(healthy, file=file, status=(0, 1))
-    with walker.start(walker.find("just watch*"), environment={"MODEL_EXPORT_HEARTBEAT": file}) as watch:
+    with walker.start(
+        walker.find("just watch*"), environment={"MODEL_EXPORT_HEARTBEAT": file}
+    ) as watch:
         watch.prints("iris/1: passed", timeout_s=150)
         watch.prints("penguins-svm/1: passed", timeout_s=150)
         meanwhile = walker.run(healthy, file=file, status=(0, 1))
@@ -67,10 +80,17 @@ def uploaded(checkout: Path, tracking: MlflowServer, examples: Done) -> Uploaded
 
 @pytest.fixture(scope="session")
 def mine(checkout: Path, tracking: MlflowServer, registry: Registry) -> str:
-    """The versions 1 and 2 of a model in the MLflow server; the first one has the alias and the stage. Returns the model's name."""
+    """The versions 1 and 2 of a model in the MLflow server; the first one has the alias and the
+    stage. Returns the model's name."""
     name = "my-model"
     environment = Walker(checkout, [], mlflow=tracking.url).environment(PYTHONWARNINGS="ignore")
-    done = subprocess.run([sys.executable, "-c", _MINE, name], cwd=checkout, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MINE, name],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     registry.set_alias(name, "champion", "1")
     registry.set_stage(name, "1", "Production")

@@ -1,4 +1,5 @@
-"""`just test-walks`: documented commands that take minutes, typed in a clean checkout. `just test` types all others."""
+"""`just test-walks`: documented commands that take minutes, typed in a clean checkout. `just test`
+types all others."""
 
 import re
 import signal
@@ -15,20 +16,34 @@ _MINUTES = 1200.0
 @pytest.fixture
 def newcomer(request: pytest.FixtureRequest, tmp_path: Path) -> Walker:
     """A checkout that nobody has used: no environment, no model."""
-    return Walker(clean_checkout(tmp_path / "halfcore"), request.node.get_closest_marker("walks").args[0], installs=True)
+    return Walker(
+        clean_checkout(tmp_path / "halfcore"),
+        request.node.get_closest_marker("walks").args[0],
+        installs=True,
+    )
 
 
-@walks("python3 -m pip install uv rust-just && * just serve", "curl *", "*export models:/penguins-svm@champion", "just serve --port *")
+@walks(
+    "python3 -m pip install uv rust-just && * just serve",
+    "curl *",
+    "*export models:/penguins-svm@champion",
+    "just serve --port *",
+)
 def test_from_a_clone_to_predictions(newcomer: Walker) -> None:
-    """The packages are installed, six models trained, proven and served; the second time it only serves."""
+    """The packages are installed, six models trained, proven and served; the second time it only
+    serves."""
     asked = [command for command in newcomer.commands if command.text.startswith("curl")]
     with newcomer.start(newcomer.find("python3*")) as server:
         server.ready(_MINUTES)
-        assert re.search(r"^6 example models in .halfcore/bundles, 0 of them already there$", server.said(), re.M)
+        assert re.search(
+            r"^6 example models in .halfcore/bundles, 0 of them already there$", server.said(), re.M
+        )
         for command in asked:
             assert newcomer.run(command).out[:30] == command.shown[:30]
         server.end(signal.SIGINT)
-    for export in (command for command in newcomer.commands if "export models:" in command.text):  # from the local MLflow
+    for export in (
+        command for command in newcomer.commands if "export models:" in command.text
+    ):  # from the local MLflow
         assert "rows compared" in newcomer.run(export, timeout_s=_MINUTES).said
     with newcomer.start(newcomer.find("just serve*")) as server:
         server.ready()
@@ -47,7 +62,8 @@ def test_the_demonstration_of_a_swap(walker: Walker) -> None:
 
 @walks("just prove-swaps", "just prove-outages", "just prove-cold-start")
 def test_proofs_in_a_short_form(walker: Walker) -> None:
-    """Each ends with a table and stores it. What depends on the machine's speed may miss its bar here; a failed request may not happen."""
+    """Each ends with a table and stores it. What depends on the machine's speed may miss its bar
+    here; a failed request may not happen."""
     for command in walker.commands:
         done = walker.run(command, timeout_s=_MINUTES, status=(0, 1))
         assert "stored in .halfcore/proofs/" in done.out
@@ -59,7 +75,10 @@ def test_proofs_in_a_short_form(walker: Walker) -> None:
 def test_the_baselines_answer_as_the_registered_model_does(walker: Walker) -> None:
     """All four variants."""
     done = walker.run(walker.commands[0], timeout_s=_MINUTES)
-    assert [len(re.findall(rf"^{name}:$", done.out, re.M)) for name in ("naive", "typical", "tuned", "onnx")] == [1, 1, 1, 1]
+    assert [
+        len(re.findall(rf"^{name}:$", done.out, re.M))
+        for name in ("naive", "typical", "tuned", "onnx")
+    ] == [1, 1, 1, 1]
     assert re.findall(r"(\d+) differ", done.said) == ["0"] * 4
 
 

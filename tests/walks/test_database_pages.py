@@ -1,4 +1,5 @@
-"""docs/prediction-log.md and docs/catalogue.md, as their readers live them: a real server, a real PostgreSQL, and all the SQL."""
+"""docs/prediction-log.md and docs/catalogue.md, as their readers live them: a real server, a real
+PostgreSQL, and all the SQL."""
 
 import json
 import re
@@ -13,16 +14,25 @@ from support.walks.catalogue import Command
 from support.walks.walker import Walker, walks
 
 BOTH_LOGGED = "SELECT count(*) FROM halfcore.prediction_log WHERE challenger_answer IS NOT NULL"
-FOUR = [{"name": f"x{index}", "kind": "number", "nullable": False, "example": 1.0} for index in range(4)]
+FOUR = [
+    {"name": f"x{index}", "kind": "number", "nullable": False, "example": 1.0} for index in range(4)
+]
 PENGUINS: list[dict[str, Any]] = [
-    {"name": "island", "kind": "category", "nullable": True, "categories": ["Biscoe", "Dream", "Torgersen"], "example": "Biscoe"},
+    {
+        "name": "island",
+        "kind": "category",
+        "nullable": True,
+        "categories": ["Biscoe", "Dream", "Torgersen"],
+        "example": "Biscoe",
+    },
     {"name": "body_mass_g", "kind": "number", "nullable": True, "example": 3750.0},
 ]
 
 
 @contextmanager
 def roles(postgres: Postgres, database: str, *names: str) -> Iterator[None]:
-    """Roles that a page makes, gone after the block: they belong to the whole cluster, which other tests use."""
+    """Roles that a page makes, gone after the block: they belong to the whole cluster, which other
+    tests use."""
     try:
         yield
     finally:
@@ -37,15 +47,25 @@ def roles(postgres: Postgres, database: str, *names: str) -> Iterator[None]:
     "GRANT USAGE ON SCHEMA halfcore TO server;*",
     "SELECT *",
 )
-def test_predictions_are_logged_and_every_query_answers(walker: Walker, postgres: Postgres, tmp_path: Path) -> None:
-    """The tables are made, a role with the page's grants suffices, and each query says what was asked and answered."""
+def test_predictions_are_logged_and_every_query_answers(
+    walker: Walker, postgres: Postgres, tmp_path: Path
+) -> None:
+    """The tables are made, a role with the page's grants suffices, and each query says what was
+    asked and answered."""
     database = postgres.create_database()
     made = walker.run(walker.find("* uv run halfcore migrate"), database=postgres.dsn(database))
     assert "applied, the schema is up to date" in made.out
     postgres.sql("CREATE ROLE server LOGIN PASSWORD 'change-me'", database)
     bundles = tmp_path / "bundles"
     write_bundle(bundles, "iris", version="2", inputs=FOUR, classes=["x", "y", "z"])
-    write_bundle(bundles, "iris", version="1", inputs=FOUR, classes=["a", "b", "c"], created_at="2026-02-01T00:00:00Z")
+    write_bundle(
+        bundles,
+        "iris",
+        version="1",
+        inputs=FOUR,
+        classes=["a", "b", "c"],
+        created_at="2026-02-01T00:00:00Z",
+    )
     walker.values["bundles"] = str(bundles)
     with roles(postgres, database, "server"):
         ask(walker, postgres, database, walker.find("GRANT*"))
@@ -54,14 +74,20 @@ def test_predictions_are_logged_and_every_query_answers(walker: Walker, postgres
         url = postgres.dsn(database, user="server", password="change-me")
         with walker.start(serve, database=url, environment=environment) as server:
             http = server.ready()
-            one = http.post("/predict", json={"features": [1, 2, 3, 4]}, headers={"X-Request-Id": "order-4711"}).json()
+            one = http.post(
+                "/predict", json={"features": [1, 2, 3, 4]}, headers={"X-Request-Id": "order-4711"}
+            ).json()
             many = http.post("/predict", json={"features": [[1, 2, 3, 4], [4, 3, 2, 1]]}).json()
             server.until(
                 lambda: postgres.sql(BOTH_LOGGED, database) == [("2",)],
                 "logging both requests with the shadow's answers",
-            )  # fmt: skip
+            )
             server.end()
-        answers = {command.text: ask(walker, postgres, database, command) for command in walker.commands if "SELECT" in command.text[:7]}
+        answers = {
+            command.text: ask(walker, postgres, database, command)
+            for command in walker.commands
+            if "SELECT" in command.text[:7]
+        }
 
     def answer(part: str) -> list[tuple[str, ...]]:
         (found,) = [rows for text, rows in answers.items() if part in text]
@@ -71,9 +97,16 @@ def test_predictions_are_logged_and_every_query_answers(walker: Walker, postgres
     assert (version, label, count) == ("1", one["prediction"], "1")
     assert 0 < float(latency_s) < 60
     ((_, model, version, inputs, logged),) = answer("order-4711")
-    assert (model, version, json.loads(inputs), json.loads(logged)) == ("iris", "1", {"features": [1, 2, 3, 4]}, one)
+    assert (model, version, json.loads(inputs), json.loads(logged)) == (
+        "iris",
+        "1",
+        {"features": [1, 2, 3, 4]},
+        one,
+    )
     assert [row[1] for row in answer("date_trunc")] == ["1"]
-    assert [row[1:] for row in answer("row.ordinality")] == [(str(n), label) for n, label in enumerate(many["prediction"], 1)]
+    assert [row[1:] for row in answer("row.ordinality")] == [
+        (str(n), label) for n, label in enumerate(many["prediction"], 1)
+    ]
     ((champion, challenger, count),) = answer("AS champion")
     assert champion == one["prediction"]
     assert (challenger in {"x", "y", "z"}, count) == (True, "1")
@@ -81,7 +114,9 @@ def test_predictions_are_logged_and_every_query_answers(walker: Walker, postgres
     assert answer("drop_before") == [("0",)]
 
 
-def ask(walker: Walker, postgres: Postgres, database: str, command: Command, before: str = "") -> list[tuple[str, ...]]:
+def ask(
+    walker: Walker, postgres: Postgres, database: str, command: Command, before: str = ""
+) -> list[tuple[str, ...]]:
     """Type SQL of a page as the tables' owner; returns the last rows."""
     rows = postgres.sql(before + command.text, database)
     walker.executed.add(command.text)
@@ -96,12 +131,17 @@ def ask(walker: Walker, postgres: Postgres, database: str, command: Command, bef
     "UPDATE *",
     "halfcore serve",
 )
-def test_the_data_team_changes_what_a_model_takes(walker: Walker, postgres: Postgres, tmp_path: Path) -> None:
-    """Two runs of the migration are safe; the roles suffice; the change, the refusal and the reason are those that the page shows."""
+def test_the_data_team_changes_what_a_model_takes(
+    walker: Walker, postgres: Postgres, tmp_path: Path
+) -> None:
+    """Two runs of the migration are safe; the roles suffice; the change, the refusal and the reason
+    are those that the page shows."""
     database = postgres.create_database()
     applied = walker.run(walker.find("* just migrate"), database=postgres.dsn(database)).out
     assert re.search(r"^[1-9]\d* applied, the schema is up to date", applied, re.M)
-    again = walker.run(walker.find("halfcore migrate"), environment={"DATABASE_URL": postgres.dsn(database)}).out
+    again = walker.run(
+        walker.find("halfcore migrate"), environment={"DATABASE_URL": postgres.dsn(database)}
+    ).out
     assert "0 applied, the schema is up to date" in again
     write_bundle(tmp_path / "bundles", "penguins-svm", inputs=PENGUINS)
     walker.values["bundles"] = str(tmp_path / "bundles")
@@ -115,12 +155,22 @@ def test_the_data_team_changes_what_a_model_takes(walker: Walker, postgres: Post
             ask(walker, postgres, database, change, before="SET ROLE data_team; ")
             heavy = {"island": "Dream", "body_mass_g": 9000}
             refused = server.until(
-                lambda: (answer := http.post("/predict", json=heavy)).status_code == 422 and answer.json()["errors"], "refusing 9000 g"
+                lambda: (
+                    (answer := http.post("/predict", json=heavy)).status_code == 422
+                    and answer.json()["errors"]
+                ),
+                "refusing 9000 g",
             )
             assert refused == [json.loads(change.shown)]
-            filled, full = (http.post("/predict", json=row).json() for row in ({"island": "Dream"}, heavy | {"body_mass_g": 4050}))
+            filled, full = (
+                http.post("/predict", json=row).json()
+                for row in ({"island": "Dream"}, heavy | {"body_mass_g": 4050})
+            )
             assert filled == full
             ask(walker, postgres, database, wrong, before="SET ROLE data_team; ")
-            reason = server.until(lambda: http.get("/models/penguins-svm").json()["catalogue"]["refused"], "refusing the row")
+            reason = server.until(
+                lambda: http.get("/models/penguins-svm").json()["catalogue"]["refused"],
+                "refusing the row",
+            )
             assert reason == wrong.shown
             server.end()

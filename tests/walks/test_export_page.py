@@ -15,11 +15,15 @@ PAGE = (ROOT / "docs/export.md").read_text()
 
 def bundle_of(folder: Path, name: str) -> Path:
     """The newest bundle of a model in a checkout."""
-    return max((folder / ".halfcore/bundles" / name).iterdir(), key=lambda path: path.stat().st_mtime)
+    return max(
+        (folder / ".halfcore/bundles" / name).iterdir(), key=lambda path: path.stat().st_mtime
+    )
 
 
 @walks("model-export examples [NAME …]")
-def test_examples_are_trained_registered_and_exported(walker: Walker, examples: Done, registry: Registry) -> None:
+def test_examples_are_trained_registered_and_exported(
+    walker: Walker, examples: Done, registry: Registry
+) -> None:
     """With the alias and the stage that the page names."""
     walker.executed.add(walker.commands[0].text)  # by the fixture, which others need, too
     assert "2 example models in .halfcore/bundles, 0 of them already there" in examples.out
@@ -33,7 +37,10 @@ def test_examples_are_trained_registered_and_exported(walker: Walker, examples: 
 def test_examples_that_are_there_are_not_made_again(walker: Walker, examples: Done) -> None:
     """All but the heavy one, in a moment."""
     for command in walker.commands:
-        assert "6 example models in .halfcore/bundles, 6 of them already there" in walker.run(command).out
+        assert (
+            "6 example models in .halfcore/bundles, 6 of them already there"
+            in walker.run(command).out
+        )
 
 
 @walks("just export models:/penguins-svm@champion")
@@ -50,8 +57,11 @@ def test_a_registered_model_becomes_a_bundle(walker: Walker, examples: Done) -> 
 
 
 @walks('just watch "*"', "model-export healthy FILE")
-def test_the_watch_exports_uploads_and_tags(walker: Walker, uploaded: Uploaded, registry: Registry) -> None:
-    """Each version gets the tags of the page's table; the watch is healthy while it lives, and not before."""
+def test_the_watch_exports_uploads_and_tags(
+    walker: Walker, uploaded: Uploaded, registry: Registry
+) -> None:
+    """Each version gets the tags of the page's table; the watch is healthy while it lives, and not
+    before."""
     walker.executed |= uploaded.executed
     table = PAGE.partition("| tag | value |")[2].partition("\n\n")[0]
     described = set(re.findall(r"`(halfcore\.[\w.]+)`", table))
@@ -68,17 +78,26 @@ def test_the_watch_exports_uploads_and_tags(walker: Walker, uploaded: Uploaded, 
 
 @walks("model-export watch")
 def test_the_watch_takes_its_settings_from_the_environment(walker: Walker, examples: Done) -> None:
-    """`model-export watch` alone, with variables of the page's table; once: it looks, exports what is due, and ends."""
+    """`model-export watch` alone, with variables of the page's table; once: it looks, exports what
+    is due, and ends."""
     environment = {"MODEL_EXPORT_MODELS": "models:/iris@champion", "MODEL_EXPORT_ONCE": "true"}
-    assert "watching models:/iris@champion" in walker.run(walker.commands[0], environment=environment).said
+    assert (
+        "watching models:/iris@champion"
+        in walker.run(walker.commands[0], environment=environment).said
+    )
 
 
 @walks("halfcore serve", "halfcore serve --bundles BUNDLES *", "model-export verify *")
 def test_a_running_server_is_verified(walker: Walker, examples: Done) -> None:
     """Every row of the data in batches, and a hundred one by one; the counts are printed."""
     verifications = [command for command in walker.commands if "verify" in command.text]
-    for serve, verify in zip(["halfcore serve", "halfcore serve --bundles*"], verifications, strict=True):
+    for serve, verify in zip(
+        ["halfcore serve", "halfcore serve --bundles*"], verifications, strict=True
+    ):
         with walker.start(walker.find(serve)) as server:
             server.ready()
-            assert re.search(r" \d+ rows in batches: 0 differ; 100 rows one by one: 0 differ", walker.run(verify).said)
+            assert re.search(
+                r" \d+ rows in batches: 0 differ; 100 rows one by one: 0 differ",
+                walker.run(verify).said,
+            )
             server.end()

@@ -1,4 +1,5 @@
-"""docs/loadlab.md, loadlab/README.md and the parts of other pages that say how to measure, as their readers live them."""
+"""docs/loadlab.md, loadlab/README.md and the parts of other pages that say how to measure, as their
+readers live them."""
 
 import json
 import re
@@ -14,12 +15,15 @@ from support.serving import free_port
 from support.walks.walker import Running, Walker, changed, walks
 
 pytestmark = [pytest.mark.xdist_group("lab"), pytest.mark.slow]
-FOUR = [{"name": f"x{index}", "kind": "number", "nullable": False, "example": 1.0} for index in range(4)]
+FOUR = [
+    {"name": f"x{index}", "kind": "number", "nullable": False, "example": 1.0} for index in range(4)
+]
 
 
 @pytest.fixture
 def stored(checkout: Path) -> Iterator[Path]:
-    """A run in the history, as `just load` leaves it: the newest one that is kept in docs/runs, taken from there."""
+    """A run in the history, as `just load` leaves it: the newest one that is kept in docs/runs,
+    taken from there."""
     kept = max((checkout / "docs/runs").glob("*/run.json")).parent
     folder = checkout / ".halfcore/loads" / kept.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,13 +49,22 @@ def test_the_doctor_says_what_the_machine_can_carry(walker: Walker) -> None:
     """Each line of its table; what is missing, too, is no failure."""
     for command in walker.commands:
         shown = walker.run(command).out + walker.run(command).said
-        for line in ("cores", "backend cgroup", "backend compose", "models", "open files", "ports", "quiet"):
+        for line in (
+            "cores",
+            "backend cgroup",
+            "backend compose",
+            "models",
+            "open files",
+            "ports",
+            "quiet",
+        ):
             assert line in shown, command
 
 
 @walks("just load-history", "loadlab history", "just load-report *", "loadlab report RUN")
 def test_stored_runs_are_listed_and_reported(walker: Walker, stored: Path) -> None:
-    """By id, by `latest` and by folder: a table, a page and Markdown; the tree that is checked out stays as it is."""
+    """By id, by `latest` and by folder: a table, a page and Markdown; the tree that is checked out
+    stays as it is."""
     verdict = json.loads((stored / "verdict.json").read_text())["outcome"]
     before = changed(walker.folder)
     for command in walker.commands:
@@ -62,7 +75,11 @@ def test_stored_runs_are_listed_and_reported(walker: Walker, stored: Path) -> No
             continue
         given = re.search(r"RUN$|latest$|docs/runs/NAME$", command.text)
         assert given
-        run = {"RUN": stored.name, "latest": "latest", "docs/runs/NAME": f"docs/runs/{stored.name}"}[given[0]]
+        run = {
+            "RUN": stored.name,
+            "latest": "latest",
+            "docs/runs/NAME": f"docs/runs/{stored.name}",
+        }[given[0]]
         folder = walker.folder / run if "/" in run else stored
         for name in ("report.html", "report.md"):
             (folder / name).unlink(missing_ok=True)
@@ -134,7 +151,10 @@ def drive(locust: Running, port: int, server: int) -> None:
     """Press start on Locust's page, and wait for answers without a failure."""
     page = f"http://127.0.0.1:{port}"
     locust.until(lambda: locust.http.get(page).status_code == 200, "showing its page")
-    started = locust.http.post(f"{page}/swarm", data={"user_count": 20, "spawn_rate": 20, "host": f"http://127.0.0.1:{server}"})
+    started = locust.http.post(
+        f"{page}/swarm",
+        data={"user_count": 20, "spawn_rate": 20, "host": f"http://127.0.0.1:{server}"},
+    )
     assert started.json()["success"], started.text
 
     def counted() -> dict[str, object]:

@@ -1,4 +1,5 @@
-"""docs/operations.md, and what docs/prediction-log.md says of challengers, as their readers live them."""
+"""docs/operations.md, and what docs/prediction-log.md says of challengers, as their readers live
+them."""
 
 import re
 
@@ -15,13 +16,17 @@ IRIS = {"features": [5.1, 3.5, 1.4, 0.2]}
 
 
 @walks("MLFLOW_TRACKING_URI=* HALFCORE_FOLLOW=*,* just serve")
-def test_an_alias_and_a_stage_are_followed_under_the_names_that_are_given(walker: Walker, uploaded: Uploaded) -> None:
+def test_an_alias_and_a_stage_are_followed_under_the_names_that_are_given(
+    walker: Walker, uploaded: Uploaded
+) -> None:
     """What the registry names is served, and `GET /models/NAME` tells what is followed."""
     command = walker.commands[0]
     follow = re.search(r"HALFCORE_FOLLOW=(\S+)", command.text)
     assert follow
     sources = [source.rpartition("=") for source in follow[1].split(",")]
-    names = {name or uri.removeprefix("models:/").partition("@")[0]: uri for name, _, uri in sources}
+    names = {
+        name or uri.removeprefix("models:/").partition("@")[0]: uri for name, _, uri in sources
+    }
     assert names == {"iris": "models:/iris@champion", "flowers": "models:/penguins-svm/Production"}
     with walker.start(command) as server:
         http = server.ready()
@@ -35,32 +40,46 @@ def test_an_alias_and_a_stage_are_followed_under_the_names_that_are_given(walker
             assert known["uri"] == uri
             assert set(known) >= {"served", "pending", "refused", "error", "last_success_age_s"}
         example = http.get("/models/flowers").json()["example"]
-        assert http.post("/models/flowers/predict", json=example).json()["prediction"] in {"Adelie", "Chinstrap", "Gentoo"}
+        assert http.post("/models/flowers/predict", json=example).json()["prediction"] in {
+            "Adelie",
+            "Chinstrap",
+            "Gentoo",
+        }
         assert http.post("/models/iris/predict", json=IRIS).json()["prediction"] == "setosa"
 
         described = set(re.findall(r"^\| `(halfcore_\w+)`", PAGE.partition("## Metrics")[2], re.M))
         shown = http.get("/metrics").text
         assert len(described) > 10
-        assert {name for name in described if f"# TYPE {name.removesuffix('_total')}" not in shown} == set()
+        assert {
+            name for name in described if f"# TYPE {name.removesuffix('_total')}" not in shown
+        } == set()
         server.end()
 
 
 @walks("* HALFCORE_CHALLENGERS=* just serve")
 def test_a_challenger_is_asked_too(walker: Walker, uploaded: Uploaded, registry: Registry) -> None:
-    """A shadow sees each request and changes no answer; a canary is loaded with its share. The metric of each counts it."""
+    """A shadow sees each request and changes no answer; a canary is loaded with its share. The
+    metric of each counts it."""
     registry.set_alias("iris", "challenger", "1")
-    for command, mode, share in zip(walker.commands, ("shadow", "canary"), (1.0, 0.05), strict=True):
+    for command, mode, share in zip(
+        walker.commands, ("shadow", "canary"), (1.0, 0.05), strict=True
+    ):
         with walker.start(command) as server:
             http = server.ready()
 
             def loaded() -> dict[str, object]:
-                known = http.get("/models/iris").json().get("challenger") or {}  # noqa: B023  called in this turn of the loop
+                # Called in this turn of the loop
+                known = http.get("/models/iris").json().get("challenger") or {}  # noqa: B023
                 return known if known.get("version") else {}
 
             known = server.until(loaded, f"asking a {mode}")
             assert (known["mode"], known["share"], known["version"]) == (mode, share, "1")
             assert http.post("/models/iris/predict", json=IRIS).json()["prediction"] == "setosa"
             if mode == "shadow":
-                counted = r'halfcore_challenger_requests_total\{[^}]*mode="shadow"[^}]*outcome="answered"[^}]*\} [1-9]'
-                server.until(lambda: re.search(counted, http.get("/metrics").text), "counting what the shadow answered")  # noqa: B023
+                labels = r'[^}]*mode="shadow"[^}]*outcome="answered"[^}]*'
+                counted = rf"halfcore_challenger_requests_total\{{{labels}\}} [1-9]"
+                server.until(
+                    lambda: re.search(counted, http.get("/metrics").text),  # noqa: B023
+                    "counting what the shadow answered",
+                )
             server.end()

@@ -1,4 +1,5 @@
-"""README.md, as its reader lives it: each command is typed as it stands there, and does what stands there."""
+"""README.md, as its reader lives it: each command is typed as it stands there, and does what stands
+there."""
 
 import re
 import signal
@@ -23,10 +24,17 @@ def apart(answer: str) -> tuple[str, list[float]]:
 
 
 @walks("python3 -m pip install uv rust-just && * just serve", "curl *")
-def test_the_first_command_serves_the_examples_which_answer_as_shown(walker: Walker, examples: Done) -> None:
-    """Each curl prints the answer that stands below it, up to what a float32 owes to the CPU; every route that is named answers."""
+def test_the_first_command_serves_the_examples_which_answer_as_shown(
+    walker: Walker, examples: Done
+) -> None:
+    """Each curl prints the answer that stands below it, up to what a float32 owes to the CPU; every
+    route that is named answers."""
     asked = [command for command in walker.commands if command.text.startswith("curl")]
-    assert ["predict" in command.text and "prediction" in command.shown for command in asked] == [True, True, False]
+    assert ["predict" in command.text and "prediction" in command.shown for command in asked] == [
+        True,
+        True,
+        False,
+    ]
     with walker.start(walker.find("python3*")) as server:
         http = server.ready()
         for command in asked:
@@ -39,12 +47,16 @@ def test_the_first_command_serves_the_examples_which_answer_as_shown(walker: Wal
         named = re.findall(r"`(?:GET )?(/\S+)`", routes[1])
         paths = [path if path not in {"/live", "/ready"} else f"/health{path}" for path in named]
         assert {"/models", "/models/NAME", "/health/live", "/metrics", "/docs"} <= set(paths)
-        assert {path: http.get(path.replace("NAME", "iris")).status_code for path in paths} == dict.fromkeys(paths, 200)
+        assert {
+            path: http.get(path.replace("NAME", "iris")).status_code for path in paths
+        } == dict.fromkeys(paths, 200)
         assert "drained: every accepted request was answered" in server.end(signal.SIGINT)
 
 
 @walks("* just export models:/my-model@champion", "just serve --default-model my-model")
-def test_a_model_of_ones_own_is_exported_and_served(walker: Walker, mine: str, examples: Done) -> None:
+def test_a_model_of_ones_own_is_exported_and_served(
+    walker: Walker, mine: str, examples: Done
+) -> None:
     """The export says what it compared and leaves a bundle; `/predict` is that model's."""
     exported = walker.run(walker.find("*export*"))
     compared = re.search(r"rows compared +│ +([\d,]+)", exported.said)
@@ -59,8 +71,11 @@ def test_a_model_of_ones_own_is_exported_and_served(walker: Walker, mine: str, e
 
 
 @walks("just serve")
-def test_a_name_and_a_stage_in_the_environment_are_exported_and_served(walker: Walker, mine: str) -> None:
-    """As services are configured that this replaces: MODEL_NAME, MODEL_STAGE, MLFLOW_TRACKING_URI."""
+def test_a_name_and_a_stage_in_the_environment_are_exported_and_served(
+    walker: Walker, mine: str
+) -> None:
+    """As services are configured that this replaces: MODEL_NAME, MODEL_STAGE,
+    MLFLOW_TRACKING_URI."""
     environment = {"MODEL_NAME": "my-model", "MODEL_STAGE": "Production"}
     with walker.start(walker.find("just serve"), environment=environment) as server:
         http = server.ready()
@@ -77,10 +92,17 @@ def test_flags_go_to_the_server(walker: Walker, examples: Done) -> None:
         server.end()
 
 
-@walks("* just watch models:/my-model@champion", "HALFCORE_FOLLOW=models:/my-model@champion * just serve")
+@walks(
+    "* just watch models:/my-model@champion",
+    "HALFCORE_FOLLOW=models:/my-model@champion * just serve",
+)
 def test_an_alias_that_moves_swaps_the_model(walker: Walker, mine: str, registry: Registry) -> None:
-    """The watch exports the version, the server serves it; and so the next one, once the alias stands there."""
-    with walker.start(walker.find("*watch*")) as watch, walker.start(walker.find("*FOLLOW*")) as server:
+    """The watch exports the version, the server serves it; and so the next one, once the alias
+    stands there."""
+    with (
+        walker.start(walker.find("*watch*")) as watch,
+        walker.start(walker.find("*FOLLOW*")) as server,
+    ):
 
         def served() -> str:
             answer = server.http.post(f"/models/{mine}/predict", json=ROW)
@@ -89,24 +111,31 @@ def test_an_alias_that_moves_swaps_the_model(walker: Walker, mine: str, registry
         for version in ("1", "2"):
             registry.set_alias(mine, "champion", version)
             watch.prints(f"{mine}/{version}: passed")
-            server.until(lambda: served() == version, f"serving version {version}")  # noqa: B023  called in this turn of the loop
+            # Called in this turn of the loop
+            server.until(lambda: served() == version, f"serving version {version}")  # noqa: B023
         assert "stopped" in watch.end()
         assert "drained" in server.end()
 
 
 @walks("*halfcore serve --help", "just serve --help")
 def test_help_explains_every_setting(walker: Walker) -> None:
-    """Those that docs/operations.md lists, but for secrets, which no flag may take; at once, before anything is trained."""
+    """Those that docs/operations.md lists, but for secrets, which no flag may take; at once, before
+    anything is trained."""
     assert len(SETTINGS) > 40
     for command in walker.commands:
         shown = walker.run(command, timeout_s=60).out
         unexplained = [name for name in SETTINGS if name not in shown]
-        assert all(re.search("TOKEN|PASSWORD|SECRET|DATABASE_URL", name) for name in unexplained), (command, unexplained)
+        assert all(re.search("TOKEN|PASSWORD|SECRET|DATABASE_URL", name) for name in unexplained), (
+            command,
+            unexplained,
+        )
 
 
 @walks("just")
 def test_just_lists_all_recipes(walker: Walker) -> None:
     """Each with what it does."""
-    shown = dict(re.findall(r"^ +([a-z][a-z-]*)[^#\n]*# (.+)$", walker.run(walker.find("just")).out, re.M))
+    shown = dict(
+        re.findall(r"^ +([a-z][a-z-]*)[^#\n]*# (.+)$", walker.run(walker.find("just")).out, re.M)
+    )
     assert set(shown) == set(recipes())
     assert "then serve them" in shown["serve"]

@@ -1,4 +1,5 @@
-"""The service: one model, `GET /health` and `POST /predict`, and before each prediction whatever the switches say."""
+"""The service: one model, `GET /health` and `POST /predict`, and before each prediction whatever
+the switches say."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ Predict = Callable[[dict[str, Any]], dict[str, Any]]
 """From a record to the answer: the label under `prediction`, and what else the variant tells."""
 
 
-def create(switches: Switches, *, model: str, tracking_uri: str, database: str, bundle: str) -> FastAPI:
-    """The application for one registered model, under its alias `champion`; it is loaded here, once."""
+def create(
+    switches: Switches, *, model: str, tracking_uri: str, database: str, bundle: str
+) -> FastAPI:
+    """The application for one registered model, under its alias `champion`; it is loaded here,
+    once."""
     predict = _predictor(switches, model, tracking_uri, bundle)
     chores = _chores(switches, model, tracking_uri, database)
     app, body_type = FastAPI(), body_of(model)
@@ -39,7 +43,8 @@ def create(switches: Switches, *, model: str, tracking_uri: str, database: str, 
 
 
 def _predictor(switches: Switches, model: str, tracking_uri: str, bundle: str) -> Predict:
-    # Each variant imports only its own packages: what mlflow weighs is not to be found in the other's memory.
+    # Each variant imports only its own packages: what mlflow weighs is not to be found in the
+    # other's memory.
     if switches.predictor == "onnx":
         from rival import onnx_runtime
 
@@ -53,7 +58,9 @@ def _predictor(switches: Switches, model: str, tracking_uri: str, bundle: str) -
     return predictors.predictor(switches, f"models:/{model}@{ALIAS}")
 
 
-def _chores(switches: Switches, model: str, tracking_uri: str, database: str) -> list[Callable[[dict[str, Any]], None]]:
+def _chores(
+    switches: Switches, model: str, tracking_uri: str, database: str
+) -> list[Callable[[dict[str, Any]], None]]:
     from rival import noise
 
     chores: list[Callable[[dict[str, Any]], None]] = []

@@ -43,11 +43,14 @@ _BODIES: dict[str, type[BaseModel]] = {"iris": Iris, "penguins": Penguin, "cover
 
 
 def body_of(model: str) -> type[BaseModel]:
-    """The body of a registered model, by the first word of its name; raises `KeyError` with the known ones."""
+    """The body of a registered model, by the first word of its name; raises `KeyError` with the
+    known ones."""
     try:
         return _BODIES[model.split("-", maxsplit=1)[0]]
     except KeyError:
-        raise KeyError(f"{model}: no body is written for it; there are {', '.join(_BODIES)}") from None
+        raise KeyError(
+            f"{model}: no body is written for it; there are {', '.join(_BODIES)}"
+        ) from None
 
 
 def record(body: BaseModel) -> dict[str, Any]:

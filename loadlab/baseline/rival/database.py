@@ -1,7 +1,8 @@
-"""A real PostgreSQL for whoever logs into it, until SIGTERM, and a way to ask it without a client of one's own.
+"""A real PostgreSQL for whoever logs into it, until SIGTERM, and a way to ask it without a client
+of one's own.
 
-`python -m rival.database serve --port P`, and `python -m rival.database ask --port P "SELECT 1"`, which runs the SQL and prints the first
-value of the last row, if there is one.
+`python -m rival.database serve --port P`, and `python -m rival.database ask --port P "SELECT 1"`,
+which runs the SQL and prints the first value of the last row, if there is one.
 """
 
 import argparse
@@ -35,7 +36,9 @@ def _serve(port: int) -> None:
 
 
 def _ask(port: int, sql: str) -> None:
-    with create_engine(f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres").begin() as connection:
+    with create_engine(
+        f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres"
+    ).begin() as connection:
         found = connection.execute(text(sql))
         if found.returns_rows:
             print(found.all()[-1][0])  # noqa: T201  it is asked to

@@ -1,4 +1,5 @@
-"""What a fitted pipeline does to each column before its classifier, read out of it: so that it can be done without it."""
+"""What a fitted pipeline does to each column before its classifier, read out of it: so that it can
+be done without it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Column:
         return (value - self.mean) / self.scale if self.scale != 1.0 or self.mean else value
 
     def values(self, value: Any) -> list[float]:
-        """One value as the classifier takes it: a number, or an indicator per category; an unknown category has none."""
+        """One value as the classifier takes it: a number, or an indicator per category; an unknown
+        category has none."""
         value = self.missing if value is None else value
         if self.categories is None:
             return [self.scaled(value)]
@@ -57,7 +59,11 @@ class Encoding:
         named = list(prepare.feature_names_in_)
         return cls(
             [
-                _column(str(named[column]) if isinstance(column, int) else str(column), place, _steps(transformer))
+                _column(
+                    str(named[column]) if isinstance(column, int) else str(column),
+                    place,
+                    _steps(transformer),
+                )
                 for _, transformer, columns in prepare.transformers_
                 for place, column in enumerate(columns)
             ]
@@ -71,16 +77,30 @@ class Encoding:
         """The names of the classifier's inputs, as `COLUMN` or `COLUMN_CATEGORY`."""
         found = []
         for column in self.columns(record):
-            found += [column.name] if column.categories is None else [f"{column.name}_{category}" for category in column.categories]
+            found += (
+                [column.name]
+                if column.categories is None
+                else [f"{column.name}_{category}" for category in column.categories]
+            )
         return found
 
     def row(self, record: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         """A record as float64[1, F]."""
-        return np.array([[value for column in self.columns(record) for value in column.values(record[column.name])]])
+        return np.array(
+            [
+                [
+                    value
+                    for column in self.columns(record)
+                    for value in column.values(record[column.name])
+                ]
+            ]
+        )
 
 
 def _steps(transformer: Any) -> list[Any]:
-    return [step for _, step in transformer.steps] if hasattr(transformer, "steps") else [transformer]
+    return (
+        [step for _, step in transformer.steps] if hasattr(transformer, "steps") else [transformer]
+    )
 
 
 def _column(name: str, place: int, steps: Sequence[Any]) -> Column:
@@ -94,5 +114,8 @@ def _column(name: str, place: int, steps: Sequence[Any]) -> Column:
             case OneHotEncoder():
                 known["categories"] = [str(category) for category in step.categories_[place]]
             case _ if step != "passthrough" and "FunctionTransformer" not in type(step).__name__:
-                raise TypeError(f"column {name}: {type(step).__name__} came, expected one-hot, impute, scale or passthrough")
+                raise TypeError(
+                    f"column {name}: {type(step).__name__} came, expected one-hot, impute, scale "
+                    "or passthrough"
+                )
     return Column(name, **known)

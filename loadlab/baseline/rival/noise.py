@@ -1,4 +1,5 @@
-"""What a service prints about every request while it is being written, and goes on printing when it is served."""
+"""What a service prints about every request while it is being written, and goes on printing when it
+is served."""
 
 from typing import Any
 
@@ -10,9 +11,15 @@ WARNING: this is a development server."""
 
 
 def say(record: dict[str, Any]) -> None:
-    """Eighteen prints, four of them of a DataFrame, flushed as a terminal or a container's log has them."""
+    """Eighteen prints, four of them of a DataFrame, flushed as a terminal or a container's log has
+    them."""
     frame = pd.DataFrame([record])
-    lines = ["=== new request ===", f"received: {record}", f"type: {type(record)}", f"number of fields: {len(record)}"]
+    lines = [
+        "=== new request ===",
+        f"received: {record}",
+        f"type: {type(record)}",
+        f"number of fields: {len(record)}",
+    ]
     lines += [f"field {name}: {value!r}" for name, value in list(record.items())[:4]]
     lines += [
         "frame as it came:",

@@ -1,4 +1,5 @@
-"""ONNX Runtime called in the handler: the same graph as halfcore serves, one thread, no thread switch, no queue."""
+"""ONNX Runtime called in the handler: the same graph as halfcore serves, one thread, no thread
+switch, no queue."""
 
 import json
 from collections.abc import Callable
@@ -19,16 +20,26 @@ def predictor(bundle: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
     names = [column["name"] for column in manifest["inputs"]]
 
     def predict(record: dict[str, Any]) -> dict[str, Any]:
-        row = [code[record[name]] if code else record[name] for name, code in zip(names, codes, strict=True)]
+        row = [
+            code[record[name]] if code else record[name]
+            for name, code in zip(names, codes, strict=True)
+        ]
         label, probabilities = session.run(None, {"rows": np.array([row], dtype=dtype)})
-        return {"prediction": labels[int(label[0])], "probabilities": dict(zip(keys, probabilities[0].tolist(), strict=True))}
+        return {
+            "prediction": labels[int(label[0])],
+            "probabilities": dict(zip(keys, probabilities[0].tolist(), strict=True)),
+        }
 
     return predict
 
 
 def _codes(column: dict[str, Any]) -> dict[Any, int]:
     """Category → index; a null's index follows the last category's."""
-    return {value: index for index, value in enumerate([*column["categories"], None])} if "categories" in column else {}
+    return (
+        {value: index for index, value in enumerate([*column["categories"], None])}
+        if "categories" in column
+        else {}
+    )
 
 
 def _session(file: Path) -> Any:

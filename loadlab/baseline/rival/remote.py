@@ -1,4 +1,5 @@
-"""Questions to other servers on every request: which version has the alias, and which columns has the table."""
+"""Questions to other servers on every request: which version has the alias, and which columns has
+the table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,8 @@ Chore = Callable[[dict[str, Any]], None]
 
 
 def registry(model: str, tracking_uri: str) -> Chore:
-    """A client is made and the alias looked up; the model that is in memory serves on, whatever the answer."""
+    """A client is made and the alias looked up; the model that is in memory serves on, whatever the
+    answer."""
 
     def ask(_: dict[str, Any]) -> None:
         MlflowClient(tracking_uri).get_model_version_by_alias(model, ALIAS)
@@ -23,7 +25,8 @@ def registry(model: str, tracking_uri: str) -> Chore:
 
 
 def table(database: str) -> Chore:
-    """The table's columns are reflected, on a connection of SQLAlchemy's pool (5, and 10 more under pressure, as it comes)."""
+    """The table's columns are reflected, on a connection of SQLAlchemy's pool (5, and 10 more under
+    pressure, as it comes)."""
     engine = create_engine(database)
 
     def ask(_: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""`python -m rival.surroundings --store FILE --mlflow-port P --postgres-port Q`: a real MLflow server and a real PostgreSQL, until SIGTERM.
+"""`python -m rival.surroundings --store FILE --mlflow-port P --postgres-port Q`: a real MLflow
+server and a real PostgreSQL, until SIGTERM.
 
-MLflow serves a copy of the store: what a measurement does leaves no trace in the registry. Both listen on loopback: the services that this
-stands for asked over a campus network, so the network's part of a question is missing here.
+MLflow serves a copy of the store: what a measurement does leaves no trace in the registry. Both
+listen on loopback: the services that this stands for asked over a campus network, so the network's
+part of a question is missing here.
 """
 
 import argparse
@@ -27,11 +29,16 @@ def main() -> None:
     parser.add_argument("--postgres-port", type=int, required=True)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with tempfile.TemporaryDirectory(prefix="rival-mlflow-") as folder, postgres.running(asked.postgres_port):
+    with (
+        tempfile.TemporaryDirectory(prefix="rival-mlflow-") as folder,
+        postgres.running(asked.postgres_port),
+    ):
         store = Path(shutil.copy(asked.store, folder))
         words = ["--backend-store-uri", f"sqlite:///{store}", "--default-artifact-root", folder]
         where = ["--host", "127.0.0.1", "--port", str(asked.mlflow_port), "--workers", "1"]
-        server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *words, *where], env=os.environ | _QUIET)  # noqa: S603  our own words
+        server = subprocess.Popen(  # noqa: S603  our own words
+            [sys.executable, "-m", "mlflow", "server", *words, *where], env=os.environ | _QUIET
+        )
         try:
             sys.exit(server.wait())
         finally:

@@ -1,4 +1,5 @@
-"""What a service does, switch by switch; the named variants; the steps that lead from one to the next, one switch at a time."""
+"""What a service does, switch by switch; the named variants; the steps that lead from one to the
+next, one switch at a time."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,13 +16,15 @@ class Switches:
     asks_registry: bool = False
     """A new MlflowClient per request, which asks the MLflow server for the alias's version."""
     reflects_table: bool = False
-    """A table's columns are reflected from the database on every request; nobody uses the result."""
+    """A table's columns are reflected from the database on every request; nobody uses the
+    result."""
     predictor: Predictor = "pyfunc"
     one_job: bool = False
-    """The forest's n_jobs is 1, whatever it was trained with: one row gives threads nothing to share."""
+    """The forest's n_jobs is 1, whatever it was trained with: one row gives threads nothing to
+    share."""
     standard: bool = False
-    """uvicorn[standard] (httptools, uvloop), no access log, a worker per core; else as `pip install uvicorn` gives it: h11, asyncio, a log
-    line per request, one worker."""
+    """uvicorn[standard] (httptools, uvloop), no access log, a worker per core; else as `pip install
+    uvicorn` gives it: h11, asyncio, a log line per request, one worker."""
     async_handler: bool = False
     """The handler runs on the event loop; else FastAPI hands it to one of 40 threads."""
 
@@ -54,4 +57,5 @@ VARIANTS = {
     "tuned": TUNED,
     "onnx": ONNX,
 }
-"""`naive`, `typical`, `tuned` and `onnx` are compared with; the others are the steps between them."""
+"""`naive`, `typical`, `tuned` and `onnx` are compared with; the others are the steps between
+them."""

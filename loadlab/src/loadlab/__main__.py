@@ -1,4 +1,5 @@
-"""`loadlab`: the command line. Exit codes: 0 done, 2 wrong arguments, 3 refused or failed, with one line that says why."""
+"""`loadlab`: the command line. Exit codes: 0 done, 2 wrong arguments, 3 refused or failed, with one
+line that says why."""
 
 import argparse
 import signal
@@ -24,11 +25,22 @@ from loadlab.search import command as search_command
 from loadlab.studies import command as study_command
 
 _REFUSALS = (
-    session.Refused, CaseError, ClientFailed, Unavailable, PlanError, CannotStart, NoSuchRun, RecordError, store.StoreError,
+    session.Refused,
+    CaseError,
+    ClientFailed,
+    Unavailable,
+    PlanError,
+    CannotStart,
+    NoSuchRun,
+    RecordError,
+    store.StoreError,
     subprocess.CalledProcessError,
-)  # fmt: skip
+)
 
-_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {"compare": compare_command.main, "search": search_command.main}
+_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
+    "compare": compare_command.main,
+    "search": search_command.main,
+}
 _JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
 """What gives an exit code of its own."""
 _ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
@@ -38,18 +50,36 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    orders.add_bench(commands.add_parser("bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"))
+    orders.add_bench(
+        commands.add_parser(
+            "bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"
+        )
+    )
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
-    orders.add_ladder(commands.add_parser("ladder", help="from the course's first service to halfcore, one change at a time"))
-    render.add_arguments(commands.add_parser("render", help="write docs/benchmarks.md and its plots from stored runs"))
-    memory.add_arguments(commands.add_parser("memory", help="what a server holds at rest, while loading, and with many connections"))
+    orders.add_ladder(
+        commands.add_parser(
+            "ladder", help="from the course's first service to halfcore, one change at a time"
+        )
+    )
+    render.add_arguments(
+        commands.add_parser(
+            "render", help="write docs/benchmarks.md and its plots from stored runs"
+        )
+    )
+    memory.add_arguments(
+        commands.add_parser(
+            "memory", help="what a server holds at rest, while loading, and with many connections"
+        )
+    )
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
     compare_command.add_arguments(commands)
     search_command.add_arguments(commands)
     study_command.add_arguments(commands)
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: servers and control groups are cleared away
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # as an exception: servers and control groups are cleared away
     console = Console(stderr=True)
     try:
         if asked.command in _JUDGED:
@@ -57,7 +87,9 @@ def main() -> None:
         elif asked.command in report_command.COMMANDS:
             report_command.main(asked, _root(), Console())
         elif asked.command == "memory":
-            console.print(f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True)
+            console.print(
+                f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True
+            )
         elif asked.command == "render":
             for written in render.main(asked):
                 console.print(f"wrote {written}", highlight=False, soft_wrap=True)
@@ -79,7 +111,12 @@ def _measure(asked: argparse.Namespace, console: Console) -> None:
 def _root() -> Path:
     """The checkout that we are in; where there is no git, this folder."""
     try:
-        found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)  # noqa: S607
+        found = subprocess.run(
+            ["git", "rev-parse", "--show-toplevel"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError:
         return Path.cwd()
     return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()

@@ -1,8 +1,10 @@
-"""Bodies without end that take the same work: what tells a cache of answers from a processor that has one path of a model at hand.
+"""Bodies without end that take the same work: what tells a cache of answers from a processor that
+has one path of a model at hand.
 
-One body for everybody is cheaper where answers are remembered. It is cheaper too where a forest is large: the nodes of one path stay in the
-processor's cache. So it is held against bodies that nobody has sent before, and that take the same path: rows with one number far beyond
-the data. Every threshold of a tree lies below it, and a linear model multiplies by it as by any other.
+One body for everybody is cheaper where answers are remembered. It is cheaper too where a forest is
+large: the nodes of one path stay in the processor's cache. So it is held against bodies that nobody
+has sent before, and that take the same path: rows with one number far beyond the data. Every
+threshold of a tree lies below it, and a linear model multiplies by it as by any other.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""What a run is judged by: thresholds and objective. They stand in `criteria.toml`, and are stored with the run before it begins."""
+"""What a run is judged by: thresholds and objective. They stand in `criteria.toml`, and are stored
+with the run before it begins."""
 
 import tomllib
 from functools import cache
@@ -10,7 +11,8 @@ import msgspec
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the server shall do (SLO). None: not asked for. Latencies are response times of right answers, milliseconds."""
+    """What the server shall do (SLO). None: not asked for. Latencies are response times of right
+    answers, milliseconds."""
 
     errors: float = 0.0
     """Share of requests in ramp and steady that may fail, unanswered ones included."""
@@ -19,7 +21,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     p99_ms: float | None = None
     max_ms: float | None = None
     slow_windows: float | None = None
-    """Share of the steady phase's windows (of enough seconds for a p99) whose own p99 may be above `p99_ms`."""
+    """Share of the steady phase's windows (of enough seconds for a p99) whose own p99 may be above
+    `p99_ms`."""
     ramp_p99_ms: float | None = None
     overload_goodput: float | None = None
     """Right answers a second under overload, as a share of those in steady."""
@@ -74,12 +77,17 @@ class CriteriaError(ValueError):
 
 
 def criteria(scenario: str = "", file: Path | None = None) -> Criteria:
-    """The criteria of a scenario: `[objective]`, and over it `[objective.SCENARIO]` if there is one; raises `CriteriaError`."""
+    """The criteria of a scenario: `[objective]`, and over it `[objective.SCENARIO]` if there is
+    one; raises `CriteriaError`."""
     content = _read(file)
     try:
         common = dict(content["objective"])
-        special = {name: common.pop(name) for name in list(common) if isinstance(common[name], dict)}
-        return msgspec.convert({"rules": content["rules"], "objective": common | special.get(scenario, {})}, Criteria)
+        special = {
+            name: common.pop(name) for name in list(common) if isinstance(common[name], dict)
+        }
+        return msgspec.convert(
+            {"rules": content["rules"], "objective": common | special.get(scenario, {})}, Criteria
+        )
     except (KeyError, msgspec.ValidationError) as error:
         raise CriteriaError(f"{file or 'criteria.toml'}: {error}") from None
 

@@ -1,9 +1,12 @@
-"""What is asked and what the right answer is: real rows as prepared requests, each with the answer that it must get.
+"""What is asked and what the right answer is: real rows as prepared requests, each with the answer
+that it must get.
 
-Where the right answers come from: the bundle's golden rows carry predictions that the *registered* model gave when it was exported, on
-scikit-learn, not on this server. Before a run the server at rest answers all of them (`prove`); only a server that gives those very
-predictions is then asked for the answers to the other rows, and under load every answer has to be the same again. (`just prove-answers`
-compares all rows of all example models with `mlflow.pyfunc`; that takes an installed MLflow, which a load lab should not need.)
+Where the right answers come from: the bundle's golden rows carry predictions that the *registered*
+model gave when it was exported, on scikit-learn, not on this server. Before a run the server at
+rest answers all of them (`prove`); only a server that gives those very predictions is then asked
+for the answers to the other rows, and under load every answer has to be the same again. (`just
+prove-answers` compares all rows of all example models with `mlflow.pyfunc`; that takes an installed
+MLflow, which a load lab should not need.)
 """
 
 import csv
@@ -17,13 +20,15 @@ import msgspec
 
 ROWS = Path(__file__).with_name("rows")
 MOST = 1000
-"""Different requests in a run: enough that no cache of answers would stay unseen, few enough to be asked before it."""
+"""Different requests in a run: enough that no cache of answers would stay unseen, few enough to be
+asked before it."""
 TOLERANCE = 1e-5
 """Largest difference of a probability or a value: float32 and the order of summation in batches."""
 
 
 class WrongAnswer(RuntimeError):
-    """The server at rest answers wrongly or refuses a row; the message shows what was asked and what came."""
+    """The server at rest answers wrongly or refuses a row; the message shows what was asked and
+    what came."""
 
 
 class NoAnswer(WrongAnswer):
@@ -38,10 +43,13 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 def bodies(model: str, manifest: dict[str, Any] | None, seed: int) -> list[str]:
-    """Bodies in an order drawn by `seed`: golden rows and, for the example models, rows of their data; at most `MOST`."""
+    """Bodies in an order drawn by `seed`: golden rows and, for the example models, rows of their
+    data; at most `MOST`."""
     named = manifest["named"] if manifest else not model.startswith("iris")
     golden = [each["row"] for each in manifest["golden"]] if manifest else []
-    found = list(dict.fromkeys(encode(row, named=named) for row in [*golden, *_rows(model, manifest)]))
+    found = list(
+        dict.fromkeys(encode(row, named=named) for row in [*golden, *_rows(model, manifest)])
+    )
     random.Random(seed).shuffle(found)  # noqa: S311  an order, not a secret
     return found[:MOST]
 
@@ -52,17 +60,22 @@ def encode(row: dict[str, Any], *, named: bool) -> str:
 
 
 def prove(manifest: dict[str, Any], ask: Callable[[str], tuple[int, bytes]]) -> int:
-    """Compare the server's answers to the golden rows with the registered model's; returns how many; raises `WrongAnswer`."""
+    """Compare the server's answers to the golden rows with the registered model's; returns how
+    many; raises `WrongAnswer`."""
     for golden in manifest["golden"]:
         body = encode(golden["row"], named=manifest["named"])
         answer = _answer(ask, body)
         if not same(json.loads(answer), _golden_answer(manifest, golden)):
-            raise WrongAnswer(f"golden row {body}: {answer[:200]} came, expected {golden['prediction']!r} as the registered model says")
+            raise WrongAnswer(
+                f"golden row {body}: {answer[:200]} came, expected {golden['prediction']!r} as "
+                "the registered model says"
+            )
     return len(manifest["golden"])
 
 
 def learn(wanted: Iterable[str], ask: Callable[[str], tuple[int, bytes]]) -> list[Exchange]:
-    """Ask the server at rest for the answer to every body; raises `WrongAnswer` for one that it refuses."""
+    """Ask the server at rest for the answer to every body; raises `WrongAnswer` for one that it
+    refuses."""
     return [Exchange(body, _answer(ask, body)) for body in wanted]
 
 
@@ -70,11 +83,15 @@ def expect(exchange: Exchange, ask: Callable[[str], tuple[int, bytes]]) -> None:
     """Ask once more; raises `WrongAnswer` if the answer is another one now."""
     answer = _answer(ask, exchange.body)
     if not is_right(answer.encode(), exchange.answer.encode()):
-        raise WrongAnswer(f"the server at rest gives two answers to {exchange.body}: {exchange.answer[:200]} and {answer[:200]}")
+        raise WrongAnswer(
+            f"the server at rest gives two answers to {exchange.body}: {exchange.answer[:200]} "
+            f"and {answer[:200]}"
+        )
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:
-    """Whether a body is the right answer: the same bytes, or the same prediction and values within `TOLERANCE`."""
+    """Whether a body is the right answer: the same bytes, or the same prediction and values within
+    `TOLERANCE`."""
     if answer == expected:
         return True
     try:
@@ -84,13 +101,22 @@ def is_right(answer: bytes, expected: bytes) -> bool:
 
 
 def same(came: Any, expected: Any) -> bool:
-    """Whether `came` has everything that `expected` has: texts and labels exactly, floats within `TOLERANCE`."""
+    """Whether `came` has everything that `expected` has: texts and labels exactly, floats within
+    `TOLERANCE`."""
     if isinstance(expected, dict):
-        return isinstance(came, dict) and all(key in came and same(came[key], value) for key, value in expected.items())
+        return isinstance(came, dict) and all(
+            key in came and same(came[key], value) for key, value in expected.items()
+        )
     if isinstance(expected, list):
-        return isinstance(came, list) and len(came) == len(expected) and all(map(same, came, expected))
+        return (
+            isinstance(came, list) and len(came) == len(expected) and all(map(same, came, expected))
+        )
     if isinstance(came, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
-        return _is_number(came) and _is_number(expected) and abs(came - expected) <= TOLERANCE * max(1.0, abs(expected))
+        return (
+            _is_number(came)
+            and _is_number(expected)
+            and abs(came - expected) <= TOLERANCE * max(1.0, abs(expected))
+        )
     return type(came) is type(expected) and bool(came == expected)
 
 
@@ -102,12 +128,15 @@ def _golden_answer(manifest: dict[str, Any], golden: dict[str, Any]) -> dict[str
     """As the server writes it: probabilities by class."""
     expected = {key: value for key, value in golden.items() if key != "row"}
     if isinstance(probabilities := expected.get("probabilities"), list):
-        expected["probabilities"] = dict(zip(map(str, manifest["classes"]), probabilities, strict=True))
+        expected["probabilities"] = dict(
+            zip(map(str, manifest["classes"]), probabilities, strict=True)
+        )
     return expected
 
 
 def _rows(model: str, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Rows of the data that an example model was trained on; none for other models, whose golden rows must do."""
+    """Rows of the data that an example model was trained on; none for other models, whose golden
+    rows must do."""
     file = ROWS / f"{model.split('-', maxsplit=1)[0]}.csv"
     if not file.exists():
         return []
@@ -132,5 +161,8 @@ def _answer(ask: Callable[[str], tuple[int, bytes]], body: str) -> str:
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
-        raise WrongAnswer(f"the server refuses a row of this model: {body} got {status} {answer[:200].decode(errors='replace')}")
+        raise WrongAnswer(
+            f"the server refuses a row of this model: {body} got {status} "
+            f"{answer[:200].decode(errors='replace')}"
+        )
     return answer.decode()

@@ -1,7 +1,7 @@
 """Latencies as counts per microsecond: exact while a run lasts, within 1 % once stored.
 
-The hot loop adds one to a dictionary's entry, which is cheaper than any histogram; `bucket` is the HDR layout (128 steps per power of
-two) that keeps a stored run small and lets runs be merged.
+The hot loop adds one to a dictionary's entry, which is cheaper than any histogram; `bucket` is the
+HDR layout (128 steps per power of two) that keeps a stored run small and lets runs be merged.
 """
 
 from collections import Counter
@@ -31,7 +31,8 @@ def bucket(value_us: int) -> int:
 
 
 def quantile(counts: Mapping[int, int], q: float) -> int:
-    """The smallest value that at least the share `q` of all values does not exceed; 0 without values."""
+    """The smallest value that at least the share `q` of all values does not exceed; 0 without
+    values."""
     wanted = q * sum(counts.values())
     seen = 0
     for value in sorted(counts):

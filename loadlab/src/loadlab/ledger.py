@@ -1,7 +1,8 @@
 """What a generator counts: one `Ledger` per process, emptied once a second into a `Tick`.
 
-Counting is a few additions per request; everything dearer happens once a second. Latencies are in the HDR buckets of `latency.bucket`, so
-that ticks of many processes and seconds can be added up without loss.
+Counting is a few additions per request; everything dearer happens once a second. Latencies are in
+the HDR buckets of `latency.bucket`, so that ticks of many processes and seconds can be added up
+without loss.
 """
 
 import time
@@ -13,7 +14,8 @@ from loadlab.latency import bucket
 
 
 class Tick(msgspec.Struct, kw_only=True):
-    """One generator process, one second. Histograms: microseconds (lower edge of the bucket) → count."""
+    """One generator process, one second. Histograms: microseconds (lower edge of the bucket) →
+    count."""
 
     worker: str
     t: int
@@ -44,7 +46,8 @@ class Tick(msgspec.Struct, kw_only=True):
     checked: int
     """Answers that were compared with the expected one, whole."""
     dropped: int
-    """Open model: requests that were due while their user still waited; they are sent late, and count from when they were due."""
+    """Open model: requests that were due while their user still waited; they are sent late, and
+    count from when they were due."""
     errors: int
     """Exceptions in a user's code: faults of the generator."""
     cpu_s: float
@@ -132,7 +135,15 @@ class Ledger:
             errors=self.errors,
             cpu_s=cpu_s - self._cpu_s,
         )
-        for counter in (self.intended, self.response_us, self.service_us, self.failed_us, self.lag_us, self.loop_us, self.connect_us):
+        for counter in (
+            self.intended,
+            self.response_us,
+            self.service_us,
+            self.failed_us,
+            self.lag_us,
+            self.loop_us,
+            self.connect_us,
+        ):
             counter.clear()
         self.failures.clear()
         self.checked = self.dropped = self.errors = 0

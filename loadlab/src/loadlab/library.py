@@ -1,4 +1,5 @@
-"""All stored load runs: a folder each, and an index in SQLite that can always be made again from the folders."""
+"""All stored load runs: a folder each, and an index in SQLite that can always be made again from
+the folders."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ class NoSuchRun(LookupError):
 
 
 def history(folder: Path) -> list[Entry]:
-    """All runs, oldest first; the index is brought up to date before, or made anew if it is lost or broken."""
+    """All runs, oldest first; the index is brought up to date before, or made anew if it is lost or
+    broken."""
     if not folder.is_dir():
         return []
     try:
@@ -63,21 +65,30 @@ def history(folder: Path) -> list[Entry]:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The folder of a run: by path, by id, by the beginning of one id, or `latest`; raises `NoSuchRun`."""
+    """The folder of a run: by path, by id, by the beginning of one id, or `latest`; raises
+    `NoSuchRun`."""
     if (Path(name) / RUN_FILE).is_file():
         return Path(name)
     known = sorted(file.parent.name for file in folder.glob(f"*/{RUN_FILE}"))
     matching = (
-        known[-1:] if name == "latest" else [each for each in known if each == name] or [each for each in known if each.startswith(name)]
+        known[-1:]
+        if name == "latest"
+        else [each for each in known if each == name]
+        or [each for each in known if each.startswith(name)]
     )
     if len(matching) != 1:
-        what = f"{len(matching)} runs begin with {name!r}" if matching else f"no run {name!r} in {folder}"
+        what = (
+            f"{len(matching)} runs begin with {name!r}"
+            if matching
+            else f"no run {name!r} in {folder}"
+        )
         raise NoSuchRun(f"{what}: give an id of `loadlab history`, a folder, or latest")
     return folder / matching[0]
 
 
 def verdict_of(run: Path) -> Verdict:
-    """The verdict as it was stored, or, of a run that was killed before, as its record says; raises `RecordError`."""
+    """The verdict as it was stored, or, of a run that was killed before, as its record says; raises
+    `RecordError`."""
     try:
         return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
@@ -89,8 +100,14 @@ def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
 
     Both are empty if they are not all there, or do not hold.
     """
-    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id] if run.set_id else []
-    claim = combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+    mates = (
+        [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
+        if run.set_id
+        else []
+    )
+    claim = (
+        combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
+    )
     return claim, mates if claim else []
 
 
@@ -98,12 +115,22 @@ def _up_to_date(folder: Path) -> list[Entry]:
     stored = {file.parent.name: file.stat().st_mtime_ns for file in folder.glob(f"*/{RUN_FILE}")}
     with _index(folder) as index:
         known = dict(index.execute("SELECT id, changed_ns FROM runs").fetchall())
-        index.executemany("DELETE FROM runs WHERE id = ?", [(gone,) for gone in known if known[gone] != stored.get(gone)])
+        index.executemany(
+            "DELETE FROM runs WHERE id = ?",
+            [(gone,) for gone in known if known[gone] != stored.get(gone)],
+        )
         fresh = [name for name in sorted(stored) if known.get(name) != stored[name]]
         entries = [entry for name in fresh if (entry := _entry(folder / name, stored[name]))]
-        index.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})", map(msgspec.structs.astuple, entries))  # noqa: S608
-        rows = index.execute(f"SELECT {', '.join(_COLUMNS)} FROM runs ORDER BY started_at, id").fetchall()  # noqa: S608  our own columns
-    return [msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Entry, strict=False) for row in rows]
+        index.executemany(
+            f"INSERT INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})",  # noqa: S608
+            map(msgspec.structs.astuple, entries),
+        )
+        rows = index.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM runs ORDER BY started_at, id"  # noqa: S608
+        ).fetchall()
+    return [
+        msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Entry, strict=False) for row in rows
+    ]
 
 
 @contextmanager

@@ -14,7 +14,16 @@ import msgspec
 
 from loadlab import cgroup
 
-PACKAGES = ("halfcore", "granian", "litestar", "msgspec", "numpy", "onnxruntime", "orjson", "uvloop")
+PACKAGES = (
+    "halfcore",
+    "granian",
+    "litestar",
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "orjson",
+    "uvloop",
+)
 MAX_BUSY_CORES = 0.15
 MAX_STEAL = 0.01
 _HERTZ = os.sysconf("SC_CLK_TCK")
@@ -29,7 +38,11 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, before: "Cpu") -> "Cpu":
         """What passed between two readings."""
-        return Cpu(busy_s=self.busy_s - before.busy_s, steal_s=self.steal_s - before.steal_s, total_s=self.total_s - before.total_s)
+        return Cpu(
+            busy_s=self.busy_s - before.busy_s,
+            steal_s=self.steal_s - before.steal_s,
+            total_s=self.total_s - before.total_s,
+        )
 
 
 class Quiet(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +80,16 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def checkout(self) -> str:
         """The commit in Markdown, and whether it is all that was measured."""
-        return f"`{self.commit[:12] or 'unknown'}`{' with uncommitted changes' if self.dirty else ''}"
+        return (
+            f"`{self.commit[:12] or 'unknown'}`{' with uncommitted changes' if self.dirty else ''}"
+        )
 
 
 def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
     """The first line of /proc/stat."""
-    user, nice, system, idle, iowait, irq, softirq, steal = (int(field) / _HERTZ for field in file.read_text().split()[1:9])
+    user, nice, system, idle, iowait, irq, softirq, steal = (
+        int(field) / _HERTZ for field in file.read_text().split()[1:9]
+    )
     busy = user + nice + system + irq + softirq
     return Cpu(busy_s=busy, steal_s=steal, total_s=busy + idle + iowait + steal)
 
@@ -93,10 +110,15 @@ def watch(seconds: float = 2.0) -> Quiet:
     return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
 
 
-def fingerprint(root: Path, baseline_packages: dict[str, str], nofile: int, *, cgroup_version: int | None = None) -> Fingerprint:
-    """Describe this machine and the checkout at `root`; `cgroup_version` is asked of the machine unless it is given."""
+def fingerprint(
+    root: Path, baseline_packages: dict[str, str], nofile: int, *, cgroup_version: int | None = None
+) -> Fingerprint:
+    """Describe this machine and the checkout at `root`; `cgroup_version` is asked of the machine
+    unless it is given."""
     return Fingerprint(
-        cpu=_field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
+        cpu=_field(Path("/proc/cpuinfo"), "model name")
+        or platform.processor()
+        or platform.machine(),
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=platform.release(),
@@ -107,7 +129,14 @@ def fingerprint(root: Path, baseline_packages: dict[str, str], nofile: int, *, c
         commit=_git(root, "rev-parse", "HEAD"),
         dirty=bool(_git(root, "status", "--porcelain")),
         nofile=nofile,
-        sysctls={name: _sysctl(name) for name in ("net.core.somaxconn", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_congestion_control")},
+        sysctls={
+            name: _sysctl(name)
+            for name in (
+                "net.core.somaxconn",
+                "net.ipv4.ip_local_port_range",
+                "net.ipv4.tcp_congestion_control",
+            )
+        },
     )
 
 
@@ -129,7 +158,12 @@ def _field(file: Path, name: str) -> str:
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607  our own words
+        done = subprocess.run(  # noqa: S603  our own words
+            ["git", "-C", str(root), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError:  # no git here
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -21,7 +21,8 @@ _LAST_WORDS, _LAST_LINES = 2000, 3
 
 
 class CannotStart(RuntimeError):
-    """The server did not become ready in its limits; the message says how it ended. A result, not an error of the lab."""
+    """The server did not become ready in its limits; the message says how it ended. A result, not
+    an error of the lab."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,13 @@ class Running:
 
 @contextmanager
 def running(
-    label: str, command: Command, *, port: int, limits: cgroup.Limits, cpus: str = "", ready_timeout_s: float = 60.0
+    label: str,
+    command: Command,
+    *,
+    port: int,
+    limits: cgroup.Limits,
+    cpus: str = "",
+    ready_timeout_s: float = 60.0,
 ) -> Iterator[Running]:
     """Start a server, yield when it is ready, and end it with everything it started.
 
@@ -98,8 +105,10 @@ def free_port() -> int:
 
 
 def _await_ready(server: Running, path: str, timeout_s: float) -> str:
-    """Wait until `path` answers 200, or without a path until a connection is taken; returns why it did not, or nothing."""
-    request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nconnection: close\r\n\r\n".encode()
+    """Wait until `path` answers 200, or without a path until a connection is taken; returns why it
+    did not, or nothing."""
+    head = f"host: 127.0.0.1:{server.port}\r\nconnection: close"
+    request = f"GET {path} HTTP/1.1\r\n{head}\r\n\r\n".encode()
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
@@ -128,7 +137,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _killed(group: cgroup.Group) -> str:
     memory = group.memory()
-    return f" (out of memory: {memory.oom_kills} kills, limit hit {memory.limit_hits} times)" if memory.oom_kills else ""
+    return (
+        f" (out of memory: {memory.oom_kills} kills, limit hit {memory.limit_hits} times)"
+        if memory.oom_kills
+        else ""
+    )
 
 
 def _last_words(output: int) -> str:

@@ -47,10 +47,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def read(file: Path = FILE) -> dict[str, Scenario]:
-    """All scenarios; raises `ScenarioError` for a field that is unknown, missing or out of range."""
+    """All scenarios; raises `ScenarioError` for a field that is unknown, missing or out of
+    range."""
     try:
         tables = tomllib.loads(file.read_text())
-        found = msgspec.convert({name: {**table, "name": name} for name, table in tables.items()}, dict[str, Scenario])
+        found = msgspec.convert(
+            {name: {**table, "name": name} for name, table in tables.items()}, dict[str, Scenario]
+        )
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
         raise ScenarioError(f"{file.name}: {error}") from None
     for scenario in found.values():
@@ -68,9 +71,15 @@ def choose(scenarios: Mapping[str, Scenario], name: str) -> Scenario:
 def _check(scenario: Scenario) -> None:
     think = scenario.think
     if len(think) not in {1, 2} or think != sorted(think) or think[0] <= 0:
-        raise ScenarioError(f"scenario {scenario.name}: think = {think} came, expected a mean or [least, most], above 0")
+        raise ScenarioError(
+            f"scenario {scenario.name}: think = {think} came, expected a mean or [least, most], "
+            "above 0"
+        )
     if scenario.users < 1 or scenario.steady <= 0:
         raise ScenarioError(f"scenario {scenario.name}: users and steady must be above 0")
     surge = scenario.surge
     if surge and (surge.factor <= 0 or surge.after + surge.seconds > scenario.steady):
-        raise ScenarioError(f"scenario {scenario.name}: the surge must end within the {scenario.steady:g} s of steady state")
+        raise ScenarioError(
+            f"scenario {scenario.name}: the surge must end within the {scenario.steady:g} s of "
+            "steady state"
+        )

@@ -1,4 +1,5 @@
-"""Statistics of few runs and of many answers: bounds, intervals, and a test that asks nothing of the distribution."""
+"""Statistics of few runs and of many answers: bounds, intervals, and a test that asks nothing of
+the distribution."""
 
 import math
 import random
@@ -20,10 +21,12 @@ class Interval:
 
 
 def upper_bound(counts: Mapping[int, int], q: float) -> int | None:
-    """A value that the quantile `q` does not exceed with 99 % confidence; None when there are too few values for one.
+    """A value that the quantile `q` does not exceed with 99 % confidence; None when there are too
+    few values for one.
 
-    The binomial order statistic, by its normal approximation: the rank n·q + z·√(n·q·(1 − q)) must exist. Values of one run depend on one
-    another, so this is a lower limit of the doubt: verdicts rest on repeats.
+    The binomial order statistic, by its normal approximation: the rank n·q + z·√(n·q·(1 − q)) must
+    exist. Values of one run depend on one another, so this is a lower limit of the doubt: verdicts
+    rest on repeats.
     """
     total = sum(counts.values())
     rank = math.ceil(total * q + _Z99 * math.sqrt(total * q * (1 - q)))
@@ -38,14 +41,17 @@ def upper_bound(counts: Mapping[int, int], q: float) -> int | None:
 
 
 def rate_bound(errors: int, total: int) -> float | None:
-    """The error share that is not exceeded with 95 % confidence: the rule of three without errors, Wilson's bound with some."""
+    """The error share that is not exceeded with 95 % confidence: the rule of three without errors,
+    Wilson's bound with some."""
     if not total:
         return None
     if not errors:
         return min(3 / total, 1.0)
     z, share = 1.6448536269514722, errors / total
     centre = share + z * z / (2 * total)
-    return (centre + z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))) / (1 + z * z / total)
+    return (centre + z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))) / (
+        1 + z * z / total
+    )
 
 
 def bootstrap(
@@ -58,7 +64,8 @@ def bootstrap(
 ) -> Interval:
     """A percentile bootstrap interval of a statistic; the same seed gives the same interval.
 
-    With few values it is somewhat narrow (five values of one kind are more alike than the world): say how many there were.
+    With few values it is somewhat narrow (five values of one kind are more alike than the world):
+    say how many there were.
 
     Raises:
         ValueError: no values.
@@ -68,11 +75,22 @@ def bootstrap(
     dice = random.Random(seed)  # noqa: S311  reproducible
     found = sorted(statistic(dice.choices(values, k=len(values))) for _ in range(resamples))
     tail = (1 - confidence) / 2
-    return Interval(statistic(values), found[int(tail * resamples)], found[min(math.ceil((1 - tail) * resamples), resamples) - 1])
+    return Interval(
+        statistic(values),
+        found[int(tail * resamples)],
+        found[min(math.ceil((1 - tail) * resamples), resamples) - 1],
+    )
 
 
-def paired_ratio(pairs: Sequence[tuple[float, float]], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 1) -> Interval:
-    """How many times the second is of the first, over blocks: the median of the ratios, with its bootstrap interval (on the log scale).
+def paired_ratio(
+    pairs: Sequence[tuple[float, float]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 1,
+) -> Interval:
+    """How many times the second is of the first, over blocks: the median of the ratios, with its
+    bootstrap interval (on the log scale).
 
     Raises:
         ValueError: no pairs, or a value that is not positive.
@@ -80,7 +98,9 @@ def paired_ratio(pairs: Sequence[tuple[float, float]], *, confidence: float = 0.
     if any(first <= 0 or second <= 0 for first, second in pairs):
         raise ValueError("ratios need positive values")
     ratios = [second / first for first, second in pairs]
-    return bootstrap(ratios, statistic=_middle, confidence=confidence, resamples=resamples, seed=seed)
+    return bootstrap(
+        ratios, statistic=_middle, confidence=confidence, resamples=resamples, seed=seed
+    )
 
 
 def _middle(ratios: Sequence[float]) -> float:
@@ -92,7 +112,8 @@ def _middle(ratios: Sequence[float]) -> float:
 
 
 def sign_test(differences: Sequence[float]) -> float:
-    """The two-sided sign test's p: how often a fair coin is at least so one-sided. Ties are left out; 1.0 without any difference.
+    """The two-sided sign test's p: how often a fair coin is at least so one-sided. Ties are left
+    out; 1.0 without any difference.
 
     Five of five is 0.0625: with five blocks this test alone can never reach 0.05.
     """

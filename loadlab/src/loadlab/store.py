@@ -1,4 +1,5 @@
-"""Stored runs: one JSON file each, written whole, checked when read. A figure that is in no stored run is in no document."""
+"""Stored runs: one JSON file each, written whole, checked when read. A figure that is in no stored
+run is in no document."""
 
 import os
 import statistics
@@ -124,7 +125,8 @@ def stamp(started_at: str) -> str:
 
 def name(started_at: str, what: str, fingerprint: Fingerprint) -> str:
     """Of the file that keeps a run of one commit."""
-    return f"{stamp(started_at)}-{what}-{fingerprint.commit[:8] or 'nocommit'}{'-dirty' if fingerprint.dirty else ''}.json"
+    commit = fingerprint.commit[:8] or "nocommit"
+    return f"{stamp(started_at)}-{what}-{commit}{'-dirty' if fingerprint.dirty else ''}.json"
 
 
 def write(kept: msgspec.Struct, file: Path) -> Path:
@@ -167,7 +169,13 @@ def latest(folder: Path, what: str) -> Path | None:
 def figures(rounds: Iterable[Round], *, server: str, model: str, regime: str) -> list[Figures]:
     """All rounds of one cell that measured something."""
     wanted = (server, model, regime)
-    return [each.figures for each in rounds if each.figures and each.figures.requests and (each.server, each.model, each.regime) == wanted]
+    return [
+        each.figures
+        for each in rounds
+        if each.figures
+        and each.figures.requests
+        and (each.server, each.model, each.regime) == wanted
+    ]
 
 
 def median_cpu_us(measured: Sequence[Figures]) -> float | None:

@@ -1,6 +1,8 @@
-"""Tiers: what a server may use. They are written once, in `compose/compose.yaml`, and read from there for both backends.
+"""Tiers: what a server may use. They are written once, in `compose/compose.yaml`, and read from
+there for both backends.
 
-A tier is a service whose label `io.halfcore.tier` is the service's name. Its limits are `deploy.resources.limits`, per replica.
+A tier is a service whose label `io.halfcore.tier` is the service's name. Its limits are
+`deploy.resources.limits`, per replica.
 """
 
 import re
@@ -16,14 +18,24 @@ from loadlab.cgroup import PERIOD_US, Limits
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "k": 1 << 10,
+    "kb": 1 << 10,
+    "m": 1 << 20,
+    "mb": 1 << 20,
+    "g": 1 << 30,
+    "gb": 1 << 30,
+}
 _SIZE = re.compile(r"([0-9.]+)([a-z]*)")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 """`${NAME}`, `${NAME:-default}` or `${NAME:+replacement}`; the innermost first."""
 
 
 class TierError(ValueError):
-    """The compose file or the tier cannot be used; the message names the field, what came and what was expected."""
+    """The compose file or the tier cannot be used; the message names the field, what came and what
+    was expected."""
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +56,12 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limits(self) -> Limits:
         """Of each replica."""
-        return Limits(cpus=self.cpus, memory_bytes=self.memory_bytes, period_us=self.period_us, burst_us=self.burst_us)
+        return Limits(
+            cpus=self.cpus,
+            memory_bytes=self.memory_bytes,
+            period_us=self.period_us,
+            burst_us=self.burst_us,
+        )
 
     @property
     def cores(self) -> float:
@@ -66,7 +83,11 @@ def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
         services = yaml.safe_load(file.read_text())["services"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise TierError(f"{file}: no services can be read: {error}") from None
-    tiers = [_tier(name, service, environ) for name, service in services.items() if LABEL in _mapping(service.get("labels"))]
+    tiers = [
+        _tier(name, service, environ)
+        for name, service in services.items()
+        if LABEL in _mapping(service.get("labels"))
+    ]
     return {tier.name: tier for tier in tiers}
 
 
@@ -87,14 +108,18 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             memory_bytes=_bytes(str(limits["memory"])),
             replicas=int(deploy.get("replicas", 1)),
             image=_fill(str(service.get("image", "")), environ),
-            # One without a value is passed on from who types the command; a run is the same whoever starts it.
+            # One without a value is passed on from who types the command; a run is the same whoever
+            # starts it.
             environment={
-                key: _fill(str(value), environ) for key, value in _mapping(service.get("environment")).items() if value is not None
+                key: _fill(str(value), environ)
+                for key, value in _mapping(service.get("environment")).items()
+                if value is not None
             },
         )
     except (KeyError, ValueError) as error:
         raise TierError(
-            f"tier {name}: deploy.resources.limits needs cpus and memory, as cpus: '0.5' and memory: 512M ({error!r})"
+            f"tier {name}: deploy.resources.limits needs cpus and memory, as cpus: '0.5' and "
+            f"memory: 512M ({error!r})"
         ) from None
 
 

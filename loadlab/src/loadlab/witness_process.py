@@ -29,7 +29,10 @@ class Witness:
         """Why it is no more, or nothing."""
         if self._process.poll() is None:
             return ""
-        return f"the witness ended with {self._process.returncode}: {self._log.read_text()[-300:].strip()}"
+        return (
+            f"the witness ended with {self._process.returncode}: "
+            f"{self._log.read_text()[-300:].strip()}"
+        )
 
 
 @contextmanager
@@ -40,7 +43,13 @@ def witnessing(folder: Path, load: Load) -> Iterator[Witness]:
     ticks = TickFile(folder / "ticks.jsonl")
     with (folder / "witness.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  our own words
-            [sys.executable, "-m", "loadlab.witness", str(folder / "load.json"), str(folder / "ticks.jsonl")],
+            [
+                sys.executable,
+                "-m",
+                "loadlab.witness",
+                str(folder / "load.json"),
+                str(folder / "ticks.jsonl"),
+            ],
             env={**os.environ, "LOADLAB_PARENT": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=log,

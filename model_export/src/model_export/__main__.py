@@ -1,4 +1,5 @@
-"""The command line. Heavy packages are imported by the commands that need them: asking for what is already there takes a moment."""
+"""The command line. Heavy packages are imported by the commands that need them: asking for what is
+already there takes a moment."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ def main(argv: Sequence[str] | None = None, *, within_limits: bool = False) -> i
 
     Args:
         argv: the arguments; default: the process's.
-        within_limits: this process may load models; else one is started for that, with a limit of memory.
+        within_limits: this process may load models; else one is started for that, with a limit of
+            memory.
 
     Returns:
-        the exit status: 0 done, 1 refused, 2 used wrongly, 3 MLflow or the disk failed, 130 interrupted.
+        the exit status: 0 done, 1 refused, 2 used wrongly, 3 MLflow or the disk failed, 130
+            interrupted.
     """
     arguments = _parser().parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
@@ -53,7 +56,11 @@ def _failed(error: Exception) -> int:
         traceback.print_exception(error)
     if not isinstance(error, ExportError):
         memory = is_of_memory(error)
-        error = ExportError(stages.too_much_memory(stages.current(), None)) if memory else stages.unexpected(error)
+        error = (
+            ExportError(stages.too_much_memory(stages.current(), None))
+            if memory
+            else stages.unexpected(error)
+        )
     sys.stderr.write(f"model-export: {error}\n")
     return 3 if isinstance(error, InfrastructureError) else 1
 
@@ -68,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"show the traceback of an error as well [{stages.DEBUG}=1]",
     )
     parser = argparse.ArgumentParser(
-        prog="model-export", description="Exports registered models to ONNX bundles, with proof.", parents=[common]
+        prog="model-export",
+        description="Exports registered models to ONNX bundles, with proof.",
+        parents=[common],
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -76,29 +85,57 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, parents=[common])
 
     _add_export(command("export", "export one model: fetch, convert, prove, write"))
-    _add_examples(command("examples", "train, register and export example models, where they are missing"))
-    _add_verify(command("verify", "compare a running server's answers with the registered model's, row by row"))
-    watch_command.add_watch(command("watch", "a service: export every new version, upload and tag it"))
-    watch_command.add_healthy(command("healthy", "is the watch alive? for a container's health check"))
+    _add_examples(
+        command("examples", "train, register and export example models, where they are missing")
+    )
+    _add_verify(
+        command(
+            "verify", "compare a running server's answers with the registered model's, row by row"
+        )
+    )
+    watch_command.add_watch(
+        command("watch", "a service: export every new version, upload and tag it")
+    )
+    watch_command.add_healthy(
+        command("healthy", "is the watch alive? for a container's health check")
+    )
     return parser
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "uri",
-        help="models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, models:/m-ID, runs:/ID/path or a folder; "
+        help="models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, models:/m-ID, "
+        "runs:/ID/path or a folder; "
         "NAME= before it is short for --name NAME",
     )
     parser.add_argument("--name", help="of the bundle; default: as registered")
     parser.add_argument(
-        "--data", type=Path, help="CSV, Parquet or NPY to prove it on; default: the data logged to its run, else its input example"
+        "--data",
+        type=Path,
+        help="CSV, Parquet or NPY to prove it on; default: the data logged to its run, else its "
+        "input example",
     )
     parser.add_argument(
-        "--dtype", choices=("auto", "float32", "float64"), default="auto", help="auto: float32, and float64 where that fails"
+        "--dtype",
+        choices=("auto", "float32", "float64"),
+        default="auto",
+        help="auto: float32, and float64 where that fails",
     )
-    parser.add_argument("--accept-parity", type=_positive, metavar="X", help="tolerate differences up to X; recorded in the bundle")
-    parser.add_argument("--no-unpickle", action="store_true", help="refuse models that only unpickling can load")
-    parser.add_argument("--upload", action="store_true", help="put the bundle into the version's run and tag the version with the verdict")
+    parser.add_argument(
+        "--accept-parity",
+        type=_positive,
+        metavar="X",
+        help="tolerate differences up to X; recorded in the bundle",
+    )
+    parser.add_argument(
+        "--no-unpickle", action="store_true", help="refuse models that only unpickling can load"
+    )
+    parser.add_argument(
+        "--upload",
+        action="store_true",
+        help="put the bundle into the version's run and tag the version with the verdict",
+    )
     _add_memory_limit(parser)
     _add_places(parser)
     parser.set_defaults(run=_export)
@@ -106,27 +143,53 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _add_examples(parser: argparse.ArgumentParser) -> None:
     known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
-    parser.add_argument("names", nargs="*", default=["light"], metavar="NAME", help=f"{known}; default: light (all but cover-heavy)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        default=["light"],
+        metavar="NAME",
+        help=f"{known}; default: light (all but cover-heavy)",
+    )
     _add_memory_limit(parser)
     _add_places(parser)
     parser.set_defaults(run=_examples)
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("uri", nargs="+", help="as for export; several are verified one after another")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server; default: %(default)s")
-    parser.add_argument("--path", help="where the model answers, one row a request (default: /models/NAME/predict, in batches too)")
-    parser.add_argument("--rows", type=int, help="with --path: at most so many rows, spread over the data (default: all)")
-    parser.add_argument("--data", type=Path, help="CSV, Parquet or NPY with the rows; default: the data logged to the model's run")
+    parser.add_argument(
+        "uri", nargs="+", help="as for export; several are verified one after another"
+    )
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="of the server; default: %(default)s"
+    )
+    parser.add_argument(
+        "--path",
+        help="where the model answers, one row a request (default: /models/NAME/predict, in "
+        "batches too)",
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        help="with --path: at most so many rows, spread over the data (default: all)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="CSV, Parquet or NPY with the rows; default: the data logged to the model's run",
+    )
     parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
     parser.set_defaults(run=_verify)
 
 
-_TRACKING_HELP = "MLflow's store or server; default: $MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db"
+_TRACKING_HELP = (
+    "MLflow's store or server; default: $MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db"
+)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=BUNDLES, help="folder of the bundles; default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=BUNDLES, help="folder of the bundles; default: %(default)s"
+    )
     parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
 
 
@@ -144,7 +207,9 @@ def _add_memory_limit(parser: argparse.ArgumentParser) -> None:
 
 def _megabytes(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < limits.LEAST_MB:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of megabytes, {limits.LEAST_MB} or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}, expected a whole number of megabytes, {limits.LEAST_MB} or more"
+        )
     return int(text)
 
 
@@ -156,8 +221,12 @@ def _positive(text: str) -> float:
 
 
 def _within_limits(arguments: argparse.Namespace) -> int:
-    """Run the same command in a process with a limit of memory; says in one line why it ended, if it cannot say so itself."""
-    here = sys.path[:1] in ([""], [str(Path.cwd())])  # -P: no module in the current folder may shadow one of ours
+    """Run the same command in a process with a limit of memory; says in one line why it ended, if
+    it cannot say so itself."""
+    here = sys.path[:1] in (
+        [""],
+        [str(Path.cwd())],
+    )  # -P: no module in the current folder may shadow one of ours
     limit_mb: int = arguments.memory_limit_mb
     command = [sys.executable, *([] if here else ["-P"]), "-m", "model_export.limited"]
     child = limits.Supervised([*command, str(limit_mb), str(os.getpid()), *arguments.argv])
@@ -211,7 +280,10 @@ def _examples(arguments: argparse.Namespace) -> int:
     if missing:
         require_writable(arguments.out)
         _make_examples(missing, arguments)
-    sys.stdout.write(f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them already there\n")
+    sys.stdout.write(
+        f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them "
+        "already there\n"
+    )
     return 0
 
 
@@ -238,7 +310,10 @@ def _verify(arguments: argparse.Namespace) -> int:
     reporter = Reporter()
     if arguments.path:
         one_by_one = [
-            verify_one_by_one(uri, f"{arguments.url}{arguments.path}", arguments.data, reporter, arguments.rows) for uri in arguments.uri
+            verify_one_by_one(
+                uri, f"{arguments.url}{arguments.path}", arguments.data, reporter, arguments.rows
+            )
+            for uri in arguments.uri
         ]
         return 1 if any(one_by_one) else 0
     wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]

@@ -1,4 +1,5 @@
-"""The exceptions that end an export with a line for the user instead of a traceback, and the line itself."""
+"""The exceptions that end an export with a line for the user instead of a traceback, and the line
+itself."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REASON_CHARACTERS = 1000
-"""Longest reason that is tagged on a version; MLflow takes 5,000 at least, and a page shows one line."""
+"""Longest reason that is tagged on a version; MLflow takes 5,000 at least, and a page shows one
+line."""
 
 _LONG_LITERAL = 60
-"""Characters between brackets beyond which the content is data (an array, a table), not part of a sentence."""
+"""Characters between brackets beyond which the content is data (an array, a table), not part of a
+sentence."""
 _WITHOUT_TEXT = {
     "AssertionError": "an internal check failed",
     "IndexError": "a position does not exist",
@@ -40,7 +43,8 @@ _DRIVERS = {
 _OUTSIDE = ("azure", "boto3", "botocore", "google", "requests", "s3transfer", "urllib3")
 """Packages whose exceptions are about a service, not about the model."""
 _NO_ROOM = (5, 23, 24, 27, 28, 30, 122)
-"""EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, EDQUOT: the disk's or the machine's, and of no model."""
+"""EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, EDQUOT: the disk's or the machine's, and of no
+model."""
 
 _ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>[^\s'\"<>]+)", re.IGNORECASE)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -56,7 +60,8 @@ _NO_CONNECTION = re.compile(
 
 
 class ExportError(Exception):
-    """The model cannot be exported as asked; the message says why and, where there is one, what to change."""
+    """The model cannot be exported as asked; the message says why and, where there is one, what to
+    change."""
 
     @property
     def reason(self) -> str:
@@ -65,11 +70,13 @@ class ExportError(Exception):
 
 
 class InfrastructureError(ExportError):
-    """Something around the model failed: MLflow, its artifacts or the disk. Nothing is said about the model; trying again may help."""
+    """Something around the model failed: MLflow, its artifacts or the disk. Nothing is said about
+    the model; trying again may help."""
 
 
 class MemoryLimitError(ExportError):
-    """The export needed more memory than it may use. Trying again does not help; a higher limit may."""
+    """The export needed more memory than it may use. Trying again does not help; a higher limit
+    may."""
 
 
 def shorten(text: str, characters: int = REASON_CHARACTERS) -> str:
@@ -96,14 +103,19 @@ def sentence(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
 
 
 def _whole_sentences(text: str, characters: int) -> str:
-    """As many sentences as there is room for; the text as it is where not even the first one fits."""
+    """As many sentences as there is room for; the text as it is where not even the first one
+    fits."""
     end = text.rfind(". ", 0, characters)
     return text if len(text) <= characters or end < 0 else text[: end + 1]
 
 
 def _missing(module: str) -> str:
     package = module.partition(".")[0]
-    advice = f": install {_DRIVERS[package]}" if package in _DRIVERS else ", which has to be installed here"
+    advice = (
+        f": install {_DRIVERS[package]}"
+        if package in _DRIVERS
+        else ", which has to be installed here"
+    )
     return f"this needs the Python package {package!r}{advice}"
 
 
@@ -165,19 +177,26 @@ def _without_literals(text: str) -> str:
             depth -= 1
             if depth == 0:
                 literal = text[start : position + 1]
-                kept.append(literal if len(literal) <= _LONG_LITERAL else f"{literal[0]}…{literal[-1]}")
+                kept.append(
+                    literal if len(literal) <= _LONG_LITERAL else f"{literal[0]}…{literal[-1]}"
+                )
                 start = position + 1
     rest = text[start:]
     return "".join(kept) + (rest if depth == 0 or len(rest) <= _LONG_LITERAL else f"{rest[0]}…")
 
 
 def is_of_memory(error: BaseException | None) -> bool:
-    """True where memory was short: Python's own exception, C++'s in ONNX Runtime, or one that follows from either."""
-    return any(isinstance(one, MemoryError) or any(word in str(one) for word in _MEMORY_WORDS) for one in _chain(error))
+    """True where memory was short: Python's own exception, C++'s in ONNX Runtime, or one that
+    follows from either."""
+    return any(
+        isinstance(one, MemoryError) or any(word in str(one) for word in _MEMORY_WORDS)
+        for one in _chain(error)
+    )
 
 
 def is_of_infrastructure(error: BaseException) -> bool:
-    """True where a service, the network or the disk failed, as far as the kind of the exception tells."""
+    """True where a service, the network or the disk failed, as far as the kind of the exception
+    tells."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     if isinstance(error, ImportError) and error.name:

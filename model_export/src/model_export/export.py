@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from model_export import stages
 from model_export.bundle.write import write
 from model_export.convert.convert import convert
-from model_export.errors import ExportError, InfrastructureError, MemoryLimitError, is_of_memory, sentence
+from model_export.errors import (
+    ExportError,
+    InfrastructureError,
+    MemoryLimitError,
+    is_of_memory,
+    sentence,
+)
 from model_export.manifest import compose
 from model_export.prove.draw import GATE_ROWS
 from model_export.prove.oracle import check_predict_function
@@ -92,7 +98,9 @@ def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject,
     if subject.data.distinct_rows < LEAST_ROWS:
         raise too_few(subject.data)
     reporter.note(one_line(subject.data))
-    if function := check_predict_function(fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]):
+    if function := check_predict_function(
+        fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]
+    ):
         reporter.note(function)
     if subject.schema.ignored:
         names = ", ".join(column.name for column in subject.schema.ignored)
@@ -100,7 +108,14 @@ def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject,
     with reporter.stage("convert"):
         candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
     stages.enter("prove")
-    proof = prove(subject, candidate, reporter, fall_back=order.dtype == "auto", accept=order.accept_parity, rows=order.gate_rows)
+    proof = prove(
+        subject,
+        candidate,
+        reporter,
+        fall_back=order.dtype == "auto",
+        accept=order.accept_parity,
+        rows=order.gate_rows,
+    )
     return subject, proof
 
 
@@ -109,13 +124,15 @@ def _described(error: Exception) -> str:
 
 
 def export_and_publish(order: Order, reporter: Reporter) -> str:
-    """Export one registered version, upload the bundle and tag the version; a refusal is tagged too.
+    """Export one registered version, upload the bundle and tag the version; a refusal is tagged
+    too.
 
     Returns:
         runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
 
     Raises:
-        ExportError: as `export`; or the URI leads to no registered version, which alone can be tagged.
+        ExportError: as `export`; or the URI leads to no registered version, which alone can be
+            tagged.
         InfrastructureError: MLflow or the disk failed; then nothing is tagged.
     """
     version = registered_version(order.uri)
@@ -127,7 +144,10 @@ def export_and_publish(order: Order, reporter: Reporter) -> str:
         refuse(version.name, version.version, error.reason)
         raise
     if not path.name.startswith(f"{version.version}-"):
-        raise InfrastructureError(f"{order.uri} has moved from version {version.version} to {path.name.rpartition('-')[0]} meanwhile")
+        raise InfrastructureError(
+            f"{order.uri} has moved from version {version.version} to "
+            f"{path.name.rpartition('-')[0]} meanwhile"
+        )
     with reporter.stage("upload"):
         uri = publish(path, version.name, version.version)
     reporter.note(f"uploaded to {uri}")

@@ -1,4 +1,5 @@
-"""Bounds of time and memory for an export that runs in a process of its own, and the process that watches over it."""
+"""Bounds of time and memory for an export that runs in a process of its own, and the process that
+watches over it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ LEAST_MB = 64
 _SHARE = 0.9
 """Of the memory of the machine or its control group; the rest is for whatever else runs there."""
 _HEADROOM_MB = 4096
-"""The kernel's bound counts what is reserved and never used, too (stacks, arenas: 1.5 GB for iris), so it stands higher by this."""
+"""The kernel's bound counts what is reserved and never used, too (stacks, arenas: 1.5 GB for iris),
+so it stands higher by this."""
 _TICK_S = 0.05
 """Between two looks at the memory in use: an export can fill some 100 MB meanwhile."""
 _GRACE_S = 10.0
@@ -48,7 +50,8 @@ class Ended:
 
 
 def default_mb() -> int:
-    """The memory limit in MB where none is given: 90 % of what this process may use at all, at most `MOST_MB`."""
+    """The memory limit in MB where none is given: 90 % of what this process may use at all, at most
+    `MOST_MB`."""
     return max(LEAST_MB, min(MOST_MB, usable_mb()))
 
 
@@ -61,14 +64,20 @@ def _machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _group_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[int]:
+def _group_bytes(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> list[int]:
     """The limits of this process's control group and of those around it, of either version."""
     limits = []
     with suppress(OSError):
         for line in membership.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers in ("", "memory"):
-                base, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+                base, name = (
+                    (root, "memory.max")
+                    if not controllers
+                    else (root / "memory", "memory.limit_in_bytes")
+                )
                 inner = Path(path.lstrip("/"))
                 for folder in (inner, *inner.parents):
                     with suppress(OSError, ValueError):  # the root has no limit, or it says "max"
@@ -77,7 +86,8 @@ def _group_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/
 
 
 def restrict(megabytes: int, parent: int) -> None:
-    """Bound what this process may allocate, be the first whom the kernel ends when memory is short, and end with the parent.
+    """Bound what this process may allocate, be the first whom the kernel ends when memory is short,
+    and end with the parent.
 
     Args:
         megabytes: that it may use; the bound on what is reserved stands higher.
@@ -112,7 +122,8 @@ class Supervised:
         Args:
             command: program and arguments; the program calls `restrict` first.
             environment: variables besides this process's own.
-            output: where its output goes; default: where this process's goes. With it, it has no input.
+            output: where its output goes; default: where this process's goes. With it, it has no
+                input.
             own_session: neither Ctrl-C nor the terminal's end reaches it, and everything that it
                 starts is killed with it.
         """
@@ -137,7 +148,9 @@ class Supervised:
         finally:
             os.close(theirs)
 
-    def wait(self, limit_mb: int, limit_s: float = float("inf"), tick: Callable[[], None] = lambda: None) -> Ended:
+    def wait(
+        self, limit_mb: int, limit_s: float = float("inf"), tick: Callable[[], None] = lambda: None
+    ) -> Ended:
         """Wait for its end; kill it when it has needed too much.
 
         Args:
@@ -160,7 +173,9 @@ class Supervised:
             os.close(self._stages)
         return Ended(self.process.returncode, too_much, self._stage())
 
-    def _watch(self, limit_mb: int, deadline: float, tick: Callable[[], None]) -> Literal["", "memory", "time"]:
+    def _watch(
+        self, limit_mb: int, deadline: float, tick: Callable[[], None]
+    ) -> Literal["", "memory", "time"]:
         while time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(_TICK_S)
@@ -191,7 +206,9 @@ def resident_mb(pid: int) -> float:
     """Memory in use by a process and its children."""
     with suppress(OSError):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20) + sum(resident_mb(child) for child in _children(pid))
+        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20) + sum(
+            resident_mb(child) for child in _children(pid)
+        )
     return 0.0
 
 
@@ -209,7 +226,12 @@ def ended_by_signal(ended: Ended, limit_mb: int) -> str:
     at = f" ({ended.stage})" if ended.stage else ""
     if ended.status == -signal.SIGKILL:
         return (
-            f"the export was ended by {name}{at}: most likely the machine or its control group had no memory left "
-            f"before the limit of {limit_mb:,} MB was reached; free some, or use a machine with more"
+            f"the export was ended by {name}{at}: most likely the machine or its control group "
+            "had no memory left "
+            f"before the limit of {limit_mb:,} MB was reached; free some, or use a machine with "
+            "more"
         )
-    return f"the export was ended by {name}{at}: the model, or a library that runs it, crashed the process"
+    return (
+        f"the export was ended by {name}{at}: the model, or a library that runs it, crashed the "
+        "process"
+    )

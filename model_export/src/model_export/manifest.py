@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _GOLDEN_ROWS = 32
 _GOLDEN_VALUES = 60_000
-"""Of all golden rows together: about 2 MB of JSON. Readers that follow a registry take manifests of up to 8 MiB."""
+"""Of all golden rows together: about 2 MB of JSON. Readers that follow a registry take manifests of
+up to 8 MiB."""
 _FEWEST_GOLDEN_ROWS = 4
 
 
@@ -35,7 +36,10 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "created_at": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "task": answers.task,
         "source": _source(subject),
-        "inputs": [_input(column, subject.data.packed[:, i], proof.limit) for i, column in enumerate(schema.columns)],
+        "inputs": [
+            _input(column, subject.data.packed[:, i], proof.limit)
+            for i, column in enumerate(schema.columns)
+        ],
         "named": schema.named,
         "dtype": proof.candidate.dtype,
         "classes": list(answers.classes),
@@ -44,7 +48,11 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "tools": tools.versions(),
         "parity": _parity(subject, proof),
         "golden": _golden(subject, proof),
-        **({"ignored": [{"name": column.name, "type": column.type} for column in schema.ignored]} if schema.ignored else {}),
+        **(
+            {"ignored": [{"name": column.name, "type": column.type} for column in schema.ignored]}
+            if schema.ignored
+            else {}
+        ),
     }
 
 
@@ -117,11 +125,14 @@ def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
 
 
 def _golden(subject: Subject, proof: Proof) -> list[dict[str, Any]]:
-    """Rows of the data, then rows of every other group; none within the tie band, where either label is right."""
+    """Rows of the data, then rows of every other group; none within the tie band, where either
+    label is right."""
     settled = proof.truth.margin >= proof.comparison.tie_band
     if subject.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
-    most = max(_FEWEST_GOLDEN_ROWS, min(_GOLDEN_ROWS, _GOLDEN_VALUES // len(subject.schema.columns)))
+    most = max(
+        _FEWEST_GOLDEN_ROWS, min(_GOLDEN_ROWS, _GOLDEN_VALUES // len(subject.schema.columns))
+    )
     chosen = _spread(proof, settled, most)
     rows = proof.truth.sample.take(chosen)
     _, first = np.unique(rows, axis=0, return_index=True)
@@ -132,10 +143,15 @@ def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int
     """Indices of usable rows, half of them of the data and the others of all other groups alike."""
     counts = [group.count for group in proof.truth.sample.groups]
     ends = np.cumsum(counts)
-    data, *others = [end - size + np.flatnonzero(usable[end - size : end]) for end, size in zip(ends, counts, strict=True)]
+    data, *others = [
+        end - size + np.flatnonzero(usable[end - size : end])
+        for end, size in zip(ends, counts, strict=True)
+    ]
     others = [indices for indices in others if len(indices)]
     chosen = _evenly(data, most // 2)
-    places = [index for indices in others for index in _evenly(indices, -(-(most // 2) // len(others)))]
+    places = [
+        index for indices in others for index in _evenly(indices, -(-(most // 2) // len(others)))
+    ]
     return chosen + _evenly(np.asarray(places, dtype=np.int64), most // 2)
 
 
@@ -145,7 +161,9 @@ def _evenly(indices: np.ndarray[Any, Any], count: int) -> list[int]:
     return [int(index) for index in indices[places]]
 
 
-def _golden_row(subject: Subject, proof: Proof, row: np.ndarray[Any, Any], i: int) -> dict[str, Any]:
+def _golden_row(
+    subject: Subject, proof: Proof, row: np.ndarray[Any, Any], i: int
+) -> dict[str, Any]:
     entry: dict[str, Any] = {"row": to_json(row, subject.schema)}
     if subject.answers.task == "regression":
         values = proof.truth.scores[i].tolist()

@@ -1,8 +1,10 @@
-"""Puts a bundle where servers that follow the registry look for it: artifacts of a run, and tags on the model version.
+"""Puts a bundle where servers that follow the registry look for it: artifacts of a run, and tags on
+the model version.
 
-The order is the contract. A version is passed only while its tag `halfcore.export` says so, and that tag is taken away before anything
-of a former upload is overwritten and set after everything else is there. Whatever ends this in between leaves a version without a
-verdict, which is exported again.
+The order is the contract. A version is passed only while its tag `halfcore.export` says so, and
+that tag is taken away before anything of a former upload is overwritten and set after everything
+else is there. Whatever ends this in between leaves a version without a verdict, which is exported
+again.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ TAG_EXPORT = "halfcore.export"
 """passed or refused; absent: nobody has tried yet, or somebody is at it."""
 TAG_REASON = "halfcore.export.reason"
 TAG_CREATED = "halfcore.export.created"
-"""When the registry made the version that the verdict is about, in ms: `copy_model_version` copies a version's tags, and a copy of a
-verdict is none. A renamed version stays the same version, and keeps its verdict."""
+"""When the registry made the version that the verdict is about, in ms: `copy_model_version` copies
+a version's tags, and a copy of a verdict is none. A renamed version stays the same version, and
+keeps its verdict."""
 TAG_BUNDLE = "halfcore.bundle"
 TAG_MANIFEST = "halfcore.manifest_sha256"
 TAG_FORMAT = "halfcore.bundle.format"
@@ -41,7 +44,8 @@ _RUN_OF = "halfcore.version"
 
 @contextmanager
 def reaching_mlflow(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong between here and MLflow or its artifact store into an `InfrastructureError`."""
+    """Turn whatever goes wrong between here and MLflow or its artifact store into an
+    `InfrastructureError`."""
     try:
         yield
     except InfrastructureError:
@@ -51,7 +55,8 @@ def reaching_mlflow(what: str) -> Iterator[None]:
 
 
 def verdict(version: ModelVersion) -> str | None:
-    """`PASSED` or `REFUSED`, where the version's tags hold a verdict on this very version; None otherwise, as for a copy of another."""
+    """`PASSED` or `REFUSED`, where the version's tags hold a verdict on this very version; None
+    otherwise, as for a copy of another."""
     tags = version.tags
     created = tags.get(TAG_CREATED)
     if created is None:
@@ -60,16 +65,20 @@ def verdict(version: ModelVersion) -> str | None:
 
 
 def _names(bundle: str, version: ModelVersion) -> bool:
-    """True where a bundle of an older exporter, which did not tag the time, was made of this version."""
+    """True where a bundle of an older exporter, which did not tag the time, was made of this
+    version."""
     folder = PurePosixPath(bundle)
-    return folder.parent.name == version.name and folder.name.rpartition("-")[0] == str(version.version)
+    return folder.parent.name == version.name and folder.name.rpartition("-")[0] == str(
+        version.version
+    )
 
 
 def publish(bundle: Path, name: str, version: str) -> str:
     """Upload a bundle and tag the version as passed; MLflow is already connected.
 
     Args:
-        bundle: folder with model.onnx and manifest.json, named VERSION-SHA8 in a folder named as the bundle.
+        bundle: folder with model.onnx and manifest.json, named VERSION-SHA8 in a folder named as
+            the bundle.
         name: of the registered model, which need not be the bundle's.
         version: of the registered model.
 
@@ -77,7 +86,8 @@ def publish(bundle: Path, name: str, version: str) -> str:
         runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
 
     Raises:
-        InfrastructureError: MLflow or its artifact store failed, or another exporter came in between; the version is not tagged as passed.
+        InfrastructureError: MLflow or its artifact store failed, or another exporter came in
+            between; the version is not tagged as passed.
     """
     digest = hashlib.sha256((bundle / MANIFEST_FILE).read_bytes()).hexdigest()
     folder = f"halfcore/{bundle.parent.name}/{bundle.name}"
@@ -89,12 +99,25 @@ def publish(bundle: Path, name: str, version: str) -> str:
         client.log_artifact(run_id, str(bundle / MANIFEST_FILE), folder)
         uri = f"runs:/{run_id}/{folder}"
         created = str(client.get_model_version(name, version).creation_timestamp)
-        tags = {TAG_FORMAT: FORMAT, TAG_BUNDLE: uri, TAG_MANIFEST: digest, TAG_CREATED: created, TAG_EXPORT: PASSED}
+        tags = {
+            TAG_FORMAT: FORMAT,
+            TAG_BUNDLE: uri,
+            TAG_MANIFEST: digest,
+            TAG_CREATED: created,
+            TAG_EXPORT: PASSED,
+        }
         for tag, value in tags.items():
             client.set_model_version_tag(name, version, tag, value)
-        if _read_back(client, name, version, run_id, folder) != (digest, digest, (bundle / MODEL_FILE).stat().st_size):
+        if _read_back(client, name, version, run_id, folder) != (
+            digest,
+            digest,
+            (bundle / MODEL_FILE).stat().st_size,
+        ):
             withdraw(client, name, version)
-            raise InfrastructureError(f"what was uploaded for {name} version {version} is not what lies there: another exporter?")
+            raise InfrastructureError(
+                f"what was uploaded for {name} version {version} is not what lies there: another "
+                "exporter?"
+            )
     return uri
 
 
@@ -127,11 +150,16 @@ def withdraw(client: MlflowClient, name: str, version: str) -> None:
             client.delete_model_version_tag(name, version, tag)
 
 
-def _read_back(client: MlflowClient, name: str, version: str, run_id: str, folder: str) -> tuple[str | None, str, int | None]:
-    """The digest that is tagged, the digest of the manifest that lies there, and the size of the graph."""
+def _read_back(
+    client: MlflowClient, name: str, version: str, run_id: str, folder: str
+) -> tuple[str | None, str, int | None]:
+    """The digest that is tagged, the digest of the manifest that lies there, and the size of the
+    graph."""
     sizes = {entry.path: entry.file_size for entry in client.list_artifacts(run_id, folder)}
     with tempfile.TemporaryDirectory() as here:
-        manifest = Path(client.download_artifacts(run_id, f"{folder}/{MANIFEST_FILE}", here)).read_bytes()
+        manifest = Path(
+            client.download_artifacts(run_id, f"{folder}/{MANIFEST_FILE}", here)
+        ).read_bytes()
     tagged = client.get_model_version(name, version).tags.get(TAG_MANIFEST)
     return tagged, hashlib.sha256(manifest).hexdigest(), sizes.get(f"{folder}/{MODEL_FILE}")
 

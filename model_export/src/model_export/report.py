@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from model_export import stages
 
@@ -19,7 +26,8 @@ class Reporter:
     """Progress bars on a terminal, one line per stage elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Report to `console`, by default to standard error, so that standard output holds results only."""
+        """Report to `console`, by default to standard error, so that standard output holds results
+        only."""
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -29,8 +37,16 @@ class Reporter:
         started = time.perf_counter()
         if not self.console.is_terminal:
             self.console.print(f"  {title} …", markup=False)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as progress:
             task = progress.add_task(f"  {title}", total=total)
             yield lambda count: progress.advance(task, count)
         rows = f" {total:,} rows," if total else ""

@@ -1,4 +1,5 @@
-"""What the export is doing now: for the line that says where it failed, and for the process that watches over it."""
+"""What the export is doing now: for the line that says where it failed, and for the process that
+watches over it."""
 
 from __future__ import annotations
 
@@ -67,7 +68,10 @@ def too_much_memory(stage: str, limit_mb: int | None) -> str:
     advice = "use a machine with more memory"
     if limit_mb is not None:
         limit = f"more than the {limit_mb:,} MB of memory that an export may use"
-        advice = "raise the limit with --memory-limit-mb or MODEL_EXPORT_MEMORY_LIMIT_MB, or export a smaller model"
+        advice = (
+            "raise the limit with --memory-limit-mb or MODEL_EXPORT_MEMORY_LIMIT_MB, or export a "
+            "smaller model"
+        )
     at = f" ({stage})" if stage else ""
     return f"the export needed {limit}{at}: {advice}"
 
@@ -87,7 +91,9 @@ def of_model(uri: str) -> Iterator[None]:
     except (InfrastructureError, MemoryLimitError):
         raise
     except SystemExit as error:
-        raise ExportError(f"{current()}: the model ended the process with status {error.code}") from error
+        raise ExportError(
+            f"{current()}: the model ended the process with status {error.code}"
+        ) from error
     except Exception as error:  # a model can fail in every way that its classes can
         if is_of_memory(error):
             raise MemoryLimitError(too_much_memory(current(), _state.limit_mb)) from error

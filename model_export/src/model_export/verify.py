@@ -41,7 +41,8 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
         reporter: is told of progress and counts.
 
     Returns:
-        the number of answers that differ: labels exactly, values by more than 1e-5 relative to max(1, |value|).
+        the number of answers that differ: labels exactly, values by more than 1e-5 relative to
+            max(1, |value|).
 
     Raises:
         ExportError: the server cannot be reached, or refuses rows that the model knows.
@@ -66,13 +67,18 @@ def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
         single = np.unique(np.linspace(0, len(rows) - 1, _SINGLE_ROWS, dtype=int)).tolist()
         one_by_one = [client.predict(records[i])["prediction"] for i in single]
     wrong = sum(_differs(subject, a, b) for a, b in zip(many, expected, strict=True))
-    wrong_single = sum(_differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True))
+    wrong_single = sum(
+        _differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
+    )
     reporter.note(_counts(subject, len(rows), wrong, len(single), wrong_single))
     return wrong + wrong_single
 
 
-def verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None = None) -> int:
-    """Post rows one by one to a service that takes one row a request; compare the answers with `mlflow.pyfunc`'s.
+def verify_one_by_one(
+    uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None = None
+) -> int:
+    """Post rows one by one to a service that takes one row a request; compare the answers with
+    `mlflow.pyfunc`'s.
 
     Args:
         uri: of the registered model.
@@ -88,19 +94,33 @@ def verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter,
         return _verify_one_by_one(uri, url, data, reporter, most)
 
 
-def _verify_one_by_one(uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None) -> int:
+def _verify_one_by_one(
+    uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None
+) -> int:
     reporter.heading(f"{uri} at {url}")
     with reporter.stage("fetch"):
         subject = study(fetch(uri), data)
     reporter.note(one_line(subject.data))
     rows = subject.data.packed
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))]
+    rows = rows[
+        np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))
+    ]
     with reporter.stage("ask the registered model", len(rows)):
         expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
     bodies = [_body(to_json(row, subject.schema), named=subject.schema.named) for row in rows]
-    with reporter.stage(f"ask {url}", len(rows)) as advance, ThreadPoolExecutor(_CONNECTIONS) as threads:
-        shares = threads.map(lambda share: _answers(url, share, advance), [bodies[n::_CONNECTIONS] for n in range(_CONNECTIONS)])
-        answers = {n + _CONNECTIONS * place: answer for n, share in enumerate(shares) for place, answer in enumerate(share)}
+    with (
+        reporter.stage(f"ask {url}", len(rows)) as advance,
+        ThreadPoolExecutor(_CONNECTIONS) as threads,
+    ):
+        shares = threads.map(
+            lambda share: _answers(url, share, advance),
+            [bodies[n::_CONNECTIONS] for n in range(_CONNECTIONS)],
+        )
+        answers = {
+            n + _CONNECTIONS * place: answer
+            for n, share in enumerate(shares)
+            for place, answer in enumerate(share)
+        }
     wrong = sum(_differs(subject, answers[place], expected[place]) for place in range(len(rows)))
     reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
     return wrong
@@ -138,8 +158,15 @@ def _differs(subject: Subject, served: Any, expected: Any) -> bool:
 
 def _counts(subject: Subject, rows: int, wrong: int, single: int, wrong_single: int) -> str:
     unknown = subject.data.unknown_rows
-    left_out = f"; {unknown} rows left out: they hold a value that the model does not take" if unknown else ""
-    return f"{rows:,} rows in batches: {wrong} differ; {single} rows one by one: {wrong_single} differ{left_out}"
+    left_out = (
+        f"; {unknown} rows left out: they hold a value that the model does not take"
+        if unknown
+        else ""
+    )
+    return (
+        f"{rows:,} rows in batches: {wrong} differ; {single} rows one by one: {wrong_single} "
+        f"differ{left_out}"
+    )
 
 
 class _Client:
@@ -149,7 +176,9 @@ class _Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ExportError(f"--url {url!r} is no http:// or https:// address")
-        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         self._url = url
         self._connection = connection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
         self._path = path
@@ -157,17 +186,25 @@ class _Client:
     def predict(self, body: Any) -> dict[str, Any]:
         """Post one record or a list of them; returns the decoded answer."""
         try:
-            self._connection.request("POST", self._path, json.dumps(body), {"Content-Type": "application/json"})
+            self._connection.request(
+                "POST", self._path, json.dumps(body), {"Content-Type": "application/json"}
+            )
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ExportError(f"{self._url} does not answer: {sentence(error)}") from error
         if response.status != 200:
-            raise ExportError(f"{self._url}{self._path} answers {response.status}: {content[:300].decode(errors='replace')}")
+            raise ExportError(
+                f"{self._url}{self._path} answers {response.status}: "
+                f"{content[:300].decode(errors='replace')}"
+            )
         try:
             answer: dict[str, Any] = json.loads(content)
         except ValueError as error:
-            raise ExportError(f"{self._url}{self._path} answers no JSON: {shorten(content[:200].decode(errors='replace'))}") from error
+            raise ExportError(
+                f"{self._url}{self._path} answers no JSON: "
+                f"{shorten(content[:200].decode(errors='replace'))}"
+            ) from error
         return answer
 
     def close(self) -> None:

@@ -4,8 +4,9 @@ import os
 import signal
 
 if os.getpid() == 1:
-    # The kernel drops a signal that process 1 does not handle, and `docker stop` would wait for its whole grace period. The
-    # images have an init as process 1; this is for who starts `halfcore` itself as a container's command.
+    # The kernel drops a signal that process 1 does not handle, and `docker stop` would wait for its
+    # whole grace period. The images have an init as process 1; this is for who starts `halfcore`
+    # itself as a container's command.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 import argparse
@@ -25,9 +26,11 @@ from halfcore.process import serve, sizing
 from halfcore.registry import sources
 from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line, renamed
 
-_DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict, GET /models, /health, /metrics, /docs.
-A flag wins over its environment variable. A wrong value stops the start."""
-_MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a transaction. Two runs at once are safe."""
+_DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict,
+GET /models, /health, /metrics, /docs. A flag wins over its environment variable. A wrong value
+stops the start."""
+_MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a
+transaction. Two runs at once are safe."""
 _MIGRATION_TIMEOUT_S = 600.0
 """A migration may wait for another run, or fill a large table."""
 
@@ -37,15 +40,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="halfcore", description="Serves ONNX model bundles.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    serve_parser = commands.add_parser("serve", help="serve the bundles of a directory", description=_DESCRIPTION, allow_abbrev=False)
+    serve_parser = commands.add_parser(
+        "serve",
+        help="serve the bundles of a directory",
+        description=_DESCRIPTION,
+        allow_abbrev=False,
+    )
     add_arguments(serve_parser)
-    commands.add_parser("migrate", help="bring the database's schema up to date", description=_MIGRATE)
+    commands.add_parser(
+        "migrate", help="bring the database's schema up to date", description=_MIGRATE
+    )
     arguments = parser.parse_args()
     try:
         if arguments.command == "migrate":
             migrate(Settings.load(os.environ))
             return
-        settings = from_command_line([item for item in vars(arguments).items() if item[0] != "command"], os.environ)
+        settings = from_command_line(
+            [item for item in vars(arguments).items() if item[0] != "command"], os.environ
+        )
         if settings.database_url:
             check(settings.database_url)  # what is wrong with it is said now, not in the log
         _check_follow(settings)
@@ -54,7 +66,8 @@ def main() -> None:
         address, port = _address(settings.host, settings.port)
         settings = replace(settings, host=address, port=port)
     except (SettingsError, DatabaseError) as error:
-        print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
+        # A command line speaks to its terminal
+        print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     _serve(settings)
 
@@ -77,7 +90,9 @@ def _serve(settings: Settings) -> None:
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),
     )
-    logger.info("halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port))
+    logger.info(
+        "halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port)
+    )
     for reason in plan.reasons:
         logger.info(reason)
     for warning in plan.warnings:
@@ -102,7 +117,9 @@ def migrate(settings: Settings) -> None:
     configure(level="error", form="text")  # what goes wrong is said once, at the end
 
     async def run() -> int:
-        database = Database(settings.database_url, pooler=settings.database_pooler, timeout_s=_MIGRATION_TIMEOUT_S)
+        database = Database(
+            settings.database_url, pooler=settings.database_pooler, timeout_s=_MIGRATION_TIMEOUT_S
+        )
         try:
             return await apply(database, read(), say=print)
         finally:
@@ -115,13 +132,19 @@ def migrate(settings: Settings) -> None:
         count = asyncio.run(run())
     except MigrationError as error:
         raise SettingsError(str(error)) from None
-    print(f"{count} applied, the schema is up to date")  # noqa: T201  a command line speaks to its terminal
+    # A command line speaks to its terminal
+    print(f"{count} applied, the schema is up to date")  # noqa: T201
 
 
 def unwritable(settings: Settings) -> list[str]:
-    """What is wrong with the directories that this server will want to write to: told now, and not with the first swap."""
+    """What is wrong with the directories that this server will want to write to: told now, and not
+    with the first swap."""
     follows = settings.follow or "models:" in settings.challengers
-    wanted = {"store": follows, "state": settings.database_url, "prediction_log_spool": settings.prediction_log}
+    wanted = {
+        "store": follows,
+        "state": settings.database_url,
+        "prediction_log_spool": settings.prediction_log,
+    }
     return [
         f"{name} {getattr(settings, name)}: {problem}"
         for name, used in wanted.items()
@@ -135,7 +158,8 @@ def write_address(settings: Settings) -> None:
         healthcheck.write_address(settings.address_file, settings.host, settings.port)
     except OSError as error:
         logger.warning(
-            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and HALFCORE_PORT",
+            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and "
+            "HALFCORE_PORT",
             settings.address_file,
             error.strerror,
         )
@@ -152,7 +176,10 @@ def _check_follow(settings: Settings) -> None:
         raise SettingsError(f"follow or challengers: {error}") from None
     if followed and not settings.tracking_uri.startswith(("http://", "https://")):
         came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
-        raise SettingsError(f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of {followed[0].uri}")
+        raise SettingsError(
+            f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of "
+            f"{followed[0].uri}"
+        )
 
 
 def _check_bundles(directory: Path) -> None:
@@ -160,26 +187,37 @@ def _check_bundles(directory: Path) -> None:
     try:
         status = directory.stat()
     except OSError as error:
-        raise SettingsError(f"bundles={str(directory)!r}: {bundle.explain(error, directory)}; `model-export export` makes one") from None
+        raise SettingsError(
+            f"bundles={str(directory)!r}: {bundle.explain(error, directory)}; `model-export "
+            "export` makes one"
+        ) from None
     if not stat.S_ISDIR(status.st_mode):
-        raise SettingsError(f"bundles={str(directory)!r}: not a directory, expected one that `model-export export` wrote to")
+        raise SettingsError(
+            f"bundles={str(directory)!r}: not a directory, expected one that `model-export "
+            "export` wrote to"
+        )
 
 
 def _model_bytes(settings: Settings) -> int:
-    """Bytes of model files that will be in memory; of a followed model the largest known one twice, for a swap holds two."""
+    """Bytes of model files that will be in memory; of a followed model the largest known one twice,
+    for a swap holds two."""
     static = 0
     for file in settings.bundles.glob("*/*/model.onnx"):
         with suppress(OSError):  # a folder that may not be read is told of when it is loaded
             static += file.stat().st_size
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
-    return static + sum(2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0) for folder in followed)
+    return static + sum(
+        2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0)
+        for folder in followed
+    )
 
 
 def _address(host: str, port: int) -> tuple[str, int]:
-    """The address and port that are meant: granian knows no names and no port 0, and an IPv4 address is preferred.
+    """The address and port that are meant: granian knows no names and no port 0, and an IPv4
+    address is preferred.
 
-    A port that somebody listens on is refused: granian's workers share theirs, so a second server would silently take half the
-    requests.
+    A port that somebody listens on is refused: granian's workers share theirs, so a second server
+    would silently take half the requests.
 
     Raises:
         SettingsError: there is no such host or address here, or the port is taken or not allowed.
@@ -194,7 +232,9 @@ def _address(host: str, port: int) -> tuple[str, int]:
     except OSError as error:
         raise SettingsError(f"host={host!r}, port={port}: {error.strerror}") from None
     except UnicodeError:
-        raise SettingsError(f"host={host!r}: not the name of a host, expected a name or an address") from None
+        raise SettingsError(
+            f"host={host!r}: not the name of a host, expected a name or an address"
+        ) from None
     return str(name), int(free)
 
 

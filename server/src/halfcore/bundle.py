@@ -1,7 +1,9 @@
-"""Reads what the exporter wrote: a directory with `model.onnx` and `manifest.json` (docs/bundle-format.md).
+"""Reads what the exporter wrote: a directory with `model.onnx` and `manifest.json`
+(docs/bundle-format.md).
 
-A bundle is checked here as far as that is possible without running it: files, fields, types, size, hash, and whether the pinned
-ONNX Runtime reads its IR and opset. `models` then runs its golden rows.
+A bundle is checked here as far as that is possible without running it: files, fields, types, size,
+hash, and whether the pinned ONNX Runtime reads its IR and opset. `models` then runs its golden
+rows.
 """
 
 import errno
@@ -19,7 +21,8 @@ from msgspec import Meta
 
 FORMAT = 1
 NEWEST_IR = 10
-"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but nothing writes them here."""
+"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but nothing writes them
+here."""
 NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
 """Newest operator sets that the parity gate has been tried with."""
 
@@ -28,7 +31,8 @@ _DEPTH_OF_BUNDLES = 2
 """Levels from the directory of bundles down to a bundle: NAME, VERSION-HASH."""
 _SEARCHED_DEPTH = 5
 _SEARCHED_FOLDERS = 500
-"""Most folders of a level that are looked into for bundles in the wrong place: a mounted disk may hold millions."""
+"""Most folders of a level that are looked into for bundles in the wrong place: a mounted disk may
+hold millions."""
 _SHOWN_NAMES = 5
 _READABLE_BY_ALL = {True: 0o005, False: 0o004}
 """Mode bits that let every user list a folder (True) or read a file (False)."""
@@ -44,7 +48,8 @@ class BundleError(Exception):
     """A bundle that must not be served.
 
     Args:
-        code: what is wrong: its files, its manifest, the model file's hash, its graph, or the answer to a golden row.
+        code: what is wrong: its files, its manifest, the model file's hash, its graph, or the
+            answer to a golden row.
         path: the bundle's directory.
         where: the file or the field; empty if the message begins with it.
         message: what was found and what was expected.
@@ -72,7 +77,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     domain: tuple[int | float, int | float] | None = None
-    """The numbers for which parity was proven, both inclusive; others are refused. None: all that float32 holds."""
+    """The numbers for which parity was proven, both inclusive; others are refused. None: all that
+    float32 holds."""
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +111,8 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the exporter compared before it wrote the bundle. Bundles of older exporters lack the fields with a default."""
+    """What the exporter compared before it wrote the bundle. Bundles of older exporters lack the
+    fields with a default."""
 
     passed: Literal[True]
     rows: int
@@ -180,19 +187,22 @@ class Survey(msgspec.Struct, frozen=True):
     refused: dict[str, str] = {}
     """Model name → one line that says why its directory cannot be read."""
     problem: str = ""
-    """One line that says what is wrong with the directory as a whole and what to do; empty if nothing is."""
+    """One line that says what is wrong with the directory as a whole and what to do; empty if
+    nothing is."""
 
 
 def find(directory: Path) -> dict[str, list[Path]]:
-    """The bundle directories below `directory` by model name, without opening them; see `survey`."""
+    """The bundle directories below `directory` by model name, without opening them; see
+    `survey`."""
     return survey(directory).bundles
 
 
 def survey(directory: Path) -> Survey:
-    """Find the bundles below `directory`, and say why there are none or some are in the wrong place.
+    """Find the bundles below `directory`, and say why there are none or some are in the wrong
+    place.
 
-    Names that begin with a dot are writes in progress and are passed over. A directory that does not exist is not a problem
-    here: a server that follows a registry needs none.
+    Names that begin with a dot are writes in progress and are passed over. A directory that does
+    not exist is not a problem here: a server that follows a registry needs none.
     """
     bundles: dict[str, list[Path]] = {}
     refused: dict[str, str] = {}
@@ -214,7 +224,10 @@ def survey(directory: Path) -> Survey:
     problem = _misplaced(directory, folders)
     if not problem and not any(_has_manifest(path) for paths in bundles.values() for path in paths):
         if (root := _root_below(directory)) is not None:
-            problem = f"{directory} holds no bundle, but {root} does: mount that folder instead, or set HALFCORE_BUNDLES={root}"
+            problem = (
+                f"{directory} holds no bundle, but {root} does: mount that folder instead, or set "
+                f"HALFCORE_BUNDLES={root}"
+            )
             bundles = {}  # the folders above the bundles were taken for them
         elif not bundles and not refused:
             problem = _nothing_found(directory)
@@ -222,7 +235,8 @@ def survey(directory: Path) -> Survey:
 
 
 def explain(error: OSError, path: Path) -> str:
-    """Why a file or folder cannot be read, in words that say what to do; for any error but a missing permission its own text.
+    """Why a file or folder cannot be read, in words that say what to do; for any error but a
+    missing permission its own text.
 
     Args:
         error: raised on `path` or on something in it.
@@ -235,14 +249,23 @@ def explain(error: OSError, path: Path) -> str:
     try:
         status = blocked.stat()
     except OSError:
-        return f"user {user}, who runs this server, may not read it; run chmod -R a+rX on the mounted folder"
+        return (
+            f"user {user}, who runs this server, may not read it; run chmod -R a+rX on the "
+            "mounted folder"
+        )
     is_folder = stat.S_ISDIR(status.st_mode)
     needed = _READABLE_BY_ALL[is_folder]
     what = "it" if blocked == path else str(blocked)
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
     if status.st_mode & needed == needed:
-        return f"user {user} may not read {what} though its mode allows it ({mode}); with SELinux, mount it with :z"
-    return f"user {user}, who runs this server, may not read {what} ({mode}); run chmod -R a+rX on the mounted folder"
+        return (
+            f"user {user} may not read {what} though its mode allows it ({mode}); with SELinux, "
+            "mount it with :z"
+        )
+    return (
+        f"user {user}, who runs this server, may not read {what} ({mode}); run chmod -R a+rX on "
+        "the mounted folder"
+    )
 
 
 def _blocked(path: Path) -> Path:
@@ -260,7 +283,9 @@ def _folders(directory: Path) -> list[Path]:
         OSError: it cannot be listed or searched.
     """
     with os.scandir(directory) as entries:
-        folders = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        folders = sorted(
+            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()
+        )
     if not os.access(directory, os.X_OK):  # its names can be read, but nothing in it
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return [directory / name for name in folders]
@@ -274,7 +299,8 @@ def _misplaced(directory: Path, folders: list[Path]) -> str:
     """Which bundle lies too high; empty if none does."""
     if _has_manifest(directory):
         return (
-            f"{directory} is itself a bundle, expected a folder of bundles: mount the folder two levels above it, "
+            f"{directory} is itself a bundle, expected a folder of bundles: mount the folder two "
+            "levels above it, "
             f"so that {directory}/NAME/VERSION-HASH/{MANIFEST_FILE} exists"
         )
     for folder in folders:
@@ -288,19 +314,28 @@ def _misplaced(directory: Path, folders: list[Path]) -> str:
 
 def _nothing_found(directory: Path) -> str:
     """What lies in a directory without a bundle, and what should."""
-    expected = f"expected {directory}/NAME/VERSION-HASH/{MANIFEST_FILE}: mount the folder that `model-export export` wrote to"
+    expected = (
+        f"expected {directory}/NAME/VERSION-HASH/{MANIFEST_FILE}: mount the folder that "
+        "`model-export export` wrote to"
+    )
     names = sorted(item.name for item in directory.iterdir())
     if not names:
-        return f"{directory} is empty, {expected} (of a path that does not exist Docker makes an empty folder)"
+        return (
+            f"{directory} is empty, {expected} (of a path that does not exist Docker makes an "
+            "empty folder)"
+        )
     shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
     return f"{directory} holds no bundle (found {shown}), {expected}"
 
 
 def _root_below(directory: Path) -> Path | None:
-    """A folder of bundles somewhere below; hidden folders count, for the exporter writes to `.halfcore/bundles`."""
+    """A folder of bundles somewhere below; hidden folders count, for the exporter writes to
+    `.halfcore/bundles`."""
     layer = [directory]
     for depth in range(1, _SEARCHED_DEPTH + 1):
-        layer = list(islice((child for folder in layer for child in _subfolders(folder)), _SEARCHED_FOLDERS))
+        layer = list(
+            islice((child for folder in layer for child in _subfolders(folder)), _SEARCHED_FOLDERS)
+        )
         if depth <= _DEPTH_OF_BUNDLES:
             continue
         for folder in layer:
@@ -323,15 +358,19 @@ def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
 
     Args:
         path: the bundle's directory.
-        any_name: the directory above need not be called as the model; a followed model stands under the name that clients know.
+        any_name: the directory above need not be called as the model; a followed model stands under
+            the name that clients know.
 
     Raises:
-        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or value.
+        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or
+            value.
     """
     try:
         manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
     except OSError as error:
-        raise BundleError("manifest", path, MANIFEST_FILE, explain(error, path / MANIFEST_FILE)) from None
+        raise BundleError(
+            "manifest", path, MANIFEST_FILE, explain(error, path / MANIFEST_FILE)
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest", path, MANIFEST_FILE, str(error)) from None
     if manifest.name != path.parent.name and not any_name:
@@ -348,31 +387,43 @@ def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
 
 
 def read(path: Path, *, any_name: bool = False) -> Bundle:
-    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte. For `any_name` see `read_manifest`.
+    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte.
+    For `any_name` see `read_manifest`.
 
     Raises:
-        BundleError: see `read_manifest`; or the model file is missing, has another size or another hash, or does not stand alone.
+        BundleError: see `read_manifest`; or the model file is missing, has another size or another
+            hash, or does not stand alone.
     """
     manifest = read_manifest(path, any_name=any_name)
     file = path / manifest.onnx.file
-    # ONNX Runtime reads weights from any file beside the model that the model names, and no hash covers that file.
+    # ONNX Runtime reads weights from any file beside the model that the model names, and no hash
+    # covers that file.
     try:
         names = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
     except OSError as error:
         raise BundleError("files", path, "", explain(error, path)) from None
     for stray in names:
         if stray not in (MANIFEST_FILE, file.name):
-            raise BundleError("files", path, stray, f"another file, expected manifest.json and {file.name} only")
+            raise BundleError(
+                "files", path, stray, f"another file, expected manifest.json and {file.name} only"
+            )
     try:
         size = file.stat().st_size
         if size != manifest.onnx.size_bytes:
-            raise BundleError("files", path, file.name, f"{size} bytes, expected size_bytes {manifest.onnx.size_bytes}")
+            raise BundleError(
+                "files",
+                path,
+                file.name,
+                f"{size} bytes, expected size_bytes {manifest.onnx.size_bytes}",
+            )
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BundleError("files", path, file.name, explain(error, file)) from None
     if digest != manifest.onnx.sha256:
-        raise BundleError("model_sha256", path, file.name, f"sha256 {digest}, expected {manifest.onnx.sha256}")
+        raise BundleError(
+            "model_sha256", path, file.name, f"sha256 {digest}, expected {manifest.onnx.sha256}"
+        )
     return Bundle(path, manifest)
 
 
@@ -383,13 +434,23 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for domain, version in manifest.onnx.opset.items():
         newest = NEWEST_OPSET.get(domain)
         if newest is None or version > newest:
-            expected_opset = f"at most {newest}" if newest else "one of the domains " + ", ".join(NEWEST_OPSET)
+            expected_opset = (
+                f"at most {newest}" if newest else "one of the domains " + ", ".join(NEWEST_OPSET)
+            )
             yield f"onnx.opset {domain} {version}, expected {expected_opset}"
-    expected = {"classification": (["label"], ["label", "probabilities"]), "regression": (["value"],)}[manifest.task]
+    expected = {
+        "classification": (["label"], ["label", "probabilities"]),
+        "regression": (["value"],),
+    }[manifest.task]
     if manifest.outputs not in expected:
-        yield f"outputs {manifest.outputs}, expected {' or '.join(map(str, expected))} for {manifest.task}"
+        yield (
+            f"outputs {manifest.outputs}, expected {' or '.join(map(str, expected))} for "
+            f"{manifest.task}"
+        )
     yield from _class_contradictions(manifest)
-    names = [column.name for column in manifest.inputs] + [column.name for column in manifest.ignored]
+    names = [column.name for column in manifest.inputs] + [
+        column.name for column in manifest.ignored
+    ]
     if len(set(names)) < len(names):
         yield "inputs, ignored: the same name twice"
     for column in manifest.inputs:
@@ -398,19 +459,28 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
 
 def _class_contradictions(manifest: Manifest) -> Iterator[str]:
     if (manifest.task == "classification") != bool(manifest.classes):
-        yield f"classes {manifest.classes}, expected {_some(manifest.task == 'classification')} for {manifest.task}"
+        yield (
+            f"classes {manifest.classes}, expected {_some(manifest.task == 'classification')} for "
+            f"{manifest.task}"
+        )
     if len(set(map(str, manifest.classes))) < len(manifest.classes):
         yield f"classes {manifest.classes}: the same name twice"
     for number, golden in enumerate(manifest.golden):
         if manifest.task == "regression" and isinstance(golden.prediction, str):
             yield f"golden[{number}].prediction {golden.prediction!r}, expected a number"
         if manifest.task == "classification" and golden.prediction not in manifest.classes:
-            yield f"golden[{number}].prediction {golden.prediction!r}, expected one of classes {manifest.classes}"
+            yield (
+                f"golden[{number}].prediction {golden.prediction!r}, expected one of classes "
+                f"{manifest.classes}"
+            )
 
 
 def _input_contradictions(column: Input) -> Iterator[str]:
     if (column.kind == "category") != bool(column.categories):
-        yield f"inputs.{column.name}.categories {column.categories}, expected {_some(column.kind == 'category')} for {column.kind}"
+        yield (
+            f"inputs.{column.name}.categories {column.categories}, expected "
+            f"{_some(column.kind == 'category')} for {column.kind}"
+        )
     if len(set(column.categories or [])) < len(column.categories or []):
         yield f"inputs.{column.name}.categories: the same value twice"
     if len({type(value) for value in column.categories or []}) > 1:

@@ -17,7 +17,8 @@ class ChallengerSpec(NamedTuple):
     name: str
     """The public name whose champion is challenged."""
     source: str
-    """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the registry."""
+    """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the
+    registry."""
     mode: Literal["shadow", "canary"] = "shadow"
     """shadow: is asked beside the champion, whose answer is given; canary: answers in its stead."""
     share: float = 1.0
@@ -52,7 +53,10 @@ def _parse_one(text: str) -> ChallengerSpec:
         elif key == "share" and (share := _share(value)) is not None:
             spec = spec._replace(share=share)
         else:
-            raise ValueError(f"{option!r} in {text!r}, expected mode=shadow, mode=canary, or share= a number above 0 and at most 1")
+            raise ValueError(
+                f"{option!r} in {text!r}, expected mode=shadow, mode=canary, or share= a number "
+                "above 0 and at most 1"
+            )
     if spec.mode == "canary" and not any(option.startswith("share=") for option in options):
         raise ValueError(f"{text!r}: a canary needs its share, such as share=0.1")
     return spec

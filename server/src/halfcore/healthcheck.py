@@ -1,7 +1,8 @@
-"""`python -m halfcore.healthcheck`: is the server of this container ready? Exit code 0 or 1, for images without curl and shell.
+"""`python -m halfcore.healthcheck`: is the server of this container ready? Exit code 0 or 1, for
+images without curl and shell.
 
-A socket and nothing else: on a tenth of a core every import is felt by the server beside it, and http.client doubles the CPU time (36 ms
-against 16 on the machine of docs/benchmarks.md).
+A socket and nothing else: on a tenth of a core every import is felt by the server beside it, and
+http.client doubles the CPU time (36 ms against 16 on the machine of docs/benchmarks.md).
 """
 
 import os
@@ -17,9 +18,12 @@ TIMEOUT_S = 10.0
 
 
 ADDRESS_FILE = "HALFCORE_ADDRESS_FILE"
-"""Names the file in which the server leaves the address that it listens on: a command-line flag wins over the environment."""
-_LOOPBACK = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}  # noqa: S104  nobody listens here
-"""Where to ask a server that listens on every address; a container without IPv6 has no ::1, though `::` may be listened on."""
+"""Names the file in which the server leaves the address that it listens on: a command-line flag
+wins over the environment."""
+# Nobody listens here
+_LOOPBACK = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}  # noqa: S104
+"""Where to ask a server that listens on every address; a container without IPv6 has no ::1, though
+`::` may be listened on."""
 
 
 def write_address(file: str, host: str, port: int) -> None:
@@ -29,19 +33,22 @@ def write_address(file: str, host: str, port: int) -> None:
         OSError: the file cannot be written.
     """
     staging = f"{file}.{os.getpid()}"
-    with open(staging, "w", encoding="utf-8") as stream:  # noqa: PTH123  pathlib takes longer to import than this check to run
+    # Pathlib takes longer to import than this check to run
+    with open(staging, "w", encoding="utf-8") as stream:  # noqa: PTH123
         stream.write(f"{port} {host}\n")
     os.replace(staging, file)  # noqa: PTH105  as above
 
 
 def address(environ: "Mapping[str, str]") -> tuple[str, int]:
-    """Host and port of the server: those that it has written down, else those that its variables name.
+    """Host and port of the server: those that it has written down, else those that its variables
+    name.
 
     Raises:
         ValueError: HALFCORE_PORT is not a number.
     """
     try:
-        with open(environ.get(ADDRESS_FILE) or os.devnull, encoding="utf-8") as stream:  # noqa: PTH123  as above
+        # As above
+        with open(environ.get(ADDRESS_FILE) or os.devnull, encoding="utf-8") as stream:  # noqa: PTH123
             port, _, host = stream.read().strip().partition(" ")
     except OSError:
         port = host = ""

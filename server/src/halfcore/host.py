@@ -1,6 +1,8 @@
-"""What this process may use: CPU quota, memory limit and open files, read from the kernel; and how it fits itself into them.
+"""What this process may use: CPU quota, memory limit and open files, read from the kernel; and how
+it fits itself into them.
 
-Control groups v1 and v2; a limit may stand on the group itself or on any group above it, so the tightest counts.
+Control groups v1 and v2; a limit may stand on the group itself or on any group above it, so the
+tightest counts.
 """
 
 import ctypes
@@ -33,13 +35,18 @@ def cpu_quota(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) 
 
 def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """Bytes of memory that this process's group may use; None if nothing limits it."""
-    files = [group / name for group in _groups("memory", root, membership) for name in ("memory.max", "memory.limit_in_bytes")]
+    files = [
+        group / name
+        for group in _groups("memory", root, membership)
+        for name in ("memory.max", "memory.limit_in_bytes")
+    ]
     limits = [int(text) for file in files if (text := _read(file)) and text != "max"]
     return min((limit for limit in limits if limit < _V1_UNLIMITED), default=None)
 
 
 def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes that this process's group may still take, pages of files that can be dropped not counted; None if nothing limits it."""
+    """Bytes that this process's group may still take, pages of files that can be dropped not
+    counted; None if nothing limits it."""
     left = []
     for group in _groups("memory", root, membership):
         limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or "max"
@@ -50,7 +57,8 @@ def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
 
 
 def open_files(wanted: int) -> int:
-    """Raise the limit on open files towards `wanted`, as far as it may be raised; return what it now is."""
+    """Raise the limit on open files towards `wanted`, as far as it may be raised; return what it
+    now is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -60,8 +68,13 @@ def open_files(wanted: int) -> int:
 
 
 def not_writable(directory: Path) -> str:
-    """Why this process cannot write to a directory, which need not be there yet, and what to do; empty if it can."""
-    there = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
+    """Why this process cannot write to a directory, which need not be there yet, and what to do;
+    empty if it can."""
+    there = next(
+        path
+        for path in (directory.absolute(), *directory.absolute().parents)
+        if os.path.lexists(path)
+    )
     if os.access(there, os.W_OK | os.X_OK):
         return ""
     if os.statvfs(there).f_flag & os.ST_RDONLY:
@@ -69,7 +82,8 @@ def not_writable(directory: Path) -> str:
     status = there.stat()
     return (
         f"user {os.geteuid()}, who runs this server, may not write to {there} "
-        f"(mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}); mount a volume there, or let that user write"
+        f"(mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}); mount a volume there, "
+        "or let that user write"
     )
 
 
@@ -88,17 +102,21 @@ def pin(cpu: int) -> None:
 
 
 def schedule_as_batch() -> None:
-    """Let this thread, and every thread it starts from now on, run on without preempting others when woken."""
+    """Let this thread, and every thread it starts from now on, run on without preempting others
+    when woken."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep the port and answer on.
+    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep
+    the port and answer on.
 
     Args:
-        parent: process id; if it is this process's parent no more, it died before the kernel was told.
+        parent: process id; if it is this process's parent no more, it died before the kernel was
+            told.
     """
-    # Killed, not asked: while a worker starts, its supervisor's inherited handler or a loop that does not run yet would swallow SIGTERM.
+    # Killed, not asked: while a worker starts, its supervisor's inherited handler or a loop that
+    # does not run yet would swallow SIGTERM.
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -112,7 +130,8 @@ def give_back_memory() -> None:
 
 
 def be_background() -> None:
-    """Let this thread yield the CPU to the process's others; on Linux each thread has a niceness of its own."""
+    """Let this thread yield the CPU to the process's others; on Linux each thread has a niceness of
+    its own."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
@@ -124,7 +143,8 @@ def _droppable(group: Path) -> int:
 
 
 def _groups(controller: str, root: Path, membership: Path) -> list[Path]:
-    """The directories of this process's groups for a controller, innermost first, up to the root of what is visible."""
+    """The directories of this process's groups for a controller, innermost first, up to the root of
+    what is visible."""
     for line in (_read(membership) or "").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" and (root / "cgroup.controllers").exists():
@@ -135,7 +155,8 @@ def _groups(controller: str, root: Path, membership: Path) -> list[Path]:
 
 
 def _upwards(root: Path, path: str) -> list[Path]:
-    # In a container the path is often the host's, which is not visible here: the root then is the container's own group.
+    # In a container the path is often the host's, which is not visible here: the root then is the
+    # container's own group.
     inside = root / path.strip("/")
     return [inside, *(parent for parent in inside.parents if parent.is_relative_to(root))]
 

@@ -30,8 +30,8 @@ _MEANINGS = {
 def reason_of(error: BaseException) -> str:
     """An exception as one line for people; never empty, whatever the exception is.
 
-    Our own exceptions are sentences already. Others begin with their class, for that is what one looks for; the system's say which file
-    they are about.
+    Our own exceptions are sentences already. Others begin with their class, for that is what one
+    looks for; the system's say which file they are about.
     """
     if isinstance(error, BaseExceptionGroup):
         return reason_of(error.exceptions[0])
@@ -60,7 +60,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON; an exception is named, its stack under `stack`."""
         line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
@@ -71,7 +72,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(*, level: str, form: str) -> dict[str, Any]:
-    """Set up logging for this process and return the configuration, which granian takes for its own lines.
+    """Set up logging for this process and return the configuration, which granian takes for its own
+    lines.
 
     Args:
         level: lowest level that is logged: `debug`, `info`, `warning` or `error`.
@@ -82,7 +84,9 @@ def configure(*, level: str, form: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": JsonFormatter} if form == "json" else plain},
-        "handlers": {"out": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}},
+        "handlers": {
+            "out": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}
+        },
         "loggers": {
             "halfcore": {"level": level.upper(), "handlers": ["out"], "propagate": False},
             # granian tells of every start and stop at info; its warnings are what an operator needs

@@ -1,6 +1,8 @@
-"""What a client gets instead of an answer: RFC 9457 problem documents that name the field, the row, what came and what was expected.
+"""What a client gets instead of an answer: RFC 9457 problem documents that name the field, the row,
+what came and what was expected.
 
-Everything a request can do wrong is a `Problem`. Nothing else reaches a client: an unexpected exception becomes a bare 500.
+Everything a request can do wrong is a `Problem`. Nothing else reaches a client: an unexpected
+exception becomes a bare 500.
 """
 
 import math
@@ -12,7 +14,8 @@ import orjson
 
 CONTENT_TYPE = "application/problem+json"
 MOST_ERRORS = 10
-"""Field errors listed in one answer; a bulk request with 10,000 bad rows is told of the first ten and the number."""
+"""Field errors listed in one answer; a bulk request with 10,000 bad rows is told of the first ten
+and the number."""
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """RFC 9110's phrases where Python 3.11 and 3.12 still have older ones."""
 _MOST_CHARACTERS = 60
@@ -95,11 +98,14 @@ def unprocessable(errors: list[FieldError], error_count: int, *, more: bool = Fa
     first = errors[0]
     others = f" (and {'at least ' * more}{error_count - 1} more)" if error_count > 1 else ""
     detail = first.message + others
-    return Problem(422, first.code, detail, errors=errors, error_count=error_count, more_errors=more)
+    return Problem(
+        422, first.code, detail, errors=errors, error_count=error_count, more_errors=more
+    )
 
 
 def shown(value: Any) -> Any:
-    """A client's value, short enough to be put into an answer: long strings are cut, containers become their kind."""
+    """A client's value, short enough to be put into an answer: long strings are cut, containers
+    become their kind."""
     if isinstance(value, dict):
         return f"an object of {len(value)} members"
     if isinstance(value, list):
@@ -116,7 +122,8 @@ def shown(value: Any) -> Any:
 
 
 def beginning(known: list[Any]) -> list[Any]:
-    """The first of the known values: an answer does not grow with the number of categories or columns."""
+    """The first of the known values: an answer does not grow with the number of categories or
+    columns."""
     return known[:_MOST_EXPECTED]
 
 

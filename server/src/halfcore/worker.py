@@ -1,4 +1,5 @@
-"""One worker process: each part is built here with what it needs, and closed in reverse order. No other module knows all parts."""
+"""One worker process: each part is built here with what it needs, and closed in reverse order. No
+other module knows all parts."""
 
 import asyncio
 import gc
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from halfcore.registry.follower import Follower, Resources
 
 _FIRST_CATALOG_READ_S = 1.0
-"""Seconds that a start waits for the first read of the catalogue, so that the first requests find it; it takes milliseconds."""
+"""Seconds that a start waits for the first read of the catalogue, so that the first requests find
+it; it takes milliseconds."""
 GARBAGE_THRESHOLD = 20_000
 """Objects made, less those freed, between two runs of the garbage collector."""
 
@@ -64,15 +66,23 @@ class Worker:
         self._settings = settings
         self._metrics = metrics = Metrics()
         self._limits = _limits(settings)
-        # One thread, not the loop's default pool: inference must not wait for a name look-up, nor two runs share a quota.
+        # One thread, not the loop's default pool: inference must not wait for a name look-up, nor
+        # two runs share a quota.
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._database = _database(settings)
         self._catalog_hint = asyncio.Event()
         self._catalog = _catalog(settings, metrics, self._catalog_hint)
         refine = self._catalog.refine if self._catalog else None
-        self.models = Models(default=settings.default_model, fallback=settings.fallback_model, metrics=metrics, refine=refine)
+        self.models = Models(
+            default=settings.default_model,
+            fallback=settings.fallback_model,
+            metrics=metrics,
+            refine=refine,
+        )
         self._log = _prediction_log(settings, metrics)
-        self._challengers = Challengers(challenger_spec.parse(settings.challengers), metrics=metrics, log=self._log)
+        self._challengers = Challengers(
+            challenger_spec.parse(settings.challengers), metrics=metrics, log=self._log
+        )
         self._followers = self._make_followers(shared)
         self._exposition = Exposition(metrics, version=__version__, shared=shared)
         log = self._log.add if self._log else None
@@ -102,14 +112,16 @@ class Worker:
         )
 
     def front(self, coalescer: Coalescer | None = None) -> Front:
-        """The RSGI application, which answers predictions itself and hands other requests to the app."""
+        """The RSGI application, which answers predictions itself and hands other requests to the
+        app."""
         return Front(self.app, self.predictor, self._hot, coalescer)
 
     # -- start and end -----------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _run(self, _: Litestar) -> AsyncIterator[None]:
-        """Start the parts before the first request; close them after the last, in reverse, also if a start fails."""
+        """Start the parts before the first request; close them after the last, in reverse, also if
+        a start fails."""
         async with AsyncExitStack() as stack:
             await self._start(stack)
             yield
@@ -139,7 +151,8 @@ class Worker:
         self._followers.start()
 
     def _load(self) -> None:
-        """Load all models, on the event loop: nothing is served yet, and a batcher is made on the loop that it will run on."""
+        """Load all models, on the event loop: nothing is served yet, and a batcher is made on the
+        loop that it will run on."""
         settings, limits = self._settings, self._limits
         self._followers.start_from_disk()
         load_all(
@@ -150,7 +163,14 @@ class Worker:
             executor=self._inference,
             stage=settings.model_stage,
         )
-        load_challengers(self._challengers, settings.bundles, self.models, metrics=self._metrics, limits=limits, executor=self._inference)
+        load_challengers(
+            self._challengers,
+            settings.bundles,
+            self.models,
+            metrics=self._metrics,
+            limits=limits,
+            executor=self._inference,
+        )
 
     # -- parts that need some choice ---------------------------------------------------------------
 
@@ -179,7 +199,9 @@ class Worker:
         self.models.expect(followed.name)
         contract = Contract(
             served=partial(self.models.current, followed.name),
-            schema_of=partial(self._catalog.schema_of, followed.name) if self._catalog else Schema.of,
+            schema_of=partial(self._catalog.schema_of, followed.name)
+            if self._catalog
+            else Schema.of,
             refuse=self._settings.follow_schema_changes == "refuse",
         )
         return Follower(
@@ -199,7 +221,11 @@ class Worker:
         challenger = self._challengers.by_name[name]
         mode = challenger.spec.mode
         if mode == "shadow":
-            resources = replace(resources, limits=shadow_limits(resources.limits), inference=self._challengers.executor)
+            resources = replace(
+                resources,
+                limits=shadow_limits(resources.limits),
+                inference=self._challengers.executor,
+            )
         return Follower(
             sources.parse_one(f"{name}={challenger.spec.source}", role="challenger"),
             resources,
@@ -235,7 +261,11 @@ def _limits(settings: Settings) -> Limits:
 def _database(settings: Settings) -> Database | None:
     if not settings.database_url:
         return None
-    return Database(settings.database_url, pooler=settings.database_pooler, timeout_s=settings.database_timeout_s)
+    return Database(
+        settings.database_url,
+        pooler=settings.database_pooler,
+        timeout_s=settings.database_timeout_s,
+    )
 
 
 def _catalog(settings: Settings, metrics: Metrics, hint: asyncio.Event) -> Catalog | None:
@@ -268,8 +298,16 @@ def _prediction_log(settings: Settings, metrics: Metrics) -> PredictionLog | Non
     )
 
 
-def _registry_resources(settings: Settings, *, limits: Limits, inference: ThreadPoolExecutor, session: str, followers: int) -> "Resources":
-    """What so many followers share. `session` identifies this start of the server, in all its workers."""
+def _registry_resources(
+    settings: Settings,
+    *,
+    limits: Limits,
+    inference: ThreadPoolExecutor,
+    session: str,
+    followers: int,
+) -> "Resources":
+    """What so many followers share. `session` identifies this start of the server, in all its
+    workers."""
     # Late: an HTTP client takes 8 MB and 0.2 s, which a server that follows nothing does not spend.
     from halfcore.registry.client import Client
     from halfcore.registry.follower import Resources
@@ -296,7 +334,9 @@ def _registry_resources(settings: Settings, *, limits: Limits, inference: Thread
         sandbox=sandbox,
         limits=limits,
         inference=inference,
-        threads=ThreadPoolExecutor(followers + 1, thread_name_prefix="registry", initializer=be_background),
+        threads=ThreadPoolExecutor(
+            followers + 1, thread_name_prefix="registry", initializer=be_background
+        ),
         period_s=settings.follow_period_s,
         most_bytes=settings.max_bundle_mb << 20,
         download_timeout_s=settings.download_timeout_s,
@@ -305,12 +345,15 @@ def _registry_resources(settings: Settings, *, limits: Limits, inference: Thread
 
 
 def _settle_memory() -> None:
-    """Keep the garbage collector away from what lives as long as the process, and return what loading has freed."""
+    """Keep the garbage collector away from what lives as long as the process, and return what
+    loading has freed."""
     gc.collect()
     gc.freeze()
-    # Requests in progress are many short-lived objects without cycles: at the default of 700 each batch would be searched.
+    # Requests in progress are many short-lived objects without cycles: at the default of 700 each
+    # batch would be searched.
     gc.set_threshold(GARBAGE_THRESHOLD)
-    # The runtime frees some five bytes per byte of a tree ensemble's file once it is loaded, and glibc keeps them.
+    # The runtime frees some five bytes per byte of a tree ensemble's file once it is loaded, and
+    # glibc keeps them.
     give_back_memory()
 
 

@@ -16,8 +16,11 @@ HERE = __file__.rpartition("/")[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is ours, and it happens on first use."""
-    mlflows_own = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is
+    ours, and it happens on first use."""
+    mlflows_own = pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+    )
     for item in items:
         if str(item.path.parent) == HERE:
             item.add_marker(mlflows_own)
@@ -29,18 +32,27 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sklearn.linear_model import LogisticRegression
 
     frame = pd.DataFrame(np.random.default_rng(3).normal(size=(100, 2)), columns=["a", "b"])
-    return _save(LogisticRegression().fit(frame, frame["a"] + frame["b"] > 0), frame, tmp_path_factory.mktemp("models") / "sound")
+    return _save(
+        LogisticRegression().fit(frame, frame["a"] + frame["b"] > 0),
+        frame,
+        tmp_path_factory.mktemp("models") / "sound",
+    )
 
 
 @pytest.fixture(scope="session")
 def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model whose graph answers otherwise: a tree that learned where missing values belong, which ONNX's tree did not."""
+    """A saved model whose graph answers otherwise: a tree that learned where missing values belong,
+    which ONNX's tree did not."""
     from sklearn.tree import DecisionTreeClassifier
 
     frame = pd.DataFrame(np.random.default_rng(5).normal(size=(200, 2)), columns=["a", "b"])
     frame.loc[frame.index % 3 == 0, "a"] = np.nan
     label = np.where(frame["a"].isna() | (frame["a"] < 0.5), "yes", "no")
-    return _save(DecisionTreeClassifier(random_state=0).fit(frame, label), frame, tmp_path_factory.mktemp("models") / "differing")
+    return _save(
+        DecisionTreeClassifier(random_state=0).fit(frame, label),
+        frame,
+        tmp_path_factory.mktemp("models") / "differing",
+    )
 
 
 def _save(estimator: object, frame: pd.DataFrame, folder: Path) -> Path:
@@ -48,7 +60,9 @@ def _save(estimator: object, frame: pd.DataFrame, folder: Path) -> Path:
     from mlflow.models import infer_signature
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's hints about integers and pickles are not under test
+        warnings.simplefilter(
+            "ignore"
+        )  # MLflow's hints about integers and pickles are not under test
         mlflow.sklearn.save_model(
             estimator,
             folder,

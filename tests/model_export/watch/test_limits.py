@@ -31,12 +31,23 @@ class Bomb:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"time_limit_s": 0.1}, "the export needed more than the 0.1 s that an export may take: raise MODEL_EXPORT_TIME_LIMIT_S, or"),
-        ({"memory_limit_mb": 64}, "the export needed more than the 64 MB of memory that an export may use"),
+        (
+            {"time_limit_s": 0.1},
+            (
+                "the export needed more than the 0.1 s that an export may take: raise "
+                "MODEL_EXPORT_TIME_LIMIT_S, or"
+            ),
+        ),
+        (
+            {"memory_limit_mb": 64},
+            "the export needed more than the 64 MB of memory that an export may use",
+        ),
     ],
     ids=["time", "memory"],
 )
-def test_an_export_beyond_its_limits_is_refused(limits: dict[str, Any], reason: str, sound: Path, tmp_path: Path) -> None:
+def test_an_export_beyond_its_limits_is_refused(
+    limits: dict[str, Any], reason: str, sound: Path, tmp_path: Path
+) -> None:
     """It is ended, the reason says of what there was too much, and its folder is gone."""
     settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", **limits)
 
@@ -51,7 +62,9 @@ def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) 
     hostile = shutil.copytree(sound, tmp_path / "hostile")
     description = hostile / "MLmodel"
     description.write_text(
-        description.read_text().replace("serialization_format: skops", "serialization_format: pickle").replace("model.skops", "model.pkl")
+        description.read_text()
+        .replace("serialization_format: skops", "serialization_format: pickle")
+        .replace("model.skops", "model.pkl")
     )
     (hostile / "model.pkl").write_bytes(pickle.dumps(Bomb()))
     settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", gate_rows=1000)
@@ -59,5 +72,6 @@ def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) 
     with exported(str(hostile), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing) as outcome:
         assert outcome.kind == "refused"
         assert outcome.reason == (
-            f"the export was ended by SIGABRT ({hostile}, fetch): the model, or a library that runs it, crashed the process"
+            f"the export was ended by SIGABRT ({hostile}, fetch): the model, or a library that "
+            "runs it, crashed the process"
         )

@@ -1,4 +1,5 @@
-"""Upload and tags: a reader never sees half a bundle, whatever ends the upload, and several watches do not fight."""
+"""Upload and tags: a reader never sees half a bundle, whatever ends the upload, and several watches
+do not fight."""
 
 from __future__ import annotations
 
@@ -50,8 +51,11 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_uploaded_is_what_lies_there(between: Relay, registry: Registry, bundle: Path) -> None:
-    """Both files byte by byte, in the version's own run, under the bundle's name; the tags say where and which."""
+def test_what_is_uploaded_is_what_lies_there(
+    between: Relay, registry: Registry, bundle: Path
+) -> None:
+    """Both files byte by byte, in the version's own run, under the bundle's name; the tags say
+    where and which."""
     version = registry.create_version("uploaded")
 
     uri = publish(bundle, "uploaded", version)
@@ -66,12 +70,18 @@ def test_what_is_uploaded_is_what_lies_there(between: Relay, registry: Registry,
         "halfcore.manifest_sha256": hashlib.sha256(b'{"first": true}').hexdigest(),
     }
     for name in ("model.onnx", "manifest.json"):
-        assert registry.download(run_id, f"halfcore/named/7-0123abcd/{name}") == (bundle / name).read_bytes()
+        assert (
+            registry.download(run_id, f"halfcore/named/7-0123abcd/{name}")
+            == (bundle / name).read_bytes()
+        )
 
 
 @pytest.mark.parametrize("cut_at", [b"model.onnx HTTP", b"manifest.json HTTP", b"set-tag"])
-def test_an_upload_that_breaks_off_leaves_no_verdict(cut_at: bytes, between: Relay, registry: Registry, bundle: Path) -> None:
-    """Not even that of the upload before: its manifest may be half overwritten. The next try completes it."""
+def test_an_upload_that_breaks_off_leaves_no_verdict(
+    cut_at: bytes, between: Relay, registry: Registry, bundle: Path
+) -> None:
+    """Not even that of the upload before: its manifest may be half overwritten. The next try
+    completes it."""
     version = registry.create_version("broken-off")
     publish(bundle, "broken-off", version)
     (bundle / "manifest.json").write_bytes(b'{"first": false}')
@@ -79,14 +89,20 @@ def test_an_upload_that_breaks_off_leaves_no_verdict(cut_at: bytes, between: Rel
     between.cut_at = cut_at
     with pytest.raises(InfrastructureError, match="cannot be uploaded"):
         publish(bundle, "broken-off", version)
-    assert not [tag for tag in registry.tags("broken-off", version) if tag in ("halfcore.export", "halfcore.bundle")]
+    assert not [
+        tag
+        for tag in registry.tags("broken-off", version)
+        if tag in ("halfcore.export", "halfcore.bundle")
+    ]
 
     between.cut_at = None
     publish(bundle, "broken-off", version)
     assert registry.tags("broken-off", version)["halfcore.export"] == "passed"
 
 
-def test_a_refusal_is_one_line_and_takes_a_former_bundle_away(between: Relay, registry: Registry, bundle: Path) -> None:
+def test_a_refusal_is_one_line_and_takes_a_former_bundle_away(
+    between: Relay, registry: Registry, bundle: Path
+) -> None:
     """Bounded, so that no registry refuses it."""
     version = registry.create_version("refused")
     publish(bundle, "refused", version)
@@ -94,16 +110,24 @@ def test_a_refusal_is_one_line_and_takes_a_former_bundle_away(between: Relay, re
     refuse("refused", version, "two\nlines " + 2 * REASON_CHARACTERS * "x", fingerprint="f")
 
     tags = registry.tags("refused", version)
-    assert (tags.pop("halfcore.export"), tags.pop("halfcore.export.fingerprint")) == ("refused", "f")
+    assert (tags.pop("halfcore.export"), tags.pop("halfcore.export.fingerprint")) == (
+        "refused",
+        "f",
+    )
     reason = tags.pop("halfcore.export.reason")
     assert reason.startswith("two lines xxx")
     assert len(reason) == REASON_CHARACTERS
-    assert tags.pop("halfcore.export.created") == str(registry.version("refused", version)["creation_timestamp"])
+    assert tags.pop("halfcore.export.created") == str(
+        registry.version("refused", version)["creation_timestamp"]
+    )
     assert not tags
 
 
-def test_a_copy_has_no_verdict_and_a_renamed_version_keeps_its_own(between: Relay, registry: Registry, bundle: Path) -> None:
-    """MLflow copies every tag with a version, and none of them is about the copy; a rename changes nothing but the name."""
+def test_a_copy_has_no_verdict_and_a_renamed_version_keeps_its_own(
+    between: Relay, registry: Registry, bundle: Path
+) -> None:
+    """MLflow copies every tag with a version, and none of them is about the copy; a rename changes
+    nothing but the name."""
     version = registry.create_version("original")
     publish(bundle, "original", version)
     client = MlflowClient()
@@ -119,11 +143,16 @@ def test_a_copy_has_no_verdict_and_a_renamed_version_keeps_its_own(between: Rela
     assert verdict(client.get_model_version("renamed", version)) == "passed"
 
 
-def test_a_claim_holds_until_it_is_given_back_or_its_time_is_up(between: Relay, registry: Registry) -> None:
+def test_a_claim_holds_until_it_is_given_back_or_its_time_is_up(
+    between: Relay, registry: Registry
+) -> None:
     """Of two watches one works; a dead one's versions are not lost."""
     version = registry.create_version("claimed")
     client = MlflowClient()
-    mine, other = Claim(client, "claimed", version, "me", 60.0), Claim(client, "claimed", version, "you", 60.0)
+    mine, other = (
+        Claim(client, "claimed", version, "me", 60.0),
+        Claim(client, "claimed", version, "you", 60.0),
+    )
     dead = Claim(client, "claimed", version, "dead", -1.0)
 
     assert mine.take()
@@ -137,7 +166,8 @@ def test_a_claim_holds_until_it_is_given_back_or_its_time_is_up(between: Relay, 
 
 
 def test_targets_stand_for_versions(between: Relay, registry: Registry) -> None:
-    """By alias, stage, number and pattern, each version once; what does not exist may come and is no error."""
+    """By alias, stage, number and pattern, each version once; what does not exist may come and is
+    no error."""
     for _ in range(2):
         registry.create_version("target-one")
     registry.create_version("target-two")
@@ -145,10 +175,16 @@ def test_targets_stand_for_versions(between: Relay, registry: Registry) -> None:
     registry.set_stage("target-one", "2", "Production")
 
     def found(*uris: str) -> list[str]:
-        return [f"{version.name}/{version.version}" for version in find(MlflowClient(), [parse(uri) for uri in uris])]
+        return [
+            f"{version.name}/{version.version}"
+            for version in find(MlflowClient(), [parse(uri) for uri in uris])
+        ]
 
     assert found("models:/target-one@champion") == ["target-one/1"]
     assert found("models:/target-one/Production", "models:/target-one/2") == ["target-one/2"]
     assert found("models:/target-one") == ["target-one/2", "target-one/1"]
-    assert found("models:/target-*@champion", "models:/target-two") == ["target-one/1", "target-two/1"]
+    assert found("models:/target-*@champion", "models:/target-two") == [
+        "target-one/1",
+        "target-two/1",
+    ]
     assert found("models:/target-one@nobody", "models:/nothing", "models:/target-two/Staging") == []

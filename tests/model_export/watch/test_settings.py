@@ -1,4 +1,5 @@
-"""The watch's settings, its rhythm, its memory of refusals and its heartbeat: everything that needs no server."""
+"""The watch's settings, its rhythm, its memory of refusals and its heartbeat: everything that needs
+no server."""
 
 from __future__ import annotations
 
@@ -29,7 +30,14 @@ def settings(*flags: str, **environment: str) -> WatchSettings:
 
 def test_a_flag_wins_over_its_variable() -> None:
     """And both over the default, which for the proof is the exporter's own."""
-    found = settings("models:/a@b", "--interval-s", "3", MODEL_EXPORT_INTERVAL_S="7", MODEL_EXPORT_MODELS="x", MODEL_EXPORT_NO_UNPICKLE="1")
+    found = settings(
+        "models:/a@b",
+        "--interval-s",
+        "3",
+        MODEL_EXPORT_INTERVAL_S="7",
+        MODEL_EXPORT_MODELS="x",
+        MODEL_EXPORT_NO_UNPICKLE="1",
+    )
 
     assert (found.models, found.interval_s, found.no_unpickle) == (("models:/a@b",), 3.0, True)
     assert settings(MODEL_EXPORT_MODELS="models:/a  models:/b").models == ("models:/a", "models:/b")
@@ -41,7 +49,10 @@ def test_a_flag_wins_over_its_variable() -> None:
     [
         ({}, "no model to watch"),
         ({"MODEL_EXPORT_INTERVAL": "1"}, "MODEL_EXPORT_INTERVAL is no setting"),
-        ({"MODEL_EXPORT_INTERVAL_S": "soon"}, "MODEL_EXPORT_INTERVAL_S is 'soon': expected a number"),
+        (
+            {"MODEL_EXPORT_INTERVAL_S": "soon"},
+            "MODEL_EXPORT_INTERVAL_S is 'soon': expected a number",
+        ),
         ({"MODEL_EXPORT_INTERVAL_S": "nan"}, "expected 0.1 or more"),
         ({"MODEL_EXPORT_ONCE": "maybe"}, "expected true or false"),
     ],
@@ -58,9 +69,14 @@ def test_every_setting_is_documented_as_it_is() -> None:
     rows = []
     for setting in fields(WatchSettings):
         shown = (
-            "" if setting.default in ((), "", None) else f"`{str(setting.default).lower() if setting.type == 'bool' else setting.default}`"
+            ""
+            if setting.default in ((), "", None)
+            else f"`{str(setting.default).lower() if setting.type == 'bool' else setting.default}`"
         )
-        rows.append(f"| `MODEL_EXPORT_{setting.name.upper()}` | {shown} | {setting.metadata['description']} |")
+        rows.append(
+            f"| `MODEL_EXPORT_{setting.name.upper()}` | {shown} | "
+            f"{setting.metadata['description']} |"
+        )
     missing = [row for row in rows if row not in text]
     assert not missing, "\n" + "\n".join(missing)
 
@@ -68,8 +84,15 @@ def test_every_setting_is_documented_as_it_is() -> None:
 def test_the_pause_doubles_and_is_bounded_and_scattered() -> None:
     """±20 %, so that several watches do not keep step."""
     assert loop.pause(10.0, 0, 300.0, 0.5) == 10.0
-    assert [loop.pause(10.0, 0, 300.0, chance) for chance in (0.0, 1.0)] == pytest.approx([8.0, 12.0])
-    assert [loop.pause(10.0, failures, 300.0, 0.5) for failures in (1, 2, 5, 10_000)] == [20.0, 40.0, 300.0, 300.0]
+    assert [loop.pause(10.0, 0, 300.0, chance) for chance in (0.0, 1.0)] == pytest.approx(
+        [8.0, 12.0]
+    )
+    assert [loop.pause(10.0, failures, 300.0, 0.5) for failures in (1, 2, 5, 10_000)] == [
+        20.0,
+        40.0,
+        300.0,
+        300.0,
+    ]
 
 
 def version(**tags: str) -> Any:
@@ -80,7 +103,9 @@ def version(**tags: str) -> Any:
 
 
 def _watch(**settings: Any) -> loop.Watch:
-    return loop.Watch(WatchSettings(models=("models:/m",), **settings), "sqlite://", heartbeat.Heartbeat(None))
+    return loop.Watch(
+        WatchSettings(models=("models:/m",), **settings), "sqlite://", heartbeat.Heartbeat(None)
+    )
 
 
 def test_a_refusal_stands_until_what_it_depends_on_changes() -> None:
@@ -98,7 +123,8 @@ def test_a_refusal_stands_until_what_it_depends_on_changes() -> None:
 
 
 def test_the_tags_of_another_version_are_no_verdict() -> None:
-    """`copy_model_version` copies every tag: a verdict holds for the version that was made when it says."""
+    """`copy_model_version` copies every tag: a verdict holds for the version that was made when it
+    says."""
     watch = _watch()
     refused = {"export": "refused", "export.fingerprint": watch._fingerprint}
 
@@ -106,7 +132,10 @@ def test_the_tags_of_another_version_are_no_verdict() -> None:
     assert watch._is_due(version(**refused | {"export.created": "2"}))
 
 
-@pytest.mark.parametrize(("bundle", "due"), [("m/1-0123abcd", False), ("m/2-0123abcd", True), ("other/1-0123abcd", True), ("", True)])
+@pytest.mark.parametrize(
+    ("bundle", "due"),
+    [("m/1-0123abcd", False), ("m/2-0123abcd", True), ("other/1-0123abcd", True), ("", True)],
+)
 def test_a_verdict_of_an_older_exporter_is_known_by_its_bundle(bundle: str, due: bool) -> None:
     """It did not tag the time; its bundle's folder says of which version it was made."""
     older = version(export="passed", bundle=f"runs:/0/halfcore/{bundle}")

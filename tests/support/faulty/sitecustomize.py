@@ -1,7 +1,9 @@
-"""Plants a fault in a real halfcore server: Python imports this by itself where the folder is on `PYTHONPATH`.
+"""Plants a fault in a real halfcore server: Python imports this by itself where the folder is on
+`PYTHONPATH`.
 
-`FAULT` says which, `FAULT_FROM` names a file: nothing goes wrong before it exists, so that the server starts, answers the golden rows and
-warms up as always. Everything else about the server is as it is: its process, its limits, its front and its model.
+`FAULT` says which, `FAULT_FROM` names a file: nothing goes wrong before it exists, so that the
+server starts, answers the golden rows and warms up as always. Everything else about the server is
+as it is: its process, its limits, its front and its model.
 
     wrong:100       every 100th answer names a class that there is not
     error:100       every 100th answer is a 500
@@ -52,8 +54,15 @@ def _tampered(send: Any, planter: _Planter) -> Any:
 
     def tamper(status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         if status == 200 and planter.touches():
-            status, body = (500, b"{}") if _KIND == "error" else (200, json.dumps(json.loads(body) | {"prediction": "planted"}).encode())
-            headers = [(name, str(len(body)) if name == "content-length" else value) for name, value in headers]
+            status, body = (
+                (500, b"{}")
+                if _KIND == "error"
+                else (200, json.dumps(json.loads(body) | {"prediction": "planted"}).encode())
+            )
+            headers = [
+                (name, str(len(body)) if name == "content-length" else value)
+                for name, value in headers
+            ]
         send(status, headers, body)
 
     return tamper
@@ -64,7 +73,9 @@ def _plant() -> None:
 
     begin, planter = Prediction.__init__, _Planter()
 
-    def faulty(self: Prediction, body: bytes, request_id: str | None, send: Any, *others: Any) -> None:
+    def faulty(
+        self: Prediction, body: bytes, request_id: str | None, send: Any, *others: Any
+    ) -> None:
         begin(self, body, request_id, _tampered(send, planter), *others)
 
     Prediction.__init__ = faulty  # type: ignore[method-assign]

@@ -1,4 +1,5 @@
-"""Every command that a page or the justfile tells its reader to type, with the place where it stands."""
+"""Every command that a page or the justfile tells its reader to type, with the place where it
+stands."""
 
 import re
 import shlex
@@ -73,11 +74,15 @@ def documented() -> tuple[Command, ...]:
 
 @cache
 def pages() -> tuple[Path, ...]:
-    """The justfile, and the Markdown files that git tracks or would track; not those of `HISTORY`."""
+    """The justfile, and the Markdown files that git tracks or would track; not those of
+    `HISTORY`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md", JUSTFILE],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     names = [name for name in listed.stdout.splitlines() if not name.startswith(HISTORY)]
     return tuple(ROOT / name for name in names if (ROOT / name).exists())
 

@@ -22,7 +22,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walker(request: pytest.FixtureRequest, checkout: Path) -> Iterator[Walker]:
     """Types the commands that the test says it executes; one that it leaves out fails it."""
     mark = request.node.get_closest_marker("walks")
-    values = {"mlflow": request.getfixturevalue("tracking").url} if "tracking" in request.fixturenames else {}
+    values = (
+        {"mlflow": request.getfixturevalue("tracking").url}
+        if "tracking" in request.fixturenames
+        else {}
+    )
     walker = Walker(checkout, mark.args[0] if mark else [], **values)
     yield walker
     left = [str(command) for command in walker.commands if command.text not in walker.executed]

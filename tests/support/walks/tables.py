@@ -1,4 +1,5 @@
-"""How a walk may differ from what is documented, and which commands no walk types. Both lists are short, and each line has its reason."""
+"""How a walk may differ from what is documented, and which commands no walk types. Both lists are
+short, and each line has its reason."""
 
 from typing import NamedTuple
 
@@ -24,30 +25,60 @@ class Excluded(NamedTuple):
 
 
 ADAPTATIONS = (
-    Adaptation(r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"),
+    Adaptation(
+        r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"
+    ),
     Adaptation(r"(?:localhost|127\.0\.0\.1|10\.0\.0\.5):8000", "127.0.0.1:{port}", "a free port"),
     Adaptation(r"--port 8001$", "--port {port}", "a free port"),
     Adaptation(r"http://mlflow:5000", "{mlflow}", "the tests' own MLflow server"),
-    Adaptation(r"postgresql://(?:OWNER:PASSWORD@HOST/DATABASE|…)", "{database}", "the tests' own database"),
-    Adaptation(r"master=10\.0\.0\.7$", "master=127.0.0.1 --master-port {master_port}", "both on this machine"),
-    Adaptation(r"--users \d+ --spawn-rate \d+$", "--users 20 --spawn-rate 20 --web-port {web_port} {more}", "few users, a free port"),
+    Adaptation(
+        r"postgresql://(?:OWNER:PASSWORD@HOST/DATABASE|…)", "{database}", "the tests' own database"
+    ),
+    Adaptation(
+        r"master=10\.0\.0\.7$",
+        "master=127.0.0.1 --master-port {master_port}",
+        "both on this machine",
+    ),
+    Adaptation(
+        r"--users \d+ --spawn-rate \d+$",
+        "--users 20 --spawn-rate 20 --web-port {web_port} {more}",
+        "few users, a free port",
+    ),
     Adaptation(r"\bRUN$|\blatest$|docs/runs/NAME$", "{run}", "a stored run"),
     Adaptation(r" FILE$", " {file}", "the walk's file"),
     Adaptation(r" \[NAME …\]$", " iris penguins-svm", "two of the examples"),
-    Adaptation(r" URI … --url URL$", " models:/iris@champion --url http://127.0.0.1:{port}", "the walk's model and server"),
-    Adaptation(r"--bundles BUNDLES --default-model NAME", "--bundles .halfcore/bundles --default-model iris", "the walk's bundles"),
+    Adaptation(
+        r" URI … --url URL$",
+        " models:/iris@champion --url http://127.0.0.1:{port}",
+        "the walk's model and server",
+    ),
+    Adaptation(
+        r"--bundles BUNDLES --default-model NAME",
+        "--bundles .halfcore/bundles --default-model iris",
+        "the walk's bundles",
+    ),
     Adaptation(r"^just prove-batcher$", "just prove-batcher 20000", "fewer rows"),
     Adaptation(r"^just prove-swaps$", "just prove-swaps --swaps 5", "fewer swaps"),
     Adaptation(r"^just prove-cold-start$", "just prove-cold-start --starts 1", "fewer starts"),
     Adaptation(r"^just prove-outages$", "just prove-outages --seconds 5", "shorter phases"),
     Adaptation(r"^ROWS=300 just prove-rivals iris", "ROWS=30 just prove-rivals iris", "fewer rows"),
-    Adaptation(r"(?:\$NAMESPACE|halfcore)/halfcore(?::1\.2\.3)?$", "{image}", "the image that was built here"),
+    Adaptation(
+        r"(?:\$NAMESPACE|halfcore)/halfcore(?::1\.2\.3)?$",
+        "{image}",
+        "the image that was built here",
+    ),
 )
 
 ENVIRONMENT = {
-    "UV_PROJECT_ENVIRONMENT": ("{environment}", "nothing is installed again: the environment of the tests is used"),
+    "UV_PROJECT_ENVIRONMENT": (
+        "{environment}",
+        "nothing is installed again: the environment of the tests is used",
+    ),
     "UV_NO_SYNC": ("{no_sync}", "the same"),
-    "PATH": ("{environment}/bin:{path}", "as in an environment that is active: model-export without uv run"),
+    "PATH": (
+        "{environment}/bin:{path}",
+        "as in an environment that is active: model-export without uv run",
+    ),
     "HALFCORE_PORT": ("{port}", "a free port"),
     "HALFCORE_BUNDLES": ("{bundles}", "bundles of the walk's own, where it has some"),
     "COMPOSE_PROJECT_NAME": ("{project}", "beside others on the same engine"),
@@ -62,10 +93,17 @@ ENVIRONMENT = {
 """Variables that a walk sets, with the reason; one that stands in the command wins."""
 
 _MINUTES = "takes many minutes"
-_MEASURES = "measures for minutes, as root on a quiet machine; `just bench-smoke` and `just load-smoke` are its short forms"
+_MEASURES = (
+    "measures for minutes, as root on a quiet machine; `just bench-smoke` and `just load-smoke` "
+    "are its short forms"
+)
 
 EXCLUDED = (
-    Excluded("python3 -m pip install --user *", "installs into the home folder of whoever runs the tests", ".ci/run"),
+    Excluded(
+        "python3 -m pip install --user *",
+        "installs into the home folder of whoever runs the tests",
+        ".ci/run",
+    ),
     Excluded("*just test", "these tests are a part of it", ".ci/run"),
     Excluded("just test -n 0", "these tests are a part of it"),
     Excluded("just lint", "checks the tree and no behaviour", ".ci/run"),
@@ -73,13 +111,20 @@ EXCLUDED = (
     Excluded("just test-slow", "these tests are a part of it", ".ci/run"),
     Excluded("just test-walks", "runs the long walks"),
     Excluded("just test-portable", "runs tests, as a step of CI", ".ci/run"),
-    Excluded("just prove-bodies", "sends 10,000 bodies for minutes; its short form is a step of CI"),
+    Excluded(
+        "just prove-bodies", "sends 10,000 bodies for minutes; its short form is a step of CI"
+    ),
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
     Excluded("just prove-properties*", _MINUTES),
-    Excluded("just docs-picture", "needs Chromium and writes into the tree; tests/server/test_docs_page.py takes the same steps"),
+    Excluded(
+        "just docs-picture",
+        "needs Chromium and writes into the tree; tests/server/test_docs_page.py takes the same "
+        "steps",
+    ),
     Excluded(
         "DATABASE_URL=*@pgbouncer* just serve",
-        "needs a host called pgbouncer; tests/server/test_pooler.py starts one and checks the setting",
+        "needs a host called pgbouncer; tests/server/test_pooler.py starts one and checks the "
+        "setting",
     ),
     Excluded("apt-get install *", "installs into the machine"),
     Excluded("just load", _MEASURES),
@@ -101,7 +146,9 @@ EXCLUDED = (
     Excluded("just memory", _MEASURES),
     Excluded("loadlab memory", _MEASURES),
     Excluded("just prove-answers", "a step of CI", ".ci/run"),
-    Excluded("just prove", _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts`"),
+    Excluded(
+        "just prove", _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts`"
+    ),
     Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
     Excluded("just load-keep", "walked with a run's name"),
@@ -114,20 +161,41 @@ EXCLUDED = (
     Excluded("just image baseline", "builds for minutes what only comparisons need"),
     Excluded("just up", "pulls Prometheus and Grafana; `just up registry` is walked"),
     Excluded("just up registry observe", "the same"),
-    Excluded("docker compose -f compose/compose.yaml --profile half-core --profile load up *", "load without an end, beside the tests"),
-    Excluded("docker pull *", "needs a registry of images; tests/images/test_publish.py starts one, pushes and pulls"),
+    Excluded(
+        "docker compose -f compose/compose.yaml --profile half-core --profile load up *",
+        "load without an end, beside the tests",
+    ),
+    Excluded(
+        "docker pull *",
+        "needs a registry of images; tests/images/test_publish.py starts one, pushes and pulls",
+    ),
     Excluded("NAMESPACE=* docker compose *", "the same"),
     Excluded("mkdir -p bundles", "a step before the next command"),
-    Excluded("docker run --rm --user *", "needs a registry of images and an MLflow server that a container reaches"),
-    Excluded("docker run --rm -p * -v *", "goes on from there; tests/images/test_start.py mounts a model in the same way"),
+    Excluded(
+        "docker run --rm --user *",
+        "needs a registry of images and an MLflow server that a container reaches",
+    ),
+    Excluded(
+        "docker run --rm -p * -v *",
+        "goes on from there; tests/images/test_start.py mounts a model in the same way",
+    ),
     Excluded("docker run", "the name of a command, without its arguments"),
     Excluded("docker stop", "the same; tests/images/test_start.py does it"),
     Excluded("model-export export", "the name of a command, without its arguments"),
     Excluded("docker buildx *", "changes the engine's builder"),
     Excluded("docker run --privileged *", "changes the machine's kernel"),
-    Excluded("docker swarm init", "changes the engine; tests/images/test_swarm.py does it and takes it back"),
+    Excluded(
+        "docker swarm init",
+        "changes the engine; tests/images/test_swarm.py does it and takes it back",
+    ),
     Excluded("* docker stack deploy *", "the same"),
     Excluded("docker service update *", "the same"),
-    Excluded("cd kubernetes && *", "needs a cluster; tests/contract/test_kubernetes.py checks the manifests"),
-    Excluded("just publish *", "publishes; tests/images/test_publish.py publishes to a registry on this machine"),
+    Excluded(
+        "cd kubernetes && *",
+        "needs a cluster; tests/contract/test_kubernetes.py checks the manifests",
+    ),
+    Excluded(
+        "just publish *",
+        "publishes; tests/images/test_publish.py publishes to a registry on this machine",
+    ),
 )

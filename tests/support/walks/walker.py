@@ -1,4 +1,5 @@
-"""Types documented commands in a clean checkout, as a newcomer would, with the adaptations of `tables`."""
+"""Types documented commands in a clean checkout, as a newcomer would, with the adaptations of
+`tables`."""
 
 import importlib.util
 import os
@@ -21,7 +22,16 @@ from support.serving import free_port
 from support.walks.catalogue import ROOT, Command, documented, meets
 from support.walks.tables import ADAPTATIONS, ENVIRONMENT
 
-_OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "BASELINE_", "DATABASE_URL", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_NO_SYNC")
+_OURS = (
+    "HALFCORE_",
+    "MODEL_",
+    "MLFLOW_",
+    "BASELINE_",
+    "DATABASE_URL",
+    "VIRTUAL_ENV",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_NO_SYNC",
+)
 _SAID = 6000
 """Characters of its output that a failed command's message shows."""
 _Found = TypeVar("_Found")
@@ -29,12 +39,17 @@ _Test = TypeVar("_Test", bound=Callable[..., Any])
 
 
 def walks(*patterns: str) -> Callable[[_Test], _Test]:
-    """Mark a test that executes every documented command that meets one of the patterns; it asks for the fixture `walker`.
+    """Mark a test that executes every documented command that meets one of the patterns; it asks
+    for the fixture `walker`.
 
     Raises:
         ValueError: no page has such a command (any more).
     """
-    commands = [command for command in documented() if any(meets(command.text, pattern) for pattern in patterns)]
+    commands = [
+        command
+        for command in documented()
+        if any(meets(command.text, pattern) for pattern in patterns)
+    ]
     for pattern in patterns:
         if not any(meets(command.text, pattern) for command in commands):
             raise ValueError(f"no page documents {pattern!r}: the walk has to follow the page")
@@ -75,7 +90,9 @@ class Uploaded(NamedTuple):
 class Walker:
     """Types commands in a folder."""
 
-    def __init__(self, folder: Path, commands: list[Command], *, installs: bool = False, **values: str) -> None:
+    def __init__(
+        self, folder: Path, commands: list[Command], *, installs: bool = False, **values: str
+    ) -> None:
         """Type in `folder`.
 
         Args:
@@ -115,8 +132,11 @@ class Walker:
         return text
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The variables of a command: the machine's own without ours, those of the table, and more."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)} | QUIET
+        """The variables of a command: the machine's own without ours, those of the table, and
+        more."""
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(_OURS)
+        } | QUIET
         environment["PATH"] = self.values["path"]
         for key, (value, _) in ENVIRONMENT.items():
             with suppress(KeyError):  # not every walk has everything, MLflow for one
@@ -124,37 +144,59 @@ class Walker:
         return environment | more
 
     def run(
-        self, command: Command, *, status: int | tuple[int, ...] = 0, timeout_s: float = 110.0,
-        environment: Mapping[str, str] | None = None, **values: str,
-    ) -> Done:  # fmt: skip
+        self,
+        command: Command,
+        *,
+        status: int | tuple[int, ...] = 0,
+        timeout_s: float = 110.0,
+        environment: Mapping[str, str] | None = None,
+        **values: str,
+    ) -> Done:
         """Type a command and wait for its end; an unexpected exit status fails the test."""
         text = self.adapted(command, **values)
         process = subprocess.Popen(
-            ["bash", "-c", text], cwd=self.folder, env=self.environment(**(environment or {})), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            ["bash", "-c", text],
+            cwd=self.folder,
+            env=self.environment(**(environment or {})),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         try:
             out, said = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, said = process.communicate()
-            raise AssertionError(f"`{text}` took more than {timeout_s:.0f} s:\n{(out + said)[-_SAID:]}") from None
+            raise AssertionError(
+                f"`{text}` took more than {timeout_s:.0f} s:\n{(out + said)[-_SAID:]}"
+            ) from None
         self.executed.add(command.text)
         expected = (status,) if isinstance(status, int) else status
-        assert process.returncode in expected, f"`{text}`: exit status {process.returncode}:\n{(out + said)[-_SAID:]}"
+        assert process.returncode in expected, (
+            f"`{text}`: exit status {process.returncode}:\n{(out + said)[-_SAID:]}"
+        )
         return Done(process.returncode, out, said)
 
     @contextmanager
-    def start(self, command: Command, *, environment: Mapping[str, str] | None = None, **values: str) -> Iterator["Running"]:
+    def start(
+        self, command: Command, *, environment: Mapping[str, str] | None = None, **values: str
+    ) -> Iterator["Running"]:
         """Type a command that goes on until it is ended, and end it with the block."""
         text = self.adapted(command, **values)
         log = self.folder / f".halfcore/walk-{len(self.executed)}-{free_port()}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["bash", "-c", text], cwd=self.folder, env=self.environment(**(environment or {})),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+                ["bash", "-c", text],
+                cwd=self.folder,
+                env=self.environment(**(environment or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         self.executed.add(command.text)
         running = Running(text, process, log, self.port)
         try:
@@ -184,8 +226,12 @@ class Running:
             with suppress(httpx.TransportError):  # nobody listens yet
                 if found := look():
                     return found
-            assert self.process.poll() is None, f"`{self.text}` ended with {self.process.returncode}:\n{self.said()[-_SAID:]}"
-            assert time.monotonic() < deadline, f"`{self.text}`: not {what} after {timeout_s:.0f} s:\n{self.said()[-_SAID:]}"
+            assert self.process.poll() is None, (
+                f"`{self.text}` ended with {self.process.returncode}:\n{self.said()[-_SAID:]}"
+            )
+            assert time.monotonic() < deadline, (
+                f"`{self.text}`: not {what} after {timeout_s:.0f} s:\n{self.said()[-_SAID:]}"
+            )
             time.sleep(0.05)
 
     def ready(self, timeout_s: float = 90.0) -> httpx.Client:
@@ -200,8 +246,8 @@ class Running:
     def end(self, number: signal.Signals = signal.SIGTERM) -> str:
         """End it; returns what it printed.
 
-        SIGTERM is sent to the command alone, as a supervisor does it, and SIGINT to all its processes, as a terminal does it.
-        Either way no process of it may be left.
+        SIGTERM is sent to the command alone, as a supervisor does it, and SIGINT to all its
+        processes, as a terminal does it. Either way no process of it may be left.
         """
         (os.kill if number is signal.SIGTERM else os.killpg)(self.process.pid, number)
         status = self.process.wait(40)
@@ -209,12 +255,15 @@ class Running:
         while left := _members(self.process.pid):
             assert time.monotonic() < deadline, f"`{self.text}` left processes {left}"
             time.sleep(0.02)
-        assert status in {0, -number, 128 + number}, f"`{self.text}` ended with {status}:\n{self.said()[-_SAID:]}"
+        assert status in {0, -number, 128 + number}, (
+            f"`{self.text}` ended with {status}:\n{self.said()[-_SAID:]}"
+        )
         return self.said()
 
 
 def _path() -> str:
-    """Where programs are looked for, with those of the tests' environment last: a newcomer has none of them."""
+    """Where programs are looked for, with those of the tests' environment last: a newcomer has none
+    of them."""
     ours = str(Path(sys.prefix, "bin"))
     return ":".join([*(folder for folder in os.environ["PATH"].split(":") if folder != ours), ours])
 
@@ -224,20 +273,28 @@ def clean_checkout(folder: Path) -> Path:
     git = ["git", "-c", "user.name=walks", "-c", "user.email=walks@localhost"]
     subprocess.run([*git, "clone", "--quiet", "--shared", ROOT, folder], check=True)
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    names = subprocess.run(
+        listed, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).unlink(missing_ok=True)
         if (ROOT / name).exists():
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "The tree that is tested"], cwd=folder, check=True)
+    subprocess.run(
+        [*git, "commit", "--quiet", "--allow-empty", "--message", "The tree that is tested"],
+        cwd=folder,
+        check=True,
+    )
     return folder
 
 
 def changed(folder: Path) -> str:
     """What `git status` says of a checkout; empty if nothing has changed."""
-    return subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _members(group: int) -> list[int]:

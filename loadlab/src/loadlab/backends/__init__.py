@@ -1,1 +1,2 @@
-"""Where the server under load comes from: processes in control groups (`cgroup`), containers (`compose`), or somebody else (`given`)."""
+"""Where the server under load comes from: processes in control groups (`cgroup`), containers
+(`compose`), or somebody else (`given`)."""

@@ -1,8 +1,10 @@
-"""Replicas behind HAProxy, a plain process in a control group of its own: its CPU time is counted apart, and charged.
+"""Replicas behind HAProxy, a plain process in a control group of its own: its CPU time is counted
+apart, and charged.
 
-The configuration is that of `compose/haproxy/haproxy.cfg` without what only containers need: no resolver, and no health checks, whose CPU
-time would be the replicas' and whose limits would take a starved replica out. Nobody removes a replica here. Connections to the replicas
-are kept: they are opened in the users' own network namespace, where rule V7 counts openings.
+The configuration is that of `compose/haproxy/haproxy.cfg` without what only containers need: no
+resolver, and no health checks, whose CPU time would be the replicas' and whose limits would take a
+starved replica out. Nobody removes a replica here. Connections to the replicas are kept: they are
+opened in the users' own network namespace, where rule V7 counts openings.
 """
 
 import shutil
@@ -18,14 +20,20 @@ from loadlab.bench.subjects import clean_environment
 from loadlab.cgroup import Limits
 from loadlab.process import Command, free_port, running
 
-MISSING = "replicas stand behind HAProxy, and there is no `haproxy` here: `apt-get install haproxy` brings it"
+MISSING = (
+    "replicas stand behind HAProxy, and there is no `haproxy` here: `apt-get install haproxy` "
+    "brings it"
+)
 _READY = "/health"
 _WAIT_S = 5.0
 _GLOBAL = """global
-    nbthread 1                    # it is held to the server's CPUs: threads would only change places there
+    # It is held to the server's CPUs: more threads would only take turns there.
+    nbthread 1
     maxconn {users}
-    no strict-limits              # in http mode a few connections to the replicas serve all users: no two files for each user
-    # Of its open files most are users': by default it would keep no connection to a replica for the next request, and open one for each.
+    # In http mode a few connections to the replicas serve all users: no two files for each user.
+    no strict-limits
+    # Most of its open files are users' connections: by default it would keep no connection to a
+    # replica for the next request, and open one for each.
     tune.pool-low-fd-ratio 95
     tune.pool-high-fd-ratio 95
     stats socket {control} mode 600 level admin
@@ -52,7 +60,8 @@ backend replicas
     retries 3
     option redispatch 1
     retry-on conn-failure empty-response 503
-    # What a burst opened is kept: by default half of it is closed every 5 s, and the next burst opens it again.
+    # Connections that a burst opened are kept: by default half of them are closed every 5 s, and
+    # the next burst opens them again.
     default-server pool-purge-delay 10m
 """
 _TCP = """
@@ -73,14 +82,23 @@ def missing() -> str:
 
 
 @contextmanager
-def behind(replicas: Serving, mode: Literal["http", "tcp"], *, users: int, late: bool, scratch: Path, cpus: str) -> Iterator[Serving]:
+def behind(
+    replicas: Serving,
+    mode: Literal["http", "tcp"],
+    *,
+    users: int,
+    late: bool,
+    scratch: Path,
+    cpus: str,
+) -> Iterator[Serving]:
     """Put HAProxy before replicas that run; it ends with this context.
 
     Args:
         replicas: as a backend started them.
         mode: what is dealt out.
         users: how many connections it shall take.
-        late: the last replica gets nothing until `Serving.settled` is called, as one that is added under load.
+        late: the last replica gets nothing until `Serving.settled` is called, as one that is added
+            under load.
         scratch: for the configuration and the control socket.
         cpus: CPUs that it is held to, as `taskset` takes them: the server's.
 
@@ -91,13 +109,19 @@ def behind(replicas: Serving, mode: Literal["http", "tcp"], *, users: int, late:
     if reason := missing():
         raise BackendFailed(reason)
     port, control, file = free_port(), scratch / "haproxy.sock", scratch / "haproxy.cfg"
-    file.write_text(configuration(mode, replicas.addresses, port=port, control=control, users=users, late=late))
+    file.write_text(
+        configuration(mode, replicas.addresses, port=port, control=control, users=users, late=late)
+    )
     command = Command(["haproxy", "-db", "-f", str(file)], clean_environment(), scratch, _READY)
     with running("balancer", command, port=port, limits=Limits(), cpus=cpus) as balancer:
 
         def ended() -> str:
             code = balancer.process.poll()
-            return replicas.ended() or (f"the balancer ended with {code}: {balancer.last_words()}" if code is not None else "")
+            return replicas.ended() or (
+                f"the balancer ended with {code}: {balancer.last_words()}"
+                if code is not None
+                else ""
+            )
 
         yield replace(
             replicas,
@@ -106,16 +130,30 @@ def behind(replicas: Serving, mode: Literal["http", "tcp"], *, users: int, late:
             balancer_pid=balancer.process.pid,
             ended=ended,
             settled=_admit(control, len(replicas.addresses)) if late else lambda: None,
-            details={**replicas.details, "balancer": f"haproxy, mode {mode}, in a control group of its own; its CPU time is charged"},
+            details={
+                **replicas.details,
+                "balancer": (
+                    f"haproxy, mode {mode}, in a control group of its own; its CPU time is charged"
+                ),
+            },
         )
 
 
 def configuration(
-    mode: Literal["http", "tcp"], addresses: Sequence[tuple[str, int]], *, port: int, control: Path, users: int, late: bool
+    mode: Literal["http", "tcp"],
+    addresses: Sequence[tuple[str, int]],
+    *,
+    port: int,
+    control: Path,
+    users: int,
+    late: bool,
 ) -> str:
     """HAProxy's configuration; see `behind`."""
     spare = 256  # the witness, and those who ask before the run
-    servers = [f"    server replica{number} {host}:{port_}" for number, (host, port_) in enumerate(addresses, 1)]
+    servers = [
+        f"    server replica{number} {host}:{port_}"
+        for number, (host, port_) in enumerate(addresses, 1)
+    ]
     if late:
         servers[-1] += " disabled"
     doors = (_HTTP if mode == "http" else _TCP).format(port=port)

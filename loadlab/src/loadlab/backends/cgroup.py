@@ -22,16 +22,20 @@ _ASK_S = 5.0
 
 
 @contextmanager
-def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+def serving(
+    tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str
+) -> Iterator[Serving]:
     """Start every replica of a tier on loopback; all end with this context.
 
-    Several replicas stand behind no balancer here: users take their addresses in turn. `balanced` puts one before them.
+    Several replicas stand behind no balancer here: users take their addresses in turn. `balanced`
+    puts one before them.
 
     Args:
         tier: limits, replicas, environment.
         model: name of a bundle in `bundles`.
         bundles: as the exporter wrote them.
-        scratch: of this run; takes a copy of the bundle, so that other models' memory is not part of the measurement.
+        scratch: of this run; takes a copy of the bundle, so that other models' memory is not part
+            of the measurement.
         cpus: CPUs that the server is held to, as `taskset` takes them; empty: all.
 
     Raises:
@@ -45,8 +49,18 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
         for number in range(tier.replicas):
             port = free_port()
             command = _command(tier, bundle.parent.parent, model, port, scratch)
-            started.append(stack.enter_context(running(f"{tier.name}-{number}", command, port=port, limits=tier.limits, cpus=cpus)))
-        details = {"balancer": "none: users take the replicas' addresses in turn"} if tier.replicas > 1 else {}
+            started.append(
+                stack.enter_context(
+                    running(
+                        f"{tier.name}-{number}", command, port=port, limits=tier.limits, cpus=cpus
+                    )
+                )
+            )
+        details = (
+            {"balancer": "none: users take the replicas' addresses in turn"}
+            if tier.replicas > 1
+            else {}
+        )
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],
@@ -60,7 +74,9 @@ def serving(tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str) 
 
 def answered(port: int) -> int | None:
     """Right answers that a replica has given, by its own metrics; None if it does not tell."""
-    request = f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode()
+    request = (
+        f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode()
+    )
     with suppress(OSError, ValueError):
         status, text = ask("127.0.0.1", port, request, timeout_s=_ASK_S)
         if status == HTTPStatus.OK:
@@ -83,8 +99,18 @@ def hold(bundles: Path, model: str, scratch: Path) -> Path:
 
 
 def _command(tier: Tier, bundles: Path, model: str, port: int, folder: Path) -> Command:
-    ours = {"HALFCORE_BUNDLES": str(bundles), "HALFCORE_PORT": str(port), "HALFCORE_HOST": "127.0.0.1", "MODEL_NAME": model}
-    return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | tier.environment | ours, folder, _READY)
+    ours = {
+        "HALFCORE_BUNDLES": str(bundles),
+        "HALFCORE_PORT": str(port),
+        "HALFCORE_HOST": "127.0.0.1",
+        "MODEL_NAME": model,
+    }
+    return Command(
+        [sys.executable, "-m", "halfcore", "serve"],
+        clean_environment() | tier.environment | ours,
+        folder,
+        _READY,
+    )
 
 
 def words_of_ended(started: list[Running]) -> str:

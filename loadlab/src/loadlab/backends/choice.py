@@ -15,7 +15,8 @@ Backend = Literal["cgroup", "compose", "given"]
 
 
 def choose(order: Order, root: Path) -> tuple[Backend, str]:
-    """The backend asked for, or the one that works here, containers first; with the reason. Raises `BackendFailed` if it does not."""
+    """The backend asked for, or the one that works here, containers first; with the reason. Raises
+    `BackendFailed` if it does not."""
     if order.target:
         return "given", "target= names a server that runs already"
     if order.balancer != "none" and (reason := balanced.missing()):
@@ -29,11 +30,20 @@ def choose(order: Order, root: Path) -> tuple[Backend, str]:
     try:
         cgroup.version()
     except cgroup.Unavailable as error:
-        raise BackendFailed(f"backend=cgroup: {error}" if order.backend == "cgroup" else f"no backend: {no_containers}; {error}") from None
-    return "cgroup", no_containers if order.backend == "auto" and order.balancer == "none" else "as asked"
+        raise BackendFailed(
+            f"backend=cgroup: {error}"
+            if order.backend == "cgroup"
+            else f"no backend: {no_containers}; {error}"
+        ) from None
+    return (
+        "cgroup",
+        no_containers if order.backend == "auto" and order.balancer == "none" else "as asked",
+    )
 
 
-def starting(backend: Backend, order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> AbstractContextManager[Serving]:
+def starting(
+    backend: Backend, order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
+) -> AbstractContextManager[Serving]:
     """A fresh server in the tier's limits; see the backends for what it raises."""
     if backend == "given":
         return given.serving(*address(order.target))
@@ -45,15 +55,26 @@ def starting(backend: Backend, order: Order, root: Path, *, bundles: Path, scrat
 
 
 @contextmanager
-def _processes(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
+def _processes(
+    order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
+) -> Iterator[Serving]:
     """Replicas of ours or of a baseline, behind the balancer that was asked for."""
     with ExitStack() as stack:
         if order.service == "halfcore":
-            started = cgroup_backend.serving(order.tier, order.model, bundles=bundles, scratch=scratch, cpus=cpus)
+            started = cgroup_backend.serving(
+                order.tier, order.model, bundles=bundles, scratch=scratch, cpus=cpus
+            )
         else:
             started = rival.serving(order, root, bundles=bundles, scratch=scratch, cpus=cpus)
         serving = stack.enter_context(started)
         if order.balancer != "none":
-            door = balanced.behind(serving, order.balancer, users=order.users, late=order.late, scratch=scratch, cpus=cpus)
+            door = balanced.behind(
+                serving,
+                order.balancer,
+                users=order.users,
+                late=order.late,
+                scratch=scratch,
+                cpus=cpus,
+            )
             serving = stack.enter_context(door)
         yield serving

@@ -1,4 +1,5 @@
-"""Containers: `docker compose --profile TIER up`, limits read back from the containers' control groups."""
+"""Containers: `docker compose --profile TIER up`, limits read back from the containers' control
+groups."""
 
 import io
 import json
@@ -35,7 +36,8 @@ def missing(tier: Tier, root: Path) -> str:
 def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
     """Start a tier as users do, in a project of its own; it is taken down with this context.
 
-    Users connect to the container's address, not to the published port: that goes through a process of Docker's.
+    Users connect to the container's address, not to the published port: that goes through a process
+    of Docker's.
 
     Args:
         tier: service and profile.
@@ -46,17 +48,39 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
         BackendFailed: Docker refused, or the image has no such model.
         process.CannotStart: the server is not ready in its limits.
     """
-    project = ["compose", "--project-name", f"halfcore-load-{os.getpid()}", "--file", str(root / tiers.FILE), "--profile", tier.name]
+    project = [
+        "compose",
+        "--project-name",
+        f"halfcore-load-{os.getpid()}",
+        "--file",
+        str(root / tiers.FILE),
+        "--profile",
+        tier.name,
+    ]
     try:
-        up = docker(root, *project, "up", "--detach", "--no-build", timeout_s=_UP_S, environment=_environment())
+        up = docker(
+            root,
+            *project,
+            "up",
+            "--detach",
+            "--no-build",
+            timeout_s=_UP_S,
+            environment=_environment(),
+        )
         if up.returncode:
             raise CannotStart(f"{tier.name}: {last_line(up.stderr)}{_said(root, project, tier)}")
         containers = [Container.of(root, each) for each in _ids(root, project, tier.name)]
         doors = [Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
         for each in {*containers, *doors}:
-            # Asked here: the health check of the compose file is put off, for each costs CPU time of the tier.
+            # Asked here: the health check of the compose file is put off, for each costs CPU time
+            # of the tier.
             await_answer(
-                each, _PORT, "/health/ready", good=lambda status: status == _OK, ready_s=_READY_S, said=lambda: _said(root, project, tier)
+                each,
+                _PORT,
+                "/health/ready",
+                good=lambda status: status == _OK,
+                ready_s=_READY_S,
+                said=lambda: _said(root, project, tier),
             )
         yield Serving(
             addresses=[(door.address, _PORT) for door in doors],
@@ -73,12 +97,27 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
             },
         )
     finally:
-        docker(root, *project, "down", "--timeout", "10", "--volumes", timeout_s=_DOWN_S, environment=_environment())
+        docker(
+            root,
+            *project,
+            "down",
+            "--timeout",
+            "10",
+            "--volumes",
+            timeout_s=_DOWN_S,
+            environment=_environment(),
+        )
 
 
 def _environment() -> dict[str, str]:
-    """A published port that is free, a health check that stays out of the measurement, and the model that the image has as its default."""
-    return {"PORT": str(free_port()), "HEALTH_INTERVAL": "24h", "MODEL_NAME": "", "HALFCORE_DEFAULT_MODEL": ""}
+    """A published port that is free, a health check that stays out of the measurement, and the
+    model that the image has as its default."""
+    return {
+        "PORT": str(free_port()),
+        "HEALTH_INTERVAL": "24h",
+        "MODEL_NAME": "",
+        "HALFCORE_DEFAULT_MODEL": "",
+    }
 
 
 def _ids(root: Path, project: list[str], service: str) -> list[str]:
@@ -98,7 +137,11 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
     if packed.returncode:
         raise BackendFailed(f"model={model}: the image has no such model")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
-        found = [files.extractfile(each) for each in files.getmembers() if each.name.endswith("/manifest.json")]
+        found = [
+            files.extractfile(each)
+            for each in files.getmembers()
+            if each.name.endswith("/manifest.json")
+        ]
         manifests: list[dict[str, Any]] = [json.load(each) for each in found if each]
     if not manifests:
         raise BackendFailed(f"model={model}: the image has no bundle of it")
@@ -107,5 +150,14 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
 
 def _said(root: Path, project: list[str], tier: Tier) -> str:
     """The server's last line."""
-    told = docker(root, *project, "logs", "--no-log-prefix", "--tail", "3", tier.name, environment=_environment())
+    told = docker(
+        root,
+        *project,
+        "logs",
+        "--no-log-prefix",
+        "--tail",
+        "3",
+        tier.name,
+        environment=_environment(),
+    )
     return f": {last_line(told.stdout)}" if told.stdout.strip() else ""

@@ -38,10 +38,13 @@ class Container(NamedTuple):
         return cls(root, container, told["State"]["Pid"], address, told["Image"])
 
     def ended(self) -> str:
-        """Why it is no more, or nothing: its first process is gone, even if the engine has started another."""
+        """Why it is no more, or nothing: its first process is gone, even if the engine has started
+        another."""
         if Path(f"/proc/{self.pid}").exists():
             return ""
-        told = json.loads(docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get("State", {})
+        told = json.loads(docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get(
+            "State", {}
+        )
         why = "out of memory" if told.get("OOMKilled") else f"exit code {told.get('ExitCode')}"
         return f"the container {self.id[:12]} ended: {why}"
 
@@ -64,14 +67,22 @@ def open_files() -> int:
 
 
 def await_answer(
-    container: Container, port: int, path: str, *, good: Callable[[int], bool], ready_s: float, said: Callable[[], str]
+    container: Container,
+    port: int,
+    path: str,
+    *,
+    good: Callable[[int], bool],
+    ready_s: float,
+    said: Callable[[], str],
 ) -> None:
     """Ask until a good status comes.
 
     Raises:
         CannotStart: the container ended, or none came within `ready_s`; with what `said` tells.
     """
-    request = f"GET {path} HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
+    request = (
+        f"GET {path} HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()
+    )
     deadline = time.monotonic() + ready_s
     while time.monotonic() < deadline:
         if why := container.ended():

@@ -1,4 +1,5 @@
-"""`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is ended."""
+"""`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
+ended."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,5 +11,9 @@ from loadlab.backends.serving import Serving
 def serving(host: str, port: int) -> Iterator[Serving]:
     """Somebody else's server."""
     yield Serving(
-        addresses=[(host, port)], groups=[], pids=[], ended=lambda: "", details={"server": "given with target=: its limits were not set"}
+        addresses=[(host, port)],
+        groups=[],
+        pids=[],
+        ended=lambda: "",
+        details={"server": "given with target=: its limits were not set"},
     )

@@ -1,7 +1,9 @@
-"""Somebody's published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container per replica in the tier's limits.
+"""Somebody's published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container
+per replica in the tier's limits.
 
-It needs the `/predict` contract and nothing else: it is told nothing, and serves the model that it brings. Whether that answers as the
-registered model does is what the run's proof on golden rows finds out before anything is timed.
+It needs the `/predict` contract and nothing else: it is told nothing, and serves the model that it
+brings. Whether that answers as the registered model does is what the run's proof on golden rows
+finds out before anything is timed.
 """
 
 import json
@@ -27,21 +29,34 @@ _ERROR = 500
 
 
 @contextmanager
-def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
-    """Start every replica; all are removed with this context. Arguments and errors are those of the `cgroup` backend.
+def serving(
+    order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
+) -> Iterator[Serving]:
+    """Start every replica; all are removed with this context. Arguments and errors are those of the
+    `cgroup` backend.
 
-    Users connect to the containers' own addresses, in turn: a published port goes through a process of Docker's.
+    Users connect to the containers' own addresses, in turn: a published port goes through a process
+    of Docker's.
     """
     bundle = hold(bundles, order.model, scratch)
     port = _port(order.image, root)
     started: list[str] = []
     try:
         for _ in range(order.tier.replicas):
-            started.append(_start(order, root, cpus))  # noqa: PERF401  those before one that fails must be removed too
+            # Those before one that fails must be removed too
+            started.append(_start(order, root, cpus))  # noqa: PERF401
         containers = [Container.of(root, each) for each in started]
         for each in containers:
-            # Which of its paths tells readiness is not known: anything but a server's error will do.
-            await_answer(each, port, "/health", good=lambda status: status < _ERROR, ready_s=_READY_S, said=partial(_said, each, root))
+            # Which of its paths tells readiness is not known: anything but a server's error will
+            # do.
+            await_answer(
+                each,
+                port,
+                "/health",
+                good=lambda status: status < _ERROR,
+                ready_s=_READY_S,
+                said=partial(_said, each, root),
+            )
         yield Serving(
             addresses=[(each.address, port) for each in containers],
             groups=[cgroup.of_process(each.pid) for each in containers],
@@ -49,7 +64,11 @@ def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
             ended=lambda: next((why for each in containers if (why := each.ended())), ""),
             network_pid=containers[0].pid,
             manifest=labels_only(manifest(bundle)),
-            details={"service": f"image {order.image}", "image": order.image, "image_id": containers[0].image},
+            details={
+                "service": f"image {order.image}",
+                "image": order.image,
+                "image_id": containers[0].image,
+            },
         )
     finally:
         for name in started:
@@ -58,13 +77,26 @@ def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
 
 def labels_only(found: dict[str, Any]) -> dict[str, Any]:
     """A manifest as a baseline is held to it: of the golden rows only the label."""
-    return {**found, "golden": [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]}
+    return {
+        **found,
+        "golden": [
+            {"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]
+        ],
+    }
 
 
 def _start(order: Order, root: Path, cpus: str) -> str:
     limits, files = order.tier.limits, open_files()
-    words = [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"] if limits.memory_bytes else []
-    words += [f"--cpu-period={limits.period_us}", f"--cpu-quota={limits.quota_us}"] if limits.cpus else []
+    words = (
+        [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"]
+        if limits.memory_bytes
+        else []
+    )
+    words += (
+        [f"--cpu-period={limits.period_us}", f"--cpu-quota={limits.quota_us}"]
+        if limits.cpus
+        else []
+    )
     words += [f"--cpuset-cpus={cpus}"] if cpus else []
     words += [
         f"--ulimit=nofile={files}:{files}",

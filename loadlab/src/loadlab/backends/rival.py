@@ -13,13 +13,17 @@ from loadlab.process import Running, free_port, running
 from loadlab.run.arguments import Order
 
 _READY_S = 180.0
-"""Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as many."""
+"""Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as
+many."""
 STORE = Path(".halfcore/mlflow.db")
 
 
 @contextmanager
-def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str) -> Iterator[Serving]:
-    """Start every replica of the order's baseline; other arguments, errors and the end are those of the `cgroup` backend.
+def serving(
+    order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
+) -> Iterator[Serving]:
+    """Start every replica of the order's baseline; other arguments, errors and the end are those of
+    the `cgroup` backend.
 
     Its environment must have been installed; the model comes from the checkout's registry.
     """
@@ -33,7 +37,18 @@ def serving(order: Order, root: Path, *, bundles: Path, scratch: Path, cpus: str
             port = free_port()
             command = subject.start(place, Case(model, bundle, "", ""), port)
             label = f"{tier.name}-{variant}-{number}"
-            started.append(stack.enter_context(running(label, command, port=port, limits=tier.limits, cpus=cpus, ready_timeout_s=_READY_S)))
+            started.append(
+                stack.enter_context(
+                    running(
+                        label,
+                        command,
+                        port=port,
+                        limits=tier.limits,
+                        cpus=cpus,
+                        ready_timeout_s=_READY_S,
+                    )
+                )
+            )
         yield Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],

@@ -13,7 +13,8 @@ _INITS = ("docker-init", "tini")
 
 
 class BackendFailed(RuntimeError):
-    """The server could not be started for a reason that is not the server's: no such bundle, no Docker, no image."""
+    """The server could not be started for a reason that is not the server's: no such bundle, no
+    Docker, no image."""
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Serving:
     path: str = "/predict"
     """Where the model answers."""
     balancer: Group | None = None
-    """Of the process that deals requests out to the replicas; its CPU time is charged with theirs."""
+    """Of the process that deals requests out to the replicas; its CPU time is charged with
+    theirs."""
     balancer_pid: int = 0
     settled: Callable[[], None] = lambda: None
     """Called once all users are there: a replica that joins under load joins now."""
@@ -69,11 +71,14 @@ class Serving:
 
 def _replica(group: Group, pid: int) -> Replica:
     inside, family = set(group.processes()), set(counters.descendants(pid))
-    return Replica(limits=group.limits(), processes_inside=len(inside), processes_outside=len(family - inside))
+    return Replica(
+        limits=group.limits(), processes_inside=len(inside), processes_outside=len(family - inside)
+    )
 
 
 def _allowed(pid: int) -> set[int]:
-    """CPUs of a process's threads: a server may hold its threads, and not the first one, to a CPU."""
+    """CPUs of a process's threads: a server may hold its threads, and not the first one, to a
+    CPU."""
     allowed: set[int] = set()
     for thread in (counters.PROC / str(pid) / "task").glob("*"):
         try:

@@ -1,4 +1,5 @@
-"""What is asked: one real row of one model, and how a right answer begins; from the bundle's golden rows."""
+"""What is asked: one real row of one model, and how a right answer begins; from the bundle's golden
+rows."""
 
 import json
 import shutil
@@ -29,7 +30,8 @@ class Case:
 def hold(case: Case, folder: Path) -> Case:
     """The case with a copy of its bundle, alone in `folder`/MODEL.
 
-    What is exported during a run changes nothing, and the memory of other models is not part of the comparison.
+    What is exported during a run changes nothing, and the memory of other models is not part of the
+    comparison.
     """
     held = folder / case.model / case.model / case.bundle.name
     shutil.copytree(case.bundle, held)
@@ -38,7 +40,10 @@ def hold(case: Case, folder: Path) -> Case:
 
 def case(bundles: Path, model: str) -> Case:
     """The newest bundle of a model and its first golden row; raises `CaseError`."""
-    found = [(json.loads(file.read_text()), file.parent) for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
+    found = [
+        (json.loads(file.read_text()), file.parent)
+        for file in bundles.glob(f"{model}/[!.]*/manifest.json")
+    ]
     if not found:
         raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
     manifest, bundle = max(found, key=lambda each: each[0]["created_at"])
@@ -49,4 +54,6 @@ def case(bundles: Path, model: str) -> Case:
 def _question(golden: dict[str, Any], *, named: bool) -> tuple[str, str]:
     """The body that asks for a golden row, and how its answer begins."""
     body = golden["row"] if named else {"features": list(golden["row"].values())}
-    return json.dumps(body, separators=(",", ":")), '{"prediction":' + json.dumps(golden["prediction"])
+    return json.dumps(body, separators=(",", ":")), '{"prediction":' + json.dumps(
+        golden["prediction"]
+    )

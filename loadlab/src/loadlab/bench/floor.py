@@ -1,4 +1,5 @@
-"""The floor: a constant answer over RSGI, on granian as halfcore starts it. What it costs is granian's and the kernel's.
+"""The floor: a constant answer over RSGI, on granian as halfcore starts it. What it costs is
+granian's and the kernel's.
 
 `python -m loadlab.bench.floor --port 8000 --answer FILE [--read] [--cpu 0] [--batch]`
 """
@@ -45,7 +46,9 @@ def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--answer", type=Path, required=True, help="file with the body of every answer")
+    parser.add_argument(
+        "--answer", type=Path, required=True, help="file with the body of every answer"
+    )
     parser.add_argument("--read", action="store_true", help="read the request's body")
     parser.add_argument("--cpu", type=int, help="hold the worker to this CPU")
     parser.add_argument("--batch", action="store_true", help="schedule the worker as SCHED_BATCH")
@@ -65,8 +68,11 @@ def main() -> None:
         http1_settings=HTTP1Settings(header_read_timeout=60_000, max_buffer_size=8192),
         log_level=LogLevels.warning,
     )
-    load = partial(create, asked.answer.read_bytes(), read=asked.read, cpu=asked.cpu, batch=asked.batch)
-    server.serve(target_loader=load, wrap_loader=False)  # type: ignore[arg-type]  # typed for callables; takes RSGI objects
+    load = partial(
+        create, asked.answer.read_bytes(), read=asked.read, cpu=asked.cpu, batch=asked.batch
+    )
+    # # typed for callables; takes RSGI objects
+    server.serve(target_loader=load, wrap_loader=False)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What each default of our server is worth: one sentence per question of the ablation, from the medians of a stored run."""
+"""What each default of our server is worth: one sentence per question of the ablation, from the
+medians of a stored run."""
 
 import statistics
 
@@ -23,20 +24,31 @@ def _sentence(run: Run, question: Question, model: str) -> str:
     chosen_us, other_us = median_cpu_us(chosen), median_cpu_us(other)
     if chosen_us is None or other_us is None:
         return ""
-    rates = [statistics.median(each.requests / each.seconds for each in side) for side in (chosen, other)]
-    goal = _batching_goal(rates, p99_ms(chosen), p99_ms(other)) if (question.other, model) == ("batching off", HEAVY) else ""
+    rates = [
+        statistics.median(each.requests / each.seconds for each in side) for side in (chosen, other)
+    ]
+    goal = (
+        _batching_goal(rates, p99_ms(chosen), p99_ms(other))
+        if (question.other, model) == ("batching off", HEAVY)
+        else ""
+    )
     overlap = _spreads_overlap([each.cpu_us for each in chosen], [each.cpu_us for each in other])
     return (
-        f"{question.setting} ({question.regime}, {model}): {chosen_us:.1f} µs/request against {other_us:.1f} µs with “{question.other}”, "
+        f"{question.setting} ({question.regime}, {model}): {chosen_us:.1f} µs/request against "
+        f"{other_us:.1f} µs with “{question.other}”, "
         f"{_difference(chosen_us / other_us - 1)}{' (the rounds overlap)' if overlap else ''}; "
-        f"{rates[0]:,.0f} against {rates[1]:,.0f} requests/s, p99 {p99_ms(chosen):.2f} against {p99_ms(other):.2f} ms{goal}."
+        f"{rates[0]:,.0f} against {rates[1]:,.0f} requests/s, p99 {p99_ms(chosen):.2f} against "
+        f"{p99_ms(other):.2f} ms{goal}."
     )
 
 
 def _batching_goal(rates: list[float], p99: float, p99_off: float) -> str:
     """Batching must at least double the heavy model's throughput at a p99 no worse."""
     reached = rates[0] >= 2 * rates[1] and p99 <= p99_off
-    return f" ({'reached' if reached else '**short**'}: {rates[0] / rates[1]:.2f} × the throughput; goal: 2 × at a p99 no worse)"
+    return (
+        f" ({'reached' if reached else '**short**'}: {rates[0] / rates[1]:.2f} × the throughput; "
+        "goal: 2 × at a p99 no worse)"
+    )
 
 
 def _difference(change: float) -> str:

@@ -1,4 +1,5 @@
-"""The ladder: from the service that the course begins with to our server, one change at a time, and two endpoints that predict nothing."""
+"""The ladder: from the service that the course begins with to our server, one change at a time, and
+two endpoints that predict nothing."""
 
 from dataclasses import dataclass
 
@@ -22,11 +23,20 @@ def _rival(key: str, change: str, *, asks: bool = False) -> Step:
 
 
 def _ours(key: str, change: str, **settings: str) -> Step:
-    return Step(key, change, halfcore(key, change, {f"HALFCORE_{name}": value for name, value in settings.items()}))
+    return Step(
+        key,
+        change,
+        halfcore(key, change, {f"HALFCORE_{name}": value for name, value in settings.items()}),
+    )
 
 
 LADDER = (
-    _rival("naive", "prints, registry and database on every request, a frame column by column, scikit-learn, plain uvicorn", asks=True),
+    _rival(
+        "naive",
+        "prints, registry and database on every request, a frame column by column, scikit-learn, "
+        "plain uvicorn",
+        asks=True,
+    ),
     _rival("silent", "prints nothing", asks=True),
     _rival("no-registry", "does not ask MLflow", asks=True),
     _rival("no-database", "does not ask the database"),
@@ -36,7 +46,12 @@ LADDER = (
     _rival("one-job", "n_jobs=1"),
     _rival("tuned", "uvicorn[standard], no access log"),
     _rival("onnx", "ONNX Runtime for scikit-learn, on the event loop"),
-    _ours("litestar", "Litestar on granian (ASGI), one row a run", HOT_LANE="false", MAX_BATCH_SIZE="1"),
+    _ours(
+        "litestar",
+        "Litestar on granian (ASGI), one row a run",
+        HOT_LANE="false",
+        MAX_BATCH_SIZE="1",
+    ),
     _ours("batching", "rows of one turn of the loop together", HOT_LANE="false"),
     _ours("halfcore", "the hot lane over RSGI"),
 )
@@ -48,7 +63,11 @@ ENDPOINTS = (
         "halfcore, decodes the body and predicts nothing",
         halfcore("decode", "", _ENDPOINTS, path="/bench/decode", prefix='{"rows":1'),
     ),
-    Step("null", "halfcore, reads the body and does nothing", halfcore("null", "", _ENDPOINTS, path="/bench/null", prefix="{}")),
+    Step(
+        "null",
+        "halfcore, reads the body and does nothing",
+        halfcore("null", "", _ENDPOINTS, path="/bench/null", prefix="{}"),
+    ),
 )
 """What a request costs without a prediction."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FASTER, _SLOWER, _WHOLE = "#0b6e4f", "#c2410c", "#9aa5b1"
 _HEADER = """| step | what changes | requests/s | CPU/request, median | spread | this step | since the first | p50 / p99 ms | failures |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501  a table's row
 
 
 class Rung(NamedTuple):
@@ -50,7 +50,8 @@ def table(run: Run, model: str) -> str:
         before, first = measured[place - 1] if place else None, measured[0]
         bought = f"{before.cpu_us / rung.cpu_us:.2f} ×" if before else ""
         lines.append(
-            f"| {rung.step.key} | {rung.step.change} | {_figures(rung)} | {bought} | {first.cpu_us / rung.cpu_us:,.1f} × | {_rest(rung)} |"
+            f"| {rung.step.key} | {rung.step.change} | {_figures(rung)} | {bought} | "
+            f"{first.cpu_us / rung.cpu_us:,.1f} × | {_rest(rung)} |"
         )
     lines += [_endpoint(rung) for rung in _rungs(run, model, ENDPOINTS)]
     return "\n".join(lines)
@@ -63,20 +64,34 @@ def sentences(run: Run, model: str) -> list[str]:
         return []
     gains = [(before.cpu_us - after.cpu_us, before, after) for before, after in pairwise(rungs)]
     most, _, after = max(gains, key=lambda gain: gain[0])
-    factors = sorted(((b.cpu_us / a.cpu_us, a) for _, b, a in gains), key=lambda pair: pair[0], reverse=True)
+    factors = sorted(
+        ((b.cpu_us / a.cpu_us, a) for _, b, a in gains), key=lambda pair: pair[0], reverse=True
+    )
     first, last = rungs[0], rungs[-1]
     dearer = [a.step.key for _, b, a in gains if a.cpu_us > b.cpu_us]
     whole = first.cpu_us - last.cpu_us
     span = (
-        f"CPU time per request: {first.cpu_us:,.0f} µs in `{first.step.key}`, {last.cpu_us:,.1f} µs in `{last.step.key}`, a "
-        f"{first.cpu_us / last.cpu_us:,.0f}th; requests/s on one core: {first.rate_hz:,.0f} and {last.rate_hz:,.0f}."
+        f"CPU time per request: {first.cpu_us:,.0f} µs in `{first.step.key}`, {last.cpu_us:,.1f} "
+        f"µs in `{last.step.key}`, a "
+        f"{first.cpu_us / last.cpu_us:,.0f}th; requests/s on one core: {first.rate_hz:,.0f} and "
+        f"{last.rate_hz:,.0f}."
     )
     found = [
         span,
-        f"Most microseconds: `{after.step.key}` saves {most:,.0f} of {whole:,.0f} ({most / whole:.0%}).",
-        f"Largest factors: {', '.join(f'`{rung.step.key}` {factor:.2f} ×' for factor, rung in factors[:3])}.",
+        (
+            f"Most microseconds: `{after.step.key}` saves {most:,.0f} of {whole:,.0f} "
+            f"({most / whole:.0%})."
+        ),
+        (
+            "Largest factors: "
+            f"{', '.join(f'`{rung.step.key}` {factor:.2f} ×' for factor, rung in factors[:3])}."
+        ),
     ]
-    return [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in dearer)}."] if dearer else found
+    return (
+        [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in dearer)}."]
+        if dearer
+        else found
+    )
 
 
 def models(run: Run) -> list[str]:
@@ -85,7 +100,8 @@ def models(run: Run) -> list[str]:
 
 
 def waterfall(run: Run, file: Path) -> None:
-    """From each step's bar the next begins: green where it saves CPU time, red where it costs; the same run gives the same file."""
+    """From each step's bar the next begins: green where it saves CPU time, red where it costs; the
+    same run gives the same file."""
     # Imported late: measuring does without it, and it takes its time.
     from matplotlib.figure import Figure
 
@@ -107,14 +123,20 @@ def _panel(axis: Axes, run: Run, model: str) -> None:
         start = before if before is not None and rung.step.key in steps else lowest
         colour = _WHOLE if start == lowest else _FASTER if rung.cpu_us < start else _SLOWER
         axis.barh(place, rung.cpu_us - start, left=start, color=colour, height=0.7)
-        axis.annotate(f" {rung.cpu_us:,.0f}", (max(rung.cpu_us, start), place), va="center", fontsize=8)
+        axis.annotate(
+            f" {rung.cpu_us:,.0f}", (max(rung.cpu_us, start), place), va="center", fontsize=8
+        )
         before = rung.cpu_us
     axis.set_xscale("log")
     axis.set_xlim(left=lowest)
     axis.set_yticks(range(len(rungs)), [rung.step.key for rung in rungs])
     axis.invert_yaxis()
     axis.margins(x=0.12)
-    axis.set_title(f"{model}: server CPU time per request after each step, µs (logarithmic)", fontsize=9, loc="left")
+    axis.set_title(
+        f"{model}: server CPU time per request after each step, µs (logarithmic)",
+        fontsize=9,
+        loc="left",
+    )
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -131,22 +153,37 @@ def _rungs(run: Run, model: str, steps: tuple[Step, ...]) -> list[Rung]:
     found = []
     for step in steps:
         mine = [each for each in run.rounds if (each.server, each.model) == (step.key, model)]
-        reasons = dict.fromkeys(each.reason.replace("|", "/").replace("\n", " ") for each in mine if each.reason)
+        reasons = dict.fromkeys(
+            each.reason.replace("|", "/").replace("\n", " ") for each in mine if each.reason
+        )
         if mine:
-            found.append(Rung(step, figures(mine, server=step.key, model=model, regime="saturated"), "; ".join(reasons)))
+            found.append(
+                Rung(
+                    step,
+                    figures(mine, server=step.key, model=model, regime="saturated"),
+                    "; ".join(reasons),
+                )
+            )
     return found
 
 
 def _endpoint(rung: Rung) -> str:
-    cells = f"{_figures(rung)} | | | {_rest(rung)}" if rung.measured else f"{rung.reason} | | | | | |"
+    cells = (
+        f"{_figures(rung)} | | | {_rest(rung)}" if rung.measured else f"{rung.reason} | | | | | |"
+    )
     return f"| *{rung.step.key}* | {rung.step.change} | {cells} |"
 
 
 def _figures(rung: Rung) -> str:
     cpu_us = [each.cpu_us for each in rung.measured]
-    return f"{rung.rate_hz:,.0f} | **{rung.cpu_us:,.1f} µs** | {min(cpu_us):,.1f}–{max(cpu_us):,.1f}"
+    return (
+        f"{rung.rate_hz:,.0f} | **{rung.cpu_us:,.1f} µs** | {min(cpu_us):,.1f}–{max(cpu_us):,.1f}"
+    )
 
 
 def _rest(rung: Rung) -> str:
-    p50, p99 = (statistics.median(each.response.quantiles_ms[name] for each in rung.measured) for name in ("p50", "p99"))
+    p50, p99 = (
+        statistics.median(each.response.quantiles_ms[name] for each in rung.measured)
+        for name in ("p50", "p99")
+    )
     return f"{p50:,.1f} / {p99:,.1f} | {sum(each.failed for each in rung.measured):,}"

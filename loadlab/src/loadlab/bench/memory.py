@@ -1,6 +1,8 @@
-"""`loadlab memory`: what a server holds at rest, while it loads, and with many quiet connections, and uses at rest; for docs/operations.md.
+"""`loadlab memory`: what a server holds at rest, while it loads, and with many quiet connections,
+and uses at rest; for docs/operations.md.
 
-Measured is what the kernel charges to a control group without limits. No answer is timed, so it needs no quiet machine.
+Measured is what the kernel charges to a control group without limits. No answer is timed, so it
+needs no quiet machine.
 """
 
 import argparse
@@ -65,10 +67,18 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab memory`."""
-    parser.add_argument("--models", default="iris,cover-middle", help="the first also with connections (default: %(default)s)")
+    parser.add_argument(
+        "--models",
+        default="iris,cover-middle",
+        help="the first also with connections (default: %(default)s)",
+    )
     parser.add_argument("--connections", type=int, default=10_000, help="(default: %(default)s)")
-    parser.add_argument("--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)")
-    parser.add_argument("--store", type=Path, default=Path("docs/runs"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=Path("docs/runs"), help="(default: %(default)s)"
+    )
 
 
 def main(asked: argparse.Namespace, root: Path) -> Path:
@@ -116,7 +126,9 @@ def _measure(case: cases.Case, root: Path, connections: int) -> Held:
                 resident=_resident(server.process.pid),
                 cpu=cpu,
                 connections=connections,
-                connected=_with_connections(server, case.body, connections) if connections else None,
+                connected=_with_connections(server, case.body, connections)
+                if connections
+                else None,
             )
 
 

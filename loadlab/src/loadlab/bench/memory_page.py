@@ -31,9 +31,26 @@ def _table(run: Memory, link: str) -> str:
         if held.connected is not None:
             each = (held.connected - held.at_rest) / held.connections / _KB
             asked = f"{held.connections:,} connections, each answered {ASKED} times and then quiet"
-            rows.append(f"| {held.model}: {asked} ({each:.1f} kB each) | {held.connected / _MB:.0f} |")
+            rows.append(
+                f"| {held.model}: {asked} ({each:.1f} kB each) | {held.connected / _MB:.0f} |"
+            )
     used = [f"{held.model} {held.cpu * 100:.2g} %" for held in run.held if held.cpu is not None]
-    rest = ["", f"CPU time at rest, of a core over {REST_S:.0f} s: {', '.join(used)}."] if used else []
+    rest = (
+        ["", f"CPU time at rest, of a core over {REST_S:.0f} s: {', '.join(used)}."] if used else []
+    )
     machine = run.fingerprint
-    where = f"control groups version {machine.cgroup_version}, CPython {machine.python}, one worker; commit `{machine.commit[:12]}`"
-    return "\n".join([*rows, *rest, "", f"*{where}{' with uncommitted changes' if machine.dirty else ''}; [`{run.command}`]({link}).*"])
+    where = (
+        f"control groups version {machine.cgroup_version}, CPython {machine.python}, one worker; "
+        f"commit `{machine.commit[:12]}`"
+    )
+    return "\n".join(
+        [
+            *rows,
+            *rest,
+            "",
+            (
+                f"*{where}{' with uncommitted changes' if machine.dirty else ''}; "
+                f"[`{run.command}`]({link}).*"
+            ),
+        ]
+    )

@@ -20,31 +20,70 @@ _QUICK_SPARSE = ("a", "b")
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab bench`."""
-    parser.add_argument("--servers", type=_list, default=list(SUBJECTS), help=f"of {', '.join(SUBJECTS)}")
-    parser.add_argument("--models", type=_list, default=["iris", "cover-middle"], help="saturated: names of bundles (default: %(default)s)")
-    parser.add_argument("--sparse-models", type=_list, default=["iris"], help="sparse: names of bundles (default: %(default)s)")
-    parser.add_argument("--sparse-all", action="store_true", help="sparse: also the servers that are left out (b2, e)")
+    parser.add_argument(
+        "--servers", type=_list, default=list(SUBJECTS), help=f"of {', '.join(SUBJECTS)}"
+    )
+    parser.add_argument(
+        "--models",
+        type=_list,
+        default=["iris", "cover-middle"],
+        help="saturated: names of bundles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sparse-models",
+        type=_list,
+        default=["iris"],
+        help="sparse: names of bundles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sparse-all",
+        action="store_true",
+        help="sparse: also the servers that are left out (b2, e)",
+    )
     _add_common(parser)
 
 
 def add_ablate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab ablate`."""
-    parser.add_argument("--variants", type=_list, default=list(variants.VARIANTS), help=f"of {', '.join(variants.VARIANTS)}")
-    parser.add_argument("--models", type=_list, default=list(variants.MODELS), help="saturated: names of bundles (default: %(default)s)")
-    parser.add_argument("--sparse-models", type=_list, default=["cover-small"], help="sparse: names of bundles (default: %(default)s)")
+    parser.add_argument(
+        "--variants",
+        type=_list,
+        default=list(variants.VARIANTS),
+        help=f"of {', '.join(variants.VARIANTS)}",
+    )
+    parser.add_argument(
+        "--models",
+        type=_list,
+        default=list(variants.MODELS),
+        help="saturated: names of bundles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sparse-models",
+        type=_list,
+        default=["cover-small"],
+        help="sparse: names of bundles (default: %(default)s)",
+    )
     _add_common(parser)
 
 
 def add_ladder(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab ladder`."""
     known = ", ".join(steps.STEPS)
-    parser.add_argument("--steps", type=_list, default=list(steps.STEPS), help=f"of {known} (default: all)")
-    parser.add_argument("--models", type=_list, default=["cover-small"], help="names of bundles (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=_list, default=list(steps.STEPS), help=f"of {known} (default: all)"
+    )
+    parser.add_argument(
+        "--models",
+        type=_list,
+        default=["cover-small"],
+        help="names of bundles (default: %(default)s)",
+    )
     _add_common(parser, regimes=["saturated"], seconds=4.0)
 
 
 def ladder(asked: argparse.Namespace, root: Path) -> Order:
-    """From the first step to our server, one change at a time; raises `Refused` for an unknown name."""
+    """From the first step to our server, one change at a time; raises `Refused` for an unknown
+    name."""
     chosen = _choose(steps.STEPS, asked.steps)
     return _order("ladder", asked, root, _tasks(chosen, asked, _load(asked, "saturated")), [])
 
@@ -52,48 +91,133 @@ def ladder(asked: argparse.Namespace, root: Path) -> Order:
 def bench(asked: argparse.Namespace, root: Path) -> Order:
     """All servers against each other; raises `Refused` for an unknown name."""
     chosen = _choose(SUBJECTS, asked.servers)
-    tasks = [task for regime in asked.regimes for task in _tasks(chosen, asked, _load(asked, regime))]
-    kept = [task for task in tasks if task.load.regime in task.subject.regimes or (asked.sparse_all and task.load.regime == "sparse")]
-    left_out = [_left_out(task) for task in tasks if task not in kept and task.load.regime == "sparse"]
+    tasks = [
+        task for regime in asked.regimes for task in _tasks(chosen, asked, _load(asked, regime))
+    ]
+    kept = [
+        task
+        for task in tasks
+        if task.load.regime in task.subject.regimes
+        or (asked.sparse_all and task.load.regime == "sparse")
+    ]
+    left_out = [
+        _left_out(task) for task in tasks if task not in kept and task.load.regime == "sparse"
+    ]
     if asked.quick:
-        kept = [task for task in kept if task.load.regime == "saturated" or task.subject.key in _QUICK_SPARSE]
+        kept = [
+            task
+            for task in kept
+            if task.load.regime == "saturated" or task.subject.key in _QUICK_SPARSE
+        ]
     return _order("bench", asked, root, kept, left_out)
 
 
 def ablate(asked: argparse.Namespace, root: Path) -> Order:
     """Our server under one changed setting after another; raises `Refused` for an unknown name."""
     chosen = _choose(variants.subjects(), asked.variants)
-    # A row that is asked again and again leaves its way through a large forest in the cache, and batching nothing to gain.
-    loads = [replace(_load(asked, regime), rows="golden") if regime == "saturated" else _load(asked, regime) for regime in asked.regimes]
+    # A row that is asked again and again leaves its way through a large forest in the cache, and
+    # batching nothing to gain.
+    loads = [
+        replace(_load(asked, regime), rows="golden")
+        if regime == "saturated"
+        else _load(asked, regime)
+        for regime in asked.regimes
+    ]
     tasks = [task for load in loads for task in _tasks(chosen, asked, load)]
-    return _order("ablate", asked, root, [task for task in tasks if task.load.regime in variants.VARIANTS[task.subject.key].regimes], [])
-
-
-def _add_common(parser: argparse.ArgumentParser, *, regimes: Sequence[Regime] = REGIMES, seconds: float = 10.0) -> None:
-    parser.add_argument("--regimes", type=_list, default=list(regimes), help="of %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="each in an order of its own (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the orders and the think times (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=seconds, help="saturated: measured per round (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=64, help="saturated (default: %(default)s)")
-    parser.add_argument("--sparse-seconds", type=float, default=30.0, help="sparse: measured per round (default: %(default)s)")
-    parser.add_argument("--sparse-connections", type=int, default=10_000, help="(default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=500.0, help="sparse: connections opened per second (default: %(default)s)")
-    parser.add_argument("--think", type=_think, default=(4.0, 9.0), help="sparse: seconds, LOW-HIGH (default: 4-9)")
-    parser.add_argument("--cpus", type=float, default=0.5, help="sparse: the server's CPU quota in cores (default: %(default)s)")
-    parser.add_argument("--memory-mb", type=float, help="sparse: the server's memory limit in MB of 1e6 bytes (default: none)")
-    parser.add_argument("--sparse-server-cpus", default="", help="sparse: CPUs that the server is held to (default: all)")
-    parser.add_argument(
-        "--quick", action="store_true", help="a smoke test of under a minute: few users, one round; its figures mean nothing"
+    return _order(
+        "ablate",
+        asked,
+        root,
+        [task for task in tasks if task.load.regime in variants.VARIANTS[task.subject.key].regimes],
+        [],
     )
-    parser.add_argument("--despite-noise", action="store_true", help="measure although others use the machine; the stored run says so")
-    parser.add_argument("--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)")
-    parser.add_argument("--tracking-uri", help="MLflow's registry (default: the one in the checkout's .halfcore)")
-    parser.add_argument("--store", type=Path, default=Path("docs/runs"), help="where runs are stored (default: %(default)s)")
+
+
+def _add_common(
+    parser: argparse.ArgumentParser, *, regimes: Sequence[Regime] = REGIMES, seconds: float = 10.0
+) -> None:
+    parser.add_argument("--regimes", type=_list, default=list(regimes), help="of %(default)s")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="each in an order of its own (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the orders and the think times (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=seconds,
+        help="saturated: measured per round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--connections", type=int, default=64, help="saturated (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sparse-seconds",
+        type=float,
+        default=30.0,
+        help="sparse: measured per round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sparse-connections", type=int, default=10_000, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=500.0,
+        help="sparse: connections opened per second (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--think", type=_think, default=(4.0, 9.0), help="sparse: seconds, LOW-HIGH (default: 4-9)"
+    )
+    parser.add_argument(
+        "--cpus",
+        type=float,
+        default=0.5,
+        help="sparse: the server's CPU quota in cores (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory-mb",
+        type=float,
+        help="sparse: the server's memory limit in MB of 1e6 bytes (default: none)",
+    )
+    parser.add_argument(
+        "--sparse-server-cpus",
+        default="",
+        help="sparse: CPUs that the server is held to (default: all)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a smoke test of under a minute: few users, one round; its figures mean nothing",
+    )
+    parser.add_argument(
+        "--despite-noise",
+        action="store_true",
+        help="measure although others use the machine; the stored run says so",
+    )
+    parser.add_argument(
+        "--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tracking-uri", help="MLflow's registry (default: the one in the checkout's .halfcore)"
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("docs/runs"),
+        help="where runs are stored (default: %(default)s)",
+    )
 
 
 def _load(asked: argparse.Namespace, regime: Regime) -> Load:
     if regime == "saturated":
-        seconds, warmup_s, connections = (1.0, 0.3, 16) if asked.quick else (asked.seconds, 2.0, asked.connections)
+        seconds, warmup_s, connections = (
+            (1.0, 0.3, 16) if asked.quick else (asked.seconds, 2.0, asked.connections)
+        )
         return Load(
             regime="saturated",
             connections=connections,
@@ -105,7 +229,9 @@ def _load(asked: argparse.Namespace, regime: Regime) -> Load:
         )
     memory_bytes = round(asked.memory_mb * 1e6) if asked.memory_mb else None
     seconds, warmup_s, connections, think_s = (
-        (1.5, 0.3, 200, (0.2, 0.5)) if asked.quick else (asked.sparse_seconds, asked.think[1], asked.sparse_connections, asked.think)
+        (1.5, 0.3, 200, (0.2, 0.5))
+        if asked.quick
+        else (asked.sparse_seconds, asked.think[1], asked.sparse_connections, asked.think)
     )
     return Load(
         regime="sparse",
@@ -122,11 +248,19 @@ def _load(asked: argparse.Namespace, regime: Regime) -> Load:
 
 def _tasks(chosen: Iterable[Subject], asked: argparse.Namespace, load: Load) -> list[Task]:
     models = asked.models if load.regime == "saturated" else asked.sparse_models
-    return [Task(subject, model, load) for model in (models[:1] if asked.quick else models) for subject in chosen]
+    return [
+        Task(subject, model, load)
+        for model in (models[:1] if asked.quick else models)
+        for subject in chosen
+    ]
 
 
 def _order(
-    what: Literal["bench", "ablate", "ladder"], asked: argparse.Namespace, root: Path, tasks: Sequence[Task], left_out: Sequence[Round]
+    what: Literal["bench", "ablate", "ladder"],
+    asked: argparse.Namespace,
+    root: Path,
+    tasks: Sequence[Task],
+    left_out: Sequence[Round],
 ) -> Order:
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
@@ -146,7 +280,15 @@ def _order(
 
 def _left_out(task: Task) -> Round:
     reason = f"not run: {task.subject.left_out} (--sparse-all runs it)"
-    return Round(server=task.subject.key, model=task.model, regime=task.load.regime, number=0, environment={}, figures=None, reason=reason)
+    return Round(
+        server=task.subject.key,
+        model=task.model,
+        regime=task.load.regime,
+        number=0,
+        environment={},
+        figures=None,
+        reason=reason,
+    )
 
 
 def _choose(known: dict[str, Subject], names: Sequence[str]) -> list[Subject]:

@@ -1,4 +1,5 @@
-"""The README's figures: written between two marks from the same stored runs as docs/benchmarks.md, and nowhere else."""
+"""The README's figures: written between two marks from the same stored runs as docs/benchmarks.md,
+and nowhere else."""
 
 import os
 import re
@@ -31,12 +32,17 @@ def fill(
     compared: Sequence[Path] = (),
     searched: Sequence[Path] = (),
 ) -> bool:
-    """Write the figures between the marks of a README; False where there is no such file, or no marks."""
+    """Write the figures between the marks of a README; False where there is no such file, or no
+    marks."""
     text = readme.read_text() if readme.exists() else ""
     if not _MARKED.search(text):
         return False
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
-    parts += [f"![Response times of a run, second by second]({_relative(drawn, readme)})"] if drawn else []
+    parts += (
+        [f"![Response times of a run, second by second]({_relative(drawn, readme)})"]
+        if drawn
+        else []
+    )
     parts += [_benched(store.load(bench), _relative(bench, readme))]
     if told := [*_least(readme, searched), *_told(readme, ladder, compared)]:
         parts.append("\n".join(f"- {line}" for line in told))
@@ -55,12 +61,19 @@ def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
 
 
 def _told(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:
-    """What the baseline does in the same limits, and what all steps from the first service to this one are worth."""
-    told = [comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared]
+    """What the baseline does in the same limits, and what all steps from the first service to this
+    one are worth."""
+    told = [
+        comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared
+    ]
     if ladder is not None:
         run = store.load(ladder)
         said = {model: ladder_page.sentences(run, model) for model in ladder_page.models(run)}
-        told += [f"{lines[0]} ([ladder, {model}]({_relative(ladder, readme)}))" for model, lines in said.items() if lines]
+        told += [
+            f"{lines[0]} ([ladder, {model}]({_relative(ladder, readme)}))"
+            for model, lines in said.items()
+            if lines
+        ]
     return told
 
 
@@ -74,9 +87,19 @@ def _benched(run: Run, link: str) -> str:
     for key in sorted(keys):
         cells = [_cell(run, key, regime) for regime in connections]
         lines.append(f"| {titles(run).get(key, key)} | {' | '.join(cells)} |")
-    where = f"{machine.cpu}, {machine.cores} cores; commit `{machine.commit[:12]}`; [`{run.command.split()[1]}`]({link})"
+    where = (
+        f"{machine.cpu}, {machine.cores} cores; commit `{machine.commit[:12]}`; "
+        f"[`{run.command.split()[1]}`]({link})"
+    )
     return "\n".join(
-        [*lines, "", f"*{where}; medians over the rounds; spreads, latencies and failures: [benchmarks](docs/benchmarks.md).*"]
+        [
+            *lines,
+            "",
+            (
+                f"*{where}; medians over the rounds; spreads, latencies and failures: "
+                "[benchmarks](docs/benchmarks.md).*"
+            ),
+        ]
     )
 
 

@@ -23,41 +23,58 @@ from loadlab.studies import pages
 
 _INTRO = """# Benchmarks
 
-*Written by `loadlab render` from stored runs; not edited by hand. `just bench`, `just ablate` and `just load-keep` make new ones.*
+*Written by `loadlab render` from stored runs; not edited by hand. `just bench`, `just ablate` and
+`just load-keep` make new ones.*
 
-The figure is the server's CPU time per request: what its control group used in the measured window, divided by the right answers in it;
-it does not depend on how fast the generator is. Server and generator share one machine over loopback, so the generator pays a part of
-the kernel's work. Every answer is checked: status, label and length. Latency counts from the moment the request was meant to go
-(sparse) or went (saturated); failures count from the first connection on. Memory is what the kernel charged to the group; pages of
-files that were in memory before, shared libraries above all, are charged to whoever read them first. Each server runs one worker
-process; figures are medians over the rounds, spreads are smallest and largest."""
+The figure is the server's CPU time per request: what its control group used in the measured window,
+divided by the right answers in it; it does not depend on how fast the generator is. Server and
+generator share one machine over loopback, so the generator pays a part of the kernel's work. Every
+answer is checked: status, label and length. Latency counts from the moment the request was meant to
+go (sparse) or went (saturated); failures count from the first connection on. Memory is what the
+kernel charged to the group; pages of files that were in memory before, shared libraries above all,
+are charged to whoever read them first. Each server runs one worker process; figures are medians
+over the rounds, spreads are smallest and largest."""
 
 
-_LADDER = """From the service that the course begins with to halfcore, each step against the one before, all on one core. What the first
-services ask, a real MLflow server and a real PostgreSQL, stand on the other core, over loopback: their work is not charged to the service,
-and a network's delay is not in the figures. [The baselines](comparison.md) says what each step is."""
+_LADDER = """From the service that the course begins with to halfcore, each step against the one
+before, all on one core. What the first services ask, a real MLflow server and a real PostgreSQL,
+stand on the other core, over loopback: their work is not charged to the service, and a network's
+delay is not in the figures. [The baselines](comparison.md) says what each step is."""
 
 _COMPARED = """## In the same limits
 
-halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is INVALID and counts for nobody. Ratios are
-medians over the blocks in which both sides were measured validly, with bootstrap intervals over these blocks.
-A side that fails burns CPU time on answers that come too late for anybody: its time per right answer is what the overload makes of it, and
-the bench and the ladder tell its cost without one."""
+halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is
+INVALID and counts for nobody. Ratios are medians over the blocks in which both sides were measured
+validly, with bootstrap intervals over these blocks. A side that fails burns CPU time on answers
+that come too late for anybody: its time per right answer is what the overload makes of it, and the
+bench and the ladder tell its cost without one."""
 
 _SEARCHED = """## How little is enough
 
-The least limits with which so many users pass: first the CPU limit with memory enough, then memory at the least CPU limit that passed. A
-minimum passed three times of three at full length, on a fresh server each time; one failure refutes it ([how](search.md)).
-`just search rerun=yes` runs it again."""
+The least limits with which so many users pass: first the CPU limit with memory enough, then memory
+at the least CPU limit that passed. A minimum passed three times of three at full length, on a fresh
+server each time; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
+again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
-    parser.add_argument("--runs", type=Path, default=Path("docs/runs"), help="where runs are stored (default: %(default)s)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("docs/runs"),
+        help="where runs are stored (default: %(default)s)",
+    )
     parser.add_argument("--bench", type=Path, help="stored run to show (default: the newest)")
-    parser.add_argument("--ablate", type=Path, help="stored ablation to show (default: the newest, if there is one)")
-    parser.add_argument("--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--ablate", type=Path, help="stored ablation to show (default: the newest, if there is one)"
+    )
+    parser.add_argument(
+        "--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)"
+    )
 
 
 def main(asked: argparse.Namespace) -> list[Path]:
@@ -65,7 +82,10 @@ def main(asked: argparse.Namespace) -> list[Path]:
     bench = asked.bench or store.latest(asked.runs, "bench")
     ablation = asked.ablate or store.latest(asked.runs, "ablate")
     if bench is None:
-        raise StoreError(f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown only when named with --bench")
+        raise StoreError(
+            f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown "
+            "only when named with --bench"
+        )
     ladder = asked.ladder or store.latest(asked.runs, "ladder")
     written = render(
         bench,
@@ -105,7 +125,11 @@ def render(
             plot(run, picture)
             written.append(picture)
             link = Path(os.path.relpath(file, out.parent)).as_posix()
-            parts.append(_comparison(run, link, picture) if run.what == "bench" else _ablation(run, link, picture))
+            parts.append(
+                _comparison(run, link, picture)
+                if run.what == "bench"
+                else _ablation(run, link, picture)
+            )
     if ladder is not None:
         run, picture = store.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
         ladder_page.waterfall(run, picture)
@@ -114,14 +138,24 @@ def render(
     if compared:
         parts.append(_COMPARED)
     for file in compared:
-        comparison, picture = comparisons.load(file), out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
-        parts.append(comparison_page.markdown(comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name))
+        comparison, picture = (
+            comparisons.load(file),
+            out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg"),
+        )
+        parts.append(
+            comparison_page.markdown(
+                comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name
+            )
+        )
         if comparison_page.forest(comparison, picture):
             written.append(picture)
     if searched:
         parts.append(_SEARCHED)
     for file in searched:
-        search, picture = searches.load(file), out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
+        search, picture = (
+            searches.load(file),
+            out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg"),
+        )
         link = Path(os.path.relpath(file, out.parent)).as_posix()
         parts.append(search_page.markdown(search, link, picture.name, _beside(file, out.parent)))
         frontier(search, picture)
@@ -132,21 +166,34 @@ def render(
         *written,
         *studies[1],
         *([drawn] if drawn else []),
-        *([first_page] if readme.fill(first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched) else []),
+        *(
+            [first_page]
+            if readme.fill(
+                first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
+            )
+            else []
+        ),
     ]
 
 
 def _newest(runs: Path, what: str) -> list[Path]:
-    """The newest comparison of every tier, baseline and number of users, or search of every server, scenario and number of users."""
+    """The newest comparison of every tier, baseline and number of users, or search of every server,
+    scenario and number of users."""
     newest = {_kind(file, what): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
     return [newest[kind] for kind in sorted(newest)]
 
 
 def _beside(file: Path, home: Path) -> list[str]:
     """What a search's reruns say, and what searches of the same kind found before it."""
-    before = [each for each in sorted(file.parent.glob(f"*-{_kind(file, 'search')}.json")) if each.name < file.name]
+    before = [
+        each
+        for each in sorted(file.parent.glob(f"*-{_kind(file, 'search')}.json"))
+        if each.name < file.name
+    ]
     links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
-    told = [said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)]
+    told = [
+        said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)
+    ]
     return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(told)]
 
 
@@ -166,7 +213,9 @@ def _comparison(run: Run, link: str, picture: Path) -> str:
             tables(run),
             "### Ratios of CPU time per request, and goals",
             _bullets([f"{_mark(finding.reached)}{finding.text}" for finding in found]),
-            "**Short of its goal:**\n\n" + _bullets(short) if short else "Nothing that was measured is short of its goal.",
+            "**Short of its goal:**\n\n" + _bullets(short)
+            if short
+            else "Nothing that was measured is short of its goal.",
             _doubts(run),
         )
         if part
@@ -174,15 +223,31 @@ def _comparison(run: Run, link: str, picture: Path) -> str:
 
 
 def _ablation(run: Run, link: str, picture: Path) -> str:
-    parts = ("## The ablation: what each default is worth", provenance(run, link), f"![The ablation]({picture.name})", tables(run),
-             "### What the defaults rest on", _bullets(sentences(run)), _doubts(run))  # fmt: skip
+    parts = (
+        "## The ablation: what each default is worth",
+        provenance(run, link),
+        f"![The ablation]({picture.name})",
+        tables(run),
+        "### What the defaults rest on",
+        _bullets(sentences(run)),
+        _doubts(run),
+    )
     return "\n\n".join(part for part in parts if part)
 
 
 def _ladder(run: Run, link: str, picture: Path) -> str:
-    parts = ["## The ladder: one change at a time", _LADDER, provenance(run, link), f"![The ladder]({picture.name})"]
+    parts = [
+        "## The ladder: one change at a time",
+        _LADDER,
+        provenance(run, link),
+        f"![The ladder]({picture.name})",
+    ]
     for model in ladder_page.models(run):
-        parts += [f"### {model}", ladder_page.table(run, model), _bullets(ladder_page.sentences(run, model))]
+        parts += [
+            f"### {model}",
+            ladder_page.table(run, model),
+            _bullets(ladder_page.sentences(run, model)),
+        ]
     return "\n\n".join(part for part in [*parts, _doubts(run)] if part)
 
 

@@ -1,4 +1,5 @@
-"""A whole run: all servers, models and regimes, in rounds, each round in an order of its own; then stored."""
+"""A whole run: all servers, models and regimes, in rounds, each round in an order of its own; then
+stored."""
 
 import random
 import sys
@@ -12,7 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from loadlab import cgroup, machine, store
 from loadlab.bench.cases import Case, case, hold
@@ -59,18 +67,34 @@ def carry_out(order: Order, console: Console) -> Run:
 
     Raises:
         Refused: the machine is busy with others.
-        cgroup.Unavailable, cases.CaseError, process.CannotStart, measure.ClientFailed, plan.PlanError: see there.
+        cgroup.Unavailable, cases.CaseError, process.CannotStart, measure.ClientFailed,
+            plan.PlanError: see there.
     """
     cgroup.version()
-    nofile = raise_open_files(max(task.load.connections for task in order.tasks))  # the servers inherit it
-    cases = {model: case(order.bundles, model) for model in sorted({task.model for task in order.tasks})}
-    baseline = prepare_baseline(order.root) if any(task.subject.needs_baseline for task in order.tasks) else {}
+    nofile = raise_open_files(
+        max(task.load.connections for task in order.tasks)
+    )  # the servers inherit it
+    cases = {
+        model: case(order.bundles, model) for model in sorted({task.model for task in order.tasks})
+    }
+    baseline = (
+        prepare_baseline(order.root)
+        if any(task.subject.needs_baseline for task in order.tasks)
+        else {}
+    )
     quiet = machine.watch()
     if quiet.reasons and not (order.despite_noise or order.quick):
-        raise Refused(f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful figures with --despite-noise")
+        raise Refused(
+            f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
+            "figures with --despite-noise"
+        )
     started, began = datetime.now(UTC), time.monotonic()
     with ExitStack() as stack:
-        place = Place(order.root, order.tracking_uri, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-"))))
+        place = Place(
+            order.root,
+            order.tracking_uri,
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-"))),
+        )
         if any(task.subject.needs_surroundings for task in order.tasks):
             place = stack.enter_context(surrounded(place))
         if any(task.subject.needs_database for task in order.tasks):
@@ -101,17 +125,38 @@ def shuffled(tasks: Sequence[Task], *, number: int, seed: int) -> list[Task]:
     return drawn
 
 
-def _measure_all(order: Order, place: Place, cases: dict[str, Case], console: Console) -> list[Round]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+def _measure_all(
+    order: Order, place: Place, cases: dict[str, Case], console: Console
+) -> list[Round]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     rounds = []
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=order.rounds * len(order.tasks))
         for number in range(1, order.rounds + 1):
             for task in shuffled(order.tasks, number=number, seed=order.seed):
-                progress.update(bar, description=f"round {number}: {task.subject.key}, {task.model}, {task.load.regime}")
-                measured = measure(place, task.subject, cases[task.model], task.load, number=number, seed=order.seed + number)
+                progress.update(
+                    bar,
+                    description=f"round {number}: {task.subject.key}, {task.model}, "
+                    f"{task.load.regime}",
+                )
+                measured = measure(
+                    place,
+                    task.subject,
+                    cases[task.model],
+                    task.load,
+                    number=number,
+                    seed=order.seed + number,
+                )
                 rounds.append(measured)
-                progress.console.print(line(measured), highlight=False, markup=False, soft_wrap=True)
+                progress.console.print(
+                    line(measured), highlight=False, markup=False, soft_wrap=True
+                )
                 progress.advance(bar)
     return rounds
 
@@ -125,4 +170,7 @@ def line(measured: Round) -> str:
     rate, latency = found.requests / found.seconds, found.response.quantiles_ms
     doubts = f"  doubtful: {'; '.join(found.doubts)}" if found.doubts else ""
     times = f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms"
-    return f"{name} {found.cpu_us:8.1f} µs/request {rate:8.0f}/s {times}, {found.failed} failures{doubts}"
+    return (
+        f"{name} {found.cpu_us:8.1f} µs/request {rate:8.0f}/s {times}, {found.failed} "
+        f"failures{doubts}"
+    )

@@ -12,7 +12,17 @@ from loadlab.process import Command
 from loadlab.store import REGIMES, Regime
 
 BASELINE = Path("loadlab/baseline")
-BASELINE_PACKAGES = ("fastapi", "mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "scikit-learn", "sqlalchemy", "uvicorn")
+BASELINE_PACKAGES = (
+    "fastapi",
+    "mlflow",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "pydantic",
+    "scikit-learn",
+    "sqlalchemy",
+    "uvicorn",
+)
 _OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
 """Variables of the caller that would change a server."""
 
@@ -74,13 +84,25 @@ class Subject:
     """Why it is not measured in the sparse regime."""
 
 
-def halfcore(key: str, title: str, environment: Mapping[str, str], *, path: str = "/predict", prefix: str = "") -> Subject:
+def halfcore(
+    key: str,
+    title: str,
+    environment: Mapping[str, str],
+    *,
+    path: str = "/predict",
+    prefix: str = "",
+) -> Subject:
     """Our server with some settings."""
     settings = {"HALFCORE_WORKERS": "1", **environment}
 
     def start(place: Place, case: Case, port: int) -> Command:
         where = {"HALFCORE_BUNDLES": str(case.bundle.parent.parent), "HALFCORE_PORT": str(port)}
-        return Command([sys.executable, "-m", "halfcore", "serve"], clean_environment() | where | settings, place.root, "/health/ready")
+        return Command(
+            [sys.executable, "-m", "halfcore", "serve"],
+            clean_environment() | where | settings,
+            place.root,
+            "/health/ready",
+        )
 
     return Subject(key, title, start, settings, path=path, prefix=prefix)
 
@@ -92,12 +114,22 @@ def recorded(key: str, title: str) -> Subject:
 
     def start(place: Place, case: Case, port: int) -> Command:
         command, scratch = plain.start(place, case, port), place.scratch / f"{key}-{port}"
-        where = {"HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"), "HALFCORE_STATE": str(scratch / "state")}
+        where = {
+            "HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"),
+            "HALFCORE_STATE": str(scratch / "state"),
+        }
         database = {"DATABASE_URL": place.recorder.url} if place.recorder else {}
         return replace(command, environment={**command.environment, **where, **database})
 
     left_out = "the question is what both cost a request at saturation"
-    return replace(plain, start=start, needs_baseline=True, needs_database=True, regimes=("saturated",), left_out=left_out)
+    return replace(
+        plain,
+        start=start,
+        needs_baseline=True,
+        needs_database=True,
+        regimes=("saturated",),
+        left_out=left_out,
+    )
 
 
 def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
@@ -105,22 +137,62 @@ def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIM
 
     def start(place: Place, case: Case, port: int) -> Command:
         arguments = ["--port", str(port), "--answer", str(place.answer_file(case.model)), *flags]
-        return Command([sys.executable, "-m", "loadlab.bench.floor", *arguments], clean_environment(), place.root)
+        return Command(
+            [sys.executable, "-m", "loadlab.bench.floor", *arguments],
+            clean_environment(),
+            place.root,
+        )
 
     return Subject(key, title, start, regimes=regimes)
 
 
 def baseline(
-    key: str, title: str, variant: str, *, regimes: tuple[Regime, ...] = REGIMES, workers: int = 1, needs_surroundings: bool = False
+    key: str,
+    title: str,
+    variant: str,
+    *,
+    regimes: tuple[Regime, ...] = REGIMES,
+    workers: int = 1,
+    needs_surroundings: bool = False,
 ) -> Subject:
     """A FastAPI service of `loadlab/baseline`; `workers`: 0 as the variant chooses."""
 
     def start(place: Place, case: Case, port: int) -> Command:
-        sources = ["--tracking-uri", place.tracking_uri, "--database", place.database, "--bundle", str(case.bundle)]
-        arguments = ["-m", "rival", variant, "--model", case.model, "--port", str(port), "--workers", str(workers), *sources]
-        return Command([str(baseline_python(place.root)), *arguments], clean_environment(), place.root / BASELINE, "/health")
+        sources = [
+            "--tracking-uri",
+            place.tracking_uri,
+            "--database",
+            place.database,
+            "--bundle",
+            str(case.bundle),
+        ]
+        arguments = [
+            "-m",
+            "rival",
+            variant,
+            "--model",
+            case.model,
+            "--port",
+            str(port),
+            "--workers",
+            str(workers),
+            *sources,
+        ]
+        return Command(
+            [str(baseline_python(place.root)), *arguments],
+            clean_environment(),
+            place.root / BASELINE,
+            "/health",
+        )
 
-    return Subject(key, title, start, needs_baseline=True, needs_surroundings=needs_surroundings, regimes=regimes)
+    return Subject(
+        key,
+        title,
+        start,
+        needs_baseline=True,
+        needs_surroundings=needs_surroundings,
+        regimes=regimes,
+    )
 
 
 OURS = halfcore("b", "halfcore, hot lane", {})
@@ -129,7 +201,14 @@ SUBJECTS = {
     for subject in (
         floor("a", "granian RSGI, constant answer"),
         floor("a2", "granian RSGI, reads the body, constant answer", "--read"),
-        floor("a3", "granian RSGI, constant answer, one CPU and SCHED_BATCH", "--cpu", "0", "--batch", regimes=("sparse",)),
+        floor(
+            "a3",
+            "granian RSGI, constant answer, one CPU and SCHED_BATCH",
+            "--cpu",
+            "0",
+            "--batch",
+            regimes=("sparse",),
+        ),
         OURS,
         recorded("b2", "halfcore, hot lane, with feature catalogue and prediction log"),
         halfcore("c", "halfcore, plain ASGI", {"HALFCORE_HOT_LANE": "false"}),
@@ -150,10 +229,29 @@ def baseline_python(root: Path) -> Path:
 
 
 def prepare_baseline(root: Path) -> dict[str, str]:
-    """Install the baseline as locked, for this very Python; returns its packages' versions; raises `subprocess.CalledProcessError`."""
-    sync = ["uv", "sync", "--frozen", "--quiet", "--group", "surroundings", "--project", str(root / BASELINE), "--python", sys.executable]
-    environment = {name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"}
+    """Install the baseline as locked, for this very Python; returns its packages' versions; raises
+    `subprocess.CalledProcessError`."""
+    sync = [
+        "uv",
+        "sync",
+        "--frozen",
+        "--quiet",
+        "--group",
+        "surroundings",
+        "--project",
+        str(root / BASELINE),
+        "--python",
+        sys.executable,
+    ]
+    environment = {
+        name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"
+    }
     subprocess.run(sync, check=True, env=environment)  # noqa: S603  our own words
-    ask = f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, version(name))"
-    said = subprocess.run([baseline_python(root), "-c", ask], check=True, capture_output=True, text=True)  # noqa: S603
+    ask = (
+        f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, "
+        "version(name))"
+    )
+    said = subprocess.run(  # noqa: S603
+        [baseline_python(root), "-c", ask], check=True, capture_output=True, text=True
+    )
     return dict(line.split() for line in said.stdout.splitlines())

@@ -1,7 +1,9 @@
-"""The servers that the first baselines ask on every request: a real MLflow server and a real PostgreSQL, on loopback.
+"""The servers that the first baselines ask on every request: a real MLflow server and a real
+PostgreSQL, on loopback.
 
-They run outside the measured server's group and away from its CPU: as with the services that the baselines stand for, whose registry and
-database stood on other machines, their work is not the server's. `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead.
+They run outside the measured server's group and away from its CPU: as with the services that the
+baselines stand for, whose registry and database stood on other machines, their work is not the
+server's. `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead.
 """
 
 import os
@@ -32,12 +34,19 @@ def surrounded(place: Place) -> Iterator[Place]:
         yield replace(place, tracking_uri=given[0], database=given[1])
         return
     if not place.tracking_uri.startswith(_SQLITE):
-        raise CannotStart(f"registry {place.tracking_uri}: expected {_SQLITE}FILE, or BASELINE_TRACKING_URI and BASELINE_DATABASE_URL")
+        raise CannotStart(
+            f"registry {place.tracking_uri}: expected {_SQLITE}FILE, or BASELINE_TRACKING_URI and "
+            "BASELINE_DATABASE_URL"
+        )
     registry, database = free_port(), free_port()
     command = _command(place, Path(place.tracking_uri.removeprefix(_SQLITE)), registry, database)
     cpus = str((os.cpu_count() or 1) - 1)
-    with running("surroundings", command, port=registry, limits=Limits(), cpus=cpus, ready_timeout_s=_START_S):
-        time.sleep(1.0)  # the registry's first seconds are busy, and would be the first server's noise
+    with running(
+        "surroundings", command, port=registry, limits=Limits(), cpus=cpus, ready_timeout_s=_START_S
+    ):
+        time.sleep(
+            1.0
+        )  # the registry's first seconds are busy, and would be the first server's noise
         yield replace(
             place,
             tracking_uri=given[0] or f"http://127.0.0.1:{registry}",
@@ -48,4 +57,9 @@ def surrounded(place: Place) -> Iterator[Place]:
 def _command(place: Place, store: Path, registry: int, database: int) -> Command:
     ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
     arguments = ["-m", "rival.surroundings", "--store", str(store), *ports]
-    return Command([str(baseline_python(place.root)), *arguments], clean_environment(), place.root / BASELINE, "/health")
+    return Command(
+        [str(baseline_python(place.root)), *arguments],
+        clean_environment(),
+        place.root / BASELINE,
+        "/health",
+    )

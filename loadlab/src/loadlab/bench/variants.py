@@ -1,4 +1,5 @@
-"""The ablation: one setting changed at a time. To try another, add a line to VARIANTS and, if it shall be judged, one to QUESTIONS."""
+"""The ablation: one setting changed at a time. To try another, add a line to VARIANTS and, if it
+shall be judged, one to QUESTIONS."""
 
 from dataclasses import dataclass
 
@@ -29,7 +30,9 @@ VARIANTS: dict[str, Variant] = {
     "thread": Variant({"HALFCORE_INLINE_BUDGET_MS": "0"}, ("saturated",)),
     "not pinned": Variant({"HALFCORE_PIN_CPU": "off"}, ("sparse",)),
     "no SCHED_BATCH": Variant({"HALFCORE_BATCH_SCHEDULING": "off"}, ("sparse",)),
-    "neither": Variant({"HALFCORE_PIN_CPU": "off", "HALFCORE_BATCH_SCHEDULING": "off"}, ("sparse",)),
+    "neither": Variant(
+        {"HALFCORE_PIN_CPU": "off", "HALFCORE_BATCH_SCHEDULING": "off"}, ("sparse",)
+    ),
     "no gathering": Variant({"HALFCORE_COALESCE": "off"}, ("sparse",)),
     "asyncio": Variant({"HALFCORE_LOOP": "asyncio"}, _BOTH),
     "ASGI": Variant({"HALFCORE_HOT_LANE": "false"}, _BOTH),
@@ -38,7 +41,8 @@ VARIANTS: dict[str, Variant] = {
 
 @dataclass(frozen=True)
 class Question:
-    """Two variants that differ in one thing, and the default that the difference justifies or does not."""
+    """Two variants that differ in one thing, and the default that the difference justifies or does
+    not."""
 
     setting: str
     chosen: str
@@ -50,7 +54,9 @@ QUESTIONS = (
     Question("Batching by the event loop's turn", "default", "batching off", "saturated"),
     Question("No waiting for company", "default", "linger 2 ms", "saturated"),
     Question("No waiting for company", "default", "linger 2 ms", "sparse"),
-    Question("Inference on the event loop where the budget allows", "inline", "thread", "saturated"),
+    Question(
+        "Inference on the event loop where the budget allows", "inline", "thread", "saturated"
+    ),
     Question("One CPU per worker below one core", "default", "not pinned", "sparse"),
     Question("SCHED_BATCH below one core", "default", "no SCHED_BATCH", "sparse"),
     Question("One CPU and SCHED_BATCH together", "default", "neither", "sparse"),
@@ -64,4 +70,7 @@ QUESTIONS = (
 
 def subjects() -> dict[str, Subject]:
     """The variants as servers to measure."""
-    return {name: halfcore(name, f"halfcore, {name}", variant.environment) for name, variant in VARIANTS.items()}
+    return {
+        name: halfcore(name, f"halfcore, {name}", variant.environment)
+        for name, variant in VARIANTS.items()
+    }

@@ -1,10 +1,13 @@
 """Control groups made by hand: a process in limits of its own, and what it used.
 
-Theory of operation: `group` makes a directory under a parent of ours, writes the limits, and removes it at the end, whatever happened; it
-never touches a group that somebody else made. `Group.wrap` gives a command that joins the group first and then becomes the process, so that
-not one instruction of it runs outside. `Usage` and `Memory` are the kernel's own counts, of all processes in the group together.
+Theory of operation: `group` makes a directory under a parent of ours, writes the limits, and
+removes it at the end, whatever happened; it never touches a group that somebody else made.
+`Group.wrap` gives a command that joins the group first and then becomes the process, so that not
+one instruction of it runs outside. `Usage` and `Memory` are the kernel's own counts, of all
+processes in the group together.
 
-Version 1 (one directory per controller) and version 2 (one directory) are told apart in `hierarchy`.
+Version 1 (one directory per controller) and version 2 (one directory) are told apart in
+`hierarchy`.
 """
 
 import itertools
@@ -16,9 +19,33 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.cgroup.hierarchy import PARENT, PERIOD_US, ROOT, V1, V2, Hierarchy, Limits, Memory, Unavailable, Usage, detect
+from loadlab.cgroup.hierarchy import (
+    PARENT,
+    PERIOD_US,
+    ROOT,
+    V1,
+    V2,
+    Hierarchy,
+    Limits,
+    Memory,
+    Unavailable,
+    Usage,
+    detect,
+)
 
-__all__ = ["PERIOD_US", "ROOT", "Group", "Limits", "Memory", "Unavailable", "Usage", "find", "group", "of_process", "version"]
+__all__ = [
+    "PERIOD_US",
+    "ROOT",
+    "Group",
+    "Limits",
+    "Memory",
+    "Unavailable",
+    "Usage",
+    "find",
+    "group",
+    "of_process",
+    "version",
+]
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 126; shift; done; shift; exec "$@"'
 """Write the shell's own id into each file, then become the command: same id, nothing forked."""
@@ -35,8 +62,17 @@ class Group:
     hierarchy: Hierarchy
 
     def wrap(self, command: Sequence[str]) -> list[str]:
-        """The command that joins this group and then executes `command` under the same process id."""
-        return ["/bin/sh", "-c", _JOIN, "join", *map(str, self.hierarchy.procs(self.name)), "--", *command]
+        """The command that joins this group and then executes `command` under the same process
+        id."""
+        return [
+            "/bin/sh",
+            "-c",
+            _JOIN,
+            "join",
+            *map(str, self.hierarchy.procs(self.name)),
+            "--",
+            *command,
+        ]
 
     def limits(self) -> Limits:
         """Limits in force, as the kernel says them."""
@@ -69,12 +105,17 @@ def find(name: str, root: Path = ROOT) -> Group:
 
 
 def of_process(pid: int, root: Path = ROOT) -> Group:
-    """The group that somebody else (a container engine) put a process into, to read; raises `Unavailable`."""
+    """The group that somebody else (a container engine) put a process into, to read; raises
+    `Unavailable`."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         raise Unavailable(f"process {pid} is gone") from None
-    paths = {controller: path for _, controllers, path in (line.split(":", 2) for line in lines) for controller in controllers.split(",")}
+    paths = {
+        controller: path
+        for _, controllers, path in (line.split(":", 2) for line in lines)
+        for controller in controllers.split(",")
+    }
     if (root / "cgroup.controllers").exists():
         return Group(paths[""].strip("/"), V2(root, ""))
     if "cpuacct" not in paths:

@@ -1,7 +1,7 @@
 """The files of control groups, version 1 and 2.
 
-Source: the kernel's Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. Version 1 does not count socket buffers as memory, version 2
-does: the same memory limit is stricter there.
+Source: the kernel's Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. Version 1 does not count
+socket buffers as memory, version 2 does: the same memory limit is stricter there.
 """
 
 import os
@@ -17,7 +17,8 @@ PARENT = "halfcore-lab"
 """Our parent group; all groups of the lab are its children."""
 
 PERIOD_US = 100_000
-"""The quota's period, microseconds: Docker's and Kubernetes's default, so that a limit here is the limit that users know."""
+"""The quota's period, microseconds: Docker's and Kubernetes's default, so that a limit here is the
+limit that users know."""
 
 _NS, _US = 1e9, 1e6
 _UNLIMITED = 1 << 60
@@ -36,7 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     period_us: int = PERIOD_US
     """Of the quota: a short period stops the group for a shorter time, and more often."""
     burst_us: int = 0
-    """CPU time that a group may save up while it is idle and use beyond one period's quota later; at most the quota."""
+    """CPU time that a group may save up while it is idle and use beyond one period's quota later;
+    at most the quota."""
 
     @property
     def quota_us(self) -> int | None:
@@ -96,16 +98,21 @@ class Hierarchy(Protocol):
 
 
 def detect(root: Path = ROOT) -> Hierarchy:
-    """The version in use, where this process may make groups; raises `Unavailable` with the reason."""
+    """The version in use, where this process may make groups; raises `Unavailable` with the
+    reason."""
     if not root.is_dir():
-        raise Unavailable(f"no control groups: {root} does not exist (Linux only; inside a container mount it)")
+        raise Unavailable(
+            f"no control groups: {root} does not exist (Linux only; inside a container mount it)"
+        )
     if os.geteuid() != 0:
         raise Unavailable("making control groups needs root: run as root, or use containers")
     if (root / "cgroup.controllers").exists():
         return V2(root)
     if all((root / controller).is_dir() for controller in V1.controllers):
         return V1(root)
-    raise Unavailable(f"{root} has neither version 2 nor the version 1 controllers {', '.join(V1.controllers)}")
+    raise Unavailable(
+        f"{root} has neither version 2 nor the version 1 controllers {', '.join(V1.controllers)}"
+    )
 
 
 class V1:
@@ -129,7 +136,9 @@ class V1:
         if limits.memory_bytes is not None:
             _write(self._path("memory", name) / "memory.limit_in_bytes", limits.memory_bytes)
             with suppress(Unavailable):  # no swap accounting: then there is no swap to limit either
-                _write(self._path("memory", name) / "memory.memsw.limit_in_bytes", limits.memory_bytes)
+                _write(
+                    self._path("memory", name) / "memory.memsw.limit_in_bytes", limits.memory_bytes
+                )
 
     def remove(self, name: str) -> None:
         """Remove the group from each controller."""
@@ -143,7 +152,10 @@ class V1:
     def limits(self, name: str) -> Limits:
         """From the quota's files; no limit is written as -1, or as a number near 2^63."""
         folder = self._path("cpu", name)
-        quota, memory = _number(folder / "cpu.cfs_quota_us"), _number(self._path("memory", name) / "memory.limit_in_bytes")
+        quota, memory = (
+            _number(folder / "cpu.cfs_quota_us"),
+            _number(self._path("memory", name) / "memory.limit_in_bytes"),
+        )
         return _limits(
             quota if quota > 0 else None,
             _number(folder / "cpu.cfs_period_us"),
@@ -171,8 +183,15 @@ class V1:
         return Memory(
             current_bytes=_number(folder / "memory.usage_in_bytes"),
             peak_bytes=_number(folder / "memory.max_usage_in_bytes"),
-            kinds={kind: stat[kind] for kind in ("rss", "cache", "mapped_file", "shmem") if kind in stat}
-            | {"kernel": _number(folder / "memory.kmem.usage_in_bytes"), "tcp": _number(folder / "memory.kmem.tcp.usage_in_bytes")},
+            kinds={
+                kind: stat[kind]
+                for kind in ("rss", "cache", "mapped_file", "shmem")
+                if kind in stat
+            }
+            | {
+                "kernel": _number(folder / "memory.kmem.usage_in_bytes"),
+                "tcp": _number(folder / "memory.kmem.tcp.usage_in_bytes"),
+            },
             limit_hits=_number(folder / "memory.failcnt"),
             oom_kills=_pairs(folder / "memory.oom_control").get("oom_kill", 0),
         )
@@ -245,7 +264,9 @@ class V2:
         current = _number(folder / "memory.current")
         return Memory(
             current_bytes=current,
-            peak_bytes=_number(folder / "memory.peak") if (folder / "memory.peak").exists() else current,
+            peak_bytes=_number(folder / "memory.peak")
+            if (folder / "memory.peak").exists()
+            else current,
             kinds={kind: stat[kind] for kind in self._kinds if kind in stat},
             limit_hits=events.get("max", 0),
             oom_kills=events.get("oom_kill", 0),
@@ -253,10 +274,13 @@ class V2:
 
 
 def _delegate(folder: Path) -> None:
-    """Let a folder's children have the CPU and memory controllers; nothing is written where they have."""
+    """Let a folder's children have the CPU and memory controllers; nothing is written where they
+    have."""
     switched_on = (folder / "cgroup.subtree_control").read_text().split()
     if missing := [controller for controller in ("cpu", "memory") if controller not in switched_on]:
-        _write(folder / "cgroup.subtree_control", " ".join(f"+{controller}" for controller in missing))
+        _write(
+            folder / "cgroup.subtree_control", " ".join(f"+{controller}" for controller in missing)
+        )
 
 
 def _make(folder: Path) -> None:
@@ -294,11 +318,15 @@ def _write_burst(file: Path, burst_us: int) -> None:
     _write(file, burst_us)
 
 
-def _limits(quota_us: int | None, period_us: int, *, burst_us: int, memory_bytes: int | None) -> Limits:
+def _limits(
+    quota_us: int | None, period_us: int, *, burst_us: int, memory_bytes: int | None
+) -> Limits:
     """As they would have been asked for: without a quota there is neither period nor burst."""
     if quota_us is None:
         return Limits(memory_bytes=memory_bytes)
-    return Limits(cpus=quota_us / period_us, memory_bytes=memory_bytes, period_us=period_us, burst_us=burst_us)
+    return Limits(
+        cpus=quota_us / period_us, memory_bytes=memory_bytes, period_us=period_us, burst_us=burst_us
+    )
 
 
 def _number(file: Path) -> int:
@@ -309,4 +337,6 @@ def _number(file: Path) -> int:
 
 
 def _pairs(file: Path) -> dict[str, int]:
-    return {key: int(value) for key, value in (line.split() for line in file.read_text().splitlines())}
+    return {
+        key: int(value) for key, value in (line.split() for line in file.read_text().splitlines())
+    }

@@ -1,4 +1,5 @@
-"""`python -m loadlab.client PLAN`: carry out one plan (JSON, or - for standard input) and print the outcome as JSON."""
+"""`python -m loadlab.client PLAN`: carry out one plan (JSON, or - for standard input) and print the
+outcome as JSON."""
 
 import argparse
 import gc
@@ -22,13 +23,16 @@ def carry_out(plan: Plan) -> Outcome:
 def main() -> None:
     """Run the command line; exits 2 on a plan that cannot be carried out."""
     parser = argparse.ArgumentParser(prog="python -m loadlab.client", description=__doc__)
-    parser.add_argument("plan", help='for instance {"regime":"saturated","port":8000,"body":"{…}","prefix":"{"}')
+    parser.add_argument(
+        "plan", help='for instance {"regime":"saturated","port":8000,"body":"{…}","prefix":"{"}'
+    )
     text = parser.parse_args().plan
     try:
         plan = msgspec.json.decode(sys.stdin.read() if text == "-" else text, type=Plan)
         outcome = carry_out(plan)
     except (PlanError, Unavailable, msgspec.DecodeError) as error:
-        print(f"loadlab.client: {error}", file=sys.stderr)  # noqa: T201  a command line speaks to its terminal
+        # A command line speaks to its terminal
+        print(f"loadlab.client: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     print(msgspec.json.encode(outcome).decode())  # noqa: T201
 

@@ -1,4 +1,5 @@
-"""Is this the right answer? Two comparisons of bytes when it looks like the first one, a careful look otherwise."""
+"""Is this the right answer? Two comparisons of bytes when it looks like the first one, a careful
+look otherwise."""
 
 import re
 import socket
@@ -21,8 +22,13 @@ class Judge:
         self._offset = 0
 
     def is_usual(self, data: bytes) -> bool:
-        """Whether length, status and prefix are those of the last right answer that was read carefully."""
-        return len(data) == self._length and data.startswith(_OK) and data.startswith(self._prefix, self._offset)
+        """Whether length, status and prefix are those of the last right answer that was read
+        carefully."""
+        return (
+            len(data) == self._length
+            and data.startswith(_OK)
+            and data.startswith(self._prefix, self._offset)
+        )
 
     def is_complete(self, data: bytes) -> bool:
         """Look carefully: False while more bytes have to come.

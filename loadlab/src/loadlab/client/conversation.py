@@ -39,7 +39,10 @@ class Conversation:
         """The request as it goes over the wire."""
         body = exchange.body.encode()
         host, port = load.addresses[0]
-        head = f"POST {load.path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {load.path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: "
+            f"application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         return Question(head.encode("latin-1") + body, exchange.answer.encode())
 
     def ask(self, question: Question) -> float | None:
@@ -54,7 +57,9 @@ class Conversation:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise Failed("reset" if self._began is None or error.errno == errno.EPIPE else "connect") from None
+            raise Failed(
+                "reset" if self._began is None or error.errno == errno.EPIPE else "connect"
+            ) from None
         if not whole:
             raise Failed("reset")
         took_s = None if self._began is None else time.monotonic() - self._began
@@ -99,6 +104,10 @@ class Conversation:
             raise Failed(f"status_{data[9:12].decode(errors='replace')}")
         if missing < 0:
             raise Failed("wrong_body")
-        if question.right and not data.endswith(question.right) and not is_right(data[end:], question.right):
+        if (
+            question.right
+            and not data.endswith(question.right)
+            and not is_right(data[end:], question.right)
+        ):
             raise Failed("wrong_prediction")
         return True

@@ -1,7 +1,8 @@
-"""The raw engine: many users who think, on one epoll loop, counted and steered as Locust's workers are.
+"""The raw engine: many users who think, on one epoll loop, counted and steered as Locust's workers
+are.
 
-`python -m loadlab.client.crowd LOAD TICKS STEER`. For rates that Locust cannot drive on the cores that the server leaves. Every answer is
-compared whole.
+`python -m loadlab.client.crowd LOAD TICKS STEER`. For rates that Locust cannot drive on the cores
+that the server leaves. Every answer is compared whole.
 """
 
 import gc
@@ -26,7 +27,8 @@ from loadlab.ledger import Ledger
 
 _EVENTS = 4096
 _RETRY_S = 0.02
-"""A connection that is not established yet is tried again after this; its request's intended start stays."""
+"""A connection that is not established yet is tried again after this; its request's intended start
+stays."""
 _PROBE_S = 0.01
 _STEER_S = 0.1
 _LONGEST_WAIT_S = 0.05
@@ -63,7 +65,9 @@ class Crowd:
     def __init__(self, load: Load, ledger: Ledger) -> None:
         self._load, self._ledger = load, ledger
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        *self._questions, self._one = [Conversation.prepare(each, load) for each in [*load.exchanges, load.one]]
+        *self._questions, self._one = [
+            Conversation.prepare(each, load) for each in [*load.exchanges, load.one]
+        ]
         self._fresh = self._draw.randrange(MOST)
         self._epoll = select.epoll()
         self._users: dict[int, _User] = {}
@@ -74,7 +78,11 @@ class Crowd:
         began = time.monotonic()
         for number in range(load.users):
             offset_s = number / load.rate if load.smooth else number // load.rate
-            user = _User(load.addresses[number % len(load.addresses)], self._draw.randrange(len(self._questions)), began + offset_s)
+            user = _User(
+                load.addresses[number % len(load.addresses)],
+                self._draw.randrange(len(self._questions)),
+                began + offset_s,
+            )
             self._wake(user, user.due)
 
     def turn(self, until: float) -> None:
@@ -173,7 +181,8 @@ class Crowd:
             self._think(user, now)
 
     def _think(self, user: _User, now: float) -> None:
-        """The next request is due a think time after this answer, or in the open model after this request was due."""
+        """The next request is due a think time after this answer, or in the open model after this
+        request was due."""
         if self.steer.pace <= 0:
             self._wake(user, now + 1.0)
             return

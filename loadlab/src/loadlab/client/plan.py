@@ -51,7 +51,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def request(self, other: str = "") -> bytes:
         """The request as it goes over the wire, with the plan's body or another."""
         body = (other or self.body).encode()
-        head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-type: application/json\r\n"
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-type: "
+            "application/json\r\n"
+        )
         return f"{head}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
 
@@ -70,7 +73,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     response: Spread
     """From when the request was meant to go (sparse) or went (saturated) to the whole answer."""
     lag: Spread
-    """sparse: how late the client itself was; saturated: from one look at the sockets to the next."""
+    """sparse: how late the client itself was; saturated: from one look at the sockets to the
+    next."""
     client_cpu_s: float
     machine: Cpu
     server: Usage | None
@@ -87,15 +91,24 @@ def check(plan: Plan) -> None:
     """
     if not ipaddress.ip_address(plan.host).is_loopback:
         raise PlanError(f"host {plan.host}: load goes to loopback addresses only")
-    if plan.connections < 1 or plan.seconds <= 0 or plan.rate <= 0 or not 0 <= plan.think_s[0] <= plan.think_s[1]:
+    if (
+        plan.connections < 1
+        or plan.seconds <= 0
+        or plan.rate <= 0
+        or not 0 <= plan.think_s[0] <= plan.think_s[1]
+    ):
         raise PlanError("connections, seconds and rate must be positive, and think times in order")
     raise_open_files(plan.connections)
 
 
 def raise_open_files(connections: int) -> int:
-    """Raise the limit on open files to its hard limit; return it; raises `PlanError` if that is too low."""
+    """Raise the limit on open files to its hard limit; return it; raises `PlanError` if that is too
+    low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < connections + _SPARE_FILES:
-        raise PlanError(f"{connections} connections need {connections + _SPARE_FILES} open files; the hard limit is {hard} (ulimit -Hn)")
+        raise PlanError(
+            f"{connections} connections need {connections + _SPARE_FILES} open files; the hard "
+            f"limit is {hard} (ulimit -Hn)"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -40,7 +40,9 @@ class _Saturation:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         asked = ((plan.body, plan.prefix), *plan.others)
-        self._questions = [_Question(plan.request(body), Judge(prefix.encode())) for body, prefix in asked]
+        self._questions = [
+            _Question(plan.request(body), Judge(prefix.encode())) for body, prefix in asked
+        ]
         self._asked: dict[int, int] = {}
         """Connection → its question."""
         self._epoll = select.epoll()
@@ -66,9 +68,21 @@ class _Saturation:
         self._epoll.close()
 
     def _turn_until(self, end_ns: int) -> None:
-        # Everything that the loop touches is a local name: at 80,000 requests a second each look-up counts.
-        poll, clock, sockets, sent_ns, partial = self._epoll.poll, time.monotonic_ns, self._sockets, self._sent_ns, self._partial
-        asked, questions, response_us, lag_us = self._asked, self._questions, self.tally.response_us, self.tally.lag_us
+        # Everything that the loop touches is a local name: at 80,000 requests a second each look-up
+        # counts.
+        poll, clock, sockets, sent_ns, partial = (
+            self._epoll.poll,
+            time.monotonic_ns,
+            self._sockets,
+            self._sent_ns,
+            self._partial,
+        )
+        asked, questions, response_us, lag_us = (
+            self._asked,
+            self._questions,
+            self.tally.response_us,
+            self.tally.lag_us,
+        )
         last = len(questions) - 1
         room = 2 * self._plan.connections
         before_ns = clock()
@@ -79,7 +93,9 @@ class _Saturation:
                 try:
                     data = connection.recv(RECEIVE_BYTES)
                     place = asked[fd]
-                    if (not questions[place].judge.is_usual(data) or fd in partial) and not self._read_carefully(fd, data):
+                    if (
+                        not questions[place].judge.is_usual(data) or fd in partial
+                    ) and not self._read_carefully(fd, data):
                         continue
                     place = asked[fd] = place + 1 if place < last else 0
                     request = questions[place].request
@@ -125,14 +141,21 @@ class _Saturation:
         self._open()
 
     def _open(self) -> None:
-        """Open a connection and send its first request; one that cannot be opened is not tried again."""
+        """Open a connection and send its first request; one that cannot be opened is not tried
+        again."""
         try:
             connection = connect(self._plan.host, self._plan.port, wait_s=self._plan.timeout_s)
-            place = len(self._sockets) % len(self._questions)  # so that they do not all ask the same at once
+            place = len(self._sockets) % len(
+                self._questions
+            )  # so that they do not all ask the same at once
             connection.send(self._questions[place].request)
         except OSError:
             self.tally.failures["connect"] += 1
             return
         fd = connection.fileno()
-        self._sockets[fd], self._sent_ns[fd], self._asked[fd] = connection, time.monotonic_ns(), place
+        self._sockets[fd], self._sent_ns[fd], self._asked[fd] = (
+            connection,
+            time.monotonic_ns(),
+            place,
+        )
         self._epoll.register(fd, select.EPOLLIN)

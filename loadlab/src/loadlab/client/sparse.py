@@ -16,11 +16,13 @@ _EVENTS = 4096
 _DRAIN_S = 5.0
 """How long answers are awaited after the window; what is missing then is a timeout."""
 _RETRY_S = 0.02
-"""A connection that is not established yet is tried again after this; its request's intended start stays."""
+"""A connection that is not established yet is tried again after this; its request's intended start
+stays."""
 
 
 def run(plan: Plan) -> Outcome:
-    """Carry out a sparse plan; takes connections / rate + warm-up + window, and at most 5 s for the last answers."""
+    """Carry out a sparse plan; takes connections / rate + warm-up + window, and at most 5 s for the
+    last answers."""
     sharpen_timers()
     crowd = _Crowd(plan)
     try:
@@ -113,7 +115,8 @@ class _Crowd:
                 self._send(user, user.socket)
 
     def _arrive(self, user: _User) -> None:
-        """Connect, and think before the first request: a part of a think time, as if the user had been there before."""
+        """Connect, and think before the first request: a part of a think time, as if the user had
+        been there before."""
         try:
             user.socket = connect(self._plan.host, self._plan.port)
         except OSError:

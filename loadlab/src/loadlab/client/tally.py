@@ -31,7 +31,8 @@ class Tally:
         self._start = self._read()
 
     def end(self) -> None:
-        """The window ends; failures of requests that are still on the way are counted after it all the same."""
+        """The window ends; failures of requests that are still on the way are counted after it all
+        the same."""
         self._stop = self._read()
         self.requests = self.response_us.total()
         self.response_us, self._response_us = Counter(), self.response_us
@@ -39,7 +40,10 @@ class Tally:
 
     def outcome(self) -> Outcome:
         """The result; call `end` first."""
-        (at, cpu_s, whole, server, beside), (at_start, cpu_s_start, whole_start, server_start, beside_start) = self._stop, self._start
+        (
+            (at, cpu_s, whole, server, beside),
+            (at_start, cpu_s_start, whole_start, server_start, beside_start),
+        ) = self._stop, self._start
         return Outcome(
             requests=self.requests,
             requests_before=self.requests_before,

@@ -14,7 +14,8 @@ RECEIVE_BYTES = 4096
 
 
 def connect(host: str, port: int, *, wait_s: float | None = None) -> socket.socket:
-    """Open a connection; with `wait_s` it is established on return, without it may still be on its way.
+    """Open a connection; with `wait_s` it is established on return, without it may still be on its
+    way.
 
     Raises:
         OSError: refused, or not in time.
@@ -39,6 +40,7 @@ def connect(host: str, port: int, *, wait_s: float | None = None) -> socket.sock
 
 
 def sharpen_timers() -> None:
-    """Let this process sleep to the microsecond, where the kernel can: its default slack of 50 µs would show in every latency."""
+    """Let this process sleep to the microsecond, where the kernel can: its default slack of 50 µs
+    would show in every latency."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -1,4 +1,5 @@
-"""Carrying a comparison out: each block runs both sides once, each on a fresh server, in an order drawn from the seed."""
+"""Carrying a comparison out: each block runs both sides once, each on a fresh server, in an order
+drawn from the seed."""
 
 import math
 import random
@@ -32,9 +33,17 @@ class Interrupted(Exception):
 
 
 def carry_out(
-    order: Order, against: Side, blocks: int, place: Place, console: Console, *, command: str, say: Callable[[str], None]
+    order: Order,
+    against: Side,
+    blocks: int,
+    place: Place,
+    console: Console,
+    *,
+    command: str,
+    say: Callable[[str], None],
 ) -> Comparison:
-    """Run every block, and another one for each that has an INVALID run, which proves nothing; takes two runs' time for each.
+    """Run every block, and another one for each that has an INVALID run, which proves nothing;
+    takes two runs' time for each.
 
     Raises:
         Interrupted: the user ended it.
@@ -60,14 +69,19 @@ def carry_out(
             trials.append(trial(log, verdict, ended, block=block, side=side))
         if block <= blocks and any(each.outcome == "INVALID" for each in trials[-2:]):
             planned += 1
-    fingerprint = describe.run("compare", order, place.root, backend, set_id="", repeat=1).fingerprint
+    fingerprint = describe.run(
+        "compare", order, place.root, backend, set_id="", repeat=1
+    ).fingerprint
     return Comparison(
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         minutes=round((time.monotonic() - began) / 60, 1),
         command=command,
         seed=order.seed,
         tier=order.tier.name,
-        limits=f"{order.tier.replicas} × {order.tier.cpus:g} CPU, {order.tier.memory_bytes / 2**20:.0f} MiB",
+        limits=(
+            f"{order.tier.replicas} × {order.tier.cpus:g} CPU, "
+            f"{order.tier.memory_bytes / 2**20:.0f} MiB"
+        ),
         scenario=order.scenario.name,
         users=order.users,
         steady_s=order.steady_s,
@@ -106,7 +120,10 @@ def trial(log: Log, verdict: Verdict, ended: Ended, *, block: int, side: Side) -
 
 def _cpu_us(log: Log) -> float | None:
     samples, right = log.sampled(*UNDER_LOAD), answered(log.of("users", *UNDER_LOAD))
-    used_cores, lasted_s = rate(samples, cpu_s), math.fsum(log.lasted_s(name) for name in UNDER_LOAD)
+    used_cores, lasted_s = (
+        rate(samples, cpu_s),
+        math.fsum(log.lasted_s(name) for name in UNDER_LOAD),
+    )
     return used_cores * lasted_s / right * 1e6 if used_cores is not None and right else None
 
 

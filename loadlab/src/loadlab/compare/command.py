@@ -1,4 +1,5 @@
-"""`loadlab compare tier=half-core against=typical`: the words of `loadlab load`, and `against=` and `blocks=`; exit codes as there.
+"""`loadlab compare tier=half-core against=typical`: the words of `loadlab load`, and `against=` and
+`blocks=`; exit codes as there.
 
 Where `BASELINE_IMAGE` names an image, it is compared with that, and both sides run in containers.
 """
@@ -36,15 +37,20 @@ _RIVALS = tuple(side for side in get_args(Side) if side != "halfcore")
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    compare = commands.add_parser("compare", help="halfcore and a baseline in one tier, in blocks of random order")
+    compare = commands.add_parser(
+        "compare", help="halfcore and a baseline in one tier, in blocks of random order"
+    )
     compare.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Carry it out and store it; returns the exit code: 0 however it went for either side, 3 wrong usage, 4 no run, 130 interrupted."""
+    """Carry it out and store it; returns the exit code: 0 however it went for either side, 3 wrong
+    usage, 4 no run, 130 interrupted."""
     try:
         known, workloads = tiers.read(root / tiers.FILE, os.environ), scenarios.read()
-        order, against, blocks = parse(asked.words, known, workloads, image=os.environ.get("BASELINE_IMAGE", ""))
+        order, against, blocks = parse(
+            asked.words, known, workloads, image=os.environ.get("BASELINE_IMAGE", "")
+        )
         if against == "image":
             _need_containers(order, root)
         else:
@@ -52,7 +58,15 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         place = Place(root, root / ".halfcore/bundles", root / STORE)
         command = " ".join(["just compare", *asked.words])
         with session.alone(root):
-            found = carry_out(order, against, blocks, place, console, command=command, say=lambda line: _say(console, line))
+            found = carry_out(
+                order,
+                against,
+                blocks,
+                place,
+                console,
+                command=command,
+                say=lambda line: _say(console, line),
+            )
     except (UsageError, TierError, ScenarioError) as error:
         _say(console, f"loadlab: {error}")
         return USAGE
@@ -63,13 +77,20 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         return INTERRUPTED
     stored = form.save(found, store_of(root))
     Console().print(page.table(found))
-    for sentence in [*sentences(found), f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md"]:
+    for sentence in [
+        *sentences(found),
+        f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md",
+    ]:
         _say(Console(), sentence)
     return 0
 
 
 def parse(
-    words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario], *, image: str = ""
+    words: Sequence[str],
+    known: Mapping[str, Tier],
+    workloads: Mapping[str, Scenario],
+    *,
+    image: str = "",
 ) -> tuple[Order, Side, int]:
     """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
 
@@ -83,7 +104,9 @@ def parse(
     )
     rest = [word for word in words if word.partition("=")[0] not in _OWN]
     if refused := [word for word in rest if word.partition("=")[0] in _NOT_HERE]:
-        raise UsageError(f"{refused[0]}: a comparison starts its own servers, each in its own control group")
+        raise UsageError(
+            f"{refused[0]}: a comparison starts its own servers, each in its own control group"
+        )
     if own["against"] not in _RIVALS:
         raise UsageError(f"against={own['against']} is unknown; there are {', '.join(_RIVALS)}")
     if own["against"] == "image" and not image:
@@ -94,7 +117,10 @@ def parse(
     backend = f"backend={'compose' if in_containers else 'cgroup'}"
     order = arguments.parse([*rest, backend], known, workloads, offered=_KEYS)
     if in_containers and order.balancer != "none":
-        raise UsageError("balancer= stands before processes of the lab; an image and what it is compared with are containers")
+        raise UsageError(
+            "balancer= stands before processes of the lab; an image and what it is compared with "
+            "are containers"
+        )
     order = msgspec.structs.replace(order, image=image if in_containers else "")
     return order, own["against"], int(own["blocks"])  # type: ignore[return-value]  # one of _RIVALS
 

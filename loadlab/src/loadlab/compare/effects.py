@@ -1,4 +1,5 @@
-"""What a comparison says: per measure the ratio of the sides, from blocks in which both were measured validly."""
+"""What a comparison says: per measure the ratio of the sides, from blocks in which both were
+measured validly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,11 @@ from functools import cache
 from loadlab.compare.form import Comparison, Trial
 from loadlab.stats import Interval, paired_ratio
 
-MEASURES = (("cpu_us", "CPU time per right answer", "µs"), ("p99_ms", "p99", "ms"), ("memory_mib", "memory peak", "MiB"))
+MEASURES = (
+    ("cpu_us", "CPU time per right answer", "µs"),
+    ("p99_ms", "p99", "ms"),
+    ("memory_mib", "memory peak", "MiB"),
+)
 ENOUGH = 5
 """Blocks below which an interval is told, and nothing is concluded from it."""
 _ATTEMPTED = ("PASS", "FAIL")
@@ -29,8 +34,12 @@ def effects(comparison: Comparison) -> list[Effect]:
     """All measures; the same comparison gives the same intervals."""
     found = []
     for field, name, unit in MEASURES:
-        pairs = [pair for pair in (_values(block, field) for block in valid_blocks(comparison)) if pair]
-        found.append(Effect(name, unit, pairs, _ratio(tuple(pairs), comparison.seed) if pairs else None))
+        pairs = [
+            pair for pair in (_values(block, field) for block in valid_blocks(comparison)) if pair
+        ]
+        found.append(
+            Effect(name, unit, pairs, _ratio(tuple(pairs), comparison.seed) if pairs else None)
+        )
     return found
 
 
@@ -59,12 +68,16 @@ def sentences(comparison: Comparison) -> list[str]:
         return [*said, "No block in which both sides were measured validly: there is no ratio."]
     said += [
         f"{effect.name}: {comparison.against} takes {times(effect.ratio.estimate)} × of halfcore's "
-        f"(95 % interval {times(effect.ratio.low)}–{times(effect.ratio.high)}, {len(effect.pairs)} blocks)."
+        f"(95 % interval {times(effect.ratio.low)}–{times(effect.ratio.high)}, "
+        f"{len(effect.pairs)} blocks)."
         for effect in effects(comparison)
         if effect.ratio
     ]
     if blocks < ENOUGH:
-        said.append(f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is concluded.")
+        said.append(
+            f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is "
+            "concluded."
+        )
     return said
 
 
@@ -78,15 +91,22 @@ def counted(comparison: Comparison, side: str) -> str:
     trials = [trial for trial in comparison.trials if trial.side == side]
     if trials and not any(trial.could_start for trial in trials):
         return "cannot start"
-    kinds = [(kind, len([trial for trial in trials if trial.outcome == kind])) for kind in ("PASS", "FAIL", "INVALID", "ERROR")]
-    return f"{', '.join(f'{count} {kind}' for kind, count in kinds if count)} of {comparison.blocks}"
+    kinds = [
+        (kind, len([trial for trial in trials if trial.outcome == kind]))
+        for kind in ("PASS", "FAIL", "INVALID", "ERROR")
+    ]
+    return (
+        f"{', '.join(f'{count} {kind}' for kind, count in kinds if count)} of {comparison.blocks}"
+    )
 
 
 def _outcomes(comparison: Comparison, side: str) -> str:
     trials = [trial for trial in comparison.trials if trial.side == side]
     if trials and not any(trial.could_start for trial in trials):
         return f"{side} cannot start in this tier: {trials[0].sentence}"
-    told = next((f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), "")
+    told = next(
+        (f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), ""
+    )
     return f"{side}: {counted(comparison, side)}.{told}"
 
 

@@ -25,7 +25,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     could_start: bool
     cpu_us: float | None
-    """The server's CPU time per right answer, from the first user to the end of the steady phase; None: no right answer."""
+    """The server's CPU time per right answer, from the first user to the end of the steady phase;
+    None: no right answer."""
     p99_ms: float | None
     """Response time of right answers, in the same time."""
     memory_mib: float | None
@@ -60,7 +61,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(comparison: Comparison, folder: Path) -> Path:
     """Write it under `<date>-<time>-compare-<tier>-<against>-<users>.json`, whole or not at all."""
-    file = folder / f"{stamp(comparison.started_at)}-compare-{comparison.tier}-{comparison.against}-{comparison.users}.json"
+    sides = f"{comparison.tier}-{comparison.against}-{comparison.users}"
+    file = folder / f"{stamp(comparison.started_at)}-compare-{sides}.json"
     return write(comparison, file)
 
 

@@ -12,7 +12,14 @@ WEB_PORT = 8089
 
 
 def parts(
-    root: Path, folder: Path, load: Load, *, user: str, cpus: Sequence[frozenset[int]], others: frozenset[int], web: bool
+    root: Path,
+    folder: Path,
+    load: Load,
+    *,
+    user: str,
+    cpus: Sequence[frozenset[int]],
+    others: frozenset[int],
+    web: bool,
 ) -> list[Part]:
     """Master and one worker for each set of CPUs.
 
@@ -26,11 +33,46 @@ def parts(
         web: show Locust's page.
     """
     port = str(free_port())
-    locust = [python(), "-m", "locust", "-f", str(root / LOCUSTFILE), "--loglevel", "WARNING", "--user", user]
-    files = ["--load", str(load_file(folder)), "--ticks", str(ticks_file(folder)), "--steer", str(steer_file(folder))]
+    locust = [
+        python(),
+        "-m",
+        "locust",
+        "-f",
+        str(root / LOCUSTFILE),
+        "--loglevel",
+        "WARNING",
+        "--user",
+        user,
+    ]
+    files = [
+        "--load",
+        str(load_file(folder)),
+        "--ticks",
+        str(ticks_file(folder)),
+        "--steer",
+        str(steer_file(folder)),
+    ]
     size = ["--users", str(load.users), "--spawn-rate", f"{load.rate:g}", "--stop-timeout", "5"]
-    page = ["--web-host", "127.0.0.1", "--web-port", str(WEB_PORT), "--autostart"] if web else ["--headless", "--only-summary"]
-    listen = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", str(len(cpus))]
+    page = (
+        ["--web-host", "127.0.0.1", "--web-port", str(WEB_PORT), "--autostart"]
+        if web
+        else ["--headless", "--only-summary"]
+    )
+    listen = [
+        "--master",
+        "--master-bind-host",
+        "127.0.0.1",
+        "--master-bind-port",
+        port,
+        "--expect-workers",
+        str(len(cpus)),
+    ]
     master = Part("master", "lab", [*locust, *listen, *size, *page, *files], others, nice=5)
     worker = [*locust, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
-    return [master, *(Part(f"worker-{number}", "generator", worker, held) for number, held in enumerate(cpus, 1))]
+    return [
+        master,
+        *(
+            Part(f"worker-{number}", "generator", worker, held)
+            for number, held in enumerate(cpus, 1)
+        ),
+    ]

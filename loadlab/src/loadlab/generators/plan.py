@@ -1,4 +1,5 @@
-"""What a generator shall do. Travels as JSON: to the raw engine in a file, to Locust's workers in a message of the master."""
+"""What a generator shall do. Travels as JSON: to the raw engine in a file, to Locust's workers in a
+message of the master."""
 
 import socket
 import time
@@ -15,7 +16,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """When a run began. On its own machine the monotonic clock counts, for the wall clock may be set while a run lasts."""
+    """When a run began. On its own machine the monotonic clock counts, for the wall clock may be
+    set while a run lasts."""
 
     monotonic: float
     unix: float
@@ -28,7 +30,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
     def here(self) -> float:
         """The same moment on the monotonic clock of the machine that asks."""
-        return self.monotonic if self.boot and self.boot == _boot() else time.monotonic() - (time.time() - self.unix)
+        return (
+            self.monotonic
+            if self.boot and self.boot == _boot()
+            else time.monotonic() - (time.time() - self.unix)
+        )
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +44,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
     alike: Alike | None = None
-    """What everybody sends when all shall send the same, and bodies like it; None: the first exchange, and none."""
+    """What everybody sends when all shall send the same, and bodies like it; None: the first
+    exchange, and none."""
     scenario: Scenario
     users: int
     rate: float
@@ -46,7 +53,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     """Processes that share the users."""
     smooth: bool
-    """Users who are started together connect spread over a second; else at once, as Locust does it."""
+    """Users who are started together connect spread over a second; else at once, as Locust does
+    it."""
     seed: int
     start: "Start"
     """Seconds are counted from it, in every process and on every machine."""
@@ -54,7 +62,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
     check_share: float = 0.01
-    """Share of the answers that are compared whole by users for whom that is dear; RawHttpUser compares all."""
+    """Share of the answers that are compared whole by users for whom that is dear; RawHttpUser
+    compares all."""
 
     @property
     def one(self) -> Exchange:
@@ -63,10 +72,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
-    """A load for whoever starts Locust without the lab: no expected answers, so only the status is checked.
+    """A load for whoever starts Locust without the lab: no expected answers, so only the status is
+    checked.
 
-    A name with several addresses (replicas without a balancer) gives users all of them in turn. It is resolved once: 10,000 users who each
-    ask for it would be measured as latency of the server.
+    A name with several addresses (replicas without a balancer) gives users all of them in turn. It
+    is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
 
     Raises:
         ValueError: no rows for the model, or a host that has no address.

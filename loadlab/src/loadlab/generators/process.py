@@ -1,4 +1,5 @@
-"""A generator as the lab sees it: processes, a file that grows by a line a second and worker, and a file to steer by."""
+"""A generator as the lab sees it: processes, a file that grows by a line a second and worker, and a
+file to steer by."""
 
 import os
 import resource
@@ -24,7 +25,8 @@ _LAST_LINES = 3
 
 
 class GeneratorFailed(RuntimeError):
-    """The generator could not start, or broke; a fault of the lab or the machine, not of the server."""
+    """The generator could not start, or broke; a fault of the lab or the machine, not of the
+    server."""
 
 
 class TickFile:
@@ -177,5 +179,8 @@ def _raise_open_files(users: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = users + 512
     if hard < needed:
-        raise GeneratorFailed(f"{users} users need {needed} open files; the hard limit is {hard} (ulimit -Hn, or LimitNOFILE)")
+        raise GeneratorFailed(
+            f"{users} users need {needed} open files; the hard limit is {hard} (ulimit -Hn, or "
+            "LimitNOFILE)"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,5 @@
-"""The raw engine: one process, one epoll loop (`loadlab.client.crowd`), for rates that Locust cannot drive on the cores there are."""
+"""The raw engine: one process, one epoll loop (`loadlab.client.crowd`), for rates that Locust
+cannot drive on the cores there are."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,5 +9,12 @@ from loadlab.generators.process import Part, load_file, python, steer_file, tick
 
 def parts(folder: Path, cpus: Sequence[frozenset[int]]) -> list[Part]:
     """The one process."""
-    command = [python(), "-m", "loadlab.client.crowd", str(load_file(folder)), str(ticks_file(folder)), str(steer_file(folder))]
+    command = [
+        python(),
+        "-m",
+        "loadlab.client.crowd",
+        str(load_file(folder)),
+        str(ticks_file(folder)),
+        str(steer_file(folder)),
+    ]
     return [Part("raw", "generator", command, cpus[0])]

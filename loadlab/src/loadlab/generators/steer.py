@@ -1,4 +1,5 @@
-"""How lab and generator talk while a run goes on: small files, replaced whole. No gevent here: both sides import this."""
+"""How lab and generator talk while a run goes on: small files, replaced whole. No gevent here: both
+sides import this."""
 
 import ctypes
 import os
@@ -12,7 +13,8 @@ import msgspec
 
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["all", "one", "alike"]
-"""All in turn; everybody the same one; or ones like it that were never sent before, if the load knows of any."""
+"""All in turn; everybody the same one; or ones like it that were never sent before, if the load
+knows of any."""
 
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,8 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 
 def die_with_asked_parent() -> None:
-    """Have the kernel end this process when the lab that started it dies, however it dies; nothing without a lab."""
+    """Have the kernel end this process when the lab that started it dies, however it dies; nothing
+    without a lab."""
     parent = int(os.environ.get("LOADLAB_PARENT", "0"))
     if not parent:
         return

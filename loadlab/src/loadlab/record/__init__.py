@@ -1,1 +1,2 @@
-"""Stored load runs: their form (`form`), histograms on disk (`packed`), writing (`write`) and reading (`read`)."""
+"""Stored load runs: their form (`form`), histograms on disk (`packed`), writing (`write`) and
+reading (`read`)."""

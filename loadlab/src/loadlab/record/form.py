@@ -1,12 +1,13 @@
 """The form of a stored load run: a folder that a killed run leaves readable.
 
-    run.json         what was asked, what was in force, phases, how it ended; replaced whole at every phase
-    seconds.jsonl    one line per second, series and phase (`Second`); only appended to
-    samples.jsonl    one line per sample of kernel counters, 5–10 a second (`Sample`); only appended to
-    verdict.json     what the rules said when the run ended
+    run.json         what was asked, what was in force, phases, how it ended; replaced whole at
+    every phase seconds.jsonl    one line per second, series and phase (`Second`); only appended to
+    samples.jsonl    one line per sample of kernel counters, 5–10 a second (`Sample`); only appended
+    to verdict.json     what the rules said when the run ended
 
-`.jsonl` files may be packed (`.jsonl.gz`) once a run has ended. Every time is in seconds since the run's start on the monotonic clock,
-every counter is cumulative as the kernel keeps it, every None is "not recorded": a rule that needs it is then broken, not passed.
+`.jsonl` files may be packed (`.jsonl.gz`) once a run has ended. Every time is in seconds since the
+run's start on the monotonic clock, every counter is cumulative as the kernel keeps it, every None
+is "not recorded": a rule that needs it is then broken, not passed.
 """
 
 from typing import Literal
@@ -21,20 +22,42 @@ FORMAT = 1
 
 Backend = Literal["cgroup", "compose"]
 Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
-"""Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own uvloop client."""
+"""Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own
+uvloop client."""
 Series = Literal["users", "witness", "floor"]
-"""The users, the independent witness, and the users' profile at low rate against the null server."""
+"""The users, the independent witness, and the users' profile at low rate against the null
+server."""
 PhaseName = Literal[
-    "floor", "start", "warmup", "ramp", "settle", "steady", "repeated", "alike", "overload", "recovery", "drain", "cooldown"
+    "floor",
+    "start",
+    "warmup",
+    "ramp",
+    "settle",
+    "steady",
+    "repeated",
+    "alike",
+    "overload",
+    "recovery",
+    "drain",
+    "cooldown",
 ]
-"""`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`: with bodies like it that nobody has sent
-before, against which it is held. These two come by turns, each turn a `Phase` of its own."""
+"""`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`:
+with bodies like it that nobody has sent before, against which it is held. These two come by turns,
+each turn a `Phase` of its own."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
-    "complete", "interrupted", "aborted", "server_died", "server_hung", "generator_broke", "disk_full", "infrastructure", "wrong_answer"
+    "complete",
+    "interrupted",
+    "aborted",
+    "server_died",
+    "server_hung",
+    "generator_broke",
+    "disk_full",
+    "infrastructure",
+    "wrong_answer",
 ]
-"""`aborted`: the lab stopped early because the server could no longer meet its objective. `wrong_answer`: at rest it answered a row
-wrongly, so nothing was measured."""
+"""`aborted`: the lab stopped early because the server could no longer meet its objective.
+`wrong_answer`: at rest it answered a row wrongly, so nothing was measured."""
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +80,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     processes_outside: int
     """Of the replica's processes; must be none."""
     answered: int | None = None
-    """Right answers that it gave since all users were there, by its own count; None: it does not tell, or they never were."""
+    """Right answers that it gave since all users were there, by its own count; None: it does not
+    tell, or they never were."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +174,8 @@ class Run(msgspec.Struct, kw_only=True):
     scenario: Scenario
     fingerprint: Fingerprint
     details: dict[str, str] = {}
-    """More of the fingerprint: governor, clock source, image digest, hashes of model and tier file, …"""
+    """More of the fingerprint: governor, clock source, image digest, hashes of model and tier file,
+    …"""
     criteria: Criteria
     """The rules' thresholds and the objective, fixed before the run: `criteria(scenario)`."""
     set_id: str = ""
@@ -170,7 +195,8 @@ class Run(msgspec.Struct, kw_only=True):
 
 
 class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so every worker may write its own.
+    """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so
+    every worker may write its own.
 
     Histograms are packed counts per bucket of microseconds (`loadlab.record.packed`).
     """
@@ -188,9 +214,11 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     answered: int = 0
     """Right answers that were complete in this second."""
     failures: dict[str, int] = {}
-    """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …, by when they were noticed."""
+    """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …, by when they
+    were noticed."""
     deep_checked: int = 0
-    """Answers that were compared with a golden prediction; those that differed are failures of kind wrong_prediction."""
+    """Answers that were compared with a golden prediction; those that differed are failures of kind
+    wrong_prediction."""
     opens: int = 0
     """Connections that the series opened."""
     resends: int = 0

@@ -1,4 +1,5 @@
-"""Writing a run: every line reaches the file at once, so that a killed run keeps all but the last."""
+"""Writing a run: every line reaches the file at once, so that a killed run keeps all but the
+last."""
 
 import gzip
 import os
@@ -15,7 +16,8 @@ RUN_FILE, SECONDS_FILE, SAMPLES_FILE = "run.json", "seconds.jsonl", "samples.jso
 
 
 class Recorder:
-    """Keeps the folder of one run. One process writes; errors of the disk (`OSError`) reach the caller, who ends the run with them.
+    """Keeps the folder of one run. One process writes; errors of the disk (`OSError`) reach the
+    caller, who ends the run with them.
 
     Args:
         folder: is made; must not exist.
@@ -33,7 +35,12 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def second(self, line: Second) -> None:
@@ -60,7 +67,8 @@ class Recorder:
         """Replace `run.json`, whole or not at all."""
         written = self.folder / f".{RUN_FILE}"
         written.write_bytes(msgspec.json.format(self._encoder.encode(self.run), indent=1) + b"\n")
-        os.replace(written, self.folder / RUN_FILE)  # noqa: PTH105  atomic, as its name does not say
+        # Atomic, as its name does not say
+        os.replace(written, self.folder / RUN_FILE)  # noqa: PTH105
 
     def close(self) -> None:
         """Close the files; idempotent."""
@@ -73,13 +81,18 @@ class Recorder:
 
 
 def compress(folder: Path) -> None:
-    """Pack the lines of a run that has ended: a fraction of the size. What is packed already stays."""
+    """Pack the lines of a run that has ended: a fraction of the size. What is packed already
+    stays."""
     for name in (SECONDS_FILE, SAMPLES_FILE):
         plain = folder / name
         if not plain.exists():
             continue
         packed = folder / f".{name}.gz"
-        with plain.open("rb") as source, packed.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as target:
+        with (
+            plain.open("rb") as source,
+            packed.open("wb") as raw,
+            gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
+        ):
             shutil.copyfileobj(source, target)
         os.replace(packed, folder / f"{name}.gz")  # noqa: PTH105
         plain.unlink()

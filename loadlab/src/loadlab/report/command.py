@@ -1,4 +1,5 @@
-"""`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge, store, report."""
+"""`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge,
+store, report."""
 
 import argparse
 from pathlib import Path
@@ -30,10 +31,15 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     ]
     for parser in adding[1:]:
         parser.add_argument(
-            "run", nargs="?", default="latest", help="an id of the history, its beginning, or a folder (default: %(default)s)"
+            "run",
+            nargs="?",
+            default="latest",
+            help="an id of the history, its beginning, or a folder (default: %(default)s)",
         )
     for parser in adding:
-        parser.add_argument("--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)")
+        parser.add_argument(
+            "--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)"
+        )
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
@@ -53,8 +59,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
 def conclude(run: Path, console: Console) -> Verdict:
     """Judge a run that has ended, store verdict and reports, and show the table.
 
-    With the last of several repeats, the claim they allow is written into the reports of them all. A disk that is full costs the reports,
-    not the verdict.
+    With the last of several repeats, the claim they allow is written into the reports of them all.
+    A disk that is full costs the reports, not the verdict.
 
     Raises:
         RecordError: the folder holds no run.
@@ -76,7 +82,8 @@ def conclude(run: Path, console: Console) -> Verdict:
 
 
 def report(name: str, folder: Path, console: Console) -> Verdict:
-    """Write the reports of a stored run again, by the criteria that were stored with it; raises `NoSuchRun`, `RecordError`, `OSError`."""
+    """Write the reports of a stored run again, by the criteria that were stored with it; raises
+    `NoSuchRun`, `RecordError`, `OSError`."""
     run = library.find(folder, name)
     log = read(run)
     verdict = judge(log)

@@ -1,4 +1,5 @@
-"""A run second by second: what the plots show. Nothing here is judged, nothing smoothed except where it says so."""
+"""A run second by second: what the plots show. Nothing here is judged, nothing smoothed except
+where it says so."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +21,14 @@ WITNESS_WINDOW_S = 5
 
 
 MOST_POINTS = 600
-"""Of one curve: a run of more seconds is drawn in steps of two, three, … of them, their histograms merged, nothing left out."""
+"""Of one curve: a run of more seconds is drawn in steps of two, three, … of them, their histograms
+merged, nothing left out."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Everything over time. Rates per second, latencies in milliseconds, CPU in cores, memory in MiB."""
+    """Everything over time. Rates per second, latencies in milliseconds, CPU in cores, memory in
+    MiB."""
 
     step_s: int
     """Seconds that one point stands for."""
@@ -58,20 +61,30 @@ def curves(log: Log) -> Curves:
         offered=_rate(lines, step, lambda line: line.intended),
         achieved=_rate(lines, step, lambda line: line.answered),
         failures=_rate(lines, step, lambda line: sum(line.failures.values())),
-        latencies=_quantiles(lines, step, "response", {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}),
+        latencies=_quantiles(
+            lines, step, "response", {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+        ),
         witness=_windowed(log, "witness", step),
         users_windowed=_windowed(log, "users", step),
         cpu=growth(log.samples, step, cpu_s),
         throttled=_throttled(log.samples, step),
-        memory=_gauge(log.samples, step, lambda sample: sample.server.memory_bytes / 2**20 if sample.server else None),
+        memory=_gauge(
+            log.samples,
+            step,
+            lambda sample: sample.server.memory_bytes / 2**20 if sample.server else None,
+        ),
         generator={
             process.name: growth(log.samples, step, process_cpu(process.name))
             for process in log.run.processes
             if process.role == "generator"
         },
         loop_lag=_quantiles(lines, step, "loop_lag", {"p99": 0.99})["p99"],
-        steal=growth(log.samples, step, lambda sample: sample.host.steal_s if sample.host else None),
-        connections=_gauge(log.samples, step, lambda sample: sample.net.established if sample.net else None),
+        steal=growth(
+            log.samples, step, lambda sample: sample.host.steal_s if sample.host else None
+        ),
+        connections=_gauge(
+            log.samples, step, lambda sample: sample.net.established if sample.net else None
+        ),
     )
 
 
@@ -103,30 +116,48 @@ def _each(lines: Steps, step: int, value: Callable[[list[Second]], float | None]
 
 
 def _rate(lines: Steps, step: int, count: Callable[[Second], int]) -> Points:
-    return _each(lines, step, lambda inside: sum(map(count, inside)) / len({line.t for line in inside}))
+    return _each(
+        lines, step, lambda inside: sum(map(count, inside)) / len({line.t for line in inside})
+    )
 
 
 def _alive(inside: list[Second]) -> float | None:
-    """Users at the end of a step, whose last second two phases may share: those of the later one."""
+    """Users at the end of a step, whose last second two phases may share: those of the later
+    one."""
     known = [line for line in inside if line.users is not None]
-    last = [line.users or 0 for line in known if (line.t, line.phase) == (known[-1].t, known[-1].phase)]
+    last = [
+        line.users or 0 for line in known if (line.t, line.phase) == (known[-1].t, known[-1].phase)
+    ]
     return sum(last) if last else None
 
 
-def _quantiles(lines: Steps, step: int, kind: str, wanted: Mapping[str, float]) -> dict[str, Points]:
+def _quantiles(
+    lines: Steps, step: int, kind: str, wanted: Mapping[str, float]
+) -> dict[str, Points]:
     """Every quantile wanted, from one merge of each step's histograms."""
-    merged = {(number + 0.5) * step: merge(getattr(line, kind) for line in inside) for number, inside in lines.items()}
-    return {name: [(at, quantile_ms(counts, q)) for at, counts in merged.items()] for name, q in wanted.items()}
+    merged = {
+        (number + 0.5) * step: merge(getattr(line, kind) for line in inside)
+        for number, inside in lines.items()
+    }
+    return {
+        name: [(at, quantile_ms(counts, q)) for at, counts in merged.items()]
+        for name, q in wanted.items()
+    }
 
 
 def _windowed(log: Log, series: Series, step: int) -> dict[str, Points]:
     window_s = max(WITNESS_WINDOW_S, step)
-    lines = {number: [line for line in inside if line.phase != "warmup"] for number, inside in _by_step(log, series, window_s).items()}
+    lines = {
+        number: [line for line in inside if line.phase != "warmup"]
+        for number, inside in _by_step(log, series, window_s).items()
+    }
     return _quantiles(lines, window_s, "response", {"p50": 0.5, "p95": 0.95})
 
 
 def _throttled(samples: list[Sample], step: int) -> Points:
-    stopped = growth(samples, step, lambda sample: sample.server.throttled_periods if sample.server else None)
+    stopped = growth(
+        samples, step, lambda sample: sample.server.throttled_periods if sample.server else None
+    )
     passed = growth(samples, step, lambda sample: sample.server.periods if sample.server else None)
     return [
         (at, 100 * count / periods if count is not None and periods else 0.0)

@@ -1,7 +1,8 @@
-"""Load runs that are told of in the documentation: kept whole beside the bench's, so that everybody can judge them again.
+"""Load runs that are told of in the documentation: kept whole beside the bench's, so that everybody
+can judge them again.
 
-`keep` copies a run, or all repeats of its set, without its reports; `sets` reads them back. What is kept is the record itself, packed: some
-hundred kilobytes for 10,000 users.
+`keep` copies a run, or all repeats of its set, without its reports; `sets` reads them back. What is
+kept is the record itself, packed: some hundred kilobytes for 10,000 users.
 """
 
 import shutil
@@ -36,7 +37,8 @@ class KeptSet:
 
 
 def keep(name: str, runs: Path, kept: Path) -> list[Path]:
-    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`; returns the folders.
+    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`; returns the
+    folders.
 
     Raises:
         NoSuchRun, RecordError: no run of that name, or one that has not ended.
@@ -45,7 +47,15 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     log = read(run)
     if log.run.ended is None:
         raise RecordError(f"{run}: the run has not ended")
-    mates = [run.parent / entry.id for entry in library.history(run.parent) if entry.set_id == log.run.set_id] if log.run.set_id else [run]
+    mates = (
+        [
+            run.parent / entry.id
+            for entry in library.history(run.parent)
+            if entry.set_id == log.run.set_id
+        ]
+        if log.run.set_id
+        else [run]
+    )
     return [_copy(mate, kept / mate.name) for mate in mates]
 
 
@@ -54,8 +64,13 @@ def sets(folder: Path) -> list[KeptSet]:
     groups: dict[str, list[Kept]] = {}
     for file in sorted(folder.glob(f"*/{RUN_FILE}")):
         log = read(file.parent)
-        groups.setdefault(log.run.set_id or log.run.id, []).append(Kept(file.parent, log, judge(log)))
-    return [KeptSet(runs, combine([Judged(each.log.run, each.verdict) for each in runs])) for runs in groups.values()]
+        groups.setdefault(log.run.set_id or log.run.id, []).append(
+            Kept(file.parent, log, judge(log))
+        )
+    return [
+        KeptSet(runs, combine([Judged(each.log.run, each.verdict) for each in runs]))
+        for runs in groups.values()
+    ]
 
 
 def newest(found: Sequence[KeptSet]) -> list[KeptSet]:

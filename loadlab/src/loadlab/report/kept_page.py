@@ -1,4 +1,5 @@
-"""Kept load runs as Markdown, for docs/benchmarks.md and the README: every figure is computed from the records, and leads to them."""
+"""Kept load runs as Markdown, for docs/benchmarks.md and the README: every figure is computed from
+the records, and leads to them."""
 
 import os
 import statistics
@@ -13,11 +14,14 @@ from loadlab.verdict.figures import Figures
 
 _INTRO = """## Load runs
 
-Users who think between two requests, against a server in its limits, judged by [17 rules](loadlab-rules.md) and an objective fixed before
-the run. The records are kept whole: `just load-report docs/runs/NAME` judges one again and draws its page. Latency counts from when a
-request was meant to be sent; errors count from the first user of the ramp on. Generator and server share one machine over loopback."""
+Users who think between two requests, against a server in its limits, judged by [17
+rules](loadlab-rules.md) and an objective fixed before the run. The records are kept whole: `just
+load-report docs/runs/NAME` judges one again and draws its page. Latency counts from when a request
+was meant to be sent; errors count from the first user of the ramp on. Generator and server share
+one machine over loopback."""
 _HEADER = (
-    "| limits | users | verdict | requests/s | p50 / p95 / p99 / max ms | errors | CPU used | CPU/request | memory peak |\n"
+    "| limits | users | verdict | requests/s | p50 / p95 / p99 / max ms | errors | CPU used | "
+    "CPU/request | memory peak |\n"
     "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 _BACKENDS = {"cgroup": "processes", "compose": "containers", "given": "a server that ran"}
@@ -25,14 +29,28 @@ _CHART = "latency"
 
 
 def section(found: Sequence[KeptSet], folder: Path) -> str:
-    """All sets for a page in `folder`: each run a row, what it was judged, and where it comes from."""
+    """All sets for a page in `folder`: each run a row, what it was judged, and where it comes
+    from."""
     parts = [_INTRO]
     for each in found:
         run = each.runs[0].log.run
-        rows = [_row(run, one.verdict.outcome, [one.verdict.figures], _link(one, folder)) for one in each.runs]
-        said = each.together.claim or (each.together.sentence if len(each.runs) > 1 else each.runs[0].verdict.sentence)
-        parts += [f"### {run.tier.name}, {run.scenario.name}, {run.backend}, {run.engine}", "\n".join([_HEADER, *rows]), f"> {said}"]
-        short = [f"{one.log.run.id}: {one.verdict.sentence}" for one in each.runs if len(each.runs) > 1 and one.verdict.outcome != "PASS"]
+        rows = [
+            _row(run, one.verdict.outcome, [one.verdict.figures], _link(one, folder))
+            for one in each.runs
+        ]
+        said = each.together.claim or (
+            each.together.sentence if len(each.runs) > 1 else each.runs[0].verdict.sentence
+        )
+        parts += [
+            f"### {run.tier.name}, {run.scenario.name}, {run.backend}, {run.engine}",
+            "\n".join([_HEADER, *rows]),
+            f"> {said}",
+        ]
+        short = [
+            f"{one.log.run.id}: {one.verdict.sentence}"
+            for one in each.runs
+            if len(each.runs) > 1 and one.verdict.outcome != "PASS"
+        ]
         parts += ["\n".join(f"- {line}" for line in [*short, *_provenance(run)])]
     return "\n\n".join(parts)
 
@@ -41,12 +59,25 @@ def summary(found: Sequence[KeptSet], folder: Path) -> str:
     """One row for each set, medians over its repeats, for a page in `folder`."""
     rows = []
     for each in found:
-        outcome = each.together.outcome if len(each.runs) == 1 else f"{each.together.outcome}, {len(each.runs)} runs"
+        outcome = (
+            each.together.outcome
+            if len(each.runs) == 1
+            else f"{each.together.outcome}, {len(each.runs)} runs"
+        )
         findings = [finding for one in each.runs for finding in one.verdict.findings]
         if broken := list(dict.fromkeys(finding.rule for finding in findings if not finding.holds)):
             outcome += f" ({', '.join(broken)})"
-        links = ", ".join(_link(one, folder, str(number)) for number, one in enumerate(each.runs, 1))
-        rows.append(_row(each.runs[0].log.run, outcome, [one.verdict.figures for one in each.runs], f"runs {links}"))
+        links = ", ".join(
+            _link(one, folder, str(number)) for number, one in enumerate(each.runs, 1)
+        )
+        rows.append(
+            _row(
+                each.runs[0].log.run,
+                outcome,
+                [one.verdict.figures for one in each.runs],
+                f"runs {links}",
+            )
+        )
     return "\n".join([_HEADER, *rows])
 
 
@@ -65,16 +96,24 @@ def _row(run: Run, outcome: str, figures: Sequence[Figures], link: str) -> str:
     asked, limits = run.scenario, run.tier.limits
     think = f"think {asked.think_s[0]:g}–{asked.think_s[1]:g} s" if asked.think_s else "open model"
     cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU"
-    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 2**20:,.0f} MiB"
+    memory = (
+        "no memory limit"
+        if limits.memory_bytes is None
+        else f"{limits.memory_bytes / 2**20:,.0f} MiB"
+    )
     replicas = f"{run.tier.replicas} × " if run.tier.replicas > 1 else ""
     used = f"{_median(figures, 'cpu_cores', '.2f')} of {_median(figures, 'quota_cores', 'g')}"
-    latencies = " / ".join(_median(figures, name, ".1f") for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+    latencies = " / ".join(
+        _median(figures, name, ".1f") for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")
+    )
     errors, requests = sum(each.errors for each in figures), sum(each.requests for each in figures)
     users = f"{asked.users:,}, {asked.name}: {think}; {_BACKENDS[run.backend]}, {run.engine}"
     return (
         f"| {replicas}{cpus}, {memory} | {users} | **{outcome}**, {link} | "
-        f"{_median(figures, 'achieved_hz', ',.0f')} | {latencies} | {errors:,} of {requests:,} | {used} | "
-        f"{_median(figures, 'cpu_us', '.0f')} µs | {_median(figures, 'memory_peak_mib', ',.0f')} MiB |"
+        f"{_median(figures, 'achieved_hz', ',.0f')} | {latencies} | {errors:,} of {requests:,} | "
+        f"{used} | "
+        f"{_median(figures, 'cpu_us', '.0f')} µs | {_median(figures, 'memory_peak_mib', ',.0f')} "
+        "MiB |"
     )
 
 
@@ -92,6 +131,12 @@ def _provenance(run: Run) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     ramp = f"ramp {asked.spawn_rate_hz:g} users/s ({asked.ramp})"
     return [
-        f"Machine: {machine.hardware}; Linux {machine.kernel}, control groups version {machine.cgroup_version}.",
-        f"Commit {machine.checkout}; `{run.command}`; {run.started_at}; {ramp}; CPython {machine.python}, {packages}.",
+        (
+            f"Machine: {machine.hardware}; Linux {machine.kernel}, control groups version "
+            f"{machine.cgroup_version}."
+        ),
+        (
+            f"Commit {machine.checkout}; `{run.command}`; {run.started_at}; {ramp}; CPython "
+            f"{machine.python}, {packages}."
+        ),
     ]

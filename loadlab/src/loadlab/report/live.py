@@ -1,4 +1,5 @@
-"""The line that moves while a run goes on: rich on a terminal, a plain line every 10 s elsewhere."""
+"""The line that moves while a run goes on: rich on a terminal, a plain line every 10 s
+elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +48,11 @@ class Ticker:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
         self._last, self._phase = float("-inf"), ""
 
     def __enter__(self) -> Self:
@@ -55,7 +60,12 @@ class Ticker:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -76,11 +86,22 @@ class Ticker:
 
 def line(moment: Moment) -> Text:
     """The moment as one line; what is not known is a dash."""
-    text = Text.assemble((f"{moment.phase:<8}", "bold"), f" users {moment.users:,}/{moment.users_wanted:,}")
-    text.append(f" · {_number(moment.offered_hz, ',.0f')} → {_number(moment.achieved_hz, ',.0f')} req/s")
-    quantiles = "/".join(_number(value, ".1f") for value in (moment.p50_ms, moment.p95_ms, moment.p99_ms))
-    text.append(f" · p50/95/99 {quantiles} ms · cpu {_number(moment.cpu_cores, '.2f')}/{_number(moment.quota_cores, '.3g')}")
-    text.append(f" · throttled {_number(moment.throttled, '.0%')}", "yellow" if moment.throttled else "")
+    text = Text.assemble(
+        (f"{moment.phase:<8}", "bold"), f" users {moment.users:,}/{moment.users_wanted:,}"
+    )
+    text.append(
+        f" · {_number(moment.offered_hz, ',.0f')} → {_number(moment.achieved_hz, ',.0f')} req/s"
+    )
+    quantiles = "/".join(
+        _number(value, ".1f") for value in (moment.p50_ms, moment.p95_ms, moment.p99_ms)
+    )
+    text.append(
+        f" · p50/95/99 {quantiles} ms · cpu "
+        f"{_number(moment.cpu_cores, '.2f')}/{_number(moment.quota_cores, '.3g')}"
+    )
+    text.append(
+        f" · throttled {_number(moment.throttled, '.0%')}", "yellow" if moment.throttled else ""
+    )
     text.append(f" · lag {_number(moment.lag_p99_ms, '.1f')} ms")
     text.append(f" · failed {moment.failures:,}", "bold red" if moment.failures else "")
     text.append(f" · {int(moment.left_s) // 60}:{int(moment.left_s) % 60:02} left", "dim")

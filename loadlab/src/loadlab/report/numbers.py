@@ -9,17 +9,44 @@ def key_numbers(found: Figures) -> list[tuple[str, str, str]]:
     """Name, value, and what it is to be read with; of the steady phase."""
     return [
         ("users", f"{found.users:,}", f"{found.steady_s:.0f} s of steady load"),
-        ("requests a second", _value(found.achieved_hz, ",.0f"), f"{_value(found.offered_hz, ',.0f')} offered; {found.requests:,} in all"),
-        ("errors", f"{found.errors:,}", f"95 % bound {_share(found.error_bound)}; from the ramp on, unanswered ones included"),
-        ("p50 / p95 / p99", _latencies(found.p50_ms, found.p95_ms, found.p99_ms), f"p99 at most {_ms(found.p99_bound_ms)} ms (99 %)"),
+        (
+            "requests a second",
+            _value(found.achieved_hz, ",.0f"),
+            f"{_value(found.offered_hz, ',.0f')} offered; {found.requests:,} in all",
+        ),
+        (
+            "errors",
+            f"{found.errors:,}",
+            f"95 % bound {_share(found.error_bound)}; from the ramp on, unanswered ones included",
+        ),
+        (
+            "p50 / p95 / p99",
+            _latencies(found.p50_ms, found.p95_ms, found.p99_ms),
+            f"p99 at most {_ms(found.p99_bound_ms)} ms (99 %)",
+        ),
         ("max", f"{_ms(found.max_ms)} ms", f"p99.9 {_ms(found.p999_ms)} ms"),
-        ("CPU of the server", f"{_value(found.cpu_cores, '.3f')} cores",
-         f"{_quota(found)}; {_value(found.cpu_us, '.1f')} µs per right answer"),
+        (
+            "CPU of the server",
+            f"{_value(found.cpu_cores, '.3f')} cores",
+            f"{_quota(found)}; {_value(found.cpu_us, '.1f')} µs per right answer",
+        ),
         ("throttled", _share(found.throttled), "of the quota's periods"),
-        ("memory", f"{_value(found.memory_peak_mib, ',.0f')} MiB", f"at its peak; limit {_value(found.memory_limit_mib, ',.0f')} MiB"),
-        ("generator", _share(found.generator_cpu), f"of a core, busiest process; loop lag p99 {_ms(found.loop_lag_p99_ms)} ms"),
-        ("witness p50 / p95", _latencies(found.witness_p50_ms, found.witness_p95_ms), f"null server's p99 {_ms(found.floor_p99_ms)} ms"),
-    ]  # fmt: skip
+        (
+            "memory",
+            f"{_value(found.memory_peak_mib, ',.0f')} MiB",
+            f"at its peak; limit {_value(found.memory_limit_mib, ',.0f')} MiB",
+        ),
+        (
+            "generator",
+            _share(found.generator_cpu),
+            f"of a core, busiest process; loop lag p99 {_ms(found.loop_lag_p99_ms)} ms",
+        ),
+        (
+            "witness p50 / p95",
+            _latencies(found.witness_p50_ms, found.witness_p95_ms),
+            f"null server's p99 {_ms(found.floor_p99_ms)} ms",
+        ),
+    ]
 
 
 def facts(found: Figures) -> str:
@@ -28,14 +55,21 @@ def facts(found: Figures) -> str:
     left = (
         "not recorded"
         if found.in_flight is None
-        else f"{found.in_flight:,} on the way when the load stopped, {found.unfinished:,} never answered"
+        else (
+            f"{found.in_flight:,} on the way when the load stopped, {found.unfinished:,} never "
+            "answered"
+        )
     )
     return f"Failures: {kinds}. Requests {left}."
 
 
 def _quota(found: Figures) -> str:
     """The replicas' quota, and what of the CPU time is not theirs."""
-    beside = "" if found.balancer_cores is None else f", of which {found.balancer_cores:.3f} are the balancer's, which has none"
+    beside = (
+        ""
+        if found.balancer_cores is None
+        else f", of which {found.balancer_cores:.3f} are the balancer's, which has none"
+    )
     return f"quota {_value(found.quota_cores, 'g')}{beside}"
 
 

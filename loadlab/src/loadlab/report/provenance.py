@@ -1,4 +1,5 @@
-"""Where a run's figures come from, as pairs of name and value: everything a rival needs to make them again."""
+"""Where a run's figures come from, as pairs of name and value: everything a rival needs to make
+them again."""
 
 from loadlab.record.form import Run
 from loadlab.verdict.repeats import way
@@ -8,9 +9,14 @@ def caveat(run: Run) -> str:
     """What a reader should keep in mind, whatever the verdict."""
     if run.backend != "compose" and "loopback" not in way(run):
         return f"The generator ran {way(run)}: the network between is in the latencies."
-    where = "on the server's machine, outside of its container" if run.backend == "compose" else way(run)
+    where = (
+        "on the server's machine, outside of its container"
+        if run.backend == "compose"
+        else way(run)
+    )
     return (
-        f"The generator ran {where}: no network's delay is in the latencies, and it pays a part of the kernel's work for the connections."
+        f"The generator ran {where}: no network's delay is in the latencies, and it pays a part "
+        "of the kernel's work for the connections."
     )
 
 
@@ -18,7 +24,11 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     """Machine, software, code, command, workload."""
     machine, asked, limits = run.fingerprint, run.scenario, run.tier.limits
     cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU"
-    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 2**20:,.0f} MiB"
+    memory = (
+        "no memory limit"
+        if limits.memory_bytes is None
+        else f"{limits.memory_bytes / 2**20:,.0f} MiB"
+    )
     think = (
         f"think {asked.think_s[0]:g}–{asked.think_s[1]:g} s"
         if asked.think_s
@@ -28,17 +38,39 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("run", f"{run.id}{f', {run.repeat} of {run.repeats}' if run.repeats > 1 else ''}"),
         ("started", run.started_at),
         ("command", run.command),
-        ("commit", f"{machine.commit[:12] or 'unknown'}{' with uncommitted changes' if machine.dirty else ''}"),
+        (
+            "commit",
+            (machine.commit[:12] or "unknown")
+            + (" with uncommitted changes" if machine.dirty else ""),
+        ),
         ("tier", f"{run.tier.name}: {run.tier.replicas} × ({cpus}, {memory})"),
         ("backend, engine", f"{run.backend}, {run.engine}"),
-        ("scenario", f"{asked.name}: {asked.users:,} users, {think}, ramp {asked.spawn_rate_hz:g}/s {asked.ramp}"),
+        (
+            "scenario",
+            (
+                f"{asked.name}: {asked.users:,} users, {think}, ramp {asked.spawn_rate_hz:g}/s "
+                f"{asked.ramp}"
+            ),
+        ),
         ("bodies", f"{asked.bodies:,}, for {', '.join(asked.models)}"),
         ("target, seed", f"{run.target}, {run.seed}"),
         ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"),
-        ("system", f"Linux {machine.kernel}, control groups version {machine.cgroup_version}, nofile {machine.nofile:,}"),
+        (
+            "system",
+            (
+                f"Linux {machine.kernel}, control groups version {machine.cgroup_version}, nofile "
+                f"{machine.nofile:,}"
+            ),
+        ),
         ("Python", machine.python),
         ("packages", ", ".join(f"{name} {version}" for name, version in machine.packages.items())),
-        ("kernel settings", ", ".join(f"{name} {value}" for name, value in machine.sysctls.items())),
+        (
+            "kernel settings",
+            ", ".join(f"{name} {value}" for name, value in machine.sysctls.items()),
+        ),
         *((name, value) for name, value in run.details.items()),
-        *((f"process {each.name}", f"{each.command} (CPUs {','.join(map(str, each.cpus))})") for each in run.processes),
-    ]  # fmt: skip
+        *(
+            (f"process {each.name}", f"{each.command} (CPUs {','.join(map(str, each.cpus))})")
+            for each in run.processes
+        ),
+    ]

@@ -1,6 +1,8 @@
-"""A small chart in SVG: lines over a shared axis, shaded phases, limits; text stays text, colours follow the reader's light or dark.
+"""A small chart in SVG: lines over a shared axis, shaded phases, limits; text stays text, colours
+follow the reader's light or dark.
 
-Own code, for what is wanted is little: a page with eight charts is under 300 kB, opens without a network, and can be read aloud.
+Own code, for what is wanted is little: a page with eight charts is under 300 kB, opens without a
+network, and can be read aloud.
 """
 
 import math
@@ -21,14 +23,21 @@ _OPEN = (
 STYLE = """
 svg.chart{--ink:#1f2933;--soft:#7b8794;--grid:#e4e7eb;--band:#f1f4f8;
 --c0:#0b6e4f;--c1:#2563c9;--c2:#c2410c;--c3:#8b3fb8;--c4:#64748b;--limit:#c81e1e}
-@media (prefers-color-scheme:dark){svg.chart{--ink:#e4e7eb;--soft:#9aa5b1;--grid:#323f4b;--band:#1c2732;
+@media (prefers-color-scheme:dark){
+svg.chart{--ink:#e4e7eb;--soft:#9aa5b1;--grid:#323f4b;--band:#1c2732;
 --c0:#3fc79a;--c1:#7eb0ff;--c2:#ff9d6b;--c3:#d39bf5;--c4:#a3b1c2;--limit:#ff7b7b}}
 svg.chart{font:11px system-ui,sans-serif;width:100%;height:auto;display:block}
-svg.chart text{fill:var(--ink)}svg.chart .soft{fill:var(--soft)}svg.chart .title{font-size:13px;font-weight:600}
+svg.chart text{fill:var(--ink)}svg.chart .soft{fill:var(--soft)}
+svg.chart .title{font-size:13px;font-weight:600}
 svg.chart .grid{stroke:var(--grid);stroke-width:1}svg.chart .band{fill:var(--band)}
-svg.chart path{fill:none;stroke-width:1.6;stroke-linejoin:round}svg.chart .limit{stroke:var(--limit);stroke-dasharray:6 4;stroke-width:1.2}
-svg.chart text.limit{stroke:none;fill:var(--limit)}svg.chart .cursor{stroke:var(--soft);visibility:hidden}
-""" + "".join(f"svg.chart path.c{n}{{stroke:var(--c{n})}}svg.chart text.c{n}{{fill:var(--c{n})}}" for n in range(5))  # fmt: skip
+svg.chart path{fill:none;stroke-width:1.6;stroke-linejoin:round}
+svg.chart .limit{stroke:var(--limit);stroke-dasharray:6 4;stroke-width:1.2}
+svg.chart text.limit{stroke:none;fill:var(--limit)}
+svg.chart .cursor{stroke:var(--soft);visibility:hidden}
+""" + "".join(
+    f"svg.chart path.c{n}{{stroke:var(--c{n})}}svg.chart text.c{n}{{fill:var(--c{n})}}"
+    for n in range(5)
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,11 @@ class Chart:
 
     def __post_init__(self) -> None:
         values = [value for line in self.lines for _, value in line.points if value is not None]
-        object.__setattr__(self, "scale", Scale.of([*values, *(value for value, _ in self.limits)], logarithmic=self.logarithmic))
+        object.__setattr__(
+            self,
+            "scale",
+            Scale.of([*values, *(value for value, _ in self.limits)], logarithmic=self.logarithmic),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,24 @@ class Scale:
         """Round numbers around the values."""
         if logarithmic:
             positive = [value for value in values if value > 0] or [1.0]
-            first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+            first, last = (
+                math.floor(math.log10(min(positive))),
+                math.ceil(math.log10(max(positive))),
+            )
             powers = range(first, max(last, first + 1) + 1)
-            return cls(10.0 ** powers[0], 10.0 ** powers[-1], [10.0**power for power in powers], logarithmic=True)
+            return cls(
+                10.0 ** powers[0],
+                10.0 ** powers[-1],
+                [10.0**power for power in powers],
+                logarithmic=True,
+            )
         top = max([*values, 0.0]) or 1.0
-        step = next(size * 10.0**power for power in range(-6, 12) for size in (1, 2, 5) if size * 10.0**power * 4 >= top)
+        step = next(
+            size * 10.0**power
+            for power in range(-6, 12)
+            for size in (1, 2, 5)
+            if size * 10.0**power * 4 >= top
+        )
         count = math.ceil(top / step - 1e-9)
         return cls(0.0, count * step, [n * step for n in range(count + 1)], logarithmic=False)
 
@@ -102,14 +128,19 @@ class Scale:
 def draw(chart: Chart, *, standalone: bool) -> str:
     """The chart as an SVG element; standalone: with its style, as a file of its own."""
     parts = [
-        _OPEN.format(time=" time" if chart.time else "", name=chart.name, title=escape(chart.title)),
+        _OPEN.format(
+            time=" time" if chart.time else "", name=chart.name, title=escape(chart.title)
+        ),
         f"<style>{STYLE}</style>" if standalone else "",
         *_bands(chart),
         *_grid(chart),
         *(_curve(chart, line) for line in chart.lines),
         *_limits(chart),
         f'<text class="title" x="{LEFT}" y="14">{escape(chart.title)}</text>',
-        f'<text class="soft" x="{WIDTH - RIGHT}" y="14" text-anchor="end">{escape(chart.unit)}</text>',
+        (
+            f'<text class="soft" x="{WIDTH - RIGHT}" y="14" '
+            f'text-anchor="end">{escape(chart.unit)}</text>'
+        ),
         *(_legend(n, line) for n, line in enumerate(chart.lines)),
         f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>' if chart.time else "",
         "</svg>",
@@ -139,9 +170,15 @@ def _bands(chart: Chart) -> list[str]:
     for n, (start, end, name) in enumerate(chart.bands):
         left, right = _x(chart, start), _x(chart, end)
         if n % 2 == 0:
-            parts.append(f'<rect class="band" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>')
+            parts.append(
+                f'<rect class="band" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
+                f'height="{HEIGHT - TOP - BOTTOM}"/>'
+            )
         if right - left > 6 * len(name):
-            parts.append(f'<text class="soft" x="{(left + right) / 2:.1f}" y="{TOP + 11}" text-anchor="middle">{escape(name)}</text>')
+            parts.append(
+                f'<text class="soft" x="{(left + right) / 2:.1f}" y="{TOP + 11}" '
+                f'text-anchor="middle">{escape(name)}</text>'
+            )
     return parts
 
 
@@ -149,10 +186,18 @@ def _grid(chart: Chart) -> list[str]:
     parts = []
     for value in chart.scale.ticks:
         y = _y(chart, value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="soft" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="soft" x="{LEFT - 6}" y="{y + 4:.1f}" '
+            f'text-anchor="end">{_number(value)}</text>'
+        )
     for at, word in chart.ticks:
-        parts.append(f'<text class="soft" x="{_x(chart, at):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(word)}</text>')
+        parts.append(
+            f'<text class="soft" x="{_x(chart, at):.1f}" y="{HEIGHT - 8}" '
+            f'text-anchor="middle">{escape(word)}</text>'
+        )
     return parts
 
 
@@ -172,7 +217,9 @@ def _limits(chart: Chart) -> list[str]:
     parts = []
     for value, word in chart.limits:
         y = _y(chart, value)
-        parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
         parts.append(f'<text class="limit" x="{LEFT + 4}" y="{y + 12:.1f}">{escape(word)}</text>')
     return parts
 
@@ -181,7 +228,10 @@ def _legend(place: int, line: Line) -> str:
     x = LEFT + _LEGEND_STEP * (place % _LEGENDS_A_ROW)
     mark = "┄" if line.dashed else "━"
     y = 30 + 12 * (place // _LEGENDS_A_ROW)
-    return f'<text class="c{line.colour}" x="{x}" y="{y}">{mark} {escape(line.label)}<tspan class="value"></tspan></text>'
+    return (
+        f'<text class="c{line.colour}" x="{x}" y="{y}">{mark} {escape(line.label)}<tspan '
+        'class="value"></tspan></text>'
+    )
 
 
 def _number(value: float) -> str:

@@ -12,13 +12,22 @@ from loadlab.record.form import Run
 from loadlab.report.numbers import facts, key_numbers
 from loadlab.verdict.judge import Outcome, Verdict
 
-COLOURS: dict[Outcome, str] = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
+COLOURS: dict[Outcome, str] = {
+    "PASS": "green",
+    "FAIL": "red",
+    "INVALID": "yellow",
+    "ERROR": "magenta",
+}
 
 
 def summary(run: Run, verdict: Verdict) -> RenderableType:
     """Everything that a person needs in the first minute."""
     colour = COLOURS[verdict.outcome]
-    head = Text.assemble((verdict.outcome, f"bold {colour}"), f"  {run.id} ({run.backend}, {run.engine})\n", verdict.sentence)
+    head = Text.assemble(
+        (verdict.outcome, f"bold {colour}"),
+        f"  {run.id} ({run.backend}, {run.engine})\n",
+        verdict.sentence,
+    )
     parts: list[RenderableType] = [
         Panel(head, border_style=colour),
         _figures(verdict),
@@ -32,12 +41,37 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
 
 def history_table(entries: Sequence[Entry]) -> Table:
     """One line per run, oldest first."""
-    table = Table("run", "verdict", "tier", "scenario", "users", "p50/p95/p99 ms", "errors", "CPU", "µs/request", "memory MiB", box=None)
+    table = Table(
+        "run",
+        "verdict",
+        "tier",
+        "scenario",
+        "users",
+        "p50/p95/p99 ms",
+        "errors",
+        "CPU",
+        "µs/request",
+        "memory MiB",
+        box=None,
+    )
     for entry in entries:
-        latencies = "/".join("–" if value is None else f"{value:.1f}" for value in (entry.p50_ms, entry.p95_ms, entry.p99_ms))
-        verdict = Text(entry.outcome, style=COLOURS.get(entry.outcome, ""))  # type: ignore[call-overload]  # any word may stand in an old index
+        latencies = "/".join(
+            "–" if value is None else f"{value:.1f}"
+            for value in (entry.p50_ms, entry.p95_ms, entry.p99_ms)
+        )
+        # # any word may stand in an old index
+        verdict = Text(entry.outcome, style=COLOURS.get(entry.outcome, ""))  # type: ignore[call-overload]
         numbers = ("–" if value is None else format(value, form) for value, form in _numbers(entry))
-        table.add_row(entry.id, verdict, entry.tier, entry.scenario, f"{entry.users:,}", latencies, f"{entry.errors:,}", *numbers)
+        table.add_row(
+            entry.id,
+            verdict,
+            entry.tier,
+            entry.scenario,
+            f"{entry.users:,}",
+            latencies,
+            f"{entry.errors:,}",
+            *numbers,
+        )
     return table
 
 
@@ -53,7 +87,9 @@ def _figures(verdict: Verdict) -> Table:
 
 
 def _objective(verdict: Verdict) -> Table:
-    table = Table("objective", "measured", "limit", "", box=None, padding=(0, 2), title_justify="left")
+    table = Table(
+        "objective", "measured", "limit", "", box=None, padding=(0, 2), title_justify="left"
+    )
     for check in verdict.objective:
         table.add_row(check.what, check.value, check.bound, _mark(check.holds))
     return table
@@ -61,8 +97,12 @@ def _objective(verdict: Verdict) -> Table:
 
 def _rules(verdict: Verdict) -> RenderableType:
     broken = [finding for finding in verdict.findings if not finding.holds]
-    count = Text(f"{len(verdict.findings) - len(broken)} of {len(verdict.findings)} rules hold", style="bold")
-    return Group(count, *(Text.assemble(("✗ ", "bold red"), finding.sentence) for finding in broken))
+    count = Text(
+        f"{len(verdict.findings) - len(broken)} of {len(verdict.findings)} rules hold", style="bold"
+    )
+    return Group(
+        count, *(Text.assemble(("✗ ", "bold red"), finding.sentence) for finding in broken)
+    )
 
 
 def _mark(holds: bool) -> Text:

@@ -18,6 +18,8 @@ def write_reports(log: Log, verdict: Verdict, folder: Path, *, claim: str = "") 
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     for chart in drawn:
         (folder / PICTURES / f"{chart.name}.svg").write_text(draw(chart, standalone=True) + "\n")
-    (folder / DOCUMENT).write_text(markdown(log.run, verdict, drawn, pictures=PICTURES, claim=claim))
+    (folder / DOCUMENT).write_text(
+        markdown(log.run, verdict, drawn, pictures=PICTURES, claim=claim)
+    )
     (folder / PAGE).write_text(page(log.run, verdict, drawn, claim=claim))
     return folder / PAGE

@@ -1,4 +1,5 @@
-"""`just load tier=half-core users=1000 …`: from words `key=value` to an order; unknown keys and values are refused with the known ones."""
+"""`just load tier=half-core users=1000 …`: from words `key=value` to an order; unknown keys and
+values are refused with the known ones."""
 
 import ipaddress
 import re
@@ -17,7 +18,8 @@ Backend = Literal["auto", "cgroup", "compose"]
 Engine = Literal["locust", "raw"]
 Ramp = Literal["smooth", "stepped"]
 Balancer = Literal["none", "http", "tcp"]
-"""`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in turn."""
+"""`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in
+turn."""
 UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
@@ -97,7 +99,8 @@ def parse(
             gives those, too.
 
     Raises:
-        UsageError, TierError, ScenarioError: an unknown key, one given twice, or a value that is not possible.
+        UsageError, TierError, ScenarioError: an unknown key, one given twice, or a value that is
+            not possible.
     """
     given = DEFAULTS | _pairs(words, offered)
     if "tier" not in given:
@@ -139,15 +142,27 @@ def address(target: str) -> tuple[str, int]:
 
 
 def _check(order: Order) -> None:
-    if order.scenario.surge and order.steady_s < order.scenario.surge.after + order.scenario.surge.seconds:
-        raise UsageError(f"duration={order.steady_s:g}s: the surge of scenario={order.scenario.name} ends only after "
-                         f"{order.scenario.surge.after + order.scenario.surge.seconds:g} s")  # fmt: skip
+    if (
+        order.scenario.surge
+        and order.steady_s < order.scenario.surge.after + order.scenario.surge.seconds
+    ):
+        raise UsageError(
+            f"duration={order.steady_s:g}s: the surge of "
+            f"scenario={order.scenario.name} ends only after "
+            f"{order.scenario.surge.after + order.scenario.surge.seconds:g} s"
+        )
     if order.engine == "raw" and (order.user != "raw" or order.workers or order.web):
-        raise UsageError("engine=raw has neither users of Locust (user=), nor workers (workers=), nor its page (web=)")
+        raise UsageError(
+            "engine=raw has neither users of Locust (user=), nor workers (workers=), nor its page "
+            "(web=)"
+        )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
         raise UsageError(f"model={order.model} came, expected a model's name")
     if order.balancer != "none" and (order.target or order.backend == "compose"):
-        raise UsageError(f"balancer={order.balancer} stands before processes of the lab (backend=cgroup); compose has its own")
+        raise UsageError(
+            f"balancer={order.balancer} stands before processes of the lab (backend=cgroup); "
+            "compose has its own"
+        )
     if order.target:
         guard(order.target, order.allow_host)
         if order.backend != "auto":
@@ -155,7 +170,8 @@ def _check(order: Order) -> None:
 
 
 def guard(target: str, allow_host: str) -> None:
-    """Refuse a host that is not this machine and was not allowed by name: load on others is an attack; raises `UsageError`."""
+    """Refuse a host that is not this machine and was not allowed by name: load on others is an
+    attack; raises `UsageError`."""
     host, _ = address(target)
     if host == allow_host or host == "localhost":
         return
@@ -164,7 +180,10 @@ def guard(target: str, allow_host: str) -> None:
             return
     except ValueError:
         pass
-    raise UsageError(f"target={target}: load goes to this machine only; if {host} is yours, say allow-host={host}")
+    raise UsageError(
+        f"target={target}: load goes to this machine only; if {host} is yours, say "
+        f"allow-host={host}"
+    )
 
 
 def _pairs(words: Sequence[str], offered: Sequence[str]) -> dict[str, str]:
@@ -172,7 +191,9 @@ def _pairs(words: Sequence[str], offered: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS:
-            raise UsageError(f"{word}: unknown; expected key=value with one of {', '.join(offered)}")
+            raise UsageError(
+                f"{word}: unknown; expected key=value with one of {', '.join(offered)}"
+            )
         if key in pairs:
             raise UsageError(f"{key}= is given twice")
         if not value:
@@ -196,5 +217,7 @@ def _count(key: str, text: str, least: int, most: int) -> int:
 def _duration(text: str) -> float:
     found = _DURATION.fullmatch(text)
     if not found or float(found[1]) <= 0:
-        raise UsageError(f"duration={text} came, expected seconds, or a number with s, m or h, as in 120s or 10m")
+        raise UsageError(
+            f"duration={text} came, expected seconds, or a number with s, m or h, as in 120s or 10m"
+        )
     return float(found[1]) * _SECONDS[found[2]]

@@ -1,4 +1,5 @@
-"""From ticks to the record: which phase a second belongs to, what the last seconds were like, and what the live line shows."""
+"""From ticks to the record: which phase a second belongs to, what the last seconds were like, and
+what the live line shows."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -29,7 +30,11 @@ class Moment:
     @property
     def silent(self) -> bool:
         """Whether the server, though asked, answered nothing, rightly or wrongly."""
-        return not self.answered and self.failed == self.timeouts and bool(self.in_flight or self.timeouts)
+        return (
+            not self.answered
+            and self.failed == self.timeouts
+            and bool(self.in_flight or self.timeouts)
+        )
 
     def p_ms(self, q: float) -> float | None:
         """A quantile of the right answers, milliseconds."""
@@ -57,7 +62,8 @@ class Book:
         """Users that the ramp shall bring; it begins when the first of them arrives."""
 
     def begin(self, name: PhaseName, at_s: float, users: int = 0) -> None:
-        """A phase begins; seconds belong to the phase in which they began, a second that is cut to the one that cuts it."""
+        """A phase begins; seconds belong to the phase in which they began, a second that is cut to
+        the one that cuts it."""
         self._phases.append((at_s, name))
         self._recorder.begin(name, at_s, users)
 
@@ -67,7 +73,9 @@ class Book:
 
     def phase(self, t: int) -> PhaseName:
         """The phase of second `t`."""
-        return next((name for at_s, name in reversed(self._phases) if int(at_s) <= t), self._phases[0][1])
+        return next(
+            (name for at_s, name in reversed(self._phases) if int(at_s) <= t), self._phases[0][1]
+        )
 
     def take(self, ticks: Iterable[Tick], series: Series = "users") -> None:
         """Write ticks down; those of users are also remembered."""
@@ -90,7 +98,9 @@ class Book:
 
     def since(self, t: int) -> list[Moment]:
         """Whole seconds from `t` on."""
-        return [self.moments[each] for each in range(max(t, 0), self.whole + 1) if each in self.moments]
+        return [
+            self.moments[each] for each in range(max(t, 0), self.whole + 1) if each in self.moments
+        ]
 
     def witnessed(self, t: int) -> int:
         """Right answers that the witness got since second `t`."""

@@ -26,12 +26,15 @@ USAGE, INFRASTRUCTURE, INTERRUPTED = 3, 4, 130
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add both commands."""
     load = commands.add_parser("load", help="how many users in which limits: a judged run")
-    load.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(arguments.KEYS)}")
+    load.add_argument(
+        "words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(arguments.KEYS)}"
+    )
     commands.add_parser("doctor", help="what this machine can carry, and what is missing")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Carry out one of them; returns the exit code: 0 PASS, 1 FAIL, 2 INVALID, 3 wrong usage, 4 no run could be made, 130 interrupted."""
+    """Carry out one of them; returns the exit code: 0 PASS, 1 FAIL, 2 INVALID, 3 wrong usage, 4 no
+    run could be made, 130 interrupted."""
     try:
         found = tiers.read(root / tiers.FILE, os.environ)
         if asked.command == "doctor":
@@ -49,11 +52,19 @@ def _load(order: arguments.Order, root: Path, console: Console) -> int:
     place = Place(root, root / ".halfcore/bundles", root / STORE)
     with session.alone(root):
         backend, why = choose(order, root)
-        _say(console, f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users; backend {backend} ({why})")
+        _say(
+            console,
+            (
+                f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users; "
+                f"backend {backend} ({why})"
+            ),
+        )
         set_id = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}" if order.repeats > 1 else ""
         judged: list[Judged] = []
         for repeat in range(1, order.repeats + 1):
-            folder, ended = session.carry_out(order, place, backend, console, set_id=set_id, repeat=repeat)
+            folder, ended = session.carry_out(
+                order, place, backend, console, set_id=set_id, repeat=repeat
+            )
             if ended.kind == "disk_full":
                 raise OSError(f"{ended.sentence}; what was seen before is in {folder}")
             judged.append(Judged(read_run(folder), conclude(folder, Console())))

@@ -1,6 +1,7 @@
 """One run, phase by phase.
 
-floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated and alike by turns → drain → cool-down.
+floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated and alike by
+turns → drain → cool-down.
 """
 
 import itertools
@@ -37,8 +38,15 @@ WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
 COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
-_SPELLS: tuple[tuple[PhaseName, int], ...] = (("repeated", 1), ("alike", 2), ("repeated", 2), ("alike", 2), ("repeated", 1))
-"""One body for everybody and bodies like it, by turns and for equally long: a machine that is slower for a while is so for both."""
+_SPELLS: tuple[tuple[PhaseName, int], ...] = (
+    ("repeated", 1),
+    ("alike", 2),
+    ("repeated", 2),
+    ("alike", 2),
+    ("repeated", 1),
+)
+"""One body for everybody and bodies like it, by turns and for equally long: a machine that is
+slower for a while is so for both."""
 _SPELL_S = (2, 4)
 """The shortest of them: the least and the most, a thirtieth of the steady phase between."""
 _START_MOST_S = 60.0
@@ -65,7 +73,9 @@ class Conductor:
         view: shows how it goes.
     """
 
-    def __init__(self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float) -> None:
+    def __init__(
+        self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float
+    ) -> None:
         self._order, self._recorder, self._start, self._view = order, recorder, start, view
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
@@ -82,14 +92,16 @@ class Conductor:
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 
-    def measure_floor(self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str) -> None:
+    def measure_floor(
+        self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str
+    ) -> None:
         """The null server's latencies."""
         self.begin("floor")
         self.book.take(floor.measure(folder, load, parts, cpus), "floor")
 
     def warm_up(self, serving: Serving) -> tuple[list[Exchange], Alike | None]:
-        """Prove the server right on golden rows, learn the answers to the others, and let it run a while; returns what users shall ask,
-        and bodies that take the work of one."""
+        """Prove the server right on golden rows, learn the answers to the others, and let it run a
+        while; returns what users shall ask, and bodies that take the work of one."""
         self._serving = serving
         run = self._recorder.run
         run.replicas = serving.replicas()
@@ -104,7 +116,8 @@ class Conductor:
                 asker.close()
 
     def load(self, folder: Path, load: Load, parts: list[Part]) -> None:
-        """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is for the processes' files."""
+        """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is
+        for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` came before
         self.book = self._book(parts)
@@ -112,9 +125,13 @@ class Conductor:
             self._watch(serving)
             stack.callback(self.sampler.stop)
             self.book.ramp_users = load.users
-            generator = self._generator = stack.enter_context(generating(folder / "generator", load, parts))
+            generator = self._generator = stack.enter_context(
+                generating(folder / "generator", load, parts)
+            )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
-            stack.callback(self._note_workers, generator, parts)  # of a run that ends early too: no FAIL without it
+            stack.callback(
+                self._note_workers, generator, parts
+            )  # of a run that ends early too: no FAIL without it
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
@@ -142,11 +159,18 @@ class Conductor:
             raise Fault("aborted", f"stopped at the hard limit of {self._deadline_s:.0f} s")
 
     def _warm_up(self, serving: Serving, askers: list[Asker]) -> list[Exchange]:
-        golden = sum(exchange.prove(serving.manifest, asker.ask) for asker in askers) if serving.manifest else 0
+        golden = (
+            sum(exchange.prove(serving.manifest, asker.ask) for asker in askers)
+            if serving.manifest
+            else 0
+        )
         self._recorder.run.details["golden_rows_proven"] = str(golden)
         bodies = exchange.bodies(self._order.model, serving.manifest, self._order.seed)
         if not bodies:
-            raise exchange.WrongAnswer(f"there are no rows for model={self._order.model}: neither golden rows nor data of that name")
+            raise exchange.WrongAnswer(
+                f"there are no rows for model={self._order.model}: neither golden rows nor data "
+                "of that name"
+            )
         exchanges = exchange.learn(bodies, askers[0].ask)
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
         for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
@@ -168,10 +192,20 @@ class Conductor:
 
     def _name_processes(self, serving: Serving, generator: Generator) -> None:
         named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
-        named += [(part.name, part.role, generator.processes[part.name].pid, " ".join(part.command)) for part in generator.parts]
+        named += [
+            (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
+            for part in generator.parts
+        ]
         named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
-        named += [(f"server-{number}", "server", pid, "halfcore serve") for number, pid in enumerate(serving.pids, 1)]
-        named += [("balancer", "server", serving.balancer_pid, "haproxy")] if serving.balancer_pid else []
+        named += [
+            (f"server-{number}", "server", pid, "halfcore serve")
+            for number, pid in enumerate(serving.pids, 1)
+        ]
+        named += (
+            [("balancer", "server", serving.balancer_pid, "haproxy")]
+            if serving.balancer_pid
+            else []
+        )
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
@@ -193,7 +227,10 @@ class Conductor:
         while self.book.first_s is None:
             self._turn()
             if time.monotonic() > deadline:
-                raise Fault("generator_broke", f"no user was there {_START_MOST_S:.0f} s after the generator's start")
+                raise Fault(
+                    "generator_broke",
+                    f"no user was there {_START_MOST_S:.0f} s after the generator's start",
+                )
         deadline = time.monotonic() + load.users / load.rate * 2 + 10
         while self._users() < load.users and time.monotonic() < deadline:
             self._turn()
@@ -225,8 +262,8 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with one body for everybody and with new ones like it, by turns: is the server cheaper when it could remember
-        answers?"""
+        """The same load with one body for everybody and with new ones like it, by turns: is the
+        server cheaper when it could remember answers?"""
         unit_s = _spell_s(self._order.steady_s)
         for name, length in _SPELLS if load.alike else _SPELLS[:1]:
             if self._generator:
@@ -237,7 +274,9 @@ class Conductor:
 
     def _drain(self, generator: Generator) -> None:
         generator.steer(Steer(pace=0))
-        start = round(self.now())  # users stop now: a second that has hardly begun is none of their load
+        start = round(
+            self.now()
+        )  # users stop now: a second that has hardly begun is none of their load
         self.begin("drain", float(start))
         in_flight, deadline = None, time.monotonic() + DRAIN_MOST_S
         while time.monotonic() < deadline:
@@ -248,22 +287,33 @@ class Conductor:
             if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
                 break
         left = self.book.since(start)[-1:]
-        self._recorder.run.drain = Drain(in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0)
+        self._recorder.run.drain = Drain(
+            in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0
+        )
 
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
-        """Whatever ends the load: which replica answered how much of it since all users were there."""
+        """Whatever ends the load: which replica answered how much of it since all users were
+        there."""
         after = serving.answered()
-        counts = [None if a is None or b is None else b - a for a, b in zip(before, after, strict=True)]
+        counts = [
+            None if a is None or b is None else b - a for a, b in zip(before, after, strict=True)
+        ]
         run = self._recorder.run
         if counts:
-            run.replicas = [msgspec.structs.replace(each, answered=n) for each, n in zip(run.replicas, counts, strict=True)]
+            run.replicas = [
+                msgspec.structs.replace(each, answered=n)
+                for each, n in zip(run.replicas, counts, strict=True)
+            ]
 
     def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
         expected = sum(1 for part in parts if part.role == "generator")
         told = generator.workers()
         reported = expected if self.book.since(self.book.whole) else 0
         self._recorder.run.workers = Workers(
-            expected=expected, reported=reported, missing=told.missing if told else 0, missed_heartbeats=told.silent if told else 0
+            expected=expected,
+            reported=reported,
+            missing=told.missing if told else 0,
+            missed_heartbeats=told.silent if told else 0,
         )
 
     def _cool_down(self) -> None:
@@ -288,7 +338,11 @@ class Conductor:
 
     def _hopeless(self) -> Fault | None:
         since = self.book.whole + 1 - HUNG_S
-        return hopeless(self.book.since(since), self._recorder.run.criteria.objective, self.book.witnessed(since))
+        return hopeless(
+            self.book.since(since),
+            self._recorder.run.criteria.objective,
+            self.book.witnessed(since),
+        )
 
     def _users(self) -> int:
         last = self.book.since(self.book.whole)

@@ -19,11 +19,18 @@ from loadlab.run.arguments import Order
 from loadlab.sample import counters
 from loadlab.tiers import Tier
 
-_ENGINES: dict[str, form.Engine] = {"raw": "locust-raw", "fast": "locust-fast", "fast-unmended": "locust-fast", "stock": "locust-http"}
+_ENGINES: dict[str, form.Engine] = {
+    "raw": "locust-raw",
+    "fast": "locust-fast",
+    "fast-unmended": "locust-fast",
+    "stock": "locust-http",
+}
 _GENERATOR_PACKAGES = ("locust", "gevent", "geventhttpclient")
 
 
-def run(name: str, order: Order, root: Path, backend: Backend, *, set_id: str, repeat: int) -> form.Run:
+def run(
+    name: str, order: Order, root: Path, backend: Backend, *, set_id: str, repeat: int
+) -> form.Run:
     """The record of a run that has not begun."""
     scenario = order.scenario
     return form.Run(
@@ -38,7 +45,9 @@ def run(name: str, order: Order, root: Path, backend: Backend, *, set_id: str, r
             name=order.tier.name,
             limits=order.tier.limits,
             replicas=order.tier.replicas,
-            cpus=[int(cpu) for cpu in server_cpus(order.tier).split(",") if cpu] if backend == "cgroup" else [],
+            cpus=[int(cpu) for cpu in server_cpus(order.tier).split(",") if cpu]
+            if backend == "cgroup"
+            else [],
             cores_needed=cores_needed(order.tier),
         ),
         scenario=form.Scenario(
@@ -76,7 +85,8 @@ def too_small(tier: Tier) -> str:
 
 
 def server_cpus(tier: Tier) -> str:
-    """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset` takes them, or nothing."""
+    """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset`
+    takes them, or nothing."""
     cores = os.cpu_count() or 1
     return ",".join(map(str, range(math.ceil(tier.cores)))) if cores >= cores_needed(tier) else ""
 
@@ -86,14 +96,18 @@ def _fingerprint(root: Path) -> Fingerprint:
     try:
         return machine.fingerprint(root, machine.versions(_GENERATOR_PACKAGES), nofile)
     except Unavailable:  # containers need no control groups of ours
-        return machine.fingerprint(root, machine.versions(_GENERATOR_PACKAGES), nofile, cgroup_version=0)
+        return machine.fingerprint(
+            root, machine.versions(_GENERATOR_PACKAGES), nofile, cgroup_version=0
+        )
 
 
 def _details(root: Path, order: Order) -> dict[str, str]:
     compose = root / tiers.FILE
     return {
         "model": order.model,
-        "tiers_sha256": hashlib.sha256(compose.read_bytes()).hexdigest() if compose.exists() else "",
+        "tiers_sha256": hashlib.sha256(compose.read_bytes()).hexdigest()
+        if compose.exists()
+        else "",
         "clock_source": _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "kernel_arguments": _text("/proc/cmdline"),

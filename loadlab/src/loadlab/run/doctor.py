@@ -1,4 +1,5 @@
-"""`just load-doctor`: what this machine can carry, and what is missing, before anything is started."""
+"""`just load-doctor`: what this machine can carry, and what is missing, before anything is
+started."""
 
 import os
 import resource
@@ -37,13 +38,24 @@ def show(tiers: Mapping[str, Tier], root: Path, console: Console) -> int:
         table.add_row(finding.what, finding.found, finding.hint or "–")
     console.print(table)
     stopped = {"open files", "ports"} & {finding.what for finding in findings if finding.hint}
-    backends = [finding for finding in findings if finding.what.startswith("backend") and not finding.hint]
+    backends = [
+        finding for finding in findings if finding.what.startswith("backend") and not finding.hint
+    ]
     return 4 if stopped or not backends else 0
 
 
 def examine(tiers: Mapping[str, Tier], root: Path) -> list[Finding]:
     """Look at everything that a run needs."""
-    return [_cores(tiers.values()), _cgroups(), _containers(tiers.values(), root), _bundles(root), _files(), _ports(), _backlog(), _quiet()]
+    return [
+        _cores(tiers.values()),
+        _cgroups(),
+        _containers(tiers.values(), root),
+        _bundles(root),
+        _files(),
+        _ports(),
+        _backlog(),
+        _quiet(),
+    ]
 
 
 def _cores(tiers: Iterable[Tier]) -> Finding:
@@ -64,14 +76,20 @@ def _containers(tiers: Iterable[Tier], root: Path) -> Finding:
     tier = next(iter(tiers), None)
     reason = compose.missing(tier, root) if tier else "the compose file has no tiers"
     return Finding(
-        "backend compose", "no" if reason else f"image {tier.image if tier else ''}", reason and f"{reason}; `just image` builds it"
+        "backend compose",
+        "no" if reason else f"image {tier.image if tier else ''}",
+        reason and f"{reason}; `just image` builds it",
     )
 
 
 def _bundles(root: Path) -> Finding:
-    found = sorted(file.parent.parent.name for file in (root / ".halfcore/bundles").glob("*/*/manifest.json"))
+    found = sorted(
+        file.parent.parent.name for file in (root / ".halfcore/bundles").glob("*/*/manifest.json")
+    )
     return Finding(
-        "models", ", ".join(dict.fromkeys(found)) or "none", "" if found else "`just examples light` makes them (backend cgroup needs one)"
+        "models",
+        ", ".join(dict.fromkeys(found)) or "none",
+        "" if found else "`just examples light` makes them (backend cgroup needs one)",
     )
 
 
@@ -79,7 +97,9 @@ def _files() -> Finding:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = hard == resource.RLIM_INFINITY or hard >= _USERS + _SPARE_FILES
     return Finding(
-        "open files", f"at most {hard:,}", "" if enough else f"raise ulimit -Hn to {_USERS + _SPARE_FILES:,} for {_USERS:,} users"
+        "open files",
+        f"at most {hard:,}",
+        "" if enough else f"raise ulimit -Hn to {_USERS + _SPARE_FILES:,} for {_USERS:,} users",
     )
 
 
@@ -100,4 +120,8 @@ def _backlog() -> Finding:
 
 def _quiet() -> Finding:
     quiet = machine.watch()
-    return Finding("quiet", f"others use {quiet.busy_cores:.2f} cores, steal {quiet.steal:.1%}", "; ".join(quiet.reasons))
+    return Finding(
+        "quiet",
+        f"others use {quiet.busy_cores:.2f} cores, steal {quiet.steal:.1%}",
+        "; ".join(quiet.reasons),
+    )

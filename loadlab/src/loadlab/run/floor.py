@@ -18,13 +18,17 @@ from loadlab.process import Command, free_port, running
 
 _MOST_USERS = 1000
 _SECONDS, _FEW_SECONDS = 8, 3
-"""With 1,000 users who think for 6.5 s eight seconds are 1,200 answers; with a handful no time is enough for a p99."""
+"""With 1,000 users who think for 6.5 s eight seconds are 1,200 answers; with a handful no time is
+enough for a p99."""
 _START_S = 30.0
 _ANSWER = '{"prediction":"setosa","probabilities":[1.0,0.0,0.0]}'
 
 
-def measure(folder: Path, load: Load, parts: Callable[[Path, Load], Sequence[Part]], cpus: str) -> list[Tick]:
-    """Load a null server, without limits, with up to a tenth of the users; returns what was counted.
+def measure(
+    folder: Path, load: Load, parts: Callable[[Path, Load], Sequence[Part]], cpus: str
+) -> list[Tick]:
+    """Load a null server, without limits, with up to a tenth of the users; returns what was
+    counted.
 
     Args:
         folder: for the generator's files; is made.
@@ -39,8 +43,23 @@ def measure(folder: Path, load: Load, parts: Callable[[Path, Load], Sequence[Par
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
-        command = [sys.executable, "-m", "loadlab.bench.floor", "--port", str(port), "--answer", str(answer), "--read"]
-        with running("floor", Command(command, clean_environment(), Path.cwd()), port=port, limits=Limits(), cpus=cpus):
+        command = [
+            sys.executable,
+            "-m",
+            "loadlab.bench.floor",
+            "--port",
+            str(port),
+            "--answer",
+            str(answer),
+            "--read",
+        ]
+        with running(
+            "floor",
+            Command(command, clean_environment(), Path.cwd()),
+            port=port,
+            limits=Limits(),
+            cpus=cpus,
+        ):
             small = msgspec.structs.replace(
                 load,
                 addresses=[("127.0.0.1", port)],
@@ -55,7 +74,9 @@ def _count(folder: Path, load: Load, parts: Sequence[Part]) -> list[Tick]:
     seconds = _SECONDS if load.users == _MOST_USERS else _FEW_SECONDS
     with generating(folder, load, parts) as generator:
         deadline = time.monotonic() + _START_S + seconds
-        while sum(1 for tick in found if tick.users == load.users) < seconds * sum(part.role == "generator" for part in parts):
+        while sum(1 for tick in found if tick.users == load.users) < seconds * sum(
+            part.role == "generator" for part in parts
+        ):
             time.sleep(0.1)
             found += generator.ticks()
             if generator.broken() or time.monotonic() > deadline:

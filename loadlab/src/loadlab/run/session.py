@@ -1,4 +1,5 @@
-"""A whole `just load`: every repeat from a fresh server to its record; whatever happens ends in one sentence."""
+"""A whole `just load`: every repeat from a fresh server to its record; whatever happens ends in one
+sentence."""
 
 import errno
 import fcntl
@@ -34,7 +35,14 @@ from loadlab.run.faults import Fault
 from loadlab.run.view import View
 
 _LOCK = Path(".halfcore/load.lock")
-_INFRASTRUCTURE = (CannotStart, BackendFailed, GeneratorFailed, PlanError, NoAnswer, cgroup.Unavailable)
+_INFRASTRUCTURE = (
+    CannotStart,
+    BackendFailed,
+    GeneratorFailed,
+    PlanError,
+    NoAnswer,
+    cgroup.Unavailable,
+)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Floor, start, warm-up, drain and cool-down at their longest."""
@@ -63,16 +71,21 @@ def alone(root: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             held.seek(0)
-            raise Busy(f"another load run is going on (process {held.read().strip() or 'unknown'}): two would measure each other") from None
+            raise Busy(
+                f"another load run is going on (process {held.read().strip() or 'unknown'}): two "
+                "would measure each other"
+            ) from None
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
         yield
 
 
-def carry_out(order: Order, place: Place, backend: Backend, console: Console, *, set_id: str, repeat: int) -> tuple[Path, Ended]:
-    """One run, from a fresh server to its record; returns the record's folder and how the run ended. The record is readable however it
-    ended."""
+def carry_out(
+    order: Order, place: Place, backend: Backend, console: Console, *, set_id: str, repeat: int
+) -> tuple[Path, Ended]:
+    """One run, from a fresh server to its record; returns the record's folder and how the run
+    ended. The record is readable however it ended."""
     start = Start.now()
     name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{order.tier.name}-{order.scenario.name}"
     record = describe.run(name, order, place.root, backend, set_id=set_id, repeat=repeat)
@@ -85,7 +98,14 @@ def carry_out(order: Order, place: Place, backend: Backend, console: Console, *,
     return place.store / name, ended
 
 
-def _end(order: Order, place: Place, backend: Backend, conductor: Conductor, recorder: Recorder, start: Start) -> Ended:
+def _end(
+    order: Order,
+    place: Place,
+    backend: Backend,
+    conductor: Conductor,
+    recorder: Recorder,
+    start: Start,
+) -> Ended:
     """Carry out the run, and put into words how it ended."""
     if sentence := describe.too_small(order.tier):
         return Ended(kind="aborted", sentence=sentence)
@@ -103,27 +123,47 @@ def _end(order: Order, place: Place, backend: Backend, conductor: Conductor, rec
     except OSError as error:
         full = error.errno in _DISK
         return Ended(
-            kind="disk_full" if full else "infrastructure", sentence=f"{'the record could not be written: ' if full else ''}{error}"
+            kind="disk_full" if full else "infrastructure",
+            sentence=f"{'the record could not be written: ' if full else ''}{error}",
         )
     return Ended(kind="complete")
 
 
-def _run(order: Order, place: Place, backend: Backend, conductor: Conductor, recorder: Recorder, start: Start, scratch: Path) -> None:
+def _run(
+    order: Order,
+    place: Place,
+    backend: Backend,
+    conductor: Conductor,
+    recorder: Recorder,
+    start: Start,
+    scratch: Path,
+) -> None:
     raise_open_files(order.users)  # servers and generators inherit it
     cpus = describe.server_cpus(order.tier)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
     load = _load(order, start, workers=len(generators.workers(order, held)))
-    conductor.measure_floor(scratch / "floor", load, generators.parts(order, place.root, held), cpus)
+    conductor.measure_floor(
+        scratch / "floor", load, generators.parts(order, place.root, held), cpus
+    )
     conductor.begin("start")
-    with starting(backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus) as serving:
+    with starting(
+        backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus
+    ) as serving:
         exchanges, alike = conductor.warm_up(serving)
         held = serving.cpus() or held
         workers = len(generators.workers(order, held))
         full = msgspec.structs.replace(
-            load, addresses=serving.addresses, path=serving.path, exchanges=exchanges, alike=alike, workers=workers
+            load,
+            addresses=serving.addresses,
+            path=serving.path,
+            exchanges=exchanges,
+            alike=alike,
+            workers=workers,
         )
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
-        recorder.run.scenario = msgspec.structs.replace(recorder.run.scenario, bodies=len(exchanges))
+        recorder.run.scenario = msgspec.structs.replace(
+            recorder.run.scenario, bodies=len(exchanges)
+        )
         make = generators.parts(order, place.root, held)
         conductor.load(scratch, full, make(scratch / "generator", full))
 
@@ -145,12 +185,19 @@ def _load(order: Order, start: Start, *, workers: int) -> Load:
 
 def _total_s(order: Order) -> float:
     """How long a run takes when nothing goes wrong and settling takes as long as it may."""
-    return order.users / order.rate + SETTLE_MOST_S + order.steady_s + repeated_s(order.steady_s) + 60.0
+    return (
+        order.users / order.rate
+        + SETTLE_MOST_S
+        + order.steady_s
+        + repeated_s(order.steady_s)
+        + 60.0
+    )
 
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: servers, generators and control groups are cleared away."""
+    """SIGTERM ends a run as Ctrl-C does: servers, generators and control groups are cleared
+    away."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

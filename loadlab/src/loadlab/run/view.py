@@ -17,7 +17,12 @@ class View:
     """
 
     def __init__(self, ticker: Ticker, users: int, quota_cores: float, total_s: float) -> None:
-        self._ticker, self._users, self._quota_cores, self._total_s = ticker, users, quota_cores, total_s
+        self._ticker, self._users, self._quota_cores, self._total_s = (
+            ticker,
+            users,
+            quota_cores,
+            total_s,
+        )
         self.phase: PhaseName = "floor"
         self._shown = -1
         self._before: Sample | None = None
@@ -54,8 +59,18 @@ class View:
     def _used(self, sample: Sample | None) -> tuple[float | None, float | None]:
         """The server's cores, and share of throttled periods, since the last second shown."""
         before, self._before = self._before, sample
-        if not before or not sample or not before.server or not sample.server or sample.t <= before.t:
+        if (
+            not before
+            or not sample
+            or not before.server
+            or not sample.server
+            or sample.t <= before.t
+        ):
             return None, None
         periods = sample.server.periods - before.server.periods
-        throttled = (sample.server.throttled_periods - before.server.throttled_periods) / periods if periods > 0 else None
+        throttled = (
+            (sample.server.throttled_periods - before.server.throttled_periods) / periods
+            if periods > 0
+            else None
+        )
         return (sample.server.cpu_s - before.server.cpu_s) / (sample.t - before.t), throttled

@@ -25,7 +25,8 @@ def host(proc: Path = PROC) -> HostSample:
 
 
 def tcp(proc: Path = PROC) -> dict[str, int]:
-    """All TCP counters of a network namespace: /proc/net/snmp and netstat, and TIME_WAIT from sockstat (`tw`).
+    """All TCP counters of a network namespace: /proc/net/snmp and netstat, and TIME_WAIT from
+    sockstat (`tw`).
 
     Args:
         proc: /proc, or /proc/PID for that process's namespace.
@@ -48,7 +49,8 @@ def process(pid: int, proc: Path = PROC) -> ProcessSample | None:
     try:
         fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
         folder = proc / str(pid) / "fd"
-        files = folder.stat().st_size or len(os.listdir(folder))  # noqa: PTH208  the size is the count since Linux 6.2; names are not needed
+        # The size is the count since Linux 6.2; names are not needed
+        files = folder.stat().st_size or len(os.listdir(folder))  # noqa: PTH208
     except OSError:
         return None
     return ProcessSample((int(fields[11]) + int(fields[12])) / _HERTZ, files)

@@ -40,7 +40,8 @@ class Sampler:
     """Watches until stopped.
 
     Args:
-        write: takes each sample; its `OSError` (a full disk) stops the sampler and is kept in `failure`.
+        write: takes each sample; its `OSError` (a full disk) stops the sampler and is kept in
+            `failure`.
         epoch: the run's start on the monotonic clock.
     """
 
@@ -53,7 +54,8 @@ class Sampler:
         self.processes: dict[str, int] = {}
         """Name → process id."""
         self.generators: list[int] = []
-        """Processes whose own quota, if they have one, would be measured as the server's latency."""
+        """Processes whose own quota, if they have one, would be measured as the server's
+        latency."""
         self.uncounted = 0
         """Connections to the server's port that are not the users': the witness's."""
         self.latest: Sample | None = None
@@ -64,7 +66,8 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look once more, for what ended the run may be younger than the last sample (a kill for want of memory), and then no more."""
+        """Look once more, for what ended the run may be younger than the last sample (a kill for
+        want of memory), and then no more."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -99,7 +102,9 @@ class Sampler:
 
     def _net(self, server: Watched, now: float) -> NetSample:
         own = counters.tcp()
-        theirs = counters.tcp(counters.PROC / str(server.network_pid)) if server.network_pid else own
+        theirs = (
+            counters.tcp(counters.PROC / str(server.network_pid)) if server.network_pid else own
+        )
         if now - self._connections_at >= _CONNECTIONS_EVERY_S:
             with suppress(OSError):
                 self._connections, self._connections_at = sockets.established(server.port), now

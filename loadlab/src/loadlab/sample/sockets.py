@@ -1,5 +1,5 @@
-"""How many connections there are to a port, asked of the kernel directly (sock_diag, as `ss` does): exact, and a few milliseconds for
-10,000."""
+"""How many connections there are to a port, asked of the kernel directly (sock_diag, as `ss` does):
+exact, and a few milliseconds for 10,000."""
 
 import socket
 import struct
@@ -14,7 +14,8 @@ _RECEIVE_BYTES = 1 << 16
 
 
 def established(port: int) -> int:
-    """Established TCP connections of this network namespace whose other end is `port`; raises `OSError` where the kernel cannot tell."""
+    """Established TCP connections of this network namespace whose other end is `port`; raises
+    `OSError` where the kernel cannot tell."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(2.0)
         return sum(_count(kernel, family, port) for family in (socket.AF_INET, socket.AF_INET6))
@@ -33,6 +34,8 @@ def _count(kernel: socket.socket, family: int, port: int) -> int:
             if kind == _DONE:
                 return found
             if kind == _ERROR:
-                raise OSError(f"sock_diag: error {-struct.unpack_from('=i', data, at + _HEADER.size)[0]}")
+                raise OSError(
+                    f"sock_diag: error {-struct.unpack_from('=i', data, at + _HEADER.size)[0]}"
+                )
             found += kind == _BY_FAMILY
             at += (length + 3) & ~3

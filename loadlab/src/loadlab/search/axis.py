@@ -1,12 +1,15 @@
-"""One limit, searched: what to try next, from what has been tried. No clock, no server, no file: history in, wish out.
+"""One limit, searched: what to try next, from what has been tried. No clock, no server, no file:
+history in, wish out.
 
-Theory of operation: a value that failed once is refuted, whatever else was seen of it. A run that was INVALID is repeated once, at full
-length, for a longer run is likelier to be valid; a value that was INVALID twice in a row is undecided. Neither may be claimed, so both move
-the search upwards, but only the first is ever called a failure. Between the greatest such value and the least passing one above it lies the
-edge. The gap is opened on a ladder of usual sizes, halved on the logarithmic scale until it is no wider than `step`, and then its upper end
-has to pass at full length, `REPEATS` of `REPEATS` times. A failure there moves the edge up, and the gap is halved anew. At last the value
-below is run at full length too, for it may have failed only in a short run: if it passes, it is repeated, and stays refuted, and how often
-it passed is told.
+Theory of operation: a value that failed once is refuted, whatever else was seen of it. A run that
+was INVALID is repeated once, at full length, for a longer run is likelier to be valid; a value that
+was INVALID twice in a row is undecided. Neither may be claimed, so both move the search upwards,
+but only the first is ever called a failure. Between the greatest such value and the least passing
+one above it lies the edge. The gap is opened on a ladder of usual sizes, halved on the logarithmic
+scale until it is no wider than `step`, and then its upper end has to pass at full length, `REPEATS`
+of `REPEATS` times. A failure there moves the edge up, and the gap is halved anew. At last the value
+below is run at full length too, for it may have failed only in a short run: if it passes, it is
+repeated, and stays refuted, and how often it passed is told.
 
 As the wish depends on the history alone, a search that was killed goes on with the same wish.
 """
@@ -72,7 +75,9 @@ def decide(axis: Axis, tries: Sequence[Try]) -> Wish | Edge:
         return Wish(tries[-1].value, True, "again, for it was INVALID")
     low, high = gap(tries)
     if high is None:
-        return Wish(axis.most, False, "first") if low is None else _confirm(low, tries) or _edge(tries)
+        return (
+            Wish(axis.most, False, "first") if low is None else _confirm(low, tries) or _edge(tries)
+        )
     if (wish := _narrow(axis, low, high)) is not None:
         return wish
     if (passed := _passes(high, tries)) < REPEATS:
@@ -81,11 +86,19 @@ def decide(axis: Axis, tries: Sequence[Try]) -> Wish | Edge:
 
 
 def gap(tries: Sequence[Try]) -> tuple[int | None, int | None]:
-    """The greatest value that may not be claimed, and the least above it that passed so far; None: there is none."""
+    """The greatest value that may not be claimed, and the least above it that passed so far; None:
+    there is none."""
     seen = {each.value for each in tries}
     blocked = [value for value in seen if _refuted(value, tries) or undecided(value, tries)]
     low = max(blocked, default=None)
-    high = min((each.value for each in tries if each.outcome == "PASS" and (low is None or each.value > low)), default=None)
+    high = min(
+        (
+            each.value
+            for each in tries
+            if each.outcome == "PASS" and (low is None or each.value > low)
+        ),
+        default=None,
+    )
     return low, high
 
 
@@ -95,7 +108,8 @@ def undecided(value: int, tries: Iterable[Try]) -> bool:
 
 
 def _narrow(axis: Axis, low: int | None, high: int) -> Wish | None:
-    """A value between the two, or below `high` while nothing failed; None: the gap is narrow enough."""
+    """A value between the two, or below `high` while nothing failed; None: the gap is narrow
+    enough."""
     below = [rung for rung in axis.rungs if rung < high and (low is None or rung > low)]
     if low is None:
         guess = axis.guess
@@ -111,7 +125,8 @@ def _narrow(axis: Axis, low: int | None, high: int) -> Wish | None:
 
 
 def _middle(low: int, high: int, grain: int) -> int | None:
-    """The multiple of `grain` strictly between that is nearest to the geometric mean; None: there is none."""
+    """The multiple of `grain` strictly between that is nearest to the geometric mean; None: there
+    is none."""
     first, last = low // grain + 1, -(-high // grain) - 1
     if first > last:
         return None
@@ -119,14 +134,19 @@ def _middle(low: int, high: int, grain: int) -> int | None:
 
 
 def _confirm(low: int | None, tries: Sequence[Try]) -> Wish | None:
-    """The failing end at full length, once; while it passes there, again: a short run that failed is then in doubt, and that is shown."""
+    """The failing end at full length, once; while it passes there, again: a short run that failed
+    is then in doubt, and that is shown."""
     if low is None or not _refuted(low, tries):
         return None
     full = [each.outcome for each in tries if each.value == low and each.full]
     if "FAIL" in full or full.count("PASS") >= REPEATS or undecided(low, tries):
         return None
     return Wish(
-        low, True, "again, for it failed in a short run and passed in a long one" if "PASS" in full else "the failure, at full length"
+        low,
+        True,
+        "again, for it failed in a short run and passed in a long one"
+        if "PASS" in full
+        else "the failure, at full length",
     )
 
 
@@ -134,7 +154,9 @@ def _edge(tries: Sequence[Try]) -> Edge:
     _, high = gap(tries)
     values = sorted({each.value for each in tries})
     refuted = [value for value in values if _refuted(value, tries)]
-    doubtful = tuple(value for value in values if undecided(value, tries) and not _refuted(value, tries))
+    doubtful = tuple(
+        value for value in values if undecided(value, tries) and not _refuted(value, tries)
+    )
     return Edge(high, refuted[-1] if refuted else None, doubtful)
 
 

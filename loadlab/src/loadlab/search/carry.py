@@ -1,4 +1,5 @@
-"""Carrying a search out: probe after probe, each kept at once, until nothing is left to try or the time is spent."""
+"""Carrying a search out: probe after probe, each kept at once, until nothing is left to try or the
+time is spent."""
 
 import math
 import statistics
@@ -13,7 +14,8 @@ from loadlab.search.form import Goal, Probe, Search
 from loadlab.search.plan import Found, Step, decide, forecast
 
 _AROUND_S = 75.0
-"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor, start, warm-up, settling, drain, …"""
+"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,
+start, warm-up, settling, drain, …"""
 
 
 @dataclass
@@ -56,7 +58,8 @@ def carry_out(
     ramp_s: float,
     show: Callable[[Outlook], object],
 ) -> tuple[Search, Found | None]:
-    """Go on with a search; returns it as it then is, and what was found, or None if the budget does not suffice for the next probe.
+    """Go on with a search; returns it as it then is, and what was found, or None if the budget does
+    not suffice for the next probe.
 
     Args:
         search: new, or as it was kept.
@@ -81,8 +84,11 @@ def carry_out(
 
 
 def expected_s(step: Step, goal: Goal, probes: Sequence[Probe], ramp_s: float) -> float:
-    """How long a probe should take: as long as those like it that passed, or what its phases add up to. One that fails ends sooner."""
-    if like := [each.seconds for each in probes if each.full == step.full and each.outcome == "PASS"]:
+    """How long a probe should take: as long as those like it that passed, or what its phases add up
+    to. One that fails ends sooner."""
+    if like := [
+        each.seconds for each in probes if each.full == step.full and each.outcome == "PASS"
+    ]:
         return statistics.median(like)
     steady_s = goal.steady_s(full=step.full)
     return _AROUND_S + ramp_s + steady_s + repeated_s(steady_s)

@@ -1,4 +1,5 @@
-"""`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=`, `fresh=` and `rerun=`."""
+"""`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=`, `fresh=`
+and `rerun=`."""
 
 import argparse
 import hashlib
@@ -59,71 +60,114 @@ class Asked(NamedTuple):
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    search = commands.add_parser("search", help="the least CPU and memory with which so many users pass")
+    search = commands.add_parser(
+        "search", help="the least CPU and memory with which so many users pass"
+    )
     search.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     """Search, or run what was found again; returns the exit code.
 
-    0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum failed), 2 nothing is proven (INVALID, or
-    the budget is spent), 3 wrong usage, 4 no run could be made, 130 interrupted.
+    0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum
+    failed), 2 nothing is proven (INVALID, or the budget is spent), 3 wrong usage, 4 no run could be
+    made, 130 interrupted.
     """
     try:
         found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
         cgroup.version()
         place = Place(root, root / ".halfcore/bundles", root / STORE)
         with session.alone(root):
-            return (_rerun if found.rerun else _search)(found, place, " ".join(["just search", *asked.words]), console)
+            return (_rerun if found.rerun else _search)(
+                found, place, " ".join(["just search", *asked.words]), console
+            )
     except (UsageError, TierError, ScenarioError) as error:
         _say(console, f"loadlab: {error}")
         return USAGE
-    except (Busy, BackendFailed, LabFailed, StoreError, cases.CaseError, cgroup.Unavailable) as error:
+    except (
+        Busy,
+        BackendFailed,
+        LabFailed,
+        StoreError,
+        cases.CaseError,
+        cgroup.Unavailable,
+    ) as error:
         _say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
     except Interrupted:
         return INTERRUPTED
 
 
-def parse(words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]) -> Asked:
+def parse(
+    words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
+) -> Asked:
     """Order, goal, budget; raises `UsageError`, `TierError`, `ScenarioError`."""
     keys = [word.partition("=")[0] for word in words]
     if twice := [key for key in keys if key in _OWN and keys.count(key) > 1]:
         raise UsageError(f"{twice[0]}= is given twice")
     if refused := [word for word, key in zip(words, keys, strict=True) if key in _NOT_HERE]:
-        raise UsageError(f"{refused[0]}: a search starts its own servers, each in its own control group")
-    own = _OWN | {key: word.partition("=")[2] for word, key in zip(words, keys, strict=True) if key in _OWN}
+        raise UsageError(
+            f"{refused[0]}: a search starts its own servers, each in its own control group"
+        )
+    own = _OWN | {
+        key: word.partition("=")[2] for word, key in zip(words, keys, strict=True) if key in _OWN
+    }
     rest = [word for word, key in zip(words, keys, strict=True) if key not in _OWN]
     rest += [f"{key}={value}" for key, value in _DEFAULTS.items() if key not in keys]
     if own["against"] not in get_args(Service):
-        raise UsageError(f"against={own['against']} is unknown; there are {', '.join(get_args(Service))}")
+        raise UsageError(
+            f"against={own['against']} is unknown; there are {', '.join(get_args(Service))}"
+        )
     for key in ("fresh", "rerun"):
         if own[key] not in {"yes", "no"}:
             raise UsageError(f"{key}={own[key]} is unknown; there are yes, no")
     if own["fresh"] == own["rerun"] == "yes":
-        raise UsageError("fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected one of them")
+        raise UsageError(
+            "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "
+            "one of them"
+        )
     if not own["budget"].isdecimal() or not 1 <= int(own["budget"]) <= 1440:
         raise UsageError(f"budget={own['budget']} came, expected whole minutes from 1 to 1,440")
     order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
     order = msgspec.structs.replace(order, service=own["against"])
-    return Asked(order, _goal(order), int(own["budget"]) * 60.0, own["fresh"] == "yes", own["rerun"] == "yes")
+    return Asked(
+        order, _goal(order), int(own["budget"]) * 60.0, own["fresh"] == "yes", own["rerun"] == "yes"
+    )
 
 
 def _goal(order: Order) -> Goal:
     tier, rules = order.tier, criteria(order.scenario.name).rules
     if tier.replicas > 1:
-        raise UsageError(f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier gives its greatest limits")
+        raise UsageError(
+            f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
+            "gives its greatest limits"
+        )
     if sentence := describe.too_small(tier):
         raise UsageError(f"{sentence}: name a smaller one with tier=")
     if order.steady_s < (least_s := rules.v13_window_s * WINDOWS):
-        raise UsageError(f"duration={order.steady_s:g}s came, expected at least {least_s} s: rule V13 looks at {WINDOWS} windows")
+        raise UsageError(
+            f"duration={order.steady_s:g}s came, expected at least {least_s} s: rule V13 looks at "
+            f"{WINDOWS} windows"
+        )
     enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
     if order.steady_s < enough_s:
-        raise UsageError(f"users={order.users} with duration={order.steady_s:g}s make fewer than the {rules.v12_samples} answers that rule "
-                         f"V12 wants; {enough_s:.0f} s would do")  # fmt: skip
+        raise UsageError(
+            f"users={order.users} with duration={order.steady_s:g}s make fewer than "
+            f"the {rules.v12_samples} answers that rule "
+            f"V12 wants; {enough_s:.0f} s would do"
+        )
     # A surge has its time in the run: such a run cannot be shortened.
-    short_s = order.steady_s if order.scenario.surge else min(order.steady_s, max(_SHORT_S, order.steady_s / _SHORTER, 1.5 * enough_s))
-    return Goal(most_centicores=round(tier.cpus * 100), most_mib=tier.memory_bytes >> 20, full_s=order.steady_s, short_s=short_s)
+    short_s = (
+        order.steady_s
+        if order.scenario.surge
+        else min(order.steady_s, max(_SHORT_S, order.steady_s / _SHORTER, 1.5 * enough_s))
+    )
+    return Goal(
+        most_centicores=round(tier.cpus * 100),
+        most_mib=tier.memory_bytes >> 20,
+        full_s=order.steady_s,
+        short_s=short_s,
+    )
 
 
 def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
@@ -133,7 +177,10 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         file.unlink(missing_ok=True)
     if file.exists():
         begun = form.load(file)
-        _say(console, f"goes on after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them")
+        _say(
+            console,
+            f"goes on after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them",
+        )
 
     search, found = carry_out(
         begun,
@@ -148,7 +195,13 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
     for sentence in sentences(search):
         _say(out, sentence)
     if found is None:
-        _say(out, f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words go on from here.")
+        _say(
+            out,
+            (
+                f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words go on "
+                "from here."
+            ),
+        )
         return UNDECIDED
     stored = form.save(search, store_of(place.root) / form.name(search))
     _say(out, f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md")
@@ -160,7 +213,13 @@ def _rerun(asked: Asked, place: Place, command: str, console: Console) -> int:
     claim = rerun.newest(folder, asked.order, asked.goal)
     begun, _ = begin(asked, place, command)
     probes = rerun.carry_out(claim, _prober(asked, place, console))
-    done = form.Rerun(of=claim.file.name, started_at=begun.started_at, command=command, fingerprint=begun.fingerprint, probes=probes)
+    done = form.Rerun(
+        of=claim.file.name,
+        started_at=begun.started_at,
+        command=command,
+        fingerprint=begun.fingerprint,
+        probes=probes,
+    )
     stored = form.save_rerun(done, folder)
     out = Console()
     _say(out, again(done))
@@ -187,7 +246,8 @@ def exit_code(found: Found) -> int:
 
 
 def begin(asked: Asked, place: Place, command: str) -> tuple[Search, Path]:
-    """A new search, and the file that it is kept in: another for every other wish, model, machine and code.
+    """A new search, and the file that it is kept in: another for every other wish, model, machine
+    and code.
 
     Raises:
         CaseError: no bundle of the model.
@@ -196,23 +256,47 @@ def begin(asked: Asked, place: Place, command: str) -> tuple[Search, Path]:
     order = asked.order
     bundle = manifest(cases.case(place.bundles, order.model).bundle)
     packages = prepare_baseline(place.root) if order.service != "halfcore" else {}
-    fingerprint = describe.run("search", order, place.root, "cgroup", set_id="", repeat=1).fingerprint
-    fingerprint = msgspec.structs.replace(fingerprint, baseline_packages=packages or fingerprint.baseline_packages)
+    fingerprint = describe.run(
+        "search", order, place.root, "cgroup", set_id="", repeat=1
+    ).fingerprint
+    fingerprint = msgspec.structs.replace(
+        fingerprint, baseline_packages=packages or fingerprint.baseline_packages
+    )
     started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     search = Search(
-        started_at=started, command=command, service=order.service, tier=order.tier.name, scenario=order.scenario.name, users=order.users,  # type: ignore[arg-type]
-        model=order.model, engine=order.engine, seed=order.seed, goal=asked.goal, fingerprint=fingerprint,
-    )  # fmt: skip
-    # A result that is stored in the checkout makes it dirty, and changes nothing: only the code's own changes count.
-    same = [order, asked.goal, msgspec.structs.replace(fingerprint, dirty=False), bundle["onnx"]["sha256"], _changes(place.root)]
+        started_at=started,
+        command=command,
+        service=order.service,  # type: ignore[arg-type]
+        tier=order.tier.name,
+        scenario=order.scenario.name,
+        users=order.users,
+        model=order.model,
+        engine=order.engine,
+        seed=order.seed,
+        goal=asked.goal,
+        fingerprint=fingerprint,
+    )
+    # A result that is stored in the checkout makes it dirty, and changes nothing: only the code's
+    # own changes count.
+    same = [
+        order,
+        asked.goal,
+        msgspec.structs.replace(fingerprint, dirty=False),
+        bundle["onnx"]["sha256"],
+        _changes(place.root),
+    ]
     digest = hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:12]
-    return search, place.root / _KEPT / f"{order.service}-{order.scenario.name}-{order.users}-{digest}.json"
+    return (
+        search,
+        place.root / _KEPT / f"{order.service}-{order.scenario.name}-{order.users}-{digest}.json",
+    )
 
 
 def _changes(root: Path) -> str:
     """What differs from the commit."""
     words = ["git", "-C", str(root), "diff", "HEAD", "--", *_CODE]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout  # noqa: S603  our own words
+    # Our own words
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout  # noqa: S603
 
 
 def _say(console: Console, sentence: str) -> None:

@@ -1,4 +1,5 @@
-"""A stored search: one JSON file, written whole after every probe, so that a killed search goes on where it was; and its reruns."""
+"""A stored search: one JSON file, written whole after every probe, so that a killed search goes on
+where it was; and its reruns."""
 
 import math
 from pathlib import Path
@@ -107,7 +108,9 @@ def save(search: Search, file: Path) -> Path:
 
 def name(search: Search) -> str:
     """Of the file that is kept: `<date>-<time>-search-<service>-<scenario>-<users>.json`."""
-    return f"{stamp(search.started_at)}-search-{search.service}-{search.scenario}-{search.users}.json"
+    return (
+        f"{stamp(search.started_at)}-search-{search.service}-{search.scenario}-{search.users}.json"
+    )
 
 
 def load(file: Path) -> Search:
@@ -117,7 +120,11 @@ def load(file: Path) -> Search:
 
 def save_rerun(rerun: Rerun, folder: Path) -> Path:
     """Write it as `<date>-<time>-rerun-<service>-<scenario>-<users>.json`, whole or not at all."""
-    return write(rerun, folder / f"{stamp(rerun.started_at)}-rerun-{Path(rerun.of).stem.partition('-search-')[2]}.json")
+    return write(
+        rerun,
+        folder
+        / f"{stamp(rerun.started_at)}-rerun-{Path(rerun.of).stem.partition('-search-')[2]}.json",
+    )
 
 
 def load_rerun(file: Path) -> Rerun:

@@ -1,4 +1,5 @@
-"""A search for people: what is to come, the table of its probes, and its section of docs/benchmarks.md."""
+"""A search for people: what is to come, the table of its probes, and its section of
+docs/benchmarks.md."""
 
 from collections.abc import Sequence
 
@@ -9,7 +10,20 @@ from loadlab.search.carry import Outlook
 from loadlab.search.form import Goal, Probe, Search
 from loadlab.search.said import sentences
 
-_COLUMNS = ("", "CPU", "MiB", "steady s", "why", "verdict", "p99 ms", "errors", "CPU used", "throttled", "peak MiB", "run")
+_COLUMNS = (
+    "",
+    "CPU",
+    "MiB",
+    "steady s",
+    "why",
+    "verdict",
+    "p99 ms",
+    "errors",
+    "CPU used",
+    "throttled",
+    "peak MiB",
+    "run",
+)
 _NUMBERS = 5
 """Columns that a server which did not start leaves empty."""
 
@@ -17,13 +31,33 @@ _NUMBERS = 5
 def show(outlook: Outlook, goal: Goal, console: Console) -> None:
     """The next probe and the time; before the first one also the plan."""
     if outlook.number == 1:
-        plan = Table("", "CPU", "MiB", "steady s", "why", box=None, title="The plan, if the edges lie where they are expected")
+        plan = Table(
+            "",
+            "CPU",
+            "MiB",
+            "steady s",
+            "why",
+            box=None,
+            title="The plan, if the edges lie where they are expected",
+        )
         for number, step in enumerate(outlook.steps, 1):
-            plan.add_row(str(number), f"{step.centicores / 100:g}", f"{step.mib:,}", f"{goal.steady_s(full=step.full):g}", step.why)
+            plan.add_row(
+                str(number),
+                f"{step.centicores / 100:g}",
+                f"{step.mib:,}",
+                f"{goal.steady_s(full=step.full):g}",
+                step.why,
+            )
         console.print(plan)
     step, more = outlook.steps[0], len(outlook.steps) - 1
-    minutes = f"about {outlook.expected_s / 60:.0f} min to go · {outlook.left_s / 60:.0f} min left of the budget"
-    said = f"[bold]probe {outlook.number}[/]: {step.text}, {goal.steady_s(full=step.full):g} s steady · then about {more} more · {minutes}"
+    minutes = (
+        f"about {outlook.expected_s / 60:.0f} min to go · {outlook.left_s / 60:.0f} min left of "
+        "the budget"
+    )
+    said = (
+        f"[bold]probe {outlook.number}[/]: {step.text}, {goal.steady_s(full=step.full):g} s "
+        f"steady · then about {more} more · {minutes}"
+    )
     console.print(said, highlight=False, soft_wrap=True)
 
 
@@ -47,25 +81,47 @@ def markdown(search: Search, link: str, picture: str, beside: Sequence[str] = ()
     machine, goal = search.fingerprint, search.goal
     kernel = f"Linux {machine.kernel}, control groups version {machine.cgroup_version}"
     took = f"{search.minutes:g} minutes in {len(search.probes)} probes"
-    lengths = f"{goal.full_s:g} s of steady state where it counts, {goal.short_s:g} s to find the way"
+    lengths = (
+        f"{goal.full_s:g} s of steady state where it counts, {goal.short_s:g} s to find the way"
+    )
     where = [
         f"Machine: {machine.hardware}; {kernel}.",
-        f"Commit {machine.checkout}; `{search.command}`; {search.started_at}, {took}, seed {search.seed}.",
+        (
+            f"Commit {machine.checkout}; `{search.command}`; {search.started_at}, {took}, seed "
+            f"{search.seed}."
+        ),
         f"Model {search.model}, engine {search.engine}, a fresh server for every probe; {lengths}.",
-        f"Searched up to {goal.most_centicores / 100:g} CPU and {goal.most_mib:,} MiB (tier {search.tier}). Every probe: [{link}]({link}).",
+        (
+            f"Searched up to {goal.most_centicores / 100:g} CPU and {goal.most_mib:,} MiB (tier "
+            f"{search.tier}). Every probe: [{link}]({link})."
+        ),
     ]
-    lines = [_row(_COLUMNS), "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"]
+    lines = [
+        _row(_COLUMNS),
+        "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
     lines += [_row(_cells(number, probe, goal)) for number, probe in enumerate(search.probes, 1)]
     title = f"### {search.service}, {search.users:,} users, {search.scenario}"
-    parts = (title, _bullets(where), f"![Limits that were tried]({picture})", _bullets([*sentences(search), *beside]), "\n".join(lines))
+    parts = (
+        title,
+        _bullets(where),
+        f"![Limits that were tried]({picture})",
+        _bullets([*sentences(search), *beside]),
+        "\n".join(lines),
+    )
     return "\n\n".join(parts)
 
 
 def _cells(number: int, probe: Probe, goal: Goal) -> list[str]:
     found, numbers = probe.figures, ["–"] * _NUMBERS
     if found:
-        numbers = [_number(found.p99_ms, ",.1f"), f"{found.errors:,}", _number(found.cpu_cores, ".3f"), _number(found.throttled, ".0%"),
-                   _number(found.memory_peak_mib, ",.0f")]  # fmt: skip
+        numbers = [
+            _number(found.p99_ms, ",.1f"),
+            f"{found.errors:,}",
+            _number(found.cpu_cores, ".3f"),
+            _number(found.throttled, ".0%"),
+            _number(found.memory_peak_mib, ",.0f"),
+        ]
     verdict = probe.outcome if probe.could_start else f"{probe.outcome}, cannot start"
     limits = [f"{probe.cpus:g}", f"{probe.mib:,}", f"{goal.steady_s(full=probe.full):g}"]
     return [str(number), *limits, probe.why, verdict, *numbers, probe.run]

@@ -30,7 +30,9 @@ class Interrupted(Exception):
     """The user ended the search; the probes before are kept."""
 
 
-def carry_out(step: Step, number: int, order: Order, goal: Goal, place: Place, console: Console) -> Probe:
+def carry_out(
+    step: Step, number: int, order: Order, goal: Goal, place: Place, console: Console
+) -> Probe:
     """Carry out one probe on a fresh server.
 
     Args:
@@ -46,7 +48,9 @@ def carry_out(step: Step, number: int, order: Order, goal: Goal, place: Place, c
     """
     began = time.monotonic()
     await_kernel()
-    folder, ended = session.carry_out(order_of(step, number, order, goal), place, "cgroup", console, set_id="", repeat=1)
+    folder, ended = session.carry_out(
+        order_of(step, number, order, goal), place, "cgroup", console, set_id="", repeat=1
+    )
     verdict, log = conclude(folder, Console(quiet=True)), read(folder)
     outcome = judgement(ended, log.run.phases, verdict)
     could_start = ended.kind != "infrastructure"
@@ -77,16 +81,20 @@ def order_of(step: Step, number: int, order: Order, goal: Goal) -> Order:
 
 
 def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgement:
-    """What a run says of its limits: a server that cannot start in them, or not answer while nobody else asks, fails in them.
+    """What a run says of its limits: a server that cannot start in them, or not answer while nobody
+    else asks, fails in them.
 
     Raises:
-        LabFailed: the generator could not start, the disk is full, the server answers wrongly, which limits do not explain, …
+        LabFailed: the generator could not start, the disk is full, the server answers wrongly,
+            which limits do not explain, …
         Interrupted: by the user.
     """
     if ended.kind == "interrupted":
         raise Interrupted
     starting = bool(phases) and phases[-1].name in _STARTING
-    if ended.kind in ("disk_full", "wrong_answer") or (ended.kind == "infrastructure" and not starting):
+    if ended.kind in ("disk_full", "wrong_answer") or (
+        ended.kind == "infrastructure" and not starting
+    ):
         raise LabFailed(ended.sentence)
     return "FAIL" if verdict.outcome == "ERROR" else verdict.outcome
 

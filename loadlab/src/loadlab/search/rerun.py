@@ -1,4 +1,5 @@
-"""The minimum of a stored search, run again: one that holds only in the hour in which it was found is not worth its name."""
+"""The minimum of a stored search, run again: one that holds only in the hour in which it was found
+is not worth its name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,16 +34,37 @@ def newest(runs: Path, order: Order, goal: Goal) -> Claim:
         UsageError: there is none, or it found no minimum.
         StoreError: one cannot be read.
     """
-    wanted = (order.service, order.tier.name, order.scenario.name, order.users, order.model, order.engine, goal)
-    for file in sorted(runs.glob(f"*-search-{order.service}-{order.scenario.name}-{order.users}.json"), reverse=True):
+    wanted = (
+        order.service,
+        order.tier.name,
+        order.scenario.name,
+        order.users,
+        order.model,
+        order.engine,
+        goal,
+    )
+    for file in sorted(
+        runs.glob(f"*-search-{order.service}-{order.scenario.name}-{order.users}.json"),
+        reverse=True,
+    ):
         search = form.load(file)
-        if (search.service, search.tier, search.scenario, search.users, search.model, search.engine, search.goal) == wanted:
+        if (
+            search.service,
+            search.tier,
+            search.scenario,
+            search.users,
+            search.model,
+            search.engine,
+            search.goal,
+        ) == wanted:
             found = decide(search.goal, search.probes)
             if not isinstance(found, Found) or found.minimum is None:
                 raise UsageError(f"rerun=yes: {file.name} found no minimum that could be run again")
             before = sum(len(rerun.probes) for rerun in of(runs, file))
             return Claim(file, *found.minimum, number=len(search.probes) + before + 1)
-    raise UsageError("rerun=yes: no search of these words is stored; the same words without rerun= make one")
+    raise UsageError(
+        "rerun=yes: no search of these words is stored; the same words without rerun= make one"
+    )
 
 
 def of(runs: Path, file: Path) -> list[Rerun]:
@@ -53,10 +75,13 @@ def of(runs: Path, file: Path) -> list[Rerun]:
 
 
 def carry_out(claim: Claim, run: Callable[[Step, int], Probe]) -> list[Probe]:
-    """Run a minimum again at full length, and once more if that is INVALID, as the search does; `run` carries a probe out."""
+    """Run a minimum again at full length, and once more if that is INVALID, as the search does;
+    `run` carries a probe out."""
     probes = list[Probe]()
     for why in ("the minimum, run again", "again, for it was INVALID"):
-        probes.append(run(Step(claim.centicores, claim.mib, full=True, why=why), claim.number + len(probes)))
+        probes.append(
+            run(Step(claim.centicores, claim.mib, full=True, why=why), claim.number + len(probes))
+        )
         if probes[-1].outcome != "INVALID":
             break
     return probes

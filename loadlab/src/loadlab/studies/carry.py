@@ -1,4 +1,5 @@
-"""Carrying a study out: every cell once in each block, in an order drawn from the seed; each row is stored as soon as it is there."""
+"""Carrying a study out: every cell once in each block, in an order drawn from the seed; each row is
+stored as soon as it is there."""
 
 import math
 import random
@@ -27,9 +28,13 @@ from loadlab.verdict.figures import answered, balancer_cpu_s, rate
 from loadlab.verdict.judge import Verdict
 
 
-def begin(what: What, cells: Sequence[Cell], *, blocks: int, seed: int, command: str, root: Path) -> Study:
+def begin(
+    what: What, cells: Sequence[Cell], *, blocks: int, seed: int, command: str, root: Path
+) -> Study:
     """A study of which nothing has been run."""
-    fingerprint = describe.run(what, cells[0].order, root, "cgroup", set_id="", repeat=1).fingerprint
+    fingerprint = describe.run(
+        what, cells[0].order, root, "cgroup", set_id="", repeat=1
+    ).fingerprint
     return Study(
         what=what,
         started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -43,7 +48,9 @@ def begin(what: What, cells: Sequence[Cell], *, blocks: int, seed: int, command:
     )
 
 
-def carry_out(study: Study, place: Place, store: Path, console: Console, *, say: Callable[[str], None]) -> Study:
+def carry_out(
+    study: Study, place: Place, store: Path, console: Console, *, say: Callable[[str], None]
+) -> Study:
     """Make every run that is missing; returns the whole study, which is stored.
 
     Raises:
@@ -56,7 +63,9 @@ def carry_out(study: Study, place: Place, store: Path, console: Console, *, say:
     if any(cell.order.balancer != "none" for cell in fitting) and (reason := balanced.missing()):
         raise BackendFailed(reason)
     if any(cell.order.service != "halfcore" for cell in fitting):
-        fingerprint = msgspec.structs.replace(study.fingerprint, baseline_packages=prepare_baseline(place.root))
+        fingerprint = msgspec.structs.replace(
+            study.fingerprint, baseline_packages=prepare_baseline(place.root)
+        )
         study = msgspec.structs.replace(study, fingerprint=fingerprint)
     for number, (block, cell) in enumerate(todo, 1):
         say(f"run {number} of {len(todo)}: block {block}, {cell.key}, {cell.order.service}")
@@ -69,7 +78,8 @@ def carry_out(study: Study, place: Place, store: Path, console: Console, *, say:
 
 
 def plan(study: Study) -> list[tuple[int, Cell]]:
-    """(block, cell) of every run that is missing; the order within a block is drawn anew, the same for the same seed."""
+    """(block, cell) of every run that is missing; the order within a block is drawn anew, the same
+    for the same seed."""
     found: list[tuple[int, Cell]] = []
     for block in range(1, study.blocks + 1):
         cells = list(study.cells)
@@ -81,13 +91,17 @@ def plan(study: Study) -> list[tuple[int, Cell]]:
 def row(cell: Cell, block: int, log: Log, verdict: Verdict, ended: Ended) -> Row:
     """One run in the study's own numbers."""
     response = log.histogram("users", "response", *UNDER_LOAD)
-    right, lasted_s = answered(log.of("users", *UNDER_LOAD)), math.fsum(log.lasted_s(name) for name in UNDER_LOAD)
+    right, lasted_s = (
+        answered(log.of("users", *UNDER_LOAD)),
+        math.fsum(log.lasted_s(name) for name in UNDER_LOAD),
+    )
     balancer = rate(log.sampled(*UNDER_LOAD), balancer_cpu_s)
     return Row(
         key=cell.key,
         service=cell.order.service,
         block=block,
-        trial=trial(log, verdict, ended, block=block, side=cell.order.service),  # type: ignore[arg-type]  # one of them
+        # # one of them
+        trial=trial(log, verdict, ended, block=block, side=cell.order.service),  # type: ignore[arg-type]
         answers_hz=right / lasted_s if lasted_s else None,
         p50_ms=quantile(response, 0.5) / 1000 if response else None,
         p95_ms=quantile(response, 0.95) / 1000 if response else None,
@@ -97,13 +111,16 @@ def row(cell: Cell, block: int, log: Log, verdict: Verdict, ended: Ended) -> Row
 
 
 def _run(cell: Cell, block: int, place: Place, console: Console) -> Row:
-    """A fresh server, and its record; once again where that was INVALID. What this machine cannot measure is not run."""
+    """A fresh server, and its record; once again where that was INVALID. What this machine cannot
+    measure is not run."""
     order = cell.order
     if sentence := describe.too_small(order.tier):
         return Row(key=cell.key, service=order.service, block=block, reason=sentence)
     found = _once(cell, block, place, console)
     if found.trial and found.trial.outcome == "INVALID":
-        return msgspec.structs.replace(_once(cell, block, place, console), first=found.trial.sentence)
+        return msgspec.structs.replace(
+            _once(cell, block, place, console), first=found.trial.sentence
+        )
     return found
 
 
@@ -118,7 +135,8 @@ def _once(cell: Cell, block: int, place: Place, console: Console) -> Row:
 
 
 def _cool_down() -> None:
-    """Wait until the kernel has forgotten the last run's connections: they hold ports that this one needs (V9)."""
+    """Wait until the kernel has forgotten the last run's connections: they hold ports that this one
+    needs (V9)."""
     deadline = time.monotonic() + COOLDOWN_MOST_S
     while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
         time.sleep(1.0)

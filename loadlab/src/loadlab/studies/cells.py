@@ -24,7 +24,9 @@ def cell(key: str, tier: Tier, words: dict[str, str], **changes: Any) -> Cell:
         UsageError, ScenarioError: as `arguments.parse`.
     """
     given = [f"{name}={value}" for name, value in words.items() if value]
-    order = arguments.parse([f"tier={tier.name}", "backend=cgroup", *given], {tier.name: tier}, scenarios.read())
+    order = arguments.parse(
+        [f"tier={tier.name}", "backend=cgroup", *given], {tier.name: tier}, scenarios.read()
+    )
     return Cell(key=key, order=msgspec.structs.replace(order, **changes))
 
 

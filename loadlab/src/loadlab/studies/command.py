@@ -1,4 +1,5 @@
-"""`loadlab seeds`, `scale` and `quota-study`: words in, stored rows and what they say out; exit codes as `loadlab compare`."""
+"""`loadlab seeds`, `scale` and `quota-study`: words in, stored rows and what they say out; exit
+codes as `loadlab compare`."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,9 @@ _OWN: dict[What, dict[str, str]] = {
 _HELP: dict[What, str] = {
     "seeds": "what the course projects reported, with halfcore and a baseline in the same limits",
     "scale": "one replica against several behind HAProxy, at equal CPU and memory in all",
-    "quota-study": "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer",
+    "quota-study": (
+        "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer"
+    ),
 }
 _RIVALS = ("typical", "tuned", "onnx")
 
@@ -38,12 +41,14 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Add the commands."""
     for what in COMMANDS:
         words = ", ".join(_COMMON | _OWN[what])
-        commands.add_parser(what, help=_HELP[what]).add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {words}")
+        commands.add_parser(what, help=_HELP[what]).add_argument(
+            "words", nargs="*", metavar="KEY=VALUE", help=f"of {words}"
+        )
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Carry one out, or go on with one that was cut off; returns the exit code: 0 whatever the verdicts, 3 wrong usage, 4 no run, 130
-    interrupted."""
+    """Carry one out, or go on with one that was cut off; returns the exit code: 0 whatever the
+    verdicts, 3 wrong usage, 4 no run, 130 interrupted."""
     what: What = asked.command
     store = store_of(root)
     try:
@@ -51,12 +56,25 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         command = " ".join([f"just {what}", *asked.words])
         cgroup.version()
         with session.alone(root):
-            fresh = carry.begin(what, cells(what, words), blocks=int(words["blocks"]), seed=int(words["seed"]), command=command, root=root)
+            fresh = carry.begin(
+                what,
+                cells(what, words),
+                blocks=int(words["blocks"]),
+                seed=int(words["seed"]),
+                command=command,
+                root=root,
+            )
             study = fresh if words["fresh"] == "yes" else form.to_go_on(store, fresh)
             if study.rows:
-                _say(console, f"going on with the study of {study.started_at}: {study.missing} runs are missing (fresh=yes begins anew)")
+                _say(
+                    console,
+                    f"going on with the study of {study.started_at}: {study.missing} runs are "
+                    "missing (fresh=yes begins anew)",
+                )
             place = Place(root, root / ".halfcore/bundles", root / STORE)
-            found = carry.carry_out(study, place, store, console, say=lambda line: _say(console, line))
+            found = carry.carry_out(
+                study, place, store, console, say=lambda line: _say(console, line)
+            )
     except (UsageError, ScenarioError) as error:
         _say(console, f"loadlab: {error}")
         return USAGE
@@ -66,13 +84,17 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     except Interrupted:
         _say(console, f"interrupted; `just {what}` with the same words goes on")
         return INTERRUPTED
-    for line in [*pages.sentences(found), f"stored in {form.save(found, store)}; `loadlab render` shows it in docs/benchmarks.md"]:
+    for line in [
+        *pages.sentences(found),
+        f"stored in {form.save(found, store)}; `loadlab render` shows it in docs/benchmarks.md",
+    ]:
         _say(Console(), line)
     return 0
 
 
 def parse(what: What, words: Sequence[str]) -> dict[str, str]:
-    """The words of a study with the defaults filled in; raises `UsageError`. What `just load` knows too is checked there."""
+    """The words of a study with the defaults filled in; raises `UsageError`. What `just load` knows
+    too is checked there."""
     known = _COMMON | _OWN[what]
     found = dict(known)
     for word in words:

@@ -1,4 +1,5 @@
-"""A stored study: one JSON file, written whole after every run, so that a study that was cut off goes on where it ended."""
+"""A stored study: one JSON file, written whole after every run, so that a study that was cut off
+goes on where it ended."""
 
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,7 +24,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one cell, or why there was none. Figures are of everything from the first user to the end of the steady phase."""
+    """One run of one cell, or why there was none. Figures are of everything from the first user to
+    the end of the steady phase."""
 
     key: str
     service: str
@@ -89,7 +91,8 @@ def newest(folder: Path, what: What) -> Path | None:
 
 
 def to_go_on(folder: Path, fresh: Study) -> Study:
-    """The newest study of the kind, if it is the same one, of the same code, and was cut off; else the fresh one."""
+    """The newest study of the kind, if it is the same one, of the same code, and was cut off; else
+    the fresh one."""
     file = newest(folder, fresh.what)
     if file is None:
         return fresh

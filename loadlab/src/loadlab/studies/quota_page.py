@@ -3,20 +3,25 @@
 from loadlab.studies.form import Row, Study
 from loadlab.studies.summary import CPU_US, P99_MS, THROTTLED, Summary, number, summaries
 
-QUOTA = """A CPU quota is a stopwatch: 0.5 CPU are 50 ms in every 100 ms, and whoever has used them stands still until the next period. A
-shorter period stops for a shorter time, and more often; a burst lets a group use later what it did not use before (here up to one whole
-quota, the most that the kernel takes). Docker and Kubernetes use 100 ms and no burst. Period and burst were read back from the kernel in
-every run."""
-DEALING = """Users keep their connections open. A balancer of connections (HAProxy, mode tcp, in turn) binds each of them to one replica
-for good; one of requests (mode http, fewest in flight) does not. In the rows with a late replica the third one joins when all users are
-there, as one that is started under load. Shares are of the answers since that moment, as each replica counted them itself."""
+QUOTA = """A CPU quota is a stopwatch: 0.5 CPU are 50 ms in every 100 ms, and whoever has used them
+stands still until the next period. A shorter period stops for a shorter time, and more often; a
+burst lets a group use later what it did not use before (here up to one whole quota, the most that
+the kernel takes). Docker and Kubernetes use 100 ms and no burst. Period and burst were read back
+from the kernel in every run."""
+DEALING = """Users keep their connections open. A balancer of connections (HAProxy, mode tcp, in
+turn) binds each of them to one replica for good; one of requests (mode http, fewest in flight) does
+not. In the rows with a late replica the third one joins when all users are there, as one that is
+started under load. Shares are of the answers since that moment, as each replica counted them
+itself."""
 
 _QUOTA_HEADER = (
-    "| limit | scenario | period | burst | verdicts | p50 ms | p95 ms | p99 ms | throttled periods | CPU µs/answer |\n"
+    "| limit | scenario | period | burst | verdicts | p50 ms | p95 ms | p99 ms | throttled "
+    "periods | CPU µs/answer |\n"
     "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
 )
 _DEALING_HEADER = (
-    "| balancer deals out | third replica | verdicts | shares of the answers | p99 ms | CPU µs/answer | of it the balancer's |\n"
+    "| balancer deals out | third replica | verdicts | shares of the answers | p99 ms | CPU "
+    "µs/answer | of it the balancer's |\n"
     "| --- | --- | --- | --- | ---: | ---: | ---: |"
 )
 
@@ -45,8 +50,17 @@ def dealing_table(study: Study) -> str:
     lines = [_DEALING_HEADER]
     for each in summaries(study, "dealing-"):
         order = each.cell.order
-        cells = ["requests" if order.balancer == "http" else "connections", "joins late" if order.late else "from the start", each.outcomes]
-        cells += [_shares(each), number(each.median(P99_MS)), number(each.median(CPU_US)), number(each.median(_balancer_us))]
+        cells = [
+            "requests" if order.balancer == "http" else "connections",
+            "joins late" if order.late else "from the start",
+            each.outcomes,
+        ]
+        cells += [
+            _shares(each),
+            number(each.median(P99_MS)),
+            number(each.median(CPU_US)),
+            number(each.median(_balancer_us)),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -55,18 +69,25 @@ def sentences(study: Study) -> list[str]:
     """Per limit what period and burst change, and what the late replica gets."""
     limited = summaries(study, "quota-")
     limits = dict.fromkeys(each.cell.order.tier.cpus for each in limited)
-    found = [_quota_sentence(cpus, [each for each in limited if each.cell.order.tier.cpus == cpus]) for cpus in limits]
+    found = [
+        _quota_sentence(cpus, [each for each in limited if each.cell.order.tier.cpus == cpus])
+        for cpus in limits
+    ]
     for each in summaries(study, "dealing-"):
         if (shares := shares_of(each)) and each.cell.order.late:
             what = "requests" if each.cell.order.balancer == "http" else "connections"
-            found.append(f"A replica that joins late gets {shares[-1]:.1%} of the answers where {what} are dealt out.")
+            found.append(
+                f"A replica that joins late gets {shares[-1]:.1%} of the answers where {what} are "
+                "dealt out."
+            )
     return found
 
 
 def shares_of(each: Summary) -> list[float]:
     """Each replica's share of all answers, of all runs together; empty where one did not tell.
 
-    Of INVALID ones too: who answered is counted, and what makes a latency or a CPU time doubtful does not make a count so.
+    Of INVALID ones too: who answered is counted, and what makes a latency or a CPU time doubtful
+    does not make a count so.
     """
     counts = [row.answered for row in each.rows if row.trial and row.trial.outcome != "ERROR"]
     if not counts or any(count is None for row in counts for count in row):
@@ -84,9 +105,16 @@ def _quota_sentence(cpus: float, cells: list[Summary]) -> str:
     usual = next((p99 for p99, each in known if _name(each) == "100 ms, no burst"), None)
     if usual is None or len(known) < 2:
         return f"{cpus:g} CPU: too little was measured validly to compare."
-    others = ", ".join(f"{p99:,.1f} ms with {_name(each)}" for p99, each in known if _name(each) != "100 ms, no burst")
+    others = ", ".join(
+        f"{p99:,.1f} ms with {_name(each)}"
+        for p99, each in known
+        if _name(each) != "100 ms, no burst"
+    )
     best = min(known, key=lambda pair: pair[0])
-    return f"{cpus:g} CPU: p99 is {usual:,.1f} ms with 100 ms and no burst, {others}; least with {_name(best[1])}."
+    return (
+        f"{cpus:g} CPU: p99 is {usual:,.1f} ms with 100 ms and no burst, {others}; least with "
+        f"{_name(best[1])}."
+    )
 
 
 def _name(each: Summary) -> str:

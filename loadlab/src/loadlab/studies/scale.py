@@ -1,4 +1,5 @@
-"""Horizontal against vertical: the same CPU and memory in all, as one replica or as several behind HAProxy."""
+"""Horizontal against vertical: the same CPU and memory in all, as one replica or as several behind
+HAProxy."""
 
 from collections.abc import Mapping
 
@@ -16,7 +17,8 @@ SHAPES = (
     (1.0, 1024, 1, 1.0, "http"),
     (1.0, 1024, 2, 0.5, "http"),
 )
-"""CPU in all, MiB in all, replicas, CPU of each, balancer. One replica needs none; behind one it shows what the balancer alone costs."""
+"""CPU in all, MiB in all, replicas, CPU of each, balancer. One replica needs none; behind one it
+shows what the balancer alone costs."""
 
 
 def cells(words: Mapping[str, str]) -> list[Cell]:
@@ -24,7 +26,12 @@ def cells(words: Mapping[str, str]) -> list[Cell]:
     return [
         cell(
             key(total, replicas, balancer),
-            Tier(name=key(total, replicas, balancer), cpus=cpus, memory_bytes=memory * _MIB // replicas, replicas=replicas),
+            Tier(
+                name=key(total, replicas, balancer),
+                cpus=cpus,
+                memory_bytes=memory * _MIB // replicas,
+                replicas=replicas,
+            ),
             {**words, "balancer": balancer},
         )
         for total, memory, replicas, cpus, balancer in SHAPES
@@ -38,7 +45,9 @@ def key(total: float, replicas: int, balancer: str) -> str:
 
 def of_total(total: float) -> list[tuple[float, int, str]]:
     """The shapes of a total, as `key` takes them."""
-    return [(whole, replicas, balancer) for whole, _, replicas, _, balancer in SHAPES if whole == total]
+    return [
+        (whole, replicas, balancer) for whole, _, replicas, _, balancer in SHAPES if whole == total
+    ]
 
 
 def totals() -> list[float]:

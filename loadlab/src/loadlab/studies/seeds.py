@@ -1,4 +1,5 @@
-"""What the course projects reported, from `seeds.toml`, and the cells that run their configurations here."""
+"""What the course projects reported, from `seeds.toml`, and the cells that run their configurations
+here."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -35,13 +36,21 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def tier(self) -> Tier:
         """Its limits."""
-        return Tier(name=f"seed-{self.key}", cpus=self.cpus, memory_bytes=self.memory_mib << 20, replicas=self.replicas)
+        return Tier(
+            name=f"seed-{self.key}",
+            cpus=self.cpus,
+            memory_bytes=self.memory_mib << 20,
+            replicas=self.replicas,
+        )
 
 
 def read(file: Path = FILE) -> list[Configuration]:
-    """All configurations; raises `UsageError` for a field that is unknown, missing or of another kind, and for a key twice."""
+    """All configurations; raises `UsageError` for a field that is unknown, missing or of another
+    kind, and for a key twice."""
     try:
-        found = msgspec.convert(tomllib.loads(file.read_text())["configuration"], list[Configuration])
+        found = msgspec.convert(
+            tomllib.loads(file.read_text())["configuration"], list[Configuration]
+        )
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, KeyError) as error:
         raise UsageError(f"{file.name}: {error}") from None
     keys = [each.key for each in found]
@@ -51,16 +60,26 @@ def read(file: Path = FILE) -> list[Configuration]:
 
 
 def choose(configurations: Sequence[Configuration], only: str) -> list[Configuration]:
-    """Those whose key begins with one of the comma-separated words, as 003 or 000-one; all without any; raises `UsageError`."""
+    """Those whose key begins with one of the comma-separated words, as 003 or 000-one; all without
+    any; raises `UsageError`."""
     wanted = [word for word in only.split(",") if word]
-    if unknown := [word for word in wanted if not any(each.key.startswith(word) for each in configurations)]:
-        raise UsageError(f"only={only}: {', '.join(unknown)} begins no key; there are {', '.join(each.key for each in configurations)}")
+    if unknown := [
+        word for word in wanted if not any(each.key.startswith(word) for each in configurations)
+    ]:
+        raise UsageError(
+            f"only={only}: {', '.join(unknown)} begins no key; there are "
+            f"{', '.join(each.key for each in configurations)}"
+        )
     return [each for each in configurations if not wanted or each.key.startswith(tuple(wanted))]
 
 
-def cells(configurations: Sequence[Configuration], words: Mapping[str, str], against: str) -> list[Cell]:
+def cells(
+    configurations: Sequence[Configuration], words: Mapping[str, str], against: str
+) -> list[Cell]:
     """Halfcore and a baseline in every configuration; `words` are duration, engine and seed."""
-    return [_cell(each, words, service) for each in configurations for service in ("halfcore", against)]
+    return [
+        _cell(each, words, service) for each in configurations for service in ("halfcore", against)
+    ]
 
 
 def _cell(told: Configuration, words: Mapping[str, str], service: str) -> Cell:
@@ -74,5 +93,9 @@ def _cell(told: Configuration, words: Mapping[str, str], service: str) -> Cell:
     }
     if told.locust_workers:  # the number of workers is Locust's
         load |= {"engine": "locust", "workers": str(told.locust_workers)}
-    scenario = msgspec.structs.replace(scenarios.read()["steady"], think=list(told.think), users=told.users)
-    return cell(told.key, told.tier, load, service=service, scenario=scenario, service_workers=told.workers)
+    scenario = msgspec.structs.replace(
+        scenarios.read()["steady"], think=list(told.think), users=told.users
+    )
+    return cell(
+        told.key, told.tier, load, service=service, scenario=scenario, service_workers=told.workers
+    )

@@ -28,7 +28,9 @@ class Summary(NamedTuple):
         trials = [row.trial for row in self.rows if row.trial]
         counts = [(kind, sum(trial.outcome == kind for trial in trials)) for kind in _OUTCOMES]
         not_run = sum(row.trial is None for row in self.rows)
-        said = [f"{count} {kind}" for kind, count in counts if count] + ([f"{not_run} INVALID, not run"] if not_run else [])
+        said = [f"{count} {kind}" for kind, count in counts if count] + (
+            [f"{not_run} INVALID, not run"] if not_run else []
+        )
         return ", ".join(said) or "not run yet"
 
     def median(self, read: Callable[[Row], float | None]) -> float | None:
@@ -39,13 +41,17 @@ class Summary(NamedTuple):
     @property
     def passes(self) -> bool:
         """It ran, and every run passed."""
-        return bool(self.rows) and all(row.trial and row.trial.outcome == "PASS" for row in self.rows)
+        return bool(self.rows) and all(
+            row.trial and row.trial.outcome == "PASS" for row in self.rows
+        )
 
 
 def summaries(study: Study, prefix: str = "") -> list[Summary]:
     """Every cell whose key begins so, in the study's order."""
     return [
-        Summary(cell, [row for block in range(1, study.blocks + 1) if (row := study.row(cell, block))])
+        Summary(
+            cell, [row for block in range(1, study.blocks + 1) if (row := study.row(cell, block))]
+        )
         for cell in study.cells
         if cell.key.startswith(prefix)
     ]
@@ -68,10 +74,13 @@ def number(value: float | None, form: str = ",.1f") -> str:
 
 
 def reasons(study: Study) -> list[str]:
-    """Why runs did not pass, or had to be made again, each reason once, with the cells that it is of."""
+    """Why runs did not pass, or had to be made again, each reason once, with the cells that it is
+    of."""
     found: dict[str, list[str]] = {}
     for row in study.rows:
-        said = row.reason or (row.trial.sentence if row.trial and row.trial.outcome != "PASS" else "")
+        said = row.reason or (
+            row.trial.sentence if row.trial and row.trial.outcome != "PASS" else ""
+        )
         outcome = row.trial.outcome if row.trial else "INVALID"
         again = f"INVALID, and repeated once: {row.first}" if row.first else ""
         for reason in filter(None, (again, said and f"{outcome}: {said}")):

@@ -1,7 +1,8 @@
-"""Users for Locust. This package imports gevent and is for Locust's processes only: the lab itself never imports it.
+"""Users for Locust. This package imports gevent and is for Locust's processes only: the lab itself
+never imports it.
 
-`RawHttpUser` (the default) costs a tenth of the others; `FastHttpUser` and `StockHttpUser` are Locust's own clients under the same
-behaviour.
+`RawHttpUser` (the default) costs a tenth of the others; `FastHttpUser` and `StockHttpUser` are
+Locust's own clients under the same behaviour.
 """
 
 from loadlab.users.fast import FastHttpUser

@@ -1,4 +1,5 @@
-"""What every user does, whatever it speaks HTTP with: think, ask, check, and count from when it meant to ask."""
+"""What every user does, whatever it speaks HTTP with: think, ask, check, and count from when it
+meant to ask."""
 
 import random
 import time
@@ -25,7 +26,8 @@ class Session:
     kind: "type[ThinkingUser]"
     ledger: Ledger
     prepared: list[tuple[Any, bytes]]
-    """What the user class made of each exchange once (bytes to send, say), and the body of its right answer; empty: any will do."""
+    """What the user class made of each exchange once (bytes to send, say), and the body of its
+    right answer; empty: any will do."""
     pace = 1.0
     """Think times are divided by it; 0: nobody asks any more (drain)."""
     bodies: Bodies = "all"
@@ -39,7 +41,8 @@ class Session:
     """Users started so far."""
     next_start = 0.0
     ready = Event()
-    """Set once all of the above is there: a worker may be told to start users before its load has come."""
+    """Set once all of the above is there: a worker may be told to start users before its load has
+    come."""
 
     @classmethod
     def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
@@ -48,12 +51,15 @@ class Session:
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
         cls.fresh = cls.draw.randrange(MOST)  # each worker from a place of its own
-        *cls.prepared, cls.one = [(kind.prepare(each, load), each.answer.encode()) for each in [*load.exchanges, load.one]]
+        *cls.prepared, cls.one = [
+            (kind.prepare(each, load), each.answer.encode()) for each in [*load.exchanges, load.one]
+        ]
         cls.ready.set()
 
     @classmethod
     def question(cls, place: int) -> tuple[Any, bytes]:
-        """What to ask now, as in `prepared`, by a user whose turn it would be to ask the exchange at `place`."""
+        """What to ask now, as in `prepared`, by a user whose turn it would be to ask the exchange
+        at `place`."""
         if cls.bodies == "all":
             return cls.prepared[place]
         if cls.bodies == "one" or cls.load.alike is None:
@@ -92,7 +98,8 @@ class ThinkingUser(User):
         raise NotImplementedError
 
     def start(self, group: Any) -> Any:
-        """Smooth ramp: Locust starts a second's users at once; here each waits for its turn within that second."""
+        """Smooth ramp: Locust starts a second's users at once; here each waits for its turn within
+        that second."""
         if Session.load.smooth:
             now, interval_s = time.monotonic(), 0.8 * Session.load.workers / Session.load.rate
             Session.next_start = max(Session.next_start + interval_s, now)
@@ -109,7 +116,8 @@ class ThinkingUser(User):
         Session.ledger.users -= 1
 
     def wait_time(self) -> float:
-        """Seconds until the next request is due, counted from the last answer, or in the open model from when the last one was due."""
+        """Seconds until the next request is due, counted from the last answer, or in the open model
+        from when the last one was due."""
         now = time.monotonic()
         if Session.pace <= 0:
             return _IDLE_S
@@ -140,7 +148,9 @@ class ThinkingUser(User):
             ledger.failed("timeout", due, time.monotonic())
         except OSError:
             ledger.failed("reset", due, time.monotonic())
-        except gevent.GreenletExit:  # killed at the end of the drain: the request was never answered
+        except (
+            gevent.GreenletExit
+        ):  # killed at the end of the drain: the request was never answered
             ledger.failed("unanswered", due, time.monotonic())
             raise
         else:
@@ -154,7 +164,9 @@ class ClientUser(ThinkingUser):
 
     def __init__(self, environment: Any) -> None:
         Session.ready.wait()
-        self.host = "http://{}:{}".format(*Session.load.addresses[(Session.number + 1) % len(Session.load.addresses)])
+        self.host = "http://{}:{}".format(
+            *Session.load.addresses[(Session.number + 1) % len(Session.load.addresses)]
+        )
         super().__init__(environment)
 
     @classmethod

@@ -16,11 +16,13 @@ _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 def mend_keep_alive() -> None:
     """Let geventhttpclient keep connections whose file number is 1,024 or more.
 
-    Before each request it looks with `select.select` whether the idle connection was closed. For such a file number that raises
-    `ValueError`, which it takes for a closed connection: with more than about 1,000 users every request then opens a new one
-    (geventhttpclient 2.3.9 to 2.6.1 at least).
+    Before each request it looks with `select.select` whether the idle connection was closed. For
+    such a file number that raises `ValueError`, which it takes for a closed connection: with more
+    than about 1,000 users every request then opens a new one (geventhttpclient 2.3.9 to 2.6.1 at
+    least).
     """
-    ConnectionPool._is_socket_alive = _is_alive  # type: ignore[method-assign, assignment]  # noqa: SLF001  there is no other way in
+    # There is no public way to replace it.
+    ConnectionPool._is_socket_alive = _is_alive  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
 def count_connections() -> None:

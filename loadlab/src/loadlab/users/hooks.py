@@ -1,8 +1,10 @@
 """What ties Locust's processes to the lab. Imported by `locustfile.py`.
 
-The master reads the load from a file and sends it to every worker that connects, so that workers on other machines need no files. Each
-worker sends one `Tick` a second; the master appends them to a file, which the lab follows. The lab steers through a file too, which the
-master watches and passes on. Without the lab (`locust -f loadlab/locustfile.py`), options choose the scenario and nothing is written.
+The master reads the load from a file and sends it to every worker that connects, so that workers on
+other machines need no files. Each worker sends one `Tick` a second; the master appends them to a
+file, which the lab follows. The lab steers through a file too, which the master watches and passes
+on. Without the lab (`locust -f loadlab/locustfile.py`), options choose the scenario and nothing is
+written.
 """
 
 import gc
@@ -38,12 +40,30 @@ _WATCH_S = 0.1
 @events.init_command_line_parser.add_listener
 def _options(parser: Any) -> None:
     group = parser.add_argument_group("load lab")
-    group.add_argument("--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)")
-    group.add_argument("--scenario", default="steady", help="of scenarios.toml, for runs without the lab (default: %(default)s)")
-    group.add_argument("--model", default="iris", help="whose rows are sent, for runs without the lab (default: %(default)s)")
-    group.add_argument("--load", default="", help="the lab's plan for this run; replaces --scenario and --model")
-    group.add_argument("--ticks", default="", help="file that the master appends what was counted to, a line per worker and second")
-    group.add_argument("--steer", default="", help="file that the master watches for changes of pace")
+    group.add_argument(
+        "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
+    )
+    group.add_argument(
+        "--scenario",
+        default="steady",
+        help="of scenarios.toml, for runs without the lab (default: %(default)s)",
+    )
+    group.add_argument(
+        "--model",
+        default="iris",
+        help="whose rows are sent, for runs without the lab (default: %(default)s)",
+    )
+    group.add_argument(
+        "--load", default="", help="the lab's plan for this run; replaces --scenario and --model"
+    )
+    group.add_argument(
+        "--ticks",
+        default="",
+        help="file that the master appends what was counted to, a line per worker and second",
+    )
+    group.add_argument(
+        "--steer", default="", help="file that the master watches for changes of pace"
+    )
 
 
 @events.init.add_listener
@@ -68,7 +88,8 @@ def _load(environment: Any, options: Any) -> Load:
 
 
 def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
-    ticks = Path(options.ticks).open("ab", buffering=0) if options.ticks else None  # noqa: SIM115  open until the process ends
+    # Open until the process ends
+    ticks = Path(options.ticks).open("ab", buffering=0) if options.ticks else None  # noqa: SIM115
     message = {"load": msgspec.json.encode(load), "user": options.user}
 
     def answer(msg: Any, **_: Any) -> None:
@@ -81,7 +102,9 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     runner.register_message(_ASK, answer)
     runner.register_message(_TICK, take)
     if options.steer:
-        gevent.spawn(_watch, runner, Path(options.steer), Path(options.ticks).with_suffix(".workers"))
+        gevent.spawn(
+            _watch, runner, Path(options.steer), Path(options.ticks).with_suffix(".workers")
+        )
 
 
 def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
@@ -95,17 +118,27 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
-        steer.write(report, steer.Workers(connected=len(runner.clients), missing=len(missing), silent=silent))
+        steer.write(
+            report,
+            steer.Workers(connected=len(runner.clients), missing=len(missing), silent=silent),
+        )
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     type(runner).user_classes_count = property(_count_users)  # type: ignore[method-assign, assignment]
-    # Locust builds its whole command line once for every option of every message that starts users: 50 ms in which nobody else runs.
+    # Locust builds its whole command line once for every option of every message that starts users:
+    # 50 ms in which nobody else runs.
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
 
     def take_load(msg: Any, **_: Any) -> None:
-        _open(environment, msgspec.json.decode(msg.data["load"], type=Load), msg.data["user"], f"{runner.client_id}", runner)
+        _open(
+            environment,
+            msgspec.json.decode(msg.data["load"], type=Load),
+            msg.data["user"],
+            f"{runner.client_id}",
+            runner,
+        )
 
     def take_steer(msg: Any, **_: Any) -> None:
         wanted = msgspec.json.decode(msg.data["steer"], type=steer.Steer)
@@ -119,7 +152,8 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
 def _count_users(runner: WorkerRunner) -> dict[str, int]:
     """Users by class.
 
-    Locust's own walks through all of them, five times for every second of a ramp: 50 ms with 10,000 users, in which nobody else runs.
+    Locust's own walks through all of them, five times for every second of a ramp: 50 ms with 10,000
+    users, in which nobody else runs.
     """
     counts = dict.fromkeys((kind.__name__ for kind in KINDS.values()), 0)
     if Session.ready.is_set():
@@ -127,7 +161,9 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
     return counts
 
 
-def _open(environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None) -> None:
+def _open(
+    environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None
+) -> None:
     """Get ready for users, and start what runs beside them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
     kind = KINDS[user]

@@ -1,7 +1,9 @@
-"""RawHttpUser: HTTP over a socket of its own, requests prepared as bytes, every answer compared whole.
+"""RawHttpUser: HTTP over a socket of its own, requests prepared as bytes, every answer compared
+whole.
 
-One keep-alive connection per user. An answer's head is searched for its status and length only; comparing the body with the expected
-bytes costs less than parsing it, so all are compared, and parsed only where they differ.
+One keep-alive connection per user. An answer's head is searched for its status and length only;
+comparing the body with the expected bytes costs less than parsing it, so all are compared, and
+parsed only where they differ.
 """
 
 import re
@@ -32,7 +34,10 @@ class RawHttpUser(ThinkingUser):
         """The request as it goes over the wire."""
         body = exchange.body.encode()
         host, port = load.addresses[0]
-        head = f"POST {load.path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {load.path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: "
+            f"application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         return head.encode("latin-1") + body
 
     def connect(self) -> None:
@@ -40,7 +45,9 @@ class RawHttpUser(ThinkingUser):
         if self._socket is not None:
             return
         began = time.monotonic()
-        connection = socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET, socket.SOCK_STREAM)
+        connection = socket.socket(
+            socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET, socket.SOCK_STREAM
+        )
         connection.settimeout(Session.load.timeout_s)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,5 +1,5 @@
-"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Dear: some 4,000 requests a second and core at
-best."""
+"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Dear: some
+4,000 requests a second and core at best."""
 
 import random
 
@@ -17,7 +17,12 @@ class StockHttpUser(ClientUser, HttpUser):
         headers = {"content-type": "application/json"}
         timeout_s = Session.load.timeout_s
         with self.client.post(
-            Session.load.path, data=prepared, headers=headers, name="predict", timeout=timeout_s, catch_response=True
+            Session.load.path,
+            data=prepared,
+            headers=headers,
+            name="predict",
+            timeout=timeout_s,
+            catch_response=True,
         ) as answer:
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")

@@ -1,4 +1,5 @@
-"""Gives Locust's own statistics (its page on 8089, its summary) what `RawHttpUser` did, once a second instead of once a request."""
+"""Gives Locust's own statistics (its page on 8089, its summary) what `RawHttpUser` did, once a
+second instead of once a request."""
 
 import time
 from typing import Any
@@ -9,7 +10,8 @@ _METHOD, _NAME = "POST", "predict"
 
 
 def add_to_locust(environment: Any, tick: Tick) -> None:
-    """Add one second's requests to Locust's statistics; response times in whole milliseconds, as Locust keeps them."""
+    """Add one second's requests to Locust's statistics; response times in whole milliseconds, as
+    Locust keeps them."""
     stats = environment.stats
     for entry in (stats.get(_NAME, _METHOD), stats.total):
         for histogram in (tick.response_us, tick.failed_us):
@@ -26,6 +28,8 @@ def _add(entry: Any, value_ms: int, count: int) -> None:
     entry.num_reqs_per_sec[int(now)] += count
     entry.last_request_timestamp = now
     entry.total_response_time += value_ms * count
-    entry.min_response_time = value_ms if entry.min_response_time is None else min(entry.min_response_time, value_ms)
+    entry.min_response_time = (
+        value_ms if entry.min_response_time is None else min(entry.min_response_time, value_ms)
+    )
     entry.max_response_time = max(entry.max_response_time, value_ms)
     entry.response_times[value_ms] += count

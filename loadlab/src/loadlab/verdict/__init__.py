@@ -1,5 +1,7 @@
-"""Judging runs: `figures` are taken from the record, `rules` say what they prove, `objective` whether the server was good enough.
+"""Judging runs: `figures` are taken from the record, `rules` say what they prove, `objective`
+whether the server was good enough.
 
-A PASS needs all 17 rules. A FAIL needs those that clear the generator and the machine: a server that misses its objective may well break
-the others (nothing is steady when it drowns). Everything else is INVALID: it proves nothing, neither way.
+A PASS needs all 17 rules. A FAIL needs those that clear the generator and the machine: a server
+that misses its objective may well break the others (nothing is steady when it drowns). Everything
+else is INVALID: it proves nothing, neither way.
 """

@@ -16,7 +16,8 @@ _NO_PASS: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """One run in numbers, of the steady phase unless said otherwise. None: not recorded, or no values."""
+    """One run in numbers, of the steady phase unless said otherwise. None: not recorded, or no
+    values."""
 
     steady_s: float
     users: int
@@ -64,7 +65,10 @@ def figures(log: Log) -> Figures:
     """All figures of a run."""
     lines, response = log.of("users", "steady"), log.histogram("users", "response", "steady")
     lasted, finished = log.lasted_s("steady"), done(lines)
-    samples, everything = log.sampled("steady"), [sample.server for sample in log.samples if sample.server]
+    samples, everything = (
+        log.sampled("steady"),
+        [sample.server for sample in log.samples if sample.server],
+    )
     limits = log.run.tier.limits
     load_errors, load_done = failed(log.of("users", *_NO_PASS)), done(log.of("users", *_NO_PASS))
     unfinished = log.run.drain.unfinished if log.run.drain else 0
@@ -91,8 +95,12 @@ def figures(log: Log) -> Figures:
         cpu_us=cpu_us(log, "steady"),
         balancer_cores=rate(samples, balancer_cpu_s),
         throttled=throttled / periods if throttled is not None and periods else None,
-        memory_peak_mib=max(sample.memory_peak_bytes for sample in everything) / 2**20 if everything else None,
-        memory_limit_mib=None if limits.memory_bytes is None else limits.memory_bytes * log.run.tier.replicas / 2**20,
+        memory_peak_mib=max(sample.memory_peak_bytes for sample in everything) / 2**20
+        if everything
+        else None,
+        memory_limit_mib=None
+        if limits.memory_bytes is None
+        else limits.memory_bytes * log.run.tier.replicas / 2**20,
         generator_cpu=worst_generator(log, samples, mean_cores),
         loop_lag_p99_ms=quantile_ms(log.histogram("users", "loop_lag", "steady"), 0.99),
         witness_p50_ms=quantile_ms(log.histogram("witness", "response", "steady"), 0.5),
@@ -138,18 +146,23 @@ def failures(lines: Iterable[Second]) -> dict[str, int]:
 
 
 def per_second(lines: Iterable[Second]) -> list[Second]:
-    """Only what the lines of several workers in one second say together about users: alive, and errors of their code."""
+    """Only what the lines of several workers in one second say together about users: alive, and
+    errors of their code."""
     alive: Counter[int] = Counter()
     errors: Counter[int] = Counter()
     for line in lines:
         if line.users is not None:
             alive[line.t] += line.users
             errors[line.t] += line.user_errors
-    return [Second(t=t, series="users", phase="steady", users=alive[t], user_errors=errors[t]) for t in sorted(alive)]
+    return [
+        Second(t=t, series="users", phase="steady", users=alive[t], user_errors=errors[t])
+        for t in sorted(alive)
+    ]
 
 
 def grown(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
-    """How much a counter grew from the first sample that has it to the last; None with fewer than two."""
+    """How much a counter grew from the first sample that has it to the last; None with fewer than
+    two."""
     known = [value for value in map(read, samples) if value is not None]
     return known[-1] - known[0] if len(known) > 1 else None
 
@@ -160,8 +173,11 @@ def rate(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> f
     return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0]) if len(known) > 1 else None
 
 
-def busiest_second(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
-    """The greatest growth per second over any stretch of at least one second; None without such a stretch."""
+def busiest_second(
+    samples: Sequence[Sample], read: Callable[[Sample], float | None]
+) -> float | None:
+    """The greatest growth per second over any stretch of at least one second; None without such a
+    stretch."""
     known = [(sample.t, value) for sample in samples if (value := read(sample)) is not None]
     rates, start = [], 0
     for at, value in known:
@@ -183,9 +199,13 @@ def balancer_cpu_s(sample: Sample) -> float | None:
 
 
 def cpu_us(log: Log, phase: PhaseName) -> float | None:
-    """CPU time of the server per right answer of a phase, microseconds; of a phase by turns, of all turns together."""
+    """CPU time of the server per right answer of a phase, microseconds; of a phase by turns, of all
+    turns together."""
     right = answered(log.of("users", phase))
-    used = [None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s for lasted_s, samples in log.turns(phase)]
+    used = [
+        None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s
+        for lasted_s, samples in log.turns(phase)
+    ]
     known = [cpu for cpu in used if cpu is not None]
     return math.fsum(known) / right * 1e6 if right and known and len(known) == len(used) else None
 
@@ -201,10 +221,17 @@ def mean_cores(samples: Sequence[Sample], read: Callable[[Sample], float | None]
 
 
 def worst_generator(
-    log: Log, samples: Sequence[Sample], measure: Callable[[Sequence[Sample], Callable[[Sample], float | None]], float | None]
+    log: Log,
+    samples: Sequence[Sample],
+    measure: Callable[[Sequence[Sample], Callable[[Sample], float | None]], float | None],
 ) -> float | None:
-    """The greatest of a measure over the generator's processes; None if one of them was not recorded."""
-    found = [measure(samples, process_cpu(process.name)) for process in log.run.processes if process.role == "generator"]
+    """The greatest of a measure over the generator's processes; None if one of them was not
+    recorded."""
+    found = [
+        measure(samples, process_cpu(process.name))
+        for process in log.run.processes
+        if process.role == "generator"
+    ]
     known = [value for value in found if value is not None]
     return max(known) if known and len(known) == len(found) else None
 

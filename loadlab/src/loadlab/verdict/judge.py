@@ -48,12 +48,21 @@ def judge(log: Log) -> Verdict:
     found = figures(log)
     findings, objective = judge_rules(log), judge_objective(log, found)
     outcome, sentence = _outcome(log, findings, objective)
-    return Verdict(outcome=outcome, sentence=sentence, findings=findings, objective=objective, figures=found, missing=log.missing)
+    return Verdict(
+        outcome=outcome,
+        sentence=sentence,
+        findings=findings,
+        objective=objective,
+        figures=found,
+        missing=log.missing,
+    )
 
 
 def store(verdict: Verdict, folder: Path) -> None:
     """Write the verdict beside its run."""
-    (folder / VERDICT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n")
+    (folder / VERDICT_FILE).write_bytes(
+        msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
+    )
 
 
 def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple[Outcome, str]:
@@ -64,9 +73,17 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "ERROR", ended.sentence or "The run could not begin."
     if ended.kind in _BROKEN_OFF:
         return "INVALID", f"The run broke off: {ended.sentence or _BROKEN_OFF[ended.kind]}."
-    broken, missed = [finding for finding in findings if not finding.holds], [check for check in objective if not check.holds]
-    # A server that is gone needs no stopwatch: only that it was in the limits that it was meant to be in.
-    doubts = [finding for finding in broken if not finding.clears and (ended.kind not in _GONE or finding.rule == "V11")]
+    broken, missed = (
+        [finding for finding in findings if not finding.holds],
+        [check for check in objective if not check.holds],
+    )
+    # A server that is gone needs no stopwatch: only that it was in the limits that it was meant to
+    # be in.
+    doubts = [
+        finding
+        for finding in broken
+        if not finding.clears and (ended.kind not in _GONE or finding.rule == "V11")
+    ]
     if any(check.measured is not None for check in missed) and not doubts:
         return "FAIL", _failed(ended, missed, broken)
     if broken or missed:
@@ -82,17 +99,35 @@ def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
     told += f"The server missed its objective: {'; '.join(measured)}."
     told += f" Never measured: {', '.join(unknown)}." if unknown else ""
     if ended.kind in _GONE:
-        return f"{told} It was in its limits (V11); the other rules are for the latencies of a server that is there."
-    others = f" The generator and the machine are clear; {', '.join(finding.rule for finding in broken)} would keep this from a PASS."
+        return (
+            f"{told} It was in its limits (V11); the other rules are for the latencies of a "
+            "server that is there."
+        )
+    others = (
+        " The generator and the machine are clear; "
+        f"{', '.join(finding.rule for finding in broken)} would keep this from a PASS."
+    )
     return told + (others if broken else "")
 
 
 def _invalid(reason: str, broken: list[Finding]) -> str:
-    """Rules that were measured broken with their values; those of which nothing is known by name."""
-    measured = [finding for finding in broken if any(check.measured is not None and not check.holds for check in finding.checks)]
+    """Rules that were measured broken with their values; those of which nothing is known by
+    name."""
+    measured = [
+        finding
+        for finding in broken
+        if any(check.measured is not None and not check.holds for check in finding.checks)
+    ]
     unknown = [finding.rule for finding in broken if finding not in measured]
     parts = [reason.rstrip(".")] if reason else []
-    parts.append(f"The measurement proves nothing: {len(broken)} rule{'s are' if len(broken) > 1 else ' is'} broken")
+    parts.append(
+        f"The measurement proves nothing: {len(broken)} "
+        f"rule{'s are' if len(broken) > 1 else ' is'} broken"
+    )
     parts += [finding.sentence for finding in measured]
-    parts += [f"Not recorded is what {', '.join(unknown)} need{'s' if len(unknown) == 1 else ''}"] if unknown else []
+    parts += (
+        [f"Not recorded is what {', '.join(unknown)} need{'s' if len(unknown) == 1 else ''}"]
+        if unknown
+        else []
+    )
     return f"{'. '.join(parts)}."

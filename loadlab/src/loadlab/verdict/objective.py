@@ -23,7 +23,11 @@ def _survival(log: Log) -> list[Check]:
     lost = 1 if ended and ended.kind in _LOST else 0
     restarts = _counted(log, _restarts)
     return [
-        Check(what="ends, hangs or restarts of the server", measured=lost + restarts if restarts is not None else lost or None, limit=0),
+        Check(
+            what="ends, hangs or restarts of the server",
+            measured=lost + restarts if restarts is not None else lost or None,
+            limit=0,
+        ),
         Check(what="kills for want of memory", measured=_counted(log, _oom_kills), limit=0),
     ]
 
@@ -50,16 +54,27 @@ def _latencies(log: Log, found: Figures) -> list[Check]:
         ("p95", found.p95_ms, asked.p95_ms, "ms"),
         ("p99", found.p99_ms, asked.p99_ms, "ms"),
         ("max", found.max_ms, asked.max_ms, "ms"),
-        (f"windows whose p99 is above {asked.p99_ms or 0:g} ms", _slow_windows(log, asked.p99_ms), asked.slow_windows, "share"),
+        (
+            f"windows whose p99 is above {asked.p99_ms or 0:g} ms",
+            _slow_windows(log, asked.p99_ms),
+            asked.slow_windows,
+            "share",
+        ),
         ("p99 in the ramp", found.ramp_p99_ms, asked.ramp_p99_ms, "ms"),
     ]
-    return [Check(what=what, measured=measured, limit=limit, unit=unit) for what, measured, limit, unit in rows if limit is not None]
+    return [
+        Check(what=what, measured=measured, limit=limit, unit=unit)
+        for what, measured, limit, unit in rows
+        if limit is not None
+    ]
 
 
 def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
-    """Share of windows whose own p99 is above the limit; a window is as many seconds as give enough answers for a p99.
+    """Share of windows whose own p99 is above the limit; a window is as many seconds as give enough
+    answers for a p99.
 
-    A stall of 300 ms every 10 s hides below a p99 of 250 ms over the whole run; it does not hide from the seconds that it hits.
+    A stall of 300 ms every 10 s hides below a p99 of 250 ms over the whole run; it does not hide
+    from the seconds that it hits.
     """
     if limit_ms is None:
         return None
@@ -82,16 +97,47 @@ def _overload(log: Log) -> list[Check]:
     asked, phase = log.run.criteria.objective, log.phase("overload")
     checks = []
     if asked.overload_goodput is not None:
-        usual = answered(log.of("users", "steady")) / log.lasted_s("steady") if log.lasted_s("steady") else None
-        under = answered(log.of("users", "overload")) / log.lasted_s("overload") if phase and log.lasted_s("overload") else None
+        usual = (
+            answered(log.of("users", "steady")) / log.lasted_s("steady")
+            if log.lasted_s("steady")
+            else None
+        )
+        under = (
+            answered(log.of("users", "overload")) / log.lasted_s("overload")
+            if phase and log.lasted_s("overload")
+            else None
+        )
         measured = under / usual if under is not None and usual else None
-        checks.append(Check(what="goodput under overload", measured=measured, limit=asked.overload_goodput, at_least=True, unit="share"))
+        checks.append(
+            Check(
+                what="goodput under overload",
+                measured=measured,
+                limit=asked.overload_goodput,
+                at_least=True,
+                unit="share",
+            )
+        )
     if asked.overload_rejection_p99_ms is not None:
         lines = log.of("users", "overload")
-        refused = 0.0 if lines and not failed(lines) else quantile_ms(log.histogram("users", "failed", "overload"), 0.99)
-        checks.append(Check(what="refusals' p99", measured=refused, limit=asked.overload_rejection_p99_ms, unit="ms"))
+        refused = (
+            0.0
+            if lines and not failed(lines)
+            else quantile_ms(log.histogram("users", "failed", "overload"), 0.99)
+        )
+        checks.append(
+            Check(
+                what="refusals' p99",
+                measured=refused,
+                limit=asked.overload_rejection_p99_ms,
+                unit="ms",
+            )
+        )
     if asked.recovery_s is not None:
-        checks.append(Check(what="recovered after", measured=_recovery_s(log), limit=asked.recovery_s, unit="s"))
+        checks.append(
+            Check(
+                what="recovered after", measured=_recovery_s(log), limit=asked.recovery_s, unit="s"
+            )
+        )
     return checks
 
 
@@ -104,7 +150,11 @@ def _recovery_s(log: Log) -> float | None:
     for t in sorted({line.t for line in log.of("users", "recovery")}):
         lines = [line for line in log.of("users", "recovery") if line.t == t]
         p95 = quantile_ms(merge(line.response for line in lines), 0.95)
-        calm = calm + 1 if not failed(lines) and p95 is not None and (limit_ms is None or p95 <= limit_ms) else 0
+        calm = (
+            calm + 1
+            if not failed(lines) and p95 is not None and (limit_ms is None or p95 <= limit_ms)
+            else 0
+        )
         if calm == _CALM_S:
             return max(t + 1 - _CALM_S - phase.start_s, 0.0)
     return None

@@ -15,7 +15,15 @@ _WHOLE = 0.95
 
 def samples(log: Log, rules: Thresholds) -> list[Check]:
     """V12: right answers enough for a p99."""
-    return [Check(what="right answers", measured=answered(log.of("users", "steady")), limit=rules.v12_samples, at_least=True, clears=False)]
+    return [
+        Check(
+            what="right answers",
+            measured=answered(log.of("users", "steady")),
+            limit=rules.v12_samples,
+            at_least=True,
+            clears=False,
+        )
+    ]
 
 
 def steady(log: Log, rules: Thresholds) -> list[Check]:
@@ -23,17 +31,29 @@ def steady(log: Log, rules: Thresholds) -> list[Check]:
     asked = log.run.scenario.duration_s
     return [
         *agreement(windows(log, rules.v13_window_s, "settle"), rules),
-        Check(what="steady lasted", measured=log.lasted_s("steady"), limit=asked * _WHOLE, at_least=True, unit="s", clears=False),
+        Check(
+            what="steady lasted",
+            measured=log.lasted_s("steady"),
+            limit=asked * _WHOLE,
+            at_least=True,
+            unit="s",
+            clears=False,
+        ),
         trend(windows(log, rules.v13_window_s, "steady"), rules),
     ]
 
 
 def checked(log: Log, rules: Thresholds) -> list[Check]:
-    """V14: every request has an end that was looked at, and enough answers were compared with golden predictions."""
+    """V14: every request has an end that was looked at, and enough answers were compared with
+    golden predictions."""
     lines = log.of("users", *LOAD)
     right, compared = answered(lines), sum(line.deep_checked for line in lines)
     unfinished = log.run.drain.unfinished if log.run.drain else None
-    lost = None if unfinished is None else abs(sum(line.intended for line in lines) - right - failed(lines) - unfinished)
+    lost = (
+        None
+        if unfinished is None
+        else abs(sum(line.intended for line in lines) - right - failed(lines) - unfinished)
+    )
     return [
         Check(what="requests without a known end", measured=lost, limit=0, clears=False),
         Check(
@@ -50,16 +70,28 @@ def checked(log: Log, rules: Thresholds) -> list[Check]:
 def witness(log: Log, rules: Thresholds) -> list[Check]:
     """V16: the witness's p50 and p95 against the users'.
 
-    A FAIL needs this only where the users were the slower ones and the witness saw the objective met: then the generator may have made what
-    it calls latency. A witness who waited even longer, or too long by the objective, blames no generator; both see different mixtures where
-    latency swings, for users who wait ask less often, and he asks always alike. Of a run that was given up before its steady phase there is
-    nothing to compare: in a ramp they see different mixtures too.
+    A FAIL needs this only where the users were the slower ones and the witness saw the objective
+    met: then the generator may have made what it calls latency. A witness who waited even longer,
+    or too long by the objective, blames no generator; both see different mixtures where latency
+    swings, for users who wait ask less often, and he asks always alike. Of a run that was given up
+    before its steady phase there is nothing to compare: in a ramp they see different mixtures too.
     """
     phases = under_load(log)
     whole = phases == ("steady",)
-    mine, theirs = log.histogram("witness", "response", *phases), log.histogram("users", "response", *phases)
+    mine, theirs = (
+        log.histogram("witness", "response", *phases),
+        log.histogram("users", "response", *phases),
+    )
     seen_by_witness = mine.total() if log.of("witness") else None
-    checks = [Check(what="answers to the witness", measured=seen_by_witness, limit=_WITNESSED, at_least=True, clears=whole)]
+    checks = [
+        Check(
+            what="answers to the witness",
+            measured=seen_by_witness,
+            limit=_WITNESSED,
+            at_least=True,
+            clears=whole,
+        )
+    ]
     asked = log.run.criteria.objective
     for name, q, share, tolerance_ms, allowed_ms in (
         ("p50", 0.5, rules.v16_p50, rules.v16_p50_tolerance_ms, asked.p50_ms),
@@ -68,13 +100,35 @@ def witness(log: Log, rules: Thresholds) -> list[Check]:
         seen, told = quantile_ms(mine, q), quantile_ms(theirs, q)
         apart = abs(seen - told) if seen is not None and told is not None else None
         limit = max(share * (told or 0.0), tolerance_ms)
-        suspect = seen is None or told is None or (told >= seen and (allowed_ms is None or seen <= allowed_ms))
-        checks.append(Check(what=f"{name} apart", measured=apart, limit=limit, unit="ms", clears=whole and suspect))
+        suspect = (
+            seen is None
+            or told is None
+            or (told >= seen and (allowed_ms is None or seen <= allowed_ms))
+        )
+        checks.append(
+            Check(
+                what=f"{name} apart",
+                measured=apart,
+                limit=limit,
+                unit="ms",
+                clears=whole and suspect,
+            )
+        )
     return checks
 
 
 def floor(log: Log, rules: Thresholds) -> list[Check]:
     """V17: the objective's p99 over the null server's."""
-    lowest, wanted = quantile_ms(log.histogram("floor", "response"), 0.99), log.run.criteria.objective.p99_ms
+    lowest, wanted = (
+        quantile_ms(log.histogram("floor", "response"), 0.99),
+        log.run.criteria.objective.p99_ms,
+    )
     ratio = wanted / lowest if wanted is not None and lowest else None
-    return [Check(what="objective's p99 over the floor's", measured=ratio, limit=rules.v17_ratio, at_least=True)]
+    return [
+        Check(
+            what="objective's p99 over the floor's",
+            measured=ratio,
+            limit=rules.v17_ratio,
+            at_least=True,
+        )
+    ]

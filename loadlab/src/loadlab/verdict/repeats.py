@@ -1,4 +1,5 @@
-"""Several runs of one thing: the verdict on all of them, and the sentence that may be claimed when they hold."""
+"""Several runs of one thing: the verdict on all of them, and the sentence that may be claimed when
+they hold."""
 
 import ipaddress
 import math
@@ -39,7 +40,8 @@ class SetVerdict:
 
 
 def combine(judged: Sequence[Judged]) -> SetVerdict:
-    """One FAIL refutes the claim, whatever the others say; a run that proves nothing proves nothing for the set; nothing is left out.
+    """One FAIL refutes the claim, whatever the others say; a run that proves nothing proves nothing
+    for the set; nothing is left out.
 
     Raises:
         ValueError: no runs.
@@ -55,29 +57,44 @@ def combine(judged: Sequence[Judged]) -> SetVerdict:
     if len(judged) < wanted:
         return SetVerdict("INVALID", f"Not verified: {counted}, but {wanted} were asked for.", "")
     if _kinds(judged) > 1:
-        return SetVerdict("INVALID", "Not verified: the runs differ in commit, tier, scenario, machine, backend or engine.", "")
+        return SetVerdict(
+            "INVALID",
+            "Not verified: the runs differ in commit, tier, scenario, machine, backend or engine.",
+            "",
+        )
     claim = claim_of(judged) if len(judged) >= ENOUGH else ""
     short = "" if claim else f" A claim needs {ENOUGH} repeats."
     return SetVerdict("PASS", f"{len(judged)} of {wanted} runs valid and passing.{short}", claim)
 
 
 def claim_of(judged: Sequence[Judged]) -> str:
-    """The claim's text, from runs that all pass. Figures are medians over the repeats; ranges are smallest and largest."""
+    """The claim's text, from runs that all pass. Figures are medians over the repeats; ranges are
+    smallest and largest."""
     run, found = judged[0].run, [each.verdict.figures for each in judged]
     mid = partial(_median, found)
-    total, p99s = sum(each.requests for each in found), [each.p99_ms for each in found if each.p99_ms is not None]
+    total, p99s = (
+        sum(each.requests for each in found),
+        [each.p99_ms for each in found if each.p99_ms is not None],
+    )
     changed = " with uncommitted changes" if run.fingerprint.dirty else ""
     return (
-        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{changed}, {_machine(run)}: "
+        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{changed}, "
+        f"{_machine(run)}: "
         f"{_workload(run)}, {mid('steady_s'):.0f} s steady, against {_server(run)}: "
-        f"{len(judged)} of {run.repeats} runs valid and passing; {mid('achieved_hz'):,.0f} requests a second, "
-        f"{sum(each.errors for each in found)} errors in {total:,} requests (upper bound {3 / total:.1e}), "
-        f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: {min(p99s):.3g}–{max(p99s):.3g} ms), "
-        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in {mid('throttled'):.1%} of periods, "
+        f"{len(judged)} of {run.repeats} runs valid and passing; {mid('achieved_hz'):,.0f} "
+        "requests a second, "
+        f"{sum(each.errors for each in found)} errors in {total:,} requests (upper bound "
+        f"{3 / total:.1e}), "
+        f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: "
+        f"{min(p99s):.3g}–{max(p99s):.3g} ms), "
+        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in "
+        f"{mid('throttled'):.1%} of periods, "
         f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB. "
-        f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a core, "
+        f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a "
+        "core, "
         f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
-        f"Runs: {', '.join(each.run.id for each in judged)}; seeds {', '.join(str(each.run.seed) for each in judged)}."
+        f"Runs: {', '.join(each.run.id for each in judged)}; seeds "
+        f"{', '.join(str(each.run.seed) for each in judged)}."
     )
 
 
@@ -88,13 +105,24 @@ def _kinds(judged: Sequence[Judged]) -> int:
 
 def _kind(run: Run) -> tuple[str, ...]:
     machine = run.fingerprint
-    return machine.commit, machine.cpu, machine.kernel, run.tier.name, str(run.scenario), run.backend, run.engine
+    return (
+        machine.commit,
+        machine.cpu,
+        machine.kernel,
+        run.tier.name,
+        str(run.scenario),
+        run.backend,
+        run.engine,
+    )
 
 
 def _machine(run: Run) -> str:
     machine = run.fingerprint
     memory = f"{machine.memory_bytes / 1e9:.0f} GB"
-    return f"{machine.cpu}, {machine.cores} cores, {memory}, Linux {machine.kernel}, cgroups v{machine.cgroup_version}"
+    return (
+        f"{machine.cpu}, {machine.cores} cores, {memory}, Linux {machine.kernel}, cgroups "
+        f"v{machine.cgroup_version}"
+    )
 
 
 def _workload(run: Run) -> str:
@@ -103,16 +131,30 @@ def _workload(run: Run) -> str:
     think = f"open model, {asked.rate_hz or 0:,.0f} arrivals a second"
     if asked.think_s:
         think = f"think time U({asked.think_s[0]:g},{asked.think_s[1]:g}) s"
-    return f"{asked.users:,} concurrent users ({kept}, {think}), ramped at {asked.spawn_rate_hz:g} users/s ({asked.ramp})"
+    return (
+        f"{asked.users:,} concurrent users ({kept}, {think}), ramped at {asked.spawn_rate_hz:g} "
+        f"users/s ({asked.ramp})"
+    )
 
 
 def _server(run: Run) -> str:
     tier, limits = run.tier, run.tier.limits
-    cpus = "no CPU limit" if limits.cpus is None else f"{limits.cpus:g} CPU (quota {limits.cpus * 100:g} ms per 100 ms)"
+    cpus = (
+        "no CPU limit"
+        if limits.cpus is None
+        else f"{limits.cpus:g} CPU (quota {limits.cpus * 100:g} ms per 100 ms)"
+    )
     pinned = f", on CPU {','.join(map(str, tier.cpus))}," if tier.cpus else ""
-    memory = "no memory limit" if limits.memory_bytes is None else f"{limits.memory_bytes / 2**20:.0f} MiB"
+    memory = (
+        "no memory limit"
+        if limits.memory_bytes is None
+        else f"{limits.memory_bytes / 2**20:.0f} MiB"
+    )
     image = run.details.get("image", "plain processes")
-    return f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and {memory}"
+    return (
+        f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and "
+        f"{memory}"
+    )
 
 
 def way(run: Run) -> str:
@@ -126,11 +168,14 @@ def way(run: Run) -> str:
 
 
 def _latencies(found: Sequence[Figures]) -> str:
-    return " / ".join(f"{_median(found, name):.3g}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+    return " / ".join(
+        f"{_median(found, name):.3g}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")
+    )
 
 
 def _median(found: Sequence[Figures], name: str) -> float:
-    """Of a field of runs that pass: what the rules need was recorded, so only a limit that was not set can be missing (nan)."""
+    """Of a field of runs that pass: what the rules need was recorded, so only a limit that was not
+    set can be missing (nan)."""
     known = [value for each in found if (value := getattr(each, name)) is not None]
     return statistics.median(known) if known else math.nan
 

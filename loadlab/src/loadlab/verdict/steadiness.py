@@ -1,4 +1,5 @@
-"""When load is steady: neighbouring windows agree in rate and p95. It ends the settling of a run, and guards its steady phase."""
+"""When load is steady: neighbouring windows agree in rate and p95. It ends the settling of a run,
+and guards its steady phase."""
 
 import math
 import statistics
@@ -26,7 +27,8 @@ class Window:
 
 
 def windows(log: Log, seconds: int, *phases: PhaseName) -> list[Window]:
-    """The users' phases in windows of so many seconds; a rest that is shorter is left out, and so is the cut second at each edge."""
+    """The users' phases in windows of so many seconds; a rest that is shorter is left out, and so
+    is the cut second at each edge."""
     found = []
     for phase in phases:
         began = log.phase(phase)
@@ -36,24 +38,44 @@ def windows(log: Log, seconds: int, *phases: PhaseName) -> list[Window]:
         lines = log.of("users", phase)
         for start in range(first, last - seconds + 1, seconds):
             inside = [line for line in lines if start <= line.t < start + seconds]
-            found.append(Window(seconds, answered(inside), quantile_ms(merge(line.response for line in inside), 0.95)))
+            found.append(
+                Window(
+                    seconds,
+                    answered(inside),
+                    quantile_ms(merge(line.response for line in inside), 0.95),
+                )
+            )
     return found
 
 
 def agreement(found: Sequence[Window], rules: Thresholds) -> list[Check]:
     """Whether the last three windows agree.
 
-    Rates may differ by `v13_agreement`, or by what counting so few answers does by itself (3 √(2/n)); p95s by `v13_agreement` or
-    `v13_tolerance_ms`, whichever is more.
+    Rates may differ by `v13_agreement`, or by what counting so few answers does by itself (3
+    √(2/n)); p95s by `v13_agreement` or `v13_tolerance_ms`, whichever is more.
     """
     last = [window for window in found[-WINDOWS:] if window.answered and window.p95_ms is not None]
     if len(last) < WINDOWS:
-        return [Check(what="windows before steady", measured=len(last), limit=WINDOWS, at_least=True, clears=False)]
+        return [
+            Check(
+                what="windows before steady",
+                measured=len(last),
+                limit=WINDOWS,
+                at_least=True,
+                clears=False,
+            )
+        ]
     counts, p95s = [window.answered for window in last], [window.p95_ms or 0.0 for window in last]
     chance = 3 * math.sqrt(2 / min(counts))
     rates_differ = max(counts) / min(counts) - 1
     return [
-        Check(what="rates differ", measured=rates_differ, limit=max(rules.v13_agreement, chance), unit="share", clears=False),
+        Check(
+            what="rates differ",
+            measured=rates_differ,
+            limit=max(rules.v13_agreement, chance),
+            unit="share",
+            clears=False,
+        ),
         Check(
             what="p95s differ",
             measured=max(p95s) - min(p95s),
@@ -65,14 +87,18 @@ def agreement(found: Sequence[Window], rules: Thresholds) -> list[Check]:
 
 
 def trend(found: Sequence[Window], rules: Thresholds) -> Check:
-    """How far the p95s go up or down from the first window to the last; that they are too few to say so, if so.
+    """How far the p95s go up or down from the first window to the last; that they are too few to
+    say so, if so.
 
-    Along Tukey's resistant line (Exploratory Data Analysis, 1977), from the median of the first third to that of the last: one window in
-    which the machine was slow is no drift, but it tilts a line of least squares. A third that is slow for the most part counts.
+    Along Tukey's resistant line (Exploratory Data Analysis, 1977), from the median of the first
+    third to that of the last: one window in which the machine was slow is no drift, but it tilts a
+    line of least squares. A third that is slow for the most part counts.
     """
     p95s = [window.p95_ms for window in found if window.p95_ms is not None]
     if len(p95s) < WINDOWS:
-        return Check(what="windows in steady", measured=len(p95s), limit=WINDOWS, at_least=True, clears=False)
+        return Check(
+            what="windows in steady", measured=len(p95s), limit=WINDOWS, at_least=True, clears=False
+        )
     third = len(p95s) // 3
     first, last = statistics.median(p95s[:third]), statistics.median(p95s[-third:])
     drift = abs(last - first) * (len(p95s) - 1) / (len(p95s) - third)

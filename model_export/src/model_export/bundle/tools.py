@@ -5,7 +5,17 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-NAMES = ("halfcore-export", "mlflow", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "pandas", "skops")
+NAMES = (
+    "halfcore-export",
+    "mlflow",
+    "scikit-learn",
+    "skl2onnx",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "skops",
+)
 
 
 def versions() -> dict[str, str]:

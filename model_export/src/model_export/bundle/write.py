@@ -25,7 +25,8 @@ _LEFTOVER_AGE_S = 3600.0
 
 
 def require_writable(folder: Path) -> None:
-    """See that files can be made in a folder, or that it can be made: before the proof, which takes minutes. Makes nothing.
+    """See that files can be made in a folder, or that it can be made: before the proof, which takes
+    minutes. Makes nothing.
 
     Raises:
         InfrastructureError: names the folder, the user who runs this, and what to do.
@@ -36,7 +37,9 @@ def require_writable(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=there, prefix="."):
             pass
     except OSError as error:
-        raise InfrastructureError(f"cannot write to {wanted}: {_why_not(wanted, there, error)}") from error
+        raise InfrastructureError(
+            f"cannot write to {wanted}: {_why_not(wanted, there, error)}"
+        ) from error
 
 
 def _nearest(folder: Path) -> Path:
@@ -56,18 +59,23 @@ def _why_not(folder: Path, there: Path, error: OSError) -> str:
         return f"user {os.geteuid()}, who runs this, may not enter {there.parent}"
     which = "it" if there == folder else str(there)
     # Docker makes the missing folder of a mount, and it belongs to root.
-    of_docker = "; if Docker made it, make it yourself before the start" if status.st_uid == 0 else ""
+    of_docker = (
+        "; if Docker made it, make it yourself before the start" if status.st_uid == 0 else ""
+    )
     return (
-        f"{which} belongs to user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o}) and this runs as user {os.geteuid()}; "
-        f'in a container add --user "$(id -u):$(id -g)" to docker run, or let every user write to it with chmod a+rwX{of_docker}'
+        f"{which} belongs to user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o}) and "
+        f"this runs as user {os.geteuid()}; "
+        'in a container add --user "$(id -u):$(id -g)" to docker run, or let every user write to '
+        f"it with chmod a+rwX{of_docker}"
     )
 
 
 def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
     """Write one bundle under `root`, then remove older exports of the same version.
 
-    The files are flushed under a name that begins with a dot, which readers ignore, and appear by one rename. Where the very same
-    graph is there already, only its manifest is replaced. Whatever fails before that leaves the old state whole.
+    The files are flushed under a name that begins with a dot, which readers ignore, and appear by
+    one rename. Where the very same graph is there already, only its manifest is replaced. Whatever
+    fails before that leaves the old state whole.
 
     Args:
         root: folder of all bundles; made if it is missing.
@@ -109,7 +117,10 @@ def _write_new(target: Path, model: bytes, manifest: bytes) -> None:
 def _repair(target: Path, model: bytes, manifest: bytes) -> None:
     """Replace the manifest, and the graph too where it is damaged."""
     graph = target / MODEL_FILE
-    if not graph.is_file() or hashlib.sha256(graph.read_bytes()).digest() != hashlib.sha256(model).digest():
+    if (
+        not graph.is_file()
+        or hashlib.sha256(graph.read_bytes()).digest() != hashlib.sha256(model).digest()
+    ):
         _replace(graph, model)
     _replace(target / MANIFEST_FILE, manifest)
 
@@ -155,4 +166,6 @@ def _prune(kept: Path, version: str) -> None:
 
 def exists(root: Path, name: str) -> bool:
     """True where some bundle of the model is there."""
-    return any(not path.parent.name.startswith(".") for path in (root / name).glob(f"*/{MANIFEST_FILE}"))
+    return any(
+        not path.parent.name.startswith(".") for path in (root / name).glob(f"*/{MANIFEST_FILE}")
+    )

@@ -52,13 +52,18 @@ class Block:
     def looked_up(self, column: int, values: np.ndarray[Any, Any]) -> Block:
         """The rows of a table that one column's values stand for."""
         position = self.builder.constant(np.asarray(column, dtype=np.int64))
-        index = self.builder.cast(self.builder.node("Gather", self.name, position, axis=1), TensorProto.INT64)
+        index = self.builder.cast(
+            self.builder.node("Gather", self.name, position, axis=1), TensorProto.INT64
+        )
         table = self.builder.constant(values.astype(self.dtype))
         return self._same(self.builder.node("Gather", table, index, axis=0), values.shape[1])
 
     def joined(self, parts: list[Block]) -> Block:
         """Blocks side by side."""
-        return self._same(self.builder.node("Concat", *(p.name for p in parts), axis=1), sum(p.width for p in parts))
+        return self._same(
+            self.builder.node("Concat", *(p.name for p in parts), axis=1),
+            sum(p.width for p in parts),
+        )
 
     def plus(self, other: Block) -> Block:
         """The sum of two blocks of one shape."""
@@ -72,20 +77,28 @@ class Block:
 
     def _filled(self, statistics: np.ndarray[Any, Any]) -> Block:
         fill = self.builder.constant(np.asarray(statistics, dtype=self.dtype))
-        return self._same(self.builder.node("Where", self.builder.node("IsNaN", self.name), fill, self.name), self.width)
+        return self._same(
+            self.builder.node("Where", self.builder.node("IsNaN", self.name), fill, self.name),
+            self.width,
+        )
 
     def _same(self, name: str, width: int) -> Block:
         return Block(self.builder, name, width, self.dtype)
 
 
 def _fills_nan(transformer: Any) -> bool:
-    """True for an imputer that only replaces NaN: ONNX Runtime's Imputer has no float64 kernel, so the graph does it itself."""
+    """True for an imputer that only replaces NaN: ONNX Runtime's Imputer has no float64 kernel, so
+    the graph does it itself."""
     if not isinstance(transformer, SimpleImputer) or transformer.add_indicator:
         return False
-    return bool(np.isnan(transformer.missing_values)) and not np.isnan(transformer.statistics_).any()
+    return (
+        bool(np.isnan(transformer.missing_values)) and not np.isnan(transformer.statistics_).any()
+    )
 
 
-def convert_piece(path: str, step: Any, width: int, dtype: Dtype, options: dict[int, Any]) -> ModelProto:
+def convert_piece(
+    path: str, step: Any, width: int, dtype: Dtype, options: dict[int, Any]
+) -> ModelProto:
     """One fitted step as a graph from `rows` to its outputs.
 
     Raises:
@@ -94,12 +107,24 @@ def convert_piece(path: str, step: Any, width: int, dtype: Dtype, options: dict[
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # skl2onnx's own deprecations say nothing about this model
-            model: ModelProto = convert_sklearn(step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options)
+            warnings.simplefilter(
+                "ignore"
+            )  # skl2onnx's own deprecations say nothing about this model
+            model: ModelProto = convert_sklearn(
+                step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options
+            )
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
-        raise ExportError(f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {sentence(error, 200)}") from error
-    if foreign := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}):
-        raise ExportError(f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}: no operator of ONNX itself")
+        raise ExportError(
+            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: "
+            f"{sentence(error, 200)}"
+        ) from error
+    if foreign := sorted(
+        {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}
+    ):
+        raise ExportError(
+            f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}: no operator of "
+            "ONNX itself"
+        )
     return model
 
 
@@ -110,5 +135,6 @@ def _width_after(path: str, transformer: Any, width: int) -> int:
             return int(transformer.transform(np.zeros((1, width))).shape[1])
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ExportError(
-            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: {sentence(error, 200)}"
+            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: "
+            f"{sentence(error, 200)}"
         ) from error

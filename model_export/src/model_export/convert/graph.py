@@ -8,9 +8,11 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 IR_VERSION = 10
-"""The newest that ONNX Runtime reads without doubt: onnx writes newer ones that a runtime refuses (onnxruntime#23602)."""
+"""The newest that ONNX Runtime reads without doubt: onnx writes newer ones that a runtime refuses
+(onnxruntime#23602)."""
 OPSET = {"": 21, "ai.onnx.ml": 3}
-"""ai.onnx.ml 3 is what ONNX Runtime's tree, linear and SVM kernels implement; 21 is the newest that skl2onnx 1.20 is tested with."""
+"""ai.onnx.ml 3 is what ONNX Runtime's tree, linear and SVM kernels implement; 21 is the newest that
+skl2onnx 1.20 is tested with."""
 
 
 class GraphBuilder:
@@ -28,7 +30,9 @@ class GraphBuilder:
         self._initializers.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def node(self, op: str, *inputs: str, domain: str = "", output: str | None = None, **attributes: Any) -> str:
+    def node(
+        self, op: str, *inputs: str, domain: str = "", output: str | None = None, **attributes: Any
+    ) -> str:
         """Add a node with one output."""
         name = output or f"{op.lower()}_{len(self._nodes)}"
         self._domains.add(domain)
@@ -40,7 +44,8 @@ class GraphBuilder:
         return self.node("Cast", name, to=elem_type, **named)
 
     def embed(self, model: ModelProto, source: str) -> list[str]:
-        """Add a whole graph with one input, which becomes `source`; returns its outputs' names here."""
+        """Add a whole graph with one input, which becomes `source`; returns its outputs' names
+        here."""
         prefix = f"piece_{len(self._nodes)}_"
         graph = model.graph
         renamed = {graph.input[0].name: source, "": ""}
@@ -69,8 +74,12 @@ class GraphBuilder:
         Raises:
             onnx.checker.ValidationError: the graph is not valid ONNX.
         """
-        graph = helper.make_graph(self._nodes, "rows_to_answers", inputs, outputs, self._initializers)
+        graph = helper.make_graph(
+            self._nodes, "rows_to_answers", inputs, outputs, self._initializers
+        )
         opsets = [helper.make_opsetid(domain, OPSET[domain]) for domain in sorted(self._domains)]
-        model: ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="model_export")
+        model: ModelProto = helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="model_export"
+        )
         checker.check_model(model)
         return model

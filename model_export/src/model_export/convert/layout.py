@@ -1,11 +1,15 @@
-"""Lays a large forest out so that a walk through a tree touches few cache lines; the answers stay the same bit for bit.
+"""Lays a large forest out so that a walk through a tree touches few cache lines; the answers stay
+the same bit for bit.
 
-ONNX Runtime keeps 24 bytes per node, depth first, with the false child right behind its parent and the true child wherever the false one's
-subtree ends. In a forest of tens of megabytes a step to a true child, and the leaf's weights beside it, may each miss the cache. So here
+ONNX Runtime keeps 24 bytes per node, depth first, with the false child right behind its parent and
+the true child wherever the false one's subtree ends. In a forest of tens of megabytes a step to a
+true child, and the leaf's weights beside it, may each miss the cache. So here
 
-- the child with more leaves below it becomes the false one. Where that is the left child the question is turned round: `x > t` is
-  `-x <= the float32 below -t`, exactly, on the columns negated beside the columns;
-- a leaf beside a subtree becomes the true child, and equal leaves that are true children are one node, which ONNX Runtime allows.
+- the child with more leaves below it becomes the false one. Where that is the left child the
+  question is turned round: `x > t` is `-x <= the float32 below -t`, exactly, on the columns negated
+  beside the columns;
+- a leaf beside a subtree becomes the true child, and equal leaves that are true children are one
+  node, which ONNX Runtime allows.
 
 Fully grown trees lose a third of their nodes and the file half its size.
 """
@@ -25,9 +29,20 @@ if TYPE_CHECKING:
 
 _WEIGHTS = {"TreeEnsembleClassifier": "class", "TreeEnsembleRegressor": "target"}
 """How the attributes of an ensemble's leaves begin."""
-_MADE = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "hitrates", "missing_value_tracks_true")
+_MADE = (
+    "treeids",
+    "nodeids",
+    "featureids",
+    "values",
+    "modes",
+    "truenodeids",
+    "falsenodeids",
+    "hitrates",
+    "missing_value_tracks_true",
+)
 LARGE = 20_000
-"""Nodes. Smaller forests, about half a megabyte in the runtime, stay in the cache anyway, and two more operators are not free."""
+"""Nodes. Smaller forests, about half a megabyte in the runtime, stay in the cache anyway, and two
+more operators are not free."""
 
 Weights = tuple[tuple[int, float], ...]
 """Class or target, and what a leaf adds to it."""
@@ -53,23 +68,34 @@ class _Tree:
 
 
 def lay_out(model: ModelProto) -> None:
-    """Rewrite the large ensembles of a converted model in place, where they ask the model's input itself.
+    """Rewrite the large ensembles of a converted model in place, where they ask the model's input
+    itself.
 
-    Ensembles that know missing values or compare otherwise than by `<=` stay as they are, and so do the small ones.
+    Ensembles that know missing values or compare otherwise than by `<=` stay as they are, and so do
+    the small ones.
 
     Args:
         model: with one input, float32[N, F].
     """
     graph = model.graph
     source = graph.input[0]
-    ensembles = [node for node in graph.node if node.op_type in _WEIGHTS and node.input[0] == source.name and _fits(node)]
+    ensembles = [
+        node
+        for node in graph.node
+        if node.op_type in _WEIGHTS and node.input[0] == source.name and _fits(node)
+    ]
     if not ensembles:
         return
     for node in ensembles:
         _rewrite(node, columns=source.type.tensor_type.shape.dim[1].dim_value)
         node.input[0] = "both_signs"
     graph.node.insert(0, helper.make_node("Neg", [source.name], ["negated"], name="negate"))
-    graph.node.insert(1, helper.make_node("Concat", [source.name, "negated"], ["both_signs"], name="both_signs", axis=1))
+    graph.node.insert(
+        1,
+        helper.make_node(
+            "Concat", [source.name, "negated"], ["both_signs"], name="both_signs", axis=1
+        ),
+    )
 
 
 def _fits(node: NodeProto) -> bool:
@@ -80,16 +106,22 @@ def _fits(node: NodeProto) -> bool:
         return False
     children = np.minimum(given["nodes_truenodeids"], given["nodes_falsenodeids"])
     inner = np.asarray(given["nodes_modes"]) != b"LEAF"
-    return bool(np.all(children[inner] > np.asarray(given["nodes_nodeids"])[inner]))  # as scikit-learn numbers them
+    return bool(
+        np.all(children[inner] > np.asarray(given["nodes_nodeids"])[inner])
+    )  # as scikit-learn numbers them
 
 
 def _rewrite(node: NodeProto, columns: int) -> None:
     prefix = _WEIGHTS[node.op_type]
-    made = _as_attributes([_ordered(tree, columns) for tree in _trees(_attributes(node), prefix)], prefix)
+    made = _as_attributes(
+        [_ordered(tree, columns) for tree in _trees(_attributes(node), prefix)], prefix
+    )
     gone = {f"nodes_{name}" for name in _MADE} | made.keys()
     kept = [attribute for attribute in node.attribute if attribute.name not in gone]
     del node.attribute[:]
-    node.attribute.extend([*kept, *(helper.make_attribute(name, values) for name, values in made.items())])
+    node.attribute.extend(
+        [*kept, *(helper.make_attribute(name, values) for name, values in made.items())]
+    )
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
@@ -97,7 +129,8 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def _trees(given: dict[str, Any], prefix: str) -> Iterator[_Tree]:
-    """The trees of an ensemble, in its order; nodes of one tree stand together and are numbered from 0, as skl2onnx writes them."""
+    """The trees of an ensemble, in its order; nodes of one tree stand together and are numbered
+    from 0, as skl2onnx writes them."""
     numbers = np.asarray(given["nodes_treeids"])
     starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]]).tolist()
     leaves: dict[int, dict[int, Weights]] = {}
@@ -112,7 +145,8 @@ def _trees(given: dict[str, Any], prefix: str) -> Iterator[_Tree]:
 
 
 def _ordered(tree: _Tree, columns: int) -> _Tree:
-    """The tree, depth first, with the likelier child behind its parent and equal leaves merged where they may be."""
+    """The tree, depth first, with the likelier child behind its parent and equal leaves merged
+    where they may be."""
     below, made, shared = _leaves_below(tree), _Tree(), dict[Weights, int]()
     waiting = [(0, -1, False)]
     while waiting:
@@ -131,7 +165,9 @@ def _ordered(tree: _Tree, columns: int) -> _Tree:
         made.features[new], made.thresholds[new] = tree.features[old], tree.thresholds[old]
         if below[left] > below[right]:
             made.features[new] += columns
-            made.thresholds[new] = float(np.nextafter(np.float32(-tree.thresholds[old]), np.float32(-np.inf)))
+            made.thresholds[new] = float(
+                np.nextafter(np.float32(-tree.thresholds[old]), np.float32(-np.inf))
+            )
             left, right = right, left
         waiting += [(left, new, True), (right, new, False)]
     return made
@@ -151,11 +187,23 @@ def _as_attributes(trees: list[_Tree], prefix: str) -> dict[str, list[Any]]:
     for number, tree in enumerate(trees):
         size = len(tree.features)
         modes = ["LEAF" if node in tree.leaves else "BRANCH_LEQ" for node in range(size)]
-        columns = [[number] * size, range(size), tree.features, tree.thresholds, modes, tree.true, tree.false]
+        columns = [
+            [number] * size,
+            range(size),
+            tree.features,
+            tree.thresholds,
+            modes,
+            tree.true,
+            tree.false,
+        ]
         for name, values in zip(_MADE[:7], columns, strict=True):
             made[f"nodes_{name}"].extend(values)
         for node, weights in tree.leaves.items():
             for target, weight in weights:
-                for name, value in zip(("treeids", "nodeids", "ids", "weights"), (number, node, target, weight), strict=True):
+                for name, value in zip(
+                    ("treeids", "nodeids", "ids", "weights"),
+                    (number, node, target, weight),
+                    strict=True,
+                ):
                     made[f"{prefix}_{name}"].append(value)
     return made

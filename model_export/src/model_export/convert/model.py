@@ -1,4 +1,5 @@
-"""Converts a dissected model to the packed graph of docs/bundle-format.md: one matrix in, answers out."""
+"""Converts a dissected model to the packed graph of docs/bundle-format.md: one matrix in, answers
+out."""
 
 from __future__ import annotations
 
@@ -37,11 +38,20 @@ if TYPE_CHECKING:
     from model_export.study.decision import Threshold
     from model_export.study.schema import Schema
 
-TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreesClassifier, ExtraTreesRegressor,
-         GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor)  # fmt: skip
+TREES = (
+    DecisionTreeClassifier,
+    DecisionTreeRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 _FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 _FLOAT32_ONLY = (*TREES, SVR, NuSVR)
-"""Trees cast what they get to float32 before they compare, so the graph does; SVMRegressor has no float64 kernel in ONNX Runtime."""
+"""Trees cast what they get to float32 before they compare, so the graph does; SVMRegressor has no
+float64 kernel in ONNX Runtime."""
 
 
 def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) -> ModelProto:
@@ -85,7 +95,9 @@ def _branch(rows: Block, branch: Branch, schema: Schema) -> Block:
 
 def _answer(features: Block, anatomy: Anatomy, answers: Answers) -> list[Any]:
     path, estimator = anatomy.final
-    features = features.as_dtype("float32" if isinstance(estimator, _FLOAT32_ONLY) else features.dtype)
+    features = features.as_dtype(
+        "float32" if isinstance(estimator, _FLOAT32_ONLY) else features.dtype
+    )
     if answers.task == "regression":
         model = convert_piece(path, estimator, features.width, features.dtype, {})
         if isinstance(estimator, TREES):
@@ -99,14 +111,23 @@ def _value_output(builder: GraphBuilder, model: ModelProto, value: str) -> Any:
     tensor = model.graph.output[0].type.tensor_type
     targets = tensor.shape.dim[1].dim_value if len(tensor.shape.dim) == 2 else 1
     shape: list[str | int] = ["N", targets] if targets > 1 else ["N"]
-    builder.node("Reshape", value, builder.constant(np.asarray([-1, targets] if targets > 1 else [-1])), output="value")
+    builder.node(
+        "Reshape",
+        value,
+        builder.constant(np.asarray([-1, targets] if targets > 1 else [-1])),
+        output="value",
+    )
     return helper.make_tensor_value_info("value", tensor.elem_type, shape)
 
 
-def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers, threshold: Threshold | None) -> list[Any]:
+def _class_outputs(
+    features: Block, path: str, estimator: Any, answers: Answers, threshold: Threshold | None
+) -> list[Any]:
     builder = features.builder
     indexed, is_indexed = _with_index_labels(estimator)
-    model = convert_piece(path, indexed, features.width, features.dtype, _classifier_options(indexed))
+    model = convert_piece(
+        path, indexed, features.width, features.dtype, _classifier_options(indexed)
+    )
     is_forest = isinstance(estimator, _FORESTS)
     if is_forest:
         sum_undivided(model, len(estimator.estimators_))
@@ -116,11 +137,14 @@ def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers,
     outputs = []
     if "probabilities" in answers.outputs:
         trees = len(estimator.estimators_) if is_forest else None
-        outputs.append(_probabilities(builder, model, scores, len(answers.classes), divided_by=trees))
+        outputs.append(
+            _probabilities(builder, model, scores, len(answers.classes), divided_by=trees)
+        )
     if threshold is not None:
         _label_by_threshold(features, path, indexed, threshold, _scores_type(model))
     elif is_forest and len(answers.classes) == 2:
-        # The runtime decides between two classes by comparing one of them with 0.5, which undivided sums are not made for.
+        # The runtime decides between two classes by comparing one of them with 0.5, which undivided
+        # sums are not made for.
         builder.node("ArgMax", scores, axis=1, keepdims=0, output="label")
     else:
         if not is_indexed:
@@ -131,13 +155,17 @@ def _class_outputs(features: Block, path: str, estimator: Any, answers: Answers,
 
 def _flat_label(builder: GraphBuilder, model: ModelProto, label: str, estimator: Any) -> None:
     # skl2onnx says that the label of a OneVsOneClassifier is [N], and its graph answers [N, 1].
-    if len(model.graph.output[0].type.tensor_type.shape.dim) == 1 and not isinstance(estimator, OneVsOneClassifier):
+    if len(model.graph.output[0].type.tensor_type.shape.dim) == 1 and not isinstance(
+        estimator, OneVsOneClassifier
+    ):
         builder.node("Identity", label, output="label")
     else:
         builder.node("Reshape", label, builder.constant(np.asarray([-1])), output="label")
 
 
-def _label_by_threshold(features: Block, path: str, estimator: Any, threshold: Threshold, probabilities: int) -> None:
+def _label_by_threshold(
+    features: Block, path: str, estimator: Any, threshold: Threshold, probabilities: int
+) -> None:
     """Compare the positive class's score with the threshold: at or above it is the positive class.
 
     Args:
@@ -154,13 +182,17 @@ def _label_by_threshold(features: Block, path: str, estimator: Any, threshold: T
         options = _classifier_options(estimator, raw_scores=True)
         if not options.get(id(estimator), {}).get("raw_scores"):
             kind = type(estimator).__name__
-            raise ExportError(f"step {path!r}: the label depends on the decision function of {kind}, which skl2onnx cannot convert")
+            raise ExportError(
+                f"step {path!r}: the label depends on the decision function of {kind}, which "
+                "skl2onnx cannot convert"
+            )
         model = convert_piece(path, estimator, features.width, features.dtype, options)
         scores, column, element = builder.embed(model, features.name)[1], -1, _scores_type(model)
     score = builder.node("Gather", scores, builder.constant(np.asarray(column)), axis=1)
     if threshold.method == "decision_function" and threshold.positive == 0:
         score = builder.node("Neg", score)
-    # In the type of the scores: a forest's 0.3 must reach a threshold of 0.3 whichever way both are rounded.
+    # In the type of the scores: a forest's 0.3 must reach a threshold of 0.3 whichever way both are
+    # rounded.
     value = np.asarray(threshold.value, dtype=helper.tensor_dtype_to_np_dtype(element))
     reached = builder.node("GreaterOrEqual", score, builder.constant(value))
     if threshold.positive == 0:
@@ -172,33 +204,49 @@ def _scores_type(model: ModelProto) -> int:
     return int(model.graph.output[1].type.tensor_type.elem_type)
 
 
-def _probabilities(builder: GraphBuilder, model: ModelProto, scores: str, classes: int, *, divided_by: int | None) -> Any:
+def _probabilities(
+    builder: GraphBuilder, model: ModelProto, scores: str, classes: int, *, divided_by: int | None
+) -> Any:
     element = _scores_type(model)
     if divided_by is None:
         builder.node("Identity", scores, output="probabilities")
     else:
-        builder.node("Div", scores, builder.constant(np.asarray(divided_by, dtype=np.float32)), output="probabilities")
+        builder.node(
+            "Div",
+            scores,
+            builder.constant(np.asarray(divided_by, dtype=np.float32)),
+            output="probabilities",
+        )
     return helper.make_tensor_value_info("probabilities", element, ["N", classes])
 
 
 def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int, Any]:
-    """No ZipMap, which would make a dictionary per row, and decisions instead of probabilities where asked for.
+    """No ZipMap, which would make a dictionary per row, and decisions instead of probabilities
+    where asked for.
 
-    A few classifiers know one of the options or none, and skl2onnx refuses an option that is not known.
+    A few classifiers know one of the options or none, and skl2onnx refuses an option that is not
+    known.
     """
-    allowed = get_converter(get_model_alias(type(estimator))).get_allowed_options() if type(estimator) in sklearn_operator_name_map else {}
+    allowed = (
+        get_converter(get_model_alias(type(estimator))).get_allowed_options()
+        if type(estimator) in sklearn_operator_name_map
+        else {}
+    )
     wanted = {"zipmap": False, **({"raw_scores": True} if raw_scores else {})}
     known = {name: value for name, value in wanted.items() if name in (allowed or {})}
     return {id(estimator): known} if known else {}
 
 
 def _with_index_labels(estimator: Any) -> tuple[Any, bool]:
-    """A shallow copy whose labels are 0, 1, …: the graph then answers indices itself, without a string per row."""
+    """A shallow copy whose labels are 0, 1, …: the graph then answers indices itself, without a
+    string per row."""
     indexed = copy.copy(estimator)
     indices = np.arange(len(estimator.classes_))
     try:
         indexed.classes_ = indices
-        if hasattr(indexed, "flatten_transform"):  # of VotingClassifier: skl2onnx knows False only, and predicting does not use it
+        if hasattr(
+            indexed, "flatten_transform"
+        ):  # of VotingClassifier: skl2onnx knows False only, and predicting does not use it
             indexed.flatten_transform = False
     except AttributeError:  # `classes_` is computed
         if not hasattr(indexed, "label_binarizer_"):
@@ -211,7 +259,22 @@ def _with_index_labels(estimator: Any) -> tuple[Any, bool]:
 def _label_index(builder: GraphBuilder, label: str, classes: tuple[Any, ...]) -> str:
     indices = list(range(len(classes)))
     if isinstance(classes[0], str):
-        return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_strings=list(classes), values_int64s=indices)
+        return builder.node(
+            "LabelEncoder",
+            label,
+            domain="ai.onnx.ml",
+            keys_strings=list(classes),
+            values_int64s=indices,
+        )
     if not all(float(known).is_integer() for known in classes):
-        raise ExportError(f"the labels {classes[:3]} are fractions, which the converted model cannot answer: train with strings")
-    return builder.node("LabelEncoder", label, domain="ai.onnx.ml", keys_int64s=[int(c) for c in classes], values_int64s=indices)
+        raise ExportError(
+            f"the labels {classes[:3]} are fractions, which the converted model cannot answer: "
+            "train with strings"
+        )
+    return builder.node(
+        "LabelEncoder",
+        label,
+        domain="ai.onnx.ml",
+        keys_int64s=[int(c) for c in classes],
+        values_int64s=indices,
+    )

@@ -1,4 +1,5 @@
-"""The example models. Only their names are here, so that asking for what is already exported imports nothing heavy."""
+"""The example models. Only their names are here, so that asking for what is already exported
+imports nothing heavy."""
 
 LIGHT = ("iris", "penguins-lr", "penguins-rf", "penguins-svm", "cover-small", "cover-middle")
 HEAVY = ("cover-heavy",)

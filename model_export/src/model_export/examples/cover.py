@@ -12,17 +12,55 @@ from sklearn.preprocessing import OneHotEncoder
 
 TARGET = "Cover_Type"
 AREAS = ["Cache", "Commanche", "Neota", "Rawah"]
-# UCI's forty codes. C3501 and C5151 do not occur in the file, so the encoder is told of them instead of learning them.
+# UCI's forty codes. C3501 and C5151 do not occur in the file, so the encoder is told of them
+# instead of learning them.
 SOILS = [
-    "C2702", "C2703", "C2704", "C2705", "C2706", "C2717", "C3501", "C3502", "C4201", "C4703",
-    "C4704", "C4744", "C4758", "C5101", "C5151", "C6101", "C6102", "C6731", "C7101", "C7102",
-    "C7103", "C7201", "C7202", "C7700", "C7701", "C7702", "C7709", "C7710", "C7745", "C7746",
-    "C7755", "C7756", "C7757", "C7790", "C8703", "C8707", "C8708", "C8771", "C8772", "C8776",
-]  # fmt: skip
+    "C2702",
+    "C2703",
+    "C2704",
+    "C2705",
+    "C2706",
+    "C2717",
+    "C3501",
+    "C3502",
+    "C4201",
+    "C4703",
+    "C4704",
+    "C4744",
+    "C4758",
+    "C5101",
+    "C5151",
+    "C6101",
+    "C6102",
+    "C6731",
+    "C7101",
+    "C7102",
+    "C7103",
+    "C7201",
+    "C7202",
+    "C7700",
+    "C7701",
+    "C7702",
+    "C7709",
+    "C7710",
+    "C7745",
+    "C7746",
+    "C7755",
+    "C7756",
+    "C7757",
+    "C7790",
+    "C8703",
+    "C8707",
+    "C8708",
+    "C8771",
+    "C8772",
+    "C8776",
+]
 
 
 def load() -> pd.DataFrame:
-    """22,849 patches of forest. The file begins with 2,160 of each class, so whoever splits it must shuffle."""
+    """22,849 patches of forest. The file begins with 2,160 of each class, so whoever splits it must
+    shuffle."""
     with as_file(files("model_export.examples") / "data" / "covertype.csv") as path:
         return pd.read_csv(path)
 

@@ -14,7 +14,12 @@ TARGET = "species"
 def load() -> pd.DataFrame:
     """150 flowers: four lengths in cm and the species' name."""
     iris = load_iris()
-    frame = pd.DataFrame(iris.data, columns=[name.removesuffix(" (cm)").replace(" ", "_") + "_cm" for name in iris.feature_names])
+    frame = pd.DataFrame(
+        iris.data,
+        columns=[
+            name.removesuffix(" (cm)").replace(" ", "_") + "_cm" for name in iris.feature_names
+        ],
+    )
     return frame.assign(species=iris.target_names[iris.target])
 
 

@@ -1,4 +1,5 @@
-"""Penguins: names, numbers and missing values, as a logistic regression, a forest and a support vector machine."""
+"""Penguins: names, numbers and missing values, as a logistic regression, a forest and a support
+vector machine."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _NAMES = ["island", "sex"]
 
 
 def load() -> pd.DataFrame:
-    """344 penguins, with the missing values that the file writes as NA; one sex is `.`, which is missing too."""
+    """344 penguins, with the missing values that the file writes as NA; one sex is `.`, which is
+    missing too."""
     with as_file(files("model_export.examples") / "data" / "penguins_size.csv") as path:
         frame = pd.read_csv(path)
     return frame.assign(sex=frame["sex"].where(frame["sex"] != "."))
@@ -38,21 +40,30 @@ def logistic_regression() -> Pipeline:
 
 
 def forest() -> Pipeline:
-    """100 trees on the numbers as they are: a scaler would change nothing for trees, and cost the proof its exactness."""
+    """100 trees on the numbers as they are: a scaler would change nothing for trees, and cost the
+    proof its exactness."""
     return _pipeline(RandomForestClassifier(n_estimators=100, random_state=20), scale=False)
 
 
 def support_vector_machine() -> Pipeline:
-    """With calibrated probabilities: `SVC(probability=True)` is deprecated since scikit-learn 1.9."""
+    """With calibrated probabilities: `SVC(probability=True)` is deprecated since scikit-learn
+    1.9."""
     return _pipeline(CalibratedClassifierCV(SVC(random_state=20), ensemble=False), scale=True)
 
 
 def _pipeline(model: Any, *, scale: bool) -> Pipeline:
     numbers = [("impute", SimpleImputer(strategy="median"))]
-    names = [("impute", SimpleImputer(strategy="most_frequent")), ("encode", OneHotEncoder(handle_unknown="ignore"))]
+    names = [
+        ("impute", SimpleImputer(strategy="most_frequent")),
+        ("encode", OneHotEncoder(handle_unknown="ignore")),
+    ]
     prepare = ColumnTransformer(
         [
-            ("numbers", Pipeline([*numbers, ("scale", StandardScaler())] if scale else numbers), _NUMBERS),
+            (
+                "numbers",
+                Pipeline([*numbers, ("scale", StandardScaler())] if scale else numbers),
+                _NUMBERS,
+            ),
             ("names", Pipeline(names), _NAMES),
         ]
     )

@@ -1,9 +1,10 @@
 """Finds rows on both sides of the places where the registered model changes its label.
 
-Rows drawn near the data may all get one label, and then nothing is known of how the model chooses: a graph with another threshold would
-pass. So the model is asked about ever wider rows until it has answered several labels, and between rows with different labels the place
-where the label changes is found by halving. Every row on the way is one for the gate: its distance from the change is known to halve
-each time, so a rule that differs by however little is found out by some of them.
+Rows drawn near the data may all get one label, and then nothing is known of how the model chooses:
+a graph with another threshold would pass. So the model is asked about ever wider rows until it has
+answered several labels, and between rows with different labels the place where the label changes is
+found by halving. Every row on the way is one for the gate: its distance from the change is known to
+halve each time, so a rule that differs by however little is found out by some of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _JUMP = 10
 """The same where the model jumps, as trees and votes do: on which side a row lies that is much
 nearer depends on the order of additions, and the answers are the same all the way to the jump."""
 _SHARE_AT_JUMP = 1e-3
-"""The label leads next to a jump by more than this share of its usual lead; where a model is smooth, the lead goes to 0."""
+"""The label leads next to a jump by more than this share of its usual lead; where a model is
+smooth, the lead goes to 0."""
 _PAIRS = 500
 _ROWS_PER_PAIR = 200
 """A pair for so many rows of the gate, at most `_PAIRS`."""
@@ -61,7 +63,8 @@ class Boundary:
     seen: tuple[int, ...]
     """Indices of the classes that it has answered; empty for a regressor."""
     start: Matrix
-    """float64[P, F]: rows, and in `end` other ones with another label that differ from them in numbers only."""
+    """float64[P, F]: rows, and in `end` other ones with another label that differ from them in
+    numbers only."""
     end: Matrix
     pairs: Ints
     """int64[M]: of each row for the gate, between which start and end it lies."""
@@ -106,7 +109,9 @@ def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int =
     rng = np.random.default_rng(seed)
     pool, labels, reach = _pool(model, drawing, classes, rng)
     seen = tuple(sorted(set(labels[labels >= 0].tolist())))
-    start, end = _pairs(model, drawing, pool, labels, seen, rng, max(4, min(_PAIRS, rows // _ROWS_PER_PAIR)))
+    start, end = _pairs(
+        model, drawing, pool, labels, seen, rng, max(4, min(_PAIRS, rows // _ROWS_PER_PAIR))
+    )
     if not len(start):
         return replace(nowhere(pool.shape[1]), seen=seen, reach=reach)
     low, high, asked = _halve(model, drawing, start, end)
@@ -115,16 +120,25 @@ def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int =
     with np.errstate(invalid="ignore"):
         usual = np.nanmedian(np.concatenate([model.leads(start), model.leads(end)]))
         jumps = ~(np.fmax(*map(model.leads, sides)) <= _SHARE_AT_JUMP * usual)
-    kept = np.arange(len(asked)) < 2 + np.where(jumps, _JUMP, _SMOOTH)[:, None]  # [P, S], the two ends among them
+    kept = (
+        np.arange(len(asked)) < 2 + np.where(jumps, _JUMP, _SMOOTH)[:, None]
+    )  # [P, S], the two ends among them
     pairs, steps = np.nonzero(kept)
     return Boundary(seen, start, end, pairs, asked[steps, pairs], reach)
 
 
-def _pool(model: Model, drawing: Drawing, classes: int, rng: np.random.Generator) -> tuple[Matrix, Ints, float]:
-    """Rows and their labels: of the data, of what the estimator has kept, over the ranges, and as wide as it takes."""
+def _pool(
+    model: Model, drawing: Drawing, classes: int, rng: np.random.Generator
+) -> tuple[Matrix, Ints, float]:
+    """Rows and their labels: of the data, of what the estimator has kept, over the ranges, and as
+    wide as it takes."""
     size = max(50, min(_POOL_ROWS, _POOL_VALUES // len(drawing.schema.columns)))
     kept = drawing.ranges.rows
-    parts = [drawing.bootstrap(rng, size), kept[rng.permutation(len(kept))[:size]], drawing.uniform(rng, size)]
+    parts = [
+        drawing.bootstrap(rng, size),
+        kept[rng.permutation(len(kept))[:size]],
+        drawing.uniform(rng, size),
+    ]
     parts.append(drawing.wide(rng, size, USUAL_REACH))
     labels = [model.labels(part) for part in parts]
     reach, found = USUAL_REACH, _distinct(labels)
@@ -144,23 +158,36 @@ def _distinct(labels: list[Ints]) -> int:
 
 
 def _pairs(
-    model: Model, drawing: Drawing, pool: Matrix, labels: Ints, seen: tuple[int, ...], rng: np.random.Generator, count: int
+    model: Model,
+    drawing: Drawing,
+    pool: Matrix,
+    labels: Ints,
+    seen: tuple[int, ...],
+    rng: np.random.Generator,
+    count: int,
 ) -> tuple[Matrix, Matrix]:
     """Rows with different labels that differ in their numbers only, all pairs of classes alike."""
     if len(seen) < 2:
         return pool[:0], pool[:0]
     of_class = {label: np.flatnonzero(labels == label) for label in seen}
     chosen = [rng.choice(seen, 2, replace=False).tolist() for _ in range(count)]
-    start, end = (pool[[int(rng.choice(of_class[pair[side]])) for pair in chosen]] for side in (0, 1))
-    numbers = np.asarray([column.kind in ("number", "integer") for column in drawing.schema.columns])
+    start, end = (
+        pool[[int(rng.choice(of_class[pair[side]])) for pair in chosen]] for side in (0, 1)
+    )
+    numbers = np.asarray(
+        [column.kind in ("number", "integer") for column in drawing.schema.columns]
+    )
     end = np.where(numbers & ~np.isnan(start) & ~np.isnan(end), end, start)
     first, second = model.labels(start), model.labels(end)
     differ = (first != second) & (first >= 0) & (second >= 0)
     return start[differ], end[differ]
 
 
-def _halve(model: Model, drawing: Drawing, start: Matrix, end: Matrix) -> tuple[Values, Values, Matrix]:
-    """The last places with the label of the start and with another one, and float64[S, P]: all places asked, the two ends first."""
+def _halve(
+    model: Model, drawing: Drawing, start: Matrix, end: Matrix
+) -> tuple[Values, Values, Matrix]:
+    """The last places with the label of the start and with another one, and float64[S, P]: all
+    places asked, the two ends first."""
     low, high = np.zeros(len(start)), np.ones(len(start))
     asked = [low, high]
     label = model.labels(start)

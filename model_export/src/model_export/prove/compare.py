@@ -1,7 +1,7 @@
 """The gate: the registered model against the ONNX graph, in the runtime that will serve it.
 
-`oracle` gets the registered model's answers once; `compare` holds one graph's answers against them. Nothing here decides what to do
-about a difference: `prove` does.
+`oracle` gets the registered model's answers once; `compare` holds one graph's answers against them.
+Nothing here decides what to do about a difference: `prove` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 TREE_BOUND = 1e-6
 """Of the probabilities of trees, and of their tie band."""
 OTHER_BOUND = 1e-5
-"""Of other probabilities and their tie band, and of every regressor's values relative to max(1, |value|)."""
+"""Of other probabilities and their tie band, and of every regressor's values relative to max(1,
+|value|)."""
 BATCH_SIZES = (1, 128)
 _BATCHED_ROWS = 1_000
 _BATCHED_VALUES = 1_000_000
@@ -48,7 +49,8 @@ class Comparison:
     max_abs_diff: float
     tolerance: float
     failing: Flags
-    """bool[N]: rows whose label is wrong outside the tie band, or whose scores differ by more than the tolerance."""
+    """bool[N]: rows whose label is wrong outside the tie band, or whose scores differ by more than
+    the tolerance."""
     worst: int
     """The row to show first: a wrong label that led by most, else the largest difference."""
     unsteady_labels: int
@@ -59,10 +61,21 @@ class Comparison:
     @property
     def passed(self) -> bool:
         """True where a bundle may be written."""
-        return self.mismatches == 0 and self.max_abs_diff <= self.tolerance and self.unsteady_labels == 0
+        return (
+            self.mismatches == 0
+            and self.max_abs_diff <= self.tolerance
+            and self.unsteady_labels == 0
+        )
 
 
-def compare(truth: Truth, runtime: Runtime, *, bound: float, tolerance: float, advance: Callable[[int], None]) -> Comparison:
+def compare(
+    truth: Truth,
+    runtime: Runtime,
+    *,
+    bound: float,
+    tolerance: float,
+    advance: Callable[[int], None],
+) -> Comparison:
     """Hold a graph against the registered model's answers.
 
     Args:
@@ -74,7 +87,11 @@ def compare(truth: Truth, runtime: Runtime, *, bound: float, tolerance: float, a
     """
     outputs = runtime.run_all(truth.sample.chunks(), advance)
     label = outputs[0] if "label" in runtime.outputs else np.empty(0, dtype=np.int64)
-    scores = outputs[-1].reshape(truth.size, -1).astype(np.float64) if runtime.outputs != ("label",) else truth.scores
+    scores = (
+        outputs[-1].reshape(truth.size, -1).astype(np.float64)
+        if runtime.outputs != ("label",)
+        else truth.scores
+    )
     difference = _difference(scores, truth.scores, relative="value" in runtime.outputs)
     ties = truth.margin < bound
     wrong = label != truth.label if len(label) else np.zeros(truth.size, dtype=np.bool_)
@@ -96,7 +113,8 @@ def compare(truth: Truth, runtime: Runtime, *, bound: float, tolerance: float, a
 
 
 def _difference(scores: Floats, truth: Floats, *, relative: bool) -> Floats:
-    """float64[N]: the largest difference in each row; infinite where only one of the two is a number."""
+    """float64[N]: the largest difference in each row; infinite where only one of the two is a
+    number."""
     if truth.shape[1] == 0:
         return np.zeros(len(truth))
     with np.errstate(all="ignore"):
@@ -112,7 +130,8 @@ def _worst(wrong: Flags, margin: Floats, difference: Floats) -> int:
 
 
 def _batch_invariance(sample: Sample, runtime: Runtime) -> tuple[int, int]:
-    """Answer 1,000 rows in batches of 1…128, each time in another order; count labels that change, and the ulps that scores move.
+    """Answer 1,000 rows in batches of 1…128, each time in another order; count labels that change,
+    and the ulps that scores move.
 
     Of models with many columns fewer rows, at least 129: then every batch is asked twice at least.
     """
@@ -138,10 +157,13 @@ def _in_batches(rows: Matrix, runtime: Runtime, size: int) -> list[np.ndarray[An
 
 
 def _ulps(a: Floats, b: Floats) -> int:
-    """Largest distance between two arrays of one dtype in units of the last place; NaN equals NaN."""
+    """Largest distance between two arrays of one dtype in units of the last place; NaN equals
+    NaN."""
     apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))
     if not apart.any():
         return 0
     with np.errstate(all="ignore"):
-        distance = np.abs(a[apart] - b[apart]) / np.spacing(np.maximum(np.abs(a[apart]), np.abs(b[apart])))
+        distance = np.abs(a[apart] - b[apart]) / np.spacing(
+            np.maximum(np.abs(a[apart]), np.abs(b[apart]))
+        )
     return int(np.nan_to_num(distance, nan=2**31, posinf=2**31).max())

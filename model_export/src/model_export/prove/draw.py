@@ -1,4 +1,5 @@
-"""Draws the rows that the gate compares: like the training data, and like what no training data holds."""
+"""Draws the rows that the gate compares: like the training data, and like what no training data
+holds."""
 
 from __future__ import annotations
 
@@ -20,17 +21,52 @@ THRESHOLD_ROWS = 50_000
 _ROWS_PER_EDGE = 20
 _ROWS_PER_NULL = 500
 _EDGE_SHARE = 4
-"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, however many columns there are."""
+"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, however many columns
+there are."""
 _NULL_SHARE = 5
 
 _FLOAT32 = np.finfo(np.float32)
-_NUMBER_EDGES = (0.0, -0.0, 1.0, -1.0, 1.0 / 3.0, 5e-324, float(_FLOAT32.smallest_subnormal), -float(_FLOAT32.smallest_subnormal),
-                 float(_FLOAT32.smallest_normal), 1e6, -1e6, float(_FLOAT32.max), -float(_FLOAT32.max))  # fmt: skip
-# 2²⁴ + 1 is the first integer that float32 cannot hold, 2⁵³ the last up to which JSON's doubles hold every one.
-_INTEGER_EDGES = (0, 1, -1, 255, -32768, 2**24, 2**24 + 1, -(2**24) - 1, 2**31 - 1, -(2**31), 2**53, -(2**53))
+_NUMBER_EDGES = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    1.0 / 3.0,
+    5e-324,
+    float(_FLOAT32.smallest_subnormal),
+    -float(_FLOAT32.smallest_subnormal),
+    float(_FLOAT32.smallest_normal),
+    1e6,
+    -1e6,
+    float(_FLOAT32.max),
+    -float(_FLOAT32.max),
+)
+# 2²⁴ + 1 is the first integer that float32 cannot hold, 2⁵³ the last up to which JSON's doubles
+# hold every one.
+_INTEGER_EDGES = (
+    0,
+    1,
+    -1,
+    255,
+    -32768,
+    2**24,
+    2**24 + 1,
+    -(2**24) - 1,
+    2**31 - 1,
+    -(2**31),
+    2**53,
+    -(2**53),
+)
 
 
-def draw(drawing: Drawing, adversaries: dict[int, Values], boundary: Boundary, *, rows: int = GATE_ROWS, seed: int = 20) -> Sample:
+def draw(
+    drawing: Drawing,
+    adversaries: dict[int, Values],
+    boundary: Boundary,
+    *,
+    rows: int = GATE_ROWS,
+    seed: int = 20,
+) -> Sample:
     """Draw the gate's rows.
 
     Args:
@@ -45,23 +81,51 @@ def draw(drawing: Drawing, adversaries: dict[int, Values], boundary: Boundary, *
     """
     limit = drawing.limit
     data = drawing.data[: rows // 2]
-    groups = [fixed("data", data), *_edges(drawing, rows // _EDGE_SHARE), *_nulls(drawing, rows), *boundary.groups(drawing)]
+    groups = [
+        fixed("data", data),
+        *_edges(drawing, rows // _EDGE_SHARE),
+        *_nulls(drawing, rows),
+        *boundary.groups(drawing),
+    ]
     left = max(4, rows - sum(group.size for group in groups))
     groups += [
-        Group("near the data", left - 3 * (left // 4), lambda rng, start, stop: drawing.jittered(rng, stop - start)),
-        Group("columns shuffled", left // 4, lambda rng, start, stop: drawing.shuffled(rng, stop - start)),
-        Group("uniform over the ranges", left // 4, lambda rng, start, stop: drawing.uniform(rng, stop - start), may_be_refused=True),
-        Group("wide", left // 4, lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach), may_be_refused=True),
+        Group(
+            "near the data",
+            left - 3 * (left // 4),
+            lambda rng, start, stop: drawing.jittered(rng, stop - start),
+        ),
+        Group(
+            "columns shuffled",
+            left // 4,
+            lambda rng, start, stop: drawing.shuffled(rng, stop - start),
+        ),
+        Group(
+            "uniform over the ranges",
+            left // 4,
+            lambda rng, start, stop: drawing.uniform(rng, stop - start),
+            may_be_refused=True,
+        ),
+        Group(
+            "wide",
+            left // 4,
+            lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach),
+            may_be_refused=True,
+        ),
     ]
     if limit is not None:
-        adversaries = {column: near for column, values in adversaries.items() if len(near := values[np.abs(values) <= limit])}
+        adversaries = {
+            column: near
+            for column, values in adversaries.items()
+            if len(near := values[np.abs(values) <= limit])
+        }
     if adversaries:
         groups.append(_around_thresholds(drawing, adversaries, seed))
     return Sample(tuple(groups), len(drawing.schema.columns), seed)
 
 
 def _edges(drawing: Drawing, most: int) -> list[Group]:
-    """A group per edge value: rows of the data with one column at the value, in several columns where they are too many."""
+    """A group per edge value: rows of the data with one column at the value, in several columns
+    where they are too many."""
     columns: dict[str, tuple[float, list[int]]] = {}
     for i, column in enumerate(drawing.schema.columns):
         for edge in _edges_within(column, drawing.limit):
@@ -72,7 +136,10 @@ def _edges(drawing: Drawing, most: int) -> list[Group]:
         return [zeros]
     each = max(1, min(_ROWS_PER_EDGE, most // pairs))
     together = max(1, most // len(columns))
-    return [*(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()), zeros]
+    return [
+        *(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()),
+        zeros,
+    ]
 
 
 def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: int) -> Group:
@@ -84,7 +151,9 @@ def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: in
         if each > 1:
             rows[np.arange(stop - start), places[np.arange(start, stop) // each]] = edge
             return rows
-        for first in range(0, len(places), size):  # every column, `size` of them in rows of their own
+        for first in range(
+            0, len(places), size
+        ):  # every column, `size` of them in rows of their own
             some = places[first : first + size][start:stop]
             rows[np.arange(len(some)), some] = edge
         return rows
@@ -133,14 +202,18 @@ def _nulls(drawing: Drawing, rows: int) -> list[Group]:
         return made
 
     count = max(1, min(4 * _ROWS_PER_NULL, rows // 5))
-    return [Group("null in one column", len(nullable) * each, alone), Group("null in some columns", count, together)]
+    return [
+        Group("null in one column", len(nullable) * each, alone),
+        Group("null in some columns", count, together),
+    ]
 
 
 def _around_thresholds(drawing: Drawing, adversaries: dict[int, Values], seed: int) -> Group:
     """Rows of the data with values around thresholds, at most `THRESHOLD_ROWS`.
 
-    One such value per row while they fit; beyond, a row takes values in several columns, so that still every value occurs
-    (of more than `THRESHOLD_ROWS` values in one column, that many drawn at random).
+    One such value per row while they fit; beyond, a row takes values in several columns, so that
+    still every value occurs (of more than `THRESHOLD_ROWS` values in one column, that many drawn at
+    random).
     """
     count = min(THRESHOLD_ROWS, sum(len(values) for values in adversaries.values()))
     rng = np.random.default_rng([seed, count])

@@ -27,7 +27,8 @@ Basis = Literal["probabilities", "decision", "threshold", "nothing"]
 """What says how clearly a label is chosen."""
 
 _CLEAR = 1e-5
-"""A lead of probabilities from which on the label must be the most probable class, if the label follows the probabilities."""
+"""A lead of probabilities from which on the label must be the most probable class, if the label
+follows the probabilities."""
 _FEWEST = 8
 """Rows of a piece that is not halved any further when the registered model raises on it."""
 _PREDICT = "predict"
@@ -46,7 +47,8 @@ class Truth:
     label: Ints
     """int64[N], indices into the classes; empty for a regressor."""
     scores: Floats
-    """float64[N, C] probabilities, [N, K] values of a regressor, or [N, 0] for a classifier without probabilities."""
+    """float64[N, C] probabilities, [N, K] values of a regressor, or [N, 0] for a classifier without
+    probabilities."""
     margin: Floats
     """float64[N]: by how much the best class leads; infinite where that cannot be said."""
 
@@ -61,18 +63,23 @@ class Truth:
 
 
 def predict_function(fetched: Fetched) -> str:
-    """The function that the registered pyfunc calls: `predict`, unless it was saved with `pyfunc_predict_fn`."""
-    return str(fetched.pyfunc.metadata.flavors.get("python_function", {}).get("predict_fn", _PREDICT))
+    """The function that the registered pyfunc calls: `predict`, unless it was saved with
+    `pyfunc_predict_fn`."""
+    return str(
+        fetched.pyfunc.metadata.flavors.get("python_function", {}).get("predict_fn", _PREDICT)
+    )
 
 
 def predict(fetched: Fetched, rows: Any) -> np.ndarray[Any, Any]:
-    """Labels or values: through `mlflow.pyfunc` where that answers them, else by the estimator inside."""
+    """Labels or values: through `mlflow.pyfunc` where that answers them, else by the estimator
+    inside."""
     model = fetched.pyfunc if predict_function(fetched) == _PREDICT else fetched.estimator
     return np.asarray(model.predict(rows))
 
 
 def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> str | None:
-    """Compare what a pyfunc of another function than `predict` answers with that function of the estimator inside.
+    """Compare what a pyfunc of another function than `predict` answers with that function of the
+    estimator inside.
 
     Args:
         fetched: the model.
@@ -90,29 +97,49 @@ def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> st
         return None
     if function not in _PROBABILITY_FUNCTIONS:
         raise ExportError(
-            f"the model is saved with pyfunc_predict_fn={function!r}: only predict and {', '.join(_PROBABILITY_FUNCTIONS)} can be served"
+            f"the model is saved with pyfunc_predict_fn={function!r}: only predict and "
+            f"{', '.join(_PROBABILITY_FUNCTIONS)} can be served"
         )
     frame = to_model_input(rows, schema)
     try:
         with _quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            given, own = np.asarray(fetched.pyfunc.predict(frame)), np.asarray(getattr(fetched.estimator, function)(frame))
+            given, own = (
+                np.asarray(fetched.pyfunc.predict(frame)),
+                np.asarray(getattr(fetched.estimator, function)(frame)),
+            )
     except Exception as error:  # MLflow's enforcement and the estimator may raise anything
-        raise ExportError(f"the model's {function} fails on rows of its data: {sentence(error, 300)}") from error
+        raise ExportError(
+            f"the model's {function} fails on rows of its data: {sentence(error, 300)}"
+        ) from error
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
-        raise ExportError(f"the registered pyfunc does not answer the {function} of the estimator inside it")
-    return f"the registered pyfunc answers {function}; served are the estimator's labels (predict) and probabilities (predict_proba)"
+        raise ExportError(
+            f"the registered pyfunc does not answer the {function} of the estimator inside it"
+        )
+    return (
+        f"the registered pyfunc answers {function}; served are the estimator's labels (predict) "
+        "and probabilities (predict_proba)"
+    )
 
 
 class Oracle:
     """The registered model as a function from packed rows to indices, scores and margins.
 
-    Labels and values come through `mlflow.pyfunc`, probabilities and decisions from the estimator inside it.
+    Labels and values come through `mlflow.pyfunc`, probabilities and decisions from the estimator
+    inside it.
     """
 
-    def __init__(self, fetched: Fetched, schema: Schema, answers: Answers, threshold: Threshold | None = None) -> None:
-        """Take the model, the schema of its rows, what kind of answers to expect, and the rule of a threshold classifier."""
-        self._fetched, self._schema, self._answers, self._threshold = fetched, schema, answers, threshold
+    def __init__(
+        self, fetched: Fetched, schema: Schema, answers: Answers, threshold: Threshold | None = None
+    ) -> None:
+        """Take the model, the schema of its rows, what kind of answers to expect, and the rule of a
+        threshold classifier."""
+        self._fetched, self._schema, self._answers, self._threshold = (
+            fetched,
+            schema,
+            answers,
+            threshold,
+        )
         self._index = pd.Index(np.asarray(answers.classes, dtype=object))
         self._basis: Basis = "nothing"
         if threshold is not None:
@@ -125,8 +152,8 @@ class Oracle:
     def labels(self, rows: Matrix) -> Ints:
         """int64[N]: the estimator's label of each row, −1 where it raises.
 
-        Without MLflow's check of every column, which for thousands of them takes longer than the answer: what is found out with these
-        labels is not believed, but asked again with `ask`.
+        Without MLflow's check of every column, which for thousands of them takes longer than the
+        answer: what is found out with these labels is not believed, but asked again with `ask`.
         """
         found = np.full(len(rows), -1, dtype=np.int64)
         for start, label in self._pieces(rows, self._own_label):
@@ -134,14 +161,16 @@ class Oracle:
         return found
 
     def leads(self, rows: Matrix) -> Floats:
-        """float64[N]: by how much each label leads, in the unit of what it is chosen by; NaN where the model raises."""
+        """float64[N]: by how much each label leads, in the unit of what it is chosen by; NaN where
+        the model raises."""
         found = np.full(len(rows), np.nan)
         for start, (lead, _) in self._pieces(rows, self._own_lead):
             found[start : start + len(lead)] = lead
         return found
 
     def judge_by_probabilities(self, rows: Matrix) -> None:
-        """Look whether the label is the most probable class, and judge by decisions if it is not (as of an SVC with `probability=True`).
+        """Look whether the label is the most probable class, and judge by decisions if it is not
+        (as of an SVC with `probability=True`).
 
         Args:
             rows: on both sides of where the label changes.
@@ -151,7 +180,11 @@ class Oracle:
         for start, scores in self._pieces(rows, self._probabilities):
             label = self.labels(rows[start : start + len(scores)])
             if ((scores.argmax(axis=1) != label) & (_lead(scores) > _CLEAR) & (label >= 0)).any():
-                self._basis = "decision" if hasattr(self._fetched.estimator, "decision_function") else "nothing"
+                self._basis = (
+                    "decision"
+                    if hasattr(self._fetched.estimator, "decision_function")
+                    else "nothing"
+                )
                 return
 
     def ask(self, sample: Sample, advance: Callable[[int], None]) -> Truth:
@@ -162,7 +195,8 @@ class Oracle:
             advance: told of every chunk of rows that is done, refused ones included.
 
         Raises:
-            ExportError: the model raises on rows that it should know, or answers something that is none of its classes.
+            ExportError: the model raises on rows that it should know, or answers something that is
+                none of its classes.
         """
         parts: list[_Part] = []
         kept: list[Flags | None] = []
@@ -170,18 +204,25 @@ class Oracle:
             flags = np.zeros(group.size, dtype=np.bool_)
             done = 0
             for rows in sample.of(number):
-                for start, part in self._pieces(rows, self._answer, refusals=group.may_be_refused, name=group.name):
+                for start, part in self._pieces(
+                    rows, self._answer, refusals=group.may_be_refused, name=group.name
+                ):
                     parts.append(part)
                     flags[done + start : done + start + len(part.margin)] = True
                 done += len(rows)
                 advance(len(rows))
             kept.append(None if flags.all() else flags)
-        label, scores, margin, magnitude = (np.concatenate([getattr(part, name) for part in parts]) for name in _Part.__slots__)
+        label, scores, margin, magnitude = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in _Part.__slots__
+        )
         refused = sample.size - len(margin)
         return Truth(sample.keeping(kept), refused, label, scores, margin / _scale(magnitude))
 
-    def _pieces(self, rows: Matrix, ask: Callable[[Any], Any], *, refusals: bool = True, name: str = "") -> list[tuple[int, Any]]:
-        """Where each answered piece of the rows starts, and its answers; what the model raises on is asked in halves, then left out."""
+    def _pieces(
+        self, rows: Matrix, ask: Callable[[Any], Any], *, refusals: bool = True, name: str = ""
+    ) -> list[tuple[int, Any]]:
+        """Where each answered piece of the rows starts, and its answers; what the model raises on
+        is asked in halves, then left out."""
         if not len(rows):
             return []
         try:
@@ -192,28 +233,41 @@ class Oracle:
             if is_of_memory(error):
                 raise
             if not refusals:
-                raise ExportError(f"the registered model fails on the rows {name!r}: {sentence(error, 300)}") from error
+                raise ExportError(
+                    f"the registered model fails on the rows {name!r}: {sentence(error, 300)}"
+                ) from error
             if len(rows) <= _FEWEST:
                 return []
         middle = len(rows) // 2
-        return self._pieces(rows[:middle], ask) + [(start + middle, part) for start, part in self._pieces(rows[middle:], ask)]
+        return self._pieces(rows[:middle], ask) + [
+            (start + middle, part) for start, part in self._pieces(rows[middle:], ask)
+        ]
 
     def _asked(self, rows: Matrix, ask: Callable[[Any], Any]) -> Any:
         with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # overflows and unknown categories are what these rows are for
+            warnings.simplefilter(
+                "ignore"
+            )  # overflows and unknown categories are what these rows are for
             return ask(to_model_input(rows, self._schema))
 
     def _own_label(self, rows: Any) -> Ints:
         return self._indices(np.asarray(self._fetched.estimator.predict(rows)))
 
     def _own_lead(self, rows: Any) -> tuple[Floats, Floats]:
-        scores = self._probabilities(rows) if "probabilities" in self._answers.outputs else np.empty((len(rows), 0))
+        scores = (
+            self._probabilities(rows)
+            if "probabilities" in self._answers.outputs
+            else np.empty((len(rows), 0))
+        )
         return self._margin(rows, scores)
 
     def _indices(self, predicted: np.ndarray[Any, Any]) -> Ints:
         label = np.asarray(self._index.get_indexer(predicted.ravel().tolist()), dtype=np.int64)
         if (label < 0).any():
-            raise ExportError(f"the model answers {predicted.ravel()[label < 0][0]!r}, which is none of its classes")
+            raise ExportError(
+                f"the model answers {predicted.ravel()[label < 0][0]!r}, which is none of its "
+                "classes"
+            )
         return label
 
     def _probabilities(self, rows: Any) -> Floats:
@@ -222,13 +276,20 @@ class Oracle:
     def _answer(self, rows: Any) -> _Part:
         if self._answers.task == "regression":
             values = predict(self._fetched, rows).reshape(len(rows), -1).astype(np.float64)
-            return _Part(np.empty(0, dtype=np.int64), values, np.full(len(rows), np.inf), np.empty(0))
+            return _Part(
+                np.empty(0, dtype=np.int64), values, np.full(len(rows), np.inf), np.empty(0)
+            )
         label = self._indices(predict(self._fetched, rows))
-        scores = self._probabilities(rows) if "probabilities" in self._answers.outputs else np.empty((len(rows), 0))
+        scores = (
+            self._probabilities(rows)
+            if "probabilities" in self._answers.outputs
+            else np.empty((len(rows), 0))
+        )
         return _Part(label, scores, *self._margin(rows, scores))
 
     def _margin(self, rows: Any, scores: Floats) -> tuple[Floats, Floats]:
-        """By how much the label leads, and the size of what it was chosen by where that has no scale of its own."""
+        """By how much the label leads, and the size of what it was chosen by where that has no
+        scale of its own."""
         unscaled = np.empty(0)
         if self._basis == "probabilities":
             return _lead(scores), unscaled
@@ -237,10 +298,18 @@ class Oracle:
         if self._threshold is not None:
             method = self._threshold.method
             by_probability = method == "predict_proba"
-            found = self._threshold.scores(scores if by_probability else self._fetched.estimator.decision_function(rows))
-            return np.abs(found - self._threshold.value), unscaled if by_probability else np.abs(found)
+            found = self._threshold.scores(
+                scores if by_probability else self._fetched.estimator.decision_function(rows)
+            )
+            return np.abs(found - self._threshold.value), unscaled if by_probability else np.abs(
+                found
+            )
         decision = np.asarray(self._fetched.estimator.decision_function(rows), dtype=np.float64)
-        return (np.abs(decision), np.abs(decision)) if decision.ndim == 1 else (_lead(decision), np.abs(decision).max(axis=1))
+        return (
+            (np.abs(decision), np.abs(decision))
+            if decision.ndim == 1
+            else (_lead(decision), np.abs(decision).max(axis=1))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +324,8 @@ class _Part:
 
 
 def _scale(magnitude: Floats) -> float:
-    """What decisions are measured by: their usual size, at least 1. Probabilities are measured by 1."""
+    """What decisions are measured by: their usual size, at least 1. Probabilities are measured by
+    1."""
     finite = magnitude[np.isfinite(magnitude)]
     return max(1.0, float(np.median(finite))) if len(finite) else 1.0
 

@@ -54,7 +54,8 @@ class GateError(ExportError):
         self.proof = proof
         c = proof.comparison
         counts = (
-            f"refused: {c.mismatches} of {proof.truth.size:,} labels differ outside the tie band, {c.unsteady_labels} change with the "
+            f"refused: {c.mismatches} of {proof.truth.size:,} labels differ outside the tie band, "
+            f"{c.unsteady_labels} change with the "
             f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
         )
         self._reason = shorten(f"{counts} {cause(subject, proof)}")
@@ -67,9 +68,16 @@ class GateError(ExportError):
 
 
 def prove(
-    subject: Subject, first: Candidate, reporter: Reporter, *, fall_back: bool, accept: float | None = None, rows: int = GATE_ROWS
+    subject: Subject,
+    first: Candidate,
+    reporter: Reporter,
+    *,
+    fall_back: bool,
+    accept: float | None = None,
+    rows: int = GATE_ROWS,
 ) -> Proof:
-    """Run the gate, over all numbers that float32 holds; where it fails far from the data only, once more within a limit (see `domain`).
+    """Run the gate, over all numbers that float32 holds; where it fails far from the data only,
+    once more within a limit (see `domain`).
 
     Args:
         subject: the model.
@@ -87,32 +95,57 @@ def prove(
     limit: float | None = None
     while True:
         try:
-            return _prove_within(subject, first, reporter, limit, started, fall_back=fall_back, accept=accept, rows=rows)
+            return _prove_within(
+                subject,
+                first,
+                reporter,
+                limit,
+                started,
+                fall_back=fall_back,
+                accept=accept,
+                rows=rows,
+            )
         except GateError as error:
             limit = _narrower(subject, error.proof)
             if limit is None:
                 raise
             differ = int(error.proof.comparison.failing.sum())
-            reporter.note(f"{differ:,} rows differ, all of them with numbers beyond ±{limit:g}; trying within")
+            reporter.note(
+                f"{differ:,} rows differ, all of them with numbers beyond ±{limit:g}; trying within"
+            )
 
 
 def _narrower(subject: Subject, proof: Proof) -> float | None:
-    """A limit within which the graph may pass; None where it fails near the data, or depends on the batch."""
+    """A limit within which the graph may pass; None where it fails near the data, or depends on the
+    batch."""
     failing = proof.comparison.failing
     if proof.comparison.unsteady_labels or not failing.any():
         return None
     ends = np.cumsum([0, *(len(rows) for rows in proof.truth.sample.chunks())])
     chunks = zip(proof.truth.sample.chunks(), ends[:-1], ends[1:], strict=True)
-    return narrower((rows[failing[start:end]] for rows, start, end in chunks), subject.data.packed, subject.schema)
+    return narrower(
+        (rows[failing[start:end]] for rows, start, end in chunks),
+        subject.data.packed,
+        subject.schema,
+    )
 
 
 def _prove_within(
-    subject: Subject, first: Candidate, reporter: Reporter, limit: float | None, started: float, *,
-    fall_back: bool, accept: float | None, rows: int,
-) -> Proof:  # fmt: skip
+    subject: Subject,
+    first: Candidate,
+    reporter: Reporter,
+    limit: float | None,
+    started: float,
+    *,
+    fall_back: bool,
+    accept: float | None,
+    rows: int,
+) -> Proof:
     truth = _ask(subject, reporter, limit, rows)
     gate = _Gate(subject, truth, accept, started, reporter, limit)
-    proof = gate.judge(first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for")
+    proof = gate.judge(
+        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for"
+    )
     if proof.comparison.passed:
         return proof
     if not fall_back or first.dtype == "float64":
@@ -140,8 +173,10 @@ def _ask(subject: Subject, reporter: Reporter, limit: float | None, rows: int) -
     if len(classes) > 1 and len(answered) == 1:
         label = classes[int(answered[0])]
         raise ExportError(
-            f"the registered model answers {label!r} for each of {truth.size:,} rows, like the data and far from it, though it has "
-            f"{len(classes)} classes: that does not prove how it chooses; give --data with rows of several classes"
+            f"the registered model answers {label!r} for each of {truth.size:,} rows, like the "
+            "data and far from it, though it has "
+            f"{len(classes)} classes: that does not prove how it chooses; give --data with rows "
+            "of several classes"
         )
     return truth
 
@@ -149,11 +184,16 @@ def _ask(subject: Subject, reporter: Reporter, limit: float | None, rows: int) -
 def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     comparison = failed.comparison
     worst = failed.truth.sample.group_of(comparison.worst)
-    why = f"float32 differs: {comparison.mismatches} labels, by up to {comparison.max_abs_diff:.2g} ({worst})"
+    why = (
+        f"float32 differs: {comparison.mismatches} labels, by up to {comparison.max_abs_diff:.2g} "
+        f"({worst})"
+    )
     gate.reporter.note(why + "; trying float64")
     try:
         proof = gate.judge(convert(gate.subject, "float64"), why)
-    except ExportError as error:  # no such graph: then what failed in float32 is what the user can act on
+    except (
+        ExportError
+    ) as error:  # no such graph: then what failed in float32 is what the user can act on
         gate.reporter.note(f"no float64: {error}")
         raise GateError(gate.subject, failed) from error
     if not proof.comparison.passed:
@@ -175,12 +215,31 @@ class _Gate:
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
         subject, truth, accept = self.subject, self.truth, self.accept
-        bound = TREE_BOUND if has_trees(subject) and subject.answers.task == "classification" else OTHER_BOUND
+        bound = (
+            TREE_BOUND
+            if has_trees(subject) and subject.answers.task == "classification"
+            else OTHER_BOUND
+        )
         runtime = Runtime(candidate.model, candidate.dtype)
         with self.reporter.stage(f"ask the {candidate.dtype} graph", truth.size) as advance:
-            comparison = compare(truth, runtime, bound=max(bound, accept or 0.0), tolerance=accept or bound, advance=advance)
+            comparison = compare(
+                truth,
+                runtime,
+                bound=max(bound, accept or 0.0),
+                tolerance=accept or bound,
+                advance=advance,
+            )
         seconds = time.perf_counter() - self.started
-        return Proof(candidate, truth, comparison, accept, seconds, _reference(subject, truth), why, self.limit)
+        return Proof(
+            candidate,
+            truth,
+            comparison,
+            accept,
+            seconds,
+            _reference(subject, truth),
+            why,
+            self.limit,
+        )
 
 
 def has_trees(subject: Subject) -> bool:
@@ -190,12 +249,23 @@ def has_trees(subject: Subject) -> bool:
 
 def _reference(subject: Subject, truth: Truth) -> str:
     function = predict_function(subject.fetched)
-    labels = "mlflow.pyfunc" if function == "predict" else f"predict of the estimator in mlflow.pyfunc, which answers {function}"
-    left_out = f"; the registered model raises on {truth.refused} rows, which are left out" if truth.refused else ""
+    labels = (
+        "mlflow.pyfunc"
+        if function == "predict"
+        else f"predict of the estimator in mlflow.pyfunc, which answers {function}"
+    )
+    left_out = (
+        f"; the registered model raises on {truth.refused} rows, which are left out"
+        if truth.refused
+        else ""
+    )
     classes = len(subject.answers.classes)
-    answered = f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
+    answered = (
+        f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
+    )
     return (
-        f"labels and values: {labels}, probabilities: predict_proba of the same model; against ONNX Runtime on one thread; "
+        f"labels and values: {labels}, probabilities: predict_proba of the same model; against "
+        "ONNX Runtime on one thread; "
         f"rows drawn from {subject.data.origin}{answered}{left_out}"
     )
 
@@ -232,22 +302,32 @@ def cause(subject: Subject, proof: Proof) -> str:
     nulls = [name for name, value in row.items() if value is None]
     if has_trees(subject) and nulls:
         return (
-            f"likely cause: null in {', '.join(nulls)}. The trees were trained to send missing values to a side of their own, which the "
-            "converted ones do not (sklearn-onnx#1253). Impute first, or train without nulls and sign the column as required."
+            f"likely cause: null in {', '.join(nulls)}. The trees were trained to send missing "
+            "values to a side of their own, which the "
+            "converted ones do not (sklearn-onnx#1253). Impute first, or train without nulls and "
+            "sign the column as required."
         )
     if has_trees(subject) and _is_scaled(subject) and proof.candidate.dtype == "float32":
-        return "likely cause: a scaler before trees. In float32 it moves values across thresholds; export with --dtype float64."
+        return (
+            "likely cause: a scaler before trees. In float32 it moves values across thresholds; "
+            "export with --dtype float64."
+        )
     if proof.comparison.unsteady_labels:
         return "likely cause: the runtime sums in another order for other batch sizes."
     kind = type(subject.anatomy.final[1]).__name__
     if "KNeighbors" in kind or "RadiusNeighbors" in kind:
         return (
-            "likely cause: neighbours at equal distances, of which scikit-learn and ONNX Runtime choose different ones. Another number of "
+            "likely cause: neighbours at equal distances, of which scikit-learn and ONNX Runtime "
+            "choose different ones. Another number of "
             "neighbours, or data without repeated values, may avoid it."
         )
-    if proof.comparison.failing.mean() > _PRECISION_SHARE and proof.comparison.max_abs_diff > _PRECISION:
+    if (
+        proof.comparison.failing.mean() > _PRECISION_SHARE
+        and proof.comparison.max_abs_diff > _PRECISION
+    ):
         return (
-            f"likely cause: skl2onnx {version('skl2onnx')} converts {kind} into a graph that computes something else; it cannot be served."
+            f"likely cause: skl2onnx {version('skl2onnx')} converts {kind} into a graph that "
+            "computes something else; it cannot be served."
         )
     return (
         "likely cause: the precision, or a converter that differs from scikit-learn. "
@@ -263,4 +343,7 @@ change of the label, and far from the data."""
 
 def _is_scaled(subject: Subject) -> bool:
     lineage = trace(subject.anatomy) or []
-    return any(isinstance(source, Affine) and (source.scale, source.offset) != (1.0, 0.0) for source in lineage)
+    return any(
+        isinstance(source, Affine) and (source.scale, source.offset) != (1.0, 0.0)
+        for source in lineage
+    )

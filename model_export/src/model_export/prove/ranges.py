@@ -1,8 +1,8 @@
 """Where the columns of a model lie: as its data shows it, and as the fitted steps remember it.
 
-An input example of one row has no range, and rows drawn near it all get one label. But a scaler knows its mean, a tree its thresholds
-and a support vector machine the rows that it kept; what they know of a feature that is an affine function of one column, they know of
-the column.
+An input example of one row has no range, and rows drawn near it all get one label. But a scaler
+knows its mean, a tree its thresholds and a support vector machine the rows that it kept; what they
+know of a feature that is an affine function of one column, they know of the column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,17 @@ _DEVIATIONS = 3.0
 _LARGEST = 1e30
 """Ranges end here: their products and sums stay finite."""
 _CENTRES = (("mean_", "scale_"), ("center_", "scale_"))
-_MATRICES = ("support_vectors_", "_fit_X", "X_train_", "X_fit_", "theta_", "means_", "centroids_", "cluster_centers_", "quantiles_")
+_MATRICES = (
+    "support_vectors_",
+    "_fit_X",
+    "X_train_",
+    "X_fit_",
+    "theta_",
+    "means_",
+    "centroids_",
+    "cluster_centers_",
+    "quantiles_",
+)
 """Attributes of rows in a step's own features: rows of the training data, or means of them."""
 _KEPT_ROWS = ("support_vectors_", "_fit_X", "X_train_", "X_fit_", "centroids_", "means_", "theta_")
 """Those of them that are rows which the estimator tells apart."""
@@ -47,7 +57,9 @@ class Ranges:
     """float64[n, F], packed: rows that the estimator has kept; n may be 0."""
 
 
-def find_ranges(data: Matrix, schema: Schema, anatomy: Anatomy, adversaries: Mapping[int, Values]) -> Ranges:
+def find_ranges(
+    data: Matrix, schema: Schema, anatomy: Anatomy, adversaries: Mapping[int, Values]
+) -> Ranges:
     """Join what the data shows and what the steps remember.
 
     Args:
@@ -68,7 +80,9 @@ def find_ranges(data: Matrix, schema: Schema, anatomy: Anatomy, adversaries: Map
 
 
 def _range(seen: Values, known: list[float]) -> tuple[float, float]:
-    values = np.concatenate([seen[~np.isnan(seen)], [value for value in known if abs(value) <= _LARGEST]])
+    values = np.concatenate(
+        [seen[~np.isnan(seen)], [value for value in known if abs(value) <= _LARGEST]]
+    )
     if not len(values):
         return -1.0, 1.0
     low, high = float(values.min()), float(values.max())
@@ -79,20 +93,27 @@ def _range(seen: Values, known: list[float]) -> tuple[float, float]:
 
 
 def _remember(anatomy: Anatomy, spans: dict[int, list[float]]) -> list[tuple[Lineage, Matrix]]:
-    """Add to `spans` what each step knows; returns the rows that the final estimator has kept, with the lineage of their features."""
+    """Add to `spans` what each step knows; returns the rows that the final estimator has kept, with
+    the lineage of their features."""
     kept: list[tuple[Lineage, Matrix]] = []
     for step, lineage in lineages(anatomy):
         _walk(step, lineage, spans, kept if step is anatomy.final[1] else [])
     return kept
 
 
-def _walk(step: Any, lineage: Lineage, spans: dict[int, list[float]], kept: list[tuple[Lineage, Matrix]]) -> None:
+def _walk(
+    step: Any, lineage: Lineage, spans: dict[int, list[float]], kept: list[tuple[Lineage, Matrix]]
+) -> None:
     for low, high in _spans(step, len(lineage)):
         for source, a, b in zip(lineage, low, high, strict=True):
             if source is not None and source.scale != 0.0:
                 ends = source.to_column(np.asarray([a, b], dtype=np.float64))
                 spans.setdefault(source.column, []).extend(ends[np.isfinite(ends)].tolist())
-    kept += [(lineage, rows) for name in _KEPT_ROWS if (rows := _matrix(step, name, len(lineage))) is not None]
+    kept += [
+        (lineage, rows)
+        for name in _KEPT_ROWS
+        if (rows := _matrix(step, name, len(lineage))) is not None
+    ]
     for member, columns in _members(step):
         own = lineage if columns is None else [lineage[i] for i in columns]
         for inner in member.steps if isinstance(member, Pipeline) else [("", member)]:
@@ -113,7 +134,9 @@ def _members(step: Any) -> Iterator[tuple[Any, Any]]:
         return
     members = getattr(step, "estimators_", None)
     features = getattr(step, "estimators_features_", None)
-    for i, member in enumerate([] if members is None else np.asarray(members, dtype=object).ravel()):
+    for i, member in enumerate(
+        [] if members is None else np.asarray(members, dtype=object).ravel()
+    ):
         if not isinstance(member, str) and not hasattr(member, "tree_"):
             yield member, None if features is None else features[i]
     for calibrated in getattr(step, "calibrated_classifiers_", ()):
@@ -140,17 +163,31 @@ def _spans(step: Any, width: int) -> Iterator[tuple[Values, Values]]:
             yield rows.min(axis=0), rows.max(axis=0)
     edges = getattr(step, "bin_edges_", None)
     if edges is not None and len(edges) == width:
-        yield np.asarray([e[0] for e in edges], dtype=np.float64), np.asarray([e[-1] for e in edges], dtype=np.float64)
+        yield (
+            np.asarray([e[0] for e in edges], dtype=np.float64),
+            np.asarray([e[-1] for e in edges], dtype=np.float64),
+        )
 
 
 def _vector(step: Any, name: str, width: int) -> Values | None:
     values = getattr(step, name, None)
-    return values.astype(np.float64) if isinstance(values, np.ndarray) and values.shape == (width,) and values.dtype.kind in "fiu" else None
+    return (
+        values.astype(np.float64)
+        if isinstance(values, np.ndarray)
+        and values.shape == (width,)
+        and values.dtype.kind in "fiu"
+        else None
+    )
 
 
 def _matrix(step: Any, name: str, width: int) -> Matrix | None:
     values = getattr(step, name, None)
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.shape[1] != width or values.dtype.kind not in "fiu":
+    if (
+        not isinstance(values, np.ndarray)
+        or values.ndim != 2
+        or values.shape[1] != width
+        or values.dtype.kind not in "fiu"
+    ):
         return None
     return values.astype(np.float64) if len(values) and bool(np.isfinite(values).all()) else None
 
@@ -159,13 +196,18 @@ _MOST_KEPT_ROWS = 1_000
 
 
 def _packed(kept: list[tuple[Lineage, Matrix]], data: Matrix, schema: Schema) -> Matrix:
-    """Kept rows in the model's own columns, for what the steps before have mapped one by one; the rest is taken from the data."""
+    """Kept rows in the model's own columns, for what the steps before have mapped one by one; the
+    rest is taken from the data."""
     parts = []
     for lineage, rows in kept:
         chosen = rows[np.linspace(0, len(rows) - 1, min(_MOST_KEPT_ROWS, len(rows)), dtype=int)]
         packed = data[np.arange(len(chosen)) % len(data)].copy()
         for j, source in enumerate(lineage):
-            if source is not None and source.scale != 0.0 and schema.columns[source.column].kind in ("number", "integer"):
+            if (
+                source is not None
+                and source.scale != 0.0
+                and schema.columns[source.column].kind in ("number", "integer")
+            ):
                 packed[:, source.column] = source.to_column(chosen[:, j])
         parts.append(packed)
     return np.concatenate(parts)[:_MOST_KEPT_ROWS] if parts else np.empty((0, len(schema.columns)))

@@ -32,15 +32,19 @@ class Runtime:
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public base
-            raise ExportError(f"ONNX Runtime cannot load the {dtype} graph: {sentence(error, 300)}") from error
+            raise ExportError(
+                f"ONNX Runtime cannot load the {dtype} graph: {sentence(error, 300)}"
+            ) from error
         self._dtype = dtype
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, packed: Matrix) -> list[np.ndarray[Any, Any]]:
-        """Answer packed rows: the doubles of the client's JSON, rounded to the graph's dtype as the server rounds them.
+        """Answer packed rows: the doubles of the client's JSON, rounded to the graph's dtype as the
+        server rounds them.
 
         Raises:
-            ExportError: the graph fails, or answers another number of labels, probabilities or values than rows.
+            ExportError: the graph fails, or answers another number of labels, probabilities or
+                values than rows.
         """
         with np.errstate(over="ignore"):
             rows = packed.astype(self._dtype)
@@ -49,11 +53,20 @@ class Runtime:
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise ExportError(f"the {self._dtype} graph cannot answer: {_short(error)}") from error
         for name, output in zip(self.outputs, outputs, strict=True):
-            if output.shape[:1] != (len(rows),) or output.ndim > 2 or (name == "label" and output.ndim != 1):
-                raise ExportError(f"the {self._dtype} graph answers {name} of shape {list(output.shape)} for {len(rows)} rows")
+            if (
+                output.shape[:1] != (len(rows),)
+                or output.ndim > 2
+                or (name == "label" and output.ndim != 1)
+            ):
+                raise ExportError(
+                    f"the {self._dtype} graph answers {name} of shape {list(output.shape)} for "
+                    f"{len(rows)} rows"
+                )
         return outputs
 
-    def run_all(self, chunks: Iterable[Matrix], advance: Callable[[int], None]) -> list[np.ndarray[Any, Any]]:
+    def run_all(
+        self, chunks: Iterable[Matrix], advance: Callable[[int], None]
+    ) -> list[np.ndarray[Any, Any]]:
         """Answer many rows, in chunks."""
         parts = []
         for rows in chunks:

@@ -1,7 +1,7 @@
 """What the gate's rows are made of: the groups of a sample, and what their rows are drawn from.
 
-Rows are made a chunk at a time, and again whenever they are needed: 100,000 rows of 5,000 columns would take 4 GB. Each chunk has a
-random generator of its own, so it is the same every time.
+Rows are made a chunk at a time, and again whenever they are needed: 100,000 rows of 5,000 columns
+would take 4 GB. Each chunk has a random generator of its own, so it is the same every time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 10_000
 CHUNK_VALUES = 8_000_000
-"""Most rows and most values in a chunk: 64 MB, of which a model's input and its intermediate results are multiples."""
+"""Most rows and most values in a chunk: 64 MB, of which a model's input and its intermediate
+results are multiples."""
 
 _FLOAT32 = np.finfo(np.float32)
 _NEAREST = 0.1
-"""Wide rows lie at between this and `reach` times the usual distance from the middle of the ranges."""
+"""Wide rows lie at between this and `reach` times the usual distance from the middle of the
+ranges."""
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -42,7 +44,8 @@ class Group:
     make: Make
     """Rows start…stop, with a random generator for them."""
     may_be_refused: bool = False
-    """The registered model may raise on these (an overflow, say): then there is no answer to compare, and the row is left out."""
+    """The registered model may raise on these (an overflow, say): then there is no answer to
+    compare, and the row is left out."""
     kept: Flags | None = None
     """bool[size]: the rows that are not left out; None: all."""
 
@@ -101,7 +104,12 @@ class Sample:
 
     def keeping(self, kept: list[Flags | None]) -> Sample:
         """The same rows without those left out, group by group."""
-        return replace(self, groups=tuple(replace(group, kept=flags) for group, flags in zip(self.groups, kept, strict=True)))
+        return replace(
+            self,
+            groups=tuple(
+                replace(group, kept=flags) for group, flags in zip(self.groups, kept, strict=True)
+            ),
+        )
 
     def _stop(self, group: Group, start: int) -> int:
         return min(group.size, start + self.chunk_rows)
@@ -119,7 +127,9 @@ class Sample:
 
 def fixed(name: str, rows: Matrix, *, may_be_refused: bool = False) -> Group:
     """A group of given rows."""
-    return Group(name, len(rows), lambda _, start, stop: rows[start:stop], may_be_refused=may_be_refused)
+    return Group(
+        name, len(rows), lambda _, start, stop: rows[start:stop], may_be_refused=may_be_refused
+    )
 
 
 @dataclass(frozen=True)
@@ -146,28 +156,39 @@ class Drawing:
         return self.legal(self._with_any_categories(rng, drawn))
 
     def wide(self, rng: Generator, rows: int, reach: float) -> Matrix:
-        """Numbers around the middle of the ranges, each row at a distance of its own, up to `reach` times the usual one and more."""
+        """Numbers around the middle of the ranges, each row at a distance of its own, up to `reach`
+        times the usual one and more."""
         low, high = self.ranges.low, self.ranges.high
         distance = _NEAREST * (reach / _NEAREST) ** rng.random((rows, 1))
-        drawn = (low + high) / 2 + distance * (high - low) / 4 * rng.standard_normal((rows, len(low)))
+        drawn = (low + high) / 2 + distance * (high - low) / 4 * rng.standard_normal(
+            (rows, len(low))
+        )
         return self.legal(self._with_any_categories(rng, drawn))
 
     def jittered(self, rng: Generator, rows: int) -> Matrix:
-        """Rows of the data, each number moved by up to 1 % of its column's range (an integer by up to 2)."""
+        """Rows of the data, each number moved by up to 1 % of its column's range (an integer by up
+        to 2)."""
         drawn = self.bootstrap(rng, rows)
         for i, column in enumerate(self.schema.columns):
             if column.kind == "number":
-                drawn[:, i] += rng.uniform(-0.01, 0.01, rows) * (self.ranges.high[i] - self.ranges.low[i])
+                drawn[:, i] += rng.uniform(-0.01, 0.01, rows) * (
+                    self.ranges.high[i] - self.ranges.low[i]
+                )
             elif column.kind == "integer":
                 drawn[:, i] += rng.integers(-2, 3, rows)
         return self.legal(drawn)
 
     def shuffled(self, rng: Generator, rows: int) -> Matrix:
-        """Every column drawn from the data on its own: combinations, categories included, that the data does not hold."""
-        return self.data[rng.integers(len(self.data), size=(rows, self.data.shape[1])), np.arange(self.data.shape[1])]
+        """Every column drawn from the data on its own: combinations, categories included, that the
+        data does not hold."""
+        return self.data[
+            rng.integers(len(self.data), size=(rows, self.data.shape[1])),
+            np.arange(self.data.shape[1]),
+        ]
 
     def legal(self, rows: Matrix) -> Matrix:
-        """The rows with every integer whole and within its type, and every number within float32 and the limit."""
+        """The rows with every integer whole and within its type, and every number within float32
+        and the limit."""
         limit = float(_FLOAT32.max) if self.limit is None else self.limit
         for i, column in enumerate(self.schema.columns):
             if column.kind == "integer":
@@ -182,7 +203,9 @@ class Drawing:
     def _with_any_categories(self, rng: Generator, rows: Matrix) -> Matrix:
         for i, column in enumerate(self.schema.columns):
             if column.is_index or column.kind == "boolean":
-                rows[:, i] = rng.integers(len(column.categories) if column.is_index else 2, size=len(rows))
+                rows[:, i] = rng.integers(
+                    len(column.categories) if column.is_index else 2, size=len(rows)
+                )
         return rows
 
 

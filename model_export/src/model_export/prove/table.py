@@ -16,7 +16,9 @@ def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:
     comparison, truth = proof.comparison, proof.truth
     batches = "bit-equal" if comparison.batch_ulps == 0 else f"within {comparison.batch_ulps} ulp"
     origin = subject.fetched.origin
-    table = Table(title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False
+    )
     table.add_column()
     table.add_column(overflow="fold")  # cut off, a path or a number would be useless
     data = subject.data
@@ -25,16 +27,34 @@ def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:
         ("distinct rows of data", f"{data.distinct_rows:,} of {len(data.packed):,}"),
         ("rows compared", f"{truth.size:,}"),
         ("of them around tree thresholds", f"{truth.rows_of('thresholds'):,}"),
-        ("of them around changes of the label", f"{truth.rows_of('around the decision boundary'):,}"),
-        ("label mismatches", str(comparison.mismatches) if subject.answers.classes else "– (a regressor)"),
+        (
+            "of them around changes of the label",
+            f"{truth.rows_of('around the decision boundary'):,}",
+        ),
+        (
+            "label mismatches",
+            str(comparison.mismatches) if subject.answers.classes else "– (a regressor)",
+        ),
         (
             "ties (both labels right)",
-            f"{comparison.ties:,}, {comparison.tie_mismatches:,} answered otherwise; band {comparison.tie_band:.0e}",
+            (
+                f"{comparison.ties:,}, {comparison.tie_mismatches:,} answered otherwise; band "
+                f"{comparison.tie_band:.0e}"
+            ),
         ),
         ("worst difference", f"{comparison.max_abs_diff:.3g}"),
-        ("tolerance", f"{comparison.tolerance:.0e}" + ("" if proof.accepted is None else " (accepted by hand)")),
+        (
+            "tolerance",
+            f"{comparison.tolerance:.0e}"
+            + ("" if proof.accepted is None else " (accepted by hand)"),
+        ),
         ("batches of 1–128", f"same labels, scores {batches}"),
-        ("proven for", "all numbers" if proof.limit is None else f"numbers within ±{proof.limit:g}; the server refuses others"),
+        (
+            "proven for",
+            "all numbers"
+            if proof.limit is None
+            else f"numbers within ±{proof.limit:g}; the server refuses others",
+        ),
         ("precision", f"{proof.candidate.dtype}: {proof.why}"),
         ("size", f"{len(proof.candidate.model) / 1e6:,.2f} MB"),
         ("time", f"{seconds:.1f} s"),

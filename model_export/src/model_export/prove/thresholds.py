@@ -1,7 +1,9 @@
-"""The values at which trees change their minds: every split threshold, traced back to the raw column it tests.
+"""The values at which trees change their minds: every split threshold, traced back to the raw
+column it tests.
 
-A feature that reaches the trees through scalers and imputers alone is an affine function of one raw column, so a threshold on the
-feature is a threshold on the column. Features of encoders need no such rows: every category occurs in the sample anyway.
+A feature that reaches the trees through scalers and imputers alone is an affine function of one raw
+column, so a threshold on the feature is a threshold on the column. Features of encoders need no
+such rows: every category occurs in the sample anyway.
 """
 
 from __future__ import annotations
@@ -44,12 +46,14 @@ Lineage = list[Affine | None]
 
 
 def trace(anatomy: Anatomy) -> Lineage | None:
-    """Where the final estimator's features come from; None where a step mixes columns in a way that is not known here."""
+    """Where the final estimator's features come from; None where a step mixes columns in a way that
+    is not known here."""
     return next((lineage for step, lineage in lineages(anatomy) if step is anatomy.final[1]), None)
 
 
 def lineages(anatomy: Anatomy) -> Iterator[tuple[Any, Lineage]]:
-    """Each fitted step with where the features that it gets come from, in order; not those behind a step that mixes columns."""
+    """Each fitted step with where the features that it gets come from, in order; not those behind a
+    step that mixes columns."""
     joined: Lineage | None = []
     for branch in anatomy.branches:
         lineage = _start(branch)
@@ -81,19 +85,26 @@ def _output_width(encoder: Any) -> int | None:
 
 
 def through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
-    """The lineage behind some more steps; None where one of them is not a column-wise affine function."""
+    """The lineage behind some more steps; None where one of them is not a column-wise affine
+    function."""
     for _, step in steps:
         affine = _affine_of(step, len(lineage))
         if affine is None:
             return None
-        lineage = [f if f is None else f.after(a, b) for f, a, b in zip(lineage, *affine, strict=True)]
+        lineage = [
+            f if f is None else f.after(a, b) for f, a, b in zip(lineage, *affine, strict=True)
+        ]
     return lineage
 
 
 def _affine_of(step: Any, width: int) -> tuple[list[float], list[float]] | None:
     """Scale and offset of each feature of a column-wise step; None for any other step."""
     one, zero = np.ones(width), np.zeros(width)
-    if isinstance(step, SimpleImputer) and not step.add_indicator and step.statistics_.shape == (width,):
+    if (
+        isinstance(step, SimpleImputer)
+        and not step.add_indicator
+        and step.statistics_.shape == (width,)
+    ):
         return one.tolist(), zero.tolist()
     if isinstance(step, StandardScaler | RobustScaler):
         centre = step.mean_ if isinstance(step, StandardScaler) else step.center_
@@ -107,14 +118,19 @@ def _affine_of(step: Any, width: int) -> tuple[list[float], list[float]] | None:
 
 
 def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
-    """Feature index and threshold of every split of every tree in an estimator, however nested its ensembles are."""
+    """Feature index and threshold of every split of every tree in an estimator, however nested its
+    ensembles are."""
     if hasattr(estimator, "tree_"):
         inner = estimator.tree_.children_left >= 0
         yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]
         return
     members = getattr(estimator, "estimators_", None)
-    columns = getattr(estimator, "estimators_features_", None)  # of a BaggingClassifier: each member reads some of the features
-    for i, member in enumerate([] if members is None else np.asarray(members, dtype=object).ravel()):
+    columns = getattr(
+        estimator, "estimators_features_", None
+    )  # of a BaggingClassifier: each member reads some of the features
+    for i, member in enumerate(
+        [] if members is None else np.asarray(members, dtype=object).ravel()
+    ):
         for feature, threshold in tree_splits(member):
             yield feature if columns is None else np.asarray(columns[i])[feature], threshold
     for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
@@ -125,8 +141,9 @@ def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
     """For each raw column, the values around every threshold on it.
 
     Returns:
-        column → sorted distinct float64 values: for numbers the float32 neighbours −2…+2 ulp of the threshold and the doubles at
-        which rounding to float32 changes sides; for integers those on both sides. Empty where there are no trees or no lineage.
+        column → sorted distinct float64 values: for numbers the float32 neighbours −2…+2 ulp of the
+        threshold and the doubles at which rounding to float32 changes sides; for integers those on
+        both sides. Empty where there are no trees or no lineage.
     """
     lineage = trace(anatomy)
     splits = list(tree_splits(anatomy.final[1]))
@@ -137,20 +154,29 @@ def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
     found: dict[int, list[Values]] = {}
     for i, source in enumerate(lineage):
         own = np.unique(thresholds[features == i])
-        around = None if source is None or source.scale == 0.0 else _AROUND.get(schema.columns[source.column].kind)
+        around = (
+            None
+            if source is None or source.scale == 0.0
+            else _AROUND.get(schema.columns[source.column].kind)
+        )
         if source is not None and around is not None and len(own):
             found.setdefault(source.column, []).append(around(source, own))
     return {column: _finite(np.concatenate(values)) for column, values in found.items()}
 
 
 def _around(source: Affine, thresholds: Values) -> Values:
-    """Neighbours of the thresholds in the column, and of the points where the feature's rounding to float32 crosses them."""
+    """Neighbours of the thresholds in the column, and of the points where the feature's rounding to
+    float32 crosses them."""
     below = thresholds.astype(np.float32)
     above = np.nextafter(below, np.float32(np.inf))
     with np.errstate(over="ignore"):
         midpoints = (below.astype(np.float64) + above.astype(np.float64)) / 2.0
-        lower = (np.nextafter(below, np.float32(-np.inf)).astype(np.float64) + below.astype(np.float64)) / 2.0
-    doubles = [_double_neighbours(source.to_column(points)) for points in (thresholds, midpoints, lower)]
+        lower = (
+            np.nextafter(below, np.float32(-np.inf)).astype(np.float64) + below.astype(np.float64)
+        ) / 2.0
+    doubles = [
+        _double_neighbours(source.to_column(points)) for points in (thresholds, midpoints, lower)
+    ]
     return np.concatenate([_float32_neighbours(source.to_column(thresholds)), *doubles])
 
 

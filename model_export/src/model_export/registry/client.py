@@ -1,4 +1,5 @@
-"""Fetches a registered model: from any of MLflow's URIs to the loaded model, its signature and where it came from."""
+"""Fetches a registered model: from any of MLflow's URIs to the loaded model, its signature and
+where it came from."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Fetched:
     input_example: Any | None
     """A DataFrame or ndarray, as it was logged."""
     notes: tuple[str, ...]
-    """What the user should know about the loading: unpickled, trusted types, another scikit-learn."""
+    """What the user should know about the loading: unpickled, trusted types, another
+    scikit-learn."""
     other_version: str | None = None
     """In words, where the model was trained with another scikit-learn than is here."""
 
@@ -78,8 +80,8 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     """Find, download and load the model.
 
     Args:
-        uri: `models:/NAME@ALIAS`, `models:/NAME/STAGE`, `models:/NAME/VERSION`, `models:/NAME/latest`, `models:/m-ID`, `runs:/ID/path`,
-            or a local MLflow model folder.
+        uri: `models:/NAME@ALIAS`, `models:/NAME/STAGE`, `models:/NAME/VERSION`,
+            `models:/NAME/latest`, `models:/m-ID`, `runs:/ID/path`, or a local MLflow model folder.
         name: overrides the bundle's name; needed where neither registry nor folder has one.
         allow_unpickle: False refuses models that only unpickling can load.
 
@@ -95,12 +97,23 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     except (MlflowException, OSError) as error:
         raise _failure(uri, error) from error
     except Exception as error:
-        raise ExportError(f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}") from error
-    origin = _checked(replace(origin, name=name or given or origin.name, run_id=origin.run_id or saved.run_id,
-                              model_id=origin.model_id or saved.model_id))  # fmt: skip
+        raise ExportError(
+            f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}"
+        ) from error
+    origin = _checked(
+        replace(
+            origin,
+            name=name or given or origin.name,
+            run_id=origin.run_id or saved.run_id,
+            model_id=origin.model_id or saved.model_id,
+        )
+    )
     flavor = saved.flavors.get("sklearn")
     if flavor is None:
-        raise ExportError(f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; only scikit-learn models can be exported")
+        raise ExportError(
+            f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; only scikit-learn "
+            "models can be exported"
+        )
     return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
 
 
@@ -123,14 +136,19 @@ def _downloaded(origin: Origin) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
     except Exception as error:
-        # Each kind of artifact store raises exceptions of its own; none of them says anything about the model.
+        # Each kind of artifact store raises exceptions of its own; none of them says anything about
+        # the model.
         raise _failure(origin.uri, error, "the model's files cannot be fetched: ") from error
 
 
 def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
     if not _says_no(error):
         said = sentence(error)
-        asked = "" if what or not said.startswith("no connection") else "; is MLflow there (--tracking-uri, MLFLOW_TRACKING_URI)?"
+        asked = (
+            ""
+            if what or not said.startswith("no connection")
+            else "; is MLflow there (--tracking-uri, MLFLOW_TRACKING_URI)?"
+        )
         return InfrastructureError(f"{uri}: {what}{said}{asked}")
     hint = missing.hint(uri) if isinstance(error, MlflowException) and not what else None
     return ExportError(f"{uri}: {hint or what + sentence(error)}")
@@ -147,32 +165,51 @@ def _checked(origin: Origin) -> Origin:
     for what, value in (("name", origin.name), ("version", origin.version)):
         if not SAFE_NAME.fullmatch(value):
             raise ExportError(
-                f"{origin.uri}: the {what} {value!r} cannot be the name of a folder (letters, digits, dots, dashes and underscores "
+                f"{origin.uri}: the {what} {value!r} cannot be the name of a folder (letters, "
+                "digits, dots, dashes and underscores "
                 f"can): export it under another name with --name {safe_name(value)}"
             )
     return origin
 
 
-def _load(origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool) -> Fetched:
+def _load(
+    origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool
+) -> Fetched:
     serialization = str(flavor.get("serialization_format", "pickle"))
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
     other_version = _other_version(flavor)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of versions and pickles: said in `notes`, in one line each
+            warnings.simplefilter(
+                "ignore"
+            )  # of versions and pickles: said in `notes`, in one line each
             pyfunc = mlflow.pyfunc.load_model(str(folder))
             estimator = pyfunc.get_raw_model()
     except Exception as error:  # a saved model can fail in every way that its classes can
         if is_of_memory(error):
             raise
-        advice = f" ({other_version}; train and register it again with the version that is here)" if other_version else ""
+        advice = (
+            f" ({other_version}; train and register it again with the version that is here)"
+            if other_version
+            else ""
+        )
         raise ExportError(f"{origin.uri}: cannot be loaded: {sentence(error)}{advice}") from error
     notes = _notes(serialization, flavor)
     if other_version:
         notes.append(f"{other_version}: the proof holds for what the version here makes of it")
     example, note = _example(saved, folder)
-    return Fetched(origin, folder, serialization, saved.signature, pyfunc, estimator, example, (*notes, *note), other_version)
+    return Fetched(
+        origin,
+        folder,
+        serialization,
+        saved.signature,
+        pyfunc,
+        estimator,
+        example,
+        (*notes, *note),
+        other_version,
+    )
 
 
 def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
@@ -187,20 +224,34 @@ def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
 
 def _other_version(flavor: dict[str, Any]) -> str | None:
     trained, here = flavor.get("sklearn_version"), installed_version("scikit-learn")
-    return None if trained in (None, here) else f"trained with scikit-learn {trained}, loaded with {here}"
+    return (
+        None
+        if trained in (None, here)
+        else f"trained with scikit-learn {trained}, loaded with {here}"
+    )
 
 
 def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, Any]) -> None:
     """Refuse every way in which loading could run code that came with the model.
 
-    skops loads whatever types MLflow hands it as trusted, and MLflow reads those from the model's own MLmodel file: a crafted model
-    can trust anything. So only types of the libraries that the exporter imports anyway pass.
+    skops loads whatever types MLflow hands it as trusted, and MLflow reads those from the model's
+    own MLmodel file: a crafted model can trust anything. So only types of the libraries that the
+    exporter imports anyway pass.
     """
     if serialization != "skops":
-        raise ExportError(f"{uri}: saved as {serialization}, which runs code when it is loaded; --no-unpickle forbids it")
-    foreign = [t for t in flavor.get("skops_trusted_types") or () if t.partition(".")[0] not in _KNOWN_PACKAGES]
+        raise ExportError(
+            f"{uri}: saved as {serialization}, which runs code when it is loaded; --no-unpickle "
+            "forbids it"
+        )
+    foreign = [
+        t
+        for t in flavor.get("skops_trusted_types") or ()
+        if t.partition(".")[0] not in _KNOWN_PACKAGES
+    ]
     if foreign:
-        raise ExportError(f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it")
+        raise ExportError(
+            f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it"
+        )
     python = saved.flavors.get("python_function", {})
     if python.get("loader_module") != "mlflow.sklearn" or python.get("code"):
         raise ExportError(f"{uri}: brings its own code to load it with; --no-unpickle forbids it")
@@ -209,7 +260,9 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
 def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:
     notes = []
     if serialization != "skops":
-        notes.append(f"unpickled: the model is saved as {serialization}, so loading it ran the code in it")
+        notes.append(
+            f"unpickled: the model is saved as {serialization}, so loading it ran the code in it"
+        )
     elif flavor.get("skops_trusted_types"):
         notes.append(f"the model asks skops to trust {', '.join(flavor['skops_trusted_types'])}")
     return notes
@@ -227,9 +280,18 @@ def resolve(uri: str) -> Origin:
         return Origin(model.name, logged["model_id"], uri, uri, model.source_run_id, model.model_id)
     if registered := _REGISTERED.fullmatch(uri):
         found = find_version(**registered.groupdict())
-        return Origin(found.name, str(found.version), uri, f"models:/{found.name}/{found.version}", found.run_id or None, found.model_id)
+        return Origin(
+            found.name,
+            str(found.version),
+            uri,
+            f"models:/{found.name}/{found.version}",
+            found.run_id or None,
+            found.model_id,
+        )
     if run := _RUN.fullmatch(uri):
-        return Origin(run["path"].rpartition("/")[2], f"run-{run['run_id'][:8]}", uri, uri, run["run_id"])
+        return Origin(
+            run["path"].rpartition("/")[2], f"run-{run['run_id'][:8]}", uri, uri, run["run_id"]
+        )
     return _local(uri)
 
 
@@ -242,7 +304,9 @@ def registered_version(uri: str) -> Origin:
     """
     origin = _resolved(split_name(uri)[1])
     if _REGISTERED.fullmatch(origin.resolved) is None:
-        raise ExportError(f"{uri}: no version of a registered model, and only such a version can be tagged")
+        raise ExportError(
+            f"{uri}: no version of a registered model, and only such a version can be tagged"
+        )
     return origin
 
 
@@ -262,7 +326,9 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
         found = list(client.search_model_versions(f"name='{name}'"))
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what many registries use
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # stages are deprecated, and still what many registries use
             found = client.get_latest_versions(name, stages=[str(rest)])
     if not found:
         uri = f"models:/{name}/{rest}"
@@ -274,7 +340,10 @@ def _local(uri: str) -> Origin:
     folder = Path(uri.removeprefix("file://")).resolve()
     description = folder / "MLmodel"
     if not description.is_file():
-        what = "neither models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/STAGE, runs:/ID/path nor a folder with an MLmodel file"
+        what = (
+            "neither models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/STAGE, runs:/ID/path "
+            "nor a folder with an MLmodel file"
+        )
         raise ExportError(f"{uri}: {missing.hint(uri) or what}")
     digest = hashlib.sha256(description.read_bytes()).hexdigest()
     return Origin(folder.name, f"local-{digest[:8]}", uri, str(folder))

@@ -8,11 +8,13 @@ from pathlib import Path
 from model_export.errors import InfrastructureError
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-"""MLflow's client by default waits 120 s and tries seven times: a wrong address would be told after four minutes."""
+"""MLflow's client by default waits 120 s and tries seven times: a wrong address would be told after
+four minutes."""
 
 
 def connect(tracking_uri: str | None) -> str:
-    """Point MLflow at what was asked for, else at `MLFLOW_TRACKING_URI`, else at the examples' own store; returns which.
+    """Point MLflow at what was asked for, else at `MLFLOW_TRACKING_URI`, else at the examples' own
+    store; returns which.
 
     Args:
         tracking_uri: of a server or a store; None or empty where none was given.

@@ -1,4 +1,5 @@
-"""What to say of a model, version, alias or stage that the registry does not have: what it has instead, and what to type."""
+"""What to say of a model, version, alias or stage that the registry does not have: what it has
+instead, and what to type."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def hint(uri: str) -> str | None:
     """The sentence for a URI that leads nowhere; None where the registry does not help.
 
     Args:
-        uri: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, or what was meant as one: models:/NAME, NAME.
+        uri: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, or what was meant as one:
+            models:/NAME, NAME.
     """
     asked = _ASKED.fullmatch(uri)
     if asked is None or _LOGGED.fullmatch(uri) or ("/" in uri and not uri.startswith("models:")):
@@ -37,14 +39,19 @@ def hint(uri: str) -> str | None:
     client = mlflow.MlflowClient()
     try:
         model = client.get_registered_model(asked["name"])
-        newest = client.search_model_versions(f"name='{asked['name']}'", max_results=_SHOWN + 1, order_by=["version_number DESC"])
+        newest = client.search_model_versions(
+            f"name='{asked['name']}'", max_results=_SHOWN + 1, order_by=["version_number DESC"]
+        )
     except (MlflowException, OSError):
         return _similar(client, asked["name"]) if uri.startswith("models:") else None
     versions = list(newest)
     what = _what(uri, **asked.groupdict())
     if not versions:
         return f"{what}; it has no version yet"
-    return f"{what}; it has {_versions(versions)}{_aliases(model)}; {_command(model, versions, asked['alias'] or asked['rest'] or '')}"
+    return (
+        f"{what}; it has {_versions(versions)}{_aliases(model)}; "
+        f"{_command(model, versions, asked['alias'] or asked['rest'] or '')}"
+    )
 
 
 def _what(uri: str, name: str, alias: str | None, rest: str | None) -> str:
@@ -61,12 +68,17 @@ def _what(uri: str, name: str, alias: str | None, rest: str | None) -> str:
 
 def _versions(versions: list[ModelVersion]) -> str:
     shown = [_version(version) for version in versions[:_SHOWN]][::-1]
-    return f"{'version' if len(versions) == 1 else 'versions'} {'…, ' if len(versions) > _SHOWN else ''}{', '.join(shown)}"
+    return (
+        f"{'version' if len(versions) == 1 else 'versions'} "
+        f"{'…, ' if len(versions) > _SHOWN else ''}{', '.join(shown)}"
+    )
 
 
 def _version(version: ModelVersion) -> str:
     stage = version.current_stage
-    return f"{version.version} ({stage})" if stage not in (None, "", "None") else str(version.version)
+    return (
+        f"{version.version} ({stage})" if stage not in (None, "", "None") else str(version.version)
+    )
 
 
 def _aliases(model: RegisteredModel) -> str:
@@ -81,9 +93,17 @@ def _aliases(model: RegisteredModel) -> str:
 def _command(model: RegisteredModel, versions: list[ModelVersion], asked: str) -> str:
     """What to type: the alias or version that was most likely meant, else the newest version."""
     meant = next((f"@{alias}" for alias in model.aliases if alias.lower() == asked.lower()), None)
-    meant = meant or next((f"/{version.version}" for version in versions if str(version.version) == asked), None)
+    meant = meant or next(
+        (f"/{version.version}" for version in versions if str(version.version) == asked), None
+    )
     uri = shlex.quote(f"models:/{model.name}{meant or '/' + str(versions[0].version)}")
-    what = "you may have meant" if meant else "export it" if len(versions) == 1 else "export one of them"
+    what = (
+        "you may have meant"
+        if meant
+        else "export it"
+        if len(versions) == 1
+        else "export one of them"
+    )
     return f"{what}: model-export export {uri}"
 
 
@@ -94,9 +114,14 @@ def _similar(client: mlflow.MlflowClient, name: str) -> str:
         names = [model.name for model in client.search_registered_models(max_results=_MODELS)]
     if not names:
         where = shorten(redact(mlflow.get_tracking_uri()), 200)
-        return f"{said}, nor any other; is {where} the right MLflow (--tracking-uri, MLFLOW_TRACKING_URI)?"
+        return (
+            f"{said}, nor any other; is {where} the right MLflow (--tracking-uri, "
+            "MLFLOW_TRACKING_URI)?"
+        )
     folded = {one.lower(): one for one in names}
-    close = [folded[one] for one in get_close_matches(name.lower(), list(folded), n=_SHOWN, cutoff=0.5)]
+    close = [
+        folded[one] for one in get_close_matches(name.lower(), list(folded), n=_SHOWN, cutoff=0.5)
+    ]
     close += [one for one in names if name.lower() in one.lower() and one not in close]
     shown = close[:_SHOWN] or sorted(names)[:_SHOWN]
     more = ", …" if not close and len(names) > _SHOWN else ""

@@ -1,11 +1,13 @@
-"""Takes a fitted estimator apart into pieces that can be converted one by one, and traces features back to raw columns.
+"""Takes a fitted estimator apart into pieces that can be converted one by one, and traces features
+back to raw columns.
 
     columns ─┬─ branch: encode (text → numbers) → steps ─┐
              ├─ branch: steps ───────────────────────────┼─ features → steps → final estimator
              └─ …                                        ┘
 
-`encode` is never converted operator by operator: it is a function of single categories, so `tables` tabulates it with the fitted
-encoder itself. The rest is numbers in, numbers out, and every piece that fails to convert can be named.
+`encode` is never converted operator by operator: it is a function of single categories, so `tables`
+tabulates it with the fitted encoder itself. The rest is numbers in, numbers out, and every piece
+that fails to convert can be named.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ class Branch:
 
     @property
     def encoder(self) -> Any | None:
-        """The fitted encoder that knows the categories of `columns`, in their order; None for a branch of numbers."""
+        """The fitted encoder that knows the categories of `columns`, in their order; None for a
+        branch of numbers."""
         return next((step for _, step in self.encode if isinstance(step, _ENCODERS)), None)
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The whole model: branches side by side, then steps one after another, then the estimator that answers."""
+    """The whole model: branches side by side, then steps one after another, then the estimator that
+    answers."""
 
     branches: tuple[Branch, ...]
     steps: tuple[Step, ...]
@@ -63,8 +67,15 @@ class Anatomy:
         Args:
             positions: old → new, of every column that stays; all those that are read do.
         """
-        branches = tuple(replace(branch, columns=tuple(positions[i] for i in branch.columns)) for branch in self.branches)
-        return replace(self, branches=branches, unused=tuple(positions[i] for i in self.unused if i in positions))
+        branches = tuple(
+            replace(branch, columns=tuple(positions[i] for i in branch.columns))
+            for branch in self.branches
+        )
+        return replace(
+            self,
+            branches=branches,
+            unused=tuple(positions[i] for i in self.unused if i in positions),
+        )
 
 
 def dissect(estimator: Any, names: list[str]) -> Anatomy:
@@ -75,8 +86,8 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         names: of the columns, in the signature's order.
 
     Raises:
-        ExportError: a ColumnTransformer that weighs its branches or selects a column that is not in the signature, or a search that kept
-            no estimator.
+        ExportError: a ColumnTransformer that weighs its branches or selects a column that is not in
+            the signature, or a search that kept no estimator.
     """
     *steps, final = _flatten(estimator)
     if steps and isinstance(steps[0][1], ColumnTransformer):
@@ -84,14 +95,17 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         steps = steps[1:]
     else:
         encode, steps = _split_at_encoder(steps)
-        branches = [Branch("/".join(n for n, _ in encode) or final[0], tuple(range(len(names))), encode)]
+        branches = [
+            Branch("/".join(n for n, _ in encode) or final[0], tuple(range(len(names))), encode)
+        ]
     read = {column for branch in branches for column in branch.columns}
     unused = tuple(i for i in range(len(names)) if i not in read)
     return Anatomy(tuple(branches), tuple(steps), final, unused, find_threshold(estimator))
 
 
 def _flatten(estimator: Any, path: str = "") -> list[Step]:
-    """The steps of nested Pipelines as one list, without those that do nothing and those that only hand on what another answers."""
+    """The steps of nested Pipelines as one list, without those that do nothing and those that only
+    hand on what another answers."""
     inner = unwrapped(estimator)
     if inner is not estimator:
         return _flatten(inner, path)
@@ -122,16 +136,23 @@ def _branches(path: str, transformer: ColumnTransformer, names: list[str]) -> li
 def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:
     """Resolve a fitted ColumnTransformer's selection: names, positions, a slice or a mask."""
     if isinstance(selection, slice):
-        start, stop = (names.index(s) if isinstance(s, str) else s for s in (selection.start, selection.stop))
+        start, stop = (
+            names.index(s) if isinstance(s, str) else s for s in (selection.start, selection.stop)
+        )
         stop = stop + 1 if isinstance(selection.stop, str) else stop
         return tuple(range(len(names))[start : stop : selection.step])
     chosen = np.atleast_1d(np.asarray(selection, dtype=object)).tolist()
     if chosen and all(isinstance(item, bool | np.bool_) for item in chosen):
         return tuple(i for i, item in enumerate(chosen) if item)
     try:
-        return tuple(names.index(item) if isinstance(item, str) else range(len(names))[item] for item in chosen)
+        return tuple(
+            names.index(item) if isinstance(item, str) else range(len(names))[item]
+            for item in chosen
+        )
     except (ValueError, IndexError) as error:
-        raise ExportError(f"step {path!r} selects {chosen}, which the signature's columns {names} do not hold") from error
+        raise ExportError(
+            f"step {path!r} selects {chosen}, which the signature's columns {names} do not hold"
+        ) from error
 
 
 def _split_at_encoder(steps: list[Step]) -> tuple[tuple[Step, ...], list[Step]]:

@@ -18,7 +18,8 @@ class Answers:
 
     task: Literal["classification", "regression"]
     classes: tuple[Any, ...]
-    """Labels in the order of the probability columns, as JSON can hold them; empty for a regressor."""
+    """Labels in the order of the probability columns, as JSON can hold them; empty for a
+    regressor."""
     outputs: tuple[str, ...]
 
 
@@ -26,7 +27,8 @@ def describe_answers(estimator: Any) -> Answers:
     """Say what the estimator answers.
 
     Raises:
-        ExportError: neither classifier nor regressor, several targets, or labels that JSON would change.
+        ExportError: neither classifier nor regressor, several targets, or labels that JSON would
+            change.
     """
     if is_regressor(estimator):
         return Answers("regression", (), ("value",))
@@ -47,4 +49,7 @@ def _label(value: Any) -> str | int | float | bool:
         return str(value)  # np.str_ is a str, and no JSON library's
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise ExportError(f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite numbers or booleans")
+    raise ExportError(
+        f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite "
+        "numbers or booleans"
+    )

@@ -1,8 +1,9 @@
 """Finds which columns are categories, and tabulates what the fitted encoders make of each.
 
-An encoder sees one of finitely many values per column, so instead of translating it to ONNX's string operators it is asked once for every
-value, null included, and the graph looks the answer up. The table holds the registered encoder's own answers: `handle_unknown`,
-infrequent groups, imputed nulls and all, and no string is made per row.
+An encoder sees one of finitely many values per column, so instead of translating it to ONNX's
+string operators it is asked once for every value, null included, and the graph looks the answer up.
+The table holds the registered encoder's own answers: `handle_unknown`, infrequent groups, imputed
+nulls and all, and no string is made per row.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ class Table:
 
     column: int
     values: np.ndarray[Any, np.dtype[np.float64]]
-    """float64[values + 1, W]: a row per category (for a boolean: False, True), the last one for null."""
+    """float64[values + 1, W]: a row per category (for a boolean: False, True), the last one for
+    null."""
 
 
 def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
     """Give every encoded column its categories.
 
     Raises:
-        ExportError: text that no encoder reads, a category that is no string or integer, or a column read both as category and as number.
+        ExportError: text that no encoder reads, a category that is no string or integer, or a
+            column read both as category and as number.
     """
     found: dict[int, Column] = {}
     for branch in anatomy.branches:
@@ -47,7 +50,9 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
 def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -> dict[int, Column]:
     learned = branch.encoder.categories_  # type: ignore[union-attr]  # the caller has checked
     if len(learned) != len(branch.columns):
-        raise ExportError(f"step {branch.name!r} changes the number of columns before it encodes them")
+        raise ExportError(
+            f"step {branch.name!r} changes the number of columns before it encodes them"
+        )
     columns = {}
     for i, values in zip(branch.columns, learned, strict=True):
         column = _with_categories(found.get(i, schema.columns[i]), values, branch.name)
@@ -63,8 +68,14 @@ def _with_categories(column: Column, learned: Any, step: str) -> Column:
         return column
     merged = (*column.categories, *(v for v in known if v not in column.categories))
     dtype = "str" if any(isinstance(v, str) for v in merged) else column.dtype
-    return replace(column, kind="category", dtype=dtype, categories=merged,
-                   optional=column.optional or bool(nulls), null=None if None in nulls else column.null)  # fmt: skip
+    return replace(
+        column,
+        kind="category",
+        dtype=dtype,
+        categories=merged,
+        optional=column.optional or bool(nulls),
+        null=None if None in nulls else column.null,
+    )
 
 
 def _category(value: Any, column: Column, step: str) -> Category:
@@ -72,7 +83,10 @@ def _category(value: Any, column: Column, step: str) -> Category:
         return value
     if float(value).is_integer():
         return int(value)
-    raise ExportError(f"column {column.name!r}: step {step!r} takes {value!r} as a category; only strings and integers can be")
+    raise ExportError(
+        f"column {column.name!r}: step {step!r} takes {value!r} as a category; only strings and "
+        "integers can be"
+    )
 
 
 def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
@@ -81,23 +95,35 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if column.kind != "category":
             continue
         if not column.categories:
-            raise ExportError(f"column {column.name!r} is free text (step {steps[i]}): no encoder lists its values")
+            raise ExportError(
+                f"column {column.name!r} is free text (step {steps[i]}): no encoder lists its "
+                "values"
+            )
         if i in steps:
-            raise ExportError(f"column {column.name!r} is read both as a category and as it is, by step {steps[i]!r}")
+            raise ExportError(
+                f"column {column.name!r} is read both as a category and as it is, by step "
+                f"{steps[i]!r}"
+            )
 
 
 def tables(branch: Branch, schema: Schema) -> list[Table]:
     """Tabulate a branch's encoding: the features are the sum of one table row per column.
 
     Raises:
-        ExportError: a feature depends on more than one column, or the encoder refuses a value that it knows.
+        ExportError: a feature depends on more than one column, or the encoder refuses a value that
+            it knows.
     """
     answers = [_answers(branch, schema, position) for position in range(len(branch.columns))]
-    moves = np.array([(~_same(answer, answer[:1])).any(axis=0) for answer in answers])  # [columns, W]
+    moves = np.array(
+        [(~_same(answer, answer[:1])).any(axis=0) for answer in answers]
+    )  # [columns, W]
     if (moves.sum(axis=0) > 1).any():
         raise ExportError(f"step {branch.name!r} mixes columns while it encodes them")
     moves[0] |= ~moves.any(axis=0)  # a constant feature must come from somewhere
-    return [Table(column, np.where(own, answer, 0.0)) for column, answer, own in zip(branch.columns, answers, moves, strict=True)]
+    return [
+        Table(column, np.where(own, answer, 0.0))
+        for column, answer, own in zip(branch.columns, answers, moves, strict=True)
+    ]
 
 
 def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -105,7 +131,8 @@ def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, A
 
 
 def _answers(branch: Branch, schema: Schema, position: int) -> np.ndarray[Any, Any]:
-    """float64[values + 1, W]: the branch's features for every value of one column, the others held at their first value."""
+    """float64[values + 1, W]: the branch's features for every value of one column, the others held
+    at their first value."""
     column = schema.columns[branch.columns[position]]
     count = len(column.categories) if column.is_index else 2
     packed = np.zeros((count + 1, len(branch.columns)))
@@ -114,9 +141,13 @@ def _answers(branch: Branch, schema: Schema, position: int) -> np.ndarray[Any, A
     packed[count, position] = null_of(column)
     try:
         null = _encode(branch, schema, packed[count:])
-    except (TypeError, ValueError):  # the encoder refuses null: so will the server, and this row is never looked up
+    except (
+        TypeError,
+        ValueError,
+    ):  # the encoder refuses null: so will the server, and this row is never looked up
         null = np.full((1, known.shape[1]), np.nan)
-        # A feature of another column must not seem to move with this one: only the column's own features become NaN.
+        # A feature of another column must not seem to move with this one: only the column's own
+        # features become NaN.
         null = np.where((~_same(known, known[:1])).any(axis=0), null, known[:1])
     return np.vstack([known, null])
 
@@ -125,11 +156,15 @@ def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.
     part = replace(schema, columns=tuple(schema.columns[i] for i in branch.columns))
     block: Any = to_model_input(packed, part)
     if not hasattr(branch.encode[0][1], "feature_names_in_"):
-        block = np.asarray(block, dtype=object if any(c.dtype == "str" for c in part.columns) else None)
+        block = np.asarray(
+            block, dtype=object if any(c.dtype == "str" for c in part.columns) else None
+        )
     for name, step in branch.encode:
         try:
             block = step.transform(block)
         except AttributeError as error:
-            raise ExportError(f"step {name!r} ({type(step).__name__}) cannot transform: {sentence(error, 300)}") from error
+            raise ExportError(
+                f"step {name!r} ({type(step).__name__}) cannot transform: {sentence(error, 300)}"
+            ) from error
     dense = block.toarray() if hasattr(block, "toarray") else block
     return np.asarray(dense, dtype=np.float64)

@@ -1,4 +1,5 @@
-"""Finds the data that a model was trained on, or the nearest thing to it, for the gate to draw its rows from."""
+"""Finds the data that a model was trained on, or the nearest thing to it, for the gate to draw its
+rows from."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from model_export.errors import ExportError, InfrastructureError, is_of_memory, redact, sentence, shorten
+from model_export.errors import (
+    ExportError,
+    InfrastructureError,
+    is_of_memory,
+    redact,
+    sentence,
+    shorten,
+)
 from model_export.study import tables
 from model_export.study.download import download
 from model_export.study.rows import Matrix, from_frame
@@ -29,14 +37,15 @@ if TYPE_CHECKING:
     from model_export.study.schema import Schema
 
 ENOUGH_ROWS = 100
-"""Distinct rows below which the proof warns: of n rows that all agree, up to 3/n of all such rows may still differ (with 95 %
-confidence), so of a hundred 3 %."""
+"""Distinct rows below which the proof warns: of n rows that all agree, up to 3/n of all such rows
+may still differ (with 95 % confidence), so of a hundred 3 %."""
 LEAST_ROWS = 2
 """One row says nothing about how the answer depends on the columns."""
 _SHOWN_REASONS = 3
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 _ADVICE = (
-    "give --data FILE.csv, or log the model with more rows of its training data: log_model(…, input_example=X[:1000]), or "
+    "give --data FILE.csv, or log the model with more rows of its training data: log_model(…, "
+    "input_example=X[:1000]), or "
     "log_input(from_pandas(X, source=PATH_OR_URL))"
 )
 
@@ -86,14 +95,19 @@ def logged(fetched: Fetched, schema: Schema) -> Iterator[Source]:
         InfrastructureError: MLflow does not say what was logged.
     """
     for entry in _logged(fetched):
-        yield Source(f"the dataset {entry.dataset.name!r} logged to the run", _Logged(entry, _text_columns(schema)).read)
+        yield Source(
+            f"the dataset {entry.dataset.name!r} logged to the run",
+            _Logged(entry, _text_columns(schema)).read,
+        )
     if fetched.input_example is not None:
         yield Source("the model's input example", lambda: _input_example(fetched.input_example))
 
 
 def _text_columns(schema: Schema) -> frozenset[str]:
     """Columns of a CSV whose values are text even where they look like numbers."""
-    return frozenset(c.name for c in schema.columns if c.categories and isinstance(c.categories[0], str))
+    return frozenset(
+        c.name for c in schema.columns if c.categories and isinstance(c.categories[0], str)
+    )
 
 
 def _logged(fetched: Fetched) -> list[DatasetInput]:
@@ -106,9 +120,13 @@ def _logged(fetched: Fetched) -> list[DatasetInput]:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return []  # a model of another server: its run is not here
         # Going on with the input example would make a weaker proof out of a passing fault.
-        raise InfrastructureError(f"the model's run cannot be asked for its data: {sentence(error)}") from error
+        raise InfrastructureError(
+            f"the model's run cannot be asked for its data: {sentence(error)}"
+        ) from error
     entries = [] if inputs is None else inputs.dataset_inputs
-    return sorted(entries, key=lambda entry: not any(tag.value in ("training", "train") for tag in entry.tags))
+    return sorted(
+        entries, key=lambda entry: not any(tag.value in ("training", "train") for tag in entry.tags)
+    )
 
 
 class _Logged:
@@ -130,7 +148,12 @@ class _Logged:
             raise ExportError("it was logged without a source")
         address = self._address()
         if self._type == "local":
-            return self._at(Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address), address)
+            return self._at(
+                Path(unquote(urlsplit(address).path))
+                if address.startswith("file:")
+                else Path(address),
+                address,
+            )
         with tempfile.TemporaryDirectory() as folder:
             return self._at(_fetched(address, Path(folder)), address)
 
@@ -157,14 +180,21 @@ def _fetched(address: str, folder: Path) -> Path:
         return download(own or address, folder)
     except ExportError as error:
         if own and isinstance(error, InfrastructureError):
-            raise InfrastructureError(f"the model's data cannot be fetched from MLflow: {error}") from error
+            raise InfrastructureError(
+                f"the model's data cannot be fetched from MLflow: {error}"
+            ) from error
         raise ExportError(f"{redact(address)}: {error}") from error
 
 
 def _own_artifact(url: str) -> str | None:
-    """MLflow's own name for an artifact of its server, which is asked with MLflow's credentials; None for any other address."""
+    """MLflow's own name for an artifact of its server, which is asked with MLflow's credentials;
+    None for any other address."""
     server, found, path = url.partition(_PROXY)
-    return f"mlflow-artifacts:/{path}" if found and server.rstrip("/") == mlflow.get_tracking_uri().rstrip("/") else None
+    return (
+        f"mlflow-artifacts:/{path}"
+        if found and server.rstrip("/") == mlflow.get_tracking_uri().rstrip("/")
+        else None
+    )
 
 
 def _input_example(example: Any) -> tables.Table:
@@ -180,7 +210,8 @@ def _input_example(example: Any) -> tables.Table:
 
 
 def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.DataFrame:
-    """The model's columns of a table: by name; for a model of an unnamed matrix the first ones, without an index and without the labels."""
+    """The model's columns of a table: by name; for a model of an unnamed matrix the first ones,
+    without an index and without the labels."""
     if schema.named or set(schema.names) <= set(map(str, frame.columns)):
         return frame
     width = len(schema.columns)
@@ -188,7 +219,11 @@ def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.Dat
         frame = frame.iloc[:, 1:]
     if frame.shape[1] == width + 1:
         labels = set(map(str, answers.classes))
-        like_labels = [i for i in range(width + 1) if labels and set(map(str, frame.iloc[:, i].dropna().unique())) == labels]
+        like_labels = [
+            i
+            for i in range(width + 1)
+            if labels and set(map(str, frame.iloc[:, i].dropna().unique())) == labels
+        ]
         if len(like_labels) == 1:
             frame = frame.drop(columns=frame.columns[like_labels[0]])
     return frame
@@ -224,7 +259,8 @@ def reason_of(error: Exception) -> str:
     """Why a source cannot be used, in one line.
 
     Raises:
-        Exception: the error itself, where it is not the source's: MLflow does not answer, or memory is short.
+        Exception: the error itself, where it is not the source's: MLflow does not answer, or memory
+            is short.
     """
     if isinstance(error, InfrastructureError) or is_of_memory(error):
         raise error
@@ -240,14 +276,23 @@ def nothing(unused: list[str]) -> ExportError:
 def too_few(data: Data) -> ExportError:
     """The error for data that are no proof."""
     before = "".join(f"; {reason}" for reason in data.unused)
-    return ExportError(f"{data.origin} holds a single distinct row, which proves nothing{before}; {_ADVICE}")
+    return ExportError(
+        f"{data.origin} holds a single distinct row, which proves nothing{before}; {_ADVICE}"
+    )
 
 
 def one_line(data: Data) -> str:
     """Which source was used, how many rows it has, and why those before it were not used."""
     rows = len(data.packed)
-    left_out = f" ({data.unknown_rows:,} left out: they hold a value that the model does not take)" if data.unknown_rows else ""
-    line = f"rows drawn from {data.origin}: {rows:,} {'row' if rows == 1 else 'rows'}, {data.distinct_rows:,} of them distinct{left_out}"
+    left_out = (
+        f" ({data.unknown_rows:,} left out: they hold a value that the model does not take)"
+        if data.unknown_rows
+        else ""
+    )
+    line = (
+        f"rows drawn from {data.origin}: {rows:,} {'row' if rows == 1 else 'rows'}, "
+        f"{data.distinct_rows:,} of them distinct{left_out}"
+    )
     hidden = len(data.unused) - _SHOWN_REASONS
     unused = [*data.unused[:_SHOWN_REASONS], *([f"{hidden} more"] if hidden > 0 else [])]
     return shorten(line + (f"; not used: {'; '.join(unused)}" if unused else ""))

@@ -1,7 +1,9 @@
-"""Estimators around estimators that only change how a label is chosen: thresholds, searches, frozen models.
+"""Estimators around estimators that only change how a label is chosen: thresholds, searches, frozen
+models.
 
-scikit-learn's threshold classifiers answer the inner model's probabilities, and the label by a threshold of their own. A converter
-that takes the inner model's label instead serves wrong labels with right probabilities.
+scikit-learn's threshold classifiers answer the inner model's probabilities, and the label by a
+threshold of their own. A converter that takes the inner model's label instead serves wrong labels
+with right probabilities.
 """
 
 from __future__ import annotations
@@ -43,14 +45,17 @@ class Threshold:
 
 
 def unwrapped(estimator: Any) -> Any:
-    """The estimator that answers for `estimator`, where that only chooses or hands on; else `estimator` itself.
+    """The estimator that answers for `estimator`, where that only chooses or hands on; else
+    `estimator` itself.
 
     Raises:
         ExportError: a search that kept no estimator.
     """
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
-            raise ExportError(f"the {type(estimator).__name__} kept no best estimator: train it with refit=True")
+            raise ExportError(
+                f"the {type(estimator).__name__} kept no best estimator: train it with refit=True"
+            )
         return estimator.best_estimator_
     if isinstance(estimator, _THRESHOLDS):
         return getattr(estimator, "estimator_", estimator.estimator)
@@ -58,7 +63,8 @@ def unwrapped(estimator: Any) -> Any:
 
 
 def find_threshold(estimator: Any) -> Threshold | None:
-    """The rule of the outermost threshold classifier; None where the label is the estimator's own."""
+    """The rule of the outermost threshold classifier; None where the label is the estimator's
+    own."""
     while True:
         if isinstance(estimator, _THRESHOLDS):
             return _threshold(estimator)
@@ -84,4 +90,5 @@ def _chosen(estimator: Any) -> tuple[Any, Any]:
     """The threshold and the positive label."""
     if isinstance(estimator, FixedThresholdClassifier):
         return estimator.threshold, estimator.pos_label
-    return estimator.best_threshold_, estimator._curve_scorer._get_pos_label()  # noqa: SLF001  scikit-learn keeps it nowhere else
+    # Scikit-learn keeps it nowhere else
+    return estimator.best_threshold_, estimator._curve_scorer._get_pos_label()  # noqa: SLF001

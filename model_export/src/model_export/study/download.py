@@ -1,4 +1,5 @@
-"""Fetches one file of data in a process of its own, so that neither its size nor its slowness can harm an export."""
+"""Fetches one file of data in a process of its own, so that neither its size nor its slowness can
+harm an export."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def download(uri: str, folder: Path, most_mb: int = MOST_MB) -> Path:
     """Fetch what is at an address; returns the file's path.
 
     Args:
-        uri: http(s)://…, or an address of one of MLflow's artifact stores (mlflow-artifacts:, runs:, s3:, …).
+        uri: http(s)://…, or an address of one of MLflow's artifact stores (mlflow-artifacts:,
+            runs:, s3:, …).
         folder: an empty one, for the file.
         most_mb: largest file in MB.
 
@@ -30,7 +32,15 @@ def download(uri: str, folder: Path, most_mb: int = MOST_MB) -> Path:
         ExportError: there is nothing, or it is too large or too slow.
         InfrastructureError: the place did not answer, or a package for it is missing.
     """
-    command = [sys.executable, "-P", "-m", "model_export.study.download", uri, str(folder), str(most_mb)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "model_export.study.download",
+        uri,
+        str(folder),
+        str(most_mb),
+    ]
     quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
@@ -59,7 +69,11 @@ def main(uri: str, folder: str, most_mb: str) -> int:
     """Fetch; print the path, or what failed."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_mb) << 20, int(most_mb) << 20))
     try:
-        path = _http(uri, Path(folder)) if urlsplit(uri).scheme in ("http", "https") else _artifact(uri, folder)
+        path = (
+            _http(uri, Path(folder))
+            if urlsplit(uri).scheme in ("http", "https")
+            else _artifact(uri, folder)
+        )
     except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
         text = str(error)
         if "File too large" in text or "Errno 27" in text:
@@ -77,7 +91,9 @@ def _http(url: str, folder: Path) -> Path:
     with requests.get(url, stream=True, timeout=_TIMEOUT_S) as response:
         if not response.ok:
             answer = f"it answers {response.status_code} {response.reason}"
-            raise FileNotFoundError(answer) if response.status_code < 500 else ConnectionError(answer)
+            raise (
+                FileNotFoundError(answer) if response.status_code < 500 else ConnectionError(answer)
+            )
         with path.open("wb") as file:
             for chunk in response.iter_content(1 << 16):
                 file.write(chunk)
@@ -91,7 +107,11 @@ def _artifact(uri: str, folder: str) -> str:
 
 
 def _says_no(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or " 404 " in f" {error} " or "RESOURCE_DOES_NOT_EXIST" in str(error)
+    return (
+        isinstance(error, FileNotFoundError)
+        or " 404 " in f" {error} "
+        or "RESOURCE_DOES_NOT_EXIST" in str(error)
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Decides in which columns null is a legal value.
 
-A column may be null where the model was evidently made for it: the signature says so, an imputer reads it, its encoder learned null,
-or its training data holds nulls. It is nullable if the registered model then answers; that the graph answers the same is the gate's
-to prove. So a tree that merely could take NaN gets no nullable column, and one trained on NaN must pass the gate with NaN or is refused.
+A column may be null where the model was evidently made for it: the signature says so, an imputer
+reads it, its encoder learned null, or its training data holds nulls. It is nullable if the
+registered model then answers; that the graph answers the same is the gate's to prove. So a tree
+that merely could take NaN gets no nullable column, and one trained on NaN must pass the gate with
+NaN or is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _MOST_VALUES = 2_000_000
 """Of the rows that are asked at once."""
 
 
-def find_nullable(fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame) -> Schema:
+def find_nullable(
+    fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame
+) -> Schema:
     """Mark the nullable columns.
 
     Args:
@@ -37,16 +41,30 @@ def find_nullable(fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.
         anatomy: of the model.
         frame: the data; only whether it holds nulls matters.
     """
-    candidates = {i for i, column in enumerate(schema.columns) if column.optional} | _imputed(anatomy) | _null_in(frame, schema)
+    candidates = (
+        {i for i, column in enumerate(schema.columns) if column.optional}
+        | _imputed(anatomy)
+        | _null_in(frame, schema)
+    )
     asked, most = sorted(candidates), max(1, _MOST_VALUES // len(schema.columns))
-    parts = [_answering(fetched, schema, asked[start : start + most]) for start in range(0, len(asked), most)]
-    return schema.with_columns({i: replace(schema.columns[i], nullable=True) for part in parts for i in part})
+    parts = [
+        _answering(fetched, schema, asked[start : start + most])
+        for start in range(0, len(asked), most)
+    ]
+    return schema.with_columns(
+        {i: replace(schema.columns[i], nullable=True) for part in parts for i in part}
+    )
 
 
 def _imputed(anatomy: Anatomy) -> set[int]:
     if _imputes(anatomy.steps):
         return {i for branch in anatomy.branches for i in branch.columns}
-    return {i for branch in anatomy.branches if _imputes(branch.encode + branch.steps) for i in branch.columns}
+    return {
+        i
+        for branch in anatomy.branches
+        if _imputes(branch.encode + branch.steps)
+        for i in branch.columns
+    }
 
 
 def _imputes(steps: tuple[Step, ...]) -> bool:
@@ -59,12 +77,14 @@ def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:
     return {
         i
         for i, name in enumerate(schema.names)
-        if (by_name or i < frame.shape[1]) and bool((frame[labels[name]] if by_name else frame.iloc[:, i]).isna().any())
+        if (by_name or i < frame.shape[1])
+        and bool((frame[labels[name]] if by_name else frame.iloc[:, i]).isna().any())
     }
 
 
 def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[int]:
-    """Those of the columns in which the registered model answers for null; all are asked together, and in halves where that fails."""
+    """Those of the columns in which the registered model answers for null; all are asked together,
+    and in halves where that fails."""
     if not positions:
         return []
     rows: Matrix = np.zeros((len(positions), len(schema.columns)))
@@ -74,9 +94,13 @@ def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[i
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unknown categories: null is one of those here
             fetched.pyfunc.predict(to_model_input(rows, schema))
-    except Exception:  # noqa: BLE001  # MLflow's enforcement and any estimator may raise anything: each means that null is no answer
+    except Exception:  # noqa: BLE001
+        # # MLflow's enforcement and any estimator may raise anything: each means that null is no
+        # answer
         if len(positions) == 1:
             return []
         middle = len(positions) // 2
-        return _answering(fetched, schema, positions[:middle]) + _answering(fetched, schema, positions[middle:])
+        return _answering(fetched, schema, positions[:middle]) + _answering(
+            fetched, schema, positions[middle:]
+        )
     return positions

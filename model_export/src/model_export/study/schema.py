@@ -1,7 +1,9 @@
-"""What a row looks like: the columns of the model's signature, in order, as the bundle and the client see them.
+"""What a row looks like: the columns of the model's signature, in order, as the bundle and the
+client see them.
 
-Three shapes of the same rows meet here and in `rows`: the client's JSON, the model's DataFrame or ndarray, and the packed matrix
-(float64[N, F]; null is NaN, a category is its index, a category's null is `len(categories)`) that the graph takes.
+Three shapes of the same rows meet here and in `rows`: the client's JSON, the model's DataFrame or
+ndarray, and the packed matrix (float64[N, F]; null is NaN, a category is its index, a category's
+null is `len(categories)`) that the graph takes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 Kind = Literal["number", "integer", "boolean", "category", "other"]
 Category = str | int
 
-# MLflow's column types that a row of numbers and categories can hold, with the kind and the dtype of the DataFrame's column.
+# MLflow's column types that a row of numbers and categories can hold, with the kind and the dtype
+# of the DataFrame's column.
 _COLUMN_TYPES: dict[str, tuple[Kind, str]] = {
     "double": ("number", "float64"),
     "float": ("number", "float32"),
@@ -40,16 +43,19 @@ class Column:
     name: str
     kind: Kind
     dtype: str
-    """Of the column in the frame that the registered model gets: float64, float32, int64, int32, bool or str."""
+    """Of the column in the frame that the registered model gets: float64, float32, int64, int32,
+    bool or str."""
     optional: bool = False
     """The signature says required=False."""
     nullable: bool = False
     """Null is a legal value; set only when the registered model answers for it."""
     categories: tuple[Category, ...] = ()
     null: float | None = float("nan")
-    """What stands for null in a frame's category column: None where the encoder learned None, else NaN."""
+    """What stands for null in a frame's category column: None where the encoder learned None, else
+    NaN."""
     label: Any = None
-    """What the frame's column is called where that is not the name: MLflow keeps the integers of unnamed frames."""
+    """What the frame's column is called where that is not the name: MLflow keeps the integers of
+    unnamed frames."""
     type: str = ""
     """MLflow's type of the column, where a signature says it."""
 
@@ -61,7 +67,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A column of the signature that no step reads: the registered model asks for it, the graph has no place for it."""
+    """A column of the signature that no step reads: the registered model asks for it, the graph has
+    no place for it."""
 
     name: str
     label: Any
@@ -71,7 +78,8 @@ class Ignored:
     position: int
     """In the signature."""
     values: tuple[Any, ...] = ()
-    """What the rows that the registered model is asked hold, in turn: its answers must not depend on them."""
+    """What the rows that the registered model is asked hold, in turn: its answers must not depend
+    on them."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,14 @@ class Schema:
 
     def with_columns(self, columns: dict[int, Column]) -> Schema:
         """The same schema with some columns replaced, by position."""
-        return replace(self, columns=tuple(columns.get(i, column) for i, column in enumerate(self.columns)))
+        return replace(
+            self, columns=tuple(columns.get(i, column) for i, column in enumerate(self.columns))
+        )
 
 
 def read_schema(signature: ModelSignature | None, estimator: Any) -> Schema:
-    """Read the columns from the model's signature; without one, from what the estimator remembers of its training.
+    """Read the columns from the model's signature; without one, from what the estimator remembers
+    of its training.
 
     Raises:
         ExportError: several tensors, or a tensor that is not a matrix.
@@ -118,16 +129,23 @@ def _from_estimator(estimator: Any) -> Schema:
 
 def _from_tensors(tensors: list[Any]) -> Schema:
     if len(tensors) != 1 or len(tensors[0].shape) != 2 or tensors[0].shape[1] < 1:
-        raise ExportError(f"the signature takes {tensors}: only one matrix of rows and columns can be exported")
+        raise ExportError(
+            f"the signature takes {tensors}: only one matrix of rows and columns can be exported"
+        )
     dtype = np.dtype(tensors[0].type)
     if dtype.kind not in "fiu":
-        raise ExportError(f"the signature's tensor holds {dtype}: only numbers can be exported from an unnamed matrix")
+        raise ExportError(
+            f"the signature's tensor holds {dtype}: only numbers can be exported from an unnamed "
+            "matrix"
+        )
     return _matrix(int(tensors[0].shape[1]), dtype.name)
 
 
 def _matrix(width: int, dtype: str) -> Schema:
     kind: Kind = "number" if np.dtype(dtype).kind == "f" else "integer"
-    return Schema(tuple(Column(f"x{i}", kind, dtype) for i in range(width)), named=False, matrix_dtype=dtype)
+    return Schema(
+        tuple(Column(f"x{i}", kind, dtype) for i in range(width)), named=False, matrix_dtype=dtype
+    )
 
 
 def _from_columns(specs: list[Any]) -> Schema:
@@ -137,14 +155,25 @@ def _from_columns(specs: list[Any]) -> Schema:
         name = str(spec.name) if named else f"x{i}"
         label = spec.name if named and not isinstance(spec.name, str) else None
         kind, dtype = _COLUMN_TYPES.get(getattr(spec.type, "name", ""), ("other", "object"))
-        columns.append(Column(name, kind, dtype, optional=not spec.required, label=label, type=str(spec.type).removeprefix("DataType.")))
+        columns.append(
+            Column(
+                name,
+                kind,
+                dtype,
+                optional=not spec.required,
+                label=label,
+                type=str(spec.type).removeprefix("DataType."),
+            )
+        )
     return Schema(tuple(columns), named=named)
 
 
 def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
-    """Take the columns that no step reads and that no matrix of numbers can hold out of the schema: text, dates and the like.
+    """Take the columns that no step reads and that no matrix of numbers can hold out of the schema:
+    text, dates and the like.
 
-    Numbers and booleans that no step reads stay: clients send them already, and the server checks them.
+    Numbers and booleans that no step reads stay: clients send them already, and the server checks
+    them.
 
     Returns:
         the schema with these columns as `ignored`, and the anatomy of its columns.
@@ -156,16 +185,21 @@ def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]
     for i, column in enumerate(schema.columns):
         if column.kind == "other" and i not in unread:
             raise ExportError(
-                f"column {column.name!r} has the type {column.type}, and the model reads it: known are {', '.join(_COLUMN_TYPES)}"
+                f"column {column.name!r} has the type {column.type}, and the model reads it: "
+                f"known are {', '.join(_COLUMN_TYPES)}"
             )
     if not unread:
         return schema, anatomy
     if len(unread) == len(schema.columns):
         raise ExportError("the model reads none of its columns")
-    ignored = tuple(Ignored(c.name, c.label, c.type, i) for i, c in enumerate(schema.columns) if i in unread)
+    ignored = tuple(
+        Ignored(c.name, c.label, c.type, i) for i, c in enumerate(schema.columns) if i in unread
+    )
     kept = [i for i in range(len(schema.columns)) if i not in unread]
     columns = tuple(schema.columns[i] for i in kept)
-    return replace(schema, columns=columns, ignored=ignored), anatomy.with_positions({old: new for new, old in enumerate(kept)})
+    return replace(schema, columns=columns, ignored=ignored), anatomy.with_positions(
+        {old: new for new, old in enumerate(kept)}
+    )
 
 
 _MOST_VALUES = 50
@@ -185,19 +219,27 @@ def with_ignored_values(schema: Schema, frame: pd.DataFrame) -> Schema:
         frame: the data.
 
     Raises:
-        ExportError: the data does not show the column, and its type has no value that could be made up.
+        ExportError: the data does not show the column, and its type has no value that could be made
+            up.
     """
     by_name = {str(label): label for label in frame.columns}
-    return replace(schema, ignored=tuple(replace(c, values=_values(c, frame, by_name)) for c in schema.ignored))
+    return replace(
+        schema, ignored=tuple(replace(c, values=_values(c, frame, by_name)) for c in schema.ignored)
+    )
 
 
 def _values(column: Ignored, frame: pd.DataFrame, by_name: dict[str, Any]) -> tuple[Any, ...]:
     invented = _INVENTED.get(column.type, ())
-    seen = frame[by_name[column.name]].dropna()[:_MOST_VALUES].tolist() if column.name in by_name else []
+    seen = (
+        frame[by_name[column.name]].dropna()[:_MOST_VALUES].tolist()
+        if column.name in by_name
+        else []
+    )
     if column.type == "datetime":
         seen = [np.datetime64(value, "ns") for value in seen]
     if not seen and not invented:
         raise ExportError(
-            f"column {column.name!r} has the type {column.type}, and no data shows what it holds: give --data with this column"
+            f"column {column.name!r} has the type {column.type}, and no data shows what it holds: "
+            "give --data with this column"
         )
     return (*seen, *invented)

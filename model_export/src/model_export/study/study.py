@@ -37,7 +37,8 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
 
     Args:
         fetched: the registered model.
-        data_file: a table to prove it on; by default the data logged to its run, else its input example.
+        data_file: a table to prove it on; by default the data logged to its run, else its input
+            example.
 
     Raises:
         ExportError: a model that no bundle can hold, or no data.
@@ -64,13 +65,16 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
 
 
 def _best(with_rows_of: Callable[[Source], Subject], sources: Iterable[Source]) -> Subject:
-    """The subject with rows of the first source that has enough of them; else of the first that has any."""
+    """The subject with rows of the first source that has enough of them; else of the first that has
+    any."""
     unused: list[str] = []
     poor: Subject | None = None
     for source in sources:
         try:
             found = with_rows_of(source)
-        except Exception as error:  # noqa: BLE001 - tables of others fail in every way; `reason_of` raises what is no fault of theirs
+        except Exception as error:  # noqa: BLE001
+            # tables of others fail in every way; `reason_of` raises what is no fault
+            # of theirs
             unused.append(f"{source.origin} ({data_sources.reason_of(error)})")
             continue
         found = replace(found, data=replace(found.data, unused=tuple(unused)))

@@ -87,13 +87,16 @@ def _header(path: Path) -> tuple[str, list[str]]:
         line = file.readline(_HEADER_CHARACTERS)
     if "\0" in line:
         raise ExportError("neither CSV, Parquet nor NPY")
-    split = {separator: next(csv.reader([line], delimiter=separator), []) for separator in _SEPARATORS}
+    split = {
+        separator: next(csv.reader([line], delimiter=separator), []) for separator in _SEPARATORS
+    }
     best = max(_SEPARATORS, key=lambda separator: len(split[separator]))
     return best, split[best]
 
 
 def _read_parquet(path: Path) -> Table:
-    from pyarrow import parquet  # type: ignore[import-untyped]  # comes with MLflow; only this format needs it
+    # # comes with MLflow; only this format needs it
+    from pyarrow import parquet  # type: ignore[import-untyped]
 
     file = parquet.ParquetFile(path)
     total = file.metadata.num_rows
@@ -112,6 +115,8 @@ def _read_parquet(path: Path) -> Table:
 def _read_npy(path: Path) -> Table:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
-        raise ExportError(f"an array of {array.dtype} with {array.ndim} dimensions, expected a matrix of numbers")
+        raise ExportError(
+            f"an array of {array.dtype} with {array.ndim} dimensions, expected a matrix of numbers"
+        )
     most = _bounded(array.shape[1])
     return Table(pd.DataFrame(np.array(array[:most])), len(array) > most)

@@ -1,7 +1,9 @@
-"""A tag that says who is exporting a version, so that several watches share the work instead of doubling it.
+"""A tag that says who is exporting a version, so that several watches share the work instead of
+doubling it.
 
-MLflow cannot set a tag only where there is none, so two watches that claim at the very same moment may both believe that they have it.
-That costs time and nothing else: `publish` checks what it has uploaded, and the later one of two wins as a whole.
+MLflow cannot set a tag only where there is none, so two watches that claim at the very same moment
+may both believe that they have it. That costs time and nothing else: `publish` checks what it has
+uploaded, and the later one of two wins as a whole.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ class Claim:
         """Make the claim last for another lease."""
         until = datetime.now(UTC) + timedelta(seconds=self.lease_s)
         self.client.set_model_version_tag(
-            self.name, self.version, TAG_CLAIM, f"{self.owner} until {until.isoformat(timespec='milliseconds')}"
+            self.name,
+            self.version,
+            TAG_CLAIM,
+            f"{self.owner} until {until.isoformat(timespec='milliseconds')}",
         )
 
     def release(self) -> None:

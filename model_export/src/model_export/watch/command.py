@@ -1,4 +1,5 @@
-"""`model-export watch` and `model-export healthy`: settings, log lines and signals around the loop."""
+"""`model-export watch` and `model-export healthy`: settings, log lines and signals around the
+loop."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""MLflow's client by default waits 120 s and tries seven times; the watch has a rhythm of its own, and an end to come to."""
+"""MLflow's client by default waits 120 s and tries seven times; the watch has a rhythm of its own,
+and an end to come to."""
 
 logger = logging.getLogger("model_export.watch")
 
@@ -37,7 +39,13 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
 def add_healthy(parser: argparse.ArgumentParser) -> None:
     """The flags of `healthy`."""
     parser.add_argument("file", type=Path, help="as given to `watch --heartbeat`")
-    parser.add_argument("--max-age", type=float, default=120.0, metavar="S", help="oldest heartbeat in seconds; default: %(default)s")
+    parser.add_argument(
+        "--max-age",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="oldest heartbeat in seconds; default: %(default)s",
+    )
     parser.set_defaults(run=_healthy)
 
 
@@ -76,7 +84,8 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _own(folder: Path) -> Iterator[None]:
-    """Hold the work folder alone, and empty it: what lies there was left by a watch that was killed.
+    """Hold the work folder alone, and empty it: what lies there was left by a watch that was
+    killed.
 
     Raises:
         ExportError: another watch holds it.
@@ -93,7 +102,9 @@ def _own(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ExportError(f"another watch works in {folder}; give this one a folder of its own with --work") from error
+            raise ExportError(
+                f"another watch works in {folder}; give this one a folder of its own with --work"
+            ) from error
         for left in folder.iterdir():
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -102,11 +113,14 @@ def _own(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end whatever is going on at once; what was begun is undone on the way out, or begun anew at the next start."""
+    """Let SIGTERM and Ctrl-C end whatever is going on at once; what was begun is undone on the way
+    out, or begun anew at the next start."""
 
     def stop(number: int, _: Any) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.SIG_IGN)  # one is enough: the way out is not to be cut short
+            signal.signal(
+                again, signal.SIG_IGN
+            )  # one is enough: the way out is not to be cut short
         raise _Stopped(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +136,9 @@ def _configure_logging() -> None:
         from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, highlighter=None)
+        handler = RichHandler(
+            console=Console(stderr=True), show_path=False, markup=False, highlighter=None
+        )
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debugging() else logging.INFO)
     logger.propagate = False

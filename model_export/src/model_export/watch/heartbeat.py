@@ -1,6 +1,8 @@
-"""A file that says when the watch last was alive, and what it was at; `model-export healthy FILE` reads it for a container's health check.
+"""A file that says when the watch last was alive, and what it was at; `model-export healthy FILE`
+reads it for a container's health check.
 
-Alive means that its loop turns. MLflow being away does not make it unhealthy: starting it anew would not help.
+Alive means that its loop turns. MLflow being away does not make it unhealthy: starting it anew
+would not help.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""One export in a process of its own: `python -m model_export.watch.job ORDER RESULT`, both JSON files. Started by `run`.
+"""One export in a process of its own: `python -m model_export.watch.job ORDER RESULT`, both JSON
+files. Started by `run`.
 
-Limits first, then the imports, then the model: whatever the model does, it does to this process alone.
+Limits first, then the imports, then the model: whatever the model does, it does to this process
+alone.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from model_export.limits import restrict
 
 
 def main(order_file: str, result_file: str) -> None:
-    """Export as ordered; write `{"outcome": …, "reason": …}`, outcome being passed, refused or failed."""
+    """Export as ordered; write `{"outcome": …, "reason": …}`, outcome being passed, refused or
+    failed."""
     order = json.loads(Path(order_file).read_text())
     restrict(order["memory_limit_mb"], order["parent"])
     result = Path(result_file)
@@ -25,7 +28,8 @@ def main(order_file: str, result_file: str) -> None:
 
 
 def _export(order: dict[str, Any]) -> dict[str, Any]:
-    # Imported under the limits. What fails here is no fault of the model's: status 1 without a result.
+    # Imported under the limits. What fails here is no fault of the model's: status 1 without a
+    # result.
     from model_export.errors import ExportError, InfrastructureError
     from model_export.export import Order, export
     from model_export.registry.client import connect

@@ -1,6 +1,7 @@
 """The watch: look at the registry, export what is due, say what came of it, wait.
 
-Everything it knows is in the registry's tags, so it may be ended at any moment and begun anew: a version is due until it has a verdict.
+Everything it knows is in the registry's tags, so it may be ended at any moment and begun anew: a
+version is due until it has a verdict.
 """
 
 from __future__ import annotations
@@ -72,13 +73,18 @@ class Watch:
         """Export whatever is due."""
         self._heartbeat.beat("looking")
         try:
-            versions = [version for version in find(self._client, self._targets) if self._is_due(version)]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the watch outlives it and looks again
+            versions = [
+                version for version in find(self._client, self._targets) if self._is_due(version)
+            ]
+        except Exception as error:  # noqa: BLE001
+            # whatever it is, the watch outlives it and looks again
             _trace(error)
             self._note_failure("", f"MLflow does not answer: {sentence(error)}")
             return False
         self._failures.pop("", None)
-        settled = [self._settle(version) for version in versions]  # all of them: one that fails keeps none from its turn
+        settled = [
+            self._settle(version) for version in versions
+        ]  # all of them: one that fails keeps none from its turn
         return all(settled)
 
     def _is_due(self, version: ModelVersion) -> bool:
@@ -94,14 +100,17 @@ class Watch:
         label = _label(version)
         try:
             return self._claim_and_export(version)
-        except Exception as error:  # noqa: BLE001 - one version's failure keeps no other from its turn
+        except Exception as error:  # noqa: BLE001
+            # one version's failure keeps no other from its turn
             _trace(error)
             self._note_failure(label, sentence(error))
             return False
 
     def _claim_and_export(self, version: ModelVersion) -> bool:
         label = _label(version)
-        claim = Claim(self._client, version.name, str(version.version), self._owner, self._settings.lease_s)
+        claim = Claim(
+            self._client, version.name, str(version.version), self._owner, self._settings.lease_s
+        )
         if not claim.take():
             logger.info("%s: another watch is at it", label)
             return False
@@ -111,7 +120,9 @@ class Watch:
                 return True
             logger.info("%s: exporting", label)
             started = time.monotonic()
-            with exported(f"models:/{label}", self._tracking_uri, self._settings, self._ticker(label, claim)) as outcome:
+            with exported(
+                f"models:/{label}", self._tracking_uri, self._settings, self._ticker(label, claim)
+            ) as outcome:
                 self._conclude(version, outcome, time.monotonic() - started)
             return outcome.kind != "failed"
         finally:
@@ -127,7 +138,9 @@ class Watch:
             uri = publish(outcome.bundle, version.name, str(version.version))
             logger.info("%s: passed in %.1f s, uploaded to %s", label, seconds, uri)
         else:
-            refuse(version.name, str(version.version), outcome.reason, fingerprint=self._fingerprint)
+            refuse(
+                version.name, str(version.version), outcome.reason, fingerprint=self._fingerprint
+            )
             logger.warning("%s: refused after %.1f s: %s", label, seconds, outcome.reason)
         self._retried.add(label)
         self._failures.pop(label, None)
@@ -145,7 +158,11 @@ class Watch:
                 try:
                     claim.renew()
                 except MlflowException as error:
-                    logger.warning("%s: the claim cannot be renewed: %s", label, sentence(error, _LINE_CHARACTERS))
+                    logger.warning(
+                        "%s: the claim cannot be renewed: %s",
+                        label,
+                        sentence(error, _LINE_CHARACTERS),
+                    )
 
         return tick
 
@@ -153,10 +170,20 @@ class Watch:
         self._failures[key] = self._failures.get(key, 0) + 1
         wait_s = self._pause(key)
         self._not_before[key] = time.monotonic() + wait_s
-        logger.warning("%s%s; again in %.1f s or later", f"{key}: " if key else "", shorten(reason, _LINE_CHARACTERS), wait_s)
+        logger.warning(
+            "%s%s; again in %.1f s or later",
+            f"{key}: " if key else "",
+            shorten(reason, _LINE_CHARACTERS),
+            wait_s,
+        )
 
     def _pause(self, key: str) -> float:
-        return pause(self._settings.interval_s, self._failures.get(key, 0), self._settings.max_backoff_s, random.random())  # noqa: S311
+        return pause(
+            self._settings.interval_s,
+            self._failures.get(key, 0),
+            self._settings.max_backoff_s,
+            random.random(),  # noqa: S311
+        )
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -166,8 +193,11 @@ class Watch:
 
 
 def pause(interval_s: float, failures: int, most_s: float, chance: float) -> float:
-    """Seconds until the next try: the interval ±20 %, doubled for each failure in a row up to `most_s`. `chance`: 0…1."""
-    return min(interval_s * 2.0 ** min(failures, 30), max(most_s, interval_s)) * (0.8 + 0.4 * chance)
+    """Seconds until the next try: the interval ±20 %, doubled for each failure in a row up to
+    `most_s`. `chance`: 0…1."""
+    return min(interval_s * 2.0 ** min(failures, 30), max(most_s, interval_s)) * (
+        0.8 + 0.4 * chance
+    )
 
 
 def _trace(error: Exception) -> None:
@@ -180,5 +210,10 @@ def _label(version: ModelVersion) -> str:
 
 
 def _fingerprint(settings: WatchSettings) -> str:
-    limits = [settings.time_limit_s, settings.memory_limit_mb, settings.gate_rows, settings.no_unpickle]
+    limits = [
+        settings.time_limit_s,
+        settings.memory_limit_mb,
+        settings.gate_rows,
+        settings.no_unpickle,
+    ]
     return hashlib.sha256(json.dumps([tools.versions(), limits]).encode()).hexdigest()[:12]

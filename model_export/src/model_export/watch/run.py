@@ -1,4 +1,5 @@
-"""Starts one export as a process of its own, waits for it within its time, and says what came of it."""
+"""Starts one export as a process of its own, waits for it within its time, and says what came of
+it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class Outcome:
 
 
 @contextmanager
-def exported(uri: str, tracking_uri: str, settings: WatchSettings, tick: Callable[[], None]) -> Iterator[Outcome]:
+def exported(
+    uri: str, tracking_uri: str, settings: WatchSettings, tick: Callable[[], None]
+) -> Iterator[Outcome]:
     """Export one model; the bundle is there until the block ends.
 
     Args:
@@ -47,7 +50,8 @@ def exported(uri: str, tracking_uri: str, settings: WatchSettings, tick: Callabl
         tick: called some times a second while it runs; what it raises ends the export.
 
     Yields:
-        the outcome. Whether by time, by memory, by a signal or by itself: the process and all that it started have ended by then.
+        the outcome. Whether by time, by memory, by a signal or by itself: the process and all that
+            it started have ended by then.
     """
     folder = settings.work / uuid.uuid4().hex
     folder.mkdir(parents=True)
@@ -57,18 +61,33 @@ def exported(uri: str, tracking_uri: str, settings: WatchSettings, tick: Callabl
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tick: Callable[[], None]) -> Outcome:
+def _run(
+    uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tick: Callable[[], None]
+) -> Outcome:
     limit_mb = min(settings.memory_limit_mb, limits.usable_mb())
     order = {
-        "uri": uri, "name": name_of(uri), "tracking_uri": tracking_uri, "out": str(folder / "bundles"),
-        "gate_rows": settings.gate_rows, "no_unpickle": settings.no_unpickle,
-        "memory_limit_mb": limit_mb, "parent": os.getpid(),
-    }  # fmt: skip
+        "uri": uri,
+        "name": name_of(uri),
+        "tracking_uri": tracking_uri,
+        "out": str(folder / "bundles"),
+        "gate_rows": settings.gate_rows,
+        "no_unpickle": settings.no_unpickle,
+        "memory_limit_mb": limit_mb,
+        "parent": os.getpid(),
+    }
     (folder / "order.json").write_text(json.dumps(order))
-    command = [sys.executable, "-m", "model_export.watch.job", str(folder / "order.json"), str(folder / "result.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "model_export.watch.job",
+        str(folder / "order.json"),
+        str(folder / "result.json"),
+    ]
     with (folder / "log").open("wb") as log:
         # MLflow leaves its downloads behind: they go with the folder.
-        child = limits.Supervised(command, environment={"TMPDIR": str(folder)}, output=log, own_session=True)
+        child = limits.Supervised(
+            command, environment={"TMPDIR": str(folder)}, output=log, own_session=True
+        )
     ended = child.wait(limit_mb, settings.time_limit_s, tick)
     logger.debug("%s: the export's own log:\n%s", uri, (folder / "log").read_text(errors="replace"))
     at = f" ({ended.stage})" if ended.stage else ""
@@ -77,7 +96,8 @@ def _run(uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tic
     if ended.too_much == "time":
         return Outcome(
             "refused",
-            f"the export needed more than the {settings.time_limit_s:g} s that an export may take{at}: raise "
+            f"the export needed more than the {settings.time_limit_s:g} s that an export may "
+            f"take{at}: raise "
             "MODEL_EXPORT_TIME_LIMIT_S, or export a smaller model",
         )
     return _read(folder, ended, limit_mb)
@@ -86,7 +106,11 @@ def _run(uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tic
 def name_of(uri: str) -> str | None:
     """The bundle's name where the registered one cannot be a folder's; None where it can."""
     name = uri.removeprefix("models:/").rpartition("/")[0]
-    return None if not uri.startswith("models:/") or names.SAFE_NAME.fullmatch(name) else names.safe_name(name)
+    return (
+        None
+        if not uri.startswith("models:/") or names.SAFE_NAME.fullmatch(name)
+        else names.safe_name(name)
+    )
 
 
 def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
@@ -94,13 +118,16 @@ def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
         return _without_result(folder, ended, limit_mb)
     result = json.loads((folder / "result.json").read_text())
     if result["outcome"] == "passed":
-        (manifest,) = (folder / "bundles").glob("*/*/manifest.json")  # not where the process says, for a model may have run in it
+        (manifest,) = (folder / "bundles").glob(
+            "*/*/manifest.json"
+        )  # not where the process says, for a model may have run in it
         return Outcome("passed", bundle=manifest.parent)
     return Outcome(result["outcome"], result["reason"])
 
 
 def _without_result(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
-    """A signal is the model's doing, most likely for want of memory; status 1 is Python's, before the export or after it."""
+    """A signal is the model's doing, most likely for want of memory; status 1 is Python's, before
+    the export or after it."""
     if ended.status < 0:
         return Outcome("refused", limits.ended_by_signal(ended, limit_mb))
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
@@ -108,4 +135,8 @@ def _without_result(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome
     if ended.status == 1:
         return Outcome("failed", f"the export could not run{last}")
     at = f" ({ended.stage})" if ended.stage else ""
-    return Outcome("refused", f"the model, or a library that runs it, ended the export with status {ended.status}{at}{last}")
+    return Outcome(
+        "refused",
+        "the model, or a library that runs it, ended the export with status "
+        f"{ended.status}{at}{last}",
+    )

@@ -1,4 +1,5 @@
-"""Every setting of the watch: one frozen object, from the environment and the command line. A flag wins over its variable."""
+"""Every setting of the watch: one frozen object, from the environment and the command line. A flag
+wins over its variable."""
 
 from __future__ import annotations
 
@@ -25,21 +26,51 @@ def _setting(default: Any, description: str, least: float | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """The watch's settings. Each says its unit and its default's reason, and is read from `MODEL_EXPORT_` + its name."""
+    """The watch's settings. Each says its unit and its default's reason, and is read from
+    `MODEL_EXPORT_` + its name."""
 
-    models: tuple[str, ...] = _setting((), "what to follow, separated by spaces: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME")
-    tracking_uri: str = _setting("", "MLflow's server or store; empty: MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db")
-    interval_s: float = _setting(15.0, "seconds between two looks at the registry, ±20 %; one small call per model", 0.1)
-    max_backoff_s: float = _setting(300.0, "longest wait in seconds after failures, which begins at the interval and doubles", 0.1)
-    time_limit_s: float = _setting(900.0, "seconds that one export may take; cover-heavy, the largest example, takes minutes", 1.0)
-    memory_limit_mb: int = _setting(6144, "megabytes of memory that one export may use; iris takes 400, cover-heavy about 4,000", 64)
-    lease_s: float = _setting(60.0, "seconds after which another watch takes over a version from one that has died", 1.0)
-    gate_rows: int = _setting(100_000, "rows that the proof compares, besides those around tree thresholds", 1000)
+    models: tuple[str, ...] = _setting(
+        (),
+        "what to follow, separated by spaces: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME",
+    )
+    tracking_uri: str = _setting(
+        "",
+        "MLflow's server or store; empty: MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db",
+    )
+    interval_s: float = _setting(
+        15.0, "seconds between two looks at the registry, ±20 %; one small call per model", 0.1
+    )
+    max_backoff_s: float = _setting(
+        300.0,
+        "longest wait in seconds after failures, which begins at the interval and doubles",
+        0.1,
+    )
+    time_limit_s: float = _setting(
+        900.0,
+        "seconds that one export may take; cover-heavy, the largest example, takes minutes",
+        1.0,
+    )
+    memory_limit_mb: int = _setting(
+        6144,
+        "megabytes of memory that one export may use; iris takes 400, cover-heavy about 4,000",
+        64,
+    )
+    lease_s: float = _setting(
+        60.0, "seconds after which another watch takes over a version from one that has died", 1.0
+    )
+    gate_rows: int = _setting(
+        100_000, "rows that the proof compares, besides those around tree thresholds", 1000
+    )
     no_unpickle: bool = _setting(False, "refuse whatever could run code while it is loaded")
     retry_refused: bool = _setting(False, "try each version that was refused once more")
     once: bool = _setting(False, "look once, export what is due, and end")
-    heartbeat: Path | None = _setting(None, "file that says when the watch last was alive; for `model-export healthy FILE`")  # noqa: RUF009
-    work: Path = _setting(Path(".halfcore/watch"), "folder for exports under way; one watch at a time may use it, and empties it")  # noqa: RUF009
+    heartbeat: Path | None = _setting(  # noqa: RUF009
+        None, "file that says when the watch last was alive; for `model-export healthy FILE`"
+    )
+    work: Path = _setting(  # noqa: RUF009
+        Path(".halfcore/watch"),
+        "folder for exports under way; one watch at a time may use it, and empties it",
+    )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +79,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         if setting.name == "models":
             parser.add_argument("models", nargs="*", metavar="URI", help=_help(setting))
         elif setting.type == "bool":
-            parser.add_argument(_flag(setting.name), action="store_const", const="true", help=_help(setting))
+            parser.add_argument(
+                _flag(setting.name), action="store_const", const="true", help=_help(setting)
+            )
         else:
             parser.add_argument(_flag(setting.name), metavar="X", help=_help(setting))
 
@@ -60,7 +93,9 @@ def read(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Watch
         SettingsError: a wrong value, a variable with our prefix that is no setting, or no model.
     """
     known = {PREFIX + setting.name.upper(): setting for setting in fields(WatchSettings)}
-    if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in (*known, DEBUG)):
+    if unknown := sorted(
+        name for name in environment if name.startswith(PREFIX) and name not in (*known, DEBUG)
+    ):
         raise SettingsError(f"{unknown[0]} is no setting; known are {', '.join(known)}")
     found = {}
     for variable, setting in known.items():
@@ -80,8 +115,12 @@ def _flag(name: str) -> str:
 
 
 def _help(setting: Any) -> str:
-    shown = "" if setting.default in (MISSING, (), "", None, False) else f"; default: {setting.default}"
-    return f"{setting.metadata['description']}{shown} [{PREFIX}{setting.name.upper()}]".replace("%", "%%")
+    shown = (
+        "" if setting.default in (MISSING, (), "", None, False) else f"; default: {setting.default}"
+    )
+    return f"{setting.metadata['description']}{shown} [{PREFIX}{setting.name.upper()}]".replace(
+        "%", "%%"
+    )
 
 
 def _parse(setting: Any, given: Any, source: str) -> Any:
@@ -107,6 +146,12 @@ def _words(given: Any) -> tuple[str, ...]:
 
 
 _PARSERS: dict[str, Any] = {
-    "tuple[str, ...]": _words, "str": str, "float": float, "int": int, "bool": _boolean, "Path": Path, "Path | None": Path,
-}  # fmt: skip
+    "tuple[str, ...]": _words,
+    "str": str,
+    "float": float,
+    "int": int,
+    "bool": _boolean,
+    "Path": Path,
+    "Path | None": Path,
+}
 _EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false"}

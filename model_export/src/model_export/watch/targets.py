@@ -1,4 +1,5 @@
-"""Which versions are to be exported: from the URIs that are watched to the versions that they stand for now."""
+"""Which versions are to be exported: from the URIs that are watched to the versions that they stand
+for now."""
 
 from __future__ import annotations
 
@@ -41,12 +42,16 @@ def parse(uri: str) -> Target:
     """
     matched = _URI.fullmatch(uri)
     if matched is None:
-        raise ExportError(f"{uri!r} cannot be watched: expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME (all its versions)")
+        raise ExportError(
+            f"{uri!r} cannot be watched: expected models:/NAME@ALIAS, models:/NAME/STAGE or "
+            "models:/NAME (all its versions)"
+        )
     return Target(**matched.groupdict())
 
 
 def find(client: MlflowClient, targets: Sequence[Target]) -> list[ModelVersion]:
-    """The versions that the targets stand for now, each once, in the order of the targets; of one model the newest first.
+    """The versions that the targets stand for now, each once, in the order of the targets; of one
+    model the newest first.
 
     Raises:
         MlflowException: MLflow did not answer.
@@ -73,11 +78,15 @@ def _names(client: MlflowClient, pattern: str) -> Iterator[str]:
 
 
 def _versions(client: MlflowClient, name: str, target: Target) -> list[ModelVersion]:
-    """None where the alias or the stage stands for nothing, or the model does not exist: it may come."""
+    """None where the alias or the stage stands for nothing, or the model does not exist: it may
+    come."""
     try:
         if target.alias or target.rest:
             return [find_version(name, target.alias, target.rest)]
-        return sorted(client.search_model_versions(f"name='{name}'"), key=lambda version: -int(version.version))
+        return sorted(
+            client.search_model_versions(f"name='{name}'"),
+            key=lambda version: -int(version.version),
+        )
     except MlflowException as error:
         if error.error_code in NO_SUCH_THING:
             return []

@@ -17,7 +17,8 @@ _EXACT = 1 << 53
 
 
 class CatalogError(Exception):
-    """Rows that are not applied; the message names model, column and field, what came and what was expected."""
+    """Rows that are not applied; the message names model, column and field, what came and what was
+    expected."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,7 +59,9 @@ def parse(model: str, rows: Iterable[Mapping[str, Any]]) -> tuple[Entry, ...]:
     return tuple(sorted((_entry(model, row) for row in rows), key=lambda entry: entry.column_name))
 
 
-def rules_for(model: str, entries: Sequence[Entry], inputs: Sequence[Input], dtype: str) -> dict[str, Rule]:
+def rules_for(
+    model: str, entries: Sequence[Entry], inputs: Sequence[Input], dtype: str
+) -> dict[str, Rule]:
     """The rules that entries make for a model's columns.
 
     Args:
@@ -74,7 +77,9 @@ def rules_for(model: str, entries: Sequence[Entry], inputs: Sequence[Input], dty
     rules = {}
     for entry in entries:
         if entry.column_name not in columns:
-            raise _error(model, entry, "column_name", entry.column_name, f"one of {listed(list(columns))}")
+            raise _error(
+                model, entry, "column_name", entry.column_name, f"one of {listed(list(columns))}"
+            )
         position, column = columns[entry.column_name]
         for field, expected in _contradictions(entry, column, position):
             raise _error(model, entry, field, getattr(entry, field), expected)
@@ -82,7 +87,9 @@ def rules_for(model: str, entries: Sequence[Entry], inputs: Sequence[Input], dty
     schema = Schema(inputs, dtype, rules)
     for entry in entries:
         column = schema.inputs[columns[entry.column_name][0] - 1]
-        if entry.default_value is not UNSET and (problem := value_problem(column, entry.default_value, schema)):
+        if entry.default_value is not UNSET and (
+            problem := value_problem(column, entry.default_value, schema)
+        ):
             raise _error(model, entry, "default_value", entry.default_value, problem[2])
     return {name: rule for name, rule in rules.items() if rule != Rule()}
 
@@ -92,12 +99,18 @@ def _entry(model: str, row: Mapping[str, Any]) -> Entry:
     for name, (_, kind) in _TYPES.items():
         value = row[name]
         if value is None and name != "column_name":
-            continue  # SQL's NULL says nothing; JSON's null, which is a value, comes as the text "null"
+            # SQL's NULL says nothing; JSON's null, which is a value, comes as the text "null"
+            continue
         try:
-            fields[name] = msgspec.convert(msgspec.json.decode(value) if name in _JSON_FIELDS else value, kind)
+            fields[name] = msgspec.convert(
+                msgspec.json.decode(value) if name in _JSON_FIELDS else value, kind
+            )
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
             column = shown(row["column_name"])
-            raise CatalogError(f'model "{model}", column "{column}": {name} is {_came(value)}, expected {_WANTED[name]}') from None
+            raise CatalogError(
+                f'model "{model}", column "{column}": {name} is {_came(value)}, expected '
+                f"{_WANTED[name]}"
+            ) from None
     return Entry(**fields)
 
 
@@ -114,10 +127,16 @@ def _contradictions(entry: Entry, column: Input, position: int) -> Iterator[tupl
             yield from _bound_contradictions(field, bound, column)
     low, high = _bounds(entry, column)
     if low is not None and high is not None and low > high:
-        yield "minimum", f"at most the maximum, {entry.maximum:g}" + (", and an integer between them" if column.kind == "integer" else "")
+        yield (
+            "minimum",
+            f"at most the maximum, {entry.maximum:g}"
+            + (", and an integer between them" if column.kind == "integer" else ""),
+        )
 
 
-def _category_contradictions(categories: Sequence[str | int], column: Input) -> Iterator[tuple[str, str]]:
+def _category_contradictions(
+    categories: Sequence[str | int], column: Input
+) -> Iterator[tuple[str, str]]:
     known = column.categories or []
     if not known:
         yield "categories", f"NULL for a {column.kind}"
@@ -147,11 +166,16 @@ def _bounds(entry: Entry, column: Input) -> tuple[float | None, float | None]:
 
 def _rule(entry: Entry, column: Input) -> Rule:
     minimum, maximum = _bounds(entry, column)
-    return Rule(default=entry.default_value, minimum=minimum, maximum=maximum, categories=entry.categories)
+    return Rule(
+        default=entry.default_value, minimum=minimum, maximum=maximum, categories=entry.categories
+    )
 
 
 def _error(model: str, entry: Entry, field: str, came: Any, expected: str) -> CatalogError:
-    return CatalogError(f'model "{model}", column "{shown(entry.column_name)}": {field} is {_came(came)}, expected {expected}')
+    return CatalogError(
+        f'model "{model}", column "{shown(entry.column_name)}": {field} is {_came(came)}, '
+        f"expected {expected}"
+    )
 
 
 def _came(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""Reads the catalogue's table: when a notification says that it changed, and every so often without one.
+"""Reads the catalogue's table: when a notification says that it changed, and every so often without
+one.
 
-A notification is a hint. A connection that died silently brings none, so the table is also read every period; that read is bounded in time,
-and so finds out that the connection, or PostgreSQL, hangs. Behind a pooler of transactions no notification comes, and only the period
-counts.
+A notification is a hint. A connection that died silently brings none, so the table is also read
+every period; that read is bounded in time, and so finds out that the connection, or PostgreSQL,
+hangs. Behind a pooler of transactions no notification comes, and only the period counts.
 """
 
 import asyncio
@@ -36,7 +37,8 @@ class Follower:
         models: those whose rows are read.
         metrics: counts the reads that failed.
         hint: asks for a read at once.
-        period_s: seconds between reads that no notification asks for; each is up to a tenth longer or shorter.
+        period_s: seconds between reads that no notification asks for; each is up to a tenth longer
+            or shorter.
         file: takes the catalogue whenever it changed.
     """
 
@@ -66,7 +68,8 @@ class Follower:
         """Begin; returns when the table was read, the first attempt failed, or patience is over."""
         if not self._database.notifies:
             logger.info(
-                "reading the feature catalogue every %g s, without notifications: HALFCORE_DATABASE_POOLER=transaction has none",
+                "reading the feature catalogue every %g s, without notifications: "
+                "HALFCORE_DATABASE_POOLER=transaction has none",
                 self._period_s,
             )
         self._task = asyncio.create_task(self._run())
@@ -89,7 +92,8 @@ class Follower:
                     await self._read_on(connection, backoff)
             except DatabaseError as error:
                 self._failed(str(error))
-            except Exception as error:  # noqa: BLE001  whatever it is, predictions go on, and so does this
+            except Exception as error:  # noqa: BLE001
+                # whatever it is, predictions go on, and so does this
                 self._failed(reason_of(error))
             self._tried.set()
             await backoff.wait()
@@ -105,9 +109,11 @@ class Follower:
             read_at = monotonic()
             backoff.reset()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._period_s * random.uniform(0.9, 1.1)):  # noqa: S311  not a secret
+                # Not a secret
+                async with asyncio.timeout(self._period_s * random.uniform(0.9, 1.1)):  # noqa: S311
                     await self._hint.wait()
-            # Deaf until the next read: each of 10,000 notifications would cost the loop that predicts.
+            # Deaf until the next read: each of 10,000 notifications would cost the loop that
+            # predicts.
             if self._database.notifies:
                 await connection.remove_listener(CHANNEL, self._hinted)
             await asyncio.sleep(read_at + LEAST_GAP_S - monotonic())
@@ -131,5 +137,8 @@ class Follower:
         self._metrics.connected = False
         self._metrics.count("failed")
         if reason != self._reason and not self._database.away:  # of that the database tells itself
-            logger.warning("cannot read the feature catalogue; keeping the last version, and trying again: %s", reason)
+            logger.warning(
+                "cannot read the feature catalogue; keeping the last version, and trying again: %s",
+                reason,
+            )
         self._reason = reason

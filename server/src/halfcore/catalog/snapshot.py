@@ -1,4 +1,5 @@
-"""The last good catalogue on disk, for a start while PostgreSQL is away: clients that rely on a default are not refused meanwhile."""
+"""The last good catalogue on disk, for a start while PostgreSQL is away: clients that rely on a
+default are not refused meanwhile."""
 
 import os
 from contextlib import suppress
@@ -24,18 +25,24 @@ def file_in(state: Path) -> Path:
 
 
 def load(file: Path) -> Snapshot | None:
-    """Read a snapshot; None if there is none, or none that can be read, which the log then tells."""
+    """Read a snapshot; None if there is none, or none that can be read, which the log then
+    tells."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Snapshot)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        logger.warning("cannot read the feature catalogue on disk, %s; starting without it: %s", file, reason_of(error))
+        logger.warning(
+            "cannot read the feature catalogue on disk, %s; starting without it: %s",
+            file,
+            reason_of(error),
+        )
         return None
 
 
 def save(file: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot in the place of the last one, whole or not at all; if it cannot be written, the log tells. Blocks."""
+    """Write a snapshot in the place of the last one, whole or not at all; if it cannot be written,
+    the log tells. Blocks."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +50,8 @@ def save(file: Path, snapshot: Snapshot) -> None:
         partial.replace(file)
     except OSError as error:
         logger.warning(
-            "cannot save the feature catalogue to disk, so a start without PostgreSQL would not have it: %s; check HALFCORE_STATE, "
+            "cannot save the feature catalogue to disk, so a start without PostgreSQL would not "
+            "have it: %s; check HALFCORE_STATE, "
             "its directory",
             reason_of(error),
         )

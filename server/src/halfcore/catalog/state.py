@@ -1,4 +1,5 @@
-"""The catalogue in memory: what was accepted for each model, and the models' decoders made to match."""
+"""The catalogue in memory: what was accepted for each model, and the models' decoders made to
+match."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,9 @@ class Catalog:
         last: the last good catalogue of an earlier process.
     """
 
-    def __init__(self, metrics: CatalogMetrics, hint: asyncio.Event, *, max_rows: int, last: Snapshot | None) -> None:
+    def __init__(
+        self, metrics: CatalogMetrics, hint: asyncio.Event, *, max_rows: int, last: Snapshot | None
+    ) -> None:
         self.metrics = metrics
         self._hint = hint
         self._max_rows = max_rows
@@ -56,8 +59,8 @@ class Catalog:
             metrics.read_at = last.read_at.timestamp()
 
     def refine(self, model: LoadedModel) -> LoadedModel:
-        """The model with what the catalogue says of it: the latest rows if they fit this version, else the last ones that fitted one, if
-        those fit; else the bundle's own metadata."""
+        """The model with what the catalogue says of it: the latest rows if they fit this version,
+        else the last ones that fitted one, if those fit; else the bundle's own metadata."""
         if model.manifest.name not in self._known:
             self._hint.set()
         known = self._known.setdefault(model.manifest.name, _Known())
@@ -65,7 +68,9 @@ class Catalog:
         if entries is not None:
             known.accepted = entries
         if refused and refused != known.refused:
-            logger.error("feature catalogue refused: %s", refused, extra={"model": model.manifest.name})
+            logger.error(
+                "feature catalogue refused: %s", refused, extra={"model": model.manifest.name}
+            )
         known.refused = refused
         self.metrics.refused[model.manifest.name] = int(refused is not None)
         if rules == model.schema.rules:
@@ -74,7 +79,8 @@ class Catalog:
         return replace(model, schema=schema, decoder=Decoder(schema, max_rows=self._max_rows))
 
     def schema_of(self, name: str, manifest: Manifest) -> Schema:
-        """The columns of a version that is not served yet, as they will be once it is served under that name."""
+        """The columns of a version that is not served yet, as they will be once it is served under
+        that name."""
         named = msgspec.structs.replace(manifest, name=name)
         rules, _, _ = _applied(self._known.get(name, _Known()), named)
         return Schema(manifest.inputs, manifest.dtype, rules, manifest.ignored)
@@ -102,7 +108,11 @@ class Catalog:
 
     def snapshot(self) -> Snapshot:
         """What was accepted, to be kept for a start while PostgreSQL is away."""
-        models = {name: known.accepted for name, known in self._known.items() if known.accepted is not None}
+        models = {
+            name: known.accepted
+            for name, known in self._known.items()
+            if known.accepted is not None
+        }
         return Snapshot(self.read_at or datetime.now(UTC), models)
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -124,14 +134,21 @@ class Catalog:
         self.metrics.count("refused" if refused else "changed" if changed else "unchanged")
 
 
-def _applied(known: _Known, manifest: Manifest) -> tuple[dict[str, Rule], tuple[Entry, ...] | None, str | None]:
-    """The rules for a version, the entries that they come from, and why the latest entries are not applied, if they are not."""
+def _applied(
+    known: _Known, manifest: Manifest
+) -> tuple[dict[str, Rule], tuple[Entry, ...] | None, str | None]:
+    """The rules for a version, the entries that they come from, and why the latest entries are not
+    applied, if they are not."""
     refused = known.malformed
     for entries in (known.latest, known.accepted):
         if entries is None:
             continue
         try:
-            return rules_for(manifest.name, entries, manifest.inputs, manifest.dtype), entries, refused
+            return (
+                rules_for(manifest.name, entries, manifest.inputs, manifest.dtype),
+                entries,
+                refused,
+            )
         except CatalogError as error:
             refused = refused or str(error)
     return {}, None, refused

@@ -1,7 +1,9 @@
-"""A second model beside the served one: as a *canary* it answers a share of the requests, as a *shadow* it sees a copy of them.
+"""A second model beside the served one: as a *canary* it answers a share of the requests, as a
+*shadow* it sees a copy of them.
 
-A challenger costs no request. Where a canary fails, the champion answers. A shadow is asked when the answer is already made; its rows have
-a queue and a thread of their own, and they are dropped, not queued, when that queue is long or the event loop runs late.
+A challenger costs no request. Where a canary fails, the champion answers. A shadow is asked when
+the answer is already made; its rows have a queue and a thread of their own, and they are dropped,
+not queued, when that queue is long or the event loop runs late.
 """
 
 import asyncio
@@ -33,7 +35,8 @@ SHADOW_QUEUE_S = 0.5
 """Seconds that a row waits for a shadow at most."""
 HEARTBEAT_S = 0.1
 LATE_S = 0.02
-"""A loop that wakes so much too late has no CPU to spare: nothing is shadowed until it wakes in time again."""
+"""A loop that wakes so much too late has no CPU to spare: nothing is shadowed until it wakes in
+time again."""
 
 
 class Log(Protocol):
@@ -76,7 +79,9 @@ class Challenger:
     def refuse(self, reason: str) -> None:
         """A version cannot be asked; one that was loaded before goes on."""
         self.reason = reason
-        logger.error("challenger of %s: refused: %s", self.spec.name, reason, extra={"model": self.spec.name})
+        logger.error(
+            "challenger of %s: refused: %s", self.spec.name, reason, extra={"model": self.spec.name}
+        )
 
     def against(self, champion: LoadedModel) -> LoadedModel | None:
         """The model, if it may be asked what this champion is asked; checked once per champion."""
@@ -85,8 +90,13 @@ class Challenger:
         if champion is not self._champion:
             self._champion = champion
             difference = mismatch(champion, self.model)
-            # The champion's decoder knows the feature catalogue: both must refuse and fill the same values.
-            self._fitted = None if difference else replace(self.model, schema=champion.schema, decoder=champion.decoder)
+            # The champion's decoder knows the feature catalogue: both must refuse and fill the same
+            # values.
+            self._fitted = (
+                None
+                if difference
+                else replace(self.model, schema=champion.schema, decoder=champion.decoder)
+            )
             if difference is not None:
                 self.refuse(difference)
             else:
@@ -94,7 +104,8 @@ class Challenger:
         return self._fitted
 
     def takes(self, request_id: str | None) -> bool:
-        """Whether this request is in the share: by its id, so that a repeated request meets the same model; else at random."""
+        """Whether this request is in the share: by its id, so that a repeated request meets the
+        same model; else at random."""
         share = self.spec.share
         if share >= 1.0:
             return True
@@ -121,10 +132,13 @@ class Challengers:
     Args:
         specs: at most one per name.
         metrics: counts.
-        log: takes every answered request, with the shadow's answer if there is one; None if nothing is logged.
+        log: takes every answered request, with the shadow's answer if there is one; None if nothing
+            is logged.
     """
 
-    def __init__(self, specs: Iterable[ChallengerSpec], *, metrics: Metrics, log: Log | None) -> None:
+    def __init__(
+        self, specs: Iterable[ChallengerSpec], *, metrics: Metrics, log: Log | None
+    ) -> None:
         self.by_name = {spec.name: Challenger(spec) for spec in specs}
         self._metrics = metrics
         self._log = log
@@ -139,7 +153,11 @@ class Challengers:
     @property
     def from_registry(self) -> list[str]:
         """The names of those that come from a registry."""
-        return [name for name, challenger in self.by_name.items() if challenger.spec.source.startswith("models:")]
+        return [
+            name
+            for name, challenger in self.by_name.items()
+            if challenger.spec.source.startswith("models:")
+        ]
 
     @property
     def canaries(self) -> bool:
@@ -149,7 +167,11 @@ class Challengers:
     def pick(self, champion: LoadedModel, request_id: str | None) -> LoadedModel | None:
         """The canary, if it is to answer this request."""
         challenger = self.by_name.get(champion.manifest.name)
-        if challenger is None or challenger.spec.mode != "canary" or not challenger.takes(request_id):
+        if (
+            challenger is None
+            or challenger.spec.mode != "canary"
+            or not challenger.takes(request_id)
+        ):
             return None
         return challenger.against(champion)
 
@@ -168,12 +190,19 @@ class Challengers:
         answer: bytes,
         latency_s: float,
     ) -> None:
-        """Log an answered request, after asking the shadow if the model has one. Never fails, never waits."""
+        """Log an answered request, after asking the shadow if the model has one. Never fails, never
+        waits."""
         name = model.manifest.name
         challenger = self.by_name.get(name)
-        log = self._log and partial(self._log.add, model, request_id, body, rows, results, answer, latency_s)
+        log = self._log and partial(
+            self._log.add, model, request_id, body, rows, results, answer, latency_s
+        )
         shadow = None
-        if challenger is not None and challenger.spec.mode == "shadow" and challenger.takes(request_id):
+        if (
+            challenger is not None
+            and challenger.spec.mode == "shadow"
+            and challenger.takes(request_id)
+        ):
             shadow = challenger.against(model)
         if shadow is None:
             if log:
@@ -194,7 +223,11 @@ class Challengers:
             try:
                 challenged = self._hear(model, shadow, rows, results, future, start)
             except Exception as error:  # noqa: BLE001  the request is logged all the same
-                logger.error("cannot read a challenger's answer; it counts as failed", exc_info=error, extra={"model": name})
+                logger.error(
+                    "cannot read a challenger's answer; it counts as failed",
+                    exc_info=error,
+                    extra={"model": name},
+                )
                 challenged = Challenged(shadow.manifest.version, "failed")
             self.count(name, "shadow", challenged.outcome)
             if log:
@@ -219,16 +252,30 @@ class Challengers:
             return Challenged(version, "failed")
         theirs = future.result()
         self._compare(champion, shadow, results, theirs)
-        return Challenged(version, "answered", shadow.encoder.encode(theirs, many=rows.many), perf_counter() - start)
+        return Challenged(
+            version,
+            "answered",
+            shadow.encoder.encode(theirs, many=rows.many),
+            perf_counter() - start,
+        )
 
-    def _compare(self, champion: LoadedModel, shadow: LoadedModel, ours: Sequence[Result], theirs: Sequence[Result]) -> None:
-        """Count rows by whether both models gave the same label, or the same value as far as two proven exports of one model give it."""
+    def _compare(
+        self,
+        champion: LoadedModel,
+        shadow: LoadedModel,
+        ours: Sequence[Result],
+        theirs: Sequence[Result],
+    ) -> None:
+        """Count rows by whether both models gave the same label, or the same value as far as two
+        proven exports of one model give it."""
         classes, others = champion.manifest.classes, shadow.manifest.classes
         if classes:
             equal = sum([classes[a[0]] == others[b[0]] for a, b in zip(ours, theirs, strict=True)])
         else:
             tolerance = _tolerance(champion.manifest) + _tolerance(shadow.manifest)
-            equal = sum([_same_value(a[0], b[0], tolerance) for a, b in zip(ours, theirs, strict=True)])
+            equal = sum(
+                [_same_value(a[0], b[0], tolerance) for a, b in zip(ours, theirs, strict=True)]
+            )
         agreement, name = self._metrics.agreement, champion.manifest.name
         for key, rows in (((name, "equal"), equal), ((name, "different"), len(ours) - equal)):
             agreement[key] = agreement.get(key, 0) + rows
@@ -283,7 +330,8 @@ def shadow_limits(limits: Limits) -> Limits:
 
 
 def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
-    """Why a model cannot be asked what the other is asked, or None: both must pack a body into the same bytes."""
+    """Why a model cannot be asked what the other is asked, or None: both must pack a body into the
+    same bytes."""
     ours, theirs = champion.manifest, challenger.manifest
     if ours.task != theirs.task:
         return f"task {theirs.task}, expected the champion's {ours.task}"
@@ -295,7 +343,10 @@ def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
     for a, b in zip(ours.inputs, theirs.inputs, strict=True):
         for field in ("kind", "nullable", "categories", "domain"):
             if getattr(a, field) != getattr(b, field):
-                return f"column {a.name}: {field} {getattr(b, field)}, expected the champion's {getattr(a, field)}"
+                return (
+                    f"column {a.name}: {field} {getattr(b, field)}, expected the champion's "
+                    f"{getattr(a, field)}"
+                )
     return None
 
 

@@ -1,4 +1,5 @@
-"""Loads the challengers that are bundles in the directory of bundles; the registry's come through followers."""
+"""Loads the challengers that are bundles in the directory of bundles; the registry's come through
+followers."""
 
 from concurrent.futures import Executor
 from pathlib import Path
@@ -14,7 +15,13 @@ from halfcore.pipeline.engine import EngineError
 
 
 def load_challengers(
-    challengers: Challengers, directory: Path, models: Models, *, metrics: Metrics, limits: Limits, executor: Executor
+    challengers: Challengers,
+    directory: Path,
+    models: Models,
+    *,
+    metrics: Metrics,
+    limits: Limits,
+    executor: Executor,
 ) -> None:
     """Load each challenger; one that cannot be loaded is refused, and costs nothing else.
 
@@ -42,7 +49,8 @@ def load_challengers(
             its.against(champion)  # so that a difference is known before the first request
     for name in challengers.by_name.keys() - models.names:
         logger.warning(
-            "the challenger of %s is never asked: no model of that name is served, but %s; HALFCORE_CHALLENGERS needs the name "
+            "the challenger of %s is never asked: no model of that name is served, but %s; "
+            "HALFCORE_CHALLENGERS needs the name "
             "that clients use: NAME=%s",
             name,
             ", ".join(sorted(models.names)) or "none",
@@ -50,7 +58,9 @@ def load_challengers(
         )
 
 
-def _load_one(challenger: Challenger, directory: Path, *, metrics: Metrics, limits: Limits, executor: Executor) -> None:
+def _load_one(
+    challenger: Challenger, directory: Path, *, metrics: Metrics, limits: Limits, executor: Executor
+) -> None:
     """Load a challenger from the newest bundle of its version."""
     name, mode = challenger.spec.name, challenger.spec.mode
     path = next(iter(_versions(directory, challenger)), None)
@@ -59,7 +69,9 @@ def _load_one(challenger: Challenger, directory: Path, *, metrics: Metrics, limi
         return
     try:
         own = metrics.of(f"{name} ({mode})")
-        model = load(bundle.read(path), metrics=own, limits=limits, executor=executor, role="challenger")
+        model = load(
+            bundle.read(path), metrics=own, limits=limits, executor=executor, role="challenger"
+        )
     except (BundleError, EngineError) as error:
         challenger.refuse(str(error))
         return
@@ -75,7 +87,9 @@ def _versions(directory: Path, challenger: Challenger) -> list[Path]:
         try:
             manifest = bundle.read_manifest(path)
         except BundleError as error:
-            logger.warning("challenger of %s: a bundle is skipped: %s", challenger.spec.name, reason_of(error))
+            logger.warning(
+                "challenger of %s: a bundle is skipped: %s", challenger.spec.name, reason_of(error)
+            )
             continue
         if manifest.version == wanted:
             found[path] = manifest.created_at.removesuffix("Z")

@@ -38,7 +38,8 @@ class App(Litestar):
 
 
 def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Begin]:
-    """What answers POSTs of fixed paths without the app, by path; `bench` adds the routes that the load lab compares with."""
+    """What answers POSTs of fixed paths without the app, by path; `bench` adds the routes that the
+    load lab compares with."""
     hot: dict[str, Begin] = {"/predict": partial(predictor.begin, None)}
     return hot | bench_begins(models) if bench else hot
 
@@ -77,22 +78,31 @@ def create_app(
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, challengers, followers),
             *health.routes(models, followers),
-            *admin.routes(models, followers, admin_token=admin_token, webhook_secret=webhook_secret),
+            *admin.routes(
+                models, followers, admin_token=admin_token, webhook_secret=webhook_secret
+            ),
             *metrics_routes.routes(exposition),
             *docs.routes(models),
             *([null_by_get] if bench else []),
         ],
         lifespan=[lifespan],
         openapi_config=docs.openapi_config(models),
-        exception_handlers={Problem: _problem, HTTPException: _http_exception, Exception: _unexpected},
-        # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to clients.
+        exception_handlers={
+            Problem: _problem,
+            HTTPException: _http_exception,
+            Exception: _unexpected,
+        },
+        # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to
+        # clients.
         debug=False,
         logging_config=None,
     )
 
 
 def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    return Response(problem.body(), status_code=problem.status, media_type=CONTENT_TYPE, headers=problem.headers)
+    return Response(
+        problem.body(), status_code=problem.status, media_type=CONTENT_TYPE, headers=problem.headers
+    )
 
 
 def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

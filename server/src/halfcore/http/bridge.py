@@ -1,8 +1,8 @@
 """One request of granian's RSGI, as one call of an ASGI app.
 
 - An answer that the app sends as one message, as nearly all are, goes to granian in one piece.
-- A file that the app names (the ASGI extension `http.response.pathsend`) is read by granian, as fast
-  as the client takes it: of a file of any size some 300 kB per client are in memory.
+- A file that the app names (the ASGI extension `http.response.pathsend`) is read by granian, as
+  fast as the client takes it: of a file of any size some 300 kB per client are in memory.
 - Other answers in several messages are streamed. granian 2.8 tells nobody how much of a stream the
   client has read and keeps the rest in memory, so a stream has a largest size: `MAX_STREAM_BYTES`.
 """
@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # public, but not re-exported by name
+# # public, but not re-exported by name
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from halfcore.http.exchange import Exchange, Headers, Scope, Stream, whole
 from halfcore.log import logger
 from halfcore.predict.prediction import refusal, unexpected
 
 MAX_STREAM_BYTES = 4 << 20
-"""Of one streamed answer that is not a file: all of it may wait in memory for a client that does not read."""
+"""Of one streamed answer that is not a file: all of it may wait in memory for a client that does
+not read."""
 Message = dict[str, Any]
 _DISCONNECT = "http.disconnect"
 
@@ -31,8 +33,8 @@ class ClientLeftError(OSError):
 async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Exchange) -> None:
     """Have an ASGI app answer a request; if it fails before its answer began, the answer is 500.
 
-    A streamed answer that the app does not complete ends early, which its client can only see if the
-    answer's head says how long it is: RSGI has no means to break off a connection.
+    A streamed answer that the app does not complete ends early, which its client can only see if
+    the answer's head says how long it is: RSGI has no means to break off a connection.
     """
     bridge = Bridge(scope, exchange)
     try:
@@ -42,7 +44,9 @@ async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Ex
         if bridge.client_left:
             return  # what the app says of it is of no use
         if bridge.began:
-            message = "an answer broke off: the app failed after it had begun to send it; see the stack"
+            message = (
+                "an answer broke off: the app failed after it had begun to send it; see the stack"
+            )
             logger.error(message, exc_info=error, extra={"path": scope.path})
         else:
             exchange.response_bytes(*refusal(unexpected(error)))
@@ -78,7 +82,8 @@ class Bridge:
         return self._complete or self._stream is not None
 
     async def receive(self) -> Message:
-        """The request's body in parts; `http.disconnect` once the answer is complete or the client left."""
+        """The request's body in parts; `http.disconnect` once the answer is complete or the client
+        left."""
         if not self._received_all and not self._over.done():
             # One read at a time: a second one would have granian stop the event loop. It is kept if
             # this call is cancelled, so that the next one misses no part.
@@ -104,7 +109,9 @@ class Bridge:
             self._head = message["status"], _text(message["headers"])
             return
         if self._head is None or self._complete:
-            raise RuntimeError(f"{kind} was sent out of order, expected it once, after http.response.start")
+            raise RuntimeError(
+                f"{kind} was sent out of order, expected it once, after http.response.start"
+            )
         if kind == "http.response.pathsend":
             self._exchange.response_file(*self._head, message["path"])
             self._finish()
@@ -119,7 +126,8 @@ class Bridge:
             self._finish()
 
     def check(self) -> None:
-        """Raise RuntimeError if the app returned without a complete answer, and the client waits."""
+        """Raise RuntimeError if the app returned without a complete answer, and the client
+        waits."""
         if not self._complete and not self.client_left:
             raise RuntimeError("the app returned before its answer was complete")
 
@@ -158,13 +166,18 @@ class Bridge:
             raise ClientLeftError
         self._streamed_bytes += len(part)
         if self._streamed_bytes > MAX_STREAM_BYTES:
-            raise RuntimeError(f"more than {MAX_STREAM_BYTES} bytes were streamed; name a file instead (http.response.pathsend)")
+            raise RuntimeError(
+                f"more than {MAX_STREAM_BYTES} bytes were streamed; name a file instead "
+                "(http.response.pathsend)"
+            )
         try:
             await self._stream.send_bytes(part)
         except ProtocolClosed:
             self._end()
             raise ClientLeftError from None
-        await asyncio.sleep(0)  # granian takes every part at once, and other requests would wait for the whole answer
+        await asyncio.sleep(
+            0
+        )  # granian takes every part at once, and other requests would wait for the whole answer
 
     def _watch_client(self) -> None:
         if self._watch is None and not self._over.done():

@@ -1,14 +1,18 @@
-"""Interrupt moderation for a server that is short of CPU time: requests gather for a moment before a turn of the event loop.
+"""Interrupt moderation for a server that is short of CPU time: requests gather for a moment before
+a turn of the event loop.
 
-With many quiet connections and few requests each, waking threads costs more than answering: granian's runtime thread, the thread that
-hands requests over to Python and the event loop wake one another for every request. Network cards have the same trouble and the same
-remedy. While it is on, the first request of a gathering makes the thread that hands over sleep for `delay_s`, before its body is asked for;
-then all that came meanwhile pass on to the loop together, and the next gathering begins when they have been answered.
-docs/decisions/0012 has what that saves. A request waits for half a gathering in the mean and for one at most, which is little against
-what a server waits once its quota is spent.
+With many quiet connections and few requests each, waking threads costs more than answering:
+granian's runtime thread, the thread that hands requests over to Python and the event loop wake one
+another for every request. Network cards have the same trouble and the same remedy. While it is on,
+the first request of a gathering makes the thread that hands over sleep for `delay_s`, before its
+body is asked for; then all that came meanwhile pass on to the loop together, and the next gathering
+begins when they have been answered. docs/decisions/0012 has what that saves. A request waits for
+half a gathering in the mean and for one at most, which is little against what a server waits once
+its quota is spent.
 
-It would cost a few clients that wait for each answer most of their throughput, so it is an experiment under control: the delay grows as
-long as more of the quota is used than aimed at, shrinks when less than half of that is, and is gone at once when it slows the clients down.
+It would cost a few clients that wait for each answer most of their throughput, so it is an
+experiment under control: the delay grows as long as more of the quota is used than aimed at,
+shrinks when less than half of that is, and is gone at once when it slows the clients down.
 """
 
 import asyncio
@@ -19,14 +23,16 @@ from collections.abc import Callable
 WINDOW_S = 1.0
 """Seconds between two decisions."""
 SCARCE = 0.8
-"""Share above which requests gather for the whole delay at once. Above it a rate falls for want of CPU time, not for the waiting."""
+"""Share above which requests gather for the whole delay at once. Above it a rate falls for want of
+CPU time, not for the waiting."""
 STEPS = 8
 """In which the delay grows, one in each window; it shrinks by half of them."""
 KEEP_RATE = 0.8
 """Share of the rate before that has to be kept up."""
 ENOUGH_HZ = 8000.0
-"""After a turn that brought so many requests per second, 32 in 4 ms, nobody waits: company comes by itself. The time runs from the
-gathering before, for what piles up while the quota is spent is many requests, but of a long time."""
+"""After a turn that brought so many requests per second, 32 in 4 ms, nobody waits: company comes by
+itself. The time runs from the gathering before, for what piles up while the quota is spent is many
+requests, but of a long time."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds until it is tried again after it slowed the clients down; doubled each time."""
 
@@ -67,8 +73,8 @@ class Coalescer:
         """Whether requests wait for company."""
         self._in_turn = False
         self._arrived = self._last_turn = 0
-        # Each written by one thread: granian's, but for `_answered`. (The ordinary lane's `arriving` may lose one of `_asked`: a gathering
-        # then ends one request early.)
+        # Each written by one thread: granian's, but for `_answered`. (The ordinary lane's
+        # `arriving` may lose one of `_asked`: a gathering then ends one request early.)
         self._asked = self._answered = self._asked_before = self._answered_before = 0
         self._began = self._patience_ends = 0.0
         self._watching = False
@@ -77,14 +83,19 @@ class Coalescer:
         self._rest_s, self._rested_at = FIRST_REST_S, 0.0
 
     def arriving(self) -> None:
-        """A request's head came, and its body has not been asked for: the first of a gathering waits here for the others.
+        """A request's head came, and its body has not been asked for: the first of a gathering
+        waits here for the others.
 
-        On any thread, which holds the interpreter's lock. The next gathering begins once the loop has had everybody of this one; for a
-        body that comes slowly nobody waits longer than another delay.
+        On any thread, which holds the interpreter's lock. The next gathering begins once the loop
+        has had everybody of this one; for a body that comes slowly nobody waits longer than another
+        delay.
         """
         if not self.gathering:
             return
-        if self._asked - self._asked_before <= self._answered - self._answered_before or self._clock() > self._patience_ends:
+        if (
+            self._asked - self._asked_before <= self._answered - self._answered_before
+            or self._clock() > self._patience_ends
+        ):
             self._asked_before, self._answered_before = self._asked, self._answered
             if self._last_turn < ENOUGH_HZ * max(self._delay_s, self._clock() - self._began):
                 self._pause(self._delay_s)
@@ -99,7 +110,9 @@ class Coalescer:
             self._arrived += 1
             if not self._in_turn:
                 self._in_turn = True
-                self._loop.call_soon(self._end_turn)  # behind the run that the queue asked for: no gathering begins before its answers
+                self._loop.call_soon(
+                    self._end_turn
+                )  # behind the run that the queue asked for: no gathering begins before its answers
         elif not self._watching:
             self._watch()
 
@@ -112,17 +125,24 @@ class Coalescer:
         self._begin_window()
 
     def _begin_window(self) -> None:
-        self._window_arrivals, self._window_start, self._window_cpu = 0, self._clock(), self._cpu_clock()
+        self._window_arrivals, self._window_start, self._window_cpu = (
+            0,
+            self._clock(),
+            self._cpu_clock(),
+        )
         self._loop.call_later(WINDOW_S, self._judge)
 
     def _judge(self) -> None:
-        """At a window's end: longer, shorter or none; without requests there is no next window, so an idle server has no timer."""
+        """At a window's end: longer, shorter or none; without requests there is no next window, so
+        an idle server has no timer."""
         now = self._clock()
         elapsed = now - self._window_start
         rate = self._window_arrivals / elapsed
         share = (self._cpu_clock() - self._window_cpu) / elapsed / self._quota
         if self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
-            if self._longer:  # since the last window: it is the waiting that costs the clients their rate
+            if (
+                self._longer
+            ):  # since the last window: it is the waiting that costs the clients their rate
                 self._rested_at = now + self._rest_s
                 self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
             self._gather(0)
@@ -138,7 +158,9 @@ class Coalescer:
             steps = STEPS
         elif share > self._aim:
             steps = min(self._steps + 1, STEPS)
-        elif share < self._aim / 2:  # well below: else latency would go up and down with every breath of the machine
+        elif (
+            share < self._aim / 2
+        ):  # well below: else latency would go up and down with every breath of the machine
             steps = self._steps // 2
         else:
             steps = self._steps
@@ -160,7 +182,8 @@ class Coalescer:
 def _pause_all_of_python() -> Callable[[float], None]:
     """A sleep that keeps the interpreter's lock, where the C library has one.
 
-    Kept on purpose: the event loop would take the lock for whatever else comes, and answer it alone.
+    Kept on purpose: the event loop would take the lock for whatever else comes, and answer it
+    alone.
     """
     try:
         usleep = ctypes.PyDLL(None).usleep

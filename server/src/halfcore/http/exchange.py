@@ -20,11 +20,13 @@ class Scope(Protocol):
 
     @property
     def headers(self) -> Any:
-        """A mapping of lower-case names; `get` gives the first value, None for one that is not ASCII."""
+        """A mapping of lower-case names; `get` gives the first value, None for one that is not
+        ASCII."""
 
 
 class Exchange(Protocol):
-    """One request's body and answer, as RSGI gives them. Each await is a switch to granian's threads and back."""
+    """One request's body and answer, as RSGI gives them. Each await is a switch to granian's
+    threads and back."""
 
     def __call__(self) -> Awaitable[bytes]:
         """The whole body, of any size."""
@@ -33,7 +35,8 @@ class Exchange(Protocol):
         """The body as it comes, and empty chunks at its end; see `whole`."""
 
     def client_disconnect(self) -> Awaitable[None]:
-        """Returns when the client left before granian had the answer, or when a streamed one is over."""
+        """Returns when the client left before granian had the answer, or when a streamed one is
+        over."""
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer."""
@@ -46,7 +49,8 @@ class Exchange(Protocol):
 
 
 class Stream(Protocol):
-    """An answer in parts. granian 2.8 queues them without a bound, however slowly the client reads."""
+    """An answer in parts. granian 2.8 queues them without a bound, however slowly the client
+    reads."""
 
     def send_bytes(self, data: bytes) -> Awaitable[None]:
         """Queue a part; raises `ProtocolClosed` if the client left."""
@@ -55,7 +59,7 @@ class Stream(Protocol):
 def whole(ends: int, headers: Any) -> bool:
     """Whether a body is complete that ended in so many empty chunks.
 
-    One stands for its end. One more stands for an error or for trailers, which granian does not tell
-    apart: it is taken for trailers where the request's head announces them.
+    One stands for its end. One more stands for an error or for trailers, which granian does not
+    tell apart: it is taken for trailers where the request's head announces them.
     """
     return ends == 1 or (ends == 2 and headers.get("trailer") is not None)

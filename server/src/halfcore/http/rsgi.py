@@ -1,19 +1,24 @@
-"""The hot lane: granian hands every request here, and the prediction routes are answered without passing through ASGI.
+"""The hot lane: granian hands every request here, and the prediction routes are answered without
+passing through ASGI.
 
-Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one, and Litestar's routing, request and
-response on top of that cost more than decoding, inference and encoding together (docs/benchmarks.md). The routes themselves stay in the
-app: the predictor gives this lane and Litestar's handlers the same answers, and tests/contract holds them together byte by byte.
+Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one,
+and Litestar's routing, request and response on top of that cost more than decoding, inference and
+encoding together (docs/benchmarks.md). The routes themselves stay in the app: the predictor gives
+this lane and Litestar's handlers the same answers, and tests/contract holds them together byte by
+byte.
 
-`intake` takes plain predictions out before they come here; this lane answers those that need more looking at (a chunked body, a strange
-content type, a server that is full), and all of them where the intake is not installed. Every other request is translated into one ASGI
-call of the app by `bridge`, the only place that knows both protocols.
+`intake` takes plain predictions out before they come here; this lane answers those that need more
+looking at (a chunked body, a strange content type, a server that is full), and all of them where
+the intake is not installed. Every other request is translated into one ASGI call of the app by
+`bridge`, the only place that knows both protocols.
 """
 
 import asyncio
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
-from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # public, but not re-exported by name
+# # public, but not re-exported by name
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from litestar import Litestar
 
 from halfcore.http import bridge
@@ -33,10 +38,17 @@ class Front:
         app: answers every request that is no plain prediction.
         predictor: answers predictions.
         hot: what answers POSTs of fixed paths, by path.
-        coalescer: lets predictions gather while much of the quota is used; None: each begins when it arrives.
+        coalescer: lets predictions gather while much of the quota is used; None: each begins when
+            it arrives.
     """
 
-    def __init__(self, app: Litestar, predictor: Predictor, hot: Mapping[str, Begin], coalescer: Coalescer | None = None) -> None:
+    def __init__(
+        self,
+        app: Litestar,
+        predictor: Predictor,
+        hot: Mapping[str, Begin],
+        coalescer: Coalescer | None = None,
+    ) -> None:
         self.app = app
         self.coalescer = coalescer
         self.predictor = predictor
@@ -59,8 +71,13 @@ class Front:
         head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
 
         async def read() -> bytes:
-            # A body of known length, which the predictor has checked, is read in one await; another is counted as it comes.
-            body: Awaitable[bytes] = exchange() if head.content_length is not None else _counted(exchange, scope, reader.max_bytes)
+            # A body of known length, which the predictor has checked, is read in one await; another
+            # is counted as it comes.
+            body: Awaitable[bytes] = (
+                exchange()
+                if head.content_length is not None
+                else _counted(exchange, scope, reader.max_bytes)
+            )
             try:
                 return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
@@ -69,10 +86,16 @@ class Front:
         exchange.response_bytes(*await self.predictor.respond(begin, head, read))
 
     def begin(self, path: str) -> Begin | None:
-        """What answers a POST of this path without the app, if anything does. Any thread may ask."""
+        """What answers a POST of this path without the app, if anything does. Any thread may
+        ask."""
         if (begin := self._hot.get(path)) is not None:
             return begin
-        if path.startswith(PREFIX) and path.endswith(SUFFIX) and (name := path[len(PREFIX) : -len(SUFFIX)]) and "/" not in name:
+        if (
+            path.startswith(PREFIX)
+            and path.endswith(SUFFIX)
+            and (name := path[len(PREFIX) : -len(SUFFIX)])
+            and "/" not in name
+        ):
             return partial(self.predictor.begin, name)
         return None
 
@@ -80,7 +103,9 @@ class Front:
         """Load the models before the first connection is accepted; an error stops the worker."""
         started = loop.create_future()
         self._lifespan = loop.create_task(self._live(started))
-        loop.run_until_complete(asyncio.wait((started, self._lifespan), return_when=asyncio.FIRST_COMPLETED))
+        loop.run_until_complete(
+            asyncio.wait((started, self._lifespan), return_when=asyncio.FIRST_COMPLETED)
+        )
         if self._lifespan.done():
             self._lifespan.result()
 
@@ -91,7 +116,8 @@ class Front:
             loop.run_until_complete(self._lifespan)
 
     async def _live(self, started: "asyncio.Future[None]") -> None:
-        # One task for start and end: the app's lifespan holds a task group, which belongs to the task that entered it.
+        # One task for start and end: the app's lifespan holds a task group, which belongs to the
+        # task that entered it.
         async with self.app.lifespan():
             started.set_result(None)
             await self._stop.wait()

@@ -1,7 +1,8 @@
 """What the server counts.
 
-Plain integers in lists, for it is on every request's path and each worker has one event loop: a histogram's `observe` is one `bisect` and
-two additions, a tenth of what a locked, labelled `prometheus_client` metric costs. `exposition` turns them into Prometheus's text.
+Plain integers in lists, for it is on every request's path and each worker has one event loop: a
+histogram's `observe` is one `bisect` and two additions, a tenth of what a locked, labelled
+`prometheus_client` metric costs. `exposition` turns them into Prometheus's text.
 """
 
 from bisect import bisect_left
@@ -10,7 +11,26 @@ from time import time
 
 import msgspec
 
-SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SECONDS = (
+    0.00001,
+    0.000025,
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 STAGES = ("decode", "queue", "infer", "encode")
 
@@ -85,7 +105,8 @@ class CatalogMetrics(msgspec.Struct):
     """What came of reading the feature catalogue."""
 
     refreshes: dict[str, int] = {}
-    """Result → reads: `changed`, `unchanged`, `refused` (a model's rows are not applied) or `failed` (nothing was read)."""
+    """Result → reads: `changed`, `unchanged`, `refused` (a model's rows are not applied) or
+    `failed` (nothing was read)."""
     refused: dict[str, int] = {}
     """Model → 1 if its rows are not applied."""
     read_at: float = 0.0
@@ -115,7 +136,8 @@ class FollowMetrics:
         self.poll_failures: dict[str, int] = {}
         """Code → polls that the registry did not answer as it should."""
         self.schema_changes: dict[str, int] = {}
-        """Compatible, `true` or `false` → swaps that changed columns, what they may hold, or the answers."""
+        """Compatible, `true` or `false` → swaps that changed columns, what they may hold, or the
+        answers."""
         self.last_success = 0.0
         """Unix time at which it last did; 0: not yet."""
         self.served_version = ""
@@ -141,8 +163,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str], int] = {}
-        """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels are bounded. Without the answered
-        predictions, which each model counts itself; `outcomes` has all."""
+        """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels
+        are bounded. Without the answered predictions, which each model counts itself; `outcomes`
+        has all."""
         self.models: dict[str, ModelMetrics] = {}
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
@@ -151,7 +174,8 @@ class Metrics:
         self.challenged: dict[tuple[str, str, str], int] = {}
         """(model, role, outcome) → requests of a model that has a challenger."""
         self.agreement: dict[tuple[str, str], int] = {}
-        """(model, `equal` or `different`) → answers of a shadowing challenger, compared with the champion's."""
+        """(model, `equal` or `different`) → answers of a shadowing challenger, compared with the
+        champion's."""
         self.catalog: CatalogMetrics | None = None
         """Of the feature catalogue, if one is configured."""
         self.following: dict[tuple[str, str], FollowMetrics] = {}
@@ -164,7 +188,11 @@ class Metrics:
 
     def outcomes(self) -> dict[tuple[str, str, str], int]:
         """(route, model, outcome) → requests, all of them."""
-        answered = {(PREDICT, name, "200"): model.answered for name, model in self.models.items() if model.answered}
+        answered = {
+            (PREDICT, name, "200"): model.answered
+            for name, model in self.models.items()
+            if model.answered
+        }
         return self.requests | answered
 
     def of(self, model: str) -> ModelMetrics:

@@ -1,7 +1,8 @@
 """The counters of all workers as Prometheus's text.
 
-A scrape reaches one worker, whichever accepts it, but must tell of all: each worker leaves a snapshot of its counters in a directory that
-they share, once a second, and the one that is asked adds its own to those of the others. With one worker there is no directory.
+A scrape reaches one worker, whichever accepts it, but must tell of all: each worker leaves a
+snapshot of its counters in a directory that they share, once a second, and the one that is asked
+adds its own to those of the others. With one worker there is no directory.
 """
 
 import asyncio
@@ -11,13 +12,34 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from halfcore.log import logger, reason_of
-from halfcore.metrics.counters import ROWS, SECONDS, STAGES, CatalogMetrics, FollowMetrics, Histogram, Metrics, ModelMetrics
+from halfcore.metrics.counters import (
+    ROWS,
+    SECONDS,
+    STAGES,
+    CatalogMetrics,
+    FollowMetrics,
+    Histogram,
+    Metrics,
+    ModelMetrics,
+)
 from halfcore.metrics.optional import BesideSnapshot, beside_families
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -124,7 +146,8 @@ class Snapshot(msgspec.Struct):
             loaded=dict(metrics.loaded),
             load_failures=dict(metrics.load_failures),
             beside=BesideSnapshot.of(metrics),
-            catalog=metrics.catalog and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
+            catalog=metrics.catalog
+            and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
             following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
         )
 
@@ -177,7 +200,8 @@ class Exposition(Collector):
         return generate_latest(self._registry)
 
     async def share(self) -> None:
-        """Leave a snapshot every `PERIOD_S` seconds until cancelled; returns at once if there is one worker.
+        """Leave a snapshot every `PERIOD_S` seconds until cancelled; returns at once if there is
+        one worker.
 
         What a worker that died has counted stays, so the sums never fall.
         """
@@ -187,7 +211,11 @@ class Exposition(Collector):
                 partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
                 partial.replace(self._own)
             except OSError as error:
-                logger.warning("cannot share this worker's metrics; /metrics shows only some of the workers: %s", reason_of(error))
+                logger.warning(
+                    "cannot share this worker's metrics; /metrics shows only some of the workers: "
+                    "%s",
+                    reason_of(error),
+                )
             await asyncio.sleep(PERIOD_S)
 
     def collect(self) -> Iterable[Metric]:
@@ -197,20 +225,36 @@ class Exposition(Collector):
             if file != self._own:
                 snapshot.add(msgspec.msgpack.decode(file.read_bytes(), type=Snapshot))
         yield from _families(snapshot)
-        yield InfoMetricFamily("halfcore_build", "The running server.", value={"version": self._version})
+        yield InfoMetricFamily(
+            "halfcore_build", "The running server.", value={"version": self._version}
+        )
 
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:
-    requests = CounterMetricFamily("halfcore_requests", "Requests by route, model and outcome.", labels=["route", "model", "outcome"])
+    requests = CounterMetricFamily(
+        "halfcore_requests",
+        "Requests by route, model and outcome.",
+        labels=["route", "model", "outcome"],
+    )
     for key, number in snapshot.requests.items():
         requests.add_metric(key, number)
     yield requests
     stages = HistogramMetricFamily(
-        "halfcore_stage_duration_seconds", "Time in each stage of a request (infer: of a batch).", labels=["model", "stage"]
+        "halfcore_stage_duration_seconds",
+        "Time in each stage of a request (infer: of a batch).",
+        labels=["model", "stage"],
     )
-    rows = HistogramMetricFamily("halfcore_batch_rows", "Rows in one run of the model.", labels=["model"])
-    queued = GaugeMetricFamily("halfcore_queued_rows", "Rows waiting for inference.", labels=["model"])
-    bisections = CounterMetricFamily("halfcore_batch_bisections", "Batches run again in halves because a row failed.", labels=["model"])
+    rows = HistogramMetricFamily(
+        "halfcore_batch_rows", "Rows in one run of the model.", labels=["model"]
+    )
+    queued = GaugeMetricFamily(
+        "halfcore_queued_rows", "Rows waiting for inference.", labels=["model"]
+    )
+    bisections = CounterMetricFamily(
+        "halfcore_batch_bisections",
+        "Batches run again in halves because a row failed.",
+        labels=["model"],
+    )
     for name, model in snapshot.models.items():
         for stage, counts in model.stages.items():
             stages.add_metric([name, stage], _buckets(SECONDS, counts), counts.total)
@@ -218,11 +262,17 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         queued.add_metric([name], model.queued_rows)
         bisections.add_metric([name], model.bisections)
     yield from (stages, rows, queued, bisections)
-    loaded = GaugeMetricFamily("halfcore_model_loaded_timestamp_seconds", "When the version was loaded.", labels=["model", "version"])
+    loaded = GaugeMetricFamily(
+        "halfcore_model_loaded_timestamp_seconds",
+        "When the version was loaded.",
+        labels=["model", "version"],
+    )
     for version, since in snapshot.loaded.items():
         loaded.add_metric(version, since)
     yield loaded
-    failures = CounterMetricFamily("halfcore_model_load_failures", "Bundles that were refused.", labels=["model"])
+    failures = CounterMetricFamily(
+        "halfcore_model_load_failures", "Bundles that were refused.", labels=["model"]
+    )
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
@@ -234,27 +284,57 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
-    refreshes = CounterMetricFamily("halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"])
+    refreshes = CounterMetricFamily(
+        "halfcore_catalog_refreshes", "Reads of the feature catalogue by result.", labels=["result"]
+    )
     for result, number in catalog.refreshes.items():
         refreshes.add_metric([result], number)
     yield refreshes
-    refused = GaugeMetricFamily("halfcore_catalog_refused", "1 if a model's rows in the catalogue are not applied.", labels=["model"])
+    refused = GaugeMetricFamily(
+        "halfcore_catalog_refused",
+        "1 if a model's rows in the catalogue are not applied.",
+        labels=["model"],
+    )
     for model, is_refused in catalog.refused.items():
         refused.add_metric([model], is_refused)
     yield refused
-    yield GaugeMetricFamily("halfcore_catalog_read_timestamp_seconds", "When the catalogue was read last; 0: never.", value=catalog.read_at)
-    yield GaugeMetricFamily("halfcore_catalog_connected", "1 if every worker reads the catalogue.", value=catalog.connected)
+    yield GaugeMetricFamily(
+        "halfcore_catalog_read_timestamp_seconds",
+        "When the catalogue was read last; 0: never.",
+        value=catalog.read_at,
+    )
+    yield GaugeMetricFamily(
+        "halfcore_catalog_connected",
+        "1 if every worker reads the catalogue.",
+        value=catalog.connected,
+    )
 
 
 def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Metric]:
     own = ["model", "role"]
-    swaps = CounterMetricFamily("halfcore_model_swaps", "Bundles taken into service, refused or not fetched.", labels=[*own, "result"])
-    polls = CounterMetricFamily("halfcore_registry_poll_failures", "Polls without a proper answer.", labels=[*own, "code"])
-    success = GaugeMetricFamily("halfcore_registry_last_success_timestamp_seconds", "When the registry last answered.", labels=own)
-    pending = GaugeMetricFamily("halfcore_model_pending", "Workers for which a bundle waits to be served.", labels=own)
-    workers = GaugeMetricFamily("halfcore_model_served_workers", "Workers that serve a version.", labels=[*own, "version"])
+    swaps = CounterMetricFamily(
+        "halfcore_model_swaps",
+        "Bundles taken into service, refused or not fetched.",
+        labels=[*own, "result"],
+    )
+    polls = CounterMetricFamily(
+        "halfcore_registry_poll_failures", "Polls without a proper answer.", labels=[*own, "code"]
+    )
+    success = GaugeMetricFamily(
+        "halfcore_registry_last_success_timestamp_seconds",
+        "When the registry last answered.",
+        labels=own,
+    )
+    pending = GaugeMetricFamily(
+        "halfcore_model_pending", "Workers for which a bundle waits to be served.", labels=own
+    )
+    workers = GaugeMetricFamily(
+        "halfcore_model_served_workers", "Workers that serve a version.", labels=[*own, "version"]
+    )
     changes = CounterMetricFamily(
-        "halfcore_model_schema_changes", "Swaps that changed columns, their values or the answers.", labels=[*own, "compatible"]
+        "halfcore_model_schema_changes",
+        "Swaps that changed columns, their values or the answers.",
+        labels=[*own, "compatible"],
     )
     for key, one in following.items():
         for family, counts in (

@@ -23,10 +23,19 @@ class LogSnapshot(msgspec.Struct):
     @classmethod
     def of(cls, log: PredictionLogMetrics) -> Self:
         """A copy of a log's counters."""
-        return cls(log.written, log.spooled, log.torn, dict(log.dropped), log.last_write, log.queued(), log.spool())
+        return cls(
+            log.written,
+            log.spooled,
+            log.torn,
+            dict(log.dropped),
+            log.last_write,
+            log.queued(),
+            log.spool(),
+        )
 
     def add(self, other: "LogSnapshot") -> None:
-        """Add another worker's; of two last writes the earlier counts, for it shows the worker that cannot write."""
+        """Add another worker's; of two last writes the earlier counts, for it shows the worker that
+        cannot write."""
         self.written += other.written
         self.spooled += other.spooled
         self.torn += other.torn
@@ -66,14 +75,18 @@ def beside_families(snapshot: BesideSnapshot) -> Iterator[Metric]:
         yield from _log_families(snapshot.log)
     if snapshot.challenged:
         requests = CounterMetricFamily(
-            "halfcore_challenger_requests", "Requests that a challenger was asked.", labels=["model", "mode", "outcome"]
+            "halfcore_challenger_requests",
+            "Requests that a challenger was asked.",
+            labels=["model", "mode", "outcome"],
         )
         for key, number in snapshot.challenged.items():
             requests.add_metric(key, number)
         yield requests
     if snapshot.agreement:
         compared = CounterMetricFamily(
-            "halfcore_challenger_compared_rows", "Rows whose label or value a shadow gave too, or not.", labels=["model", "agreement"]
+            "halfcore_challenger_compared_rows",
+            "Rows whose label or value a shadow gave too, or not.",
+            labels=["model", "agreement"],
         )
         for pair, rows in snapshot.agreement.items():
             compared.add_metric(pair, rows)
@@ -82,15 +95,31 @@ def beside_families(snapshot: BesideSnapshot) -> Iterator[Metric]:
 
 def _log_families(log: LogSnapshot) -> Iterator[Metric]:
     name = "halfcore_prediction_log_"
-    yield CounterMetricFamily(name + "written_rows", "Predictions written to the database.", value=log.written)
-    yield CounterMetricFamily(name + "spooled_rows", "Predictions that took the way over the disk.", value=log.spooled)
-    yield CounterMetricFamily(name + "torn_segments", "Segments of the spool with a torn end, or unreadable.", value=log.torn)
-    dropped = CounterMetricFamily(name + "dropped_rows", "Predictions that are not in the log.", labels=["reason"])
+    yield CounterMetricFamily(
+        name + "written_rows", "Predictions written to the database.", value=log.written
+    )
+    yield CounterMetricFamily(
+        name + "spooled_rows", "Predictions that took the way over the disk.", value=log.spooled
+    )
+    yield CounterMetricFamily(
+        name + "torn_segments",
+        "Segments of the spool with a torn end, or unreadable.",
+        value=log.torn,
+    )
+    dropped = CounterMetricFamily(
+        name + "dropped_rows", "Predictions that are not in the log.", labels=["reason"]
+    )
     for reason, rows in log.dropped.items():
         dropped.add_metric([reason], rows)
     yield dropped
     yield GaugeMetricFamily(name + "queued_rows", "Predictions in memory.", value=log.queued[0])
     yield GaugeMetricFamily(name + "queued_bytes", "Memory that they take.", value=log.queued[1])
     yield GaugeMetricFamily(name + "spool_rows", "Predictions on the disk.", value=log.spool[0])
-    yield GaugeMetricFamily(name + "spool_bytes", "Size of the spool's segments.", value=log.spool[1])
-    yield GaugeMetricFamily(name + "last_write_timestamp_seconds", "When the database last took predictions.", value=log.last_write)
+    yield GaugeMetricFamily(
+        name + "spool_bytes", "Size of the spool's segments.", value=log.spool[1]
+    )
+    yield GaugeMetricFamily(
+        name + "last_write_timestamp_seconds",
+        "When the database last took predictions.",
+        value=log.last_write,
+    )

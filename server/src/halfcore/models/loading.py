@@ -66,15 +66,25 @@ class _Recorder:
         if bisections:
             self._metrics.bisections += bisections
             logger.error(
-                "a batch failed; ran it again in halves to find the failing request", extra={"rows": rows, "bisections": bisections}
+                "a batch failed; ran it again in halves to find the failing request",
+                extra={"rows": rows, "bisections": bisections},
             )
 
 
-def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limits, executor: Executor, stage: str) -> None:
+def load_all(
+    directory: Path,
+    models: Models,
+    *,
+    metrics: Metrics,
+    limits: Limits,
+    executor: Executor,
+    stage: str,
+) -> None:
     """Load the newest bundle of every model in a directory.
 
-    A bundle that is refused costs only its model, and not even that if an older bundle of the model is whole: then that one is served, and
-    the refusal stands in the log, in `/health` and in the metrics. So does what is wrong with the directory.
+    A bundle that is refused costs only its model, and not even that if an older bundle of the model
+    is whole: then that one is served, and the refusal stands in the log, in `/health` and in the
+    metrics. So does what is wrong with the directory.
 
     Args:
         directory: see docs/bundle-format.md.
@@ -82,7 +92,8 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
         metrics: counts the refusals.
         limits: see `Limits`.
         executor: of one thread, for batches that are too dear for the event loop.
-        stage: if not empty, the default model is served only from a bundle that was exported as `models:/NAME/STAGE`.
+        stage: if not empty, the default model is served only from a bundle that was exported as
+            `models:/NAME/STAGE`.
     """
 
     def refuse(name: str, reason: str) -> None:
@@ -97,36 +108,61 @@ def load_all(directory: Path, models: Models, *, metrics: Metrics, limits: Limit
             refuse(name, reason)
     default = models.default_among(found.bundles.keys() | found.refused.keys() | models.served)
     for name, paths in sorted(found.bundles.items()):
-        if name in models.served:  # from elsewhere: a followed model's last-known-good bundle wins over what lies here
+        if (
+            name in models.served
+        ):  # from elsewhere: a followed model's last-known-good bundle wins over what lies here
             continue
-        for path in _newest_first(name, paths, stage if name == default else "", partial(refuse, name)):
+        for path in _newest_first(
+            name, paths, stage if name == default else "", partial(refuse, name)
+        ):
             start = time.perf_counter()
             try:
-                model = load(bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor)
+                model = load(
+                    bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor
+                )
             except (BundleError, EngineError) as error:
                 refuse(name, str(error))
                 continue
             models.put(model)
-            logger.info("model %s version %s loaded in %.2f s", name, model.manifest.version, time.perf_counter() - start)
+            logger.info(
+                "model %s version %s loaded in %.2f s",
+                name,
+                model.manifest.version,
+                time.perf_counter() - start,
+            )
             break
 
 
-def load(source: Bundle, *, metrics: ModelMetrics, limits: Limits, executor: Executor, role: str = "champion") -> LoadedModel:
+def load(
+    source: Bundle,
+    *,
+    metrics: ModelMetrics,
+    limits: Limits,
+    executor: Executor,
+    role: str = "champion",
+) -> LoadedModel:
     """Load a bundle on the event loop, which stands still meanwhile; raises as `prepare`."""
     prepared = prepare(source, max_batch_size=limits.max_batch_size)
     return assemble(prepared, metrics=metrics, limits=limits, executor=executor, role=role)
 
 
 def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
-    """Load a bundle, hold its answers against the golden ones, and warm it up: the long part, in any thread.
+    """Load a bundle, hold its answers against the golden ones, and warm it up: the long part, in
+    any thread.
 
     Raises:
-        BundleError: the runtime cannot load the graph, it is not what the manifest says, or a golden row gets another answer.
+        BundleError: the runtime cannot load the graph, it is not what the manifest says, or a
+            golden row gets another answer.
     """
     manifest = source.manifest
     schema = Schema.of(manifest)
     try:
-        engine = Engine(source.model_file, dtype=manifest.dtype, columns=len(manifest.inputs), outputs=manifest.outputs)
+        engine = Engine(
+            source.model_file,
+            dtype=manifest.dtype,
+            columns=len(manifest.inputs),
+            outputs=manifest.outputs,
+        )
     except EngineError as error:
         raise BundleError("graph", source.path, source.model_file.name, str(error)) from error
     golden = _check_golden(engine, schema, source)
@@ -184,20 +220,27 @@ def assemble(
     )
 
 
-def _newest_first(name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]) -> list[Path]:
-    """One model's bundles (of that stage) whose manifest can be read, the one exported last first; tells why others are not among them."""
+def _newest_first(
+    name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]
+) -> list[Path]:
+    """One model's bundles (of that stage) whose manifest can be read, the one exported last first;
+    tells why others are not among them."""
     manifests: dict[Path, Manifest] = {}
     for path in paths:
         try:
             manifests[path] = bundle.read_manifest(path)
         except BundleError as error:
             refuse(str(error))
-    # Under any registered name: a bundle that was exported under a name of its own has that one in its directory.
+    # Under any registered name: a bundle that was exported under a name of its own has that one in
+    # its directory.
     exported = re.compile(rf"models:/[^/]+/{re.escape(stage)}" if stage else ".*")
     wanted = {path: m for path, m in manifests.items() if exported.fullmatch(m.source.uri)}
     if manifests and not wanted:
         found = ", ".join(sorted({_without_password(m.source.uri) for m in manifests.values()}))
-        refuse(f"model_stage {stage!r}: no bundle was exported as models:/{name}/{stage}, found {found}")
+        refuse(
+            f"model_stage {stage!r}: no bundle was exported as models:/{name}/{stage}, found "
+            f"{found}"
+        )
     return sorted(wanted, key=lambda path: wanted[path].created_at.removesuffix("Z"), reverse=True)
 
 
@@ -218,8 +261,14 @@ def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
     try:
         together = engine.infer(b"".join(packed), len(packed))
         alone = [engine.infer(payload, 1)[0] for payload in packed]
-    except Exception as error:  # the runtime raises a class of its own per status code, and quotes the graph
-        reason = str(error) if isinstance(error, EngineError) else f"the model failed: {type(error).__name__}"
+    except (
+        Exception
+    ) as error:  # the runtime raises a class of its own per status code, and quotes the graph
+        reason = (
+            str(error)
+            if isinstance(error, EngineError)
+            else f"the model failed: {type(error).__name__}"
+        )
         raise BundleError("golden", source.path, "golden", reason) from error
     for number, (golden, *answers) in enumerate(zip(manifest.golden, together, alone, strict=True)):
         for answer in answers:
@@ -234,21 +283,35 @@ def _differs(manifest: Manifest, golden: Golden, result: Result) -> str | None:
     if manifest.task == "regression":
         values, expected = _flat(result[0]), _flat(golden.prediction)
         same = len(values) == len(expected) and all(
-            abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in zip(values, expected, strict=True)
+            abs(a - b) <= tolerance * max(1.0, abs(b))
+            for a, b in zip(values, expected, strict=True)
         )
         return None if same else f"answer {values}, expected {expected}"
     count = len(manifest.classes)
     if not 0 <= result[0] < count or (len(result) > 1 and len(result[1]) != count):
-        return f"label {result[0]} and {len(result[-1]) if len(result) > 1 else 'no'} probabilities, expected {count} classes"
+        return (
+            f"label {result[0]} and {len(result[-1]) if len(result) > 1 else 'no'} probabilities, "
+            f"expected {count} classes"
+        )
     label = manifest.classes[result[0]]
     if golden.probabilities is not None and len(result) > 1:
         same = len(golden.probabilities) == count
-        if not same or max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True)) > tolerance:
-            return f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
+        if (
+            not same
+            or max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True))
+            > tolerance
+        ):
+            return (
+                f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
+            )
         best = sorted(golden.probabilities)[-2:]
         if best[-1] - best[0] < manifest.parity.tie_band:
             return None
-    return f"prediction {label!r}, expected {golden.prediction!r}" if label != golden.prediction else None
+    return (
+        f"prediction {label!r}, expected {golden.prediction!r}"
+        if label != golden.prediction
+        else None
+    )
 
 
 def _flat(value: Any) -> list[float]:
@@ -256,12 +319,14 @@ def _flat(value: Any) -> list[float]:
 
 
 def _warm_up(engine: Engine, row: bytes, max_batch_size: int) -> Cost:
-    """Run the smallest and the largest batch a few times: first runs are slow, and the batcher must know what a batch costs."""
+    """Run the smallest and the largest batch a few times: first runs are slow, and the batcher must
+    know what a batch costs."""
     cost = Cost()
     for rows in (1, max_batch_size):
         payload = row * rows
         for run in range(WARM_UP_RUNS):
-            # This thread's CPU time: beside a busy event loop the clock would mostly count the waiting for it.
+            # This thread's CPU time: beside a busy event loop the clock would mostly count the
+            # waiting for it.
             start = time.thread_time()
             engine.infer(payload, rows)
             if run:

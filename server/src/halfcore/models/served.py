@@ -1,7 +1,7 @@
 """The models that are served: a bundle becomes a `LoadedModel`, and `Models` holds one per name.
 
-A `LoadedModel` is immutable and complete: what decodes, runs and encodes for one version. A request takes it once and uses nothing else,
-so no answer ever mixes two versions.
+A `LoadedModel` is immutable and complete: what decodes, runs and encodes for one version. A request
+takes it once and uses nothing else, so no answer ever mixes two versions.
 """
 
 from collections.abc import Callable, KeysView
@@ -27,11 +27,14 @@ class LoadedModel:
     manifest: Manifest
     """The bundle's, but with the name and the version that clients know."""
     bundle_name: str
-    """The name in the bundle's own manifest: another one where a model is served under a name of its own, was renamed or copied."""
+    """The name in the bundle's own manifest: another one where a model is served under a name of
+    its own, was renamed or copied."""
     bundle_version: str
-    """The version in the bundle's own manifest: another one where the registry's version is a copy."""
+    """The version in the bundle's own manifest: another one where the registry's version is a
+    copy."""
     schema: Schema
-    """The manifest's columns with what the feature catalogue says of them; the decoder is made of it."""
+    """The manifest's columns with what the feature catalogue says of them; the decoder is made of
+    it."""
     decoder: Decoder
     batcher: Batcher[Result]
     encoder: Encoder
@@ -94,19 +97,27 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether this process should be sent requests."""
-        return not self.draining and bool(self._models) and (not self.default_name or self.default_name in self._models)
+        return (
+            not self.draining
+            and bool(self._models)
+            and (not self.default_name or self.default_name in self._models)
+        )
 
     @property
     def reasons(self) -> list[str]:
-        """Why this process is not ready or `/predict` has no model, and what to do: sentences, none if all is well."""
+        """Why this process is not ready or `/predict` has no model, and what to do: sentences, none
+        if all is well."""
         reasons = [self.directory_problem] if self.directory_problem else []
         if self.default_name and self.default_name not in self._models:
             reasons.append(self._why_default_is_missing())
         elif not self._models and not reasons:
-            reasons.append("no model is loaded: each was refused" if self.failures else "no model is loaded")
+            reasons.append(
+                "no model is loaded: each was refused" if self.failures else "no model is loaded"
+            )
         elif self._models and not self.default_name:
             reasons.append(
-                f"POST /predict has no model, because {len(self._models)} models are loaded and none is named: "
+                f"POST /predict has no model, because {len(self._models)} models are loaded and "
+                "none is named: "
                 f"set MODEL_NAME to {self._known()}"
             )
         return reasons
@@ -118,14 +129,23 @@ class Models:
             return "as set"
         if len(self._models.keys() | self._expected) == 1:
             absent = self._fallback not in ("", self.default_name)
-            return f"the only model (the fallback {self._fallback} is not there)" if absent else "the only model"
-        return "the only model that is followed" if len(self._expected) == 1 else "the fallback, because several models are loaded"
+            return (
+                f"the only model (the fallback {self._fallback} is not there)"
+                if absent
+                else "the only model"
+            )
+        return (
+            "the only model that is followed"
+            if len(self._expected) == 1
+            else "the fallback, because several models are loaded"
+        )
 
     def default_among(self, names: AbstractSet[str]) -> str:
         """The model of `/predict` if these models are there.
 
-        The one that was set, whether it is there or not; else the only one; else the only one that is followed; else the
-        fallback. A fallback that was refused keeps its place, so that no other model answers in its stead.
+        The one that was set, whether it is there or not; else the only one; else the only one that
+        is followed; else the fallback. A fallback that was refused keeps its place, so that no
+        other model answers in its stead.
         """
         if self._default:
             return self._default
@@ -137,12 +157,14 @@ class Models:
         return self._fallback if self._fallback in names else ""
 
     def expect(self, name: str) -> None:
-        """Tell that a model of that name will be served once its bundle has come: until then it is 503, not 404."""
+        """Tell that a model of that name will be served once its bundle has come: until then it is
+        503, not 404."""
         self._expected.add(name)
         self._choose_default()
 
     def put(self, model: LoadedModel) -> LoadedModel | None:
-        """Serve this model from the next request on; return the one that it replaces, which answers what it has accepted."""
+        """Serve this model from the next request on; return the one that it replaces, which answers
+        what it has accepted."""
         name = model.manifest.name
         replaced = self._models.get(name)
         self._models[name] = self._refine(model)
@@ -165,16 +187,33 @@ class Models:
         if (model := self._models.get(name)) is not None:
             return model
         if name in self.failures or name in self._expected:
-            raise Problem(503, "model_not_loaded", f'model "{name}" is not loaded; GET /health says why', retry_after_s=10)
-        raise Problem(404, "unknown_model", f'model "{name[:100]}" is not known, expected {self._known()}')
+            raise Problem(
+                503,
+                "model_not_loaded",
+                f'model "{name}" is not loaded; GET /health says why',
+                retry_after_s=10,
+            )
+        raise Problem(
+            404, "unknown_model", f'model "{name[:100]}" is not known, expected {self._known()}'
+        )
 
     def get_default(self) -> LoadedModel:
-        """The model of `/predict`; raises as `get`, and 404 if several models are served and none is the default."""
+        """The model of `/predict`; raises as `get`, and 404 if several models are served and none
+        is the default."""
         if name := self.default_name:
             return self.get(name)
         if not self._models and not self._expected:
-            raise Problem(503, "model_not_loaded", "no model is loaded; GET /health says why", retry_after_s=10)
-        raise Problem(404, "no_default_model", f"no default model is set, expected POST /models/NAME/predict with {self._known()}")
+            raise Problem(
+                503,
+                "model_not_loaded",
+                "no model is loaded; GET /health says why",
+                retry_after_s=10,
+            )
+        raise Problem(
+            404,
+            "no_default_model",
+            f"no default model is set, expected POST /models/NAME/predict with {self._known()}",
+        )
 
     def begin_draining(self) -> None:
         """Be not ready from now on, so that no new requests are sent here."""
@@ -199,7 +238,14 @@ class Models:
             return f"the default model {name} was refused: {self.failures[name]}"
         if name in self._expected:
             return f"the default model {name} is followed and not loaded yet"
-        return f"MODEL_NAME or HALFCORE_DEFAULT_MODEL is {name!r}, and there is no such model; expected {self._known()}"
+        return (
+            f"MODEL_NAME or HALFCORE_DEFAULT_MODEL is {name!r}, and there is no such model; "
+            f"expected {self._known()}"
+        )
 
     def _known(self) -> str:
-        return "one of " + ", ".join(sorted(self._models)) if self._models else "none, for no model is loaded"
+        return (
+            "one of " + ", ".join(sorted(self._models))
+            if self._models
+            else "none, for no model is loaded"
+        )

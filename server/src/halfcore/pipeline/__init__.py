@@ -1,1 +1,2 @@
-"""Bytes to rows to batches to results to bytes: `decode` (fast), `explain` (says what is wrong), `batcher`, `engine`, `encode`."""
+"""Bytes to rows to batches to results to bytes: `decode` (fast), `explain` (says what is wrong),
+`batcher`, `engine`, `encode`."""

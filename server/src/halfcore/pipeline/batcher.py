@@ -1,18 +1,22 @@
 """Tick batching: rows that arrive in the same turn of the event loop share one run of the model.
 
-Theory of operation. `submit` appends a job to a deque and, if none is scheduled, schedules one flush with `call_soon`. The loop runs it
-after every callback that was ready in this turn, so under load a batch holds what all readable sockets brought. A row that comes long
-after the one before it is run within `submit`: it has no company to wait for. Not so after a run that several shared, whose clients come
-again, nor for the time that the model ran, in which nobody could come: a dear model's rows would otherwise run alone one after another.
-A flush takes rows (`_take`, the only place that decides), runs them, and resolves the jobs' futures. A batch that is predicted to cost
-more than `inline_budget_s` goes to the one inference thread, and what arrives meanwhile forms the next batch.
+Theory of operation. `submit` appends a job to a deque and, if none is scheduled, schedules one
+flush with `call_soon`. The loop runs it after every callback that was ready in this turn, so under
+load a batch holds what all readable sockets brought. A row that comes long after the one before it
+is run within `submit`: it has no company to wait for. Not so after a run that several shared, whose
+clients come again, nor for the time that the model ran, in which nobody could come: a dear model's
+rows would otherwise run alone one after another. A flush takes rows (`_take`, the only place that
+decides), runs them, and resolves the jobs' futures. A batch that is predicted to cost more than
+`inline_budget_s` goes to the one inference thread, and what arrives meanwhile forms the next batch.
 
-Large requests are cut: they wait in a deque of their own and get every fifth batch while small ones wait, so they delay them by one
-batch, not by their length. A run that fails is repeated in halves until the failing request stands alone; only that request fails.
+Large requests are cut: they wait in a deque of their own and get every fifth batch while small ones
+wait, so they delay them by one batch, not by their length. A run that fails is repeated in halves
+until the failing request stands alone; only that request fails.
 
-Everything but the thread's `_run_isolated` happens on the event loop; there is no lock, no timer when idle, and no task per request.
-Nothing here knows HTTP, JSON or ONNX Runtime: rows are bytes, and `run` is a callable. Who waits for a job is told as a future is; the hot
-lane hands in an object that answers its client then and there, which saves a future and a turn of the loop per request.
+Everything but the thread's `_run_isolated` happens on the event loop; there is no lock, no timer
+when idle, and no task per request. Nothing here knows HTTP, JSON or ONNX Runtime: rows are bytes,
+and `run` is a callable. Who waits for a job is told as a future is; the hot lane hands in an object
+that answers its client then and there, which saves a future and a turn of the loop per request.
 """
 
 import asyncio
@@ -46,11 +50,13 @@ class Observer(Protocol):
         """A request's first row left the queue after this time."""
 
     def ran(self, rows: int, seconds: float, bisections: int) -> None:
-        """A batch of so many rows took so long, and was halved so often because a request in it failed."""
+        """A batch of so many rows took so long, and was halved so often because a request in it
+        failed."""
 
 
 class Waiter(Protocol):
-    """Who waits for a job: an `asyncio.Future`, or whatever takes its outcome as one does. Its methods must not raise."""
+    """Who waits for a job: an `asyncio.Future`, or whatever takes its outcome as one does. Its
+    methods must not raise."""
 
     def done(self) -> bool:
         """Whether it waits no more: its job is not run then."""
@@ -66,7 +72,8 @@ class Waiter(Protocol):
 
 
 class Job(Generic[R]):
-    """One request's rows on their way: how many are taken, what has come back, and how long it took.
+    """One request's rows on their way: how many are taken, what has come back, and how long it
+    took.
 
     Args:
         payload: `rows` rows of equal length.
@@ -120,21 +127,24 @@ class Batcher(Generic[R]):
     """One model version's queue.
 
     Args:
-        run: turns the joined bytes of n rows into n results, in order; may raise. Called on the event loop or in `executor`,
-            never twice at a time.
+        run: turns the joined bytes of n rows into n results, in order; may raise. Called on the
+            event loop or in `executor`, never twice at a time.
         executor: a pool of one thread for batches that are too dear for the event loop.
         max_batch_size: most rows in one run.
-        max_queue_size: most rows that wait; beyond it `submit` raises `Overloaded`. A larger request is never accepted.
+        max_queue_size: most rows that wait; beyond it `submit` raises `Overloaded`. A larger
+            request is never accepted.
         max_queue_delay_s: time a row waits for company, seconds; 0 is one turn of the loop.
-        solo_after_s: a row that comes later than this after the one before is run at once, see above; infinity: every row waits for the
-            turn's end.
-        queue_timeout_s: a request that waited longer is not run any more, and none is accepted that is predicted to.
+        solo_after_s: a row that comes later than this after the one before is run at once, see
+            above; infinity: every row waits for the turn's end.
+        queue_timeout_s: a request that waited longer is not run any more, and none is accepted that
+            is predicted to.
         inline_budget_s: batches predicted to take longer go to the executor.
         observer: told of waits, runs and bisections.
         cost: what is known of the model's cost already, from its warm-up.
         clock: seconds; not the loop's time, which uvloop advances once per turn.
-        cpu_clock: seconds of CPU time of the thread that asks, by which runs are predicted: a run that a spent quota or the interpreter's
-            lock held up was not dear, and need not leave the event loop the next time.
+        cpu_clock: seconds of CPU time of the thread that asks, by which runs are predicted: a run
+            that a spent quota or the interpreter's lock held up was not dear, and need not leave
+            the event loop the next time.
     """
 
     def __init__(
@@ -184,8 +194,9 @@ class Batcher(Generic[R]):
     async def infer(self, payload: bytes, rows: int) -> Sequence[R]:
         """Run the model on these rows, in company.
 
-        Waits at most `queue_timeout_s` (and for the batch that runs then) until its first row is run, then for the batches ahead of its
-        last row. Cancelling is safe: rows that wait leave the queue, rows that run are forgotten, and other requests are untouched.
+        Waits at most `queue_timeout_s` (and for the batch that runs then) until its first row is
+        run, then for the batches ahead of its last row. Cancelling is safe: rows that wait leave
+        the queue, rows that run are forgotten, and other requests are untouched.
 
         Args:
             payload: `rows` rows of equal length.
@@ -207,18 +218,25 @@ class Batcher(Generic[R]):
             raise
 
     def submit(self, payload: bytes, rows: int) -> Job[R]:
-        """Queue these rows and return at once; the answer arrives in the job's `asyncio.Future`. See `infer`."""
+        """Queue these rows and return at once; the answer arrives in the job's `asyncio.Future`.
+        See `infer`."""
         job: Job[R] = Job(payload, rows, self._loop.create_future())
         self.enqueue(job)
         return job
 
     def enqueue(self, job: Job[R]) -> None:
-        """Queue a job and return; its waiter may be told before this returns. Raises `Overloaded`; see `infer`."""
+        """Queue a job and return; its waiter may be told before this returns. Raises `Overloaded`;
+        see `infer`."""
         rows = job.rows
         if self._queued_rows + rows > self._max_queue_size:
-            raise Overloaded(f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most")
+            raise Overloaded(
+                f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most"
+            )
         if self._queued_rows * self._cost.row_seconds > self._queue_timeout_s:
-            raise Overloaded(f"{self._queued_rows} rows are waiting, more than are run in {self._queue_timeout_s:g} s")
+            raise Overloaded(
+                f"{self._queued_rows} rows are waiting, more than are run in "
+                f"{self._queue_timeout_s:g} s"
+            )
         now = job.queued_at = self._clock()
         alone = not self._had_company and now - self._last_submit > self._solo_after_s
         self._last_submit = now
@@ -229,25 +247,35 @@ class Batcher(Generic[R]):
                 self._flush()
             else:
                 self._schedule(self._max_queue_delay_s)
-        elif self._max_queue_delay_s and self._scheduled and self._queued_rows >= self._max_batch_size:
+        elif (
+            self._max_queue_delay_s
+            and self._scheduled
+            and self._queued_rows >= self._max_batch_size
+        ):
             self._scheduled.cancel()  # a full batch waits for no more company
             self._schedule()
 
     def forget(self, job: Job[R]) -> None:
-        """Give up a job: what waits of it leaves the queue's count now and the queue itself when its turn comes."""
+        """Give up a job: what waits of it leaves the queue's count now and the queue itself when
+        its turn comes."""
         job.future.cancel()
         self._queued_rows -= job.rows - job.taken
         job.taken = job.rows
         job.payload = b""  # a stuck model must not let leavers pile up their rows
 
     async def drain(self) -> None:
-        """Wait until every accepted row is answered. Cancelling is safe and stops only the waiting."""
+        """Wait until every accepted row is answered. Cancelling is safe and stops only the
+        waiting."""
         while self._small or self._bulk or self._running:
             self._idle = self._idle or self._loop.create_future()
             await asyncio.shield(self._idle)
 
     def _schedule(self, delay_s: float = 0.0) -> None:
-        self._scheduled = self._loop.call_later(delay_s, self._flush) if delay_s else self._loop.call_soon(self._flush)
+        self._scheduled = (
+            self._loop.call_later(delay_s, self._flush)
+            if delay_s
+            else self._loop.call_soon(self._flush)
+        )
 
     def _flush(self) -> None:
         """Run one batch: here if it is cheap, else in the inference thread."""
@@ -271,7 +299,8 @@ class Batcher(Generic[R]):
                 done.add_done_callback(lambda done: self._landed(batch, rows, done))
 
     def _take(self) -> tuple[list[Part[R]], int]:
-        """Choose the next batch: whole small requests up to the cap, or one piece of a bulk request."""
+        """Choose the next batch: whole small requests up to the cap, or one piece of a bulk
+        request."""
         now = self._clock()
         bulk_turn = self._small_in_a_row >= SMALL_BATCHES_PER_BULK or not self._small
         if self._bulk and bulk_turn:
@@ -305,7 +334,8 @@ class Batcher(Generic[R]):
         self._queued_rows -= rows
 
     def _wanted(self, job: Job[R], now: float) -> bool:
-        """Whether to run a job that left the queue: nobody cancelled it, and its first row did not wait too long."""
+        """Whether to run a job that left the queue: nobody cancelled it, and its first row did not
+        wait too long."""
         if job.future.done():
             self.forget(job)
             return False
@@ -313,7 +343,12 @@ class Batcher(Generic[R]):
             waited = job.waited_s = now - job.queued_at
             self._observer.queued(waited)
             if waited > self._queue_timeout_s:
-                job.future.set_exception(QueueTimeout(f"waited {waited:.1f} s in the queue, of {self._queue_timeout_s:g} s at most"))
+                job.future.set_exception(
+                    QueueTimeout(
+                        f"waited {waited:.1f} s in the queue, of {self._queue_timeout_s:g} s at "
+                        "most"
+                    )
+                )
                 self.forget(job)
                 return False
         return True
@@ -325,16 +360,22 @@ class Batcher(Generic[R]):
         return Ran(self._clock() - start, self._cpu_clock() - cpu_start, bisections)
 
     def _run_isolated(self, batch: list[Part[R]]) -> int:
-        """Give every part its results or its own failure; return how often a batch had to be halved.
+        """Give every part its results or its own failure; return how often a batch had to be
+        halved.
 
-        With k failing requests among n, 2**m at most, a batch is halved at most k·m times, which costs two extra runs each.
+        With k failing requests among n, 2**m at most, a batch is halved at most k·m times, which
+        costs two extra runs each.
         """
         rows = sum(part.rows for part in batch)
         try:
-            results = self._run(batch[0].payload if len(batch) == 1 else b"".join([part.payload for part in batch]), rows)
+            results = self._run(
+                batch[0].payload if len(batch) == 1 else b"".join([part.payload for part in batch]),
+                rows,
+            )
             if len(results) != rows:
                 raise RunError(f"the model gave {len(results)} results for {rows} rows")
-        except Exception as error:  # noqa: BLE001  whatever the model raises belongs to the request that caused it
+        except Exception as error:  # noqa: BLE001
+            # whatever the model raises belongs to the request that caused it
             if len(batch) == 1:
                 batch[0].failure = error
                 return 0
@@ -347,7 +388,8 @@ class Batcher(Generic[R]):
         return 0
 
     def _landed(self, batch: list[Part[R]], rows: int, done: "asyncio.Future[Ran]") -> None:
-        """Take over from the inference thread; one that was stopped leaves parts without results, which fail their jobs."""
+        """Take over from the inference thread; one that was stopped leaves parts without results,
+        which fail their jobs."""
         self._running = False
         stopped = done.cancelled() or done.exception() is not None
         self._finish(batch, rows, _NEVER_RAN if stopped else done.result())
@@ -361,7 +403,9 @@ class Batcher(Generic[R]):
             _resolve(part)
             if part.results is None:
                 self.forget(part.job)  # the rest of a failed bulk request waits no more
-        if not bisections and batch[-1].results is not None:  # a run that failed says nothing about the cost
+        if (
+            not bisections and batch[-1].results is not None
+        ):  # a run that failed says nothing about the cost
             self._cost.learn(rows, cpu_seconds)
         self._observer.ran(rows, seconds, bisections)
         self._next()
@@ -377,7 +421,8 @@ class Batcher(Generic[R]):
 
 
 def _resolve(part: Part[Any]) -> None:
-    """Hand a part's outcome to its job; the job's future is resolved once, with its last part or its first failure."""
+    """Hand a part's outcome to its job; the job's future is resolved once, with its last part or
+    its first failure."""
     job = part.job
     if job.future.done():
         return
@@ -402,9 +447,11 @@ def _as_run_error(failure: Exception | None) -> RunError:
 
 
 class Cost:
-    """Predicts a batch's seconds as a + b·rows, by regression over a window that forgets exponentially.
+    """Predicts a batch's seconds as a + b·rows, by regression over a window that forgets
+    exponentially.
 
-    O(1) per batch: five decaying sums. Before the second batch size is seen, the cost per row of what was seen stands in.
+    O(1) per batch: five decaying sums. Before the second batch size is seen, the cost per row of
+    what was seen stands in.
     """
 
     __slots__ = ("_n", "_nn", "_nt", "_t", "_w", "row_seconds")

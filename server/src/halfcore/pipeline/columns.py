@@ -31,10 +31,13 @@ class Column:
         self._rule = schema.rule(column.name)
         # 1, 1.0 and True are one key of a set, but not one JSON value: the type is compared first.
         self._categories = frozenset(column.categories or ())
-        self.accepts: Callable[[Any], bool] = self._is_category if column.categories else self._accepter()
+        self.accepts: Callable[[Any], bool] = (
+            self._is_category if column.categories else self._accepter()
+        )
 
     def problem(self, value: Any) -> tuple[str, Any, str] | None:
-        """What is wrong with a value: code, expected value, and that in words; None if it is right."""
+        """What is wrong with a value: code, expected value, and that in words; None if it is
+        right."""
         if self.accepts(value):
             return None
         column, rule = self._column, self._rule
@@ -60,7 +63,11 @@ class Column:
         return _WANTED[self._column.kind] + (f" {bounds}" if bounds else "")
 
     def _accepter(self) -> Callable[[Any], bool]:
-        return {"number": self._is_number, "integer": self._is_integer, "boolean": self._is_boolean}[self._column.kind]
+        return {
+            "number": self._is_number,
+            "integer": self._is_integer,
+            "boolean": self._is_boolean,
+        }[self._column.kind]
 
     def _has_the_type(self, value: Any) -> bool:
         kind = type(value)

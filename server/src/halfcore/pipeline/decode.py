@@ -21,14 +21,16 @@ from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
 
 SHORT_BODY_BYTES = 16_384
-"""Bodies up to this length are decoded at once: 1 to 6 ms if they are wrong in the most expensive way."""
+"""Bodies up to this length are decoded at once: 1 to 6 ms if they are wrong in the most expensive
+way."""
 CHUNK_BYTES = 32_768
 """Of a long body that are parsed at once: 1 to 3 ms."""
 _T = TypeVar("_T")
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):
-    """A request's rows, packed, and how many; `many` tells whether a list was sent, and so a list is the answer."""
+    """A request's rows, packed, and how many; `many` tells whether a list was sent, and so a list
+    is the answer."""
 
     payload: bytes
     size: int
@@ -38,7 +40,8 @@ class Rows(msgspec.Struct, frozen=True, gc=False):
 class Decoder:
     """Decodes the bodies of one model version.
 
-    Four forms: `{"features": [v, …]}`, `{"features": [[v, …], …]}`, `{"name": v, …}` and `[{"name": v, …}, …]`.
+    Four forms: `{"features": [v, …]}`, `{"features": [[v, …], …]}`, `{"name": v, …}` and `[{"name":
+    v, …}, …]`.
     """
 
     def __init__(self, schema: Schema, *, max_rows: int) -> None:
@@ -47,26 +50,39 @@ class Decoder:
         self._explainer = Explainer(schema, max_rows=max_rows, right_row=self._right_row)
         row: Any = schema.row_type()
         record: Any = schema.record_type()
-        # A model may have a column that is called `features`; its records then win over the vector form.
+        # A model may have a column that is called `features`; its records then win over the vector
+        # form.
         self._vectors = "features" not in (*schema.names, *schema.ignored)
-        self._one_vector = _decoder(msgspec.defstruct("Vector", [("features", row)], forbid_unknown_fields=True, gc=False))
+        self._one_vector = _decoder(
+            msgspec.defstruct("Vector", [("features", row)], forbid_unknown_fields=True, gc=False)
+        )
         self._one_record = _decoder(record)
-        self._many_vectors = _decoder(msgspec.defstruct("Vectors", [("features", list[row])], forbid_unknown_fields=True))
+        self._many_vectors = _decoder(
+            msgspec.defstruct("Vectors", [("features", list[row])], forbid_unknown_fields=True)
+        )
         self._vector_list = _decoder(list[row])
         self._vector = _decoder(row)
         self._many_records = _decoder(list[record])
         self._key_quotes = 2 * len(schema.inputs)
         self._text_columns = schema.text_columns
-        # Column, its default, and the quotes that an absent one leaves out: its name's, and a text's.
-        self._defaults = [(i, value, 4 if isinstance(value, str) else 2) for i, value in schema.defaults.items()]
-        texts = [*schema.names, *schema.ignored, *(str(text) for column in schema.inputs for text in column.categories or ())]
+        # Column, its default, and the quotes that an absent one leaves out: its name's, and a
+        # text's.
+        self._defaults = [
+            (i, value, 4 if isinstance(value, str) else 2) for i, value in schema.defaults.items()
+        ]
+        texts = [
+            *schema.names,
+            *schema.ignored,
+            *(str(text) for column in schema.inputs for text in column.categories or ()),
+        ]
         self._can_be_cut = not any(set(text) & _NOT_BETWEEN_ROWS for text in texts)
 
     def decode(self, body: bytes) -> Rows:
         """Parse, check and pack a body.
 
         Raises:
-            Problem: 400 not JSON or a name twice, 413 too many rows, 422 wrong names, types or values.
+            Problem: 400 not JSON or a name twice, 413 too many rows, 422 wrong names, types or
+                values.
         """
         if len(body) <= SHORT_BODY_BYTES and (rows := self._decode_short(body)) is not None:
             return rows
@@ -74,7 +90,10 @@ class Decoder:
 
     def steps(self, body: bytes) -> Generator[None, None, Rows]:
         """`decode` in slices of a few milliseconds: yields between them."""
-        if len(body) > SHORT_BODY_BYTES and (rows := (yield from self._decode_long(body))) is not None:
+        if (
+            len(body) > SHORT_BODY_BYTES
+            and (rows := (yield from self._decode_long(body))) is not None
+        ):
             return rows
         return Rows(*(yield from self._explainer.steps(body)))
 
@@ -98,8 +117,9 @@ class Decoder:
             payload = self._schema.pack(values)
         except _REFUSED:
             return None
-        # Parsers keep the last of two equal names silently. Every name and text has two quotes, so a body with more than the
-        # values account for has a name twice (or an escaped quote): the explaining decoder decides.
+        # Parsers keep the last of two equal names silently. Every name and text has two quotes, so
+        # a body with more than the values account for has a name twice (or an escaped quote): the
+        # explaining decoder decides.
         if body.count(b'"') != quotes + self._text_quotes(values):
             return None
         return Rows(payload, 1, many=False)
@@ -115,14 +135,19 @@ class Decoder:
         return Rows(payload, size, many=True)
 
     def _decode_long(self, body: bytes) -> Generator[None, None, Rows | None]:
-        """As `_decode_short`, in chunks that end between two rows; None too if no such place is found."""
+        """As `_decode_short`, in chunks that end between two rows; None too if no such place is
+        found."""
         vectors = self._vectors and _VECTORS.match(body)
         start = vectors or _RECORDS.match(body)
         if not start:  # one row: its values are as many as the columns, whatever its length
-            if body.count(b'"') > 4 * (len(self._schema.inputs) + len(self._schema.ignored)) + 2:  # a name twice, or an escape
+            if (
+                body.count(b'"') > 4 * (len(self._schema.inputs) + len(self._schema.ignored)) + 2
+            ):  # a name twice, or an escape
                 return None
             return self._decode_one(body, vectors=self._vectors and b'"features"' in body[:64])
-        end = (_VECTORS_END if vectors else _RECORDS_END).search(body, max(0, len(body) - _END_BYTES))
+        end = (_VECTORS_END if vectors else _RECORDS_END).search(
+            body, max(0, len(body) - _END_BYTES)
+        )
         if not end or not self._can_be_cut:
             return None
         closing = b"]" if vectors else b"}"
@@ -186,7 +211,8 @@ class Decoder:
         return packed if row.count(b'"') == quotes + self._text_quotes(values) else None
 
     def _fill(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
-        """A record's values with defaults where they are absent, and the quotes that its names and its defaulted texts account for."""
+        """A record's values with defaults where they are absent, and the quotes that its names and
+        its defaulted texts account for."""
         absent = [default for default in self._defaults if values[default[0]] is msgspec.UNSET]
         if not absent:
             return values, self._key_quotes
@@ -197,7 +223,11 @@ class Decoder:
         return tuple(filled), quotes
 
     def _text_quotes(self, values: tuple[Any, ...]) -> int:
-        return 2 * sum([values[i] is not None for i in self._text_columns]) if self._text_columns else 0
+        return (
+            2 * sum([values[i] is not None for i in self._text_columns])
+            if self._text_columns
+            else 0
+        )
 
 
 def _decoder(kind: Any) -> Callable[[bytes], Any]:
@@ -216,11 +246,22 @@ def _all(steps: Generator[None, None, _T]) -> _T:
 
 _USUAL_START = b'{"features"'
 """Looked for first: a third of the cost of the other look."""
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, OverflowError, struct.error, TypeError)
-"""What msgspec raises on a wrong body (the last two of the first three are not its own), and what packing raises on a wrong value."""
+_REFUSED = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    TypeError,
+)
+"""What msgspec raises on a wrong body (the last two of the first three are not its own), and what
+packing raises on a wrong value."""
 _NOT_BETWEEN_ROWS = set('[]{}"\\')
 """A text with one of these could be taken for the end of a row."""
-_VECTORS = re.compile(rb'[ \t\n\r]*+\{[ \t\n\r]*+"features"[ \t\n\r]*+:[ \t\n\r]*+\[(?=[ \t\n\r]*+\[)')
+_VECTORS = re.compile(
+    rb'[ \t\n\r]*+\{[ \t\n\r]*+"features"[ \t\n\r]*+:[ \t\n\r]*+\[(?=[ \t\n\r]*+\[)'
+)
 _RECORDS = re.compile(rb"[ \t\n\r]*+\[(?=[ \t\n\r]*+\{)")
 _VECTORS_END = re.compile(rb"(?<=\])[ \t\n\r]*+\][ \t\n\r]*+\}[ \t\n\r]*+\Z")
 _RECORDS_END = re.compile(rb"(?<=\})[ \t\n\r]*+\][ \t\n\r]*+\Z")

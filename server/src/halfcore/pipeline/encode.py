@@ -1,7 +1,8 @@
 """Results become the answer's bytes.
 
-What is the same for every answer of a model version is laid out once: a template per class label, with one `%.7g` per probability.
-Seven significant digits are all that a float32 holds; regression values are written in full.
+What is the same for every answer of a model version is laid out once: a template per class label,
+with one `%.7g` per probability. Seven significant digits are all that a float32 holds; regression
+values are written in full.
 """
 
 from collections.abc import Sequence
@@ -17,21 +18,38 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 class Encoder:
     """Encodes the answers of one model version.
 
-    The answer: `{"prediction": …, "probabilities": {class: p, …}, "model": name, "version": version}`; for a list of rows, a list each.
+    The answer: `{"prediction": …, "probabilities": {class: p, …}, "model": name, "version":
+    version}`; for a list of rows, a list each.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._tail = b',"model":' + orjson.dumps(manifest.name) + b',"version":' + orjson.dumps(manifest.version) + b"}"
+        self._tail = (
+            b',"model":'
+            + orjson.dumps(manifest.name)
+            + b',"version":'
+            + orjson.dumps(manifest.version)
+            + b"}"
+        )
         self._labels: list[bytes] = [orjson.dumps(label) for label in manifest.classes]
         self._with_probabilities = "probabilities" in manifest.outputs
-        keys = [orjson.dumps(label if isinstance(label, str) else str(label)) for label in manifest.classes]
+        keys = [
+            orjson.dumps(label if isinstance(label, str) else str(label))
+            for label in manifest.classes
+        ]
         members = b",".join(key.replace(b"%", b"%%") + b":%.7g" for key in keys)
         self._probabilities = b"{" + members + b"}"
         tail = self._tail.replace(b"%", b"%%")
         self._templates: list[bytes] = [
-            b'{"prediction":' + label.replace(b"%", b"%%") + b',"probabilities":' + self._probabilities + tail for label in self._labels
+            b'{"prediction":'
+            + label.replace(b"%", b"%%")
+            + b',"probabilities":'
+            + self._probabilities
+            + tail
+            for label in self._labels
         ]
-        self._plain: list[bytes] = [b'{"prediction":' + label + self._tail for label in self._labels]
+        self._plain: list[bytes] = [
+            b'{"prediction":' + label + self._tail for label in self._labels
+        ]
 
     def encode(self, results: Sequence[tuple[Any, ...]], *, many: bool) -> bytes:
         """The answer's body.
@@ -52,8 +70,18 @@ class Encoder:
 
     def _encode_many(self, results: Sequence[tuple[Any, ...]]) -> bytes:
         if not self._labels:
-            return b'{"prediction":' + orjson.dumps([value for (value,) in results], option=_NUMPY) + self._tail
-        answer = b'{"prediction":[' + b",".join([self._labels[result[0]] for result in results]) + b"]"
+            return (
+                b'{"prediction":'
+                + orjson.dumps([value for (value,) in results], option=_NUMPY)
+                + self._tail
+            )
+        answer = (
+            b'{"prediction":[' + b",".join([self._labels[result[0]] for result in results]) + b"]"
+        )
         if self._with_probabilities:
-            answer += b',"probabilities":[' + b",".join([self._probabilities % tuple(result[1]) for result in results]) + b"]"
+            answer += (
+                b',"probabilities":['
+                + b",".join([self._probabilities % tuple(result[1]) for result in results])
+                + b"]"
+            )
         return answer + self._tail

@@ -1,7 +1,7 @@
 """ONNX Runtime behind one call: a batch's bytes in, one result per row out.
 
-One thread, no spinning, no telemetry: the runtime sizes its pool from the host, not from the container's quota, and spinning threads
-burn a quota that the request needs.
+One thread, no spinning, no telemetry: the runtime sizes its pool from the host, not from the
+container's quota, and spinning threads burn a quota that the request needs.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Read at import. Since 1.29 the runtime phones home on Linux unless told otherwise; NumPy's linear algebra, which nothing here
-# uses, would start a thread per core.
+# Read at import. Since 1.29 the runtime phones home on Linux unless told otherwise; NumPy's linear
+# algebra, which nothing here uses, would start a thread per core.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -21,18 +21,24 @@ import onnxruntime as ort
 from halfcore.pipeline.schema import NUMPY_TYPES
 
 ORT_TYPES = {"float32": "tensor(float)", "float64": "tensor(double)"}
-_OUTPUT_TYPES = {"label": {"tensor(int64)"}, "probabilities": set(ORT_TYPES.values()), "value": set(ORT_TYPES.values())}
+_OUTPUT_TYPES = {
+    "label": {"tensor(int64)"},
+    "probabilities": set(ORT_TYPES.values()),
+    "value": set(ORT_TYPES.values()),
+}
 
 Result = tuple[Any, ...]
 """One row's outputs in the manifest's order: (label index, probabilities) or (value,)."""
 
 
 class EngineError(Exception):
-    """The runtime cannot load the model, its graph is not the promised one, or it gave no finite answer."""
+    """The runtime cannot load the model, its graph is not the promised one, or it gave no finite
+    answer."""
 
 
 class NotFiniteError(EngineError):
-    """The model answered NaN or infinity, which JSON cannot say: its values are legal, and too large for it."""
+    """The model answered NaN or infinity, which JSON cannot say: its values are legal, and too
+    large for it."""
 
 
 class Engine:
@@ -48,12 +54,19 @@ class Engine:
         EngineError: the runtime cannot read the file, or inputs and outputs are not as given.
     """
 
-    def __init__(self, model_file: Path, *, dtype: str, columns: int, outputs: Sequence[str]) -> None:
+    def __init__(
+        self, model_file: Path, *, dtype: str, columns: int, outputs: Sequence[str]
+    ) -> None:
         try:
-            self._session = ort.InferenceSession(str(model_file), _options(), providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                str(model_file), _options(), providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
-            # The runtime raises a class of its own per status code, with no common base but Exception; it quotes paths.
-            raise EngineError(f"ONNX Runtime {ort.__version__} cannot load it: {type(error).__name__}") from error
+            # The runtime raises a class of its own per status code, with no common base but
+            # Exception; it quotes paths.
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} cannot load it: {type(error).__name__}"
+            ) from error
         _check_graph(self._session, dtype=dtype, columns=columns, outputs=outputs)
         self._outputs = list(outputs)
         self._columns = columns
@@ -83,10 +96,12 @@ class Engine:
 
 
 def _finite(values: Any, rows: Any) -> bool:
-    """Whether an output holds neither NaN nor infinity, given as array and as list: both survive a sum.
+    """Whether an output holds neither NaN nor infinity, given as array and as list: both survive a
+    sum.
 
-    Few rows are summed as Python floats, which costs less than one call into NumPy; many by one reduction, which costs a third of
-    `isfinite().all()`. Both add in float64, where many large float32 do not overflow.
+    Few rows are summed as Python floats, which costs less than one call into NumPy; many by one
+    reduction, which costs a third of `isfinite().all()`. Both add in float64, where many large
+    float32 do not overflow.
     """
     if values.dtype.kind != "f":
         return True
@@ -102,21 +117,30 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Batch sizes vary from call to call: an arena keeps the largest of each shape for ever, a pattern never matches.
+    # Batch sizes vary from call to call: an arena keeps the largest of each shape for ever, a
+    # pattern never matches.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.log_severity_level = 4  # errors are raised; the runtime's own lines quote the model's inside
+    options.log_severity_level = (
+        4  # errors are raised; the runtime's own lines quote the model's inside
+    )
     return options
 
 
-def _check_graph(session: ort.InferenceSession, *, dtype: str, columns: int, outputs: Sequence[str]) -> None:
+def _check_graph(
+    session: ort.InferenceSession, *, dtype: str, columns: int, outputs: Sequence[str]
+) -> None:
     inputs = session.get_inputs()
     found = [(node.name, node.type, len(node.shape)) for node in inputs]
     if found != [("rows", ORT_TYPES[dtype], 2)] or inputs[0].shape[1] not in (columns, None):
-        raise EngineError(f"the graph's input is {found} of width {inputs[0].shape[-1]}, expected rows, {ORT_TYPES[dtype]}, [N, {columns}]")
+        raise EngineError(
+            f"the graph's input is {found} of width {inputs[0].shape[-1]}, expected rows, "
+            f"{ORT_TYPES[dtype]}, [N, {columns}]"
+        )
     types = {node.name: node.type for node in session.get_outputs()}
     for name in outputs:
         if types.get(name) not in _OUTPUT_TYPES[name]:
             raise EngineError(
-                f"the graph's output {name} is {types.get(name, 'missing')}, expected {' or '.join(sorted(_OUTPUT_TYPES[name]))}"
+                f"the graph's output {name} is {types.get(name, 'missing')}, expected "
+                f"{' or '.join(sorted(_OUTPUT_TYPES[name]))}"
             )

@@ -18,7 +18,15 @@ from typing import Any, NoReturn
 from halfcore.pipeline.columns import Column
 from halfcore.pipeline.scan import FLAT, SEPARATOR, STRING, BrokenText, after_space, end_of_scalar
 from halfcore.pipeline.schema import Schema
-from halfcore.problem import MOST_ERRORS, FieldError, Problem, beginning, listed, shown, unprocessable
+from halfcore.problem import (
+    MOST_ERRORS,
+    FieldError,
+    Problem,
+    beginning,
+    listed,
+    shown,
+    unprocessable,
+)
 
 SLICE_BYTES = 8192
 """Of a body that are examined between two pauses: 1 to 4 ms."""
@@ -32,7 +40,8 @@ _SHOWN_BYTES = 800
 """Of a text that is too long to be parsed: enough for what an error shows of it."""
 _SCALAR = "a string, a number, true, false or null"
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""Strings, also the last one if it is cut off: else each escaped quote in it would be tried as a beginning."""
+"""Strings, also the last one if it is cut off: else each escaped quote in it would be tried as a
+beginning."""
 _TYPES = {
     bool: "a boolean",
     int: "an integer",
@@ -61,7 +70,8 @@ class Unread(str):
 
 
 class _Enough(Exception):
-    """The rest of the body need not be read: the list of errors is full, or a value is too long to be right."""
+    """The rest of the body need not be read: the list of errors is full, or a value is too long to
+    be right."""
 
 
 class _TooDeep(Exception):
@@ -78,7 +88,9 @@ class Explainer:
             error are usually right, and this is several times faster than to check each value.
     """
 
-    def __init__(self, schema: Schema, *, max_rows: int, right_row: RightRow = _no_right_row) -> None:
+    def __init__(
+        self, schema: Schema, *, max_rows: int, right_row: RightRow = _no_right_row
+    ) -> None:
         self.schema = schema
         self.max_rows = max_rows
         self.right_row = right_row
@@ -86,7 +98,8 @@ class Explainer:
         self.column_of = {column.name: column for column in self.columns}
         self.ignored = frozenset(schema.ignored)
         self.known = self.column_of.keys() | self.ignored
-        # A model may have a column that is called `features`; its records then win over the vector form.
+        # A model may have a column that is called `features`; its records then win over the vector
+        # form.
         self.vectors = "features" not in self.known
         self.short_row_bytes = max(SHORT_ROW_BYTES, 4 * _longest_row(schema))
 
@@ -244,7 +257,9 @@ class _Reading:
                 self._unknown(name, number, path)
             if at < 0 or len(self.errors) == MOST_ERRORS:
                 raise _Enough
-            value, at = self._value(self._after(b":", at), any_length=name in self._explainer.ignored)
+            value, at = self._value(
+                self._after(b":", at), any_length=name in self._explainer.ignored
+            )
             column = self._explainer.column_of.get(name)
             if name in self._explainer.known:
                 row[name] = value
@@ -348,7 +363,9 @@ class _Reading:
         if not self._is(b'"', at):
             kinds = {b"[": "an array", b"{": "an object"}
             return Unread(kinds.get(self._text[at : at + 1], "a number of too many digits"))
-        for cut in range(_SHOWN_BYTES, _SHOWN_BYTES - 16, -1):  # not within an escape or a character
+        for cut in range(
+            _SHOWN_BYTES, _SHOWN_BYTES - 16, -1
+        ):  # not within an escape or a character
             try:
                 return str(_decode((self._text[at : at + cut] + b'"').decode())[0]) + "…"
             except ValueError:
@@ -402,7 +419,9 @@ class _Reading:
         if self._counted():
             names = list(self._schema.names)
             text = shown(name)
-            message = f'{_row(number)}"{text}" is not a column of this model, expected {listed(names)}'
+            message = (
+                f'{_row(number)}"{text}" is not a column of this model, expected {listed(names)}'
+            )
             where, expected = f"{path}.{text}", beginning(names)
             error = FieldError("unknown_column", where, message, number, text, expected=expected)
             self.errors.append(error)
@@ -433,7 +452,9 @@ class _Reading:
                 text = shown(name)
                 message = f'{_row(number)}"{text}" is {_kind(value)}, expected {_SCALAR}'
                 where = f"{path}.{text}"
-                error = FieldError("wrong_type", where, message, number, text, shown(value), _SCALAR)
+                error = FieldError(
+                    "wrong_type", where, message, number, text, shown(value), _SCALAR
+                )
                 self.errors.append(error)
 
     def _check_record(self, row: dict[str, Any], number: int | None, path: str) -> None:
@@ -492,7 +513,8 @@ def _open_at_end(text: str) -> int:
 
 
 def _longest_row(schema: Schema) -> int:
-    """Bytes of a row's longest usual spelling: names and texts in escapes, 24 characters a number."""
+    """Bytes of a row's longest usual spelling: names and texts in escapes, 24 characters a
+    number."""
     texts = [str(text) for column in schema.inputs for text in (column.categories or ())]
     names = sum(len(name) for name in schema.names)
     longest_text = max(map(len, texts), default=0)
@@ -533,7 +555,9 @@ def _integer(digits: str) -> int:
         raise Problem(400, "invalid_json", message) from None
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer).raw_decode
+_decode = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
+).raw_decode
 
 
 def _twice(name: str) -> Problem:

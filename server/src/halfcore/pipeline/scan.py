@@ -35,9 +35,11 @@ def after_space(body: bytes, at: int) -> int:
 
 
 def end_of_scalar(body: bytes, at: int, most: int) -> int:
-    """The position after the string, number or word that begins at `at`; -1 if it is longer than `most`.
+    """The position after the string, number or word that begins at `at`; -1 if it is longer than
+    `most`.
 
-    What is no string is read up to the next space, comma, colon, quote or bracket: it may not be JSON.
+    What is no string is read up to the next space, comma, colon, quote or bracket: it may not be
+    JSON.
 
     Raises:
         BrokenText: no value begins here, or a string does not end.

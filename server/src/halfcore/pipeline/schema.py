@@ -1,9 +1,11 @@
 """A model's inputs: what a row must look like, and how it becomes bytes.
 
-A row is packed at the door: the client's values, in the manifest's order, become the little-endian numbers of one matrix row. What
-cannot be packed is refused there, so no bad row reaches a batch; and a batch is `b"".join(rows)`, for nothing is left to convert.
+A row is packed at the door: the client's values, in the manifest's order, become the little-endian
+numbers of one matrix row. What cannot be packed is refused there, so no bad row reaches a batch;
+and a batch is `b"".join(rows)`, for nothing is left to convert.
 
-A feature catalogue may narrow what a column holds and say what stands for an absent one (`Rule`); it never changes how a value is packed.
+A feature catalogue may narrow what a column holds and say what stands for an absent one (`Rule`);
+it never changes how a value is packed.
 """
 
 import math
@@ -41,7 +43,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         """The bounds in words; None if there are none."""
         if self.minimum is None:
             return None if self.maximum is None else f"at most {_short(self.maximum)}"
-        return f"at least {_short(self.minimum)}" if self.maximum is None else f"between {_short(self.minimum)} and {_short(self.maximum)}"
+        return (
+            f"at least {_short(self.minimum)}"
+            if self.maximum is None
+            else f"between {_short(self.minimum)} and {_short(self.maximum)}"
+        )
 
     def clamp(self, value: float) -> float:
         """The allowed number that is nearest to a value."""
@@ -63,7 +69,8 @@ class Schema:
         ignored: columns that a record may hold and that the model does not read.
 
     Attributes:
-        inputs: the columns in order, with the categories that the rules allow and an example that they allow.
+        inputs: the columns in order, with the categories that the rules allow and an example that
+            they allow.
         rules: as given.
         defaults: column index → value of an absent column.
         ignored: names of the columns that are accepted and not read.
@@ -78,9 +85,15 @@ class Schema:
         ignored: Sequence[Ignored] = (),
     ) -> None:
         self.rules = dict(rules or {})
-        self._narrowed = {column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs}
+        self._narrowed = {
+            column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs
+        }
         self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
-        self.defaults = {i: rule.default for i, column in enumerate(inputs) if (rule := self.rule(column.name)).default is not UNSET}
+        self.defaults = {
+            i: rule.default
+            for i, column in enumerate(inputs)
+            if (rule := self.rule(column.name)).default is not UNSET
+        }
         self.names = tuple(column.name for column in inputs)
         self.ignored = tuple(column.name for column in ignored)
         self.dtype = dtype
@@ -89,7 +102,8 @@ class Schema:
         self.row_bytes = self._packer.size
         self.largest = LARGEST[dtype]
         self.codes: tuple[dict[Any, float] | None, ...] = tuple(
-            _codes(column, narrowed.categories) for column, narrowed in zip(inputs, self.inputs, strict=True)
+            _codes(column, narrowed.categories)
+            for column, narrowed in zip(inputs, self.inputs, strict=True)
         )
         self._plain = not any(codes is not None for codes in self.codes)
         self.text_columns = tuple(i for i, column in enumerate(inputs) if _is_text(column))
@@ -103,10 +117,12 @@ class Schema:
         """Turn one row of JSON values into matrix bytes.
 
         Args:
-            values: one value per column, in order, already of its JSON type; values of ignored columns may follow.
+            values: one value per column, in order, already of its JSON type; values of ignored
+                columns may follow.
 
         Returns:
-            `row_bytes` bytes: a category as its index, null as NaN or as the index after the last category.
+            `row_bytes` bytes: a category as its index, null as NaN or as the index after the last
+                category.
 
         Raises:
             KeyError: an unknown category, or null where it is not allowed.
@@ -117,10 +133,16 @@ class Schema:
             values = values[: len(self.inputs)]
         if self._plain:
             return self._packer.pack(*values)
-        return self._packer.pack(*[value if codes is None else codes[value] for codes, value in zip(self.codes, values, strict=True)])
+        return self._packer.pack(
+            *[
+                value if codes is None else codes[value]
+                for codes, value in zip(self.codes, values, strict=True)
+            ]
+        )
 
     def ignored_quotes(self, values: Sequence[Any]) -> int:
-        """The quotes that a body needs for the ignored columns of one record: those of each name, and of a text.
+        """The quotes that a body needs for the ignored columns of one record: those of each name,
+        and of a text.
 
         Args:
             values: of `record_type`, in order.
@@ -129,11 +151,13 @@ class Schema:
         return 2 * len(sent) + 2 * sum(isinstance(value, str) for value in sent)
 
     def rule(self, name: str) -> Rule:
-        """What a column may hold: what the catalogue says, within what the bundle was proven for."""
+        """What a column may hold: what the catalogue says, within what the bundle was proven
+        for."""
         return self._narrowed[name]
 
     def fits(self, value: float) -> bool:
-        """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct` packs that."""
+        """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct`
+        packs that."""
         try:
             self._number.pack(value)
         except (OverflowError, struct.error):  # the first for a float, the second for an integer
@@ -154,24 +178,32 @@ class Schema:
         return tuple[tuple(self.json_type(i) for i in range(len(self.inputs)))]  # type: ignore[misc]
 
     def record_type(self) -> type[msgspec.Struct]:
-        """The msgspec type of one named record: the columns' fields in order, then the ignored columns'.
+        """The msgspec type of one named record: the columns' fields in order, then the ignored
+        columns'.
 
-        Unknown and missing names are errors; a column with a default and an ignored column are UNSET where they are absent. A name that
-        msgspec cannot hold (`_is_plain`) gets a field that no value fits: such records are left to the explaining decoder.
+        Unknown and missing names are errors; a column with a default and an ignored column are
+        UNSET where they are absent. A name that msgspec cannot hold (`_is_plain`) gets a field that
+        no value fits: such records are left to the explaining decoder.
         """
         longest = max(map(len, self.names))
         fields: list[Any] = []
         names: dict[str, str] = {}
         for i, name in enumerate(self.names):
             plain = _is_plain(name)
-            names[f"f{i}"] = name if plain else f"{'_' * longest}{i}"  # longer than every name, so none is taken twice
+            names[f"f{i}"] = (
+                name if plain else f"{'_' * longest}{i}"
+            )  # longer than every name, so none is taken twice
             kind = self.json_type(i) if plain else _IMPOSSIBLE
-            fields.append((f"f{i}", kind | UnsetType, UNSET) if i in self.defaults else (f"f{i}", kind))
+            fields.append(
+                (f"f{i}", kind | UnsetType, UNSET) if i in self.defaults else (f"f{i}", kind)
+            )
         for i, name in enumerate(filter(_is_plain, self.ignored)):
             names[f"i{i}"] = name
             fields.append((f"i{i}", _IGNORED_TYPE | UnsetType, UNSET))
         rename: Callable[[str], str] = names.__getitem__
-        return msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, kw_only=True, gc=False)
+        return msgspec.defstruct(
+            "Record", fields, rename=rename, forbid_unknown_fields=True, kw_only=True, gc=False
+        )
 
 
 def _is_plain(name: str) -> bool:
@@ -187,10 +219,13 @@ class _NullOrNumber(dict[Any, Any]):
 
 
 def _codes(column: Input, allowed: Sequence[str | int] | None) -> dict[Any, float] | None:
-    """Value → code of a category column, its codes those of all the model's categories, whichever are allowed."""
+    """Value → code of a category column, its codes those of all the model's categories, whichever
+    are allowed."""
     if column.categories is not None:
         wanted = set(allowed or ())
-        codes: dict[Any, float] = {value: float(i) for i, value in enumerate(column.categories) if value in wanted}
+        codes: dict[Any, float] = {
+            value: float(i) for i, value in enumerate(column.categories) if value in wanted
+        }
         return codes | {None: float(len(column.categories))} if column.nullable else codes
     return _NullOrNumber({None: NAN}) if column.nullable else None
 

@@ -1,8 +1,10 @@
-"""PostgreSQL, which may be away: every wait is bounded, what failed is not used again, and the password is never shown.
+"""PostgreSQL, which may be away: every wait is bounded, what failed is not used again, and the
+password is never shown.
 
-Nothing here is on a request's path. Connections are made when they are asked for, so a server starts and serves while PostgreSQL is down,
-hangs or restarts; whoever needs one tries again after `Backoff`. asyncpg is imported with the first `Database`: a server that has none does
-not hold it in memory.
+Nothing here is on a request's path. Connections are made when they are asked for, so a server
+starts and serves while PostgreSQL is down, hangs or restarts; whoever needs one tries again after
+`Backoff`. asyncpg is imported with the first `Database`: a server that has none does not hold it in
+memory.
 """
 
 import asyncio
@@ -21,7 +23,8 @@ Connection = Any
 Pooler = Literal["none", "session", "transaction"]
 """What stands between this server and PostgreSQL; see the setting `database_pooler`."""
 _POOLED = ("InvalidSQLStatementNameError", "DuplicatePreparedStatementError")
-"""asyncpg's names for a prepared statement that another session has made, or has not: what a pooler of transactions leads to."""
+"""asyncpg's names for a prepared statement that another session has made, or has not: what a pooler
+of transactions leads to."""
 _warned: set[str] = set()
 """Places of which the log said that a pooler is there."""
 
@@ -30,16 +33,21 @@ class Database:
     """A database, by its URL, through a small pool of connections.
 
     Args:
-        url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with asyncpg's parameters such as `?sslmode=require`.
-        pooler: `transaction` if whatever is done outside a transaction may be done in another session than what follows.
+        url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with asyncpg's parameters such as
+            `?sslmode=require`.
+        pooler: `transaction` if whatever is done outside a transaction may be done in another
+            session than what follows.
         max_connections: most connections at one time.
-        timeout_s: seconds that a connection may take, a free place in the pool included; and that a statement may take.
+        timeout_s: seconds that a connection may take, a free place in the pool included; and that a
+            statement may take.
 
     Raises:
         DatabaseError: the URL is none.
     """
 
-    def __init__(self, url: str, *, pooler: Pooler = "none", max_connections: int = 4, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, pooler: Pooler = "none", max_connections: int = 4, timeout_s: float = 5.0
+    ) -> None:
         import asyncpg  # see the module's docstring
 
         self.place = place(url)
@@ -56,8 +64,8 @@ class Database:
             timeout=timeout_s,
             command_timeout=timeout_s,
             server_settings={"application_name": "halfcore"},
-            # Behind a pooler of transactions a session is everybody's: no statement is prepared under a name, and nothing is reset,
-            # which would free the advisory locks of others.
+            # Behind a pooler of transactions a session is everybody's: no statement is prepared
+            # under a name, and nothing is reset, which would free the advisory locks of others.
             **({"statement_cache_size": 0, "reset": _leave} if pooler == "transaction" else {}),
         )
         self._errors = (
@@ -84,7 +92,8 @@ class Database:
         Waits at most `timeout_s`. Cancelling is safe.
 
         Raises:
-            DatabaseError: no connection came, or what was done with it failed in PostgreSQL or on the way there.
+            DatabaseError: no connection came, or what was done with it failed in PostgreSQL or on
+                the way there.
         """
         connection = await self._connect()
         try:
@@ -111,7 +120,8 @@ class Database:
             await self._pool  # makes the empty pool on the running loop; connects nowhere
             connection = await self._pool.acquire(timeout=self._timeout_s)
         except Exception as error:
-            # Whatever it is: asyncpg lets out what the system's resolver, its files and the ssl module raise.
+            # Whatever it is: asyncpg lets out what the system's resolver, its files and the ssl
+            # module raise.
             reason = self._explain(error)
             if self._away_since is None:
                 self._away_since = time.monotonic()
@@ -127,31 +137,40 @@ class Database:
         return connection
 
     async def _notice_pooler(self, connection: Connection) -> None:
-        """Say once if a pooler stands before PostgreSQL: it tells its clients another process than the session's."""
+        """Say once if a pooler stands before PostgreSQL: it tells its clients another process than
+        the session's."""
         self._look_for_pooler = False
         process = await connection.fetchval("SELECT pg_backend_pid()")
         if process != connection.get_server_pid() and self.place not in _warned:
             _warned.add(self.place)
             logger.warning(
-                "PostgreSQL at %s is behind a connection pooler: if it pools transactions (PgBouncer's pool_mode = transaction), set "
-                "HALFCORE_DATABASE_POOLER=transaction; if it pools sessions, HALFCORE_DATABASE_POOLER=session, which ends this warning",
+                "PostgreSQL at %s is behind a connection pooler: if it pools transactions "
+                "(PgBouncer's pool_mode = transaction), set "
+                "HALFCORE_DATABASE_POOLER=transaction; if it pools sessions, "
+                "HALFCORE_DATABASE_POOLER=session, which ends this warning",
                 self.place,
             )
 
     def _explain(self, error: BaseException) -> str:
         """An error for the log: one line, without the password, whoever put it there."""
-        if not hasattr(error, "sqlstate"):  # not PostgreSQL's own: the URL may lead to a file that is not there any more
+        if not hasattr(
+            error, "sqlstate"
+        ):  # not PostgreSQL's own: the URL may lead to a file that is not there any more
             try:
                 check(self._url)
             except DatabaseError as wrong:
                 return str(wrong)
         if type(error) is ValueError or type(error).__name__ == "ClientConfigurationError":
-            return "the database's URL cannot be understood"  # such errors quote the part that they do not understand
+            # Such errors quote the part that they do not understand
+            return "the database's URL cannot be understood"
         text = reason_of(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if type(error).__name__ in _POOLED and self.notifies:
-            text += ": a pooler of transactions (PgBouncer) stands before PostgreSQL, set HALFCORE_DATABASE_POOLER=transaction"
+            text += (
+                ": a pooler of transactions (PgBouncer) stands before PostgreSQL, set "
+                "HALFCORE_DATABASE_POOLER=transaction"
+            )
         return text
 
 
@@ -163,8 +182,8 @@ async def _leave(connection: Connection) -> None:
 async def transaction(connection: Connection) -> AsyncIterator[None]:
     """A transaction that is committed at the end of the block.
 
-    Not asyncpg's: that waits, after an error or a cancellation, for the ROLLBACK of a server that may hang. Here `Database.connection`
-    ends the connection, and with it the transaction.
+    Not asyncpg's: that waits, after an error or a cancellation, for the ROLLBACK of a server that
+    may hang. Here `Database.connection` ends the connection, and with it the transaction.
     """
     await connection.execute("BEGIN")
     yield
@@ -172,7 +191,8 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
 
 
 class Backoff:
-    """Seconds to wait between attempts: random, so that many servers do not come at once, and longer each time up to a limit."""
+    """Seconds to wait between attempts: random, so that many servers do not come at once, and
+    longer each time up to a limit."""
 
     def __init__(self, *, first_s: float = 0.2, most_s: float = 5.0) -> None:
         self._first_s = first_s

@@ -1,8 +1,9 @@
 """`halfcore migrate`: brings a database's schema up to date with plain SQL files.
 
-The files stand in `migrations/`, numbered, and are applied in order, each in a transaction of its own. What was applied is written down
-with its hash: a file that was changed afterwards is refused, for no database would ever see the change. Two runs at once are safe: each
-file is applied by one of them, while the other one waits.
+The files stand in `migrations/`, numbered, and are applied in order, each in a transaction of its
+own. What was applied is written down with its hash: a file that was changed afterwards is refused,
+for no database would ever see the change. Two runs at once are safe: each file is applied by one of
+them, while the other one waits.
 """
 
 import hashlib
@@ -61,7 +62,9 @@ def read(directory: Path = DIRECTORY) -> list[Migration]:
     return [Migration(name, (directory / name).read_text(encoding="utf-8")) for name in names]
 
 
-async def migrate(database: Database, migrations: Sequence[Migration], *, say: Callable[[str], None]) -> int:
+async def migrate(
+    database: Database, migrations: Sequence[Migration], *, say: Callable[[str], None]
+) -> int:
     """Apply what was not applied yet; return how many that were.
 
     Args:
@@ -70,8 +73,10 @@ async def migrate(database: Database, migrations: Sequence[Migration], *, say: C
         say: is told of each one that was applied.
 
     Raises:
-        MigrationError: an applied file was changed or is missing, or one that was not applied stands before one that was.
-        DatabaseError: see `Database.connection`; what was applied before stays, the one that failed leaves nothing.
+        MigrationError: an applied file was changed or is missing, or one that was not applied
+            stands before one that was.
+        DatabaseError: see `Database.connection`; what was applied before stays, the one that failed
+            leaves nothing.
     """
     count = 0
     async with database.connection() as connection:
@@ -82,9 +87,11 @@ async def migrate(database: Database, migrations: Sequence[Migration], *, say: C
 
 
 async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -> Migration | None:
-    """Apply the first migration that was not applied yet, in a transaction; None if there is none."""
+    """Apply the first migration that was not applied yet, in a transaction; None if there is
+    none."""
     async with transaction(connection):
-        # Held by the transaction, not by the session: behind a pooler the next transaction may have another session.
+        # Held by the transaction, not by the session: behind a pooler the next transaction may have
+        # another session.
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(_LEDGER)
         rows = await connection.fetch("SELECT name, sha256 FROM halfcore.schema_migrations")
@@ -93,19 +100,31 @@ async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -
             return None
         migration = pending[0]
         await connection.execute(migration.sql)
-        await connection.execute("INSERT INTO halfcore.schema_migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)
+        await connection.execute(
+            "INSERT INTO halfcore.schema_migrations (name, sha256) VALUES ($1, $2)",
+            migration.name,
+            migration.sha256,
+        )
     return migration
 
 
 def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:
     newest = max((migration.name for migration in migrations), default="")
     for name in sorted(applied.keys() - {migration.name for migration in migrations}):
-        if name[:4] <= newest[:4]:  # those beyond are a newer halfcore's, which an older one gets on with
+        if (
+            name[:4] <= newest[:4]
+        ):  # those beyond are a newer halfcore's, which an older one gets on with
             raise MigrationError(f"{name} was applied but is not among the files any more")
     for migration in migrations:
         if applied.get(migration.name, migration.sha256) != migration.sha256:
-            raise MigrationError(f"{migration.name} was changed after it was applied: its changes belong in a new file")
+            raise MigrationError(
+                f"{migration.name} was changed after it was applied: its changes belong in a new "
+                "file"
+            )
     pending = [migration for migration in migrations if migration.name not in applied]
     if applied and pending and pending[0].name < max(applied):
-        raise MigrationError(f"{pending[0].name} is before {max(applied)}, which was applied: give it a higher number")
+        raise MigrationError(
+            f"{pending[0].name} is before {max(applied)}, which was applied: give it a higher "
+            "number"
+        )
     return pending

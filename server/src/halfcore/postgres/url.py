@@ -1,8 +1,8 @@
 """The database's URL: libpq's form as far as asyncpg takes it, and a sentence for each fault of it.
 
 asyncpg leaves out parameters, quotes passwords and raises what it finds. So the URL is read here
-first, at the start. Nothing of it is quoted that may be part of a password: a port may be one, where
-the user is missing; the name of a parameter or of a file is not.
+first, at the start. Nothing of it is quoted that may be part of a password: a port may be one,
+where the user is missing; the name of a parameter or of a file is not.
 """
 
 import configparser
@@ -69,12 +69,30 @@ _NOT_HERE = {
     "command_timeout": _TIMEOUT,
 } | dict.fromkeys(
     (
-        "authtype", "fallback_application_name", "gssdelegation", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle",
-        "keepalives_interval", "load_balance_hosts", "max_protocol_version", "min_protocol_version", "replication", "schema",
-        "scram_client_key", "scram_server_key", "sslcertmode", "sslcompression", "sslcrldir", "sslkeylogfile", "sslsni", "tty",
+        "authtype",
+        "fallback_application_name",
+        "gssdelegation",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "max_protocol_version",
+        "min_protocol_version",
+        "replication",
+        "schema",
+        "scram_client_key",
+        "scram_server_key",
+        "sslcertmode",
+        "sslcompression",
+        "sslcrldir",
+        "sslkeylogfile",
+        "sslsni",
+        "tty",
     ),
     "",
-)  # fmt: skip
+)
 """Parameters of libpq and of other clients, which asyncpg would pass on to PostgreSQL as settings;
 and what there is instead."""
 
@@ -110,22 +128,37 @@ def check(url: str) -> None:
     """
     parts = _split(url)
     if _BAD_PERCENT.search(url) or "\ufffd" in unquote(url):
-        raise DatabaseError("the database's URL has a % that begins no character: a % in a password is written %25")
+        raise DatabaseError(
+            "the database's URL has a % that begins no character: a % in a password is written %25"
+        )
     given = _parameters(parts)
     for name, instead in _NOT_HERE.items():
         if name in given:
             hint = f" ({instead})" if instead else ""
-            raise DatabaseError(f"the database's URL has the parameter {name}, which is not known here: remove it{hint}")
+            raise DatabaseError(
+                f"the database's URL has the parameter {name}, which is not known here: remove "
+                f"it{hint}"
+            )
     login, _, hosts = parts.netloc.rpartition("@")
     user = login.partition(":")[0]
     service = _service(given["service"]) if given.get("service") else {}
-    found = {name: os.environ[variable] for name, variable in _VARIABLES.items() if os.environ.get(variable)} | service | given
+    found = (
+        {
+            name: os.environ[variable]
+            for name, variable in _VARIABLES.items()
+            if os.environ.get(variable)
+        }
+        | service
+        | given
+    )
     origins = {name: _origin(name, given, service) for name in found}
     _check_hosts(hosts.split(",") if hosts else [], found, origins)
     _check_user(user or found.get("user", ""))
     for name, choices in _CHOICES.items():
         if (value := found.get(name)) is not None and value not in choices:
-            raise DatabaseError(f"{origins[name]} is {value[:30]!r}, expected one of {', '.join(choices)}")
+            raise DatabaseError(
+                f"{origins[name]} is {value[:30]!r}, expected one of {', '.join(choices)}"
+            )
     _check_tls(found, origins)
 
 
@@ -134,25 +167,39 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:  # its text quotes user and password
         raise DatabaseError(
-            f"the database's URL cannot be read, expected {FORM}: special characters in a password are percent-encoded, and an IPv6 "
+            f"the database's URL cannot be read, expected {FORM}: special characters in a "
+            "password are percent-encoded, and an IPv6 "
             "address stands in brackets"
         ) from None
     if parts.scheme not in SCHEMES:
-        raise DatabaseError(f"the database's URL does not begin with postgresql://, expected {FORM}")
+        raise DatabaseError(
+            f"the database's URL does not begin with postgresql://, expected {FORM}"
+        )
     # A password with an unescaped / ends the part that it should stand in, and would be shown
     # as a path.
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
-        raise DatabaseError("the database's URL has an @ in a wrong place: in a password @ / # ? are written as %40 %2F %23 %3F")
+        raise DatabaseError(
+            "the database's URL has an @ in a wrong place: in a password @ / # ? are written as "
+            "%40 %2F %23 %3F"
+        )
     if parts.fragment:
-        raise DatabaseError("the database's URL has a #, and what follows it would be left out: it is written %23")
+        raise DatabaseError(
+            "the database's URL has a #, and what follows it would be left out: it is written %23"
+        )
     return parts
 
 
 def _parameters(parts: SplitResult) -> dict[str, str]:
     try:
-        found = parse_qs(parts.query, strict_parsing=True, keep_blank_values=True) if parts.query else {}
+        found = (
+            parse_qs(parts.query, strict_parsing=True, keep_blank_values=True)
+            if parts.query
+            else {}
+        )
     except ValueError:
-        raise DatabaseError("the database's URL has something after its ? that is no NAME=VALUE&NAME=VALUE") from None
+        raise DatabaseError(
+            "the database's URL has something after its ? that is no NAME=VALUE&NAME=VALUE"
+        ) from None
     return {name: values[-1] for name, values in found.items() if values[-1]}
 
 
@@ -172,15 +219,25 @@ def _service(name: str) -> dict[str, str]:
         with file.open(encoding="utf-8") as stream:
             parser.read_file(stream)
     except OSError as error:
-        raise DatabaseError(f"{title}: the service file {file}: {error.strerror}; PGSERVICEFILE names another") from None
+        raise DatabaseError(
+            f"{title}: the service file {file}: {error.strerror}; PGSERVICEFILE names another"
+        ) from None
     except (configparser.Error, UnicodeDecodeError):
-        raise DatabaseError(f"{title}: the service file {file} cannot be read, expected [NAME] and below it lines NAME=VALUE") from None
+        raise DatabaseError(
+            f"{title}: the service file {file} cannot be read, expected [NAME] and below it lines "
+            "NAME=VALUE"
+        ) from None
     if name not in parser:
-        raise DatabaseError(f"{title}: the service file {file} has no [{name}], but {', '.join(parser.sections()) or 'nothing'}")
+        raise DatabaseError(
+            f"{title}: the service file {file} has no [{name}], but "
+            f"{', '.join(parser.sections()) or 'nothing'}"
+        )
     return dict(parser[name])
 
 
-def _check_hosts(hosts: Sequence[str], found: Mapping[str, str], origins: Mapping[str, str]) -> None:
+def _check_hosts(
+    hosts: Sequence[str], found: Mapping[str, str], origins: Mapping[str, str]
+) -> None:
     """Check hosts and ports, several of them separated by commas."""
     ports = found["port"].split(",") if found.get("port") else []
     if not all(map(_is_port, ports)):
@@ -196,11 +253,19 @@ def _check_hosts(hosts: Sequence[str], found: Mapping[str, str], origins: Mappin
             continue
         match = re.fullmatch(r"(?:\[[^\]]+\]|[^\[\]:]*)(?::(?P<port>[^:]*))?", host)
         if match is None:
-            raise DatabaseError(f"{which} cannot be read, expected HOST:PORT; an IPv6 address stands in brackets: [::1]:5432")
+            raise DatabaseError(
+                f"{which} cannot be read, expected HOST:PORT; an IPv6 address stands in brackets: "
+                "[::1]:5432"
+            )
         if match["port"] and not _is_port(unquote(match["port"])):
-            raise DatabaseError(f"{which} has a port that is not a number from 1 to 65535, expected {FORM}")
+            raise DatabaseError(
+                f"{which} has a port that is not a number from 1 to 65535, expected {FORM}"
+            )
     if len(ports) > 1 and len(ports) != max(len(hosts), 1):
-        raise DatabaseError(f"{origins['port']} has {len(ports)} ports for {len(hosts)} hosts, expected one, or one per host")
+        raise DatabaseError(
+            f"{origins['port']} has {len(ports)} ports for {len(hosts)} hosts, expected one, or "
+            "one per host"
+        )
 
 
 def _is_port(text: str) -> bool:
@@ -212,7 +277,10 @@ def _check_user(user: str) -> None:
         try:
             getpass.getuser()
         except (KeyError, OSError, ImportError):  # a container's user without a name
-            raise DatabaseError(f"the database's URL names no user, and this process's user has no name: expected {FORM}") from None
+            raise DatabaseError(
+                "the database's URL names no user, and this process's user has no name: expected "
+                f"{FORM}"
+            ) from None
 
 
 def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
@@ -220,13 +288,17 @@ def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
     mode = found.get("sslmode", "prefer")
     if mode not in ("require", "verify-ca", "verify-full"):
         if found.get("sslnegotiation") == "direct":
-            raise DatabaseError(f"{origins['sslnegotiation']} is direct, which needs sslmode=require, verify-ca or verify-full")
+            raise DatabaseError(
+                f"{origins['sslnegotiation']} is direct, which needs sslmode=require, verify-ca "
+                "or verify-full"
+            )
         return
     root = found.get("sslrootcert")
     default = _home() / ".postgresql/root.crt"
     if root == "system":
         raise DatabaseError(
-            f"{origins['sslrootcert']} is system, which is not known here: give the system's file, such as "
+            f"{origins['sslrootcert']} is system, which is not known here: give the system's "
+            "file, such as "
             "/etc/ssl/certs/ca-certificates.crt"
         )
     if root:
@@ -235,14 +307,18 @@ def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
         _check_certificates("the root certificate", default)
     elif mode != "require":
         raise DatabaseError(
-            f"{origins['sslmode']} is {mode}, and there is no root certificate to verify the server's with: give the file with the "
-            f"certificate of the authority as sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at {default}"
+            f"{origins['sslmode']} is {mode}, and there is no root certificate to verify the "
+            "server's with: give the file with the "
+            "certificate of the authority as sslrootcert=/PATH/root.crt in the URL or in "
+            f"PGSSLROOTCERT, or put it at {default}"
         )
     if crl := found.get("sslcrl"):
         _check_certificates(origins["sslcrl"], Path(crl))
     if certificate := found.get("sslcert"):
         key = found.get("sslkey") or str(_home() / ".postgresql/postgresql.key")
-        _check_client(origins["sslcert"], Path(certificate), Path(key), found.get("sslpassword", ""))
+        _check_client(
+            origins["sslcert"], Path(certificate), Path(key), found.get("sslpassword", "")
+        )
 
 
 def _check_certificates(title: str, file: Path) -> None:
@@ -260,12 +336,18 @@ def _check_client(title: str, certificate: Path, key: Path, password: str) -> No
         raise DatabaseError(f"{title}: {certificate}: there is no such file")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(certificate, key if key.exists() else None, password=lambda: password)
+        context.load_cert_chain(
+            certificate, key if key.exists() else None, password=lambda: password
+        )
     except ssl.SSLError as error:
         why = (error.reason or "no certificate in PEM form").replace("_", " ").lower()
-        raise DatabaseError(f"{title}: {certificate} cannot be used with its key (sslkey, {key}): {why}") from None
+        raise DatabaseError(
+            f"{title}: {certificate} cannot be used with its key (sslkey, {key}): {why}"
+        ) from None
     except OSError as error:
-        raise DatabaseError(f"{title}: {certificate}, with its key (sslkey, {key}): {error.strerror}") from None
+        raise DatabaseError(
+            f"{title}: {certificate}, with its key (sslkey, {key}): {error.strerror}"
+        ) from None
 
 
 def _home() -> Path:

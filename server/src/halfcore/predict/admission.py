@@ -13,7 +13,8 @@ _CLOSE = {"connection": "close"}
 
 
 class Head(NamedTuple):
-    """What of a request's head decides whether its body is read; None where the header is absent."""
+    """What of a request's head decides whether its body is read; None where the header is
+    absent."""
 
     content_type: str | None
     content_encoding: str | None
@@ -22,7 +23,8 @@ class Head(NamedTuple):
 
 
 def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
-    """Whether a head is what most clients send: JSON, not encoded, of a known and allowed length. `check_head` accepts it, too.
+    """Whether a head is what most clients send: JSON, not encoded, of a known and allowed length.
+    `check_head` accepts it, too.
 
     Args:
         get: the first header of a name, or None.
@@ -47,12 +49,26 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
     """
     if head.content_type not in USUAL_TYPES and not _is_json(head.content_type):
         found = (head.content_type or "none")[:80]
-        raise Problem(415, "unsupported_media_type", f"Content-Type is {found}, expected application/json", headers=_CLOSE)
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"Content-Type is {found}, expected application/json",
+            headers=_CLOSE,
+        )
     if head.content_encoding is not None and head.content_encoding != "identity":
         found = head.content_encoding[:80]
-        raise Problem(415, "unsupported_encoding", f"Content-Encoding is {found}, expected none", headers=_CLOSE)
+        raise Problem(
+            415,
+            "unsupported_encoding",
+            f"Content-Encoding is {found}, expected none",
+            headers=_CLOSE,
+        )
     length = head.content_length
-    if length is not None and length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > max_body_bytes):
+    if (
+        length is not None
+        and length.isdecimal()
+        and (len(length) > MOST_DIGITS or int(length) > max_body_bytes)
+    ):
         raise too_large(max_body_bytes)
 
 

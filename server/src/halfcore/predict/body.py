@@ -1,4 +1,5 @@
-"""Reads request bodies within a size and a time, which neither granian nor Litestar bounds in time."""
+"""Reads request bodies within a size and a time, which neither granian nor Litestar bounds in
+time."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,21 +10,25 @@ from halfcore.problem import Problem
 
 
 class Reading(Protocol):
-    """A body on its way, which can be given up: a task that waits for it, or granian's future of it. One hash per object."""
+    """A body on its way, which can be given up: a task that waits for it, or granian's future of
+    it. One hash per object."""
 
     def cancel(self) -> object:
         """Wait no more."""
 
 
 class BodyReader:
-    """Watches bodies on their way; a client that sends too much gets 413, one that sends too slowly 408.
+    """Watches bodies on their way; a client that sends too much gets 413, one that sends too slowly
+    408.
 
-    All share one timer, which exists only while a body is outstanding: a timer each would cost every request more than the read itself.
-    `begin` may be called by granian's hand-over thread, everything else by the event loop.
+    All share one timer, which exists only while a body is outstanding: a timer each would cost
+    every request more than the read itself. `begin` may be called by granian's hand-over thread,
+    everything else by the event loop.
 
     Args:
         max_bytes: largest body.
-        timeout_s: seconds from the request's head to its last byte; enforced to within a quarter more.
+        timeout_s: seconds from the request's head to its last byte; enforced to within a quarter
+            more.
     """
 
     def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
@@ -85,7 +90,9 @@ class BodyReader:
                 reading.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._sweeping = False  # before the look: who begins in between starts a sweep of its own, which takes this one's place
+        # Before the look: who begins in between starts a sweep of its own, which takes this one's
+        # place
+        self._sweeping = False
         if self.reading:
             self._sweeping = True
             self._timer = loop.call_later(self._timeout_s / 4, self._sweep, loop)
@@ -93,7 +100,12 @@ class BodyReader:
 
 def too_large(max_bytes: int) -> Problem:
     """The 413 for a body, which closes the connection."""
-    return Problem(413, "body_too_large", f"the body is larger than {max_bytes} bytes", headers={"connection": "close"})
+    return Problem(
+        413,
+        "body_too_large",
+        f"the body is larger than {max_bytes} bytes",
+        headers={"connection": "close"},
+    )
 
 
 def client_left() -> Problem:

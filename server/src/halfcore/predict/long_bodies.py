@@ -47,7 +47,8 @@ class LongBodies:
         self._scheduled = False
 
     def add(self, steps: Steps, waiter: Waiter) -> None:
-        """Decode a body when those before it are decoded; the waiter is called from a later turn."""
+        """Decode a body when those before it are decoded; the waiter is called from a later
+        turn."""
         self._waiting.append(_Body(steps, waiter, self._clock()))
         self._schedule()
 
@@ -77,7 +78,9 @@ class LongBodies:
 
     def _check_wait(self, body: "_Body", now: float) -> None:
         if not body.seconds and now - body.added_at > self._timeout_s:
-            message = f"the request waited longer than {self._timeout_s:g} s to be decoded; try again"
+            message = (
+                f"the request waited longer than {self._timeout_s:g} s to be decoded; try again"
+            )
             raise Problem(503, "queue_timeout", message, retry_after_s=1)
 
     @staticmethod

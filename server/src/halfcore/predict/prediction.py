@@ -1,8 +1,9 @@
-"""One prediction between its body and its answer: decode, queue, encode, send. No coroutine, no task, no future.
+"""One prediction between its body and its answer: decode, queue, encode, send. No coroutine, no
+task, no future.
 
-`Prediction` stands in the batcher's queue itself, as a `batcher.Waiter`: when its rows come back it encodes and sends then and there. A
-task that awaits a future would cost each request two turns of the event loop and more Python than decoding and encoding together
-(docs/decisions/0014).
+`Prediction` stands in the batcher's queue itself, as a `batcher.Waiter`: when its rows come back it
+encodes and sends then and there. A task that awaits a future would cost each request two turns of
+the event loop and more Python than decoding and encoding together (docs/decisions/0014).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ Headers = list[tuple[str, str]]
 Send = Callable[[int, Headers, bytes], None]
 """Sends a complete response: status, headers, body. Called once per request."""
 Witness = Callable[[LoadedModel, str | None, bytes, Rows, Sequence[Result], bytes, float], None]
-"""Told of every answered prediction: model, the client's request id, body, rows, results, answer, and the seconds it took."""
+"""Told of every answered prediction: model, the client's request id, body, rows, results, answer,
+and the seconds it took."""
 
 
 class Answer(NamedTuple):
@@ -37,8 +39,8 @@ class Terms(NamedTuple):
     """What holds for all predictions of a kind.
 
     Attributes:
-        over: told once per request that it ended, with the model that it was for and how: `200`, a problem's code, or empty if nobody
-            waited for it any more.
+        over: told once per request that it ended, with the model that it was for and how: `200`, a
+            problem's code, or empty if nobody waited for it any more.
         witness: told of each right answer; it neither fails nor waits.
         server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
         long_bodies: decodes the bodies that are too long to be decoded at once.
@@ -58,15 +60,32 @@ class Prediction:
         request_id: the client's, if anybody reads it.
         send: takes the answer.
         terms: of its kind.
-        fallback: begins another prediction that answers in this one's place, if this one cannot; else it refuses itself.
+        fallback: begins another prediction that answers in this one's place, if this one cannot;
+            else it refuses itself.
     """
 
     __slots__ = (
-        "_body", "_decode_s", "_fallback", "_job", "_model", "_request_id", "_rows", "_send", "_start", "_successor", "_terms", "_waits"
-    )  # fmt: skip
+        "_body",
+        "_decode_s",
+        "_fallback",
+        "_job",
+        "_model",
+        "_request_id",
+        "_rows",
+        "_send",
+        "_start",
+        "_successor",
+        "_terms",
+        "_waits",
+    )
 
     def __init__(
-        self, body: bytes, request_id: str | None, send: Send, terms: Terms, fallback: "Callable[[], Prediction] | None" = None
+        self,
+        body: bytes,
+        request_id: str | None,
+        send: Send,
+        terms: Terms,
+        fallback: "Callable[[], Prediction] | None" = None,
     ) -> None:
         self._body = body
         self._request_id = request_id
@@ -79,7 +98,8 @@ class Prediction:
         self._waits = True
 
     def ask(self, model: LoadedModel) -> None:
-        """Decode the body for this model and queue its rows; the answer may be sent before this returns."""
+        """Decode the body for this model and queue its rows; the answer may be sent before this
+        returns."""
         self._model = model
         start = self._start = perf_counter()
         try:
@@ -92,7 +112,8 @@ class Prediction:
             self.set_exception(error)
 
     def decoded(self, rows: Rows, seconds: float) -> None:
-        """Queue the rows, whose decoding took so long; the answer may be sent before this returns."""
+        """Queue the rows, whose decoding took so long; the answer may be sent before this
+        returns."""
         model = self._model
         assert model is not None  # noqa: S101  for the type checker: `ask` set it
         self._rows = rows
@@ -129,7 +150,9 @@ class Prediction:
             end = perf_counter()
             model.metrics.encode.observe(end - start)
             if terms.witness is not None:
-                terms.witness(model, self._request_id, self._body, rows, results, body, end - self._start)
+                terms.witness(
+                    model, self._request_id, self._body, rows, results, body, end - self._start
+                )
             headers = json_headers(len(body))
             if terms.server_timing:
                 headers = [*headers, ("server-timing", self._timing(end - start))]
@@ -155,14 +178,20 @@ class Prediction:
         self._send(*refusal(problem))
 
     def _end(self) -> None:
-        """Nobody waits any more. The job has to go: in a circle with this it would keep the body until the garbage collector came."""
+        """Nobody waits any more. The job has to go: in a circle with this it would keep the body
+        until the garbage collector came."""
         self._waits = False
         self._job = None
 
     def _timing(self, encode_s: float) -> str:
         """W3C Server-Timing, in milliseconds."""
         assert self._job is not None  # noqa: S101  for the type checker: `ask` set it
-        stages = {"decode": self._decode_s, "queue": self._job.waited_s, "infer": self._job.ran_s, "encode": encode_s}
+        stages = {
+            "decode": self._decode_s,
+            "queue": self._job.waited_s,
+            "infer": self._job.ran_s,
+            "encode": encode_s,
+        }
         return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages.items())
 
     def _as_problem(self, error: Exception) -> Problem:
@@ -172,7 +201,9 @@ class Prediction:
         if isinstance(error, QueueTimeout):
             return Problem(503, "queue_timeout", str(error), retry_after_s=1)
         if isinstance(error.__cause__, NotFiniteError):
-            return Problem(422, "no_finite_answer", "the model has no finite answer to these values")
+            return Problem(
+                422, "no_finite_answer", "the model has no finite answer to these values"
+            )
         if isinstance(error, RunError):
             logger.error("the model failed on a request", exc_info=error, extra={"model": name})
             return Problem(500, "model_failed", "the model failed on these rows")
@@ -188,7 +219,11 @@ def unexpected(error: Exception) -> Problem:
 def refusal(problem: Problem) -> Answer:
     """The answer that tells a problem."""
     body = problem.body()
-    headers = [("content-type", CONTENT_TYPE), ("content-length", str(len(body))), *problem.headers.items()]
+    headers = [
+        ("content-type", CONTENT_TYPE),
+        ("content-length", str(len(body))),
+        *problem.headers.items(),
+    ]
     return Answer(problem.status, headers, body)
 
 

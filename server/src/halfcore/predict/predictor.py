@@ -1,4 +1,5 @@
-"""Answers prediction requests; knows no protocol: the RSGI front and the Litestar handlers hand it requests and send its answers."""
+"""Answers prediction requests; knows no protocol: the RSGI front and the Litestar handlers hand it
+requests and send its answers."""
 
 import asyncio
 import sys
@@ -11,7 +12,16 @@ from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.admission import Head, check_head
 from halfcore.predict.body import BodyReader
 from halfcore.predict.long_bodies import LongBodies
-from halfcore.predict.prediction import Answer, Headers, Prediction, Send, Terms, Witness, refusal, unexpected
+from halfcore.predict.prediction import (
+    Answer,
+    Headers,
+    Prediction,
+    Send,
+    Terms,
+    Witness,
+    refusal,
+    unexpected,
+)
 from halfcore.predict.request_id import HEADER, RequestIds
 from halfcore.problem import Problem
 
@@ -27,7 +37,8 @@ class Leave(Protocol):
 
 
 class Begin(Protocol):
-    """Begins to answer a POST whose head was accepted and whose body is here; `send` is called once, now or later on the event loop."""
+    """Begins to answer a POST whose head was accepted and whose body is here; `send` is called
+    once, now or later on the event loop."""
 
     def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> Leave:
         """Begin; never raises."""
@@ -62,7 +73,9 @@ class Predictor:
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
-        self._terms = Terms(self._over, witness, server_timing, LongBodies(timeout_s=queue_timeout_s))
+        self._terms = Terms(
+            self._over, witness, server_timing, LongBodies(timeout_s=queue_timeout_s)
+        )
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
         self.wants_ids = witness is not None or bool(challengers)
@@ -74,14 +87,17 @@ class Predictor:
         """Whether as many requests are in progress as may be."""
         return self._in_flight + len(self.reader.reading) >= self._max_in_flight
 
-    def begin(self, name: str | None, body: bytes, request_id: str | None, send: Send) -> Prediction:
+    def begin(
+        self, name: str | None, body: bytes, request_id: str | None, send: Send
+    ) -> Prediction:
         """Begin to answer; see `Begin`.
 
         Args:
             name: the model of the path; None is the default model.
         """
         self._in_flight += 1
-        given = request_id  # a canary's share is drawn by it: an id that is made here says nothing of the client
+        # A canary's share is drawn by it: an id that is made here says nothing of the client
+        given = request_id
         if self._ids is not None:
             request_id = self._ids.of(given)
             send = _with_id(send, request_id)
@@ -91,13 +107,19 @@ class Predictor:
         except Problem as problem:
             prediction.refuse(problem)
             return prediction
-        if self._challengers is not None and (canary := self._challengers.pick(model, given)) is not None:
-            return self._ask_canary(self._challengers, canary, model, prediction, (body, request_id, send))
+        if (
+            self._challengers is not None
+            and (canary := self._challengers.pick(model, given)) is not None
+        ):
+            return self._ask_canary(
+                self._challengers, canary, model, prediction, (body, request_id, send)
+            )
         prediction.ask(model)
         return prediction
 
     async def respond(self, begin: Begin, head: Head, read: Read) -> Answer:
-        """The answer to a POST of a hot route, whatever happens. Cancelling is safe: the rows leave the queue.
+        """The answer to a POST of a hot route, whatever happens. Cancelling is safe: the rows leave
+        the queue.
 
         Args:
             begin: what answers that route.
@@ -125,9 +147,15 @@ class Predictor:
             raise
 
     def check(self, head: Head) -> None:
-        """Refuse by the server's state and the request's head alone what need not be read; raises `Problem`."""
+        """Refuse by the server's state and the request's head alone what need not be read; raises
+        `Problem`."""
         if self.full():
-            raise Problem(503, "overloaded", f"{self._max_in_flight} requests are in progress, the limit; try again", retry_after_s=1)
+            raise Problem(
+                503,
+                "overloaded",
+                f"{self._max_in_flight} requests are in progress, the limit; try again",
+                retry_after_s=1,
+            )
         check_head(head, max_body_bytes=self.reader.max_bytes)
 
     def refuse(self, problem: Problem, request_id: str | None) -> Answer:
@@ -166,7 +194,9 @@ class Predictor:
     def _over(self, model: LoadedModel | None, outcome: str) -> None:
         self._in_flight -= 1
         if outcome == "200" and model is not None:
-            model.metrics.answered += 1  # of all outcomes by far the most frequent, and so without a look-up
+            model.metrics.answered += (
+                1  # of all outcomes by far the most frequent, and so without a look-up
+            )
         elif outcome:
             self._metrics.count(PREDICT, model.manifest.name if model else "", outcome)
 

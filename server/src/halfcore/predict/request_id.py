@@ -1,4 +1,5 @@
-"""The id of a request: the client's own where it is fit to be logged, else one made here; it is returned with the answer."""
+"""The id of a request: the client's own where it is fit to be logged, else one made here; it is
+returned with the answer."""
 
 from itertools import count
 from uuid import uuid4
@@ -9,7 +10,8 @@ HEADER = "x-request-id"
 
 
 class RequestIds:
-    """Makes the ids of one worker. Two workers, or two starts, share no id: each begins its own at random."""
+    """Makes the ids of one worker. Two workers, or two starts, share no id: each begins its own at
+    random."""
 
     def __init__(self) -> None:
         self._prefix = uuid4().hex[:16]

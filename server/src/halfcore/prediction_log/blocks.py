@@ -1,6 +1,7 @@
 """Blocks: numbered rows of the table `prediction_log`, laid out for PostgreSQL's binary COPY.
 
-A request's own JSON and the answer's own bytes are copied as they are: nothing is parsed or encoded again.
+A request's own JSON and the answer's own bytes are copied as they are: nothing is parsed or encoded
+again.
 """
 
 import struct
@@ -8,10 +9,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 COLUMNS = (
-    "at", "writer", "row_number", "row_count", "latency_s", "request_id", "model", "version", "role", "inputs", "answer",
-    "challenger_version", "challenger_outcome", "challenger_answer", "challenger_latency_s",
-)  # fmt: skip
-"""In the order in which `encode` writes them. They are part of the spool's format: a change needs a new `spool.MAGIC`."""
+    "at",
+    "writer",
+    "row_number",
+    "row_count",
+    "latency_s",
+    "request_id",
+    "model",
+    "version",
+    "role",
+    "inputs",
+    "answer",
+    "challenger_version",
+    "challenger_outcome",
+    "challenger_answer",
+    "challenger_latency_s",
+)
+"""In the order in which `encode` writes them. They are part of the spool's format: a change needs a
+new `spool.MAGIC`."""
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """What a binary COPY begins with: signature, flags, no extension."""
 TRAILER = b"\xff\xff"
@@ -19,7 +34,8 @@ LONGEST_ID = 128
 _EPOCH_S = 946_684_800
 """1 January 2000 in Unix time, from which PostgreSQL counts."""
 _FIXED = struct.Struct(">hiqi16siqiiifi")
-"""Field count, then length and value of: at, writer, row_number, row_count, latency_s; then the length of request_id."""
+"""Field count, then length and value of: at, writer, row_number, row_count, latency_s; then the
+length of request_id."""
 _LENGTH = struct.Struct(">i")
 _FLOAT = struct.Struct(">if")
 _NULL = _LENGTH.pack(-1)
@@ -57,7 +73,8 @@ class Challenged(NamedTuple):
 
 
 Entry = tuple[float, Model, str | None, bytes, int, bytes, float, Challenged | None]
-"""One answered request: Unix time, model, the client's id, body, rows, answer, seconds, and what the challenger said."""
+"""One answered request: Unix time, model, the client's id, body, rows, answer, seconds, and what
+the challenger said."""
 
 
 class Block(NamedTuple):
@@ -82,7 +99,8 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
 
     Args:
         entries: at least one.
-        writer: the writer's UUID, 16 bytes; its first half begins the ids of requests that bring none.
+        writer: the writer's UUID, 16 bytes; its first half begins the ids of requests that bring
+            none.
         first: number of the first row.
         inputs: whether the requests' own JSON is logged.
     """
@@ -92,12 +110,19 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
     last: Model | None = None
     names = b""
     times = []
-    for number, (at, model, request_id, body, rows, answer, latency_s, challenged) in enumerate(entries, first):
+    for number, (at, model, request_id, body, rows, answer, latency_s, challenged) in enumerate(
+        entries, first
+    ):
         if model is not last:
-            last, names = model, _text(model.manifest.name) + _text(model.manifest.version) + _text(model.role)
+            last, names = (
+                model,
+                _text(model.manifest.name) + _text(model.manifest.version) + _text(model.role),
+            )
         micros = int((at - _EPOCH_S) * 1e6)
         times.append(micros)
-        name = (request_id if request_id is not None and is_sane(request_id) else f"{prefix}-{number}").encode()
+        name = (
+            request_id if request_id is not None and is_sane(request_id) else f"{prefix}-{number}"
+        ).encode()
         parts += (
             fixed(len(COLUMNS), 8, micros, 16, writer, 8, number, 4, rows, 4, latency_s, len(name)),
             name,

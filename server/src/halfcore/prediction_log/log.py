@@ -1,8 +1,9 @@
 """The prediction log: a list on the requests' side, two tasks and a thread behind it.
 
-`_flush` lays out what was added and delivers it: to the database, or to the spool if the database did not answer in time or older rows
-still wait there. `_replay` empties the spool. `_order` makes the turn from one way to the other: a row that overtook an older one of its
-writer would move the mark past it.
+`_flush` lays out what was added and delivers it: to the database, or to the spool if the database
+did not answer in time or older rows still wait there. `_replay` empties the spool. `_order` makes
+the turn from one way to the other: a row that overtook an older one of its writer would move the
+mark past it.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from halfcore.prediction_log.store import Store
 
 T = TypeVar("T")
 PERIOD_S = 0.25
-"""Seconds between deliveries: what a killed process loses, and rare enough that a transaction's cost is spread over many rows."""
+"""Seconds between deliveries: what a killed process loses, and rare enough that a transaction's
+cost is spread over many rows."""
 PATIENCE_S = 0.5
 """Seconds that a delivery may take before its rows go to the disk as well."""
 ADOPT_PERIOD_S = 30.0
@@ -34,7 +36,8 @@ LAST_WRITE_S = 2.0
 BLOCK_ROWS = 512
 """Rows laid out at one go: half a millisecond of the event loop."""
 ROW_OVERHEAD = 300
-"""Bytes of memory of a row beside its JSON: the tuple, two `bytes` and their heads, three numbers."""
+"""Bytes of memory of a row beside its JSON: the tuple, two `bytes` and their heads, three
+numbers."""
 
 
 class PredictionLog:
@@ -70,7 +73,9 @@ class PredictionLog:
         self._metrics = metrics
         self._files = ThreadPoolExecutor(1, thread_name_prefix="prediction-log")
         self._entries: list[Entry] = []
-        self._blocks: list[tuple[Block, int]] = []  # laid out but delivered nowhere, with the memory they are reckoned at
+        self._blocks: list[
+            tuple[Block, int]
+        ] = []  # laid out but delivered nowhere, with the memory they are reckoned at
         self._next_row = 0
         self._held_bytes = 0
         self._held_rows = 0
@@ -116,18 +121,24 @@ class PredictionLog:
         self._held_rows += 1
         if not self._entries:
             self._added.set()
-        self._entries.append((time(), model, request_id, body, rows.size, answer, latency_s, challenged))
+        self._entries.append(
+            (time(), model, request_id, body, rows.size, answer, latency_s, challenged)
+        )
 
     def start(self) -> None:
-        """Begin to deliver, on the running loop; connects to nothing before there is something to write."""
+        """Begin to deliver, on the running loop; connects to nothing before there is something to
+        write."""
         self._database = self._make_database()
         self._store = Store(self._database)
-        self._tasks = [asyncio.create_task(task()) for task in (self._flush, self._replay, self._adopt)]
+        self._tasks = [
+            asyncio.create_task(task()) for task in (self._flush, self._replay, self._adopt)
+        ]
         for task in self._tasks:
             task.add_done_callback(_say_failure)
 
     async def close(self) -> None:
-        """Deliver the rest: to the database if it answers within `LAST_WRITE_S`, else to the disk, from where a successor takes it."""
+        """Deliver the rest: to the database if it answers within `LAST_WRITE_S`, else to the disk,
+        from where a successor takes it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -141,7 +152,11 @@ class PredictionLog:
         await self._deliver(patience_s=LAST_WRITE_S)
         if self._blocks:
             self._metrics.drop("shutdown", self._held_rows)
-            logger.error("lost %d logged predictions: cannot write them to PostgreSQL or to the disk; check both", self._held_rows)
+            logger.error(
+                "lost %d logged predictions: cannot write them to PostgreSQL or to the disk; "
+                "check both",
+                self._held_rows,
+            )
         await self._in_thread(self._spool.close)
         self._files.shutdown()
         await self._database.close()
@@ -156,13 +171,16 @@ class PredictionLog:
                 await self._deliver(patience_s=PATIENCE_S)
 
     async def _lay_out(self) -> None:
-        """Turn the entries into blocks, a few at a time, for the event loop has requests to answer."""
+        """Turn the entries into blocks, a few at a time, for the event loop has requests to
+        answer."""
         left = len(self._entries)  # what comes meanwhile waits for the next time
         while left > 0:
             part = self._entries[: min(left, BLOCK_ROWS)]
             del self._entries[: len(part)]
             left -= len(part)
-            block = encode(part, writer=self._writer.bytes, first=self._next_row, inputs=self._inputs)
+            block = encode(
+                part, writer=self._writer.bytes, first=self._next_row, inputs=self._inputs
+            )
             self._next_row = block.end
             held = sum([len(entry[3]) + len(entry[5]) for entry in part]) + ROW_OVERHEAD * len(part)
             self._blocks.append((block, held))
@@ -195,8 +213,16 @@ class PredictionLog:
             async with asyncio.timeout(patience_s):
                 written = await self._store.write(self._writer, blocks)
         except (DatabaseError, TimeoutError) as error:
-            why = f"no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else reason_of(error)
-            logger.warning("cannot write predictions to PostgreSQL; writing them to the disk until it works again: %s", why)
+            why = (
+                f"no answer within {patience_s:g} s"
+                if isinstance(error, TimeoutError)
+                else reason_of(error)
+            )
+            logger.warning(
+                "cannot write predictions to PostgreSQL; writing them to the disk until it works "
+                "again: %s",
+                why,
+            )
             return False
         self._metrics.wrote(written.rows, written.refused)
         return True
@@ -204,7 +230,10 @@ class PredictionLog:
     def _say_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
         if self._full != full:
-            logger.error("cannot write predictions to the disk either; keeping them in memory: %s", reason_of(error))
+            logger.error(
+                "cannot write predictions to the disk either; keeping them in memory: %s",
+                reason_of(error),
+            )
         self._full = full
 
     async def _replay(self) -> None:
@@ -218,7 +247,10 @@ class PredictionLog:
                     await self._take_the_short_way()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
-                logger.debug("the predictions on the disk cannot be written to PostgreSQL yet: %s", reason_of(error))
+                logger.debug(
+                    "the predictions on the disk cannot be written to PostgreSQL yet: %s",
+                    reason_of(error),
+                )
                 await backoff.wait()
 
     async def _replay_next(self) -> bool:
@@ -233,12 +265,20 @@ class PredictionLog:
         try:
             contents = await self._in_thread(lambda: directory.read(segment))
         except Unreadable as error:
-            logger.error("cannot read segment %s of the prediction log; it is renamed and skipped: %s", segment.name, reason_of(error))
+            logger.error(
+                "cannot read segment %s of the prediction log; it is renamed and skipped: %s",
+                segment.name,
+                reason_of(error),
+            )
             self._metrics.torn += 1
             await self._in_thread(lambda: directory.set_aside(segment))
             return
         if contents.torn_bytes:
-            logger.warning("segment %s of the prediction log ends with %d torn bytes", segment.name, contents.torn_bytes)
+            logger.warning(
+                "segment %s of the prediction log ends with %d torn bytes",
+                segment.name,
+                contents.torn_bytes,
+            )
         written = await self._store.write(directory.writer, contents.blocks)
         self._metrics.wrote(written.rows, written.refused)
         self._metrics.torn += bool(contents.torn_bytes)

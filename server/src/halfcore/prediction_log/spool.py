@@ -1,11 +1,13 @@
-"""Blocks on disk while the database is away: one directory per writer, in it segment files, in them blocks with a checksum each.
+"""Blocks on disk while the database is away: one directory per writer, in it segment files, in them
+blocks with a checksum each.
 
-All functions block and belong into the log's one file thread. A block is safe when `append` has returned, for it ends with `fdatasync`:
-a crash of the process or of the machine loses nothing that was spooled. A segment's torn tail, which a crash amid `append` leaves, is cut
-off when it is read.
+All functions block and belong into the log's one file thread. A block is safe when `append` has
+returned, for it ends with `fdatasync`: a crash of the process or of the machine loses nothing that
+was spooled. A segment's torn tail, which a crash amid `append` leaves, is cut off when it is read.
 
-A directory belongs to whoever holds the lock on it (`flock`, which the kernel lifts when the process dies). A directory that nobody holds
-is an orphan: `adopt` takes it over, and its rows are replayed under its own writer's name.
+A directory belongs to whoever holds the lock on it (`flock`, which the kernel lifts when the
+process dies). A directory that nobody holds is an orphan: `adopt` takes it over, and its rows are
+replayed under its own writer's name.
 """
 
 import fcntl
@@ -23,10 +25,12 @@ from halfcore.prediction_log.blocks import Block
 
 MAGIC = b"halfcore prediction log 1\n"
 SEGMENT_BYTES = 8 << 20
-"""A segment is closed beyond this size: one is replayed in one transaction and read into memory at once."""
+"""A segment is closed beyond this size: one is replayed in one transaction and read into memory at
+once."""
 _CHECKSUM = struct.Struct(">I")
 _HEAD = struct.Struct(">IqIqq")
-"""Length of the payload, first, rows, earliest, latest; stands between checksum and payload, and the checksum covers it."""
+"""Length of the payload, first, rows, earliest, latest; stands between checksum and payload, and
+the checksum covers it."""
 
 
 class SpoolFull(OSError):
@@ -127,7 +131,9 @@ class Directory:
         if not data.startswith(MAGIC):
             raise Unreadable(f"begins with {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
         blocks = list(_unframed(data))
-        whole = len(MAGIC) + sum(_CHECKSUM.size + _HEAD.size + len(block.payload) for block in blocks)
+        whole = len(MAGIC) + sum(
+            _CHECKSUM.size + _HEAD.size + len(block.payload) for block in blocks
+        )
         return Contents(blocks, len(data) - whole)
 
     def remove(self, segment: Path, rows: int) -> None:
@@ -172,7 +178,8 @@ class Spool:
     Args:
         root: made if it is not there.
         writer: this process's.
-        most_bytes: size of everything below the root beyond which `append` refuses; several writers may each overshoot by one append.
+        most_bytes: size of everything below the root beyond which `append` refuses; several writers
+            may each overshoot by one append.
     """
 
     def __init__(self, root: Path, *, writer: UUID, most_bytes: int) -> None:
@@ -205,7 +212,11 @@ class Spool:
             OSError: as the file system says. Nothing was added.
         """
         size = sum(len(block.payload) for block in blocks)
-        used = sum(file.stat().st_size for file in self._root.glob("*/*")) if self._root.exists() else 0
+        used = (
+            sum(file.stat().st_size for file in self._root.glob("*/*"))
+            if self._root.exists()
+            else 0
+        )
         if used + size > self._most_bytes:
             raise SpoolFull(f"the spool holds {used} bytes, of {self._most_bytes} at most")
         if self._own is None:
@@ -220,7 +231,11 @@ class Spool:
         """Take over the directories that nobody holds."""
         held = {directory.path for directory in self._directories()}
         for path in sorted(self._root.glob("*/")):
-            if path not in held and _is_uuid(path.name) and (directory := Directory.claim(path)) is not None:
+            if (
+                path not in held
+                and _is_uuid(path.name)
+                and (directory := Directory.claim(path)) is not None
+            ):
                 self._adopted.append(directory)
         self._forget_empty()
 
@@ -250,7 +265,10 @@ class Spool:
 
 
 def _framed(block: Block) -> bytes:
-    covered = _HEAD.pack(len(block.payload), block.first, block.rows, block.earliest, block.latest) + block.payload
+    covered = (
+        _HEAD.pack(len(block.payload), block.first, block.rows, block.earliest, block.latest)
+        + block.payload
+    )
     return _CHECKSUM.pack(zlib.crc32(covered)) + covered
 
 

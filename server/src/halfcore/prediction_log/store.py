@@ -1,7 +1,8 @@
 """Blocks into PostgreSQL, each row exactly once.
 
-One transaction locks the writer's mark, copies the blocks that stand above it, and moves the mark. So a block that is offered again, by
-whomever and after whatever, is passed over; and a connection that hangs with its transaction open makes the next one wait for its outcome.
+One transaction locks the writer's mark, copies the blocks that stand above it, and moves the mark.
+So a block that is offered again, by whomever and after whatever, is passed over; and a connection
+that hangs with its transaction open makes the next one wait for its outcome.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -24,7 +25,10 @@ _MARK = """
 INSERT INTO halfcore.prediction_log_offsets AS o (writer) VALUES ($1)
 ON CONFLICT (writer) DO UPDATE SET updated_at = now() RETURNING next_row_number
 """
-_MOVE = "UPDATE halfcore.prediction_log_offsets SET next_row_number = $2, updated_at = now() WHERE writer = $1"
+_MOVE = (
+    "UPDATE halfcore.prediction_log_offsets SET next_row_number = $2, updated_at = now() WHERE "
+    "writer = $1"
+)
 _ENSURE = "SELECT halfcore.prediction_log_ensure_days($1, $2)"
 
 
@@ -90,7 +94,9 @@ class Store:
         missing = {day for block in blocks for day in days(block)} - self._days
         if missing:
             first, last = min(missing), max(missing) + DAYS_AHEAD
-            await connection.execute(_ENSURE, _FIRST_DAY + timedelta(first), _FIRST_DAY + timedelta(last))
+            await connection.execute(
+                _ENSURE, _FIRST_DAY + timedelta(first), _FIRST_DAY + timedelta(last)
+            )
             self._days |= missing
 
 
@@ -101,11 +107,14 @@ async def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
             yield block.payload
         yield TRAILER
 
-    await connection.copy_to_table("prediction_log", schema_name="halfcore", source=source(), columns=COLUMNS, format="binary")
+    await connection.copy_to_table(
+        "prediction_log", schema_name="halfcore", source=source(), columns=COLUMNS, format="binary"
+    )
 
 
 async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> int:
-    """Copy what can be copied, halving until the rows that PostgreSQL refuses stand alone; return how many those are."""
+    """Copy what can be copied, halving until the rows that PostgreSQL refuses stand alone; return
+    how many those are."""
     import asyncpg
 
     try:
@@ -124,7 +133,9 @@ async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> in
             )
             return 1
         half = len(parts) // 2
-        return await _copy_carefully(connection, parts[:half]) + await _copy_carefully(connection, parts[half:])
+        return await _copy_carefully(connection, parts[:half]) + await _copy_carefully(
+            connection, parts[half:]
+        )
     await connection.execute("RELEASE SAVEPOINT part")
     return 0
 

@@ -1,6 +1,7 @@
 """The order of an end: not ready, a moment for balancers to look away, then the listener closes.
 
-Without that moment a balancer learns of the end from refused connections. It is free where nobody balances: the default is none.
+Without that moment a balancer learns of the end from refused connections. It is free where nobody
+balances: the default is none.
 """
 
 from collections.abc import Callable

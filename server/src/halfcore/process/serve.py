@@ -1,8 +1,10 @@
-"""granian around the application: in this process if one worker is enough, else one process per worker and a supervisor.
+"""granian around the application: in this process if one worker is enough, else one process per
+worker and a supervisor.
 
-One worker needs no supervisor: what restarts a container restarts this process. Without it 40 MB are saved, which on a small tier are
-3,000 connections. Both ways speak HTTP/1.1 alone: over HTTP/2 a client could claim 16 MiB of headers, and websockets reach granian's
-panics, which end the process.
+One worker needs no supervisor: what restarts a container restarts this process. Without it 40 MB
+are saved, which on a small tier are 3,000 connections. Both ways speak HTTP/1.1 alone: over HTTP/2
+a client could claim 16 MiB of headers, and websockets reach granian's panics, which end the
+process.
 """
 
 import asyncio
@@ -53,7 +55,8 @@ def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
         "backlog": settings.backlog,
         "backpressure": plan.max_connections,
         "http1_settings": HTTP1Settings(
-            header_read_timeout=settings.idle_timeout_s * 1000, max_buffer_size=settings.connection_buffer_bytes
+            header_read_timeout=settings.idle_timeout_s * 1000,
+            max_buffer_size=settings.connection_buffer_bytes,
         ),
     }
 
@@ -70,21 +73,35 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
 
     from halfcore.worker import Worker
 
-    # granian warns at every start that this way of running it is experimental; docs/decisions/0006 says why we do.
+    # granian warns at every start that this way of running it is experimental; docs/decisions/0006
+    # says why we do.
     logging.getLogger(granian_private.LOGGER).setLevel(logging.ERROR)
     loop = asyncio.get_running_loop()
     coalescer = None
     if plan.coalesce_quota:
-        coalescer = Coalescer(quota=plan.coalesce_quota, aim=settings.coalesce_above, delay_s=plan.coalesce_delay_s, loop=loop)
+        coalescer = Coalescer(
+            quota=plan.coalesce_quota,
+            aim=settings.coalesce_above,
+            delay_s=plan.coalesce_delay_s,
+            loop=loop,
+        )
     worker = Worker(settings)
     front = worker.front(coalescer)
-    # The bound method, not the object: its hooks run the loop, which runs here already, so the lifespan is entered here.
-    target, interface = (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
+    # The bound method, not the object: its hooks run the loop, which runs here already, so the
+    # lifespan is entered here.
+    target, interface = (
+        (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
+    )
     if settings.hot_lane:
         granian_private.install(embed, front)
-    server = embed.Server(target, interface=interface, log_enabled=False, **_options(settings, plan))
+    server = embed.Server(
+        target, interface=interface, log_enabled=False, **_options(settings, plan)
+    )
     async with front.app.lifespan():
-        if sys.version_info >= (3, 12):  # a request's first steps, up to its body, then cost no turn of the loop
+        if sys.version_info >= (
+            3,
+            12,
+        ):  # a request's first steps, up to its body, then cost no turn of the loop
             loop.set_task_factory(_eager_task)
         end = draining.on_signal(
             unready=worker.models.begin_draining,
@@ -98,7 +115,8 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
 
 
 def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-    """A task that begins at once; asyncio's own factory does not know all options that newer loops hand it."""
+    """A task that begins at once; asyncio's own factory does not know all options that newer loops
+    hand it."""
     return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
 
 
@@ -110,7 +128,8 @@ def _stop(server: Any, drain_timeout_s: float) -> None:
 
 def _give_up() -> None:
     logger.error(
-        "ended before every accepted request was answered: drain_timeout_s is over; raise HALFCORE_DRAIN_TIMEOUT_S if that is too short"
+        "ended before every accepted request was answered: drain_timeout_s is over; raise "
+        "HALFCORE_DRAIN_TIMEOUT_S if that is too short"
     )
     os._exit(1)
 
@@ -138,7 +157,8 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
         log_dictconfig=log_config,
         **_options(settings, plan),
     )
-    # Ignored here, and so inherited: the default action would end a worker that does not handle it yet.
+    # Ignored here, and so inherited: the default action would end a worker that does not handle it
+    # yet.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     end = draining.on_signal(
         unready=partial(_unready_workers, server),
@@ -148,13 +168,18 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
     )
     granian_private.replace_interrupt(server, partial(_end, os.getpid(), end))
     with TemporaryDirectory(prefix="halfcore-") as shared:
-        server.serve(target_loader=partial(_application, settings, plan, Path(shared), os.getpid()), wrap_loader=False)
+        server.serve(
+            target_loader=partial(_application, settings, plan, Path(shared), os.getpid()),
+            wrap_loader=False,
+        )
 
 
 def _end(supervisor: int, end: Callable[..., None], *signals: object) -> None:
-    """Handle a signal in the supervisor; a worker that has no handler of its own yet has this one, by its fork, and has accepted nothing.
+    """Handle a signal in the supervisor; a worker that has no handler of its own yet has this one,
+    by its fork, and has accepted nothing.
 
-    Otherwise such a worker notes the signal in its copy of the supervisor, where nobody looks, and is waited for until it is killed.
+    Otherwise such a worker notes the signal in its copy of the supervisor, where nobody looks, and
+    is waited for until it is killed.
     """
     if os.getpid() != supervisor:
         os._exit(0)
@@ -170,8 +195,9 @@ def _later(delay_s: float, stop: Callable[[], None]) -> None:
 def _stop_workers(server: Any, interrupt: Callable[..., None], *signals: object) -> None:
     """Have granian end its workers, and tell those again that live on.
 
-    granian tells each once, and uvloop drops a signal that comes while its loop stands still: a worker that had loaded its models and did
-    not serve yet was waited for until it was killed. A worker that drains does not mind being told twice.
+    granian tells each once, and uvloop drops a signal that comes while its loop stands still: a
+    worker that had loaded its models and did not serve yet was waited for until it was killed. A
+    worker that drains does not mind being told twice.
     """
     interrupt(*signals)
     _later(INSIST_EVERY_S, partial(_insist, server))
@@ -191,7 +217,8 @@ def _unready_workers(server: Any) -> None:
 
 
 def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
-    """Make a worker's application, in the worker: what its supervisor does not import, the supervisor does not hold in memory."""
+    """Make a worker's application, in the worker: what its supervisor does not import, the
+    supervisor does not hold in memory."""
     host.die_with(supervisor)
     sizing.apply(plan)
     from granian.server import mp

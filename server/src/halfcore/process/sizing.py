@@ -1,4 +1,5 @@
-"""Fits the server to its limits: how many workers, how many connections, and how its threads are scheduled.
+"""Fits the server to its limits: how many workers, how many connections, and how its threads are
+scheduled.
 
 Every choice is one line with its reason, printed at start; every choice gives way to a setting.
 """
@@ -25,7 +26,8 @@ SPARE_FILES = 64
 """Open files beside connections: listener, event loop, bundle files while loading, log."""
 
 GATHER_S = 0.002
-"""Most seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20 at a tenth (docs/decisions/0012)."""
+"""Most seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20
+at a tenth (docs/decisions/0012)."""
 LONGEST_GATHER_S = 0.02
 
 Choice = Literal["auto", "on", "off"]
@@ -43,7 +45,8 @@ class Plan:
     max_in_flight: int
     """Per worker."""
     coalesce_quota: float
-    """Cores' worth of CPU time; requests gather where a good part of it is used. 0: they never do."""
+    """Cores' worth of CPU time; requests gather where a good part of it is used. 0: they never
+    do."""
     coalesce_delay_s: float
     """Seconds that they gather at most."""
     reasons: list[str] = field(default_factory=list)
@@ -84,11 +87,21 @@ def plan(
     workers_why = _why(bool(workers), _quota_text(quota))
     workers = workers or max(1, int(quota or 1))
     reasons.append(f"workers {workers}: {workers_why}")
-    connections, why = max_connections or MOST_CONNECTIONS, _why(bool(max_connections), "10,000 users and room to spare")
-    if memory_limit is not None and connections > (fitting := _fitting_connections(memory_limit, workers, model_bytes)):
-        text = f"the memory limit of {memory_limit / 1e6:.0f} MB holds some {fitting} connections per worker"
+    connections, why = (
+        max_connections or MOST_CONNECTIONS,
+        _why(bool(max_connections), "10,000 users and room to spare"),
+    )
+    if memory_limit is not None and connections > (
+        fitting := _fitting_connections(memory_limit, workers, model_bytes)
+    ):
+        text = (
+            f"the memory limit of {memory_limit / 1e6:.0f} MB holds some {fitting} connections "
+            "per worker"
+        )
         if max_connections:
-            warnings.append(f"max_connections {connections}: {text}; with more the worker may be killed")
+            warnings.append(
+                f"max_connections {connections}: {text}; with more the worker may be killed"
+            )
         else:
             if fitting < PROMISED_USERS:
                 warnings.append(f"{PROMISED_USERS} users do not fit: {text}")
@@ -96,17 +109,26 @@ def plan(
     limit = raise_open_files(connections + SPARE_FILES)
     files, files_why = limit - SPARE_FILES, "enough for max_connections"
     if files < connections:
-        warnings.append(f"max_connections {connections}: nofile allows {files}; raise its hard limit, or more connections wait unanswered")
+        warnings.append(
+            f"max_connections {connections}: nofile allows {files}; raise its hard limit, or more "
+            "connections wait unanswered"
+        )
         connections, why = max(files, 1), "nofile allows no more"
         files_why = "the hard limit, up to which the server raises it by itself"
     reasons.append(f"max_connections {connections}: {why}")
     reasons.append(f"nofile {limit}: {files_why}")
     in_flight = max_in_flight or _fitting_requests(memory_limit, workers, model_bytes, connections)
-    reasons.append(f"max_in_flight {in_flight}: {_why(bool(max_in_flight), _in_flight_text(in_flight, connections))}")
+    reasons.append(
+        f"max_in_flight {in_flight}: "
+        f"{_why(bool(max_in_flight), _in_flight_text(in_flight, connections))}"
+    )
     below = quota is not None and quota < 1
     why = "the CPU quota is below one core" if below else "the CPU quota is not below one core"
     reasons.append(f"pin_cpu {_word(_on(pin, below))}: {_why(pin != 'auto', why)}")
-    reasons.append(f"batch_scheduling {_word(_on(batch_scheduling, below))}: {_why(batch_scheduling != 'auto', why)}")
+    reasons.append(
+        f"batch_scheduling {_word(_on(batch_scheduling, below))}: "
+        f"{_why(batch_scheduling != 'auto', why)}"
+    )
     gather = workers == 1 and _on(coalesce, below)
     why = _why(coalesce != "auto", why) if workers == 1 else "several workers share the quota"
     coalesce_quota = (quota or 1.0) if gather else 0.0
@@ -126,7 +148,8 @@ def plan(
 
 
 def apply(chosen: Plan) -> None:
-    """Schedule this process as planned; called before it starts a thread, for threads inherit it."""
+    """Schedule this process as planned; called before it starts a thread, for threads inherit
+    it."""
     if chosen.pin:
         host.pin(host.quietest_cpu())
     if chosen.batch_scheduling:
@@ -134,24 +157,42 @@ def apply(chosen: Plan) -> None:
 
 
 def _quota_text(quota: float | None) -> str:
-    return "no CPU quota is set; set workers to use more cores" if quota is None else f"the CPU quota is {quota:g} cores"
+    return (
+        "no CPU quota is set; set workers to use more cores"
+        if quota is None
+        else f"the CPU quota is {quota:g} cores"
+    )
 
 
 def _fitting_connections(memory_limit: int, workers: int, model_bytes: int) -> int:
     at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
-    return max(0, int((memory_limit / workers - at_rest) / (MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST)))
+    return max(
+        0,
+        int(
+            (memory_limit / workers - at_rest)
+            / (MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST)
+        ),
+    )
 
 
-def _fitting_requests(memory_limit: int | None, workers: int, model_bytes: int, connections: int) -> int:
+def _fitting_requests(
+    memory_limit: int | None, workers: int, model_bytes: int, connections: int
+) -> int:
     if memory_limit is None:
         return connections
     at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
     left = memory_limit / workers - at_rest - connections * MEMORY_PER_CONNECTION
-    return min(connections, max(1, connections // CONNECTIONS_PER_REQUEST, int(left / MEMORY_PER_REQUEST)))
+    return min(
+        connections, max(1, connections // CONNECTIONS_PER_REQUEST, int(left / MEMORY_PER_REQUEST))
+    )
 
 
 def _in_flight_text(requests: int, connections: int) -> str:
-    return "one per connection" if requests == connections else "the memory limit leaves no room for more next to the connections"
+    return (
+        "one per connection"
+        if requests == connections
+        else "the memory limit leaves no room for more next to the connections"
+    )
 
 
 def _on(choice: Choice, default: bool) -> bool:

@@ -1,6 +1,7 @@
 """MLflow's REST API over httpx: bounded in time and size, and every way of failing told apart.
 
-Redirects are not followed: a registry that names another host could lead this server anywhere in its network.
+Redirects are not followed: a registry that names another host could lead this server anywhere in
+its network.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers for an unknown model (404) and for an unknown alias (400)."""
 _PIECE_BYTES = 1 << 18
 MOST_BYTES_PER_S = 32 << 20
-"""Files come no faster: from a registry nearby they would come as fast as the event loop reads, and predictions would wait for it."""
+"""Files come no faster: from a registry nearby they would come as fast as the event loop reads, and
+predictions would wait for it."""
 
 
 _WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
@@ -39,7 +41,8 @@ class Client:
         token: bearer token; wins over user and password.
         username, password: for basic authentication.
         ca_file: certificates to trust instead of the system's.
-        workspace: whose models are meant, on a server with workspaces; empty: its default workspace.
+        workspace: whose models are meant, on a server with workspaces; empty: its default
+            workspace.
         timeout_s: most seconds for one call of the API, from connecting to the last byte.
     """
 
@@ -64,9 +67,12 @@ class Client:
             base_url=uri.rstrip("/"),
             headers=headers,
             auth=(username, password) if username and not token else None,
-            verify=ssl.create_default_context(cafile=ca_file or None) if uri.startswith("https:") else False,
+            verify=ssl.create_default_context(cafile=ca_file or None)
+            if uri.startswith("https:")
+            else False,
             timeout=timeout_s,
-            # A connection per call: a kept one may be closed by the other side just when it is used again, seconds later.
+            # A connection per call: a kept one may be closed by the other side just when it is used
+            # again, seconds later.
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -86,11 +92,14 @@ class Client:
                 await self._check_workspace()
             return await self._get_json(f"/api/2.0/mlflow/{path}", params)
         except Unavailable:
-            self._workspace_known = not self._workspace  # whatever answers next may be another server
+            self._workspace_known = (
+                not self._workspace
+            )  # whatever answers next may be another server
             raise
 
     async def _check_workspace(self) -> None:
-        """Make sure that the server has workspaces: one that has none ignores the header, and would give another tenant's model.
+        """Make sure that the server has workspaces: one that has none ignores the header, and would
+        give another tenant's model.
 
         Raises:
             Unavailable: it has none, or any other trouble.
@@ -99,7 +108,9 @@ class Client:
             try:
                 features = await self._get_json(f"/api/3.0/mlflow/{path}", {})
             except Unavailable as error:
-                if error.code != "http_status":  # the server failed; a status such as 404 says that there is no such route
+                if (
+                    error.code != "http_status"
+                ):  # the server failed; a status such as 404 says that there is no such route
                     raise
                 continue
             if features.get("workspaces_enabled") is True:
@@ -108,7 +119,8 @@ class Client:
             break
         raise Unavailable(
             "no_workspaces",
-            f"the registry has no workspaces, so nothing of the workspace {self._workspace} can be served: start MLflow with "
+            f"the registry has no workspaces, so nothing of the workspace {self._workspace} can "
+            "be served: start MLflow with "
             "--enable-workspaces, or unset HALFCORE_TRACKING_WORKSPACE and MLFLOW_WORKSPACE",
         )
 
@@ -118,9 +130,14 @@ class Client:
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MOST_JSON_BYTES:
-                    raise Unavailable("wrong_length", f"{path}: the registry's answer is longer than {MOST_JSON_BYTES} bytes")
+                    raise Unavailable(
+                        "wrong_length",
+                        f"{path}: the registry's answer is longer than {MOST_JSON_BYTES} bytes",
+                    )
         if body.lstrip()[:1] == b"<":
-            raise Unavailable("html", f"{path}: got HTML instead of JSON; does the tracking URI lead to MLflow?")
+            raise Unavailable(
+                "html", f"{path}: got HTML instead of JSON; does the tracking URI lead to MLflow?"
+            )
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -130,9 +147,15 @@ class Client:
         return document
 
     async def download(
-        self, path: str, *, params: dict[str, str], size_bytes: int | None, most_bytes: int, timeout_s: float,
+        self,
+        path: str,
+        *,
+        params: dict[str, str],
+        size_bytes: int | None,
+        most_bytes: int,
+        timeout_s: float,
         write: Callable[[bytes], Awaitable[None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Read one file in pieces, at `MOST_BYTES_PER_S`.
 
         Args:
@@ -153,24 +176,39 @@ class Client:
             if "html" in response.headers.get("content-type", ""):
                 raise Unavailable("html", "got HTML instead of the file")
             announced = response.headers.get("content-length", "")
-            if announced.isdecimal() and (int(announced) > most_bytes or (size_bytes is not None and int(announced) != size_bytes)):
-                raise Unavailable("wrong_length", f"{announced[:20]} bytes are announced, expected {expected}")
+            if announced.isdecimal() and (
+                int(announced) > most_bytes
+                or (size_bytes is not None and int(announced) != size_bytes)
+            ):
+                raise Unavailable(
+                    "wrong_length", f"{announced[:20]} bytes are announced, expected {expected}"
+                )
             start = clock()
             async for chunk in response.aiter_raw(_PIECE_BYTES):
                 count += len(chunk)
                 if count > most_bytes:
-                    raise Unavailable("wrong_length", f"got more bytes than expected, which is {expected}")
+                    raise Unavailable(
+                        "wrong_length", f"got more bytes than expected, which is {expected}"
+                    )
                 await write(chunk)
-                await asyncio.sleep(start + count / MOST_BYTES_PER_S - clock())  # without a wait if the network is slower than that
+                await asyncio.sleep(
+                    start + count / MOST_BYTES_PER_S - clock()
+                )  # without a wait if the network is slower than that
         if size_bytes is not None and count != size_bytes:
             raise Unavailable("wrong_length", f"got {count} bytes, expected {expected}")
 
     @asynccontextmanager
-    async def _answer(self, path: str, params: dict[str, Any], timeout_s: float) -> AsyncIterator[httpx.Response]:
-        """An answer whose status is 200, its body not yet read; everything httpx raises, until it is read, becomes `Unavailable`."""
+    async def _answer(
+        self, path: str, params: dict[str, Any], timeout_s: float
+    ) -> AsyncIterator[httpx.Response]:
+        """An answer whose status is 200, its body not yet read; everything httpx raises, until it
+        is read, becomes `Unavailable`."""
         began = False
         try:
-            async with asyncio.timeout(timeout_s), self._http.stream("GET", path, params=params) as response:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.stream("GET", path, params=params) as response,
+            ):
                 began = True
                 if response.status_code != 200:
                     await self._complain(response)
@@ -178,7 +216,9 @@ class Client:
                     raise Unavailable("encoded", "got a compressed answer, which was not requested")
                 yield response
         except (TimeoutError, httpx.TimeoutException):
-            raise Unavailable("timeout", f"the registry did not answer within {timeout_s:g} s") from None
+            raise Unavailable(
+                "timeout", f"the registry did not answer within {timeout_s:g} s"
+            ) from None
         except httpx.RemoteProtocolError as error:
             code, what = ("cut_short", "cut short") if began else ("protocol", "no HTTP")
             why = _line(error) or reason_of(error)
@@ -195,20 +235,38 @@ class Client:
             raise NotOffered("not_found", _line(said.get("message", "not found")))
         if 300 <= status < 400:
             raise Unavailable(
-                "redirect", f"the registry redirects to {response.headers.get('location', '')[:100]!r}, which is not followed"
+                "redirect",
+                f"the registry redirects to {response.headers.get('location', '')[:100]!r}, which "
+                "is not followed",
             )
         if status == 401:
-            raise Unavailable("unauthorized", "the registry asks for a login: set MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD")
+            raise Unavailable(
+                "unauthorized",
+                "the registry asks for a login: set MLFLOW_TRACKING_TOKEN, or _USERNAME and "
+                "_PASSWORD",
+            )
         if status == 403 and "Host header" in text:
             host = self._http.base_url.netloc.decode()
-            raise Unavailable("host_not_allowed", f"MLflow does not know itself by the name {host}: start it with --allowed-hosts {host}")
+            raise Unavailable(
+                "host_not_allowed",
+                f"MLflow does not know itself by the name {host}: start it with --allowed-hosts "
+                f"{host}",
+            )
         if status == 403:
             raise Unavailable("forbidden", "the registry forbids it to this user (403)")
         wait = response.headers.get("retry-after", "")
         retry_after_s = min(float(wait), MOST_RETRY_AFTER_S) if wait.isdecimal() else None
-        code = "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status"
-        missing = status in (404, 500, 503)  # an artifact that is not there, or a server that proxies none
-        raise Unavailable(code, f"the registry answered {status}", retry_after_s=retry_after_s, missing=missing)
+        code = (
+            "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status"
+        )
+        missing = status in (
+            404,
+            500,
+            503,
+        )  # an artifact that is not there, or a server that proxies none
+        raise Unavailable(
+            code, f"the registry answered {status}", retry_after_s=retry_after_s, missing=missing
+        )
 
 
 async def _beginning(response: httpx.Response) -> bytes:
@@ -233,9 +291,13 @@ def _unreachable(error: httpx.TransportError) -> Unavailable:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            return Unavailable("tls", f"no trusted connection to the registry: {cause.reason or _line(cause)}")
+            return Unavailable(
+                "tls", f"no trusted connection to the registry: {cause.reason or _line(cause)}"
+            )
         cause = cause.__cause__ or cause.__context__
-    return Unavailable("unreachable", f"no connection to the registry: {_line(error) or reason_of(error)}")
+    return Unavailable(
+        "unreachable", f"no connection to the registry: {_line(error) or reason_of(error)}"
+    )
 
 
 def _line(value: object) -> str:

@@ -112,14 +112,19 @@ def _defaults(schema: Schema) -> set[str]:
 
 def _cut(items: list[str]) -> list[str]:
     """As many as a person reads."""
-    return items if len(items) <= _MOST_ITEMS else [*items[:_MOST_ITEMS], f"… {len(items) - _MOST_ITEMS} more"]
+    return (
+        items
+        if len(items) <= _MOST_ITEMS
+        else [*items[:_MOST_ITEMS], f"… {len(items) - _MOST_ITEMS} more"]
+    )
 
 
 def _order(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
     both = set(before) & set(after)
     if [name for name in before if name in both] != [name for name in after if name in both]:
         yield _Change(
-            f"the columns' order is {listed(list(after))}: a features vector means something else than before",
+            f"the columns' order is {listed(list(after))}: a features vector means something else "
+            "than before",
             False,
         )
 
@@ -147,7 +152,9 @@ def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_
             (before.kind, after.kind) == ("integer", "number"),
         )
     if before.nullable != after.nullable:
-        yield _Change(f"null is {'allowed' if after.nullable else 'no longer allowed'}", after.nullable)
+        yield _Change(
+            f"null is {'allowed' if after.nullable else 'no longer allowed'}", after.nullable
+        )
     if before.kind == after.kind == "category":
         yield from _categories(before, after)
     else:

@@ -19,12 +19,18 @@ class Followers:
     """Starts, closes and asks followers.
 
     Args:
-        shared: the directory that this server's workers share: a reload that one of them is asked for, all do.
+        shared: the directory that this server's workers share: a reload that one of them is asked
+            for, all do.
         followers: all of them.
         resources: what they share; closed with the last of them.
     """
 
-    def __init__(self, shared: Path | None = None, followers: "Sequence[Follower]" = (), resources: "Resources | None" = None) -> None:
+    def __init__(
+        self,
+        shared: Path | None = None,
+        followers: "Sequence[Follower]" = (),
+        resources: "Resources | None" = None,
+    ) -> None:
         self._peers = Peers(shared)
         self._followers = list(followers)
         self._resources = resources
@@ -34,7 +40,8 @@ class Followers:
         return iter(self._followers)
 
     def start_from_disk(self) -> None:
-        """Serve what each of them served last, if its bundle is whole; before anything is served."""
+        """Serve what each of them served last, if its bundle is whole; before anything is
+        served."""
         for follower in self._followers:
             follower.start_from_disk()
 
@@ -45,7 +52,8 @@ class Followers:
             self._peers.start(self._on_message)
 
     async def close(self) -> None:
-        """Poll no more; a fetch or a sandbox in progress is cancelled, and leaves nothing behind."""
+        """Poll no more; a fetch or a sandbox in progress is cancelled, and leaves nothing
+        behind."""
         self._peers.close()
         for task in self._tasks:
             task.cancel()
@@ -70,7 +78,8 @@ class Followers:
         self._hint()
 
     async def reload(self, name: str) -> dict[str, Any]:
-        """Have a model's followers poll now and try again what was refused, here and elsewhere; return each role's outcome here."""
+        """Have a model's followers poll now and try again what was refused, here and elsewhere;
+        return each role's outcome here."""
         self._peers.send(name)
         return await self._reload(name)
 

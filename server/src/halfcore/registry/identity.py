@@ -48,7 +48,9 @@ async def check(client: Client, offer: Offer, proven: Proven) -> None:
         ("run", its.run_id, source.run_id),
     ):
         if ours and theirs and ours != theirs:
-            _refuse(offer, proven, f"the version's {what} is {ours[:64]}, the bundle's {theirs[:64]}")
+            _refuse(
+                offer, proven, f"the version's {what} is {ours[:64]}, the bundle's {theirs[:64]}"
+            )
     if proven.version == offer.version or (its.model_id and its.model_id == source.model_id):
         return
     if not await _is_copy(client, offer, proven):
@@ -56,7 +58,8 @@ async def check(client: Client, offer: Offer, proven: Proven) -> None:
 
 
 async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
-    """Whether the version's source leads to the one that was exported, maybe through other copies."""
+    """Whether the version's source leads to the one that was exported, maybe through other
+    copies."""
     source = offer.origin.source
     for _ in range(MOST_HOPS):
         if source == proven.source.resolved:
@@ -82,6 +85,7 @@ async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
 def _refuse(offer: Offer, proven: Proven, why: str) -> NoReturn:
     raise Refusal(
         "other_version",
-        f"its tags lead to the bundle of {proven.source.resolved[:200]} (version {proven.version[:20]!r}, expected {offer.version!r}), and "
+        f"its tags lead to the bundle of {proven.source.resolved[:200]} (version "
+        f"{proven.version[:20]!r}, expected {offer.version!r}), and "
         f"{why}: delete its tag {EXPORT}, and `model-export watch` exports it",
     )

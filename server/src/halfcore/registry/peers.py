@@ -1,4 +1,5 @@
-"""Messages between the workers of one server: that a model is to be reloaded, as datagrams in the directory that they share."""
+"""Messages between the workers of one server: that a model is to be reloaded, as datagrams in the
+directory that they share."""
 
 import asyncio
 import os
@@ -27,7 +28,8 @@ class Peers:
         self._own = Path()
 
     def start(self, receive: Callable[[str], None]) -> None:
-        """Listen on the running loop; a message is handed to `receive`, which may neither wait nor fail."""
+        """Listen on the running loop; a message is handed to `receive`, which may neither wait nor
+        fail."""
         if self._shared is None:
             return
         self._own = self._shared / f"{os.getpid()}{_SUFFIX}"
@@ -37,7 +39,11 @@ class Peers:
             listener.bind(str(self._own))
         except OSError as error:  # a path of more than 107 bytes, say
             listener.close()
-            logger.warning("cannot send reloads to the other workers, which notice a change at their next poll: %s", reason_of(error))
+            logger.warning(
+                "cannot send reloads to the other workers, which notice a change at their next "
+                "poll: %s",
+                reason_of(error),
+            )
             return
         self._socket = listener
         asyncio.get_running_loop().add_reader(listener.fileno(), self._read, listener, receive)

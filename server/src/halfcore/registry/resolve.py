@@ -1,4 +1,5 @@
-"""From a `models:/` URI to the bundle that the exporter made of that version, over MLflow's REST API."""
+"""From a `models:/` URI to the bundle that the exporter made of that version, over MLflow's REST
+API."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,7 +8,11 @@ from halfcore.registry.client import Client
 from halfcore.registry.errors import NotOffered, Refusal, Unavailable
 from halfcore.registry.sources import Followed
 
-BUNDLE, MANIFEST_SHA256, FORMAT = "halfcore.bundle", "halfcore.manifest_sha256", "halfcore.bundle.format"
+BUNDLE, MANIFEST_SHA256, FORMAT = (
+    "halfcore.bundle",
+    "halfcore.manifest_sha256",
+    "halfcore.bundle.format",
+)
 EXPORT, EXPORT_REASON = "halfcore.export", "halfcore.export.reason"
 """The tags with which the exporter marks a model version (docs/bundle-format.md)."""
 _RUN = re.compile(r"runs:/(?P<run_id>[A-Za-z0-9_-]{1,64})/(?P<path>[A-Za-z0-9._/-]{1,500})")
@@ -35,7 +40,8 @@ class Version(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A bundle that lies ready in the registry; the version and the manifest's hash are its identity."""
+    """A bundle that lies ready in the registry; the version and the manifest's hash are its
+    identity."""
 
     version: str
     manifest_sha256: str
@@ -56,9 +62,13 @@ async def resolve(client: Client, followed: Followed) -> Version:
     name, reference = followed.registered, followed.reference
     try:
         if followed.kind == "alias":
-            found = (await client.get("registered-models/alias", name=name, alias=reference))["model_version"]
+            found = (await client.get("registered-models/alias", name=name, alias=reference))[
+                "model_version"
+            ]
         elif followed.kind == "version":
-            found = (await client.get("model-versions/get", name=name, version=reference))["model_version"]
+            found = (await client.get("model-versions/get", name=name, version=reference))[
+                "model_version"
+            ]
         else:
             wanted = {"stages": reference.capitalize()} if followed.kind == "stage" else {}
             answer = await client.get("registered-models/get-latest-versions", name=name, **wanted)
@@ -86,19 +96,33 @@ def offer(version: Version) -> Offer:
             pass
         case "refused":
             reason = " ".join(tags.get(EXPORT_REASON, "without a reason").split())[:500]
-            copied = f" (perhaps a verdict on {version.origin.source[:200]}, from which it was copied with its tags)"
-            raise Refusal("export_refused", f"the exporter refused it: {reason}" + (copied if _is_copy(version) else ""))
+            copied = (
+                f" (perhaps a verdict on {version.origin.source[:200]}, from which it was copied "
+                "with its tags)"
+            )
+            raise Refusal(
+                "export_refused",
+                f"the exporter refused it: {reason}" + (copied if _is_copy(version) else ""),
+            )
         case None:
-            raise NotOffered("not_exported", f"it has no tag {EXPORT}: it is not exported yet (`model-export watch` does it)")
+            raise NotOffered(
+                "not_exported",
+                f"it has no tag {EXPORT}: it is not exported yet (`model-export watch` does it)",
+            )
         case other:
             raise Refusal("bundle_tag", f"tag {EXPORT} {other[:100]!r}, expected passed or refused")
     if (form := tags.get(FORMAT)) != "1":
         raise Refusal("bundle_format", f"tag {FORMAT} {(form or '')[:20]!r}, expected '1'")
     place = _RUN.fullmatch(tags.get(BUNDLE, ""))
     if place is None or ".." in place["path"].split("/"):
-        raise Refusal("bundle_tag", f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER")
+        raise Refusal(
+            "bundle_tag",
+            f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER",
+        )
     if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
-        raise Refusal("bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits")
+        raise Refusal(
+            "bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits"
+        )
     return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"), version.origin)
 
 
@@ -109,7 +133,9 @@ def _is_copy(version: Version) -> bool:
 async def version_of(client: Client, name: str, version: str) -> Version:
     """A version by its number; raises as `resolve`."""
     try:
-        return _version((await client.get("model-versions/get", name=name, version=version))["model_version"])
+        return _version(
+            (await client.get("model-versions/get", name=name, version=version))["model_version"]
+        )
     except (KeyError, TypeError, AttributeError):
         raise _not_mlflow() from None
 
@@ -121,7 +147,9 @@ def _version(found: dict[str, Any]) -> Version:
 
 
 def _not_mlflow() -> Unavailable:
-    return Unavailable("not_mlflow", "the registry's answer has no model version, expected MLflow's REST API")
+    return Unavailable(
+        "not_mlflow", "the registry's answer has no model version, expected MLflow's REST API"
+    )
 
 
 def _tags(found: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Tries a bundle in a process of its own (`halfcore.registry.sandbox_child`): what crashes, hangs or eats memory there hurts nobody."""
+"""Tries a bundle in a process of its own (`halfcore.registry.sandbox_child`): what crashes, hangs
+or eats memory there hurts nobody."""
 
 import os
 import signal
@@ -40,7 +41,9 @@ class Sandbox:
         self._timeout_s = timeout_s
         self._max_batch_size = max_batch_size
 
-    async def run(self, bundle: Path, in_thread: Callable[..., Awaitable[tuple[int, bytes]]]) -> None:
+    async def run(
+        self, bundle: Path, in_thread: Callable[..., Awaitable[tuple[int, bytes]]]
+    ) -> None:
         """Return if the bundle is good.
 
         Cancelling ends the sandbox.
@@ -48,18 +51,30 @@ class Sandbox:
         Raises:
             Refusal: it is not, or the sandbox gave no verdict.
         """
-        memory_bytes = self._memory_bytes if (left := memory_left()) is None else min(self._memory_bytes, left)
+        memory_bytes = (
+            self._memory_bytes if (left := memory_left()) is None else min(self._memory_bytes, left)
+        )
         if memory_bytes < _LEAST_BYTES:
             raise Refusal(
-                "sandbox_memory", f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; raise the limit"
+                "sandbox_memory",
+                f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; "
+                "raise the limit",
             )
-        process = _start(bundle, memory_bytes=memory_bytes, cpu_s=self._timeout_s, max_batch_size=self._max_batch_size)
+        process = _start(
+            bundle,
+            memory_bytes=memory_bytes,
+            cpu_s=self._timeout_s,
+            max_batch_size=self._max_batch_size,
+        )
         try:
             returncode, output = await in_thread(_wait, process, self._timeout_s)
         except subprocess.TimeoutExpired:
             raise Refusal(
                 "sandbox_timeout",
-                f"the sandbox did not finish within {self._timeout_s:g} s; raise HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer",
+                (
+                    f"the sandbox did not finish within {self._timeout_s:g} s; raise "
+                    "HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer"
+                ),
             ) from None
         finally:
             process.kill()
@@ -75,31 +90,58 @@ class Sandbox:
         try:
             verdict = msgspec.json.decode(output, type=Verdict)
         except msgspec.DecodeError:
-            how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
-            raise Refusal("sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model") from None
+            how = (
+                f"signal {signal.Signals(-returncode).name}"
+                if returncode < 0
+                else f"exit code {returncode}"
+            )
+            raise Refusal(
+                "sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model"
+            ) from None
         if verdict.code == "sandbox_memory":
             raise Refusal(
                 verdict.code,
-                f"the sandbox ran out of memory: it had {memory_bytes >> 20} MiB; raise HALFCORE_SANDBOX_MEMORY_MB if the model needs more",
+                f"the sandbox ran out of memory: it had {memory_bytes >> 20} MiB; raise "
+                "HALFCORE_SANDBOX_MEMORY_MB if the model needs more",
             )
         if not verdict.ok or returncode != 0:
-            raise Refusal(verdict.code or "sandbox_crashed", verdict.reason or f"the sandbox ended with exit code {returncode}")
+            raise Refusal(
+                verdict.code or "sandbox_crashed",
+                verdict.reason or f"the sandbox ended with exit code {returncode}",
+            )
 
 
-def _start(bundle: Path, *, memory_bytes: int, cpu_s: float, max_batch_size: int) -> subprocess.Popen[bytes]:
-    limits = [f"--memory-bytes={memory_bytes}", f"--cpu-s={int(cpu_s) + 1}", f"--max-batch-size={max_batch_size}"]
+def _start(
+    bundle: Path, *, memory_bytes: int, cpu_s: float, max_batch_size: int
+) -> subprocess.Popen[bytes]:
+    limits = [
+        f"--memory-bytes={memory_bytes}",
+        f"--cpu-s={int(cpu_s) + 1}",
+        f"--max-batch-size={max_batch_size}",
+    ]
     # None of this process's secrets go where somebody else's graph runs.
     environment = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR") if name in os.environ
+        name: os.environ[name]
+        for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR")
+        if name in os.environ
     }
-    process = subprocess.Popen(  # noqa: S603  our own module, with numbers and a path of our own making
-        [sys.executable, "-m", "halfcore.registry.sandbox_child", str(bundle), f"--parent={os.getpid()}", *limits],
+    # Our own module, with numbers and a path of our own making
+    process = subprocess.Popen(  # noqa: S603
+        [
+            sys.executable,
+            "-m",
+            "halfcore.registry.sandbox_child",
+            str(bundle),
+            f"--parent={os.getpid()}",
+            *limits,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
-    # From here, not by itself: its imports, which are most of its CPU time, already yield to whoever predicts.
+    # From here, not by itself: its imports, which are most of its CPU time, already yield to
+    # whoever predicts.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
     return process

@@ -1,7 +1,9 @@
-"""`python -m halfcore.registry.sandbox_child BUNDLE`: tries a bundle as the server would use it, within limits, and says one line of JSON.
+"""`python -m halfcore.registry.sandbox_child BUNDLE`: tries a bundle as the server would use it,
+within limits, and says one line of JSON.
 
-A graph from elsewhere can crash the runtime, loop for ever or ask for all memory. It does so here first, in a process that nobody waits
-for, that the kernel ends before any other, and that knows no secret.
+A graph from elsewhere can crash the runtime, loop for ever or ask for all memory. It does so here
+first, in a process that nobody waits for, that the kernel ends before any other, and that knows no
+secret.
 """
 
 import argparse
@@ -21,9 +23,13 @@ from halfcore.models.loading import prepare
 
 def main() -> None:
     """Exit 0 if the bundle is good, 1 if not."""
-    parser = argparse.ArgumentParser(prog="halfcore.registry.sandbox_child", description="Tries a bundle within limits.")
+    parser = argparse.ArgumentParser(
+        prog="halfcore.registry.sandbox_child", description="Tries a bundle within limits."
+    )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--parent", type=int, required=True, help="process without which this one ends")
+    parser.add_argument(
+        "--parent", type=int, required=True, help="process without which this one ends"
+    )
     parser.add_argument("--memory-bytes", type=int, required=True)
     parser.add_argument("--cpu-s", type=int, required=True)
     parser.add_argument("--max-batch-size", type=int, required=True)
@@ -32,7 +38,8 @@ def main() -> None:
     verdict = judge(arguments.bundle, max_batch_size=arguments.max_batch_size)
     sys.stdout.buffer.write(orjson.dumps(verdict) + b"\n")
     sys.stdout.flush()
-    # Without taking the interpreter down in order: a graph that was refused may have left threads or locks behind.
+    # Without taking the interpreter down in order: a graph that was refused may have left threads
+    # or locks behind.
     os._exit(0 if verdict["ok"] else 1)
 
 
@@ -48,14 +55,18 @@ def confine(*, parent: int, memory_bytes: int, cpu_s: int) -> None:
         (resource.RLIMIT_FSIZE, 0),
     ):
         _, hard = resource.getrlimit(limit)
-        # The soft limit on CPU time ends the process by SIGXCPU, the hard one by SIGKILL, which tells less.
-        resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+        # The soft limit on CPU time ends the process by SIGXCPU, the hard one by SIGKILL, which
+        # tells less.
+        resource.setrlimit(
+            limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard)
+        )
 
 
 def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
     """Read, load, ask the golden rows and run the largest batch; say what came of it."""
     try:
-        # Any name: a followed model may be served under another one than its bundle's; the server has checked which bundle it is.
+        # Any name: a followed model may be served under another one than its bundle's; the server
+        # has checked which bundle it is.
         prepare(bundle.read(path, any_name=True), max_batch_size=max_batch_size)
     except MemoryError:
         return {"ok": False, "code": "sandbox_memory"}
@@ -74,9 +85,13 @@ def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether the runtime failed for want of memory: it says so only in words, somewhere down the chain of causes."""
+    """Whether the runtime failed for want of memory: it says so only in words, somewhere down the
+    chain of causes."""
     while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in ("bad_alloc", "Failed to allocate", "Failed to reserve")):
+        if isinstance(error, MemoryError) or any(
+            words in str(error)
+            for words in ("bad_alloc", "Failed to allocate", "Failed to reserve")
+        ):
             return True
         error = error.__cause__
     return False

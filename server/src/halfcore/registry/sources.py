@@ -7,7 +7,8 @@ CHAMPION = "champion"
 """The role of the model that answers."""
 _URI = re.compile(r"models:/(?P<registered>[^/]+?)(?:@(?P<alias>[\w-]+)|/(?P<rest>[^/@\s]+))")
 _SEPARATORS = {"%2C": ",", "%3B": ";"}
-"""How a registered name is written that holds what separates entries in `HALFCORE_FOLLOW` and `HALFCORE_CHALLENGERS`."""
+"""How a registered name is written that holds what separates entries in `HALFCORE_FOLLOW` and
+`HALFCORE_CHALLENGERS`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXPECTED = "expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME/VERSION"
 
@@ -31,7 +32,8 @@ def parse(text: str) -> list[Followed]:
     """Read a comma-separated list of `[NAME=]models:/…`.
 
     Raises:
-        ValueError: an entry is no such URI, a name is given twice, or the registered name cannot stand in a path and no other is given.
+        ValueError: an entry is no such URI, a name is given twice, or the registered name cannot
+            stand in a path and no other is given.
     """
     followed = [parse_one(entry.strip()) for entry in text.split(",") if entry.strip()]
     names = [one.name for one in followed]
@@ -46,15 +48,23 @@ def parse_one(entry: str, role: str = CHAMPION) -> Followed:
     given, _, uri = ("", "", entry) if entry.startswith("models:/") else entry.partition("=")
     match = _URI.fullmatch(uri)
     if match is None:
-        raise ValueError(f"{entry!r}, {_EXPECTED}, or NAME= before one of them (a comma in a registered name is written %2C)")
+        raise ValueError(
+            f"{entry!r}, {_EXPECTED}, or NAME= before one of them (a comma in a registered name "
+            "is written %2C)"
+        )
     registered, alias, rest = match["registered"], match["alias"], match["rest"]
     for written, meant in _SEPARATORS.items():
         registered = registered.replace(written, meant)
     name = registered if uri == entry else given
     if not _NAME.fullmatch(name):
-        raise ValueError(f"the name {name!r} in {entry!r}, expected letters, digits, dots, dashes and underscores; give one: NAME={uri}")
+        raise ValueError(
+            f"the name {name!r} in {entry!r}, expected letters, digits, dots, dashes and "
+            f"underscores; give one: NAME={uri}"
+        )
     reference = alias or rest
     if reference.lower() == "latest":
         return Followed(name, role, uri, registered, "latest", reference)
-    kind: Literal["alias", "stage", "version"] = "alias" if alias else "version" if rest.isdecimal() else "stage"
+    kind: Literal["alias", "stage", "version"] = (
+        "alias" if alias else "version" if rest.isdecimal() else "stage"
+    )
     return Followed(name, role, uri, registered, kind, reference)

@@ -48,7 +48,8 @@ class Status(msgspec.Struct, kw_only=True):
     pending: Pending | None = None
     refused: Refused | None = None
     schema_change: SchemaChange | None = None
-    """What the served version changed of the one before it, for clients; None: nothing, or there was none before it."""
+    """What the served version changed of the one before it, for clients; None: nothing, or there
+    was none before it."""
     last_success: datetime | None = None
     """When the registry last answered as it should."""
     error: str | None = None
@@ -59,5 +60,9 @@ def told(status: Status) -> dict[str, Any]:
     """A status as JSON values, with its age instead of the time of the last good poll."""
     document: dict[str, Any] = msgspec.to_builtins(status)
     del document["name"], document["role"], document["last_success"]
-    age_s = None if status.last_success is None else (datetime.now(UTC) - status.last_success).total_seconds()
+    age_s = (
+        None
+        if status.last_success is None
+        else (datetime.now(UTC) - status.last_success).total_seconds()
+    )
     return document | {"last_success_age_s": age_s and round(age_s, 1)}

@@ -2,13 +2,13 @@
 
     STORE/
       iris/                       the name that clients know
-        3-0f3a9c41d2e4b6a8/       registered version, and the first 16 digits of manifest.json's sha256
-        .champion.json            which of them serves in that role, and which did before
-        .refused.json             what this start of the server refused, and why
-        .lock                     held by the one process that fetches and tries
-        .tmp-…                    a fetch in progress
+        3-0f3a9c41d2e4b6a8/       registered version, and the first 16 digits of manifest.json's
+        sha256 .champion.json            which of them serves in that role, and which did before
+        .refused.json             what this start of the server refused, and why .lock
+        held by the one process that fetches and tries .tmp-…                    a fetch in progress
 
-Only a whole and accepted bundle has a name without a dot. Every function here blocks; the follower calls them off the event loop.
+Only a whole and accepted bundle has a name without a dot. Every function here blocks; the follower
+calls them off the event loop.
 """
 
 import fcntl
@@ -51,7 +51,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     at: datetime
     session: str
-    """The start of the server that refused it: another one may have more memory, or a newer runtime."""
+    """The start of the server that refused it: another one may have more memory, or a newer
+    runtime."""
 
 
 class Store:
@@ -69,9 +70,11 @@ class Store:
         self._keep = keep
 
     def try_lock(self, name: str) -> BinaryIO | None:
-        """Become the only one, in all processes, that fetches, tries and prunes bundles of a model; None if another one is.
+        """Become the only one, in all processes, that fetches, tries and prunes bundles of a model;
+        None if another one is.
 
-        What was left behind by one that was killed is gone then. Closing the file lets go, and so does the death of the process.
+        What was left behind by one that was killed is gone then. Closing the file lets go, and so
+        does the death of the process.
         """
         folder = self._root / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,8 @@ class Store:
         return file
 
     def find(self, name: str, version: str, manifest_sha256: str) -> Path | None:
-        """The accepted bundle of that identity, its manifest held to the hash again; the model file is checked when it is loaded."""
+        """The accepted bundle of that identity, its manifest held to the hash again; the model file
+        is checked when it is loaded."""
         path = self._root / name / _folder(version, manifest_sha256)
         try:
             found = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
@@ -112,7 +116,8 @@ class Store:
         return target
 
     def discard(self, path: Path) -> None:
-        """Remove a bundle or a temporary folder; out of sight first, for half a bundle must not be found."""
+        """Remove a bundle or a temporary folder; out of sight first, for half a bundle must not be
+        found."""
         if not path.name.startswith("."):
             with suppress(OSError):
                 path = path.rename(path.with_name(f".tmp-{uuid.uuid4().hex}"))
@@ -121,25 +126,44 @@ class Store:
     def served(self, name: str, role: str) -> Served | None:
         """What served in a role last, if it is known."""
         try:
-            return msgspec.json.decode((self._root / name / f".{role}.json").read_bytes(), type=Served)
+            return msgspec.json.decode(
+                (self._root / name / f".{role}.json").read_bytes(), type=Served
+            )
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def last_known_good(self, name: str, role: str, workspace: str) -> list[tuple[Path, str]]:
-        """Bundles for a cold start, each with the registered version that it served: what served last, what served before it.
+        """Bundles for a cold start, each with the registered version that it served: what served
+        last, what served before it.
 
         None if they came from another workspace: that is another tenant's model.
         """
         served = self.served(name, role)
-        folders = [served.folder, served.previous] if served and served.workspace == workspace else []
-        return [(self._root / name / folder, folder.rpartition("-")[0]) for folder in folders if folder]
+        folders = (
+            [served.folder, served.previous] if served and served.workspace == workspace else []
+        )
+        return [
+            (self._root / name / folder, folder.rpartition("-")[0]) for folder in folders if folder
+        ]
 
-    def point(self, name: str, role: str, path: Path, *, version: str, manifest_sha256: str, uri: str, workspace: str) -> None:
+    def point(
+        self,
+        name: str,
+        role: str,
+        path: Path,
+        *,
+        version: str,
+        manifest_sha256: str,
+        uri: str,
+        workspace: str,
+    ) -> None:
         """Remember what serves in a role, and remove bundles that nobody needs any more."""
         before = self.served(name, role)
         if before is not None and before.workspace != workspace:
             before = None
-        previous = (before.previous if before.folder == path.name else before.folder) if before else ""
+        previous = (
+            (before.previous if before.folder == path.name else before.folder) if before else ""
+        )
         served = Served(
             folder=path.name,
             version=version,
@@ -156,17 +180,32 @@ class Store:
     def refusal(self, name: str, version: str, manifest_sha256: str) -> Refused | None:
         """Why this start of the server refused a bundle, if it did."""
         for refused in self._refused(name):
-            if (refused.version, refused.manifest_sha256, refused.session) == (version, manifest_sha256, self._session):
+            if (refused.version, refused.manifest_sha256, refused.session) == (
+                version,
+                manifest_sha256,
+                self._session,
+            ):
                 return refused
         return None
 
-    def refuse(self, name: str, version: str, manifest_sha256: str, *, code: str, reason: str) -> Refused:
+    def refuse(
+        self, name: str, version: str, manifest_sha256: str, *, code: str, reason: str
+    ) -> Refused:
         """Remember a refusal for all workers of this start."""
         now = datetime.now(UTC)
         refused = Refused(
-            version=version, manifest_sha256=manifest_sha256, code=code, reason=reason, at=now, session=self._session
-        )  # fmt: skip
-        others = [one for one in self._refused(name) if one.session == self._session and one.manifest_sha256 != manifest_sha256]
+            version=version,
+            manifest_sha256=manifest_sha256,
+            code=code,
+            reason=reason,
+            at=now,
+            session=self._session,
+        )
+        others = [
+            one
+            for one in self._refused(name)
+            if one.session == self._session and one.manifest_sha256 != manifest_sha256
+        ]
         _write(self._root / name / ".refused.json", msgspec.json.encode([*others[-99:], refused]))
         return refused
 
@@ -176,7 +215,9 @@ class Store:
 
     def _refused(self, name: str) -> list[Refused]:
         try:
-            return msgspec.json.decode((self._root / name / ".refused.json").read_bytes(), type=list[Refused])
+            return msgspec.json.decode(
+                (self._root / name / ".refused.json").read_bytes(), type=list[Refused]
+            )
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return []
 
@@ -193,9 +234,12 @@ class Store:
                 served = msgspec.json.decode(pointer.read_bytes(), type=Served)
                 needed |= {served.folder, served.previous}
         bundles = sorted(
-            (path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."), key=lambda path: -path.stat().st_mtime
+            (path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."),
+            key=lambda path: -path.stat().st_mtime,
         )
-        for path in [path for path in bundles if path.name not in needed][max(0, self._keep - len(needed - {""})) :]:
+        for path in [path for path in bundles if path.name not in needed][
+            max(0, self._keep - len(needed - {""})) :
+        ]:
             self.discard(path)
 
 

@@ -1,4 +1,5 @@
-"""What operators and the registry may ask for; each route exists only if its secret is configured."""
+"""What operators and the registry may ask for; each route exists only if its secret is
+configured."""
 
 import base64
 import binascii
@@ -21,10 +22,17 @@ MOST_AGE_S = 300
 MOST_WEBHOOK_BYTES = 65536
 
 
-def routes(models: Models, followers: Followers, *, admin_token: str, webhook_secret: str) -> list[Any]:
+def routes(
+    models: Models, followers: Followers, *, admin_token: str, webhook_secret: str
+) -> list[Any]:
     """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, as far as they are configured."""
 
-    @post("/models/{name:str}/reload", status_code=200, raises=[_Unauthorized], summary="Ask the registry now, and retry what was refused")
+    @post(
+        "/models/{name:str}/reload",
+        status_code=200,
+        raises=[_Unauthorized],
+        summary="Ask the registry now, and retry what was refused",
+    )
     async def reload_model(request: Request[Any, Any, Any], name: FromPath[str]) -> dict[str, Any]:
         check_token(request.headers.get("authorization", ""), admin_token)
         if not followers.of(name):
@@ -32,21 +40,36 @@ def routes(models: Models, followers: Followers, *, admin_token: str, webhook_se
             raise Problem(
                 409,
                 "not_followed",
-                f'model "{name[:100]}" is a bundle of the directory, which is loaded at the start only; restart the server to load another',
+                f'model "{name[:100]}" is a bundle of the directory, which is loaded at the start '
+                "only; restart the server to load another",
             )
         outcomes = await followers.reload(name)
-        return {status.role: {"result": outcomes[status.role]} | told(status) for status in followers.statuses(name)}
+        return {
+            status.role: {"result": outcomes[status.role]} | told(status)
+            for status in followers.statuses(name)
+        }
 
-    @post("/webhooks/mlflow", status_code=204, raises=[_Unauthorized], summary="A hint that the registry changed")
+    @post(
+        "/webhooks/mlflow",
+        status_code=204,
+        raises=[_Unauthorized],
+        summary="A hint that the registry changed",
+    )
     async def mlflow_webhook(request: Request[Any, Any, Any]) -> Response[None]:
         body = await request.body()
         if len(body) > MOST_WEBHOOK_BYTES:
-            raise Problem(413, "body_too_large", f"the body is larger than {MOST_WEBHOOK_BYTES} bytes")
+            raise Problem(
+                413, "body_too_large", f"the body is larger than {MOST_WEBHOOK_BYTES} bytes"
+            )
         header = request.headers.get
         check_signature(
-            body, secret=webhook_secret, delivery_id=header("x-mlflow-delivery-id", ""),
-            timestamp=header("x-mlflow-timestamp", ""), signature=header("x-mlflow-signature", ""), now=time.time(),
-        )  # fmt: skip
+            body,
+            secret=webhook_secret,
+            delivery_id=header("x-mlflow-delivery-id", ""),
+            timestamp=header("x-mlflow-timestamp", ""),
+            signature=header("x-mlflow-signature", ""),
+            now=time.time(),
+        )
         # What the body says is not looked at: the registry is asked.
         followers.hint()
         return Response(None, status_code=204)
@@ -62,11 +85,19 @@ def check_token(authorization: str, token: str) -> None:
     """
     kind, _, given = authorization.partition(" ")
     if not hmac.compare_digest(given.strip().encode(), token.encode()) or kind.lower() != "bearer":
-        raise Problem(401, "unauthorized", "expected Authorization: Bearer and the admin token", headers={"www-authenticate": "Bearer"})
+        raise Problem(
+            401,
+            "unauthorized",
+            "expected Authorization: Bearer and the admin token",
+            headers={"www-authenticate": "Bearer"},
+        )
 
 
-def check_signature(body: bytes, *, secret: str, delivery_id: str, timestamp: str, signature: str, now: float) -> None:
-    """Take a webhook that MLflow signed within the last minutes: HMAC-SHA256 of `ID.TIMESTAMP.BODY`, as `v1,BASE64`.
+def check_signature(
+    body: bytes, *, secret: str, delivery_id: str, timestamp: str, signature: str, now: float
+) -> None:
+    """Take a webhook that MLflow signed within the last minutes: HMAC-SHA256 of
+    `ID.TIMESTAMP.BODY`, as `v1,BASE64`.
 
     Args:
         signature: several may stand there, separated by spaces.
@@ -75,12 +106,24 @@ def check_signature(body: bytes, *, secret: str, delivery_id: str, timestamp: st
     Raises:
         Problem: 401.
     """
-    wanted = hmac.digest(secret.encode(), f"{delivery_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    wanted = hmac.digest(
+        secret.encode(), f"{delivery_id}.{timestamp}.".encode() + body, hashlib.sha256
+    )
     given = [_decoded(part) for part in signature.split()[:10]]
     if not any(hmac.compare_digest(one, wanted) for one in given):
-        raise Problem(401, "wrong_signature", "the webhook is not signed with the secret that is configured")
-    if not timestamp.isascii() or not timestamp.isdecimal() or abs(now - int(timestamp[:18])) > MOST_AGE_S:
-        raise Problem(401, "stale_webhook", f"the webhook's time differs from ours by more than {MOST_AGE_S} s")
+        raise Problem(
+            401, "wrong_signature", "the webhook is not signed with the secret that is configured"
+        )
+    if (
+        not timestamp.isascii()
+        or not timestamp.isdecimal()
+        or abs(now - int(timestamp[:18])) > MOST_AGE_S
+    ):
+        raise Problem(
+            401,
+            "stale_webhook",
+            f"the webhook's time differs from ours by more than {MOST_AGE_S} s",
+        )
 
 
 def _decoded(part: str) -> bytes:

@@ -1,7 +1,8 @@
-"""What a request costs without its model: an answer to nothing, and one that only decodes. Off unless `bench_routes` is set.
+"""What a request costs without its model: an answer to nothing, and one that only decodes. Off
+unless `bench_routes` is set.
 
-The load lab sets them beside `/predict` to show where the time goes. They take the same way as a prediction: the same checks of the head,
-the same reading of the body, the same lane.
+The load lab sets them beside `/predict` to show where the time goes. They take the same way as a
+prediction: the same checks of the head, the same reading of the body, the same lane.
 """
 
 from collections.abc import Callable

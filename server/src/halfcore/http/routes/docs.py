@@ -1,7 +1,9 @@
-"""`GET /docs`: the API's description, with each served model's own types and example, readable without a network.
+"""`GET /docs`: the API's description, with each served model's own types and example, readable
+without a network.
 
-Litestar describes the ordinary routes. The prediction routes are plain ASGI, and what they take depends on the models that are loaded
-at this moment, so their part is written here, per request, from the manifests.
+Litestar describes the ordinary routes. The prediction routes are plain ASGI, and what they take
+depends on the models that are loaded at this moment, so their part is written here, per request,
+from the manifests.
 """
 
 from pathlib import Path
@@ -31,9 +33,15 @@ ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
 """Of a file that is sent in parts, under a server that does not send files itself."""
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
-_IGNORED = {"type": ["string", "number", "boolean", "null"], "description": "accepted and not read: no step of the model uses it"}
+_IGNORED = {
+    "type": ["string", "number", "boolean", "null"],
+    "description": "accepted and not read: no step of the model uses it",
+}
 _TAGS = [
-    {"name": "predict", "description": "Predictions: one row or many, by the columns' names or by position"},
+    {
+        "name": "predict",
+        "description": "Predictions: one row or many, by the columns' names or by position",
+    },
     {"name": "models", "description": "The served models, and what each takes and gives"},
     {"name": "server", "description": "Health, metrics and webhooks"},
 ]
@@ -73,14 +81,18 @@ _REFUSALS = {
     "408": "the body arrived too slowly",
     "413": "body too large, or too many rows",
     "415": "not application/json",
-    "422": "a value is wrong: the field, the value received and the value expected are named; or the model has no finite answer to it",
+    "422": (
+        "a value is wrong: the field, the value received and the value expected are named; or the "
+        "model has no finite answer to it"
+    ),
     "500": "the model failed; the log has the reason",
     "503": "overloaded, or the model is not loaded; see Retry-After",
 }
 
 
 def openapi_config(models: Models) -> OpenAPIConfig:
-    """Litestar's OpenAPI configuration: Swagger UI from local files at /docs, the document at /docs/openapi.json."""
+    """Litestar's OpenAPI configuration: Swagger UI from local files at /docs, the document at
+    /docs/openapi.json."""
 
     swagger = _Swagger(
         models,
@@ -101,7 +113,8 @@ def openapi_config(models: Models) -> OpenAPIConfig:
 
 
 def routes(models: Models) -> list[Any]:
-    """`/`, which leads to the page; `/openapi.json`, where clients look first; and Swagger UI's own files."""
+    """`/`, which leads to the page; `/openapi.json`, where clients look first; and Swagger UI's own
+    files."""
     document = _Json(models)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
     files = {file.name: file for file in folder.iterdir()}
@@ -110,7 +123,12 @@ def routes(models: Models) -> list[Any]:
     def index() -> Redirect:
         return Redirect(PAGE, status_code=307)
 
-    @get("/openapi.json", include_in_schema=False, media_type=OpenAPIMediaType.OPENAPI_JSON, sync_to_thread=False)
+    @get(
+        "/openapi.json",
+        include_in_schema=False,
+        media_type=OpenAPIMediaType.OPENAPI_JSON,
+        sync_to_thread=False,
+    )
     def describe(request: Request[Any, Any, Any]) -> bytes:
         return document.render(request, request.app.openapi_schema.to_schema())
 
@@ -118,13 +136,19 @@ def routes(models: Models) -> list[Any]:
     def asset(name: FromPath[str]) -> FileAnswer:
         if name not in files:
             raise NotFoundException
-        return FileAnswer(file_path=files[name], filename=name, content_disposition_type="inline", chunk_size=PART_BYTES)
+        return FileAnswer(
+            file_path=files[name],
+            filename=name,
+            content_disposition_type="inline",
+            chunk_size=PART_BYTES,
+        )
 
     return [index, describe, asset]
 
 
 class FileAnswer(ASGIFileResponse):
-    """A file, which the server itself sends if it can: then no part of it is in this process's memory but what is on its way."""
+    """A file, which the server itself sends if it can: then no part of it is in this process's
+    memory but what is on its way."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer; see ASGI."""
@@ -171,10 +195,21 @@ def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
         name = model.manifest.name
         schemas |= _schemas(model)
         if name == default:
-            predictions["/predict"] = {"post": _operation(model, f"Predict with the default model, {name}", "predict")}
-        predictions[f"/models/{name}/predict"] = {"post": _operation(model, f"Predict with {name}", f"predict-{name}")}
-    ordinary = {path: {method: _ordinary(path, operation) for method, operation in item.items()} for path, item in schema["paths"].items()}
-    return schema | {"tags": _TAGS, "paths": predictions | ordinary, "components": {"schemas": schemas}}
+            predictions["/predict"] = {
+                "post": _operation(model, f"Predict with the default model, {name}", "predict")
+            }
+        predictions[f"/models/{name}/predict"] = {
+            "post": _operation(model, f"Predict with {name}", f"predict-{name}")
+        }
+    ordinary = {
+        path: {method: _ordinary(path, operation) for method, operation in item.items()}
+        for path, item in schema["paths"].items()
+    }
+    return schema | {
+        "tags": _TAGS,
+        "paths": predictions | ordinary,
+        "components": {"schemas": schemas},
+    }
 
 
 def _ordinary(path: str, operation: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +222,10 @@ def _ordinary(path: str, operation: dict[str, Any]) -> dict[str, Any]:
             answers[status] = {"description": answer["description"]}
         else:
             answers[status] = answer
-    return operation | {"tags": ["models" if path.startswith("/models") else "server"], "responses": answers}
+    return operation | {
+        "tags": ["models" if path.startswith("/models") else "server"],
+        "responses": answers,
+    }
 
 
 def _problem() -> dict[str, Any]:
@@ -204,24 +242,41 @@ def _operation(model: LoadedModel, summary: str, operation_id: str) -> dict[str,
         "one": {"summary": "one row", "value": example},
         "several": {
             "summary": "several rows",
-            "value": [example] * 2 if model.manifest.named else {"features": [example["features"]] * 2},
+            "value": [example] * 2
+            if model.manifest.named
+            else {"features": [example["features"]] * 2},
         },
     }
     name = model.manifest.name
-    answers = {"200": {"description": "the prediction", "content": {"application/json": {"schema": _reference(f"{name}-answer")}}}}
+    answers = {
+        "200": {
+            "description": "the prediction",
+            "content": {"application/json": {"schema": _reference(f"{name}-answer")}},
+        }
+    }
     return {
         "tags": ["predict"],
         "summary": summary,
         "operationId": operation_id,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _body_schema(model), "examples": examples}}},
-        "responses": answers | {status: {"description": text, "content": _problem()} for status, text in _REFUSALS.items()},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _body_schema(model), "examples": examples}},
+        },
+        "responses": answers
+        | {
+            status: {"description": text, "content": _problem()}
+            for status, text in _REFUSALS.items()
+        },
     }
 
 
 def _body_schema(model: LoadedModel) -> dict[str, Any]:
     """One row or several, by names or, if no column bears the vector's name, by position."""
     name = model.manifest.name
-    forms = [_reference(f"{name}-record"), {"type": "array", "title": "records", "items": _reference(f"{name}-record"), "minItems": 1}]
+    forms = [
+        _reference(f"{name}-record"),
+        {"type": "array", "title": "records", "items": _reference(f"{name}-record"), "minItems": 1},
+    ]
     if _by_position(model):
         forms += [_reference(f"{name}-vector"), _reference(f"{name}-vectors")]
     return {"oneOf": forms}
@@ -232,12 +287,15 @@ def _by_position(model: LoadedModel) -> bool:
 
 
 def _schemas(model: LoadedModel) -> dict[str, Any]:
-    """What a model's operations refer to, by name; without titles, which some generators take for unique names."""
+    """What a model's operations refer to, by name; without titles, which some generators take for
+    unique names."""
     name, inputs = model.manifest.name, model.schema.inputs
     values = [_value_schema(column, model.schema.rule(column.name)) for column in inputs]
     record = {
         "type": "object",
-        "required": [column.name for i, column in enumerate(inputs) if i not in model.schema.defaults],
+        "required": [
+            column.name for i, column in enumerate(inputs) if i not in model.schema.defaults
+        ],
         "properties": {column.name: value for column, value in zip(inputs, values, strict=True)}
         | dict.fromkeys(model.schema.ignored, _IGNORED),
         "additionalProperties": False,
@@ -245,7 +303,12 @@ def _schemas(model: LoadedModel) -> dict[str, Any]:
     schemas = {f"{name}-record": record, f"{name}-answer": _answer_schema(model)}
     if _by_position(model):
         # Bounded by its length: several generators of clients cannot read `items: false`.
-        vector = {"type": "array", "prefixItems": values, "minItems": len(inputs), "maxItems": len(inputs)}
+        vector = {
+            "type": "array",
+            "prefixItems": values,
+            "minItems": len(inputs),
+            "maxItems": len(inputs),
+        }
         schemas[f"{name}-vector"] = _features(vector)
         schemas[f"{name}-vectors"] = _features({"type": "array", "items": vector, "minItems": 1})
     return schemas
@@ -277,8 +340,15 @@ def _answer_schema(model: LoadedModel) -> dict[str, Any]:
     one: dict[str, Any] = {"enum": manifest.classes} if manifest.classes else {"type": "number"}
     properties: dict[str, Any] = {"prediction": {"oneOf": [one, {"type": "array", "items": one}]}}
     if "probabilities" in manifest.outputs:
-        by_class = {"type": "object", "properties": {str(label): {"type": "number"} for label in manifest.classes}}
+        by_class = {
+            "type": "object",
+            "properties": {str(label): {"type": "number"} for label in manifest.classes},
+        }
         properties["probabilities"] = {"oneOf": [by_class, {"type": "array", "items": by_class}]}
-    # Examples and not constants: a client made from this document outlives the version that is served now.
-    properties |= {key: {"type": "string", "examples": [value]} for key, value in (("model", manifest.name), ("version", manifest.version))}
+    # Examples and not constants: a client made from this document outlives the version that is
+    # served now.
+    properties |= {
+        key: {"type": "string", "examples": [value]}
+        for key, value in (("model", manifest.name), ("version", manifest.version))
+    }
     return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,4 +1,5 @@
-"""HEAD works wherever GET does: the same answer without its body, and the methods that are allowed name it."""
+"""HEAD works wherever GET does: the same answer without its body, and the methods that are allowed
+name it."""
 
 from typing import Any
 

@@ -19,7 +19,12 @@ def routes(models: Models, followers: Followers) -> list[Any]:
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
         states: dict[str, dict[str, Any]] = {
-            model.manifest.name: {"state": "loaded", "version": model.manifest.version, "loaded_at": model.loaded_at} for model in models
+            model.manifest.name: {
+                "state": "loaded",
+                "version": model.manifest.version,
+                "loaded_at": model.loaded_at,
+            }
+            for model in models
         }
         for name, reason in models.failures.items():
             if name in states:
@@ -45,7 +50,10 @@ def routes(models: Models, followers: Followers) -> list[Any]:
 
     @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
     def ready() -> Response[dict[str, str]]:
-        return Response({"status": "ready" if models.ready else "not_ready"}, status_code=200 if models.ready else 503)
+        return Response(
+            {"status": "ready" if models.ready else "not_ready"},
+            status_code=200 if models.ready else 503,
+        )
 
     return [health, live, ready]
 

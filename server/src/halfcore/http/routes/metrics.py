@@ -10,7 +10,12 @@ from halfcore.metrics.exposition import CONTENT_TYPE, Exposition
 def routes(exposition: Exposition) -> list[Any]:
     """The metrics of all workers, whichever is asked."""
 
-    @get("/metrics", sync_to_thread=False, media_type=CONTENT_TYPE, summary="Metrics in the Prometheus text format")
+    @get(
+        "/metrics",
+        sync_to_thread=False,
+        media_type=CONTENT_TYPE,
+        summary="Metrics in the Prometheus text format",
+    )
     def show() -> Response[bytes]:
         return Response(exposition.text(), media_type=CONTENT_TYPE)
 

@@ -18,14 +18,25 @@ from halfcore.registry.followers import Followers
 from halfcore.registry.status import told
 
 
-def routes(models: Models, catalog: Catalog | None, challengers: Challengers, followers: Followers) -> list[Any]:
-    """`/models` and `/models/{name}`; the latter tells of the feature catalogue and the challenger too, if there are."""
+def routes(
+    models: Models, catalog: Catalog | None, challengers: Challengers, followers: Followers
+) -> list[Any]:
+    """`/models` and `/models/{name}`; the latter tells of the feature catalogue and the challenger
+    too, if there are."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
     def list_models() -> dict[str, Any]:
-        return {"default_model": models.default_name or None, "models": [_summary(model) for model in models]}
+        return {
+            "default_model": models.default_name or None,
+            "models": [_summary(model) for model in models],
+        }
 
-    @get("/models/{name:str}", sync_to_thread=False, raises=[_NotServed], summary="A model's inputs, outputs and proof of parity")
+    @get(
+        "/models/{name:str}",
+        sync_to_thread=False,
+        raises=[_NotServed],
+        summary="A model's inputs, outputs and proof of parity",
+    )
     def show_model(name: FromPath[str]) -> dict[str, Any]:
         details = _details(models.get(name), catalog) | _followed(followers, name)
         challenger = challengers.by_name.get(name)
@@ -35,7 +46,8 @@ def routes(models: Models, catalog: Catalog | None, challengers: Challengers, fo
 
 
 def example_body(model: LoadedModel) -> dict[str, Any]:
-    """A legal request body: the named record of the manifest's examples, or the vector if the model has no names of its own."""
+    """A legal request body: the named record of the manifest's examples, or the vector if the model
+    has no names of its own."""
     inputs = model.schema.inputs
     if model.manifest.named:
         return {column.name: column.example for column in inputs}
@@ -50,7 +62,12 @@ class _NotServed(HTTPException):
 
 def _summary(model: LoadedModel) -> dict[str, Any]:
     manifest = model.manifest
-    return {"name": manifest.name, "version": manifest.version, "task": manifest.task, "loaded_at": model.loaded_at}
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "loaded_at": model.loaded_at,
+    }
 
 
 def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
@@ -59,10 +76,14 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
         "inputs": [_input(column, model.schema) for column in model.schema.inputs],
         "ignored": msgspec.to_builtins(manifest.ignored),
         "catalogue": catalog and catalog.describe(manifest.name),
-        "outputs": {"prediction": manifest.classes or "number", "probabilities": "probabilities" in manifest.outputs},
+        "outputs": {
+            "prediction": manifest.classes or "number",
+            "probabilities": "probabilities" in manifest.outputs,
+        },
         "example": example_body(model),
         "parity": msgspec.to_builtins(manifest.parity),
-        "source": {"name": model.bundle_name, "version": model.bundle_version} | msgspec.to_builtins(manifest.source),
+        "source": {"name": model.bundle_name, "version": model.bundle_version}
+        | msgspec.to_builtins(manifest.source),
         "onnx": msgspec.to_builtins(manifest.onnx),
         "tools": manifest.tools,
         "created_at": manifest.created_at,
@@ -70,16 +91,21 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
 
 
 def _followed(followers: Followers, name: str) -> dict[str, Any]:
-    """What is known of a followed model's registry; nothing for a model from the directory of bundles."""
+    """What is known of a followed model's registry; nothing for a model from the directory of
+    bundles."""
     statuses = followers.statuses(name)
     return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
 def _input(column: Input, schema: Schema) -> dict[str, Any]:
-    """A column as a request must fill it; `allowed` is what the catalogue and the bundle's domain leave, `default` is the catalogue's, and
-    `minimum` and `maximum` were seen in training."""
+    """A column as a request must fill it; `allowed` is what the catalogue and the bundle's domain
+    leave, `default` is the catalogue's, and `minimum` and `maximum` were seen in training."""
     rule = schema.rule(column.name)
-    known = {key: value for key, value in msgspec.to_builtins(column).items() if value is not None or key == "example"}
+    known = {
+        key: value
+        for key, value in msgspec.to_builtins(column).items()
+        if value is not None or key == "example"
+    }
     known["source"] = "catalogue" if column.name in schema.rules else "bundle"
     if rule.range_text():
         known["allowed"] = {"minimum": rule.minimum, "maximum": rule.maximum}

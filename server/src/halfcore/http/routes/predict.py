@@ -1,7 +1,7 @@
 """The prediction routes in the Litestar app, for any ASGI server.
 
-The handlers take the raw request: with a typed `data` Litestar would parse the body untyped, convert it, and refuse a wrong one
-in words that name no column.
+The handlers take the raw request: with a typed `data` Litestar would parse the body untyped,
+convert it, and refuse a wrong one in words that name no column.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,22 @@ def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
     return [predict_with, *(handler(path, begin) for path, begin in hot.items())]
 
 
-async def _respond(predictor: Predictor, begin: Begin, request: Request[Any, Any, Any]) -> ASGIResponse:
+async def _respond(
+    predictor: Predictor, begin: Begin, request: Request[Any, Any, Any]
+) -> ASGIResponse:
     reader = predictor.reader
-    headers = dict(list(request.scope["headers"])[::-1])  # the first of equal names counts, as over RSGI
-    head = Head(*[_text(headers.get(key)) for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")])
-    answer = await predictor.respond(begin, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes)))
+    headers = dict(
+        list(request.scope["headers"])[::-1]
+    )  # the first of equal names counts, as over RSGI
+    head = Head(
+        *[
+            _text(headers.get(key))
+            for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")
+        ]
+    )
+    answer = await predictor.respond(
+        begin, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes))
+    )
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
 
 

@@ -220,7 +220,7 @@ async def test_a_prediction_whose_client_leaves_leaves_the_queue(tmp_path: Path)
         model = next(iter(server.models))
         staying = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
         leaving = predictor.begin(None, BODY, None, lambda *answer: sent.append(answer))
-        leaving.leave()
+        leaving.abandon()
         await model.batcher.drain()
 
         assert (staying.done(), leaving.done(), len(sent), model.batcher.queued_rows) == (

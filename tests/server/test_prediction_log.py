@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -19,16 +20,27 @@ from halfcore.prediction_log.spool import Spool
 from halfcore.prediction_log.store import Store, Written
 from support.log import listen
 from support.postgres import Postgres
-from support.predictions import IRIS, WRITER, block, entry
+from support.predictions import IRIS, WRITER, Model, block, entry
 
 W = UUID(bytes=WRITER)
 IN_ORDER = "SELECT row_number, request_id FROM halfcore.prediction_log ORDER BY 1"
 
 
-class Rows:
+class Rows(NamedTuple):
     """One row of a request."""
 
-    size = 1
+    size: int = 1
+
+
+class Answered(NamedTuple):
+    """What the log reads of an answered request."""
+
+    request_id: str
+    model: Model = IRIS
+    body: bytes = b'{"features":[1]}'
+    rows: Rows = Rows()
+    answer: bytes = b'{"prediction":"a"}'
+    latency_s: float = 0.001
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +101,7 @@ async def logging(
 def add(log: PredictionLog, numbers: range) -> None:
     """Log requests whose ids are numbers."""
     for number in numbers:
-        log.add(IRIS, str(number), b'{"features":[1]}', Rows(), (), b'{"prediction":"a"}', 0.001)
+        log.add(Answered(str(number)))
 
 
 def files(directory: Path) -> dict[str, int]:
@@ -186,9 +198,7 @@ async def test_a_row_that_postgresql_refuses_costs_only_itself(
 ) -> None:
     """It is found by halving, counted and passed over."""
     bad = {4, 5, 11}
-    entries = [
-        entry(n) if n not in bad else (*entry(n)[:5], b"not JSON", *entry(n)[6:]) for n in range(17)
-    ]
+    entries = [entry(n)._replace(answer=b"not JSON") if n in bad else entry(n) for n in range(17)]
 
     written = await Store(database).write(
         W, [encode(entries, writer=WRITER, first=0, inputs=True), block(17)]

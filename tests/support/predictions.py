@@ -33,7 +33,7 @@ def entry(
     challenged: Challenged | None = None,
 ) -> Entry:
     """An answered request whose body tells its number."""
-    return (
+    return Entry(
         1_700_000_000.0 + number,
         model,
         request_id,

@@ -8,7 +8,7 @@ FORM = (
     "models:/NAME@ALIAS of a registry (a semicolon in a registered name is written %3B)"
 )
 _BETWEEN = re.compile(r"\s+(?=[^\s=;]+=(?:version|models):)")
-"""Blanks before the next challenger; a blank in a registered name separates nothing."""
+"""Blanks before the next challenger; a blank inside a registered name does not separate."""
 
 
 class ChallengerSpec(NamedTuple):
@@ -20,7 +20,8 @@ class ChallengerSpec(NamedTuple):
     """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the
     registry."""
     mode: Literal["shadow", "canary"] = "shadow"
-    """shadow: is asked beside the champion, whose answer is given; canary: answers in its stead."""
+    """shadow: gets a copy of the requests; canary: answers a share of them instead of the
+    champion."""
     share: float = 1.0
     """Part of the requests, above 0 and at most 1."""
 

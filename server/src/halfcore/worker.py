@@ -32,6 +32,7 @@ from halfcore.models.served import Models
 from halfcore.pipeline.schema import Schema
 from halfcore.postgres.database import Database
 from halfcore.predict.body import BodyReader
+from halfcore.predict.prediction import OnAnswer
 from halfcore.predict.predictor import Predictor
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.registry import sources
@@ -85,7 +86,6 @@ class Worker:
         )
         self._followers = self._make_followers(shared)
         self._exposition = Exposition(metrics, version=__version__, shared=shared)
-        log = self._log.add if self._log else None
         self.predictor = Predictor(
             self.models,
             metrics,
@@ -93,7 +93,7 @@ class Worker:
             server_timing=settings.server_timing,
             max_in_flight=settings.max_in_flight,
             queue_timeout_s=settings.queue_timeout_s,
-            witness=self._challengers.answered if self._challengers else log,
+            on_answer=self._on_answer(),
             challengers=self._challengers,
         )
         self._hot = hot_routes(self.predictor, self.models, bench=settings.bench_routes)
@@ -171,6 +171,12 @@ class Worker:
             limits=limits,
             executor=self._inference,
         )
+
+    def _on_answer(self) -> OnAnswer | None:
+        """What gets each answered request: the challengers, which log it too, or the log alone."""
+        if self._challengers:
+            return self._challengers.on_answer
+        return self._log.add if self._log else None
 
     # -- parts that need some choice ---------------------------------------------------------------
 

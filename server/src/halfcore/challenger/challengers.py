@@ -1,16 +1,15 @@
-"""A second model beside the served one: as a *canary* it answers a share of the requests, as a
-*shadow* it sees a copy of them.
+"""A second model for a served one: a *canary* answers a share of the requests, a *shadow* gets a
+copy of them.
 
-A challenger costs no request. Where a canary fails, the champion answers. A shadow is asked when
-the answer is already made; its rows have a queue and a thread of their own, and they are dropped,
-not queued, when that queue is long or the event loop runs late.
+A challenger never makes a request fail. If a canary fails, the champion answers. A shadow is asked
+after the answer is made; its rows have their own queue and thread, and they are dropped if that
+queue is full or the event loop runs late.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from random import random
 from time import perf_counter
 from typing import Any, Protocol
@@ -22,42 +21,32 @@ from halfcore.bundle import Manifest
 from halfcore.challenger_spec import ChallengerSpec
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics
+from halfcore.models.answered import AnsweredRequest
 from halfcore.models.loading import Limits
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.batcher import Overloaded, QueueTimeout
-from halfcore.pipeline.decode import Rows
 from halfcore.pipeline.engine import Result
 from halfcore.prediction_log.blocks import Challenged
 
 SHADOW_QUEUE_ROWS = 1024
-"""Rows that wait for a shadow at most: what comes beyond them is not asked."""
+"""Most rows that wait for a shadow; beyond it, requests are not copied."""
 SHADOW_QUEUE_S = 0.5
-"""Seconds that a row waits for a shadow at most."""
+"""Longest time that a row waits for a shadow, seconds."""
 HEARTBEAT_S = 0.1
 LATE_S = 0.02
-"""A loop that wakes so much too late has no CPU to spare: nothing is shadowed until it wakes in
-time again."""
+"""If the loop wakes this many seconds late, there is no CPU time to spare: nothing is sent to
+shadows until it wakes in time again."""
 
 
 class Log(Protocol):
     """Takes answered requests; see `PredictionLog.add`."""
 
-    def add(
-        self,
-        model: LoadedModel,
-        request_id: str | None,
-        body: bytes,
-        rows: Rows,
-        results: Sequence[Result],
-        answer: bytes,
-        latency_s: float,
-        challenged: Challenged | None = None,
-    ) -> None:
+    def add(self, request: AnsweredRequest, challenged: Challenged | None = None) -> None:
         """Log an answered request."""
 
 
 class Challenger:
-    """One challenger and its state. Without a model it is not asked, and `reason` says why."""
+    """One challenger and its state. While it has no model, `reason` says why."""
 
     def __init__(self, spec: ChallengerSpec) -> None:
         self.spec = spec
@@ -67,31 +56,31 @@ class Challenger:
         self._fitted: LoadedModel | None = None
 
     def put(self, model: LoadedModel) -> None:
-        """Ask this model from now on, as long as it fits its champion."""
+        """Use this model from now on, as long as it fits its champion."""
         self.model, self.reason, self._champion = model, None, None
 
     def deliver(self, model: LoadedModel) -> LoadedModel | None:
-        """Ask this model, which a follower brings, from now on; return the one that it replaces."""
+        """Use this model, which a follower loaded, from now on; return the one that it replaces."""
         replaced = self.model
         self.put(replace(model, role="challenger"))
         return replaced
 
     def refuse(self, reason: str) -> None:
-        """A version cannot be asked; one that was loaded before goes on."""
+        """Note why a version cannot be used; one that was loaded before stays in use."""
         self.reason = reason
         logger.error(
             "challenger of %s: refused: %s", self.spec.name, reason, extra={"model": self.spec.name}
         )
 
     def against(self, champion: LoadedModel) -> LoadedModel | None:
-        """The model, if it may be asked what this champion is asked; checked once per champion."""
+        """The model, if it fits this champion; checked once per champion."""
         if self.model is None:
             return None
         if champion is not self._champion:
             self._champion = champion
             difference = mismatch(champion, self.model)
-            # The champion's decoder knows the feature catalogue: both must refuse and fill the same
-            # values.
+            # The champion's decoder applies the feature catalogue: both models must refuse and fill
+            # the same values.
             self._fitted = (
                 None
                 if difference
@@ -104,8 +93,8 @@ class Challenger:
         return self._fitted
 
     def takes(self, request_id: str | None) -> bool:
-        """Whether this request is in the share: by its id, so that a repeated request meets the
-        same model; else at random."""
+        """Whether this request is in the share: by its id, so that a repeated request gets the
+        same model; without an id, at random."""
         share = self.spec.share
         if share >= 1.0:
             return True
@@ -131,8 +120,8 @@ class Challengers:
 
     Args:
         specs: at most one per name.
-        metrics: counts.
-        log: takes every answered request, with the shadow's answer if there is one; None if nothing
+        metrics: counts the outcomes.
+        log: gets every answered request, with the shadow's answer if there is one; None: nothing
             is logged.
     """
 
@@ -144,7 +133,7 @@ class Challengers:
         self._log = log
         self._late = False
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-        """Runs the shadows' batches; its thread begins with the first."""
+        """Runs the shadows' batches; its thread starts with the first batch."""
         self._watching: asyncio.Task[None] | None = None
 
     def __bool__(self) -> bool:
@@ -152,7 +141,7 @@ class Challengers:
 
     @property
     def from_registry(self) -> list[str]:
-        """The names of those that come from a registry."""
+        """The names of those whose source is a registry."""
         return [
             name
             for name, challenger in self.by_name.items()
@@ -165,7 +154,7 @@ class Challengers:
         return any(challenger.spec.mode == "canary" for challenger in self.by_name.values())
 
     def pick(self, champion: LoadedModel, request_id: str | None) -> LoadedModel | None:
-        """The canary, if it is to answer this request."""
+        """The canary, if it answers this request."""
         challenger = self.by_name.get(champion.manifest.name)
         if (
             challenger is None
@@ -176,88 +165,72 @@ class Challengers:
         return challenger.against(champion)
 
     def count(self, name: str, mode: str, outcome: str) -> None:
-        """Count what came of asking a challenger."""
+        """Count one outcome of asking a challenger."""
         key = (name, mode, outcome)
         self._metrics.challenged[key] = self._metrics.challenged.get(key, 0) + 1
 
-    def answered(
-        self,
-        model: LoadedModel,
-        request_id: str | None,
-        body: bytes,
-        rows: Rows,
-        results: Sequence[Result],
-        answer: bytes,
-        latency_s: float,
-    ) -> None:
-        """Log an answered request, after asking the shadow if the model has one. Never fails, never
+    def on_answer(self, request: AnsweredRequest) -> None:
+        """Log an answered request, and first ask the shadow if there is one. Never fails, never
         waits."""
-        name = model.manifest.name
-        challenger = self.by_name.get(name)
-        log = self._log and partial(
-            self._log.add, model, request_id, body, rows, results, answer, latency_s
-        )
-        shadow = None
-        if (
-            challenger is not None
-            and challenger.spec.mode == "shadow"
-            and challenger.takes(request_id)
-        ):
-            shadow = challenger.against(model)
+        shadow = self._shadow_for(request)
         if shadow is None:
-            if log:
-                log()
+            self._record(request)
             return
         try:
             if self._late:
                 raise Overloaded("the event loop runs late")
-            job = shadow.batcher.submit(rows.payload, rows.size)
+            job = shadow.batcher.submit(request.rows.payload, request.rows.size)
         except Overloaded:
-            self.count(name, "shadow", "dropped")
-            if log:
-                log(Challenged(shadow.manifest.version, "dropped"))
+            self._record(request, Challenged(shadow.manifest.version, "dropped"))
             return
         start = perf_counter()
+        job.future.add_done_callback(
+            lambda future: self._record(request, self._outcome(request, shadow, future, start))
+        )
 
-        def said(future: "asyncio.Future[Sequence[Result]]") -> None:
-            try:
-                challenged = self._hear(model, shadow, rows, results, future, start)
-            except Exception as error:  # noqa: BLE001  the request is logged all the same
-                logger.error(
-                    "cannot read a challenger's answer; it counts as failed",
-                    exc_info=error,
-                    extra={"model": name},
-                )
-                challenged = Challenged(shadow.manifest.version, "failed")
-            self.count(name, "shadow", challenged.outcome)
-            if log:
-                log(challenged)
+    def _shadow_for(self, request: AnsweredRequest) -> LoadedModel | None:
+        """The shadow, if it is asked this request."""
+        challenger = self.by_name.get(request.model.manifest.name)
+        if (
+            challenger is None
+            or challenger.spec.mode != "shadow"
+            or not challenger.takes(request.request_id)
+        ):
+            return None
+        return challenger.against(request.model)
 
-        job.future.add_done_callback(said)
+    def _record(self, request: AnsweredRequest, challenged: Challenged | None = None) -> None:
+        """Count what the shadow did, and log the request."""
+        if challenged is not None:
+            self.count(request.model.manifest.name, "shadow", challenged.outcome)
+        if self._log is not None:
+            self._log.add(request, challenged)
 
-    def _hear(
+    def _outcome(
         self,
-        champion: LoadedModel,
+        request: AnsweredRequest,
         shadow: LoadedModel,
-        rows: Rows,
-        results: Sequence[Result],
         future: "asyncio.Future[Sequence[Result]]",
         start: float,
     ) -> Challenged:
-        """What the shadow said, compared with what the champion said."""
+        """What the shadow answered, compared with the champion's answer."""
         version = shadow.manifest.version
         if future.cancelled() or isinstance(future.exception(), QueueTimeout):
             return Challenged(version, "dropped")
         if future.exception() is not None:
             return Challenged(version, "failed")
-        theirs = future.result()
-        self._compare(champion, shadow, results, theirs)
-        return Challenged(
-            version,
-            "answered",
-            shadow.encoder.encode(theirs, many=rows.many),
-            perf_counter() - start,
-        )
+        try:
+            results = future.result()
+            self._compare(request.model, shadow, request.results, results)
+            answer = shadow.encoder.encode(results, many=request.rows.many)
+        except Exception as error:  # noqa: BLE001  the request is logged all the same
+            logger.error(
+                "cannot read a challenger's answer; it counts as failed",
+                exc_info=error,
+                extra={"model": request.model.manifest.name},
+            )
+            return Challenged(version, "failed")
+        return Challenged(version, "answered", answer, perf_counter() - start)
 
     def _compare(
         self,
@@ -266,8 +239,8 @@ class Challengers:
         ours: Sequence[Result],
         theirs: Sequence[Result],
     ) -> None:
-        """Count rows by whether both models gave the same label, or the same value as far as two
-        proven exports of one model give it."""
+        """Count rows by whether both models gave the same label, or the same value within the sum
+        of their proven tolerances."""
         classes, others = champion.manifest.classes, shadow.manifest.classes
         if classes:
             equal = sum([classes[a[0]] == others[b[0]] for a, b in zip(ours, theirs, strict=True)])
@@ -281,19 +254,19 @@ class Challengers:
             agreement[key] = agreement.get(key, 0) + rows
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start, on the running loop."""
         if any(challenger.spec.mode == "shadow" for challenger in self.by_name.values()):
             self._watching = asyncio.create_task(self.watch())
 
     async def close(self) -> None:
-        """End, after the last request was answered; every request that a shadow got is logged."""
+        """Close, after the last request was answered; every request that a shadow got is logged."""
         if self._watching:
             self._watching.cancel()
         await self.drain()
         self.executor.shutdown()
 
     async def watch(self) -> None:
-        """Notice when the event loop runs late, until cancelled."""
+        """Measure whether the event loop runs late, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             due = clock() + HEARTBEAT_S
@@ -301,14 +274,14 @@ class Challengers:
             self._late = clock() - due > LATE_S
 
     async def drain(self) -> None:
-        """Wait until every shadowed row is answered or given up."""
+        """Wait until every shadow's row is answered or dropped."""
         for challenger in self.by_name.values():
             if challenger.model is not None:
                 await challenger.model.batcher.drain()
 
 
 def _tolerance(manifest: Manifest) -> float:
-    """By how much an answer may differ from the registered model's."""
+    """How far an answer may differ from the registered model's, relative to max(1, |value|)."""
     return max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
 
 
@@ -319,7 +292,7 @@ def _same_value(ours: Any, theirs: Any, tolerance: float) -> bool:
 
 
 def shadow_limits(limits: Limits) -> Limits:
-    """A shadow's limits: always in its thread, never at once, and little patience."""
+    """A shadow's limits: its batches always run in its thread, and its rows wait only briefly."""
     return replace(
         limits,
         max_queue_size=SHADOW_QUEUE_ROWS,
@@ -330,8 +303,8 @@ def shadow_limits(limits: Limits) -> Limits:
 
 
 def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
-    """Why a model cannot be asked what the other is asked, or None: both must pack a body into the
-    same bytes."""
+    """Why a challenger does not fit its champion, or None: both must pack a body into the same
+    bytes."""
     ours, theirs = champion.manifest, challenger.manifest
     if ours.task != theirs.task:
         return f"task {theirs.task}, expected the champion's {ours.task}"

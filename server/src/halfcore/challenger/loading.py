@@ -1,5 +1,4 @@
-"""Loads the challengers that are bundles in the directory of bundles; the registry's come through
-followers."""
+"""Loads the challengers that are bundles in the bundle directory; followers load the registry's."""
 
 from concurrent.futures import Executor
 from pathlib import Path
@@ -26,12 +25,12 @@ def load_challengers(
     """Load each challenger; one that cannot be loaded is refused, and costs nothing else.
 
     Args:
-        challengers: take what was loaded, and the reason for what was not.
-        directory: see docs/bundle-format.md.
-        models: the served models, which are loaded already.
+        challengers: get the loaded models, and the reason for each that was refused.
+        directory: the bundle directory, see docs/bundle-format.md.
+        models: the served models, already loaded.
         metrics: has the counters of the loaded models.
         limits: the served models' limits; a shadow has its own.
-        executor: of one thread, for the batches of canaries; shadows have their own.
+        executor: one thread, for the batches of canaries; shadows have their own.
     """
     for challenger in challengers.by_name.values():
         if not challenger.spec.source.startswith("version:"):
@@ -46,7 +45,7 @@ def load_challengers(
         )
     for champion in models:
         if (its := challengers.by_name.get(champion.manifest.name)) is not None:
-            its.against(champion)  # so that a difference is known before the first request
+            its.against(champion)  # a difference is reported before the first request
     for name in challengers.by_name.keys() - models.names:
         logger.warning(
             "the challenger of %s is never asked: no model of that name is served, but %s; "

@@ -18,7 +18,7 @@ from halfcore.http.routes.bench import null_by_get
 from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
-from halfcore.predict.predictor import Begin, Predictor
+from halfcore.predict.predictor import Handler, Predictor
 from halfcore.problem import CONTENT_TYPE, Problem
 from halfcore.registry.followers import Followers
 
@@ -37,16 +37,16 @@ class App(Litestar):
         await super().__call__(scope, receive, send)
 
 
-def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Begin]:
+def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Handler]:
     """What answers POSTs of fixed paths without the app, by path; `bench` adds the routes that the
     load lab compares with."""
-    hot: dict[str, Begin] = {"/predict": partial(predictor.begin, None)}
+    hot: dict[str, Handler] = {"/predict": partial(predictor.begin, None)}
     return hot | bench_begins(models) if bench else hot
 
 
 def create_app(
     predictor: Predictor,
-    hot: dict[str, Begin],
+    hot: dict[str, Handler],
     models: Models,
     *,
     catalog: Catalog | None,

@@ -30,7 +30,7 @@ from halfcore.predict.body import client_left
 
 if TYPE_CHECKING:  # a supervisor of workers, which needs this module, does not load the app
     from halfcore.http.rsgi import Front
-    from halfcore.predict.predictor import Begin
+    from halfcore.predict.predictor import Handler
 
 LOGGER = "_granian"
 """The name of granian's logger."""
@@ -90,7 +90,7 @@ class Intake:
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
     def _on_body(
-        self, begin: "Begin", exchange: Exchange, request_id: str | None, reading: Any
+        self, begin: "Handler", exchange: Exchange, request_id: str | None, reading: Any
     ) -> None:
         """The body has arrived, or will not; on the event loop."""
         try:

@@ -26,7 +26,7 @@ from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
 from halfcore.predict.admission import Head
 from halfcore.predict.body import client_left, too_large
-from halfcore.predict.predictor import Begin, Predictor
+from halfcore.predict.predictor import Handler, Predictor
 
 PREFIX, SUFFIX = "/models/", "/predict"
 
@@ -46,7 +46,7 @@ class Front:
         self,
         app: Litestar,
         predictor: Predictor,
-        hot: Mapping[str, Begin],
+        hot: Mapping[str, Handler],
         coalescer: Coalescer | None = None,
     ) -> None:
         self.app = app
@@ -85,7 +85,7 @@ class Front:
 
         exchange.response_bytes(*await self.predictor.respond(begin, head, read))
 
-    def begin(self, path: str) -> Begin | None:
+    def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, if anything does. Any thread may
         ask."""
         if (begin := self._hot.get(path)) is not None:

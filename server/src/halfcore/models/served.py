@@ -42,7 +42,7 @@ class LoadedModel:
     loaded_at: datetime
     """In UTC."""
     role: str = "champion"
-    """`challenger` if it stands beside the served model (`challenger.py`)."""
+    """`champion`, or `challenger` for a canary or shadow."""
 
 
 def _unchanged(model: LoadedModel) -> LoadedModel:

@@ -1,2 +1,2 @@
-"""A prediction from its body to its answer: admitted, decoded, queued, encoded. Nothing here knows
-HTTP, granian or Litestar."""
+"""A prediction from its body to its answer: admit, decode, queue, encode. Nothing here knows HTTP,
+granian or Litestar."""

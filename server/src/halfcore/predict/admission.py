@@ -1,4 +1,4 @@
-"""Admission: whether a request's body is read at all, decided by its head alone."""
+"""Admission: decides by a request's head alone whether its body is read."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,13 +8,12 @@ from halfcore.problem import Problem
 
 USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
 MOST_DIGITS = 18
-"""Of a body's length: `int` refuses 4,301."""
+"""Most digits of a Content-Length: `int` raises an error at 4,301."""
 _CLOSE = {"connection": "close"}
 
 
 class Head(NamedTuple):
-    """What of a request's head decides whether its body is read; None where the header is
-    absent."""
+    """The headers that decide whether a body is read; None: the header is missing."""
 
     content_type: str | None
     content_encoding: str | None
@@ -24,7 +23,7 @@ class Head(NamedTuple):
 
 def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
     """Whether a head is what most clients send: JSON, not encoded, of a known and allowed length.
-    `check_head` accepts it, too.
+    `check_head` accepts it too.
 
     Args:
         get: the first header of a name, or None.
@@ -42,10 +41,10 @@ def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
 
 
 def check_head(head: Head, *, max_body_bytes: int) -> None:
-    """Refuse by the request's head alone what need not be read.
+    """Refuse a request by its head, before its body is read.
 
     Raises:
-        Problem: 413 or 415; the connection is closed, for the body is not wanted.
+        Problem: 413 or 415; the connection is closed, because the body is not read.
     """
     if head.content_type not in USUAL_TYPES and not _is_json(head.content_type):
         found = (head.content_type or "none")[:80]
@@ -73,7 +72,7 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
 
 
 def _is_json(content_type: str | None) -> bool:
-    """Whether a media type is JSON in UTF-8, however it is spelled."""
+    """Whether a media type is JSON in UTF-8, in any spelling."""
     if content_type is None:
         return False
     kind, _, parameters = content_type.lower().partition(";")

@@ -1,5 +1,4 @@
-"""Reads request bodies within a size and a time, which neither granian nor Litestar bounds in
-time."""
+"""Reads request bodies and limits their size and time; granian and Litestar set no time limit."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,45 +9,45 @@ from halfcore.problem import Problem
 
 
 class Reading(Protocol):
-    """A body on its way, which can be given up: a task that waits for it, or granian's future of
-    it. One hash per object."""
+    """A body that is arriving and can be cancelled: a task that waits for it, or granian's future.
+    Hashed by identity."""
 
     def cancel(self) -> object:
-        """Wait no more."""
+        """Stop waiting."""
 
 
 class BodyReader:
-    """Watches bodies on their way; a client that sends too much gets 413, one that sends too slowly
-    408.
+    """Watches the bodies that are arriving. Too large a body is answered with 413, too slow a one
+    with 408.
 
-    All share one timer, which exists only while a body is outstanding: a timer each would cost
-    every request more than the read itself. `begin` may be called by granian's hand-over thread,
-    everything else by the event loop.
+    All bodies share one timer, which runs only while a body is arriving: a timer per body would
+    cost more than reading it. `begin` may be called by granian's scheduler thread, everything else
+    by the event loop.
 
     Args:
-        max_bytes: largest body.
-        timeout_s: seconds from the request's head to its last byte; enforced to within a quarter
-            more.
+        max_bytes: largest body, bytes.
+        timeout_s: seconds from the request's head to the body's last byte; enforced within a
+            quarter more.
     """
 
     def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
         self.max_bytes = max_bytes
         self._timeout_s = timeout_s
         self.reading: dict[Reading, float] = {}
-        """What is on its way since when, the oldest first."""
+        """The bodies that are arriving, each with its start time, oldest first."""
         self._late: set[Reading] = set()
         self._sweeping = False
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, reading: Reading, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch a body: it is cancelled when it is too late."""
+        """Watch a body: it is cancelled if it takes too long."""
         self.reading[reading] = monotonic()
         if not self._sweeping:
             self._sweeping = True
             loop.call_soon_threadsafe(self._sweep, loop)
 
     def end(self, reading: Reading) -> bool:
-        """The body came, or will not; returns whether it was cancelled here."""
+        """The body has arrived, or never will. Returns whether it was cancelled as too slow."""
         del self.reading[reading]
         if not self._late or reading not in self._late:
             return False
@@ -56,10 +55,10 @@ class BodyReader:
         return True
 
     async def in_time(self, body: Awaitable[bytes]) -> bytes:
-        """The body, if it arrives in time.
+        """Wait for the body.
 
         Raises:
-            Problem: 408, which closes the connection; 413 or 400 from the reading itself.
+            Problem: 408, which closes the connection; 413 or 400 from reading it.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for the type checker: a coroutine runs in a task
@@ -75,12 +74,12 @@ class BodyReader:
             self.end(task)
 
     def too_slow(self) -> Problem:
-        """The 408 for a body, which closes the connection."""
+        """The 408 for a body; it closes the connection."""
         message = f"the body did not arrive within {self._timeout_s:g} s"
         return Problem(408, "body_too_slow", message, headers={"connection": "close"})
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel what is late, and look again as long as there are others."""
+        """Cancel the bodies that are late; run again while others are arriving."""
         oldest = monotonic() - self._timeout_s
         for reading, since in list(self.reading.items()):  # a copy: the other thread adds to it
             if since > oldest:
@@ -90,8 +89,8 @@ class BodyReader:
                 reading.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        # Before the look: who begins in between starts a sweep of its own, which takes this one's
-        # place
+        # Set before `reading` is checked: a body that begins in between starts a new sweep, which
+        # replaces this one.
         self._sweeping = False
         if self.reading:
             self._sweeping = True
@@ -99,7 +98,7 @@ class BodyReader:
 
 
 def too_large(max_bytes: int) -> Problem:
-    """The 413 for a body, which closes the connection."""
+    """The 413 for a body; it closes the connection."""
     return Problem(
         413,
         "body_too_large",
@@ -109,5 +108,5 @@ def too_large(max_bytes: int) -> Problem:
 
 
 def client_left() -> Problem:
-    """For the log and the metrics: nobody will read this answer."""
+    """For the log and the metrics: the client is gone and does not read this answer."""
     return Problem(400, "client_left", "the client left before its body was complete")

@@ -1,9 +1,9 @@
-"""Decodes long bodies between other work: one slice in each turn of the event loop.
+"""Decodes long bodies in slices: one slice in each turn of the event loop.
 
 A body of some megabytes takes up to a second to decode if it was made to be expensive. The decoder
-pauses every few milliseconds, and here it is continued in the loop's next turn, after the requests
-that arrived meanwhile. Bodies are decoded one after another, so that only one of them is held in
-parts, and one that has waited too long is refused before its decoding begins.
+pauses every few milliseconds and continues in the loop's next turn, after the requests that arrived
+in between. Bodies are decoded one after another, so only one is held in parts at a time. A body
+that has waited too long is refused before its decoding begins.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from halfcore.pipeline.decode import Rows
 from halfcore.problem import Problem
 
 Steps = Generator[None, None, Rows]
-"""The work on one body, a few milliseconds between two pauses; raises `Problem` if it is wrong."""
+"""Decodes one body, pausing every few milliseconds; raises `Problem` if the body is wrong."""
 
 
 class Waiter(Protocol):
     """The request that a body belongs to."""
 
     def done(self) -> bool:
-        """Whether nobody waits for the rows any more."""
+        """Whether the request has ended, so that its rows are not needed."""
 
     def decoded(self, rows: Rows, seconds: float, /) -> None:
-        """Take the rows, whose decoding took so long; what it raises goes to `set_exception`."""
+        """Take the rows; decoding took `seconds`. What it raises goes to `set_exception`."""
 
     def set_exception(self, error: Exception, /) -> None:
         """Take the reason why there are no rows; must not raise."""
 
 
 class LongBodies:
-    """The long bodies of one worker that are being decoded or wait for it; used on the event loop.
+    """The long bodies of one worker, waiting or being decoded; used on the event loop only.
 
     Args:
-        timeout_s: a body that has waited longer for its first slice is refused with 503.
-        clock: seconds.
+        timeout_s: longest wait for a body's first slice, seconds; beyond it the answer is 503.
+        clock: returns seconds.
     """
 
     def __init__(self, *, timeout_s: float, clock: Callable[[], float] = perf_counter) -> None:
@@ -47,8 +47,8 @@ class LongBodies:
         self._scheduled = False
 
     def add(self, steps: Steps, waiter: Waiter) -> None:
-        """Decode a body when those before it are decoded; the waiter is called from a later
-        turn."""
+        """Decode a body after those before it; the waiter is called in a later turn of the
+        loop."""
         self._waiting.append(_Body(steps, waiter, self._clock()))
         self._schedule()
 
@@ -58,7 +58,7 @@ class LongBodies:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Do one slice of the first body's work."""
+        """Decode one slice of the first body."""
         self._scheduled = False
         body = self._waiting[0]
         start = self._clock()
@@ -92,7 +92,7 @@ class LongBodies:
 
 
 class _Body:
-    """One body, and how long it has been worked on."""
+    """One body, and for how many seconds it has been decoded."""
 
     __slots__ = ("added_at", "seconds", "steps", "waiter")
 

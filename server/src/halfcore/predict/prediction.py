@@ -1,9 +1,9 @@
-"""One prediction between its body and its answer: decode, queue, encode, send. No coroutine, no
-task, no future.
+"""One prediction from its body to its answer: decode, queue, encode, send.
 
-`Prediction` stands in the batcher's queue itself, as a `batcher.Waiter`: when its rows come back it
-encodes and sends then and there. A task that awaits a future would cost each request two turns of
-the event loop and more Python than decoding and encoding together (docs/decisions/0014).
+There is no coroutine, task or future per request. `Prediction` is the batcher's `Waiter`: when its
+results are ready, it encodes and sends them in the same call. A task that awaits a future would
+cost each request two turns of the event loop and more Python than decoding and encoding together
+(docs/decisions/0014).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from halfcore.log import logger
+from halfcore.models.answered import AnsweredRequest
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.batcher import Job, Overloaded, QueueTimeout, RunError
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
@@ -22,9 +23,8 @@ from halfcore.problem import CONTENT_TYPE, Problem
 Headers = list[tuple[str, str]]
 Send = Callable[[int, Headers, bytes], None]
 """Sends a complete response: status, headers, body. Called once per request."""
-Witness = Callable[[LoadedModel, str | None, bytes, Rows, Sequence[Result], bytes, float], None]
-"""Told of every answered prediction: model, the client's request id, body, rows, results, answer,
-and the seconds it took."""
+OnAnswer = Callable[[AnsweredRequest], None]
+"""Called for every prediction that was answered with 200; it neither fails nor waits."""
 
 
 class Answer(NamedTuple):
@@ -35,48 +35,44 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Terms(NamedTuple):
-    """What holds for all predictions of a kind.
+class Context(NamedTuple):
+    """What the predictions of one worker share."""
 
-    Attributes:
-        over: told once per request that it ended, with the model that it was for and how: `200`, a
-            problem's code, or empty if nobody waited for it any more.
-        witness: told of each right answer; it neither fails nor waits.
-        server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
-        long_bodies: decodes the bodies that are too long to be decoded at once.
-    """
-
-    over: Callable[[LoadedModel | None, str], None]
-    witness: Witness | None
+    on_end: Callable[[LoadedModel | None, str], None]
+    """Called once per request with its model and its outcome: `200`, a problem's code, or an empty
+    text if the client left."""
+    on_answer: OnAnswer | None
     server_timing: bool
+    """Report each stage's milliseconds in the answer's `Server-Timing` header."""
     long_bodies: LongBodies
+    """Decodes the bodies that are too long to decode in one turn of the event loop."""
 
 
 class Prediction:
-    """One request whose body is here; it is answered exactly once, whatever happens.
+    """One request whose body has arrived; it is answered exactly once, whatever happens.
 
     Args:
-        body: the request's.
-        request_id: the client's, if anybody reads it.
-        send: takes the answer.
-        terms: of its kind.
-        fallback: begins another prediction that answers in this one's place, if this one cannot;
-            else it refuses itself.
+        body: the request's body.
+        request_id: the request's id, if something reads it.
+        send: sends the answer.
+        context: what all predictions share.
+        fallback: starts another prediction, which answers if this one fails; without it, a failure
+            is answered with a problem.
     """
 
     __slots__ = (
+        "_active",
         "_body",
+        "_context",
         "_decode_s",
         "_fallback",
         "_job",
         "_model",
+        "_replacement",
         "_request_id",
         "_rows",
         "_send",
         "_start",
-        "_successor",
-        "_terms",
-        "_waits",
     )
 
     def __init__(
@@ -84,27 +80,27 @@ class Prediction:
         body: bytes,
         request_id: str | None,
         send: Send,
-        terms: Terms,
+        context: Context,
         fallback: "Callable[[], Prediction] | None" = None,
     ) -> None:
         self._body = body
         self._request_id = request_id
         self._send = send
-        self._terms = terms
+        self._context = context
         self._fallback = fallback
-        self._successor: Prediction | None = None
+        self._replacement: Prediction | None = None
         self._model: LoadedModel | None = None
         self._job: Job[Result] | None = None
-        self._waits = True
+        self._active = True
 
-    def ask(self, model: LoadedModel) -> None:
-        """Decode the body for this model and queue its rows; the answer may be sent before this
+    def start(self, model: LoadedModel) -> None:
+        """Decode the body for this model and queue its rows. The answer may be sent before this
         returns."""
         self._model = model
         start = self._start = perf_counter()
         try:
             if len(self._body) > SHORT_BODY_BYTES:
-                self._terms.long_bodies.add(model.decoder.steps(self._body), self)
+                self._context.long_bodies.add(model.decoder.steps(self._body), self)
             else:
                 rows = model.decoder.decode(self._body)
                 self.decoded(rows, perf_counter() - start)
@@ -112,10 +108,10 @@ class Prediction:
             self.set_exception(error)
 
     def decoded(self, rows: Rows, seconds: float) -> None:
-        """Queue the rows, whose decoding took so long; the answer may be sent before this
+        """Queue the rows; decoding them took `seconds`. The answer may be sent before this
         returns."""
         model = self._model
-        assert model is not None  # noqa: S101  for the type checker: `ask` set it
+        assert model is not None  # noqa: S101  for the type checker: `start` set it
         self._rows = rows
         self._decode_s = seconds
         model.metrics.decode.observe(seconds)
@@ -123,69 +119,72 @@ class Prediction:
         model.batcher.enqueue(job)
 
     def done(self) -> bool:
-        """Whether it ended: its rows need not be run."""
-        return not self._waits
+        """Whether the request has ended, so that its rows need not be run."""
+        return not self._active
 
     def cancel(self) -> None:
-        """End without an answer, if it has none yet: nobody waits for one."""
-        if self._waits:
+        """End without an answer, if none was sent yet."""
+        if self._active:
             self._end()
-            self._terms.over(self._model, "")
+            self._context.on_end(self._model, "")
 
-    def leave(self) -> None:
-        """The client left: the rows leave the queue."""
-        if self._successor is not None:
-            self._successor.leave()
-        elif self._waits and self._model is not None and self._job is not None:
+    def abandon(self) -> None:
+        """The client left: take the rows out of the queue."""
+        if self._replacement is not None:
+            self._replacement.abandon()
+        elif self._active and self._model is not None and self._job is not None:
             self._model.batcher.forget(self._job)
         self.cancel()
 
     def set_result(self, results: Sequence[Result]) -> None:
-        """Encode and send."""
-        model, terms, rows = self._model, self._terms, self._rows
-        assert model is not None  # noqa: S101  for the type checker: `ask` set it
+        """Encode the results and send the answer."""
+        model, context, rows = self._model, self._context, self._rows
+        assert model is not None  # noqa: S101  for the type checker: `start` set it
         try:
             start = perf_counter()
             body = model.encoder.encode(results, many=rows.many)
             end = perf_counter()
             model.metrics.encode.observe(end - start)
-            if terms.witness is not None:
-                terms.witness(
-                    model, self._request_id, self._body, rows, results, body, end - self._start
+            if context.on_answer is not None:
+                latency_s = end - self._start
+                context.on_answer(
+                    AnsweredRequest(
+                        model, self._request_id, self._body, rows, results, body, latency_s
+                    )
                 )
             headers = json_headers(len(body))
-            if terms.server_timing:
+            if context.server_timing:
                 headers = [*headers, ("server-timing", self._timing(end - start))]
         except Exception as error:  # noqa: BLE001  every request is answered
             self.set_exception(error)
             return
         self._end()
-        terms.over(model, "200")
+        context.on_end(model, "200")
         self._send(200, headers, body)
 
     def set_exception(self, error: Exception) -> None:
-        """Let the fallback answer, or refuse in the protocol's own words."""
+        """Let the fallback answer, or answer with a problem."""
         if self._fallback is not None:
             self._end()
-            self._successor = self._fallback()
+            self._replacement = self._fallback()
             return
         self.refuse(error if isinstance(error, Problem) else self._as_problem(error))
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
         self._end()
-        self._terms.over(self._model, problem.code)
+        self._context.on_end(self._model, problem.code)
         self._send(*refusal(problem))
 
     def _end(self) -> None:
-        """Nobody waits any more. The job has to go: in a circle with this it would keep the body
-        until the garbage collector came."""
-        self._waits = False
+        """Mark the request as ended. The job is released: it refers to this object, and the
+        reference cycle would keep the body in memory until the garbage collector runs."""
+        self._active = False
         self._job = None
 
     def _timing(self, encode_s: float) -> str:
         """W3C Server-Timing, in milliseconds."""
-        assert self._job is not None  # noqa: S101  for the type checker: `ask` set it
+        assert self._job is not None  # noqa: S101  for the type checker: `decoded` set it
         stages = {
             "decode": self._decode_s,
             "queue": self._job.waited_s,
@@ -211,13 +210,13 @@ class Prediction:
 
 
 def unexpected(error: Exception) -> Problem:
-    """A bare 500 for the client, the rest for the log."""
+    """A 500 without details for the client; the details go to the log."""
     logger.error("a request failed unexpectedly", exc_info=error)
     return Problem(500, "internal_error", "the server failed on this request")
 
 
 def refusal(problem: Problem) -> Answer:
-    """The answer that tells a problem."""
+    """The response that carries a problem document."""
     body = problem.body()
     headers = [
         ("content-type", CONTENT_TYPE),
@@ -229,5 +228,5 @@ def refusal(problem: Problem) -> Answer:
 
 @lru_cache(4096)
 def json_headers(length: int) -> Headers:
-    """The headers of a 200 with JSON of so many bytes; shared by all such answers."""
+    """The headers of a 200 with `length` bytes of JSON; answers of one length share them."""
     return [("content-type", "application/json"), ("content-length", str(length))]

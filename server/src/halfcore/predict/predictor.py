@@ -1,5 +1,5 @@
-"""Answers prediction requests; knows no protocol: the RSGI front and the Litestar handlers hand it
-requests and send its answers."""
+"""Answers prediction requests without knowing a protocol: the RSGI front and the Litestar handlers
+pass requests in and send the answers."""
 
 import asyncio
 import sys
@@ -14,11 +14,11 @@ from halfcore.predict.body import BodyReader
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
     Answer,
+    Context,
     Headers,
+    OnAnswer,
     Prediction,
     Send,
-    Terms,
-    Witness,
     refusal,
     unexpected,
 )
@@ -26,22 +26,22 @@ from halfcore.predict.request_id import HEADER, RequestIds
 from halfcore.problem import Problem
 
 Read = Callable[[], Awaitable[bytes]]
-"""Reads a request's body; raises `Problem` if it is too large, too slow or broken off."""
+"""Reads a request's body; raises `Problem` if it is too large, too slow or incomplete."""
 
 
-class Leave(Protocol):
-    """A request in progress."""
+class InProgress(Protocol):
+    """A request that is being answered."""
 
-    def leave(self) -> None:
-        """Nobody waits for its answer any more."""
+    def abandon(self) -> None:
+        """Stop the work: the client left."""
 
 
-class Begin(Protocol):
-    """Begins to answer a POST whose head was accepted and whose body is here; `send` is called
-    once, now or later on the event loop."""
+class Handler(Protocol):
+    """Answers a POST whose head was accepted and whose body has arrived. It calls `send` once, at
+    once or later on the event loop."""
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> Leave:
-        """Begin; never raises."""
+    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+        """Start to answer; never raises."""
 
 
 class Predictor:
@@ -50,12 +50,13 @@ class Predictor:
     Args:
         models: the served models.
         metrics: counts the requests by outcome.
-        reader: reads bodies within a size and a time.
-        server_timing: tell each stage's milliseconds in the answer's `Server-Timing` header.
-        max_in_flight: requests in progress, those whose body is awaited included; 0: any number.
-        queue_timeout_s: a long body that has waited longer to be decoded is refused.
-        witness: told of every answered prediction; it neither fails nor waits.
-        challengers: of whom canaries answer a share of the requests.
+        reader: reads bodies and limits their size and time.
+        server_timing: report each stage's milliseconds in the answer's `Server-Timing` header.
+        max_in_flight: most requests in progress, including those whose body is still arriving;
+            0: no limit.
+        queue_timeout_s: longest time that a long body may wait to be decoded, seconds.
+        on_answer: called for every right answer; it neither fails nor waits.
+        challengers: the canaries among them answer a share of the requests.
     """
 
     def __init__(
@@ -67,63 +68,59 @@ class Predictor:
         server_timing: bool,
         max_in_flight: int,
         queue_timeout_s: float,
-        witness: Witness | None = None,
+        on_answer: OnAnswer | None = None,
         challengers: Challengers | None = None,
     ) -> None:
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
-        self._terms = Terms(
-            self._over, witness, server_timing, LongBodies(timeout_s=queue_timeout_s)
+        self._context = Context(
+            self._count_end, on_answer, server_timing, LongBodies(timeout_s=queue_timeout_s)
         )
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
-        self.wants_ids = witness is not None or bool(challengers)
-        """Whether anybody reads the requests' ids."""
+        self.wants_ids = on_answer is not None or bool(challengers)
+        """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
 
     def full(self) -> bool:
-        """Whether as many requests are in progress as may be."""
+        """Whether `max_in_flight` requests are in progress."""
         return self._in_flight + len(self.reader.reading) >= self._max_in_flight
 
     def begin(
         self, name: str | None, body: bytes, request_id: str | None, send: Send
     ) -> Prediction:
-        """Begin to answer; see `Begin`.
+        """Start to answer a request; see `Handler`.
 
         Args:
-            name: the model of the path; None is the default model.
+            name: the model that the path names; None: the default model.
         """
         self._in_flight += 1
-        # A canary's share is drawn by it: an id that is made here says nothing of the client
+        # The canary's share is drawn by the client's own id: one made here would change each time.
         given = request_id
         if self._ids is not None:
             request_id = self._ids.of(given)
             send = _with_id(send, request_id)
-        prediction = Prediction(body, request_id, send, self._terms)
+        prediction = Prediction(body, request_id, send, self._context)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
         except Problem as problem:
             prediction.refuse(problem)
             return prediction
-        if (
-            self._challengers is not None
-            and (canary := self._challengers.pick(model, given)) is not None
-        ):
-            return self._ask_canary(
-                self._challengers, canary, model, prediction, (body, request_id, send)
-            )
-        prediction.ask(model)
+        canaries = self._challengers
+        if canaries is not None and (canary := canaries.pick(model, given)) is not None:
+            request = (body, request_id, send)
+            return self._ask_canary(canaries, canary, model, prediction, request)
+        prediction.start(model)
         return prediction
 
-    async def respond(self, begin: Begin, head: Head, read: Read) -> Answer:
-        """The answer to a POST of a hot route, whatever happens. Cancelling is safe: the rows leave
-        the queue.
+    async def respond(self, handler: Handler, head: Head, read: Read) -> Answer:
+        """Answer a POST of a hot route. Cancelling is safe: the rows leave the queue.
 
         Args:
-            begin: what answers that route.
-            head: what of the request's head decides whether its body is read.
+            handler: answers that route.
+            head: the headers that decide whether the body is read.
             read: reads the body; raises `Problem` if it is too large or too slow.
         """
         try:
@@ -131,7 +128,7 @@ class Predictor:
             body = await read()
         except Problem as problem:
             return self.refuse(problem, head.request_id)
-        except Exception as error:  # noqa: BLE001  the client gets a bare 500, the log the rest
+        except Exception as error:  # noqa: BLE001  the client gets a 500, the log the details
             return self.refuse(unexpected(error), head.request_id)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -139,16 +136,16 @@ class Predictor:
             if not future.done():
                 future.set_result(Answer(status, headers, body))
 
-        begun = begin(body, head.request_id, send)
+        in_progress = handler(body, head.request_id, send)
         try:
             return await future
         except asyncio.CancelledError:
-            begun.leave()
+            in_progress.abandon()
             raise
 
     def check(self, head: Head) -> None:
-        """Refuse by the server's state and the request's head alone what need not be read; raises
-        `Problem`."""
+        """Refuse a request by the server's load and the request's head, before its body is read;
+        raises `Problem`."""
         if self.full():
             raise Problem(
                 503,
@@ -159,7 +156,7 @@ class Predictor:
         check_head(head, max_body_bytes=self.reader.max_bytes)
 
     def refuse(self, problem: Problem, request_id: str | None) -> Answer:
-        """The answer to a request that was not begun, counted; it came with this id, if any."""
+        """Count a request that is refused before it starts, and return its answer."""
         self._metrics.count(PREDICT, "", problem.code)
         answer = refusal(problem)
         if self._ids is not None:
@@ -171,36 +168,34 @@ class Predictor:
         challengers: Challengers,
         canary: LoadedModel,
         champion: LoadedModel,
-        instead: Prediction,
+        fallback: Prediction,
         request: tuple[bytes, str | None, Send],
     ) -> Prediction:
-        """Let the canary answer; where it cannot, the champion does, by `instead`."""
+        """Let the canary answer; if it cannot, the champion answers with `fallback`."""
         name = champion.manifest.name
 
-        def over(_: LoadedModel | None, outcome: str) -> None:
+        def on_end(_: LoadedModel | None, outcome: str) -> None:
             if outcome:
                 challengers.count(name, "canary", "answered")
-            self._over(champion, outcome)
+            self._count_end(champion, outcome)
 
         def fall_back() -> Prediction:
             challengers.count(name, "canary", "fell_back")
-            instead.ask(champion)
-            return instead
+            fallback.start(champion)
+            return fallback
 
-        prediction = Prediction(*request, self._terms._replace(over=over), fall_back)
-        prediction.ask(canary)
+        prediction = Prediction(*request, self._context._replace(on_end=on_end), fall_back)
+        prediction.start(canary)
         return prediction
 
-    def _over(self, model: LoadedModel | None, outcome: str) -> None:
+    def _count_end(self, model: LoadedModel | None, outcome: str) -> None:
         self._in_flight -= 1
         if outcome == "200" and model is not None:
-            model.metrics.answered += (
-                1  # of all outcomes by far the most frequent, and so without a look-up
-            )
+            model.metrics.answered += 1  # by far the most frequent outcome: no dict look-up
         elif outcome:
             self._metrics.count(PREDICT, model.manifest.name if model else "", outcome)
 
 
 def _with_id(send: Send, request_id: str) -> Send:
-    """Tell the request's id with the answer."""
+    """Return the request's id in a header of the answer."""
     return lambda status, headers, body: send(status, [*headers, (HEADER, request_id)], body)

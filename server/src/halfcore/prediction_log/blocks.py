@@ -1,7 +1,6 @@
-"""Blocks: numbered rows of the table `prediction_log`, laid out for PostgreSQL's binary COPY.
+"""Blocks: numbered rows of the table `prediction_log`, encoded for PostgreSQL's binary COPY.
 
-A request's own JSON and the answer's own bytes are copied as they are: nothing is parsed or encoded
-again.
+The JSON of request and answer is copied byte for byte: nothing is parsed or encoded again.
 """
 
 import struct
@@ -25,14 +24,14 @@ COLUMNS = (
     "challenger_answer",
     "challenger_latency_s",
 )
-"""In the order in which `encode` writes them. They are part of the spool's format: a change needs a
+"""In the order in which `encode` writes them. The spool's format depends on them: a change needs a
 new `spool.MAGIC`."""
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-"""What a binary COPY begins with: signature, flags, no extension."""
+"""The start of a binary COPY: signature, flags, no extension."""
 TRAILER = b"\xff\xff"
 LONGEST_ID = 128
 _EPOCH_S = 946_684_800
-"""1 January 2000 in Unix time, from which PostgreSQL counts."""
+"""1 January 2000, PostgreSQL's epoch, in Unix time."""
 _FIXED = struct.Struct(">hiqi16siqiiifi")
 """Field count, then length and value of: at, writer, row_number, row_count, latency_s; then the
 length of request_id."""
@@ -43,7 +42,7 @@ _NO_CHALLENGER = _NULL * 4
 
 
 class Model(Protocol):
-    """What of a served model is logged."""
+    """The logged part of a served model."""
 
     @property
     def manifest(self) -> Any:
@@ -51,30 +50,31 @@ class Model(Protocol):
 
     @property
     def role(self) -> str:
-        """`champion`, or `challenger` if it answers a share of another's requests."""
-
-
-class Sized(Protocol):
-    """A request's rows."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
+        """`champion`, or `challenger` for a canary."""
 
 
 class Challenged(NamedTuple):
-    """What a shadowing challenger made of a request."""
+    """What a shadow did with a request."""
 
     version: str
     outcome: str
-    """`answered`, `failed`, or `dropped` if it was not asked for want of room or time."""
+    """`answered`, `failed`, or `dropped` if its queue was full or the event loop was late."""
     answer: bytes | None = None
     latency_s: float | None = None
 
 
-Entry = tuple[float, Model, str | None, bytes, int, bytes, float, Challenged | None]
-"""One answered request: Unix time, model, the client's id, body, rows, answer, seconds, and what
-the challenger said."""
+class Entry(NamedTuple):
+    """What is logged of one answered request."""
+
+    at: float
+    """Unix time, seconds."""
+    model: Model
+    request_id: str | None
+    body: bytes
+    row_count: int
+    answer: bytes
+    latency_s: float
+    challenged: Challenged | None
 
 
 class Block(NamedTuple):
@@ -95,14 +95,14 @@ class Block(NamedTuple):
 
 
 def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool) -> Block:
-    """Lay out entries as rows.
+    """Encode entries as rows.
 
     Args:
         entries: at least one.
-        writer: the writer's UUID, 16 bytes; its first half begins the ids of requests that bring
-            none.
+        writer: the writer's UUID, 16 bytes; its first half is the prefix of ids for requests
+            without one.
         first: number of the first row.
-        inputs: whether the requests' own JSON is logged.
+        inputs: whether the requests' JSON is logged.
     """
     parts: list[bytes] = []
     fixed, length = _FIXED.pack, _LENGTH.pack
@@ -137,7 +137,7 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
 
 
 def split(block: Block) -> Iterator[Block]:
-    """The same rows, each as a block of its own; for finding the one that the database refuses."""
+    """The same rows, one block each; to find the row that the database refuses."""
     offset = 0
     for number in range(block.first, block.end):
         start = offset
@@ -155,7 +155,7 @@ def days(block: Block) -> range:
 
 
 def is_sane(request_id: str) -> bool:
-    """Whether a client's id is logged as it is."""
+    """Whether a client's id may be logged unchanged."""
     return 0 < len(request_id) <= LONGEST_ID and request_id.isascii() and request_id.isprintable()
 
 

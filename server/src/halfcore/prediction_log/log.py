@@ -1,9 +1,9 @@
-"""The prediction log: a list on the requests' side, two tasks and a thread behind it.
+"""The prediction log: requests add to a list; tasks and one thread deliver it.
 
-`_flush` lays out what was added and delivers it: to the database, or to the spool if the database
-did not answer in time or older rows still wait there. `_replay` empties the spool. `_order` makes
-the turn from one way to the other: a row that overtook an older one of its writer would move the
-mark past it.
+`_flush` encodes what was added and writes it to the database, or to the spool if the database does
+not answer in time or the spool still has older rows. `_replay` empties the spool. The lock `_order`
+guards the change from one way to the other: if a row overtook an older one of its writer, the mark
+would move past the older row, and it would be lost.
 """
 
 import asyncio
@@ -13,44 +13,73 @@ from contextlib import suppress
 from pathlib import Path
 from random import random
 from time import time
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import PredictionLogMetrics
 from halfcore.postgres.database import Backoff, Database, DatabaseError
-from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, Sized, encode
+from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, encode
 from halfcore.prediction_log.spool import Directory, Spool, SpoolFull, Unreadable
 from halfcore.prediction_log.store import Store
 
 T = TypeVar("T")
 PERIOD_S = 0.25
-"""Seconds between deliveries: what a killed process loses, and rare enough that a transaction's
-cost is spread over many rows."""
+"""Seconds between deliveries: a killed process loses at most these, and a transaction's cost is
+spread over many rows."""
 PATIENCE_S = 0.5
-"""Seconds that a delivery may take before its rows go to the disk as well."""
+"""Longest time of a write to the database, seconds; then its rows are also written to the disk."""
 ADOPT_PERIOD_S = 30.0
-"""Seconds between looks for directories that a worker which died has left."""
+"""Seconds between searches for the directories of workers that died."""
 LAST_WRITE_S = 2.0
-"""Seconds that the database has at the end, before what is left goes to the disk."""
+"""Longest time of the last write to the database, seconds; the rest goes to the disk."""
 BLOCK_ROWS = 512
-"""Rows laid out at one go: half a millisecond of the event loop."""
+"""Rows encoded in one turn of the event loop: half a millisecond."""
 ROW_OVERHEAD = 300
-"""Bytes of memory of a row beside its JSON: the tuple, two `bytes` and their heads, three
+"""Bytes of memory of a row in addition to its JSON: the tuple, the headers of two `bytes`, three
 numbers."""
+
+
+class Answered(Protocol):
+    """What the log reads of an answered request; see `models.answered.AnsweredRequest`."""
+
+    @property
+    def model(self) -> Model:
+        """The model that answered."""
+
+    @property
+    def request_id(self) -> str | None:
+        """The client's id, or the one made for it."""
+
+    @property
+    def body(self) -> bytes:
+        """The request's JSON."""
+
+    @property
+    def rows(self) -> Any:
+        """Its rows; `size` is their number."""
+
+    @property
+    def answer(self) -> bytes:
+        """The answer's JSON."""
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from the body's arrival to the answer."""
 
 
 class PredictionLog:
     """One worker's log.
 
     Args:
-        database: makes the log's own, on the running loop.
-        spool: directory for rows while the database is away.
-        spool_bytes: its largest size.
-        memory_bytes: most memory for rows on their way; what comes beyond it is not logged.
+        database: makes the log's own database connection, on the running loop.
+        spool: directory for rows while the database cannot be reached.
+        spool_bytes: largest size of the spool.
+        memory_bytes: most memory for rows that are not written yet; beyond it, requests are not
+            logged.
         share: part of the requests that is logged, chosen at random.
         inputs: whether the requests' JSON is logged.
-        metrics: counts.
+        metrics: counts rows, and reads the sizes of queue and spool.
     """
 
     def __init__(
@@ -73,9 +102,8 @@ class PredictionLog:
         self._metrics = metrics
         self._files = ThreadPoolExecutor(1, thread_name_prefix="prediction-log")
         self._entries: list[Entry] = []
-        self._blocks: list[
-            tuple[Block, int]
-        ] = []  # laid out but delivered nowhere, with the memory they are reckoned at
+        self._blocks: list[tuple[Block, int]] = []
+        """Encoded but not written yet, each with its entries' bytes of memory."""
         self._next_row = 0
         self._held_bytes = 0
         self._held_rows = 0
@@ -88,31 +116,12 @@ class PredictionLog:
         metrics.queued = lambda: (self._held_rows, self._held_bytes)
         metrics.spool = lambda: (self._spool.rows, self._spool.bytes)
 
-    def add(
-        self,
-        model: Model,
-        request_id: str | None,
-        body: bytes,
-        rows: Sized,
-        results: object,  # noqa: ARG002  the answer tells them; a challenger compares them
-        answer: bytes,
-        latency_s: float,
-        challenged: Challenged | None = None,
-    ) -> None:
-        """Log an answered request. Never fails, never waits: it is on the request's path.
-
-        Args:
-            model: what answered.
-            request_id: the client's, if it sent one.
-            body: the request's JSON.
-            rows: its rows, decoded.
-            results: the model's, one per row.
-            answer: the answer's JSON.
-            latency_s: seconds from the body's arrival to the answer.
-            challenged: what a shadowing challenger made of it.
-        """
+    def add(self, request: Answered, challenged: Challenged | None = None) -> None:
+        """Log an answered request, and what a shadow did with it. Never fails, never waits: the
+        answer is sent after it."""
         if self._share < 1.0 and random() >= self._share:  # noqa: S311  a sample, not a secret
             return
+        body, answer = request.body, request.answer
         size = len(body) + len(answer) + ROW_OVERHEAD
         if self._held_bytes + size > self._memory_bytes:
             self._metrics.drop(self._full)
@@ -122,12 +131,20 @@ class PredictionLog:
         if not self._entries:
             self._added.set()
         self._entries.append(
-            (time(), model, request_id, body, rows.size, answer, latency_s, challenged)
+            Entry(
+                time(),
+                request.model,
+                request.request_id,
+                body,
+                request.rows.size,
+                answer,
+                request.latency_s,
+                challenged,
+            )
         )
 
     def start(self) -> None:
-        """Begin to deliver, on the running loop; connects to nothing before there is something to
-        write."""
+        """Start to deliver, on the running loop; connects only when there is something to write."""
         self._database = self._make_database()
         self._store = Store(self._database)
         self._tasks = [
@@ -137,12 +154,12 @@ class PredictionLog:
             task.add_done_callback(_say_failure)
 
     async def close(self) -> None:
-        """Deliver the rest: to the database if it answers within `LAST_WRITE_S`, else to the disk,
-        from where a successor takes it."""
+        """Deliver the rest: to the database if it answers within `LAST_WRITE_S`, otherwise to the
+        disk, where another process finds it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._lay_out()
+        await self._encode_entries()
         if not self._direct:
             with suppress(DatabaseError, OSError, TimeoutError):
                 async with asyncio.timeout(LAST_WRITE_S):
@@ -162,18 +179,18 @@ class PredictionLog:
         await self._database.close()
 
     async def _flush(self) -> None:
-        """Deliver what was added, every `PERIOD_S` while something is."""
+        """Deliver what was added, every `PERIOD_S` seconds while there is something."""
         while True:
             await self._added.wait()
             await asyncio.sleep(PERIOD_S)
             async with self._order:
-                await self._lay_out()
+                await self._encode_entries()
                 await self._deliver(patience_s=PATIENCE_S)
 
-    async def _lay_out(self) -> None:
-        """Turn the entries into blocks, a few at a time, for the event loop has requests to
-        answer."""
-        left = len(self._entries)  # what comes meanwhile waits for the next time
+    async def _encode_entries(self) -> None:
+        """Turn the entries into blocks, a few at a time, so that the event loop can answer
+        requests in between."""
+        left = len(self._entries)  # entries added meanwhile are left for the next time
         while left > 0:
             part = self._entries[: min(left, BLOCK_ROWS)]
             del self._entries[: len(part)]
@@ -182,14 +199,14 @@ class PredictionLog:
                 part, writer=self._writer.bytes, first=self._next_row, inputs=self._inputs
             )
             self._next_row = block.end
-            held = sum([len(entry[3]) + len(entry[5]) for entry in part]) + ROW_OVERHEAD * len(part)
+            held = sum([len(entry.body) + len(entry.answer) + ROW_OVERHEAD for entry in part])
             self._blocks.append((block, held))
             await asyncio.sleep(0)
         if not self._entries:
             self._added.clear()
 
     async def _deliver(self, *, patience_s: float) -> None:
-        """Bring the blocks to the database, or else to the disk; those that neither takes stay."""
+        """Write the blocks to the database, or to the disk; if both fail they stay in memory."""
         blocks = [block for block, _ in self._blocks]
         if not blocks:
             return
@@ -237,14 +254,14 @@ class PredictionLog:
         self._full = full
 
     async def _replay(self) -> None:
-        """Empty the spool whenever the database lets it; then let rows take the short way again."""
+        """Empty the spool when the database works again; then write rows directly again."""
         backoff = Backoff()
         while True:
             await self._away.wait()
             try:
                 if not await self._replay_next():
                     await self._store.ping()
-                    await self._take_the_short_way()
+                    await self._write_directly_again()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
                 logger.debug(
@@ -285,8 +302,8 @@ class PredictionLog:
         rows = sum(block.rows for block in contents.blocks)
         await self._in_thread(lambda: directory.remove(segment, rows))
 
-    async def _take_the_short_way(self) -> None:
-        async with self._order:  # nothing is being appended
+    async def _write_directly_again(self) -> None:
+        async with self._order:  # nothing is appended to the spool meanwhile
             if self._spool.empty:
                 self._direct = True
                 self._away.clear()
@@ -294,7 +311,7 @@ class PredictionLog:
                     self._added.set()
 
     async def _adopt(self) -> None:
-        """Look for what dead workers left, now and then."""
+        """Take over the spool directories of workers that died, every `ADOPT_PERIOD_S` seconds."""
         while True:
             with suppress(OSError):
                 async with self._order:
@@ -309,6 +326,6 @@ class PredictionLog:
 
 
 def _say_failure(task: "asyncio.Task[None]") -> None:
-    """A task that ends before it is told to is a fault of ours; predictions go on."""
+    """Log that a task ended although it was not cancelled; predictions continue."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("the prediction log has stopped", exc_info=error)

@@ -1,13 +1,13 @@
-"""Blocks on disk while the database is away: one directory per writer, in it segment files, in them
-blocks with a checksum each.
+"""Blocks on disk while the database cannot be reached: one directory per writer, with segment
+files of blocks, each block with a checksum.
 
-All functions block and belong into the log's one file thread. A block is safe when `append` has
-returned, for it ends with `fdatasync`: a crash of the process or of the machine loses nothing that
-was spooled. A segment's torn tail, which a crash amid `append` leaves, is cut off when it is read.
+All functions block and run in the log's one file thread. A block is safe when `append` returns,
+because `append` ends with `fdatasync`: a crash of the process or the machine loses no spooled row.
+A crash during `append` leaves a torn tail, which is cut off when the segment is read.
 
-A directory belongs to whoever holds the lock on it (`flock`, which the kernel lifts when the
-process dies). A directory that nobody holds is an orphan: `adopt` takes it over, and its rows are
-replayed under its own writer's name.
+A directory belongs to the process that holds the lock on it (`flock`, which the kernel releases
+when the process dies). A directory without a lock is an orphan: `adopt` takes it over, and its rows
+are replayed under its own writer's name.
 """
 
 import fcntl
@@ -25,20 +25,19 @@ from halfcore.prediction_log.blocks import Block
 
 MAGIC = b"halfcore prediction log 1\n"
 SEGMENT_BYTES = 8 << 20
-"""A segment is closed beyond this size: one is replayed in one transaction and read into memory at
-once."""
+"""A segment is closed beyond this size: it is read into memory and replayed in one transaction."""
 _CHECKSUM = struct.Struct(">I")
 _HEAD = struct.Struct(">IqIqq")
-"""Length of the payload, first, rows, earliest, latest; stands between checksum and payload, and
-the checksum covers it."""
+"""Length of the payload, first, rows, earliest, latest; between checksum and payload, and covered
+by the checksum."""
 
 
 class SpoolFull(OSError):
-    """The spool has reached its size; what was to be appended was not."""
+    """The spool has reached its largest size; nothing was appended."""
 
 
 class Unreadable(Exception):
-    """A segment that no block can be read from: another format, or the disk's fault."""
+    """A segment from which no block can be read: another format, or a disk error."""
 
 
 class Contents(NamedTuple):
@@ -46,17 +45,17 @@ class Contents(NamedTuple):
 
     blocks: list[Block]
     torn_bytes: int
-    """Length of the tail that was no whole block."""
+    """Length of the incomplete block at the end."""
 
 
 class Directory:
     """One writer's segments, locked for this process.
 
     Attributes:
-        writer: whose rows they are.
+        writer: the process that wrote the rows.
         segments: the segment files, oldest first.
         bytes: their size.
-        rows: rows in them, as their blocks' heads say.
+        rows: number of rows in them, from the blocks' headers.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -70,10 +69,10 @@ class Directory:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Lock a directory; None if another process holds it or removed it.
+        """Lock a directory; None if another process holds or removed it.
 
         Raises:
-            OSError: as the file system says.
+            OSError: from the file system.
         """
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -89,10 +88,10 @@ class Directory:
         return None
 
     def append(self, blocks: Sequence[Block]) -> None:
-        """Add blocks; on return they are on the disk.
+        """Append blocks; on return they are on the disk.
 
         Raises:
-            OSError: nothing was added.
+            OSError: nothing was appended.
         """
         if self._open is None:
             self._open = self._new_segment()
@@ -111,7 +110,7 @@ class Directory:
             self.seal()
 
     def seal(self) -> None:
-        """Close the segment that is being written; the next block begins another."""
+        """Close the segment that is being written; the next block starts another."""
         if self._open is not None:
             os.close(self._open)
             self._open = None
@@ -137,22 +136,22 @@ class Directory:
         return Contents(blocks, len(data) - whole)
 
     def remove(self, segment: Path, rows: int) -> None:
-        """Delete a segment whose rows, so many, are in the database."""
+        """Delete a segment; its `rows` rows are in the database."""
         self.bytes -= segment.stat().st_size
         segment.unlink()
         self.segments.remove(segment)
         self.rows = max(0, self.rows - rows)
 
     def set_aside(self, segment: Path) -> None:
-        """Keep a segment that cannot be read for people to look at, out of the way."""
+        """Rename a segment that cannot be read, so that it is skipped and people can look at it."""
         self.bytes -= segment.stat().st_size
         segment.rename(segment.with_suffix(".unreadable"))
         self.segments.remove(segment)
 
     def close(self) -> None:
-        """Unlock; the directory goes if it is empty."""
+        """Unlock; remove the directory if it is empty."""
         self.seal()
-        with suppress(OSError):  # segments remain, for a successor
+        with suppress(OSError):  # segments remain, for another process
             self.path.rmdir()
         os.close(self._lock)
 
@@ -176,10 +175,10 @@ class Spool:
     """All writers' directories below one root.
 
     Args:
-        root: made if it is not there.
-        writer: this process's.
-        most_bytes: size of everything below the root beyond which `append` refuses; several writers
-            may each overshoot by one append.
+        root: the directory; created if it does not exist.
+        writer: this process's id.
+        most_bytes: largest size of everything below the root; several writers may each exceed it by
+            one append.
     """
 
     def __init__(self, root: Path, *, writer: UUID, most_bytes: int) -> None:
@@ -205,11 +204,11 @@ class Spool:
         return sum(directory.rows for directory in self._directories())
 
     def append(self, blocks: Sequence[Block]) -> None:
-        """Keep blocks; on return they are on the disk.
+        """Append blocks; on return they are on the disk.
 
         Raises:
             SpoolFull: they do not fit.
-            OSError: as the file system says. Nothing was added.
+            OSError: from the file system. Nothing was appended.
         """
         size = sum(len(block.payload) for block in blocks)
         used = (
@@ -228,7 +227,7 @@ class Spool:
         self._own.append(blocks)
 
     def adopt(self) -> None:
-        """Take over the directories that nobody holds."""
+        """Take over the directories that no process holds."""
         held = {directory.path for directory in self._directories()}
         for path in sorted(self._root.glob("*/")):
             if (
@@ -249,7 +248,7 @@ class Spool:
         return None
 
     def close(self) -> None:
-        """Unlock everything; what remains is for a successor."""
+        """Unlock everything; what remains is for another process."""
         for directory in self._directories():
             directory.close()
         self._own = None
@@ -273,7 +272,7 @@ def _framed(block: Block) -> bytes:
 
 
 def _unframed(data: bytes) -> Iterator[Block]:
-    """The blocks of a segment up to the first that is not whole."""
+    """The blocks of a segment, up to the first incomplete one."""
     offset = len(MAGIC)
     while offset + _CHECKSUM.size + _HEAD.size <= len(data):
         (checksum,) = _CHECKSUM.unpack_from(data, offset)
@@ -286,7 +285,7 @@ def _unframed(data: bytes) -> Iterator[Block]:
 
 
 def _count_rows(segment: Path) -> int:
-    """Rows of a segment, without reading them."""
+    """The number of rows in a segment, from the blocks' headers."""
     rows = 0
     with segment.open("rb") as file:
         file.seek(len(MAGIC))

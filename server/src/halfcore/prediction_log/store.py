@@ -1,8 +1,8 @@
-"""Blocks into PostgreSQL, each row exactly once.
+"""Writes blocks to PostgreSQL, each row exactly once.
 
-One transaction locks the writer's mark, copies the blocks that stand above it, and moves the mark.
-So a block that is offered again, by whomever and after whatever, is passed over; and a connection
-that hangs with its transaction open makes the next one wait for its outcome.
+One transaction locks the writer's mark, copies the blocks above it, and moves the mark. So a block
+that is written again, by any process and for any reason, is skipped; and if a connection hangs with
+its transaction open, the next one waits for its outcome.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,12 +15,13 @@ from halfcore.postgres.database import Connection, Database, DatabaseError, tran
 from halfcore.prediction_log.blocks import COLUMNS, HEADER, TRAILER, Block, days, split
 
 DAYS_AHEAD = 2
-"""Partitions made beyond the rows' own days, so that midnight finds one."""
+"""Partitions made for days after the rows' own, so that one exists at midnight."""
 _FIRST_DAY = date(2000, 1, 1)
 _BAD_ROW = ("22", "23", "54")
-"""Classes of SQLSTATE that blame the row: data exception, integrity constraint, program limit."""
+"""Classes of SQLSTATE that mean a wrong row: data exception, integrity constraint, program
+limit."""
 _NO_PARTITION = "23514"
-"""SQLSTATE of a failed check; a row for whose day there is no partition fails with it too."""
+"""SQLSTATE of a failed check; also of a row whose day has no partition."""
 _MARK = """
 INSERT INTO halfcore.prediction_log_offsets AS o (writer) VALUES ($1)
 ON CONFLICT (writer) DO UPDATE SET updated_at = now() RETURNING next_row_number
@@ -33,12 +34,12 @@ _ENSURE = "SELECT halfcore.prediction_log_ensure_days($1, $2)"
 
 
 class Written(NamedTuple):
-    """What came of a write."""
+    """The result of a write."""
 
     rows: int
-    """Rows that were not in the table before and are now."""
+    """Rows that are new in the table."""
     refused: int
-    """Rows that PostgreSQL does not take, whatever one does; they are passed over."""
+    """Rows that PostgreSQL refused; they are skipped."""
 
 
 class Store:
@@ -49,10 +50,10 @@ class Store:
         self._days: set[int] = set()
 
     async def ping(self) -> None:
-        """See whether rows could be written.
+        """Check whether rows can be written.
 
         Raises:
-            DatabaseError: they could not.
+            DatabaseError: they cannot.
         """
         async with self._database.connection() as connection:
             await connection.execute("SELECT FROM halfcore.prediction_log_offsets LIMIT 0")
@@ -60,22 +61,24 @@ class Store:
     async def write(self, writer: UUID, blocks: Sequence[Block]) -> Written:
         """Write blocks of one writer, in the order of their numbers.
 
-        Cancelling is safe: whether they were written or not, they may be offered again.
+        Cancelling is safe: whether or not they were written, they may be written again.
 
         Raises:
-            DatabaseError: whether they were written is unknown.
+            DatabaseError: it is unknown whether they were written.
         """
         try:
-            return await self._write(writer, blocks, careful=False)
+            return await self._write(writer, blocks, skip_bad_rows=False)
         except DatabaseError as error:
             state = getattr(error.__cause__, "sqlstate", None) or ""
             if not state.startswith(_BAD_ROW):
                 raise
             if state == _NO_PARTITION:
                 self._days.clear()  # one may have been dropped since it was made
-            return await self._write(writer, blocks, careful=True)
+            return await self._write(writer, blocks, skip_bad_rows=True)
 
-    async def _write(self, writer: UUID, blocks: Sequence[Block], *, careful: bool) -> Written:
+    async def _write(
+        self, writer: UUID, blocks: Sequence[Block], *, skip_bad_rows: bool
+    ) -> Written:
         async with self._database.connection() as connection:
             await self._ensure_days(connection, blocks)
             refused = 0
@@ -83,8 +86,8 @@ class Store:
                 mark = await connection.fetchval(_MARK, writer)
                 new = [block for block in blocks if block.end > mark]
                 if new:
-                    if careful:
-                        refused = await _copy_carefully(connection, new)
+                    if skip_bad_rows:
+                        refused = await _copy_good_rows(connection, new)
                     else:
                         await _copy(connection, new)
                     await connection.execute(_MOVE, writer, new[-1].end)
@@ -112,9 +115,9 @@ async def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
     )
 
 
-async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> int:
-    """Copy what can be copied, halving until the rows that PostgreSQL refuses stand alone; return
-    how many those are."""
+async def _copy_good_rows(connection: Connection, blocks: Sequence[Block]) -> int:
+    """Copy the rows that PostgreSQL accepts, halving until each refused row is alone; return how
+    many were refused."""
     import asyncpg
 
     try:
@@ -133,7 +136,7 @@ async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> in
             )
             return 1
         half = len(parts) // 2
-        return await _copy_carefully(connection, parts[:half]) + await _copy_carefully(
+        return await _copy_good_rows(connection, parts[:half]) + await _copy_good_rows(
             connection, parts[half:]
         )
     await connection.execute("RELEASE SAVEPOINT part")
@@ -141,6 +144,6 @@ async def _copy_carefully(connection: Connection, blocks: Sequence[Block]) -> in
 
 
 def _without_values(error: Any) -> str:
-    """Why PostgreSQL refused a row, without its own words, which quote what the row holds."""
+    """Why PostgreSQL refused a row, without its message, which quotes the row's values."""
     constraint = f", constraint {error.constraint_name}" if error.constraint_name else ""
     return f"{type(error).__name__} (SQLSTATE {error.sqlstate}{constraint})"

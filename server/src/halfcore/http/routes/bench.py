@@ -11,11 +11,11 @@ from litestar import Response, get
 
 from halfcore.models.served import Models
 from halfcore.predict.prediction import Send, json_headers, refusal
-from halfcore.predict.predictor import Begin
+from halfcore.predict.predictor import Handler
 from halfcore.problem import Problem
 
 
-def begins(models: Models) -> dict[str, Begin]:
+def begins(models: Models) -> dict[str, Handler]:
     """What answers POSTs of `/bench/null` and `/bench/decode`, by path."""
 
     def null(_: bytes) -> bytes:
@@ -37,7 +37,7 @@ class _Answered:
     """A request that was answered as it came."""
 
     @classmethod
-    def by(cls, work: Callable[[bytes], bytes]) -> Begin:
+    def by(cls, work: Callable[[bytes], bytes]) -> Handler:
         """Answer with what `work` makes of the body."""
 
         def begin(body: bytes, _request_id: str | None, send: Send) -> _Answered:
@@ -50,5 +50,5 @@ class _Answered:
 
         return begin
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """Nothing is in progress."""

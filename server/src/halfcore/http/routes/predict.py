@@ -15,10 +15,10 @@ from litestar.types import Receive
 
 from halfcore.predict.admission import Head
 from halfcore.predict.body import client_left, too_large
-from halfcore.predict.predictor import Begin, Predictor
+from halfcore.predict.predictor import Handler, Predictor
 
 
-def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
+def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
     """Litestar handlers of the prediction routes, and of the other paths that the hot lane answers.
 
     The documentation of the prediction routes is made by `docs`, for it depends on the models.
@@ -28,7 +28,7 @@ def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
     async def predict_with(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         return await _respond(predictor, partial(predictor.begin, name), request)
 
-    def handler(path: str, begin: Begin) -> Any:
+    def handler(path: str, begin: Handler) -> Any:
         @post(path, include_in_schema=False, name=path)
         async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
             return await _respond(predictor, begin, request)
@@ -39,7 +39,7 @@ def routes(predictor: Predictor, hot: Mapping[str, Begin]) -> list[Any]:
 
 
 async def _respond(
-    predictor: Predictor, begin: Begin, request: Request[Any, Any, Any]
+    predictor: Predictor, begin: Handler, request: Request[Any, Any, Any]
 ) -> ASGIResponse:
     reader = predictor.reader
     headers = dict(

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 from halfcore import __version__
-from halfcore.settings import PREFIX, SEED_NAMES, Settings, describe
+from halfcore.settings.groups import DEFAULTS, descriptions
+from halfcore.settings.names import PREFIX, SEED_NAMES
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,14 +14,14 @@ ROOT = Path(__file__).parents[2]
 def settings_table() -> list[str]:
     """One Markdown row per setting."""
     rows = []
-    for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
+    for name, default in DEFAULTS.items():
         seed = f", `{SEED_NAMES[name]}`" if name in SEED_NAMES else ""
         shown = (
             ""
             if default == ""
             else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         )
-        rows.append(f"| `{PREFIX}{name.upper()}`{seed} | {shown} | {describe(name)} |")
+        rows.append(f"| `{PREFIX}{name.upper()}`{seed} | {shown} | {descriptions()[name]} |")
     return rows
 
 

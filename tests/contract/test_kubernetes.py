@@ -8,7 +8,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from halfcore.settings import PREFIX, Settings
+from halfcore.settings.names import PREFIX
+from halfcore.settings.reading import load
 
 FOLDER = Path(__file__).parents[2] / "kubernetes"
 RESOURCES: list[str] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
@@ -91,5 +92,5 @@ def test_the_server_takes_its_settings_and_has_time_to_end() -> None:
     spec = the("Deployment")["spec"]["template"]["spec"]
     environment = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
     assert all(name.startswith(PREFIX) for name in environment)
-    settings = Settings.load(environment)
+    settings = load(environment)
     assert settings.predrain_s + settings.drain_timeout_s < spec["terminationGracePeriodSeconds"]

@@ -470,7 +470,8 @@ def test_a_snapshot_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 def test_without_a_database_there_is_no_catalogue(tmp_path: Path) -> None:
     """Nor asyncpg in memory, nor a metric, nor a field that says more than null."""
     code = (
-        "import sys; from halfcore import settings, worker; worker.Worker(settings.Settings()); "
+        "import sys; from halfcore import worker; from halfcore.settings.groups import Settings; "
+        "worker.Worker(Settings()); "
         "print('asyncpg' in sys.modules)"
     )
     assert (

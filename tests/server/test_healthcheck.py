@@ -10,7 +10,7 @@ import pytest
 from halfcore.__main__ import write_address
 from halfcore.healthcheck import address, url
 from halfcore.log import configure
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 from support.bundles import write_bundle
 from support.serving import free_port, serving
 

@@ -21,7 +21,7 @@ from granian.rsgi import ProtocolClosed
 
 from halfcore.http import granian_private
 from halfcore.http.granian_private import Intake
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 from halfcore.worker import Worker
 from support.bundles import write_bundle
 

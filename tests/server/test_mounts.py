@@ -13,7 +13,7 @@ import pytest
 from halfcore import bundle
 from halfcore.__main__ import unwritable
 from halfcore.bundle import BundleError
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 from support.bundles import write_bundle
 from support.client import app_client
 from support.serving import serving

@@ -8,21 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.settings import (
-    PREFIX,
-    SECRETS,
-    SEED_NAMES,
-    Settings,
-    SettingsError,
-    add_arguments,
-    describe,
-    flag,
-    from_command_line,
-    renamed,
-)
+from halfcore.settings.arguments import add_arguments, renamed
+from halfcore.settings.groups import DEFAULTS, Settings, descriptions
+from halfcore.settings.names import PREFIX, SECRETS, SEED_NAMES, flag
+from halfcore.settings.reading import SettingsError, from_command_line, load
 
-NAMES = Settings.__struct_fields__
-DEFAULTS = dict(zip(NAMES, Settings.__struct_defaults__, strict=True))
+NAMES = tuple(DEFAULTS)
 OTHER: dict[str, tuple[str, object]] = {
     "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104  a value, nobody listens
     "port": ("8123", 8123),
@@ -159,15 +150,14 @@ def test_a_setting_comes_from_its_variable_or_its_flag_and_the_flag_wins(name: s
     needs = {"DATABASE_URL": "postgresql://a"} if name == "prediction_log" else {}
     assert DEFAULTS[name] != value
 
-    assert getattr(Settings.load({}), name) == DEFAULTS[name]
-    assert getattr(Settings.load(needs | {variable: text}), name) == value
-    assert getattr(Settings.load(needs, {name: text}), name) == value
+    assert getattr(load({}), name) == DEFAULTS[name]
+    assert getattr(load(needs | {variable: text}), name) == value
+    assert getattr(load(needs, {name: text}), name) == value
     assert (
-        getattr(Settings.load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name)
-        == value
+        getattr(load(needs | {variable: str(DEFAULTS[name]).lower()}, {name: text}), name) == value
     )
     assert (
-        getattr(Settings.load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name)
+        getattr(load(needs | {variable: text}, {name: str(DEFAULTS[name]).lower()}), name)
         == DEFAULTS[name]
     )
 
@@ -180,9 +170,9 @@ def test_the_names_that_teams_already_use_count_least(name: str, seed: str) -> N
         ("postgresql://a", "postgresql://b", "postgresql://c") if name == "database_url" else "abc"
     )
 
-    assert getattr(Settings.load({seed: a}), name) == a
-    assert getattr(Settings.load({seed: a, variable: b}), name) == b
-    assert getattr(Settings.load({seed: a, variable: b}, {name: c}), name) == c
+    assert getattr(load({seed: a}), name) == a
+    assert getattr(load({seed: a, variable: b}), name) == b
+    assert getattr(load({seed: a, variable: b}, {name: c}), name) == c
 
 
 @pytest.mark.parametrize(
@@ -195,11 +185,11 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
         (flag(name), {name: text}, {}),
     ):
         with pytest.raises(SettingsError) as raised:
-            Settings.load(environment, flags)
+            load(environment, flags)
 
         message = str(raised.value)
         assert message.startswith(f"{origin}={text!r}: ")
-        assert describe(name) in message
+        assert descriptions()[name] in message
         assert "\n" not in message
 
 
@@ -207,13 +197,13 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
 def test_an_unknown_variable_stops_the_start(name: str) -> None:
     """A misspelt setting is not silently ignored."""
     with pytest.raises(SettingsError, match=f"^{name} is not a setting"):
-        Settings.load({name: "1"})
+        load({name: "1"})
 
 
 def test_more_rows_than_the_queue_holds_stop_the_start() -> None:
     """A request that can never be accepted is a contradiction, not a 503 for ever."""
     with pytest.raises(SettingsError, match=r"max_rows=30.*max_queue_size=20"):
-        Settings.load({"HALFCORE_MAX_ROWS": "30", "HALFCORE_MAX_QUEUE_SIZE": "20"})
+        load({"HALFCORE_MAX_ROWS": "30", "HALFCORE_MAX_QUEUE_SIZE": "20"})
 
 
 @pytest.mark.parametrize("variable", ["HALFCORE_DATABASE_URL", "DATABASE_URL"])
@@ -222,14 +212,11 @@ def test_a_secret_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("postgresql://u:s3cret@host/db\n")
 
-    assert (
-        Settings.load({f"{variable}_FILE": str(file)}).database_url
-        == "postgresql://u:s3cret@host/db"
-    )
+    assert load({f"{variable}_FILE": str(file)}).database_url == "postgresql://u:s3cret@host/db"
     with pytest.raises(SettingsError, match=f"^{variable}_FILE='/nowhere': No such file"):
-        Settings.load({f"{variable}_FILE": "/nowhere"})
+        load({f"{variable}_FILE": "/nowhere"})
     with pytest.raises(SettingsError, match=f"^{variable} and {variable}_FILE are both set"):
-        Settings.load({f"{variable}_FILE": str(file), variable: "postgresql://"})
+        load({f"{variable}_FILE": str(file), variable: "postgresql://"})
 
 
 @pytest.mark.parametrize("url", ["mysql://u:s3cret@host/db", "u:s3cret@host", "s3cret"])
@@ -238,7 +225,7 @@ def test_a_wrong_secret_is_not_shown(url: str) -> None:
     with pytest.raises(
         SettingsError, match=r"^DATABASE_URL: its value is not shown, expected postgresql://"
     ) as raised:
-        Settings.load({"DATABASE_URL": url})
+        load({"DATABASE_URL": url})
 
     assert "s3cret" not in str(raised.value)
 
@@ -246,7 +233,7 @@ def test_a_wrong_secret_is_not_shown(url: str) -> None:
 def test_a_log_without_a_database_stops_the_start() -> None:
     """It would drop every prediction."""
     with pytest.raises(SettingsError, match="prediction_log needs database_url"):
-        Settings.load({"HALFCORE_PREDICTION_LOG": "true"})
+        load({"HALFCORE_PREDICTION_LOG": "true"})
 
 
 def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
@@ -254,12 +241,12 @@ def test_a_challenger_that_cannot_be_read_stops_the_start() -> None:
     with pytest.raises(
         SettingsError, match=r"^challengers='iris=version:2;mode=loud': 'mode=loud'.*mode=shadow"
     ):
-        Settings.load({"HALFCORE_CHALLENGERS": "iris=version:2;mode=loud"})
+        load({"HALFCORE_CHALLENGERS": "iris=version:2;mode=loud"})
 
 
 def test_other_variables_are_ignored() -> None:
     """Only HALFCORE_… and the seeds' names are read."""
-    assert Settings.load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
+    assert load({"PORT": "1", "HOST": "x", "HALFCORED": "1"}) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -294,14 +281,12 @@ def test_help_names_every_setting_with_default_and_variable() -> None:
         default = str(DEFAULTS[name]) or "empty"
         seed = f", {SEED_NAMES[name]}" if name in SEED_NAMES else ""
         if name in SECRETS:
-            assert (
-                f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE): {describe(name)}"
-                in text
-            )
+            variables = f"{PREFIX}{name.upper()}{seed} (or a file named by ..._FILE)"
+            assert f"{variables}: {descriptions()[name]}" in text
             assert flag(name) not in text
             continue
         assert (
-            f"{flag(name)} VALUE {describe(name)} (default: {default}; environment: "
+            f"{flag(name)} VALUE {descriptions()[name]} (default: {default}; environment: "
             f"{PREFIX}{name.upper()}{seed})"
         ) in text
 

@@ -15,7 +15,7 @@ from halfcore.models.served import Models
 from halfcore.postgres.database import Database
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.registry.followers import Followers
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 from halfcore.worker import Worker
 from support.bundles import write_bundle
 from support.serving import free_port

@@ -11,7 +11,7 @@ import httpx
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 from halfcore.worker import Worker
 
 

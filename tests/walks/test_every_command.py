@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.settings import FILE, PREFIX, SECRETS, SEED_NAMES, Settings
+from halfcore.settings.groups import DEFAULTS
+from halfcore.settings.names import FILE, PREFIX, SECRETS, SEED_NAMES
 from model_export.watch.settings import PREFIX as WATCH_PREFIX
 from model_export.watch.settings import WatchSettings
 from support.walks.catalogue import ROOT, Command, blocks, documented, meets, pages, recipes, spans
@@ -123,7 +124,7 @@ def test_every_variable_that_a_page_names_is_read_somewhere() -> None:
 
 def _variables_of_settings() -> set[str]:
     """Those that the server and the watch make from the names of their settings."""
-    server = {f"{PREFIX}{name.upper()}" for name in Settings.__struct_fields__}
+    server = {f"{PREFIX}{name.upper()}" for name in DEFAULTS}
     secrets = {
         variable + FILE
         for name in SECRETS

@@ -15,16 +15,17 @@ import socket
 import stat
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from halfcore import __version__, bundle, challenger_spec, healthcheck, host
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.process import serve, sizing
 from halfcore.registry import sources
-from halfcore.settings import Settings, SettingsError, add_arguments, from_command_line, renamed
+from halfcore.settings.arguments import add_arguments, renamed
+from halfcore.settings.groups import Settings
+from halfcore.settings.reading import SettingsError, from_command_line, load
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict,
 GET /models, /health, /metrics, /docs. A flag wins over its environment variable. A wrong value
@@ -53,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.command == "migrate":
-            migrate(Settings.load(os.environ))
+            migrate(load(os.environ))
             return
         settings = from_command_line(
             [item for item in vars(arguments).items() if item[0] != "command"], os.environ

@@ -37,7 +37,7 @@ from halfcore.predict.predictor import Predictor
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.registry import sources
 from halfcore.registry.followers import Followers
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 
 if TYPE_CHECKING:
     from halfcore.registry.follower import Follower, Resources

@@ -15,12 +15,12 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -30,7 +30,7 @@ from halfcore.http import granian_private
 from halfcore.http.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.process import draining, sizing
-from halfcore.settings import Settings
+from halfcore.settings.groups import Settings
 
 INSIST_EVERY_S = 1.0
 """Between two times that a worker is told to end."""
@@ -38,7 +38,7 @@ INSIST_EVERY_S = 1.0
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
     """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
-    settings = msgspec.structs.replace(settings, max_in_flight=plan.max_in_flight)
+    settings = replace(settings, max_in_flight=plan.max_in_flight)
     if plan.workers == 1:
         _serve_here(settings, plan)
     else:

@@ -126,7 +126,7 @@ lint:
 # 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
 [group('prove')]
 prove-batcher rows="1000000":
-    uv run python tests/server/test_batcher_proof.py --rows {{ rows }}
+    uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
 
 # 10,000 bodies that try to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]

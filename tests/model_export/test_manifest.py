@@ -69,7 +69,8 @@ def test_the_manifest_has_every_documented_field_and_no_other(bundle: Any) -> No
     # `ignored` is for models that do not read all of their columns:
     # tests/model_export/test_cases.py
     assert set(manifest) == documented("## manifest.json", "An entry of `inputs`:") - {"ignored"}
-    # `domain` is for models that are proven within a limit alone: tests/model_export/test_gate.py
+    # `domain` is only for models that are proven within a limit:
+    # tests/model_export/prove/test_gate.py
     assert set(bundle.inputs("place")) == documented("An entry of `inputs`:", "`parity`: ") - {
         "domain"
     }

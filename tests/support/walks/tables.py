@@ -118,13 +118,13 @@ EXCLUDED = (
     Excluded("just prove-properties*", _MINUTES),
     Excluded(
         "just docs-picture",
-        "needs Chromium and writes into the tree; tests/server/test_docs_page.py takes the same "
-        "steps",
+        "needs Chromium and writes into the tree; tests/server/http/test_docs_page.py takes the "
+        "same steps",
     ),
     Excluded(
         "DATABASE_URL=*@pgbouncer* just serve",
-        "needs a host called pgbouncer; tests/server/test_pooler.py starts one and checks the "
-        "setting",
+        "needs a host called pgbouncer; tests/server/postgres/test_pooler.py starts one and checks "
+        "the setting",
     ),
     Excluded("apt-get install *", "installs into the machine"),
     Excluded("just load", _MEASURES),

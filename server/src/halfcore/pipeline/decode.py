@@ -3,7 +3,7 @@
 One typed parse by msgspec checks names, types and length in C; packing checks categories and range.
 What does not pass goes to the explaining decoder (`explain`), which reads the body again and either
 says what is wrong or finds that nothing is. Both accept the same bodies and give the same rows;
-tests/server/test_decode.py compares them.
+tests/server/pipeline/test_decode.py compares them.
 
 A long body is decoded in chunks: the parsed values of a chunk are packed and dropped before the
 next one is parsed, and between chunks other requests are answered.

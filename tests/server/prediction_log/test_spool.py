@@ -293,7 +293,7 @@ os._exit(9)
 def test_a_dead_workers_rows_are_adopted_under_its_name(tmp_path: Path) -> None:
     """Its lock went with it; its rows come before the successor's own, and its directory goes when
     they are written."""
-    tests = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    tests = {"PYTHONPATH": str(Path(__file__).parents[2])}
     assert (
         subprocess.run(
             [sys.executable, "-c", DIES, str(tmp_path)], env=os.environ | tests

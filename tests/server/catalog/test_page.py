@@ -12,7 +12,7 @@ from support.bundles import write_bundle
 from support.client import app_client, samples, until
 from support.postgres import Postgres
 
-PAGE = (Path(__file__).parents[2] / "docs/catalogue.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/catalogue.md").read_text()
 ROLES, CHANGE, WRONG = re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL)
 (REFUSAL,) = re.findall(r"```json\n(.+)\n```", PAGE)
 (REASON,) = re.findall(r"```text\n(.+)\n```", PAGE)

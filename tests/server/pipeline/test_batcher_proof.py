@@ -9,7 +9,7 @@ whom it failed alone.
 
 As a test it takes fifty thousand rows. As a program:
 
-    uv run python tests/server/test_batcher_proof.py --rows 1000000 --seed 1
+    uv run python tests/server/pipeline/test_batcher_proof.py --rows 1000000 --seed 1
 
 The seed decides what is sent, cancelled and broken; how the thread interleaves with the loop is the
 machine's.

@@ -16,7 +16,7 @@ from support.postgres import Postgres
 from support.serving import Server, request, serving
 
 LOG = "halfcore_prediction_log_"
-PAGE = Path(__file__).parents[2] / "docs/prediction-log.md"
+PAGE = Path(__file__).parents[3] / "docs/prediction-log.md"
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ async def test_a_server_may_log_without_owning_the_tables(
     postgres: Postgres, name: str, database: Database
 ) -> None:
     """With the rights that docs/prediction-log.md grants, and none to drop."""
-    page = (Path(__file__).parents[2] / "docs/prediction-log.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
     grants = page.partition("```sql\nGRANT")[2].partition("```")[0]
     postgres.sql(
         f"DROP ROLE IF EXISTS server; CREATE ROLE server LOGIN PASSWORD 'x'; GRANT{grants}", name

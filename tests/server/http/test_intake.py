@@ -264,8 +264,8 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(
 def test_a_granian_without_a_private_name_is_left_as_it_is(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One warning names what is missing; tests/server/test_pages.py starts such a server, which
-    does without."""
+    """One warning names what is missing; test_pages.py starts such a server, which works without
+    it."""
     granian = ModuleType("granian.server.other")
     monkeypatch.setitem(sys.modules, granian.__name__, granian)
     monkeypatch.delattr("granian._futures._cbsched_aioschedule")

@@ -391,7 +391,7 @@ def test_it_serves_without_granian_s_private_names(
 def test_one_module_uses_granian_s_private_names() -> None:
     """So that a granian with other private names breaks nothing: that module looks for them
     first."""
-    source = Path(__file__).parents[2] / "server" / "src"
+    source = Path(__file__).parents[3] / "server" / "src"
     private = re.compile(r"granian\._(futures|granian)|_cbsched|\.wrks|\.signal_handler_interrupt")
     users = [file.name for file in source.rglob("*.py") if private.search(file.read_text())]
     assert users == ["granian_private.py"]

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from blockbuster import BlockingError, blockbuster_ctx
 
-from halfcore.pipeline.batcher import Batcher, Cost, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.cost import Cost
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 
 CHEAP, DEAR = 0.00001, 0.1  # seconds per row; the inline budget is 0.001 s
 

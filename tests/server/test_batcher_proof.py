@@ -27,7 +27,8 @@ from random import Random
 from threading import get_ident
 from time import perf_counter, time_ns
 
-from halfcore.pipeline.batcher import Batcher, Overloaded, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.jobs import Overloaded, RunError
 
 PRODUCERS = 200
 CANCELLED, RAISING, MISCOUNTING = 0.2, 0.01, 0.001  # of requests, runs, runs

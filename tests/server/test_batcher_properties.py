@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from halfcore.pipeline.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 from support.examples import examples
 
 MAX_BATCH, MAX_QUEUE, TIMEOUT_S, BUDGET_S = 4, 30, 5.0, 0.001

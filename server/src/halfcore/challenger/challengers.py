@@ -24,9 +24,9 @@ from halfcore.log import logger
 from halfcore.metrics.counters import Metrics
 from halfcore.models.loading import Limits
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.batcher import Overloaded, QueueTimeout
 from halfcore.pipeline.decode import Rows
 from halfcore.pipeline.engine import Result
+from halfcore.pipeline.jobs import Overloaded, QueueTimeout
 from halfcore.prediction_log.blocks import Challenged
 
 SHADOW_QUEUE_ROWS = 1024

@@ -18,7 +18,8 @@ from halfcore.bundle import Bundle, BundleError, Golden, Manifest
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
 from halfcore.models.served import LoadedModel, Models
-from halfcore.pipeline.batcher import Batcher, Cost
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.cost import Cost
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.engine import Engine, EngineError, Result

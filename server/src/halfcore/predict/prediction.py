@@ -1,7 +1,7 @@
 """One prediction between its body and its answer: decode, queue, encode, send. No coroutine, no
 task, no future.
 
-`Prediction` stands in the batcher's queue itself, as a `batcher.Waiter`: when its rows come back it
+`Prediction` stands in the batcher's queue itself, as a `jobs.Waiter`: when its rows come back it
 encodes and sends then and there. A task that awaits a future would cost each request two turns of
 the event loop and more Python than decoding and encoding together (docs/decisions/0014).
 """
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from halfcore.log import logger
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.batcher import Job, Overloaded, QueueTimeout, RunError
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import NotFiniteError, Result
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.problem import CONTENT_TYPE, Problem
 

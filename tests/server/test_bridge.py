@@ -234,7 +234,7 @@ def test_a_stream_that_is_too_long_is_an_error(
     assert sent == bridge.MAX_STREAM_BYTES
     (record,) = caplog.records
     assert "pathsend" in caplog.text
-    assert record.getMessage().startswith("an answer broke off")
+    assert record.getMessage().startswith("an answer is incomplete")
 
 
 def test_an_app_that_streams_learns_that_its_client_left(
@@ -386,7 +386,7 @@ def test_an_app_that_fails_within_its_answer_breaks_it_off(
 
     served.run(app, scenario)
     (record,) = caplog.records
-    assert record.getMessage().startswith("an answer broke off")
+    assert record.getMessage().startswith("an answer is incomplete")
     assert record.exc_info
 
 

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, and what state is it in."""
+"""The health routes: alive, ready, and the state of every model."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def routes(models: Models, followers: Followers) -> list[Any]:
 
     @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
     def live() -> dict[str, str]:
-        # That this is answered at all is the check; no model and no other service is asked.
+        # The answer itself is the check; no model and no other service is called.
         return {"status": "alive"}
 
     @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
@@ -68,5 +68,5 @@ def _state(models: Models, followers: Followers) -> str:
 
 
 def _cut(reason: str) -> str:
-    """A reason in bounded length: some quote what a manifest holds."""
+    """A reason, cut to a largest length: some quote a manifest."""
     return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"

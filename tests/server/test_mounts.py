@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore import bundle
+from halfcore import bundle, bundle_search
 from halfcore.__main__ import unwritable
 from halfcore.bundle import BundleError
 from halfcore.settings import Settings
@@ -255,7 +255,7 @@ def test_a_closed_directory_is_told_with_mode_owner_and_user(readable: Path, mod
     write_bundle(readable / "bundles")
     (readable / "bundles").chmod(mode if os.geteuid() == 0 else mode & 0o400)
 
-    said = as_another_user(lambda: bundle.survey(readable / "bundles").problem)
+    said = as_another_user(lambda: bundle_search.survey(readable / "bundles").problem)
 
     assert said.startswith(f"{readable}/bundles: user ")
     assert f"(mode {mode:04o}, owner 0)" in said or os.geteuid() != 0
@@ -306,7 +306,7 @@ def test_a_closed_folder_of_one_model_costs_that_model(readable: Path) -> None:
     (readable / "lost+found").mkdir(mode=0o700)
 
     def look() -> str:
-        found = bundle.survey(readable)
+        found = bundle_search.survey(readable)
         return f"{sorted(found.bundles)} {found.refused} {found.problem}"
 
     said = as_another_user(look)

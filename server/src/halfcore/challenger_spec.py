@@ -1,4 +1,4 @@
-"""The setting `challengers`: which model challenges which, and how."""
+"""Parses the setting `challengers`: which model challenges which, and how."""
 
 import re
 from typing import Literal, NamedTuple, cast
@@ -8,7 +8,7 @@ FORM = (
     "models:/NAME@ALIAS of a registry (a semicolon in a registered name is written %3B)"
 )
 _BETWEEN = re.compile(r"\s+(?=[^\s=;]+=(?:version|models):)")
-"""Blanks before the next challenger; a blank in a registered name separates nothing."""
+"""Blanks before the next challenger; a blank in a registered name is not a separator."""
 
 
 class ChallengerSpec(NamedTuple):
@@ -17,16 +17,15 @@ class ChallengerSpec(NamedTuple):
     name: str
     """The public name whose champion is challenged."""
     source: str
-    """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the
-    registry."""
+    """`version:N`: a bundle in the directory of bundles; `models:/…`: followed in the registry."""
     mode: Literal["shadow", "canary"] = "shadow"
-    """shadow: is asked beside the champion, whose answer is given; canary: answers in its stead."""
+    """shadow: gets a copy of requests that the champion answers; canary: answers instead of it."""
     share: float = 1.0
     """Part of the requests, above 0 and at most 1."""
 
 
 def parse(text: str) -> list[ChallengerSpec]:
-    """Read the setting: challengers separated by blanks.
+    """Parse the setting: challengers separated by blanks.
 
     Raises:
         ValueError: what is wrong, and the form that was expected.

@@ -4,7 +4,7 @@ followers."""
 from concurrent.futures import Executor
 from pathlib import Path
 
-from halfcore import bundle
+from halfcore import bundle, bundle_search
 from halfcore.bundle import BundleError
 from halfcore.challenger.challengers import Challenger, Challengers, shadow_limits
 from halfcore.log import logger, reason_of
@@ -83,7 +83,7 @@ def _versions(directory: Path, challenger: Challenger) -> list[Path]:
     """The bundles of the wanted version, the newest first."""
     wanted = challenger.spec.source.removeprefix("version:")
     found = {}
-    for path in bundle.find(directory).get(challenger.spec.name, []):
+    for path in bundle_search.find(directory).get(challenger.spec.name, []):
         try:
             manifest = bundle.read_manifest(path)
         except BundleError as error:

@@ -146,7 +146,8 @@ def install(granian: ModuleType, front: "Front") -> None:
 
         def __init__(self, loop: asyncio.AbstractEventLoop, callback: Any, *_: None) -> None:
             super().__init__()
-            self._schedule_fn = Intake(front, loop, schedule(loop, self._ctx, callback))  # type: ignore[misc]
+            intake = Intake(front, loop, schedule(loop, self._ctx, callback))
+            self._schedule_fn = intake  # type: ignore[misc]
 
     def new(loop: asyncio.AbstractEventLoop, callback: Any, **_: Any) -> Scheduler:
         # The Nones are for granian's own kind of task, which cannot be cancelled.

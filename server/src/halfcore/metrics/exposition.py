@@ -365,5 +365,6 @@ def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float
     cumulative, result = 0, []
     for bound, count in zip((*bounds, float("inf")), counts.counts, strict=True):
         cumulative += count
-        result.append((str(floatToGoString(bound)), float(cumulative)))  # type: ignore[no-untyped-call]
+        text = str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+        result.append((text, float(cumulative)))
     return result

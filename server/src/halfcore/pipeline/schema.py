@@ -175,7 +175,8 @@ class Schema:
 
     def row_type(self) -> Any:
         """The msgspec type of one features vector: a tuple with one type per column."""
-        return tuple[tuple(self.json_type(i) for i in range(len(self.inputs)))]  # type: ignore[misc]
+        types = [self.json_type(i) for i in range(len(self.inputs))]
+        return tuple[tuple(types)]  # type: ignore[misc]
 
     def record_type(self) -> type[msgspec.Struct]:
         """The msgspec type of one named record: the columns' fields in order, then the ignored

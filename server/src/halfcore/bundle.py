@@ -211,24 +211,28 @@ def read(path: Path, *, any_name: bool = False) -> Bundle:
     manifest = read_manifest(path, any_name=any_name)
     file = path / manifest.onnx.file
     _check_files(path, file.name)
+    _check_model_file(path, file, manifest.onnx)
+    return Bundle(path, manifest)
+
+
+def _check_model_file(path: Path, file: Path, expected: OnnxFile) -> None:
     try:
         size = file.stat().st_size
-        if size != manifest.onnx.size_bytes:
+        if size != expected.size_bytes:
             raise BundleError(
                 "files",
                 path,
                 file.name,
-                f"{size} bytes, expected size_bytes {manifest.onnx.size_bytes}",
+                f"{size} bytes, expected size_bytes {expected.size_bytes}",
             )
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BundleError("files", path, file.name, unreadable_reason(error, file)) from None
-    if digest != manifest.onnx.sha256:
+    if digest != expected.sha256:
         raise BundleError(
-            "model_sha256", path, file.name, f"sha256 {digest}, expected {manifest.onnx.sha256}"
+            "model_sha256", path, file.name, f"sha256 {digest}, expected {expected.sha256}"
         )
-    return Bundle(path, manifest)
 
 
 def _check_files(path: Path, model_file: str) -> None:

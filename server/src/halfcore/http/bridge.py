@@ -147,7 +147,7 @@ class Bridge:
             return {"type": "http.request", "body": part, "more_body": True}
         self._received_all = True
         ends = 1
-        # Without a default for `anext`: CPython 3.11 crashes where granian raises at once.
+        # Without a default for `anext`: CPython 3.11 crashes if granian raises immediately.
         with suppress(StopAsyncIteration):
             while True:
                 await anext(self._body)

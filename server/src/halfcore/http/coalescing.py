@@ -30,9 +30,9 @@ STEPS = 8
 KEEP_RATE = 0.8
 """Share of the earlier request rate that must remain."""
 ENOUGH_HZ = 8000.0
-"""After an iteration with so many requests per second, 32 in 4 ms, no request waits: enough arrive
-without a delay. The time is measured from the gathering before, because the requests that pile up
-while the quota is spent are many, but arrived over a long time."""
+"""After an iteration with this many requests per second, 32 in 4 ms, no request waits: enough
+arrive without a delay. The time is measured from the gathering before, because the requests that
+pile up while the quota is spent are many, but arrived over a long time."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds without coalescing after it slowed the clients down; doubled each time."""
 
@@ -47,7 +47,7 @@ class Coalescer:
         loop: the event loop that answers; runs the callbacks.
         clock: seconds.
         cpu_clock: seconds of CPU time that this process used.
-        pause: stops the calling thread for so many seconds.
+        pause: stops the calling thread for a number of seconds.
     """
 
     def __init__(

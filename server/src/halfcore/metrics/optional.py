@@ -73,6 +73,10 @@ def optional_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
     """The metrics of the features that are configured."""
     if snapshot.log:
         yield from _log_families(snapshot.log)
+    yield from _challenger_families(snapshot)
+
+
+def _challenger_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
     if snapshot.challenged:
         requests = CounterMetricFamily(
             "halfcore_challenger_requests",

@@ -303,25 +303,27 @@ def _difference(manifest: Manifest, golden: Golden, result: Result) -> str | Non
             f"label {result[0]} and {len(result[-1]) if len(result) > 1 else 'no'} probabilities, "
             f"expected {count} classes"
         )
-    label = manifest.classes[result[0]]
     if golden.probabilities is not None and len(result) > 1:
-        same = len(golden.probabilities) == count
-        if (
-            not same
-            or max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True))
-            > tolerance
-        ):
-            return (
-                f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
-            )
+        if problem := _probability_difference(golden.probabilities, result[1], tolerance):
+            return problem
         best = sorted(golden.probabilities)[-2:]
         if best[-1] - best[0] < manifest.parity.tie_band:
             return None
-    return (
-        f"prediction {label!r}, expected {golden.prediction!r}"
-        if label != golden.prediction
-        else None
-    )
+    label = manifest.classes[result[0]]
+    if label == golden.prediction:
+        return None
+    return f"prediction {label!r}, expected {golden.prediction!r}"
+
+
+def _probability_difference(
+    expected: Sequence[float], found: Sequence[float], tolerance: float
+) -> str | None:
+    if (
+        len(expected) != len(found)
+        or max(abs(a - b) for a, b in zip(found, expected, strict=True)) > tolerance
+    ):
+        return f"probabilities {found}, expected {expected} within {tolerance:g}"
+    return None
 
 
 def _value_difference(golden: Golden, result: Result, tolerance: float) -> str | None:

@@ -28,7 +28,7 @@ class Cost:
         self.row_seconds = self._t / self._n
 
     def predict(self, rows: int) -> float:
-        """Seconds that a batch of so many rows will take; 0 before anything is known."""
+        """Seconds that a batch of `rows` rows will take; 0 before anything is known."""
         if not self._w:
             return 0.0
         mean_rows, mean_seconds = self._n / self._w, self._t / self._w

@@ -54,7 +54,7 @@ class RowChecks:
 
     @property
     def full(self) -> bool:
-        """Whether the list of errors takes no more."""
+        """Whether the list of errors is full."""
         return len(self.errors) == MOST_ERRORS
 
     def add(self, packed: bytes) -> None:

@@ -55,18 +55,7 @@ class Database:
         """Whether LISTEN works: it belongs to a session."""
         self._url = url
         self._look_for_pooler = pooler == "none"
-        self._pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=max_connections,
-            max_inactive_connection_lifetime=60.0,
-            timeout=timeout_s,
-            command_timeout=timeout_s,
-            server_settings={"application_name": "halfcore"},
-            # Behind a pooler of transactions all clients share the sessions: no statement may be
-            # prepared under a name, and a reset would free the advisory locks of other clients.
-            **({"statement_cache_size": 0, "reset": _no_reset} if pooler == "transaction" else {}),
-        )
+        self._pool = _pool(url, pooler, max_connections, timeout_s)
         self._errors = (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
@@ -169,6 +158,24 @@ class Database:
                 "HALFCORE_DATABASE_POOLER=transaction"
             )
         return text
+
+
+def _pool(url: str, pooler: Pooler, max_connections: int, timeout_s: float) -> Any:
+    """An empty `asyncpg.Pool`, which does not connect yet."""
+    import asyncpg  # see the module's docstring
+
+    return asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=max_connections,
+        max_inactive_connection_lifetime=60.0,
+        timeout=timeout_s,
+        command_timeout=timeout_s,
+        server_settings={"application_name": "halfcore"},
+        # Behind a pooler of transactions all clients share the sessions: no statement may be
+        # prepared under a name, and a reset would free the advisory locks of other clients.
+        **({"statement_cache_size": 0, "reset": _no_reset} if pooler == "transaction" else {}),
+    )
 
 
 async def _no_reset(connection: Connection) -> None:

@@ -113,7 +113,7 @@ def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[M
     for name in sorted(applied.keys() - {migration.name for migration in migrations}):
         # Higher numbers are from a newer halfcore; its schema works with an older one.
         if name[:4] <= newest[:4]:
-            raise MigrationError(f"{name} was applied but is no longer among the files")
+            raise MigrationError(f"{name} was applied but is not among the files")
     for migration in migrations:
         if applied.get(migration.name, migration.sha256) != migration.sha256:
             raise MigrationError(

@@ -99,7 +99,7 @@ class Engine:
 @contextmanager
 def frequent_switches() -> Iterator[None]:
     """Let thread and loop interrupt each other anywhere; at the usual 5 ms the thread would starve
-    beside a busy loop."""
+    next to a busy loop."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -120,7 +120,7 @@ class Proof:
     Args:
         rows: how many rows to send.
         seed: decides what is sent, cancelled and broken.
-        progress: told how many rows were dealt with.
+        progress: called with the number of rows that were answered.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Proof:
         )
 
     async def request(self, batcher: Batcher[int], ids: range) -> None:
-        """Send one request, again as long as the queue is full, and judge what comes back."""
+        """Send one request, again as long as the queue is full, and check the answer."""
         payload = array("Q", ids).tobytes()
         leaves = self.random.random() < CANCELLED
         while True:

@@ -120,9 +120,9 @@ def test_a_turn_with_company_enough_is_not_waited_for() -> None:
     assert machine.pauses == 1
 
 
-def test_a_pile_up_is_no_company() -> None:
-    """What came while the quota was spent was one turn, but of a long time: the next request waits
-    for others as ever."""
+def test_a_pile_up_ends_no_waiting() -> None:
+    """Requests that piled up while the quota was spent are one turn, but of a long time: the next
+    request waits for others as before."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.turn(1)
@@ -207,8 +207,8 @@ def test_the_next_gathering_waits_until_everybody_of_the_last_was_answered() -> 
 
 
 def test_a_slow_body_ends_no_gathering_for_good() -> None:
-    """Nobody waits for it longer than another delay, and then only those that came with the others
-    count."""
+    """No request waits for it longer than another delay, and then only those that arrived with the
+    others count."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.coalescer.arriving()  # and its body does not come

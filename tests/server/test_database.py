@@ -1,5 +1,5 @@
 """Connections to a PostgreSQL that fails: every wait ends, what failed is not used again, and the
-password is not told."""
+password is not shown."""
 
 import asyncio
 import os

@@ -441,7 +441,7 @@ def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: in
 
 
 def assert_same(schema: Schema, body: bytes, fast: Decoder, explainer: Explainer) -> None:
-    """Both ways end alike, and no infinity comes through."""
+    """Both decoders give the same, and no infinity passes."""
     found = outcome(fast.decode, body)
     assert found == outcome(partial(explain, explainer), body), body[:200]
     if isinstance(found[0], bytes):

@@ -74,7 +74,7 @@ def calls(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_memory_is_a_small_multiple_of_the_length(model: str, kind: str) -> None:
-    """Reading a body takes at most eight times its length, beside a fixed megabyte."""
+    """Reading a body takes at most eight times its length, plus a fixed megabyte."""
     body = KINDS[kind](MODELS[model], 200_000, random_source(kind))
     tracemalloc.start()
     try:

@@ -70,7 +70,7 @@ async def test_a_fallback_that_is_refused_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_the_log_says_which_model_is_the_default_and_why(tmp_path: Path) -> None:
-    """A real server, told to listen on a name: it leaves one line for the address and one for the
+    """A real server that listens on a host name: it logs one line for the address and one for the
     model."""
     write_bundle(tmp_path, "own")
     with serving(tmp_path, fallback_model="iris", host="localhost") as server:
@@ -190,7 +190,7 @@ async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
 
 
 async def test_no_password_is_told(tmp_path: Path) -> None:
-    """Where a bundle says that it came from, a password may stand."""
+    """The source in a bundle's manifest may contain a password."""
     source = {
         "uri": "https://user:secret@host/model",
         "resolved": "r",

@@ -226,7 +226,7 @@ async def test_one_row_alone_waits_for_no_timer(
     assert not timers
 
 
-async def test_a_queue_delay_collects_company_with_one_timer(
+async def test_a_queue_delay_collects_rows_with_one_timer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a delay the first row starts the only timer, and all that arrive until it rings share
@@ -286,7 +286,7 @@ async def test_after_a_shared_run_a_row_waits_for_others_again(bench: Bench) -> 
     assert bench.model.runs == [[1], [2, 3], [4], [5]]
 
 
-async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
+async def test_rows_that_arrived_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
     """A run longer than `solo_after_s` is no quiet time: the heavy forest ran two rows of three
     alone, one after another."""
     batcher = bench.batcher(solo_after_s=0.001, row_seconds=0.01, inline_budget_s=1.0)
@@ -299,7 +299,7 @@ async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Benc
     assert bench.model.runs == [[1], [2, 3]]
 
 
-async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Bench) -> None:
+async def test_a_lone_row_of_an_expensive_model_goes_to_the_thread_at_once(bench: Bench) -> None:
     """Running within submit is no way around the inline budget."""
     batcher = bench.batcher(solo_after_s=0.001, row_seconds=1.0, inline_budget_s=0.1)
     job = batcher.submit(rows_of(1), 1)
@@ -308,7 +308,7 @@ async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Benc
     assert outcome(job) == answers(1)
 
 
-async def test_a_full_batch_waits_for_no_more_company(bench: Bench) -> None:
+async def test_a_full_batch_waits_for_no_more_rows(bench: Bench) -> None:
     """Once max_batch_size rows are there, waiting on would buy nothing."""
     batcher = bench.batcher(max_queue_delay_s=60.0, max_batch_size=3)
     jobs = [batcher.submit(rows_of(id_), 1) for id_ in (1, 2, 3)]
@@ -637,7 +637,7 @@ async def test_a_result_of_any_wrong_shape_is_a_run_error(bench: Bench, results:
     assert await batcher.infer(rows_of(9), 1) == answers(9)
 
 
-async def test_a_model_that_fails_in_company_only_fails_nobody(bench: Bench) -> None:
+async def test_a_model_that_fails_in_shared_batches_only_fails_no_request(bench: Bench) -> None:
     """If the halves of a failed batch succeed, everyone is answered."""
     batcher: Batcher[int] = Batcher(solo_only, executor=bench.thread, observer=bench.watch)
 
@@ -834,7 +834,7 @@ async def test_a_bulk_request_is_timed_to_its_first_piece(bench: Bench) -> None:
 # --- Threads: where a batch runs ---
 
 
-async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: Bench) -> None:
+async def test_cheap_batches_run_on_the_loop_and_expensive_ones_in_the_thread(bench: Bench) -> None:
     """A batch goes to the thread exactly when it is predicted to exceed the inline budget."""
     batcher = bench.batcher(row_seconds=CHEAP, inline_budget_s=0.000505)
 
@@ -850,7 +850,7 @@ async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: 
     assert expensive.future.result() == answers(*range(51))
 
 
-async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> None:
+async def test_a_run_that_was_held_up_does_not_count_as_expensive(bench: Bench) -> None:
     """A spent CPU quota stops the clock's hands, not the CPU's: the next batch stays on the
     loop."""
     cpu = Clock()

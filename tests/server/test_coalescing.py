@@ -111,7 +111,7 @@ def test_the_delay_has_an_end() -> None:
     assert machine.paused_s == LONGEST_S
 
 
-def test_a_turn_with_company_enough_is_not_waited_for() -> None:
+def test_after_a_turn_with_many_requests_none_waits() -> None:
     """After a turn of many requests the next one begins at once."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)

@@ -560,7 +560,7 @@ def test_right_bodies_are_accepted(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-def test_a_wrong_body_is_told_what_is_wrong(case: Case) -> None:
+def test_a_wrong_body_gets_what_is_wrong(case: Case) -> None:
     """The refusal names field, row, what was received and what was expected, and does not repeat
     the payload."""
     with pytest.raises(Problem) as raised:

@@ -136,7 +136,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_a_wrong_mount_is_told_with_its_path_and_what_to_do(
+async def test_a_wrong_mount_is_reported_with_its_path_and_what_to_do(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In /health and in the log; the server lives, and is not ready."""
@@ -189,7 +189,7 @@ async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
     assert len(reason) <= 600
 
 
-async def test_no_password_is_told(tmp_path: Path) -> None:
+async def test_no_password_is_reported(tmp_path: Path) -> None:
     """The source in a bundle's manifest may contain a password."""
     source = {
         "uri": "https://user:secret@host/model",
@@ -250,7 +250,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o744])
-def test_a_closed_directory_is_told_with_mode_owner_and_user(readable: Path, mode: int) -> None:
+def test_a_closed_directory_is_reported_with_mode_owner_and_user(readable: Path, mode: int) -> None:
     """Of another user: it may not be listed, or its names may be read and nothing in it."""
     write_bundle(readable / "bundles")
     (readable / "bundles").chmod(mode if os.geteuid() == 0 else mode & 0o400)
@@ -264,7 +264,7 @@ def test_a_closed_directory_is_told_with_mode_owner_and_user(readable: Path, mod
 
 
 @pytest.mark.parametrize("closed", ["", "manifest.json", "model.onnx"])
-def test_a_closed_bundle_or_file_is_told(readable: Path, closed: str) -> None:
+def test_a_closed_bundle_or_file_is_reported(readable: Path, closed: str) -> None:
     """A bundle folder that may be entered and not listed, and each of its files."""
     made = write_bundle(readable)
     (made / closed).chmod(0o711 if not closed else 0o600)
@@ -278,7 +278,7 @@ def test_a_closed_bundle_or_file_is_told(readable: Path, closed: str) -> None:
     made.chmod(0o755)
 
 
-def test_a_directory_that_cannot_be_written_to_is_told(readable: Path) -> None:
+def test_a_directory_that_cannot_be_written_to_is_reported(readable: Path) -> None:
     """Though it is not there yet: the folder above decides, and a directory that no setting uses is
     left alone."""
     (readable / "data").mkdir(mode=0o755 if os.geteuid() == 0 else 0o555)

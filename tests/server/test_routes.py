@@ -278,7 +278,7 @@ async def test_an_unknown_model_is_404_with_the_known_ones(
         assert_leaks_nothing(answer.text, tmp_path)
 
 
-async def test_without_a_default_the_client_is_told_to_choose(tmp_path: Path) -> None:
+async def test_without_a_default_the_client_is_asked_to_choose(tmp_path: Path) -> None:
     """Several models and no default: /predict says which routes there are."""
     write_bundle(tmp_path, "a")
     write_bundle(tmp_path, "b")

@@ -4,12 +4,12 @@ model.
 Theory of operation. `enqueue` appends a job to a deque and, if none is scheduled, schedules one
 flush with `call_soon`. The loop runs it after every callback that was ready in this iteration, so
 under load a batch holds what all readable sockets brought. A row that arrives long after the one
-before it is run within `enqueue`: no other rows are to be expected. There are two exceptions. After
-a run that several requests shared, their clients are about to send again. And the time that the
-model ran does not count, because no row could arrive in it; otherwise the rows of an expensive
-model would run alone, one after another. A flush takes rows (`_take`, the only place that decides),
-runs them, and resolves the jobs' futures. A batch that is predicted to cost more than
-`inline_budget_s` goes to the one inference thread, and what arrives meanwhile forms the next batch.
+before it is run within `enqueue`: no other rows are expected. After a run that several requests
+shared it waits all the same, because their clients are about to send again. The time that the model
+ran does not count, because no row could arrive in it; otherwise the rows of an expensive model
+would run alone, one after another. A flush takes rows (`_take`, the only place that decides), runs
+them, and resolves the jobs' futures. A batch that is predicted to cost more than `inline_budget_s`
+goes to the one inference thread, and the rows that arrive meanwhile form the next batch.
 
 Large requests are cut: they wait in a deque of their own and get every fifth batch while small ones
 wait, so they delay them by one batch, not by their length. A run that fails is repeated in halves

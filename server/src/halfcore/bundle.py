@@ -124,7 +124,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The registered model that was exported."""
+    """The model from which the bundle was exported."""
 
     uri: str
     resolved: str

@@ -564,7 +564,7 @@ async def test_names_that_begin_with_a_dot_are_passed_over(
 
 
 async def test_stray_files_are_passed_over(tmp_path: Path, load: Load) -> None:
-    """Files beside the bundles, and fields that this version does not know, disturb nothing."""
+    """Files next to the bundles, and fields that this version does not know, disturb nothing."""
     change(write_bundle(tmp_path), comment="new in format 1.1")
     (tmp_path / "README.txt").write_text("hi")
     (tmp_path / "numbers" / "notes.txt").write_text("hi")
@@ -583,7 +583,7 @@ async def test_an_empty_directory_serves_nothing(tmp_path: Path, load: Load) -> 
 
 
 async def test_a_stage_chooses_among_bundles(tmp_path: Path, load: Load) -> None:
-    """With a stage set, the default model comes from the newest bundle that was exported from that
+    """With a stage set, the default model is the newest bundle that was exported from that
     stage."""
     change(write_bundle(tmp_path, version="1"), source__uri="models:/numbers/Production")
     change(

@@ -105,7 +105,7 @@ def test_nobody_is_not_healthy() -> None:
 
 
 def test_it_imports_next_to_nothing() -> None:
-    """On a tenth of a core each import is felt by the server beside it."""
+    """On a tenth of a core each import slows the server in the same container."""
     code = "import sys, halfcore.healthcheck; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True

@@ -22,8 +22,8 @@ class OddError(Exception):
     ("error", "says"),
     [
         (TimeoutError(), "TimeoutError: no answer in time"),
-        (asyncio.CancelledError(), "CancelledError: it was broken off"),
-        (ConnectionResetError(), "ConnectionResetError: the other side cut the connection"),
+        (asyncio.CancelledError(), "CancelledError: the operation was cancelled"),
+        (ConnectionResetError(), "ConnectionResetError: the other side reset the connection"),
         (
             ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"),
             "ConnectionRefusedError: Connect call failed",

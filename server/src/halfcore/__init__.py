@@ -1,6 +1,5 @@
-"""Serves ONNX model bundles over HTTP: bytes come in, are decoded, batched, inferred, encoded, and
-go out."""
+"""Serves ONNX model bundles over HTTP: a request's bytes are decoded, batched, inferred, encoded,
+and sent."""
 
 __version__ = "0.1.0"
-"""As in pyproject.toml (a test compares them): importlib.metadata would tell, at the price of 3
-MB."""
+"""As in pyproject.toml (a test compares them); reading it with importlib.metadata costs 3 MB."""

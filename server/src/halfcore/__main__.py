@@ -189,8 +189,8 @@ def _check_bundles(directory: Path) -> None:
         status = directory.stat()
     except OSError as error:
         raise SettingsError(
-            f"bundles={str(directory)!r}: {bundle.explain(error, directory)}; `model-export "
-            "export` makes one"
+            f"bundles={str(directory)!r}: {bundle.unreadable_reason(error, directory)}; "
+            "`model-export export` makes one"
         ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise SettingsError(

@@ -1,18 +1,16 @@
-"""Reads what the exporter wrote: a directory with `model.onnx` and `manifest.json`
+"""Reads a bundle, which the exporter wrote: a directory with `model.onnx` and `manifest.json`
 (docs/bundle-format.md).
 
-A bundle is checked here as far as that is possible without running it: files, fields, types, size,
-hash, and whether the pinned ONNX Runtime reads its IR and opset. `models` then runs its golden
-rows.
+A bundle is checked here as far as possible without running it: files, fields, types, size, hash,
+and whether the pinned ONNX Runtime reads its IR and opset. `models` then runs its golden rows, and
+`bundle_search` finds the bundles of a directory.
 """
 
 import errno
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,35 +19,25 @@ from msgspec import Meta
 
 FORMAT = 1
 NEWEST_IR = 10
-"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but nothing writes them
-here."""
+"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but our exporter does not
+write them."""
 NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
-"""Newest operator sets that the parity gate has been tried with."""
+"""Newest operator sets for which the parity gate was tested."""
 
 MANIFEST_FILE = "manifest.json"
-_DEPTH_OF_BUNDLES = 2
-"""Levels from the directory of bundles down to a bundle: NAME, VERSION-HASH."""
-_SEARCHED_DEPTH = 5
-_SEARCHED_FOLDERS = 500
-"""Most folders of a level that are looked into for bundles in the wrong place: a mounted disk may
-hold millions."""
-_SHOWN_NAMES = 5
 _READABLE_BY_ALL = {True: 0o005, False: 0o004}
 """Mode bits that let every user list a folder (True) or read a file (False)."""
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Scalar = str | int | float | bool | None
-
-
 BundleFault = Literal["files", "manifest", "model_sha256", "graph", "golden"]
 
 
 class BundleError(Exception):
-    """A bundle that must not be served.
+    """A bundle must not be served.
 
     Args:
-        code: what is wrong: its files, its manifest, the model file's hash, its graph, or the
-            answer to a golden row.
+        code: the part that is wrong: its files, its manifest, the model file's hash, its graph, or
+            the answer to a golden row.
         path: the bundle's directory.
         where: the file or the field; empty if the message begins with it.
         message: what was found and what was expected.
@@ -67,7 +55,7 @@ class BundleError(Exception):
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of a row, as the client knows it."""
+    """One column of a row, as clients see it."""
 
     name: Annotated[str, Meta(min_length=1)]
     kind: Literal["number", "integer", "boolean", "category"]
@@ -77,8 +65,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     domain: tuple[int | float, int | float] | None = None
-    """The numbers for which parity was proven, both inclusive; others are refused. None: all that
-    float32 holds."""
+    """Bounds of the numbers for which parity was proven, both inclusive; other numbers are refused.
+    None: all that fit float32."""
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +81,7 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OnnxFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The model file and what it needs to be read."""
+    """The model file and what reading it requires."""
 
     file: Literal["model.onnx"]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -127,16 +115,16 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str
     batch_sizes: list[int]
     data_origin: str | None = None
-    """Where the rows came from that the proof was drawn from."""
+    """The origin of the rows that the proof used."""
     data_rows: int | None = None
     distinct_rows: int | None = None
     """Different rows among `data_rows`."""
     warnings: list[str] = []  # msgspec copies it
-    """What weakens the proof, in words."""
+    """What weakens the proof, as sentences."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the model came from."""
+    """The model from which the bundle was exported."""
 
     uri: str
     resolved: str
@@ -179,64 +167,91 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.path / self.manifest.onnx.file
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What lies in a directory of bundles; nothing was opened yet."""
+def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
+    """Read and check a bundle's manifest.
 
-    bundles: dict[str, list[Path]] = {}
-    """Model name → its bundle directories."""
-    refused: dict[str, str] = {}
-    """Model name → one line that says why its directory cannot be read."""
-    problem: str = ""
-    """One line that says what is wrong with the directory as a whole and what to do; empty if
-    nothing is."""
+    Args:
+        path: the bundle's directory.
+        any_name: the directory above may have another name than the model; a followed model is in
+            a directory with the name that clients use.
 
-
-def find(directory: Path) -> dict[str, list[Path]]:
-    """The bundle directories below `directory` by model name, without opening them; see
-    `survey`."""
-    return survey(directory).bundles
-
-
-def survey(directory: Path) -> Survey:
-    """Find the bundles below `directory`, and say why there are none or some are in the wrong
-    place.
-
-    Names that begin with a dot are writes in progress and are passed over. A directory that does
-    not exist is not a problem here: a server that follows a registry needs none.
+    Raises:
+        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or
+            value.
     """
-    bundles: dict[str, list[Path]] = {}
-    refused: dict[str, str] = {}
-    if not os.path.lexists(directory):
-        return Survey()
     try:
-        folders = _folders(directory)
+        manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
     except OSError as error:
-        return Survey(problem=f"{directory}: {explain(error, directory)}")
-    for folder in folders:
-        try:
-            found = _folders(folder)
-        except OSError as error:
-            if _MODEL_NAME.fullmatch(folder.name):  # "lost+found" is no model
-                refused[folder.name] = f"{folder}: {explain(error, folder)}"
-            continue
-        if found and not _has_manifest(folder):
-            bundles[folder.name] = found
-    problem = _misplaced(directory, folders)
-    if not problem and not any(_has_manifest(path) for paths in bundles.values() for path in paths):
-        if (root := _root_below(directory)) is not None:
-            problem = (
-                f"{directory} holds no bundle, but {root} does: mount that folder instead, or set "
-                f"HALFCORE_BUNDLES={root}"
+        raise BundleError(
+            "manifest", path, MANIFEST_FILE, unreadable_reason(error, path / MANIFEST_FILE)
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError("manifest", path, MANIFEST_FILE, str(error)) from None
+    if manifest.name != path.parent.name and not any_name:
+        raise BundleError(
+            "manifest",
+            path,
+            "",
+            f"name {manifest.name!r}, expected the directory's name {path.parent.name!r}: "
+            f"rename the directory, or export the model with --name {path.parent.name}",
+        )
+    for problem in _contradictions(manifest):
+        raise BundleError("manifest", path, "", problem)
+    return manifest
+
+
+def read(path: Path, *, any_name: bool = False) -> Bundle:
+    """Read and check a whole bundle; hashes the model file, which takes some 0.5 s per gigabyte.
+    For `any_name` see `read_manifest`.
+
+    Raises:
+        BundleError: see `read_manifest`; or the model file is missing, has another size or another
+            hash, or there are other files.
+    """
+    manifest = read_manifest(path, any_name=any_name)
+    file = path / manifest.onnx.file
+    _check_files(path, file.name)
+    _check_model_file(path, file, manifest.onnx)
+    return Bundle(path, manifest)
+
+
+def _check_model_file(path: Path, file: Path, expected: OnnxFile) -> None:
+    try:
+        size = file.stat().st_size
+        if size != expected.size_bytes:
+            raise BundleError(
+                "files",
+                path,
+                file.name,
+                f"{size} bytes, expected size_bytes {expected.size_bytes}",
             )
-            bundles = {}  # the folders above the bundles were taken for them
-        elif not bundles and not refused:
-            problem = _nothing_found(directory)
-    return Survey(bundles, refused, problem)
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError("files", path, file.name, unreadable_reason(error, file)) from None
+    if digest != expected.sha256:
+        raise BundleError(
+            "model_sha256", path, file.name, f"sha256 {digest}, expected {expected.sha256}"
+        )
 
 
-def explain(error: OSError, path: Path) -> str:
-    """Why a file or folder cannot be read, in words that say what to do; for any error but a
-    missing permission its own text.
+def _check_files(path: Path, model_file: str) -> None:
+    """Refuse other files: ONNX Runtime reads weights from any file that the model names, and no
+    hash covers that file."""
+    try:
+        names = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
+    except OSError as error:
+        raise BundleError("files", path, "", unreadable_reason(error, path)) from None
+    for stray in names:
+        if stray not in (MANIFEST_FILE, model_file):
+            raise BundleError(
+                "files", path, stray, f"another file, expected manifest.json and {model_file} only"
+            )
+
+
+def unreadable_reason(error: OSError, path: Path) -> str:
+    """Why a file or folder cannot be read, and what to do; for any error except a missing
+    permission, the error's own text.
 
     Args:
         error: raised on `path` or on something in it.
@@ -269,166 +284,15 @@ def explain(error: OSError, path: Path) -> str:
 
 
 def _blocked(path: Path) -> Path:
-    """The uppermost folder on the way to `path` that may not be searched, or `path` itself."""
+    """The topmost folder above `path` that this process may not search, or `path` itself."""
     for folder in reversed(path.absolute().parents):
         if not os.access(folder, os.X_OK):
             return folder
     return path
 
 
-def _folders(directory: Path) -> list[Path]:
-    """The visible folders in a folder, by name.
-
-    Raises:
-        OSError: it cannot be listed or searched.
-    """
-    with os.scandir(directory) as entries:
-        folders = sorted(
-            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()
-        )
-    if not os.access(directory, os.X_OK):  # its names can be read, but nothing in it
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return [directory / name for name in folders]
-
-
-def _has_manifest(folder: Path) -> bool:
-    return os.path.lexists(folder / MANIFEST_FILE)
-
-
-def _misplaced(directory: Path, folders: list[Path]) -> str:
-    """Which bundle lies too high; empty if none does."""
-    if _has_manifest(directory):
-        return (
-            f"{directory} is itself a bundle, expected a folder of bundles: mount the folder two "
-            "levels above it, "
-            f"so that {directory}/NAME/VERSION-HASH/{MANIFEST_FILE} exists"
-        )
-    for folder in folders:
-        if _has_manifest(folder):
-            return (
-                f"{folder} is a bundle one level too high: mount the folder one level above, "
-                f"so that {directory}/NAME/{folder.name}/{MANIFEST_FILE} exists"
-            )
-    return ""
-
-
-def _nothing_found(directory: Path) -> str:
-    """What lies in a directory without a bundle, and what should."""
-    expected = (
-        f"expected {directory}/NAME/VERSION-HASH/{MANIFEST_FILE}: mount the folder that "
-        "`model-export export` wrote to"
-    )
-    names = sorted(item.name for item in directory.iterdir())
-    if not names:
-        return (
-            f"{directory} is empty, {expected} (of a path that does not exist Docker makes an "
-            "empty folder)"
-        )
-    shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-    return f"{directory} holds no bundle (found {shown}), {expected}"
-
-
-def _root_below(directory: Path) -> Path | None:
-    """A folder of bundles somewhere below; hidden folders count, for the exporter writes to
-    `.halfcore/bundles`."""
-    layer = [directory]
-    for depth in range(1, _SEARCHED_DEPTH + 1):
-        layer = list(
-            islice((child for folder in layer for child in _subfolders(folder)), _SEARCHED_FOLDERS)
-        )
-        if depth <= _DEPTH_OF_BUNDLES:
-            continue
-        for folder in layer:
-            if _has_manifest(folder):
-                return folder.parent.parent
-    return None
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, hidden ones too; none if it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
-    """Read and check a bundle's manifest.
-
-    Args:
-        path: the bundle's directory.
-        any_name: the directory above need not be called as the model; a followed model stands under
-            the name that clients know.
-
-    Raises:
-        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or
-            value.
-    """
-    try:
-        manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
-    except OSError as error:
-        raise BundleError(
-            "manifest", path, MANIFEST_FILE, explain(error, path / MANIFEST_FILE)
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError("manifest", path, MANIFEST_FILE, str(error)) from None
-    if manifest.name != path.parent.name and not any_name:
-        raise BundleError(
-            "manifest",
-            path,
-            "",
-            f"name {manifest.name!r}, expected the directory's name {path.parent.name!r}: "
-            f"rename the directory, or export the model with --name {path.parent.name}",
-        )
-    for problem in _contradictions(manifest):
-        raise BundleError("manifest", path, "", problem)
-    return manifest
-
-
-def read(path: Path, *, any_name: bool = False) -> Bundle:
-    """Read and check a whole bundle; hashes the model file, so this takes some 0.5 s per gigabyte.
-    For `any_name` see `read_manifest`.
-
-    Raises:
-        BundleError: see `read_manifest`; or the model file is missing, has another size or another
-            hash, or does not stand alone.
-    """
-    manifest = read_manifest(path, any_name=any_name)
-    file = path / manifest.onnx.file
-    # ONNX Runtime reads weights from any file beside the model that the model names, and no hash
-    # covers that file.
-    try:
-        names = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
-    except OSError as error:
-        raise BundleError("files", path, "", explain(error, path)) from None
-    for stray in names:
-        if stray not in (MANIFEST_FILE, file.name):
-            raise BundleError(
-                "files", path, stray, f"another file, expected manifest.json and {file.name} only"
-            )
-    try:
-        size = file.stat().st_size
-        if size != manifest.onnx.size_bytes:
-            raise BundleError(
-                "files",
-                path,
-                file.name,
-                f"{size} bytes, expected size_bytes {manifest.onnx.size_bytes}",
-            )
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError("files", path, file.name, explain(error, file)) from None
-    if digest != manifest.onnx.sha256:
-        raise BundleError(
-            "model_sha256", path, file.name, f"sha256 {digest}, expected {manifest.onnx.sha256}"
-        )
-    return Bundle(path, manifest)
-
-
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """What types alone cannot say: fields that must agree with each other."""
+    """Errors that types alone do not find: fields that contradict each other."""
     if manifest.onnx.ir_version > NEWEST_IR:
         yield f"onnx.ir_version {manifest.onnx.ir_version}, expected at most {NEWEST_IR}"
     for domain, version in manifest.onnx.opset.items():

@@ -1,4 +1,4 @@
-"""The setting `challengers`: which model challenges which, and how."""
+"""Parses the setting `challengers`: which model challenges which, and how."""
 
 import re
 from typing import Literal, NamedTuple, cast
@@ -17,8 +17,7 @@ class ChallengerSpec(NamedTuple):
     name: str
     """The public name whose champion is challenged."""
     source: str
-    """`version:N`, a bundle in the directory of bundles; or `models:/…`, followed in the
-    registry."""
+    """`version:N`: a bundle in the directory of bundles; `models:/…`: followed in the registry."""
     mode: Literal["shadow", "canary"] = "shadow"
     """shadow: gets a copy of the requests; canary: answers a share of them instead of the
     champion."""
@@ -27,7 +26,7 @@ class ChallengerSpec(NamedTuple):
 
 
 def parse(text: str) -> list[ChallengerSpec]:
-    """Read the setting: challengers separated by blanks.
+    """Parse the setting: challengers separated by blanks.
 
     Raises:
         ValueError: what is wrong, and the form that was expected.

@@ -1,8 +1,9 @@
-"""`python -m halfcore.healthcheck`: is the server of this container ready? Exit code 0 or 1, for
-images without curl and shell.
+"""`python -m halfcore.healthcheck`: checks whether the server of this container is ready. Exit code
+0 or 1, for images without curl and shell.
 
-A socket and nothing else: on a tenth of a core every import is felt by the server beside it, and
-http.client doubles the CPU time (36 ms against 16 on the machine of docs/benchmarks.md).
+It imports a socket and no more: on a tenth of a core every import slows the server in the same
+container, and http.client doubles the CPU time (36 ms against 16 on the machine of
+docs/benchmarks.md).
 """
 
 import os
@@ -14,41 +15,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT_S = 10.0
-"""Long, for a server that has used up its quota answers late and is not ill."""
-
-
+"""Long, because a server that has spent its quota answers late but is healthy."""
 ADDRESS_FILE = "HALFCORE_ADDRESS_FILE"
-"""Names the file in which the server leaves the address that it listens on: a command-line flag
-wins over the environment."""
-# Nobody listens here
+"""Names the file to which the server writes the address that it listens on: a command-line flag
+takes precedence over the environment."""
+# Nothing listens here
 _LOOPBACK = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}  # noqa: S104
-"""Where to ask a server that listens on every address; a container without IPv6 has no ::1, though
-`::` may be listened on."""
+"""Where to reach a server that listens on every address; a container without IPv6 has no ::1, even
+if the server listens on `::`."""
 
 
 def write_address(file: str, host: str, port: int) -> None:
-    """Leave the server's address for `address`, whole or not at all.
+    """Write the server's address for `address`, atomically.
 
     Raises:
         OSError: the file cannot be written.
     """
     staging = f"{file}.{os.getpid()}"
-    # Pathlib takes longer to import than this check to run
+    # Importing pathlib takes longer than this check
     with open(staging, "w", encoding="utf-8") as stream:  # noqa: PTH123
         stream.write(f"{port} {host}\n")
     os.replace(staging, file)  # noqa: PTH105  as above
 
 
 def address(environ: "Mapping[str, str]") -> tuple[str, int]:
-    """Host and port of the server: those that it has written down, else those that its variables
-    name.
+    """Host and port of the server: those that it wrote to its file, otherwise those of its
+    environment variables.
 
     Raises:
         ValueError: HALFCORE_PORT is not a number.
     """
     try:
-        # As above
-        with open(environ.get(ADDRESS_FILE) or os.devnull, encoding="utf-8") as stream:  # noqa: PTH123
+        file = environ.get(ADDRESS_FILE) or os.devnull
+        with open(file, encoding="utf-8") as stream:  # noqa: PTH123  as above
             port, _, host = stream.read().strip().partition(" ")
     except OSError:
         port = host = ""
@@ -58,7 +57,7 @@ def address(environ: "Mapping[str, str]") -> tuple[str, int]:
 
 
 def url(host: str, port: int) -> str:
-    """`HOST:PORT` as it stands in a URL and in a Host header; an IPv6 address gets its brackets."""
+    """`HOST:PORT` for a URL or a Host header; an IPv6 address gets its brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -66,7 +65,7 @@ def ready(host: str, port: int) -> bool:
     """Whether `/health/ready` answers 200.
 
     Raises:
-        OSError: nobody listens, or nothing came in time.
+        OSError: no server listens there, or it did not answer in time.
     """
     request = f"GET /health/ready HTTP/1.1\r\nHost: {url(host, port)}\r\nConnection: close\r\n\r\n"
     with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
@@ -76,7 +75,7 @@ def ready(host: str, port: int) -> bool:
 
 
 def main() -> int:
-    """Ask this container's server."""
+    """Check this container's server; returns the exit code."""
     try:
         host, port = address(os.environ)
     except ValueError as error:
@@ -88,7 +87,7 @@ def main() -> int:
                 return 0
             sys.stderr.write(f"{url(asked, port)} is not ready; GET /health says why\n")
         except OSError as error:
-            sys.stderr.write(f"{url(asked, port)} cannot be asked: {error}\n")
+            sys.stderr.write(f"{url(asked, port)} cannot be reached: {error}\n")
     return 1
 
 

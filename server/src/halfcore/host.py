@@ -1,8 +1,8 @@
-"""What this process may use: CPU quota, memory limit and open files, read from the kernel; and how
-it fits itself into them.
+"""The limits of this process (CPU quota, memory, open files), read from the kernel, and calls that
+adapt the process to them.
 
-Control groups v1 and v2; a limit may stand on the group itself or on any group above it, so the
-tightest counts.
+Supports control groups v1 and v2. A limit may be set on the group itself or on any group above it;
+the tightest counts.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 _PR_SET_PDEATHSIG = 1
 _V1_UNLIMITED = 1 << 60
-"""Version 1 writes "no limit" as the largest multiple of a page; anything near it is none."""
+"""Version 1 writes "no limit" as the largest multiple of a page; any value near it is no limit."""
 
 
 def cpu_quota(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> float | None:
@@ -45,8 +45,8 @@ def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
 
 
 def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes that this process's group may still take, pages of files that can be dropped not
-    counted; None if nothing limits it."""
+    """Bytes that this process's group may still use; pages of files that can be dropped count as
+    free. None if nothing limits it."""
     left = []
     for group in _groups("memory", root, membership):
         limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or "max"
@@ -57,8 +57,7 @@ def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
 
 
 def open_files(wanted: int) -> int:
-    """Raise the limit on open files towards `wanted`, as far as it may be raised; return what it
-    now is."""
+    """Raise the limit on open files towards `wanted`, as far as permitted; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -68,8 +67,8 @@ def open_files(wanted: int) -> int:
 
 
 def not_writable(directory: Path) -> str:
-    """Why this process cannot write to a directory, which need not be there yet, and what to do;
-    empty if it can."""
+    """Why this process cannot write to a directory, which need not exist yet, and what to do; empty
+    if it can."""
     there = next(
         path
         for path in (directory.absolute(), *directory.absolute().parents)
@@ -102,21 +101,19 @@ def pin(cpu: int) -> None:
 
 
 def schedule_as_batch() -> None:
-    """Let this thread, and every thread it starts from now on, run on without preempting others
-    when woken."""
+    """Make this thread, and every thread it starts from now on, not preempt others when woken."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, however it dies: an orphan would keep
-    the port and answer on.
+    """Make the kernel kill this process when its parent dies, however it dies: an orphan would keep
+    the port and continue to answer.
 
     Args:
-        parent: process id; if it is this process's parent no more, it died before the kernel was
-            told.
+        parent: process id; if it is no longer this process's parent, it died before this call.
     """
-    # Killed, not asked: while a worker starts, its supervisor's inherited handler or a loop that
-    # does not run yet would swallow SIGTERM.
+    # SIGKILL: while a worker starts, SIGTERM would be lost in its supervisor's inherited handler or
+    # in a loop that does not run yet.
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -124,14 +121,14 @@ def die_with(parent: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Hand freed heap pages back to the kernel, where the C library is glibc."""
+    """Return freed heap pages to the kernel, if the C library is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def be_background() -> None:
-    """Let this thread yield the CPU to the process's others; on Linux each thread has a niceness of
-    its own."""
+    """Make this thread yield the CPU to the process's others; on Linux each thread has its own
+    niceness."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
@@ -143,8 +140,8 @@ def _droppable(group: Path) -> int:
 
 
 def _groups(controller: str, root: Path, membership: Path) -> list[Path]:
-    """The directories of this process's groups for a controller, innermost first, up to the root of
-    what is visible."""
+    """The directories of this process's groups for a controller, innermost first, up to the visible
+    root."""
     for line in (_read(membership) or "").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" and (root / "cgroup.controllers").exists():
@@ -155,7 +152,7 @@ def _groups(controller: str, root: Path, membership: Path) -> list[Path]:
 
 
 def _upwards(root: Path, path: str) -> list[Path]:
-    # In a container the path is often the host's, which is not visible here: the root then is the
+    # In a container the path is often the host's, which is not visible here: then the root is the
     # container's own group.
     inside = root / path.strip("/")
     return [inside, *(parent for parent in inside.parents if parent.is_relative_to(root))]

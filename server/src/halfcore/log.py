@@ -1,4 +1,4 @@
-"""Log lines for people or machines. Never a request's body, and control characters are escaped."""
+"""Log lines, as text or JSON. They never hold a request's body; control characters are escaped."""
 
 import logging
 import logging.config
@@ -11,27 +11,25 @@ import orjson
 
 logger = logging.getLogger("halfcore")
 _STANDARD = set(vars(logging.makeLogRecord({})))
-
-
 _MOST_CHARACTERS = 500
 _MEANINGS = {
     "TimeoutError": "no answer in time",
-    "CancelledError": "it was broken off",
-    "ConnectionResetError": "the other side cut the connection",
-    "ConnectionRefusedError": "nobody listens there",
+    "CancelledError": "the operation was cancelled",
+    "ConnectionResetError": "the other side reset the connection",
+    "ConnectionRefusedError": "no server listens there",
     "BrokenPipeError": "the other side closed the connection",
-    "IncompleteReadError": "the other side closed the connection amid an answer",
+    "IncompleteReadError": "the other side closed the connection in the middle of an answer",
     "MemoryError": "out of memory",
     "RecursionError": "nested too deeply",
 }
-"""What an exception without a text means, by its class."""
+"""The meaning of an exception without a text, by its class."""
 
 
 def reason_of(error: BaseException) -> str:
     """An exception as one line for people; never empty, whatever the exception is.
 
-    Our own exceptions are sentences already. Others begin with their class, for that is what one
-    looks for; the system's say which file they are about.
+    Our own exceptions are sentences already. Others begin with their class, because people search
+    for it; the system's name the file.
     """
     if isinstance(error, BaseExceptionGroup):
         return reason_of(error.exceptions[0])
@@ -50,7 +48,7 @@ def reason_of(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  asyncpg's have no text without an argument
+    except Exception:  # noqa: BLE001  asyncpg's fail here if they have no argument
         return ""
 
 
@@ -58,7 +56,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC), level, message, and what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON; an exception is named, its stack under `stack`."""
+        """The record as one line of JSON; the stack of an exception is in `stack`."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
@@ -72,8 +70,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(*, level: str, form: str) -> dict[str, Any]:
-    """Set up logging for this process and return the configuration, which granian takes for its own
-    lines.
+    """Set up logging for this process and return the configuration, which granian uses for its own
+    log lines.
 
     Args:
         level: lowest level that is logged: `debug`, `info`, `warning` or `error`.
@@ -89,7 +87,7 @@ def configure(*, level: str, form: str) -> dict[str, Any]:
         },
         "loggers": {
             "halfcore": {"level": level.upper(), "handlers": ["out"], "propagate": False},
-            # granian tells of every start and stop at info; its warnings are what an operator needs
+            # granian logs every start and stop at info; an operator needs only its warnings
             "_granian": {"level": "WARNING", "handlers": ["out"], "propagate": False},
             "litestar": {"level": "WARNING", "handlers": ["out"], "propagate": False},
         },

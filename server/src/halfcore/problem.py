@@ -1,8 +1,8 @@
-"""What a client gets instead of an answer: RFC 9457 problem documents that name the field, the row,
-what came and what was expected.
+"""Errors as clients get them: RFC 9457 problem documents that name the field, the row, the value
+received and the value expected.
 
-Everything a request can do wrong is a `Problem`. Nothing else reaches a client: an unexpected
-exception becomes a bare 500.
+Every error of a request is a `Problem`. Clients get no other errors: an unexpected exception
+becomes a 500 without details.
 """
 
 import math
@@ -14,10 +14,10 @@ import orjson
 
 CONTENT_TYPE = "application/problem+json"
 MOST_ERRORS = 10
-"""Field errors listed in one answer; a bulk request with 10,000 bad rows is told of the first ten
-and the number."""
+"""Field errors listed in one answer; for a bulk request with 10,000 bad rows, the first ten and the
+number."""
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
-"""RFC 9110's phrases where Python 3.11 and 3.12 still have older ones."""
+"""RFC 9110's phrases, for which Python 3.11 and 3.12 still have older ones."""
 _MOST_CHARACTERS = 60
 _MOST_EXPECTED = 50
 
@@ -36,13 +36,13 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(Exception):
-    """A request that cannot be answered, as HTTP status, machine-readable code and sentence.
+    """A request that cannot be answered: HTTP status, machine-readable code and a sentence.
 
     Args:
         status: HTTP status code.
         code: short stable name, such as `unknown_category`.
         detail: one sentence for a person.
-        errors: what is wrong with which value; the first `MOST_ERRORS` of `error_count`.
+        errors: one per wrong value; the first `MOST_ERRORS` of `error_count`.
         more_errors: whether the search ended early, so that there may be more than `error_count`.
         retry_after_s: seconds after which a retry makes sense (503).
     """
@@ -88,7 +88,7 @@ class Problem(Exception):
 
 
 def unprocessable(errors: list[FieldError], error_count: int, *, more: bool = False) -> Problem:
-    """The 422 for values that are wrong; its detail is the first error, its code that error's.
+    """The 422 for wrong values; its detail and its code are those of the first error.
 
     Args:
         errors: the first `MOST_ERRORS` of them, at least one.
@@ -104,14 +104,14 @@ def unprocessable(errors: list[FieldError], error_count: int, *, more: bool = Fa
 
 
 def shown(value: Any) -> Any:
-    """A client's value, short enough to be put into an answer: long strings are cut, containers
-    become their kind."""
+    """A client's value, short enough for an answer: long strings are cut, containers are replaced
+    by their kind and size."""
     if isinstance(value, dict):
         return f"an object of {len(value)} members"
     if isinstance(value, list):
         return f"an array of {len(value)} elements"
     if isinstance(value, str):
-        # JSON may spell half a surrogate pair, which no UTF-8 can answer.
+        # JSON may contain half a surrogate pair, which UTF-8 cannot encode.
         text = value[:_MOST_CHARACTERS].encode("utf-8", "replace").decode()
         return text + "…" if len(value) > _MOST_CHARACTERS else text
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
@@ -122,12 +122,12 @@ def shown(value: Any) -> Any:
 
 
 def beginning(known: list[Any]) -> list[Any]:
-    """The first of the known values: an answer does not grow with the number of categories or
-    columns."""
+    """The first of the known values, so that an answer does not grow with the number of categories
+    or columns."""
     return known[:_MOST_EXPECTED]
 
 
 def listed(known: list[Any]) -> str:
-    """The known values as text, cut where a person would stop reading."""
+    """The known values as text, cut to a readable length."""
     text = ", ".join(str(value) for value in beginning(known))
     return text + (f", … ({len(known)} in all)" if len(known) > _MOST_EXPECTED else "")

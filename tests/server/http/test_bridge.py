@@ -101,7 +101,7 @@ async def until_listening(port: int) -> None:
 
 
 async def raw(client: httpx.AsyncClient, data: bytes) -> bytes:
-    """What comes back for these bytes until granian closes the connection."""
+    """The answer to these bytes until granian closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
     writer.write(data)
     try:
@@ -163,7 +163,7 @@ def test_a_file_arrives(served: Served, tmp_path: Path) -> None:
 
 
 def test_each_part_arrives_before_the_next_is_made(served: Served) -> None:
-    """As a client of events needs it: nothing is held back until more comes."""
+    """As a client of events needs it: no part is held back until the next one."""
     arrived = [asyncio.Event() for _ in range(3)]
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -216,7 +216,7 @@ def test_clients_that_do_not_read_cost_little_memory(served: Served, tmp_path: P
 def test_a_stream_that_is_too_long_is_an_error(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It ends, and the log tells what does better: granian would keep all of it in memory for a
+    """It ends, and the log says what to do: granian would keep all of it in memory for a
     client that does not read."""
     sent = 0
 
@@ -234,7 +234,7 @@ def test_a_stream_that_is_too_long_is_an_error(
     assert sent == bridge.MAX_STREAM_BYTES
     (record,) = caplog.records
     assert "pathsend" in caplog.text
-    assert record.getMessage().startswith("an answer broke off")
+    assert record.getMessage().startswith("an answer is incomplete")
 
 
 def test_an_app_that_streams_learns_that_its_client_left(
@@ -353,7 +353,7 @@ async def sends_a_body_first(_scope: Any, _receive: Any, send: Any) -> None:
 def test_an_app_that_fails_before_its_answer_is_500(
     served: Served, app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As everywhere: a problem document that tells nothing, and the stack in the log."""
+    """As everywhere: a problem document without details, and the stack in the log."""
 
     async def scenario(client: httpx.AsyncClient) -> None:
         for _ in range(2):
@@ -386,7 +386,7 @@ def test_an_app_that_fails_within_its_answer_breaks_it_off(
 
     served.run(app, scenario)
     (record,) = caplog.records
-    assert record.getMessage().startswith("an answer broke off")
+    assert record.getMessage().startswith("an answer is incomplete")
     assert record.exc_info
 
 
@@ -447,7 +447,7 @@ def test_a_body_is_whole_or_its_client_left(served: Served, name: str) -> None:
 
 
 def test_a_cancelled_receive_misses_no_part(served: Served) -> None:
-    """An app that stops waiting, and asks again, gets what came in between."""
+    """An app that stops waiting, and asks again, gets what arrived in between."""
     found: list[bytes] = []
     waits = asyncio.Event()
 
@@ -474,7 +474,7 @@ def test_a_cancelled_receive_misses_no_part(served: Served) -> None:
 
 
 def test_a_body_that_is_not_read_holds_nothing_up(served: Served) -> None:
-    """The answer comes before the body does."""
+    """The answer is sent before the body arrives."""
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
         listener = asyncio.create_task(disconnected(receive))

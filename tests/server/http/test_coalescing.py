@@ -111,7 +111,7 @@ def test_the_delay_has_an_end() -> None:
     assert machine.paused_s == LONGEST_S
 
 
-def test_a_turn_with_company_enough_is_not_waited_for() -> None:
+def test_after_a_turn_with_many_requests_none_waits() -> None:
     """After a turn of many requests the next one begins at once."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
@@ -120,9 +120,9 @@ def test_a_turn_with_company_enough_is_not_waited_for() -> None:
     assert machine.pauses == 1
 
 
-def test_a_pile_up_is_no_company() -> None:
-    """What came while the quota was spent was one turn, but of a long time: the next request waits
-    for others as ever."""
+def test_a_pile_up_ends_no_waiting() -> None:
+    """Requests that piled up while the quota was spent are one turn, but of a long time: the next
+    request waits for others as before."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.turn(1)
@@ -207,8 +207,8 @@ def test_the_next_gathering_waits_until_everybody_of_the_last_was_answered() -> 
 
 
 def test_a_slow_body_ends_no_gathering_for_good() -> None:
-    """Nobody waits for it longer than another delay, and then only those that came with the others
-    count."""
+    """No request waits for it longer than another delay, and then only those that arrived with the
+    others count."""
     machine = Machine()
     machine.window(requests=1000, share=0.95)
     machine.coalescer.arriving()  # and its body does not come

@@ -33,7 +33,7 @@ HEADERS = {"content-type": "application/json", "content-length": str(len(BODY))}
 
 
 class Coming:
-    """A body on its way, as granian tells of one."""
+    """A body that is not yet complete, as granian represents it."""
 
     def __init__(self) -> None:
         self.outcome: bytes | BaseException | None = None

@@ -145,7 +145,7 @@ def test_the_page_and_the_document_lead_to_one_another(server: Server) -> None:
     ],
 )
 def test_what_is_not_allowed_names_what_is(server: Server, path: str) -> None:
-    """405 with `Allow`, which OPTIONS gives too; HEAD stands there beside GET."""
+    """405 with `Allow`, which OPTIONS gives too; it names HEAD next to GET."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     status, headers, body = ask(connection, "DELETE", path)
     assert (status, headers["allow"], json.loads(body)["code"]) == (
@@ -311,7 +311,7 @@ BODIES: dict[str, tuple[Callable[[], bytes], int]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_is_read_through_every_lane(server: Server, name: str) -> None:
-    """However it comes; where it is not read the answer may come before it."""
+    """In every form; where it is not read, the answer may be sent before it."""
     make, expected = BODIES[name]
     sent = make()
     is_read = sent.startswith(b"POST /webhooks")
@@ -326,7 +326,7 @@ def test_a_body_is_read_through_every_lane(server: Server, name: str) -> None:
 
 
 def test_a_webhook_that_breaks_off_is_not_taken(server: Server) -> None:
-    """The part that came is signed, and yet it is not a whole body; the server goes on."""
+    """The part that arrived is signed, but it is not a whole body; the server keeps working."""
     for sent in (
         request(HOOK, BODY, headers=signed(BODY) | {"content-length": str(len(BODY) + 5)}),
         request(HOOK, chunks(BODY)[:-5], headers=signed(BODY) | CHUNKED),

@@ -124,7 +124,8 @@ async def test_200_requests_at_once_get_their_own_answers(client: httpx.AsyncCli
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
 async def test_a_right_body_is_answered(client: httpx.AsyncClient, case: Case) -> None:
-    """Every right body of the table is 200; one that the model itself overflows on is told so."""
+    """Every right body of the table is 200; one that overflows in the model itself is
+    refused with that reason."""
     answer = await client.post("/models/mixed/predict", content=case.body, headers=JSON)
 
     assert answer.status_code == 200 or (
@@ -266,7 +267,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
 async def test_an_unknown_model_is_404_with_the_known_ones(
     client: httpx.AsyncClient, name: str, tmp_path: Path
 ) -> None:
-    """The client is told what it may ask for."""
+    """The answer lists what the client may ask for."""
     for answer in (
         await client.post(f"/models/{name}/predict", json=RIGHT),
         await client.get(f"/models/{name}"),
@@ -277,7 +278,7 @@ async def test_an_unknown_model_is_404_with_the_known_ones(
         assert_leaks_nothing(answer.text, tmp_path)
 
 
-async def test_without_a_default_the_client_is_told_to_choose(tmp_path: Path) -> None:
+async def test_without_a_default_the_client_is_asked_to_choose(tmp_path: Path) -> None:
     """Several models and no default: /predict says which routes there are."""
     write_bundle(tmp_path, "a")
     write_bundle(tmp_path, "b")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore import bundle
+from halfcore import bundle, bundle_search
 from halfcore.__main__ import unwritable
 from halfcore.bundle import BundleError
 from halfcore.settings.groups import Settings
@@ -70,7 +70,7 @@ async def test_a_fallback_that_is_refused_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_the_log_says_which_model_is_the_default_and_why(tmp_path: Path) -> None:
-    """A real server, told to listen on a name: it leaves one line for the address and one for the
+    """A real server that listens on a host name: it logs one line for the address and one for the
     model."""
     write_bundle(tmp_path, "own")
     with serving(tmp_path, fallback_model="iris", host="localhost") as server:
@@ -136,7 +136,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_a_wrong_mount_is_told_with_its_path_and_what_to_do(
+async def test_a_wrong_mount_is_reported_with_its_path_and_what_to_do(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In /health and in the log; the server lives, and is not ready."""
@@ -189,8 +189,8 @@ async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
     assert len(reason) <= 600
 
 
-async def test_no_password_is_told(tmp_path: Path) -> None:
-    """Where a bundle says that it came from, a password may stand."""
+async def test_no_password_is_reported(tmp_path: Path) -> None:
+    """The source in a bundle's manifest may contain a password."""
     source = {
         "uri": "https://user:secret@host/model",
         "resolved": "r",
@@ -250,12 +250,12 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o744])
-def test_a_closed_directory_is_told_with_mode_owner_and_user(readable: Path, mode: int) -> None:
+def test_a_closed_directory_is_reported_with_mode_owner_and_user(readable: Path, mode: int) -> None:
     """Of another user: it may not be listed, or its names may be read and nothing in it."""
     write_bundle(readable / "bundles")
     (readable / "bundles").chmod(mode if os.geteuid() == 0 else mode & 0o400)
 
-    said = as_another_user(lambda: bundle.survey(readable / "bundles").problem)
+    said = as_another_user(lambda: bundle_search.survey(readable / "bundles").problem)
 
     assert said.startswith(f"{readable}/bundles: user ")
     assert f"(mode {mode:04o}, owner 0)" in said or os.geteuid() != 0
@@ -264,7 +264,7 @@ def test_a_closed_directory_is_told_with_mode_owner_and_user(readable: Path, mod
 
 
 @pytest.mark.parametrize("closed", ["", "manifest.json", "model.onnx"])
-def test_a_closed_bundle_or_file_is_told(readable: Path, closed: str) -> None:
+def test_a_closed_bundle_or_file_is_reported(readable: Path, closed: str) -> None:
     """A bundle folder that may be entered and not listed, and each of its files."""
     made = write_bundle(readable)
     (made / closed).chmod(0o711 if not closed else 0o600)
@@ -278,7 +278,7 @@ def test_a_closed_bundle_or_file_is_told(readable: Path, closed: str) -> None:
     made.chmod(0o755)
 
 
-def test_a_directory_that_cannot_be_written_to_is_told(readable: Path) -> None:
+def test_a_directory_that_cannot_be_written_to_is_reported(readable: Path) -> None:
     """Though it is not there yet: the folder above decides, and a directory that no setting uses is
     left alone."""
     (readable / "data").mkdir(mode=0o755 if os.geteuid() == 0 else 0o555)
@@ -306,7 +306,7 @@ def test_a_closed_folder_of_one_model_costs_that_model(readable: Path) -> None:
     (readable / "lost+found").mkdir(mode=0o700)
 
     def look() -> str:
-        found = bundle.survey(readable)
+        found = bundle_search.survey(readable)
         return f"{sorted(found.bundles)} {found.refused} {found.problem}"
 
     said = as_another_user(look)

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 from blockbuster import BlockingError, blockbuster_ctx
 
-from halfcore.pipeline.batcher import Batcher, Cost, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.cost import Cost
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 
-CHEAP, DEAR = 0.00001, 0.1  # seconds per row; the inline budget is 0.001 s
+CHEAP, EXPENSIVE = 0.00001, 0.1  # seconds per row; the inline budget is 0.001 s
 
 
 def rows_of(*ids: int) -> bytes:
@@ -49,8 +51,8 @@ class Clock:
 
 
 class Model:
-    """Answers each row by its number, takes time on the fake clock, and misbehaves where it is told
-    to."""
+    """Answers each row by its number, takes time on the fake clock, and fails where it is
+    configured to."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -88,7 +90,7 @@ class Thread(Executor):
 
     # The base class's signature
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Refuse new work; drop what waits if told to."""
+        """Refuse new work; drop what waits if `cancel_futures` is set."""
         self.down = True
         if cancel_futures:
             while self.waiting:
@@ -186,7 +188,7 @@ def outcome(job: Job[int]) -> Sequence[int] | BaseException:
     return job.future.exception() or job.future.result()
 
 
-# --- Company: who shares a run ---
+# --- Which requests share a run ---
 
 
 async def test_rows_of_one_turn_share_a_run(bench: Bench) -> None:
@@ -224,7 +226,7 @@ async def test_one_row_alone_waits_for_no_timer(
     assert not timers
 
 
-async def test_a_queue_delay_collects_company_with_one_timer(
+async def test_a_queue_delay_collects_rows_with_one_timer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a delay the first row starts the only timer, and all that arrive until it rings share
@@ -266,9 +268,9 @@ async def test_a_row_long_after_the_one_before_is_run_at_once(bench: Bench) -> N
     assert bench.model.runs == [[1], [2], [3, 4]]
 
 
-async def test_after_a_shared_run_a_row_waits_for_company_again(bench: Bench) -> None:
-    """Whose clients shared a run come back together, however long their answers took; one that then
-    came alone goes at once again."""
+async def test_after_a_shared_run_a_row_waits_for_others_again(bench: Bench) -> None:
+    """Clients that shared a run send again together, however long their answers took; a request
+    that then arrives alone is run immediately again."""
     batcher = bench.batcher(solo_after_s=0.001)
     batcher.submit(rows_of(1), 1), batcher.submit(rows_of(2), 1), batcher.submit(rows_of(3), 1)
     await turns(2)
@@ -284,7 +286,7 @@ async def test_after_a_shared_run_a_row_waits_for_company_again(bench: Bench) ->
     assert bench.model.runs == [[1], [2, 3], [4], [5]]
 
 
-async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
+async def test_rows_that_arrived_while_the_model_ran_share_the_next_run(bench: Bench) -> None:
     """A run longer than `solo_after_s` is no quiet time: the heavy forest ran two rows of three
     alone, one after another."""
     batcher = bench.batcher(solo_after_s=0.001, row_seconds=0.01, inline_budget_s=1.0)
@@ -297,7 +299,7 @@ async def test_rows_that_came_while_the_model_ran_share_the_next_run(bench: Benc
     assert bench.model.runs == [[1], [2, 3]]
 
 
-async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Bench) -> None:
+async def test_a_lone_row_of_an_expensive_model_goes_to_the_thread_at_once(bench: Bench) -> None:
     """Running within submit is no way around the inline budget."""
     batcher = bench.batcher(solo_after_s=0.001, row_seconds=1.0, inline_budget_s=0.1)
     job = batcher.submit(rows_of(1), 1)
@@ -306,7 +308,7 @@ async def test_a_lone_row_of_a_dear_model_goes_to_the_thread_at_once(bench: Benc
     assert outcome(job) == answers(1)
 
 
-async def test_a_full_batch_waits_for_no_more_company(bench: Bench) -> None:
+async def test_a_full_batch_waits_for_no_more_rows(bench: Bench) -> None:
     """Once max_batch_size rows are there, waiting on would buy nothing."""
     batcher = bench.batcher(max_queue_delay_s=60.0, max_batch_size=3)
     jobs = [batcher.submit(rows_of(id_), 1) for id_ in (1, 2, 3)]
@@ -334,7 +336,7 @@ async def test_an_idle_batcher_holds_the_loop_with_nothing(bench: Bench) -> None
 
 
 async def test_rows_not_requests_are_counted(bench: Bench) -> None:
-    """A batch holds at most max_batch_size rows, whole requests in the order they came, however few
+    """A batch holds at most max_batch_size rows, whole requests in order of arrival, however few
     requests that is."""
     batcher = bench.batcher(max_batch_size=4)
 
@@ -382,7 +384,7 @@ async def test_the_loop_gets_its_turn_between_batches(bench: Bench) -> None:
 async def test_a_leaver_does_not_disturb_its_batch_mates(bench: Bench) -> None:
     """A request that is cancelled while queued is not run, its rows leave the count at once, and
     the others get their own rows."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     busy = batcher.submit(rows_of(0), 1)
     await turns(1)
     stay, leave, stay_too = [
@@ -405,7 +407,7 @@ async def test_a_leaver_does_not_disturb_its_batch_mates(bench: Bench) -> None:
 async def test_leaving_during_the_run_is_noticed_by_nobody_else(bench: Bench) -> None:
     """A request that is cancelled while the inference thread runs its batch ends at once; its mates
     get their own rows."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     stay, leave, stay_too = [
         asyncio.ensure_future(batcher.infer(rows_of(number), 1)) for number in (1, 2, 3)
     ]
@@ -483,7 +485,7 @@ async def test_a_bulk_leaver_frees_its_rows_at_once_and_runs_no_more(bench: Benc
 async def test_a_thousand_answers_follow_cancellations_everywhere(bench: Bench) -> None:
     """After requests were cancelled before, during and after their run, the next thousand are all
     answered."""
-    batcher = bench.batcher(row_seconds=DEAR, queue_timeout_s=1000.0)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, queue_timeout_s=1000.0)
     before = batcher.submit(rows_of(1), 1)
     batcher.forget(before)
     during = batcher.submit(rows_of(2), 1)
@@ -635,7 +637,7 @@ async def test_a_result_of_any_wrong_shape_is_a_run_error(bench: Bench, results:
     assert await batcher.infer(rows_of(9), 1) == answers(9)
 
 
-async def test_a_model_that_fails_in_company_only_fails_nobody(bench: Bench) -> None:
+async def test_a_model_that_fails_in_shared_batches_only_fails_no_request(bench: Bench) -> None:
     """If the halves of a failed batch succeed, everyone is answered."""
     batcher: Batcher[int] = Batcher(solo_only, executor=bench.thread, observer=bench.watch)
 
@@ -652,29 +654,29 @@ def solo_only(payload: bytes, rows: int) -> list[int]:
 
 
 async def test_a_failed_run_teaches_no_cost(bench: Bench) -> None:
-    """A dear model that refuses a request at once does not look cheap afterwards: the next batch
+    """An expensive model that fails immediately does not look cheap afterwards: the next batch
     still goes to the thread."""
-    cost = learned(DEAR)
+    cost = learned(EXPENSIVE)
     batcher = bench.batcher(cost=cost)
     bench.model.poison = {1}
     batcher.submit(rows_of(1), 1).future.add_done_callback(lambda future: future.exception())
     await turns(1)
     await bench.thread.finish()
 
-    assert cost.predict(1) == pytest.approx(DEAR)
+    assert cost.predict(1) == pytest.approx(EXPENSIVE)
 
 
 async def test_a_halved_batch_teaches_no_cost(bench: Bench) -> None:
     """The time of a batch and all its halves is not the time of a batch."""
-    cost = learned(DEAR)
-    batcher = bench.batcher(row_seconds=DEAR, cost=cost)
+    cost = learned(EXPENSIVE)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, cost=cost)
     bench.model.poison = {1}
     jobs = [batcher.submit(rows_of(number), 1) for number in range(8)]
     await turns(1)
     await bench.thread.finish()
 
     assert [type(outcome(job)) for job in jobs] == [list, RunError] + [list] * 6
-    assert cost.predict(8) == pytest.approx(8 * DEAR)
+    assert cost.predict(8) == pytest.approx(8 * EXPENSIVE)
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])
@@ -683,7 +685,7 @@ async def test_whatever_the_thread_dies_of_fails_its_batch_alone(
 ) -> None:
     """An exception in the inference thread, of any kind, is this batch's RunError; the next batch
     runs."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     bench.model.poison, bench.model.raises = {1}, error
     failing = batcher.submit(rows_of(1), 1)
     await turns(1)
@@ -715,8 +717,8 @@ async def test_a_run_stopped_on_the_loop_leaves_nobody_waiting(bench: Bench) -> 
 async def test_a_shut_down_executor_fails_the_rows_that_wait(bench: Bench) -> None:
     """When the thread is gone, each waiting request gets RunError: small ones, bulk ones, none is
     left pending."""
-    cost = learned(DEAR)
-    batcher = bench.batcher(row_seconds=DEAR, cost=cost, max_batch_size=2)
+    cost = learned(EXPENSIVE)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, cost=cost, max_batch_size=2)
     busy = batcher.submit(rows_of(0), 1)
     await turns(1)
     jobs = [batcher.submit(rows_of(*ids), len(ids)) for ids in ([1], [2, 3], [4, 5, 6, 7, 8])]
@@ -728,12 +730,12 @@ async def test_a_shut_down_executor_fails_the_rows_that_wait(bench: Bench) -> No
     assert busy.future.result() == answers(0)
     assert all(isinstance(job.future.exception(), RunError) for job in jobs)
     assert batcher.queued_rows == 0
-    assert cost.predict(1) == pytest.approx(DEAR)
+    assert cost.predict(1) == pytest.approx(EXPENSIVE)
 
 
 async def test_work_that_the_pool_drops_fails_its_requests(bench: Bench) -> None:
     """A batch that a shutdown cancels before it starts fails, with the rows behind it."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     handed_over = batcher.submit(rows_of(0), 1)
     await turns(1)
     behind = batcher.submit(rows_of(1), 1)
@@ -776,7 +778,7 @@ async def test_a_leaver_makes_room(bench: Bench) -> None:
 
 async def test_a_wait_that_is_predicted_too_long_is_refused(bench: Bench) -> None:
     """At 0.1 s a row and a timeout of 1.05 s, ten waiting rows let another in and eleven do not."""
-    batcher = bench.batcher(row_seconds=DEAR, queue_timeout_s=1.05)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, queue_timeout_s=1.05)
     batcher.submit(rows_of(0), 1)
     await turns(1)  # its run has begun: it waits no more
 
@@ -789,9 +791,9 @@ async def test_a_wait_that_is_predicted_too_long_is_refused(bench: Bench) -> Non
 
 
 async def test_what_waited_too_long_is_never_run(bench: Bench) -> None:
-    """A request older than queue_timeout_s gets QueueTimeout when its turn comes; a younger one
-    behind it is run."""
-    batcher = bench.batcher(row_seconds=DEAR, queue_timeout_s=5.0)
+    """A request older than queue_timeout_s gets QueueTimeout when it is taken from the queue; a
+    younger one behind it is run."""
+    batcher = bench.batcher(row_seconds=EXPENSIVE, queue_timeout_s=5.0)
     busy = batcher.submit(rows_of(0), 1)
     await turns(1)
     old = batcher.submit(rows_of(1, 2), 2)
@@ -832,7 +834,7 @@ async def test_a_bulk_request_is_timed_to_its_first_piece(bench: Bench) -> None:
 # --- Threads: where a batch runs ---
 
 
-async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: Bench) -> None:
+async def test_cheap_batches_run_on_the_loop_and_expensive_ones_in_the_thread(bench: Bench) -> None:
     """A batch goes to the thread exactly when it is predicted to exceed the inline budget."""
     batcher = bench.batcher(row_seconds=CHEAP, inline_budget_s=0.000505)
 
@@ -840,15 +842,15 @@ async def test_cheap_batches_run_on_the_loop_and_dear_ones_in_the_thread(bench: 
     await turns(1)
     assert cheap.future.done()
     assert not bench.thread.waiting
-    dear = batcher.submit(rows_of(*range(51)), 51)
+    expensive = batcher.submit(rows_of(*range(51)), 51)
     await turns(1)
-    assert not dear.future.done()
+    assert not expensive.future.done()
     await bench.thread.finish()
 
-    assert dear.future.result() == answers(*range(51))
+    assert expensive.future.result() == answers(*range(51))
 
 
-async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> None:
+async def test_a_run_that_was_held_up_does_not_count_as_expensive(bench: Bench) -> None:
     """A spent CPU quota stops the clock's hands, not the CPU's: the next batch stays on the
     loop."""
     cpu = Clock()
@@ -862,9 +864,9 @@ async def test_a_run_that_was_held_up_is_not_taken_for_dear(bench: Bench) -> Non
 
 
 async def test_an_unknown_cost_is_learned_by_running(bench: Bench) -> None:
-    """The first batch ever runs on the loop; once it turned out dear, the next goes to the
+    """The first batch ever runs on the loop; once it proved expensive, the next goes to the
     thread."""
-    bench.model.row_seconds = DEAR
+    bench.model.row_seconds = EXPENSIVE
     batcher = bench.batcher()
 
     first = batcher.submit(rows_of(1), 1)
@@ -881,7 +883,7 @@ async def test_an_unknown_cost_is_learned_by_running(bench: Bench) -> None:
 async def test_arrivals_gather_while_the_thread_is_busy(bench: Bench) -> None:
     """What arrives during a run in the thread waits, over any number of turns, and is the next
     batch as a whole."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     batcher.submit(rows_of(0), 1)
     await turns(1)
 
@@ -900,7 +902,7 @@ async def test_a_real_thread_and_no_blocking_call_on_the_loop(
 ) -> None:
     """With a pool of one real thread, batches that sleep block the thread and never the loop."""
     batcher: Batcher[int] = Batcher(
-        sleepy, executor=pool, observer=Watch(), cost=learned(DEAR), queue_timeout_s=99.0
+        sleepy, executor=pool, observer=Watch(), cost=learned(EXPENSIVE), queue_timeout_s=99.0
     )
 
     got = await asyncio.gather(
@@ -959,7 +961,7 @@ async def test_a_job_tells_where_its_time_went(bench: Bench) -> None:
 
 async def test_drain_waits_for_all_and_wakes_everyone_who_drains(bench: Bench) -> None:
     """Several drains end when the last row is answered, in the thread too, and not before."""
-    batcher = bench.batcher(row_seconds=DEAR, max_batch_size=2)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=2)
     jobs = [batcher.submit(rows_of(*ids), len(ids)) for ids in ([1], [2, 3, 4])]
     drains = [asyncio.ensure_future(batcher.drain()) for _ in range(3)]
 
@@ -975,7 +977,7 @@ async def test_drain_waits_for_all_and_wakes_everyone_who_drains(bench: Bench) -
 
 async def test_cancelling_one_drain_stops_only_that_waiting(bench: Bench) -> None:
     """A drain that gives up disturbs neither the rows nor the other drains."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     job = batcher.submit(rows_of(1), 1)
     impatient, patient = (
         asyncio.ensure_future(batcher.drain()),
@@ -995,7 +997,7 @@ async def test_cancelling_one_drain_stops_only_that_waiting(bench: Bench) -> Non
 
 async def test_drain_waits_for_rows_that_arrive_meanwhile(bench: Bench) -> None:
     """A drain ends when the batcher is idle, not when the rows it found are answered."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     batcher.submit(rows_of(1), 1)
     drain = asyncio.ensure_future(batcher.drain())
     await turns(2)
@@ -1012,7 +1014,7 @@ async def test_drain_waits_for_rows_that_arrive_meanwhile(bench: Bench) -> None:
 async def test_drain_goes_on_when_an_answer_brings_the_next_request(bench: Bench) -> None:
     """A client that sends its next request the moment it is answered is waited for, though the
     queue was empty in between."""
-    batcher = bench.batcher(row_seconds=DEAR)
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
     later: list[Job[int]] = []
     batcher.submit(rows_of(1), 1).future.add_done_callback(
         lambda _done: later.append(batcher.submit(rows_of(2), 1))
@@ -1056,7 +1058,7 @@ async def test_drain_of_an_idle_or_forgotten_queue_ends(bench: Bench) -> None:
 async def test_nothing_is_retained_after_idle(bench: Bench) -> None:
     """Payloads and futures of answered, failed, cancelled and expired requests are freed; only
     numbers are left."""
-    batcher = bench.batcher(row_seconds=DEAR, max_batch_size=3)
+    batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=3)
     bench.model.poison = {5}
     watched: list[weakref.ref[Any]] = []
     for ids in ([1], [2, 3], [4, 5], [6, 7, 8, 9, 10], [11]):

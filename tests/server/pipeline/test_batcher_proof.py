@@ -27,7 +27,8 @@ from random import Random
 from threading import get_ident
 from time import perf_counter, time_ns
 
-from halfcore.pipeline.batcher import Batcher, Overloaded, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.jobs import Overloaded, RunError
 
 PRODUCERS = 200
 CANCELLED, RAISING, MISCOUNTING = 0.2, 0.01, 0.001  # of requests, runs, runs
@@ -98,7 +99,7 @@ class Engine:
 @contextmanager
 def frequent_switches() -> Iterator[None]:
     """Let thread and loop interrupt each other anywhere; at the usual 5 ms the thread would starve
-    beside a busy loop."""
+    next to a busy loop."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -119,7 +120,7 @@ class Proof:
     Args:
         rows: how many rows to send.
         seed: decides what is sent, cancelled and broken.
-        progress: told how many rows were dealt with.
+        progress: called with the number of rows that were answered.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class Proof:
         )
 
     async def request(self, batcher: Batcher[int], ids: range) -> None:
-        """Send one request, again as long as the queue is full, and judge what comes back."""
+        """Send one request, again as long as the queue is full, and check the answer."""
         payload = array("Q", ids).tobytes()
         leaves = self.random.random() < CANCELLED
         while True:

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from halfcore.pipeline.batcher import Batcher, Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 from support.examples import examples
 
 MAX_BATCH, MAX_QUEUE, TIMEOUT_S, BUDGET_S = 4, 30, 5.0, 0.001
@@ -56,21 +57,21 @@ class Request:
 
 
 class LateThread(Executor):
-    """Computes when it is given work and tells of it when a step lets it, so that the reference
-    sees rows go when they go."""
+    """Computes when it gets work and reports the result when a step lets it, so that the reference
+    sees rows leave when they leave."""
 
     def __init__(self) -> None:
-        self.untold: list[Callable[[], None]] = []
+        self.unreported: list[Callable[[], None]] = []
         self.computing = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Compute at once, tell later."""
-        assert not self.untold, "two batches at a time"
+        """Compute at once, report later."""
+        assert not self.unreported, "two batches at a time"
         future: Future[Any] = Future()
         self.computing = True
         result = fn(*args, **kwargs)
         self.computing = False
-        self.untold.append(lambda: future.set_result(result))
+        self.unreported.append(lambda: future.set_result(result))
         return future
 
 
@@ -129,7 +130,7 @@ class BatcherMachine(RuleBasedStateMachine):
         """The engine."""
         ids = array("I", payload)
         assert 0 < len(ids) == rows <= MAX_BATCH
-        assert self.thread.computing or not self.thread.untold, (
+        assert self.thread.computing or not self.thread.unreported, (
             "a run on the loop during a run in the thread"
         )
         self.see(ids)
@@ -163,7 +164,7 @@ class BatcherMachine(RuleBasedStateMachine):
             self.see_turn(owners)
 
     def see_turn(self, owners: list[Request]) -> None:
-        """Small requests go in the order they came; bulk rides alone, and at the latest after four
+        """Small requests go in order of arrival; bulk goes alone, and at the latest after four
         small batches."""
         if any(request.bulk for request in owners):
             assert len(owners) == 1
@@ -245,11 +246,11 @@ class BatcherMachine(RuleBasedStateMachine):
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
 
-    @precondition(lambda self: self.thread.untold)
+    @precondition(lambda self: self.thread.unreported)
     @rule()
-    def tell(self) -> None:
-        """The inference thread comes back."""
-        self.thread.untold.pop()()
+    def report(self) -> None:
+        """The inference thread reports its run."""
+        self.thread.unreported.pop()()
 
     @rule(seconds=st.sampled_from([0.001, 1.0, 3.0, 6.0]))
     def pass_time(self, seconds: float) -> None:
@@ -258,7 +259,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @rule(row_seconds=st.sampled_from([0.0, 0.0001, 0.1]))
     def change_pace(self, row_seconds: float) -> None:
-        """The engine becomes cheap enough for the loop, or too dear."""
+        """The engine becomes cheap enough for the loop, or too expensive."""
         self.row_seconds = row_seconds
 
     @rule()
@@ -283,10 +284,10 @@ class BatcherMachine(RuleBasedStateMachine):
         try:
             drain = self.loop.create_task(self.batcher.drain())
             for _ in range(10 + 6 * len(self.owner)):
-                if self.thread.untold:
-                    self.tell()
+                if self.thread.unreported:
+                    self.report()
                 self.turn(1)
-            assert drain.done(), "rows wait for ever"
+            assert drain.done(), "rows wait without end"
             assert self.batcher.queued_rows == 0
             for request in self.known:
                 self.check_outcome(request)

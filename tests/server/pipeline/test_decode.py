@@ -441,7 +441,7 @@ def test_both_ways_compare_large_integers_with_bounds_alike(kind: str, value: in
 
 
 def assert_same(schema: Schema, body: bytes, fast: Decoder, explainer: Explainer) -> None:
-    """Both ways end alike, and no infinity comes through."""
+    """Both decoders give the same, and no infinity passes."""
     found = outcome(fast.decode, body)
     assert found == outcome(partial(explain, explainer), body), body[:200]
     if isinstance(found[0], bytes):
@@ -560,7 +560,7 @@ def test_right_bodies_are_accepted(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-def test_a_wrong_body_is_told_what_is_wrong(case: Case) -> None:
+def test_a_wrong_body_gets_what_is_wrong(case: Case) -> None:
     """The refusal names field, row, what was received and what was expected, and does not repeat
     the payload."""
     with pytest.raises(Problem) as raised:

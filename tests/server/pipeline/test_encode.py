@@ -108,7 +108,7 @@ def test_a_list_gets_a_list(classes: list[Any]) -> None:
     )
 )
 def test_a_probability_is_within_a_millionth_of_the_float32(probabilities: list[float]) -> None:
-    """Seven digits are written, which tell nearly every float32 from its neighbours."""
+    """Seven digits are written, which distinguish nearly every float32 from its neighbours."""
     answer = json.loads(
         encoder(["a", "b"], ["label", "probabilities"]).encode([(0, probabilities)], many=False)
     )

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, target
 
 from halfcore.bundle import Input
-from halfcore.pipeline import explain
+from halfcore.pipeline import json_text, row_checks
 from halfcore.pipeline.decode import CHUNK_BYTES, SHORT_BODY_BYTES, Decoder
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import MOST_ERRORS, FieldError, Problem
@@ -74,7 +74,7 @@ def calls(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_memory_is_a_small_multiple_of_the_length(model: str, kind: str) -> None:
-    """Reading a body takes at most eight times its length, beside a fixed megabyte."""
+    """Reading a body takes at most eight times its length, plus a fixed megabyte."""
     body = KINDS[kind](MODELS[model], 200_000, random_source(kind))
     tracemalloc.start()
     try:
@@ -114,7 +114,7 @@ def test_no_more_errors_are_built_than_shown(
         built.append(FieldError(*arguments, **more))
         return built[-1]
 
-    monkeypatch.setattr(explain, "FieldError", counted)
+    monkeypatch.setattr(row_checks, "FieldError", counted)
 
     read(DECODERS[model], KINDS[kind](MODELS[model], 50_000, random_source(kind)))
 
@@ -245,4 +245,4 @@ def test_the_bodies_of_the_search_are_as_long_as_they_should_be() -> None:
 )
 def test_brackets_within_strings_are_not_counted(text: str, expected: int) -> None:
     """Also within a string that the end of the text cuts off."""
-    assert explain._open_at_end(text) == expected
+    assert json_text._open_at_end(text) == expected

@@ -1,5 +1,5 @@
 """Connections to a PostgreSQL that fails: every wait ends, what failed is not used again, and the
-password is not told."""
+password is not shown."""
 
 import asyncio
 import os
@@ -183,14 +183,14 @@ WRONG = {
         "port in the database's URL has 3 ports for 2 hosts"
     ),
     "postgresql://u:s3cret@/db?host=x&port=5432x": "port in the database's URL is not a number",
-    "postgresql://u:s3cret@::1:5432/db": "an IPv6 address stands in brackets",
-    "postgresql://u:s3cret@[::1/db": "an IPv6 address stands in brackets",
-    "postgresql://u:s3cret%zz@host/db": "a % in a password is written %25",
-    "postgresql://u:s3cret%00@host/db": "a % in a password is written %25",
-    "postgresql://u:s3cret%ff@host/db": "a % in a password is written %25",
-    "postgresql://u:s3c@ret@host/db": "in a password @ / # ? are written as %40 %2F %23 %3F",
-    "postgresql://u:s3cret@host/db#more": "what follows it would be left out",
-    "postgresql://u:s3cret@host/db?sslmode": "no NAME=VALUE&NAME=VALUE",
+    "postgresql://u:s3cret@::1:5432/db": "an IPv6 address is in brackets",
+    "postgresql://u:s3cret@[::1/db": "an IPv6 address is in brackets",
+    "postgresql://u:s3cret%zz@host/db": "write a % in a password as %25",
+    "postgresql://u:s3cret%00@host/db": "write a % in a password as %25",
+    "postgresql://u:s3cret%ff@host/db": "write a % in a password as %25",
+    "postgresql://u:s3c@ret@host/db": "in a password, write @ / # ? as %40 %2F %23 %3F",
+    "postgresql://u:s3cret@host/db#more": "what follows it would be ignored",
+    "postgresql://u:s3cret@host/db?sslmode": "not NAME=VALUE&NAME=VALUE",
     "postgresql://u:s3cret@host/db?sslmode=on": (
         "sslmode in the database's URL is 'on', expected one of disable, allow, prefer, require"
     ),
@@ -200,7 +200,7 @@ WRONG = {
         "expected one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"
     ),
     "postgresql://u:s3cret@host/db?connect_timeout=3": (
-        "connect_timeout, which is not known here: remove it (HALFCORE_"
+        "connect_timeout, which is not supported: remove it (HALFCORE_"
     ),
     "postgresql://u:s3cret@host/db?sslmode=require&channel_binding=require": (
         "sslmode=verify-full with sslrootcert proves the server"
@@ -214,7 +214,7 @@ WRONG = {
         "sslrootcert in the database's URL: /no/root.crt: No such file or directory"
     ),
     f"{FULL}&sslrootcert=HOME/text.crt": "text.crt holds no certificate in PEM form",
-    f"{FULL}&sslrootcert=system": "is system, which is not known here: give the system's file",
+    f"{FULL}&sslrootcert=system": "is system, which is not supported: give the system's file",
     "postgresql://u:s3cret@host/db?sslmode=require&sslcert=/no/client.crt": (
         "/no/client.crt: there is no such file"
     ),
@@ -222,7 +222,7 @@ WRONG = {
         "cannot be used with its key (sslkey, HOME/.postg"
     ),
     "postgresql:///?service=unknown": (
-        "the service file HOME/.pg_service.conf has no [unknown], but known, wrong"
+        "the service file HOME/.pg_service.conf has no [unknown], expected one of: known, wrong"
     ),
     "postgresql:///?service=wrong": "port in the service file is not a number",
 }

@@ -24,8 +24,8 @@ from halfcore.metrics.counters import Metrics
 from halfcore.models.answered import AnsweredRequest
 from halfcore.models.loading import Limits
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.batcher import Overloaded, QueueTimeout
 from halfcore.pipeline.engine import Result
+from halfcore.pipeline.jobs import Overloaded, QueueTimeout
 from halfcore.prediction_log.blocks import Challenged
 
 SHADOW_QUEUE_ROWS = 1024

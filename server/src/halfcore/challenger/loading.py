@@ -3,7 +3,7 @@
 from concurrent.futures import Executor
 from pathlib import Path
 
-from halfcore import bundle
+from halfcore import bundle, bundle_search
 from halfcore.bundle import BundleError
 from halfcore.challenger.challengers import Challenger, Challengers, shadow_limits
 from halfcore.log import logger, reason_of
@@ -82,7 +82,7 @@ def _versions(directory: Path, challenger: Challenger) -> list[Path]:
     """The bundles of the wanted version, the newest first."""
     wanted = challenger.spec.source.removeprefix("version:")
     found = {}
-    for path in bundle.find(directory).get(challenger.spec.name, []):
+    for path in bundle_search.find(directory).get(challenger.spec.name, []):
         try:
             manifest = bundle.read_manifest(path)
         except BundleError as error:

@@ -1,2 +1,2 @@
-"""Protocols in and out: RSGI for predictions, and the Litestar app, which has every route and is
-complete under any ASGI server."""
+"""The protocols: RSGI for predictions, and the Litestar app, which has every route and works under
+any ASGI server."""

@@ -1,4 +1,4 @@
-"""The Litestar app: every route, complete under any ASGI server."""
+"""The Litestar app: it has every route and works under any ASGI server."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +24,7 @@ from halfcore.registry.followers import Followers
 
 
 class App(Litestar):
-    """The app; answers HEAD wherever it answers GET."""
+    """The app. It answers HEAD wherever it answers GET."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan; see ASGI."""
@@ -38,8 +38,8 @@ class App(Litestar):
 
 
 def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Handler]:
-    """What answers POSTs of fixed paths without the app, by path; `bench` adds the routes that the
-    load lab compares with."""
+    """Path → what answers its POSTs without the app; `bench` adds the routes that the load lab
+    compares with."""
     hot: dict[str, Handler] = {"/predict": partial(predictor.begin, None)}
     return hot | bench_begins(models) if bench else hot
 
@@ -58,7 +58,7 @@ def create_app(
     webhook_secret: str,
     bench: bool,
 ) -> Litestar:
-    """The app with all routes; its parts are built, started and closed by `worker`.
+    """The app with all routes; `worker` builds, starts and closes its parts.
 
     Args:
         predictor: answers predictions.
@@ -66,12 +66,12 @@ def create_app(
         models: the served models.
         catalog: the feature catalogue, if a database is configured.
         challengers: all of them.
-        followers: of the registry.
+        followers: of the registry's models.
         exposition: makes the text of /metrics.
         lifespan: starts and closes the parts.
-        admin_token: key of the administration routes; empty: they are off.
-        webhook_secret: key of MLflow's webhook; empty: it is off.
-        bench: whether there is GET /bench/null.
+        admin_token: key of the administration routes; if it is empty, they are off.
+        webhook_secret: key of MLflow's webhook; if it is empty, the route is off.
+        bench: whether to add GET /bench/null.
     """
     return App(
         route_handlers=[
@@ -108,7 +108,7 @@ def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
 def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     details = {
         404: ("not_found", "no such route; GET /docs lists them"),
-        405: ("method_not_allowed", f"{request.method} is not answered here"),
+        405: ("method_not_allowed", f"{request.method} is not allowed on this route"),
     }
     code, detail = details.get(error.status_code, ("bad_request", "the request cannot be answered"))
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}

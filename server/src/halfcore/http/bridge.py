@@ -1,10 +1,11 @@
-"""One request of granian's RSGI, as one call of an ASGI app.
+"""Translates one request of granian's RSGI into one call of an ASGI app.
 
 - An answer that the app sends as one message, as nearly all are, goes to granian in one piece.
 - A file that the app names (the ASGI extension `http.response.pathsend`) is read by granian, as
-  fast as the client takes it: of a file of any size some 300 kB per client are in memory.
-- Other answers in several messages are streamed. granian 2.8 tells nobody how much of a stream the
-  client has read and keeps the rest in memory, so a stream has a largest size: `MAX_STREAM_BYTES`.
+  fast as the client reads it: of a file of any size some 300 kB per client are in memory.
+- Other answers in several messages are streamed. granian 2.8 does not report how much of a stream
+  the client has read, and keeps the rest in memory, so a stream has a largest size:
+  `MAX_STREAM_BYTES`.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ from halfcore.log import logger
 from halfcore.predict.prediction import refusal, unexpected
 
 MAX_STREAM_BYTES = 4 << 20
-"""Of one streamed answer that is not a file: all of it may wait in memory for a client that does
-not read."""
+"""Largest streamed answer that is not a file: all of it may be in memory if the client does not
+read."""
 Message = dict[str, Any]
 _DISCONNECT = "http.disconnect"
 
@@ -31,21 +32,22 @@ class ClientLeftError(OSError):
 
 
 async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Exchange) -> None:
-    """Have an ASGI app answer a request; if it fails before its answer began, the answer is 500.
+    """Answer a request with an ASGI app; if the app fails before its answer began, the answer is
+    500.
 
-    A streamed answer that the app does not complete ends early, which its client can only see if
-    the answer's head says how long it is: RSGI has no means to break off a connection.
+    If the app does not complete a streamed answer, the answer ends early. Its client can notice
+    this only if the answer has a Content-Length: RSGI cannot abort a connection.
     """
     bridge = Bridge(scope, exchange)
     try:
         await app(asgi_scope(scope), bridge.receive, bridge.send)
         bridge.check()
-    except Exception as error:  # noqa: BLE001  there is nobody above to catch it
+    except Exception as error:  # noqa: BLE001  no caller catches it
         if bridge.client_left:
-            return  # what the app says of it is of no use
+            return  # the app failed only because the client left
         if bridge.began:
             message = (
-                "an answer broke off: the app failed after it had begun to send it; see the stack"
+                "an answer is incomplete: the app failed after it began to send it; see the stack"
             )
             logger.error(message, exc_info=error, extra={"path": scope.path})
         else:
@@ -68,37 +70,37 @@ class Bridge:
         self._streamed_bytes = 0
         self._complete = False
         self._watch: asyncio.Future[None] | None = None
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when nothing more can be received: the answer is complete, or the client left."""
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the answer is complete or the client left: nothing more can be received."""
 
     @property
     def client_left(self) -> bool:
         """Whether the client left before its answer was complete."""
-        return self._over.done() and not self._complete
+        return self._ended.done() and not self._complete
 
     @property
     def began(self) -> bool:
-        """Whether granian has the answer's beginning."""
+        """Whether the beginning of the answer was given to granian."""
         return self._complete or self._stream is not None
 
     async def receive(self) -> Message:
         """The request's body in parts; `http.disconnect` once the answer is complete or the client
         left."""
-        if not self._received_all and not self._over.done():
-            # One read at a time: a second one would have granian stop the event loop. It is kept if
-            # this call is cancelled, so that the next one misses no part.
+        if not self._received_all and not self._ended.done():
+            # One read at a time: with a second one granian would stop the event loop. The read
+            # survives if this call is cancelled, so that the next call misses no part.
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
-            await asyncio.wait((self._reading, self._over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((self._reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
             if self._reading.done():
                 message, self._reading = self._reading.result(), None
                 return message
         self._watch_client()
-        await asyncio.wait((self._over,))
+        await asyncio.wait((self._ended,))
         return {"type": _DISCONNECT}
 
     async def send(self, message: Message) -> None:
-        """A part of the answer.
+        """Send a part of the answer.
 
         Raises:
             ClientLeftError: the client left in the middle of a streamed answer.
@@ -126,13 +128,13 @@ class Bridge:
             self._finish()
 
     def check(self) -> None:
-        """Raise RuntimeError if the app returned without a complete answer, and the client
+        """Raise RuntimeError if the app returned without a complete answer while the client
         waits."""
         if not self._complete and not self.client_left:
             raise RuntimeError("the app returned before its answer was complete")
 
     def close(self) -> None:
-        """Release what the request holds."""
+        """Release the request's resources."""
         self._stream = None
         for pending in (self._reading, self._watch):
             if pending is not None:
@@ -145,7 +147,7 @@ class Bridge:
             return {"type": "http.request", "body": part, "more_body": True}
         self._received_all = True
         ends = 1
-        # Without a default for `anext`: CPython 3.11 crashes where granian raises at once.
+        # Without a default for `anext`: CPython 3.11 crashes if granian raises immediately.
         with suppress(StopAsyncIteration):
             while True:
                 await anext(self._body)
@@ -162,7 +164,7 @@ class Bridge:
             self._stream = self._exchange.response_stream(*self._head)
         if not part:
             return
-        if self._over.done():
+        if self._ended.done():
             raise ClientLeftError
         self._streamed_bytes += len(part)
         if self._streamed_bytes > MAX_STREAM_BYTES:
@@ -175,12 +177,12 @@ class Bridge:
         except ProtocolClosed:
             self._end()
             raise ClientLeftError from None
-        await asyncio.sleep(
-            0
-        )  # granian takes every part at once, and other requests would wait for the whole answer
+        # granian accepts every part immediately; without this, other requests would wait for the
+        # whole answer.
+        await asyncio.sleep(0)
 
     def _watch_client(self) -> None:
-        if self._watch is None and not self._over.done():
+        if self._watch is None and not self._ended.done():
             self._watch = asyncio.ensure_future(self._exchange.client_disconnect())
             self._watch.add_done_callback(self._end)
 
@@ -190,12 +192,12 @@ class Bridge:
         self._end()
 
     def _end(self, *_: object) -> None:
-        if not self._over.done():
-            self._over.set_result(None)
+        if not self._ended.done():
+            self._ended.set_result(None)
 
 
 def asgi_scope(scope: Scope) -> Message:
-    """The same request's head, as ASGI describes it."""
+    """The ASGI scope of a request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},

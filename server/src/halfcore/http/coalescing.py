@@ -1,18 +1,18 @@
 """Interrupt moderation for a server that is short of CPU time: requests gather for a moment before
-a turn of the event loop.
+an iteration of the event loop.
 
 With many quiet connections and few requests each, waking threads costs more than answering:
-granian's runtime thread, the thread that hands requests over to Python and the event loop wake one
-another for every request. Network cards have the same trouble and the same remedy. While it is on,
-the first request of a gathering makes the thread that hands over sleep for `delay_s`, before its
-body is asked for; then all that came meanwhile pass on to the loop together, and the next gathering
-begins when they have been answered. docs/decisions/0012 has what that saves. A request waits for
-half a gathering in the mean and for one at most, which is little against what a server waits once
-its quota is spent.
+granian's runtime thread, the thread that passes requests to Python and the event loop wake one
+another for every request. Network cards have the same problem and the same solution. While
+coalescing is on, the first request of a gathering makes the thread that passes requests to Python
+sleep for `delay_s`, before it asks for the request's body; then all requests that arrived meanwhile
+go to the loop together, and the next gathering begins when they have been answered.
+docs/decisions/0012 has what that saves. A request waits for half a gathering on average and for one
+at most, which is little compared with the waiting of a server whose quota is spent.
 
-It would cost a few clients that wait for each answer most of their throughput, so it is an
-experiment under control: the delay grows as long as more of the quota is used than aimed at,
-shrinks when less than half of that is, and is gone at once when it slows the clients down.
+A few clients that wait for each answer would lose most of their throughput, so the delay is
+controlled: it grows while more of the quota is used than aimed at, shrinks when less than half of
+that is used, and is switched off immediately when it slows the clients down.
 """
 
 import asyncio
@@ -23,31 +23,31 @@ from collections.abc import Callable
 WINDOW_S = 1.0
 """Seconds between two decisions."""
 SCARCE = 0.8
-"""Share above which requests gather for the whole delay at once. Above it a rate falls for want of
-CPU time, not for the waiting."""
+"""Share of the quota above which requests gather for the whole delay immediately. Above it a rate
+falls because CPU time is short, not because of the waiting."""
 STEPS = 8
-"""In which the delay grows, one in each window; it shrinks by half of them."""
+"""Steps in which the delay grows, one in each window; it shrinks by half of them."""
 KEEP_RATE = 0.8
-"""Share of the rate before that has to be kept up."""
+"""Share of the earlier request rate that must remain."""
 ENOUGH_HZ = 8000.0
-"""After a turn that brought so many requests per second, 32 in 4 ms, nobody waits: company comes by
-itself. The time runs from the gathering before, for what piles up while the quota is spent is many
-requests, but of a long time."""
+"""After an iteration with this many requests per second, 32 in 4 ms, no request waits: enough
+arrive without a delay. The time is measured from the gathering before, because the requests that
+pile up while the quota is spent are many, but arrived over a long time."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
-"""Seconds until it is tried again after it slowed the clients down; doubled each time."""
+"""Seconds without coalescing after it slowed the clients down; doubled each time."""
 
 
 class Coalescer:
-    """Decides when requests gather, and makes them.
+    """Decides when requests gather, and delays them.
 
     Args:
         quota: cores' worth of CPU time that this process may use.
         aim: share of the quota that may be used before any request waits.
         delay_s: seconds that requests gather at most.
-        loop: calls back; the event loop that answers.
+        loop: the event loop that answers; runs the callbacks.
         clock: seconds.
         cpu_clock: seconds of CPU time that this process used.
-        pause: stops this thread for so many seconds.
+        pause: stops the calling thread for a number of seconds.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Coalescer:
         self._cpu_clock = cpu_clock
         self._pause = pause or _pause_all_of_python()
         self.gathering = False
-        """Whether requests wait for company."""
+        """Whether requests wait for other requests."""
         self._in_turn = False
         self._arrived = self._last_turn = 0
-        # Each written by one thread: granian's, but for `_answered`. (The ordinary lane's
+        # Each is written by one thread: granian's, except `_answered`. (The ordinary lane's
         # `arriving` may lose one of `_asked`: a gathering then ends one request early.)
         self._asked = self._answered = self._asked_before = self._answered_before = 0
         self._began = self._patience_ends = 0.0
@@ -83,12 +83,12 @@ class Coalescer:
         self._rest_s, self._rested_at = FIRST_REST_S, 0.0
 
     def arriving(self) -> None:
-        """A request's head came, and its body has not been asked for: the first of a gathering
-        waits here for the others.
+        """A request's head has arrived, and its body was not asked for yet: the first request of a
+        gathering waits here for the others.
 
-        On any thread, which holds the interpreter's lock. The next gathering begins once the loop
-        has had everybody of this one; for a body that comes slowly nobody waits longer than another
-        delay.
+        May be called on any thread; it holds the interpreter's lock. The next gathering begins when
+        the loop has had every request of this one; if a body arrives slowly, other requests wait
+        for it at most one more delay.
         """
         if not self.gathering:
             return
@@ -104,15 +104,14 @@ class Coalescer:
         self._asked += 1
 
     def arrived(self) -> None:
-        """The request is on the event loop, and in the queue if it was good; called there."""
+        """The request is on the event loop, and in the queue if it was valid; called there."""
         self._window_arrivals += 1
         if self.gathering:
             self._arrived += 1
             if not self._in_turn:
                 self._in_turn = True
-                self._loop.call_soon(
-                    self._end_turn
-                )  # behind the run that the queue asked for: no gathering begins before its answers
+                # After the run that the queue scheduled: no gathering begins before its answers.
+                self._loop.call_soon(self._end_turn)
         elif not self._watching:
             self._watch()
 
@@ -133,16 +132,14 @@ class Coalescer:
         self._loop.call_later(WINDOW_S, self._judge)
 
     def _judge(self) -> None:
-        """At a window's end: longer, shorter or none; without requests there is no next window, so
-        an idle server has no timer."""
+        """At a window's end, make the delay longer, shorter or none. Without requests there is no
+        next window, so an idle server has no timer."""
         now = self._clock()
         elapsed = now - self._window_start
         rate = self._window_arrivals / elapsed
         share = (self._cpu_clock() - self._window_cpu) / elapsed / self._quota
         if self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
-            if (
-                self._longer
-            ):  # since the last window: it is the waiting that costs the clients their rate
+            if self._longer:  # the delay grew in the last window, so it slowed the clients down
                 self._rested_at = now + self._rest_s
                 self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
             self._gather(0)
@@ -153,14 +150,12 @@ class Coalescer:
             self._begin_window()
 
     def _adapt(self, now: float, rate: float, share: float) -> None:
-        """Let requests gather longer above the aim, and shorter where much less is used."""
+        """Lengthen the delay above the aim, and shorten it if much less is used."""
         if share > SCARCE:
             steps = STEPS
         elif share > self._aim:
             steps = min(self._steps + 1, STEPS)
-        elif (
-            share < self._aim / 2
-        ):  # well below: else latency would go up and down with every breath of the machine
+        elif share < self._aim / 2:  # well below, so that the delay does not follow every variation
             steps = self._steps // 2
         else:
             steps = self._steps
@@ -180,10 +175,10 @@ class Coalescer:
 
 
 def _pause_all_of_python() -> Callable[[float], None]:
-    """A sleep that keeps the interpreter's lock, where the C library has one.
+    """A sleep that keeps the interpreter's lock, if the C library has one.
 
-    Kept on purpose: the event loop would take the lock for whatever else comes, and answer it
-    alone.
+    It is kept on purpose: otherwise the event loop would take the lock for whatever else arrives,
+    and answer it alone.
     """
     try:
         usleep = ctypes.PyDLL(None).usleep

@@ -1,4 +1,4 @@
-"""What granian's RSGI hands to an application."""
+"""The types of what granian's RSGI passes to an application."""
 
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ Headers = list[tuple[str, str]]
 
 
 class Scope(Protocol):
-    """A request's head, as RSGI gives it. `headers` is copied by every access."""
+    """A request's head, as RSGI gives it. Every access copies `headers`."""
 
     http_version: str
     server: str
@@ -32,20 +32,20 @@ class Exchange(Protocol):
         """The whole body, of any size."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body as it comes, and empty chunks at its end; see `whole`."""
+        """The body's chunks as they arrive, and empty chunks at its end; see `whole`."""
 
     def client_disconnect(self) -> Awaitable[None]:
-        """Returns when the client left before granian had the answer, or when a streamed one is
-        over."""
+        """Returns when the client left before granian had the answer, or when a streamed answer
+        has ended."""
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer."""
 
     def response_file(self, status: int, headers: Headers, file: str) -> None:
-        """Answer with a file, which granian reads as fast as the client takes it."""
+        """Answer with a file, which granian reads as fast as the client reads the answer."""
 
     def response_stream(self, status: int, headers: Headers) -> "Stream":
-        """Answer in parts; the answer ends when the stream is forgotten."""
+        """Answer in parts; the answer ends when the stream object is deleted."""
 
 
 class Stream(Protocol):
@@ -57,9 +57,9 @@ class Stream(Protocol):
 
 
 def whole(ends: int, headers: Any) -> bool:
-    """Whether a body is complete that ended in so many empty chunks.
+    """Whether a body that ended with `ends` empty chunks is complete.
 
-    One stands for its end. One more stands for an error or for trailers, which granian does not
-    tell apart: it is taken for trailers where the request's head announces them.
+    One empty chunk is its end. A second one means an error or trailers, which granian does not
+    distinguish: it counts as trailers if the request's head announces them.
     """
     return ends == 1 or (ends == 2 and headers.get("trailer") is not None)

@@ -1,16 +1,16 @@
-"""All use of granian's private names, so that another granian breaks nothing: `missing` names what
-it lacks, and the server does without.
+"""All use of granian's private names, so that another version of granian breaks nothing: `missing`
+lists the names that it lacks, and the server works without them.
 
-`Intake` takes prediction requests from granian's hand-over thread to the event loop in one step,
-their bodies included. granian's own way is two steps: its thread has the loop make a task, the task
-asks for the body, and granian's threads bring it to the loop again. Each step wakes a thread; of a
-request that only reads its body and answers, that is a quarter of the CPU time
-(docs/decisions/0014). Here the body is asked for on granian's thread, as soon as the request's head
-is there and good, and the loop first hears of the request when its body has arrived. Everything
-that is not a plain prediction goes granian's own way.
+`Intake` passes a prediction request, its body included, from granian's thread to the event loop in
+one step. granian itself needs two: its thread makes the loop start a task, the task asks for the
+body, and granian's threads pass the body to the loop again. Each step wakes a thread; for a request
+that only reads its body and answers, that is a quarter of the CPU time (docs/decisions/0014). Here
+granian's thread asks for the body as soon as the request's head has arrived and is valid, and the
+loop first gets the request when its body has arrived. Everything except plain predictions is
+handled by granian as usual.
 
-What granian calls a scheduler is replaced in one place, by `install`. That an exchange's body is a
-future, with `cancel` and `add_done_callback`, is not documented either.
+`install` replaces what granian calls a scheduler; it is the only place that does. That an
+exchange's body is a future, with `cancel` and `add_done_callback`, is not documented either.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from halfcore.log import logger
 from halfcore.predict.admission import is_plain
 from halfcore.predict.body import client_left
 
-if TYPE_CHECKING:  # a supervisor of workers, which needs this module, does not load the app
+if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
     from halfcore.http.rsgi import Front
     from halfcore.predict.predictor import Handler
 
@@ -46,12 +46,12 @@ class Watcher(Protocol):
 
 
 class Intake:
-    """What granian's thread does with each request.
+    """Receives each request on granian's thread.
 
     Args:
         front: knows the hot routes.
-        loop: answers.
-        ordinary: granian's own way.
+        loop: the event loop that answers.
+        ordinary: granian's own scheduling.
     """
 
     def __init__(
@@ -64,16 +64,15 @@ class Intake:
         self._ordinary = ordinary
 
     def __call__(self, watcher: Watcher) -> None:
-        """Begin a request; on granian's thread, which holds the interpreter's lock meanwhile. Must
-        not raise: granian would not notice."""
+        """Begin a request; called on granian's thread, which holds the interpreter's lock
+        meanwhile. Must not raise: granian would not notice."""
         try:
             scope = watcher.scope
             begin = self._front.begin(scope.path) if scope.method == "POST" else None
             if (
                 begin is None
-                or not is_plain(
-                    get := scope.headers.get, max_body_bytes=self._reader.max_bytes
-                )  # `headers` is a copy each time
+                # each access to `headers` makes a copy
+                or not is_plain(get := scope.headers.get, max_body_bytes=self._reader.max_bytes)
                 or self._predictor.full()
             ):
                 self._ordinary(watcher)
@@ -86,13 +85,13 @@ class Intake:
             self._reader.begin(body, self._loop)
             body.add_done_callback(partial(self._on_body, begin, exchange, request_id))
         except Exception as error:  # noqa: BLE001
-            # no caller can catch it; granian answers 500 once the request is forgotten
+            # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
     def _on_body(
         self, begin: "Handler", exchange: Exchange, request_id: str | None, reading: Any
     ) -> None:
-        """The body has arrived, or will not; on the event loop."""
+        """The body has arrived, or will not arrive; called on the event loop."""
         try:
             late = self._reader.end(reading)
             try:
@@ -126,10 +125,11 @@ def missing(granian: ModuleType) -> list[str]:
 
 
 def install(granian: ModuleType, front: "Front") -> None:
-    """Have a module of granian's make its schedulers with an `Intake`; in this process, for good.
+    """Make a module of granian's create its schedulers with an `Intake`, permanently in this
+    process.
 
-    Where names are missing it logs one warning and changes nothing: every prediction then takes the
-    front's way, which costs a quarter more CPU time.
+    If names are missing, it logs one warning and changes nothing: the front then answers every
+    prediction, which costs a quarter more CPU time.
     """
     if lacking := missing(granian):
         logger.warning(
@@ -146,18 +146,18 @@ def install(granian: ModuleType, front: "Front") -> None:
 
         def __init__(self, loop: asyncio.AbstractEventLoop, callback: Any, *_: None) -> None:
             super().__init__()
-            self._schedule_fn = Intake(front, loop, schedule(loop, self._ctx, callback))  # type: ignore[misc]
+            intake = Intake(front, loop, schedule(loop, self._ctx, callback))
+            self._schedule_fn = intake  # type: ignore[misc]
 
     def new(loop: asyncio.AbstractEventLoop, callback: Any, **_: Any) -> Scheduler:
-        return Scheduler(
-            loop, callback, None, None, None
-        )  # these belong to granian's own kind of task, which cannot be cancelled
+        # The Nones are for granian's own kind of task, which cannot be cancelled.
+        return Scheduler(loop, callback, None, None, None)
 
     setattr(granian, _PLACE, new)
 
 
 def worker_processes(server: Any) -> Iterator[int]:
-    """The process ids of a server's workers that live; none if this granian keeps them
+    """The process ids of a server's running workers; none if this granian keeps them
     elsewhere."""
     for worker in getattr(server, "wrks", ()):
         if worker.is_alive() and (pid := getattr(worker.inner, "pid", None)) is not None:
@@ -165,11 +165,11 @@ def worker_processes(server: Any) -> Iterator[int]:
 
 
 def interrupt_of(server: Any) -> Callable[..., None]:
-    """What a server does on SIGTERM and SIGINT: it ends its workers, each told once."""
+    """A server's handler of SIGTERM and SIGINT: it ends its workers, signalling each once."""
     handler: Callable[..., None] = server.signal_handler_interrupt
     return handler
 
 
 def replace_interrupt(server: Any, handler: Callable[..., None]) -> None:
-    """Have a server call `handler` on SIGTERM and SIGINT, instead of its own handler."""
+    """Make a server call `handler` on SIGTERM and SIGINT, instead of its own handler."""
     server.signal_handler_interrupt = handler

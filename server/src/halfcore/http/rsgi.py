@@ -1,16 +1,15 @@
-"""The hot lane: granian hands every request here, and the prediction routes are answered without
-passing through ASGI.
+"""The hot lane: granian passes every request here, and the prediction routes are answered without
+ASGI.
 
 Why: an ASGI request on granian costs three objects and two more thread switches than an RSGI one,
 and Litestar's routing, request and response on top of that cost more than decoding, inference and
-encoding together (docs/benchmarks.md). The routes themselves stay in the app: the predictor gives
-this lane and Litestar's handlers the same answers, and tests/contract holds them together byte by
-byte.
+encoding together (docs/benchmarks.md). The app has these routes, too: the predictor gives this lane
+and Litestar's handlers the same answers, and tests/contract compares them byte by byte.
 
-`intake` takes plain predictions out before they come here; this lane answers those that need more
-looking at (a chunked body, a strange content type, a server that is full), and all of them where
-the intake is not installed. Every other request is translated into one ASGI call of the app by
-`bridge`, the only place that knows both protocols.
+`granian_private.Intake` takes plain predictions before they get here. This lane answers those that
+need more checks (a chunked body, another content type, a server that is full), and all predictions
+if the intake is not installed. `bridge`, the only place that knows both protocols, translates every
+other request into one ASGI call of the app.
 """
 
 import asyncio
@@ -35,11 +34,11 @@ class Front:
     """An RSGI application in front of the Litestar app.
 
     Args:
-        app: answers every request that is no plain prediction.
+        app: answers every request that is not a prediction.
         predictor: answers predictions.
-        hot: what answers POSTs of fixed paths, by path.
-        coalescer: lets predictions gather while much of the quota is used; None: each begins when
-            it arrives.
+        hot: path → what answers its POSTs.
+        coalescer: lets predictions gather while much of the quota is used; if it is None, each
+            begins when it arrives.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class Front:
         head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
 
         async def read() -> bytes:
-            # A body of known length, which the predictor has checked, is read in one await; another
-            # is counted as it comes.
+            # A body of known length, which the predictor has checked, is read in one await; any
+            # other is counted while it arrives.
             body: Awaitable[bytes] = (
                 exchange()
                 if head.content_length is not None
@@ -86,8 +85,8 @@ class Front:
         exchange.response_bytes(*await self.predictor.respond(begin, head, read))
 
     def begin(self, path: str) -> Handler | None:
-        """What answers a POST of this path without the app, if anything does. Any thread may
-        ask."""
+        """What answers a POST of this path without the app, or None. May be called on any
+        thread."""
         if (begin := self._hot.get(path)) is not None:
             return begin
         if (
@@ -110,7 +109,7 @@ class Front:
             self._lifespan.result()
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called after the last connection was closed."""
+        """End the app's lifespan; called after the last connection was closed."""
         self._stop.set()
         if self._lifespan is not None:
             loop.run_until_complete(self._lifespan)
@@ -127,7 +126,7 @@ async def _counted(exchange: Exchange, scope: Scope, max_bytes: int) -> bytes:
     """Collect a body of unknown length.
 
     Raises:
-        Problem: 413 beyond `max_bytes`; 400 if it broke off.
+        Problem: 413 beyond `max_bytes`; 400 if it is incomplete.
     """
     chunks: list[bytes] = []
     size = ends = 0

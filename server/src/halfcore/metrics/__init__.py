@@ -1,1 +1,1 @@
-"""What the server counts, and how Prometheus reads it, over all workers."""
+"""The server's counters, and their text for Prometheus, over all workers."""

@@ -1,8 +1,8 @@
-"""What the server counts.
+"""The server's counters.
 
-Plain integers in lists, for it is on every request's path and each worker has one event loop: a
-histogram's `observe` is one `bisect` and two additions, a tenth of what a locked, labelled
-`prometheus_client` metric costs. `exposition` turns them into Prometheus's text.
+They are plain integers in lists, because they are on every request's path and each worker has one
+event loop: a histogram's `observe` is one `bisect` and two additions, a tenth of the cost of a
+locked, labelled `prometheus_client` metric. `exposition` writes them in Prometheus's text format.
 """
 
 from bisect import bisect_left
@@ -56,7 +56,7 @@ PREDICT = "predict"
 
 
 class ModelMetrics:
-    """The counters of one model; every field is written by the event loop alone."""
+    """The counters of one model; only the event loop writes them."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -71,13 +71,13 @@ class ModelMetrics:
 
 
 class PredictionLogMetrics:
-    """What became of the predictions that were to be logged."""
+    """The counters of the prediction log."""
 
     def __init__(self) -> None:
         self.written = 0
-        """Rows that are in the table by this worker's doing."""
+        """Rows that this worker wrote to the table."""
         self.spooled = 0
-        """Rows that took the way over the disk."""
+        """Rows that were first written to the disk."""
         self.torn = 0
         """Segments of the spool that ended in a torn block or could not be read."""
         self.dropped: dict[str, int] = {}
@@ -102,7 +102,7 @@ class PredictionLogMetrics:
 
 
 class CatalogMetrics(msgspec.Struct):
-    """What came of reading the feature catalogue."""
+    """The results of reading the feature catalogue."""
 
     refreshes: dict[str, int] = {}
     """Result → reads: `changed`, `unchanged`, `refused` (a model's rows are not applied) or
@@ -114,11 +114,11 @@ class CatalogMetrics(msgspec.Struct):
     connected: bool = False
 
     def count(self, result: str) -> None:
-        """Count one read by what came of it."""
+        """Count one read by its result."""
         self.refreshes[result] = self.refreshes.get(result, 0) + 1
 
     def add(self, other: "CatalogMetrics") -> None:
-        """Add another worker's; of the rest the worse counts."""
+        """Add another worker's counts; of the other fields take the worse value."""
         for result, number in other.refreshes.items():
             self.refreshes[result] = self.refreshes.get(result, 0) + number
         for model, refused in other.refused.items():
@@ -134,18 +134,18 @@ class FollowMetrics:
         self.swaps: dict[str, int] = {}
         """`swapped`, or the code of a refusal or a failed fetch → how often."""
         self.poll_failures: dict[str, int] = {}
-        """Code → polls that the registry did not answer as it should."""
+        """Code → polls that failed."""
         self.schema_changes: dict[str, int] = {}
         """Compatible, `true` or `false` → swaps that changed columns, what they may hold, or the
         answers."""
         self.last_success = 0.0
-        """Unix time at which it last did; 0: not yet."""
+        """Unix time of the last poll that succeeded; 0: none yet."""
         self.served_version = ""
         self.pending = 0
         """1 while the registry names a bundle that is not served yet."""
 
     def count(self, result: str) -> None:
-        """Count what came of a bundle."""
+        """Count the result for one bundle."""
         self.swaps[result] = self.swaps.get(result, 0) + 1
 
     def count_schema_change(self, *, compatible: bool) -> None:
@@ -164,7 +164,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str], int] = {}
         """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels
-        are bounded. Without the answered predictions, which each model counts itself; `outcomes`
+        are bounded. Answered predictions are not here but in `ModelMetrics.answered`; `outcomes`
         has all."""
         self.models: dict[str, ModelMetrics] = {}
         self.loaded: dict[tuple[str, str], float] = {}
@@ -174,15 +174,14 @@ class Metrics:
         self.challenged: dict[tuple[str, str, str], int] = {}
         """(model, role, outcome) → requests of a model that has a challenger."""
         self.agreement: dict[tuple[str, str], int] = {}
-        """(model, `equal` or `different`) → answers of a shadowing challenger, compared with the
-        champion's."""
+        """(model, `equal` or `different`) → answers of a shadow, compared with the champion's."""
         self.catalog: CatalogMetrics | None = None
         """Of the feature catalogue, if one is configured."""
         self.following: dict[tuple[str, str], FollowMetrics] = {}
-        """(model, role) → its following."""
+        """(model, role) → the counters of its follower."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
-        """Count one request by what came of it."""
+        """Count one request by its outcome."""
         key = (route, model, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
 
@@ -196,7 +195,7 @@ class Metrics:
         return self.requests | answered
 
     def of(self, model: str) -> ModelMetrics:
-        """The counters of a model; they outlive its versions."""
+        """The counters of a model, of all its versions."""
         return self.models.setdefault(model, ModelMetrics())
 
     def following_of(self, model: str, role: str) -> FollowMetrics:

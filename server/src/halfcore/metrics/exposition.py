@@ -1,8 +1,8 @@
 """The counters of all workers as Prometheus's text.
 
-A scrape reaches one worker, whichever accepts it, but must tell of all: each worker leaves a
-snapshot of its counters in a directory that they share, once a second, and the one that is asked
-adds its own to those of the others. With one worker there is no directory.
+A scrape reaches one worker, whichever accepts it, but must report all: once a second each worker
+writes a snapshot of its counters to a directory that they share, and the worker that is scraped
+adds its own counters to the others' snapshots. With one worker there is no directory.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ from halfcore.metrics.counters import (
     Metrics,
     ModelMetrics,
 )
-from halfcore.metrics.optional import BesideSnapshot, beside_families
+from halfcore.metrics.optional import OptionalSnapshot, optional_families
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD_S = 1.0
-"""Seconds between snapshots: older than no scrape that matters, and cheap at 0.1 ms each."""
+"""Seconds between snapshots: shorter than a usual scrape interval, and cheap at 0.1 ms each."""
 
 
 class Counts(msgspec.Struct):
@@ -112,7 +112,7 @@ class FollowSnapshot(msgspec.Struct):
         )
 
     def add(self, other: "FollowSnapshot") -> None:
-        """Add another worker's; the one that heard of the registry least lately counts."""
+        """Add another worker's; keep the earlier `last_success`."""
         for own, others in (
             (self.swaps, other.swaps),
             (self.poll_failures, other.poll_failures),
@@ -132,7 +132,7 @@ class Snapshot(msgspec.Struct):
     models: dict[str, ModelSnapshot]
     loaded: dict[tuple[str, str], float]
     load_failures: dict[str, int]
-    beside: BesideSnapshot
+    optional: OptionalSnapshot
     catalog: CatalogMetrics | None
     following: dict[tuple[str, str], FollowSnapshot]
 
@@ -145,14 +145,14 @@ class Snapshot(msgspec.Struct):
             models=models,
             loaded=dict(metrics.loaded),
             load_failures=dict(metrics.load_failures),
-            beside=BesideSnapshot.of(metrics),
+            optional=OptionalSnapshot.of(metrics),
             catalog=metrics.catalog
             and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
             following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
         )
 
     def add(self, other: "Snapshot") -> None:
-        """Add another worker's; of two loading times the later counts."""
+        """Add another worker's; keep the later of two loading times."""
         for key, number in other.requests.items():
             self.requests[key] = self.requests.get(key, 0) + number
         for name, model in other.models.items():
@@ -164,7 +164,7 @@ class Snapshot(msgspec.Struct):
             self.loaded[version] = max(since, self.loaded.get(version, 0.0))
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
-        self.beside.add(other.beside)
+        self.optional.add(other.optional)
         if self.catalog and other.catalog:
             self.catalog.add(other.catalog)
         for followed, following in other.following.items():
@@ -180,7 +180,7 @@ class Exposition(Collector):
     Args:
         metrics: this worker's counters.
         version: the server's version.
-        shared: directory in which the workers leave their snapshots; None if there is one worker.
+        shared: directory to which the workers write their snapshots; None if there is one worker.
     """
 
     def __init__(self, metrics: Metrics, *, version: str, shared: Path | None) -> None:
@@ -190,7 +190,7 @@ class Exposition(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if shared is None:
-            # About one process: of several, each scrape would tell of another one.
+            # These describe one process: with several, each scrape would describe another one.
             ProcessCollector(registry=self._registry)
             GCCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -200,10 +200,10 @@ class Exposition(Collector):
         return generate_latest(self._registry)
 
     async def share(self) -> None:
-        """Leave a snapshot every `PERIOD_S` seconds until cancelled; returns at once if there is
-        one worker.
+        """Write a snapshot every `PERIOD_S` seconds until cancelled; returns immediately if there
+        is one worker.
 
-        What a worker that died has counted stays, so the sums never fall.
+        The snapshot of a worker that died stays, so the sums never fall.
         """
         while self._own is not None:
             partial = self._own.with_suffix(".new")
@@ -239,6 +239,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for key, number in snapshot.requests.items():
         requests.add_metric(key, number)
     yield requests
+    yield from _model_families(snapshot.models)
+    yield from _loading_families(snapshot)
+    yield from optional_families(snapshot.optional)
+    if snapshot.catalog:
+        yield from _catalog_families(snapshot.catalog)
+    if snapshot.following:
+        yield from _following(snapshot.following)
+
+
+def _model_families(models: dict[str, ModelSnapshot]) -> Iterator[Metric]:
     stages = HistogramMetricFamily(
         "halfcore_stage_duration_seconds",
         "Time in each stage of a request (infer: of a batch).",
@@ -255,13 +265,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Batches run again in halves because a row failed.",
         labels=["model"],
     )
-    for name, model in snapshot.models.items():
+    for name, model in models.items():
         for stage, counts in model.stages.items():
             stages.add_metric([name, stage], _buckets(SECONDS, counts), counts.total)
         rows.add_metric([name], _buckets(ROWS, model.batch_rows), model.batch_rows.total)
         queued.add_metric([name], model.queued_rows)
         bisections.add_metric([name], model.bisections)
     yield from (stages, rows, queued, bisections)
+
+
+def _loading_families(snapshot: Snapshot) -> Iterator[Metric]:
     loaded = GaugeMetricFamily(
         "halfcore_model_loaded_timestamp_seconds",
         "When the version was loaded.",
@@ -276,11 +289,6 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for name, number in snapshot.load_failures.items():
         failures.add_metric([name], number)
     yield failures
-    yield from beside_families(snapshot.beside)
-    if snapshot.catalog:
-        yield from _catalog_families(snapshot.catalog)
-    if snapshot.following:
-        yield from _following(snapshot.following)
 
 
 def _catalog_families(catalog: CatalogMetrics) -> Iterator[Metric]:
@@ -314,11 +322,13 @@ def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Met
     own = ["model", "role"]
     swaps = CounterMetricFamily(
         "halfcore_model_swaps",
-        "Bundles taken into service, refused or not fetched.",
+        "Bundles that were swapped in, refused or not fetched.",
         labels=[*own, "result"],
     )
     polls = CounterMetricFamily(
-        "halfcore_registry_poll_failures", "Polls without a proper answer.", labels=[*own, "code"]
+        "halfcore_registry_poll_failures",
+        "Polls that failed.",
+        labels=[*own, "code"],
     )
     success = GaugeMetricFamily(
         "halfcore_registry_last_success_timestamp_seconds",
@@ -351,9 +361,10 @@ def _following(following: dict[tuple[str, str], FollowSnapshot]) -> Iterator[Met
 
 
 def _buckets(bounds: tuple[float, ...], counts: Counts) -> list[tuple[str, float]]:
-    """Cumulative counts by upper bound, as Prometheus wants them."""
+    """Cumulative counts by upper bound, as Prometheus expects them."""
     cumulative, result = 0, []
     for bound, count in zip((*bounds, float("inf")), counts.counts, strict=True):
         cumulative += count
-        result.append((str(floatToGoString(bound)), float(cumulative)))  # type: ignore[no-untyped-call]
+        text = str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+        result.append((text, float(cumulative)))
     return result

@@ -1,4 +1,4 @@
-"""What `exposition` tells of the things beside a prediction: its log and its challenger."""
+"""The part of `exposition` for optional features: the prediction log and the challengers."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -34,8 +34,8 @@ class LogSnapshot(msgspec.Struct):
         )
 
     def add(self, other: "LogSnapshot") -> None:
-        """Add another worker's; of two last writes the earlier counts, for it shows the worker that
-        cannot write."""
+        """Add another worker's; keep the earlier last write, which shows a worker that cannot
+        write."""
         self.written += other.written
         self.spooled += other.spooled
         self.torn += other.torn
@@ -46,8 +46,8 @@ class LogSnapshot(msgspec.Struct):
         self.spool = (self.spool[0] + other.spool[0], self.spool[1] + other.spool[1])
 
 
-class BesideSnapshot(msgspec.Struct):
-    """One worker's counters of log and challengers."""
+class OptionalSnapshot(msgspec.Struct):
+    """One worker's counters of the prediction log and the challengers."""
 
     log: LogSnapshot | None
     challenged: dict[tuple[str, str, str], int]
@@ -59,7 +59,7 @@ class BesideSnapshot(msgspec.Struct):
         log = LogSnapshot.of(metrics.prediction_log) if metrics.prediction_log else None
         return cls(log, dict(metrics.challenged), dict(metrics.agreement))
 
-    def add(self, other: "BesideSnapshot") -> None:
+    def add(self, other: "OptionalSnapshot") -> None:
         """Add another worker's."""
         if self.log and other.log:
             self.log.add(other.log)
@@ -69,14 +69,18 @@ class BesideSnapshot(msgspec.Struct):
             self.agreement[pair] = self.agreement.get(pair, 0) + rows
 
 
-def beside_families(snapshot: BesideSnapshot) -> Iterator[Metric]:
-    """The metrics; none of what is not configured."""
+def optional_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
+    """The metrics of the features that are configured."""
     if snapshot.log:
         yield from _log_families(snapshot.log)
+    yield from _challenger_families(snapshot)
+
+
+def _challenger_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
     if snapshot.challenged:
         requests = CounterMetricFamily(
             "halfcore_challenger_requests",
-            "Requests that a challenger was asked.",
+            "Requests that were sent to a challenger.",
             labels=["model", "mode", "outcome"],
         )
         for key, number in snapshot.challenged.items():
@@ -85,7 +89,7 @@ def beside_families(snapshot: BesideSnapshot) -> Iterator[Metric]:
     if snapshot.agreement:
         compared = CounterMetricFamily(
             "halfcore_challenger_compared_rows",
-            "Rows whose label or value a shadow gave too, or not.",
+            "Rows of a shadow's answers, compared with the champion's.",
             labels=["model", "agreement"],
         )
         for pair, rows in snapshot.agreement.items():
@@ -99,7 +103,7 @@ def _log_families(log: LogSnapshot) -> Iterator[Metric]:
         name + "written_rows", "Predictions written to the database.", value=log.written
     )
     yield CounterMetricFamily(
-        name + "spooled_rows", "Predictions that took the way over the disk.", value=log.spooled
+        name + "spooled_rows", "Predictions that were first written to the disk.", value=log.spooled
     )
     yield CounterMetricFamily(
         name + "torn_segments",
@@ -113,13 +117,13 @@ def _log_families(log: LogSnapshot) -> Iterator[Metric]:
         dropped.add_metric([reason], rows)
     yield dropped
     yield GaugeMetricFamily(name + "queued_rows", "Predictions in memory.", value=log.queued[0])
-    yield GaugeMetricFamily(name + "queued_bytes", "Memory that they take.", value=log.queued[1])
+    yield GaugeMetricFamily(name + "queued_bytes", "Memory that they use.", value=log.queued[1])
     yield GaugeMetricFamily(name + "spool_rows", "Predictions on the disk.", value=log.spool[0])
     yield GaugeMetricFamily(
         name + "spool_bytes", "Size of the spool's segments.", value=log.spool[1]
     )
     yield GaugeMetricFamily(
         name + "last_write_timestamp_seconds",
-        "When the database last took predictions.",
+        "When predictions were last written to the database.",
         value=log.last_write,
     )

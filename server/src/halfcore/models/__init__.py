@@ -1,1 +1,1 @@
-"""The served models: how a bundle is loaded, and the pointer to the version that answers now."""
+"""The served models: loads bundles, and holds the pointer to the version that answers now."""

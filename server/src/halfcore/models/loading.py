@@ -1,4 +1,4 @@
-"""Makes a `LoadedModel` of a bundle: load it, compare its golden rows, warm it up."""
+"""Makes a `LoadedModel` from a bundle: loads it, compares its golden rows, warms it up."""
 
 import re
 import struct
@@ -13,20 +13,19 @@ from typing import Any
 
 import msgspec
 
-from halfcore import bundle
+from halfcore import bundle, bundle_search
 from halfcore.bundle import Bundle, BundleError, Golden, Manifest
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
 from halfcore.models.served import LoadedModel, Models
-from halfcore.pipeline.batcher import Batcher, Cost
+from halfcore.pipeline.batcher import Batcher
+from halfcore.pipeline.cost import Cost
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.engine import Engine, EngineError, Result
 from halfcore.pipeline.schema import Schema
 
 WARM_UP_RUNS = 5
-
-
 _CREDENTIALS = re.compile(r"://[^/@]*@")
 
 
@@ -42,7 +41,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a model's rows are batched and bounded; the settings of the same names say why."""
+    """The limits of a model's requests and batches; see the settings of the same names."""
 
     max_rows: int
     max_batch_size: int
@@ -54,7 +53,7 @@ class Limits:
 
 
 class _Recorder:
-    """Writes what a batcher does into a model's metrics."""
+    """Counts in a model's metrics what its batcher does."""
 
     def __init__(self, metrics: ModelMetrics) -> None:
         self._metrics = metrics
@@ -82,16 +81,16 @@ def load_all(
 ) -> None:
     """Load the newest bundle of every model in a directory.
 
-    A bundle that is refused costs only its model, and not even that if an older bundle of the model
-    is whole: then that one is served, and the refusal stands in the log, in `/health` and in the
-    metrics. So does what is wrong with the directory.
+    A bundle that is refused affects only its model, and not even that if an older bundle of the
+    model is valid: then that one is served, and the refusal is in the log, in `/health` and in the
+    metrics. A problem of the directory is reported there, too.
 
     Args:
         directory: see docs/bundle-format.md.
-        models: takes what was loaded, and the reason for what was not.
+        models: receives the loaded models, and the reasons why others were refused.
         metrics: counts the refusals.
         limits: see `Limits`.
-        executor: of one thread, for batches that are too dear for the event loop.
+        executor: of one thread, for batches that are too expensive for the event loop.
         stage: if not empty, the default model is served only from a bundle that was exported as
             `models:/NAME/STAGE`.
     """
@@ -101,36 +100,48 @@ def load_all(
         metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
         logger.error("model %s: refused: %s", name, reason, extra={"model": name})
 
-    found = bundle.survey(directory)
+    found = bundle_search.survey(directory)
     models.directory_problem = found.problem
     for name, reason in found.refused.items():
         if name not in models.served:
             refuse(name, reason)
     default = models.default_among(found.bundles.keys() | found.refused.keys() | models.served)
     for name, paths in sorted(found.bundles.items()):
-        if (
-            name in models.served
-        ):  # from elsewhere: a followed model's last-known-good bundle wins over what lies here
+        if name in models.served:  # a followed model's last-known-good bundle takes precedence
             continue
-        for path in _newest_first(
-            name, paths, stage if name == default else "", partial(refuse, name)
-        ):
-            start = time.perf_counter()
-            try:
-                model = load(
-                    bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor
-                )
-            except (BundleError, EngineError) as error:
-                refuse(name, str(error))
-                continue
+        refuse_this = partial(refuse, name)
+        candidates = _newest_first(name, paths, stage if name == default else "", refuse_this)
+        model = _load_first(
+            name, candidates, refuse_this, metrics=metrics, limits=limits, executor=executor
+        )
+        if model is not None:
             models.put(model)
-            logger.info(
-                "model %s version %s loaded in %.2f s",
-                name,
-                model.manifest.version,
-                time.perf_counter() - start,
+
+
+def _load_first(
+    name: str,
+    paths: Sequence[Path],
+    refuse: Callable[[str], None],
+    *,
+    metrics: Metrics,
+    limits: Limits,
+    executor: Executor,
+) -> LoadedModel | None:
+    """Load the first of a model's bundles that is valid; report the others with `refuse`."""
+    for path in paths:
+        start = time.perf_counter()
+        try:
+            model = load(
+                bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor
             )
-            break
+        except (BundleError, EngineError) as error:
+            refuse(str(error))
+            continue
+        seconds = time.perf_counter() - start
+        version = model.manifest.version
+        logger.info("model %s version %s loaded in %.2f s", name, version, seconds)
+        return model
+    return None
 
 
 def load(
@@ -141,17 +152,17 @@ def load(
     executor: Executor,
     role: str = "champion",
 ) -> LoadedModel:
-    """Load a bundle on the event loop, which stands still meanwhile; raises as `prepare`."""
+    """Load a bundle on the event loop, which is blocked meanwhile; raises as `prepare`."""
     prepared = prepare(source, max_batch_size=limits.max_batch_size)
     return assemble(prepared, metrics=metrics, limits=limits, executor=executor, role=role)
 
 
 def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
-    """Load a bundle, hold its answers against the golden ones, and warm it up: the long part, in
+    """Load a bundle, compare its answers with the golden ones, and warm it up: the long part, in
     any thread.
 
     Raises:
-        BundleError: the runtime cannot load the graph, it is not what the manifest says, or a
+        BundleError: the runtime cannot load the graph, the graph differs from the manifest, or a
             golden row gets another answer.
     """
     manifest = source.manifest
@@ -179,15 +190,15 @@ def assemble(
     version: str = "",
     role: str = "champion",
 ) -> LoadedModel:
-    """Make a prepared model answer: the short part, on the event loop that it will serve on.
+    """Make a prepared model ready to answer: the short part, on the event loop that serves it.
 
     Args:
-        prepared: used by nobody else.
-        metrics: the counters to write; their gauge of queued rows is this model's from now on.
+        prepared: must not be used elsewhere.
+        metrics: the counters to write; their gauge of queued rows now shows this model's.
         limits: see `Limits`.
-        executor: of one thread, for batches that are too dear for the event loop.
-        name: the name that clients know, if it is not the manifest's.
-        version: the version that clients know, if it is not the manifest's.
+        executor: of one thread, for batches that are too expensive for the event loop.
+        name: the name that clients use, if it is not the manifest's.
+        version: the version that clients see, if it is not the manifest's.
         role: see `LoadedModel`.
     """
     own = prepared.manifest
@@ -223,16 +234,16 @@ def assemble(
 def _newest_first(
     name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]
 ) -> list[Path]:
-    """One model's bundles (of that stage) whose manifest can be read, the one exported last first;
-    tells why others are not among them."""
+    """One model's bundles (of that stage) whose manifest can be read, the newest export first;
+    calls `refuse` for the others."""
     manifests: dict[Path, Manifest] = {}
     for path in paths:
         try:
             manifests[path] = bundle.read_manifest(path)
         except BundleError as error:
             refuse(str(error))
-    # Under any registered name: a bundle that was exported under a name of its own has that one in
-    # its directory.
+    # Under any registered name: a bundle can be exported under another name, which is then its
+    # directory's.
     exported = re.compile(rf"models:/[^/]+/{re.escape(stage)}" if stage else ".*")
     wanted = {path: m for path, m in manifests.items() if exported.fullmatch(m.source.uri)}
     if manifests and not wanted:
@@ -245,25 +256,19 @@ def _newest_first(
 
 
 def _without_password(uri: str) -> str:
-    """A URI without user and password, which stand between :// and @."""
+    """A URI without user and password, which are between :// and @."""
     return _CREDENTIALS.sub("://", uri)
 
 
 def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
-    """Ask the engine the golden rows one by one and together; return the first of them, packed."""
+    """Run the golden rows one by one and together; return the first of them, packed."""
     manifest = source.manifest
-    packed = []
-    for number, golden in enumerate(manifest.golden):
-        try:
-            packed.append(schema.pack([golden.row[name] for name in schema.names]))
-        except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
-            raise BundleError("golden", source.path, f"golden[{number}].row", repr(error)) from None
+    packed = _packed_golden(schema, source)
     try:
         together = engine.infer(b"".join(packed), len(packed))
         alone = [engine.infer(payload, 1)[0] for payload in packed]
-    except (
-        Exception
-    ) as error:  # the runtime raises a class of its own per status code, and quotes the graph
+    # The runtime has one exception class per status code, and its messages quote the graph.
+    except Exception as error:
         reason = (
             str(error)
             if isinstance(error, EngineError)
@@ -272,46 +277,61 @@ def _check_golden(engine: Engine, schema: Schema, source: Bundle) -> bytes:
         raise BundleError("golden", source.path, "golden", reason) from error
     for number, (golden, *answers) in enumerate(zip(manifest.golden, together, alone, strict=True)):
         for answer in answers:
-            if problem := _differs(manifest, golden, answer):
+            if problem := _difference(manifest, golden, answer):
                 raise BundleError("golden", source.path, f"golden[{number}]", problem)
     return packed[0]
 
 
-def _differs(manifest: Manifest, golden: Golden, result: Result) -> str | None:
+def _packed_golden(schema: Schema, source: Bundle) -> list[bytes]:
+    packed = []
+    for number, golden in enumerate(source.manifest.golden):
+        try:
+            packed.append(schema.pack([golden.row[name] for name in schema.names]))
+        except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
+            raise BundleError("golden", source.path, f"golden[{number}].row", repr(error)) from None
+    return packed
+
+
+def _difference(manifest: Manifest, golden: Golden, result: Result) -> str | None:
     """How an answer differs from the golden one by more than the parity tolerance, or None."""
     tolerance = max(manifest.parity.tolerance, manifest.parity.accepted or 0.0)
     if manifest.task == "regression":
-        values, expected = _flat(result[0]), _flat(golden.prediction)
-        same = len(values) == len(expected) and all(
-            abs(a - b) <= tolerance * max(1.0, abs(b))
-            for a, b in zip(values, expected, strict=True)
-        )
-        return None if same else f"answer {values}, expected {expected}"
+        return _value_difference(golden, result, tolerance)
     count = len(manifest.classes)
     if not 0 <= result[0] < count or (len(result) > 1 and len(result[1]) != count):
         return (
             f"label {result[0]} and {len(result[-1]) if len(result) > 1 else 'no'} probabilities, "
             f"expected {count} classes"
         )
-    label = manifest.classes[result[0]]
     if golden.probabilities is not None and len(result) > 1:
-        same = len(golden.probabilities) == count
-        if (
-            not same
-            or max(abs(a - b) for a, b in zip(result[1], golden.probabilities, strict=True))
-            > tolerance
-        ):
-            return (
-                f"probabilities {result[1]}, expected {golden.probabilities} within {tolerance:g}"
-            )
+        if problem := _probability_difference(golden.probabilities, result[1], tolerance):
+            return problem
         best = sorted(golden.probabilities)[-2:]
         if best[-1] - best[0] < manifest.parity.tie_band:
             return None
-    return (
-        f"prediction {label!r}, expected {golden.prediction!r}"
-        if label != golden.prediction
-        else None
+    label = manifest.classes[result[0]]
+    if label == golden.prediction:
+        return None
+    return f"prediction {label!r}, expected {golden.prediction!r}"
+
+
+def _probability_difference(
+    expected: Sequence[float], found: Sequence[float], tolerance: float
+) -> str | None:
+    if (
+        len(expected) != len(found)
+        or max(abs(a - b) for a, b in zip(found, expected, strict=True)) > tolerance
+    ):
+        return f"probabilities {found}, expected {expected} within {tolerance:g}"
+    return None
+
+
+def _value_difference(golden: Golden, result: Result, tolerance: float) -> str | None:
+    values, expected = _flat(result[0]), _flat(golden.prediction)
+    same = len(values) == len(expected) and all(
+        abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in zip(values, expected, strict=True)
     )
+    return None if same else f"answer {values}, expected {expected}"
 
 
 def _flat(value: Any) -> list[float]:
@@ -319,14 +339,14 @@ def _flat(value: Any) -> list[float]:
 
 
 def _warm_up(engine: Engine, row: bytes, max_batch_size: int) -> Cost:
-    """Run the smallest and the largest batch a few times: first runs are slow, and the batcher must
-    know what a batch costs."""
+    """Run the smallest and the largest batch a few times: first runs are slow, and the batcher
+    needs the cost of a batch."""
     cost = Cost()
     for rows in (1, max_batch_size):
         payload = row * rows
         for run in range(WARM_UP_RUNS):
-            # This thread's CPU time: beside a busy event loop the clock would mostly count the
-            # waiting for it.
+            # This thread's CPU time: while the event loop is busy, wall time would mostly be
+            # waiting.
             start = time.thread_time()
             engine.infer(payload, rows)
             if run:

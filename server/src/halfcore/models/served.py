@@ -1,7 +1,7 @@
 """The models that are served: a bundle becomes a `LoadedModel`, and `Models` holds one per name.
 
-A `LoadedModel` is immutable and complete: what decodes, runs and encodes for one version. A request
-takes it once and uses nothing else, so no answer ever mixes two versions.
+A `LoadedModel` is immutable and complete: it has the decoder, batcher and encoder of one version. A
+request takes it once and uses nothing else, so no answer ever mixes two versions.
 """
 
 from collections.abc import Callable, KeysView
@@ -25,15 +25,14 @@ class LoadedModel:
     """One version of one model, ready to answer."""
 
     manifest: Manifest
-    """The bundle's, but with the name and the version that clients know."""
+    """The bundle's, but with the name and the version that clients see."""
     bundle_name: str
-    """The name in the bundle's own manifest: another one where a model is served under a name of
-    its own, was renamed or copied."""
+    """The name in the bundle's own manifest; it differs if a model is served under another name,
+    was renamed or copied."""
     bundle_version: str
-    """The version in the bundle's own manifest: another one where the registry's version is a
-    copy."""
+    """The version in the bundle's own manifest; it differs if the registry's version is a copy."""
     schema: Schema
-    """The manifest's columns with what the feature catalogue says of them; the decoder is made of
+    """The manifest's columns with the rules of the feature catalogue; the decoder is made from
     it."""
     decoder: Decoder
     batcher: Batcher[Result]
@@ -53,10 +52,10 @@ class Models:
     """The served models by name, and why others are not served.
 
     Args:
-        default: the model of `/predict` that was set, or empty.
-        fallback: the model of `/predict` if several are loaded and none was set.
-        metrics: has the time at which each version was loaded.
-        refine: applied to each model before it is served: the feature catalogue.
+        default: the configured model of `/predict`, or empty.
+        fallback: the model of `/predict` if several are loaded and none was configured.
+        metrics: receives the time at which each version was loaded.
+        refine: applied to each model before it is served, for the feature catalogue.
     """
 
     def __init__(
@@ -91,12 +90,12 @@ class Models:
 
     @property
     def names(self) -> set[str]:
-        """The names that are answered now, or will be once a bundle is mended or has come."""
+        """The names that are answered now, or will be when a bundle was repaired or downloaded."""
         return self.served | self._expected | self.failures.keys()
 
     @property
     def ready(self) -> bool:
-        """Whether this process should be sent requests."""
+        """Whether to send requests to this process."""
         return (
             not self.draining
             and bool(self._models)
@@ -105,8 +104,8 @@ class Models:
 
     @property
     def reasons(self) -> list[str]:
-        """Why this process is not ready or `/predict` has no model, and what to do: sentences, none
-        if all is well."""
+        """Why this process is not ready or `/predict` has no model, and what to do; empty if there
+        is no problem."""
         reasons = [self.directory_problem] if self.directory_problem else []
         if self.default_name and self.default_name not in self._models:
             reasons.append(self._why_default_is_missing())
@@ -117,8 +116,7 @@ class Models:
         elif self._models and not self.default_name:
             reasons.append(
                 f"POST /predict has no model, because {len(self._models)} models are loaded and "
-                "none is named: "
-                f"set MODEL_NAME to {self._known()}"
+                f"none is named: set MODEL_NAME to {self._known()}"
             )
         return reasons
 
@@ -143,9 +141,9 @@ class Models:
     def default_among(self, names: AbstractSet[str]) -> str:
         """The model of `/predict` if these models are there.
 
-        The one that was set, whether it is there or not; else the only one; else the only one that
-        is followed; else the fallback. A fallback that was refused keeps its place, so that no
-        other model answers in its stead.
+        The configured one, whether it is among them or not; otherwise the only one; otherwise the
+        only one that is followed; otherwise the fallback. A fallback that was refused stays the
+        default, so that no other model answers for it.
         """
         if self._default:
             return self._default
@@ -157,14 +155,14 @@ class Models:
         return self._fallback if self._fallback in names else ""
 
     def expect(self, name: str) -> None:
-        """Tell that a model of that name will be served once its bundle has come: until then it is
+        """Announce a model that will be served when its bundle was downloaded: until then it is
         503, not 404."""
         self._expected.add(name)
         self._choose_default()
 
     def put(self, model: LoadedModel) -> LoadedModel | None:
-        """Serve this model from the next request on; return the one that it replaces, which answers
-        what it has accepted."""
+        """Serve this model from the next request on; return the one that it replaces, which still
+        answers the requests that it has accepted."""
         name = model.manifest.name
         replaced = self._models.get(name)
         self._models[name] = self._refine(model)
@@ -175,14 +173,14 @@ class Models:
         return replaced
 
     def current(self, name: str) -> LoadedModel | None:
-        """The model that answers under that name now, if there is one."""
+        """The model that answers under that name now, or None."""
         return self._models.get(name)
 
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
 
         Raises:
-            Problem: 404 with the known names; 503 if it should be there but its bundle was refused.
+            Problem: 404 with the known names; 503 if it is expected but its bundle was refused.
         """
         if (model := self._models.get(name)) is not None:
             return model
@@ -216,7 +214,7 @@ class Models:
         )
 
     def begin_draining(self) -> None:
-        """Be not ready from now on, so that no new requests are sent here."""
+        """Report not ready from now on, so that no new requests are sent here."""
         self.draining = True
 
     async def drain(self) -> None:
@@ -225,7 +223,7 @@ class Models:
             await model.batcher.drain()
 
     def refuse(self, name: str, reason: str) -> None:
-        """Keep why a model's bundle is not served."""
+        """Record why a model's bundle is not served."""
         self.failures[name] = reason
         self._choose_default()
 
@@ -247,5 +245,5 @@ class Models:
         return (
             "one of " + ", ".join(sorted(self._models))
             if self._models
-            else "none, for no model is loaded"
+            else "none: no model is loaded"
         )

@@ -1,2 +1,2 @@
-"""Bytes to rows to batches to results to bytes: `decode` (fast), `explain` (says what is wrong),
+"""From a body's bytes to an answer's bytes: `decode` (fast), `explain` (says what is wrong),
 `batcher`, `engine`, `encode`."""

@@ -1,4 +1,4 @@
-"""What one column accepts: the rule for a single value, and the words for a wrong one."""
+"""What one column accepts: the check of a single value, and the message for a wrong one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from halfcore.pipeline.schema import Schema
 from halfcore.problem import beginning, listed
 
 _SURELY_FITS = 3.4e38
-"""Numbers below fit float32 and so every dtype; the exact check costs three times as much."""
+"""Numbers below this fit float32 and so every dtype; the exact check costs three times as much."""
 _WANTED = {"number": "a number", "integer": "an integer", "boolean": "true or false"}
 
 
@@ -21,7 +21,7 @@ class Column:
 
     Attributes:
         accepts: whether a parsed JSON value is right. Called for every value of a bulk request that
-            has an error somewhere, so it builds nothing.
+            has an error somewhere, so it allocates nothing.
     """
 
     def __init__(self, column: Input, schema: Schema) -> None:
@@ -29,15 +29,16 @@ class Column:
         self._column = column
         self._schema = schema
         self._rule = schema.rule(column.name)
-        # 1, 1.0 and True are one key of a set, but not one JSON value: the type is compared first.
+        # 1, 1.0 and True are equal as keys of a set, but are different JSON values: the type is
+        # compared first.
         self._categories = frozenset(column.categories or ())
         self.accepts: Callable[[Any], bool] = (
             self._is_category if column.categories else self._accepter()
         )
 
     def problem(self, value: Any) -> tuple[str, Any, str] | None:
-        """What is wrong with a value: code, expected value, and that in words; None if it is
-        right."""
+        """What is wrong with a value: code, expected value, and the expected value in words; None
+        if the value is right."""
         if self.accepts(value):
             return None
         column, rule = self._column, self._rule
@@ -92,7 +93,7 @@ class Column:
     def _is_number(self, value: Any) -> bool:
         kind = type(value)
         if kind is float or kind is int:
-            # The fast decoder compares an integer of a number column as the float that it becomes.
+            # The fast decoder converts an integer of a number column to float, then compares.
             fits = -_SURELY_FITS < value < _SURELY_FITS or self._schema.fits(value)
             return fits and self._is_allowed(float(value))
         return value is None and self._column.nullable

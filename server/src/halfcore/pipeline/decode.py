@@ -1,8 +1,8 @@
-"""A request's body becomes packed rows: the fast decoder, for bodies that are right.
+"""The fast decoder: turns a request's body into packed rows, if the body is right.
 
 One typed parse by msgspec checks names, types and length in C; packing checks categories and range.
-What does not pass goes to the explaining decoder (`explain`), which reads the body again and either
-says what is wrong or finds that nothing is. Both accept the same bodies and give the same rows;
+A body that does not pass goes to the explaining decoder (`explain`), which reads it again and
+either says what is wrong or accepts it. Both accept the same bodies and give the same rows;
 tests/server/pipeline/test_decode.py compares them.
 
 A long body is decoded in chunks: the parsed values of a chunk are packed and dropped before the
@@ -21,16 +21,16 @@ from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
 
 SHORT_BODY_BYTES = 16_384
-"""Bodies up to this length are decoded at once: 1 to 6 ms if they are wrong in the most expensive
-way."""
+"""Bodies up to this length are decoded in one piece: 1 to 6 ms if they are wrong in the most
+expensive way."""
 CHUNK_BYTES = 32_768
-"""Of a long body that are parsed at once: 1 to 3 ms."""
+"""Of a long body that are parsed in one piece: 1 to 3 ms."""
 _T = TypeVar("_T")
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):
-    """A request's rows, packed, and how many; `many` tells whether a list was sent, and so a list
-    is the answer."""
+    """A request's packed rows and their number; `many`: a list was sent, so the answer is a
+    list."""
 
     payload: bytes
     size: int
@@ -50,8 +50,8 @@ class Decoder:
         self._explainer = Explainer(schema, max_rows=max_rows, right_row=self._right_row)
         row: Any = schema.row_type()
         record: Any = schema.record_type()
-        # A model may have a column that is called `features`; its records then win over the vector
-        # form.
+        # If a model has a column that is called `features`, its records take precedence over the
+        # vector form.
         self._vectors = "features" not in (*schema.names, *schema.ignored)
         self._one_vector = _decoder(
             msgspec.defstruct("Vector", [("features", row)], forbid_unknown_fields=True, gc=False)
@@ -65,8 +65,8 @@ class Decoder:
         self._many_records = _decoder(list[record])
         self._key_quotes = 2 * len(schema.inputs)
         self._text_columns = schema.text_columns
-        # Column, its default, and the quotes that an absent one leaves out: its name's, and a
-        # text's.
+        # A column's index, its default, and how many quotes a record without it lacks: two for its
+        # name, and two if it is a text.
         self._defaults = [
             (i, value, 4 if isinstance(value, str) else 2) for i, value in schema.defaults.items()
         ]
@@ -81,7 +81,7 @@ class Decoder:
         """Parse, check and pack a body.
 
         Raises:
-            Problem: 400 not JSON or a name twice, 413 too many rows, 422 wrong names, types or
+            Problem: 400 not JSON or a duplicate name, 413 too many rows, 422 wrong names, types or
                 values.
         """
         if len(body) <= SHORT_BODY_BYTES and (rows := self._decode_short(body)) is not None:
@@ -117,9 +117,9 @@ class Decoder:
             payload = self._schema.pack(values)
         except _REFUSED:
             return None
-        # Parsers keep the last of two equal names silently. Every name and text has two quotes, so
-        # a body with more than the values account for has a name twice (or an escaped quote): the
-        # explaining decoder decides.
+        # Parsers silently keep the last of two equal names. Every name and text has two quotes, so
+        # a body with more quotes than its values explain has a name twice (or an escaped quote):
+        # the explaining decoder decides.
         if body.count(b'"') != quotes + self._text_quotes(values):
             return None
         return Rows(payload, 1, many=False)
@@ -135,16 +135,12 @@ class Decoder:
         return Rows(payload, size, many=True)
 
     def _decode_long(self, body: bytes) -> Generator[None, None, Rows | None]:
-        """As `_decode_short`, in chunks that end between two rows; None too if no such place is
-        found."""
+        """As `_decode_short`, in chunks that end between two rows; None also if there is no such
+        place."""
         vectors = self._vectors and _VECTORS.match(body)
         start = vectors or _RECORDS.match(body)
-        if not start:  # one row: its values are as many as the columns, whatever its length
-            if (
-                body.count(b'"') > 4 * (len(self._schema.inputs) + len(self._schema.ignored)) + 2
-            ):  # a name twice, or an escape
-                return None
-            return self._decode_one(body, vectors=self._vectors and b'"features"' in body[:64])
+        if not start:
+            return self._decode_long_row(body)
         end = (_VECTORS_END if vectors else _RECORDS_END).search(
             body, max(0, len(body) - _END_BYTES)
         )
@@ -180,8 +176,15 @@ class Decoder:
             return None
         return Rows(b"".join(chunks), size, many=True)
 
+    def _decode_long_row(self, body: bytes) -> Rows | None:
+        """One row: it has as many values as there are columns, whatever its length."""
+        most_quotes = 4 * (len(self._schema.inputs) + len(self._schema.ignored)) + 2
+        if body.count(b'"') > most_quotes:  # a name twice, or an escape
+            return None
+        return self._decode_one(body, vectors=self._vectors and b'"features"' in body[:64])
+
     def _packed(self, rows: list[Any], *, vectors: bool) -> tuple[bytes, int, int]:
-        """Parsed rows as bytes, their number, and the quotes that they account for."""
+        """Parsed rows as bytes, their number, and how many quotes a body has for them."""
         quotes = 0
         if not vectors:
             rows = [msgspec.structs.astuple(record) for record in rows]
@@ -211,15 +214,15 @@ class Decoder:
         return packed if row.count(b'"') == quotes + self._text_quotes(values) else None
 
     def _fill(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
-        """A record's values with defaults where they are absent, and the quotes that its names and
-        its defaulted texts account for."""
+        """A record's values with defaults where they are absent, and how many quotes a body has for
+        its names, less those of the absent columns."""
         absent = [default for default in self._defaults if values[default[0]] is msgspec.UNSET]
         if not absent:
             return values, self._key_quotes
         filled, quotes = list(values), self._key_quotes
-        for i, value, unsaid in absent:
+        for i, value, lacking in absent:
             filled[i] = value
-            quotes -= unsaid
+            quotes -= lacking
         return tuple(filled), quotes
 
     def _text_quotes(self, values: tuple[Any, ...]) -> int:
@@ -235,7 +238,7 @@ def _decoder(kind: Any) -> Callable[[bytes], Any]:
 
 
 def _all(steps: Generator[None, None, _T]) -> _T:
-    """The result of work in slices, without a pause."""
+    """The result of work in slices, done without a pause."""
     while True:
         try:
             next(steps)
@@ -245,7 +248,7 @@ def _all(steps: Generator[None, None, _T]) -> _T:
 
 
 _USUAL_START = b'{"features"'
-"""Looked for first: a third of the cost of the other look."""
+"""Compared first: this costs a third of the search in the body's beginning."""
 _REFUSED = (
     msgspec.DecodeError,
     UnicodeDecodeError,
@@ -255,10 +258,10 @@ _REFUSED = (
     struct.error,
     TypeError,
 )
-"""What msgspec raises on a wrong body (the last two of the first three are not its own), and what
-packing raises on a wrong value."""
+"""What msgspec raises on a wrong body (the first three, of which the last two are Python's), and
+what packing raises on a wrong value."""
 _NOT_BETWEEN_ROWS = set('[]{}"\\')
-"""A text with one of these could be taken for the end of a row."""
+"""A text with one of these could be mistaken for the end of a row."""
 _VECTORS = re.compile(
     rb'[ \t\n\r]*+\{[ \t\n\r]*+"features"[ \t\n\r]*+:[ \t\n\r]*+\[(?=[ \t\n\r]*+\[)'
 )

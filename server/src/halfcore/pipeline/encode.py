@@ -1,8 +1,8 @@
-"""Results become the answer's bytes.
+"""Turns results into the answer's bytes.
 
-What is the same for every answer of a model version is laid out once: a template per class label,
-with one `%.7g` per probability. Seven significant digits are all that a float32 holds; regression
-values are written in full.
+The part that is the same in every answer of a model version is made once: a template per class
+label, with one `%.7g` per probability. A float32 holds no more than seven significant digits;
+regression values are written in full.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Encoder:
     """Encodes the answers of one model version.
 
     The answer: `{"prediction": …, "probabilities": {class: p, …}, "model": name, "version":
-    version}`; for a list of rows, a list each.
+    version}`; for a list of rows, `prediction` and `probabilities` are lists.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -56,7 +56,7 @@ class Encoder:
 
         Args:
             results: per row (label index, probabilities), (label index,) or (value,).
-            many: whether a list of rows came.
+            many: whether a list of rows was sent.
         """
         if many:
             return self._encode_many(results)

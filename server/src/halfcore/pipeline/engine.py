@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Read at import. Since 1.29 the runtime phones home on Linux unless told otherwise; NumPy's linear
-# algebra, which nothing here uses, would start a thread per core.
+# Read at import. Since 1.29 the runtime sends telemetry on Linux unless this disables it; NumPy's
+# linear algebra, which nothing here uses, would start a thread per core.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -32,13 +32,13 @@ Result = tuple[Any, ...]
 
 
 class EngineError(Exception):
-    """The runtime cannot load the model, its graph is not the promised one, or it gave no finite
-    answer."""
+    """The runtime cannot load the model, its graph differs from the manifest, or its answer is not
+    finite."""
 
 
 class NotFiniteError(EngineError):
-    """The model answered NaN or infinity, which JSON cannot say: its values are legal, and too
-    large for it."""
+    """The model answered NaN or infinity, which JSON cannot express: the request's values are
+    legal, but too large for this model."""
 
 
 class Engine:
@@ -62,8 +62,8 @@ class Engine:
                 str(model_file), _options(), providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            # The runtime raises a class of its own per status code, with no common base but
-            # Exception; it quotes paths.
+            # The runtime has one exception class per status code, with no common base except
+            # Exception; its messages quote paths.
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} cannot load it: {type(error).__name__}"
             ) from error
@@ -96,11 +96,11 @@ class Engine:
 
 
 def _finite(values: Any, rows: Any) -> bool:
-    """Whether an output holds neither NaN nor infinity, given as array and as list: both survive a
-    sum.
+    """Whether an output, given as array and as list, holds neither NaN nor infinity: a sum with one
+    of them is not finite either.
 
-    Few rows are summed as Python floats, which costs less than one call into NumPy; many by one
-    reduction, which costs a third of `isfinite().all()`. Both add in float64, where many large
+    Few rows are summed as Python floats, which costs less than one call into NumPy; many rows by
+    one reduction, which costs a third of `isfinite().all()`. Both add in float64, where many large
     float32 do not overflow.
     """
     if values.dtype.kind != "f":
@@ -117,13 +117,12 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Batch sizes vary from call to call: an arena keeps the largest of each shape for ever, a
-    # pattern never matches.
+    # Batch sizes vary from call to call: an arena would keep the largest of each shape without end,
+    # and a memory pattern would never match.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.log_severity_level = (
-        4  # errors are raised; the runtime's own lines quote the model's inside
-    )
+    # Errors are raised; the runtime's own log lines quote the inside of the model.
+    options.log_severity_level = 4
     return options
 
 

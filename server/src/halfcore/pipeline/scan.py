@@ -1,8 +1,8 @@
-"""Finds where the values of a JSON text begin and end, without building them.
+"""Finds where the values of a JSON text begin and end, without parsing them.
 
-A body of a few megabytes can spell millions of values, and each would take ten times its length in
-memory. So the explaining decoder first looks for the end of a row, here, and parses it only if it
-is short. Every search is one pass over the bytes: no pattern can go back over what it has matched.
+A body of a few megabytes can contain millions of values, and each would take ten times its length
+in memory. So the explaining decoder first looks for the end of a row, here, and parses the row only
+if it is short. Every search is one pass over the bytes: no pattern can backtrack.
 """
 
 import re
@@ -12,7 +12,7 @@ _WITHOUT_BRACKETS = rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*+'
 
 STRING = re.compile(_STRING, re.DOTALL)
 SCALAR = re.compile(rb'[^ \t\n\r,:"\[\]{}]++')
-"""A number, true, false or null, or what stands in the place of one."""
+"""A number, true, false or null, or whatever is in the place of one."""
 FLAT = re.compile(rb"\{" + _WITHOUT_BRACKETS + rb"\}|\[" + _WITHOUT_BRACKETS + rb"\]", re.DOTALL)
 """An object or array that holds no other."""
 SEPARATOR = re.compile(rb"[ \t\n\r]*+,[ \t\n\r]*+")
@@ -38,8 +38,8 @@ def end_of_scalar(body: bytes, at: int, most: int) -> int:
     """The position after the string, number or word that begins at `at`; -1 if it is longer than
     `most`.
 
-    What is no string is read up to the next space, comma, colon, quote or bracket: it may not be
-    JSON.
+    Anything except a string is read up to the next space, comma, colon, quote or bracket; it need
+    not be JSON.
 
     Raises:
         BrokenText: no value begins here, or a string does not end.

@@ -1,10 +1,10 @@
 """A model's inputs: what a row must look like, and how it becomes bytes.
 
-A row is packed at the door: the client's values, in the manifest's order, become the little-endian
-numbers of one matrix row. What cannot be packed is refused there, so no bad row reaches a batch;
-and a batch is `b"".join(rows)`, for nothing is left to convert.
+A row is packed when it is decoded: the client's values, in the manifest's order, become the
+little-endian numbers of one matrix row. A row that cannot be packed is refused then, so no bad row
+reaches a batch; and a batch is `b"".join(rows)`, because nothing is left to convert.
 
-A feature catalogue may narrow what a column holds and say what stands for an absent one (`Rule`);
+A feature catalogue may narrow what a column accepts and give a default for an absent one (`Rule`);
 it never changes how a value is packed.
 """
 
@@ -24,7 +24,7 @@ _STRUCT_CODES = {"float32": "f", "float64": "d"}
 _JSON_TYPES = {"number": float, "integer": int, "boolean": bool}
 _IGNORED_TYPE = str | int | float | bool | None
 _IMPOSSIBLE = Annotated[int, Meta(ge=1, le=0)]
-"""The type of no value."""
+"""A type that no value has."""
 LARGEST = {"float32": 3.4028235e38, "float64": 1.7976931348623157e308}
 
 
@@ -32,12 +32,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What a feature catalogue adds to a column; a field that is unset or None adds nothing."""
 
     default: Scalar | UnsetType = UNSET
-    """Stands for the column in a record that lacks it."""
+    """The column's value in a record that lacks it."""
     minimum: int | float | None = None
     maximum: int | float | None = None
-    """Bounds of a number, both inclusive; of an integer column integers."""
+    """Bounds of a number, both inclusive; integers for an integer column."""
     categories: tuple[str | int, ...] | None = None
-    """Those of the model's categories that are allowed."""
+    """The allowed ones of the model's categories."""
 
     def range_text(self) -> str | None:
         """The bounds in words; None if there are none."""
@@ -65,12 +65,12 @@ class Schema:
     Args:
         inputs: the model's columns in order.
         dtype: `float32` or `float64`, the type of the packed values.
-        rules: column name → what a catalogue adds; must fit the columns, which `catalog` checks.
+        rules: column name → what a catalogue adds; `catalog` has checked that it fits the column.
         ignored: columns that a record may hold and that the model does not read.
 
     Attributes:
-        inputs: the columns in order, with the categories that the rules allow and an example that
-            they allow.
+        inputs: the columns in order, with only the categories and an example that the rules
+            allow.
         rules: as given.
         defaults: column index → value of an absent column.
         ignored: names of the columns that are accepted and not read.
@@ -141,8 +141,8 @@ class Schema:
         )
 
     def ignored_quotes(self, values: Sequence[Any]) -> int:
-        """The quotes that a body needs for the ignored columns of one record: those of each name,
-        and of a text.
+        """The number of quotes that a body has for the ignored columns of one record: two for each
+        name, and two for each text.
 
         Args:
             values: of `record_type`, in order.
@@ -151,13 +151,13 @@ class Schema:
         return 2 * len(sent) + 2 * sum(isinstance(value, str) for value in sent)
 
     def rule(self, name: str) -> Rule:
-        """What a column may hold: what the catalogue says, within what the bundle was proven
-        for."""
+        """What a column may hold: the catalogue's rule, within the domain for which the bundle was
+        proven."""
         return self._narrowed[name]
 
     def fits(self, value: float) -> bool:
-        """Whether a number is finite in the dtype; Python reads 1e999 as infinity, and `struct`
-        packs that."""
+        """Whether a number is finite in the dtype. Python reads 1e999 as infinity, and `struct`
+        packs it."""
         try:
             self._number.pack(value)
         except (OverflowError, struct.error):  # the first for a float, the second for an integer
@@ -175,24 +175,24 @@ class Schema:
 
     def row_type(self) -> Any:
         """The msgspec type of one features vector: a tuple with one type per column."""
-        return tuple[tuple(self.json_type(i) for i in range(len(self.inputs)))]  # type: ignore[misc]
+        types = [self.json_type(i) for i in range(len(self.inputs))]
+        return tuple[tuple(types)]  # type: ignore[misc]
 
     def record_type(self) -> type[msgspec.Struct]:
         """The msgspec type of one named record: the columns' fields in order, then the ignored
         columns'.
 
         Unknown and missing names are errors; a column with a default and an ignored column are
-        UNSET where they are absent. A name that msgspec cannot hold (`_is_plain`) gets a field that
-        no value fits: such records are left to the explaining decoder.
+        UNSET if they are absent. A name that msgspec does not support (`_is_plain`) gets a field
+        that no value fits: such records go to the explaining decoder.
         """
         longest = max(map(len, self.names))
         fields: list[Any] = []
         names: dict[str, str] = {}
         for i, name in enumerate(self.names):
             plain = _is_plain(name)
-            names[f"f{i}"] = (
-                name if plain else f"{'_' * longest}{i}"
-            )  # longer than every name, so none is taken twice
+            # The substitute is longer than every name, so it equals none.
+            names[f"f{i}"] = name if plain else f"{'_' * longest}{i}"
             kind = self.json_type(i) if plain else _IMPOSSIBLE
             fields.append(
                 (f"f{i}", kind | UnsetType, UNSET) if i in self.defaults else (f"f{i}", kind)
@@ -207,20 +207,20 @@ class Schema:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether msgspec takes a field's name: JSON writes it as it is."""
+    """Whether msgspec accepts a field's name: JSON needs no escape in it."""
     return not any(character < " " or character in '"\\' for character in name)
 
 
 class _NullOrNumber(dict[Any, Any]):
-    """Codes of a nullable number: null is NaN, anything else is itself."""
+    """Codes of a nullable number: null is NaN, any other value is itself."""
 
     def __missing__(self, value: Any) -> Any:
         return value
 
 
 def _codes(column: Input, allowed: Sequence[str | int] | None) -> dict[Any, float] | None:
-    """Value → code of a category column, its codes those of all the model's categories, whichever
-    are allowed."""
+    """Value → code of a category column. A code is the index among all of the model's categories,
+    also if only some are allowed."""
     if column.categories is not None:
         wanted = set(allowed or ())
         codes: dict[Any, float] = {
@@ -231,7 +231,7 @@ def _codes(column: Input, allowed: Sequence[str | int] | None) -> dict[Any, floa
 
 
 def _ruled(column: Input, rule: Rule) -> Input:
-    """The column as the rule leaves it: its categories, and an example that is legal."""
+    """The column with the rule applied: its categories, and an example that is legal."""
     if rule == _NO_RULE:
         return column
     categories = list(rule.categories) if rule.categories is not None else column.categories
@@ -244,7 +244,7 @@ def _ruled(column: Input, rule: Rule) -> Input:
 
 
 def _within(column: Input, rule: Rule) -> Rule:
-    """The rule, its bounds no further than the column's domain."""
+    """The rule, its bounds cut to the column's domain."""
     if column.domain is None:
         return rule
     low, high = column.domain

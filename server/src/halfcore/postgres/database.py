@@ -1,10 +1,9 @@
-"""PostgreSQL, which may be away: every wait is bounded, what failed is not used again, and the
-password is never shown.
+"""PostgreSQL, which may be unreachable: every wait is bounded, a connection that failed is not used
+again, and the password is never shown.
 
-Nothing here is on a request's path. Connections are made when they are asked for, so a server
-starts and serves while PostgreSQL is down, hangs or restarts; whoever needs one tries again after
-`Backoff`. asyncpg is imported with the first `Database`: a server that has none does not hold it in
-memory.
+Nothing here is on a request's path. Connections are made when they are needed, so a server starts
+and serves while PostgreSQL is down, hangs or restarts; the caller retries after `Backoff`. asyncpg
+is imported with the first `Database`, so that a server without one does not hold it in memory.
 """
 
 import asyncio
@@ -19,30 +18,30 @@ from halfcore.postgres.errors import DatabaseError
 from halfcore.postgres.url import check, place, secrets
 
 Connection = Any
-"""An `asyncpg.Connection`; asyncpg is published without types."""
+"""An `asyncpg.Connection`; asyncpg has no type annotations."""
 Pooler = Literal["none", "session", "transaction"]
-"""What stands between this server and PostgreSQL; see the setting `database_pooler`."""
+"""The kind of pooler between this server and PostgreSQL; see the setting `database_pooler`."""
 _POOLED = ("InvalidSQLStatementNameError", "DuplicatePreparedStatementError")
-"""asyncpg's names for a prepared statement that another session has made, or has not: what a pooler
-of transactions leads to."""
+"""asyncpg's errors for a prepared statement that is unknown in this session, or exists already: the
+consequence of a pooler of transactions."""
 _warned: set[str] = set()
-"""Places of which the log said that a pooler is there."""
+"""Places for which the warning about a pooler was logged."""
 
 
 class Database:
-    """A database, by its URL, through a small pool of connections.
+    """A database, with a small pool of connections.
 
     Args:
         url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with asyncpg's parameters such as
             `?sslmode=require`.
-        pooler: `transaction` if whatever is done outside a transaction may be done in another
-            session than what follows.
+        pooler: `transaction` if each statement outside a transaction may run in another session
+            than the next one.
         max_connections: most connections at one time.
-        timeout_s: seconds that a connection may take, a free place in the pool included; and that a
-            statement may take.
+        timeout_s: seconds that connecting may take, the wait for a free place in the pool included;
+            and seconds that a statement may take.
 
     Raises:
-        DatabaseError: the URL is none.
+        DatabaseError: the URL is not valid.
     """
 
     def __init__(
@@ -51,23 +50,12 @@ class Database:
         import asyncpg  # see the module's docstring
 
         self.place = place(url)
-        """Host, port and database, for people."""
+        """Host, port and database, for messages."""
         self.notifies = pooler != "transaction"
         """Whether LISTEN works: it belongs to a session."""
         self._url = url
         self._look_for_pooler = pooler == "none"
-        self._pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=max_connections,
-            max_inactive_connection_lifetime=60.0,
-            timeout=timeout_s,
-            command_timeout=timeout_s,
-            server_settings={"application_name": "halfcore"},
-            # Behind a pooler of transactions a session is everybody's: no statement is prepared
-            # under a name, and nothing is reset, which would free the advisory locks of others.
-            **({"statement_cache_size": 0, "reset": _leave} if pooler == "transaction" else {}),
-        )
+        self._pool = _pool(url, pooler, max_connections, timeout_s)
         self._errors = (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
@@ -78,22 +66,21 @@ class Database:
         )
         self._timeout_s = timeout_s
         self._secrets = secrets(url)
-        self._away_since: float | None = None
+        self._unreachable_since: float | None = None
 
     @property
     def away(self) -> bool:
         """Whether the last attempt to get a connection failed."""
-        return self._away_since is not None
+        return self._unreachable_since is not None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection from the pool; if anything fails on it, it is thrown away.
+        """A connection from the pool; it is discarded if anything fails while it is used.
 
         Waits at most `timeout_s`. Cancelling is safe.
 
         Raises:
-            DatabaseError: no connection came, or what was done with it failed in PostgreSQL or on
-                the way there.
+            DatabaseError: no connection could be made, or a statement on it failed.
         """
         connection = await self._connect()
         try:
@@ -101,8 +88,8 @@ class Database:
                 await self._notice_pooler(connection)
             yield connection
         except BaseException as error:
-            with suppress(*self._errors):  # one that broke has left the pool already
-                connection.terminate()  # no answer is waited for: a server that hangs gives none
+            with suppress(*self._errors):  # a broken connection has left the pool already
+                connection.terminate()  # does not wait for an answer: the server may hang
             if isinstance(error, self._errors):
                 raise DatabaseError(self._explain(error)) from error
             raise
@@ -111,34 +98,34 @@ class Database:
                 await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close all connections, waiting for no answer."""
-        with suppress(*self._errors):  # a pool that was never used
+        """Close all connections without waiting for an answer."""
+        with suppress(*self._errors):  # raised if the pool was never used
             self._pool.terminate()
 
     async def _connect(self) -> Connection:
         try:
-            await self._pool  # makes the empty pool on the running loop; connects nowhere
+            await self._pool  # makes the empty pool on the running loop; does not connect
             connection = await self._pool.acquire(timeout=self._timeout_s)
         except Exception as error:
-            # Whatever it is: asyncpg lets out what the system's resolver, its files and the ssl
-            # module raise.
+            # Any exception: asyncpg passes on what the system's resolver, files and the ssl module
+            # raise.
             reason = self._explain(error)
-            if self._away_since is None:
-                self._away_since = time.monotonic()
+            if self._unreachable_since is None:
+                self._unreachable_since = time.monotonic()
                 logger.warning("cannot reach PostgreSQL at %s, retrying: %s", self.place, reason)
             raise DatabaseError(reason) from error
-        if self._away_since is not None:
+        if self._unreachable_since is not None:
             logger.info(
                 "PostgreSQL at %s is reachable again after %.0f s",
                 self.place,
-                time.monotonic() - self._away_since,
+                time.monotonic() - self._unreachable_since,
             )
-            self._away_since = None
+            self._unreachable_since = None
         return connection
 
     async def _notice_pooler(self, connection: Connection) -> None:
-        """Say once if a pooler stands before PostgreSQL: it tells its clients another process than
-        the session's."""
+        """Log a warning, once, if a pooler is in front of PostgreSQL: it gives its clients another
+        process id than the session's."""
         self._look_for_pooler = False
         process = await connection.fetchval("SELECT pg_backend_pid()")
         if process != connection.get_server_pid() and self.place not in _warned:
@@ -152,29 +139,46 @@ class Database:
             )
 
     def _explain(self, error: BaseException) -> str:
-        """An error for the log: one line, without the password, whoever put it there."""
-        if not hasattr(
-            error, "sqlstate"
-        ):  # not PostgreSQL's own: the URL may lead to a file that is not there any more
+        """An error for the log: one line, with the password removed."""
+        # If it is not PostgreSQL's own error, a file that the URL names may be missing now.
+        if not hasattr(error, "sqlstate"):
             try:
                 check(self._url)
             except DatabaseError as wrong:
                 return str(wrong)
         if type(error) is ValueError or type(error).__name__ == "ClientConfigurationError":
             # Such errors quote the part that they do not understand
-            return "the database's URL cannot be understood"
+            return "the database's URL cannot be parsed"
         text = reason_of(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if type(error).__name__ in _POOLED and self.notifies:
             text += (
-                ": a pooler of transactions (PgBouncer) stands before PostgreSQL, set "
+                ": a pooler of transactions (PgBouncer) is in front of PostgreSQL, set "
                 "HALFCORE_DATABASE_POOLER=transaction"
             )
         return text
 
 
-async def _leave(connection: Connection) -> None:
+def _pool(url: str, pooler: Pooler, max_connections: int, timeout_s: float) -> Any:
+    """An empty `asyncpg.Pool`, which does not connect yet."""
+    import asyncpg  # see the module's docstring
+
+    return asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=max_connections,
+        max_inactive_connection_lifetime=60.0,
+        timeout=timeout_s,
+        command_timeout=timeout_s,
+        server_settings={"application_name": "halfcore"},
+        # Behind a pooler of transactions all clients share the sessions: no statement may be
+        # prepared under a name, and a reset would free the advisory locks of other clients.
+        **({"statement_cache_size": 0, "reset": _no_reset} if pooler == "transaction" else {}),
+    )
+
+
+async def _no_reset(connection: Connection) -> None:
     """Leave a session as it is."""
 
 
@@ -182,8 +186,8 @@ async def _leave(connection: Connection) -> None:
 async def transaction(connection: Connection) -> AsyncIterator[None]:
     """A transaction that is committed at the end of the block.
 
-    Not asyncpg's: that waits, after an error or a cancellation, for the ROLLBACK of a server that
-    may hang. Here `Database.connection` ends the connection, and with it the transaction.
+    asyncpg's own is not used: after an error or a cancellation it waits for the ROLLBACK of a
+    server that may hang. Here `Database.connection` ends the connection, and so the transaction.
     """
     await connection.execute("BEGIN")
     yield
@@ -191,8 +195,8 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
 
 
 class Backoff:
-    """Seconds to wait between attempts: random, so that many servers do not come at once, and
-    longer each time up to a limit."""
+    """Waits between attempts: random times, so that many servers do not connect at once, and longer
+    each time up to a limit."""
 
     def __init__(self, *, first_s: float = 0.2, most_s: float = 5.0) -> None:
         self._first_s = first_s
@@ -200,7 +204,7 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Start again with the first delay, after a success."""
         self._next_s = self._first_s
 
     async def wait(self) -> None:

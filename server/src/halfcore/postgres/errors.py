@@ -1,8 +1,8 @@
-"""What goes wrong between this server and PostgreSQL."""
+"""The errors of the connections to PostgreSQL."""
 
 
 class DatabaseError(Exception):
-    """PostgreSQL was not reached, did not answer in time, or refused; or its URL is wrong.
+    """PostgreSQL cannot be reached, did not answer in time, or refused; or its URL is wrong.
 
-    The cause is asyncpg's or the system's; the text has no password.
+    The cause is an error of asyncpg or of the system; the text has no password.
     """

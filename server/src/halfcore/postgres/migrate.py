@@ -1,9 +1,9 @@
 """`halfcore migrate`: brings a database's schema up to date with plain SQL files.
 
-The files stand in `migrations/`, numbered, and are applied in order, each in a transaction of its
-own. What was applied is written down with its hash: a file that was changed afterwards is refused,
-for no database would ever see the change. Two runs at once are safe: each file is applied by one of
-them, while the other one waits.
+The files are in `migrations/`, numbered, and are applied in order, each in its own transaction.
+Each applied file is recorded with its hash: a file that was changed afterwards is refused, because
+no database would ever get the change. Two runs at the same time are safe: each file is applied by
+one of them, while the other one waits.
 """
 
 import hashlib
@@ -65,18 +65,18 @@ def read(directory: Path = DIRECTORY) -> list[Migration]:
 async def migrate(
     database: Database, migrations: Sequence[Migration], *, say: Callable[[str], None]
 ) -> int:
-    """Apply what was not applied yet; return how many that were.
+    """Apply the migrations that were not applied yet; return their number.
 
     Args:
-        database: whose user may create a schema.
+        database: its user must be allowed to create a schema.
         migrations: all of them, in order.
-        say: is told of each one that was applied.
+        say: called with a line for each one that was applied.
 
     Raises:
-        MigrationError: an applied file was changed or is missing, or one that was not applied
-            stands before one that was.
-        DatabaseError: see `Database.connection`; what was applied before stays, the one that failed
-            leaves nothing.
+        MigrationError: an applied file was changed or is missing, or one that was not applied has a
+            lower number than one that was.
+        DatabaseError: see `Database.connection`; earlier migrations stay applied, the failed one
+            leaves no change.
     """
     count = 0
     async with database.connection() as connection:
@@ -90,8 +90,8 @@ async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -
     """Apply the first migration that was not applied yet, in a transaction; None if there is
     none."""
     async with transaction(connection):
-        # Held by the transaction, not by the session: behind a pooler the next transaction may have
-        # another session.
+        # The transaction holds the lock, not the session: behind a pooler the next transaction may
+        # have another session.
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(_LEDGER)
         rows = await connection.fetch("SELECT name, sha256 FROM halfcore.schema_migrations")
@@ -111,14 +111,13 @@ async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -
 def _pending(migrations: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:
     newest = max((migration.name for migration in migrations), default="")
     for name in sorted(applied.keys() - {migration.name for migration in migrations}):
-        if (
-            name[:4] <= newest[:4]
-        ):  # those beyond are a newer halfcore's, which an older one gets on with
-            raise MigrationError(f"{name} was applied but is not among the files any more")
+        # Higher numbers are from a newer halfcore; its schema works with an older one.
+        if name[:4] <= newest[:4]:
+            raise MigrationError(f"{name} was applied but is not among the files")
     for migration in migrations:
         if applied.get(migration.name, migration.sha256) != migration.sha256:
             raise MigrationError(
-                f"{migration.name} was changed after it was applied: its changes belong in a new "
+                f"{migration.name} was changed after it was applied: put its changes into a new "
                 "file"
             )
     pending = [migration for migration in migrations if migration.name not in applied]

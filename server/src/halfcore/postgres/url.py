@@ -1,8 +1,9 @@
-"""The database's URL: libpq's form as far as asyncpg takes it, and a sentence for each fault of it.
+"""Checks the database's URL: libpq's form as far as asyncpg supports it, with a clear message for
+each error.
 
-asyncpg leaves out parameters, quotes passwords and raises what it finds. So the URL is read here
-first, at the start. Nothing of it is quoted that may be part of a password: a port may be one,
-where the user is missing; the name of a parameter or of a file is not.
+asyncpg ignores parameters, quotes passwords and raises many kinds of errors. So the URL is checked
+here first, at the start. A message quotes no part that may belong to a password: a port may, if the
+user is missing; the name of a parameter or of a file does not.
 """
 
 import configparser
@@ -50,19 +51,19 @@ _VARIABLES = {
     "port": "PGPORT",
     "user": "PGUSER",
 }
-"""libpq's variables, which count where the URL says nothing."""
+"""libpq's variables, which are used for parameters that the URL lacks."""
 _TIMEOUT = "HALFCORE_DATABASE_TIMEOUT_S says how long a connection may take"
 _PROOF = "sslmode=verify-full with sslrootcert proves the server"
 _POOLER = "HALFCORE_DATABASE_POOLER=transaction is for poolers"
-_NOT_HERE = {
+_UNSUPPORTED = {
     "connect_timeout": _TIMEOUT,
     "tcp_user_timeout": _TIMEOUT,
     "channel_binding": _PROOF,
     "require_auth": _PROOF,
     "requirepeer": _PROOF,
     "requiressl": "sslmode=require says the same",
-    "hostaddr": "host takes an address, too",
-    "ssl": "sslmode=require, say",
+    "hostaddr": "host accepts an address, too",
+    "ssl": "for example sslmode=require",
     "pgbouncer": _POOLER,
     "prepared_statement_cache_size": _POOLER,
     "statement_cache_size": _POOLER,
@@ -93,12 +94,12 @@ _NOT_HERE = {
     ),
     "",
 )
-"""Parameters of libpq and of other clients, which asyncpg would pass on to PostgreSQL as settings;
-and what there is instead."""
+"""Parameters of libpq and of other clients, which asyncpg would pass to PostgreSQL as settings → a
+hint at what to use instead."""
 
 
 def place(url: str) -> str:
-    """Where a database is, without who connects and how.
+    """Host, port and database, without the user and the parameters.
 
     Raises:
         DatabaseError: not a PostgreSQL URL; the message quotes nothing of it.
@@ -108,7 +109,7 @@ def place(url: str) -> str:
 
 
 def secrets(url: str) -> set[str]:
-    """The password as it may be written."""
+    """The passwords in a URL, as written and decoded."""
     parts = urlsplit(url)
     found = {
         parts.password or "",
@@ -119,9 +120,9 @@ def secrets(url: str) -> set[str]:
 
 
 def check(url: str) -> None:
-    """Read a URL as asyncpg will, with the variables, files and certificates that it leads to.
+    """Check a URL as asyncpg will read it, with the variables, files and certificates that it uses.
 
-    Connects nowhere.
+    Does not connect.
 
     Raises:
         DatabaseError: what is wrong and what was expected.
@@ -129,28 +130,14 @@ def check(url: str) -> None:
     parts = _split(url)
     if _BAD_PERCENT.search(url) or "\ufffd" in unquote(url):
         raise DatabaseError(
-            "the database's URL has a % that begins no character: a % in a password is written %25"
+            "the database's URL has a % that is not an escape: write a % in a password as %25"
         )
     given = _parameters(parts)
-    for name, instead in _NOT_HERE.items():
-        if name in given:
-            hint = f" ({instead})" if instead else ""
-            raise DatabaseError(
-                f"the database's URL has the parameter {name}, which is not known here: remove "
-                f"it{hint}"
-            )
+    _check_supported(given)
     login, _, hosts = parts.netloc.rpartition("@")
     user = login.partition(":")[0]
     service = _service(given["service"]) if given.get("service") else {}
-    found = (
-        {
-            name: os.environ[variable]
-            for name, variable in _VARIABLES.items()
-            if os.environ.get(variable)
-        }
-        | service
-        | given
-    )
+    found = _environment() | service | given
     origins = {name: _origin(name, given, service) for name in found}
     _check_hosts(hosts.split(",") if hosts else [], found, origins)
     _check_user(user or found.get("user", ""))
@@ -162,29 +149,46 @@ def check(url: str) -> None:
     _check_tls(found, origins)
 
 
+def _check_supported(given: Mapping[str, str]) -> None:
+    for name, instead in _UNSUPPORTED.items():
+        if name in given:
+            hint = f" ({instead})" if instead else ""
+            raise DatabaseError(
+                f"the database's URL has the parameter {name}, which is not supported: remove "
+                f"it{hint}"
+            )
+
+
+def _environment() -> dict[str, str]:
+    """The parameters that libpq's variables set."""
+    return {
+        name: os.environ[variable]
+        for name, variable in _VARIABLES.items()
+        if os.environ.get(variable)
+    }
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:  # its text quotes user and password
         raise DatabaseError(
             f"the database's URL cannot be read, expected {FORM}: special characters in a "
-            "password are percent-encoded, and an IPv6 "
-            "address stands in brackets"
+            "password are percent-encoded, and an IPv6 address is in brackets"
         ) from None
     if parts.scheme not in SCHEMES:
         raise DatabaseError(
             f"the database's URL does not begin with postgresql://, expected {FORM}"
         )
-    # A password with an unescaped / ends the part that it should stand in, and would be shown
-    # as a path.
+    # A password with an unescaped / ends its part of the URL, and would be shown as a path.
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
         raise DatabaseError(
-            "the database's URL has an @ in a wrong place: in a password @ / # ? are written as "
+            "the database's URL has an @ in a wrong place: in a password, write @ / # ? as "
             "%40 %2F %23 %3F"
         )
     if parts.fragment:
         raise DatabaseError(
-            "the database's URL has a #, and what follows it would be left out: it is written %23"
+            "the database's URL has a #, and what follows it would be ignored: write it as %23"
         )
     return parts
 
@@ -198,20 +202,20 @@ def _parameters(parts: SplitResult) -> dict[str, str]:
         )
     except ValueError:
         raise DatabaseError(
-            "the database's URL has something after its ? that is no NAME=VALUE&NAME=VALUE"
+            "the database's URL has a text after its ? that is not NAME=VALUE&NAME=VALUE"
         ) from None
     return {name: values[-1] for name, values in found.items() if values[-1]}
 
 
 def _origin(name: str, given: Mapping[str, str], service: Mapping[str, str]) -> str:
-    """Where a parameter comes from, for people."""
+    """The origin of a parameter, for messages."""
     if name in given:
         return f"{name} in the database's URL"
     return f"{name} in the service file" if name in service else _VARIABLES[name]
 
 
 def _service(name: str) -> dict[str, str]:
-    """A section of libpq's service file; asyncpg would pass over one that is not there."""
+    """A section of libpq's service file; asyncpg would ignore one that does not exist."""
     file = Path(os.environ.get("PGSERVICEFILE") or _home() / ".pg_service.conf")
     title = f"service={name} in the database's URL"
     parser = configparser.ConfigParser(interpolation=None)
@@ -229,8 +233,8 @@ def _service(name: str) -> dict[str, str]:
         ) from None
     if name not in parser:
         raise DatabaseError(
-            f"{title}: the service file {file} has no [{name}], but "
-            f"{', '.join(parser.sections()) or 'nothing'}"
+            f"{title}: the service file {file} has no [{name}], expected one of: "
+            f"{', '.join(parser.sections()) or 'none'}"
         )
     return dict(parser[name])
 
@@ -249,22 +253,26 @@ def _check_hosts(
         which = f"host {number} of {where}" if len(hosts) > 1 else f"the host of {where}"
         if not host and len(hosts) > 1:
             raise DatabaseError(f"{which} is empty, expected HOST or HOST:PORT between the commas")
-        if host.startswith("/"):
-            continue
-        match = re.fullmatch(r"(?:\[[^\]]+\]|[^\[\]:]*)(?::(?P<port>[^:]*))?", host)
-        if match is None:
-            raise DatabaseError(
-                f"{which} cannot be read, expected HOST:PORT; an IPv6 address stands in brackets: "
-                "[::1]:5432"
-            )
-        if match["port"] and not _is_port(unquote(match["port"])):
-            raise DatabaseError(
-                f"{which} has a port that is not a number from 1 to 65535, expected {FORM}"
-            )
+        _check_host(host, which)
     if len(ports) > 1 and len(ports) != max(len(hosts), 1):
         raise DatabaseError(
             f"{origins['port']} has {len(ports)} ports for {len(hosts)} hosts, expected one, or "
             "one per host"
+        )
+
+
+def _check_host(host: str, which: str) -> None:
+    if host.startswith("/"):  # the folder of a Unix socket
+        return
+    match = re.fullmatch(r"(?:\[[^\]]+\]|[^\[\]:]*)(?::(?P<port>[^:]*))?", host)
+    if match is None:
+        raise DatabaseError(
+            f"{which} cannot be read, expected HOST:PORT; an IPv6 address is in brackets: "
+            "[::1]:5432"
+        )
+    if match["port"] and not _is_port(unquote(match["port"])):
+        raise DatabaseError(
+            f"{which} has a port that is not a number from 1 to 65535, expected {FORM}"
         )
 
 
@@ -284,7 +292,7 @@ def _check_user(user: str) -> None:
 
 
 def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
-    """Check the certificates that are needed."""
+    """Check the certificates that the parameters require."""
     mode = found.get("sslmode", "prefer")
     if mode not in ("require", "verify-ca", "verify-full"):
         if found.get("sslnegotiation") == "direct":
@@ -293,13 +301,23 @@ def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
                 "or verify-full"
             )
         return
+    _check_root(mode, found, origins)
+    if crl := found.get("sslcrl"):
+        _check_certificates(origins["sslcrl"], Path(crl))
+    if certificate := found.get("sslcert"):
+        key = found.get("sslkey") or str(_home() / ".postgresql/postgresql.key")
+        _check_client(
+            origins["sslcert"], Path(certificate), Path(key), found.get("sslpassword", "")
+        )
+
+
+def _check_root(mode: str, found: Mapping[str, str], origins: Mapping[str, str]) -> None:
     root = found.get("sslrootcert")
     default = _home() / ".postgresql/root.crt"
     if root == "system":
         raise DatabaseError(
-            f"{origins['sslrootcert']} is system, which is not known here: give the system's "
-            "file, such as "
-            "/etc/ssl/certs/ca-certificates.crt"
+            f"{origins['sslrootcert']} is system, which is not supported: give the system's "
+            "file, such as /etc/ssl/certs/ca-certificates.crt"
         )
     if root:
         _check_certificates(origins["sslrootcert"], Path(root))
@@ -308,16 +326,8 @@ def _check_tls(found: Mapping[str, str], origins: Mapping[str, str]) -> None:
     elif mode != "require":
         raise DatabaseError(
             f"{origins['sslmode']} is {mode}, and there is no root certificate to verify the "
-            "server's with: give the file with the "
-            "certificate of the authority as sslrootcert=/PATH/root.crt in the URL or in "
-            f"PGSSLROOTCERT, or put it at {default}"
-        )
-    if crl := found.get("sslcrl"):
-        _check_certificates(origins["sslcrl"], Path(crl))
-    if certificate := found.get("sslcert"):
-        key = found.get("sslkey") or str(_home() / ".postgresql/postgresql.key")
-        _check_client(
-            origins["sslcert"], Path(certificate), Path(key), found.get("sslpassword", "")
+            "server's with: give the file with the authority's certificate as "
+            f"sslrootcert=/PATH/root.crt in the URL or in PGSSLROOTCERT, or put it at {default}"
         )
 
 
@@ -331,7 +341,7 @@ def _check_certificates(title: str, file: Path) -> None:
 
 
 def _check_client(title: str, certificate: Path, key: Path, password: str) -> None:
-    """Check the client's certificate and its key, which may stand in the certificate's file."""
+    """Check the client's certificate and its key, which may be in the certificate's file."""
     if not certificate.exists():
         raise DatabaseError(f"{title}: {certificate}: there is no such file")
     try:

@@ -1,6 +1,6 @@
 """One prediction from its body to its answer: decode, queue, encode, send.
 
-There is no coroutine, task or future per request. `Prediction` is the batcher's `Waiter`: when its
+There is no coroutine, task or future per request. `Prediction` is a `jobs.Waiter`: when its
 results are ready, it encodes and sends them in the same call. A task that awaits a future would
 cost each request two turns of the event loop and more Python than decoding and encoding together
 (docs/decisions/0014).
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from halfcore.log import logger
 from halfcore.models.answered import AnsweredRequest
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.batcher import Job, Overloaded, QueueTimeout, RunError
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import NotFiniteError, Result
+from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.problem import CONTENT_TYPE, Problem
 

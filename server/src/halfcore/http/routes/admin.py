@@ -1,4 +1,4 @@
-"""What operators and the registry may ask for; each route exists only if its secret is
+"""The routes for operators and for the registry's webhook; each exists only if its secret is
 configured."""
 
 import base64
@@ -25,8 +25,14 @@ MOST_WEBHOOK_BYTES = 65536
 def routes(
     models: Models, followers: Followers, *, admin_token: str, webhook_secret: str
 ) -> list[Any]:
-    """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, as far as they are configured."""
+    """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, if they are configured."""
 
+    return ([_reload(models, followers, admin_token)] if admin_token else []) + (
+        [_webhook(followers, webhook_secret)] if webhook_secret else []
+    )
+
+
+def _reload(models: Models, followers: Followers, admin_token: str) -> Any:
     @post(
         "/models/{name:str}/reload",
         status_code=200,
@@ -49,6 +55,10 @@ def routes(
             for status in followers.statuses(name)
         }
 
+    return reload_model
+
+
+def _webhook(followers: Followers, webhook_secret: str) -> Any:
     @post(
         "/webhooks/mlflow",
         status_code=204,
@@ -70,15 +80,15 @@ def routes(
             signature=header("x-mlflow-signature", ""),
             now=time.time(),
         )
-        # What the body says is not looked at: the registry is asked.
+        # The body is not read: the followers ask the registry.
         followers.hint()
         return Response(None, status_code=204)
 
-    return ([reload_model] if admin_token else []) + ([mlflow_webhook] if webhook_secret else [])
+    return mlflow_webhook
 
 
 def check_token(authorization: str, token: str) -> None:
-    """Take `Bearer TOKEN` only; a wrong one takes as long as a missing one.
+    """Accept only `Bearer TOKEN`; a wrong token takes as long as a missing one.
 
     Raises:
         Problem: 401.
@@ -96,11 +106,11 @@ def check_token(authorization: str, token: str) -> None:
 def check_signature(
     body: bytes, *, secret: str, delivery_id: str, timestamp: str, signature: str, now: float
 ) -> None:
-    """Take a webhook that MLflow signed within the last minutes: HMAC-SHA256 of
+    """Accept a webhook that MLflow signed within the last minutes: HMAC-SHA256 of
     `ID.TIMESTAMP.BODY`, as `v1,BASE64`.
 
     Args:
-        signature: several may stand there, separated by spaces.
+        signature: one or several, separated by spaces.
         now: Unix time.
 
     Raises:
@@ -135,6 +145,6 @@ def _decoded(part: str) -> bytes:
 
 
 class _Unauthorized(HTTPException):
-    """For the documentation."""
+    """For the OpenAPI document."""
 
     status_code = 401

@@ -1,8 +1,8 @@
-"""What a request costs without its model: an answer to nothing, and one that only decodes. Off
-unless `bench_routes` is set.
+"""Routes that measure what a request costs without its model: one does nothing, one only decodes.
+Off unless `bench_routes` is set.
 
-The load lab sets them beside `/predict` to show where the time goes. They take the same way as a
-prediction: the same checks of the head, the same reading of the body, the same lane.
+The load lab compares them with `/predict` to show where the time is spent. They use the same code
+as a prediction: the same checks of the head, the same reading of the body, the same lane.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from halfcore.problem import Problem
 
 
 def begins(models: Models) -> dict[str, Handler]:
-    """What answers POSTs of `/bench/null` and `/bench/decode`, by path."""
+    """Path → what answers its POSTs: `/bench/null` and `/bench/decode`."""
 
     def null(_: bytes) -> bytes:
         return b"{}"
@@ -29,16 +29,16 @@ def begins(models: Models) -> dict[str, Handler]:
 
 @get("/bench/null", include_in_schema=False, sync_to_thread=False)
 def null_by_get() -> Response[bytes]:
-    """Nothing, to a request without a body: what is left is HTTP and the app."""
+    """Does nothing for a request without a body: only HTTP and the app are measured."""
     return Response(b"{}", media_type="application/json")
 
 
 class _Answered:
-    """A request that was answered as it came."""
+    """A request that was answered immediately."""
 
     @classmethod
     def by(cls, work: Callable[[bytes], bytes]) -> Handler:
-        """Answer with what `work` makes of the body."""
+        """Answer with the result of `work` for the body."""
 
         def begin(body: bytes, _request_id: str | None, send: Send) -> _Answered:
             try:
@@ -51,4 +51,4 @@ class _Answered:
         return begin
 
     def abandon(self) -> None:
-        """Nothing is in progress."""
+        """Does nothing: the request is already answered."""

@@ -1,9 +1,9 @@
 """`GET /docs`: the API's description, with each served model's own types and example, readable
 without a network.
 
-Litestar describes the ordinary routes. The prediction routes are plain ASGI, and what they take
-depends on the models that are loaded at this moment, so their part is written here, per request,
-from the manifests.
+Litestar describes the ordinary routes. The prediction routes are plain ASGI, and what they accept
+depends on the models that are loaded at the moment, so their part is made here, per request, from
+the manifests.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ from halfcore.problem import CONTENT_TYPE
 PAGE = "/docs"
 ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
-"""Of a file that is sent in parts, under a server that does not send files itself."""
+"""Size of a part of a file, under a server that does not send files itself."""
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _IGNORED = {
     "type": ["string", "number", "boolean", "null"],
@@ -45,7 +45,7 @@ _TAGS = [
     {"name": "models", "description": "The served models, and what each takes and gives"},
     {"name": "server", "description": "Health, metrics and webhooks"},
 ]
-"""What the page groups the routes by, in this order."""
+"""The groups of routes on the page, in this order."""
 _SCHEMAS: dict[str, Any] = {
     "Problem": {
         "type": "object",
@@ -147,8 +147,8 @@ def routes(models: Models) -> list[Any]:
 
 
 class FileAnswer(ASGIFileResponse):
-    """A file, which the server itself sends if it can: then no part of it is in this process's
-    memory but what is on its way."""
+    """A file. The server sends it itself if it can; then only the part being sent is in this
+    process's memory."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer; see ASGI."""
@@ -160,7 +160,7 @@ class FileAnswer(ASGIFileResponse):
 
 
 class _Json(JsonRenderPlugin):
-    """The document, with the models that are served at this moment."""
+    """The OpenAPI document, with the models that are served at the moment."""
 
     def __init__(self, models: Models, **options: Any) -> None:
         super().__init__(**options)
@@ -171,7 +171,7 @@ class _Json(JsonRenderPlugin):
 
 
 class _Swagger(SwaggerRenderPlugin):
-    """The page, which holds the document in a script of its own."""
+    """The page; it contains the OpenAPI document in a script."""
 
     def __init__(self, models: Models, **options: Any) -> None:
         super().__init__(**options)
@@ -187,7 +187,7 @@ class _Swagger(SwaggerRenderPlugin):
 
 
 def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
-    """Litestar's description of the ordinary routes, completed."""
+    """Litestar's description of the ordinary routes, with the prediction routes added."""
     predictions = {}
     schemas = schema.get("components", {}).get("schemas", {}) | _SCHEMAS
     default = models.default_name
@@ -213,7 +213,7 @@ def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
 
 
 def _ordinary(path: str, operation: dict[str, Any]) -> dict[str, Any]:
-    """An ordinary route, whose refusals are problem documents too, and whose 204 is empty."""
+    """An ordinary route's description: its refusals are problem documents, its 204 is empty."""
     answers = {}
     for status, answer in operation["responses"].items():
         if status >= "400":
@@ -271,7 +271,7 @@ def _operation(model: LoadedModel, summary: str, operation_id: str) -> dict[str,
 
 
 def _body_schema(model: LoadedModel) -> dict[str, Any]:
-    """One row or several, by names or, if no column bears the vector's name, by position."""
+    """One row or several, by names or, if no column is called `features`, by position."""
     name = model.manifest.name
     forms = [
         _reference(f"{name}-record"),
@@ -287,8 +287,8 @@ def _by_position(model: LoadedModel) -> bool:
 
 
 def _schemas(model: LoadedModel) -> dict[str, Any]:
-    """What a model's operations refer to, by name; without titles, which some generators take for
-    unique names."""
+    """The schemas that a model's operations refer to, by name; without titles, which some client
+    generators use as unique names."""
     name, inputs = model.manifest.name, model.schema.inputs
     values = [_value_schema(column, model.schema.rule(column.name)) for column in inputs]
     record = {
@@ -302,7 +302,7 @@ def _schemas(model: LoadedModel) -> dict[str, Any]:
     }
     schemas = {f"{name}-record": record, f"{name}-answer": _answer_schema(model)}
     if _by_position(model):
-        # Bounded by its length: several generators of clients cannot read `items: false`.
+        # Bounded by its length: several client generators cannot read `items: false`.
         vector = {
             "type": "array",
             "prefixItems": values,
@@ -330,8 +330,8 @@ def _value_schema(column: Input, rule: Rule) -> dict[str, Any]:
     else:
         kind = _JSON_TYPES[column.kind]
         schema["type"] = [kind, "null"] if column.nullable else kind
-    said = {"minimum": rule.minimum, "maximum": rule.maximum}
-    schema |= {key: bound for key, bound in said.items() if bound is not None}
+    bounds = {"minimum": rule.minimum, "maximum": rule.maximum}
+    schema |= {key: bound for key, bound in bounds.items() if bound is not None}
     return schema if rule.default is UNSET else schema | {"default": rule.default}
 
 
@@ -345,8 +345,8 @@ def _answer_schema(model: LoadedModel) -> dict[str, Any]:
             "properties": {str(label): {"type": "number"} for label in manifest.classes},
         }
         properties["probabilities"] = {"oneOf": [by_class, {"type": "array", "items": by_class}]}
-    # Examples and not constants: a client made from this document outlives the version that is
-    # served now.
+    # Examples and not constants: a generated client must also work with later versions of the
+    # model.
     properties |= {
         key: {"type": "string", "examples": [value]}
         for key, value in (("model", manifest.name), ("version", manifest.version))

@@ -1,5 +1,4 @@
-"""HEAD works wherever GET does: the same answer without its body, and the methods that are allowed
-name it."""
+"""HEAD works wherever GET does: it gets the same answer without its body, and `Allow` names it."""
 
 from typing import Any
 
@@ -7,7 +6,7 @@ from litestar.types import Send
 
 
 def without_body(send: Send) -> Send:
-    """Send an answer's head, and an empty body in place of its own, however it comes."""
+    """Wrap `send`: it sends an answer's head and an empty body, however the app sends the body."""
     ended = False
 
     async def send_head(message: Any) -> None:
@@ -22,7 +21,7 @@ def without_body(send: Send) -> Send:
 
 
 def naming_head(send: Send) -> Send:
-    """Send an answer; its `Allow` names HEAD where it names GET."""
+    """Wrap `send`: an answer's `Allow` names HEAD if it names GET."""
 
     async def send_named(message: Any) -> None:
         if message["type"] == "http.response.start":

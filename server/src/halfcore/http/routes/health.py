@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, and what state is it in."""
+"""The health routes: alive, ready, and the state of every model."""
 
 from typing import Any
 
@@ -18,35 +18,14 @@ def routes(models: Models, followers: Followers) -> list[Any]:
 
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
-        states: dict[str, dict[str, Any]] = {
-            model.manifest.name: {
-                "state": "loaded",
-                "version": model.manifest.version,
-                "loaded_at": model.loaded_at,
-            }
-            for model in models
-        }
-        for name, reason in models.failures.items():
-            if name in states:
-                states[name] |= {"newer": "refused", "reason": _cut(reason)}
-            else:
-                states[name] = {"state": "refused", "reason": _cut(reason)}
-        for follower in followers:
-            entry = states.setdefault(follower.followed.name, {"state": "not_loaded"})
-            entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
         return {
             "status": _state(models, followers),
             "api": "ok",
             "version": __version__,
             "default_model": models.default_name or None,
             "reasons": [_cut(reason) for reason in models.reasons],
-            "models": states,
+            "models": _states(models, followers),
         }
-
-    @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
-    def live() -> dict[str, str]:
-        # That this is answered at all is the check; no model and no other service is asked.
-        return {"status": "alive"}
 
     @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
     def ready() -> Response[dict[str, str]]:
@@ -55,7 +34,34 @@ def routes(models: Models, followers: Followers) -> list[Any]:
             status_code=200 if models.ready else 503,
         )
 
-    return [health, live, ready]
+    return [health, _live, ready]
+
+
+@get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")
+def _live() -> dict[str, str]:
+    # The answer itself is the check; no model and no other service is called.
+    return {"status": "alive"}
+
+
+def _states(models: Models, followers: Followers) -> dict[str, dict[str, Any]]:
+    """Model name → what is served, what was refused and what is followed."""
+    states: dict[str, dict[str, Any]] = {
+        model.manifest.name: {
+            "state": "loaded",
+            "version": model.manifest.version,
+            "loaded_at": model.loaded_at,
+        }
+        for model in models
+    }
+    for name, reason in models.failures.items():
+        if name in states:
+            states[name] |= {"newer": "refused", "reason": _cut(reason)}
+        else:
+            states[name] = {"state": "refused", "reason": _cut(reason)}
+    for follower in followers:
+        entry = states.setdefault(follower.followed.name, {"state": "not_loaded"})
+        entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
+    return states
 
 
 def _state(models: Models, followers: Followers) -> str:
@@ -68,5 +74,5 @@ def _state(models: Models, followers: Followers) -> str:
 
 
 def _cut(reason: str) -> str:
-    """A reason in bounded length: some quote what a manifest holds."""
+    """A reason, cut to a largest length: some quote a manifest."""
     return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"

@@ -8,7 +8,7 @@ from halfcore.metrics.exposition import CONTENT_TYPE, Exposition
 
 
 def routes(exposition: Exposition) -> list[Any]:
-    """The metrics of all workers, whichever is asked."""
+    """`/metrics`: the metrics of all workers, whichever of them answers."""
 
     @get(
         "/metrics",

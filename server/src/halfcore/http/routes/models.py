@@ -1,4 +1,4 @@
-"""Which models are served, and what each wants and gives."""
+"""The routes that list and describe the served models."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ from halfcore.registry.status import told
 def routes(
     models: Models, catalog: Catalog | None, challengers: Challengers, followers: Followers
 ) -> list[Any]:
-    """`/models` and `/models/{name}`; the latter tells of the feature catalogue and the challenger
-    too, if there are."""
+    """`/models` and `/models/{name}`; the latter also describes the feature catalogue and the
+    challenger, if there are any."""
 
     @get("/models", sync_to_thread=False, summary="The served models")
     def list_models() -> dict[str, Any]:
@@ -46,8 +46,8 @@ def routes(
 
 
 def example_body(model: LoadedModel) -> dict[str, Any]:
-    """A legal request body: the named record of the manifest's examples, or the vector if the model
-    has no names of its own."""
+    """A valid request body: the named record of the manifest's examples, or the vector if the
+    model's columns have no names."""
     inputs = model.schema.inputs
     if model.manifest.named:
         return {column.name: column.example for column in inputs}
@@ -55,7 +55,7 @@ def example_body(model: LoadedModel) -> dict[str, Any]:
 
 
 class _NotServed(HTTPException):
-    """For the documentation: unknown models are 404."""
+    """For the OpenAPI document: unknown models are 404."""
 
     status_code = 404
 
@@ -91,15 +91,15 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
 
 
 def _followed(followers: Followers, name: str) -> dict[str, Any]:
-    """What is known of a followed model's registry; nothing for a model from the directory of
-    bundles."""
+    """The state of a model's followers; empty for a model from the directory of bundles."""
     statuses = followers.statuses(name)
     return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
 
 
 def _input(column: Input, schema: Schema) -> dict[str, Any]:
-    """A column as a request must fill it; `allowed` is what the catalogue and the bundle's domain
-    leave, `default` is the catalogue's, and `minimum` and `maximum` were seen in training."""
+    """A column as a request must fill it. `allowed` is the range that the catalogue and the
+    bundle's domain permit, `default` is the catalogue's, `minimum` and `maximum` are of the
+    training data."""
     rule = schema.rule(column.name)
     known = {
         key: value

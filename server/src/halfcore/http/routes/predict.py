@@ -1,7 +1,7 @@
 """The prediction routes in the Litestar app, for any ASGI server.
 
 The handlers take the raw request: with a typed `data` Litestar would parse the body untyped,
-convert it, and refuse a wrong one in words that name no column.
+convert it, and refuse a wrong one with a message that names no column.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from halfcore.predict.predictor import Handler, Predictor
 def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
     """Litestar handlers of the prediction routes, and of the other paths that the hot lane answers.
 
-    The documentation of the prediction routes is made by `docs`, for it depends on the models.
+    `docs` documents the prediction routes, because their description depends on the models.
     """
 
     @post("/models/{name:str}/predict", include_in_schema=False)
@@ -42,9 +42,8 @@ async def _respond(
     predictor: Predictor, begin: Handler, request: Request[Any, Any, Any]
 ) -> ASGIResponse:
     reader = predictor.reader
-    headers = dict(
-        list(request.scope["headers"])[::-1]
-    )  # the first of equal names counts, as over RSGI
+    # Reversed, so that the first of equal names counts, as over RSGI.
+    headers = dict(list(request.scope["headers"])[::-1])
     head = Head(
         *[
             _text(headers.get(key))

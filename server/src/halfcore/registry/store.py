@@ -209,7 +209,7 @@ class Store:
         _write(self._root / name / ".refused.json", msgspec.json.encode([*others[-99:], refused]))
         return refused
 
-    def pardon(self, name: str) -> None:
+    def forget_refusals(self, name: str) -> None:
         """Forget the refusals of a model."""
         (self._root / name / ".refused.json").unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from halfcore.models.served import LoadedModel, Models
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
-from halfcore.registry.status import told
+from halfcore.registry.status import described
 
 
 def routes(
@@ -94,7 +94,9 @@ def _followed(followers: Followers, name: str) -> dict[str, Any]:
     """What is known of a followed model's registry; nothing for a model from the directory of
     bundles."""
     statuses = followers.statuses(name)
-    return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
+    return (
+        {"following": {status.role: described(status) for status in statuses}} if statuses else {}
+    )
 
 
 def _input(column: Input, schema: Schema) -> dict[str, Any]:

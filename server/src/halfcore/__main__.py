@@ -174,7 +174,7 @@ def write_address(settings: Settings) -> None:
         healthcheck.write_address(settings.address_file, settings.host, settings.port)
     except OSError as error:
         logger.warning(
-            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and "
+            "address_file %s cannot be written: %s; the health check uses HALFCORE_HOST and "
             "HALFCORE_PORT",
             settings.address_file,
             error.strerror,

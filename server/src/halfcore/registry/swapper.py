@@ -82,7 +82,7 @@ class Swapper:
             except (BundleError, EngineError) as error:
                 logger.error("model %s: the bundle on disk is refused: %s", name, reason_of(error))
                 continue
-            self._take(prepared, version, sha256)
+            self._put_into_service(prepared, version, sha256)
             logger.info("model %s version %s loaded from disk", name, version)
             return True
         return False
@@ -106,7 +106,7 @@ class Swapper:
             change = self._check_contract(source.manifest)
             self._incompatible = None
             prepared = await self._load(source)
-            self._take(prepared, wanted.version, wanted.manifest_sha256)
+            self._put_into_service(prepared, wanted.version, wanted.manifest_sha256)
             self._reporter.now_serving(wanted.version, change)
             await self._record(wanted, source.path)
         except Refusal as error:
@@ -146,7 +146,7 @@ class Swapper:
                 "schema_changed",
                 f"it is not compatible with version {change.from_version}, which is still served: "
                 f"{change}. To serve it, start the server with "
-                "HALFCORE_FOLLOW_SCHEMA_CHANGES=allow, or follow it under a name of its own "
+                "HALFCORE_FOLLOW_SCHEMA_CHANGES=allow, or follow it under another name "
                 f"(NEW_NAME={uri}); "
                 f"otherwise point {uri} at a version with the old columns and answers",
             )
@@ -228,7 +228,7 @@ class Swapper:
         name, role = self._followed.name, self._followed.role
         await self._resources.in_thread(point, name, role, path)
 
-    def _take(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
+    def _put_into_service(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """Replace the served model by changing one pointer: later requests get the new model,
         earlier ones are answered by the old one."""
         model = assemble(

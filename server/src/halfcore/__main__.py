@@ -5,8 +5,8 @@ import signal
 
 if os.getpid() == 1:
     # The kernel drops a signal that process 1 does not handle, and `docker stop` would wait for its
-    # whole grace period. The images have an init as process 1; this is for who starts `halfcore`
-    # itself as a container's command.
+    # whole grace period. The images have an init as process 1; this handler is for a container
+    # whose command is `halfcore` itself.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 import argparse
@@ -33,11 +33,25 @@ stops the start."""
 _MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a
 transaction. Two runs at once are safe."""
 _MIGRATION_TIMEOUT_S = 600.0
-"""A migration may wait for another run, or fill a large table."""
+"""Long, because a migration may wait for another run, or fill a large table."""
 
 
 def main() -> None:
     """Run the command line; exits 2 on a wrong setting."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.command == "migrate":
+            migrate(load(os.environ))
+            return
+        settings = _checked_settings(arguments)
+    except (SettingsError, DatabaseError) as error:
+        # A command line writes to its terminal
+        print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    _serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="halfcore", description="Serves ONNX model bundles.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -51,34 +65,48 @@ def main() -> None:
     commands.add_parser(
         "migrate", help="bring the database's schema up to date", description=_MIGRATE
     )
-    arguments = parser.parse_args()
-    try:
-        if arguments.command == "migrate":
-            migrate(load(os.environ))
-            return
-        settings = from_command_line(
-            [item for item in vars(arguments).items() if item[0] != "command"], os.environ
-        )
-        if settings.database_url:
-            check(settings.database_url)  # what is wrong with it is said now, not in the log
-        _check_follow(settings)
-        if not settings.follow:
-            _check_bundles(settings.bundles)
-        address, port = _address(settings.host, settings.port)
-        settings = replace(settings, host=address, port=port)
-    except (SettingsError, DatabaseError) as error:
-        # A command line speaks to its terminal
-        print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    _serve(settings)
+    return parser
+
+
+def _checked_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of a server, with the address and port that it will have.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        DatabaseError: the database's URL is wrong.
+    """
+    settings = from_command_line(
+        [item for item in vars(arguments).items() if item[0] != "command"], os.environ
+    )
+    if settings.database_url:
+        check(settings.database_url)  # so that an error stops the start, and is not only logged
+    _check_follow(settings)
+    if not settings.follow:
+        _check_bundles(settings.bundles)
+    address, port = _address(settings.host, settings.port)
+    return replace(settings, host=address, port=port)
 
 
 def _serve(settings: Settings) -> None:
-    """Fit the server to its limits, say how, and serve until SIGTERM or SIGINT."""
+    """Fit the server to its limits, log how, and serve until SIGTERM or SIGINT."""
     log_config = configure(level=settings.log_level, form=settings.log_format)
     for old, new in renamed(sys.argv[1:], os.environ):
         logger.warning("%s is an old name, which the next release does not read: use %s", old, new)
-    plan = sizing.plan(
+    plan = _plan(settings)
+    logger.info(
+        "halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port)
+    )
+    for reason in plan.reasons:
+        logger.info(reason)
+    for warning in [*plan.warnings, *unwritable(settings)]:
+        logger.warning(warning)
+    if settings.address_file:
+        write_address(settings)
+    serve.serve(settings, plan, log_config)
+
+
+def _plan(settings: Settings) -> sizing.Plan:
+    return sizing.plan(
         workers=settings.workers,
         max_connections=settings.max_connections,
         pin=settings.pin_cpu,
@@ -91,31 +119,19 @@ def _serve(settings: Settings) -> None:
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),
     )
-    logger.info(
-        "halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port)
-    )
-    for reason in plan.reasons:
-        logger.info(reason)
-    for warning in plan.warnings:
-        logger.warning(warning)
-    for line in unwritable(settings):
-        logger.warning(line)
-    if settings.address_file:
-        write_address(settings)
-    serve.serve(settings, plan, log_config)
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the schema of the database up to date, and say what that took.
+    """Bring the schema of the database up to date, and print what was applied.
 
     Raises:
-        SettingsError: no database is named, or its schema contradicts the files.
+        SettingsError: no database is set, or its schema contradicts the files.
         DatabaseError: it cannot be reached, or a file failed.
     """
-    from halfcore.postgres.migrate import MigrationError, read  # late: a server need not hold it
+    from halfcore.postgres.migrate import MigrationError, read  # late: a server does not need it
     from halfcore.postgres.migrate import migrate as apply
 
-    configure(level="error", form="text")  # what goes wrong is said once, at the end
+    configure(level="error", form="text")  # an error is printed once, at the end
 
     async def run() -> int:
         database = Database(
@@ -133,13 +149,13 @@ def migrate(settings: Settings) -> None:
         count = asyncio.run(run())
     except MigrationError as error:
         raise SettingsError(str(error)) from None
-    # A command line speaks to its terminal
+    # A command line writes to its terminal
     print(f"{count} applied, the schema is up to date")  # noqa: T201
 
 
 def unwritable(settings: Settings) -> list[str]:
-    """What is wrong with the directories that this server will want to write to: told now, and not
-    with the first swap."""
+    """What is wrong with the directories that this server will write to, so that the log says it at
+    the start and not at the first swap."""
     follows = settings.follow or "models:" in settings.challengers
     wanted = {
         "store": follows,
@@ -154,12 +170,12 @@ def unwritable(settings: Settings) -> list[str]:
 
 
 def write_address(settings: Settings) -> None:
-    """Leave the address for the health check, which does not know the command line's flags."""
+    """Write the address for the health check, which does not know the command line's flags."""
     try:
         healthcheck.write_address(settings.address_file, settings.host, settings.port)
     except OSError as error:
         logger.warning(
-            "address_file %s cannot be written: %s; the health check asks HALFCORE_HOST and "
+            "address_file %s cannot be written: %s; the health check uses HALFCORE_HOST and "
             "HALFCORE_PORT",
             settings.address_file,
             error.strerror,
@@ -176,15 +192,15 @@ def _check_follow(settings: Settings) -> None:
     except ValueError as error:
         raise SettingsError(f"follow or challengers: {error}") from None
     if followed and not settings.tracking_uri.startswith(("http://", "https://")):
-        came = settings.tracking_uri.rpartition("@")[2]  # a password may stand before the @
+        received = settings.tracking_uri.rpartition("@")[2]  # before the @ may be a password
         raise SettingsError(
-            f"tracking_uri={came!r}: expected http://… or https://…, the MLflow server of "
+            f"tracking_uri={received!r}: expected http://… or https://…, the MLflow server of "
             f"{followed[0].uri}"
         )
 
 
 def _check_bundles(directory: Path) -> None:
-    """Refuse what is no directory; what lies in it is told of in the log and in /health."""
+    """Refuse what is not a directory; the log and /health report what is in it."""
     try:
         status = directory.stat()
     except OSError as error:
@@ -200,11 +216,11 @@ def _check_bundles(directory: Path) -> None:
 
 
 def _model_bytes(settings: Settings) -> int:
-    """Bytes of model files that will be in memory; of a followed model the largest known one twice,
-    for a swap holds two."""
+    """Bytes of model files that will be in memory; of a followed model twice the largest known one,
+    because a swap holds two."""
     static = 0
     for file in settings.bundles.glob("*/*/model.onnx"):
-        with suppress(OSError):  # a folder that may not be read is told of when it is loaded
+        with suppress(OSError):  # a folder that cannot be read is reported when it is loaded
             static += file.stat().st_size
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
     return static + sum(
@@ -214,14 +230,15 @@ def _model_bytes(settings: Settings) -> int:
 
 
 def _address(host: str, port: int) -> tuple[str, int]:
-    """The address and port that are meant: granian knows no names and no port 0, and an IPv4
-    address is preferred.
+    """Resolve the host to an address, IPv4 if it has one, and port 0 to a free port: granian
+    accepts neither a name nor port 0.
 
-    A port that somebody listens on is refused: granian's workers share theirs, so a second server
-    would silently take half the requests.
+    A port that another process listens on is refused: granian's workers share their port, so a
+    second server would silently take half the requests.
 
     Raises:
-        SettingsError: there is no such host or address here, or the port is taken or not allowed.
+        SettingsError: this machine has no such host or address, or the port is taken or not
+            allowed.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -147,7 +147,7 @@ def test_a_version_with_other_columns_can_be_kept_out(
         refused = wait_until(lambda: following(server)["refused"])
         assert (refused["version"], refused["code"]) == ("2", "schema_changed")
         assert refused["reason"].startswith(
-            'it is not compatible with version 1, which serves on: added "mass" (required); '
+            'it is not compatible with version 1, which is still served: added "mass" (required); '
             'removed "depth"'
         )
         assert "HALFCORE_FOLLOW_SCHEMA_CHANGES=allow" in refused["reason"]

@@ -142,7 +142,7 @@ async def test_a_file_that_is_not_there_is_said(
     """Neither the proxy nor the run has it: that may be mended, so it is no refusal."""
     found = offer(await resolve(client, parse_one("models:/followed@champion")))
     with pytest.raises(
-        Unavailable, match=r"manifest\.json: the registry does not give it"
+        Unavailable, match=r"manifest\.json: the registry does not have it"
     ) as raised:
         await fetch(
             client,

@@ -1,4 +1,4 @@
-"""What the table says of one model's columns, and whether it fits the model."""
+"""What the table says about one model's columns, and whether it fits the model."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from halfcore.pipeline.schema import Rule, Schema
 from halfcore.problem import listed, shown
 
 _EXACT = 1 << 53
-"""Integers beyond it are not exact as float64, as which PostgreSQL's bounds come."""
+"""Integers beyond it are not exact as float64, the type of PostgreSQL's bounds."""
 
 
 class CatalogError(Exception):
-    """Rows that are not applied; the message names model, column and field, what came and what was
-    expected."""
+    """Rows that are not applied; the message names the model, the column and the field, what was
+    received and what was expected."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the table; a field that is unset or None says nothing."""
+    """One row of the table; a field that is unset or None makes no rule."""
 
     column_name: Annotated[str, Meta(min_length=1)]
     position: Annotated[int, Meta(ge=1)] | None = None
@@ -51,10 +51,10 @@ def parse(model: str, rows: Iterable[Mapping[str, Any]]) -> tuple[Entry, ...]:
 
     Args:
         model: its name, for the message.
-        rows: field name → value, as asyncpg gives them: `jsonb` is a text.
+        rows: field name → value, as asyncpg returns them: `jsonb` is a str.
 
     Raises:
-        CatalogError: a field is not of its type, which only a table that was altered lets through.
+        CatalogError: a field has the wrong type, which only an altered table allows.
     """
     return tuple(sorted((_entry(model, row) for row in rows), key=lambda entry: entry.column_name))
 
@@ -66,7 +66,7 @@ def rules_for(
 
     Args:
         model: its name, for the message.
-        entries: what the catalogue says; a column without one has no rule.
+        entries: what the catalogue says; a column without an entry has no rule.
         inputs: the model's columns in order.
         dtype: type of the input matrix.
 
@@ -84,14 +84,22 @@ def rules_for(
         for field, expected in _contradictions(entry, column, position):
             raise _error(model, entry, field, getattr(entry, field), expected)
         rules[column.name] = _rule(entry, column)
-    schema = Schema(inputs, dtype, rules)
+    _check_defaults(model, entries, Schema(inputs, dtype, rules))
+    return {name: rule for name, rule in rules.items() if rule != Rule()}
+
+
+def _check_defaults(model: str, entries: Sequence[Entry], schema: Schema) -> None:
+    """Hold each default to the schema with the entries' own rules.
+
+    Raises:
+        CatalogError: a request could not have the default as a value.
+    """
+    columns = {column.name: column for column in schema.inputs}
     for entry in entries:
-        column = schema.inputs[columns[entry.column_name][0] - 1]
         if entry.default_value is not UNSET and (
-            problem := value_problem(column, entry.default_value, schema)
+            problem := value_problem(columns[entry.column_name], entry.default_value, schema)
         ):
             raise _error(model, entry, "default_value", entry.default_value, problem[2])
-    return {name: rule for name, rule in rules.items() if rule != Rule()}
 
 
 def _entry(model: str, row: Mapping[str, Any]) -> Entry:
@@ -99,7 +107,7 @@ def _entry(model: str, row: Mapping[str, Any]) -> Entry:
     for name, (_, kind) in _TYPES.items():
         value = row[name]
         if value is None and name != "column_name":
-            # SQL's NULL says nothing; JSON's null, which is a value, comes as the text "null"
+            # SQL's NULL makes no rule; JSON's null, which is a value, is the text "null" here
             continue
         try:
             fields[name] = msgspec.convert(
@@ -108,7 +116,7 @@ def _entry(model: str, row: Mapping[str, Any]) -> Entry:
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
             column = shown(row["column_name"])
             raise CatalogError(
-                f'model "{model}", column "{column}": {name} is {_came(value)}, expected '
+                f'model "{model}", column "{column}": {name} is {_received(value)}, expected '
                 f"{_WANTED[name]}"
             ) from None
     return Entry(**fields)
@@ -140,7 +148,7 @@ def _category_contradictions(
     known = column.categories or []
     if not known:
         yield "categories", f"NULL for a {column.kind}"
-    # 1 and True are one to `in`; a JSON true is no category, and `parse` lets none through
+    # `in` takes True for 1; but JSON's true is no category, and `parse` refuses it
     elif not all(value in known for value in categories) or len(set(categories)) < len(categories):
         yield "categories", f"some of {listed(known)}, each once"
 
@@ -155,7 +163,7 @@ def _bound_contradictions(field: str, bound: float, column: Input) -> Iterator[t
 
 
 def _bounds(entry: Entry, column: Input) -> tuple[float | None, float | None]:
-    """The bounds of a column's values: of an integer column, the integers within."""
+    """The bounds of a column's values; of an integer column, rounded to the integers inside."""
     if column.kind != "integer":
         return entry.minimum, entry.maximum
     return (
@@ -171,14 +179,14 @@ def _rule(entry: Entry, column: Input) -> Rule:
     )
 
 
-def _error(model: str, entry: Entry, field: str, came: Any, expected: str) -> CatalogError:
+def _error(model: str, entry: Entry, field: str, received: Any, expected: str) -> CatalogError:
     return CatalogError(
-        f'model "{model}", column "{shown(entry.column_name)}": {field} is {_came(came)}, '
+        f'model "{model}", column "{shown(entry.column_name)}": {field} is {_received(received)}, '
         f"expected {expected}"
     )
 
 
-def _came(value: Any) -> str:
+def _received(value: Any) -> str:
     if isinstance(value, tuple | list):
         return listed([shown(item) for item in value])
     return repr(value if isinstance(value, float) else shown(value))

@@ -1,9 +1,8 @@
-"""Reads the catalogue's table: when a notification says that it changed, and every so often without
-one.
+"""Reads the catalogue's table: after each notification that it changed, and periodically.
 
-A notification is a hint. A connection that died silently brings none, so the table is also read
-every period; that read is bounded in time, and so finds out that the connection, or PostgreSQL,
-hangs. Behind a pooler of transactions no notification comes, and only the period counts.
+A notification is only a hint. A connection that died silently delivers none, so the table is also
+read every period; that read has a timeout, and so detects that the connection, or PostgreSQL,
+hangs. A transaction pooler passes no notifications on, so there only the period counts.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from halfcore.postgres.database import Backoff, Connection, Database, DatabaseEr
 
 CHANNEL = "halfcore_feature_catalogue"
 LEAST_GAP_S = 0.25
-"""Seconds between two reads: a storm of notifications costs four reads a second."""
+"""Least seconds between two reads: a storm of notifications costs four reads a second."""
 _READ = """
 SELECT model, column_name, position, kind, default_value, minimum, maximum, categories
 FROM halfcore.feature_catalogue WHERE enabled AND model = ANY($1::text[])
@@ -32,14 +31,14 @@ class Follower:
     """Keeps a `Catalog` up to date with the table.
 
     Args:
-        database: where the table is; may be away.
-        catalog: takes what was read.
+        database: has the table; may be unreachable.
+        catalog: gets what was read.
         models: those whose rows are read.
         metrics: counts the reads that failed.
-        hint: asks for a read at once.
-        period_s: seconds between reads that no notification asks for; each is up to a tenth longer
-            or shorter.
-        file: takes the catalogue whenever it changed.
+        hint: when set, the table is read at once.
+        period_s: seconds between reads without a notification; each is up to a tenth longer or
+            shorter.
+        file: the catalogue is saved there whenever it changed.
     """
 
     def __init__(
@@ -65,7 +64,8 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, *, patience_s: float) -> None:
-        """Begin; returns when the table was read, the first attempt failed, or patience is over."""
+        """Begin to read; return once the table was read, the first attempt failed, or
+        `patience_s` seconds are over."""
         if not self._database.notifies:
             logger.info(
                 "reading the feature catalogue every %g s, without notifications: "
@@ -78,7 +78,7 @@ class Follower:
                 await self._tried.wait()
 
     async def stop(self) -> None:
-        """End, waiting for no answer."""
+        """End without waiting for an answer."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -89,20 +89,20 @@ class Follower:
             try:
                 async with self._database.connection() as connection:
                     connection.add_termination_listener(self._hinted)
-                    await self._read_on(connection, backoff)
+                    await self._read_repeatedly(connection, backoff)
             except DatabaseError as error:
                 self._failed(str(error))
             except Exception as error:  # noqa: BLE001
-                # whatever it is, predictions go on, and so does this
+                # No error may end this loop or disturb predictions.
                 self._failed(reason_of(error))
             self._tried.set()
             await backoff.wait()
 
-    async def _read_on(self, connection: Connection, backoff: Backoff) -> None:
+    async def _read_repeatedly(self, connection: Connection, backoff: Backoff) -> None:
         """Read the table, and again after each hint or period, until the connection fails."""
         while True:
             self._hint.clear()
-            # Heard before it is read: a change that the read does not see is told of.
+            # Listen before reading, so that a change after the read is notified.
             if self._database.notifies:
                 await connection.add_listener(CHANNEL, self._hinted)
             await self._read(connection)
@@ -112,8 +112,8 @@ class Follower:
                 # Not a secret
                 async with asyncio.timeout(self._period_s * random.uniform(0.9, 1.1)):  # noqa: S311
                     await self._hint.wait()
-            # Deaf until the next read: each of 10,000 notifications would cost the loop that
-            # predicts.
+            # Do not listen until the next read: each of 10,000 notifications would take time from
+            # the event loop that predicts.
             if self._database.notifies:
                 await connection.remove_listener(CHANNEL, self._hinted)
             await asyncio.sleep(read_at + LEAST_GAP_S - monotonic())
@@ -136,7 +136,7 @@ class Follower:
     def _failed(self, reason: str) -> None:
         self._metrics.connected = False
         self._metrics.count("failed")
-        if reason != self._reason and not self._database.away:  # of that the database tells itself
+        if reason != self._reason and not self._database.away:  # `Database` logs that it is away
             logger.warning(
                 "cannot read the feature catalogue; keeping the last version, and trying again: %s",
                 reason,

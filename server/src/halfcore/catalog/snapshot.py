@@ -1,5 +1,5 @@
-"""The last good catalogue on disk, for a start while PostgreSQL is away: clients that rely on a
-default are not refused meanwhile."""
+"""The last good catalogue on disk, for a start while PostgreSQL is unreachable: clients that rely
+on a default are not refused meanwhile."""
 
 import os
 from contextlib import suppress
@@ -20,13 +20,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def file_in(state: Path) -> Path:
-    """The snapshot's place in the directory of what outlives a restart."""
+    """The snapshot's path in the directory of what survives a restart."""
     return state / "catalogue.json"
 
 
 def load(file: Path) -> Snapshot | None:
-    """Read a snapshot; None if there is none, or none that can be read, which the log then
-    tells."""
+    """Read a snapshot; None if there is none, or, with a warning in the log, if it cannot be
+    read."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Snapshot)
     except FileNotFoundError:
@@ -41,8 +41,7 @@ def load(file: Path) -> Snapshot | None:
 
 
 def save(file: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot in the place of the last one, whole or not at all; if it cannot be written,
-    the log tells. Blocks."""
+    """Replace the last snapshot atomically; logs a warning if it cannot be written. Blocks."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +50,7 @@ def save(file: Path, snapshot: Snapshot) -> None:
     except OSError as error:
         logger.warning(
             "cannot save the feature catalogue to disk, so a start without PostgreSQL would not "
-            "have it: %s; check HALFCORE_STATE, "
-            "its directory",
+            "have it: %s; check HALFCORE_STATE, its directory",
             reason_of(error),
         )
         with suppress(OSError):

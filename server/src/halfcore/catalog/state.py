@@ -1,5 +1,4 @@
-"""The catalogue in memory: what was accepted for each model, and the models' decoders made to
-match."""
+"""The catalogue in memory: what was accepted for each model, and the decoders made from it."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -21,23 +20,23 @@ from halfcore.pipeline.schema import Rule, Schema
 
 @dataclass(slots=True)
 class _Known:
-    """What the table says of one model."""
+    """What the table says about one model."""
 
     latest: tuple[Entry, ...] | None = None
-    """As last read; None if it was malformed, or nothing was read yet."""
+    """The entries as last read; None if malformed, or if nothing was read yet."""
     accepted: tuple[Entry, ...] | None = None
-    """The last that fitted a version of the model."""
+    """The last entries that fitted a version of the model."""
     malformed: str | None = None
     refused: str | None = None
     """Why the latest rows are not applied."""
 
 
 class Catalog:
-    """The feature catalogue of one worker; used by its event loop alone.
+    """The feature catalogue of one worker; used only on its event loop.
 
     Args:
         metrics: counts the reads.
-        hint: set when a model is served whose rows were not read yet.
+        hint: set here when a model is served whose rows were not read yet.
         max_rows: most rows in one request, for the decoders made here.
         last: the last good catalogue of an earlier process.
     """
@@ -50,17 +49,17 @@ class Catalog:
         self._max_rows = max_rows
         self._known: dict[str, _Known] = {}
         self.read_at: datetime | None = None
-        """When the table was read last, in UTC."""
+        """When the table was last read, in UTC."""
         self.from_disk = False
-        """Whether what is applied was read by an earlier process."""
+        """Whether the applied entries were read by an earlier process."""
         if last:
             self._known = {name: _Known(accepted=entries) for name, entries in last.models.items()}
             self.read_at, self.from_disk = last.read_at, True
             metrics.read_at = last.read_at.timestamp()
 
     def refine(self, model: LoadedModel) -> LoadedModel:
-        """The model with what the catalogue says of it: the latest rows if they fit this version,
-        else the last ones that fitted one, if those fit; else the bundle's own metadata."""
+        """The model with the latest rows applied if they fit this version, otherwise with the last
+        accepted rows if those fit, otherwise with the bundle's own metadata."""
         if model.manifest.name not in self._known:
             self._hint.set()
         known = self._known.setdefault(model.manifest.name, _Known())
@@ -79,16 +78,15 @@ class Catalog:
         return replace(model, schema=schema, decoder=Decoder(schema, max_rows=self._max_rows))
 
     def schema_of(self, name: str, manifest: Manifest) -> Schema:
-        """The columns of a version that is not served yet, as they will be once it is served under
-        that name."""
+        """The columns that a version will have once it is served under that name."""
         named = msgspec.structs.replace(manifest, name=name)
         rules, _, _ = _applied(self._known.get(name, _Known()), named)
         return Schema(manifest.inputs, manifest.dtype, rules, manifest.ignored)
 
     def take(self, rows: Iterable[Mapping[str, Any]], models: Models) -> bool:
-        """Take over what was read for all served models; return whether anything changed.
+        """Apply the rows that were read for all served models; return whether anything changed.
 
-        A model whose rows are malformed or contradict it keeps what it has, whole.
+        A model whose rows are malformed or contradict it keeps all the rules that it has.
         """
         by_model: dict[str, list[Mapping[str, Any]]] = {model.manifest.name: [] for model in models}
         for row in rows:
@@ -103,11 +101,11 @@ class Catalog:
         for model in list(models):
             models.put(model)
         changed = before != {name: known.accepted for name, known in self._known.items()}
-        self._taken(changed=changed)
+        self._count_read(changed=changed)
         return changed
 
     def snapshot(self) -> Snapshot:
-        """What was accepted, to be kept for a start while PostgreSQL is away."""
+        """What was accepted, to save for a start while PostgreSQL is unreachable."""
         models = {
             name: known.accepted
             for name, known in self._known.items()
@@ -116,7 +114,7 @@ class Catalog:
         return Snapshot(self.read_at or datetime.now(UTC), models)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """What `GET /models/{name}` tells of a model's metadata."""
+        """What `GET /models/{name}` reports about a model's metadata."""
         known = self._known.get(name, _Known())
         age_s = (datetime.now(UTC) - self.read_at).total_seconds() if self.read_at else None
         return {
@@ -127,7 +125,7 @@ class Catalog:
             "refused": known.refused,
         }
 
-    def _taken(self, *, changed: bool) -> None:
+    def _count_read(self, *, changed: bool) -> None:
         self.read_at, self.from_disk = datetime.now(UTC), False
         self.metrics.read_at = self.read_at.timestamp()
         refused = any(known.refused for known in self._known.values())
@@ -137,8 +135,8 @@ class Catalog:
 def _applied(
     known: _Known, manifest: Manifest
 ) -> tuple[dict[str, Rule], tuple[Entry, ...] | None, str | None]:
-    """The rules for a version, the entries that they come from, and why the latest entries are not
-    applied, if they are not."""
+    """The rules for a version, the entries that they are made from, and why the latest entries are
+    not applied, if they are not."""
     refused = known.malformed
     for entries in (known.latest, known.accepted):
         if entries is None:

@@ -1,7 +1,7 @@
-"""The order of an end: not ready, a moment for balancers to look away, then the listener closes.
+"""The order of a shutdown: report not ready, wait until load balancers notice, close the listener.
 
-Without that moment a balancer learns of the end from refused connections. It is free where nobody
-balances: the default is none.
+Without that wait a load balancer notices the shutdown by refused connections. A server without a
+load balancer does not need the wait: the default is 0 s.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ def on_signal(
     """What to do on SIGTERM or SIGINT; a second signal does not wait.
 
     Args:
-        unready: has readiness say no, while everything is still answered.
+        unready: makes the readiness check fail; requests are still answered.
         stop: closes the listener; may be called again.
-        later: calls a function after so many seconds, without waiting for it.
-        predrain_s: seconds between the two.
+        later: schedules a function after so many seconds, and returns at once.
+        predrain_s: seconds between `unready` and `stop`.
     """
     begun = False
 

@@ -1,10 +1,9 @@
-"""granian around the application: in this process if one worker is enough, else one process per
-worker and a supervisor.
+"""Runs granian with the application: in this process if one worker is enough, otherwise in one
+process per worker with a supervisor.
 
-One worker needs no supervisor: what restarts a container restarts this process. Without it 40 MB
-are saved, which on a small tier are 3,000 connections. Both ways speak HTTP/1.1 alone: over HTTP/2
-a client could claim 16 MiB of headers, and websockets reach granian's panics, which end the
-process.
+One worker needs no supervisor: what restarts a container restarts this process. That saves 40 MB,
+which on a small tier are 3,000 connections. Both ways serve HTTP/1.1 only: over HTTP/2 a client
+could claim 16 MiB of headers, and websockets reach granian's panics, which end the process.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -32,12 +31,15 @@ from halfcore.log import logger
 from halfcore.process import draining, sizing
 from halfcore.settings.groups import Settings
 
-INSIST_EVERY_S = 1.0
-"""Between two times that a worker is told to end."""
+if TYPE_CHECKING:
+    from halfcore.worker import Worker
+
+RESEND_EVERY_S = 1.0
+"""Seconds between two SIGTERM to a worker that has not ended."""
 
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
-    """Serve until SIGTERM or SIGINT: then accept no more, answer what was accepted, and return."""
+    """Serve until SIGTERM or SIGINT: then accept no more, answer the accepted requests, return."""
     settings = replace(settings, max_in_flight=plan.max_in_flight)
     if plan.workers == 1:
         _serve_here(settings, plan)
@@ -46,7 +48,7 @@ def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> 
 
 
 def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
-    """What both ways tell granian."""
+    """The options of granian that both ways share."""
     return {
         "address": settings.host,
         "port": settings.port,
@@ -77,18 +79,10 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     # says why we do.
     logging.getLogger(granian_private.LOGGER).setLevel(logging.ERROR)
     loop = asyncio.get_running_loop()
-    coalescer = None
-    if plan.coalesce_quota:
-        coalescer = Coalescer(
-            quota=plan.coalesce_quota,
-            aim=settings.coalesce_above,
-            delay_s=plan.coalesce_delay_s,
-            loop=loop,
-        )
     worker = Worker(settings)
-    front = worker.front(coalescer)
-    # The bound method, not the object: its hooks run the loop, which runs here already, so the
-    # lifespan is entered here.
+    front = worker.front(_coalescer(settings, plan, loop))
+    # The bound method, not the object: the object's hooks would run the loop, which runs already,
+    # so the lifespan is entered here.
     target, interface = (
         (front.__rsgi__, Interfaces.RSGI) if settings.hot_lane else (front.app, Interfaces.ASGINL)
     )
@@ -98,30 +92,47 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
         target, interface=interface, log_enabled=False, **_options(settings, plan)
     )
     async with front.app.lifespan():
-        if sys.version_info >= (
-            3,
-            12,
-        ):  # a request's first steps, up to its body, then cost no turn of the loop
+        # A request's first steps, up to its body, then cost no iteration of the loop.
+        if sys.version_info >= (3, 12):
             loop.set_task_factory(_eager_task)
-        end = draining.on_signal(
-            unready=worker.models.begin_draining,
-            stop=partial(_stop, server, settings.drain_timeout_s),
-            later=loop.call_later,
-            predrain_s=settings.predrain_s,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
+        _drain_on_signals(loop, worker, server, settings)
         await server.serve()
 
 
+def _coalescer(
+    settings: Settings, plan: sizing.Plan, loop: asyncio.AbstractEventLoop
+) -> Coalescer | None:
+    if not plan.coalesce_quota:
+        return None
+    return Coalescer(
+        quota=plan.coalesce_quota,
+        aim=settings.coalesce_above,
+        delay_s=plan.coalesce_delay_s,
+        loop=loop,
+    )
+
+
+def _drain_on_signals(
+    loop: asyncio.AbstractEventLoop, worker: "Worker", server: Any, settings: Settings
+) -> None:
+    end = draining.on_signal(
+        unready=worker.models.begin_draining,
+        stop=partial(_stop, server, settings.drain_timeout_s),
+        later=loop.call_later,
+        predrain_s=settings.predrain_s,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+
+
 def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-    """A task that begins at once; asyncio's own factory does not know all options that newer loops
-    hand it."""
+    """A task that begins at once; asyncio's own factory does not accept all options that newer
+    loops pass."""
     return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
 
 
 def _stop(server: Any, drain_timeout_s: float) -> None:
-    """Accept no more; if what was accepted is not answered in time, end all the same."""
+    """Accept no more; exit after the timeout even if requests are not answered by then."""
     server.stop()
     asyncio.get_running_loop().call_later(drain_timeout_s, _give_up)
 
@@ -147,7 +158,7 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
     from granian import Granian
 
     server = Granian(
-        "halfcore.worker:Worker",  # a name for its log: `_application` makes the workers
+        "halfcore.worker:Worker",  # only a name for its log: `_application` makes the workers
         interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
         workers=plan.workers,
         runtime_threads=1,
@@ -157,8 +168,7 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
         log_dictconfig=log_config,
         **_options(settings, plan),
     )
-    # Ignored here, and so inherited: the default action would end a worker that does not handle it
-    # yet.
+    # Workers inherit that it is ignored: the default action would end one that has no handler yet.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     end = draining.on_signal(
         unready=partial(_unready_workers, server),
@@ -175,11 +185,11 @@ def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[st
 
 
 def _end(supervisor: int, end: Callable[..., None], *signals: object) -> None:
-    """Handle a signal in the supervisor; a worker that has no handler of its own yet has this one,
-    by its fork, and has accepted nothing.
+    """Handle a signal in the supervisor. A worker that has no handler yet has inherited this one by
+    its fork; it has accepted no request, and exits.
 
-    Otherwise such a worker notes the signal in its copy of the supervisor, where nobody looks, and
-    is waited for until it is killed.
+    Otherwise it would note the signal in its unused copy of the supervisor, and the supervisor
+    would wait for it until the kill timeout.
     """
     if os.getpid() != supervisor:
         os._exit(0)
@@ -193,21 +203,21 @@ def _later(delay_s: float, stop: Callable[[], None]) -> None:
 
 
 def _stop_workers(server: Any, interrupt: Callable[..., None], *signals: object) -> None:
-    """Have granian end its workers, and tell those again that live on.
+    """Have granian end its workers, and send SIGTERM again to those that have not ended.
 
-    granian tells each once, and uvloop drops a signal that comes while its loop stands still: a
-    worker that had loaded its models and did not serve yet was waited for until it was killed. A
-    worker that drains does not mind being told twice.
+    granian signals each once, and uvloop drops a signal that arrives while its loop is not running:
+    a worker that had loaded its models and did not serve yet ended only by the kill timeout. A
+    second signal does no harm to a worker that drains.
     """
     interrupt(*signals)
-    _later(INSIST_EVERY_S, partial(_insist, server))
+    _later(RESEND_EVERY_S, partial(_resend_sigterm, server))
 
 
-def _insist(server: Any) -> None:
+def _resend_sigterm(server: Any) -> None:
     for pid in granian_private.worker_processes(server):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    _later(INSIST_EVERY_S, partial(_insist, server))
+    _later(RESEND_EVERY_S, partial(_resend_sigterm, server))
 
 
 def _unready_workers(server: Any) -> None:
@@ -217,8 +227,8 @@ def _unready_workers(server: Any) -> None:
 
 
 def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
-    """Make a worker's application, in the worker: what its supervisor does not import, the
-    supervisor does not hold in memory."""
+    """Make a worker's application, in the worker: the supervisor saves the memory of what it does
+    not import."""
     host.die_with(supervisor)
     sizing.apply(plan)
     from granian.server import mp

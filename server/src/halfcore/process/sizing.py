@@ -1,12 +1,12 @@
 """Fits the server to its limits: how many workers, how many connections, and how its threads are
 scheduled.
 
-Every choice is one line with its reason, printed at start; every choice gives way to a setting.
+Every choice is logged at the start, one line with its reason; a setting overrides it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from halfcore import host
 
@@ -17,20 +17,21 @@ MEMORY_AT_REST = 70_000_000
 MEMORY_PER_MODEL_BYTE = 4
 """Bytes of memory per byte of model.onnx, for tree ensembles, once loaded (docs/operations.md)."""
 MEMORY_PER_REQUEST = 12_000
-"""Bytes of a request in progress, beside its connection's (docs/operations.md)."""
+"""Bytes of a request in progress, without its connection (docs/operations.md)."""
 CONNECTIONS_PER_REQUEST = 4
-"""When memory is short, room is kept for a request in progress on every so many-th connection."""
+"""When memory is short, room is kept for one request in progress per so many connections."""
 MOST_CONNECTIONS = 12_000
 PROMISED_USERS = 10_000
 SPARE_FILES = 64
-"""Open files beside connections: listener, event loop, bundle files while loading, log."""
+"""Open files besides connections: listener, event loop, bundle files while loading, log."""
 
 GATHER_S = 0.002
-"""Most seconds of CPU time of the quota while requests gather: 4 ms of the clock at half a core, 20
-at a tenth (docs/decisions/0012)."""
+"""Most CPU time of the quota, in seconds, that passes while requests gather: 4 ms of the clock at
+half a core, 20 at a tenth (docs/decisions/0012)."""
 LONGEST_GATHER_S = 0.02
 
-Choice = Literal["auto", "on", "off"]
+Switch = Literal["auto", "on", "off"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,31 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """One choice."""
+
+    value: T
+    reason: str
+    """The line for the log: the name of the setting, the value, and why."""
+    warning: str | None = None
+
+
+class _Gathering(NamedTuple):
+    """How requests gather, as in `Plan`."""
+
+    quota: float
+    delay_s: float
+
+
 def plan(
     *,
     workers: int,
     max_connections: int,
-    pin: Choice,
-    batch_scheduling: Choice,
+    pin: Switch,
+    batch_scheduling: Switch,
     max_in_flight: int,
-    coalesce: Choice,
+    coalesce: Switch,
     coalesce_delay_s: float,
     quota: float | None,
     memory_limit: int | None,
@@ -82,125 +100,150 @@ def plan(
         model_bytes: size of all models' files.
         raise_open_files: asks for a number of open files and returns how many there may be.
     """
-    reasons: list[str] = []
-    warnings: list[str] = []
-    workers_why = _why(bool(workers), _quota_text(quota))
-    workers = workers or max(1, int(quota or 1))
-    reasons.append(f"workers {workers}: {workers_why}")
-    connections, why = (
-        max_connections or MOST_CONNECTIONS,
-        _why(bool(max_connections), "10,000 users and room to spare"),
-    )
-    if memory_limit is not None and connections > (
-        fitting := _fitting_connections(memory_limit, workers, model_bytes)
-    ):
-        text = (
-            f"the memory limit of {memory_limit / 1e6:.0f} MB holds some {fitting} connections "
-            "per worker"
-        )
-        if max_connections:
-            warnings.append(
-                f"max_connections {connections}: {text}; with more the worker may be killed"
-            )
-        else:
-            if fitting < PROMISED_USERS:
-                warnings.append(f"{PROMISED_USERS} users do not fit: {text}")
-            connections, why = max(fitting, 1), text
-    limit = raise_open_files(connections + SPARE_FILES)
-    files, files_why = limit - SPARE_FILES, "enough for max_connections"
-    if files < connections:
-        warnings.append(
-            f"max_connections {connections}: nofile allows {files}; raise its hard limit, or more "
-            "connections wait unanswered"
-        )
-        connections, why = max(files, 1), "nofile allows no more"
-        files_why = "the hard limit, up to which the server raises it by itself"
-    reasons.append(f"max_connections {connections}: {why}")
-    reasons.append(f"nofile {limit}: {files_why}")
-    in_flight = max_in_flight or _fitting_requests(memory_limit, workers, model_bytes, connections)
-    reasons.append(
-        f"max_in_flight {in_flight}: "
-        f"{_why(bool(max_in_flight), _in_flight_text(in_flight, connections))}"
-    )
-    below = quota is not None and quota < 1
-    why = "the CPU quota is below one core" if below else "the CPU quota is not below one core"
-    reasons.append(f"pin_cpu {_word(_on(pin, below))}: {_why(pin != 'auto', why)}")
-    reasons.append(
-        f"batch_scheduling {_word(_on(batch_scheduling, below))}: "
-        f"{_why(batch_scheduling != 'auto', why)}"
-    )
-    gather = workers == 1 and _on(coalesce, below)
-    why = _why(coalesce != "auto", why) if workers == 1 else "several workers share the quota"
-    coalesce_quota = (quota or 1.0) if gather else 0.0
-    delay_s = coalesce_delay_s or min(LONGEST_GATHER_S, GATHER_S / (quota or 1.0))
-    reasons.append(f"coalesce {f'for up to {delay_s * 1000:g} ms' if gather else 'off'}: {why}")
+    processes = _workers(workers, quota)
+    memory = _Memory(memory_limit, processes.value, model_bytes)
+    fitting = _connections_in_memory(max_connections, memory)
+    nofile = _open_files(fitting.value, raise_open_files)
+    connections = _connections_in_files(fitting, nofile.value)
+    in_flight = _requests_in_flight(max_in_flight, memory, connections.value)
+    pinned = _below_one_core("pin_cpu", pin, quota)
+    batch = _below_one_core("batch_scheduling", batch_scheduling, quota)
+    gathering = _gathering(coalesce, coalesce_delay_s, processes.value, quota)
+    decisions = (processes, connections, nofile, in_flight, pinned, batch, gathering)
     return Plan(
-        workers=workers,
-        max_connections=connections,
-        pin=_on(pin, below),
-        batch_scheduling=_on(batch_scheduling, below),
-        max_in_flight=in_flight,
-        coalesce_quota=coalesce_quota,
-        coalesce_delay_s=delay_s,
-        reasons=reasons,
-        warnings=warnings,
+        workers=processes.value,
+        max_connections=connections.value,
+        pin=pinned.value,
+        batch_scheduling=batch.value,
+        max_in_flight=in_flight.value,
+        coalesce_quota=gathering.value.quota,
+        coalesce_delay_s=gathering.value.delay_s,
+        reasons=[decision.reason for decision in decisions],
+        warnings=[decision.warning for decision in decisions if decision.warning is not None],
     )
 
 
 def apply(chosen: Plan) -> None:
-    """Schedule this process as planned; called before it starts a thread, for threads inherit
-    it."""
+    """Schedule this process as planned; called before it starts a thread, because threads
+    inherit it."""
     if chosen.pin:
         host.pin(host.quietest_cpu())
     if chosen.batch_scheduling:
         host.schedule_as_batch()
 
 
-def _quota_text(quota: float | None) -> str:
-    return (
+class _Memory(NamedTuple):
+    """What the memory limit leaves to a worker."""
+
+    limit: int | None
+    """Bytes for all workers; None: unlimited."""
+    workers: int
+    model_bytes: int
+
+    def beyond_rest(self, limit: int) -> float:
+        """Bytes of one worker's share that a worker without connections does not take."""
+        return limit / self.workers - MEMORY_AT_REST - self.model_bytes * MEMORY_PER_MODEL_BYTE
+
+
+def _workers(given: int, quota: float | None) -> Decision[int]:
+    """A worker per whole core of the quota."""
+    workers = given or max(1, int(quota or 1))
+    why = (
         "no CPU quota is set; set workers to use more cores"
         if quota is None
         else f"the CPU quota is {quota:g} cores"
     )
+    return Decision(workers, f"workers {workers}: {_why(bool(given), why)}")
 
 
-def _fitting_connections(memory_limit: int, workers: int, model_bytes: int) -> int:
-    at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
-    return max(
-        0,
-        int(
-            (memory_limit / workers - at_rest)
-            / (MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST)
-        ),
+def _connections_in_memory(given: int, memory: _Memory) -> Decision[int]:
+    """What is set, even if the estimate says that it does not fit; otherwise as many as fit."""
+    connections = given or MOST_CONNECTIONS
+    why = _why(bool(given), "10,000 users and room to spare")
+    decision = Decision(connections, f"max_connections {connections}: {why}")
+    if memory.limit is None:
+        return decision
+    room = memory.beyond_rest(memory.limit)
+    each = MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST
+    fitting = max(0, int(room / each))
+    if connections <= fitting:
+        return decision
+    limit_mb = memory.limit / 1e6
+    text = f"the memory limit of {limit_mb:.0f} MB holds some {fitting} connections per worker"
+    if given:
+        danger = f"max_connections {given}: {text}; with more the worker may be killed"
+        return replace(decision, warning=danger)
+    warning = f"{PROMISED_USERS} users do not fit: {text}" if fitting < PROMISED_USERS else None
+    connections = max(fitting, 1)
+    return Decision(connections, f"max_connections {connections}: {text}", warning)
+
+
+def _open_files(connections: int, raise_limit: Callable[[int], int]) -> Decision[int]:
+    """As many open files as the connections need, or as the hard limit allows."""
+    limit = raise_limit(connections + SPARE_FILES)
+    if (files := limit - SPARE_FILES) >= connections:
+        return Decision(limit, f"nofile {limit}: enough for max_connections")
+    return Decision(
+        limit,
+        f"nofile {limit}: the hard limit, up to which the server raises it by itself",
+        f"max_connections {connections}: nofile allows {files}; raise its hard limit, or more "
+        "connections wait unanswered",
     )
 
 
-def _fitting_requests(
-    memory_limit: int | None, workers: int, model_bytes: int, connections: int
-) -> int:
-    if memory_limit is None:
-        return connections
-    at_rest = MEMORY_AT_REST + model_bytes * MEMORY_PER_MODEL_BYTE
-    left = memory_limit / workers - at_rest - connections * MEMORY_PER_CONNECTION
-    return min(
-        connections, max(1, connections // CONNECTIONS_PER_REQUEST, int(left / MEMORY_PER_REQUEST))
-    )
+def _connections_in_files(fitting: Decision[int], open_files: int) -> Decision[int]:
+    """The connections that fit into memory, as far as there are open files for them."""
+    if (files := open_files - SPARE_FILES) >= fitting.value:
+        return fitting
+    connections = max(files, 1)
+    reason = f"max_connections {connections}: nofile allows no more"
+    return replace(fitting, value=connections, reason=reason)
 
 
-def _in_flight_text(requests: int, connections: int) -> str:
-    return (
+def _requests_in_flight(given: int, memory: _Memory, connections: int) -> Decision[int]:
+    """A prediction per connection; when memory is short, as many as fit next to the connections,
+    but at least one on every `CONNECTIONS_PER_REQUEST`-th connection."""
+    requests = given or connections
+    if memory.limit is not None and not given:
+        room = memory.beyond_rest(memory.limit) - connections * MEMORY_PER_CONNECTION
+        fitting = int(room / MEMORY_PER_REQUEST)
+        requests = min(connections, max(1, connections // CONNECTIONS_PER_REQUEST, fitting))
+    why = (
         "one per connection"
         if requests == connections
         else "the memory limit leaves no room for more next to the connections"
     )
+    return Decision(requests, f"max_in_flight {requests}: {_why(bool(given), why)}")
 
 
-def _on(choice: Choice, default: bool) -> bool:
-    return default if choice == "auto" else choice == "on"
+def _below_one_core(setting: str, given: Switch, quota: float | None) -> Decision[bool]:
+    """On where the quota is below one core, unless it is set."""
+    below, why = _quota_below_one(quota)
+    on = _on(given, below)
+    return Decision(on, f"{setting} {'on' if on else 'off'}: {_why(given != 'auto', why)}")
 
 
-def _word(on: bool) -> str:
-    return "on" if on else "off"
+def _gathering(
+    given: Switch, given_delay_s: float, workers: int, quota: float | None
+) -> Decision[_Gathering]:
+    """Requests gather below one core, if there is one worker; the less CPU time, the longer."""
+    below, why = _quota_below_one(quota)
+    on = workers == 1 and _on(given, below)
+    why = _why(given != "auto", why) if workers == 1 else "several workers share the quota"
+    delay_s = given_delay_s or min(LONGEST_GATHER_S, GATHER_S / (quota or 1.0))
+    text = f"for up to {delay_s * 1000:g} ms" if on else "off"
+    return Decision(
+        _Gathering(quota=(quota or 1.0) if on else 0.0, delay_s=delay_s), f"coalesce {text}: {why}"
+    )
+
+
+def _quota_below_one(quota: float | None) -> tuple[bool, str]:
+    below = quota is not None and quota < 1
+    return below, f"the CPU quota is {'' if below else 'not '}below one core"
+
+
+def _on(given: Switch, default: bool) -> bool:
+    return default if given == "auto" else given == "on"
 
 
 def _why(given: bool, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""MLflow's REST API over httpx: bounded in time and size, and every way of failing told apart.
+"""MLflow's REST API over httpx: bounded in time and size, with a code for each kind of failure.
 
 Redirects are not followed: a registry that names another host could lead this server anywhere in
 its network.
@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import httpx
@@ -18,32 +18,29 @@ from halfcore.log import reason_of
 from halfcore.registry.errors import NotOffered, Unavailable
 
 MOST_JSON_BYTES = 4 << 20
-"""Largest answer of the API that is read; a version with hundreds of tags takes some kilobytes."""
+"""Largest accepted answer of the API; a version with hundreds of tags takes some kilobytes."""
 MOST_RETRY_AFTER_S = 300.0
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers for an unknown model (404) and for an unknown alias (400)."""
 _PIECE_BYTES = 1 << 18
 MOST_BYTES_PER_S = 32 << 20
-"""Files come no faster: from a registry nearby they would come as fast as the event loop reads, and
+"""Rate limit of downloads: a registry nearby would send as fast as the event loop reads, and
 predictions would wait for it."""
-
-
 _WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
 _FEATURES = ("server-info", "server-features")
-"""Where MLflow says whether it has workspaces: its newer versions, and its older ones."""
+"""Where MLflow says whether it has workspaces: the newer route, and the older one."""
 
 
 class Client:
-    """Asks one tracking server.
+    """Calls one tracking server.
 
     Args:
         uri: its address, with a path prefix if it has one.
-        token: bearer token; wins over user and password.
+        token: bearer token; used instead of user and password.
         username, password: for basic authentication.
         ca_file: certificates to trust instead of the system's.
-        workspace: whose models are meant, on a server with workspaces; empty: its default
-            workspace.
-        timeout_s: most seconds for one call of the API, from connecting to the last byte.
+        workspace: has the models, on a server with workspaces; empty: the default workspace.
+        timeout_s: seconds for one call of the API, from connecting to the last byte.
     """
 
     def __init__(
@@ -71,8 +68,8 @@ class Client:
             if uri.startswith("https:")
             else False,
             timeout=timeout_s,
-            # A connection per call: a kept one may be closed by the other side just when it is used
-            # again, seconds later.
+            # A connection per call: the server may close a kept one just when it is used again,
+            # seconds later.
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -85,32 +82,30 @@ class Client:
 
         Raises:
             NotOffered: there is no such model, version, alias or run.
-            Unavailable: any other trouble.
+            Unavailable: any other failure.
         """
         try:
             if not self._workspace_known:
                 await self._check_workspace()
             return await self._get_json(f"/api/2.0/mlflow/{path}", params)
         except Unavailable:
-            self._workspace_known = (
-                not self._workspace
-            )  # whatever answers next may be another server
+            # The next answer may be another server's.
+            self._workspace_known = not self._workspace
             raise
 
     async def _check_workspace(self) -> None:
-        """Make sure that the server has workspaces: one that has none ignores the header, and would
-        give another tenant's model.
+        """Make sure that the server has workspaces: one without them ignores the header, and would
+        send another tenant's model.
 
         Raises:
-            Unavailable: it has none, or any other trouble.
+            Unavailable: it has none, or any other failure.
         """
         for path in _FEATURES:
             try:
                 features = await self._get_json(f"/api/3.0/mlflow/{path}", {})
             except Unavailable as error:
-                if (
-                    error.code != "http_status"
-                ):  # the server failed; a status such as 404 says that there is no such route
+                # A status such as 404 only means that there is no such route.
+                if error.code != "http_status":
                     raise
                 continue
             if features.get("workspaces_enabled") is True:
@@ -134,17 +129,7 @@ class Client:
                         "wrong_length",
                         f"{path}: the registry's answer is longer than {MOST_JSON_BYTES} bytes",
                     )
-        if body.lstrip()[:1] == b"<":
-            raise Unavailable(
-                "html", f"{path}: got HTML instead of JSON; does the tracking URI lead to MLflow?"
-            )
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
-        if not isinstance(document, dict):
-            raise Unavailable("not_json", f"{path}: the answer is not a JSON object")
-        return document
+        return _parsed(path, body)
 
     async def download(
         self,
@@ -160,29 +145,20 @@ class Client:
 
         Args:
             path: from the server's root, not quoted.
-            params: of the query.
-            size_bytes: its size, if it is known; any other is an error.
-            most_bytes: its largest size.
-            timeout_s: seconds for all of it.
-            write: takes the pieces.
+            params: the query.
+            size_bytes: the file's size, if it is known; any other is an error.
+            most_bytes: the largest size, if it is not known.
+            timeout_s: seconds for the whole download.
+            write: gets the pieces.
 
         Raises:
-            Unavailable: any trouble.
+            Unavailable: any failure.
         """
         expected = f"{size_bytes}" if size_bytes is not None else f"at most {most_bytes}"
         most_bytes = most_bytes if size_bytes is None else size_bytes
         clock, count = asyncio.get_running_loop().time, 0
         async with self._answer(quote(path), params, timeout_s) as response:
-            if "html" in response.headers.get("content-type", ""):
-                raise Unavailable("html", "got HTML instead of the file")
-            announced = response.headers.get("content-length", "")
-            if announced.isdecimal() and (
-                int(announced) > most_bytes
-                or (size_bytes is not None and int(announced) != size_bytes)
-            ):
-                raise Unavailable(
-                    "wrong_length", f"{announced[:20]} bytes are announced, expected {expected}"
-                )
+            _check_announced(response, size_bytes, most_bytes, expected)
             start = clock()
             async for chunk in response.aiter_raw(_PIECE_BYTES):
                 count += len(chunk)
@@ -191,9 +167,8 @@ class Client:
                         "wrong_length", f"got more bytes than expected, which is {expected}"
                     )
                 await write(chunk)
-                await asyncio.sleep(
-                    start + count / MOST_BYTES_PER_S - clock()
-                )  # without a wait if the network is slower than that
+                # Returns at once if the network is slower than the limit.
+                await asyncio.sleep(start + count / MOST_BYTES_PER_S - clock())
         if size_bytes is not None and count != size_bytes:
             raise Unavailable("wrong_length", f"got {count} bytes, expected {expected}")
 
@@ -201,8 +176,8 @@ class Client:
     async def _answer(
         self, path: str, params: dict[str, Any], timeout_s: float
     ) -> AsyncIterator[httpx.Response]:
-        """An answer whose status is 200, its body not yet read; everything httpx raises, until it
-        is read, becomes `Unavailable`."""
+        """An answer of status 200, its body not yet read. What httpx raises, also while the caller
+        reads the body, becomes `Unavailable`."""
         began = False
         try:
             async with (
@@ -211,7 +186,7 @@ class Client:
             ):
                 began = True
                 if response.status_code != 200:
-                    await self._complain(response)
+                    await self._raise_for_status(response)
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise Unavailable("encoded", "got a compressed answer, which was not requested")
                 yield response
@@ -220,57 +195,95 @@ class Client:
                 "timeout", f"the registry did not answer within {timeout_s:g} s"
             ) from None
         except httpx.RemoteProtocolError as error:
-            code, what = ("cut_short", "cut short") if began else ("protocol", "no HTTP")
+            code, what = ("cut_short", "cut short") if began else ("protocol", "not HTTP")
             why = _line(error) or reason_of(error)
             raise Unavailable(code, f"the registry's answer is {what}: {why}") from None
         except httpx.TransportError as error:
             raise _unreachable(error) from None
 
-    async def _complain(self, response: httpx.Response) -> None:
-        """Raise what a status other than 200 means."""
+    async def _raise_for_status(self, response: httpx.Response) -> NoReturn:
+        """Raise the error that a status other than 200 means."""
         status = response.status_code
         text = (await _beginning(response)).decode(errors="replace")
-        said = _said(text)
-        if status in (400, 404) and said.get("error_code") in _ABSENT:
-            raise NotOffered("not_found", _line(said.get("message", "not found")))
+        document = _json_object(text)
+        if status in (400, 404) and document.get("error_code") in _ABSENT:
+            raise NotOffered("not_found", _line(document.get("message", "not found")))
         if 300 <= status < 400:
             raise Unavailable(
                 "redirect",
                 f"the registry redirects to {response.headers.get('location', '')[:100]!r}, which "
                 "is not followed",
             )
+        if status in (401, 403):
+            raise self._not_allowed(status, text)
+        raise _failed(response)
+
+    def _not_allowed(self, status: int, text: str) -> Unavailable:
         if status == 401:
-            raise Unavailable(
+            return Unavailable(
                 "unauthorized",
                 "the registry asks for a login: set MLFLOW_TRACKING_TOKEN, or _USERNAME and "
                 "_PASSWORD",
             )
-        if status == 403 and "Host header" in text:
+        if "Host header" in text:
             host = self._http.base_url.netloc.decode()
-            raise Unavailable(
+            return Unavailable(
                 "host_not_allowed",
-                f"MLflow does not know itself by the name {host}: start it with --allowed-hosts "
+                f"MLflow does not accept the host name {host}: start it with --allowed-hosts "
                 f"{host}",
             )
-        if status == 403:
-            raise Unavailable("forbidden", "the registry forbids it to this user (403)")
-        wait = response.headers.get("retry-after", "")
-        retry_after_s = min(float(wait), MOST_RETRY_AFTER_S) if wait.isdecimal() else None
-        code = (
-            "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status"
-        )
-        missing = status in (
-            404,
-            500,
-            503,
-        )  # an artifact that is not there, or a server that proxies none
+        return Unavailable("forbidden", "the registry forbids this user to read it (403)")
+
+
+def _parsed(path: str, body: bytes | bytearray) -> dict[str, Any]:
+    """The JSON object in an answer of the API."""
+    if body.lstrip()[:1] == b"<":
         raise Unavailable(
-            code, f"the registry answered {status}", retry_after_s=retry_after_s, missing=missing
+            "html", f"{path}: got HTML instead of JSON; does the tracking URI lead to MLflow?"
         )
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise Unavailable("not_json", f"{path}: the answer is not a JSON object")
+    return document
+
+
+def _check_announced(
+    response: httpx.Response, size_bytes: int | None, most_bytes: int, expected: str
+) -> None:
+    """Check a file's headers before its body is read.
+
+    Raises:
+        Unavailable: it is HTML, or does not have the expected length.
+    """
+    if "html" in response.headers.get("content-type", ""):
+        raise Unavailable("html", "got HTML instead of the file")
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and (
+        int(announced) > most_bytes or (size_bytes is not None and int(announced) != size_bytes)
+    ):
+        raise Unavailable(
+            "wrong_length", f"{announced[:20]} bytes are announced, expected {expected}"
+        )
+
+
+def _failed(response: httpx.Response) -> Unavailable:
+    """The error for a status that has no meaning of its own here."""
+    status = response.status_code
+    wait = response.headers.get("retry-after", "")
+    return Unavailable(
+        "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status",
+        f"the registry answered {status}",
+        retry_after_s=min(float(wait), MOST_RETRY_AFTER_S) if wait.isdecimal() else None,
+        # An artifact that does not exist, or a server without the artifact proxy
+        missing=status in (404, 500, 503),
+    )
 
 
 async def _beginning(response: httpx.Response) -> bytes:
-    """The first kilobytes of a body; what else comes is not read."""
+    """The first kilobytes of a body; the rest is not read."""
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
@@ -279,7 +292,7 @@ async def _beginning(response: httpx.Response) -> bytes:
     return body
 
 
-def _said(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Any]:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -301,5 +314,5 @@ def _unreachable(error: httpx.TransportError) -> Unavailable:
 
 
 def _line(value: object) -> str:
-    """Text of others as one short line."""
+    """Text from outside as one short line."""
     return " ".join(str(value).split())[:200]

@@ -1,9 +1,8 @@
-"""What clients of a model rely on, and what a new version changes of it: columns and answers.
+"""What clients of a model rely on, its columns and answers, and what a new version changes in them.
 
-Compatible means: every record that the version before accepted is accepted, and its answer has the
-form that it had. A vector has no names, so more columns are compatible only where the columns have
-names of their own, and another order never is: a vector would be read wrongly, and nobody would
-notice.
+Compatible means: the version accepts every record that the version before accepted, and answers it
+in the same form. A vector has no names, so more columns are compatible only if the columns are
+named, and another order never is: a vector would be misread without an error.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,12 @@ _MOST_ITEMS = 50
 
 
 class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What a version changed when it replaced another one."""
+    """What a version changes when it replaces another one."""
 
     from_version: str
     compatible: bool
     added: list[str]
-    """Columns, each with whether requests must have it."""
+    """Columns, each with whether it is required."""
     removed: list[str]
     changed: list[str]
     """One sentence each, about a column, the columns' order or the answers."""
@@ -39,12 +38,12 @@ class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Contract:
-    """Holds each new version to the one that is served.
+    """Compares each new version with the one that is served.
 
     Attributes:
-        served: the model that answers now, if there is one.
-        schema_of: a version's columns with what the feature catalogue will say of them.
-        refuse: whether a version that is not compatible is kept out.
+        served: returns the model that answers now, if there is one.
+        schema_of: returns a version's columns with the feature catalogue's rules for them.
+        refuse: whether a version that is not compatible is refused.
     """
 
     served: Callable[[], LoadedModel | None]
@@ -52,7 +51,7 @@ class Contract:
     refuse: bool
 
     def change(self, manifest: Manifest) -> SchemaChange | None:
-        """What a version would change; None if nothing, or if nothing is served yet."""
+        """What a version would change; None if nothing, or if no model is served yet."""
         served = self.served()
         if served is None:
             return None
@@ -60,7 +59,7 @@ class Contract:
 
 
 class _Change(NamedTuple):
-    """One thing that is not as before."""
+    """One difference."""
 
     text: str
     compatible: bool
@@ -75,30 +74,37 @@ def compare(before: Manifest, old: Schema, after: Manifest, new: Schema) -> Sche
         after: the version that is to replace it.
         new: its columns, with the catalogue's rules.
     """
-    columns = {column.name: column for column in new.inputs}
-    known, ignored = set(old.names), set(new.ignored)
-    had, has = _defaults(old), _defaults(new)
+    known, has_default = set(old.names), _defaults(new)
     added = [name for name in new.names if name not in known]
     taken = [*old.names, *old.ignored]
-    removed = [name for name in taken if name not in columns and name not in ignored]
+    kept = {*new.names, *new.ignored}
+    removed = [name for name in taken if name not in kept]
     changes = [*_order(old.names, new.names), *_answers(before, after)]
+    changes += _columns(old, new, named=before.named)
+    if not (added or removed or changes):
+        return None
+    fills = not added or (before.named and has_default.issuperset(added))
+    return SchemaChange(
+        from_version=before.version,
+        compatible=not removed and fills and all(change.compatible for change in changes),
+        added=_cut([f'"{name}" ({_need(name in has_default)})' for name in added]),
+        removed=_cut([f'"{name}"' for name in removed]),
+        changed=_cut([change.text for change in changes]),
+    )
+
+
+def _columns(old: Schema, new: Schema, *, named: bool) -> Iterator[_Change]:
+    """The differences of the columns that both versions have, or that the new one ignores."""
+    columns, ignored = {column.name: column for column in new.inputs}, set(new.ignored)
+    had, has = _defaults(old), _defaults(new)
     for column in old.inputs:
         name = column.name
         if name in columns:
             found = [*_column(column, old, columns[name], new), *_default(name in had, name in has)]
-            changes += [_Change(f'"{name}": {text}', compatible) for text, compatible in found]
+            for text, compatible in found:
+                yield _Change(f'"{name}": {text}', compatible)
         elif name in ignored:
-            changes.append(_Change(f'"{name}": accepted, and not read any more', before.named))
-    if not (added or removed or changes):
-        return None
-    fills = not added or (before.named and has.issuperset(added))
-    return SchemaChange(
-        from_version=before.version,
-        compatible=not removed and fills and all(change.compatible for change in changes),
-        added=_cut([f'"{name}" ({_need(name in has)})' for name in added]),
-        removed=_cut([f'"{name}"' for name in removed]),
-        changed=_cut([change.text for change in changes]),
-    )
+            yield _Change(f'"{name}": accepted, and not read any more', named)
 
 
 def _need(has_default: bool) -> str:
@@ -111,7 +117,7 @@ def _defaults(schema: Schema) -> set[str]:
 
 
 def _cut(items: list[str]) -> list[str]:
-    """As many as a person reads."""
+    """At most `_MOST_ITEMS`, and how many more there are."""
     return (
         items
         if len(items) <= _MOST_ITEMS
@@ -133,7 +139,7 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
     if before.task != after.task:
         yield _Change(f"the task is {after.task}, before it was {before.task}", False)
         return
-    # As text: 1 and True are equal, and are not one label.
+    # As text: 1 and True are equal in Python, but different labels.
     old, new = ({str(label) for label in manifest.classes} for manifest in (before, after))
     if gone := sorted(old - new):
         yield _Change(f"classes are gone: {listed(gone)}", False)
@@ -145,7 +151,7 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
 
 
 def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_Change]:
-    """What is not as before with a column that both versions have."""
+    """The differences of a column that both versions have."""
     if before.kind != after.kind:
         yield _Change(
             f"{after.kind}, before {before.kind}",

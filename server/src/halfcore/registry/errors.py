@@ -3,7 +3,7 @@ one line for people."""
 
 
 class RegistryError(Exception):
-    """Base of all; `code` is a metric's label, so there are few of them."""
+    """The base class; `code` is a metric's label, so there are few codes."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -11,12 +11,12 @@ class RegistryError(Exception):
 
 
 class Unavailable(RegistryError):
-    """The registry or its files did not come as they should: asked again, for a broken line is no
-    property of the version.
+    """The registry, or a file of it, could not be read. The follower retries, because a broken
+    connection says nothing about the version.
 
     Args:
         retry_after_s: seconds that the registry asked us to wait.
-        missing: there is no such file or route, so another route may have it.
+        missing: there is no such file or route; another route may have the file.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class NotOffered(RegistryError):
 
 
 class SchemaRefusal(RegistryError):
-    """This version would change what clients rely on, and must not; judged anew at every poll, for
-    it depends on what serves."""
+    """This version is not compatible with the served one, and the setting refuses such versions.
+    Checked again at every poll, because it depends on what is served."""
 
 
 class Refusal(RegistryError):
-    """This bundle must not be served; it is not tried again until the registry names another one,
-    or somebody asks."""
+    """This bundle must not be served. It is not tried again until the registry names another one,
+    or a reload is requested."""

@@ -1,11 +1,12 @@
-"""Fetches a bundle's two files from the registry into a folder, and holds them to their hashes.
+"""Downloads a bundle's two files from the registry into a folder, and checks their hashes.
 
-First through MLflow's artifact proxy, which streams; where a server proxies nothing, through the
-route that reads a run's artifacts itself.
+First through MLflow's artifact proxy, which streams; on a server without the proxy, through the
+route by which MLflow's server reads a run's artifacts itself.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from halfcore.registry.errors import NotOffered, Refusal, Unavailable
 from halfcore.registry.resolve import Offer
 
 MOST_MANIFEST_BYTES = 8 << 20
-"""A manifest holds some tens of golden rows; 100 times what the largest example takes."""
+"""A manifest holds some tens of golden rows; 100 times the size of the largest example."""
 
 InThread = Callable[..., Awaitable[object]]
 """Calls a function that blocks, off the event loop."""
@@ -29,7 +30,7 @@ class _Size(msgspec.Struct):
 
 
 class _Manifest(identity.Proven):
-    """What must be known before the model file can be fetched; the rest is read by `bundle`."""
+    """What must be known before the download of the model file; `bundle` reads the rest."""
 
     onnx: _Size
 
@@ -48,122 +49,121 @@ async def fetch(
     Args:
         most_bytes: largest model file.
         timeout_s: seconds for one file.
-        in_thread: what writes to disk.
+        in_thread: runs what writes to disk.
 
     Raises:
-        Unavailable: a file did not come whole, or is another than the hashes say.
-        Refusal: the manifest is what its hash says, and describes no bundle of this version, or too
-            large a one.
+        Unavailable: a file did not arrive whole, or does not have the hash that was expected.
+        Refusal: the manifest has its hash, but describes no bundle of this version, or one that is
+            too large.
         OSError: the disk is full, read-only, and the like.
     """
-    place = await _place(client, offer.run_id)
-
-    async def get(file: str, size_bytes: int | None, most: int) -> str:
-        with (folder / file).open("wb") as stream:
-            return await _one(
-                client,
-                place,
-                offer,
-                file,
-                stream,
-                size_bytes=size_bytes,
-                most_bytes=most,
-                timeout_s=timeout_s,
-                in_thread=in_thread,
-            )
-
-    digest = await get("manifest.json", None, MOST_MANIFEST_BYTES)
+    artifacts = await _locate(client, offer.run_id)
+    download = _Download(client, offer, artifacts, folder, timeout_s, in_thread)
+    digest = await download.file("manifest.json", None, MOST_MANIFEST_BYTES)
     if digest != offer.manifest_sha256:
         raise Unavailable(
             "manifest_sha256", f"manifest.json: sha256 {digest}, expected {offer.manifest_sha256}"
         )
+    manifest = _decode((folder / "manifest.json").read_bytes())
+    await identity.check(client, offer, manifest)
+    size_bytes = manifest.onnx.size_bytes
+    if size_bytes > most_bytes:
+        raise Refusal("too_large", f"model.onnx: {size_bytes} bytes, expected at most {most_bytes}")
+    await download.file("model.onnx", size_bytes, most_bytes)
+
+
+def _decode(manifest: bytes) -> _Manifest:
     try:
-        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
+        return msgspec.json.decode(manifest, type=_Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("manifest", f"manifest.json: {error}") from None
-    await identity.check(client, offer, manifest)
-    if manifest.onnx.size_bytes > most_bytes:
-        raise Refusal(
-            "too_large",
-            f"model.onnx: {manifest.onnx.size_bytes} bytes, expected at most {most_bytes}",
-        )
-    await get("model.onnx", manifest.onnx.size_bytes, most_bytes)
 
 
-async def _one(
-    client: Client,
-    place: "_Place",
-    offer: Offer,
-    file: str,
-    stream: BinaryIO,
-    *,
-    size_bytes: int | None,
-    most_bytes: int,
-    timeout_s: float,
-    in_thread: InThread,
-) -> str:
-    """Fetch one file by the first route that has it; return its sha256."""
-    path = f"{offer.path}/{file}"
-    routes: list[tuple[str, dict[str, str]]] = [
-        ("/get-artifact", {"run_id": offer.run_id, "path": path})
-    ]
-    if place.proxied is not None:
-        routes.insert(0, (f"/api/2.0/mlflow-artifacts/artifacts/{place.proxied}/{path}", {}))
-    problems: list[Unavailable] = []
-    for route, params in routes:
+class _Route(NamedTuple):
+    """One way to a file: a path of MLflow's server and its query."""
+
+    path: str
+    params: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Download:
+    """The download of one bundle; the arguments are those of `fetch`."""
+
+    client: Client
+    offer: Offer
+    artifacts: "_Artifacts"
+    folder: Path
+    timeout_s: float
+    in_thread: InThread
+
+    async def file(self, name: str, size_bytes: int | None, most_bytes: int) -> str:
+        """Download one file by the first route that has it; return its sha256."""
+        missing: list[Unavailable] = []
+        with (self.folder / name).open("wb") as stream:
+            for route in self.artifacts.routes(self.offer.run_id, f"{self.offer.path}/{name}"):
+                try:
+                    return await self._by(route, stream, size_bytes, most_bytes)
+                except NotOffered as error:
+                    missing.append(Unavailable("bundle_missing", str(error)))
+                except Unavailable as error:
+                    if not error.missing:
+                        text = f"{name}: {error}{self.artifacts.hint()}"
+                        after_s = error.retry_after_s
+                        raise Unavailable(error.code, text, retry_after_s=after_s) from None
+                    missing.append(error)
+                stream.seek(0)
+                stream.truncate()
+        text = f"{name}: {self.artifacts.missing(missing[0])}"
+        raise Unavailable("bundle_missing", text, retry_after_s=missing[0].retry_after_s)
+
+    async def _by(
+        self, route: _Route, stream: BinaryIO, size_bytes: int | None, most_bytes: int
+    ) -> str:
+        """Download one file by one route; return its sha256."""
         digest = hashlib.sha256()
 
-        def write(chunk: bytes, digest: "hashlib._Hash" = digest) -> None:
+        def write(chunk: bytes) -> None:
             digest.update(chunk)
             stream.write(chunk)
 
-        async def take(chunk: bytes, write: Callable[[bytes], None] = write) -> None:
-            await in_thread(write, chunk)
+        async def write_in_thread(chunk: bytes) -> None:
+            await self.in_thread(write, chunk)
 
-        try:
-            await client.download(
-                route,
-                params=params,
-                size_bytes=size_bytes,
-                most_bytes=most_bytes,
-                timeout_s=timeout_s,
-                write=take,
-            )
-        except NotOffered as error:
-            problems.append(Unavailable("bundle_missing", str(error)))
-        except Unavailable as error:
-            if not error.missing:
-                hint = (
-                    ""
-                    if place.proxied is not None
-                    else f" (MLflow's server reads {place.uri} itself)"
-                )
-                raise Unavailable(
-                    error.code, f"{file}: {error}{hint}", retry_after_s=error.retry_after_s
-                ) from None
-            problems.append(error)
-        else:
-            return digest.hexdigest()
-        stream.seek(0)
-        stream.truncate()
-    why = (
-        f"the registry does not give it: {problems[0]}"
-        if place.proxied is not None
-        else place.unread(problems[0])
-    )
-    raise Unavailable("bundle_missing", f"{file}: {why}", retry_after_s=problems[0].retry_after_s)
+        await self.client.download(
+            route.path,
+            params=route.params,
+            size_bytes=size_bytes,
+            most_bytes=most_bytes,
+            timeout_s=self.timeout_s,
+            write=write_in_thread,
+        )
+        return digest.hexdigest()
 
 
-class _Place(NamedTuple):
-    """Where a run's artifacts lie."""
+class _Artifacts(NamedTuple):
+    """Where a run's artifacts are stored."""
 
     proxied: str | None
-    """Their path behind MLflow's artifact proxy; None if they do not lie there."""
+    """Their path behind MLflow's artifact proxy; None if they are stored elsewhere."""
     uri: str
-    """For people, without a password."""
+    """For messages, without a password."""
 
-    def unread(self, problem: Unavailable) -> str:
-        """That MLflow's server cannot read what lies outside its proxy, and what to do."""
+    def routes(self, run_id: str, path: str) -> list[_Route]:
+        """The ways to one of the artifacts, the better one first."""
+        direct = _Route("/get-artifact", {"run_id": run_id, "path": path})
+        if self.proxied is None:
+            return [direct]
+        return [_Route(f"/api/2.0/mlflow-artifacts/artifacts/{self.proxied}/{path}", {}), direct]
+
+    def hint(self) -> str:
+        """Appended to an error, in case that MLflow's own access to the artifacts is its cause."""
+        return "" if self.proxied is not None else f" (MLflow's server reads {self.uri} itself)"
+
+    def missing(self, problem: Unavailable) -> str:
+        """That no route has an artifact; outside the proxy, also what to do."""
+        if self.proxied is not None:
+            return f"the registry does not have it: {problem}"
         scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
         if scheme == "file":
             remedy = (
@@ -182,8 +182,12 @@ class _Place(NamedTuple):
         )
 
 
-async def _place(client: Client, run_id: str) -> _Place:
-    """Where the run's artifacts lie."""
+async def _locate(client: Client, run_id: str) -> _Artifacts:
+    """Where the run's artifacts are stored.
+
+    Raises:
+        Unavailable: there is no such run, or the registry did not answer as it should.
+    """
     try:
         run = await client.get("runs/get", run_id=run_id)
     except NotOffered as error:
@@ -195,7 +199,7 @@ async def _place(client: Client, run_id: str) -> _Place:
             "not_mlflow", "the registry's answer has no artifact_uri, expected MLflow's REST API"
         ) from None
     proxied = uri.path.strip("/") if uri.scheme == "mlflow-artifacts" else None
-    return _Place(
+    return _Artifacts(
         proxied,
         uri._replace(netloc=uri.netloc.rpartition("@")[2], query="", fragment="").geturl()[:200],
     )

@@ -1,6 +1,6 @@
-"""The followers of one process, started, asked and closed together.
+"""Starts, reloads and closes the followers of one process together.
 
-Nothing here imports the HTTP client: a server that follows nothing does not load it.
+Nothing here imports the HTTP client, so a server that follows nothing does not load it.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Followers:
-    """Starts, closes and asks followers.
+    """All followers of one process.
 
     Args:
-        shared: the directory that this server's workers share: a reload that one of them is asked
-            for, all do.
+        shared: the directory that this server's workers share, through which one worker passes a
+            reload on to the others.
         followers: all of them.
-        resources: what they share; closed with the last of them.
+        resources: what they share; closed after them.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Followers:
         return iter(self._followers)
 
     def start_from_disk(self) -> None:
-        """Serve what each of them served last, if its bundle is whole; before anything is
-        served."""
+        """Serve what each of them served last, if its bundle is whole; called before the server
+        accepts requests."""
         for follower in self._followers:
             follower.start_from_disk()
 
@@ -52,8 +52,7 @@ class Followers:
             self._peers.start(self._on_message)
 
     async def close(self) -> None:
-        """Poll no more; a fetch or a sandbox in progress is cancelled, and leaves nothing
-        behind."""
+        """Stop polling; cancel downloads and sandboxes in progress, which remove their files."""
         self._peers.close()
         for task in self._tasks:
             task.cancel()
@@ -73,18 +72,18 @@ class Followers:
         return [follower.status for follower in self.of(name)]
 
     def hint(self) -> None:
-        """Have all of them poll now, here and in the other workers."""
+        """Make all of them poll now, here and in the other workers."""
         self._peers.send("")
         self._hint()
 
     async def reload(self, name: str) -> dict[str, Any]:
-        """Have a model's followers poll now and try again what was refused, here and elsewhere;
-        return each role's outcome here."""
+        """Make a model's followers poll now and retry what was refused, here and in the other
+        workers; return each role's outcome in this worker."""
         self._peers.send(name)
         return await self._reload(name)
 
     def _on_message(self, name: str) -> None:
-        """Another worker was asked to reload a model; an empty name asks all followers to poll."""
+        """Another worker passed a reload of a model on; an empty name makes all followers poll."""
         if not name:
             self._hint()
             return

@@ -1,9 +1,10 @@
-"""Whether a bundle was proven for the model version whose tags lead to it.
+"""Checks that a bundle was proven for the model version whose tags lead to it.
 
 `MlflowClient.copy_model_version` copies a version's tags with it, so the tags of a copy lead to the
-bundle of the original. Both are one model: MLflow stores no files for a copy, only the name of the
-original. So the original's proof holds for the copy, and the copy is served at once, under its own
-name and version. Whoever copies tags by hand says nothing about the files, and is refused.
+bundle of the original. Both are the same model: MLflow stores no files for a copy, only the name
+of the original. So the original's proof holds for the copy, and the copy is served at once, under
+its own name and version. Tags that were copied by hand prove nothing about the files: the version
+is refused.
 """
 
 import re
@@ -16,12 +17,12 @@ from halfcore.registry.errors import NotOffered, Refusal
 from halfcore.registry.resolve import EXPORT, MANIFEST_SHA256, Offer, version_of
 
 MOST_HOPS = 10
-"""Copies of copies that are followed to the original."""
+"""Most copies of copies that are followed to the original."""
 _COPIED = re.compile(r"models:/(?P<name>[^/]+)/(?P<version>[0-9]+)")
 
 
 class Source(msgspec.Struct):
-    """What the manifest says of the model that was exported."""
+    """What the manifest says about the exported model."""
 
     resolved: str
     run_id: str | None = None
@@ -29,17 +30,17 @@ class Source(msgspec.Struct):
 
 
 class Proven(msgspec.Struct):
-    """What the manifest says of the version that was exported."""
+    """What the manifest says about the exported version."""
 
     version: str
     source: Source
 
 
 async def check(client: Client, offer: Offer, proven: Proven) -> None:
-    """Return if the offered version is the one that the bundle was proven for, or a copy of it.
+    """Check that the offered version is the one that the bundle was proven for, or its copy.
 
     Raises:
-        Refusal: it is another one, as far as the registry tells.
+        Refusal: according to the registry it is neither.
         Unavailable: the registry did not answer as it should.
     """
     its, source = offer.origin, proven.source
@@ -58,8 +59,7 @@ async def check(client: Client, offer: Offer, proven: Proven) -> None:
 
 
 async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
-    """Whether the version's source leads to the one that was exported, maybe through other
-    copies."""
+    """Whether the version's source leads to the exported version, perhaps through other copies."""
     source = offer.origin.source
     for _ in range(MOST_HOPS):
         if source == proven.source.resolved:
@@ -71,8 +71,7 @@ async def _is_copy(client: Client, offer: Offer, proven: Proven) -> bool:
             original = await version_of(client, copied["name"], copied["version"])
         except NotOffered:  # renamed or deleted since
             return False
-        # Its name may have changed since the export; that its own tags lead to this
-        # bundle says the same.
+        # The original may have been renamed since the export; its own tags identify it as well.
         if (original.version, original.tags.get(MANIFEST_SHA256)) == (
             proven.version,
             offer.manifest_sha256,

@@ -1,5 +1,5 @@
-"""Messages between the workers of one server: that a model is to be reloaded, as datagrams in the
-directory that they share."""
+"""Messages between the workers of one server, which request a reload: datagrams between sockets in
+the directory that the workers share."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from halfcore.log import logger, reason_of
 
 _LONGEST = 4096
-"""Bytes of a message; a model's name is far shorter."""
+"""Largest message in bytes; a model's name is far shorter."""
 _SUFFIX = ".reload"
 
 
@@ -19,7 +19,7 @@ class Peers:
     """The other workers of this server.
 
     Args:
-        shared: the directory; None if there is one worker only, and then nothing happens here.
+        shared: the directory; None if there is only one worker, and then nothing is sent.
     """
 
     def __init__(self, shared: Path | None) -> None:
@@ -28,8 +28,8 @@ class Peers:
         self._own = Path()
 
     def start(self, receive: Callable[[str], None]) -> None:
-        """Listen on the running loop; a message is handed to `receive`, which may neither wait nor
-        fail."""
+        """Listen on the running loop, and call `receive` with each message; it must neither block
+        nor raise."""
         if self._shared is None:
             return
         self._own = self._shared / f"{os.getpid()}{_SUFFIX}"
@@ -37,7 +37,7 @@ class Peers:
         listener.setblocking(False)
         try:
             listener.bind(str(self._own))
-        except OSError as error:  # a path of more than 107 bytes, say
+        except OSError as error:  # for example, a path of more than 107 bytes
             listener.close()
             logger.warning(
                 "cannot send reloads to the other workers, which notice a change at their next "
@@ -49,7 +49,7 @@ class Peers:
         asyncio.get_running_loop().add_reader(listener.fileno(), self._read, listener, receive)
 
     def send(self, message: str) -> None:
-        """Send a message to the others; never waits. One that died is skipped."""
+        """Send a message to the other workers without waiting; skips those that died."""
         if self._shared is None or self._socket is None:
             return
         for other in self._shared.glob(f"*{_SUFFIX}"):
@@ -58,7 +58,7 @@ class Peers:
                     self._socket.sendto(message.encode(), str(other))
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()

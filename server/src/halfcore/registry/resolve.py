@@ -1,5 +1,5 @@
-"""From a `models:/` URI to the bundle that the exporter made of that version, over MLflow's REST
-API."""
+"""Finds the bundle that the exporter made from the version that a `models:/` URI names, over
+MLflow's REST API."""
 
 import re
 from typing import Any, NamedTuple
@@ -20,12 +20,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Origin(NamedTuple):
-    """What the registry says of where a version's files come from; empty: nothing."""
+    """Where a version's files are from, according to the registry; empty: it does not say."""
 
     source: str = ""
     """Of a copy `models:/NAME/VERSION`, the version that was copied."""
     run_id: str = ""
-    """The run that made it."""
+    """The run that produced the version."""
     model_id: str = ""
     """MLflow 3's logged model that it was registered from."""
 
@@ -40,8 +40,8 @@ class Version(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A bundle that lies ready in the registry; the version and the manifest's hash are its
-    identity."""
+    """A bundle that is ready in the registry, identified by the version and the manifest's
+    hash."""
 
     version: str
     manifest_sha256: str
@@ -49,36 +49,37 @@ class Offer(NamedTuple):
     path: str
     """Folder among the run's artifacts."""
     origin: Origin = Origin()
-    """Of the version, not of the bundle."""
+    """The version's origin, not the bundle's."""
 
 
 async def resolve(client: Client, followed: Followed) -> Version:
-    """The version that is to be served now.
+    """The version that the registry names now.
 
     Raises:
         NotOffered: no such model, alias, stage or version.
         Unavailable: the registry did not answer as it should.
     """
-    name, reference = followed.registered, followed.reference
     try:
-        if followed.kind == "alias":
-            found = (await client.get("registered-models/alias", name=name, alias=reference))[
-                "model_version"
-            ]
-        elif followed.kind == "version":
-            found = (await client.get("model-versions/get", name=name, version=reference))[
-                "model_version"
-            ]
-        else:
-            wanted = {"stages": reference.capitalize()} if followed.kind == "stage" else {}
-            answer = await client.get("registered-models/get-latest-versions", name=name, **wanted)
-            versions = answer.get("model_versions") or []
-            if not versions:
-                raise NotOffered("not_found", f"no version of {name} is in {reference}")
-            found = max(versions, key=lambda one: int(one["version"]))
-        return _version(found)
+        return _version(await _found(client, followed))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _not_mlflow() from None
+
+
+async def _found(client: Client, followed: Followed) -> dict[str, Any]:
+    """The version as MLflow describes it; also raises what a malformed answer leads to."""
+    name, reference = followed.registered, followed.reference
+    if followed.kind == "alias":
+        answer = await client.get("registered-models/alias", name=name, alias=reference)
+        return answer["model_version"]  # type: ignore[no-any-return]
+    if followed.kind == "version":
+        answer = await client.get("model-versions/get", name=name, version=reference)
+        return answer["model_version"]  # type: ignore[no-any-return]
+    stages = {"stages": reference.capitalize()} if followed.kind == "stage" else {}
+    answer = await client.get("registered-models/get-latest-versions", name=name, **stages)
+    versions = answer.get("model_versions") or []
+    if not versions:
+        raise NotOffered("not_found", f"no version of {name} is in {reference}")
+    return max(versions, key=lambda one: int(one["version"]))
 
 
 def offer(version: Version) -> Offer:
@@ -91,11 +92,29 @@ def offer(version: Version) -> Offer:
     tags = version.tags
     if version.status != "READY":
         raise NotOffered("not_ready", f"the version is {version.status}")
-    match tags.get(EXPORT):
+    _check_export(version)
+    if (form := tags.get(FORMAT)) != "1":
+        raise Refusal("bundle_format", f"tag {FORMAT} {(form or '')[:20]!r}, expected '1'")
+    place = _RUN.fullmatch(tags.get(BUNDLE, ""))
+    if place is None or ".." in place["path"].split("/"):
+        raise Refusal(
+            "bundle_tag",
+            f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER",
+        )
+    if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
+        raise Refusal(
+            "bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits"
+        )
+    return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"), version.origin)
+
+
+def _check_export(version: Version) -> None:
+    """Return if the exporter passed the version; raises as `offer`."""
+    match version.tags.get(EXPORT):
         case "passed":
             pass
         case "refused":
-            reason = " ".join(tags.get(EXPORT_REASON, "without a reason").split())[:500]
+            reason = " ".join(version.tags.get(EXPORT_REASON, "without a reason").split())[:500]
             copied = (
                 f" (perhaps a verdict on {version.origin.source[:200]}, from which it was copied "
                 "with its tags)"
@@ -111,19 +130,6 @@ def offer(version: Version) -> Offer:
             )
         case other:
             raise Refusal("bundle_tag", f"tag {EXPORT} {other[:100]!r}, expected passed or refused")
-    if (form := tags.get(FORMAT)) != "1":
-        raise Refusal("bundle_format", f"tag {FORMAT} {(form or '')[:20]!r}, expected '1'")
-    place = _RUN.fullmatch(tags.get(BUNDLE, ""))
-    if place is None or ".." in place["path"].split("/"):
-        raise Refusal(
-            "bundle_tag",
-            f"tag {BUNDLE} {tags.get(BUNDLE, '')[:100]!r}, expected runs:/RUN_ID/FOLDER",
-        )
-    if not _SHA256.fullmatch(sha256 := tags.get(MANIFEST_SHA256, "")):
-        raise Refusal(
-            "bundle_tag", f"tag {MANIFEST_SHA256} {sha256[:70]!r}, expected 64 hexadecimal digits"
-        )
-    return Offer(version.version, sha256, place["run_id"], place["path"].strip("/"), version.origin)
 
 
 def _is_copy(version: Version) -> bool:

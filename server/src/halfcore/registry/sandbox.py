@@ -1,5 +1,5 @@
-"""Tries a bundle in a process of its own (`halfcore.registry.sandbox_child`): what crashes, hangs
-or eats memory there hurts nobody."""
+"""Tries a bundle in another process (`halfcore.registry.sandbox_child`): a crash, a hang or
+too much memory there does not affect the server."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from halfcore.registry.errors import Refusal
 
 _NICE = 19
 _LEAST_BYTES = 64 << 20
-"""Less than the interpreter and the runtime take: a trial could only fail."""
+"""Less than the interpreter and the runtime take, so that a trial could only fail."""
 
 
 class Verdict(msgspec.Struct):
@@ -28,11 +28,11 @@ class Verdict(msgspec.Struct):
 
 
 class Sandbox:
-    """Runs canaries.
+    """Runs sandboxes.
 
     Args:
-        memory_bytes: most memory of one, less if the control group has less left.
-        timeout_s: most seconds of one, by the clock and of CPU time.
+        memory_bytes: most memory of one; less if the control group has less left.
+        timeout_s: most seconds of one, of wall-clock time and of CPU time.
         max_batch_size: rows of the largest batch that it tries.
     """
 
@@ -44,22 +44,12 @@ class Sandbox:
     async def run(
         self, bundle: Path, in_thread: Callable[..., Awaitable[tuple[int, bytes]]]
     ) -> None:
-        """Return if the bundle is good.
-
-        Cancelling ends the sandbox.
+        """Try a bundle. Cancelling ends the sandbox.
 
         Raises:
-            Refusal: it is not, or the sandbox gave no verdict.
+            Refusal: the bundle is not good, or the sandbox returned no verdict.
         """
-        memory_bytes = (
-            self._memory_bytes if (left := memory_left()) is None else min(self._memory_bytes, left)
-        )
-        if memory_bytes < _LEAST_BYTES:
-            raise Refusal(
-                "sandbox_memory",
-                f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; "
-                "raise the limit",
-            )
+        memory_bytes = self._memory_limit()
         process = _start(
             bundle,
             memory_bytes=memory_bytes,
@@ -71,14 +61,24 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             raise Refusal(
                 "sandbox_timeout",
-                (
-                    f"the sandbox did not finish within {self._timeout_s:g} s; raise "
-                    "HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer"
-                ),
+                f"the sandbox did not finish within {self._timeout_s:g} s; raise "
+                "HALFCORE_SANDBOX_TIMEOUT_S if the model needs longer",
             ) from None
         finally:
             process.kill()
         self._judge(returncode, output, memory_bytes)
+
+    def _memory_limit(self) -> int:
+        """Bytes that a sandbox gets now."""
+        left = memory_left()
+        memory_bytes = self._memory_bytes if left is None else min(self._memory_bytes, left)
+        if memory_bytes < _LEAST_BYTES:
+            raise Refusal(
+                "sandbox_memory",
+                f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; "
+                "raise the limit",
+            )
+        return memory_bytes
 
     def _judge(self, returncode: int, output: bytes, memory_bytes: int) -> None:
         if returncode == -signal.SIGXCPU:
@@ -90,14 +90,7 @@ class Sandbox:
         try:
             verdict = msgspec.json.decode(output, type=Verdict)
         except msgspec.DecodeError:
-            how = (
-                f"signal {signal.Signals(-returncode).name}"
-                if returncode < 0
-                else f"exit code {returncode}"
-            )
-            raise Refusal(
-                "sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model"
-            ) from None
+            raise _crash(returncode) from None
         if verdict.code == "sandbox_memory":
             raise Refusal(
                 verdict.code,
@@ -111,6 +104,24 @@ class Sandbox:
             )
 
 
+def _crash(returncode: int) -> Refusal:
+    how = (
+        f"signal {signal.Signals(-returncode).name}"
+        if returncode < 0
+        else f"exit code {returncode}"
+    )
+    return Refusal(
+        "sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Without this process's secrets, because the sandbox runs a graph from outside."""
+    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR")
+    passed = {name: os.environ[name] for name in names if name in os.environ}
+    return passed | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def _start(
     bundle: Path, *, memory_bytes: int, cpu_s: float, max_batch_size: int
 ) -> subprocess.Popen[bytes]:
@@ -119,13 +130,7 @@ def _start(
         f"--cpu-s={int(cpu_s) + 1}",
         f"--max-batch-size={max_batch_size}",
     ]
-    # None of this process's secrets go where somebody else's graph runs.
-    environment = {
-        name: os.environ[name]
-        for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR")
-        if name in os.environ
-    }
-    # Our own module, with numbers and a path of our own making
+    # The module is this package's own, and so are the numbers and the path
     process = subprocess.Popen(  # noqa: S603
         [
             sys.executable,
@@ -138,10 +143,10 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        env=_environment(),
     )
-    # From here, not by itself: its imports, which are most of its CPU time, already yield to
-    # whoever predicts.
+    # Set here and not by the child, so that its imports, which take most of its CPU time, already
+    # yield to predictions.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
     return process

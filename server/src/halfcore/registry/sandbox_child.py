@@ -1,9 +1,9 @@
 """`python -m halfcore.registry.sandbox_child BUNDLE`: tries a bundle as the server would use it,
-within limits, and says one line of JSON.
+within limits, and prints one line of JSON.
 
-A graph from elsewhere can crash the runtime, loop for ever or ask for all memory. It does so here
-first, in a process that nobody waits for, that the kernel ends before any other, and that knows no
-secret.
+A graph from outside can crash the runtime, loop forever or ask for all memory. It does so here
+first, in a process that no request waits for, that the kernel ends before any other, and that has
+no secrets.
 """
 
 import argparse
@@ -38,13 +38,13 @@ def main() -> None:
     verdict = judge(arguments.bundle, max_batch_size=arguments.max_batch_size)
     sys.stdout.buffer.write(orjson.dumps(verdict) + b"\n")
     sys.stdout.flush()
-    # Without taking the interpreter down in order: a graph that was refused may have left threads
-    # or locks behind.
+    # Without the interpreter's orderly shutdown: a refused graph may have left threads or locks
+    # behind.
     os._exit(0 if verdict["ok"] else 1)
 
 
 def confine(*, parent: int, memory_bytes: int, cpu_s: int) -> None:
-    """Give this process its limits; it is the first to be killed when memory is short."""
+    """Limit this process, and make it the first to be killed when memory is short."""
     host.die_with(parent)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -56,17 +56,17 @@ def confine(*, parent: int, memory_bytes: int, cpu_s: int) -> None:
     ):
         _, hard = resource.getrlimit(limit)
         # The soft limit on CPU time ends the process by SIGXCPU, the hard one by SIGKILL, which
-        # tells less.
+        # does not identify the cause.
         resource.setrlimit(
             limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard)
         )
 
 
 def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
-    """Read, load, ask the golden rows and run the largest batch; say what came of it."""
+    """Read and load the bundle, run its golden rows and the largest batch; return the verdict."""
     try:
-        # Any name: a followed model may be served under another one than its bundle's; the server
-        # has checked which bundle it is.
+        # Any name: a followed model may be served under another name than its bundle's; the server
+        # has checked the bundle's identity.
         prepare(bundle.read(path, any_name=True), max_batch_size=max_batch_size)
     except MemoryError:
         return {"ok": False, "code": "sandbox_memory"}
@@ -85,8 +85,8 @@ def judge(path: Path, *, max_batch_size: int) -> dict[str, Any]:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether the runtime failed for want of memory: it says so only in words, somewhere down the
-    chain of causes."""
+    """Whether the runtime failed because memory was short: only a message somewhere in the chain of
+    causes says so."""
     while error is not None:
         if isinstance(error, MemoryError) or any(
             words in str(error)

@@ -1,4 +1,4 @@
-"""What to follow: MLflow's `models:/` URIs, each under the name that clients know."""
+"""What to follow: MLflow's `models:/` URIs, each under the name that clients use."""
 
 import re
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ CHAMPION = "champion"
 """The role of the model that answers."""
 _URI = re.compile(r"models:/(?P<registered>[^/]+?)(?:@(?P<alias>[\w-]+)|/(?P<rest>[^/@\s]+))")
 _SEPARATORS = {"%2C": ",", "%3B": ";"}
-"""How a registered name is written that holds what separates entries in `HALFCORE_FOLLOW` and
+"""Escapes in a registered name for the characters that separate entries in `HALFCORE_FOLLOW` and
 `HALFCORE_CHALLENGERS`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXPECTED = "expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME/VERSION"
@@ -17,9 +17,9 @@ class Followed(NamedTuple):
     """One model to follow."""
 
     name: str
-    """As clients know it: /models/NAME/predict."""
+    """The name that clients use: /models/NAME/predict."""
     role: str
-    """`champion` answers; other roles are for whoever plugs them in."""
+    """`champion` answers; the caller may define other roles."""
     uri: str
     registered: str
     """Its name in the registry."""
@@ -32,8 +32,8 @@ def parse(text: str) -> list[Followed]:
     """Read a comma-separated list of `[NAME=]models:/…`.
 
     Raises:
-        ValueError: an entry is no such URI, a name is given twice, or the registered name cannot
-            stand in a path and no other is given.
+        ValueError: an entry is not such a URI, a name is given twice, or the registered name is not
+            valid in a path and no other is given.
     """
     followed = [parse_one(entry.strip()) for entry in text.split(",") if entry.strip()]
     names = [one.name for one in followed]

@@ -1,4 +1,4 @@
-"""What a follower tells of itself, in `GET /models/{name}`, `/health` and the log."""
+"""What a follower reports about itself, in `GET /models/{name}`, `/health` and the log."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,18 +17,18 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """What the registry names and is not served yet."""
+    """A version that the registry names and that is not served yet."""
 
     version: str
     code: str
     """`loading`, or why not: `not_exported`, `timeout`, …"""
     reason: str
     attempts: int = 0
-    """Fetches that failed so far; it is tried again."""
+    """Downloads that failed so far; the follower retries."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """What the registry names and will not be served."""
+    """A version that the registry names and that will not be served."""
 
     version: str
     code: str
@@ -43,21 +43,21 @@ class Status(msgspec.Struct, kw_only=True):
     role: str
     uri: str
     workspace: str | None = None
-    """MLflow's, if one is set."""
+    """The MLflow workspace, if one is set."""
     served: Served | None = None
     pending: Pending | None = None
     refused: Refused | None = None
     schema_change: SchemaChange | None = None
-    """What the served version changed of the one before it, for clients; None: nothing, or there
-    was none before it."""
+    """What the served version changed for clients compared with the version before it; None if
+    nothing, or if it is the first."""
     last_success: datetime | None = None
     """When the registry last answered as it should."""
     error: str | None = None
     """Why the last poll failed; None if it did not."""
 
 
-def told(status: Status) -> dict[str, Any]:
-    """A status as JSON values, with its age instead of the time of the last good poll."""
+def described(status: Status) -> dict[str, Any]:
+    """A status as JSON values, with the age of the last good poll instead of its time."""
     document: dict[str, Any] = msgspec.to_builtins(status)
     del document["name"], document["role"], document["last_success"]
     age_s = (

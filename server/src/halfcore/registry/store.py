@@ -1,14 +1,15 @@
-"""Bundles that were fetched and accepted, on disk, so that a cold start needs no registry.
+"""Bundles that were downloaded and accepted, on disk, so that a cold start needs no registry.
 
     STORE/
-      iris/                       the name that clients know
-        3-0f3a9c41d2e4b6a8/       registered version, and the first 16 digits of manifest.json's
-        sha256 .champion.json            which of them serves in that role, and which did before
-        .refused.json             what this start of the server refused, and why .lock
-        held by the one process that fetches and tries .tmp-…                    a fetch in progress
+      iris/                       the name that clients use
+        3-0f3a9c41d2e4b6a8/       registered version, and 16 digits of manifest.json's sha256
+        .champion.json            which of them is served in that role, and which was before
+        .refused.json             what this start of the server refused, and why
+        .lock                     held by the one process that downloads and tries
+        .tmp-…                    a download in progress
 
-Only a whole and accepted bundle has a name without a dot. Every function here blocks; the follower
-calls them off the event loop.
+Only a whole and accepted bundle has a name without a leading dot. Every function here blocks; the
+follower calls them off the event loop.
 """
 
 import fcntl
@@ -29,7 +30,7 @@ _DIGITS = 16
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves in a role."""
+    """What is served in a role."""
 
     folder: str
     version: str
@@ -37,9 +38,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     uri: str
     since: datetime
     previous: str = ""
-    """The folder that served before, kept for a way back."""
+    """The folder that was served before, kept for a rollback."""
     workspace: str = ""
-    """MLflow's workspace that both came from."""
+    """The MLflow workspace of both."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +60,9 @@ class Store:
     """One directory of bundles, which workers and other servers on this host may share.
 
     Args:
-        root: made if it is missing.
-        session: tells this start of the server from others; the same in all its workers.
-        keep: bundles to keep per model, those that serve and served last included.
+        root: created if it is missing.
+        session: identifies this start of the server; the same in all its workers.
+        keep: bundles to keep per model, including those that are and were last served.
     """
 
     def __init__(self, root: Path, *, session: str, keep: int) -> None:
@@ -70,11 +71,11 @@ class Store:
         self._keep = keep
 
     def try_lock(self, name: str) -> BinaryIO | None:
-        """Become the only one, in all processes, that fetches, tries and prunes bundles of a model;
-        None if another one is.
+        """Take the lock, across all processes, for downloading, trying and pruning a model's
+        bundles; None if another process has it.
 
-        What was left behind by one that was killed is gone then. Closing the file lets go, and so
-        does the death of the process.
+        Removes what a process that was killed left behind. Closing the file releases the lock, and
+        so does the end of the process.
         """
         folder = self._root / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class Store:
         return file
 
     def find(self, name: str, version: str, manifest_sha256: str) -> Path | None:
-        """The accepted bundle of that identity, its manifest held to the hash again; the model file
+        """The accepted bundle of that identity, its manifest's hash checked again; the model file
         is checked when it is loaded."""
         path = self._root / name / _folder(version, manifest_sha256)
         try:
@@ -104,27 +105,27 @@ class Store:
         return path
 
     def accept(self, staging: Path, version: str, manifest_sha256: str) -> Path:
-        """Let a proven bundle appear, whole, by one rename; return where."""
+        """Make a proven bundle visible by one rename; return its path."""
         target = staging.with_name(_folder(version, manifest_sha256))
         for file in staging.iterdir():
             _flush(file)
         _flush(staging)
-        if target.exists():  # damaged, or it would have been found
+        if target.exists():  # damaged; otherwise `find` would have returned it
             self.discard(target)
         staging.rename(target)
         _flush(target.parent)
         return target
 
     def discard(self, path: Path) -> None:
-        """Remove a bundle or a temporary folder; out of sight first, for half a bundle must not be
-        found."""
+        """Remove a bundle or a temporary folder; hides a bundle first, because half a bundle must
+        not be found."""
         if not path.name.startswith("."):
             with suppress(OSError):
                 path = path.rename(path.with_name(f".tmp-{uuid.uuid4().hex}"))
         shutil.rmtree(path, ignore_errors=True)
 
     def served(self, name: str, role: str) -> Served | None:
-        """What served in a role last, if it is known."""
+        """What was served last in a role, if that is known."""
         try:
             return msgspec.json.decode(
                 (self._root / name / f".{role}.json").read_bytes(), type=Served
@@ -133,10 +134,10 @@ class Store:
             return None
 
     def last_known_good(self, name: str, role: str, workspace: str) -> list[tuple[Path, str]]:
-        """Bundles for a cold start, each with the registered version that it served: what served
-        last, what served before it.
+        """Bundles for a cold start, each with its registered version: the one served last, then
+        the one served before it.
 
-        None if they came from another workspace: that is another tenant's model.
+        Empty if they are from another workspace: that is another tenant's model.
         """
         served = self.served(name, role)
         folders = (
@@ -157,13 +158,8 @@ class Store:
         uri: str,
         workspace: str,
     ) -> None:
-        """Remember what serves in a role, and remove bundles that nobody needs any more."""
-        before = self.served(name, role)
-        if before is not None and before.workspace != workspace:
-            before = None
-        previous = (
-            (before.previous if before.folder == path.name else before.folder) if before else ""
-        )
+        """Record what is served in a role, and remove bundles that are not needed any more."""
+        previous = self._previous(name, role, path.name, workspace)
         served = Served(
             folder=path.name,
             version=version,
@@ -174,8 +170,15 @@ class Store:
             workspace=workspace,
         )
         _write(path.with_name(f".{role}.json"), msgspec.json.encode(served))
-        os.utime(path)  # the latest that served is the last that is removed
+        os.utime(path)  # the bundle served most recently is removed last
         self._prune(path.parent)
+
+    def _previous(self, name: str, role: str, folder: str, workspace: str) -> str:
+        """The folder served before this one; empty if none of the same workspace was."""
+        before = self.served(name, role)
+        if before is None or before.workspace != workspace:
+            return ""
+        return before.previous if before.folder == folder else before.folder
 
     def refusal(self, name: str, version: str, manifest_sha256: str) -> Refused | None:
         """Why this start of the server refused a bundle, if it did."""
@@ -191,7 +194,7 @@ class Store:
     def refuse(
         self, name: str, version: str, manifest_sha256: str, *, code: str, reason: str
     ) -> Refused:
-        """Remember a refusal for all workers of this start."""
+        """Record a refusal for all workers of this start."""
         now = datetime.now(UTC)
         refused = Refused(
             version=version,
@@ -209,7 +212,7 @@ class Store:
         _write(self._root / name / ".refused.json", msgspec.json.encode([*others[-99:], refused]))
         return refused
 
-    def pardon(self, name: str) -> None:
+    def forget_refusals(self, name: str) -> None:
         """Forget the refusals of a model."""
         (self._root / name / ".refused.json").unlink(missing_ok=True)
 
@@ -248,7 +251,7 @@ def _folder(version: str, manifest_sha256: str) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace a small file as a whole."""
+    """Replace a small file atomically."""
     staging = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         staging.write_bytes(content)

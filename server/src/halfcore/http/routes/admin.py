@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from halfcore.models.served import Models
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
-from halfcore.registry.status import told
+from halfcore.registry.status import described
 
 MOST_AGE_S = 300
 """Seconds by which a webhook's time may differ from ours, as in Standard Webhooks."""
@@ -51,7 +51,7 @@ def _reload(models: Models, followers: Followers, admin_token: str) -> Any:
             )
         outcomes = await followers.reload(name)
         return {
-            status.role: {"result": outcomes[status.role]} | told(status)
+            status.role: {"result": outcomes[status.role]} | described(status)
             for status in followers.statuses(name)
         }
 

@@ -7,7 +7,7 @@ from litestar import Response, get
 from halfcore import __version__
 from halfcore.models.served import Models
 from halfcore.registry.followers import Followers
-from halfcore.registry.status import told
+from halfcore.registry.status import described
 
 _LONGEST_REASON = 600
 """Characters."""
@@ -60,7 +60,7 @@ def _states(models: Models, followers: Followers) -> dict[str, dict[str, Any]]:
             states[name] = {"state": "refused", "reason": _cut(reason)}
     for follower in followers:
         entry = states.setdefault(follower.followed.name, {"state": "not_loaded"})
-        entry.setdefault("following", {})[follower.followed.role] = told(follower.status)
+        entry.setdefault("following", {})[follower.followed.role] = described(follower.status)
     return states
 
 

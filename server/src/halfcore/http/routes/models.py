@@ -15,7 +15,7 @@ from halfcore.models.served import LoadedModel, Models
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
-from halfcore.registry.status import told
+from halfcore.registry.status import described
 
 
 def routes(
@@ -93,7 +93,9 @@ def _details(model: LoadedModel, catalog: Catalog | None) -> dict[str, Any]:
 def _followed(followers: Followers, name: str) -> dict[str, Any]:
     """The state of a model's followers; empty for a model from the directory of bundles."""
     statuses = followers.statuses(name)
-    return {"following": {status.role: told(status) for status in statuses}} if statuses else {}
+    return (
+        {"following": {status.role: described(status) for status in statuses}} if statuses else {}
+    )
 
 
 def _input(column: Input, schema: Schema) -> dict[str, Any]:

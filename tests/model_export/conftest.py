@@ -124,14 +124,14 @@ def export_shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exp
 
 
 def _export_in(root: Path) -> Callable[..., Exported]:
-    from model_export.export import Order
+    from model_export.export import ExportRequest
     from model_export.export import export as run
     from model_export.report import Reporter
 
     def export(folder: Path, **options: Any) -> Exported:
         output = io.StringIO()
         options.setdefault("gate_rows", SMALL_GATE_ROWS)
-        order = Order(str(folder), root / "bundles", **options)
+        order = ExportRequest(str(folder), root / "bundles", **options)
         return Exported(run(order, Reporter(Console(file=output, width=200))), output.getvalue())
 
     return export

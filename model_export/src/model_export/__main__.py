@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from model_export import examples, limits, stages
 from model_export.bundle.write import exists, require_writable
-from model_export.errors import ExportError, InfrastructureError, is_of_memory
+from model_export.errors import ExportError, InfrastructureError, is_memory_error
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -55,11 +55,11 @@ def _failed(error: Exception) -> int:
     if stages.debugging():
         traceback.print_exception(error)
     if not isinstance(error, ExportError):
-        memory = is_of_memory(error)
+        memory = is_memory_error(error)
         error = (
-            ExportError(stages.too_much_memory(stages.current(), None))
+            ExportError(stages.memory_limit_message(stages.current(), None))
             if memory
-            else stages.unexpected(error)
+            else stages.unexpected_error(error)
         )
     sys.stderr.write(f"model-export: {error}\n")
     return 3 if isinstance(error, InfrastructureError) else 1
@@ -234,22 +234,22 @@ def _within_limits(arguments: argparse.Namespace) -> int:
         ended = child.wait(limit_mb)
     except KeyboardInterrupt:
         return _INTERRUPTED  # it has said so itself
-    if ended.too_much:
-        raise ExportError(stages.too_much_memory(ended.stage, limit_mb))
+    if ended.limit_exceeded:
+        raise ExportError(stages.memory_limit_message(ended.stage, limit_mb))
     if ended.status >= 0:
         return ended.status
-    raise ExportError(limits.ended_by_signal(ended, limit_mb))
+    raise ExportError(limits.killed_message(ended, limit_mb))
 
 
 def _export(arguments: argparse.Namespace) -> int:
     require_writable(arguments.out)
     if not arguments.within_limits:
         return _within_limits(arguments)
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export
     from model_export.report import Reporter
 
     connect(arguments.tracking_uri)
-    order = Order(
+    order = ExportRequest(
         arguments.uri,
         arguments.out,
         name=arguments.name,
@@ -289,7 +289,7 @@ def _examples(arguments: argparse.Namespace) -> int:
 
 def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
     from model_export.examples import train
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export
     from model_export.report import Reporter
 
     reporter = Reporter()
@@ -297,9 +297,9 @@ def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
     for position, name in enumerate(names, start=1):
         reporter.heading(f"[{position}/{len(names)}] {name}")
         if not train.is_registered(name):
-            with stages.of_model(f"example {name}"):
+            with stages.while_exporting(f"example {name}"):
                 train.train(name, HOME / "artifacts", reporter)
-        export(Order(f"models:/{name}@{train.ALIAS}", arguments.out), reporter)
+        export(ExportRequest(f"models:/{name}@{train.ALIAS}", arguments.out), reporter)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -185,7 +185,7 @@ def _without_literals(text: str) -> str:
     return "".join(kept) + (rest if depth == 0 or len(rest) <= _LONG_LITERAL else f"{rest[0]}…")
 
 
-def is_of_memory(error: BaseException | None) -> bool:
+def is_memory_error(error: BaseException | None) -> bool:
     """True where memory was short: Python's own exception, C++'s in ONNX Runtime, or one that
     follows from either."""
     return any(
@@ -194,7 +194,7 @@ def is_of_memory(error: BaseException | None) -> bool:
     )
 
 
-def is_of_infrastructure(error: BaseException) -> bool:
+def is_infrastructure_error(error: BaseException) -> bool:
     """True where a service, the network or the disk failed, as far as the kind of the exception
     tells."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:

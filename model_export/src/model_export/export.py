@@ -13,7 +13,7 @@ from model_export.errors import (
     ExportError,
     InfrastructureError,
     MemoryLimitError,
-    is_of_memory,
+    is_memory_error,
     sentence,
 )
 from model_export.manifest import compose
@@ -24,15 +24,15 @@ from model_export.prove.table import parity_table
 from model_export.publish import publish, refuse
 from model_export.registry.client import fetch, registered_version
 from model_export.report import Reporter
-from model_export.study.data import LEAST_ROWS, one_line, too_few
+from model_export.study.data import LEAST_ROWS, data_summary, too_few_rows_error
 from model_export.study.study import study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from model_export.prove.prove import Proof
-    from model_export.registry.client import Fetched
-    from model_export.study.study import Subject
+    from model_export.registry.client import FetchedModel
+    from model_export.study.study import StudiedModel
 
 
 _ASKED_FIRST = 100
@@ -40,7 +40,7 @@ _ASKED_FIRST = 100
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportRequest:
     """What is to be exported, and how."""
 
     uri: str
@@ -53,7 +53,7 @@ class Order:
     gate_rows: int = GATE_ROWS
 
 
-def export(order: Order, reporter: Reporter) -> Path:
+def export(order: ExportRequest, reporter: Reporter) -> Path:
     """Export one model; MLflow is already connected.
 
     Returns:
@@ -63,67 +63,69 @@ def export(order: Order, reporter: Reporter) -> Path:
         ExportError: says in one line why there is no bundle; a `GateError` shows the worst row.
         InfrastructureError: MLflow or the disk failed.
     """
-    with stages.of_model(order.uri):
+    with stages.while_exporting(order.uri):
         return _export(order, reporter, time.perf_counter())
 
 
-def _export(order: Order, reporter: Reporter, started: float) -> Path:
+def _export(order: ExportRequest, reporter: Reporter, started: float) -> Path:
     reporter.heading(order.uri)
     with reporter.stage("fetch"):
         fetched = fetch(order.uri, name=order.name, allow_unpickle=order.allow_unpickle)
     for note in fetched.notes:
         reporter.note(note)
     try:
-        subject, proof = _prove(order, fetched, reporter)
+        studied, proof = _prove(order, fetched, reporter)
     except (InfrastructureError, GateError):
         raise
     except Exception as error:
-        if fetched.other_version is None or is_of_memory(error):
+        if fetched.other_version is None or is_memory_error(error):
             raise
         # A model of another scikit-learn fails in ways that say nothing of the cause.
         raise ExportError(f"{_described(error)} ({fetched.other_version})") from error
     stages.enter("write the bundle")
     try:
-        path = write(order.out, compose(subject, proof), proof.candidate.model)
+        path = write(order.out, compose(studied, proof), proof.candidate.model)
     except OSError as error:
         raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
-    reporter.console.print(parity_table(subject, proof, time.perf_counter() - started))
+    reporter.console.print(parity_table(studied, proof, time.perf_counter() - started))
     reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
     return path
 
 
-def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject, Proof]:
+def _prove(
+    order: ExportRequest, fetched: FetchedModel, reporter: Reporter
+) -> tuple[StudiedModel, Proof]:
     with reporter.stage("inspect the model and its data"):
-        subject = study(fetched, order.data)
-    if subject.data.distinct_rows < LEAST_ROWS:
-        raise too_few(subject.data)
-    reporter.note(one_line(subject.data))
+        studied = study(fetched, order.data)
+    if studied.data.distinct_rows < LEAST_ROWS:
+        raise too_few_rows_error(studied.data)
+    reporter.note(data_summary(studied.data))
     if function := check_predict_function(
-        fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]
+        fetched, studied.schema, studied.data.packed[:_ASKED_FIRST]
     ):
         reporter.note(function)
-    if subject.schema.ignored:
-        names = ", ".join(column.name for column in subject.schema.ignored)
+    if studied.schema.ignored:
+        names = ", ".join(column.name for column in studied.schema.ignored)
         reporter.note(f"columns that the model does not read, optional and ignored: {names}")
     with reporter.stage("convert"):
-        candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
+        candidate = convert(studied, "float64" if order.dtype == "float64" else "float32")
     stages.enter("prove")
     proof = prove(
-        subject,
+        studied,
         candidate,
         reporter,
         fall_back=order.dtype == "auto",
         accept=order.accept_parity,
         rows=order.gate_rows,
     )
-    return subject, proof
+    return studied, proof
 
 
 def _described(error: Exception) -> str:
-    return str(error if isinstance(error, ExportError) else stages.unexpected(error))
+    return str(error if isinstance(error, ExportError) else stages.unexpected_error(error))
 
 
-def export_and_publish(order: Order, reporter: Reporter) -> str:
+def export_and_publish(order: ExportRequest, reporter: Reporter) -> str:
     """Export one registered version, upload the bundle and tag the version; a refusal is tagged
     too.
 

@@ -38,12 +38,12 @@ _NO_LIMIT_BYTES = 1 << 60
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildExit:
     """How a process ended."""
 
     status: int
     """As `Popen.returncode`."""
-    too_much: Literal["", "memory", "time"]
+    limit_exceeded: Literal["", "memory", "time"]
     """Of what it needed more than it may; it was killed for that."""
     stage: str
     """What it did last."""
@@ -150,7 +150,7 @@ class Supervised:
 
     def wait(
         self, limit_mb: int, limit_s: float = float("inf"), tick: Callable[[], None] = lambda: None
-    ) -> Ended:
+    ) -> ChildExit:
         """Wait for its end; kill it when it has needed too much.
 
         Args:
@@ -160,7 +160,7 @@ class Supervised:
         """
         deadline = time.monotonic() + limit_s
         try:
-            too_much = self._watch(limit_mb, deadline, tick)
+            limit_exceeded = self._watch(limit_mb, deadline, tick)
         except KeyboardInterrupt:
             if not self._own_session:  # Ctrl-C reached it as well: let it clean up
                 with suppress(subprocess.TimeoutExpired):
@@ -171,7 +171,7 @@ class Supervised:
             self.process.wait()
             self._listen()
             os.close(self._stages)
-        return Ended(self.process.returncode, too_much, self._stage())
+        return ChildExit(self.process.returncode, limit_exceeded, self._stage())
 
     def _watch(
         self, limit_mb: int, deadline: float, tick: Callable[[], None]
@@ -220,7 +220,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def ended_by_signal(ended: Ended, limit_mb: int) -> str:
+def killed_message(ended: ChildExit, limit_mb: int) -> str:
     """The sentence for a process that a signal ended which nobody here has sent."""
     name = signal.Signals(-ended.status).name
     at = f" ({ended.stage})" if ended.stage else ""

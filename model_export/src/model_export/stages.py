@@ -12,8 +12,8 @@ from model_export.errors import (
     ExportError,
     InfrastructureError,
     MemoryLimitError,
-    is_of_infrastructure,
-    is_of_memory,
+    is_infrastructure_error,
+    is_memory_error,
     sentence,
 )
 
@@ -62,7 +62,7 @@ def current() -> str:
     return ", ".join(part for part in (_state.model, _state.stage) if part)
 
 
-def too_much_memory(stage: str, limit_mb: int | None) -> str:
+def memory_limit_message(stage: str, limit_mb: int | None) -> str:
     """The sentence for an export that needed more memory than it may use."""
     limit = "more memory than there is"
     advice = "use a machine with more memory"
@@ -77,7 +77,7 @@ def too_much_memory(stage: str, limit_mb: int | None) -> str:
 
 
 @contextmanager
-def of_model(uri: str) -> Iterator[None]:
+def while_exporting(uri: str) -> Iterator[None]:
     """Everything in the block is done for one model; whatever it raises is an `ExportError`.
 
     Raises:
@@ -95,11 +95,11 @@ def of_model(uri: str) -> Iterator[None]:
             f"{current()}: the model ended the process with status {error.code}"
         ) from error
     except Exception as error:  # a model can fail in every way that its classes can
-        if is_of_memory(error):
-            raise MemoryLimitError(too_much_memory(current(), _state.limit_mb)) from error
+        if is_memory_error(error):
+            raise MemoryLimitError(memory_limit_message(current(), _state.limit_mb)) from error
         if isinstance(error, ExportError):
             raise
-        raise unexpected(error) from error
+        raise unexpected_error(error) from error
     _state.model = _state.stage = ""
 
 
@@ -108,8 +108,8 @@ def debugging() -> bool:
     return os.environ.get(DEBUG, "").lower() not in ("", "0", "false")
 
 
-def unexpected(error: BaseException) -> ExportError:
+def unexpected_error(error: BaseException) -> ExportError:
     """The error for an exception that nobody foresaw: the stage and what the exception says."""
-    kind = InfrastructureError if is_of_infrastructure(error) else ExportError
+    kind = InfrastructureError if is_infrastructure_error(error) else ExportError
     where = f"{current()}: " if current() else ""
     return kind(f"{where}unexpected error: {sentence(error)}")

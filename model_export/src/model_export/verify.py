@@ -16,9 +16,9 @@ from model_export.errors import ExportError, sentence, shorten
 from model_export.prove.compare import OTHER_BOUND
 from model_export.prove.oracle import predict
 from model_export.registry.client import fetch
-from model_export.study.data import one_line
+from model_export.study.data import data_summary
 from model_export.study.rows import to_json, to_model_input
-from model_export.study.study import Subject, study
+from model_export.study.study import StudiedModel, study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,30 +47,30 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     Raises:
         ExportError: the server cannot be reached, or refuses rows that the model knows.
     """
-    with stages.of_model(uri):
+    with stages.while_exporting(uri):
         return _verify(uri, url, data, reporter)
 
 
 def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     reporter.heading(uri)
     with reporter.stage("fetch"):
-        subject = study(fetch(uri), data)
-    reporter.note(one_line(subject.data))
-    rows = subject.data.packed
+        studied = study(fetch(uri), data)
+    reporter.note(data_summary(studied.data))
+    rows = studied.data.packed
     with reporter.stage("ask the registered model", len(rows)):
-        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
-    records = [to_json(row, subject.schema) for row in rows]
-    path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(subject.fetched.origin.name)}/predict"
+        expected = predict(studied.fetched, to_model_input(rows, studied.schema)).tolist()
+    records = [to_json(row, studied.schema) for row in rows]
+    path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(studied.fetched.origin.name)}/predict"
     with closing(_Client(url, path)) as client:
         with reporter.stage(f"ask {url}", len(rows)) as advance:
             many = _in_batches(client, records, advance)
         single = np.unique(np.linspace(0, len(rows) - 1, _SINGLE_ROWS, dtype=int)).tolist()
         one_by_one = [client.predict(records[i])["prediction"] for i in single]
-    wrong = sum(_differs(subject, a, b) for a, b in zip(many, expected, strict=True))
+    wrong = sum(_differs(studied, a, b) for a, b in zip(many, expected, strict=True))
     wrong_single = sum(
-        _differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
+        _differs(studied, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
     )
-    reporter.note(_counts(subject, len(rows), wrong, len(single), wrong_single))
+    reporter.note(_counts(studied, len(rows), wrong, len(single), wrong_single))
     return wrong + wrong_single
 
 
@@ -90,7 +90,7 @@ def verify_one_by_one(
     Returns, raises:
         as `verify`.
     """
-    with stages.of_model(uri):
+    with stages.while_exporting(uri):
         return _verify_one_by_one(uri, url, data, reporter, most)
 
 
@@ -99,15 +99,15 @@ def _verify_one_by_one(
 ) -> int:
     reporter.heading(f"{uri} at {url}")
     with reporter.stage("fetch"):
-        subject = study(fetch(uri), data)
-    reporter.note(one_line(subject.data))
-    rows = subject.data.packed
+        studied = study(fetch(uri), data)
+    reporter.note(data_summary(studied.data))
+    rows = studied.data.packed
     rows = rows[
         np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))
     ]
     with reporter.stage("ask the registered model", len(rows)):
-        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
-    bodies = [_body(to_json(row, subject.schema), named=subject.schema.named) for row in rows]
+        expected = predict(studied.fetched, to_model_input(rows, studied.schema)).tolist()
+    bodies = [_body(to_json(row, studied.schema), named=studied.schema.named) for row in rows]
     with (
         reporter.stage(f"ask {url}", len(rows)) as advance,
         ThreadPoolExecutor(_CONNECTIONS) as threads,
@@ -121,7 +121,7 @@ def _verify_one_by_one(
             for n, share in enumerate(shares)
             for place, answer in enumerate(share)
         }
-    wrong = sum(_differs(subject, answers[place], expected[place]) for place in range(len(rows)))
+    wrong = sum(_differs(studied, answers[place], expected[place]) for place in range(len(rows)))
     reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
     return wrong
 
@@ -149,15 +149,15 @@ def _in_batches(client: _Client, records: list[dict[str, Any]], advance: Any) ->
     return answers
 
 
-def _differs(subject: Subject, served: Any, expected: Any) -> bool:
-    if subject.answers.task == "classification":
+def _differs(studied: StudiedModel, served: Any, expected: Any) -> bool:
+    if studied.answers.task == "classification":
         return bool(served != expected)
     a, b = np.asarray(served, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     return bool((np.abs(a - b) > OTHER_BOUND * np.maximum(1.0, np.abs(b))).any())
 
 
-def _counts(subject: Subject, rows: int, wrong: int, single: int, wrong_single: int) -> str:
-    unknown = subject.data.unknown_rows
+def _counts(studied: StudiedModel, rows: int, wrong: int, single: int, wrong_single: int) -> str:
+    unknown = studied.data.unknown_rows
     left_out = (
         f"; {unknown} rows left out: they hold a value that the model does not take"
         if unknown

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from model_export.prove.samples import Drawing, Group
+from model_export.prove.samples import Group, RowSampler
 
 if TYPE_CHECKING:
     from model_export.prove.oracle import Floats, Ints
@@ -73,30 +73,30 @@ class Boundary:
     reach: float = USUAL_REACH
     """How far the gate's wide rows must go for these classes to be among the answers."""
 
-    def groups(self, drawing: Drawing) -> list[Group]:
+    def groups(self, sampler: RowSampler) -> list[Group]:
         """The rows on both sides, as a group."""
         if not len(self.pairs):
             return []
 
         def make(_: Any, start: int, stop: int) -> Matrix:
             pairs = self.pairs[start:stop]
-            return _between(drawing, self.start[pairs], self.end[pairs], self.places[start:stop])
+            return _between(sampler, self.start[pairs], self.end[pairs], self.places[start:stop])
 
         return [Group("around the decision boundary", len(self.pairs), make, may_be_refused=True)]
 
 
-def _between(drawing: Drawing, start: Matrix, end: Matrix, places: Values) -> Matrix:
+def _between(sampler: RowSampler, start: Matrix, end: Matrix, places: Values) -> Matrix:
     """Rows on the way from start to end."""
-    return drawing.legal(start + places[:, None] * (end - start))
+    return sampler.legal(start + places[:, None] * (end - start))
 
 
-def nowhere(columns: int) -> Boundary:
+def no_boundary(columns: int) -> Boundary:
     """For a model without labels."""
     empty: Matrix = np.empty((0, columns))
     return Boundary((), empty, empty, np.empty(0, dtype=np.int64), np.empty(0))
 
 
-def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int = 21) -> Boundary:
+def find(model: Model, sampler: RowSampler, classes: int, *, rows: int, seed: int = 21) -> Boundary:
     """Look for rows of every class, and for where the label changes between them.
 
     Args:
@@ -107,15 +107,15 @@ def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int =
         seed: of everything random here.
     """
     rng = np.random.default_rng(seed)
-    pool, labels, reach = _pool(model, drawing, classes, rng)
+    pool, labels, reach = _pool(model, sampler, classes, rng)
     seen = tuple(sorted(set(labels[labels >= 0].tolist())))
     start, end = _pairs(
-        model, drawing, pool, labels, seen, rng, max(4, min(_PAIRS, rows // _ROWS_PER_PAIR))
+        model, sampler, pool, labels, seen, rng, max(4, min(_PAIRS, rows // _ROWS_PER_PAIR))
     )
     if not len(start):
-        return replace(nowhere(pool.shape[1]), seen=seen, reach=reach)
-    low, high, asked = _halve(model, drawing, start, end)
-    sides = [_between(drawing, start, end, low), _between(drawing, start, end, high)]
+        return replace(no_boundary(pool.shape[1]), seen=seen, reach=reach)
+    low, high, asked = _halve(model, sampler, start, end)
+    sides = [_between(sampler, start, end, low), _between(sampler, start, end, high)]
     model.judge_by_probabilities(np.concatenate(sides))
     with np.errstate(invalid="ignore"):
         usual = np.nanmedian(np.concatenate([model.leads(start), model.leads(end)]))
@@ -128,24 +128,24 @@ def find(model: Model, drawing: Drawing, classes: int, *, rows: int, seed: int =
 
 
 def _pool(
-    model: Model, drawing: Drawing, classes: int, rng: np.random.Generator
+    model: Model, sampler: RowSampler, classes: int, rng: np.random.Generator
 ) -> tuple[Matrix, Ints, float]:
     """Rows and their labels: of the data, of what the estimator has kept, over the ranges, and as
     wide as it takes."""
-    size = max(50, min(_POOL_ROWS, _POOL_VALUES // len(drawing.schema.columns)))
-    kept = drawing.ranges.rows
+    size = max(50, min(_POOL_ROWS, _POOL_VALUES // len(sampler.schema.columns)))
+    kept = sampler.ranges.rows
     parts = [
-        drawing.bootstrap(rng, size),
+        sampler.bootstrap(rng, size),
         kept[rng.permutation(len(kept))[:size]],
-        drawing.uniform(rng, size),
+        sampler.uniform(rng, size),
     ]
-    parts.append(drawing.wide(rng, size, USUAL_REACH))
+    parts.append(sampler.wide(rng, size, USUAL_REACH))
     labels = [model.labels(part) for part in parts]
     reach, found = USUAL_REACH, _distinct(labels)
     for further in (*_FURTHER, *_FURTHEST):
         if found == classes or (further > _FURTHER[-1] and found > 1):
             break
-        parts.append(drawing.wide(rng, size, further))
+        parts.append(sampler.wide(rng, size, further))
         labels.append(model.labels(parts[-1]))
         if _distinct(labels) > found:
             reach, found = further, _distinct(labels)
@@ -159,7 +159,7 @@ def _distinct(labels: list[Ints]) -> int:
 
 def _pairs(
     model: Model,
-    drawing: Drawing,
+    sampler: RowSampler,
     pool: Matrix,
     labels: Ints,
     seen: tuple[int, ...],
@@ -175,7 +175,7 @@ def _pairs(
         pool[[int(rng.choice(of_class[pair[side]])) for pair in chosen]] for side in (0, 1)
     )
     numbers = np.asarray(
-        [column.kind in ("number", "integer") for column in drawing.schema.columns]
+        [column.kind in ("number", "integer") for column in sampler.schema.columns]
     )
     end = np.where(numbers & ~np.isnan(start) & ~np.isnan(end), end, start)
     first, second = model.labels(start), model.labels(end)
@@ -184,7 +184,7 @@ def _pairs(
 
 
 def _halve(
-    model: Model, drawing: Drawing, start: Matrix, end: Matrix
+    model: Model, sampler: RowSampler, start: Matrix, end: Matrix
 ) -> tuple[Values, Values, Matrix]:
     """The last places with the label of the start and with another one, and float64[S, P]: all
     places asked, the two ends first."""
@@ -193,7 +193,7 @@ def _halve(
     label = model.labels(start)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        same = model.labels(_between(drawing, start, end, middle)) == label
+        same = model.labels(_between(sampler, start, end, middle)) == label
         low, high = np.where(same, middle, low), np.where(same, high, middle)
         asked.append(middle)
     return low, high, np.asarray(asked)

@@ -25,7 +25,7 @@ LEAST_ROOM = 1000.0
 difference that clients can meet."""
 
 
-def narrower(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float | None:
+def largest_safe_limit(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float | None:
     """The largest limit that excludes every failing row; None if rows fail that are too near to the
     data.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.prove.samples import Drawing, Group, Sample, fixed
+from model_export.prove.samples import Group, RowSampler, Sample, fixed
 from model_export.study.rows import Matrix, null_of
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ _INTEGER_EDGES = (
 
 
 def draw(
-    drawing: Drawing,
-    adversaries: dict[int, Values],
+    sampler: RowSampler,
+    threshold_neighbours: dict[int, Values],
     boundary: Boundary,
     *,
     rows: int = GATE_ROWS,
@@ -71,7 +71,7 @@ def draw(
 
     Args:
         drawing: what they are drawn from.
-        adversaries: column → values around the tree thresholds.
+        threshold_neighbours: column → values around the tree thresholds.
         boundary: where the registered model changes its label, and how far the wide rows must go.
         rows: drawn in all, besides those around thresholds.
         seed: of everything random here.
@@ -79,75 +79,75 @@ def draw(
     Returns:
         groups that hold at least `rows` rows, and at most `THRESHOLD_ROWS` named "thresholds".
     """
-    limit = drawing.limit
-    data = drawing.data[: rows // 2]
+    limit = sampler.limit
+    data = sampler.data[: rows // 2]
     groups = [
         fixed("data", data),
-        *_edges(drawing, rows // _EDGE_SHARE),
-        *_nulls(drawing, rows),
-        *boundary.groups(drawing),
+        *_edges(sampler, rows // _EDGE_SHARE),
+        *_nulls(sampler, rows),
+        *boundary.groups(sampler),
     ]
     left = max(4, rows - sum(group.size for group in groups))
     groups += [
         Group(
             "near the data",
             left - 3 * (left // 4),
-            lambda rng, start, stop: drawing.jittered(rng, stop - start),
+            lambda rng, start, stop: sampler.jittered(rng, stop - start),
         ),
         Group(
             "columns shuffled",
             left // 4,
-            lambda rng, start, stop: drawing.shuffled(rng, stop - start),
+            lambda rng, start, stop: sampler.shuffled(rng, stop - start),
         ),
         Group(
             "uniform over the ranges",
             left // 4,
-            lambda rng, start, stop: drawing.uniform(rng, stop - start),
+            lambda rng, start, stop: sampler.uniform(rng, stop - start),
             may_be_refused=True,
         ),
         Group(
             "wide",
             left // 4,
-            lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach),
+            lambda rng, start, stop: sampler.wide(rng, stop - start, boundary.reach),
             may_be_refused=True,
         ),
     ]
     if limit is not None:
-        adversaries = {
+        threshold_neighbours = {
             column: near
-            for column, values in adversaries.items()
+            for column, values in threshold_neighbours.items()
             if len(near := values[np.abs(values) <= limit])
         }
-    if adversaries:
-        groups.append(_around_thresholds(drawing, adversaries, seed))
-    return Sample(tuple(groups), len(drawing.schema.columns), seed)
+    if threshold_neighbours:
+        groups.append(_around_thresholds(sampler, threshold_neighbours, seed))
+    return Sample(tuple(groups), len(sampler.schema.columns), seed)
 
 
-def _edges(drawing: Drawing, most: int) -> list[Group]:
+def _edges(sampler: RowSampler, most: int) -> list[Group]:
     """A group per edge value: rows of the data with one column at the value, in several columns
     where they are too many."""
     columns: dict[str, tuple[float, list[int]]] = {}
-    for i, column in enumerate(drawing.schema.columns):
-        for edge in _edges_within(column, drawing.limit):
+    for i, column in enumerate(sampler.schema.columns):
+        for edge in _edges_within(column, sampler.limit):
             columns.setdefault(repr(float(edge)), (edge, []))[1].append(i)
     pairs = sum(len(at) for _, at in columns.values())
-    zeros = fixed("all zero", np.zeros((1, len(drawing.schema.columns))), may_be_refused=True)
+    zeros = fixed("all zero", np.zeros((1, len(sampler.schema.columns))), may_be_refused=True)
     if not pairs:
         return [zeros]
     each = max(1, min(_ROWS_PER_EDGE, most // pairs))
     together = max(1, most // len(columns))
     return [
-        *(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()),
+        *(_edge(sampler, edge, at, each, max(together, each)) for edge, at in columns.values()),
         zeros,
     ]
 
 
-def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: int) -> Group:
+def _edge(sampler: RowSampler, edge: float, columns: list[int], each: int, most: int) -> Group:
     size = min(len(columns) * each, most) if each == 1 else len(columns) * each
     places = np.asarray(columns)
 
     def make(rng: Generator, start: int, stop: int) -> Matrix:
-        rows = drawing.bootstrap(rng, stop - start)
+        rows = sampler.bootstrap(rng, stop - start)
         if each > 1:
             rows[np.arange(stop - start), places[np.arange(start, stop) // each]] = edge
             return rows
@@ -178,23 +178,23 @@ def _edges_of(column: Column) -> tuple[float, ...]:
     return tuple(edge for edge in _INTEGER_EDGES if bounds.min <= edge <= bounds.max)
 
 
-def _nulls(drawing: Drawing, rows: int) -> list[Group]:
+def _nulls(sampler: RowSampler, rows: int) -> list[Group]:
     """Null in each nullable column alone, in some of them together, and in all."""
-    nullable = [i for i, column in enumerate(drawing.schema.columns) if column.nullable]
+    nullable = [i for i, column in enumerate(sampler.schema.columns) if column.nullable]
     if not nullable:
         return []
     places = np.asarray(nullable)
-    nulls = np.asarray([null_of(drawing.schema.columns[i]) for i in nullable])
+    nulls = np.asarray([null_of(sampler.schema.columns[i]) for i in nullable])
     each = max(1, min(_ROWS_PER_NULL, rows // 20, rows // _NULL_SHARE // len(nullable)))
 
     def alone(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         which = np.arange(start, stop) // each
         made[np.arange(stop - start), places[which]] = nulls[which]
         return made
 
     def together(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         chosen = rng.random((stop - start, len(places))) < 0.4
         if start == 0:
             chosen[0] = True
@@ -208,25 +208,27 @@ def _nulls(drawing: Drawing, rows: int) -> list[Group]:
     ]
 
 
-def _around_thresholds(drawing: Drawing, adversaries: dict[int, Values], seed: int) -> Group:
+def _around_thresholds(
+    sampler: RowSampler, threshold_neighbours: dict[int, Values], seed: int
+) -> Group:
     """Rows of the data with values around thresholds, at most `THRESHOLD_ROWS`.
 
     One such value per row while they fit; beyond, a row takes values in several columns, so that
     still every value occurs (of more than `THRESHOLD_ROWS` values in one column, that many drawn at
     random).
     """
-    count = min(THRESHOLD_ROWS, sum(len(values) for values in adversaries.values()))
+    count = min(THRESHOLD_ROWS, sum(len(values) for values in threshold_neighbours.values()))
     rng = np.random.default_rng([seed, count])
     chosen: list[tuple[int, int, Any]] = []
     turn = 0
-    for column, values in adversaries.items():
+    for column, values in threshold_neighbours.items():
         some: Any = values if len(values) <= count else rng.choice(values, count, replace=False)
         chosen.append((column, turn, some))
         turn = (turn + len(some)) % count
     place = rng.permutation(count)
 
     def make(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         for column, first, values in chosen:
             at = (place[start:stop] - first) % count
             takes = at < len(values)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_of_memory, sentence
+from model_export.errors import ExportError, is_memory_error, sentence
 from model_export.study.rows import Matrix, to_model_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model_export.prove.samples import Flags, Sample
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
     from model_export.study.decision import Threshold
     from model_export.study.schema import Schema
@@ -62,7 +62,7 @@ class Truth:
         return sum(group.count for group in self.sample.groups if group.name == name)
 
 
-def predict_function(fetched: Fetched) -> str:
+def predict_function(fetched: FetchedModel) -> str:
     """The function that the registered pyfunc calls: `predict`, unless it was saved with
     `pyfunc_predict_fn`."""
     return str(
@@ -70,14 +70,14 @@ def predict_function(fetched: Fetched) -> str:
     )
 
 
-def predict(fetched: Fetched, rows: Any) -> np.ndarray[Any, Any]:
+def predict(fetched: FetchedModel, rows: Any) -> np.ndarray[Any, Any]:
     """Labels or values: through `mlflow.pyfunc` where that answers them, else by the estimator
     inside."""
     model = fetched.pyfunc if predict_function(fetched) == _PREDICT else fetched.estimator
     return np.asarray(model.predict(rows))
 
 
-def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> str | None:
+def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) -> str | None:
     """Compare what a pyfunc of another function than `predict` answers with that function of the
     estimator inside.
 
@@ -130,7 +130,11 @@ class Oracle:
     """
 
     def __init__(
-        self, fetched: Fetched, schema: Schema, answers: Answers, threshold: Threshold | None = None
+        self,
+        fetched: FetchedModel,
+        schema: Schema,
+        answers: Answers,
+        threshold: Threshold | None = None,
     ) -> None:
         """Take the model, the schema of its rows, what kind of answers to expect, and the rule of a
         threshold classifier."""
@@ -230,7 +234,7 @@ class Oracle:
         except ExportError:
             raise
         except Exception as error:  # the estimator may raise anything
-            if is_of_memory(error):
+            if is_memory_error(error):
                 raise
             if not refusals:
                 raise ExportError(

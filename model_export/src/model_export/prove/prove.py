@@ -12,21 +12,21 @@ import numpy as np
 
 from model_export.convert.convert import Candidate, convert
 from model_export.errors import ExportError, shorten
-from model_export.prove.boundary import find, nowhere
+from model_export.prove.boundary import find, no_boundary
 from model_export.prove.compare import OTHER_BOUND, TREE_BOUND, Comparison, compare
-from model_export.prove.domain import narrower
+from model_export.prove.domain import largest_safe_limit
 from model_export.prove.draw import GATE_ROWS, draw
 from model_export.prove.oracle import Oracle, Truth, predict_function
 from model_export.prove.ranges import find_ranges
 from model_export.prove.runtime import Runtime
-from model_export.prove.samples import Drawing
-from model_export.prove.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.prove.samples import RowSampler
+from model_export.prove.thresholds import Affine, threshold_neighbours, trace, tree_splits
 from model_export.study.rows import to_json
 
 if TYPE_CHECKING:
     from model_export.prove.oracle import Floats, Ints
     from model_export.report import Reporter
-    from model_export.study.study import Subject
+    from model_export.study.study import StudiedModel
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Proof:
 class GateError(ExportError):
     """The graph's answers are not the registered model's."""
 
-    def __init__(self, subject: Subject, proof: Proof) -> None:
+    def __init__(self, studied: StudiedModel, proof: Proof) -> None:
         """Say how many answers differ, and show the worst with both answers."""
         self.proof = proof
         c = proof.comparison
@@ -58,8 +58,8 @@ class GateError(ExportError):
             f"{c.unsteady_labels} change with the "
             f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
         )
-        self._reason = shorten(f"{counts} {cause(subject, proof)}")
-        super().__init__(f"{counts}\n{worst_row(subject, proof)}\n{cause(subject, proof)}")
+        self._reason = shorten(f"{counts} {cause(studied, proof)}")
+        super().__init__(f"{counts}\n{worst_row(studied, proof)}\n{cause(studied, proof)}")
 
     @property
     def reason(self) -> str:
@@ -68,7 +68,7 @@ class GateError(ExportError):
 
 
 def prove(
-    subject: Subject,
+    studied: StudiedModel,
     first: Candidate,
     reporter: Reporter,
     *,
@@ -80,7 +80,7 @@ def prove(
     once more within a limit (see `domain`).
 
     Args:
-        subject: the model.
+        studied: the model.
         first: the graph to try first.
         reporter: is told of the progress.
         fall_back: try float64 where `first` fails.
@@ -96,7 +96,7 @@ def prove(
     while True:
         try:
             return _prove_within(
-                subject,
+                studied,
                 first,
                 reporter,
                 limit,
@@ -106,7 +106,7 @@ def prove(
                 rows=rows,
             )
         except GateError as error:
-            limit = _narrower(subject, error.proof)
+            limit = _smaller_domain(studied, error.proof)
             if limit is None:
                 raise
             differ = int(error.proof.comparison.failing.sum())
@@ -115,7 +115,7 @@ def prove(
             )
 
 
-def _narrower(subject: Subject, proof: Proof) -> float | None:
+def _smaller_domain(studied: StudiedModel, proof: Proof) -> float | None:
     """A limit within which the graph may pass; None where it fails near the data, or depends on the
     batch."""
     failing = proof.comparison.failing
@@ -123,15 +123,15 @@ def _narrower(subject: Subject, proof: Proof) -> float | None:
         return None
     ends = np.cumsum([0, *(len(rows) for rows in proof.truth.sample.chunks())])
     chunks = zip(proof.truth.sample.chunks(), ends[:-1], ends[1:], strict=True)
-    return narrower(
+    return largest_safe_limit(
         (rows[failing[start:end]] for rows, start, end in chunks),
-        subject.data.packed,
-        subject.schema,
+        studied.data.packed,
+        studied.schema,
     )
 
 
 def _prove_within(
-    subject: Subject,
+    studied: StudiedModel,
     first: Candidate,
     reporter: Reporter,
     limit: float | None,
@@ -141,32 +141,32 @@ def _prove_within(
     accept: float | None,
     rows: int,
 ) -> Proof:
-    truth = _ask(subject, reporter, limit, rows)
-    gate = _Gate(subject, truth, accept, started, reporter, limit)
+    truth = _ask(studied, reporter, limit, rows)
+    gate = _Gate(studied, truth, accept, started, reporter, limit)
     proof = gate.judge(
         first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for"
     )
     if proof.comparison.passed:
         return proof
     if not fall_back or first.dtype == "float64":
-        raise GateError(subject, proof)
+        raise GateError(studied, proof)
     return _prove_in_float64(gate, proof)
 
 
-def _ask(subject: Subject, reporter: Reporter, limit: float | None, rows: int) -> Truth:
+def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: int) -> Truth:
     """Draw the rows and ask the registered model.
 
     Raises:
         ExportError: it fails, or has one label for every row.
     """
-    data, schema, classes = subject.data.packed, subject.schema, subject.answers.classes
-    around = adversaries(subject.anatomy, schema)
-    drawing = Drawing(data, schema, find_ranges(data, schema, subject.anatomy, around), limit)
-    oracle = Oracle(subject.fetched, schema, subject.answers, subject.anatomy.threshold)
-    changes = nowhere(len(schema.columns))
+    data, schema, classes = studied.data.packed, studied.schema, studied.answers.classes
+    around = threshold_neighbours(studied.anatomy, schema)
+    sampler = RowSampler(data, schema, find_ranges(data, schema, studied.anatomy, around), limit)
+    oracle = Oracle(studied.fetched, schema, studied.answers, studied.anatomy.threshold)
+    changes = no_boundary(len(schema.columns))
     if len(classes) > 1:
-        changes = find(oracle, drawing, len(classes), rows=rows)
-    sample = draw(drawing, around, changes, rows=rows)
+        changes = find(oracle, sampler, len(classes), rows=rows)
+    sample = draw(sampler, around, changes, rows=rows)
     with reporter.stage("ask the registered model", sample.size) as advance:
         truth = oracle.ask(sample, advance)
     answered = np.unique(truth.label)
@@ -190,14 +190,14 @@ def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     )
     gate.reporter.note(why + "; trying float64")
     try:
-        proof = gate.judge(convert(gate.subject, "float64"), why)
+        proof = gate.judge(convert(gate.studied, "float64"), why)
     except (
         ExportError
     ) as error:  # no such graph: then what failed in float32 is what the user can act on
         gate.reporter.note(f"no float64: {error}")
-        raise GateError(gate.subject, failed) from error
+        raise GateError(gate.studied, failed) from error
     if not proof.comparison.passed:
-        raise GateError(gate.subject, proof)
+        raise GateError(gate.studied, proof)
     return proof
 
 
@@ -205,7 +205,7 @@ def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
 class _Gate:
     """What every candidate of one model is held against."""
 
-    subject: Subject
+    studied: StudiedModel
     truth: Truth
     accept: float | None
     started: float
@@ -214,10 +214,10 @@ class _Gate:
 
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
-        subject, truth, accept = self.subject, self.truth, self.accept
+        studied, truth, accept = self.studied, self.truth, self.accept
         bound = (
             TREE_BOUND
-            if has_trees(subject) and subject.answers.task == "classification"
+            if has_trees(studied) and studied.answers.task == "classification"
             else OTHER_BOUND
         )
         runtime = Runtime(candidate.model, candidate.dtype)
@@ -236,19 +236,19 @@ class _Gate:
             comparison,
             accept,
             seconds,
-            _reference(subject, truth),
+            _reference(studied, truth),
             why,
             self.limit,
         )
 
 
-def has_trees(subject: Subject) -> bool:
+def has_trees(studied: StudiedModel) -> bool:
     """True for trees and ensembles of them."""
-    return next(tree_splits(subject.anatomy.final[1]), None) is not None
+    return next(tree_splits(studied.anatomy.final[1]), None) is not None
 
 
-def _reference(subject: Subject, truth: Truth) -> str:
-    function = predict_function(subject.fetched)
+def _reference(studied: StudiedModel, truth: Truth) -> str:
+    function = predict_function(studied.fetched)
     labels = (
         "mlflow.pyfunc"
         if function == "predict"
@@ -259,23 +259,23 @@ def _reference(subject: Subject, truth: Truth) -> str:
         if truth.refused
         else ""
     )
-    classes = len(subject.answers.classes)
+    classes = len(studied.answers.classes)
     answered = (
         f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
     )
     return (
         f"labels and values: {labels}, probabilities: predict_proba of the same model; against "
         "ONNX Runtime on one thread; "
-        f"rows drawn from {subject.data.origin}{answered}{left_out}"
+        f"rows drawn from {studied.data.origin}{answered}{left_out}"
     )
 
 
-def worst_row(subject: Subject, proof: Proof) -> str:
+def worst_row(studied: StudiedModel, proof: Proof) -> str:
     """The row to show, as the client would write it, with both answers."""
     i, truth, mine = proof.comparison.worst, proof.truth, proof.comparison
-    registered = _answer(subject, truth.label, truth.scores, i)
-    graph = _answer(subject, mine.label, mine.scores, i)
-    row = to_json(truth.sample.take([i])[0], subject.schema)
+    registered = _answer(studied, truth.label, truth.scores, i)
+    graph = _answer(studied, mine.label, mine.scores, i)
+    row = to_json(truth.sample.take([i])[0], studied.schema)
     shown = f"worst row ({truth.sample.group_of(i)}): {_cut(json.dumps(row, ensure_ascii=False))}"
     return f"{shown}\n  registered model: {registered}\n  {proof.candidate.dtype} graph: {graph}"
 
@@ -288,33 +288,33 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
-def _answer(subject: Subject, label: Ints, scores: Floats, i: int) -> str:
+def _answer(studied: StudiedModel, label: Ints, scores: Floats, i: int) -> str:
     numbers = ", ".join(f"{score:.9g}" for score in scores[i])
-    if subject.answers.task == "regression":
+    if studied.answers.task == "regression":
         return numbers
-    answer = repr(subject.answers.classes[int(label[i])])
+    answer = repr(studied.answers.classes[int(label[i])])
     return f"{answer} ({numbers})" if numbers else answer
 
 
-def cause(subject: Subject, proof: Proof) -> str:
+def cause(studied: StudiedModel, proof: Proof) -> str:
     """The likely cause in words, where it is one of the known ones."""
-    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], subject.schema)
+    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], studied.schema)
     nulls = [name for name, value in row.items() if value is None]
-    if has_trees(subject) and nulls:
+    if has_trees(studied) and nulls:
         return (
             f"likely cause: null in {', '.join(nulls)}. The trees were trained to send missing "
             "values to a side of their own, which the "
             "converted ones do not (sklearn-onnx#1253). Impute first, or train without nulls and "
             "sign the column as required."
         )
-    if has_trees(subject) and _is_scaled(subject) and proof.candidate.dtype == "float32":
+    if has_trees(studied) and _is_scaled(studied) and proof.candidate.dtype == "float32":
         return (
             "likely cause: a scaler before trees. In float32 it moves values across thresholds; "
             "export with --dtype float64."
         )
     if proof.comparison.unsteady_labels:
         return "likely cause: the runtime sums in another order for other batch sizes."
-    kind = type(subject.anatomy.final[1]).__name__
+    kind = type(studied.anatomy.final[1]).__name__
     if "KNeighbors" in kind or "RadiusNeighbors" in kind:
         return (
             "likely cause: neighbours at equal distances, of which scikit-learn and ONNX Runtime "
@@ -341,8 +341,8 @@ _PRECISION_SHARE = 0.01
 change of the label, and far from the data."""
 
 
-def _is_scaled(subject: Subject) -> bool:
-    lineage = trace(subject.anatomy) or []
+def _is_scaled(studied: StudiedModel) -> bool:
+    lineage = trace(studied.anatomy) or []
     return any(
         isinstance(source, Affine) and (source.scale, source.offset) != (1.0, 0.0)
         for source in lineage

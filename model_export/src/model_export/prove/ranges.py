@@ -58,7 +58,7 @@ class Ranges:
 
 
 def find_ranges(
-    data: Matrix, schema: Schema, anatomy: Anatomy, adversaries: Mapping[int, Values]
+    data: Matrix, schema: Schema, anatomy: Anatomy, threshold_neighbours: Mapping[int, Values]
 ) -> Ranges:
     """Join what the data shows and what the steps remember.
 
@@ -66,10 +66,10 @@ def find_ranges(
         data: float64[n, F], packed rows, n ≥ 1.
         schema: of the columns.
         anatomy: of the model.
-        adversaries: column → values around tree thresholds.
+        threshold_neighbours: column → values around tree thresholds.
     """
     spans: dict[int, list[float]] = {}
-    for position, values in adversaries.items():
+    for position, values in threshold_neighbours.items():
         spans.setdefault(position, []).extend([float(values.min()), float(values.max())])
     kept = _remember(anatomy, spans)
     low, high = np.zeros(len(schema.columns)), np.zeros(len(schema.columns))

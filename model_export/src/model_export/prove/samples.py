@@ -133,7 +133,7 @@ def fixed(name: str, rows: Matrix, *, may_be_refused: bool = False) -> Group:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RowSampler:
     """What rows are drawn from."""
 
     data: Matrix

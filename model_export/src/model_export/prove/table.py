@@ -8,20 +8,20 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from model_export.prove.prove import Proof
-    from model_export.study.study import Subject
+    from model_export.study.study import StudiedModel
 
 
-def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:
+def parity_table(studied: StudiedModel, proof: Proof, seconds: float) -> Table:
     """The summary of one export."""
     comparison, truth = proof.comparison, proof.truth
     batches = "bit-equal" if comparison.batch_ulps == 0 else f"within {comparison.batch_ulps} ulp"
-    origin = subject.fetched.origin
+    origin = studied.fetched.origin
     table = Table(
         title=f"{origin.name} version {origin.version}", title_justify="left", show_header=False
     )
     table.add_column()
     table.add_column(overflow="fold")  # cut off, a path or a number would be useless
-    data = subject.data
+    data = studied.data
     for field, value in (
         ("data", data.origin),
         ("distinct rows of data", f"{data.distinct_rows:,} of {len(data.packed):,}"),
@@ -33,7 +33,7 @@ def parity_table(subject: Subject, proof: Proof, seconds: float) -> Table:
         ),
         (
             "label mismatches",
-            str(comparison.mismatches) if subject.answers.classes else "– (a regressor)",
+            str(comparison.mismatches) if studied.answers.classes else "– (a regressor)",
         ),
         (
             "ties (both labels right)",

@@ -137,7 +137,7 @@ def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
         yield from tree_splits(calibrated.estimator)
 
 
-def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
+def threshold_neighbours(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
     """For each raw column, the values around every threshold on it.
 
     Returns:

@@ -16,7 +16,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export.errors import ExportError, InfrastructureError, is_of_memory, sentence
+from model_export.errors import ExportError, InfrastructureError, is_memory_error, sentence
 from model_export.registry import missing
 from model_export.registry.names import SAFE_NAME, safe_name
 
@@ -49,7 +49,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedModel:
     """A model on this machine, loaded."""
 
     origin: Origin
@@ -76,7 +76,7 @@ def connect(tracking_uri: str) -> None:
     mlflow.set_registry_uri(tracking_uri)
 
 
-def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> Fetched:
+def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> FetchedModel:
     """Find, download and load the model.
 
     Args:
@@ -142,7 +142,7 @@ def _downloaded(origin: Origin) -> Path:
 
 
 def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
-    if not _says_no(error):
+    if not _is_not_found(error):
         said = sentence(error)
         asked = (
             ""
@@ -154,7 +154,7 @@ def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
     return ExportError(f"{uri}: {hint or what + sentence(error)}")
 
 
-def _says_no(error: Exception) -> bool:
+def _is_not_found(error: Exception) -> bool:
     """True where the answer is that there is no such thing; False where there was no answer."""
     if isinstance(error, MlflowException):
         return error.error_code in NO_SUCH_THING or " 404 " in str(error)
@@ -174,7 +174,7 @@ def _checked(origin: Origin) -> Origin:
 
 def _load(
     origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool
-) -> Fetched:
+) -> FetchedModel:
     serialization = str(flavor.get("serialization_format", "pickle"))
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
@@ -187,7 +187,7 @@ def _load(
             pyfunc = mlflow.pyfunc.load_model(str(folder))
             estimator = pyfunc.get_raw_model()
     except Exception as error:  # a saved model can fail in every way that its classes can
-        if is_of_memory(error):
+        if is_memory_error(error):
             raise
         advice = (
             f" ({other_version}; train and register it again with the version that is here)"
@@ -199,7 +199,7 @@ def _load(
     if other_version:
         notes.append(f"{other_version}: the proof holds for what the version here makes of it")
     example, note = _example(saved, folder)
-    return Fetched(
+    return FetchedModel(
         origin,
         folder,
         serialization,

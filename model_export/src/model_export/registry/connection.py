@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_export.errors import InfrastructureError
 
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+_HTTP_RETRY_DEFAULTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """MLflow's client by default waits 120 s and tries seven times: a wrong address would be told after
 four minutes."""
 
@@ -19,7 +19,7 @@ def connect(tracking_uri: str | None) -> str:
     Args:
         tracking_uri: of a server or a store; None or empty where none was given.
     """
-    for name, value in _PATIENCE.items():
+    for name, value in _HTTP_RETRY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     from model_export.registry import client
 

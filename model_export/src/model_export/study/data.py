@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from model_export.errors import (
     ExportError,
     InfrastructureError,
-    is_of_memory,
+    is_memory_error,
     redact,
     sentence,
     shorten,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import DatasetInput
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
     from model_export.study.schema import Schema
 
@@ -88,7 +88,7 @@ def of_file(path: Path, schema: Schema) -> Source:
     return Source(f"the file {path.name}", lambda: tables.read(path, _text_columns(schema)))
 
 
-def logged(fetched: Fetched, schema: Schema) -> Iterator[Source]:
+def logged(fetched: FetchedModel, schema: Schema) -> Iterator[Source]:
     """Where to look, best first: the datasets logged to the model's run, then its input example.
 
     Raises:
@@ -110,7 +110,7 @@ def _text_columns(schema: Schema) -> frozenset[str]:
     )
 
 
-def _logged(fetched: Fetched) -> list[DatasetInput]:
+def _logged(fetched: FetchedModel) -> list[DatasetInput]:
     """The datasets logged to the run, training data first."""
     if fetched.origin.run_id is None:
         return []
@@ -262,7 +262,7 @@ def reason_of(error: Exception) -> str:
         Exception: the error itself, where it is not the source's: MLflow does not answer, or memory
             is short.
     """
-    if isinstance(error, InfrastructureError) or is_of_memory(error):
+    if isinstance(error, InfrastructureError) or is_memory_error(error):
         raise error
     return sentence(error, 300)
 
@@ -273,7 +273,7 @@ def nothing(unused: list[str]) -> ExportError:
     return ExportError(f"no data to prove the model on: {why}; {_ADVICE}")
 
 
-def too_few(data: Data) -> ExportError:
+def too_few_rows_error(data: Data) -> ExportError:
     """The error for data that are no proof."""
     before = "".join(f"; {reason}" for reason in data.unused)
     return ExportError(
@@ -281,7 +281,7 @@ def too_few(data: Data) -> ExportError:
     )
 
 
-def one_line(data: Data) -> str:
+def data_summary(data: Data) -> str:
     """Which source was used, how many rows it has, and why those before it were not used."""
     rows = len(data.packed)
     left_out = (

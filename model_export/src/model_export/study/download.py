@@ -79,7 +79,7 @@ def main(uri: str, folder: str, most_mb: str) -> int:
         if "File too large" in text or "Errno 27" in text:
             return _TOO_LARGE
         sys.stdout.write(f"{sentence(error, 300)}\n")
-        return _GONE if _says_no(error) else _FAILED
+        return _GONE if _is_not_found(error) else _FAILED
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -106,7 +106,7 @@ def _artifact(uri: str, folder: str) -> str:
     return str(download_artifacts(artifact_uri=uri, dst_path=folder))
 
 
-def _says_no(error: Exception) -> bool:
+def _is_not_found(error: Exception) -> bool:
     return (
         isinstance(error, FileNotFoundError)
         or " 404 " in f" {error} "

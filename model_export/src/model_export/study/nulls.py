@@ -21,7 +21,7 @@ from model_export.study.rows import Matrix, null_of, to_model_input
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.anatomy import Anatomy, Step
     from model_export.study.schema import Schema
 
@@ -31,7 +31,7 @@ _MOST_VALUES = 2_000_000
 
 
 def find_nullable(
-    fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame
+    fetched: FetchedModel, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame
 ) -> Schema:
     """Mark the nullable columns.
 
@@ -82,7 +82,7 @@ def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:
     }
 
 
-def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[int]:
+def _answering(fetched: FetchedModel, schema: Schema, positions: list[int]) -> list[int]:
     """Those of the columns in which the registered model answers for null; all are asked together,
     and in halves where that fails."""
     if not positions:

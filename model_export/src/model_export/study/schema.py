@@ -168,7 +168,7 @@ def _from_columns(specs: list[Any]) -> Schema:
     return Schema(tuple(columns), named=named)
 
 
-def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
+def ignore_unread_columns(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
     """Take the columns that no step reads and that no matrix of numbers can hold out of the schema:
     text, dates and the like.
 

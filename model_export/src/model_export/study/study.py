@@ -11,28 +11,33 @@ from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
 from model_export.study.categories import find_categories
 from model_export.study.nulls import find_nullable
-from model_export.study.schema import Schema, read_schema, set_aside_unread, with_ignored_values
+from model_export.study.schema import (
+    Schema,
+    ignore_unread_columns,
+    read_schema,
+    with_ignored_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.data import Data, Source
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudiedModel:
     """The model, what goes in, what comes out, what it is made of, and rows to try it on."""
 
-    fetched: Fetched
+    fetched: FetchedModel
     schema: Schema
     answers: Answers
     anatomy: Anatomy
     data: Data
 
 
-def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
+def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
     """Find out all of that.
 
     Args:
@@ -46,15 +51,15 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
-    schema, anatomy = set_aside_unread(schema, dissect(fetched.estimator, schema.names))
+    schema, anatomy = ignore_unread_columns(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)
 
-    def with_rows_of(source: Source) -> Subject:
+    def with_rows_of(source: Source) -> StudiedModel:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
         nullable = find_nullable(fetched, with_ignored_values(schema, table.frame), anatomy, frame)
         data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
-        return Subject(fetched, nullable, answers, anatomy, data)
+        return StudiedModel(fetched, nullable, answers, anatomy, data)
 
     if data_file is not None:
         try:
@@ -64,11 +69,13 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
     return _best(with_rows_of, data_sources.logged(fetched, schema))
 
 
-def _best(with_rows_of: Callable[[Source], Subject], sources: Iterable[Source]) -> Subject:
+def _best(
+    with_rows_of: Callable[[Source], StudiedModel], sources: Iterable[Source]
+) -> StudiedModel:
     """The subject with rows of the first source that has enough of them; else of the first that has
     any."""
     unused: list[str] = []
-    poor: Subject | None = None
+    poor: StudiedModel | None = None
     for source in sources:
         try:
             found = with_rows_of(source)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_of_memory, sentence
+from model_export.errors import ExportError, is_memory_error, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -61,7 +61,7 @@ def read(path: Path, text_columns: frozenset[str] = frozenset()) -> Table:
     except ExportError:
         raise
     except Exception as error:  # pandas, pyarrow and NumPy raise exceptions of many kinds
-        if is_of_memory(error):
+        if is_memory_error(error):
             raise
         raise ExportError(f"not a readable table: {sentence(error, 200)}") from error
     if table.frame.empty:

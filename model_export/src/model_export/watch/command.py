@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_HTTP_RETRY_DEFAULTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """MLflow's client by default waits 120 s and tries seven times; the watch has a rhythm of its own,
 and an end to come to."""
 
@@ -63,7 +63,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     except watch_settings.SettingsError as error:
         sys.stderr.write(f"model-export watch: {error}\n")
         return 2
-    for name, value in _PATIENCE.items():
+    for name, value in _HTTP_RETRY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     from model_export.bundle.write import require_writable
     from model_export.registry.connection import connect

@@ -31,12 +31,12 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
     # Imported under the limits. What fails here is no fault of the model's: status 1 without a
     # result.
     from model_export.errors import ExportError, InfrastructureError
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export
     from model_export.registry.client import connect
     from model_export.report import Reporter
 
     connect(order["tracking_uri"])
-    wanted = Order(
+    wanted = ExportRequest(
         order["uri"],
         Path(order["out"]),
         name=order["name"],

@@ -23,7 +23,7 @@ from model_export.bundle import tools
 from model_export.errors import sentence, shorten
 from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse, verdict
 from model_export.watch.claim import Claim
-from model_export.watch.run import exported
+from model_export.watch.run import exported_in_child
 from model_export.watch.targets import find, parse
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Watch:
                 return True
             logger.info("%s: exporting", label)
             started = time.monotonic()
-            with exported(
+            with exported_in_child(
                 f"models:/{label}", self._tracking_uri, self._settings, self._ticker(label, claim)
             ) as outcome:
                 self._conclude(version, outcome, time.monotonic() - started)

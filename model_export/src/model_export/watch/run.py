@@ -38,7 +38,7 @@ class Outcome:
 
 
 @contextmanager
-def exported(
+def exported_in_child(
     uri: str, tracking_uri: str, settings: WatchSettings, tick: Callable[[], None]
 ) -> Iterator[Outcome]:
     """Export one model; the bundle is there until the block ends.
@@ -91,9 +91,9 @@ def _run(
     ended = child.wait(limit_mb, settings.time_limit_s, tick)
     logger.debug("%s: the export's own log:\n%s", uri, (folder / "log").read_text(errors="replace"))
     at = f" ({ended.stage})" if ended.stage else ""
-    if ended.too_much == "memory":
-        return Outcome("refused", stages.too_much_memory(ended.stage, limit_mb))
-    if ended.too_much == "time":
+    if ended.limit_exceeded == "memory":
+        return Outcome("refused", stages.memory_limit_message(ended.stage, limit_mb))
+    if ended.limit_exceeded == "time":
         return Outcome(
             "refused",
             f"the export needed more than the {settings.time_limit_s:g} s that an export may "
@@ -113,7 +113,7 @@ def name_of(uri: str) -> str | None:
     )
 
 
-def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
+def _read(folder: Path, ended: limits.ChildExit, limit_mb: int) -> Outcome:
     if not (folder / "result.json").is_file():
         return _without_result(folder, ended, limit_mb)
     result = json.loads((folder / "result.json").read_text())
@@ -125,11 +125,11 @@ def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
     return Outcome(result["outcome"], result["reason"])
 
 
-def _without_result(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
+def _without_result(folder: Path, ended: limits.ChildExit, limit_mb: int) -> Outcome:
     """A signal is the model's doing, most likely for want of memory; status 1 is Python's, before
     the export or after it."""
     if ended.status < 0:
-        return Outcome("refused", limits.ended_by_signal(ended, limit_mb))
+        return Outcome("refused", limits.killed_message(ended, limit_mb))
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     last = f": {shorten(lines[-1], 300)}" if lines else ""
     if ended.status == 1:

@@ -238,7 +238,7 @@ def test_too_large_a_file_is_not_fetched(tmp_path: Path) -> None:
 
     with (
         serving(tmp_path / "site") as url,
-        pytest.raises(ExportError, match="larger than the 1 MB"),
+        pytest.raises(ExportError, match="larger than the limit of 1 MB"),
     ):
         download.download(f"{url}/large.csv", tmp_path, most_mb=1)
 

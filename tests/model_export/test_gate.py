@@ -256,7 +256,7 @@ def test_a_wrong_label_fails_and_is_the_worst_row() -> None:
     verdict = compare(
         truth([0, 0, 0], scores),
         Graph([0, 1, 1], scores),
-        bound=1e-6,
+        tie_band=1e-6,
         tolerance=1e-6,
         advance=ignore,
     )  # type: ignore[arg-type]
@@ -269,7 +269,7 @@ def test_a_wrong_label_inside_the_tie_band_is_a_tie() -> None:
     reported."""
     scores = [[0.5, 0.5], [0.9, 0.1]]
     verdict = compare(
-        truth([0, 0], scores), Graph([1, 0], scores), bound=1e-6, tolerance=1e-6, advance=ignore
+        truth([0, 0], scores), Graph([1, 0], scores), tie_band=1e-6, tolerance=1e-6, advance=ignore
     )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.ties, verdict.tie_mismatches) == (True, 1, 1)
@@ -280,7 +280,7 @@ def test_a_wrong_probability_fails(wrong: float) -> None:
     """Beyond the tolerance, or no number at all."""
     graph = Graph([0, 0], [[0.9, 0.1], [wrong, 0.1]])
     verdict = compare(
-        truth([0, 0], [[0.9, 0.1]] * 2), graph, bound=1e-6, tolerance=1e-6, advance=ignore
+        truth([0, 0], [[0.9, 0.1]] * 2), graph, tie_band=1e-6, tolerance=1e-6, advance=ignore
     )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.mismatches, verdict.worst) == (False, 0, 1)
@@ -290,7 +290,7 @@ def test_an_answer_that_depends_on_the_batch_fails() -> None:
     """The same row must have the same label in every company."""
     scores = [[0.9, 0.1]] * 5
     graph = Graph([0] * 5, scores, by_batch=True)
-    verdict = compare(truth([0] * 5, scores), graph, bound=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
+    verdict = compare(truth([0] * 5, scores), graph, tie_band=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
 
     assert verdict.unsteady_labels > 0
     assert not verdict.passed
@@ -301,7 +301,7 @@ def test_a_tolerance_given_by_hand_is_recorded(
 ) -> None:
     """Without --accept-parity the model is refused; with it the bundle says so."""
     folder = save(LogisticRegression(max_iter=500).fit(IRIS.data, IRIS.target), IRIS.data)
-    monkeypatch.setattr(parity, "_difference", lambda _, truth, **__: np.full(len(truth), 1e-4))
+    monkeypatch.setattr(parity, "difference", lambda _, truth, **__: np.full(len(truth), 1e-4))
 
     with pytest.raises(GateError, match="--accept-parity"):
         export(folder)

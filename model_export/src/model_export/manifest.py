@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _GOLDEN_ROWS = 32
 _GOLDEN_VALUES = 60_000
-"""Of all golden rows together: about 2 MB of JSON. Readers that follow a registry take manifests of
-up to 8 MiB."""
+"""In all golden rows together: about 2 MB of JSON. Servers that follow a registry accept manifests
+of up to 8 MiB."""
 _FEWEST_GOLDEN_ROWS = 4
 
 
@@ -69,7 +69,7 @@ def _source(studied: StudiedModel) -> dict[str, Any]:
 
 
 def _class_name(studied: StudiedModel) -> str:
-    """`Pipeline(RandomForestClassifier)` says more than `Pipeline`."""
+    """The estimator's class with that of its last step: `Pipeline(RandomForestClassifier)`."""
     outer, final = type(studied.fetched.estimator).__name__, type(studied.anatomy.final[1]).__name__
     return outer if outer == final else f"{outer}({final})"
 
@@ -79,10 +79,10 @@ def _input(column: Column, seen: np.ndarray[Any, Any], limit: float | None) -> d
     if column.is_index:
         entry["categories"] = list(column.categories)
     values = seen[seen < len(column.categories)] if column.is_index else seen[~np.isnan(seen)]
-    bounded = column.kind in ("number", "integer") and len(values) > 0
+    bounded = column.is_numeric and len(values) > 0
     entry["minimum"] = to_json_value(float(values.min()), column) if bounded else None
     entry["maximum"] = to_json_value(float(values.max()), column) if bounded else None
-    if limit is not None and column.kind in ("number", "integer"):
+    if limit is not None and column.is_numeric:
         entry["domain"] = [to_json_value(-limit, column), to_json_value(limit, column)]
     entry["example"] = to_json_value(float(values[0]) if len(values) else 0.0, column)
     return entry
@@ -125,9 +125,9 @@ def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
 
 
 def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
-    """Rows of the data, then rows of every other group; none within the tie band, where either
-    label is right."""
-    settled = proof.truth.margin >= proof.comparison.tie_band
+    """Rows of the data, then rows of every other group; no ties, for which either label is
+    right."""
+    settled = proof.truth.clear(proof.comparison.tie_band)
     if studied.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
     most = max(
@@ -140,7 +140,8 @@ def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
 
 
 def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int) -> list[int]:
-    """Indices of usable rows, half of them of the data and the others of all other groups alike."""
+    """Indices of usable rows: half of them from the data, the others evenly from all other
+    groups."""
     counts = [group.count for group in proof.truth.sample.groups]
     ends = np.cumsum(counts)
     data, *others = [
@@ -156,7 +157,7 @@ def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int
 
 
 def _evenly(indices: np.ndarray[Any, Any], count: int) -> list[int]:
-    """At most so many of the indices, spread over all of them, the last one included."""
+    """At most `count` of the indices, evenly spread, the last one included."""
     places = np.unique(np.linspace(len(indices) - 1, 0, min(count, len(indices)), dtype=int))
     return [int(index) for index in indices[places]]
 

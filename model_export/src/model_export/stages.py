@@ -1,5 +1,5 @@
-"""What the export is doing now: for the line that says where it failed, and for the process that
-watches over it."""
+"""Records what the export is doing, for the error line that says where it failed and for the
+supervisor process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 DEBUG = "MODEL_EXPORT_DEBUG"
-"""Variable that asks for tracebacks besides the lines that say what failed."""
+"""Variable that adds a traceback to each error line."""
 
 
 @dataclass
@@ -30,30 +30,30 @@ class _State:
     model: str = ""
     stage: str = ""
     descriptor: int | None = None
-    """A pipe to the process that watches over this one."""
+    """A pipe to the process that supervises this one."""
     limit_mb: int | None = None
-    """In force for this process; None: no limit was set."""
+    """This process's memory limit; None: no limit was set."""
 
 
 _state = _State()
 
 
 def report_to(descriptor: int) -> None:
-    """Write every stage to a pipe as well, one line each, never waiting for its reader."""
+    """Also write every stage to a pipe, one line each, without waiting for its reader."""
     os.set_blocking(descriptor, False)
     _state.descriptor = descriptor
 
 
 def limited_to(megabytes: int) -> None:
-    """Remember the memory limit of this process for the sentence that says that it was reached."""
+    """Record the memory limit of this process, for the error that says it was reached."""
     _state.limit_mb = megabytes
 
 
 def enter(stage: str) -> None:
-    """Say what is done from here on, for example "convert"."""
+    """Begin a stage, for example "convert"."""
     _state.stage = stage
     if _state.descriptor is not None:
-        with suppress(OSError):  # a full pipe: the reader learns of a later stage
+        with suppress(OSError):  # the pipe is full: the reader gets a later stage
             os.write(_state.descriptor, f"{current()}\n".encode())
 
 
@@ -63,7 +63,7 @@ def current() -> str:
 
 
 def memory_limit_message(stage: str, limit_mb: int | None) -> str:
-    """The sentence for an export that needed more memory than it may use."""
+    """The error text for an export that needed more memory than it may use."""
     limit = "more memory than there is"
     advice = "use a machine with more memory"
     if limit_mb is not None:
@@ -78,11 +78,11 @@ def memory_limit_message(stage: str, limit_mb: int | None) -> str:
 
 @contextmanager
 def while_exporting(uri: str) -> Iterator[None]:
-    """Everything in the block is done for one model; whatever it raises is an `ExportError`.
+    """Name the model in the stages of the block, and turn each exception into an `ExportError`.
 
     Raises:
-        ExportError: as raised in the block, or for any other exception, with the stage in its text.
-        InfrastructureError: likewise, and a service or the disk failed.
+        ExportError: as raised in the block; or any other exception, with the stage in its text.
+        InfrastructureError: the same, if a service or the disk failed.
         MemoryLimitError: memory was short.
     """
     _state.model, _state.stage = uri, ""
@@ -104,12 +104,12 @@ def while_exporting(uri: str) -> Iterator[None]:
 
 
 def debugging() -> bool:
-    """True where the user asked for tracebacks."""
+    """True if the user asked for tracebacks."""
     return os.environ.get(DEBUG, "").lower() not in ("", "0", "false")
 
 
 def unexpected_error(error: BaseException) -> ExportError:
-    """The error for an exception that nobody foresaw: the stage and what the exception says."""
+    """The error for an unexpected exception: the stage and the exception's text."""
     kind = InfrastructureError if is_infrastructure_error(error) else ExportError
     where = f"{current()}: " if current() else ""
     return kind(f"{where}unexpected error: {sentence(error)}")

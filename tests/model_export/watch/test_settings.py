@@ -176,5 +176,9 @@ def test_two_watches_do_not_share_a_work_folder(tmp_path: Path) -> None:
     """The second one would empty what the first is working on."""
     from model_export.watch.command import _own
 
-    with _own(tmp_path), pytest.raises(ExportError, match="another watch works in"), _own(tmp_path):
+    with (
+        _own(tmp_path),
+        pytest.raises(ExportError, match="another watch uses"),
+        _own(tmp_path),
+    ):
         pass

@@ -1,4 +1,4 @@
-"""The step from what is known of a model to a graph that the proof can judge."""
+"""Converts a studied model to a candidate for the proof."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def convert(studied: StudiedModel, dtype: Dtype) -> Candidate:
     """Convert the model in one precision.
 
     Raises:
-        ExportError: names the step that has no ONNX form.
+        ExportError: names the step that cannot be converted to ONNX.
     """
     model = convert_model(studied.anatomy, studied.schema, studied.answers, dtype)
     opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}

@@ -1,4 +1,4 @@
-"""Everything that is known about a model before it is converted."""
+"""Collects everything that the exporter needs to know about a model before the conversion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudiedModel:
-    """The model, what goes in, what comes out, what it is made of, and rows to try it on."""
+    """A model with its inputs, its outputs, its parts, and rows to prove it with."""
 
     fetched: FetchedModel
     schema: Schema
@@ -38,19 +38,20 @@ class StudiedModel:
 
 
 def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
-    """Find out all of that.
+    """Study a registered model.
 
     Args:
         fetched: the registered model.
-        data_file: a table to prove it on; by default the data logged to its run, else its input
+        data_file: a table to prove it on; default: the data logged to its run, otherwise its input
             example.
 
     Raises:
-        ExportError: a model that no bundle can hold, or no data.
+        ExportError: the model cannot be exported, or there is no data.
         InfrastructureError: MLflow does not say what was logged.
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
+    # Text and dates that no step reads are kept apart: the graph has no input for them.
     schema, anatomy = ignore_unread_columns(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)
 
@@ -72,16 +73,15 @@ def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
 def _best(
     with_rows_of: Callable[[Source], StudiedModel], sources: Iterable[Source]
 ) -> StudiedModel:
-    """The subject with rows of the first source that has enough of them; else of the first that has
-    any."""
+    """The model with the rows of the first source that has enough of them; otherwise of the first
+    that has any."""
     unused: list[str] = []
     poor: StudiedModel | None = None
     for source in sources:
         try:
             found = with_rows_of(source)
         except Exception as error:  # noqa: BLE001
-            # tables of others fail in every way; `reason_of` raises what is no fault
-            # of theirs
+            # Users' tables fail in every way; `reason_of` raises errors of another cause.
             unused.append(f"{source.origin} ({data_sources.reason_of(error)})")
             continue
         found = replace(found, data=replace(found.data, unused=tuple(unused)))
@@ -90,5 +90,5 @@ def _best(
         poor = poor or found
         unused.append(f"{source.origin} (a single distinct row)")
     if poor is None:
-        raise data_sources.nothing(unused)
+        raise data_sources.no_data_error(unused)
     return poor

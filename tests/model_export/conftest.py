@@ -65,7 +65,7 @@ def birds() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def species(birds: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """A label that the measures tell, but not quite."""
+    """A label that depends on the measures, but not only on them."""
     score = (
         birds["wing"]
         + 0.01 * birds["weight"].fillna(300.0)

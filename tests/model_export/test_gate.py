@@ -287,7 +287,7 @@ def test_a_wrong_probability_fails(wrong: float) -> None:
 
 
 def test_an_answer_that_depends_on_the_batch_fails() -> None:
-    """The same row must have the same label in every company."""
+    """The same row must have the same label in every batch."""
     scores = [[0.9, 0.1]] * 5
     graph = Graph([0] * 5, scores, by_batch=True)
     verdict = compare(truth([0] * 5, scores), graph, tie_band=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def test_a_flag_wins_over_its_variable() -> None:
     ],
 )
 def test_a_wrong_setting_says_what_was_expected(environment: dict[str, str], message: str) -> None:
-    """By its name, with what came."""
+    """By its name, with the value received."""
     with pytest.raises(SettingsError, match=message):
         settings(**environment)
 

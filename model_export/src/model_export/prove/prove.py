@@ -128,7 +128,7 @@ def _smaller_domain(studied: StudiedModel, proof: Proof) -> float | None:
 
 def _prove_within(gate: _Gate, first: Candidate, *, fall_back: bool) -> Proof:
     proof = gate.judge(
-        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for"
+        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was requested"
     )
     if proof.comparison.passed:
         return proof

@@ -14,7 +14,7 @@ from halfcore import bundle
 from halfcore.metrics.counters import ModelMetrics
 from halfcore.models.loading import Limits, load
 from halfcore.models.served import LoadedModel
-from model_export.export import Order, export
+from model_export.export import ExportRequest, export
 from model_export.report import Reporter
 
 pytestmark = pytest.mark.filterwarnings(
@@ -100,7 +100,7 @@ async def test_the_server_reads_what_the_exporter_writes(
     estimator = pipeline(LogisticRegression(max_iter=2000) if task == "classification" else Ridge())
     estimator.fit(frame, labels if task == "classification" else target)
     written = export(
-        Order(
+        ExportRequest(
             uri=str(saved(estimator, frame, tmp_path / "model")),
             out=tmp_path / "bundles",
             name="birds",

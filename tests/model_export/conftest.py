@@ -65,7 +65,7 @@ def birds() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def species(birds: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """A label that the measures tell, but not quite."""
+    """A label that depends on the measures, but not only on them."""
     score = (
         birds["wing"]
         + 0.01 * birds["weight"].fillna(300.0)
@@ -124,14 +124,14 @@ def export_shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exp
 
 
 def _export_in(root: Path) -> Callable[..., Exported]:
-    from model_export.export import Order
+    from model_export.export import ExportRequest
     from model_export.export import export as run
     from model_export.report import Reporter
 
     def export(folder: Path, **options: Any) -> Exported:
         output = io.StringIO()
         options.setdefault("gate_rows", SMALL_GATE_ROWS)
-        order = Order(str(folder), root / "bundles", **options)
+        order = ExportRequest(str(folder), root / "bundles", **options)
         return Exported(run(order, Reporter(Console(file=output, width=200))), output.getvalue())
 
     return export

@@ -250,4 +250,4 @@ def test_an_example_is_trained_registered_and_exported_once(
     assert manifest["parity"]["label_mismatches"] == 0
     assert "logged to the run" in manifest["parity"]["reference"]
     assert path.stat().st_mtime_ns == written
-    assert "right of the fifth that was held out" in capfd.readouterr().err
+    assert "on the fifth that was held out" in capfd.readouterr().err

@@ -13,11 +13,11 @@ import pytest
 from model_export.errors import (
     ExportError,
     InfrastructureError,
-    is_of_infrastructure,
-    is_of_memory,
+    is_infrastructure_error,
+    is_memory_error,
     sentence,
 )
-from model_export.stages import MemoryLimitError, enter, of_model
+from model_export.stages import MemoryLimitError, enter, while_exporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,11 +156,11 @@ def test_a_shortage_of_memory_is_known_wherever_it_shows() -> None:
     follows = ExportError("step 'x' cannot be converted")
     follows.__cause__ = MemoryError()
 
-    assert is_of_memory(raised(lambda: session.run(None, {"shape": np.array([10**13])})))
-    assert is_of_memory(raised(lambda: np.empty((10**8, 10**6))))
-    assert is_of_memory(RuntimeError("std::bad_alloc"))
-    assert is_of_memory(follows)
-    assert not is_of_memory(ValueError("memory is short"))
+    assert is_memory_error(raised(lambda: session.run(None, {"shape": np.array([10**13])})))
+    assert is_memory_error(raised(lambda: np.empty((10**8, 10**6))))
+    assert is_memory_error(RuntimeError("std::bad_alloc"))
+    assert is_memory_error(follows)
+    assert not is_memory_error(ValueError("memory is short"))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_what_nobody_foresaw_names_the_stage(error: BaseException, kind: type[Ex
     model."""
 
     def convert() -> None:
-        with of_model("models:/iris/1"):
+        with while_exporting("models:/iris/1"):
             enter("convert")
             raise error
 
@@ -191,13 +191,13 @@ def test_what_nobody_foresaw_names_the_stage(error: BaseException, kind: type[Ex
 
     assert type(refusal.value) is kind
     assert "models:/iris/1, convert" in str(refusal.value)
-    assert is_of_infrastructure(refusal.value) == (kind is InfrastructureError)
+    assert is_infrastructure_error(refusal.value) == (kind is InfrastructureError)
 
 
 def test_what_was_foreseen_stays_as_it_is() -> None:
     """Its text says already what it is about."""
     with (
         pytest.raises(ExportError, match=r"^step 'x' cannot be converted$"),
-        of_model("models:/iris/1"),
+        while_exporting("models:/iris/1"),
     ):
         raise ExportError("step 'x' cannot be converted")

@@ -133,10 +133,10 @@ def test_what_it_does_when_it_is_killed_is_known() -> None:
     child = limits.Supervised([sys.executable, "-c", script])
     ended = child.wait(1000, tick=lambda: None)
 
-    assert (ended.status, ended.too_much) == (-signal.SIGKILL, "")
+    assert (ended.status, ended.limit_exceeded) == (-signal.SIGKILL, "")
     assert ended.stage.startswith(("last", "stage "))
-    assert "the export was ended by SIGKILL" in limits.ended_by_signal(ended, 1000)
-    assert "no memory left before the limit of 1,000 MB" in limits.ended_by_signal(ended, 1000)
+    assert "the export was ended by SIGKILL" in limits.killed_message(ended, 1000)
+    assert "no memory left before the limit of 1,000 MB" in limits.killed_message(ended, 1000)
 
 
 def test_the_limit_is_what_the_machine_or_its_group_has(tmp_path: Path) -> None:

@@ -1,2 +1,2 @@
-"""Exports a registered scikit-learn model to an ONNX bundle, with a proof that the answers are the
-same."""
+"""Exports a registered scikit-learn model to an ONNX bundle, and proves that the bundle gives the
+same answers."""

@@ -1,5 +1,5 @@
-"""The command line. Heavy packages are imported by the commands that need them: asking for what is
-already there takes a moment."""
+"""The command line. Only the commands that need heavy packages import them, so that checking for
+existing examples is quick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from model_export import examples, limits, stages
 from model_export.bundle.write import exists, require_writable
-from model_export.errors import ExportError, InfrastructureError, is_of_memory
+from model_export.errors import ExportError, InfrastructureError, is_memory_error
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None, *, within_limits: bool = False) -> i
 
     Args:
         argv: the arguments; default: the process's.
-        within_limits: this process may load models; else one is started for that, with a limit of
-            memory.
+        within_limits: this process may load models; otherwise it starts another for that, with a
+            memory limit.
 
     Returns:
-        the exit status: 0 done, 1 refused, 2 used wrongly, 3 MLflow or the disk failed, 130
+        the exit status: 0 done, 1 refused, 2 wrong usage, 3 MLflow or the disk failed, 130
             interrupted.
     """
     arguments = _parser().parse_args(argv)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, *, within_limits: bool = False) -> i
     except KeyboardInterrupt:
         sys.stderr.write("model-export: interrupted\n")
         return _INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - one line instead of a traceback, whatever it is
+    except Exception as error:  # noqa: BLE001 - every error becomes one line, not a traceback
         return _failed(error)
 
 
@@ -55,90 +55,106 @@ def _failed(error: Exception) -> int:
     if stages.debugging():
         traceback.print_exception(error)
     if not isinstance(error, ExportError):
-        memory = is_of_memory(error)
+        memory = is_memory_error(error)
         error = (
-            ExportError(stages.too_much_memory(stages.current(), None))
+            ExportError(stages.memory_limit_message(stages.current(), None))
             if memory
-            else stages.unexpected(error)
+            else stages.unexpected_error(error)
         )
     sys.stderr.write(f"model-export: {error}\n")
     return 3 if isinstance(error, InfrastructureError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Of every command, so that it may stand before or after its other arguments.
+    # A parent of every command's parser, so that it may be before or after the command's name.
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--debug",
         action="store_true",
         default=argparse.SUPPRESS,
-        help=f"show the traceback of an error as well [{stages.DEBUG}=1]",
+        help=f"also show the traceback of an error [{stages.DEBUG}=1]",
     )
     parser = argparse.ArgumentParser(
         prog="model-export",
-        description="Exports registered models to ONNX bundles, with proof.",
+        description="Exports scikit-learn models from MLflow to ONNX bundles for the server, and "
+        "proves that each bundle gives the model's answers.",
         parents=[common],
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, parents=[common])
+    def command(name: str) -> argparse.ArgumentParser:
+        text = _COMMANDS[name]
+        described = f"{text[0].upper()}{text[1:]}."
+        return commands.add_parser(name, help=text, description=described, parents=[common])
 
-    _add_export(command("export", "export one model: fetch, convert, prove, write"))
-    _add_examples(
-        command("examples", "train, register and export example models, where they are missing")
-    )
-    _add_verify(
-        command(
-            "verify", "compare a running server's answers with the registered model's, row by row"
-        )
-    )
-    watch_command.add_watch(
-        command("watch", "a service: export every new version, upload and tag it")
-    )
-    watch_command.add_healthy(
-        command("healthy", "is the watch alive? for a container's health check")
-    )
+    _add_export(command("export"))
+    _add_examples(command("examples"))
+    _add_verify(command("verify"))
+    watch_command.add_watch(command("watch"))
+    watch_command.add_healthy(command("healthy"))
     return parser
+
+
+_COMMANDS = {
+    "export": "export one model: fetch, study, convert, prove and write it",
+    "examples": "train, register and export the example models that are missing",
+    "verify": "compare a running server's answers with the registered model's, row by row",
+    "watch": "run as a service that exports every new model version, uploads and tags it",
+    "healthy": "check whether a watch is alive, for a container's health check",
+}
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "uri",
-        help="models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, models:/m-ID, "
-        "runs:/ID/path or a folder; "
-        "NAME= before it is short for --name NAME",
+        metavar="URI",
+        help="the model: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, "
+        "models:/m-ID, runs:/ID/path or a folder; NAME=URI is short for --name NAME URI",
     )
-    parser.add_argument("--name", help="of the bundle; default: as registered")
+    parser.add_argument("--name", help="name of the bundle; default: the registered name")
+    _add_data(parser, "prove the model on")
+    _add_proof(parser)
+    parser.add_argument(
+        "--no-unpickle",
+        action="store_true",
+        help="refuse models that run code when they are loaded (pickle, cloudpickle, code files)",
+    )
+    parser.add_argument(
+        "--upload",
+        action="store_true",
+        help="also upload the bundle to the version's MLflow run, and tag the version as passed "
+        "or refused",
+    )
+    _add_memory_limit(parser)
+    _add_places(parser)
+    parser.set_defaults(run=_export)
+
+
+def _add_data(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        help="CSV, Parquet or NPY to prove it on; default: the data logged to its run, else its "
-        "input example",
+        metavar="FILE",
+        help=f"CSV, Parquet or NPY file with the rows to {purpose}; default: the data logged to "
+        "the model's run, otherwise its input example",
     )
+
+
+def _add_proof(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "float64"),
         default="auto",
-        help="auto: float32, and float64 where that fails",
+        help="number type of the graph; default: auto, which is float32, or float64 if the proof "
+        "in float32 fails",
     )
     parser.add_argument(
         "--accept-parity",
         type=_positive,
         metavar="X",
-        help="tolerate differences up to X; recorded in the bundle",
+        help="tolerate differences of up to X (between 0 and 1) between the answers of graph and "
+        "model; the bundle records it; default: 1e-06 or 1e-05, by the kind of the model",
     )
-    parser.add_argument(
-        "--no-unpickle", action="store_true", help="refuse models that only unpickling can load"
-    )
-    parser.add_argument(
-        "--upload",
-        action="store_true",
-        help="put the bundle into the version's run and tag the version with the verdict",
-    )
-    _add_memory_limit(parser)
-    _add_places(parser)
-    parser.set_defaults(run=_export)
 
 
 def _add_examples(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +164,7 @@ def _add_examples(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["light"],
         metavar="NAME",
-        help=f"{known}; default: light (all but cover-heavy)",
+        help=f"names or groups: {known}; default: light (all except cover-heavy)",
     )
     _add_memory_limit(parser)
     _add_places(parser)
@@ -157,51 +173,61 @@ def _add_examples(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "uri", nargs="+", help="as for export; several are verified one after another"
+        "uri",
+        nargs="+",
+        metavar="URI",
+        help="the models, one or more, each as for export",
     )
     parser.add_argument(
-        "--url", default="http://127.0.0.1:8000", help="of the server; default: %(default)s"
+        "--url",
+        default="http://127.0.0.1:8000",
+        help="address of the server; default: %(default)s",
     )
     parser.add_argument(
         "--path",
-        help="where the model answers, one row a request (default: /models/NAME/predict, in "
-        "batches too)",
+        help="path on the server to post single rows to, one row per request; default: "
+        "/models/NAME/predict, with all rows in batches and some one by one",
     )
     parser.add_argument(
         "--rows",
         type=int,
-        help="with --path: at most so many rows, spread over the data (default: all)",
+        metavar="N",
+        help="with --path: post at most N rows, spread over the data; default: all rows",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="CSV, Parquet or NPY with the rows; default: the data logged to the model's run",
-    )
-    parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
+    _add_data(parser, "post")
+    _add_tracking_uri(parser)
     parser.set_defaults(run=_verify)
 
 
-_TRACKING_HELP = (
-    "MLflow's store or server; default: $MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db"
-)
+def _add_tracking_uri(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow's server or store; default: $MLFLOW_TRACKING_URI, otherwise "
+        "sqlite:///.halfcore/mlflow.db",
+    )
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=BUNDLES, help="folder of the bundles; default: %(default)s"
+        "--out",
+        type=Path,
+        default=BUNDLES,
+        metavar="FOLDER",
+        help="folder to write bundles to; default: %(default)s",
     )
-    parser.add_argument("--tracking-uri", help=_TRACKING_HELP)
+    _add_tracking_uri(parser)
 
 
 def _add_memory_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-limit-mb",
         type=_megabytes,
-        # argparse parses a default that is text as it parses a flag.
+        # argparse parses a default that is text like a flag's value.
         default=os.environ.get(_MEMORY_LIMIT) or limits.default_mb(),
         metavar="MB",
-        help="megabytes of memory that the export may use; default: %(default)s "
-        f"(90 %% of the memory here, at most {limits.MOST_MB}) [{_MEMORY_LIMIT}]",
+        help="memory that the export may use, in megabytes; default: %(default)s "
+        f"(90 %% of this machine's memory, at most {limits.MOST_MB}) [{_MEMORY_LIMIT}]",
     )
 
 
@@ -221,35 +247,33 @@ def _positive(text: str) -> float:
 
 
 def _within_limits(arguments: argparse.Namespace) -> int:
-    """Run the same command in a process with a limit of memory; says in one line why it ended, if
-    it cannot say so itself."""
-    here = sys.path[:1] in (
-        [""],
-        [str(Path.cwd())],
-    )  # -P: no module in the current folder may shadow one of ours
+    """Run the same command in a process with a memory limit. If that process ends without an error
+    line of its own, raise an error with the reason."""
+    # -P: no module in the current folder may shadow one of ours.
+    here = sys.path[:1] in ([""], [str(Path.cwd())])
     limit_mb: int = arguments.memory_limit_mb
     command = [sys.executable, *([] if here else ["-P"]), "-m", "model_export.limited"]
     child = limits.Supervised([*command, str(limit_mb), str(os.getpid()), *arguments.argv])
     try:
         ended = child.wait(limit_mb)
     except KeyboardInterrupt:
-        return _INTERRUPTED  # it has said so itself
-    if ended.too_much:
-        raise ExportError(stages.too_much_memory(ended.stage, limit_mb))
+        return _INTERRUPTED  # the process has printed that
+    if ended.limit_exceeded:
+        raise ExportError(stages.memory_limit_message(ended.stage, limit_mb))
     if ended.status >= 0:
         return ended.status
-    raise ExportError(limits.ended_by_signal(ended, limit_mb))
+    raise ExportError(limits.killed_message(ended, limit_mb))
 
 
 def _export(arguments: argparse.Namespace) -> int:
     require_writable(arguments.out)
     if not arguments.within_limits:
         return _within_limits(arguments)
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export, export_and_publish
     from model_export.report import Reporter
 
     connect(arguments.tracking_uri)
-    order = Order(
+    request = ExportRequest(
         arguments.uri,
         arguments.out,
         name=arguments.name,
@@ -258,12 +282,8 @@ def _export(arguments: argparse.Namespace) -> int:
         accept_parity=arguments.accept_parity,
         allow_unpickle=not arguments.no_unpickle,
     )
-    if arguments.upload:
-        from model_export.export import export_and_publish
-
-        export_and_publish(order, Reporter())
-    else:
-        export(order, Reporter())
+    run = export_and_publish if arguments.upload else export
+    run(request, Reporter())
     return 0
 
 
@@ -289,7 +309,7 @@ def _examples(arguments: argparse.Namespace) -> int:
 
 def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
     from model_export.examples import train
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export
     from model_export.report import Reporter
 
     reporter = Reporter()
@@ -297,9 +317,9 @@ def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
     for position, name in enumerate(names, start=1):
         reporter.heading(f"[{position}/{len(names)}] {name}")
         if not train.is_registered(name):
-            with stages.of_model(f"example {name}"):
+            with stages.while_exporting(f"example {name}"):
                 train.train(name, HOME / "artifacts", reporter)
-        export(Order(f"models:/{name}@{train.ALIAS}", arguments.out), reporter)
+        export(ExportRequest(f"models:/{name}@{train.ALIAS}", arguments.out), reporter)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

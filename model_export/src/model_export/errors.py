@@ -1,5 +1,5 @@
-"""The exceptions that end an export with a line for the user instead of a traceback, and the line
-itself."""
+"""The exceptions that end an export with one line for the user instead of a traceback, and the
+functions that write this line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REASON_CHARACTERS = 1000
-"""Longest reason that is tagged on a version; MLflow takes 5,000 at least, and a page shows one
-line."""
+"""Longest reason in a version's tag; MLflow accepts at least 5,000, and its page shows one line."""
 
 _LONG_LITERAL = 60
-"""Characters between brackets beyond which the content is data (an array, a table), not part of a
-sentence."""
+"""Longer content of brackets is data (an array, a table), not part of a sentence."""
 _WITHOUT_TEXT = {
     "AssertionError": "an internal check failed",
     "IndexError": "a position does not exist",
@@ -39,11 +37,11 @@ _DRIVERS = {
     "azure": "azure-storage-blob and azure-identity",
     "pysftp": "pysftp",
 }
-"""Package that is missing → what to install for MLflow to reach an artifact store."""
+"""Missing package → what to install so that MLflow can use an artifact store."""
 _OUTSIDE = ("azure", "boto3", "botocore", "google", "requests", "s3transfer", "urllib3")
 """Packages whose exceptions are about a service, not about the model."""
 _NO_ROOM = (5, 23, 24, 27, 28, 30, 122)
-"""EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, EDQUOT: the disk's or the machine's, and of no
+"""EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, EDQUOT: the disk or the machine failed, not the
 model."""
 
 _ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>[^\s'\"<>]+)", re.IGNORECASE)
@@ -60,18 +58,18 @@ _NO_CONNECTION = re.compile(
 
 
 class ExportError(Exception):
-    """The model cannot be exported as asked; the message says why and, where there is one, what to
+    """The model cannot be exported as requested; the message says why and, if possible, what to
     change."""
 
     @property
     def reason(self) -> str:
-        """The message in one line of bounded length, as a tag holds it."""
+        """The message as one line of bounded length, for a tag."""
         return shorten(str(self))
 
 
 class InfrastructureError(ExportError):
-    """Something around the model failed: MLflow, its artifacts or the disk. Nothing is said about
-    the model; trying again may help."""
+    """MLflow, its artifacts or the disk failed. This is no verdict on the model, and trying again
+    may help."""
 
 
 class MemoryLimitError(ExportError):
@@ -86,11 +84,11 @@ def shorten(text: str, characters: int = REASON_CHARACTERS) -> str:
 
 
 def sentence(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
-    """What an exception says, as one readable line for a user, a log or a tag.
+    """An exception's text as one readable line for a user, a log or a tag.
 
-    Arrays and tables in it are left out, tracebacks and everything after the first paragraph too;
-    addresses lose password and query, which may hold a secret. An exception without a text (or with
-    a single word for a text) is described by its kind and the place that raised it.
+    Leaves out arrays, tables, tracebacks and everything after the first paragraph; removes password
+    and query from addresses, as they may hold a secret. Describes an exception without text (or
+    with a single word) by its type and the function that raised it.
     """
     if isinstance(error, ExportError):
         return shorten(error.reason, characters)
@@ -103,8 +101,7 @@ def sentence(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
 
 
 def _whole_sentences(text: str, characters: int) -> str:
-    """As many sentences as there is room for; the text as it is where not even the first one
-    fits."""
+    """As many whole sentences as fit; the unchanged text if not even the first one fits."""
     end = text.rfind(". ", 0, characters)
     return text if len(text) <= characters or end < 0 else text[: end + 1]
 
@@ -153,7 +150,7 @@ def _place(error: BaseException) -> str:
 
 
 def redact(text: str) -> str:
-    """The text with addresses that hold neither user and password nor a query."""
+    """The text with user, password and query removed from its addresses."""
     return _ADDRESS.sub(_bare_address, text)
 
 
@@ -164,7 +161,7 @@ def _bare_address(found: re.Match[str]) -> str:
 
 
 def _without_literals(text: str) -> str:
-    """The text with `[…]` in the place of every long literal in brackets, however nested."""
+    """The text with every long literal in brackets, nested ones included, replaced by `[…]`."""
     kept: list[str] = []
     start = depth = 0
     for position, character in enumerate(text):
@@ -185,18 +182,17 @@ def _without_literals(text: str) -> str:
     return "".join(kept) + (rest if depth == 0 or len(rest) <= _LONG_LITERAL else f"{rest[0]}…")
 
 
-def is_of_memory(error: BaseException | None) -> bool:
-    """True where memory was short: Python's own exception, C++'s in ONNX Runtime, or one that
-    follows from either."""
+def is_memory_error(error: BaseException | None) -> bool:
+    """True if memory was short: Python's own exception, one of C++ in ONNX Runtime, or one that
+    either of them caused."""
     return any(
         isinstance(one, MemoryError) or any(word in str(one) for word in _MEMORY_WORDS)
         for one in _chain(error)
     )
 
 
-def is_of_infrastructure(error: BaseException) -> bool:
-    """True where a service, the network or the disk failed, as far as the kind of the exception
-    tells."""
+def is_infrastructure_error(error: BaseException) -> bool:
+    """True if the exception's type shows that a service, the network or the disk failed."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     if isinstance(error, ImportError) and error.name:

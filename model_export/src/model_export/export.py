@@ -1,8 +1,9 @@
-"""The road of an export: fetch → study → convert → prove → write."""
+"""One export, step by step: fetch, study, convert, prove, write."""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ from model_export.errors import (
     ExportError,
     InfrastructureError,
     MemoryLimitError,
-    is_of_memory,
+    is_memory_error,
     sentence,
 )
 from model_export.manifest import compose
@@ -24,24 +25,26 @@ from model_export.prove.table import parity_table
 from model_export.publish import publish, refuse
 from model_export.registry.client import fetch, registered_version
 from model_export.report import Reporter
-from model_export.study.data import LEAST_ROWS, one_line, too_few
+from model_export.study.data import LEAST_ROWS, data_summary, too_few_rows_error
 from model_export.study.study import study
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from model_export.convert.convert import Candidate
     from model_export.prove.prove import Proof
-    from model_export.registry.client import Fetched
-    from model_export.study.study import Subject
+    from model_export.registry.client import FetchedModel
+    from model_export.study.study import StudiedModel
 
 
-_ASKED_FIRST = 100
-"""Rows of the data."""
+_CHECKED_ROWS = 100
+"""Rows of the data on which the pyfunc's function is checked."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be exported, and how."""
+class ExportRequest:
+    """Which model to export, and how."""
 
     uri: str
     out: Path
@@ -53,7 +56,7 @@ class Order:
     gate_rows: int = GATE_ROWS
 
 
-def export(order: Order, reporter: Reporter) -> Path:
+def export(request: ExportRequest, reporter: Reporter) -> Path:
     """Export one model; MLflow is already connected.
 
     Returns:
@@ -63,81 +66,99 @@ def export(order: Order, reporter: Reporter) -> Path:
         ExportError: says in one line why there is no bundle; a `GateError` shows the worst row.
         InfrastructureError: MLflow or the disk failed.
     """
-    with stages.of_model(order.uri):
-        return _export(order, reporter, time.perf_counter())
+    with stages.while_exporting(request.uri):
+        started = time.perf_counter()
+        reporter.heading(request.uri)
+        fetched = _fetch(request, reporter)
+        with _naming_other_version(fetched):
+            studied = _study(request, fetched, reporter)
+            candidate = _convert(request, studied, reporter)
+            proof = _prove(request, studied, candidate, reporter)
+        path = _write(request, studied, proof)
+        reporter.console.print(parity_table(studied, proof, time.perf_counter() - started))
+        reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
+        return path
 
 
-def _export(order: Order, reporter: Reporter, started: float) -> Path:
-    reporter.heading(order.uri)
+def _fetch(request: ExportRequest, reporter: Reporter) -> FetchedModel:
     with reporter.stage("fetch"):
-        fetched = fetch(order.uri, name=order.name, allow_unpickle=order.allow_unpickle)
+        fetched = fetch(request.uri, name=request.name, allow_unpickle=request.allow_unpickle)
     for note in fetched.notes:
         reporter.note(note)
+    return fetched
+
+
+def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) -> StudiedModel:
+    with reporter.stage("inspect the model and its data"):
+        studied = study(fetched, request.data)
+    schema, data = studied.schema, studied.data
+    if data.distinct_rows < LEAST_ROWS:
+        raise too_few_rows_error(data)
+    reporter.note(data_summary(data))
+    if function := check_predict_function(fetched, schema, data.packed[:_CHECKED_ROWS]):
+        reporter.note(function)
+    if schema.ignored:
+        names = ", ".join(column.name for column in schema.ignored)
+        reporter.note(f"columns that the model does not read, optional and ignored: {names}")
+    return studied
+
+
+def _convert(request: ExportRequest, studied: StudiedModel, reporter: Reporter) -> Candidate:
+    with reporter.stage("convert"):
+        return convert(studied, "float64" if request.dtype == "float64" else "float32")
+
+
+def _prove(
+    request: ExportRequest, studied: StudiedModel, candidate: Candidate, reporter: Reporter
+) -> Proof:
+    stages.enter("prove")
+    return prove(
+        studied,
+        candidate,
+        reporter,
+        fall_back=request.dtype == "auto",
+        accept=request.accept_parity,
+        rows=request.gate_rows,
+    )
+
+
+def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
+    stages.enter("write the bundle")
     try:
-        subject, proof = _prove(order, fetched, reporter)
+        return write(request.out, compose(studied, proof), proof.candidate.model)
+    except OSError as error:
+        raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
+
+
+@contextmanager
+def _naming_other_version(fetched: FetchedModel) -> Iterator[None]:
+    """Add the two scikit-learn versions to an error of a model trained with another scikit-learn:
+    such a model fails in ways that do not show the cause."""
+    try:
+        yield
     except (InfrastructureError, GateError):
         raise
     except Exception as error:
-        if fetched.other_version is None or is_of_memory(error):
+        if fetched.other_version is None or is_memory_error(error):
             raise
-        # A model of another scikit-learn fails in ways that say nothing of the cause.
-        raise ExportError(f"{_described(error)} ({fetched.other_version})") from error
-    stages.enter("write the bundle")
-    try:
-        path = write(order.out, compose(subject, proof), proof.candidate.model)
-    except OSError as error:
-        raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
-    reporter.console.print(parity_table(subject, proof, time.perf_counter() - started))
-    reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
-    return path
+        said = error if isinstance(error, ExportError) else stages.unexpected_error(error)
+        raise ExportError(f"{said} ({fetched.other_version})") from error
 
 
-def _prove(order: Order, fetched: Fetched, reporter: Reporter) -> tuple[Subject, Proof]:
-    with reporter.stage("inspect the model and its data"):
-        subject = study(fetched, order.data)
-    if subject.data.distinct_rows < LEAST_ROWS:
-        raise too_few(subject.data)
-    reporter.note(one_line(subject.data))
-    if function := check_predict_function(
-        fetched, subject.schema, subject.data.packed[:_ASKED_FIRST]
-    ):
-        reporter.note(function)
-    if subject.schema.ignored:
-        names = ", ".join(column.name for column in subject.schema.ignored)
-        reporter.note(f"columns that the model does not read, optional and ignored: {names}")
-    with reporter.stage("convert"):
-        candidate = convert(subject, "float64" if order.dtype == "float64" else "float32")
-    stages.enter("prove")
-    proof = prove(
-        subject,
-        candidate,
-        reporter,
-        fall_back=order.dtype == "auto",
-        accept=order.accept_parity,
-        rows=order.gate_rows,
-    )
-    return subject, proof
-
-
-def _described(error: Exception) -> str:
-    return str(error if isinstance(error, ExportError) else stages.unexpected(error))
-
-
-def export_and_publish(order: Order, reporter: Reporter) -> str:
-    """Export one registered version, upload the bundle and tag the version; a refusal is tagged
-    too.
+def export_and_publish(request: ExportRequest, reporter: Reporter) -> str:
+    """Export one registered version, upload the bundle and tag the version; tag a refusal too.
 
     Returns:
         runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
 
     Raises:
-        ExportError: as `export`; or the URI leads to no registered version, which alone can be
-            tagged.
+        ExportError: as `export`; or the URI names no registered version, and only a registered
+            version can be tagged.
         InfrastructureError: MLflow or the disk failed; then nothing is tagged.
     """
-    version = registered_version(order.uri)
+    version = registered_version(request.uri)
     try:
-        path = export(order, reporter)
+        path = export(request, reporter)
     except (InfrastructureError, MemoryLimitError):  # neither is a verdict on the model
         raise
     except ExportError as error:
@@ -145,8 +166,8 @@ def export_and_publish(order: Order, reporter: Reporter) -> str:
         raise
     if not path.name.startswith(f"{version.version}-"):
         raise InfrastructureError(
-            f"{order.uri} has moved from version {version.version} to "
-            f"{path.name.rpartition('-')[0]} meanwhile"
+            f"{request.uri} moved from version {version.version} to "
+            f"{path.name.rpartition('-')[0]} during the export: export it again"
         )
     with reporter.stage("upload"):
         uri = publish(path, version.name, version.version)

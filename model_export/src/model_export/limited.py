@@ -1,8 +1,8 @@
 """`model-export` within limits: `python -m model_export.limited MEGABYTES PARENT ARGUMENT …`.
 Started by `__main__`.
 
-Whatever the model does (fill the memory, crash in C, end the process), it does to this process, and
-the one that started it is left to say so in one line.
+If a model fills the memory, crashes in C or ends the process, it does so to this process, and its
+parent reports that in one line.
 """
 
 from __future__ import annotations

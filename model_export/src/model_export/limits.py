@@ -1,5 +1,4 @@
-"""Bounds of time and memory for an export that runs in a process of its own, and the process that
-watches over it."""
+"""Limits the time and memory of an export that runs in its own process, and supervises it."""
 
 from __future__ import annotations
 
@@ -21,42 +20,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MOST_MB = 6144
-"""Default limit where the machine has enough: the largest example takes about 4,000."""
+"""Default limit if the machine has enough memory: the largest example takes about 4,000."""
 LEAST_MB = 64
 _SHARE = 0.9
-"""Of the memory of the machine or its control group; the rest is for whatever else runs there."""
+"""Of the memory of the machine or its control group; the rest is for other processes."""
 _HEADROOM_MB = 4096
-"""The kernel's bound counts what is reserved and never used, too (stacks, arenas: 1.5 GB for iris),
-so it stands higher by this."""
+"""The kernel's limit also counts memory that is reserved but never used (stacks, arenas: 1.5 GB for
+iris), so it is higher by this."""
 _TICK_S = 0.05
-"""Between two looks at the memory in use: an export can fill some 100 MB meanwhile."""
+"""Between two checks of the memory in use: an export can fill some 100 MB in this time."""
 _GRACE_S = 10.0
-"""For a process that Ctrl-C ends, before it is killed."""
+"""For a process to end after Ctrl-C, before it is killed."""
 _FD_VARIABLE = "HALFCORE_EXPORT_STAGE_FD"
 _PR_SET_PDEATHSIG = 1
 _NO_LIMIT_BYTES = 1 << 60
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildExit:
     """How a process ended."""
 
     status: int
     """As `Popen.returncode`."""
-    too_much: Literal["", "memory", "time"]
-    """Of what it needed more than it may; it was killed for that."""
+    limit_exceeded: Literal["", "memory", "time"]
+    """The limit for which it was killed; empty: it was not killed here."""
     stage: str
-    """What it did last."""
+    """The last stage that it reported."""
 
 
 def default_mb() -> int:
-    """The memory limit in MB where none is given: 90 % of what this process may use at all, at most
-    `MOST_MB`."""
+    """The default memory limit in MB: 90 % of what this process may use, at most `MOST_MB`."""
     return max(LEAST_MB, min(MOST_MB, usable_mb()))
 
 
 def usable_mb() -> int:
-    """90 % of the memory of the machine, or of the control group where that is less; in MB."""
+    """90 % of the memory of the machine, or of the control group if that is less; in MB."""
     return int(min([_machine_bytes(), *_group_bytes()]) * _SHARE) >> 20
 
 
@@ -67,7 +65,7 @@ def _machine_bytes() -> int:
 def _group_bytes(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> list[int]:
-    """The limits of this process's control group and of those around it, of either version."""
+    """The memory limits of this process's control group and its parents, of cgroup v1 or v2."""
     limits = []
     with suppress(OSError):
         for line in membership.read_text().splitlines():
@@ -86,18 +84,18 @@ def _group_bytes(
 
 
 def restrict(megabytes: int, parent: int) -> None:
-    """Bound what this process may allocate, be the first whom the kernel ends when memory is short,
-    and end with the parent.
+    """Limit what this process may allocate, make it the kernel's first choice to kill when memory
+    is short, and let it end with its parent.
 
     Args:
-        megabytes: that it may use; the bound on what is reserved stands higher.
-        parent: process id of whoever watches over this one.
+        megabytes: that it may use; the kernel's limit on reserved memory is higher.
+        parent: process id of the supervisor.
     """
     stages.limited_to(megabytes)
     bound = (megabytes + _HEADROOM_MB) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):  # not every container has it
+    with suppress(OSError):  # some containers do not have this file
         Path("/proc/self/oom_score_adj").write_text("1000")
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -107,7 +105,7 @@ def restrict(megabytes: int, parent: int) -> None:
 
 
 class Supervised:
-    """A process that is killed when it needs too much."""
+    """A process that is killed when it exceeds a limit."""
 
     def __init__(
         self,
@@ -121,22 +119,21 @@ class Supervised:
 
         Args:
             command: program and arguments; the program calls `restrict` first.
-            environment: variables besides this process's own.
-            output: where its output goes; default: where this process's goes. With it, it has no
+            environment: variables in addition to this process's own.
+            output: file for its output, and it gets no input; default: this process's output and
                 input.
-            own_session: neither Ctrl-C nor the terminal's end reaches it, and everything that it
-                starts is killed with it.
+            own_session: neither Ctrl-C nor the end of the terminal reaches it, and its children are
+                killed with it.
         """
-        self._stages, theirs = os.pipe()
+        self._stages, write_end = os.pipe()
         os.set_blocking(self._stages, False)
-        self._said = b""
+        self._received = b""
         self._own_session = own_session
-        variables = {**os.environ, **(environment or {}), _FD_VARIABLE: str(theirs)}
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
-                env=variables,
-                pass_fds=[theirs],
+                env={**os.environ, **(environment or {}), _FD_VARIABLE: str(write_end)},
+                pass_fds=[write_end],
                 stdin=subprocess.DEVNULL if output else None,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
@@ -146,23 +143,23 @@ class Supervised:
             os.close(self._stages)
             raise
         finally:
-            os.close(theirs)
+            os.close(write_end)
 
     def wait(
         self, limit_mb: int, limit_s: float = float("inf"), tick: Callable[[], None] = lambda: None
-    ) -> Ended:
-        """Wait for its end; kill it when it has needed too much.
+    ) -> ChildExit:
+        """Wait for its end; kill it when it exceeds a limit.
 
         Args:
             limit_mb: of resident memory, its child processes included.
             limit_s: from now on.
-            tick: called some times a second; what it raises kills the process.
+            tick: called several times a second; an exception in it kills the process.
         """
         deadline = time.monotonic() + limit_s
         try:
-            too_much = self._watch(limit_mb, deadline, tick)
+            limit_exceeded = self._watch(limit_mb, deadline, tick)
         except KeyboardInterrupt:
-            if not self._own_session:  # Ctrl-C reached it as well: let it clean up
+            if not self._own_session:  # Ctrl-C reached the process too: let it clean up
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(_GRACE_S)
             raise
@@ -171,7 +168,7 @@ class Supervised:
             self.process.wait()
             self._listen()
             os.close(self._stages)
-        return Ended(self.process.returncode, too_much, self._stage())
+        return ChildExit(self.process.returncode, limit_exceeded, self._stage())
 
     def _watch(
         self, limit_mb: int, deadline: float, tick: Callable[[], None]
@@ -189,17 +186,17 @@ class Supervised:
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             if self._own_session:
-                os.killpg(self.process.pid, signal.SIGKILL)  # what it has started may outlive it
+                os.killpg(self.process.pid, signal.SIGKILL)  # its children may outlive it
             else:
                 self.process.kill()
 
     def _listen(self) -> None:
         with suppress(BlockingIOError):
             while some := os.read(self._stages, 1 << 16):
-                self._said = (self._said + some)[-(1 << 16) :]
+                self._received = (self._received + some)[-(1 << 16) :]
 
     def _stage(self) -> str:
-        return (self._said.decode(errors="replace").splitlines() or [""])[-1]
+        return (self._received.decode(errors="replace").splitlines() or [""])[-1]
 
 
 def resident_mb(pid: int) -> float:
@@ -215,13 +212,13 @@ def resident_mb(pid: int) -> float:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # the thread has ended, or this kernel does not say
+        with suppress(OSError):  # the thread has ended, or this kernel has no such file
             found += map(int, (thread / "children").read_text().split())
     return found
 
 
-def ended_by_signal(ended: Ended, limit_mb: int) -> str:
-    """The sentence for a process that a signal ended which nobody here has sent."""
+def killed_message(ended: ChildExit, limit_mb: int) -> str:
+    """The error text for a process that ended by a signal from elsewhere."""
     name = signal.Signals(-ended.status).name
     at = f" ({ended.stage})" if ended.stage else ""
     if ended.status == -signal.SIGKILL:

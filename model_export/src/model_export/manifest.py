@@ -16,28 +16,28 @@ from model_export.study.rows import to_json, to_json_value
 if TYPE_CHECKING:
     from model_export.prove.prove import Proof
     from model_export.study.schema import Column
-    from model_export.study.study import Subject
+    from model_export.study.study import StudiedModel
 
 FORMAT = 1
 _GOLDEN_ROWS = 32
 _GOLDEN_VALUES = 60_000
-"""Of all golden rows together: about 2 MB of JSON. Readers that follow a registry take manifests of
-up to 8 MiB."""
+"""In all golden rows together: about 2 MB of JSON. Servers that follow a registry accept manifests
+of up to 8 MiB."""
 _FEWEST_GOLDEN_ROWS = 4
 
 
-def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
+def compose(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
     """The manifest of a proven model."""
-    origin, schema, answers = subject.fetched.origin, subject.schema, subject.answers
+    origin, schema, answers = studied.fetched.origin, studied.schema, studied.answers
     return {
         "format": FORMAT,
         "name": origin.name,
         "version": origin.version,
         "created_at": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "task": answers.task,
-        "source": _source(subject),
+        "source": _source(studied),
         "inputs": [
-            _input(column, subject.data.packed[:, i], proof.limit)
+            _input(column, studied.data.packed[:, i], proof.limit)
             for i, column in enumerate(schema.columns)
         ],
         "named": schema.named,
@@ -46,8 +46,8 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
         "outputs": list(answers.outputs),
         "onnx": _onnx(proof),
         "tools": tools.versions(),
-        "parity": _parity(subject, proof),
-        "golden": _golden(subject, proof),
+        "parity": _parity(studied, proof),
+        "golden": _golden(studied, proof),
         **(
             {"ignored": [{"name": column.name, "type": column.type} for column in schema.ignored]}
             if schema.ignored
@@ -56,21 +56,21 @@ def compose(subject: Subject, proof: Proof) -> dict[str, Any]:
     }
 
 
-def _source(subject: Subject) -> dict[str, Any]:
-    origin = subject.fetched.origin
+def _source(studied: StudiedModel) -> dict[str, Any]:
+    origin = studied.fetched.origin
     return {
         "uri": origin.uri,
         "resolved": origin.resolved,
         "run_id": origin.run_id,
         "model_id": origin.model_id,
-        "flavor": subject.fetched.flavor,
-        "model_class": _class_name(subject),
+        "flavor": studied.fetched.flavor,
+        "model_class": _class_name(studied),
     }
 
 
-def _class_name(subject: Subject) -> str:
-    """`Pipeline(RandomForestClassifier)` says more than `Pipeline`."""
-    outer, final = type(subject.fetched.estimator).__name__, type(subject.anatomy.final[1]).__name__
+def _class_name(studied: StudiedModel) -> str:
+    """The estimator's class with that of its last step: `Pipeline(RandomForestClassifier)`."""
+    outer, final = type(studied.fetched.estimator).__name__, type(studied.anatomy.final[1]).__name__
     return outer if outer == final else f"{outer}({final})"
 
 
@@ -79,10 +79,10 @@ def _input(column: Column, seen: np.ndarray[Any, Any], limit: float | None) -> d
     if column.is_index:
         entry["categories"] = list(column.categories)
     values = seen[seen < len(column.categories)] if column.is_index else seen[~np.isnan(seen)]
-    bounded = column.kind in ("number", "integer") and len(values) > 0
+    bounded = column.is_numeric and len(values) > 0
     entry["minimum"] = to_json_value(float(values.min()), column) if bounded else None
     entry["maximum"] = to_json_value(float(values.max()), column) if bounded else None
-    if limit is not None and column.kind in ("number", "integer"):
+    if limit is not None and column.is_numeric:
         entry["domain"] = [to_json_value(-limit, column), to_json_value(limit, column)]
     entry["example"] = to_json_value(float(values[0]) if len(values) else 0.0, column)
     return entry
@@ -99,7 +99,7 @@ def _onnx(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
+def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
     comparison = proof.comparison
     return {
         "passed": comparison.passed,
@@ -117,30 +117,31 @@ def _parity(subject: Subject, proof: Proof) -> dict[str, Any]:
         "accepted": proof.accepted,
         "seconds": round(proof.seconds, 1),
         "reference": proof.reference,
-        "data_origin": subject.data.origin,
-        "data_rows": len(subject.data.packed),
-        "distinct_rows": subject.data.distinct_rows,
-        "warnings": subject.data.warnings,
+        "data_origin": studied.data.origin,
+        "data_rows": len(studied.data.packed),
+        "distinct_rows": studied.data.distinct_rows,
+        "warnings": studied.data.warnings,
     }
 
 
-def _golden(subject: Subject, proof: Proof) -> list[dict[str, Any]]:
-    """Rows of the data, then rows of every other group; none within the tie band, where either
-    label is right."""
-    settled = proof.truth.margin >= proof.comparison.tie_band
-    if subject.answers.task == "classification":
+def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
+    """Rows of the data, then rows of every other group; no ties, for which either label is
+    right."""
+    settled = proof.truth.clear(proof.comparison.tie_band)
+    if studied.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
     most = max(
-        _FEWEST_GOLDEN_ROWS, min(_GOLDEN_ROWS, _GOLDEN_VALUES // len(subject.schema.columns))
+        _FEWEST_GOLDEN_ROWS, min(_GOLDEN_ROWS, _GOLDEN_VALUES // len(studied.schema.columns))
     )
     chosen = _spread(proof, settled, most)
     rows = proof.truth.sample.take(chosen)
     _, first = np.unique(rows, axis=0, return_index=True)
-    return [_golden_row(subject, proof, rows[i], chosen[i]) for i in sorted(first.tolist())]
+    return [_golden_row(studied, proof, rows[i], chosen[i]) for i in sorted(first.tolist())]
 
 
 def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int) -> list[int]:
-    """Indices of usable rows, half of them of the data and the others of all other groups alike."""
+    """Indices of usable rows: half of them from the data, the others evenly from all other
+    groups."""
     counts = [group.count for group in proof.truth.sample.groups]
     ends = np.cumsum(counts)
     data, *others = [
@@ -156,20 +157,20 @@ def _spread(proof: Proof, usable: np.ndarray[Any, np.dtype[np.bool_]], most: int
 
 
 def _evenly(indices: np.ndarray[Any, Any], count: int) -> list[int]:
-    """At most so many of the indices, spread over all of them, the last one included."""
+    """At most `count` of the indices, evenly spread, the last one included."""
     places = np.unique(np.linspace(len(indices) - 1, 0, min(count, len(indices)), dtype=int))
     return [int(index) for index in indices[places]]
 
 
 def _golden_row(
-    subject: Subject, proof: Proof, row: np.ndarray[Any, Any], i: int
+    studied: StudiedModel, proof: Proof, row: np.ndarray[Any, Any], i: int
 ) -> dict[str, Any]:
-    entry: dict[str, Any] = {"row": to_json(row, subject.schema)}
-    if subject.answers.task == "regression":
+    entry: dict[str, Any] = {"row": to_json(row, studied.schema)}
+    if studied.answers.task == "regression":
         values = proof.truth.scores[i].tolist()
         entry["prediction"] = values[0] if len(values) == 1 else values
         return entry
-    entry["prediction"] = subject.answers.classes[int(proof.truth.label[i])]
-    if "probabilities" in subject.answers.outputs:
+    entry["prediction"] = studied.answers.classes[int(proof.truth.label[i])]
+    if "probabilities" in studied.answers.outputs:
         entry["probabilities"] = proof.truth.scores[i].tolist()
     return entry

@@ -1,10 +1,9 @@
-"""Puts a bundle where servers that follow the registry look for it: artifacts of a run, and tags on
-the model version.
+"""Uploads a bundle for servers that follow the registry: as artifacts of a run, with tags on the
+model version.
 
-The order is the contract. A version is passed only while its tag `halfcore.export` says so, and
-that tag is taken away before anything of a former upload is overwritten and set after everything
-else is there. Whatever ends this in between leaves a version without a verdict, which is exported
-again.
+The order of the steps matters. A version is passed only while its tag `halfcore.export` says so.
+The tag is removed before any part of an older upload is overwritten, and set after all the rest is
+there. If the upload is interrupted, the version has no verdict and is exported again.
 """
 
 from __future__ import annotations
@@ -26,37 +25,36 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG_EXPORT = "halfcore.export"
-"""passed or refused; absent: nobody has tried yet, or somebody is at it."""
+"""passed or refused; absent: not tried yet, or an export is in progress."""
 TAG_REASON = "halfcore.export.reason"
 TAG_CREATED = "halfcore.export.created"
-"""When the registry made the version that the verdict is about, in ms: `copy_model_version` copies
-a version's tags, and a copy of a verdict is none. A renamed version stays the same version, and
-keeps its verdict."""
+"""When the registry made the version that the verdict is about, in ms. `copy_model_version` copies
+a version's tags, but the verdict does not apply to the copy. A renamed version stays the same
+version and keeps its verdict."""
 TAG_BUNDLE = "halfcore.bundle"
 TAG_MANIFEST = "halfcore.manifest_sha256"
 TAG_FORMAT = "halfcore.bundle.format"
 PASSED, REFUSED = "passed", "refused"
 FORMAT = "1"
 EXPERIMENT = "halfcore-bundles"
-"""Where the runs are made that hold the bundles of versions without a run of their own."""
+"""Experiment of the runs that hold the bundles of versions that no run made."""
 _RUN_OF = "halfcore.version"
 
 
 @contextmanager
 def reaching_mlflow(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong between here and MLflow or its artifact store into an
-    `InfrastructureError`."""
+    """Turn every failure of MLflow or its artifact store into an `InfrastructureError`."""
     try:
         yield
     except InfrastructureError:
         raise
-    except Exception as error:  # each kind of artifact store raises exceptions of its own
+    except Exception as error:  # each kind of artifact store has its own exceptions
         raise InfrastructureError(f"{what}: {sentence(error)}") from error
 
 
 def verdict(version: ModelVersion) -> str | None:
-    """`PASSED` or `REFUSED`, where the version's tags hold a verdict on this very version; None
-    otherwise, as for a copy of another."""
+    """`PASSED` or `REFUSED`, if the version's tags hold a verdict on this version; otherwise None,
+    as for a copy of another version."""
     tags = version.tags
     created = tags.get(TAG_CREATED)
     if created is None:
@@ -65,8 +63,7 @@ def verdict(version: ModelVersion) -> str | None:
 
 
 def _names(bundle: str, version: ModelVersion) -> bool:
-    """True where a bundle of an older exporter, which did not tag the time, was made of this
-    version."""
+    """True if the bundle is of this version; for older exporters, which did not tag the time."""
     folder = PurePosixPath(bundle)
     return folder.parent.name == version.name and folder.name.rpartition("-")[0] == str(
         version.version
@@ -77,17 +74,16 @@ def publish(bundle: Path, name: str, version: str) -> str:
     """Upload a bundle and tag the version as passed; MLflow is already connected.
 
     Args:
-        bundle: folder with model.onnx and manifest.json, named VERSION-SHA8 in a folder named as
-            the bundle.
-        name: of the registered model, which need not be the bundle's.
+        bundle: folder with model.onnx and manifest.json: BUNDLE_NAME/VERSION-SHA8.
+        name: of the registered model, which may differ from the bundle's.
         version: of the registered model.
 
     Returns:
         runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
 
     Raises:
-        InfrastructureError: MLflow or its artifact store failed, or another exporter came in
-            between; the version is not tagged as passed.
+        InfrastructureError: MLflow or its artifact store failed, or another exporter interfered;
+            the version is not tagged as passed.
     """
     digest = hashlib.sha256((bundle / MANIFEST_FILE).read_bytes()).hexdigest()
     folder = f"halfcore/{bundle.parent.name}/{bundle.name}"
@@ -98,27 +94,29 @@ def publish(bundle: Path, name: str, version: str) -> str:
         client.log_artifact(run_id, str(bundle / MODEL_FILE), folder)
         client.log_artifact(run_id, str(bundle / MANIFEST_FILE), folder)
         uri = f"runs:/{run_id}/{folder}"
-        created = str(client.get_model_version(name, version).creation_timestamp)
-        tags = {
-            TAG_FORMAT: FORMAT,
-            TAG_BUNDLE: uri,
-            TAG_MANIFEST: digest,
-            TAG_CREATED: created,
-            TAG_EXPORT: PASSED,
-        }
-        for tag, value in tags.items():
-            client.set_model_version_tag(name, version, tag, value)
-        if _read_back(client, name, version, run_id, folder) != (
-            digest,
-            digest,
-            (bundle / MODEL_FILE).stat().st_size,
-        ):
+        _tag_passed(client, name, version, uri, digest)
+        uploaded = (digest, digest, (bundle / MODEL_FILE).stat().st_size)
+        if _read_back(client, name, version, run_id, folder) != uploaded:
             withdraw(client, name, version)
             raise InfrastructureError(
-                f"what was uploaded for {name} version {version} is not what lies there: another "
-                "exporter?"
+                f"the bundle of {name} version {version} differs from the one that was uploaded: "
+                "look for another exporter of this version, then export it again"
             )
     return uri
+
+
+def _tag_passed(client: MlflowClient, name: str, version: str, uri: str, digest: str) -> None:
+    """Set the tags of a passed version, the verdict last."""
+    created = str(client.get_model_version(name, version).creation_timestamp)
+    tags = {
+        TAG_FORMAT: FORMAT,
+        TAG_BUNDLE: uri,
+        TAG_MANIFEST: digest,
+        TAG_CREATED: created,
+        TAG_EXPORT: PASSED,
+    }
+    for tag, value in tags.items():
+        client.set_model_version_tag(name, version, tag, value)
 
 
 def refuse(name: str, version: str, reason: str, **more: str) -> None:
@@ -127,8 +125,8 @@ def refuse(name: str, version: str, reason: str, **more: str) -> None:
     Args:
         name: of the registered model.
         version: of the registered model.
-        reason: is cut to one line of bounded length.
-        **more: tags besides, under `halfcore.export.`.
+        reason: shortened to one line of bounded length.
+        **more: additional tags, under `halfcore.export.`.
 
     Raises:
         InfrastructureError: MLflow failed.
@@ -143,7 +141,7 @@ def refuse(name: str, version: str, reason: str, **more: str) -> None:
 
 
 def withdraw(client: MlflowClient, name: str, version: str) -> None:
-    """Take the verdict away, first of all its tags; servers then leave the version alone."""
+    """Remove the verdict first, then its other tags; servers then ignore the version."""
     tags = client.get_model_version(name, version).tags
     for tag in (TAG_EXPORT, TAG_REASON, TAG_BUNDLE, TAG_MANIFEST, TAG_FORMAT, TAG_CREATED):
         if tag in tags:
@@ -153,8 +151,7 @@ def withdraw(client: MlflowClient, name: str, version: str) -> None:
 def _read_back(
     client: MlflowClient, name: str, version: str, run_id: str, folder: str
 ) -> tuple[str | None, str, int | None]:
-    """The digest that is tagged, the digest of the manifest that lies there, and the size of the
-    graph."""
+    """The digest in the tag, the digest of the uploaded manifest, and the size of the graph."""
     sizes = {entry.path: entry.file_size for entry in client.list_artifacts(run_id, folder)}
     with tempfile.TemporaryDirectory() as here:
         manifest = Path(
@@ -165,7 +162,7 @@ def _read_back(
 
 
 def _run_of(client: MlflowClient, name: str, version: str) -> str:
-    """The run that made the version; for one without, a run of our own, the same one every time."""
+    """The run that made the version; without one, a run made for its bundles and used again."""
     if own := client.get_model_version(name, version).run_id:
         return str(own)
     found = client.get_experiment_by_name(EXPERIMENT)

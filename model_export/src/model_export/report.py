@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Progress bars on a terminal, one line per stage elsewhere."""
+    """Shows progress bars on a terminal, otherwise one line per stage."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Report to `console`, by default to standard error, so that standard output holds results
@@ -32,7 +32,8 @@ class Reporter:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show one stage; yields a function that is told of each part that is done."""
+        """Show one stage; yields a function to call with the number of rows in each finished
+        part."""
         stages.enter(title)
         started = time.perf_counter()
         if not self.console.is_terminal:
@@ -53,9 +54,9 @@ class Reporter:
         self.console.print(f"  {title}:{rows} {time.perf_counter() - started:.1f} s", markup=False)
 
     def note(self, text: str) -> None:
-        """Say something the user should know."""
+        """Print a line for the user."""
         self.console.print(f"  {text}", markup=False)
 
     def heading(self, text: str) -> None:
-        """Begin a model."""
+        """Print the heading of a model."""
         self.console.print(text, style="bold", markup=False)

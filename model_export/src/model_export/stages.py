@@ -1,5 +1,5 @@
-"""What the export is doing now: for the line that says where it failed, and for the process that
-watches over it."""
+"""Records what the export is doing, for the error line that says where it failed and for the
+supervisor process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from model_export.errors import (
     ExportError,
     InfrastructureError,
     MemoryLimitError,
-    is_of_infrastructure,
-    is_of_memory,
+    is_infrastructure_error,
+    is_memory_error,
     sentence,
 )
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 DEBUG = "MODEL_EXPORT_DEBUG"
-"""Variable that asks for tracebacks besides the lines that say what failed."""
+"""Variable that adds a traceback to each error line."""
 
 
 @dataclass
@@ -30,30 +30,30 @@ class _State:
     model: str = ""
     stage: str = ""
     descriptor: int | None = None
-    """A pipe to the process that watches over this one."""
+    """A pipe to the process that supervises this one."""
     limit_mb: int | None = None
-    """In force for this process; None: no limit was set."""
+    """This process's memory limit; None: no limit was set."""
 
 
 _state = _State()
 
 
 def report_to(descriptor: int) -> None:
-    """Write every stage to a pipe as well, one line each, never waiting for its reader."""
+    """Also write every stage to a pipe, one line each, without waiting for its reader."""
     os.set_blocking(descriptor, False)
     _state.descriptor = descriptor
 
 
 def limited_to(megabytes: int) -> None:
-    """Remember the memory limit of this process for the sentence that says that it was reached."""
+    """Record the memory limit of this process, for the error that says it was reached."""
     _state.limit_mb = megabytes
 
 
 def enter(stage: str) -> None:
-    """Say what is done from here on, for example "convert"."""
+    """Begin a stage, for example "convert"."""
     _state.stage = stage
     if _state.descriptor is not None:
-        with suppress(OSError):  # a full pipe: the reader learns of a later stage
+        with suppress(OSError):  # the pipe is full: the reader gets a later stage
             os.write(_state.descriptor, f"{current()}\n".encode())
 
 
@@ -62,8 +62,8 @@ def current() -> str:
     return ", ".join(part for part in (_state.model, _state.stage) if part)
 
 
-def too_much_memory(stage: str, limit_mb: int | None) -> str:
-    """The sentence for an export that needed more memory than it may use."""
+def memory_limit_message(stage: str, limit_mb: int | None) -> str:
+    """The error text for an export that needed more memory than it may use."""
     limit = "more memory than there is"
     advice = "use a machine with more memory"
     if limit_mb is not None:
@@ -77,12 +77,12 @@ def too_much_memory(stage: str, limit_mb: int | None) -> str:
 
 
 @contextmanager
-def of_model(uri: str) -> Iterator[None]:
-    """Everything in the block is done for one model; whatever it raises is an `ExportError`.
+def while_exporting(uri: str) -> Iterator[None]:
+    """Name the model in the stages of the block, and turn each exception into an `ExportError`.
 
     Raises:
-        ExportError: as raised in the block, or for any other exception, with the stage in its text.
-        InfrastructureError: likewise, and a service or the disk failed.
+        ExportError: as raised in the block; or any other exception, with the stage in its text.
+        InfrastructureError: the same, if a service or the disk failed.
         MemoryLimitError: memory was short.
     """
     _state.model, _state.stage = uri, ""
@@ -95,21 +95,21 @@ def of_model(uri: str) -> Iterator[None]:
             f"{current()}: the model ended the process with status {error.code}"
         ) from error
     except Exception as error:  # a model can fail in every way that its classes can
-        if is_of_memory(error):
-            raise MemoryLimitError(too_much_memory(current(), _state.limit_mb)) from error
+        if is_memory_error(error):
+            raise MemoryLimitError(memory_limit_message(current(), _state.limit_mb)) from error
         if isinstance(error, ExportError):
             raise
-        raise unexpected(error) from error
+        raise unexpected_error(error) from error
     _state.model = _state.stage = ""
 
 
 def debugging() -> bool:
-    """True where the user asked for tracebacks."""
+    """True if the user asked for tracebacks."""
     return os.environ.get(DEBUG, "").lower() not in ("", "0", "false")
 
 
-def unexpected(error: BaseException) -> ExportError:
-    """The error for an exception that nobody foresaw: the stage and what the exception says."""
-    kind = InfrastructureError if is_of_infrastructure(error) else ExportError
+def unexpected_error(error: BaseException) -> ExportError:
+    """The error for an unexpected exception: the stage and the exception's text."""
+    kind = InfrastructureError if is_infrastructure_error(error) else ExportError
     where = f"{current()}: " if current() else ""
     return kind(f"{where}unexpected error: {sentence(error)}")

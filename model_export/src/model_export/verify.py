@@ -1,4 +1,4 @@
-"""Compares a running server with the registered model: every row of the model's data, over HTTP."""
+"""Compares a running server's answers with the registered model's, for every row of its data."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import numpy as np
 
 from model_export import stages
 from model_export.errors import ExportError, sentence, shorten
-from model_export.prove.compare import OTHER_BOUND
+from model_export.prove.compare import OTHER_TOLERANCE, difference
 from model_export.prove.oracle import predict
 from model_export.registry.client import fetch
-from model_export.study.data import one_line
+from model_export.study.data import data_summary
 from model_export.study.rows import to_json, to_model_input
-from model_export.study.study import Subject, study
+from model_export.study.study import StudiedModel, study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from model_export.report import Reporter
+    from model_export.study.arrays import Matrix
 
 _BATCH_ROWS = 500
 _SINGLE_ROWS = 100
@@ -38,39 +39,36 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
         uri: of the registered model.
         url: of the server.
         data: rows to post; by default those that the model was trained on.
-        reporter: is told of progress and counts.
+        reporter: gets progress and counts.
 
     Returns:
-        the number of answers that differ: labels exactly, values by more than 1e-5 relative to
+        the number of answers that differ: labels at all, values by more than 1e-5 relative to
             max(1, |value|).
 
     Raises:
         ExportError: the server cannot be reached, or refuses rows that the model knows.
     """
-    with stages.of_model(uri):
+    with stages.while_exporting(uri):
         return _verify(uri, url, data, reporter)
 
 
 def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
     reporter.heading(uri)
-    with reporter.stage("fetch"):
-        subject = study(fetch(uri), data)
-    reporter.note(one_line(subject.data))
-    rows = subject.data.packed
-    with reporter.stage("ask the registered model", len(rows)):
-        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
-    records = [to_json(row, subject.schema) for row in rows]
-    path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(subject.fetched.origin.name)}/predict"
+    studied = _studied(uri, data, reporter)
+    rows = studied.data.packed
+    expected = _expected(studied, rows, reporter)
+    records = [to_json(row, studied.schema) for row in rows]
+    path = f"{urlsplit(url).path.rstrip('/')}/models/{quote(studied.fetched.origin.name)}/predict"
     with closing(_Client(url, path)) as client:
         with reporter.stage(f"ask {url}", len(rows)) as advance:
             many = _in_batches(client, records, advance)
-        single = np.unique(np.linspace(0, len(rows) - 1, _SINGLE_ROWS, dtype=int)).tolist()
+        single = _evenly_spread(len(rows), _SINGLE_ROWS).tolist()
         one_by_one = [client.predict(records[i])["prediction"] for i in single]
-    wrong = sum(_differs(subject, a, b) for a, b in zip(many, expected, strict=True))
+    wrong = sum(_differs(studied, a, b) for a, b in zip(many, expected, strict=True))
     wrong_single = sum(
-        _differs(subject, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
+        _differs(studied, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
     )
-    reporter.note(_counts(subject, len(rows), wrong, len(single), wrong_single))
+    reporter.note(_counts(studied, len(rows), wrong, len(single), wrong_single))
     return wrong + wrong_single
 
 
@@ -84,13 +82,13 @@ def verify_one_by_one(
         uri: of the registered model.
         url: where the model answers, for instance http://127.0.0.1:8000/predict.
         data: rows to post; by default those that the model was trained on.
-        reporter: is told of progress and counts.
-        most: at most so many rows, evenly spread; None: all.
+        reporter: gets progress and counts.
+        most: post at most so many rows, evenly spread; None: all.
 
     Returns, raises:
         as `verify`.
     """
-    with stages.of_model(uri):
+    with stages.while_exporting(uri):
         return _verify_one_by_one(uri, url, data, reporter, most)
 
 
@@ -98,32 +96,49 @@ def _verify_one_by_one(
     uri: str, url: str, data: Path | None, reporter: Reporter, most: int | None
 ) -> int:
     reporter.heading(f"{uri} at {url}")
+    studied = _studied(uri, data, reporter)
+    rows = studied.data.packed
+    rows = rows[_evenly_spread(len(rows), min(most or len(rows), len(rows)))]
+    expected = _expected(studied, rows, reporter)
+    bodies = [_body(to_json(row, studied.schema), named=studied.schema.named) for row in rows]
+    with reporter.stage(f"ask {url}", len(rows)) as advance:
+        answers = _in_parallel(url, bodies, advance)
+    wrong = sum(_differs(studied, answers[place], expected[place]) for place in range(len(rows)))
+    reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
+    return wrong
+
+
+def _studied(uri: str, data: Path | None, reporter: Reporter) -> StudiedModel:
     with reporter.stage("fetch"):
-        subject = study(fetch(uri), data)
-    reporter.note(one_line(subject.data))
-    rows = subject.data.packed
-    rows = rows[
-        np.unique(np.linspace(0, len(rows) - 1, min(most or len(rows), len(rows)), dtype=int))
-    ]
+        studied = study(fetch(uri), data)
+    reporter.note(data_summary(studied.data))
+    return studied
+
+
+def _expected(studied: StudiedModel, rows: Matrix, reporter: Reporter) -> list[Any]:
+    """The registered model's label or value for each row."""
     with reporter.stage("ask the registered model", len(rows)):
-        expected = predict(subject.fetched, to_model_input(rows, subject.schema)).tolist()
-    bodies = [_body(to_json(row, subject.schema), named=subject.schema.named) for row in rows]
-    with (
-        reporter.stage(f"ask {url}", len(rows)) as advance,
-        ThreadPoolExecutor(_CONNECTIONS) as threads,
-    ):
+        answers: list[Any] = predict(studied.fetched, to_model_input(rows, studied.schema)).tolist()
+    return answers
+
+
+def _evenly_spread(count: int, most: int) -> np.ndarray[Any, Any]:
+    """At most so many of the indices below `count`."""
+    return np.unique(np.linspace(0, count - 1, most, dtype=int))
+
+
+def _in_parallel(url: str, bodies: list[dict[str, Any]], advance: Any) -> dict[int, Any]:
+    """The answer to each body, by its position."""
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
         shares = threads.map(
             lambda share: _answers(url, share, advance),
             [bodies[n::_CONNECTIONS] for n in range(_CONNECTIONS)],
         )
-        answers = {
+        return {
             n + _CONNECTIONS * place: answer
             for n, share in enumerate(shares)
             for place, answer in enumerate(share)
         }
-    wrong = sum(_differs(subject, answers[place], expected[place]) for place in range(len(rows)))
-    reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
-    return wrong
 
 
 def _body(record: dict[str, Any], *, named: bool) -> dict[str, Any]:
@@ -149,15 +164,15 @@ def _in_batches(client: _Client, records: list[dict[str, Any]], advance: Any) ->
     return answers
 
 
-def _differs(subject: Subject, served: Any, expected: Any) -> bool:
-    if subject.answers.task == "classification":
+def _differs(studied: StudiedModel, served: Any, expected: Any) -> bool:
+    if studied.answers.task == "classification":
         return bool(served != expected)
-    a, b = np.asarray(served, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    return bool((np.abs(a - b) > OTHER_BOUND * np.maximum(1.0, np.abs(b))).any())
+    a, b = (np.asarray(v, dtype=np.float64).reshape(1, -1) for v in (served, expected))
+    return bool(difference(a, b, relative=True)[0] > OTHER_TOLERANCE)
 
 
-def _counts(subject: Subject, rows: int, wrong: int, single: int, wrong_single: int) -> str:
-    unknown = subject.data.unknown_rows
+def _counts(studied: StudiedModel, rows: int, wrong: int, single: int, wrong_single: int) -> str:
+    unknown = studied.data.unknown_rows
     left_out = (
         f"; {unknown} rows left out: they hold a value that the model does not take"
         if unknown
@@ -175,7 +190,7 @@ class _Client:
     def __init__(self, url: str, path: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ExportError(f"--url {url!r} is no http:// or https:// address")
+            raise ExportError(f"--url {url!r} is not an http:// or https:// address")
         connection = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
@@ -185,17 +200,10 @@ class _Client:
 
     def predict(self, body: Any) -> dict[str, Any]:
         """Post one record or a list of them; returns the decoded answer."""
-        try:
-            self._connection.request(
-                "POST", self._path, json.dumps(body), {"Content-Type": "application/json"}
-            )
-            response = self._connection.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise ExportError(f"{self._url} does not answer: {sentence(error)}") from error
-        if response.status != 200:
+        status, content = self._post(json.dumps(body))
+        if status != 200:
             raise ExportError(
-                f"{self._url}{self._path} answers {response.status}: "
+                f"{self._url}{self._path} answers {status}: "
                 f"{content[:300].decode(errors='replace')}"
             )
         try:
@@ -206,6 +214,15 @@ class _Client:
                 f"{shorten(content[:200].decode(errors='replace'))}"
             ) from error
         return answer
+
+    def _post(self, body: str) -> tuple[int, bytes]:
+        try:
+            headers = {"Content-Type": "application/json"}
+            self._connection.request("POST", self._path, body, headers)
+            response = self._connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ExportError(f"{self._url} does not answer: {sentence(error)}") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -88,7 +88,7 @@ def test_a_kill_between_the_files_leaves_nothing_that_a_reader_sees(
 ) -> None:
     """Whatever is not yet renamed has a name that begins with a dot."""
     seen: list[list[str]] = []
-    honest = bundle._write_flushed
+    honest = bundle.write_flushed
 
     def watch(path: Path, content: bytes) -> None:
         honest(path, content)
@@ -100,7 +100,7 @@ def test_a_kill_between_the_files_leaves_nothing_that_a_reader_sees(
             ]
         )
 
-    monkeypatch.setattr(bundle, "_write_flushed", watch)
+    monkeypatch.setattr(bundle, "write_flushed", watch)
     bundle.write(tmp_path, manifest_of(NEW), NEW)
 
     assert seen == [[], []]

@@ -1,4 +1,4 @@
-"""The packed graph answers what the estimator answers, whatever goes in and comes out."""
+"""The packed graph answers what the estimator answers, for all kinds of inputs and outputs."""
 
 from __future__ import annotations
 

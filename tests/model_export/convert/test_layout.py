@@ -83,7 +83,7 @@ def around_thresholds(model: ModelProto) -> Any:
     ids=lambda estimator: type(estimator).__name__,
 )
 def test_the_answers_are_the_same_bits(estimator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the data, at every threshold and right beside it, where a question turned round could go
+    """At the data, at every threshold and right next to it, where an inverted comparison could go
     wrong."""
     monkeypatch.setattr(layout, "LARGE", 0)
     plain, laid_out = converted(estimator.fit(X, Y)), converted(estimator)

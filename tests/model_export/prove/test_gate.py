@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from model_export.prove import compare as parity
 from model_export.prove import domain, draw, oracle, ranges, samples, thresholds
-from model_export.prove.boundary import nowhere
+from model_export.prove.boundary import no_boundary
 from model_export.prove.compare import compare
 from model_export.prove.oracle import Truth
 from model_export.prove.prove import GateError
@@ -40,7 +40,10 @@ def drawn(
     """The gate's rows for a model of which nothing is known."""
     found = ranges.find_ranges(data, schema, NOTHING, {})
     return draw.draw(
-        samples.Drawing(data, schema, found, limit), around, nowhere(len(schema.columns)), rows=rows
+        samples.RowSampler(data, schema, found, limit),
+        around,
+        no_boundary(len(schema.columns)),
+        rows=rows,
     )
 
 
@@ -74,7 +77,7 @@ def test_a_full_gate_passes_on_an_honest_model(
 def test_every_threshold_has_its_neighbours() -> None:
     """Float32 neighbours −2…+2 ulp, and doubles on both sides of where rounding changes sides."""
     tree = DecisionTreeClassifier(random_state=0).fit(IRIS.data, IRIS.target)
-    found = thresholds.adversaries(dissect(tree, MATRIX.names), MATRIX)
+    found = thresholds.threshold_neighbours(dissect(tree, MATRIX.names), MATRIX)
 
     inner = tree.tree_.children_left >= 0
     for feature, threshold in zip(
@@ -115,10 +118,15 @@ def test_a_limit_excludes_every_row_that_differs_and_no_data() -> None:
     """The largest there is; none where a row differs near to the data."""
     data = np.array([[5.0, 1.0, 1.0, 1.0]])
 
-    assert domain.narrower([np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]])], data, MATRIX) == 1e18
-    assert domain.narrower([np.array([[1e6, 1.0, 1, 1]])], data, MATRIX) is None
     assert (
-        domain.narrower([np.array([[1e30, 1, 1, 1]]), np.array([[9.0, 1, 1, 1]])], data, MATRIX)
+        domain.largest_safe_limit([np.array([[1e20, 1, 1, 1], [1, -1e30, 1, 1]])], data, MATRIX)
+        == 1e18
+    )
+    assert domain.largest_safe_limit([np.array([[1e6, 1.0, 1, 1]])], data, MATRIX) is None
+    assert (
+        domain.largest_safe_limit(
+            [np.array([[1e30, 1, 1, 1]]), np.array([[9.0, 1, 1, 1]])], data, MATRIX
+        )
         is None
     )
 
@@ -136,7 +144,9 @@ def test_thresholds_are_traced_through_a_scaler() -> None:
     model = make_pipeline(
         StandardScaler(), DecisionTreeClassifier(random_state=0, max_depth=1)
     ).fit(IRIS.data, IRIS.target)
-    ((column, values),) = thresholds.adversaries(dissect(model, MATRIX.names), MATRIX).items()
+    ((column, values),) = thresholds.threshold_neighbours(
+        dissect(model, MATRIX.names), MATRIX
+    ).items()
 
     rows = np.tile(IRIS.data[0], (len(values), 1))
     rows[:, column] = values
@@ -149,7 +159,12 @@ def test_integers_stay_integers_around_thresholds() -> None:
     schema = Schema((Column("n", "integer", "int64"),), named=True)
     tree = DecisionTreeClassifier().fit([[2], [3]], [0, 1])
 
-    assert thresholds.adversaries(dissect(tree, ["n"]), schema)[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert thresholds.threshold_neighbours(dissect(tree, ["n"]), schema)[0].tolist() == [
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+    ]
 
 
 def test_too_many_thresholds_share_rows() -> None:
@@ -241,7 +256,7 @@ def test_a_wrong_label_fails_and_is_the_worst_row() -> None:
     verdict = compare(
         truth([0, 0, 0], scores),
         Graph([0, 1, 1], scores),
-        bound=1e-6,
+        tie_band=1e-6,
         tolerance=1e-6,
         advance=ignore,
     )  # type: ignore[arg-type]
@@ -254,7 +269,7 @@ def test_a_wrong_label_inside_the_tie_band_is_a_tie() -> None:
     reported."""
     scores = [[0.5, 0.5], [0.9, 0.1]]
     verdict = compare(
-        truth([0, 0], scores), Graph([1, 0], scores), bound=1e-6, tolerance=1e-6, advance=ignore
+        truth([0, 0], scores), Graph([1, 0], scores), tie_band=1e-6, tolerance=1e-6, advance=ignore
     )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.ties, verdict.tie_mismatches) == (True, 1, 1)
@@ -265,17 +280,17 @@ def test_a_wrong_probability_fails(wrong: float) -> None:
     """Beyond the tolerance, or no number at all."""
     graph = Graph([0, 0], [[0.9, 0.1], [wrong, 0.1]])
     verdict = compare(
-        truth([0, 0], [[0.9, 0.1]] * 2), graph, bound=1e-6, tolerance=1e-6, advance=ignore
+        truth([0, 0], [[0.9, 0.1]] * 2), graph, tie_band=1e-6, tolerance=1e-6, advance=ignore
     )  # type: ignore[arg-type]
 
     assert (verdict.passed, verdict.mismatches, verdict.worst) == (False, 0, 1)
 
 
 def test_an_answer_that_depends_on_the_batch_fails() -> None:
-    """The same row must have the same label in every company."""
+    """The same row must have the same label in every batch."""
     scores = [[0.9, 0.1]] * 5
     graph = Graph([0] * 5, scores, by_batch=True)
-    verdict = compare(truth([0] * 5, scores), graph, bound=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
+    verdict = compare(truth([0] * 5, scores), graph, tie_band=1e-6, tolerance=1e-6, advance=ignore)  # type: ignore[arg-type]
 
     assert verdict.unsteady_labels > 0
     assert not verdict.passed
@@ -286,7 +301,7 @@ def test_a_tolerance_given_by_hand_is_recorded(
 ) -> None:
     """Without --accept-parity the model is refused; with it the bundle says so."""
     folder = save(LogisticRegression(max_iter=500).fit(IRIS.data, IRIS.target), IRIS.data)
-    monkeypatch.setattr(parity, "_difference", lambda _, truth, **__: np.full(len(truth), 1e-4))
+    monkeypatch.setattr(parity, "difference", lambda _, truth, **__: np.full(len(truth), 1e-4))
 
     with pytest.raises(GateError, match="--accept-parity"):
         export(folder)

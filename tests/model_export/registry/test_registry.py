@@ -139,7 +139,7 @@ MISSING = {
         'the model "iris" is named without a version; it has versions 1 (Production), 2 and'
     ),
     "iris": "export one of them: model-export export models:/iris/2",
-    "models://iris/1": f"stands after one slash: models:/iris; it has {VERSIONS} and alias "
+    "models://iris/1": f"has one slash before its name: models:/iris; it has {VERSIONS} and alias "
     "champion → 2; you may have meant: "
     "model-export export models:/iris/1",
     "models:/Iris/1": 'the registry has no model "Iris"; a similar one is iris',

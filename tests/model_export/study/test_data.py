@@ -27,11 +27,11 @@ from sklearn.linear_model import LogisticRegression
 
 from model_export.__main__ import main
 from model_export.errors import ExportError
-from model_export.export import Order, export
+from model_export.export import ExportRequest, export
 from model_export.registry import client as registry
 from model_export.report import Reporter
 from model_export.study import data, download, tables
-from model_export.study.study import Subject, study
+from model_export.study.study import StudiedModel, study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,20 +82,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def fetched(store: Path) -> dict[str, registry.Fetched]:
+def fetched(store: Path) -> dict[str, registry.FetchedModel]:
     """Both models, loaded."""
     return {name: registry.fetch(f"models:/{name}/1") for name in ("named", "matrix")}
 
 
 @pytest.fixture
 def with_datasets(
-    store: Path, fetched: dict[str, registry.Fetched], tmp_path: Path
-) -> Callable[..., Subject]:
+    store: Path, fetched: dict[str, registry.FetchedModel], tmp_path: Path
+) -> Callable[..., StudiedModel]:
     """Log datasets to a run of their own, and study a model as if that run had made it."""
 
     def with_datasets(
         *datasets: Any, model: str = "named", contexts: tuple[str, ...] = ()
-    ) -> Subject:
+    ) -> StudiedModel:
         # MLflow keeps one dataset per experiment, name and digest: without a new experiment an
         # older source would be found.
         mlflow.create_experiment(str(tmp_path), artifact_location=(tmp_path / "artifacts").as_uri())
@@ -103,8 +103,8 @@ def with_datasets(
         with mlflow.start_run() as run:
             for position, dataset in enumerate(datasets):
                 mlflow.log_input(dataset, context=contexts[position] if contexts else None)
-        subject = fetched[model]
-        return study(replace(subject, origin=replace(subject.origin, run_id=run.info.run_id)))
+        studied = fetched[model]
+        return study(replace(studied, origin=replace(studied.origin, run_id=run.info.run_id)))
 
     return with_datasets
 
@@ -137,7 +137,7 @@ READABLE: dict[str, Callable[[Path], str]] = {
 
 @pytest.mark.parametrize("name", READABLE)
 def test_a_table_is_read_whatever_its_form(
-    name: str, with_datasets: Callable[..., Subject], tmp_path: Path
+    name: str, with_datasets: Callable[..., StudiedModel], tmp_path: Path
 ) -> None:
     """All rows, the model's columns by name; nothing is left to say."""
     found = with_datasets(from_pandas(READABLE[name](tmp_path))).data
@@ -161,7 +161,7 @@ MATRICES: dict[str, Callable[[Path], str]] = {
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_an_unnamed_matrix_is_found_beside_index_and_labels(
-    name: str, with_datasets: Callable[..., Subject], tmp_path: Path
+    name: str, with_datasets: Callable[..., StudiedModel], tmp_path: Path
 ) -> None:
     """Without names the model's columns are the first ones that are neither the index nor the
     labels."""
@@ -183,7 +183,9 @@ def test_text_that_looks_like_numbers_stays_text(tmp_path: Path) -> None:
     assert frame["size"].tolist() == [1, 2]
 
 
-def test_training_data_come_first(with_datasets: Callable[..., Subject], tmp_path: Path) -> None:
+def test_training_data_come_first(
+    with_datasets: Callable[..., StudiedModel], tmp_path: Path
+) -> None:
     """Whatever the order in which datasets were logged; `autolog` calls them "train"."""
     validation = from_pandas(written(tmp_path / "v.csv", ALL[:50]), ALL[:50], name="v")
     training = from_pandas(written(tmp_path / "t.csv", ALL[50:]), ALL[50:], name="t")
@@ -208,7 +210,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def test_an_address_of_the_web_is_fetched_within_bounds(
-    with_datasets: Callable[..., Subject], tmp_path: Path
+    with_datasets: Callable[..., StudiedModel], tmp_path: Path
 ) -> None:
     """What is there is used; what is not there, and a server that does not answer, gives way, and
     the query is not repeated."""
@@ -223,10 +225,10 @@ def test_an_address_of_the_web_is_fetched_within_bounds(
     assert found.distinct_rows == 149
     assert (
         "http://127.0.0.1:9/x.csv: no connection to 127.0.0.1:9 (Connection refused)"
-        in data.one_line(found)
+        in data.data_summary(found)
     )
-    assert f"{url}/gone.csv: it answers 404" in data.one_line(found)
-    assert "secret" not in data.one_line(found)
+    assert f"{url}/gone.csv: it answers 404" in data.data_summary(found)
+    assert "secret" not in data.data_summary(found)
 
 
 def test_too_large_a_file_is_not_fetched(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_too_large_a_file_is_not_fetched(tmp_path: Path) -> None:
 
     with (
         serving(tmp_path / "site") as url,
-        pytest.raises(ExportError, match="larger than the 1 MB"),
+        pytest.raises(ExportError, match="larger than the limit of 1 MB"),
     ):
         download.download(f"{url}/large.csv", tmp_path, most_mb=1)
 
@@ -303,7 +305,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_cannot_be_read_gives_way_to_the_input_example(
-    name: str, with_datasets: Callable[..., Subject], tmp_path: Path
+    name: str, with_datasets: Callable[..., StudiedModel], tmp_path: Path
 ) -> None:
     """One line names the source that is used, and says why the former is not; few rows are a
     warning."""
@@ -313,7 +315,7 @@ def test_what_cannot_be_read_gives_way_to_the_input_example(
 
     found = with_datasets(dataset).data
 
-    line = data.one_line(found)
+    line = data.data_summary(found)
     assert line.startswith(
         f"rows drawn from {EXAMPLE}: 5 rows, 5 of them distinct; not used: the dataset 'flowers' "
         f"{LOGGED} ("
@@ -329,7 +331,7 @@ def test_what_cannot_be_read_gives_way_to_the_input_example(
 
 
 def test_the_next_dataset_comes_before_the_input_example(
-    with_datasets: Callable[..., Subject], tmp_path: Path
+    with_datasets: Callable[..., StudiedModel], tmp_path: Path
 ) -> None:
     """Of several datasets the first that can be read is used."""
     found = with_datasets(
@@ -340,12 +342,12 @@ def test_the_next_dataset_comes_before_the_input_example(
     assert found.unused == ("the dataset 'a' logged to the run (it was logged without a source)",)
 
 
-def test_the_reasons_fit_a_line(with_datasets: Callable[..., Subject], tmp_path: Path) -> None:
+def test_the_reasons_fit_a_line(with_datasets: Callable[..., StudiedModel], tmp_path: Path) -> None:
     """Three of them are shown, the rest is counted."""
     found = with_datasets(*(from_pandas(name=f"d{i}") for i in range(6))).data
 
     assert len(found.unused) == 6
-    assert data.one_line(found).endswith("; 3 more")
+    assert data.data_summary(found).endswith("; 3 more")
 
 
 # -- how much of it --------------------------------------------------------------------------------
@@ -392,7 +394,8 @@ def test_a_model_logged_the_ordinary_way_is_exported_with_a_warning(
     output = io.StringIO()
 
     path = export(
-        Order("models:/r1/1", tmp_path, gate_rows=1000), Reporter(Console(file=output, width=200))
+        ExportRequest("models:/r1/1", tmp_path, gate_rows=1000),
+        Reporter(Console(file=output, width=200)),
     )
 
     said, parity = output.getvalue(), json.loads((path / "manifest.json").read_text())["parity"]
@@ -440,7 +443,7 @@ def test_autolog_without_an_example_says_what_to_do(
 
 
 def test_one_row_is_no_proof(
-    store: Path, fetched: dict[str, registry.Fetched], tmp_path: Path
+    store: Path, fetched: dict[str, registry.FetchedModel], tmp_path: Path
 ) -> None:
     """Neither as an input example nor as a file; the sentence says how to give more."""
     one = written(tmp_path / "one.csv", pd.concat([ALL[:1]] * 5))
@@ -450,14 +453,14 @@ def test_one_row_is_no_proof(
         match=r"the file one\.csv holds a single distinct row, which proves nothing; give --data",
     ):
         export(
-            Order("models:/named/1", tmp_path, data=Path(one)),
+            ExportRequest("models:/named/1", tmp_path, data=Path(one)),
             Reporter(Console(file=io.StringIO())),
         )
     assert not list(tmp_path.glob("*/*/manifest.json"))
 
 
 def test_a_file_that_is_asked_for_is_the_only_one(
-    store: Path, fetched: dict[str, registry.Fetched], tmp_path: Path
+    store: Path, fetched: dict[str, registry.FetchedModel], tmp_path: Path
 ) -> None:
     """What the user names is used or refused; nothing else is tried."""
     with pytest.raises(ExportError, match=r"^--data .*gone\.csv: there is no such file$"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_export.watch.run import exported
+from model_export.watch.run import exported_in_child
 from model_export.watch.settings import WatchSettings
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def test_an_export_beyond_its_limits_is_refused(
     """It is ended, the reason says of what there was too much, and its folder is gone."""
     settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", **limits)
 
-    with exported(str(sound), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing) as outcome:
+    with exported_in_child(
+        str(sound), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing
+    ) as outcome:
         assert outcome.kind == "refused"
         assert outcome.reason.startswith(reason)
     assert not list(settings.work.iterdir())
@@ -69,7 +71,9 @@ def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) 
     (hostile / "model.pkl").write_bytes(pickle.dumps(Bomb()))
     settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", gate_rows=1000)
 
-    with exported(str(hostile), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing) as outcome:
+    with exported_in_child(
+        str(hostile), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing
+    ) as outcome:
         assert outcome.kind == "refused"
         assert outcome.reason == (
             f"the export was ended by SIGABRT ({hostile}, fetch): the model, or a library that "

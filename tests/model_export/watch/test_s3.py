@@ -112,4 +112,4 @@ def test_a_bucket_is_reached_with_its_driver_and_a_missing_one_is_no_verdict(
     from model_export.study.study import study
 
     rows = study(found).data
-    assert (len(rows.packed), rows.distinct_rows) == (120, 120), data.one_line(rows)
+    assert (len(rows.packed), rows.distinct_rows) == (120, 120), data.data_summary(rows)

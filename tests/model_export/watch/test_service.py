@@ -51,8 +51,8 @@ def uploaded(registry: Registry, tags: dict[str, str]) -> dict[str, Any]:
 def test_an_alias_is_followed_through_a_refusal_and_an_outage(
     tracking: MlflowServer, registry: Registry, sound: Path, differing: Path, tmp_path: Path
 ) -> None:
-    """Version 1 passes; MLflow goes and comes; version 2 is refused with the reason, and 1 stays as
-    it was."""
+    """Version 1 passes; MLflow goes away and returns; version 2 is refused with the reason, and 1
+    stays as it was."""
     beat = tmp_path / "beat"
     registry.set_alias("watched", "champion", registry.create_version("watched", folder=sound))
     with watching(

@@ -58,7 +58,7 @@ def test_a_flag_wins_over_its_variable() -> None:
     ],
 )
 def test_a_wrong_setting_says_what_was_expected(environment: dict[str, str], message: str) -> None:
-    """By its name, with what came."""
+    """By its name, with the value received."""
     with pytest.raises(SettingsError, match=message):
         settings(**environment)
 
@@ -176,5 +176,9 @@ def test_two_watches_do_not_share_a_work_folder(tmp_path: Path) -> None:
     """The second one would empty what the first is working on."""
     from model_export.watch.command import _own
 
-    with _own(tmp_path), pytest.raises(ExportError, match="another watch works in"), _own(tmp_path):
+    with (
+        _own(tmp_path),
+        pytest.raises(ExportError, match="another watch uses"),
+        _own(tmp_path),
+    ):
         pass

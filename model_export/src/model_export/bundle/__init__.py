@@ -1,1 +1,1 @@
-"""Puts a bundle on disk."""
+"""Writes a bundle to the disk."""

@@ -1,4 +1,4 @@
-"""The packages that decide what an export comes to; cheap to import."""
+"""The packages whose versions decide the result of an export; cheap to import."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ NAMES = (
 
 
 def versions() -> dict[str, str]:
-    """The version of each, and of Python."""
+    """The version of each package, and of Python."""
     return {name: version(name) for name in NAMES} | {"python": platform.python_version()}

@@ -11,9 +11,14 @@ import shutil
 import stat
 import tempfile
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
+from model_export.bundle.files import (
+    flush_folder,
+    hidden_name,
+    replace_file_durably,
+    write_flushed,
+)
 from model_export.errors import InfrastructureError
 
 if TYPE_CHECKING:
@@ -22,43 +27,44 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 _LEFTOVER_AGE_S = 3600.0
+"""Older hidden folders belong to an export that was killed."""
 
 
 def require_writable(folder: Path) -> None:
-    """See that files can be made in a folder, or that it can be made: before the proof, which takes
-    minutes. Makes nothing.
+    """Check that the folder takes new files, or that it can be made. Called before the proof, which
+    takes minutes; makes nothing.
 
     Raises:
         InfrastructureError: names the folder, the user who runs this, and what to do.
     """
     wanted = folder.absolute()
-    there = _nearest(wanted)
+    existing = _nearest_existing(wanted)
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix="."):
+        with tempfile.NamedTemporaryFile(dir=existing, prefix="."):
             pass
     except OSError as error:
         raise InfrastructureError(
-            f"cannot write to {wanted}: {_why_not(wanted, there, error)}"
+            f"cannot write to {wanted}: {_why_not(wanted, existing, error)}"
         ) from error
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+def _nearest_existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
-def _why_not(folder: Path, there: Path, error: OSError) -> str:
-    """Why nothing can be written there, and what to do."""
+def _why_not(folder: Path, existing: Path, error: OSError) -> str:
+    """Why the folder cannot be written to, and what to do."""
     if error.errno == errno.EROFS:
         return "it is on a read-only file system; mount a folder there without :ro"
     if error.errno not in (errno.EACCES, errno.EPERM):
         return error.strerror or type(error).__name__
     try:
-        status = there.stat()
+        status = existing.stat()
     except OSError:
-        return f"user {os.geteuid()}, who runs this, may not enter {there.parent}"
-    which = "it" if there == folder else str(there)
-    # Docker makes the missing folder of a mount, and it belongs to root.
+        return f"user {os.geteuid()}, who runs this, may not enter {existing.parent}"
+    which = "it" if existing == folder else str(existing)
+    # Docker makes the missing folder of a mount, and root owns it.
     of_docker = (
         "; if Docker made it, make it yourself before the start" if status.st_uid == 0 else ""
     )
@@ -73,13 +79,13 @@ def _why_not(folder: Path, there: Path, error: OSError) -> str:
 def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
     """Write one bundle under `root`, then remove older exports of the same version.
 
-    The files are flushed under a name that begins with a dot, which readers ignore, and appear by
-    one rename. Where the very same graph is there already, only its manifest is replaced. Whatever
-    fails before that leaves the old state whole.
+    The files are flushed into a folder whose name begins with a dot, which readers ignore; one
+    rename makes them visible. If the same graph exists already, only its manifest is replaced. A
+    failure before the rename leaves the old bundle as it was.
 
     Args:
         root: folder of all bundles; made if it is missing.
-        manifest: as docs/bundle-format.md says, with `name`, `version` and `onnx.sha256`.
+        manifest: as in docs/bundle-format.md, with `name`, `version` and `onnx.sha256`.
         model: the serialized graph.
 
     Returns:
@@ -101,71 +107,53 @@ def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
 
 
 def _write_new(target: Path, model: bytes, manifest: bytes) -> None:
-    staging = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    staging = hidden_name(target)
     try:
         staging.mkdir()
-        _write_flushed(staging / MODEL_FILE, model)
-        _write_flushed(staging / MANIFEST_FILE, manifest)
-        _flush_folder(staging)
+        write_flushed(staging / MODEL_FILE, model)
+        write_flushed(staging / MANIFEST_FILE, manifest)
+        flush_folder(staging)
         staging.rename(target)
-    except BaseException:  # Ctrl-C included: nothing may stay behind
+    except BaseException:  # Ctrl-C included: leave no files behind
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def _repair(target: Path, model: bytes, manifest: bytes) -> None:
-    """Replace the manifest, and the graph too where it is damaged."""
+    """Replace the manifest, and the graph too if it is damaged."""
     graph = target / MODEL_FILE
     if (
         not graph.is_file()
         or hashlib.sha256(graph.read_bytes()).digest() != hashlib.sha256(model).digest()
     ):
-        _replace(graph, model)
-    _replace(target / MANIFEST_FILE, manifest)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        _write_flushed(staging, content)
-        staging.replace(path)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        replace_file_durably(graph, model)
+    replace_file_durably(target / MANIFEST_FILE, manifest)
 
 
 def _prune(kept: Path, version: str) -> None:
-    """Remove other exports of the version, and what a killed export left an hour ago or longer."""
+    """Remove other exports of the version, and files that a killed export left over an hour ago."""
     export_of_version = re.compile(re.escape(version) + r"-[0-9a-f]{8}")
     for other in kept.parent.iterdir():
         if other.name.startswith("."):
             if time.time() - other.stat().st_mtime > _LEFTOVER_AGE_S:
                 shutil.rmtree(other, ignore_errors=True)
         elif other != kept and export_of_version.fullmatch(other.name):
-            doomed = other.with_name(f".{other.name}.{uuid.uuid4().hex}")
-            other.rename(doomed)  # out of sight at once: a half-removed bundle must not be seen
+            doomed = hidden_name(other)
+            other.rename(doomed)  # hide it first: readers must not see a half-removed bundle
             shutil.rmtree(doomed, ignore_errors=True)
 
 
+def manifests(folder: Path) -> list[Path]:
+    """The manifests of all complete bundles of one model.
+
+    Args:
+        folder: of the model, under the folder of all bundles.
+    """
+    found = folder.glob(f"*/{MANIFEST_FILE}")
+    return [path for path in found if not path.parent.name.startswith(".")]
+
+
 def exists(root: Path, name: str) -> bool:
-    """True where some bundle of the model is there."""
-    return any(
-        not path.parent.name.startswith(".") for path in (root / name).glob(f"*/{MANIFEST_FILE}")
-    )
+    """True if the model has a bundle."""
+    return bool(manifests(root / name))

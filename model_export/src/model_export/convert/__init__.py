@@ -1,1 +1,1 @@
-"""Turns a studied model into one ONNX graph."""
+"""Converts a studied model to one ONNX graph."""

@@ -1,4 +1,4 @@
-"""A matrix of numbers somewhere in the graph, and what one fitted step makes of it."""
+"""A matrix of numbers inside the graph, and the operations that convert fitted steps on it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ELEMENT = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 @dataclass(frozen=True)
 class Block:
-    """A matrix of numbers somewhere in the graph."""
+    """A matrix of numbers inside the graph, [N, width]."""
 
     builder: GraphBuilder
     name: str
@@ -43,14 +43,14 @@ class Block:
         return Block(self.builder, name, _width_after(path, transformer, self.width), self.dtype)
 
     def columns(self, positions: tuple[int, ...]) -> Block:
-        """Some of the columns; the block itself where these are all of them in order."""
+        """Some of the columns; the block itself if these are all of them in order."""
         if positions == tuple(range(self.width)):
             return self
         chosen = self.builder.constant(np.asarray(positions, dtype=np.int64))
         return self._same(self.builder.node("Gather", self.name, chosen, axis=1), len(positions))
 
     def looked_up(self, column: int, values: np.ndarray[Any, Any]) -> Block:
-        """The rows of a table that one column's values stand for."""
+        """The rows of a table, with one column's values as the indices."""
         position = self.builder.constant(np.asarray(column, dtype=np.int64))
         index = self.builder.cast(
             self.builder.node("Gather", self.name, position, axis=1), TensorProto.INT64
@@ -87,8 +87,8 @@ class Block:
 
 
 def _fills_nan(transformer: Any) -> bool:
-    """True for an imputer that only replaces NaN: ONNX Runtime's Imputer has no float64 kernel, so
-    the graph does it itself."""
+    """True for an imputer that only replaces NaN. ONNX Runtime's Imputer has no float64 kernel, so
+    the graph uses IsNaN and Where instead."""
     if not isinstance(transformer, SimpleImputer) or transformer.add_indicator:
         return False
     return (
@@ -102,14 +102,12 @@ def convert_piece(
     """One fitted step as a graph from `rows` to its outputs.
 
     Raises:
-        ExportError: it has no form in ONNX itself.
+        ExportError: it cannot be converted to standard ONNX operators.
     """
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # skl2onnx's own deprecations say nothing about this model
+            warnings.simplefilter("ignore")  # skl2onnx's deprecations do not concern this model
             model: ModelProto = convert_sklearn(
                 step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options
             )
@@ -131,7 +129,7 @@ def convert_piece(
 def _width_after(path: str, transformer: Any, width: int) -> int:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of missing column names: only the width matters
+            warnings.simplefilter("ignore")  # about missing column names: only the width matters
             return int(transformer.transform(np.zeros((1, width))).shape[1])
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ExportError(

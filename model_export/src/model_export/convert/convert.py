@@ -1,4 +1,4 @@
-"""The step from what is known of a model to a graph that the proof can judge."""
+"""Converts a studied model to a candidate for the proof."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_export.convert.model import convert_model
 
 if TYPE_CHECKING:
     from model_export.convert.block import Dtype
-    from model_export.study.study import Subject
+    from model_export.study.study import StudiedModel
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Candidate:
     opset: dict[str, int]
 
 
-def convert(subject: Subject, dtype: Dtype) -> Candidate:
+def convert(studied: StudiedModel, dtype: Dtype) -> Candidate:
     """Convert the model in one precision.
 
     Raises:
-        ExportError: names the step that has no ONNX form.
+        ExportError: names the step that cannot be converted to ONNX.
     """
-    model = convert_model(subject.anatomy, subject.schema, subject.answers, dtype)
+    model = convert_model(studied.anatomy, studied.schema, studied.answers, dtype)
     opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     return Candidate(dtype, model.SerializeToString(), model.ir_version, opset)

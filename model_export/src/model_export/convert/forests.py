@@ -1,10 +1,10 @@
-"""Makes a converted forest add as scikit-learn does, so that ties stay ties.
+"""Makes a converted forest add its leaves as scikit-learn does, so that ties stay ties.
 
-skl2onnx divides every leaf by the number of trees before the runtime adds them in float32: a
-hundred leaves of 0.01 then come to 0.49999994 against 0.50000006 where scikit-learn sees 0.5 and
-0.5, and the label of a tie is an accident (measured on two classes: wrong for three of four ties of
-a forest of 100). Undivided leaves are whole numbers where they are pure, their sums are exact, and
-the division comes last.
+skl2onnx divides every leaf by the number of trees before the runtime adds them in float32. The sums
+of a hundred leaves of 0.01 are then 0.49999994 and 0.50000006 where scikit-learn has 0.5 and 0.5,
+and the label of a tie is random (measured on two classes: wrong for three of four ties of a forest
+of 100). Undivided pure leaves are whole numbers, their sums are exact, and the graph divides at the
+end.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ again."""
 
 
 def sum_undivided(model: ModelProto, trees: int) -> None:
-    """Multiply the leaves by the number of trees, in place; the graph's probabilities then are to
-    be divided by it.
+    """Multiply the leaves by the number of trees, in place; the caller must divide the graph's
+    probabilities by it.
 
-    Where there are two classes skl2onnx keeps one and has the runtime take the other as the rest to
-    1; both are written out here. The runtime's label of two classes is then void: the larger sum is
-    to be taken.
+    For two classes skl2onnx keeps one, and the runtime computes the other as 1 minus it; here both
+    are written out. The runtime's label of two classes is then wrong: the caller must take the
+    class with the larger sum.
 
     Args:
         model: a converted RandomForestClassifier or ExtraTreesClassifier.
@@ -61,7 +61,7 @@ def _rewrite(node: NodeProto, trees: int) -> None:
 
 
 def _both_classes(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    """Every leaf of the second class, and what is left to 1 of each for the first."""
+    """Each leaf's weight for the second class, and 1 minus it for the first."""
     weights = leaves["class_weights"]
     both = {name: np.concatenate([values, values]) for name, values in leaves.items()}
     both["class_ids"] = np.repeat(np.asarray([1, 0]), len(weights))
@@ -70,12 +70,11 @@ def _both_classes(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarr
 
 
 def _without_zeros(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    """Leaves without the classes that they never saw: most leaves of a deep forest know one class
-    of many.
+    """The leaves without weights of zero: most leaves of a deep forest have one class of many.
 
-    The file of the heavy example is half as large for it, and loads in 0.8 s instead of 6. With two
-    classes the runtime has rules of its own for a class that a leaf does not name, so their zeros
+    This halves the file of the heavy example, which then loads in 0.8 s instead of 6. With two
+    classes the runtime has special rules for a class that a leaf does not name, so their zeros
     stay.
     """
-    said = leaves["class_weights"] != 0.0
-    return {name: values[said] for name, values in leaves.items()}
+    nonzero = leaves["class_weights"] != 0.0
+    return {name: values[nonzero] for name, values in leaves.items()}

@@ -1,4 +1,4 @@
-"""A small builder that joins nodes and whole converted graphs into one ONNX graph."""
+"""Builds one ONNX graph from nodes and converted graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 IR_VERSION = 10
-"""The newest that ONNX Runtime reads without doubt: onnx writes newer ones that a runtime refuses
+"""The newest that ONNX Runtime reads reliably: onnx writes newer ones that a runtime refuses
 (onnxruntime#23602)."""
 OPSET = {"": 21, "ai.onnx.ml": 3}
 """ai.onnx.ml 3 is what ONNX Runtime's tree, linear and SVM kernels implement; 21 is the newest that
@@ -16,7 +16,7 @@ skl2onnx 1.20 is tested with."""
 
 
 class GraphBuilder:
-    """Collects the nodes of one graph; every method returns the name of what it made."""
+    """Collects the nodes of one graph; most methods return the names of the tensors they added."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -44,8 +44,8 @@ class GraphBuilder:
         return self.node("Cast", name, to=elem_type, **named)
 
     def embed(self, model: ModelProto, source: str) -> list[str]:
-        """Add a whole graph with one input, which becomes `source`; returns its outputs' names
-        here."""
+        """Add a whole graph with one input, which is connected to `source`; returns the new names
+        of its outputs."""
         prefix = f"piece_{len(self._nodes)}_"
         graph = model.graph
         renamed = {graph.input[0].name: source, "": ""}

@@ -1,15 +1,15 @@
-"""Lays a large forest out so that a walk through a tree touches few cache lines; the answers stay
-the same bit for bit.
+"""Orders the nodes of a large forest so that a walk through a tree touches few cache lines; the
+answers stay the same bit for bit.
 
 ONNX Runtime keeps 24 bytes per node, depth first, with the false child right behind its parent and
-the true child wherever the false one's subtree ends. In a forest of tens of megabytes a step to a
-true child, and the leaf's weights beside it, may each miss the cache. So here
+the true child where the false child's subtree ends. In a forest of tens of megabytes a step to a
+true child, and the read of the leaf's weights, may each miss the cache. Therefore
 
-- the child with more leaves below it becomes the false one. Where that is the left child the
-  question is turned round: `x > t` is `-x <= the float32 below -t`, exactly, on the columns negated
-  beside the columns;
-- a leaf beside a subtree becomes the true child, and equal leaves that are true children are one
-  node, which ONNX Runtime allows.
+- the child with more leaves below it becomes the false one. If that is the left child, the
+  comparison is inverted: `x > t` is exactly `-x <= the float32 below -t`, so the negated columns
+  are appended to the columns;
+- a leaf whose sibling is a subtree becomes the true child, and equal leaves that are true children
+  are one node, which ONNX Runtime allows.
 
 Fully grown trees lose a third of their nodes and the file half its size.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 _WEIGHTS = {"TreeEnsembleClassifier": "class", "TreeEnsembleRegressor": "target"}
-"""How the attributes of an ensemble's leaves begin."""
+"""Prefix of the attributes of an ensemble's leaves."""
 _MADE = (
     "treeids",
     "nodeids",
@@ -41,8 +41,8 @@ _MADE = (
     "missing_value_tracks_true",
 )
 LARGE = 20_000
-"""Nodes. Smaller forests, about half a megabyte in the runtime, stay in the cache anyway, and two
-more operators are not free."""
+"""Nodes. Smaller forests, about half a megabyte in the runtime, fit into the cache anyway, and two
+more operators cost time."""
 
 Weights = tuple[tuple[int, float], ...]
 """Class or target, and what a leaf adds to it."""
@@ -68,11 +68,11 @@ class _Tree:
 
 
 def lay_out(model: ModelProto) -> None:
-    """Rewrite the large ensembles of a converted model in place, where they ask the model's input
-    itself.
+    """Rewrite the large ensembles of a converted model in place, if they read the model's input
+    directly.
 
-    Ensembles that know missing values or compare otherwise than by `<=` stay as they are, and so do
-    the small ones.
+    Small ensembles stay as they are, and so do those that handle missing values or compare other
+    than by `<=`.
 
     Args:
         model: with one input, float32[N, F].
@@ -129,13 +129,13 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def _trees(given: dict[str, Any], prefix: str) -> Iterator[_Tree]:
-    """The trees of an ensemble, in its order; nodes of one tree stand together and are numbered
-    from 0, as skl2onnx writes them."""
+    """The trees of an ensemble, in its order; the nodes of one tree are adjacent and numbered from
+    0, as skl2onnx writes them."""
     numbers = np.asarray(given["nodes_treeids"])
     starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]]).tolist()
     leaves: dict[int, dict[int, Weights]] = {}
-    said = (given[f"{prefix}_{name}"] for name in ("treeids", "nodeids", "ids", "weights"))
-    for tree, node, target, weight in zip(*said, strict=True):
+    columns = (given[f"{prefix}_{name}"] for name in ("treeids", "nodeids", "ids", "weights"))
+    for tree, node, target, weight in zip(*columns, strict=True):
         of_tree = leaves.setdefault(tree, {})
         of_tree[node] = (*of_tree.get(node, ()), (target, weight))
     for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
@@ -145,8 +145,8 @@ def _trees(given: dict[str, Any], prefix: str) -> Iterator[_Tree]:
 
 
 def _ordered(tree: _Tree, columns: int) -> _Tree:
-    """The tree, depth first, with the likelier child behind its parent and equal leaves merged
-    where they may be."""
+    """The tree, depth first, with the child with more leaves behind its parent, and equal leaves
+    merged if they are true children."""
     below, made, shared = _leaves_below(tree), _Tree(), dict[Weights, int]()
     waiting = [(0, -1, False)]
     while waiting:

@@ -1,5 +1,5 @@
-"""Converts a dissected model to the packed graph of docs/bundle-format.md: one matrix in, answers
-out."""
+"""Converts a dissected model to the graph of docs/bundle-format.md, which takes one matrix of
+packed rows."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ TREES = (
 )
 _FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 _FLOAT32_ONLY = (*TREES, SVR, NuSVR)
-"""Trees cast what they get to float32 before they compare, so the graph does; SVMRegressor has no
-float64 kernel in ONNX Runtime."""
+"""scikit-learn's trees cast their input to float32 before they compare, so the graph does too;
+SVMRegressor has no float64 kernel in ONNX Runtime."""
 
 
 def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype) -> ModelProto:
@@ -64,7 +64,7 @@ def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dty
         dtype: of the graph's `rows` input, and of the arithmetic before the final estimator.
 
     Raises:
-        ExportError: names the step that has no ONNX form.
+        ExportError: names the step that cannot be converted to ONNX.
     """
     builder = GraphBuilder()
     block = Block(builder, "rows", len(schema.columns), dtype)
@@ -128,33 +128,33 @@ def _class_outputs(
     model = convert_piece(
         path, indexed, features.width, features.dtype, _classifier_options(indexed)
     )
-    is_forest = isinstance(estimator, _FORESTS)
-    if is_forest:
-        sum_undivided(model, len(estimator.estimators_))
+    trees = len(estimator.estimators_) if isinstance(estimator, _FORESTS) else None
+    if trees is not None:
+        sum_undivided(model, trees)
     if isinstance(estimator, TREES):
         lay_out(model)
     label, scores, *_ = builder.embed(model, features.name)
-    outputs = []
+    outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])]
     if "probabilities" in answers.outputs:
-        trees = len(estimator.estimators_) if is_forest else None
         outputs.append(
             _probabilities(builder, model, scores, len(answers.classes), divided_by=trees)
         )
     if threshold is not None:
         _label_by_threshold(features, path, indexed, threshold, _scores_type(model))
-    elif is_forest and len(answers.classes) == 2:
-        # The runtime decides between two classes by comparing one of them with 0.5, which undivided
-        # sums are not made for.
+    elif trees is not None and len(answers.classes) == 2:
+        # The runtime decides between two classes by comparing one of them with 0.5, which is wrong
+        # for undivided sums.
         builder.node("ArgMax", scores, axis=1, keepdims=0, output="label")
     else:
         if not is_indexed:
             label = _label_index(builder, label, answers.classes)
         _flat_label(builder, model, label, estimator)
-    return [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]), *outputs]
+    return outputs
 
 
 def _flat_label(builder: GraphBuilder, model: ModelProto, label: str, estimator: Any) -> None:
-    # skl2onnx says that the label of a OneVsOneClassifier is [N], and its graph answers [N, 1].
+    """Output the label as [N]."""
+    # skl2onnx declares the label of a OneVsOneClassifier as [N], but its graph answers [N, 1].
     if len(model.graph.output[0].type.tensor_type.shape.dim) == 1 and not isinstance(
         estimator, OneVsOneClassifier
     ):
@@ -169,11 +169,11 @@ def _label_by_threshold(
     """Compare the positive class's score with the threshold: at or above it is the positive class.
 
     Args:
-        features: that the estimator gets.
+        features: the estimator's input.
         path: of the estimator.
         estimator: with labels 0 and 1.
         threshold: the rule.
-        probabilities: element type of the tensor of that name.
+        probabilities: element type of the tensor `probabilities`.
     """
     builder = features.builder
     if threshold.method == "predict_proba":
@@ -191,8 +191,8 @@ def _label_by_threshold(
     score = builder.node("Gather", scores, builder.constant(np.asarray(column)), axis=1)
     if threshold.method == "decision_function" and threshold.positive == 0:
         score = builder.node("Neg", score)
-    # In the type of the scores: a forest's 0.3 must reach a threshold of 0.3 whichever way both are
-    # rounded.
+    # In the type of the scores, so that a forest's 0.3 reaches a threshold of 0.3: both are rounded
+    # in the same way.
     value = np.asarray(threshold.value, dtype=helper.tensor_dtype_to_np_dtype(element))
     reached = builder.node("GreaterOrEqual", score, builder.constant(value))
     if threshold.positive == 0:
@@ -221,11 +221,10 @@ def _probabilities(
 
 
 def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int, Any]:
-    """No ZipMap, which would make a dictionary per row, and decisions instead of probabilities
-    where asked for.
+    """Options for skl2onnx: no ZipMap, which would make a dictionary per row, and decisions instead
+    of probabilities if `raw_scores`.
 
-    A few classifiers know one of the options or none, and skl2onnx refuses an option that is not
-    known.
+    Some classifiers take only one of the options or none, and skl2onnx refuses unknown options.
     """
     allowed = (
         get_converter(get_model_alias(type(estimator))).get_allowed_options()
@@ -238,15 +237,14 @@ def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int
 
 
 def _with_index_labels(estimator: Any) -> tuple[Any, bool]:
-    """A shallow copy whose labels are 0, 1, …: the graph then answers indices itself, without a
-    string per row."""
+    """A shallow copy with the labels 0, 1, …, so that the graph answers indices without making a
+    string per row; False and the estimator itself if its labels cannot be replaced."""
     indexed = copy.copy(estimator)
     indices = np.arange(len(estimator.classes_))
     try:
         indexed.classes_ = indices
-        if hasattr(
-            indexed, "flatten_transform"
-        ):  # of VotingClassifier: skl2onnx knows False only, and predicting does not use it
+        if hasattr(indexed, "flatten_transform"):
+            # Of VotingClassifier: skl2onnx accepts only False, and predicting does not use it.
             indexed.flatten_transform = False
     except AttributeError:  # `classes_` is computed
         if not hasattr(indexed, "label_binarizer_"):

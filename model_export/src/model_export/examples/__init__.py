@@ -1,5 +1,5 @@
-"""The example models. Only their names are here, so that asking for what is already exported
-imports nothing heavy."""
+"""The example models. This file holds only their names, so that checking which exist imports
+nothing heavy."""
 
 LIGHT = ("iris", "penguins-lr", "penguins-rf", "penguins-svm", "cover-small", "cover-middle")
 HEAVY = ("cover-heavy",)
@@ -13,10 +13,10 @@ GROUPS = {
 
 
 def expand(asked: list[str]) -> list[str]:
-    """Names and groups of names to names, each once, in order.
+    """Replace groups by their names; each name once, in order.
 
     Raises:
-        KeyError: neither a name nor a group; its argument is what was asked for.
+        KeyError: neither a name nor a group; its argument is the unknown word.
     """
     names: dict[str, None] = {}
     for item in asked:

@@ -1,4 +1,4 @@
-"""Forest cover: ten integers and two names, as forests of three sizes."""
+"""Forest cover: ten integers and two categories; random forests of three sizes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 TARGET = "Cover_Type"
 AREAS = ["Cache", "Commanche", "Neota", "Rawah"]
-# UCI's forty codes. C3501 and C5151 do not occur in the file, so the encoder is told of them
-# instead of learning them.
+# UCI's forty codes. C3501 and C5151 do not occur in the file, so the encoder gets this list instead
+# of learning the codes.
 SOILS = [
     "C2702",
     "C2703",
@@ -59,8 +59,8 @@ SOILS = [
 
 
 def load() -> pd.DataFrame:
-    """22,849 patches of forest. The file begins with 2,160 of each class, so whoever splits it must
-    shuffle."""
+    """22,849 patches of forest. The file begins with 2,160 of each class, so shuffle before a
+    split."""
     with as_file(files("model_export.examples") / "data" / "covertype.csv") as path:
         return pd.read_csv(path)
 

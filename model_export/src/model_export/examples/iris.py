@@ -1,4 +1,4 @@
-"""Iris: a forest on an unnamed matrix of four numbers, as the course's first service has it."""
+"""Iris: a forest on an unnamed matrix of four numbers, as in the course's first service."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Trains the examples and registers them as a team would: signature, input example, data, accuracy,
-alias and stage."""
+"""Trains the examples and registers them as a team would, with signature, input example, data,
+accuracy, alias and stage."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from mlflow.models import infer_signature
 from sklearn.model_selection import train_test_split
 
 from model_export.examples import cover, iris, penguins
+from model_export.registry.client import version_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     import pandas as pd
@@ -45,8 +47,8 @@ class _Example:
     """Has `load`, `features` and `TARGET`."""
     build: Callable[[], Any]
     trusted: tuple[str, ...]
-    """Types that skops loads only by name: a forged tree, say, can crash whoever loads it. These
-    models were made here."""
+    """Types that skops loads only if they are named: a forged tree, for example, can crash the
+    process that loads it. These models were made here."""
 
 
 _EXAMPLES = {
@@ -63,7 +65,7 @@ _EXAMPLES = {
 
 
 def is_registered(name: str) -> bool:
-    """True where the registry has the model under its alias."""
+    """True if the registry has the model with its alias."""
     try:
         mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS)
     except MlflowException:
@@ -77,22 +79,25 @@ def train(name: str, artifacts: Path, reporter: Reporter) -> None:
     Args:
         name: of the example, and of the registered model.
         artifacts: folder for the files of a new experiment in a local store.
-        reporter: is told of the accuracy.
+        reporter: gets the progress and the accuracy.
     """
     example = _EXAMPLES[name]
     frame = example.data.load()
     x, y = example.data.features(frame), frame[example.data.TARGET].to_numpy()
     with reporter.stage(f"train {name}"):
         accuracy = _held_out_accuracy(example.build(), x, y)
-        # Threads cost more than they give when one row is asked for; the registered model is for
-        # serving.
+        # The registered model is for serving: for one row, threads cost more time than they save.
         model = _without_threads(example.build().fit(x, y))
     reporter.note(
-        f"{name}: {accuracy:.1%} right of the fifth that was held out; then trained on all "
+        f"{name}: accuracy {accuracy:.1%} on the fifth that was held out; then trained on all "
         f"{len(y):,} rows"
     )
     with reporter.stage(f"register {name}"):
-        _register(name, model, x, frame, accuracy, artifacts, example.trusted)
+        _use_experiment(artifacts)
+        with mlflow.start_run(run_name=name), _expected_warnings_ignored():
+            _log_run(name, model, frame, accuracy)
+            _log_model(name, model, x, example.trusted)
+        _promote(name)
 
 
 def _held_out_accuracy(model: Any, x: Any, y: np.ndarray[Any, Any]) -> float:
@@ -107,69 +112,70 @@ def _without_threads(model: Any) -> Any:
     return model.set_params(**threads)
 
 
-def _register(
-    name: str,
-    model: Any,
-    x: Any,
-    frame: pd.DataFrame,
-    accuracy: float,
-    artifacts: Path,
-    trusted: tuple[str, ...],
-) -> None:
+def _use_experiment(artifacts: Path) -> None:
+    """Select the examples' experiment; make it if it is missing."""
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        local = mlflow.get_tracking_uri().startswith(
-            "sqlite:"
-        )  # a tracking server has a place of its own
+        # A tracking server chooses the place of its artifacts itself.
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
         mlflow.create_experiment(
             EXPERIMENT, artifact_location=artifacts.resolve().as_uri() if local else None
         )
     mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(run_name=name), warnings.catch_warnings():
-        # MLflow warns that an integer column cannot hold a missing value later on: here that is
-        # what is meant.
+
+
+@contextmanager
+def _expected_warnings_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # MLflow warns that an integer column cannot hold missing values: that is intended here.
         warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning)
         warnings.filterwarnings(
             "ignore",
             message="The specified dataset source can be interpreted in multiple ways",
             category=UserWarning,
         )
-        mlflow.log_params(
-            {
-                key: value
-                for key, value in model.get_params().items()
-                if isinstance(value, int | float | str)
-            }
-        )
-        mlflow.log_metric("accuracy", accuracy)
-        _log_data(name, frame)
-        mlflow.sklearn.log_model(
-            model,
-            name=name,
-            signature=infer_signature(x, model.predict(x)),
-            input_example=x[:5],
-            skops_trusted_types=list(trusted),
-            registered_model_name=name,
-            # Given, because MLflow otherwise finds them out by loading the model in a process of
-            # its own.
-            pip_requirements=[
-                f"scikit-learn=={sklearn.__version__}",
-                f"skops=={skops.__version__}",
-                f"numpy=={np.__version__}",
-            ],
-        )
-    _promote(name)
+        yield
+
+
+def _log_run(name: str, model: Any, frame: pd.DataFrame, accuracy: float) -> None:
+    """Log parameters, accuracy and data."""
+    mlflow.log_params(
+        {
+            key: value
+            for key, value in model.get_params().items()
+            if isinstance(value, int | float | str)
+        }
+    )
+    mlflow.log_metric("accuracy", accuracy)
+    _log_data(name, frame)
+
+
+def _log_model(name: str, model: Any, x: Any, trusted: tuple[str, ...]) -> None:
+    """Log the model and register it."""
+    mlflow.sklearn.log_model(
+        model,
+        name=name,
+        signature=infer_signature(x, model.predict(x)),
+        input_example=x[:5],
+        skops_trusted_types=list(trusted),
+        registered_model_name=name,
+        # Without these MLflow would load the model in another process to find them out.
+        pip_requirements=[
+            f"scikit-learn=={sklearn.__version__}",
+            f"skops=={skops.__version__}",
+            f"numpy=={np.__version__}",
+        ],
+    )
 
 
 def _log_data(name: str, frame: pd.DataFrame) -> None:
-    """Log the very table that the model saw, so that whoever has the run can prove an export on
-    it."""
+    """Log the table that the model was trained on, so that an export can be proven on it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.csv"
         frame.to_csv(path, index=False)
         mlflow.log_artifact(str(path), "data")
     source = mlflow.get_artifact_uri(f"data/{name}.csv")
     if source.startswith("mlflow-artifacts:"):
-        # MLflow knows no such source of data (3.17), but the same file at its server's address.
+        # MLflow 3.17 accepts no such source of data, but the same file at its server's address.
         source = (
             f"{mlflow.get_tracking_uri()}/api/2.0/mlflow-artifacts/artifacts{urlsplit(source).path}"
         )
@@ -178,14 +184,11 @@ def _log_data(name: str, frame: pd.DataFrame) -> None:
 
 def _promote(name: str) -> None:
     client = mlflow.MlflowClient()
-    newest = max(
-        client.search_model_versions(f"name='{name}'"), key=lambda version: int(version.version)
-    )
+    newest = max(client.search_model_versions(f"name='{name}'"), key=version_number)
     client.set_registered_model_alias(name, ALIAS, newest.version)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # stages are deprecated, and what MODEL_STAGE=Production still asks for
+        # Stages are deprecated, but MODEL_STAGE=Production still needs one.
+        warnings.simplefilter("ignore", FutureWarning)
         client.transition_model_version_stage(
             name, newest.version, "Production", archive_existing_versions=True
         )

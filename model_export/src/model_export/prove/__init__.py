@@ -1,1 +1,1 @@
-"""The proof that the graph's answers are the registered model's."""
+"""Proves that the ONNX graph answers as the registered model does."""

@@ -1,7 +1,7 @@
-"""The gate: the registered model against the ONNX graph, in the runtime that will serve it.
+"""The gate: compares an ONNX graph with the registered model, in the runtime that will serve it.
 
-`oracle` gets the registered model's answers once; `compare` holds one graph's answers against them.
-Nothing here decides what to do about a difference: `prove` does.
+`oracle` gets the registered model's answers once; `compare` compares one graph's answers with them.
+`prove` decides what to do about a difference.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.prove.oracle import Floats, Ints, Truth
+from model_export.study.arrays import same_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model_export.prove.oracle import Truth
     from model_export.prove.runtime import Runtime
     from model_export.prove.samples import Sample
-    from model_export.study.rows import Matrix
+    from model_export.study.arrays import Flags, Floats, Ints, Matrix
 
-TREE_BOUND = 1e-6
+TREE_TOLERANCE = 1e-6
 """Of the probabilities of trees, and of their tie band."""
-OTHER_BOUND = 1e-5
+OTHER_TOLERANCE = 1e-5
 """Of other probabilities and their tie band, and of every regressor's values relative to max(1,
 |value|)."""
 BATCH_SIZES = (1, 128)
 _BATCHED_ROWS = 1_000
 _BATCHED_VALUES = 1_000_000
-
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,16 @@ class Comparison:
     """bool[N]: rows whose label is wrong outside the tie band, or whose scores differ by more than
     the tolerance."""
     worst: int
-    """The row to show first: a wrong label that led by most, else the largest difference."""
+    """The row to show first: the wrong label with the largest margin, otherwise the largest
+    difference."""
     unsteady_labels: int
     """Labels that changed with the batch size or the position in the batch."""
     batch_ulps: int
-    """Largest difference of one row's scores between batches, in units of the last place."""
+    """Largest difference of one row's scores between batches, in ulp (units in the last place)."""
 
     @property
     def passed(self) -> bool:
-        """True where a bundle may be written."""
+        """True if a bundle may be written."""
         return (
             self.mismatches == 0
             and self.max_abs_diff <= self.tolerance
@@ -72,68 +72,83 @@ def compare(
     truth: Truth,
     runtime: Runtime,
     *,
-    bound: float,
+    tie_band: float,
     tolerance: float,
     advance: Callable[[int], None],
 ) -> Comparison:
-    """Hold a graph against the registered model's answers.
+    """Compare a graph with the registered model's answers.
 
     Args:
         truth: from `ask`.
         runtime: the loaded graph.
-        bound: half-open width of the tie band.
+        tie_band: a row is a tie if its label leads by less than this.
         tolerance: largest difference of a probability, or of a value relative to max(1, |value|).
-        advance: told of every chunk of rows that is done.
+        advance: called with the number of rows in each finished chunk.
     """
-    outputs = runtime.run_all(truth.sample.chunks(), advance)
-    label = outputs[0] if "label" in runtime.outputs else np.empty(0, dtype=np.int64)
-    scores = (
-        outputs[-1].reshape(truth.size, -1).astype(np.float64)
-        if runtime.outputs != ("label",)
-        else truth.scores
-    )
-    difference = _difference(scores, truth.scores, relative="value" in runtime.outputs)
-    ties = truth.margin < bound
-    wrong = label != truth.label if len(label) else np.zeros(truth.size, dtype=np.bool_)
+    label, scores = _graph_answers(truth, runtime, advance)
+    apart = difference(scores, truth.scores, relative="value" in runtime.outputs)
+    ties = truth.ties(tie_band)
+    differs = label != truth.label if len(label) else np.zeros(truth.size, dtype=np.bool_)
+    wrong = differs & ~ties
     unsteady, ulps = _batch_invariance(truth.sample, runtime)
     return Comparison(
         label=label,
         scores=scores,
-        mismatches=int((wrong & ~ties).sum()),
+        mismatches=int(wrong.sum()),
         ties=int(ties.sum()),
-        tie_mismatches=int((wrong & ties).sum()),
-        tie_band=bound,
-        max_abs_diff=float(difference.max(initial=0.0)),
+        tie_mismatches=int((differs & ties).sum()),
+        tie_band=tie_band,
+        max_abs_diff=float(apart.max(initial=0.0)),
         tolerance=tolerance,
-        failing=(wrong & ~ties) | (difference > tolerance),
-        worst=_worst(wrong & ~ties, truth.margin, difference),
+        failing=wrong | (apart > tolerance),
+        worst=_worst(wrong, truth.margin, apart),
         unsteady_labels=unsteady,
         batch_ulps=ulps,
     )
 
 
-def _difference(scores: Floats, truth: Floats, *, relative: bool) -> Floats:
-    """float64[N]: the largest difference in each row; infinite where only one of the two is a
-    number."""
+def _graph_answers(
+    truth: Truth, runtime: Runtime, advance: Callable[[int], None]
+) -> tuple[Ints, Floats]:
+    """Labels and scores as in `Truth`."""
+    outputs = runtime.run_all(truth.sample.chunks(), advance)
+    label = outputs[0] if "label" in runtime.outputs else np.empty(0, dtype=np.int64)
+    if runtime.outputs == ("label",):
+        return label, truth.scores
+    return label, outputs[-1].reshape(truth.size, -1).astype(np.float64)
+
+
+def difference(scores: Floats, truth: Floats, *, relative: bool) -> Floats:
+    """The largest difference in each row.
+
+    Args:
+        scores: [N, K] of the graph or the server.
+        truth: [N, K] of the registered model.
+        relative: divide each difference by max(1, |truth|).
+
+    Returns:
+        float64[N]; infinite where only one of the two is a number.
+    """
     if truth.shape[1] == 0:
         return np.zeros(len(truth))
     with np.errstate(all="ignore"):
         apart = np.abs(scores - truth) / (np.maximum(1.0, np.abs(truth)) if relative else 1.0)
-    apart = np.where((scores == truth) | (np.isnan(scores) & np.isnan(truth)), 0.0, apart)
+    apart = np.where(same_values(scores, truth), 0.0, apart)
     return np.asarray(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(axis=1))
 
 
-def _worst(wrong: Flags, margin: Floats, difference: Floats) -> int:
+def _worst(wrong: Flags, margin: Floats, apart: Floats) -> int:
     if wrong.any():
         return int(np.argmax(np.where(wrong, np.minimum(margin, np.finfo(np.float64).max), -1.0)))
-    return int(np.argmax(difference))
+    return int(np.argmax(apart))
 
 
 def _batch_invariance(sample: Sample, runtime: Runtime) -> tuple[int, int]:
-    """Answer 1,000 rows in batches of 1…128, each time in another order; count labels that change,
-    and the ulps that scores move.
+    """Answer 1,000 rows in batches of 1…128, each time in another order; returns how many labels
+    change, and by how many ulp the scores change.
 
-    Of models with many columns fewer rows, at least 129: then every batch is asked twice at least.
+    Models with many columns get fewer rows, at least 129, so that every size makes two batches or
+    more.
     """
     rng = np.random.default_rng(128)
     most = min(_BATCHED_ROWS, max(BATCH_SIZES[1] + 1, _BATCHED_VALUES // sample.columns))
@@ -157,9 +172,8 @@ def _in_batches(rows: Matrix, runtime: Runtime, size: int) -> list[np.ndarray[An
 
 
 def _ulps(a: Floats, b: Floats) -> int:
-    """Largest distance between two arrays of one dtype in units of the last place; NaN equals
-    NaN."""
-    apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    """Largest distance between two arrays of one dtype in ulp; NaN equals NaN."""
+    apart = ~same_values(a, b)
     if not apart.any():
         return 0
     with np.errstate(all="ignore"):

@@ -1,32 +1,32 @@
-"""Within which numbers a model can be proven, where it cannot for all that float32 holds.
+"""Finds a limit for the inputs of a model that cannot be proven for all numbers of float32.
 
-At the largest float32 some models leave the reach of their own arithmetic: a polynomial's squares
-overflow, and so do a neighbour's distances. There the registered model and the graph differ, or one
-of them has no finite answer, and no client with such values exists. Such a model is proven within
-±LIMIT instead: the manifest says so, and the server refuses what lies beyond.
+Near the largest float32 the arithmetic of some models overflows: a polynomial's squares, or the
+distances between neighbours. There the registered model and the graph differ, or one of them has no
+finite answer, and no client sends such values. Such a model is proven within ±LIMIT instead: the
+manifest says so, and the server refuses numbers beyond it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model_export.study.rows import Matrix
+    from model_export.study.arrays import Matrix, Values
     from model_export.study.schema import Schema
 
 LIMITS = (1e30, 1e24, 1e18, 1e15, 1e12, 1e9, 1e6, 1e3)
-"""Tried from the largest on."""
+"""Tried in this order."""
 LEAST_ROOM = 1000.0
-"""A limit must be so many times the largest number in the data: what differs nearer to it is a
-difference that clients can meet."""
+"""A limit must be at least so many times the largest number in the data: clients may send rows that
+lie nearer to the data, and differences there count."""
 
 
-def narrower(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float | None:
-    """The largest limit that excludes every failing row; None if rows fail that are too near to the
+def largest_safe_limit(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float | None:
+    """The largest limit that excludes every failing row; None if a failing row is too near to the
     data.
 
     Args:
@@ -43,7 +43,7 @@ def narrower(failing: Iterable[Matrix], data: Matrix, schema: Schema) -> float |
     )
 
 
-def _magnitude(rows: Matrix, schema: Schema) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """float64[N]: the largest absolute number of each row; null and categories are none."""
-    numbers = [i for i, column in enumerate(schema.columns) if column.kind in ("number", "integer")]
+def _magnitude(rows: Matrix, schema: Schema) -> Values:
+    """float64[N]: the largest absolute number of each row, without nulls and categories."""
+    numbers = [i for i, column in enumerate(schema.columns) if column.is_numeric]
     return np.asarray(np.nan_to_num(np.abs(rows[:, numbers]), nan=0.0).max(axis=1, initial=0.0))

@@ -1,5 +1,4 @@
-"""Draws the rows that the gate compares: like the training data, and like what no training data
-holds."""
+"""Draws the rows that the gate compares: some like the training data, some unlike it."""
 
 from __future__ import annotations
 
@@ -7,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.prove.samples import Drawing, Group, Sample, fixed
-from model_export.study.rows import Matrix, null_of
+from model_export.prove.samples import Group, RowSampler, Sample, fixed
+from model_export.study.arrays import Matrix
+from model_export.study.rows import null_of
 
 if TYPE_CHECKING:
     from model_export.prove.boundary import Boundary
     from model_export.prove.samples import Generator
-    from model_export.prove.thresholds import Values
+    from model_export.study.arrays import Values
     from model_export.study.schema import Column
 
 GATE_ROWS = 100_000
@@ -21,8 +21,8 @@ THRESHOLD_ROWS = 50_000
 _ROWS_PER_EDGE = 20
 _ROWS_PER_NULL = 500
 _EDGE_SHARE = 4
-"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, however many columns
-there are."""
+"""At most a quarter of the rows is at edges, and at most a fifth holds nulls, for any number of
+columns."""
 _NULL_SHARE = 5
 
 _FLOAT32 = np.finfo(np.float32)
@@ -41,8 +41,7 @@ _NUMBER_EDGES = (
     float(_FLOAT32.max),
     -float(_FLOAT32.max),
 )
-# 2²⁴ + 1 is the first integer that float32 cannot hold, 2⁵³ the last up to which JSON's doubles
-# hold every one.
+# 2²⁴ + 1 is the first integer that float32 cannot hold; up to 2⁵³ a double holds every integer.
 _INTEGER_EDGES = (
     0,
     1,
@@ -60,8 +59,8 @@ _INTEGER_EDGES = (
 
 
 def draw(
-    drawing: Drawing,
-    adversaries: dict[int, Values],
+    sampler: RowSampler,
+    threshold_neighbours: dict[int, Values],
     boundary: Boundary,
     *,
     rows: int = GATE_ROWS,
@@ -70,90 +69,93 @@ def draw(
     """Draw the gate's rows.
 
     Args:
-        drawing: what they are drawn from.
-        adversaries: column → values around the tree thresholds.
+        sampler: draws them.
+        threshold_neighbours: column → values around the tree thresholds.
         boundary: where the registered model changes its label, and how far the wide rows must go.
-        rows: drawn in all, besides those around thresholds.
-        seed: of everything random here.
+        rows: in all, besides those around thresholds.
+        seed: of all random numbers here.
 
     Returns:
         groups that hold at least `rows` rows, and at most `THRESHOLD_ROWS` named "thresholds".
     """
-    limit = drawing.limit
-    data = drawing.data[: rows // 2]
+    data = sampler.data[: rows // 2]
     groups = [
         fixed("data", data),
-        *_edges(drawing, rows // _EDGE_SHARE),
-        *_nulls(drawing, rows),
-        *boundary.groups(drawing),
+        *_edges(sampler, rows // _EDGE_SHARE),
+        *_nulls(sampler, rows),
+        *boundary.groups(sampler),
     ]
     left = max(4, rows - sum(group.size for group in groups))
-    groups += [
-        Group(
-            "near the data",
-            left - 3 * (left // 4),
-            lambda rng, start, stop: drawing.jittered(rng, stop - start),
-        ),
-        Group(
-            "columns shuffled",
-            left // 4,
-            lambda rng, start, stop: drawing.shuffled(rng, stop - start),
-        ),
-        Group(
-            "uniform over the ranges",
-            left // 4,
-            lambda rng, start, stop: drawing.uniform(rng, stop - start),
-            may_be_refused=True,
-        ),
-        Group(
-            "wide",
-            left // 4,
-            lambda rng, start, stop: drawing.wide(rng, stop - start, boundary.reach),
-            may_be_refused=True,
-        ),
+    groups += _random(sampler, left, boundary.reach)
+    if neighbours := _within(threshold_neighbours, sampler.limit):
+        groups.append(_around_thresholds(sampler, neighbours, seed))
+    return Sample(tuple(groups), len(sampler.schema.columns), seed)
+
+
+def _random(sampler: RowSampler, rows: int, reach: float) -> list[Group]:
+    """Four groups, a quarter of the rows each."""
+    quarter = rows // 4
+
+    def near(rng: Generator, start: int, stop: int) -> Matrix:
+        return sampler.jittered(rng, stop - start)
+
+    def shuffled(rng: Generator, start: int, stop: int) -> Matrix:
+        return sampler.shuffled(rng, stop - start)
+
+    def uniform(rng: Generator, start: int, stop: int) -> Matrix:
+        return sampler.uniform(rng, stop - start)
+
+    def wide(rng: Generator, start: int, stop: int) -> Matrix:
+        return sampler.wide(rng, stop - start, reach)
+
+    return [
+        Group("near the data", rows - 3 * quarter, near),
+        Group("columns shuffled", quarter, shuffled),
+        Group("uniform over the ranges", quarter, uniform, may_be_refused=True),
+        Group("wide", quarter, wide, may_be_refused=True),
     ]
-    if limit is not None:
-        adversaries = {
-            column: near
-            for column, values in adversaries.items()
-            if len(near := values[np.abs(values) <= limit])
-        }
-    if adversaries:
-        groups.append(_around_thresholds(drawing, adversaries, seed))
-    return Sample(tuple(groups), len(drawing.schema.columns), seed)
 
 
-def _edges(drawing: Drawing, most: int) -> list[Group]:
-    """A group per edge value: rows of the data with one column at the value, in several columns
-    where they are too many."""
+def _within(neighbours: dict[int, Values], limit: float | None) -> dict[int, Values]:
+    """The values within ±limit, without columns that have none."""
+    if limit is None:
+        return neighbours
+    return {
+        column: near
+        for column, values in neighbours.items()
+        if len(near := values[np.abs(values) <= limit])
+    }
+
+
+def _edges(sampler: RowSampler, most: int) -> list[Group]:
+    """A group per edge value: rows of the data with one column at the value, or several columns if
+    there are too many of them."""
     columns: dict[str, tuple[float, list[int]]] = {}
-    for i, column in enumerate(drawing.schema.columns):
-        for edge in _edges_within(column, drawing.limit):
+    for i, column in enumerate(sampler.schema.columns):
+        for edge in _edges_within(column, sampler.limit):
             columns.setdefault(repr(float(edge)), (edge, []))[1].append(i)
     pairs = sum(len(at) for _, at in columns.values())
-    zeros = fixed("all zero", np.zeros((1, len(drawing.schema.columns))), may_be_refused=True)
+    zeros = fixed("all zero", np.zeros((1, len(sampler.schema.columns))), may_be_refused=True)
     if not pairs:
         return [zeros]
     each = max(1, min(_ROWS_PER_EDGE, most // pairs))
     together = max(1, most // len(columns))
     return [
-        *(_edge(drawing, edge, at, each, max(together, each)) for edge, at in columns.values()),
+        *(_edge(sampler, edge, at, each, max(together, each)) for edge, at in columns.values()),
         zeros,
     ]
 
 
-def _edge(drawing: Drawing, edge: float, columns: list[int], each: int, most: int) -> Group:
+def _edge(sampler: RowSampler, edge: float, columns: list[int], each: int, most: int) -> Group:
     size = min(len(columns) * each, most) if each == 1 else len(columns) * each
     places = np.asarray(columns)
 
     def make(rng: Generator, start: int, stop: int) -> Matrix:
-        rows = drawing.bootstrap(rng, stop - start)
+        rows = sampler.bootstrap(rng, stop - start)
         if each > 1:
             rows[np.arange(stop - start), places[np.arange(start, stop) // each]] = edge
             return rows
-        for first in range(
-            0, len(places), size
-        ):  # every column, `size` of them in rows of their own
+        for first in range(0, len(places), size):  # each row gets one column of each `size`
             some = places[first : first + size][start:stop]
             rows[np.arange(len(some)), some] = edge
         return rows
@@ -178,23 +180,23 @@ def _edges_of(column: Column) -> tuple[float, ...]:
     return tuple(edge for edge in _INTEGER_EDGES if bounds.min <= edge <= bounds.max)
 
 
-def _nulls(drawing: Drawing, rows: int) -> list[Group]:
+def _nulls(sampler: RowSampler, rows: int) -> list[Group]:
     """Null in each nullable column alone, in some of them together, and in all."""
-    nullable = [i for i, column in enumerate(drawing.schema.columns) if column.nullable]
+    nullable = [i for i, column in enumerate(sampler.schema.columns) if column.nullable]
     if not nullable:
         return []
     places = np.asarray(nullable)
-    nulls = np.asarray([null_of(drawing.schema.columns[i]) for i in nullable])
+    nulls = np.asarray([null_of(sampler.schema.columns[i]) for i in nullable])
     each = max(1, min(_ROWS_PER_NULL, rows // 20, rows // _NULL_SHARE // len(nullable)))
 
     def alone(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         which = np.arange(start, stop) // each
         made[np.arange(stop - start), places[which]] = nulls[which]
         return made
 
     def together(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         chosen = rng.random((stop - start, len(places))) < 0.4
         if start == 0:
             chosen[0] = True
@@ -208,25 +210,27 @@ def _nulls(drawing: Drawing, rows: int) -> list[Group]:
     ]
 
 
-def _around_thresholds(drawing: Drawing, adversaries: dict[int, Values], seed: int) -> Group:
+def _around_thresholds(
+    sampler: RowSampler, threshold_neighbours: dict[int, Values], seed: int
+) -> Group:
     """Rows of the data with values around thresholds, at most `THRESHOLD_ROWS`.
 
-    One such value per row while they fit; beyond, a row takes values in several columns, so that
-    still every value occurs (of more than `THRESHOLD_ROWS` values in one column, that many drawn at
-    random).
+    Each row gets one such value if they fit; otherwise a row gets values in several columns, so
+    that every value still occurs (of a column with more than `THRESHOLD_ROWS` values, that many
+    drawn at random).
     """
-    count = min(THRESHOLD_ROWS, sum(len(values) for values in adversaries.values()))
+    count = min(THRESHOLD_ROWS, sum(len(values) for values in threshold_neighbours.values()))
     rng = np.random.default_rng([seed, count])
     chosen: list[tuple[int, int, Any]] = []
-    turn = 0
-    for column, values in adversaries.items():
+    first_place = 0
+    for column, values in threshold_neighbours.items():
         some: Any = values if len(values) <= count else rng.choice(values, count, replace=False)
-        chosen.append((column, turn, some))
-        turn = (turn + len(some)) % count
+        chosen.append((column, first_place, some))
+        first_place = (first_place + len(some)) % count
     place = rng.permutation(count)
 
     def make(rng: Generator, start: int, stop: int) -> Matrix:
-        made = drawing.bootstrap(rng, stop - start)
+        made = sampler.bootstrap(rng, stop - start)
         for column, first, values in chosen:
             at = (place[start:stop] - first) % count
             takes = at < len(values)

@@ -1,4 +1,4 @@
-"""The registered model's own answers, asked once and kept: what every graph is held against."""
+"""Gets the registered model's answers once, for every graph to be compared with."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_of_memory, sentence
-from model_export.study.rows import Matrix, to_model_input
+from model_export.errors import ExportError, is_memory_error, sentence
+from model_export.study.arrays import Matrix
+from model_export.study.rows import to_model_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_export.prove.samples import Flags, Sample
-    from model_export.registry.client import Fetched
+    from model_export.prove.samples import Sample
+    from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
+    from model_export.study.arrays import Flags, Floats, Ints
     from model_export.study.decision import Threshold
     from model_export.study.schema import Schema
 
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 Basis = Literal["probabilities", "decision", "threshold", "nothing"]
-"""What says how clearly a label is chosen."""
+"""What the margin of a label is computed from."""
 
 _CLEAR = 1e-5
-"""A lead of probabilities from which on the label must be the most probable class, if the label
-follows the probabilities."""
+"""If the label follows the probabilities, the most probable class must be the label wherever it
+leads by more than this."""
 _FEWEST = 8
-"""Rows of a piece that is not halved any further when the registered model raises on it."""
+"""Pieces of so few rows are not halved any further when the registered model raises on them."""
 _PREDICT = "predict"
 _PROBABILITY_FUNCTIONS = ("predict_proba", "predict_log_proba", "predict_joint_log_proba")
-"""What else than labels and values a registered pyfunc may answer."""
+"""What a registered pyfunc may answer instead of labels and values."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Truth:
     """float64[N, C] probabilities, [N, K] values of a regressor, or [N, 0] for a classifier without
     probabilities."""
     margin: Floats
-    """float64[N]: by how much the best class leads; infinite where that cannot be said."""
+    """float64[N]: by how much the best class leads; infinite where that is unknown."""
 
     @property
     def size(self) -> int:
@@ -58,39 +58,47 @@ class Truth:
         return len(self.margin)
 
     def rows_of(self, name: str) -> int:
-        """Rows of the group of that name."""
+        """Number of rows in the group of that name."""
         return sum(group.count for group in self.sample.groups if group.name == name)
 
+    def ties(self, band: float) -> Flags:
+        """bool[N]: rows whose two best classes lie within the tie band, so that either is right."""
+        return np.asarray(self.margin < band)
 
-def predict_function(fetched: Fetched) -> str:
-    """The function that the registered pyfunc calls: `predict`, unless it was saved with
+    def clear(self, band: float) -> Flags:
+        """bool[N]: rows whose best class leads by the tie band or more. A margin of NaN is neither
+        a tie nor clear."""
+        return np.asarray(self.margin >= band)
+
+
+def predict_function(fetched: FetchedModel) -> str:
+    """The function that the registered pyfunc calls: `predict`, or the one it was saved with as
     `pyfunc_predict_fn`."""
     return str(
         fetched.pyfunc.metadata.flavors.get("python_function", {}).get("predict_fn", _PREDICT)
     )
 
 
-def predict(fetched: Fetched, rows: Any) -> np.ndarray[Any, Any]:
-    """Labels or values: through `mlflow.pyfunc` where that answers them, else by the estimator
-    inside."""
+def predict(fetched: FetchedModel, rows: Any) -> np.ndarray[Any, Any]:
+    """Labels or values: from `mlflow.pyfunc` if it answers them, otherwise from its estimator."""
     model = fetched.pyfunc if predict_function(fetched) == _PREDICT else fetched.estimator
     return np.asarray(model.predict(rows))
 
 
-def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> str | None:
-    """Compare what a pyfunc of another function than `predict` answers with that function of the
-    estimator inside.
+def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) -> str | None:
+    """If the pyfunc calls another function than `predict`, check that it answers as that function
+    of its estimator.
 
     Args:
         fetched: the model.
         schema: of the rows.
-        rows: some, packed.
+        rows: some packed rows.
 
     Returns:
-        what a user should know of it in one line; None where the function is `predict`.
+        one line for the user; None if the function is `predict`.
 
     Raises:
-        ExportError: it cannot be called, or is none that answers probabilities.
+        ExportError: it fails, answers otherwise, or is no function of probabilities.
     """
     function = predict_function(fetched)
     if function == _PREDICT:
@@ -100,18 +108,7 @@ def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> st
             f"the model is saved with pyfunc_predict_fn={function!r}: only predict and "
             f"{', '.join(_PROBABILITY_FUNCTIONS)} can be served"
         )
-    frame = to_model_input(rows, schema)
-    try:
-        with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            given, own = (
-                np.asarray(fetched.pyfunc.predict(frame)),
-                np.asarray(getattr(fetched.estimator, function)(frame)),
-            )
-    except Exception as error:  # MLflow's enforcement and the estimator may raise anything
-        raise ExportError(
-            f"the model's {function} fails on rows of its data: {sentence(error, 300)}"
-        ) from error
+    given, own = _answers_of_function(fetched, function, to_model_input(rows, schema))
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
         raise ExportError(
             f"the registered pyfunc does not answer the {function} of the estimator inside it"
@@ -122,17 +119,37 @@ def check_predict_function(fetched: Fetched, schema: Schema, rows: Matrix) -> st
     )
 
 
-class Oracle:
-    """The registered model as a function from packed rows to indices, scores and margins.
+def _answers_of_function(
+    fetched: FetchedModel, function: str, frame: Any
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The pyfunc's answers, and those of the estimator's function."""
+    try:
+        with _quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return (
+                np.asarray(fetched.pyfunc.predict(frame)),
+                np.asarray(getattr(fetched.estimator, function)(frame)),
+            )
+    except Exception as error:  # MLflow's enforcement and the estimator may raise anything
+        raise ExportError(
+            f"the model's {function} fails on rows of its data: {sentence(error, 300)}"
+        ) from error
 
-    Labels and values come through `mlflow.pyfunc`, probabilities and decisions from the estimator
-    inside it.
+
+class Oracle:
+    """The registered model as a function from packed rows to class indices, scores and margins.
+
+    `mlflow.pyfunc` answers labels and values, the estimator inside it probabilities and decisions.
     """
 
     def __init__(
-        self, fetched: Fetched, schema: Schema, answers: Answers, threshold: Threshold | None = None
+        self,
+        fetched: FetchedModel,
+        schema: Schema,
+        answers: Answers,
+        threshold: Threshold | None = None,
     ) -> None:
-        """Take the model, the schema of its rows, what kind of answers to expect, and the rule of a
+        """Keep the model, the schema of its rows, the kind of its answers, and the rule of a
         threshold classifier."""
         self._fetched, self._schema, self._answers, self._threshold = (
             fetched,
@@ -152,8 +169,8 @@ class Oracle:
     def labels(self, rows: Matrix) -> Ints:
         """int64[N]: the estimator's label of each row, −1 where it raises.
 
-        Without MLflow's check of every column, which for thousands of them takes longer than the
-        answer: what is found out with these labels is not believed, but asked again with `ask`.
+        Skips MLflow's check of every column, which for thousands of columns takes longer than the
+        prediction. These labels only guide the search for rows; `ask` asks for them again.
         """
         found = np.full(len(rows), -1, dtype=np.int64)
         for start, label in self._pieces(rows, self._own_label):
@@ -161,19 +178,19 @@ class Oracle:
         return found
 
     def leads(self, rows: Matrix) -> Floats:
-        """float64[N]: by how much each label leads, in the unit of what it is chosen by; NaN where
-        the model raises."""
+        """float64[N]: by how much each label leads, in the unit of the scores it is chosen by; NaN
+        where the model raises."""
         found = np.full(len(rows), np.nan)
         for start, (lead, _) in self._pieces(rows, self._own_lead):
             found[start : start + len(lead)] = lead
         return found
 
     def judge_by_probabilities(self, rows: Matrix) -> None:
-        """Look whether the label is the most probable class, and judge by decisions if it is not
-        (as of an SVC with `probability=True`).
+        """Check whether the label is the most probable class. If not (as for an SVC with
+        `probability=True`), compute margins from decisions.
 
         Args:
-            rows: on both sides of where the label changes.
+            rows: on both sides of changes of the label.
         """
         if self._basis != "probabilities":
             return
@@ -192,11 +209,11 @@ class Oracle:
 
         Args:
             sample: the rows.
-            advance: told of every chunk of rows that is done, refused ones included.
+            advance: called with the number of rows in each finished chunk, refused ones included.
 
         Raises:
-            ExportError: the model raises on rows that it should know, or answers something that is
-                none of its classes.
+            ExportError: the model raises on rows that it should know, or answers a label that is
+                not one of its classes.
         """
         parts: list[_Part] = []
         kept: list[Flags | None] = []
@@ -221,8 +238,8 @@ class Oracle:
     def _pieces(
         self, rows: Matrix, ask: Callable[[Any], Any], *, refusals: bool = True, name: str = ""
     ) -> list[tuple[int, Any]]:
-        """Where each answered piece of the rows starts, and its answers; what the model raises on
-        is asked in halves, then left out."""
+        """The start and the answers of each answered piece of the rows. Where the model raises, the
+        rows are asked in halves, and the smallest failing pieces are left out."""
         if not len(rows):
             return []
         try:
@@ -230,7 +247,7 @@ class Oracle:
         except ExportError:
             raise
         except Exception as error:  # the estimator may raise anything
-            if is_of_memory(error):
+            if is_memory_error(error):
                 raise
             if not refusals:
                 raise ExportError(
@@ -245,33 +262,32 @@ class Oracle:
 
     def _asked(self, rows: Matrix, ask: Callable[[Any], Any]) -> Any:
         with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # overflows and unknown categories are what these rows are for
+            warnings.simplefilter("ignore")  # these rows cause overflows and unknown categories
             return ask(to_model_input(rows, self._schema))
 
     def _own_label(self, rows: Any) -> Ints:
         return self._indices(np.asarray(self._fetched.estimator.predict(rows)))
 
     def _own_lead(self, rows: Any) -> tuple[Floats, Floats]:
-        scores = (
-            self._probabilities(rows)
-            if "probabilities" in self._answers.outputs
-            else np.empty((len(rows), 0))
-        )
-        return self._margin(rows, scores)
+        return self._margin(rows, self._scores(rows))
 
     def _indices(self, predicted: np.ndarray[Any, Any]) -> Ints:
         label = np.asarray(self._index.get_indexer(predicted.ravel().tolist()), dtype=np.int64)
         if (label < 0).any():
             raise ExportError(
-                f"the model answers {predicted.ravel()[label < 0][0]!r}, which is none of its "
+                f"the model answers {predicted.ravel()[label < 0][0]!r}, which is not one of its "
                 "classes"
             )
         return label
 
     def _probabilities(self, rows: Any) -> Floats:
         return np.asarray(self._fetched.estimator.predict_proba(rows), dtype=np.float64)
+
+    def _scores(self, rows: Any) -> Floats:
+        """Probabilities, or [N, 0] if the model answers none."""
+        if "probabilities" in self._answers.outputs:
+            return self._probabilities(rows)
+        return np.empty((len(rows), 0))
 
     def _answer(self, rows: Any) -> _Part:
         if self._answers.task == "regression":
@@ -280,36 +296,35 @@ class Oracle:
                 np.empty(0, dtype=np.int64), values, np.full(len(rows), np.inf), np.empty(0)
             )
         label = self._indices(predict(self._fetched, rows))
-        scores = (
-            self._probabilities(rows)
-            if "probabilities" in self._answers.outputs
-            else np.empty((len(rows), 0))
-        )
+        scores = self._scores(rows)
         return _Part(label, scores, *self._margin(rows, scores))
 
     def _margin(self, rows: Any, scores: Floats) -> tuple[Floats, Floats]:
-        """By how much the label leads, and the size of what it was chosen by where that has no
-        scale of its own."""
+        """By how much the label leads, and the magnitude of the decisions that it was chosen by;
+        empty if it was chosen by probabilities, which need no scale."""
         unscaled = np.empty(0)
         if self._basis == "probabilities":
             return _lead(scores), unscaled
         if self._basis == "nothing":
             return np.full(len(rows), np.inf), unscaled
         if self._threshold is not None:
-            method = self._threshold.method
-            by_probability = method == "predict_proba"
-            found = self._threshold.scores(
-                scores if by_probability else self._fetched.estimator.decision_function(rows)
-            )
-            return np.abs(found - self._threshold.value), unscaled if by_probability else np.abs(
-                found
-            )
+            return self._threshold_margin(self._threshold, rows, scores)
         decision = np.asarray(self._fetched.estimator.decision_function(rows), dtype=np.float64)
         return (
             (np.abs(decision), np.abs(decision))
             if decision.ndim == 1
             else (_lead(decision), np.abs(decision).max(axis=1))
         )
+
+    def _threshold_margin(
+        self, threshold: Threshold, rows: Any, scores: Floats
+    ) -> tuple[Floats, Floats]:
+        by_probability = threshold.method == "predict_proba"
+        found = threshold.scores(
+            scores if by_probability else self._fetched.estimator.decision_function(rows)
+        )
+        margin = np.abs(found - threshold.value)
+        return margin, np.empty(0) if by_probability else np.abs(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,12 +335,11 @@ class _Part:
     scores: Floats
     margin: Floats
     magnitude: Floats
-    """Of decisions; empty where the margin is one of probabilities."""
+    """Of decisions; empty if the margin is one of probabilities."""
 
 
 def _scale(magnitude: Floats) -> float:
-    """What decisions are measured by: their usual size, at least 1. Probabilities are measured by
-    1."""
+    """The divisor of margins: the usual size of decisions, at least 1; 1 for probabilities."""
     finite = magnitude[np.isfinite(magnitude)]
     return max(1.0, float(np.median(finite))) if len(finite) else 1.0
 

@@ -1,4 +1,4 @@
-"""Proves a converted model, and tries the next precision where the proof fails."""
+"""Proves a converted model, and tries float64 if the proof in float32 fails."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model_export.convert.convert import Candidate, convert
 from model_export.errors import ExportError, shorten
-from model_export.prove.boundary import find, nowhere
-from model_export.prove.compare import OTHER_BOUND, TREE_BOUND, Comparison, compare
-from model_export.prove.domain import narrower
+from model_export.prove.boundary import find, no_boundary
+from model_export.prove.compare import OTHER_TOLERANCE, TREE_TOLERANCE, Comparison, compare
+from model_export.prove.domain import largest_safe_limit
 from model_export.prove.draw import GATE_ROWS, draw
 from model_export.prove.oracle import Oracle, Truth, predict_function
 from model_export.prove.ranges import find_ranges
 from model_export.prove.runtime import Runtime
-from model_export.prove.samples import Drawing
-from model_export.prove.thresholds import Affine, adversaries, trace, tree_splits
+from model_export.prove.samples import RowSampler
+from model_export.prove.thresholds import Affine, threshold_neighbours, trace, tree_splits
 from model_export.study.rows import to_json
 
 if TYPE_CHECKING:
-    from model_export.prove.oracle import Floats, Ints
     from model_export.report import Reporter
-    from model_export.study.study import Subject
+    from model_export.study.arrays import Floats, Ints
+    from model_export.study.study import StudiedModel
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,21 @@ class Proof:
     truth: Truth
     comparison: Comparison
     accepted: float | None
-    """The tolerance given by hand."""
+    """The tolerance given by hand; None: the model kind's own."""
     seconds: float
     reference: str
+    """What the graph was compared with, for the manifest."""
     why: str
     """Why this precision."""
     limit: float | None
-    """The numbers are proven within ± this; None: all that float32 holds."""
+    """Proven for numbers within ± this; None: for all numbers of float32."""
 
 
 class GateError(ExportError):
     """The graph's answers are not the registered model's."""
 
-    def __init__(self, subject: Subject, proof: Proof) -> None:
-        """Say how many answers differ, and show the worst with both answers."""
+    def __init__(self, studied: StudiedModel, proof: Proof) -> None:
+        """Say how many answers differ, and show the worst row with both answers."""
         self.proof = proof
         c = proof.comparison
         counts = (
@@ -58,17 +59,17 @@ class GateError(ExportError):
             f"{c.unsteady_labels} change with the "
             f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
         )
-        self._reason = shorten(f"{counts} {cause(subject, proof)}")
-        super().__init__(f"{counts}\n{worst_row(subject, proof)}\n{cause(subject, proof)}")
+        self._reason = shorten(f"{counts} {cause(studied, proof)}")
+        super().__init__(f"{counts}\n{worst_row(studied, proof)}\n{cause(studied, proof)}")
 
     @property
     def reason(self) -> str:
-        """Without the row, which may be somebody's data."""
+        """Without the row, which may be private data."""
         return self._reason
 
 
 def prove(
-    subject: Subject,
+    studied: StudiedModel,
     first: Candidate,
     reporter: Reporter,
     *,
@@ -76,16 +77,16 @@ def prove(
     accept: float | None = None,
     rows: int = GATE_ROWS,
 ) -> Proof:
-    """Run the gate, over all numbers that float32 holds; where it fails far from the data only,
-    once more within a limit (see `domain`).
+    """Run the gate over all numbers of float32; if it fails only far from the data, run it again
+    within a limit (see `domain`).
 
     Args:
-        subject: the model.
+        studied: the model.
         first: the graph to try first.
-        reporter: is told of the progress.
-        fall_back: try float64 where `first` fails.
+        reporter: gets the progress.
+        fall_back: try float64 if `first` fails.
         accept: a tolerance given by hand, instead of the model kind's own.
-        rows: how many, besides those around tree thresholds.
+        rows: how many to compare, besides those around tree thresholds.
 
     Raises:
         GateError: the answers differ.
@@ -95,90 +96,76 @@ def prove(
     limit: float | None = None
     while True:
         try:
-            return _prove_within(
-                subject,
-                first,
-                reporter,
-                limit,
-                started,
-                fall_back=fall_back,
-                accept=accept,
-                rows=rows,
-            )
+            truth = _ask(studied, reporter, limit, rows)
+            gate = _Gate(studied, truth, accept, started, reporter, limit)
+            del truth  # a second round must not keep the first one's rows
+            return _prove_within(gate, first, fall_back=fall_back)
         except GateError as error:
-            limit = _narrower(subject, error.proof)
+            limit = _smaller_domain(studied, error.proof)
             if limit is None:
                 raise
             differ = int(error.proof.comparison.failing.sum())
             reporter.note(
-                f"{differ:,} rows differ, all of them with numbers beyond ±{limit:g}; trying within"
+                f"{differ:,} rows differ, all of them with numbers beyond ±{limit:g}; trying "
+                "again within this limit"
             )
 
 
-def _narrower(subject: Subject, proof: Proof) -> float | None:
-    """A limit within which the graph may pass; None where it fails near the data, or depends on the
+def _smaller_domain(studied: StudiedModel, proof: Proof) -> float | None:
+    """A limit within which the graph may pass; None if it fails near the data or depends on the
     batch."""
     failing = proof.comparison.failing
     if proof.comparison.unsteady_labels or not failing.any():
         return None
     ends = np.cumsum([0, *(len(rows) for rows in proof.truth.sample.chunks())])
     chunks = zip(proof.truth.sample.chunks(), ends[:-1], ends[1:], strict=True)
-    return narrower(
+    return largest_safe_limit(
         (rows[failing[start:end]] for rows, start, end in chunks),
-        subject.data.packed,
-        subject.schema,
+        studied.data.packed,
+        studied.schema,
     )
 
 
-def _prove_within(
-    subject: Subject,
-    first: Candidate,
-    reporter: Reporter,
-    limit: float | None,
-    started: float,
-    *,
-    fall_back: bool,
-    accept: float | None,
-    rows: int,
-) -> Proof:
-    truth = _ask(subject, reporter, limit, rows)
-    gate = _Gate(subject, truth, accept, started, reporter, limit)
+def _prove_within(gate: _Gate, first: Candidate, *, fall_back: bool) -> Proof:
     proof = gate.judge(
-        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was asked for"
+        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was requested"
     )
     if proof.comparison.passed:
         return proof
     if not fall_back or first.dtype == "float64":
-        raise GateError(subject, proof)
+        raise GateError(gate.studied, proof)
     return _prove_in_float64(gate, proof)
 
 
-def _ask(subject: Subject, reporter: Reporter, limit: float | None, rows: int) -> Truth:
+def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: int) -> Truth:
     """Draw the rows and ask the registered model.
 
     Raises:
-        ExportError: it fails, or has one label for every row.
+        ExportError: it fails, or answers the same label for every row.
     """
-    data, schema, classes = subject.data.packed, subject.schema, subject.answers.classes
-    around = adversaries(subject.anatomy, schema)
-    drawing = Drawing(data, schema, find_ranges(data, schema, subject.anatomy, around), limit)
-    oracle = Oracle(subject.fetched, schema, subject.answers, subject.anatomy.threshold)
-    changes = nowhere(len(schema.columns))
+    data, schema, classes = studied.data.packed, studied.schema, studied.answers.classes
+    around = threshold_neighbours(studied.anatomy, schema)
+    sampler = RowSampler(data, schema, find_ranges(data, schema, studied.anatomy, around), limit)
+    oracle = Oracle(studied.fetched, schema, studied.answers, studied.anatomy.threshold)
+    boundary = no_boundary(len(schema.columns))
     if len(classes) > 1:
-        changes = find(oracle, drawing, len(classes), rows=rows)
-    sample = draw(drawing, around, changes, rows=rows)
+        boundary = find(oracle, sampler, len(classes), rows=rows)
+    sample = draw(sampler, around, boundary, rows=rows)
     with reporter.stage("ask the registered model", sample.size) as advance:
         truth = oracle.ask(sample, advance)
+    _require_several_labels(truth, classes)
+    return truth
+
+
+def _require_several_labels(truth: Truth, classes: tuple[Any, ...]) -> None:
     answered = np.unique(truth.label)
     if len(classes) > 1 and len(answered) == 1:
         label = classes[int(answered[0])]
         raise ExportError(
             f"the registered model answers {label!r} for each of {truth.size:,} rows, like the "
-            "data and far from it, though it has "
-            f"{len(classes)} classes: that does not prove how it chooses; give --data with rows "
-            "of several classes"
+            f"data and far from it, though it has {len(classes)} classes: that does not prove how "
+            "it chooses; give --data with rows of several classes"
         )
-    return truth
 
 
 def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
@@ -190,22 +177,21 @@ def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     )
     gate.reporter.note(why + "; trying float64")
     try:
-        proof = gate.judge(convert(gate.subject, "float64"), why)
-    except (
-        ExportError
-    ) as error:  # no such graph: then what failed in float32 is what the user can act on
+        proof = gate.judge(convert(gate.studied, "float64"), why)
+    except ExportError as error:
+        # Without a float64 graph the user can act only on what failed in float32.
         gate.reporter.note(f"no float64: {error}")
-        raise GateError(gate.subject, failed) from error
+        raise GateError(gate.studied, failed) from error
     if not proof.comparison.passed:
-        raise GateError(gate.subject, proof)
+        raise GateError(gate.studied, proof)
     return proof
 
 
 @dataclass(frozen=True)
 class _Gate:
-    """What every candidate of one model is held against."""
+    """What every candidate of one model is compared with, and how strictly."""
 
-    subject: Subject
+    studied: StudiedModel
     truth: Truth
     accept: float | None
     started: float
@@ -214,41 +200,44 @@ class _Gate:
 
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
-        subject, truth, accept = self.subject, self.truth, self.accept
-        bound = (
-            TREE_BOUND
-            if has_trees(subject) and subject.answers.task == "classification"
-            else OTHER_BOUND
-        )
-        runtime = Runtime(candidate.model, candidate.dtype)
-        with self.reporter.stage(f"ask the {candidate.dtype} graph", truth.size) as advance:
-            comparison = compare(
-                truth,
-                runtime,
-                bound=max(bound, accept or 0.0),
-                tolerance=accept or bound,
-                advance=advance,
-            )
-        seconds = time.perf_counter() - self.started
+        comparison = self._compared(Runtime(candidate.model, candidate.dtype), candidate.dtype)
         return Proof(
             candidate,
-            truth,
+            self.truth,
             comparison,
-            accept,
-            seconds,
-            _reference(subject, truth),
+            self.accept,
+            time.perf_counter() - self.started,
+            _reference(self.studied, self.truth),
             why,
             self.limit,
         )
 
+    def _compared(self, runtime: Runtime, dtype: str) -> Comparison:
+        tolerance = default_tolerance(self.studied)
+        with self.reporter.stage(f"ask the {dtype} graph", self.truth.size) as advance:
+            return compare(
+                self.truth,
+                runtime,
+                tie_band=max(tolerance, self.accept or 0.0),
+                tolerance=self.accept or tolerance,
+                advance=advance,
+            )
 
-def has_trees(subject: Subject) -> bool:
+
+def default_tolerance(studied: StudiedModel) -> float:
+    """The tolerance of the model's kind, which is also its tie band."""
+    is_classifier = studied.answers.task == "classification"
+    return TREE_TOLERANCE if is_classifier and has_trees(studied) else OTHER_TOLERANCE
+
+
+def has_trees(studied: StudiedModel) -> bool:
     """True for trees and ensembles of them."""
-    return next(tree_splits(subject.anatomy.final[1]), None) is not None
+    return next(tree_splits(studied.anatomy.final[1]), None) is not None
 
 
-def _reference(subject: Subject, truth: Truth) -> str:
-    function = predict_function(subject.fetched)
+def _reference(studied: StudiedModel, truth: Truth) -> str:
+    """What the graph was compared with, in one line for the manifest."""
+    function = predict_function(studied.fetched)
     labels = (
         "mlflow.pyfunc"
         if function == "predict"
@@ -259,90 +248,95 @@ def _reference(subject: Subject, truth: Truth) -> str:
         if truth.refused
         else ""
     )
-    classes = len(subject.answers.classes)
+    classes = len(studied.answers.classes)
     answered = (
         f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
     )
     return (
         f"labels and values: {labels}, probabilities: predict_proba of the same model; against "
-        "ONNX Runtime on one thread; "
-        f"rows drawn from {subject.data.origin}{answered}{left_out}"
+        f"ONNX Runtime on one thread; rows drawn from {studied.data.origin}{answered}{left_out}"
     )
 
 
-def worst_row(subject: Subject, proof: Proof) -> str:
-    """The row to show, as the client would write it, with both answers."""
+def worst_row(studied: StudiedModel, proof: Proof) -> str:
+    """The worst row as the client would write it, with both answers."""
     i, truth, mine = proof.comparison.worst, proof.truth, proof.comparison
-    registered = _answer(subject, truth.label, truth.scores, i)
-    graph = _answer(subject, mine.label, mine.scores, i)
-    row = to_json(truth.sample.take([i])[0], subject.schema)
+    registered = _answer(studied, truth.label, truth.scores, i)
+    graph = _answer(studied, mine.label, mine.scores, i)
+    row = to_json(truth.sample.take([i])[0], studied.schema)
     shown = f"worst row ({truth.sample.group_of(i)}): {_cut(json.dumps(row, ensure_ascii=False))}"
     return f"{shown}\n  registered model: {registered}\n  {proof.candidate.dtype} graph: {graph}"
 
 
 _MOST_CHARACTERS = 5_000
-"""Of a row that is shown."""
+"""Longest row that is shown."""
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
-def _answer(subject: Subject, label: Ints, scores: Floats, i: int) -> str:
+def _answer(studied: StudiedModel, label: Ints, scores: Floats, i: int) -> str:
     numbers = ", ".join(f"{score:.9g}" for score in scores[i])
-    if subject.answers.task == "regression":
+    if studied.answers.task == "regression":
         return numbers
-    answer = repr(subject.answers.classes[int(label[i])])
+    answer = repr(studied.answers.classes[int(label[i])])
     return f"{answer} ({numbers})" if numbers else answer
 
 
-def cause(subject: Subject, proof: Proof) -> str:
-    """The likely cause in words, where it is one of the known ones."""
-    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], subject.schema)
+def cause(studied: StudiedModel, proof: Proof) -> str:
+    """The likely cause of a failed proof, in words."""
+    if has_trees(studied) and (of_trees := _cause_of_trees(studied, proof)):
+        return f"likely cause: {of_trees}"
+    return f"likely cause: {_cause_of_any(type(studied.anatomy.final[1]).__name__, proof)}"
+
+
+def _cause_of_trees(studied: StudiedModel, proof: Proof) -> str | None:
+    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], studied.schema)
     nulls = [name for name, value in row.items() if value is None]
-    if has_trees(subject) and nulls:
+    if nulls:
         return (
-            f"likely cause: null in {', '.join(nulls)}. The trees were trained to send missing "
-            "values to a side of their own, which the "
-            "converted ones do not (sklearn-onnx#1253). Impute first, or train without nulls and "
-            "sign the column as required."
+            f"null in {', '.join(nulls)}. The trees were trained to send missing values to a side "
+            "of their own, which the converted ones do not (sklearn-onnx#1253). Impute first, or "
+            "train without nulls and sign the column as required."
         )
-    if has_trees(subject) and _is_scaled(subject) and proof.candidate.dtype == "float32":
+    if _is_scaled(studied) and proof.candidate.dtype == "float32":
         return (
-            "likely cause: a scaler before trees. In float32 it moves values across thresholds; "
-            "export with --dtype float64."
+            "a scaler before trees. In float32 it moves values across thresholds; export with "
+            "--dtype float64."
         )
-    if proof.comparison.unsteady_labels:
-        return "likely cause: the runtime sums in another order for other batch sizes."
-    kind = type(subject.anatomy.final[1]).__name__
+    return None
+
+
+def _cause_of_any(kind: str, proof: Proof) -> str:
+    comparison = proof.comparison
+    if comparison.unsteady_labels:
+        return "the runtime sums in another order for other batch sizes."
     if "KNeighbors" in kind or "RadiusNeighbors" in kind:
         return (
-            "likely cause: neighbours at equal distances, of which scikit-learn and ONNX Runtime "
-            "choose different ones. Another number of "
-            "neighbours, or data without repeated values, may avoid it."
+            "neighbours at equal distances, of which scikit-learn and ONNX Runtime choose "
+            "different ones. Another number of neighbours, or data without repeated values, may "
+            "avoid it."
         )
-    if (
-        proof.comparison.failing.mean() > _PRECISION_SHARE
-        and proof.comparison.max_abs_diff > _PRECISION
-    ):
+    if comparison.failing.mean() > _PRECISION_SHARE and comparison.max_abs_diff > _PRECISION:
         return (
-            f"likely cause: skl2onnx {version('skl2onnx')} converts {kind} into a graph that "
-            "computes something else; it cannot be served."
+            f"skl2onnx {version('skl2onnx')} converts {kind} into a graph that computes something "
+            "else; it cannot be served."
         )
     return (
-        "likely cause: the precision, or a converter that differs from scikit-learn. "
-        "Where the difference is acceptable, say so with --accept-parity."
+        "the precision, or a converter that differs from scikit-learn. If the difference is "
+        "acceptable, allow it with --accept-parity."
     )
 
 
 _PRECISION = 1e-3
 _PRECISION_SHARE = 0.01
-"""Where more of the rows differ, and by more, it is not the precision: that fails at edges, near a
+"""If more of the rows differ, and by more, precision is not the cause: it fails at edges, near a
 change of the label, and far from the data."""
 
 
-def _is_scaled(subject: Subject) -> bool:
-    lineage = trace(subject.anatomy) or []
+def _is_scaled(studied: StudiedModel) -> bool:
+    lineage = trace(studied.anatomy) or []
     return any(
         isinstance(source, Affine) and (source.scale, source.offset) != (1.0, 0.0)
         for source in lineage

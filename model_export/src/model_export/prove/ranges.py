@@ -1,8 +1,8 @@
-"""Where the columns of a model lie: as its data shows it, and as the fitted steps remember it.
+"""Finds the usual range of each column, from the data and from the fitted steps.
 
 An input example of one row has no range, and rows drawn near it all get one label. But a scaler
-knows its mean, a tree its thresholds and a support vector machine the rows that it kept; what they
-know of a feature that is an affine function of one column, they know of the column.
+keeps its mean, a tree its thresholds and a support vector machine some training rows. If a feature
+is an affine function of one column, its range gives the column's range.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from model_export.study.decision import unwrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from model_export.prove.thresholds import Lineage, Values
+    from model_export.prove.thresholds import Lineage
     from model_export.study.anatomy import Anatomy
-    from model_export.study.rows import Matrix
+    from model_export.study.arrays import Matrix, Values
     from model_export.study.schema import Schema
 
 _DEVIATIONS = 3.0
-"""A mean and a deviation say this much to both sides."""
+"""A mean and a standard deviation give a range of so many deviations to both sides."""
 _LARGEST = 1e30
-"""Ranges end here: their products and sums stay finite."""
+"""Ranges end here, so that their products and sums stay finite."""
 _CENTRES = (("mean_", "scale_"), ("center_", "scale_"))
 _MATRICES = (
     "support_vectors_",
@@ -40,9 +40,10 @@ _MATRICES = (
     "cluster_centers_",
     "quantiles_",
 )
-"""Attributes of rows in a step's own features: rows of the training data, or means of them."""
+"""Attributes that hold rows in a step's input features: rows of the training data, or their
+means."""
 _KEPT_ROWS = ("support_vectors_", "_fit_X", "X_train_", "X_fit_", "centroids_", "means_", "theta_")
-"""Those of them that are rows which the estimator tells apart."""
+"""Those of them whose rows differ in their answers."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,27 @@ class Ranges:
     high: Values
     """float64[F], above `low` for every number and integer."""
     rows: Matrix
-    """float64[n, F], packed: rows that the estimator has kept; n may be 0."""
+    """float64[n, F], packed: rows that the fitted estimator holds; n may be 0."""
 
 
 def find_ranges(
-    data: Matrix, schema: Schema, anatomy: Anatomy, adversaries: Mapping[int, Values]
+    data: Matrix, schema: Schema, anatomy: Anatomy, threshold_neighbours: Mapping[int, Values]
 ) -> Ranges:
-    """Join what the data shows and what the steps remember.
+    """Combine the ranges in the data with those in the fitted steps.
 
     Args:
         data: float64[n, F], packed rows, n ≥ 1.
         schema: of the columns.
         anatomy: of the model.
-        adversaries: column → values around tree thresholds.
+        threshold_neighbours: column → values around tree thresholds.
     """
     spans: dict[int, list[float]] = {}
-    for position, values in adversaries.items():
+    for position, values in threshold_neighbours.items():
         spans.setdefault(position, []).extend([float(values.min()), float(values.max())])
-    kept = _remember(anatomy, spans)
+    kept = _collect(anatomy, spans)
     low, high = np.zeros(len(schema.columns)), np.zeros(len(schema.columns))
     for i, column in enumerate(schema.columns):
-        if column.kind in ("number", "integer"):
+        if column.is_numeric:
             low[i], high[i] = _range(data[:, i], spans.get(i, []))
     return Ranges(low, high, _packed(kept, data, schema))
 
@@ -86,15 +87,15 @@ def _range(seen: Values, known: list[float]) -> tuple[float, float]:
     if not len(values):
         return -1.0, 1.0
     low, high = float(values.min()), float(values.max())
-    if low == high:  # one value says where, and not how far
+    if low == high:  # one value gives a position, but no width
         margin = max(1.0, abs(low))
         return low - margin, high + margin
     return low, high
 
 
-def _remember(anatomy: Anatomy, spans: dict[int, list[float]]) -> list[tuple[Lineage, Matrix]]:
-    """Add to `spans` what each step knows; returns the rows that the final estimator has kept, with
-    the lineage of their features."""
+def _collect(anatomy: Anatomy, spans: dict[int, list[float]]) -> list[tuple[Lineage, Matrix]]:
+    """Add each step's ranges to `spans`; returns the rows that the final estimator holds, with the
+    lineage of their features."""
     kept: list[tuple[Lineage, Matrix]] = []
     for step, lineage in lineages(anatomy):
         _walk(step, lineage, spans, kept if step is anatomy.final[1] else [])
@@ -104,11 +105,9 @@ def _remember(anatomy: Anatomy, spans: dict[int, list[float]]) -> list[tuple[Lin
 def _walk(
     step: Any, lineage: Lineage, spans: dict[int, list[float]], kept: list[tuple[Lineage, Matrix]]
 ) -> None:
-    for low, high in _spans(step, len(lineage)):
-        for source, a, b in zip(lineage, low, high, strict=True):
-            if source is not None and source.scale != 0.0:
-                ends = source.to_column(np.asarray([a, b], dtype=np.float64))
-                spans.setdefault(source.column, []).extend(ends[np.isfinite(ends)].tolist())
+    """Add the ranges of a step and of the estimators inside it to `spans`, and their rows to
+    `kept`."""
+    _add_spans(step, lineage, spans)
     kept += [
         (lineage, rows)
         for name in _KEPT_ROWS
@@ -122,6 +121,14 @@ def _walk(
             if after is None:
                 break
             own = after
+
+
+def _add_spans(step: Any, lineage: Lineage, spans: dict[int, list[float]]) -> None:
+    for low, high in _spans(step, len(lineage)):
+        for source, a, b in zip(lineage, low, high, strict=True):
+            if source is not None and source.scale != 0.0:
+                ends = source.to_column(np.asarray([a, b], dtype=np.float64))
+                spans.setdefault(source.column, []).extend(ends[np.isfinite(ends)].tolist())
 
 
 def _members(step: Any) -> Iterator[tuple[Any, Any]]:
@@ -146,7 +153,7 @@ def _members(step: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _spans(step: Any, width: int) -> Iterator[tuple[Values, Values]]:
-    """Least and largest value per feature, of everything that a step remembers of its features."""
+    """Least and largest value per feature, for each attribute of a step that shows them."""
     for centre_name, scale_name in _CENTRES:
         centre, scale = (_vector(step, name, width) for name in (centre_name, scale_name))
         if centre is not None and scale is not None:
@@ -196,8 +203,8 @@ _MOST_KEPT_ROWS = 1_000
 
 
 def _packed(kept: list[tuple[Lineage, Matrix]], data: Matrix, schema: Schema) -> Matrix:
-    """Kept rows in the model's own columns, for what the steps before have mapped one by one; the
-    rest is taken from the data."""
+    """Kept rows, packed: columns that the earlier steps map one by one are mapped back, the others
+    are taken from the data."""
     parts = []
     for lineage, rows in kept:
         chosen = rows[np.linspace(0, len(rows) - 1, min(_MOST_KEPT_ROWS, len(rows)), dtype=int)]
@@ -206,7 +213,7 @@ def _packed(kept: list[tuple[Lineage, Matrix]], data: Matrix, schema: Schema) ->
             if (
                 source is not None
                 and source.scale != 0.0
-                and schema.columns[source.column].kind in ("number", "integer")
+                and schema.columns[source.column].is_numeric
             ):
                 packed[:, source.column] = source.to_column(chosen[:, j])
         parts.append(packed)

@@ -1,4 +1,4 @@
-"""A graph in the runtime that will serve it."""
+"""Runs a graph in ONNX Runtime as the server does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from model_export.convert.block import Dtype
-    from model_export.study.rows import Matrix
+    from model_export.study.arrays import Matrix
 
 
 class Runtime:
-    """A graph in ONNX Runtime, set as the server sets it: one thread, no spinning."""
+    """A graph in ONNX Runtime, with the server's options: one thread, no spinning."""
 
     def __init__(self, model: bytes, dtype: Dtype) -> None:
         """Load the graph.
@@ -43,8 +43,8 @@ class Runtime:
         server rounds them.
 
         Raises:
-            ExportError: the graph fails, or answers another number of labels, probabilities or
-                values than rows.
+            ExportError: the graph fails, or does not answer one label, one set of probabilities or
+                one value per row.
         """
         with np.errstate(over="ignore"):
             rows = packed.astype(self._dtype)
@@ -76,6 +76,6 @@ class Runtime:
 
 
 def _short(error: BaseException) -> str:
-    """What the runtime says, without its own source's paths."""
+    """The runtime's message, without the paths of its source files."""
     said = str(error).splitlines()[0]
     return said.rpartition("Status Message: ")[2].rpartition(") ")[2][:200]

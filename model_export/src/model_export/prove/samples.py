@@ -1,7 +1,7 @@
-"""What the gate's rows are made of: the groups of a sample, and what their rows are drawn from.
+"""The gate's rows: a sample of several groups, and the sampler that draws their rows.
 
-Rows are made a chunk at a time, and again whenever they are needed: 100,000 rows of 5,000 columns
-would take 4 GB. Each chunk has a random generator of its own, so it is the same every time.
+Rows are drawn a chunk at a time, and drawn again when they are needed again: 100,000 rows of 5,000
+columns would take 4 GB. Each chunk has its own seeded random generator, so it is always the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.study.rows import Matrix
+from model_export.study.arrays import Flags, Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 10_000
 CHUNK_VALUES = 8_000_000
-"""Most rows and most values in a chunk: 64 MB, of which a model's input and its intermediate
-results are multiples."""
+"""Most rows and most values in a chunk: 64 MB. A model's input and its intermediate results take a
+multiple of that."""
 
 _FLOAT32 = np.finfo(np.float32)
 _NEAREST = 0.1
 """Wide rows lie at between this and `reach` times the usual distance from the middle of the
 ranges."""
-
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,10 @@ class Group:
     name: str
     size: int
     make: Make
-    """Rows start…stop, with a random generator for them."""
+    """Makes the rows start…stop from a random generator."""
     may_be_refused: bool = False
-    """The registered model may raise on these (an overflow, say): then there is no answer to
-    compare, and the row is left out."""
+    """The registered model may raise on these (an overflow, say); such a row is left out, because
+    there is no answer to compare."""
     kept: Flags | None = None
     """bool[size]: the rows that are not left out; None: all."""
 
@@ -133,8 +131,8 @@ def fixed(name: str, rows: Matrix, *, may_be_refused: bool = False) -> Group:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What rows are drawn from."""
+class RowSampler:
+    """Draws rows from the data and from the ranges of the columns."""
 
     data: Matrix
     """float64[n, F], packed rows of the training distribution, n ≥ 1."""
@@ -149,15 +147,15 @@ class Drawing:
         return self.data[rng.integers(len(self.data), size=rows)]
 
     def uniform(self, rng: Generator, rows: int) -> Matrix:
-        """Every category alike, numbers up to a tenth beyond the ranges."""
+        """Categories with equal probability, numbers up to a tenth beyond the ranges."""
         low, high = self.ranges.low, self.ranges.high
         margin = (high - low) / 10
         drawn = low - margin + rng.random((rows, len(low))) * (high - low + 2 * margin)
         return self.legal(self._with_any_categories(rng, drawn))
 
     def wide(self, rng: Generator, rows: int, reach: float) -> Matrix:
-        """Numbers around the middle of the ranges, each row at a distance of its own, up to `reach`
-        times the usual one and more."""
+        """Numbers around the middle of the ranges; each row has its own random distance, around
+        0.1 to `reach` times the usual one."""
         low, high = self.ranges.low, self.ranges.high
         distance = _NEAREST * (reach / _NEAREST) ** rng.random((rows, 1))
         drawn = (low + high) / 2 + distance * (high - low) / 4 * rng.standard_normal(
@@ -179,7 +177,7 @@ class Drawing:
         return self.legal(drawn)
 
     def shuffled(self, rng: Generator, rows: int) -> Matrix:
-        """Every column drawn from the data on its own: combinations, categories included, that the
+        """Each column drawn independently from the data: combinations, of categories too, that the
         data does not hold."""
         return self.data[
             rng.integers(len(self.data), size=(rows, self.data.shape[1])),
@@ -192,24 +190,19 @@ class Drawing:
         limit = float(_FLOAT32.max) if self.limit is None else self.limit
         for i, column in enumerate(self.schema.columns):
             if column.kind == "integer":
-                least, most = _bounds(column)
+                least, most = _exact_bounds(column)
                 rows[:, i] = np.clip(np.rint(rows[:, i]), max(least, -limit), min(most, limit))
-        numbers = self._of_kind("number")
+        numbers = np.asarray([column.kind == "number" for column in self.schema.columns])
         return np.where(numbers, np.clip(rows, -limit, limit), rows)
-
-    def _of_kind(self, kind: str) -> Flags:
-        return np.asarray([column.kind == kind for column in self.schema.columns])
 
     def _with_any_categories(self, rng: Generator, rows: Matrix) -> Matrix:
         for i, column in enumerate(self.schema.columns):
-            if column.is_index or column.kind == "boolean":
-                rows[:, i] = rng.integers(
-                    len(column.categories) if column.is_index else 2, size=len(rows)
-                )
+            if not column.is_numeric:
+                rows[:, i] = rng.integers(column.choices, size=len(rows))
         return rows
 
 
-def _bounds(column: Column) -> tuple[float, float]:
+def _exact_bounds(column: Column) -> tuple[float, float]:
     """The least and the largest integer of a column that a double holds exactly."""
     bounds = np.iinfo(column.dtype)
     return max(float(bounds.min), -(2.0**53)), min(float(bounds.max), 2.0**53)

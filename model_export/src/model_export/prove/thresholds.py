@@ -1,9 +1,8 @@
-"""The values at which trees change their minds: every split threshold, traced back to the raw
-column it tests.
+"""Finds every split threshold of the trees, traced back to the raw column that it tests.
 
-A feature that reaches the trees through scalers and imputers alone is an affine function of one raw
-column, so a threshold on the feature is a threshold on the column. Features of encoders need no
-such rows: every category occurs in the sample anyway.
+A feature that only scalers and imputers change is an affine function of one raw column, so a
+threshold on the feature is a threshold on the column. Features of encoders need no such rows: every
+category occurs in the sample anyway.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model_export.study.anatomy import Anatomy, Branch, Step
+    from model_export.study.arrays import Values
     from model_export.study.schema import Schema
-
-Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Affine:
         return Affine(self.column, self.scale * scale, self.offset * scale + offset)
 
     def to_column(self, feature: Values) -> Values:
-        """Where the raw column has to stand for the feature to be `feature`."""
+        """The value of the raw column for which the feature is `feature`."""
         return (feature - self.offset) / self.scale
 
 
@@ -46,14 +44,14 @@ Lineage = list[Affine | None]
 
 
 def trace(anatomy: Anatomy) -> Lineage | None:
-    """Where the final estimator's features come from; None where a step mixes columns in a way that
-    is not known here."""
+    """The lineage of the final estimator's features; None if a step mixes columns in a way that is
+    not known here."""
     return next((lineage for step, lineage in lineages(anatomy) if step is anatomy.final[1]), None)
 
 
 def lineages(anatomy: Anatomy) -> Iterator[tuple[Any, Lineage]]:
-    """Each fitted step with where the features that it gets come from, in order; not those behind a
-    step that mixes columns."""
+    """Each fitted step with the lineage of its input features, in order; without the steps after
+    one that mixes columns."""
     joined: Lineage | None = []
     for branch in anatomy.branches:
         lineage = _start(branch)
@@ -85,7 +83,7 @@ def _output_width(encoder: Any) -> int | None:
 
 
 def through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
-    """The lineage behind some more steps; None where one of them is not a column-wise affine
+    """The lineage after some more steps; None if one of them is not a column-wise affine
     function."""
     for _, step in steps:
         affine = _affine_of(step, len(lineage))
@@ -125,9 +123,8 @@ def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
         yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]
         return
     members = getattr(estimator, "estimators_", None)
-    columns = getattr(
-        estimator, "estimators_features_", None
-    )  # of a BaggingClassifier: each member reads some of the features
+    # A BaggingClassifier's members each read some of the features.
+    columns = getattr(estimator, "estimators_features_", None)
     for i, member in enumerate(
         [] if members is None else np.asarray(members, dtype=object).ravel()
     ):
@@ -137,7 +134,7 @@ def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
         yield from tree_splits(calibrated.estimator)
 
 
-def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
+def threshold_neighbours(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
     """For each raw column, the values around every threshold on it.
 
     Returns:
@@ -165,8 +162,8 @@ def adversaries(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
 
 
 def _around(source: Affine, thresholds: Values) -> Values:
-    """Neighbours of the thresholds in the column, and of the points where the feature's rounding to
-    float32 crosses them."""
+    """Neighbours of the thresholds in the column, and of the points at which the feature, rounded
+    to float32, crosses a threshold."""
     below = thresholds.astype(np.float32)
     above = np.nextafter(below, np.float32(np.inf))
     with np.errstate(over="ignore"):

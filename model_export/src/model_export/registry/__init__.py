@@ -1,1 +1,1 @@
-"""Finds a version of a model in MLflow, and loads it."""
+"""Finds a model version in MLflow, and loads it."""

@@ -1,5 +1,5 @@
-"""Fetches a registered model: from any of MLflow's URIs to the loaded model, its signature and
-where it came from."""
+"""Fetches a registered model by any of MLflow's URIs: the loaded model, its signature and its
+origin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export.errors import ExportError, InfrastructureError, is_of_memory, sentence
+from model_export.errors import ExportError, InfrastructureError, is_memory_error, sentence
 from model_export.registry import missing
 from model_export.registry.names import SAFE_NAME, safe_name
 
@@ -32,13 +32,13 @@ _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
 _LOGGED = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<uri>(?:models|runs):/.+)")
-"""As the server has it: a public name before the URI."""
+"""A public name before the URI, as in the server's settings."""
 _RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from; the bundle's `source` and its name and version."""
+    """The origin of a model: the bundle's `source`, its name and its version."""
 
     name: str
     version: str
@@ -49,7 +49,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedModel:
     """A model on this machine, loaded."""
 
     origin: Origin
@@ -62,28 +62,28 @@ class Fetched:
     input_example: Any | None
     """A DataFrame or ndarray, as it was logged."""
     notes: tuple[str, ...]
-    """What the user should know about the loading: unpickled, trusted types, another
-    scikit-learn."""
+    """Notes for the user about the loading: unpickled, trusted types, another scikit-learn."""
     other_version: str | None = None
-    """In words, where the model was trained with another scikit-learn than is here."""
+    """Both versions in words, if the model was trained with another scikit-learn than the installed
+    one."""
 
 
 def connect(tracking_uri: str) -> None:
-    """Point MLflow at a tracking server or store, and keep its chatter out of the output."""
+    """Point MLflow at a tracking server or store, and hide its log lines below ERROR."""
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
 
 
-def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> Fetched:
+def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> FetchedModel:
     """Find, download and load the model.
 
     Args:
         uri: `models:/NAME@ALIAS`, `models:/NAME/STAGE`, `models:/NAME/VERSION`,
             `models:/NAME/latest`, `models:/m-ID`, `runs:/ID/path`, or a local MLflow model folder.
-        name: overrides the bundle's name; needed where neither registry nor folder has one.
-        allow_unpickle: False refuses models that only unpickling can load.
+        name: overrides the bundle's name; required if neither registry nor folder gives one.
+        allow_unpickle: False refuses models that can be loaded by unpickling only.
 
     Raises:
         ExportError: unknown model, no scikit-learn flavour, or refused unpickling.
@@ -92,14 +92,7 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     given, uri = split_name(uri)
     origin = _resolved(uri)
     folder = _downloaded(origin)
-    try:
-        saved = Model.load(str(folder))
-    except (MlflowException, OSError) as error:
-        raise _failure(uri, error) from error
-    except Exception as error:
-        raise ExportError(
-            f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}"
-        ) from error
+    saved = _described(uri, folder)
     origin = _checked(
         replace(
             origin,
@@ -117,8 +110,20 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
 
 
+def _described(uri: str, folder: Path) -> Model:
+    """The model's MLmodel file."""
+    try:
+        return Model.load(str(folder))
+    except (MlflowException, OSError) as error:
+        raise _failure(uri, error) from error
+    except Exception as error:
+        raise ExportError(
+            f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}"
+        ) from error
+
+
 def split_name(uri: str) -> tuple[str | None, str]:
-    """`NAME=models:/…` as the name and the URI; any other URI as it is, without a name."""
+    """Split `NAME=models:/…` into name and URI; the name is None if there is none."""
     named = _NAMED.fullmatch(uri)
     return (named["name"], named["uri"]) if named else (None, uri)
 
@@ -136,13 +141,12 @@ def _downloaded(origin: Origin) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
     except Exception as error:
-        # Each kind of artifact store raises exceptions of its own; none of them says anything about
-        # the model.
+        # Each kind of artifact store has its own exceptions; none says anything about the model.
         raise _failure(origin.uri, error, "the model's files cannot be fetched: ") from error
 
 
 def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
-    if not _says_no(error):
+    if not _is_not_found(error):
         said = sentence(error)
         asked = (
             ""
@@ -154,8 +158,8 @@ def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
     return ExportError(f"{uri}: {hint or what + sentence(error)}")
 
 
-def _says_no(error: Exception) -> bool:
-    """True where the answer is that there is no such thing; False where there was no answer."""
+def _is_not_found(error: Exception) -> bool:
+    """True if MLflow answered that the thing does not exist; False if it did not answer."""
     if isinstance(error, MlflowException):
         return error.error_code in NO_SUCH_THING or " 404 " in str(error)
     return isinstance(error, FileNotFoundError | NotADirectoryError) or " 404 " in f" {error}"
@@ -166,40 +170,25 @@ def _checked(origin: Origin) -> Origin:
         if not SAFE_NAME.fullmatch(value):
             raise ExportError(
                 f"{origin.uri}: the {what} {value!r} cannot be the name of a folder (letters, "
-                "digits, dots, dashes and underscores "
-                f"can): export it under another name with --name {safe_name(value)}"
+                "digits, dots, dashes and underscores can): export it under another name with "
+                f"--name {safe_name(value)}"
             )
     return origin
 
 
 def _load(
     origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool
-) -> Fetched:
+) -> FetchedModel:
     serialization = str(flavor.get("serialization_format", "pickle"))
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
     other_version = _other_version(flavor)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of versions and pickles: said in `notes`, in one line each
-            pyfunc = mlflow.pyfunc.load_model(str(folder))
-            estimator = pyfunc.get_raw_model()
-    except Exception as error:  # a saved model can fail in every way that its classes can
-        if is_of_memory(error):
-            raise
-        advice = (
-            f" ({other_version}; train and register it again with the version that is here)"
-            if other_version
-            else ""
-        )
-        raise ExportError(f"{origin.uri}: cannot be loaded: {sentence(error)}{advice}") from error
+    pyfunc, estimator = _loaded(origin.uri, folder, other_version)
     notes = _notes(serialization, flavor)
     if other_version:
-        notes.append(f"{other_version}: the proof holds for what the version here makes of it")
+        notes.append(f"{other_version}: the proof holds for the model as this version loads it")
     example, note = _example(saved, folder)
-    return Fetched(
+    return FetchedModel(
         origin,
         folder,
         serialization,
@@ -212,13 +201,31 @@ def _load(
     )
 
 
+def _loaded(uri: str, folder: Path, other_version: str | None) -> tuple[PyFuncModel, Any]:
+    """The pyfunc and the estimator inside it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `notes` says the same of versions and pickles
+            pyfunc = mlflow.pyfunc.load_model(str(folder))
+            return pyfunc, pyfunc.get_raw_model()
+    except Exception as error:  # a saved model can fail in every way that its classes can
+        if is_memory_error(error):
+            raise
+        advice = (
+            f" ({other_version}; train and register it again with the installed version)"
+            if other_version
+            else ""
+        )
+        raise ExportError(f"{uri}: cannot be loaded: {sentence(error)}{advice}") from error
+
+
 def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
-    """The model's input example; where it cannot be read, a note that says why."""
+    """The model's input example; if it cannot be read, a note that says why."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return saved.load_input_example(str(folder)), []
-    except Exception as error:  # noqa: BLE001 - files of others; the model may do without
+    except Exception as error:  # noqa: BLE001 - any file may be there, and the example is optional
         return None, [f"the model's input example cannot be read: {sentence(error, 200)}"]
 
 
@@ -232,11 +239,11 @@ def _other_version(flavor: dict[str, Any]) -> str | None:
 
 
 def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, Any]) -> None:
-    """Refuse every way in which loading could run code that came with the model.
+    """Refuse every way in which loading could run code from the model.
 
-    skops loads whatever types MLflow hands it as trusted, and MLflow reads those from the model's
-    own MLmodel file: a crafted model can trust anything. So only types of the libraries that the
-    exporter imports anyway pass.
+    skops loads all types that MLflow passes to it as trusted, and MLflow reads those from the
+    model's own MLmodel file: a crafted model can trust anything. So only types of libraries that
+    the exporter imports anyway are accepted.
     """
     if serialization != "skops":
         raise ExportError(
@@ -269,11 +276,11 @@ def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:
 
 
 def resolve(uri: str) -> Origin:
-    """Find name, version and the URI of the files, without downloading.
+    """Find name, version and the URI of the files, without downloading them.
 
     Raises:
-        MlflowException: the registry does not know it.
-        ExportError: no such folder, or no such kind of URI.
+        MlflowException: the registry does not have it.
+        ExportError: the folder does not exist, or the URI is of another kind.
     """
     if logged := _LOGGED.fullmatch(uri):
         model = mlflow.MlflowClient().get_logged_model(logged["model_id"])
@@ -296,22 +303,22 @@ def resolve(uri: str) -> Origin:
 
 
 def registered_version(uri: str) -> Origin:
-    """Resolve a URI that must lead to a version of a registered model.
+    """Resolve a URI of a version of a registered model.
 
     Raises:
-        ExportError: it does not.
+        ExportError: it names anything else.
         InfrastructureError: MLflow failed.
     """
     origin = _resolved(split_name(uri)[1])
     if _REGISTERED.fullmatch(origin.resolved) is None:
         raise ExportError(
-            f"{uri}: no version of a registered model, and only such a version can be tagged"
+            f"{uri}: not a version of a registered model, and only such a version can be tagged"
         )
     return origin
 
 
 def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion:
-    """The version that an alias, a number, `latest` or a stage stands for.
+    """The version that an alias, a number, `latest` or a stage names.
 
     Raises:
         MlflowException: no such model, alias or version.
@@ -326,14 +333,18 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
         found = list(client.search_model_versions(f"name='{name}'"))
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # stages are deprecated, and still what many registries use
+            # Stages are deprecated, but many registries still use them.
+            warnings.simplefilter("ignore", FutureWarning)
             found = client.get_latest_versions(name, stages=[str(rest)])
     if not found:
         uri = f"models:/{name}/{rest}"
         raise ExportError(f"{uri}: {missing.hint(uri) or 'the registry has no such version'}")
-    return max(found, key=lambda version: int(version.version))
+    return max(found, key=version_number)
+
+
+def version_number(version: ModelVersion) -> int:
+    """The key that sorts versions of one model from the oldest to the newest."""
+    return int(version.version)
 
 
 def _local(uri: str) -> Origin:

@@ -1,5 +1,5 @@
-"""What to say of a model, version, alias or stage that the registry does not have: what it has
-instead, and what to type."""
+"""The error text for a model, version, alias or stage that the registry does not have: what exists
+instead, and the command to type."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _SHOWN = 8
 """Versions, aliases or names in one line."""
 _MODELS = 1000
-"""Registered models that are looked through for a similar name."""
+"""Registered models to search for a similar name."""
 _HAS = {True: "a similar one is", False: "similar ones are"}
 _LOGGED = re.compile(r"models:/m-[0-9a-f]+")
 _ASKED = re.compile(r"(?:models:/*)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@]*)|/(?P<rest>[^/@]*))?/?")
 
 
 def hint(uri: str) -> str | None:
-    """The sentence for a URI that leads nowhere; None where the registry does not help.
+    """The sentence for a URI that names nothing; None if the registry cannot help.
 
     Args:
-        uri: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, or what was meant as one:
+        uri: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, or an incomplete one:
             models:/NAME, NAME.
     """
     asked = _ASKED.fullmatch(uri)
@@ -56,7 +56,7 @@ def hint(uri: str) -> str | None:
 
 def _what(uri: str, name: str, alias: str | None, rest: str | None) -> str:
     if uri.startswith("models://"):
-        return f'the model "{name}" stands after one slash: models:/{name}'
+        return f'the model "{name}" has one slash before its name: models:/{name}'
     if alias:
         return f'the model "{name}" has no alias "{alias}"'
     if not rest:
@@ -91,7 +91,8 @@ def _aliases(model: RegisteredModel) -> str:
 
 
 def _command(model: RegisteredModel, versions: list[ModelVersion], asked: str) -> str:
-    """What to type: the alias or version that was most likely meant, else the newest version."""
+    """The command to type: with the alias or version that was probably meant, otherwise with the
+    newest version."""
     meant = next((f"@{alias}" for alias in model.aliases if alias.lower() == asked.lower()), None)
     meant = meant or next(
         (f"/{version.version}" for version in versions if str(version.version) == asked), None

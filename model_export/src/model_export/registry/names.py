@@ -1,4 +1,4 @@
-"""Names of bundles: what may be a folder's."""
+"""Names and versions of bundles, which must be valid names of folders."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def safe_name(name: str) -> str:
-    """The nearest name that can be a folder's."""
+    """The most similar valid name of a folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"

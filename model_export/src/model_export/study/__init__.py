@@ -1,1 +1,1 @@
-"""What a model takes and answers, what it is made of, and rows to prove it with."""
+"""Finds out what a model takes and answers, its parts, and which rows to prove it with."""

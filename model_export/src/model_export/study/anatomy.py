@@ -5,9 +5,9 @@ back to raw columns.
              ├─ branch: steps ───────────────────────────┼─ features → steps → final estimator
              └─ …                                        ┘
 
-`encode` is never converted operator by operator: it is a function of single categories, so `tables`
-tabulates it with the fitted encoder itself. The rest is numbers in, numbers out, and every piece
-that fails to convert can be named.
+`encode` is not converted operator by operator: it is a function of single categories, so `tables`
+in `categories` tabulates it with the fitted encoder. The other steps turn numbers into numbers and
+are converted one by one, so an error can name the step that failed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Step = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Branch:
-    """One way from raw columns to features."""
+    """One path from raw columns to features."""
 
     name: str
     columns: tuple[int, ...]
@@ -50,8 +50,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The whole model: branches side by side, then steps one after another, then the estimator that
-    answers."""
+    """The whole model: parallel branches, then the joint steps, then the estimator that answers."""
 
     branches: tuple[Branch, ...]
     steps: tuple[Step, ...]
@@ -59,13 +58,13 @@ class Anatomy:
     unused: tuple[int, ...] = field(default=())
     """Columns that no branch reads."""
     threshold: Threshold | None = None
-    """How the label is chosen, where that is not the final estimator's own way."""
+    """How the label is chosen, if not by the final estimator itself."""
 
     def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
-        """The same anatomy of a schema that holds some of the columns.
+        """The same anatomy for a schema with fewer columns.
 
         Args:
-            positions: old → new, of every column that stays; all those that are read do.
+            positions: old → new, for every column that stays; all columns that are read stay.
         """
         branches = tuple(
             replace(branch, columns=tuple(positions[i] for i in branch.columns))
@@ -86,8 +85,8 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         names: of the columns, in the signature's order.
 
     Raises:
-        ExportError: a ColumnTransformer that weighs its branches or selects a column that is not in
-            the signature, or a search that kept no estimator.
+        ExportError: a ColumnTransformer has weights or selects a column that is not in the
+            signature, or a search kept no estimator.
     """
     *steps, final = _flatten(estimator)
     if steps and isinstance(steps[0][1], ColumnTransformer):
@@ -104,8 +103,8 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
 
 
 def _flatten(estimator: Any, path: str = "") -> list[Step]:
-    """The steps of nested Pipelines as one list, without those that do nothing and those that only
-    hand on what another answers."""
+    """The steps of nested Pipelines as one list, without steps that do nothing and without wrappers
+    that only pass on another estimator's answers."""
     inner = unwrapped(estimator)
     if inner is not estimator:
         return _flatten(inner, path)

@@ -1,4 +1,4 @@
-"""What a model answers: labels, with probabilities or without, or values."""
+"""Finds out what a model answers: labels, with or without probabilities, or values."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from model_export.errors import ExportError
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model answers."""
+    """The kind of a model's answers."""
 
     task: Literal["classification", "regression"]
     classes: tuple[Any, ...]
-    """Labels in the order of the probability columns, as JSON can hold them; empty for a
+    """Labels as JSON can hold them, in the order of the probability columns; empty for a
     regressor."""
     outputs: tuple[str, ...]
 
 
 def describe_answers(estimator: Any) -> Answers:
-    """Say what the estimator answers.
+    """Find out what the estimator answers.
 
     Raises:
         ExportError: neither classifier nor regressor, several targets, or labels that JSON would
@@ -46,7 +46,7 @@ def _label(value: Any) -> str | int | float | bool:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):
-        return str(value)  # np.str_ is a str, and no JSON library's
+        return str(value)  # np.str_ is a str, but JSON libraries refuse it
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ExportError(

@@ -1,9 +1,9 @@
-"""Finds which columns are categories, and tabulates what the fitted encoders make of each.
+"""Finds which columns are categories, and tabulates the fitted encoders' output for each category.
 
-An encoder sees one of finitely many values per column, so instead of translating it to ONNX's
-string operators it is asked once for every value, null included, and the graph looks the answer up.
-The table holds the registered encoder's own answers: `handle_unknown`, infrequent groups, imputed
-nulls and all, and no string is made per row.
+An encoder sees one of finitely many values per column. So the exporter does not translate it to
+ONNX's string operators: it asks the encoder once for every value, null included, and the graph
+looks the output up. The table holds the registered encoder's own output, with `handle_unknown`,
+infrequent groups and imputed nulls, and no string is made per row.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, sentence
+from model_export.study.arrays import same_values
 from model_export.study.rows import null_of, to_model_input
 
 if TYPE_CHECKING:
     from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.arrays import Flags, Values
     from model_export.study.schema import Category, Column, Schema
 
 
 @dataclass(frozen=True)
 class Table:
-    """What one column adds to the features of its branch."""
+    """The part of a branch's features that one column determines."""
 
     column: int
     values: np.ndarray[Any, np.dtype[np.float64]]
@@ -35,8 +37,8 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
     """Give every encoded column its categories.
 
     Raises:
-        ExportError: text that no encoder reads, a category that is no string or integer, or a
-            column read both as category and as number.
+        ExportError: no encoder reads a column of text, a category is not a string or integer, or a
+            column is read both as category and as number.
     """
     found: dict[int, Column] = {}
     for branch in anatomy.branches:
@@ -102,53 +104,49 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if i in steps:
             raise ExportError(
                 f"column {column.name!r} is read both as a category and as it is, by step "
-                f"{steps[i]!r}"
+                f"{steps[i]!r}: give the two uses two columns"
             )
 
 
 def tables(branch: Branch, schema: Schema) -> list[Table]:
-    """Tabulate a branch's encoding: the features are the sum of one table row per column.
+    """Tabulate a branch's encoding: its features are the sum of one table row per column.
 
     Raises:
-        ExportError: a feature depends on more than one column, or the encoder refuses a value that
-            it knows.
+        ExportError: a feature depends on more than one column, or the encoder refuses a category
+            that it knows.
     """
     answers = [_answers(branch, schema, position) for position in range(len(branch.columns))]
-    moves = np.array(
-        [(~_same(answer, answer[:1])).any(axis=0) for answer in answers]
-    )  # [columns, W]
+    # bool[columns, W]: which features change with which column.
+    moves = np.array([_varying(answer) for answer in answers])
     if (moves.sum(axis=0) > 1).any():
         raise ExportError(f"step {branch.name!r} mixes columns while it encodes them")
-    moves[0] |= ~moves.any(axis=0)  # a constant feature must come from somewhere
+    moves[0] |= ~moves.any(axis=0)  # a constant feature must be in one of the tables
     return [
         Table(column, np.where(own, answer, 0.0))
         for column, answer, own in zip(branch.columns, answers, moves, strict=True)
     ]
 
 
-def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
+def _varying(answer: Values) -> Flags:
+    """bool[W]: the features that are not the same in all rows."""
+    return np.asarray((~same_values(answer, answer[:1])).any(axis=0))
 
 
-def _answers(branch: Branch, schema: Schema, position: int) -> np.ndarray[Any, Any]:
-    """float64[values + 1, W]: the branch's features for every value of one column, the others held
-    at their first value."""
+def _answers(branch: Branch, schema: Schema, position: int) -> Values:
+    """float64[values + 1, W]: the branch's features for every value of one column, with the other
+    columns at their first value."""
     column = schema.columns[branch.columns[position]]
-    count = len(column.categories) if column.is_index else 2
+    count = column.choices
     packed = np.zeros((count + 1, len(branch.columns)))
     packed[:, position] = np.arange(count + 1)
     known = _encode(branch, schema, packed[:count])
     packed[count, position] = null_of(column)
     try:
         null = _encode(branch, schema, packed[count:])
-    except (
-        TypeError,
-        ValueError,
-    ):  # the encoder refuses null: so will the server, and this row is never looked up
-        null = np.full((1, known.shape[1]), np.nan)
-        # A feature of another column must not seem to move with this one: only the column's own
-        # features become NaN.
-        null = np.where((~_same(known, known[:1])).any(axis=0), null, known[:1])
+    except (TypeError, ValueError):
+        # The encoder refuses null, so the server does too and never looks this row up. Only the
+        # column's own features become NaN: those of other columns must not seem to change.
+        null = np.where(_varying(known), np.nan, known[:1])
     return np.vstack([known, null])
 
 

@@ -1,5 +1,4 @@
-"""Finds the data that a model was trained on, or the nearest thing to it, for the gate to draw its
-rows from."""
+"""Finds the data from which the gate draws its rows: the training data, if possible."""
 
 from __future__ import annotations
 
@@ -18,21 +17,22 @@ from mlflow.exceptions import MlflowException
 from model_export.errors import (
     ExportError,
     InfrastructureError,
-    is_of_memory,
+    is_memory_error,
     redact,
     sentence,
     shorten,
 )
 from model_export.study import tables
+from model_export.study.arrays import Matrix
 from model_export.study.download import download
-from model_export.study.rows import Matrix, from_frame
+from model_export.study.rows import columns_of, from_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mlflow.entities import DatasetInput
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
     from model_export.study.schema import Schema
 
@@ -52,20 +52,21 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Data:
-    """Rows that the server would let in."""
+    """Rows that the server would accept."""
 
     packed: Matrix
     origin: str
     unknown_rows: int
-    """Rows left out because of a value that the server refuses: an unknown category, say."""
+    """Rows left out because the server refuses one of their values, an unknown category for
+    example."""
     distinct_rows: int = 0
     """Different rows in `packed`."""
     unused: tuple[str, ...] = ()
-    """Sources that come before this one, and why they were not used."""
+    """Sources that were tried before this one, and why they were not used."""
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the proof should know about the rows that it is drawn from."""
+        """Warnings for readers of the proof about its rows."""
         if self.distinct_rows >= ENOUGH_ROWS:
             return []
         few = f"only {self.distinct_rows} distinct rows of data ({ENOUGH_ROWS} or more are wanted)"
@@ -77,19 +78,19 @@ class Source:
     """One place where rows of the model may be found."""
 
     origin: str
-    """What the proof calls it; without an address, which may be private."""
+    """Its name in the proof; without an address, which may be private."""
     read: Callable[[], tables.Table]
-    """Raises ExportError where it cannot be read."""
+    """Raises ExportError if it cannot be read."""
 
 
 def of_file(path: Path, schema: Schema) -> Source:
-    """The file that the user names, and no other."""
-
+    """The file that the user names."""
     return Source(f"the file {path.name}", lambda: tables.read(path, _text_columns(schema)))
 
 
-def logged(fetched: Fetched, schema: Schema) -> Iterator[Source]:
-    """Where to look, best first: the datasets logged to the model's run, then its input example.
+def logged(fetched: FetchedModel, schema: Schema) -> Iterator[Source]:
+    """The sources to try, best first: the datasets logged to the model's run, then its input
+    example.
 
     Raises:
         InfrastructureError: MLflow does not say what was logged.
@@ -110,7 +111,7 @@ def _text_columns(schema: Schema) -> frozenset[str]:
     )
 
 
-def _logged(fetched: Fetched) -> list[DatasetInput]:
+def _logged(fetched: FetchedModel) -> list[DatasetInput]:
     """The datasets logged to the run, training data first."""
     if fetched.origin.run_id is None:
         return []
@@ -118,10 +119,10 @@ def _logged(fetched: Fetched) -> list[DatasetInput]:
         inputs = mlflow.get_run(fetched.origin.run_id).inputs
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []  # a model of another server: its run is not here
-        # Going on with the input example would make a weaker proof out of a passing fault.
+            return []  # the model was registered from another server: its run is not on this one
+        # Using the input example instead would weaken the proof because of a temporary failure.
         raise InfrastructureError(
-            f"the model's run cannot be asked for its data: {sentence(error)}"
+            f"cannot read the datasets of the model's run: {sentence(error)}"
         ) from error
     entries = [] if inputs is None else inputs.dataset_inputs
     return sorted(
@@ -138,11 +139,11 @@ class _Logged:
         self._text_columns = text_columns
 
     def read(self) -> tables.Table:
-        """Read it from where it was logged to be.
+        """Read it from the address that was logged.
 
         Raises:
-            ExportError: it is nowhere, or cannot be read.
-            InfrastructureError: it is among MLflow's artifacts, and these could not be asked.
+            ExportError: it has no address, or cannot be read.
+            InfrastructureError: it is among MLflow's artifacts, and their store does not answer.
         """
         if self._type == "code":
             raise ExportError("it was logged without a source")
@@ -181,14 +182,14 @@ def _fetched(address: str, folder: Path) -> Path:
     except ExportError as error:
         if own and isinstance(error, InfrastructureError):
             raise InfrastructureError(
-                f"the model's data cannot be fetched from MLflow: {error}"
+                f"cannot fetch the model's data from MLflow: {error}"
             ) from error
         raise ExportError(f"{redact(address)}: {error}") from error
 
 
 def _own_artifact(url: str) -> str | None:
-    """MLflow's own name for an artifact of its server, which is asked with MLflow's credentials;
-    None for any other address."""
+    """The mlflow-artifacts: URI of an artifact on MLflow's server, to be fetched with MLflow's
+    credentials; None for any other address."""
     server, found, path = url.partition(_PROXY)
     return (
         f"mlflow-artifacts:/{path}"
@@ -206,13 +207,13 @@ def _input_example(example: Any) -> tables.Table:
             return tables.Table(pd.DataFrame(dense))
         return tables.Table(pd.DataFrame(np.atleast_2d(np.asarray(dense))))
     except (TypeError, ValueError) as error:
-        raise ExportError(f"it is no table: {sentence(error, 200)}") from error
+        raise ExportError(f"it is not a table: {sentence(error, 200)}") from error
 
 
 def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.DataFrame:
     """The model's columns of a table: by name; for a model of an unnamed matrix the first ones,
-    without an index and without the labels."""
-    if schema.named or set(schema.names) <= set(map(str, frame.columns)):
+    after an index and the labels are removed."""
+    if schema.named or columns_of(frame, schema)[1]:
         return frame
     width = len(schema.columns)
     if frame.shape[1] > width and _is_index(frame.iloc[:, 0], str(frame.columns[0])):
@@ -230,7 +231,7 @@ def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.Dat
 
 
 def _is_index(column: pd.Series, name: str) -> bool:
-    """What `to_csv` writes in front of the columns unless it is told not to."""
+    """True for the index column that `to_csv` writes by default."""
     if not name.startswith("Unnamed: ") and name not in ("", "index"):
         return False
     values = column.to_numpy()
@@ -259,30 +260,30 @@ def reason_of(error: Exception) -> str:
     """Why a source cannot be used, in one line.
 
     Raises:
-        Exception: the error itself, where it is not the source's: MLflow does not answer, or memory
-            is short.
+        Exception: the error itself, if the source is not its cause: MLflow does not answer, or
+            memory is short.
     """
-    if isinstance(error, InfrastructureError) or is_of_memory(error):
+    if isinstance(error, InfrastructureError) or is_memory_error(error):
         raise error
     return sentence(error, 300)
 
 
-def nothing(unused: list[str]) -> ExportError:
-    """The error for a model without any source that can be used."""
+def no_data_error(unused: list[str]) -> ExportError:
+    """The error for a model without a usable source."""
     why = "; ".join(unused) or "no dataset is logged to its run, and it has no input example"
     return ExportError(f"no data to prove the model on: {why}; {_ADVICE}")
 
 
-def too_few(data: Data) -> ExportError:
-    """The error for data that are no proof."""
+def too_few_rows_error(data: Data) -> ExportError:
+    """The error for data with a single distinct row."""
     before = "".join(f"; {reason}" for reason in data.unused)
     return ExportError(
         f"{data.origin} holds a single distinct row, which proves nothing{before}; {_ADVICE}"
     )
 
 
-def one_line(data: Data) -> str:
-    """Which source was used, how many rows it has, and why those before it were not used."""
+def data_summary(data: Data) -> str:
+    """One line: which source is used, how many rows it has, and why others were not used."""
     rows = len(data.packed)
     left_out = (
         f" ({data.unknown_rows:,} left out: they hold a value that the model does not take)"

@@ -1,9 +1,8 @@
-"""Estimators around estimators that only change how a label is chosen: thresholds, searches, frozen
-models.
+"""Unwraps estimators that only wrap another one: threshold classifiers, searches, frozen models.
 
-scikit-learn's threshold classifiers answer the inner model's probabilities, and the label by a
-threshold of their own. A converter that takes the inner model's label instead serves wrong labels
-with right probabilities.
+scikit-learn's threshold classifiers answer the inner model's probabilities, but choose the label by
+their own threshold. A converter that takes the inner model's label instead serves wrong labels with
+right probabilities.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ _THRESHOLDS = (FixedThresholdClassifier, TunedThresholdClassifierCV)
 
 @dataclass(frozen=True)
 class Threshold:
-    """The rule of a threshold classifier: the positive class from `value` on, else the other."""
+    """The rule of a threshold classifier: the positive class if its score is at least `value`."""
 
     method: Literal["predict_proba", "decision_function"]
-    """Whose answer is compared."""
+    """The method that gives the score."""
     positive: int
     """Index of the positive class."""
     value: float
 
     def scores(self, answers: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """float64[N]: what is compared with `value`.
+        """float64[N]: the scores to compare with `value`.
 
         Args:
             answers: of the estimator's `method`: probabilities [N, 2], or decisions [N].
@@ -45,8 +44,7 @@ class Threshold:
 
 
 def unwrapped(estimator: Any) -> Any:
-    """The estimator that answers for `estimator`, where that only chooses or hands on; else
-    `estimator` itself.
+    """The estimator inside a wrapper; any other estimator as it is.
 
     Raises:
         ExportError: a search that kept no estimator.
@@ -63,8 +61,7 @@ def unwrapped(estimator: Any) -> Any:
 
 
 def find_threshold(estimator: Any) -> Threshold | None:
-    """The rule of the outermost threshold classifier; None where the label is the estimator's
-    own."""
+    """The rule of the outermost threshold classifier; None if there is none."""
     while True:
         if isinstance(estimator, _THRESHOLDS):
             return _threshold(estimator)
@@ -90,5 +87,5 @@ def _chosen(estimator: Any) -> tuple[Any, Any]:
     """The threshold and the positive label."""
     if isinstance(estimator, FixedThresholdClassifier):
         return estimator.threshold, estimator.pos_label
-    # Scikit-learn keeps it nowhere else
+    # scikit-learn stores the positive label nowhere else.
     return estimator.best_threshold_, estimator._curve_scorer._get_pos_label()  # noqa: SLF001

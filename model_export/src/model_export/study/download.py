@@ -1,5 +1,5 @@
-"""Fetches one file of data in a process of its own, so that neither its size nor its slowness can
-harm an export."""
+"""Downloads one data file in its own process, so that a large or slow file cannot harm the
+export."""
 
 from __future__ import annotations
 
@@ -15,35 +15,40 @@ from model_export.errors import ExportError, InfrastructureError, sentence, shor
 MOST_MB = 256
 MOST_S = 120.0
 _TIMEOUT_S = 20.0
-"""For a server's next bytes."""
+"""Timeout for a server's next bytes."""
 _GONE, _TOO_LARGE, _FAILED = 10, 11, 12
 
 
 def download(uri: str, folder: Path, most_mb: int = MOST_MB) -> Path:
-    """Fetch what is at an address; returns the file's path.
+    """Download a file; returns its path.
 
     Args:
         uri: http(s)://…, or an address of one of MLflow's artifact stores (mlflow-artifacts:,
             runs:, s3:, …).
-        folder: an empty one, for the file.
+        folder: an empty folder for the file.
         most_mb: largest file in MB.
 
     Raises:
-        ExportError: there is nothing, or it is too large or too slow.
-        InfrastructureError: the place did not answer, or a package for it is missing.
+        ExportError: the file does not exist, or is too large or too slow.
+        InfrastructureError: the server did not answer, or a package for it is missing.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "model_export.study.download",
-        uri,
-        str(folder),
-        str(most_mb),
-    ]
+    done = _run([uri, str(folder), str(most_mb)])
+    said = shorten((done.stdout.strip().splitlines() or [""])[-1])
+    if done.returncode == 0:
+        return Path(said)
+    if done.returncode == _TOO_LARGE:
+        raise ExportError(f"it is larger than the limit of {most_mb} MB")
+    if done.returncode == _GONE:
+        raise ExportError(said)
+    raise InfrastructureError(said or f"the download ended with status {done.returncode}")
+
+
+def _run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run `main` in another process."""
+    command = [sys.executable, "-P", "-m", "model_export.study.download", *arguments]
     quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PYTHONWARNINGS": "ignore"}
     try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+        return subprocess.run(  # noqa: S603 - our own interpreter and module
             command,
             env=os.environ | quiet,
             stdin=subprocess.DEVNULL,
@@ -55,18 +60,10 @@ def download(uri: str, folder: Path, most_mb: int = MOST_MB) -> Path:
         )
     except subprocess.TimeoutExpired:
         raise ExportError(f"it takes longer than {MOST_S:g} s to fetch") from None
-    said = shorten((done.stdout.strip().splitlines() or [""])[-1])
-    if done.returncode == 0:
-        return Path(said)
-    if done.returncode == _TOO_LARGE:
-        raise ExportError(f"it is larger than the {most_mb} MB that are fetched")
-    if done.returncode == _GONE:
-        raise ExportError(said)
-    raise InfrastructureError(said or f"fetching it ended with status {done.returncode}")
 
 
 def main(uri: str, folder: str, most_mb: str) -> int:
-    """Fetch; print the path, or what failed."""
+    """Download the file; print its path, or what failed."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_mb) << 20, int(most_mb) << 20))
     try:
         path = (
@@ -74,12 +71,12 @@ def main(uri: str, folder: str, most_mb: str) -> int:
             if urlsplit(uri).scheme in ("http", "https")
             else _artifact(uri, folder)
         )
-    except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
+    except Exception as error:  # noqa: BLE001 - every kind of store has its own exceptions
         text = str(error)
         if "File too large" in text or "Errno 27" in text:
             return _TOO_LARGE
         sys.stdout.write(f"{sentence(error, 300)}\n")
-        return _GONE if _says_no(error) else _FAILED
+        return _GONE if _is_not_found(error) else _FAILED
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -106,7 +103,7 @@ def _artifact(uri: str, folder: str) -> str:
     return str(download_artifacts(artifact_uri=uri, dst_path=folder))
 
 
-def _says_no(error: Exception) -> bool:
+def _is_not_found(error: Exception) -> bool:
     return (
         isinstance(error, FileNotFoundError)
         or " 404 " in f" {error} "

@@ -1,10 +1,9 @@
 """Decides in which columns null is a legal value.
 
-A column may be null where the model was evidently made for it: the signature says so, an imputer
-reads it, its encoder learned null, or its training data holds nulls. It is nullable if the
-registered model then answers; that the graph answers the same is the gate's to prove. So a tree
-that merely could take NaN gets no nullable column, and one trained on NaN must pass the gate with
-NaN or is refused.
+A column may be null if the model was evidently made for it: the signature says so, an imputer reads
+it, its encoder learned null, or its training data holds nulls. It is nullable if the registered
+model then answers; the gate proves that the graph answers the same. So a tree that merely tolerates
+NaN gets no nullable column, and one trained on NaN must pass the gate with NaN, or it is refused.
 """
 
 from __future__ import annotations
@@ -16,30 +15,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 
-from model_export.study.rows import Matrix, null_of, to_model_input
+from model_export.study.arrays import Matrix
+from model_export.study.rows import columns_of, null_of, to_model_input
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.anatomy import Anatomy, Step
     from model_export.study.schema import Schema
 
 
 _MOST_VALUES = 2_000_000
-"""Of the rows that are asked at once."""
+"""Most values in the rows that are asked at once."""
 
 
 def find_nullable(
-    fetched: Fetched, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame
+    fetched: FetchedModel, schema: Schema, anatomy: Anatomy, frame: pd.DataFrame
 ) -> Schema:
     """Mark the nullable columns.
 
     Args:
-        fetched: the registered model, which is asked.
+        fetched: the registered model, which is asked for answers.
         schema: with categories.
         anatomy: of the model.
-        frame: the data; only whether it holds nulls matters.
+        frame: the data; only its nulls matter.
     """
     candidates = (
         {i for i, column in enumerate(schema.columns) if column.optional}
@@ -72,19 +72,13 @@ def _imputes(steps: tuple[Step, ...]) -> bool:
 
 
 def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:
-    labels = {str(label): label for label in frame.columns}
-    by_name = set(schema.names) <= labels.keys()
-    return {
-        i
-        for i, name in enumerate(schema.names)
-        if (by_name or i < frame.shape[1])
-        and bool((frame[labels[name]] if by_name else frame.iloc[:, i]).isna().any())
-    }
+    found, _ = columns_of(frame, schema)
+    return {i for i, series in enumerate(found) if bool(series.isna().any())}
 
 
-def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[int]:
-    """Those of the columns in which the registered model answers for null; all are asked together,
-    and in halves where that fails."""
+def _answering(fetched: FetchedModel, schema: Schema, positions: list[int]) -> list[int]:
+    """Those of the columns in which the registered model accepts null; asks for all together, and
+    in halves if that fails."""
     if not positions:
         return []
     rows: Matrix = np.zeros((len(positions), len(schema.columns)))
@@ -92,11 +86,10 @@ def _answering(fetched: Fetched, schema: Schema, positions: list[int]) -> list[i
         rows[row, i] = null_of(schema.columns[i])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unknown categories: null is one of those here
+            warnings.simplefilter("ignore")  # null may be an unknown category, which warns
             fetched.pyfunc.predict(to_model_input(rows, schema))
     except Exception:  # noqa: BLE001
-        # # MLflow's enforcement and any estimator may raise anything: each means that null is no
-        # answer
+        # MLflow's enforcement and any estimator may raise anything: the model refuses null.
         if len(positions) == 1:
             return []
         middle = len(positions) // 2

@@ -1,4 +1,4 @@
-"""From the packed matrix to what the registered model takes, to JSON, and back."""
+"""Converts packed rows to the registered model's input and to JSON, and tables to packed rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pandas as pd
 from model_export.errors import ExportError, sentence
 
 if TYPE_CHECKING:
+    from model_export.study.arrays import Flags, Matrix, Values
     from model_export.study.schema import Column, Schema
-
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 
 def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[Any, Any]:
@@ -23,7 +22,7 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
         packed: float64[N, F].
 
     Returns:
-        an ndarray where the model takes one, else a DataFrame with the signature's names and
+        an ndarray if the model takes one, otherwise a DataFrame with the signature's names and
         dtypes.
 
     Raises:
@@ -31,23 +30,19 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     """
     if schema.matrix_dtype is not None:
         return _checked_cast(packed, schema.matrix_dtype)
-    labels = [column.name if column.label is None else column.label for column in schema.columns]
     dtypes = {column.dtype for column in schema.columns}
-    if len(dtypes) == 1 and not any(
-        column.is_index for column in schema.columns
-    ):  # one block: thousands of columns take as long as one
+    if len(dtypes) == 1 and not any(column.is_index for column in schema.columns):
+        # One block: thousands of columns then take as long as one.
         frame = pd.DataFrame(_checked_cast(packed, dtypes.pop()), copy=False)
     else:
         frame = pd.DataFrame(
             {i: _series(packed[:, i], column) for i, column in enumerate(schema.columns)}
         )
     if schema.named:
-        frame.columns = pd.Index(labels)
+        frame.columns = pd.Index([column.frame_label for column in schema.columns])
     for column in schema.ignored:
         values = itertools.islice(itertools.cycle(column.values), len(packed))
-        frame.insert(
-            column.position, column.name if column.label is None else column.label, list(values)
-        )
+        frame.insert(column.position, column.frame_label, list(values))
     return frame
 
 
@@ -58,8 +53,7 @@ def _series(values: np.ndarray[Any, Any], column: Column) -> pd.Series:
     known[:-1] = column.categories
     known[-1] = column.null
     chosen = known[values.astype(np.int64)]
-    # An object column keeps None as None; every other dtype turns it into NaN, which another
-    # category may be.
+    # An object column keeps None; every other dtype turns it into NaN, which may be a category.
     return pd.Series(chosen, dtype=object if column.null is None else column.dtype)
 
 
@@ -87,38 +81,44 @@ def to_json_value(value: float, column: Column) -> Any:
 
 
 def null_of(column: Column) -> float:
-    """How the packed matrix writes null in this column."""
+    """Null of this column in the packed matrix."""
     return float(len(column.categories)) if column.is_index else float("nan")
 
 
-def from_frame(
-    frame: pd.DataFrame, schema: Schema
-) -> tuple[Matrix, np.ndarray[Any, np.dtype[np.bool_]]]:
+def columns_of(frame: pd.DataFrame, schema: Schema) -> tuple[list[pd.Series], bool]:
+    """The frame's column for each of the schema's, and whether they were found by name.
+
+    If a name is missing, the columns are the first ones; there may be fewer than in the schema.
+    """
+    labels = {str(label): label for label in frame.columns}
+    if set(schema.names) <= labels.keys():
+        return [frame[labels[name]] for name in schema.names], True
+    return [frame.iloc[:, i] for i in range(min(frame.shape[1], len(schema.columns)))], False
+
+
+def from_frame(frame: pd.DataFrame, schema: Schema) -> tuple[Matrix, Flags]:
     """Pack a table of data, column by column, by name (or by position for an unnamed model).
 
     Returns:
         float64[N, F], and bool[N]: True where every value of the row is legal: a known category, a
-        finite number, null only where it may be.
+        finite number, null only in a nullable column.
 
     Raises:
         ExportError: a column is missing, or holds text where the model takes numbers.
     """
     packed = np.empty((len(frame), len(schema.columns)), dtype=np.float64)
     known = np.ones(len(frame), dtype=np.bool_)
-    labels = {str(label): label for label in frame.columns}
-    by_name = set(schema.names) <= labels.keys()
-    if not by_name and (schema.named or frame.shape[1] < len(schema.columns)):
-        missing = [name for name in schema.names if name not in labels]
+    found, by_name = columns_of(frame, schema)
+    if not by_name and (schema.named or len(found) < len(schema.columns)):
+        missing = [name for name in schema.names if name not in map(str, frame.columns)]
         raise ExportError(f"the data lacks the columns {missing}; it has {list(frame.columns)}")
-    for i, column in enumerate(schema.columns):
-        packed[:, i], column_known = _pack(
-            frame[labels[column.name]] if by_name else frame.iloc[:, i], column
-        )
+    for i, (series, column) in enumerate(zip(found, schema.columns, strict=True)):
+        packed[:, i], column_known = _pack(series, column)
         known &= column_known
     return packed, known
 
 
-def _pack(series: pd.Series, column: Column) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:
     null = series.isna().to_numpy()
     if column.is_index:
         index_of = {value: float(i) for i, value in enumerate(column.categories)}
@@ -136,9 +136,9 @@ def _pack(series: pd.Series, column: Column) -> tuple[np.ndarray[Any, Any], np.n
     return values, np.where(null, column.nullable, _is_legal(values, column))
 
 
-def _is_legal(values: np.ndarray[Any, Any], column: Column) -> np.ndarray[Any, Any]:
-    """True where the server would take the number: finite even as float32, and whole where the
-    column is."""
+def _is_legal(values: Values, column: Column) -> Flags:
+    """True where the server would accept the number: finite as float32, and whole in a column of
+    integers."""
     with np.errstate(invalid="ignore"):
         legal = np.abs(values) <= np.finfo(np.float32).max
         return np.asarray(legal if column.kind == "number" else legal & (values == np.rint(values)))

@@ -1,9 +1,9 @@
-"""What a row looks like: the columns of the model's signature, in order, as the bundle and the
-client see them.
+"""The columns of a row, in the order of the model's signature, as the bundle and the client see
+them.
 
-Three shapes of the same rows meet here and in `rows`: the client's JSON, the model's DataFrame or
-ndarray, and the packed matrix (float64[N, F]; null is NaN, a category is its index, a category's
-null is `len(categories)`) that the graph takes.
+This module and `rows` know three forms of the same rows: the client's JSON, the model's DataFrame
+or ndarray, and the packed matrix that the graph takes (float64[N, F]; null is NaN, a category is
+its index, a category's null is `len(categories)`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Kind = Literal["number", "integer", "boolean", "category", "other"]
 Category = str | int
 
-# MLflow's column types that a row of numbers and categories can hold, with the kind and the dtype
-# of the DataFrame's column.
+# MLflow's column types that a row of numbers and categories can hold → kind and dtype of the
+# DataFrame's column.
 _COLUMN_TYPES: dict[str, tuple[Kind, str]] = {
     "double": ("number", "float64"),
     "float": ("number", "float32"),
@@ -43,32 +43,46 @@ class Column:
     name: str
     kind: Kind
     dtype: str
-    """Of the column in the frame that the registered model gets: float64, float32, int64, int32,
-    bool or str."""
+    """Of the column in the DataFrame for the registered model: float64, float32, int64, int32, bool
+    or str."""
     optional: bool = False
     """The signature says required=False."""
     nullable: bool = False
-    """Null is a legal value; set only when the registered model answers for it."""
+    """Null is a legal value; set only if the registered model answers for it."""
     categories: tuple[Category, ...] = ()
     null: float | None = float("nan")
-    """What stands for null in a frame's category column: None where the encoder learned None, else
-    NaN."""
+    """Null in a frame's category column: None if the encoder learned None, otherwise NaN."""
     label: Any = None
-    """What the frame's column is called where that is not the name: MLflow keeps the integers of
-    unnamed frames."""
+    """What the frame's column is called if not `name`: MLflow keeps the integers of unnamed
+    frames."""
     type: str = ""
-    """MLflow's type of the column, where a signature says it."""
+    """MLflow's type of the column, if a signature gives it."""
 
     @property
     def is_index(self) -> bool:
-        """True where the packed matrix holds an index into `categories`."""
+        """True if the packed matrix holds an index into `categories`."""
         return self.kind == "category"
+
+    @property
+    def is_numeric(self) -> bool:
+        """True for numbers and integers, false for booleans and categories."""
+        return self.kind in ("number", "integer")
+
+    @property
+    def choices(self) -> int:
+        """How many values a category or a boolean has, without null."""
+        return len(self.categories) if self.is_index else 2
+
+    @property
+    def frame_label(self) -> Any:
+        """What the frame's column is called."""
+        return self.name if self.label is None else self.label
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """A column of the signature that no step reads: the registered model asks for it, the graph has
-    no place for it."""
+    """A column of the signature that no step reads: the registered model requires it, the graph has
+    no input for it."""
 
     name: str
     label: Any
@@ -78,18 +92,23 @@ class Ignored:
     position: int
     """In the signature."""
     values: tuple[Any, ...] = ()
-    """What the rows that the registered model is asked hold, in turn: its answers must not depend
-    on them."""
+    """Values that the rows for the registered model hold in turn: its answers must not depend on
+    them."""
+
+    @property
+    def frame_label(self) -> Any:
+        """What the frame's column is called."""
+        return self.name if self.label is None else self.label
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns in order, and the container that the registered model takes them in."""
+    """The columns in order, and whether the registered model takes a DataFrame or an ndarray."""
 
     columns: tuple[Column, ...]
     named: bool
     matrix_dtype: str | None = None
-    """Set where the model takes an ndarray (a tensor signature, or none): its dtype."""
+    """The dtype of the ndarray, if the model takes one (a tensor signature, or no signature)."""
     ignored: tuple[Ignored, ...] = ()
     """In the order of their positions."""
 
@@ -106,8 +125,7 @@ class Schema:
 
 
 def read_schema(signature: ModelSignature | None, estimator: Any) -> Schema:
-    """Read the columns from the model's signature; without one, from what the estimator remembers
-    of its training.
+    """Read the columns from the model's signature; without one, from the fitted estimator.
 
     Raises:
         ExportError: several tensors, or a tensor that is not a matrix.
@@ -168,15 +186,15 @@ def _from_columns(specs: list[Any]) -> Schema:
     return Schema(tuple(columns), named=named)
 
 
-def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
-    """Take the columns that no step reads and that no matrix of numbers can hold out of the schema:
+def ignore_unread_columns(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:
+    """Remove the columns from the schema that no step reads and that no matrix of numbers can hold:
     text, dates and the like.
 
     Numbers and booleans that no step reads stay: clients send them already, and the server checks
     them.
 
     Returns:
-        the schema with these columns as `ignored`, and the anatomy of its columns.
+        the schema with these columns as `ignored`, and the anatomy with the new positions.
 
     Raises:
         ExportError: a step reads a column of a type that a row cannot hold.
@@ -186,7 +204,7 @@ def set_aside_unread(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]
         if column.kind == "other" and i not in unread:
             raise ExportError(
                 f"column {column.name!r} has the type {column.type}, and the model reads it: "
-                f"known are {', '.join(_COLUMN_TYPES)}"
+                f"supported are {', '.join(_COLUMN_TYPES)}"
             )
     if not unread:
         return schema, anatomy
@@ -208,19 +226,18 @@ _INVENTED: dict[str, tuple[Any, ...]] = {
     "datetime": tuple(np.array(["1970-01-01", "2026-06-15T12:30:00"], dtype="datetime64[ns]")),
     "binary": (b"", b"a"),
 }
-"""Values of a column that the data does not show."""
+"""By type: values for a column that the data may lack."""
 
 
 def with_ignored_values(schema: Schema, frame: pd.DataFrame) -> Schema:
-    """Give every ignored column the values that the registered model is asked with.
+    """Choose values for every ignored column in the rows for the registered model.
 
     Args:
         schema: with `ignored`.
         frame: the data.
 
     Raises:
-        ExportError: the data does not show the column, and its type has no value that could be made
-            up.
+        ExportError: the data lacks the column, and no values can be invented for its type.
     """
     by_name = {str(label): label for label in frame.columns}
     return replace(
@@ -239,7 +256,7 @@ def _values(column: Ignored, frame: pd.DataFrame, by_name: dict[str, Any]) -> tu
         seen = [np.datetime64(value, "ns") for value in seen]
     if not seen and not invented:
         raise ExportError(
-            f"column {column.name!r} has the type {column.type}, and no data shows what it holds: "
+            f"column {column.name!r} has the type {column.type}, and no data shows its values: "
             "give --data with this column"
         )
     return (*seen, *invented)

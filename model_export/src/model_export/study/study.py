@@ -1,4 +1,4 @@
-"""Everything that is known about a model before it is converted."""
+"""Collects everything that the exporter needs to know about a model before the conversion."""
 
 from __future__ import annotations
 
@@ -11,50 +11,56 @@ from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
 from model_export.study.categories import find_categories
 from model_export.study.nulls import find_nullable
-from model_export.study.schema import Schema, read_schema, set_aside_unread, with_ignored_values
+from model_export.study.schema import (
+    Schema,
+    ignore_unread_columns,
+    read_schema,
+    with_ignored_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from model_export.registry.client import Fetched
+    from model_export.registry.client import FetchedModel
     from model_export.study.data import Data, Source
 
 
 @dataclass(frozen=True)
-class Subject:
-    """The model, what goes in, what comes out, what it is made of, and rows to try it on."""
+class StudiedModel:
+    """A model with its inputs, its outputs, its parts, and rows to prove it with."""
 
-    fetched: Fetched
+    fetched: FetchedModel
     schema: Schema
     answers: Answers
     anatomy: Anatomy
     data: Data
 
 
-def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
-    """Find out all of that.
+def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
+    """Study a registered model.
 
     Args:
         fetched: the registered model.
-        data_file: a table to prove it on; by default the data logged to its run, else its input
+        data_file: a table to prove it on; default: the data logged to its run, otherwise its input
             example.
 
     Raises:
-        ExportError: a model that no bundle can hold, or no data.
+        ExportError: the model cannot be exported, or there is no data.
         InfrastructureError: MLflow does not say what was logged.
     """
     answers = describe_answers(fetched.estimator)
     schema = read_schema(fetched.signature, fetched.estimator)
-    schema, anatomy = set_aside_unread(schema, dissect(fetched.estimator, schema.names))
+    # Text and dates that no step reads are kept apart: the graph has no input for them.
+    schema, anatomy = ignore_unread_columns(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)
 
-    def with_rows_of(source: Source) -> Subject:
+    def with_rows_of(source: Source) -> StudiedModel:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
         nullable = find_nullable(fetched, with_ignored_values(schema, table.frame), anatomy, frame)
         data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
-        return Subject(fetched, nullable, answers, anatomy, data)
+        return StudiedModel(fetched, nullable, answers, anatomy, data)
 
     if data_file is not None:
         try:
@@ -64,17 +70,18 @@ def study(fetched: Fetched, data_file: Path | None = None) -> Subject:
     return _best(with_rows_of, data_sources.logged(fetched, schema))
 
 
-def _best(with_rows_of: Callable[[Source], Subject], sources: Iterable[Source]) -> Subject:
-    """The subject with rows of the first source that has enough of them; else of the first that has
-    any."""
+def _best(
+    with_rows_of: Callable[[Source], StudiedModel], sources: Iterable[Source]
+) -> StudiedModel:
+    """The model with the rows of the first source that has enough of them; otherwise of the first
+    that has any."""
     unused: list[str] = []
-    poor: Subject | None = None
+    poor: StudiedModel | None = None
     for source in sources:
         try:
             found = with_rows_of(source)
         except Exception as error:  # noqa: BLE001
-            # tables of others fail in every way; `reason_of` raises what is no fault
-            # of theirs
+            # Users' tables fail in every way; `reason_of` raises errors of another cause.
             unused.append(f"{source.origin} ({data_sources.reason_of(error)})")
             continue
         found = replace(found, data=replace(found.data, unused=tuple(unused)))
@@ -83,5 +90,5 @@ def _best(with_rows_of: Callable[[Source], Subject], sources: Iterable[Source]) 
         poor = poor or found
         unused.append(f"{source.origin} (a single distinct row)")
     if poor is None:
-        raise data_sources.nothing(unused)
+        raise data_sources.no_data_error(unused)
     return poor

@@ -1,4 +1,4 @@
-"""Reads a table of rows from a file, whatever of CSV, Parquet and NPY it is, in bounded memory."""
+"""Reads a table of rows from a CSV, Parquet or NPY file, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_of_memory, sentence
+from model_export.errors import ExportError, is_memory_error, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -28,7 +28,7 @@ _HEADER_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as they were found."""
+    """The rows of a file."""
 
     frame: pd.DataFrame
     cut: bool = False
@@ -39,29 +39,22 @@ def read(path: Path, text_columns: frozenset[str] = frozenset()) -> Table:
     """Read the first rows of a file, at most `MOST_ROWS` and `MOST_CELLS`.
 
     Args:
-        path: of the file; its first bytes say what it is, not its name.
-        text_columns: of a CSV, whose values are text even where they look like numbers (ZIP codes).
+        path: of the file; its first bytes determine the format, not its name.
+        text_columns: columns of a CSV that are text even if they look like numbers (ZIP codes).
 
     Raises:
-        ExportError: it does not exist, is no file, or holds no such table.
+        ExportError: it does not exist, is not a file, or does not hold such a table.
     """
     if not path.exists():
         raise ExportError("there is no such file")
     if not path.is_file():
         raise ExportError("it is a folder or a device, expected one CSV, Parquet or NPY file")
     try:
-        with path.open("rb") as file:
-            start = file.read(6)
-        if start.startswith(b"PAR1"):
-            table = _read_parquet(path)
-        elif start == b"\x93NUMPY":
-            table = _read_npy(path)
-        else:
-            table = _read_csv(path, text_columns)
+        table = _read_any(path, text_columns)
     except ExportError:
         raise
     except Exception as error:  # pandas, pyarrow and NumPy raise exceptions of many kinds
-        if is_of_memory(error):
+        if is_memory_error(error):
             raise
         raise ExportError(f"not a readable table: {sentence(error, 200)}") from error
     if table.frame.empty:
@@ -69,7 +62,18 @@ def read(path: Path, text_columns: frozenset[str] = frozenset()) -> Table:
     return table
 
 
+def _read_any(path: Path, text_columns: frozenset[str]) -> Table:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PAR1"):
+        return _read_parquet(path)
+    if start == b"\x93NUMPY":
+        return _read_npy(path)
+    return _read_csv(path, text_columns)
+
+
 def _bounded(columns: int) -> int:
+    """How many rows to read."""
     return max(1, min(MOST_ROWS, MOST_CELLS // max(1, columns)))
 
 
@@ -82,7 +86,7 @@ def _read_csv(path: Path, text_columns: frozenset[str]) -> Table:
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
-    """The separator that makes most of the first line, and the names that it makes."""
+    """The separator that splits the first line into the most names, and these names."""
     with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
         line = file.readline(_HEADER_CHARACTERS)
     if "\0" in line:
@@ -95,7 +99,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
 
 
 def _read_parquet(path: Path) -> Table:
-    # # comes with MLflow; only this format needs it
+    # MLflow depends on pyarrow; imported here because only this format needs it.
     from pyarrow import parquet  # type: ignore[import-untyped]
 
     file = parquet.ParquetFile(path)

@@ -1,2 +1,1 @@
-"""A service that exports every new version of the chosen models, and says in the registry what came
-of it."""
+"""A service that exports every new version of the chosen models, and tags each with the result."""

@@ -1,9 +1,8 @@
-"""A tag that says who is exporting a version, so that several watches share the work instead of
-doubling it.
+"""A tag that names the watch that is exporting a version, so that several watches share the work.
 
-MLflow cannot set a tag only where there is none, so two watches that claim at the very same moment
-may both believe that they have it. That costs time and nothing else: `publish` checks what it has
-uploaded, and the later one of two wins as a whole.
+MLflow cannot set a tag only if it is absent, so two watches that claim at the same moment may both
+succeed. That costs time only: `publish` checks what it uploaded, and the later upload wins as a
+whole.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TAG_CLAIM = "halfcore.export.claim"
 
 @dataclass(frozen=True)
 class Claim:
-    """One version, claimed for a while by one watch."""
+    """One version, claimed by one watch for `lease_s` seconds at a time."""
 
     client: MlflowClient
     name: str
@@ -32,7 +31,7 @@ class Claim:
     lease_s: float
 
     def take(self) -> bool:
-        """Claim the version; False where another has it, and its time is not up."""
+        """Claim the version; False if another watch holds a claim that has not expired."""
         holder, until = _read(self._tag())
         if holder not in ("", self.owner) and until > datetime.now(UTC):
             return False
@@ -40,7 +39,7 @@ class Claim:
         return _read(self._tag())[0] == self.owner
 
     def renew(self) -> None:
-        """Make the claim last for another lease."""
+        """Extend the claim by another lease."""
         until = datetime.now(UTC) + timedelta(seconds=self.lease_s)
         self.client.set_model_version_tag(
             self.name,
@@ -50,7 +49,7 @@ class Claim:
         )
 
     def release(self) -> None:
-        """Give it back; where MLflow does not answer, time does."""
+        """Remove the claim; if MLflow does not answer, it expires."""
         with suppress(MlflowException):
             if _read(self._tag())[0] == self.owner:
                 self.client.delete_model_version_tag(self.name, self.version, TAG_CLAIM)
@@ -60,7 +59,7 @@ class Claim:
 
 
 def _read(tag: str) -> tuple[str, datetime]:
-    """Owner and end of a claim; a tag that says neither is nobody's."""
+    """Owner and end of a claim; an unreadable tag counts as no claim."""
     owner, _, until = tag.partition(" until ")
     try:
         return owner, datetime.fromisoformat(until).astimezone(UTC)

@@ -1,5 +1,4 @@
-"""`model-export watch` and `model-export healthy`: settings, log lines and signals around the
-loop."""
+"""`model-export watch` and `model-export healthy`: flags, logging and signals around the loop."""
 
 from __future__ import annotations
 
@@ -19,32 +18,34 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""MLflow's client by default waits 120 s and tries seven times; the watch has a rhythm of its own,
-and an end to come to."""
+_HTTP_RETRY_DEFAULTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""MLflow's client by default waits 120 s and tries seven times; the watch retries by itself, and
+must be able to stop."""
 
 logger = logging.getLogger("model_export.watch")
 
 
 class _Stopped(BaseException):
-    """SIGTERM or Ctrl-C. No Exception: nobody may take it for a failure of MLflow."""
+    """SIGTERM or Ctrl-C. Not an Exception, so that no handler takes it for a failure of MLflow."""
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
-    """The flags of `watch`."""
+    """Add the flags of `watch`."""
     watch_settings.add_flags(parser)
     parser.set_defaults(run=_watch)
 
 
 def add_healthy(parser: argparse.ArgumentParser) -> None:
-    """The flags of `healthy`."""
-    parser.add_argument("file", type=Path, help="as given to `watch --heartbeat`")
+    """Add the flags of `healthy`."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="heartbeat file, as given to watch --heartbeat"
+    )
     parser.add_argument(
         "--max-age",
         type=float,
         default=120.0,
         metavar="S",
-        help="oldest heartbeat in seconds; default: %(default)s",
+        help="fail if the last heartbeat is older than this, in seconds; default: %(default)s",
     )
     parser.set_defaults(run=_healthy)
 
@@ -63,7 +64,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     except watch_settings.SettingsError as error:
         sys.stderr.write(f"model-export watch: {error}\n")
         return 2
-    for name, value in _PATIENCE.items():
+    for name, value in _HTTP_RETRY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     from model_export.bundle.write import require_writable
     from model_export.registry.connection import connect
@@ -84,11 +85,10 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _own(folder: Path) -> Iterator[None]:
-    """Hold the work folder alone, and empty it: what lies there was left by a watch that was
-    killed.
+    """Lock the work folder, and empty it: a killed watch may have left files there.
 
     Raises:
-        ExportError: another watch holds it.
+        ExportError: another watch has locked it.
         InfrastructureError: it cannot be written to.
     """
     import shutil
@@ -103,7 +103,7 @@ def _own(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ExportError(
-                f"another watch works in {folder}; give this one a folder of its own with --work"
+                f"another watch uses the work folder {folder}: give this one another with --work"
             ) from error
         for left in folder.iterdir():
             if left.is_dir():
@@ -113,14 +113,12 @@ def _own(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end whatever is going on at once; what was begun is undone on the way
-    out, or begun anew at the next start."""
+    """Let SIGTERM and Ctrl-C end the watch at once. Work in progress is undone on the way out, or
+    started again at the next start."""
 
     def stop(number: int, _: Any) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(
-                again, signal.SIG_IGN
-            )  # one is enough: the way out is not to be cut short
+            signal.signal(again, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
         raise _Stopped(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,7 +127,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _configure_logging() -> None:
-    """Coloured lines on a terminal, plain ones with the time elsewhere; both on standard error."""
+    """Log to standard error: coloured lines on a terminal, otherwise plain lines with the time."""
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     if sys.stderr.isatty():

@@ -1,8 +1,7 @@
-"""One export in a process of its own: `python -m model_export.watch.job ORDER RESULT`, both JSON
-files. Started by `run`.
+"""One export in its own process: `python -m model_export.watch.job ORDER RESULT`, both JSON files.
+Started by `run`.
 
-Limits first, then the imports, then the model: whatever the model does, it does to this process
-alone.
+It sets the limits, then imports, then loads the model, so a bad model harms this process only.
 """
 
 from __future__ import annotations
@@ -13,30 +12,28 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from model_export.bundle.files import replace_file
 from model_export.limits import restrict
 
 
 def main(order_file: str, result_file: str) -> None:
-    """Export as ordered; write `{"outcome": …, "reason": …}`, outcome being passed, refused or
-    failed."""
+    """Export as the order says; write `{"outcome": …, "reason": …}`, where outcome is passed,
+    refused or failed."""
     order = json.loads(Path(order_file).read_text())
     restrict(order["memory_limit_mb"], order["parent"])
-    result = Path(result_file)
-    staging = result.with_suffix(".new")
-    staging.write_text(json.dumps(_export(order)))
-    staging.replace(result)
+    replace_file(Path(result_file), json.dumps(_export(order)).encode())
 
 
 def _export(order: dict[str, Any]) -> dict[str, Any]:
-    # Imported under the limits. What fails here is no fault of the model's: status 1 without a
-    # result.
+    # Imported within the limits. A failed import is not the model's fault: the process then ends
+    # with status 1 and writes no result.
     from model_export.errors import ExportError, InfrastructureError
-    from model_export.export import Order, export
+    from model_export.export import ExportRequest, export
     from model_export.registry.client import connect
     from model_export.report import Reporter
 
     connect(order["tracking_uri"])
-    wanted = Order(
+    request = ExportRequest(
         order["uri"],
         Path(order["out"]),
         name=order["name"],
@@ -44,9 +41,9 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
         allow_unpickle=not order["no_unpickle"],
     )
     try:
-        export(wanted, Reporter())
+        export(request, Reporter())
     except ExportError as error:
-        traceback.print_exc()  # into the export's own log; the watch shows it with --debug
+        traceback.print_exc()  # goes to the export's log, which the watch shows with --debug
         outcome = "failed" if isinstance(error, InfrastructureError) else "refused"
         return {"outcome": outcome, "reason": error.reason}
     return {"outcome": "passed"}

@@ -1,7 +1,7 @@
-"""The watch: look at the registry, export what is due, say what came of it, wait.
+"""The watch: read the registry, export what is due, tag the result, wait.
 
-Everything it knows is in the registry's tags, so it may be ended at any moment and begun anew: a
-version is due until it has a verdict.
+All its state is in the registry's tags, so it may be killed and restarted at any moment: a version
+is due until it has a verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model_export.bundle import tools
 from model_export.errors import sentence, shorten
 from model_export.publish import PASSED, REFUSED, TAG_EXPORT, publish, refuse, verdict
 from model_export.watch.claim import Claim
-from model_export.watch.run import exported
+from model_export.watch.run import exported_in_child
 from model_export.watch.targets import find, parse
 
 if TYPE_CHECKING:
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("model_export.watch")
 _LINE_CHARACTERS = 300
-"""Of a failure in the log; MLflow's messages hold whole stacks."""
+"""Longest failure in the log; MLflow's messages hold whole stacks."""
 TAG_FINGERPRINT = f"{TAG_EXPORT}.fingerprint"
-"""Of what a refusal depends on besides the model: where it differs, the version is tried again."""
+"""Hash of what a refusal depends on besides the model; when it changes, the version is tried
+again."""
 
 
 class Watch:
-    """The service. One thread; each export is a process of its own."""
+    """The service. One thread; each export runs in its own process."""
 
     def __init__(self, settings: WatchSettings, tracking_uri: str, heartbeat: Heartbeat) -> None:
-        """Read the targets; nothing is asked of MLflow yet.
+        """Read the targets, without a request to MLflow.
 
         Raises:
             ExportError: a URI that cannot be watched.
@@ -57,12 +58,12 @@ class Watch:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._fingerprint = _fingerprint(settings)
         self._failures: dict[str, int] = {}
-        """By version, and under "" of MLflow: how often in a row."""
+        """Failures in a row, by version; those of MLflow itself under the key ""."""
         self._not_before: dict[str, float] = {}
         self._retried: set[str] = set()
 
     def run(self) -> bool:
-        """Look again and again, or once; returns True if everything that was due has a verdict."""
+        """Look repeatedly, or once; returns True if everything that was due has a verdict."""
         while True:
             settled = self._look()
             if self._settings.once:
@@ -70,21 +71,18 @@ class Watch:
             self._wait(self._pause(""))
 
     def _look(self) -> bool:
-        """Export whatever is due."""
+        """Export what is due; True if everything that was due has a verdict."""
         self._heartbeat.beat("looking")
         try:
             versions = [
                 version for version in find(self._client, self._targets) if self._is_due(version)
             ]
-        except Exception as error:  # noqa: BLE001
-            # whatever it is, the watch outlives it and looks again
+        except Exception as error:  # noqa: BLE001 - the watch survives any error and looks again
             _trace(error)
             self._note_failure("", f"MLflow does not answer: {sentence(error)}")
             return False
         self._failures.pop("", None)
-        settled = [
-            self._settle(version) for version in versions
-        ]  # all of them: one that fails keeps none from its turn
+        settled = [self._settle(version) for version in versions]  # all, even if one fails
         return all(settled)
 
     def _is_due(self, version: ModelVersion) -> bool:
@@ -96,12 +94,11 @@ class Watch:
         return True
 
     def _settle(self, version: ModelVersion) -> bool:
-        """Export one version and tag it; False where something failed, or another watch has it."""
+        """Export one version and tag it; False if that failed, or if another watch claimed it."""
         label = _label(version)
         try:
             return self._claim_and_export(version)
-        except Exception as error:  # noqa: BLE001
-            # one version's failure keeps no other from its turn
+        except Exception as error:  # noqa: BLE001 - the other versions are exported all the same
             _trace(error)
             self._note_failure(label, sentence(error))
             return False
@@ -112,15 +109,15 @@ class Watch:
             self._client, version.name, str(version.version), self._owner, self._settings.lease_s
         )
         if not claim.take():
-            logger.info("%s: another watch is at it", label)
+            logger.info("%s: another watch is exporting it", label)
             return False
         try:
-            # Between the look and the claim another watch may have finished it.
+            # Another watch may have finished it between the look and the claim.
             if not self._is_due(self._client.get_model_version(version.name, version.version)):
                 return True
             logger.info("%s: exporting", label)
             started = time.monotonic()
-            with exported(
+            with exported_in_child(
                 f"models:/{label}", self._tracking_uri, self._settings, self._ticker(label, claim)
             ) as outcome:
                 self._conclude(version, outcome, time.monotonic() - started)
@@ -147,7 +144,8 @@ class Watch:
         self._not_before.pop(label, None)
 
     def _ticker(self, label: str, claim: Claim) -> Callable[[], None]:
-        """What is done while an export runs: beat, and renew the claim three times in a lease."""
+        """A function to call while an export runs: beats, and renews the claim three times per
+        lease."""
         renewed = time.monotonic()
 
         def tick() -> None:
@@ -159,7 +157,7 @@ class Watch:
                     claim.renew()
                 except MlflowException as error:
                     logger.warning(
-                        "%s: the claim cannot be renewed: %s",
+                        "%s: cannot renew the claim: %s",
                         label,
                         sentence(error, _LINE_CHARACTERS),
                     )
@@ -171,7 +169,7 @@ class Watch:
         wait_s = self._pause(key)
         self._not_before[key] = time.monotonic() + wait_s
         logger.warning(
-            "%s%s; again in %.1f s or later",
+            "%s%s; trying again in %.1f s or later",
             f"{key}: " if key else "",
             shorten(reason, _LINE_CHARACTERS),
             wait_s,
@@ -201,7 +199,7 @@ def pause(interval_s: float, failures: int, most_s: float, chance: float) -> flo
 
 
 def _trace(error: Exception) -> None:
-    """Log the traceback of what nobody foresaw, where it is asked for."""
+    """Log the traceback of an unexpected error, at level DEBUG."""
     logger.debug("unexpected", exc_info=error)
 
 

@@ -1,5 +1,4 @@
-"""Starts one export as a process of its own, waits for it within its time, and says what came of
-it."""
+"""Runs one export in its own process, within limits of time and memory, and returns its outcome."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from model_export import limits, stages
+from model_export.bundle.write import manifests
 from model_export.errors import shorten
 from model_export.registry import names
 
@@ -32,26 +32,27 @@ class Outcome:
     """How an export ended."""
 
     kind: Literal["passed", "refused", "failed"]
-    """failed: not for the model's sake; worth trying again."""
+    """failed: the model is not the cause, and trying again may help."""
     reason: str = ""
     bundle: Path | None = None
 
 
 @contextmanager
-def exported(
+def exported_in_child(
     uri: str, tracking_uri: str, settings: WatchSettings, tick: Callable[[], None]
 ) -> Iterator[Outcome]:
-    """Export one model; the bundle is there until the block ends.
+    """Export one model; the bundle is deleted when the block ends.
 
     Args:
         uri: models:/NAME/VERSION.
         tracking_uri: of MLflow.
         settings: work folder and limits.
-        tick: called some times a second while it runs; what it raises ends the export.
+        tick: called several times a second while the export runs; an exception in it ends the
+            export.
 
     Yields:
-        the outcome. Whether by time, by memory, by a signal or by itself: the process and all that
-            it started have ended by then.
+        the outcome. The export's process and all its children have ended by then, by themselves, by
+            a signal or because of a limit.
     """
     folder = settings.work / uuid.uuid4().hex
     folder.mkdir(parents=True)
@@ -65,6 +66,24 @@ def _run(
     uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, tick: Callable[[], None]
 ) -> Outcome:
     limit_mb = min(settings.memory_limit_mb, limits.usable_mb())
+    _write_order(uri, tracking_uri, settings, folder, limit_mb)
+    files = [str(folder / "order.json"), str(folder / "result.json")]
+    with (folder / "log").open("wb") as log:
+        # MLflow leaves its downloads in TMPDIR: they are removed with the folder.
+        child = limits.Supervised(
+            [sys.executable, "-m", "model_export.watch.job", *files],
+            environment={"TMPDIR": str(folder)},
+            output=log,
+            own_session=True,
+        )
+    ended = child.wait(limit_mb, settings.time_limit_s, tick)
+    logger.debug("%s: the export's own log:\n%s", uri, (folder / "log").read_text(errors="replace"))
+    return _beyond_limit(ended, limit_mb, settings) or _read(folder, ended, limit_mb)
+
+
+def _write_order(
+    uri: str, tracking_uri: str, settings: WatchSettings, folder: Path, limit_mb: int
+) -> None:
     order = {
         "uri": uri,
         "name": name_of(uri),
@@ -76,35 +95,25 @@ def _run(
         "parent": os.getpid(),
     }
     (folder / "order.json").write_text(json.dumps(order))
-    command = [
-        sys.executable,
-        "-m",
-        "model_export.watch.job",
-        str(folder / "order.json"),
-        str(folder / "result.json"),
-    ]
-    with (folder / "log").open("wb") as log:
-        # MLflow leaves its downloads behind: they go with the folder.
-        child = limits.Supervised(
-            command, environment={"TMPDIR": str(folder)}, output=log, own_session=True
-        )
-    ended = child.wait(limit_mb, settings.time_limit_s, tick)
-    logger.debug("%s: the export's own log:\n%s", uri, (folder / "log").read_text(errors="replace"))
+
+
+def _beyond_limit(
+    ended: limits.ChildExit, limit_mb: int, settings: WatchSettings
+) -> Outcome | None:
     at = f" ({ended.stage})" if ended.stage else ""
-    if ended.too_much == "memory":
-        return Outcome("refused", stages.too_much_memory(ended.stage, limit_mb))
-    if ended.too_much == "time":
+    if ended.limit_exceeded == "memory":
+        return Outcome("refused", stages.memory_limit_message(ended.stage, limit_mb))
+    if ended.limit_exceeded == "time":
         return Outcome(
             "refused",
             f"the export needed more than the {settings.time_limit_s:g} s that an export may "
-            f"take{at}: raise "
-            "MODEL_EXPORT_TIME_LIMIT_S, or export a smaller model",
+            f"take{at}: raise MODEL_EXPORT_TIME_LIMIT_S, or export a smaller model",
         )
-    return _read(folder, ended, limit_mb)
+    return None
 
 
 def name_of(uri: str) -> str | None:
-    """The bundle's name where the registered one cannot be a folder's; None where it can."""
+    """The bundle's name if the registered name cannot be the name of a folder; None if it can."""
     name = uri.removeprefix("models:/").rpartition("/")[0]
     return (
         None
@@ -113,23 +122,23 @@ def name_of(uri: str) -> str | None:
     )
 
 
-def _read(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
+def _read(folder: Path, ended: limits.ChildExit, limit_mb: int) -> Outcome:
     if not (folder / "result.json").is_file():
         return _without_result(folder, ended, limit_mb)
     result = json.loads((folder / "result.json").read_text())
     if result["outcome"] == "passed":
-        (manifest,) = (folder / "bundles").glob(
-            "*/*/manifest.json"
-        )  # not where the process says, for a model may have run in it
+        # Looked for here, not where the process says: a model ran in it and may have lied.
+        models = (folder / "bundles").iterdir()
+        (manifest,) = (manifest for model in models for manifest in manifests(model))
         return Outcome("passed", bundle=manifest.parent)
     return Outcome(result["outcome"], result["reason"])
 
 
-def _without_result(folder: Path, ended: limits.Ended, limit_mb: int) -> Outcome:
-    """A signal is the model's doing, most likely for want of memory; status 1 is Python's, before
-    the export or after it."""
+def _without_result(folder: Path, ended: limits.ChildExit, limit_mb: int) -> Outcome:
+    """The outcome of a process that wrote no result. The model causes a signal, most often for lack
+    of memory; Python causes status 1, before or after the export."""
     if ended.status < 0:
-        return Outcome("refused", limits.ended_by_signal(ended, limit_mb))
+        return Outcome("refused", limits.killed_message(ended, limit_mb))
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     last = f": {shorten(lines[-1], 300)}" if lines else ""
     if ended.status == 1:

@@ -17,7 +17,7 @@ PREFIX = "MODEL_EXPORT_"
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message names it, what came and what was expected."""
+    """A setting is wrong; the message names it, the value received and what was expected."""
 
 
 def _setting(default: Any, description: str, least: float | None = None) -> Any:
@@ -26,23 +26,27 @@ def _setting(default: Any, description: str, least: float | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """The watch's settings. Each says its unit and its default's reason, and is read from
-    `MODEL_EXPORT_` + its name."""
+    """The watch's settings. Each gives its unit and the reason of its default, and is read from the
+    variable `MODEL_EXPORT_` + its name."""
 
     models: tuple[str, ...] = _setting(
         (),
-        "what to follow, separated by spaces: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME",
+        "models to watch, separated by spaces: models:/NAME@ALIAS, models:/NAME/STAGE, "
+        "models:/NAME (all versions); NAME may be a pattern such as churn-*",
     )
     tracking_uri: str = _setting(
         "",
-        "MLflow's server or store; empty: MLFLOW_TRACKING_URI, else sqlite:///.halfcore/mlflow.db",
+        "MLflow's server or store; if empty: MLFLOW_TRACKING_URI, otherwise "
+        "sqlite:///.halfcore/mlflow.db",
     )
     interval_s: float = _setting(
-        15.0, "seconds between two looks at the registry, ±20 %; one small call per model", 0.1
+        15.0,
+        "seconds between two reads of the registry, ±20 %; a read is one small call per model",
+        0.1,
     )
     max_backoff_s: float = _setting(
         300.0,
-        "longest wait in seconds after failures, which begins at the interval and doubles",
+        "longest wait after failures, in seconds; the wait begins at the interval and doubles",
         0.1,
     )
     time_limit_s: float = _setting(
@@ -56,25 +60,27 @@ class WatchSettings:
         64,
     )
     lease_s: float = _setting(
-        60.0, "seconds after which another watch takes over a version from one that has died", 1.0
+        60.0,
+        "seconds after which another watch may take over a version from a watch that died",
+        1.0,
     )
     gate_rows: int = _setting(
-        100_000, "rows that the proof compares, besides those around tree thresholds", 1000
+        100_000, "rows that the proof compares, not counting those around tree thresholds", 1000
     )
-    no_unpickle: bool = _setting(False, "refuse whatever could run code while it is loaded")
-    retry_refused: bool = _setting(False, "try each version that was refused once more")
-    once: bool = _setting(False, "look once, export what is due, and end")
+    no_unpickle: bool = _setting(False, "refuse models that could run code while they are loaded")
+    retry_refused: bool = _setting(False, "try each refused version once more")
+    once: bool = _setting(False, "read the registry once, export what is due, and exit")
     heartbeat: Path | None = _setting(  # noqa: RUF009
-        None, "file that says when the watch last was alive; for `model-export healthy FILE`"
+        None, "file that records when the watch was last alive; for `model-export healthy FILE`"
     )
     work: Path = _setting(  # noqa: RUF009
         Path(".halfcore/watch"),
-        "folder for exports under way; one watch at a time may use it, and empties it",
+        "folder for exports in progress; only one watch may use it, and it is emptied at the start",
     )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag per setting, except for the models, which need none."""
+    """One flag per setting; the models are positional."""
     for setting in fields(WatchSettings):
         if setting.name == "models":
             parser.add_argument("models", nargs="*", metavar="URI", help=_help(setting))
@@ -87,7 +93,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read(arguments: argparse.Namespace, environment: Mapping[str, str]) -> WatchSettings:
-    """Put the settings together.
+    """Read the settings from flags and variables.
 
     Raises:
         SettingsError: a wrong value, a variable with our prefix that is no setting, or no model.

@@ -1,5 +1,4 @@
-"""Which versions are to be exported: from the URIs that are watched to the versions that they stand
-for now."""
+"""Finds the versions to export: those that the watched URIs name at the moment."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from model_export.errors import ExportError
-from model_export.registry.client import NO_SUCH_THING, find_version
+from model_export.registry.client import NO_SUCH_THING, find_version, version_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,10 +24,10 @@ _PATTERN = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class Target:
-    """One URI that is watched; without alias and rest, every version of the model."""
+    """One watched URI; without alias and rest, every version of the model."""
 
     name: str
-    """May be a pattern as file names have it: `*`, `churn-*`."""
+    """May be a pattern as for file names: `*`, `churn-*`."""
     alias: str | None
     rest: str | None
     """A stage, a version's number, or `latest`."""
@@ -38,7 +37,7 @@ def parse(uri: str) -> Target:
     """Read one URI.
 
     Raises:
-        ExportError: it is none that can be watched.
+        ExportError: it cannot be watched.
     """
     matched = _URI.fullmatch(uri)
     if matched is None:
@@ -50,8 +49,8 @@ def parse(uri: str) -> Target:
 
 
 def find(client: MlflowClient, targets: Sequence[Target]) -> list[ModelVersion]:
-    """The versions that the targets stand for now, each once, in the order of the targets; of one
-    model the newest first.
+    """The versions that the targets name at the moment, each once, in the order of the targets; of
+    one model the newest first.
 
     Raises:
         MlflowException: MLflow did not answer.
@@ -78,15 +77,12 @@ def _names(client: MlflowClient, pattern: str) -> Iterator[str]:
 
 
 def _versions(client: MlflowClient, name: str, target: Target) -> list[ModelVersion]:
-    """None where the alias or the stage stands for nothing, or the model does not exist: it may
-    come."""
+    """The versions of one target; empty if the model, alias or stage does not exist (yet)."""
     try:
         if target.alias or target.rest:
             return [find_version(name, target.alias, target.rest)]
-        return sorted(
-            client.search_model_versions(f"name='{name}'"),
-            key=lambda version: -int(version.version),
-        )
+        found = client.search_model_versions(f"name='{name}'")
+        return sorted(found, key=version_number, reverse=True)
     except MlflowException as error:
         if error.error_code in NO_SUCH_THING:
             return []

@@ -115,7 +115,7 @@ def _column(name: str, place: int, steps: Sequence[Any]) -> Column:
                 known["categories"] = [str(category) for category in step.categories_[place]]
             case _ if step != "passthrough" and "FunctionTransformer" not in type(step).__name__:
                 raise TypeError(
-                    f"column {name}: {type(step).__name__} came, expected one-hot, impute, scale "
-                    "or passthrough"
+                    f"column {name}: {type(step).__name__} is unknown: expected one-hot, impute, "
+                    "scale or passthrough"
                 )
     return Column(name, **known)

@@ -22,7 +22,7 @@ def say(record: dict[str, Any]) -> None:
     ]
     lines += [f"field {name}: {value!r}" for name, value in list(record.items())[:4]]
     lines += [
-        "frame as it came:",
+        "frame as received:",
         frame,
         "after conversion:",
         frame.head(),

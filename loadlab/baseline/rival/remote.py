@@ -26,7 +26,7 @@ def registry(model: str, tracking_uri: str) -> Chore:
 
 def table(database: str) -> Chore:
     """The table's columns are reflected, on a connection of SQLAlchemy's pool (5, and 10 more under
-    pressure, as it comes)."""
+    pressure: its defaults)."""
     engine = create_engine(database)
 
     def ask(_: dict[str, Any]) -> None:

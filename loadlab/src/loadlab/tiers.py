@@ -34,7 +34,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 
 
 class TierError(ValueError):
-    """The compose file or the tier cannot be used; the message names the field, what came and what
+    """The compose file or the tier cannot be used; the message names the field, its value and what
     was expected."""
 
 

@@ -150,7 +150,7 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
 
 def _said(root: Path, project: list[str], tier: Tier) -> str:
     """The server's last line."""
-    told = docker(
+    logs = docker(
         root,
         *project,
         "logs",
@@ -160,4 +160,4 @@ def _said(root: Path, project: list[str], tier: Tier) -> str:
         tier.name,
         environment=_environment(),
     )
-    return f": {last_line(told.stdout)}" if told.stdout.strip() else ""
+    return f": {last_line(logs.stdout)}" if logs.stdout.strip() else ""

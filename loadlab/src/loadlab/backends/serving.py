@@ -39,7 +39,7 @@ class Serving:
     settled: Callable[[], None] = lambda: None
     """Called once all users are there: a replica that joins under load joins now."""
     answered: Callable[[], Sequence[int | None]] = tuple
-    """Predictions that each replica has answered since its start; empty where none tells."""
+    """Predictions that each replica has answered since its start; empty where they report none."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
     details: dict[str, str] = field(default_factory=dict)

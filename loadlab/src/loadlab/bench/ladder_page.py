@@ -68,7 +68,7 @@ def sentences(run: Run, model: str) -> list[str]:
         ((b.cpu_us / a.cpu_us, a) for _, b, a in gains), key=lambda pair: pair[0], reverse=True
     )
     first, last = rungs[0], rungs[-1]
-    dearer = [a.step.key for _, b, a in gains if a.cpu_us > b.cpu_us]
+    costlier = [a.step.key for _, b, a in gains if a.cpu_us > b.cpu_us]
     whole = first.cpu_us - last.cpu_us
     span = (
         f"CPU time per request: {first.cpu_us:,.0f} µs in `{first.step.key}`, {last.cpu_us:,.1f} "
@@ -88,8 +88,8 @@ def sentences(run: Run, model: str) -> list[str]:
         ),
     ]
     return (
-        [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in dearer)}."]
-        if dearer
+        [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in costlier)}."]
+        if costlier
         else found
     )
 

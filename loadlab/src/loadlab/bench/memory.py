@@ -147,7 +147,7 @@ def _with_connections(server: Running, body: str, count: int) -> int:
         for _ in range(ASKED):
             for asker in askers:
                 if (status := asker.ask(body)[0]) != 200:
-                    raise OSError(f"{status} came from the server, expected 200")
+                    raise OSError(f"the server's status is {status}, expected 200")
         return server.group.memory().current_bytes
 
 

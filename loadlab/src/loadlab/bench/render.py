@@ -45,9 +45,9 @@ _COMPARED = """## In the same limits
 
 halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is
 INVALID and counts for nobody. Ratios are medians over the blocks in which both sides were measured
-validly, with bootstrap intervals over these blocks. A side that fails burns CPU time on answers
-that come too late for anybody: its time per right answer is what the overload makes of it, and the
-bench and the ladder tell its cost without one."""
+validly, with bootstrap intervals over these blocks. A side that fails spends CPU time on answers
+that are too late: its time per right answer includes the overload. The bench and the ladder show
+its cost without overload."""
 
 _SEARCHED = """## How little is enough
 
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(asked: argparse.Namespace) -> list[Path]:
-    """Write the document and the plots beside it; returns the files; raises `StoreError`."""
+    """Write the document and, next to it, the plots; returns the files; raises `StoreError`."""
     bench = asked.bench or store.latest(asked.runs, "bench")
     ablation = asked.ablate or store.latest(asked.runs, "ablate")
     if bench is None:
@@ -157,7 +157,7 @@ def render(
             out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg"),
         )
         link = Path(os.path.relpath(file, out.parent)).as_posix()
-        parts.append(search_page.markdown(search, link, picture.name, _beside(file, out.parent)))
+        parts.append(search_page.markdown(search, link, picture.name, _history(file, out.parent)))
         frontier(search, picture)
         written.append(picture)
     out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
@@ -183,7 +183,7 @@ def _newest(runs: Path, what: str) -> list[Path]:
     return [newest[kind] for kind in sorted(newest)]
 
 
-def _beside(file: Path, home: Path) -> list[str]:
+def _history(file: Path, home: Path) -> list[str]:
     """What a search's reruns say, and what searches of the same kind found before it."""
     before = [
         each
@@ -191,10 +191,10 @@ def _beside(file: Path, home: Path) -> list[str]:
         if each.name < file.name
     ]
     links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
-    told = [
+    earlier = [
         said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)
     ]
-    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(told)]
+    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(earlier)]
 
 
 def _kind(file: Path, what: str) -> str:

@@ -6,7 +6,7 @@ removes it at the end, whatever happened; it never touches a group that somebody
 one instruction of it runs outside. `Usage` and `Memory` are the kernel's own counts, of all
 processes in the group together.
 
-Version 1 (one directory per controller) and version 2 (one directory) are told apart in
+Version 1 (one directory per controller) and version 2 (one directory) are detected in
 `hierarchy`.
 """
 
@@ -128,7 +128,7 @@ def group(label: str, limits: Limits | None = None, root: Path = ROOT) -> Iterat
     """Make a group, and remove it with every process that is still inside.
 
     Args:
-        label: what its name shall tell; letters, digits and hyphens.
+        label: part of its name; letters, digits and hyphens.
         limits: none by default: then the group only counts.
         root: where the control groups are mounted.
 

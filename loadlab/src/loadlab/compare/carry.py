@@ -95,7 +95,7 @@ def carry_out(
 
 
 def sides(against: Side, *, block: int, seed: int) -> Sequence[Side]:
-    """The order of one block: drawn anew for each, the same for the same seed."""
+    """The order of one block: drawn for each block, the same for the same seed."""
     drawn: list[Side] = ["halfcore", against]
     random.Random(f"{seed}/{block}").shuffle(drawn)  # noqa: S311  an order, not a secret
     return drawn

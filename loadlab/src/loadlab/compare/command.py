@@ -112,7 +112,9 @@ def parse(
     if own["against"] == "image" and not image:
         raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
     if not own["blocks"].isdecimal() or not 1 <= int(own["blocks"]) <= 100:
-        raise UsageError(f"blocks={own['blocks']} came, expected a whole number from 1 to 100")
+        raise UsageError(
+            f"blocks={own['blocks']} is invalid: expected a whole number from 1 to 100"
+        )
     in_containers = own["against"] == "image"
     backend = f"backend={'compose' if in_containers else 'cgroup'}"
     order = arguments.parse([*rest, backend], known, workloads, offered=_KEYS)

@@ -62,7 +62,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
     check_share: float = 0.01
-    """Share of the answers that are compared whole by users for whom that is dear; RawHttpUser
+    """Share of the answers that users compare in full where that is expensive; RawHttpUser
     compares all."""
 
     @property

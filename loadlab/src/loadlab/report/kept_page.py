@@ -29,8 +29,8 @@ _CHART = "latency"
 
 
 def section(found: Sequence[KeptSet], folder: Path) -> str:
-    """All sets for a page in `folder`: each run a row, what it was judged, and where it comes
-    from."""
+    """All sets for a page in `folder`: for each run a row, its verdict and its
+    provenance."""
     parts = [_INTRO]
     for each in found:
         run = each.runs[0].log.run

@@ -24,7 +24,7 @@ _NINES = (
 
 
 def charts(log: Log) -> list[Chart]:
-    """Every picture, in the order in which they tell the story."""
+    """Every picture, in the order in which the page shows them."""
     seen, rules = curves(log), log.run.criteria.rules
     time = _Timeline(log)
     each = "second" if seen.step_s == 1 else f"{seen.step_s} s"
@@ -133,8 +133,8 @@ class _Timeline:
 
 
 def _bands(log: Log) -> list[tuple[float, float, str]]:
-    """Begin, end and name of every phase; those that come by turns are one, for a turn is too
-    narrow to be told by its name."""
+    """Begin, end and name of every phase; phases that alternate are one, because one of their
+    turns is too narrow for a name."""
     found: list[tuple[float, float, str]] = []
     for phase in log.run.phases:
         by_turns = phase.name in {"repeated", "alike"} and found and found[-1][2] == "repeated"

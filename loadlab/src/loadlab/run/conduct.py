@@ -119,7 +119,7 @@ class Conductor:
         """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is
         for the processes' files."""
         serving = self._serving
-        assert serving  # noqa: S101  `warm_up` came before
+        assert serving  # noqa: S101  `warm_up` ran before
         self.book = self._book(parts)
         with ExitStack() as stack:
             self._watch(serving)
@@ -143,7 +143,7 @@ class Conductor:
         self._cool_down()
 
     def check(self) -> None:
-        """Take what came, show it, and see that all is well; raises `Fault`."""
+        """Read what the processes reported, show it, and check the run; raises `Fault`."""
         generator, serving = self._generator, self._serving
         if generator and serving:
             self.book.take(generator.ticks())
@@ -307,13 +307,13 @@ class Conductor:
 
     def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
         expected = sum(1 for part in parts if part.role == "generator")
-        told = generator.workers()
+        found = generator.workers()
         reported = expected if self.book.since(self.book.whole) else 0
         self._recorder.run.workers = Workers(
             expected=expected,
             reported=reported,
-            missing=told.missing if told else 0,
-            missed_heartbeats=told.silent if told else 0,
+            missing=found.missing if found else 0,
+            missed_heartbeats=found.silent if found else 0,
         )
 
     def _cool_down(self) -> None:

@@ -67,7 +67,7 @@ def carry_out(
         keep: stores the search; called after every probe.
         budget: no probe is begun that is not expected to end within it.
         ramp_s: how long the users' ramp takes.
-        show: told before every probe.
+        show: called before every probe.
     """
     while True:
         step = decide(search.goal, search.probes)

@@ -93,11 +93,11 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     fingerprint: Fingerprint
     probes: list[Probe]
-    """One, or two if the first was INVALID: the last one tells."""
+    """One, or two if the first was INVALID: the last one counts."""
 
     @property
     def outcome(self) -> Judgement:
-        """Of the run that tells."""
+        """Of the run that counts."""
         return self.probes[-1].outcome
 
 

@@ -7,8 +7,8 @@ CPU limit: else chance would be read as a need of memory, and the minimum would 
 run again.
 
 `decide` looks at the probes so far and at nothing else; `forecast` lets it decide on, against a
-server that is supposed to fail below the middle of what is known, so that the time that is left can
-be told.
+server that is supposed to fail below the middle of what is known, so that the remaining time can
+be estimated.
 """
 
 import math

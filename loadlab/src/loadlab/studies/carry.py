@@ -78,8 +78,8 @@ def carry_out(
 
 
 def plan(study: Study) -> list[tuple[int, Cell]]:
-    """(block, cell) of every run that is missing; the order within a block is drawn anew, the same
-    for the same seed."""
+    """(block, cell) of every run that is missing; the order within a block is drawn for each
+    block, the same for the same seed."""
     found: list[tuple[int, Cell]] = []
     for block in range(1, study.blocks + 1):
         cells = list(study.cells)

@@ -69,7 +69,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
                 _say(
                     console,
                     f"going on with the study of {study.started_at}: {study.missing} runs are "
-                    "missing (fresh=yes begins anew)",
+                    "missing (fresh=yes starts again)",
                 )
             place = Place(root, root / ".halfcore/bundles", root / STORE)
             found = carry.carry_out(
@@ -103,9 +103,11 @@ def parse(what: What, words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{word}: unknown; expected key=value with one of {', '.join(known)}")
         found[key] = value
     if not found["blocks"].isdecimal() or not 1 <= int(found["blocks"]) <= 100:
-        raise UsageError(f"blocks={found['blocks']} came, expected a whole number from 1 to 100")
+        raise UsageError(
+            f"blocks={found['blocks']} is invalid: expected a whole number from 1 to 100"
+        )
     if found["fresh"] not in {"yes", "no"}:
-        raise UsageError(f"fresh={found['fresh']} came, expected yes or no")
+        raise UsageError(f"fresh={found['fresh']} is invalid: expected yes or no")
     if found.get("against", "typical") not in _RIVALS:
         raise UsageError(f"against={found['against']} is unknown; there are {', '.join(_RIVALS)}")
     return found

@@ -84,7 +84,7 @@ def sentences(study: Study) -> list[str]:
 
 
 def shares_of(each: Summary) -> list[float]:
-    """Each replica's share of all answers, of all runs together; empty where one did not tell.
+    """Each replica's share of all answers, of all runs together; empty if a run reports none.
 
     Of INVALID ones too: who answered is counted, and what makes a latency or a CPU time doubtful
     does not make a count so.

@@ -41,8 +41,8 @@ class Session:
     """Users started so far."""
     next_start = 0.0
     ready = Event()
-    """Set once all of the above is there: a worker may be told to start users before its load has
-    come."""
+    """Set once all of the above is set: Locust may order a worker to start users before its load
+    has arrived."""
 
     @classmethod
     def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:

@@ -164,7 +164,7 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
 def _open(
     environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None
 ) -> None:
-    """Get ready for users, and start what runs beside them."""
+    """Prepare for users, and start the tasks that run next to them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
     kind = KINDS[user]
     if kind is fast.FastHttpUser:

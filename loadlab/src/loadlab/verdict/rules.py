@@ -45,8 +45,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """One line: the checks that do not hold, or all of them."""
-        told = [check for check in self.checks if not check.holds] or self.checks
-        return f"{self.rule} {self.title}: {'; '.join(check.text for check in told)}"
+        shown = [check for check in self.checks if not check.holds] or self.checks
+        return f"{self.rule} {self.title}: {'; '.join(check.text for check in shown)}"
 
 
 RULES = (

@@ -225,7 +225,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
 
     monkeypatch.setattr(carry.session, "carry_out", run)
     # The wait is for this machine's old connections, whoever made them.
-    monkeypatch.setattr(carry, "_cool_down", lambda: None)
+    monkeypatch.setattr(carry, "cool_down", lambda: None)
     planned = study("seeds", "only=004")
     planned = msgspec.structs.replace(
         planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]

@@ -129,6 +129,10 @@ def _panel(axis: Axes, run: Run, model: str) -> None:
         before = rung.cpu_us
     axis.set_xscale("log")
     axis.set_xlim(left=lowest)
+    _label(axis, rungs, model)
+
+
+def _label(axis: Axes, rungs: list[Rung], model: str) -> None:
     axis.set_yticks(range(len(rungs)), [rung.step.key for rung in rungs])
     axis.invert_yaxis()
     axis.margins(x=0.12)

@@ -38,12 +38,9 @@ def fill(
     if not _MARKED.search(text):
         return False
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
-    parts += (
-        [f"![Response times of a run, second by second]({_relative(drawn, readme)})"]
-        if drawn
-        else []
-    )
-    parts += [_benched(store.load(bench), _relative(bench, readme))]
+    if drawn:
+        parts.append(f"![Response times of a run, second by second]({_relative(drawn, readme)})")
+    parts.append(_benched(store.load(bench), _relative(bench, readme)))
     if lines := [*_least(readme, searched), *_compared(readme, ladder, compared)]:
         parts.append("\n".join(f"- {line}" for line in lines))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
@@ -91,16 +88,11 @@ def _benched(run: Run, link: str) -> str:
         f"{machine.cpu}, {machine.cores} cores; commit `{machine.commit[:12]}`; "
         f"[`{run.command.split()[1]}`]({link})"
     )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            (
-                f"*{where}; medians over the rounds; spreads, latencies and failures: "
-                "[benchmarks](docs/benchmarks.md).*"
-            ),
-        ]
+    note = (
+        f"*{where}; medians over the rounds; spreads, latencies and failures: "
+        "[benchmarks](docs/benchmarks.md).*"
     )
+    return "\n".join([*lines, "", note])
 
 
 def _cell(run: Run, key: str, regime: store.Regime) -> str:

@@ -57,6 +57,10 @@ server each time; one failure refutes it ([how](search.md)). `just search rerun=
 again."""
 
 
+_Chapter = tuple[Sequence[str], Sequence[Path]]
+"""Sections of the page, and the pictures that they show."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
     parser.add_argument(
@@ -110,70 +114,73 @@ def render(
     compared: Sequence[Path] = (),
     loads: Sequence[kept.KeptSet] = (),
     searched: Sequence[Path] = (),
-    studies: tuple[Sequence[str], Sequence[Path]] = ((), ()),
+    studies: _Chapter = ((), ()),
 ) -> list[Path]:
-    """See `main`; `studies` are their sections and their pictures, which are written."""
+    """See `main`; `studies` are their sections and their pictures, which are already written."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    written, parts = [out], [_INTRO]
     drawn = kept_page.picture(loads, out.with_name(f"{out.stem}-load.svg"))
-    if loads:
-        parts.append(kept_page.section(loads, out.parent))
-    for file in (bench, ablation):
-        if file is not None:
-            run = store.load(file)
-            picture = out.with_name(f"{out.stem}-{run.what}.svg")
-            plot(run, picture)
-            written.append(picture)
-            link = Path(os.path.relpath(file, out.parent)).as_posix()
-            parts.append(
-                _comparison(run, link, picture)
-                if run.what == "bench"
-                else _ablation(run, link, picture)
-            )
+    chapters = [
+        _measurements([file for file in (bench, ablation) if file], ladder, out),
+        _comparisons(compared, out),
+        _searches(searched, out),
+        studies,
+    ]
+    kept_runs = [kept_page.section(loads, out.parent)] if loads else []
+    texts = [_INTRO, *kept_runs, *(text for texts, _ in chapters for text in texts)]
+    out.write_text("\n\n".join(texts) + "\n")
+    written = [out, *(picture for _, pictures in chapters for picture in pictures)]
+    if drawn:
+        written.append(drawn)
+    first_page = out.parent.parent / "README.md"
+    if readme.fill(
+        first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
+    ):
+        written.append(first_page)
+    return written
+
+
+def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Chapter:
+    texts, pictures = [], []
+    for file in files:
+        run = store.load(file)
+        picture = out.with_name(f"{out.stem}-{run.what}.svg")
+        plot(run, picture)
+        pictures.append(picture)
+        section = _comparison if run.what == "bench" else _ablation
+        texts.append(section(run, _link(file, out), picture))
     if ladder is not None:
         run, picture = store.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
         ladder_page.waterfall(run, picture)
-        written.append(picture)
-        parts.append(_ladder(run, Path(os.path.relpath(ladder, out.parent)).as_posix(), picture))
-    if compared:
-        parts.append(_COMPARED)
-    for file in compared:
-        comparison, picture = (
-            comparisons.load(file),
-            out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg"),
-        )
-        parts.append(
-            comparison_page.markdown(
-                comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name
-            )
-        )
+        pictures.append(picture)
+        texts.append(_ladder(run, _link(ladder, out), picture))
+    return texts, pictures
+
+
+def _comparisons(files: Sequence[Path], out: Path) -> _Chapter:
+    texts, pictures = [_COMPARED] if files else [], []
+    for file in files:
+        comparison = comparisons.load(file)
+        picture = out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
+        texts.append(comparison_page.markdown(comparison, _link(file, out), picture.name))
         if comparison_page.forest(comparison, picture):
-            written.append(picture)
-    if searched:
-        parts.append(_SEARCHED)
-    for file in searched:
-        search, picture = (
-            searches.load(file),
-            out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg"),
-        )
-        link = Path(os.path.relpath(file, out.parent)).as_posix()
-        parts.append(search_page.markdown(search, link, picture.name, _history(file, out.parent)))
+            pictures.append(picture)
+    return texts, pictures
+
+
+def _searches(files: Sequence[Path], out: Path) -> _Chapter:
+    texts, pictures = [_SEARCHED] if files else [], []
+    for file in files:
+        search = searches.load(file)
+        picture = out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
+        history = _history(file, out.parent)
+        texts.append(search_page.markdown(search, _link(file, out), picture.name, history))
         frontier(search, picture)
-        written.append(picture)
-    out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
-    first_page = out.parent.parent / "README.md"
-    return [
-        *written,
-        *studies[1],
-        *([drawn] if drawn else []),
-        *(
-            [first_page]
-            if readme.fill(
-                first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
-            )
-            else []
-        ),
-    ]
+        pictures.append(picture)
+    return texts, pictures
+
+
+def _link(file: Path, out: Path) -> str:
+    return Path(os.path.relpath(file, out.parent)).as_posix()
 
 
 def _newest(runs: Path, what: str) -> list[Path]:

@@ -75,6 +75,9 @@ class Crowd:
         self._entries = 0
         self._waiting: deque[tuple[float, _User]] = deque()
         self.steer = Steer()
+        self._plan_arrivals(load)
+
+    def _plan_arrivals(self, load: Load) -> None:
         began = time.monotonic()
         for number in range(load.users):
             offset_s = number / load.rate if load.smooth else number // load.rate

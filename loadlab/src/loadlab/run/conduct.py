@@ -26,6 +26,7 @@ from loadlab.record.write import Recorder
 from loadlab.run import floor
 from loadlab.run.arguments import Order
 from loadlab.run.book import Book
+from loadlab.run.cooldown import cool_down
 from loadlab.run.faults import HUNG_S, Fault, hopeless
 from loadlab.run.view import View
 from loadlab.sample import counters
@@ -37,7 +38,6 @@ from loadlab.witness_process import witnessing
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
-COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
 _SPELLS: tuple[tuple[PhaseName, int], ...] = (
     ("repeated", 1),
     ("alike", 2),
@@ -129,9 +129,8 @@ class Conductor:
                 generating(folder / "generator", load, parts)
             )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
-            stack.callback(
-                self._note_workers, generator, parts
-            )  # of a run that ends early too: no FAIL without it
+            # Also for a run that ends early: without it there is no FAIL.
+            stack.callback(self._note_workers, generator, parts)
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
@@ -172,13 +171,17 @@ class Conductor:
                 "of that name"
             )
         exchanges = exchange.learn(bodies, askers[0].ask)
+        self._ask_all(exchanges, askers)
+        return exchanges
+
+    def _ask_all(self, exchanges: list[Exchange], askers: list[Asker]) -> None:
+        """Ask at `WARMUP_HZ` for `WARMUP_S`, and check every answer."""
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
         for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
             if time.monotonic() >= end:
-                return exchanges
+                return
             exchange.expect(each, asker.ask)
             time.sleep(1 / WARMUP_HZ)
-        return exchanges
 
     def _book(self, parts: list[Part]) -> Book:
         book = Book(self._recorder, sum(1 for part in parts if part.role == "generator"))
@@ -190,7 +193,10 @@ class Conductor:
         self.sampler.uncounted = CONNECTIONS
         self.sampler.start()
 
-    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+    def _processes(
+        self, serving: Serving, generator: Generator
+    ) -> list[tuple[str, Role, int, str]]:
+        """Name, role, process id and command of every process of the run."""
         named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
         named += [
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
@@ -201,11 +207,12 @@ class Conductor:
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)
         ]
-        named += (
-            [("balancer", "server", serving.balancer_pid, "haproxy")]
-            if serving.balancer_pid
-            else []
-        )
+        if serving.balancer_pid:
+            named.append(("balancer", "server", serving.balancer_pid, "haproxy"))
+        return named
+
+    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+        named = self._processes(serving, generator)
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
@@ -317,13 +324,10 @@ class Conductor:
         )
 
     def _cool_down(self) -> None:
-        """Leave the next repeat a kernel that has forgotten this one's connections."""
+        """Free this run's ports for the next repeat; after the last one there is no wait."""
         self._generator, run = None, self._recorder.run
-        if run.repeat == run.repeats:
-            return
-        deadline = time.monotonic() + COOLDOWN_MOST_S
-        while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
-            time.sleep(1.0)
+        if run.repeat < run.repeats:
+            cool_down()
 
     def _until(self, t: float) -> None:
         """Go on until second `t` has begun."""

@@ -11,9 +11,8 @@ from loadlab.record.read import read
 from loadlab.report.command import conclude
 from loadlab.run import session
 from loadlab.run.arguments import Order
-from loadlab.run.conduct import COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT
+from loadlab.run.cooldown import cool_down
 from loadlab.run.session import Place
-from loadlab.sample import counters
 from loadlab.search.axis import Judgement
 from loadlab.search.form import Goal, Probe
 from loadlab.search.plan import Step
@@ -47,7 +46,7 @@ def carry_out(
         LabFailed, Interrupted: see there.
     """
     began = time.monotonic()
-    await_kernel()
+    cool_down()
     folder, ended = session.carry_out(
         order_of(step, number, order, goal), place, "cgroup", console, set_id="", repeat=1
     )
@@ -97,10 +96,3 @@ def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgem
     ):
         raise LabFailed(ended.sentence)
     return "FAIL" if verdict.outcome == "ERROR" else verdict.outcome
-
-
-def await_kernel() -> None:
-    """Until the kernel has forgotten the connections of the run before: they hold ports."""
-    deadline = time.monotonic() + COOLDOWN_MOST_S
-    while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
-        time.sleep(1.0)

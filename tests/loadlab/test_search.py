@@ -242,7 +242,7 @@ def test_what_is_invalid_twice_is_neither_passed_nor_failed(search, probing):
     assert sum(probe.centicores == 12 for probe in whole.probes) == 2
     sentences = said.sentences(whole)
     assert "largest that fails: 0.1 CPU with 1,024 MiB" in sentences[0]
-    assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
+    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
 
 
 def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probing):
@@ -258,7 +258,7 @@ def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probi
     assert found.minimum == (13, 240)
     assert found.cpu == Edge(13, 10, (12,))
     assert max(probe.mib for probe in whole.probes if probe.mib < 1024) == 256
-    assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
+    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
 
 
 def test_what_is_invalid_with_little_memory_is_no_fault_of_the_cpu_limit(search, probing):
@@ -389,7 +389,7 @@ def test_a_spent_budget_ends_the_search_before_a_probe_that_would_not_fit(search
     assert now[0] <= 600
     assert said.sentences(part) == [
         "So far, with 1,024 MiB: the least CPU limit that passed is 0.15; 0.1 did not.",
-        "The search has not come to its end; next is 0.12 CPU, 1,024 MiB (bisect).",
+        "The search is not finished; next is 0.12 CPU, 1,024 MiB (bisect).",
     ]
     whole, end = carry_out(
         part,
@@ -735,7 +735,7 @@ def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
         (8, "FAIL", False)
     ] * 2
 
-    assert "goes on after 2 probes" in search()
+    assert "continuing after 2 probes" in search()
     assert form.load(file) == stored
     assert len(list((place / ".halfcore/loads").glob("*/run.json"))) == 2
 

@@ -17,7 +17,7 @@ class Column:
 
     name: str
     missing: Any = np.nan
-    """What stands for null."""
+    """What replaces null."""
     mean: float = 0.0
     scale: float = 1.0
     categories: Sequence[str] | None = None

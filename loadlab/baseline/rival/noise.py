@@ -1,4 +1,4 @@
-"""What a service prints about every request while it is being written, and goes on printing when it
+"""What a service prints about every request while it is being written, and still prints when it
 is served."""
 
 from typing import Any

@@ -27,8 +27,8 @@ _COLUMNS = 55
 def running(port: int) -> Iterator[str]:
     """Start it, make the table, yield the URL; raises `RuntimeError` if it does not start.
 
-    PostgreSQL refuses to run as root: then it runs as `nobody`, from a copy, for that user may not
-    enter every environment.
+    PostgreSQL refuses to run as root: then it runs as user `nobody`, from a copy, because that user
+    may not enter every environment.
     """
     home = Path(tempfile.mkdtemp(prefix="rival-postgres-"))
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None

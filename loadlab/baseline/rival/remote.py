@@ -9,7 +9,7 @@ from sqlalchemy import MetaData, Table, create_engine
 
 ALIAS = "champion"
 TABLE = "forest_columns"
-"""The surroundings' table; what stands in it is of no importance, for nobody reads the answer."""
+"""The surroundings' table; its content does not matter, because the answer is not read."""
 
 Chore = Callable[[dict[str, Any]], None]
 

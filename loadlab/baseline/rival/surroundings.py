@@ -2,7 +2,7 @@
 server and a real PostgreSQL, until SIGTERM.
 
 MLflow serves a copy of the store: what a measurement does leaves no trace in the registry. Both
-listen on loopback: the services that this stands for asked over a campus network, so the network's
+listen on loopback: the services that this represents used a campus network, so the network's
 part of a question is missing here.
 """
 

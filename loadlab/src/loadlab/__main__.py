@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     orders.add_bench(
         commands.add_parser(
-            "bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"
+            "bench",
+            help="CPU time per request of halfcore, a minimal server and other servers",
         )
     )
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
@@ -92,7 +93,7 @@ def _add_bench_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     )
     memory.add_arguments(
         commands.add_parser(
-            "memory", help="what a server holds at rest, while loading, and with many connections"
+            "memory", help="a server's memory at rest, while loading, and with many connections"
         )
     )
 

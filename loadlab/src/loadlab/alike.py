@@ -1,7 +1,7 @@
 """Endless different bodies that take the same work: they distinguish a cache of answers from a
 processor that has one path of a model in its own caches.
 
-One body for everybody is cheaper where answers are remembered. It is cheaper too where a forest is
+One body for all users is cheaper where answers are remembered. It is cheaper too where a forest is
 large: the nodes of one path stay in the processor's cache. So it is held against bodies that nobody
 has sent before, and that take the same path: rows with one number far beyond the data. Every
 threshold of a tree lies below it, and a linear model multiplies by it as by any other.
@@ -34,7 +34,7 @@ class Alike(msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> Exchange:
-        """The one that everybody sends."""
+        """The one that all users send."""
         return Exchange(self.body(0), self.answer)
 
 

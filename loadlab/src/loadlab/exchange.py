@@ -1,4 +1,4 @@
-"""What is asked and what the right answer is: real rows as prepared requests, each with the answer
+"""Requests and their right answers: real rows as prepared requests, each with the answer
 that it must get.
 
 Where the right answers come from: the bundle's golden rows carry predictions that the *registered*

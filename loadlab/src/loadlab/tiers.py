@@ -108,8 +108,7 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             memory_bytes=_bytes(str(limits["memory"])),
             replicas=int(deploy.get("replicas", 1)),
             image=_fill(str(service.get("image", "")), environ),
-            # One without a value is passed on from who types the command; a run is the same whoever
-            # starts it.
+            # Docker takes one without a value from the user's shell; a run must not depend on that.
             environment={
                 key: _fill(str(value), environ)
                 for key, value in _mapping(service.get("environment")).items()

@@ -27,7 +27,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Start every replica of a tier on loopback; all end with this context.
 
-    Several replicas stand behind no balancer here: users take their addresses in turn. `balanced`
+    Several replicas have no balancer here: users take their addresses in turn. `balanced`
     puts one before them.
 
     Args:

@@ -34,7 +34,7 @@ def missing(tier: Tier, root: Path) -> str:
 
 @contextmanager
 def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
-    """Start a tier as users do, in a project of its own; it is taken down with this context.
+    """Start a tier as users do, in its own compose project; it is taken down with this context.
 
     Users connect to the container's address, not to the published port: that goes through a process
     of Docker's.

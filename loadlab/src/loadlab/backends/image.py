@@ -1,4 +1,4 @@
-"""Somebody's published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container
+"""A published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container
 per replica in the tier's limits.
 
 It needs the `/predict` contract and nothing else: it gets no settings, and serves the model that it

@@ -24,7 +24,7 @@ class Serving:
     addresses: list[tuple[str, int]]
     """Where users connect; taken in turn."""
     groups: Sequence[Group]
-    """One per replica; none where nobody may look (target=)."""
+    """One per replica; none where the lab cannot read them (target=)."""
     pids: Sequence[int]
     """Main process of each replica."""
     ended: Callable[[], str]

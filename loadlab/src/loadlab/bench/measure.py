@@ -193,7 +193,7 @@ def _client_cpu(group: Group) -> int:
 
 
 def _load(plan: Plan, cpu: int) -> Outcome:
-    """Run the client in a process of its own, on one CPU."""
+    """Run the client as a separate process, on one CPU."""
     opening_s = plan.connections / plan.rate if plan.regime == "sparse" else 0.0
     timeout_s = opening_s + plan.warmup_s + plan.seconds + plan.timeout_s + _CLIENT_GRACE_S
     command = ["taskset", "--cpu-list", str(cpu), sys.executable, "-m", "loadlab.client", "-"]

@@ -32,28 +32,28 @@ generator share one machine over loopback, so the generator pays a part of the k
 answer is checked: status, label and length. Latency counts from the moment the request was meant to
 go (sparse) or went (saturated); failures count from the first connection on. Memory is what the
 kernel charged to the group; pages of files that were in memory before, shared libraries above all,
-are charged to whoever read them first. Each server runs one worker process; figures are medians
-over the rounds, spreads are smallest and largest."""
+are charged to the group that read them first. Each server runs one worker process; figures are
+medians over the rounds, spreads are smallest and largest."""
 
 
 _LADDER = """From the service that the course begins with to halfcore, each step against the one
-before, all on one core. What the first services ask, a real MLflow server and a real PostgreSQL,
-stand on the other core, over loopback: their work is not charged to the service, and a network's
+before, all on one core. The first services call a real MLflow server and a real PostgreSQL, which
+run on the other core, over loopback: their work is not charged to the service, and a network's
 delay is not in the figures. [The baselines](comparison.md) says what each step is."""
 
 _COMPARED = """## In the same limits
 
 halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is
-INVALID and counts for nobody. Ratios are medians over the blocks in which both sides were measured
-validly, with bootstrap intervals over these blocks. A side that fails spends CPU time on answers
-that are too late: its time per right answer includes the overload. The bench and the ladder show
-its cost without overload."""
+INVALID and counts for neither side. Ratios are medians over the blocks in which both sides were
+measured validly, with bootstrap intervals over these blocks. A side that fails spends CPU time on
+answers that are too late: its time per right answer includes the overload. The bench and the ladder
+show its cost without overload."""
 
 _SEARCHED = """## How little is enough
 
-The least limits with which so many users pass: first the CPU limit with memory enough, then memory
-at the least CPU limit that passed. A minimum passed three times of three at full length, on a fresh
-server each time; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
+The least limits in which a run with so many users passes: first the CPU limit with ample memory,
+then memory at the least CPU limit that passed. A minimum passed three of three runs at full length,
+each on a fresh server; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
 again."""
 
 
@@ -77,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("docs/benchmarks.md"),
+        help="page to write (default: %(default)s)",
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole run: all servers, models and regimes, in rounds, each round in an order of its own; then
+"""A whole run: all servers, models and regimes, in rounds, each round in another order; then
 stored."""
 
 import random

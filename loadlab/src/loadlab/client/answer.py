@@ -53,10 +53,10 @@ class Judge:
 
 
 def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tuple[int, bytes]:
-    """One request on a connection of its own; returns status and body.
+    """One request on its own connection; returns status and body.
 
     Raises:
-        OSError: nobody answered, or not in time.
+        OSError: no answer, or not in time.
         ValueError: the answer is not HTTP.
     """
     with socket.create_connection((host, port), timeout=timeout_s) as connection:

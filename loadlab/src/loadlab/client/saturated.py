@@ -30,7 +30,7 @@ def run(plan: Plan) -> Outcome:
 
 
 class _Question(NamedTuple):
-    """What is asked, and what judges its answer."""
+    """A request, and what judges its answer."""
 
     request: bytes
     judge: Judge

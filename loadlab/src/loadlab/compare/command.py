@@ -120,8 +120,8 @@ def parse(
     order = arguments.parse([*rest, backend], known, workloads, offered=_KEYS)
     if in_containers and order.balancer != "none":
         raise UsageError(
-            "balancer= stands before processes of the lab; an image and what it is compared with "
-            "are containers"
+            "balancer= is for processes of the lab; an image and the server that it is compared "
+            "with are containers"
         )
     order = msgspec.structs.replace(order, image=image if in_containers else "")
     return order, own["against"], int(own["blocks"])  # type: ignore[return-value]  # one of _RIVALS

@@ -136,7 +136,7 @@ def ticks_file(folder: Path) -> Path:
 
 
 def steer_file(folder: Path) -> Path:
-    """Where the lab's wishes stand."""
+    """The file with the lab's orders."""
     return folder / "steer.json"
 
 
@@ -166,7 +166,7 @@ def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Gene
 
 
 def load_file(folder: Path) -> Path:
-    """Where the plan stands."""
+    """The file with the plan."""
     return folder / "load.json"
 
 

@@ -41,9 +41,9 @@ PhaseName = Literal[
     "drain",
     "cooldown",
 ]
-"""`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`:
-with bodies like it that nobody has sent before, against which it is held. These two come by turns,
-each turn a `Phase` of its own."""
+"""`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
+with bodies like it that were never sent before, against which it is held. These two come by turns,
+each turn is a `Phase`."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete",

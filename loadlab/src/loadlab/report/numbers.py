@@ -64,7 +64,7 @@ def facts(found: Figures) -> str:
 
 
 def _quota(found: Figures) -> str:
-    """The replicas' quota, and what of the CPU time is not theirs."""
+    """The replicas' quota, and the balancer's part of the CPU time."""
     balancer = (
         ""
         if found.balancer_cores is None

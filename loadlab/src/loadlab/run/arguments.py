@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """host:port of a server that runs already; empty: the lab starts one."""
     allow_host: str
     service: str = "halfcore"
-    """Or a variant of the baseline, for comparisons; `image` is somebody's."""
+    """Or a variant of the baseline, for comparisons; `image` is a published image."""
     image: str = ""
     """Its name, for service `image`."""
     service_workers: int = 0
@@ -95,7 +95,7 @@ def parse(
     """Understand the words of a command line.
 
     Args:
-        offered: the keys that the refusal of an unknown one lists; a command with keys of its own
+        offered: the keys that the refusal of an unknown one lists; a command with its own keys
             gives those, too.
 
     Raises:
@@ -160,7 +160,7 @@ def _check(order: Order) -> None:
         raise UsageError(f"model={order.model} is invalid: expected a model's name")
     if order.balancer != "none" and (order.target or order.backend == "compose"):
         raise UsageError(
-            f"balancer={order.balancer} stands before processes of the lab (backend=cgroup); "
+            f"balancer={order.balancer} is for processes of the lab (backend=cgroup); "
             "compose has its own"
         )
     if order.target:

@@ -45,7 +45,7 @@ _SPELLS: tuple[tuple[PhaseName, int], ...] = (
     ("alike", 2),
     ("repeated", 1),
 )
-"""One body for everybody and bodies like it, by turns and for equally long: a machine that is
+"""One body for all users and bodies like it, by turns and for equally long: a machine that is
 slower for a while is so for both."""
 _SPELL_S = (2, 4)
 """The shortest of them: the least and the most, a thirtieth of the steady phase between."""
@@ -269,7 +269,7 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with one body for everybody and with new ones like it, by turns: is the
+        """The same load with one body for all users and with new ones like it, by turns: is the
         server cheaper when it could remember answers?"""
         unit_s = _spell_s(self._order.steady_s)
         for name, length in _SPELLS if load.alike else _SPELLS[:1]:
@@ -330,7 +330,7 @@ class Conductor:
             cool_down()
 
     def _until(self, t: float) -> None:
-        """Go on until second `t` has begun."""
+        """Continue until second `t` has begun."""
         while self.now() < t:
             self._turn()
 

@@ -26,7 +26,7 @@ class Fault(Exception):
 
 
 def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0) -> Fault | None:
-    """Why it is no use to go on, judged by the last whole seconds; None: go on.
+    """Why the run cannot succeed any more, by its last whole seconds; None: continue.
 
     A server that answered nothing for `HUNG_S` seconds although asked hangs, unless it answered the
     witness: then it is the generator that does. Time-outs alone are no errors to stop for: they

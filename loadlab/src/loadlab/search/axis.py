@@ -11,7 +11,7 @@ of `REPEATS` times. A failure there moves the edge up, and the gap is halved aga
 value below is run at full length too, for it may have failed only in a short run: if it passes, it
 is repeated, and stays refuted, and how often it passed is reported.
 
-As the wish depends on the history alone, a search that was killed goes on with the same wish.
+As the wish depends on the history alone, a search that was killed continues with the same wish.
 """
 
 import math

@@ -58,7 +58,7 @@ def carry_out(
     ramp_s: float,
     show: Callable[[Outlook], object],
 ) -> tuple[Search, Found | None]:
-    """Go on with a search; returns it as it then is, and what was found, or None if the budget does
+    """Continue a search; returns it as it then is, and what was found, or None if the budget does
     not suffice for the next probe.
 
     Args:

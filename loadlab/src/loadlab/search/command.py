@@ -181,7 +181,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         begun = form.load(file)
         _say(
             console,
-            f"goes on after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them",
+            f"continuing after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them",
         )
 
     search, found = carry_out(
@@ -200,7 +200,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         _say(
             out,
             (
-                f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words go on "
+                f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words continue "
                 "from here."
             ),
         )

@@ -1,5 +1,5 @@
-"""A stored search: one JSON file, written whole after every probe, so that a killed search goes on
-where it was; and its reruns."""
+"""A stored search: one JSON file, written whole after every probe, so that a killed search
+continues where it was; and its reruns."""
 
 import math
 from pathlib import Path

@@ -2,7 +2,7 @@
 least CPU limit that passed.
 
 A CPU limit that is just enough while the machine is quiet passes three times and is INVALID the
-next time. So what is INVALID in the search for memory, though memory is ample, stands against the
+next time. So what is INVALID in the search for memory, though memory is ample, counts against the
 CPU limit: else chance would be read as a need of memory, and the minimum would not hold when it is
 run again.
 

@@ -1,4 +1,4 @@
-"""One probe: a load run in limits of its own, and what it says to the search."""
+"""One probe: a load run in its own limits, and what it says to the search."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ _STARTING = ("start", "warmup")
 
 
 class LabFailed(RuntimeError):
-    """The run broke for a reason that no limit of the server explains: the search cannot go on."""
+    """The run broke for a reason that no limit of the server explains: the search cannot
+    continue."""
 
 
 class Interrupted(Exception):
@@ -80,8 +81,8 @@ def order_of(step: Step, number: int, order: Order, goal: Goal) -> Order:
 
 
 def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgement:
-    """What a run says of its limits: a server that cannot start in them, or not answer while nobody
-    else asks, fails in them.
+    """What a run says of its limits: a server that cannot start in them, or not answer without
+    load, fails in them.
 
     Raises:
         LabFailed: the generator could not start, the disk is full, the server answers wrongly,

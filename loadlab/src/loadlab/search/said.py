@@ -8,8 +8,8 @@ from loadlab.search.form import Probe, Rerun, Search
 from loadlab.search.plan import Found, cpu_tries, decide
 
 _REPLICAS = (
-    "One replica. Several at the same total are not searched: as processes in control groups they "
-    "stand behind no balancer."
+    "One replica. Several replicas with the same total are not searched: as processes in control "
+    "groups they have no balancer."
 )
 
 
@@ -20,7 +20,7 @@ def sentences(search: Search) -> list[str]:
         return [
             _so_far(search),
             *_invalid(search),
-            f"The search has not come to its end; next is {found.text}.",
+            f"The search is not finished; next is {found.text}.",
         ]
     return [
         _minimum(search, found),
@@ -146,6 +146,6 @@ def _undecided(found: Found) -> list[str]:
 def _list(edge: Edge, unit: str, per: int) -> str:
     values = ", ".join(f"{value / per:g}" for value in edge.undecided)
     return (
-        f"Undecided, for INVALID twice in a row: {values} {unit}. The minimum lies above, and may "
-        "be too great for it."
+        f"Undecided, because INVALID twice in a row: {values} {unit}. The minimum is above them, "
+        "and may be too great for this reason."
     )

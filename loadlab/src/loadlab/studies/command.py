@@ -47,7 +47,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Carry one out, or go on with one that was cut off; returns the exit code: 0 whatever the
+    """Carry one out, or continue one that was cut off; returns the exit code: 0 whatever the
     verdicts, 3 wrong usage, 4 no run, 130 interrupted."""
     what: What = asked.command
     store = store_of(root)
@@ -68,7 +68,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
             if study.rows:
                 _say(
                     console,
-                    f"going on with the study of {study.started_at}: {study.missing} runs are "
+                    f"continuing the study of {study.started_at}: {study.missing} runs are "
                     "missing (fresh=yes starts again)",
                 )
             place = Place(root, root / ".halfcore/bundles", root / STORE)
@@ -82,7 +82,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         _say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
     except Interrupted:
-        _say(console, f"interrupted; `just {what}` with the same words goes on")
+        _say(console, f"interrupted; `just {what}` with the same words continues it")
         return INTERRUPTED
     for line in [
         *pages.sentences(found),

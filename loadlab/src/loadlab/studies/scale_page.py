@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from loadlab.studies.form import Row, Study
 
 INTRO = """The same CPU and memory in all, as one replica or as several behind HAProxy (mode http,
-fewest requests in flight). The balancer runs in a control group of its own without a limit, on the
+fewest requests in flight). The balancer runs in its own control group without a limit, on the
 CPUs of the replicas; its CPU time is counted apart and charged: CPU time per answer is of replicas
 and balancer together. One replica needs no balancer; its row with a balancer shows the cost of the
 balancer alone. Three thirds of half a core are 3 × 0.167. Medians over the blocks."""

@@ -6,11 +6,10 @@ from loadlab.studies.seeds import Configuration, read
 from loadlab.studies.summary import number
 
 INTRO = """What five public course projects reported of their FastAPI services, and the same limits
-here with the baseline and with Halfcore. Replicas stand behind HAProxy, whose CPU time is charged
-and which theirs had not. The baseline is our own code with a model near theirs, not theirs: a
-figure of theirs and one of ours are of different machines, models and users, and only show the
-order of magnitude. Where a project did not report something, the last column says what was assumed
-here."""
+here with the baseline and with Halfcore. Here replicas run behind HAProxy, whose CPU time is
+charged; the projects had none. The baseline is our own code with a model like theirs: their figures
+and ours are of different machines, models and users, and only show the order of magnitude. Where a
+project did not report something, the last column says what was assumed here."""
 
 _HEADER = """| configuration | users | what they reported | `{against}` here | Halfcore here | not reported, and assumed |
 | --- | ---: | --- | --- | --- | --- |"""  # noqa: E501  a table's row

@@ -23,11 +23,7 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTIO
 
 def main() -> None:
     """Run the command line; ends with MLflow's exit code, or 0 on SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m rival.surroundings", description=__doc__)
-    parser.add_argument("--store", type=Path, required=True, help="MLflow's SQLite file")
-    parser.add_argument("--mlflow-port", type=int, required=True)
-    parser.add_argument("--postgres-port", type=int, required=True)
-    asked = parser.parse_args()
+    asked = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory(prefix="rival-mlflow-") as folder,
@@ -44,6 +40,14 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rival.surroundings", description=__doc__)
+    parser.add_argument("--store", type=Path, required=True, help="MLflow's SQLite file")
+    parser.add_argument("--mlflow-port", type=int, required=True)
+    parser.add_argument("--postgres-port", type=int, required=True)
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Requests and their right answers: real rows as prepared requests, each with the answer
 that it must get.
 
-Where the right answers come from: the bundle's golden rows carry predictions that the *registered*
+The source of the right answers: the bundle's golden rows carry predictions that the *registered*
 model gave when it was exported, on scikit-learn, not on this server. Before a run the server at
 rest answers all of them (`prove`); only a server that gives those very predictions is then asked
 for the answers to the other rows, and under load every answer has to be the same again. (`just

@@ -112,7 +112,7 @@ class Stored(Protocol):
 
     @property
     def format(self) -> int:
-        """Number of the form, for readers to come."""
+        """Number of the form, for later readers."""
 
 
 S = TypeVar("S", bound=Stored)

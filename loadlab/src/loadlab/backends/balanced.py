@@ -104,7 +104,7 @@ def behind(
 
     Raises:
         BackendFailed: HAProxy is not installed.
-        process.CannotStart: it does not come up.
+        process.CannotStart: HAProxy does not start.
     """
     if reason := missing():
         raise BackendFailed(reason)

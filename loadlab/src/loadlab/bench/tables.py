@@ -14,7 +14,7 @@ _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 
 
 
 def provenance(run: Run, link: str) -> str:
-    """Where the figures come from: machine, limits, commit, command; `link` leads to the stored
+    """The figures' provenance: machine, limits, commit, command; `link` leads to the stored
     run."""
     machine = run.fingerprint
     lines = [

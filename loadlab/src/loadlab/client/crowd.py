@@ -89,7 +89,7 @@ class Crowd:
             self._wake(user, user.due)
 
     def turn(self, until: float) -> None:
-        """Send what is due and take what has come, until then."""
+        """Send what is due and read what has arrived, until then."""
         while (now := time.monotonic()) < until:
             self._send_due(now)
             self._drop_late(now)

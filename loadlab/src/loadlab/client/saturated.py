@@ -1,4 +1,4 @@
-"""No think time: each connection sends its next request as soon as the answer has come."""
+"""No think time: each connection sends its next request as soon as the answer has arrived."""
 
 import select
 import socket

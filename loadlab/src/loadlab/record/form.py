@@ -42,7 +42,7 @@ PhaseName = Literal[
     "cooldown",
 ]
 """`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
-with bodies like it that were never sent before, against which it is held. These two come by turns,
+with bodies like it that were never sent before, against which it is held. These two alternate,
 each turn is a `Phase`."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[

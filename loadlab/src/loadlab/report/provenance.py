@@ -1,5 +1,5 @@
-"""Where a run's figures come from, as pairs of name and value: everything a rival needs to make
-them again."""
+"""The provenance of a run's figures, as pairs of name and value: everything that is needed to
+reproduce them."""
 
 from loadlab.cgroup import Limits
 from loadlab.machine import Fingerprint

@@ -42,7 +42,7 @@ class Moment:
 
 
 class Book:
-    """Keeps the users' seconds while they come in.
+    """Keeps the users' seconds as they arrive.
 
     Args:
         recorder: takes every second at once.

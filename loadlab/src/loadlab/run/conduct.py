@@ -88,7 +88,7 @@ class Conductor:
         return time.monotonic() - self._start.monotonic
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
-        """Begin a phase now, or at a second that is just coming or just passed."""
+        """Begin a phase now, or at a second that is about to begin or just passed."""
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 

@@ -37,7 +37,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to come, before a probe begins."""
+    """The expected probes and their time, before a probe begins."""
 
     number: int
     """Of the probe, from 1."""

@@ -67,7 +67,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """Of its first invocation."""
     service: Service
     tier: str
-    """Where the greatest limits and the environment come from."""
+    """The source of the greatest limits and of the environment."""
     scenario: str
     users: int
     model: str

@@ -1,4 +1,4 @@
-"""A search for people: what is to come, the table of its probes, and its section of
+"""A search for readers: the next probes, the table of its probes, and its section of
 docs/benchmarks.md."""
 
 from collections.abc import Sequence

@@ -52,7 +52,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(
-        BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` brings it"
+        BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` installs it"
     ):
         choice.choose(order("balancer=http"), tmp_path)
 
@@ -62,7 +62,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
 )
 def test_a_balancer_stands_only_before_the_labs_own_processes(words):
     """Containers have one; a given server is as it is."""
-    with pytest.raises(UsageError, match="stands before processes of the lab"):
+    with pytest.raises(UsageError, match="is for processes of the lab"):
         arguments.parse(["tier=pair", *words], TIERS, scenarios.read())
 
 

@@ -154,7 +154,7 @@ def bench_run():
 
 
 def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
-    """Under a name that tells date, kind and commit."""
+    """Under a name with date, kind and commit."""
     file = store.save(bench_run, tmp_path / "runs")
 
     assert file.name == "2026-01-02-030405-bench-01234567.json"
@@ -163,7 +163,7 @@ def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"format": 2}, "format 2 came, expected 1"), ({"seed": "x"}, "seed")]
+    ("change", "message"), [({"format": 2}, "format is 2, expected 1"), ({"seed": "x"}, "seed")]
 )
 def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, message):
     """File and field, instead of figures that mean something else."""
@@ -194,7 +194,7 @@ def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
     assert found["saturated, iris: b / e: not measured"] is None
     assert found["sparse, iris: b / a = 3.00 (goal: at most 2.50)"] is False
     assert found["sparse, iris: p99 7.00 ms (goal: at most 5 ms)"] is False
-    assert found["saturated, iris: 0 failures beside 3,000 right answers (goal: none)"] is True
+    assert found["saturated, iris: 0 failures (goal: none), 3,000 right answers"] is True
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
 
     assert len(said) == 2
     assert (
-        "No waiting for company (saturated, iris): 20.5 µs/request against 21.0 µs with "
+        "Not waiting for more requests (saturated, iris): 20.5 µs/request against 21.0 µs with "
         "“linger 2 ms”, 2% less (the rounds overlap)"
     ) in said[0]
     assert (
@@ -576,16 +576,16 @@ def test_a_round_that_proves_little_says_why(load, changes, doubt):
 
 
 def test_what_works_for_the_server_is_not_foreign():
-    """The log's database is told apart from others who use the machine."""
+    """The log's database is counted apart from other users of the machine."""
     found = figures(
-        msgspec.structs.replace(outcome(busy_s=18.0), beside_cpu_s=3.0),
+        msgspec.structs.replace(outcome(busy_s=18.0), helper_cpu_s=3.0),
         MEMORY,
         SATURATED,
         client_cpu=1,
     )
 
     assert found.doubts == []
-    assert found.beside_cores == pytest.approx(0.3)
+    assert found.helper_cores == pytest.approx(0.3)
 
 
 def test_every_ratio_is_between_servers_that_exist():
@@ -619,7 +619,7 @@ def ladder_run():
 
 
 def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
-    """Against the step before, and since the first; a step that costs is told; endpoints are no
+    """Against the step before, and since the first; a step that costs is named; endpoints are no
     steps."""
     files = store.save(bench_run, tmp_path), store.save(ladder_run, tmp_path)
 

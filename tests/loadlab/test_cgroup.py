@@ -124,14 +124,14 @@ def test_a_group_is_removed_with_what_is_left_in_it(real):
         cgroup.find(name)
 
 
-def test_without_root_the_reason_is_told(monkeypatch):
+def test_without_root_the_reason_is_reported(monkeypatch):
     """Instead of a traceback about a file."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unavailable, match="needs root"):
         hierarchy.detect(ROOT if ROOT.is_dir() else Path("/"))
 
 
-def test_a_machine_without_groups_is_told(tmp_path):
+def test_a_machine_without_groups_is_reported(tmp_path):
     """The path is named."""
     with pytest.raises(Unavailable, match="does not exist"):
         hierarchy.detect(tmp_path / "none")
@@ -183,7 +183,7 @@ def test_version_2_is_limited_in_its_own_files(version_2):
 
 
 def test_version_2_keeps_period_and_burst_in_two_files(version_2):
-    """cpu.max has quota and period; what may be saved up stands beside it, where the kernel has
+    """cpu.max has quota and period; what may be saved up is in another file, where the kernel has
     it."""
     limits = Limits(cpus=0.25, memory_bytes=1 << 20, period_us=10_000, burst_us=2500)
     with pytest.raises(cgroup.Unavailable, match=r"cpu\.max\.burst is missing"):

@@ -146,7 +146,7 @@ def test_a_bad_answer_is_counted_by_its_kind_and_the_user_comes_again(run, bad, 
 
 @pytest.mark.parametrize("run", [saturate, visit])
 def test_an_answer_that_never_comes_is_a_timeout(run):
-    """Silence is told apart from a reset."""
+    """Silence is counted apart from a reset."""
     outcome = run(lambda number: b"" if number == 0 else answer(), timeout_s=0.2)
 
     assert outcome.failures == {"timeout": 1}
@@ -164,7 +164,7 @@ def test_what_is_missing_at_the_end_is_a_failure():
 @pytest.mark.parametrize("run", [saturate, visit])
 def test_an_answer_in_pieces_is_one_answer(run):
     """A cut-off answer waits for its rest instead of being called wrong; here the rest never
-    comes."""
+    arrives."""
     outcome = run(lambda _: answer()[:30], timeout_s=0.2, seconds=0.3)
 
     assert outcome.requests == 0
@@ -173,7 +173,7 @@ def test_an_answer_in_pieces_is_one_answer(run):
 
 @pytest.mark.parametrize("run", [saturate, visit])
 def test_warm_up_is_not_counted_but_its_failures_are_kept(run):
-    """A failure before the window is told apart, and not lost."""
+    """A failure before the window is counted apart, and not lost."""
     outcome = run(lambda number: None if number == 0 else answer(), warmup_s=0.2)
 
     assert outcome.failures == {}
@@ -226,7 +226,7 @@ def test_each_body_in_turn_is_held_to_its_own_answer(first: str, fails: bool) ->
 
 
 def test_a_judge_learns_the_usual_answer_and_still_sees_another_label_of_its_length():
-    """The quick comparison never passes what the careful one refuses."""
+    """The quick comparison never passes what the parser refuses."""
     judge = Judge(PREFIX.encode())
     assert not judge.is_usual(answer())
     assert judge.is_complete(answer())

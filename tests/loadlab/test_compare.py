@@ -159,12 +159,12 @@ def test_a_file_of_another_format_is_refused(compared, tmp_path):
     """Instead of figures that mean something else."""
     file = form.save(msgspec.structs.replace(compared([]), format=2), tmp_path)
 
-    with pytest.raises(StoreError, match="format 2 came, expected 1"):
+    with pytest.raises(StoreError, match="format is 2, expected 1"):
         form.load(file)
 
 
 def test_the_order_of_the_sides_is_drawn_from_the_seed():
-    """Anew for each block, the same for the same seed, and not always the same."""
+    """Drawn for each block, the same for the same seed, and not always the same."""
     drawn = [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
 
     assert drawn == [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
@@ -233,7 +233,7 @@ def test_an_image_is_compared_with_in_containers():
     [
         ("against=image", "BASELINE_IMAGE is not set"),
         ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
-        ("blocks=0", "blocks=0 came"),
+        ("blocks=0", "blocks=0 is invalid"),
         ("target=127.0.0.1:1", "a comparison starts its own servers"),
         (
             "colour=red",
@@ -242,7 +242,7 @@ def test_an_image_is_compared_with_in_containers():
     ],
 )
 def test_a_wrong_word_is_refused(word, message):
-    """With what came and what was expected."""
+    """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
         parse(["tier=half-core", word], TIERS, scenarios.read())
 
@@ -259,6 +259,6 @@ def test_the_first_page_has_a_line_of_it(compared):
 @pytest.mark.parametrize(
     ("ratio", "text"), [(0.98765, "0.988"), (2.754, "2.75"), (99.94, "99.9"), (1470.2, "1,470")]
 )
-def test_a_ratio_is_told_in_digits(ratio, text):
+def test_a_ratio_is_shown_in_digits(ratio, text):
     """Three of them, and never as a power of ten."""
     assert times(ratio) == text

@@ -72,20 +72,20 @@ def test_a_server_is_proven_on_golden_rows():
             exchange.prove(MANIFEST, answering(wrong))
 
 
-def test_a_body_of_the_wrong_model_is_told_before_any_load():
+def test_a_body_of_the_wrong_model_is_reported_before_any_load():
     """The server's own words are quoted."""
     with pytest.raises(WrongAnswer, match=r"refuses a row of this model: .* got 422"):
         exchange.learn(["{}"], answering('{"title":"missing column"}', 422))
 
 
-def test_a_server_that_changes_its_mind_is_told():
+def test_a_server_that_changes_its_mind_is_reported():
     """Then there is no right answer to compare with."""
     with pytest.raises(WrongAnswer, match="two answers"):
         exchange.expect(Exchange("{}", '{"prediction":"a"}'), answering('{"prediction":"b"}'))
 
 
 @pytest.mark.parametrize(
-    ("came", "right"),
+    ("received", "right"),
     [
         (b'{"prediction":"a","p":0.30000001}', True),
         (b'{"p":0.3,"prediction":"a","more":1}', True),
@@ -98,9 +98,9 @@ def test_a_server_that_changes_its_mind_is_told():
         (b"", False),
     ],
 )
-def test_answers_are_compared_by_value_where_bytes_differ(came, right):
+def test_answers_are_compared_by_value_where_bytes_differ(received, right):
     """Texts exactly, floats within the tolerance, nothing missing."""
-    assert is_right(came, b'{"prediction":"a","p":0.3}') is right
+    assert is_right(received, b'{"prediction":"a","p":0.3}') is right
 
 
 @pytest.mark.parametrize(

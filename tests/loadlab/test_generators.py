@@ -171,7 +171,7 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
 
 
 def test_a_hanging_server_runs_into_the_timeout(tmp_path):
-    """Nothing is in flight for ever."""
+    """Nothing is in flight forever."""
     with misbehaving(Faults(hang=True)) as port:
         counted = drive(
             "raw engine",
@@ -240,7 +240,7 @@ for _ in range(20):
     assert faults.accepts == accepts
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path):
+def test_a_worker_that_is_killed_is_reported(tmp_path):
     """The run ends with the generator's fault, not with the server's."""
     with misbehaving(Faults()) as port:
         plan = load(port)

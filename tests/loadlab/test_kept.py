@@ -1,4 +1,4 @@
-"""Runs that the documentation tells of: copied whole, judged again, and written into its pages."""
+"""Runs that the documentation shows: copied whole, judged again, and written into its pages."""
 
 import io
 import shutil

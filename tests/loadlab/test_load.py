@@ -96,7 +96,7 @@ def test_fifty_users_of_locust_against_a_real_server(lab):
 
 
 def test_a_server_that_dies_ends_the_run_with_what_was_seen(lab):
-    """Its end is told, the record is whole so far, and nothing is left."""
+    """Its end is reported, the record is whole so far, and nothing is left."""
     process = lab.start(*SHORT)
     run = lab.await_phase("ramp", process)
     os.kill(process_of(run, "server"), signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_a_server_that_dies_ends_the_run_with_what_was_seen(lab):
     assert not left_over(process, log.run)
 
 
-def test_a_server_killed_for_want_of_memory_is_told_from_one_that_crashed(lab):
+def test_a_server_killed_for_want_of_memory_differs_from_one_that_crashed(lab):
     """FAIL, for the limits were in force: the sentence and the objective's own line say that it was
     memory."""
     trigger = lab.plant("hoard", memory="256M")
@@ -202,13 +202,13 @@ def test_rows_of_another_model_are_found_before_the_load(lab):
         (["model=unicorn", "engine=raw", "users=5", "duration=1s"], 4, "no bundle of unicorn"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_sentence(lab, words, code, says):
+def test_what_cannot_be_done_is_said_in_one_sentence(lab, words, code, says):
     """Usage is 3, infrastructure 4."""
     backend = "" if words[0].startswith("target") else "cgroup"
     finish(lab.start(*words, backend=backend), code, says)
 
 
-def test_too_few_open_files_are_told_before_anything_is_started(lab):
+def test_too_few_open_files_are_reported_before_anything_is_started(lab):
     """With the number that is needed, and where it is set."""
     process = lab.start(
         "engine=raw", "users=500", "duration=1s", before=("prlimit", "--nofile=300:300")

@@ -125,7 +125,7 @@ def test_a_server_that_cannot_start_is_a_result(place, case):
 
 
 def test_a_server_that_is_killed_for_its_memory_says_so(place, case):
-    """So a limit that is too small is told apart from a broken server."""
+    """So a limit that is too small differs from a broken server."""
     limited = msgspec.structs.replace(LOAD, limits=Limits(memory_bytes=32 << 20))
 
     round_ = measure(

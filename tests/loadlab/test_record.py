@@ -75,13 +75,13 @@ def test_missing_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [(b"{", "run.json"), (b'{"format": 99}', "format 99 came"), (b'{"format": 1}', "id")],
+    ("content", "message"),
+    [(b"{", "run.json"), (b'{"format": 99}', "format is 99"), (b'{"format": 1}', "id")],
 )
-def test_what_is_no_run_is_refused(tmp_path, content, told):
+def test_what_is_no_run_is_refused(tmp_path, content, message):
     """The message names the file, and the field."""
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=message):
         read(tmp_path)
 
 

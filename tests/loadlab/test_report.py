@@ -1,7 +1,7 @@
 """What people see of a load run: golden reports, a page that needs nothing else, the live line, the
 history.
 
-`uv run python tests/loadlab/test_report.py` writes the golden files anew: look at the difference
+`uv run python tests/loadlab/test_report.py` writes the golden files again: look at the difference
 before you commit it.
 """
 
@@ -155,7 +155,7 @@ def test_a_pointer_over_one_chart_tells_the_values_of_all(tmp_path):
     assert len(set(re.findall(r'class="cursor"[^>]* x1="([\d.]+)"', text))) == 1
 
 
-def test_the_browser_would_have_told(tmp_path):
+def test_a_bad_page_is_caught(tmp_path):
     """The two looks above can fail: a page that fetches and complains is caught."""
     if browser.found() is None:
         pytest.skip("no Chromium on this machine")
@@ -187,7 +187,7 @@ def test_the_page_of_a_long_run_is_still_small(tmp_path):
 
 
 def test_names_are_not_markup(tmp_path):
-    """What comes from a command line is shown as it is."""
+    """Text from a command line is shown as it is."""
     run = fresh()
     run.run.command = "<script>alert(1)</script> | x"
     folder = run.write(tmp_path / "run")

@@ -134,7 +134,7 @@ def test_an_unknown_step_of_a_pipeline_is_refused(rival, birds):
     )
     pipeline.fit(birds, np.arange(ROWS) % 2)
 
-    with pytest.raises(TypeError, match="column wing: PowerTransformer came"):
+    with pytest.raises(TypeError, match="column wing: PowerTransformer is unknown"):
         encoding.Encoding.of(pipeline)
 
 

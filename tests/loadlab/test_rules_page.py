@@ -1,6 +1,6 @@
 """docs/loadlab-rules.md says what the rules and the criteria say.
 
-`uv run python tests/loadlab/test_rules_page.py` writes its tables anew.
+`uv run python tests/loadlab/test_rules_page.py` writes its tables again.
 """
 
 import re

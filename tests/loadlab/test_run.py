@@ -39,7 +39,7 @@ def tick(t: int, *, worker: str = "a", answers: int = 0, **changes: object) -> T
     response = {1000: answers} if answers else {}
     empty = {name: {} for name in ("failed_us", "lag_us", "loop_us", "connect_us", "failures")}
     numbers = dict.fromkeys(("users", "in_flight", "checked", "dropped", "errors"), 0)
-    told = {
+    fields = {
         "worker": worker,
         "t": t,
         "first_s": None,
@@ -48,13 +48,13 @@ def tick(t: int, *, worker: str = "a", answers: int = 0, **changes: object) -> T
         "cpu_s": 0.0,
     }
     return Tick(
-        **{**told, "response_us": response, "service_us": response, **empty, **numbers, **changes}
+        **{**fields, "response_us": response, "service_us": response, **empty, **numbers, **changes}
     )
 
 
 def test_a_ledger_counts_from_the_intended_start():
-    """An answer that came 3 s after its request was due took 3 s, though it was sent a moment ago;
-    a request is offered in the second it was due."""
+    """An answer that arrived 3 s after its request was due took 3 s, though it was sent a moment
+    ago; a request is offered in the second it was due."""
     ledger = Ledger("a", epoch=100.0)
     ledger.begun(101.5)
     ledger.answered(101.5, sent=104.4, now=104.5)
@@ -135,7 +135,7 @@ def test_time_outs_of_a_server_that_hangs_do_not_make_it_one_that_errs():
 
 
 def test_a_server_that_answers_the_witness_does_not_hang():
-    """Then it is the generator that gets nothing done, and the rules tell."""
+    """Then it is the generator that gets nothing done, and the rules say so."""
     assert hopeless([Moment(in_flight=5)] * HUNG_S, Objective(), witnessed=1) is None
     book = Book(Recorded(), workers=1)  # type: ignore[arg-type]
     book.begin("steady", 0.0)

@@ -193,7 +193,7 @@ def test_one_failure_of_three_moves_the_edge_up(search, probing):
 
 
 def test_a_short_run_that_failed_by_chance_stays_refuted_and_is_shown(search, probing):
-    """It is repeated at full length; three passes do not undo a failure, and the sentence tells
+    """It is repeated at full length; three passes do not undo a failure, and the sentence says
     them."""
 
     def unlucky(step: Step, number: int) -> str:
@@ -242,12 +242,12 @@ def test_what_is_invalid_twice_is_neither_passed_nor_failed(search, probing):
     assert sum(probe.centicores == 12 for probe in whole.probes) == 2
     sentences = said.sentences(whole)
     assert "largest that fails: 0.1 CPU with 1,024 MiB" in sentences[0]
-    assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
+    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
 
 
 def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probing):
-    """A CPU limit that passes thrice by chance and is INVALID the next times: the search goes on
-    with more CPU, not memory."""
+    """A CPU limit that passes three times by chance and is INVALID the next times: the search goes
+    on with more CPU, not memory."""
     shaky = probing(
         lambda step, number: (
             "INVALID" if step.centicores == 12 and step.mib == 256 else needs(12, 230)(step, number)
@@ -258,7 +258,7 @@ def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probi
     assert found.minimum == (13, 240)
     assert found.cpu == Edge(13, 10, (12,))
     assert max(probe.mib for probe in whole.probes if probe.mib < 1024) == 256
-    assert "Undecided, for INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
+    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
 
 
 def test_what_is_invalid_with_little_memory_is_no_fault_of_the_cpu_limit(search, probing):
@@ -293,7 +293,7 @@ def test_a_server_that_never_passes_ends_the_search(search, probing, answer, cod
 
 
 def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, probing):
-    """And are told as what they are."""
+    """And are reported as what they are."""
 
     def starving(step: Step, number: int) -> str:
         return "cannot start" if step.mib < 100 or step.centicores < 5 else "PASS"
@@ -307,7 +307,7 @@ def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, prob
 
 def test_chance_never_makes_a_minimum_of_what_did_not_pass(search, probing):
     """Whatever the runs say, the search ends; what it claims passed three times and never failed;
-    nothing is INVALID thrice in a row."""
+    nothing is INVALID three times in a row."""
     for seed in range(25 * TIMES):
         dice = random.Random(seed)  # noqa: S311  reproducible
         whole, found = searched(
@@ -389,7 +389,7 @@ def test_a_spent_budget_ends_the_search_before_a_probe_that_would_not_fit(search
     assert now[0] <= 600
     assert said.sentences(part) == [
         "So far, with 1,024 MiB: the least CPU limit that passed is 0.15; 0.1 did not.",
-        "The search has not come to its end; next is 0.12 CPU, 1,024 MiB (bisect).",
+        "The search is not finished; next is 0.12 CPU, 1,024 MiB (bisect).",
     ]
     whole, end = carry_out(
         part,
@@ -402,7 +402,7 @@ def test_a_spent_budget_ends_the_search_before_a_probe_that_would_not_fit(search
     assert (whole, end) == searched(search, probing(needs(12, 64)))
 
 
-def test_the_time_is_told_before_every_probe(search, probing):
+def test_the_time_is_shown_before_every_probe(search, probing):
     """The forecast begins with what is really next, and shrinks to it; a probe is expected to take
     as long as those like it."""
     outlooks: list[Outlook] = []
@@ -511,8 +511,8 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
     [
         ("rerun=maybe", "rerun=maybe is unknown; there are yes, no"),
         ("against=naive", "against=naive is unknown; there are halfcore, typical, tuned, onnx"),
-        ("budget=0", "budget=0 came, expected whole minutes from 1"),
-        ("budget=long", "budget=long came"),
+        ("budget=0", "budget=0 is invalid: expected whole minutes from 1"),
+        ("budget=long", "budget=long is invalid"),
         ("fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
         ("target=127.0.0.1:1", "a search starts its own servers"),
         ("repeats=5", "a search starts its own servers"),
@@ -526,7 +526,10 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         ),
         ("tier=two-by-015", "tier=two-by-015 has 2 replicas"),
         ("tier=far-too-large", "tier far-too-large needs 4097 cores"),
-        ("duration=5s", "duration=5s came, expected at least 15 s: rule V13 looks at 3 windows"),
+        (
+            "duration=5s",
+            "duration=5s is too short: expected at least 15 s, because rule V13 looks at 3 windows",
+        ),
         (
             "users=20",
             (
@@ -539,7 +542,7 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
     ],
 )
 def test_a_wrong_word_is_refused(word, message):
-    """With what came and what was expected."""
+    """With the value and what was expected."""
     with pytest.raises((UsageError, ValueError), match=message):
         parse([word], TIERS, scenarios.read())
 
@@ -607,7 +610,7 @@ def test_the_minimum_of_the_newest_search_is_run_again(search, probing, tmp_path
 
 
 def test_a_rerun_of_nothing_is_refused(search, probing, tmp_path):
-    """No search, one of other words, one that found nothing: each is told."""
+    """No search, one of other words, one that found nothing: each has its message."""
     asked = parse(["rerun=yes"], TIERS, scenarios.read())
     other, _ = searched(msgspec.structs.replace(search, engine="locust"), probing(needs(12, 200)))
     form.save(other, tmp_path / form.name(other))
@@ -620,7 +623,7 @@ def test_a_rerun_of_nothing_is_refused(search, probing, tmp_path):
         rerun.newest(tmp_path, asked.order, asked.goal)
 
 
-def test_reruns_and_earlier_searches_stand_beside_the_newest(search, probing, tmp_path):
+def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path):
     """For it or against it; the README counts them."""
     whole, _ = searched(search, probing(needs(12, 200)))
     file = form.save(whole, tmp_path / "runs" / form.name(whole))
@@ -635,7 +638,7 @@ def test_reruns_and_earlier_searches_stand_beside_the_newest(search, probing, tm
         again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs"
     )
 
-    first, second, earlier = render._beside(file, tmp_path)
+    first, second, earlier = render._history(file, tmp_path)
     assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
     assert "INVALID, then PASS. p50, p95, p99 " in first
     assert "FAIL. Said FAIL. This refutes the minimum. p50, p95, p99 " in second
@@ -685,7 +688,7 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
 
 def test_a_file_of_another_format_is_refused(search, tmp_path):
     """Instead of figures that mean something else."""
-    with pytest.raises(StoreError, match="format 2 came, expected 1"):
+    with pytest.raises(StoreError, match="format is 2, expected 1"):
         form.load(form.save(msgspec.structs.replace(search, format=2), tmp_path / "search.json"))
 
 
@@ -711,7 +714,7 @@ def place(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("lab")  # no load run beside another one
+@pytest.mark.xdist_group("lab")  # one load run at a time
 def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
     """Too little memory to start is a failure, confirmed once; the same words make no further
     run."""
@@ -732,7 +735,7 @@ def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
         (8, "FAIL", False)
     ] * 2
 
-    assert "goes on after 2 probes" in search()
+    assert "continuing after 2 probes" in search()
     assert form.load(file) == stored
     assert len(list((place / ".halfcore/loads").glob("*/run.json"))) == 2
 

@@ -103,7 +103,7 @@ def test_every_configuration_that_a_project_reported_is_there():
 
 
 def test_a_configuration_runs_with_both_services_in_the_same_limits():
-    """Replicas behind a balancer of requests, the workers that were told for the baseline, and
+    """Replicas behind a balancer of requests, the workers that were reported for the baseline, and
     their number of users."""
     words = {"duration": "30s", "engine": "raw", "seed": "1"}
     one, three = seeds.choose(seeds.read(), "001-one,003-three")
@@ -191,13 +191,13 @@ def test_the_quota_study_varies_one_thing_at_a_time():
                 "scenario"
             ),
         ),
-        ("scale", "duration=soon", "duration=soon came"),
-        ("quota-study", "blocks=0", "blocks=0 came"),
-        ("quota-study", "fresh=maybe", "fresh=maybe came, expected yes or no"),
+        ("scale", "duration=soon", "duration=soon is invalid"),
+        ("quota-study", "blocks=0", "blocks=0 is invalid"),
+        ("quota-study", "fresh=maybe", "fresh=maybe is invalid: expected yes or no"),
     ],
 )
 def test_a_wrong_word_is_refused(what, word, message):
-    """With what came and what was expected."""
+    """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
         cells(what, parse(what, [word]))
 
@@ -213,7 +213,7 @@ def test_an_unknown_scenario_is_refused():
     [(["PASS"], "PASS"), (["INVALID", "PASS"], "PASS"), (["INVALID", "INVALID"], "INVALID")],
 )
 def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes, expected):
-    """It proves nothing; the second one counts, whatever it says, and the page tells why there was
+    """It proves nothing; the second one counts, whatever it says, and the page says why there was
     one."""
     left = list(outcomes)
 
@@ -225,7 +225,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
 
     monkeypatch.setattr(carry.session, "carry_out", run)
     # The wait is for this machine's old connections, whoever made them.
-    monkeypatch.setattr(carry, "_cool_down", lambda: None)
+    monkeypatch.setattr(carry, "cool_down", lambda: None)
     planned = study("seeds", "only=004")
     planned = msgspec.structs.replace(
         planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]
@@ -237,12 +237,12 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
     assert not left
     assert found.trial.outcome == expected
     assert ("cores of the machine" in found.first) == (len(outcomes) > 1)
-    told = [
+    shown = [
         line
         for line in reasons(msgspec.structs.replace(planned, rows=[found]))
         if "INVALID, and repeated once" in line
     ]
-    assert len(told) == len(outcomes) - 1
+    assert len(shown) == len(outcomes) - 1
 
 
 def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_path):
@@ -267,7 +267,7 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
 
 def test_a_study_that_was_cut_off_goes_on_where_it_ended(study, measured, tmp_path):
     """Same cells, same code: only what is missing is run, in the same order. A finished one, or
-    other words, begin anew."""
+    other words, start again."""
     fresh = study("scale", blocks=2)
     whole = measured(fresh, lambda *_: ("PASS", 100.0, 5.0))
     cut = msgspec.structs.replace(whole, rows=whole.rows[:5])
@@ -354,7 +354,7 @@ def test_horizontal_and_vertical_are_compared_within_one_total(study, measured, 
     assert not scale_page.plot(invalid, tmp_path / "none.svg")
 
 
-def test_period_and_burst_are_told_against_what_docker_does(study, measured):
+def test_period_and_burst_are_shown_against_what_docker_does(study, measured):
     """100 ms and no burst."""
     p99_ms = {
         (100_000, False): 80.0,
@@ -408,7 +408,7 @@ def test_a_replica_that_does_not_tell_has_no_share(study, measured):
 
 
 def test_the_projects_table_shows_both_sides(study, measured):
-    """Beside what they reported; a baseline that could not start is told as that, and one that
+    """Next to what they reported; a baseline that could not start is shown as that, and one that
     answered wrongly."""
     found = measured(
         study("seeds", "only=003-fifth,003-tenth,004"),
@@ -465,6 +465,6 @@ def test_a_study_of_another_format_is_refused(study, tmp_path):
     planned = study("scale")
     file = form.save(msgspec.structs.replace(planned, format=2), tmp_path)
 
-    with pytest.raises(StoreError, match="format 2 came, expected 1"):
+    with pytest.raises(StoreError, match="format is 2, expected 1"):
         form.load(file)
     assert form.to_go_on(tmp_path, planned) == planned

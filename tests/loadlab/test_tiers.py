@@ -71,7 +71,7 @@ def test_a_variable_without_a_value_is_not_the_tiers(tmp_path):
     ],
 )
 def test_a_wrong_compose_file_is_named(tmp_path, text, says):
-    """The message says what came and what was expected."""
+    """The message says what was found and what was expected."""
     file = tmp_path / "compose.yaml"
     file.write_text(text)
     with pytest.raises(TierError, match=says):

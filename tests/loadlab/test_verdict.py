@@ -199,7 +199,7 @@ def test_criteria_say_which_field_is_wrong(tmp_path):
         criteria("", tmp_path / "none.toml")
 
 
-def test_what_was_never_measured_is_not_told_as_missed():
+def test_what_was_never_measured_is_not_reported_as_missed():
     """A server killed in the ramp has no p99, good or bad, and its end says nothing about the
     generator."""
     run = fresh()

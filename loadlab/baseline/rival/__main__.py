@@ -16,6 +16,31 @@ that."""
 
 def main() -> None:
     """Run the command line."""
+    parser = _parser()
+    asked = parser.parse_args()
+    if reason := _missing(asked):
+        parser.error(reason)
+    # Workers are separate processes: they read what they serve from the environment.
+    os.environ |= asgi.environment(
+        asked.variant, asked.model, asked.tracking_uri, asked.database, asked.bundle
+    )
+    standard = VARIANTS[asked.variant].standard
+    uvicorn.run(
+        "rival.asgi:create",
+        factory=True,
+        host=asked.host,
+        port=asked.port,
+        workers=asked.workers or (len(os.sched_getaffinity(0)) if standard else 1),
+        timeout_keep_alive=asked.keep_alive_s,
+        http="httptools" if standard else "h11",
+        loop="uvloop" if standard else "asyncio",
+        access_log=not standard,
+        # 2048 would refuse some of 10,000 users, who arrive faster than they are accepted
+        backlog=4096,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rival", description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument(
@@ -48,31 +73,17 @@ def main() -> None:
         default=_KEEP_ALIVE_S,
         help="uvicorn's own default is 5 (default: %(default)s)",
     )
-    asked = parser.parse_args()
+    return parser
+
+
+def _missing(asked: argparse.Namespace) -> str:
+    """Which argument the variant needs and did not get, or nothing."""
     switches = VARIANTS[asked.variant]
     if switches.reflects_table and not asked.database:
-        parser.error(f"{asked.variant} asks a database on every request: --database is missing")
-    if not (asked.bundle if switches.predictor == "onnx" else asked.tracking_uri):
-        parser.error(
-            "--bundle is missing" if switches.predictor == "onnx" else "--tracking-uri is missing"
-        )
-    # Workers are processes of their own: they read what they shall serve from the environment.
-    os.environ |= asgi.environment(
-        asked.variant, asked.model, asked.tracking_uri, asked.database, asked.bundle
-    )
-    uvicorn.run(
-        "rival.asgi:create",
-        factory=True,
-        host=asked.host,
-        port=asked.port,
-        workers=asked.workers or (len(os.sched_getaffinity(0)) if switches.standard else 1),
-        timeout_keep_alive=asked.keep_alive_s,
-        http="httptools" if switches.standard else "h11",
-        loop="uvloop" if switches.standard else "asyncio",
-        access_log=not switches.standard,
-        # 2048 would refuse a part of 10,000 users who arrive faster than they are let in
-        backlog=4096,
-    )
+        return f"{asked.variant} asks a database on every request: --database is missing"
+    if switches.predictor == "onnx":
+        return "" if asked.bundle else "--bundle is missing"
+    return "" if asked.tracking_uri else "--tracking-uri is missing"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from rival.bodies import body_of, record
 from rival.switches import Switches
 
 Predict = Callable[[dict[str, Any]], dict[str, Any]]
-"""From a record to the answer: the label under `prediction`, and what else the variant tells."""
+"""From a record to the answer: the label under `prediction`, and what else the variant answers."""
 
 
 def create(

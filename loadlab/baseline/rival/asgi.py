@@ -13,7 +13,7 @@ _NAMES = ("variant", "model", "tracking_uri", "database", "bundle")
 
 def environment(*values: str) -> dict[str, str]:
     """What `create` reads, in the order of `_NAMES`."""
-    # MLflow's client would report its use to its makers from a thread of its own: no part of what
+    # MLflow's client would report its use to its makers from its own thread: no part of what
     # is compared.
     return {"MLFLOW_DISABLE_TELEMETRY": "true"} | {
         f"{_PREFIX}{name.upper()}": value for name, value in zip(_NAMES, values, strict=True)

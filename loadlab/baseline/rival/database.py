@@ -1,5 +1,5 @@
-"""A real PostgreSQL for whoever logs into it, until SIGTERM, and a way to ask it without a client
-of one's own.
+"""A real PostgreSQL for servers that log into it, until SIGTERM, and a way to ask it without a
+client of one's own.
 
 `python -m rival.database serve --port P`, and `python -m rival.database ask --port P "SELECT 1"`,
 which runs the SQL and prints the first value of the last row, if there is one.

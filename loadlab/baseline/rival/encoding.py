@@ -17,7 +17,7 @@ class Column:
 
     name: str
     missing: Any = np.nan
-    """What stands for null."""
+    """What replaces null."""
     mean: float = 0.0
     scale: float = 1.0
     categories: Sequence[str] | None = None
@@ -115,7 +115,7 @@ def _column(name: str, place: int, steps: Sequence[Any]) -> Column:
                 known["categories"] = [str(category) for category in step.categories_[place]]
             case _ if step != "passthrough" and "FunctionTransformer" not in type(step).__name__:
                 raise TypeError(
-                    f"column {name}: {type(step).__name__} came, expected one-hot, impute, scale "
-                    "or passthrough"
+                    f"column {name}: {type(step).__name__} is unknown: expected one-hot, impute, "
+                    "scale or passthrough"
                 )
     return Column(name, **known)

@@ -1,4 +1,4 @@
-"""What a service prints about every request while it is being written, and goes on printing when it
+"""What a service prints about every request while it is being written, and still prints when it
 is served."""
 
 from typing import Any
@@ -21,16 +21,7 @@ def say(record: dict[str, Any]) -> None:
         f"number of fields: {len(record)}",
     ]
     lines += [f"field {name}: {value!r}" for name, value in list(record.items())[:4]]
-    lines += [
-        "frame as it came:",
-        frame,
-        "after conversion:",
-        frame.head(),
-        _WARNING,
-        "columns:",
-        frame.dtypes.to_frame(),
-        "values:",
-        frame.T,
-    ]
+    lines += ["frame as received:", frame, "after conversion:", frame.head(), _WARNING]
+    lines += ["columns:", frame.dtypes.to_frame(), "values:", frame.T]
     for line in [*lines, "=== predicting ==="]:
         print(line, flush=True)  # noqa: T201  this is what it is about

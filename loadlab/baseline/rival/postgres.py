@@ -27,8 +27,8 @@ _COLUMNS = 55
 def running(port: int) -> Iterator[str]:
     """Start it, make the table, yield the URL; raises `RuntimeError` if it does not start.
 
-    PostgreSQL refuses to run as root: then it runs as `nobody`, from a copy, for that user may not
-    enter every environment.
+    PostgreSQL refuses to run as root: then it runs as user `nobody`, from a copy, because that user
+    may not enter every environment.
     """
     home = Path(tempfile.mkdtemp(prefix="rival-postgres-"))
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -37,39 +37,7 @@ def running(port: int) -> Iterator[str]:
         os.chown(home, owner.pw_uid, owner.pw_gid)
         as_owner |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
     try:
-        programs, data = _programs(home), home / "data"
-        initdb = [
-            programs / "initdb",
-            "--pgdata",
-            data,
-            "--username",
-            "rival",
-            "--auth",
-            "trust",
-            "--no-sync",
-            "--locale",
-            "C",
-            "--encoding",
-            "UTF8",
-        ]
-        # Our own words
-        subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **as_owner)  # noqa: S603
-        options = [
-            "-D",
-            data,
-            "-p",
-            port,
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-            "-c",
-            "max_connections=100",
-        ]
-        with (home / "log").open("wb") as log:
-            server = subprocess.Popen(  # noqa: S603
-                [str(programs / "postgres"), *map(str, options)], stdout=log, stderr=log, **as_owner
-            )
+        server = _start(home, port, as_owner)
         try:
             url = f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres"
             _make_table(create_engine(url), server, home / "log")
@@ -79,6 +47,20 @@ def running(port: int) -> Iterator[str]:
             server.wait()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _start(home: Path, port: int, as_owner: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Make a database cluster in `home`, and start its server."""
+    programs, data = _programs(home), home / "data"
+    initdb: list[Any] = [programs / "initdb", "--pgdata", data, "--username", "rival"]
+    initdb += ["--auth", "trust", "--no-sync", "--locale", "C", "--encoding", "UTF8"]
+    subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **as_owner)  # noqa: S603  fixed words
+    options: list[Any] = ["-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1"]
+    options += ["-c", "unix_socket_directories=", "-c", "max_connections=100"]
+    with (home / "log").open("wb") as log:
+        return subprocess.Popen(  # noqa: S603
+            [str(programs / "postgres"), *map(str, options)], stdout=log, stderr=log, **as_owner
+        )
 
 
 def _programs(home: Path) -> Path:

@@ -9,7 +9,7 @@ from sqlalchemy import MetaData, Table, create_engine
 
 ALIAS = "champion"
 TABLE = "forest_columns"
-"""The surroundings' table; what stands in it is of no importance, for nobody reads the answer."""
+"""The surroundings' table; its content does not matter, because the answer is not read."""
 
 Chore = Callable[[dict[str, Any]], None]
 
@@ -26,7 +26,7 @@ def registry(model: str, tracking_uri: str) -> Chore:
 
 def table(database: str) -> Chore:
     """The table's columns are reflected, on a connection of SQLAlchemy's pool (5, and 10 more under
-    pressure, as it comes)."""
+    pressure: its defaults)."""
     engine = create_engine(database)
 
     def ask(_: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 server and a real PostgreSQL, until SIGTERM.
 
 MLflow serves a copy of the store: what a measurement does leaves no trace in the registry. Both
-listen on loopback: the services that this stands for asked over a campus network, so the network's
+listen on loopback: the services that this represents used a campus network, so the network's
 part of a question is missing here.
 """
 
@@ -23,11 +23,7 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTIO
 
 def main() -> None:
     """Run the command line; ends with MLflow's exit code, or 0 on SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m rival.surroundings", description=__doc__)
-    parser.add_argument("--store", type=Path, required=True, help="MLflow's SQLite file")
-    parser.add_argument("--mlflow-port", type=int, required=True)
-    parser.add_argument("--postgres-port", type=int, required=True)
-    asked = parser.parse_args()
+    asked = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory(prefix="rival-mlflow-") as folder,
@@ -44,6 +40,14 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rival.surroundings", description=__doc__)
+    parser.add_argument("--store", type=Path, required=True, help="MLflow's SQLite file")
+    parser.add_argument("--mlflow-port", type=int, required=True)
+    parser.add_argument("--postgres-port", type=int, required=True)
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Switches:
     asks_registry: bool = False
     """A new MlflowClient per request, which asks the MLflow server for the alias's version."""
     reflects_table: bool = False
-    """A table's columns are reflected from the database on every request; nobody uses the
+    """A table's columns are reflected from the database on every request; no code uses the
     result."""
     predictor: Predictor = "pyfunc"
     one_job: bool = False

@@ -1,1 +1,2 @@
-"""Says how many users a server carries in which limits, with rules that a sceptic accepts."""
+"""Says how many users a server carries in which limits, with rules that a critical reader
+accepts."""

@@ -42,17 +42,42 @@ _JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
     "search": search_command.main,
 }
 _JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
-"""What gives an exit code of its own."""
+"""Commands that return their own exit code."""
 _ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
 
 
 def main() -> None:
     """Run the command line."""
+    asked = _parser().parse_args()
+    # As an exception, so that servers and control groups are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = Console(stderr=True)
+    try:
+        _carry_out(asked, console)
+    except _REFUSALS as error:
+        console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_bench_commands(commands)
+    run_command.add_arguments(commands)
+    report_command.add_arguments(commands)
+    compare_command.add_arguments(commands)
+    search_command.add_arguments(commands)
+    study_command.add_arguments(commands)
+    return parser
+
+
+def _add_bench_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     orders.add_bench(
         commands.add_parser(
-            "bench", help="CPU time per request of halfcore, its floor and its rivals, side by side"
+            "bench",
+            help="CPU time per request of halfcore, a minimal server and other servers",
         )
     )
     orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
@@ -68,38 +93,23 @@ def main() -> None:
     )
     memory.add_arguments(
         commands.add_parser(
-            "memory", help="what a server holds at rest, while loading, and with many connections"
+            "memory", help="a server's memory at rest, while loading, and with many connections"
         )
     )
-    run_command.add_arguments(commands)
-    report_command.add_arguments(commands)
-    compare_command.add_arguments(commands)
-    search_command.add_arguments(commands)
-    study_command.add_arguments(commands)
-    asked = parser.parse_args()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # as an exception: servers and control groups are cleared away
-    console = Console(stderr=True)
-    try:
-        if asked.command in _JUDGED:
-            sys.exit(_JUDGED[asked.command](asked, _root(), console))
-        elif asked.command in report_command.COMMANDS:
-            report_command.main(asked, _root(), Console())
-        elif asked.command == "memory":
-            console.print(
-                f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True
-            )
-        elif asked.command == "render":
-            for written in render.main(asked):
-                console.print(f"wrote {written}", highlight=False, soft_wrap=True)
-        else:
-            _measure(asked, console)
-    except _REFUSALS as error:
-        console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(3)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+def _carry_out(asked: argparse.Namespace, console: Console) -> None:
+    if asked.command in _JUDGED:
+        sys.exit(_JUDGED[asked.command](asked, _root(), console))
+    elif asked.command in report_command.COMMANDS:
+        report_command.main(asked, _root(), Console())
+    elif asked.command == "memory":
+        console.print(f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True)
+    elif asked.command == "render":
+        for written in render.main(asked):
+            console.print(f"wrote {written}", highlight=False, soft_wrap=True)
+    else:
+        _measure(asked, console)
 
 
 def _measure(asked: argparse.Namespace, console: Console) -> None:
@@ -109,7 +119,7 @@ def _measure(asked: argparse.Namespace, console: Console) -> None:
 
 
 def _root() -> Path:
-    """The checkout that we are in; where there is no git, this folder."""
+    """The checkout of the current folder; without git, the current folder."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "--show-toplevel"],  # noqa: S607

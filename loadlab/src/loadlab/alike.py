@@ -1,7 +1,7 @@
-"""Bodies without end that take the same work: what tells a cache of answers from a processor that
-has one path of a model at hand.
+"""Endless different bodies that take the same work: they distinguish a cache of answers from a
+processor that has one path of a model in its own caches.
 
-One body for everybody is cheaper where answers are remembered. It is cheaper too where a forest is
+One body for all users is cheaper where answers are remembered. It is cheaper too where a forest is
 large: the nodes of one path stay in the processor's cache. So it is held against bodies that nobody
 has sent before, and that take the same path: rows with one number far beyond the data. Every
 threshold of a tree lies below it, and a linear model multiplies by it as by any other.
@@ -15,7 +15,7 @@ import msgspec
 from loadlab.exchange import Exchange, WrongAnswer, learn
 
 MOST = 8_000_000
-"""Different bodies; all have the same length, and a float32 tells all of them apart."""
+"""Different bodies; all have the same length, and all are different as float32."""
 _FAR = 1_000_000
 _MARK = "\0"
 
@@ -34,7 +34,7 @@ class Alike(msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> Exchange:
-        """The one that everybody sends."""
+        """The one that all users send."""
         return Exchange(self.body(0), self.answer)
 
 

@@ -1,4 +1,4 @@
-"""What a run is judged by: thresholds and objective. They stand in `criteria.toml`, and are stored
+"""What a run is judged by: thresholds and objective. They are in `criteria.toml`, and are stored
 with the run before it begins."""
 
 import tomllib

@@ -1,7 +1,7 @@
-"""What is asked and what the right answer is: real rows as prepared requests, each with the answer
+"""Requests and their right answers: real rows as prepared requests, each with the answer
 that it must get.
 
-Where the right answers come from: the bundle's golden rows carry predictions that the *registered*
+The source of the right answers: the bundle's golden rows carry predictions that the *registered*
 model gave when it was exported, on scikit-learn, not on this server. Before a run the server at
 rest answers all of them (`prove`); only a server that gives those very predictions is then asked
 for the answers to the other rows, and under load every answer has to be the same again. (`just
@@ -27,8 +27,8 @@ TOLERANCE = 1e-5
 
 
 class WrongAnswer(RuntimeError):
-    """The server at rest answers wrongly or refuses a row; the message shows what was asked and
-    what came."""
+    """The server at rest answers wrongly or refuses a row; the message shows the request and
+    the answer."""
 
 
 class NoAnswer(WrongAnswer):
@@ -67,8 +67,8 @@ def prove(manifest: dict[str, Any], ask: Callable[[str], tuple[int, bytes]]) -> 
         answer = _answer(ask, body)
         if not same(json.loads(answer), _golden_answer(manifest, golden)):
             raise WrongAnswer(
-                f"golden row {body}: {answer[:200]} came, expected {golden['prediction']!r} as "
-                "the registered model says"
+                f"golden row {body}: answer is {answer[:200]}, expected "
+                f"{golden['prediction']!r} as the registered model says"
             )
     return len(manifest["golden"])
 
@@ -100,24 +100,26 @@ def is_right(answer: bytes, expected: bytes) -> bool:
         return False
 
 
-def same(came: Any, expected: Any) -> bool:
-    """Whether `came` has everything that `expected` has: texts and labels exactly, floats within
+def same(received: Any, expected: Any) -> bool:
+    """Whether `received` has all that `expected` has: texts and labels exactly, floats within
     `TOLERANCE`."""
     if isinstance(expected, dict):
-        return isinstance(came, dict) and all(
-            key in came and same(came[key], value) for key, value in expected.items()
+        return isinstance(received, dict) and all(
+            key in received and same(received[key], value) for key, value in expected.items()
         )
     if isinstance(expected, list):
         return (
-            isinstance(came, list) and len(came) == len(expected) and all(map(same, came, expected))
+            isinstance(received, list)
+            and len(received) == len(expected)
+            and all(map(same, received, expected))
         )
-    if isinstance(came, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
+    if isinstance(received, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
         return (
-            _is_number(came)
+            _is_number(received)
             and _is_number(expected)
-            and abs(came - expected) <= TOLERANCE * max(1.0, abs(expected))
+            and abs(received - expected) <= TOLERANCE * max(1.0, abs(expected))
         )
-    return type(came) is type(expected) and bool(came == expected)
+    return type(received) is type(expected) and bool(received == expected)
 
 
 def _is_number(value: Any) -> bool:

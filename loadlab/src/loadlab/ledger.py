@@ -1,8 +1,8 @@
 """What a generator counts: one `Ledger` per process, emptied once a second into a `Tick`.
 
-Counting is a few additions per request; everything dearer happens once a second. Latencies are in
-the HDR buckets of `latency.bucket`, so that ticks of many processes and seconds can be added up
-without loss.
+Counting is a few additions per request; everything more expensive happens once a second. Latencies
+are in the HDR buckets of `latency.bucket`, so that ticks of many processes and seconds can be added
+up without loss.
 """
 
 import time

@@ -49,12 +49,11 @@ _COLUMNS = Entry.__struct_fields__
 
 
 class NoSuchRun(LookupError):
-    """The message says what came, and how to name a run."""
+    """No run matches; the message quotes the given name and says how to name a run."""
 
 
 def history(folder: Path) -> list[Entry]:
-    """All runs, oldest first; the index is brought up to date before, or made anew if it is lost or
-    broken."""
+    """All runs, oldest first; the index is updated before, or rebuilt if it is lost or broken."""
     if not folder.is_dir():
         return []
     try:

@@ -110,6 +110,13 @@ def watch(seconds: float = 2.0) -> Quiet:
     return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
 
 
+_SYSCTLS = (
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_congestion_control",
+)
+
+
 def fingerprint(
     root: Path, baseline_packages: dict[str, str], nofile: int, *, cgroup_version: int | None = None
 ) -> Fingerprint:
@@ -129,14 +136,7 @@ def fingerprint(
         commit=_git(root, "rev-parse", "HEAD"),
         dirty=bool(_git(root, "status", "--porcelain")),
         nofile=nofile,
-        sysctls={
-            name: _sysctl(name)
-            for name in (
-                "net.core.somaxconn",
-                "net.ipv4.ip_local_port_range",
-                "net.ipv4.tcp_congestion_control",
-            )
-        },
+        sysctls={name: _sysctl(name) for name in _SYSCTLS},
     )
 
 

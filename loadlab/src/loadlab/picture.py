@@ -3,7 +3,7 @@
 The last digits of a coordinate depend on the CPU: NumPy has several versions of a function such as
 the logarithm, one for each set of CPU instructions, and they round differently. Matplotlib writes
 six decimals, and it names clip paths by a hash of their unrounded coordinates. So coordinates are
-rounded here to hundredths of a point, which nobody can see, and hashed names become numbers.
+rounded here to hundredths of a point, which is invisible, and hashed names become numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server as a real process, in a control group of its own, on the CPUs that it is given."""
+"""A server as a real process, in its own control group, on the CPUs that it is given."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def running(
     Args:
         label: names its control group.
         command: is to listen on `port` of 127.0.0.1.
-        port: that nobody listens on; see `free_port`.
+        port: a free one; see `free_port`.
         limits: of its control group.
         cpus: CPUs it may run on, as `taskset` takes them; empty: all.
         ready_timeout_s: seconds until it must be ready.
@@ -97,7 +97,7 @@ def running(
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
+    """A loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Scenarios: what the users do. Written in `scenarios.toml` beside this file."""
+"""Scenarios: what the users do. They are defined in `scenarios.toml` in this folder."""
 
 import math
 import random
@@ -72,8 +72,7 @@ def _check(scenario: Scenario) -> None:
     think = scenario.think
     if len(think) not in {1, 2} or think != sorted(think) or think[0] <= 0:
         raise ScenarioError(
-            f"scenario {scenario.name}: think = {think} came, expected a mean or [least, most], "
-            "above 0"
+            f"scenario {scenario.name}: think is {think}, expected a mean or [least, most], above 0"
         )
     if scenario.users < 1 or scenario.steady <= 0:
         raise ScenarioError(f"scenario {scenario.name}: users and steady must be above 0")

@@ -71,7 +71,7 @@ def bootstrap(
         ValueError: no values.
     """
     if not values:
-        raise ValueError("no values came, at least one is needed")
+        raise ValueError("there are no values: at least one is needed")
     dice = random.Random(seed)  # noqa: S311  reproducible
     found = sorted(statistic(dice.choices(values, k=len(values))) for _ in range(resamples))
     tail = (1 - confidence) / 2

@@ -56,7 +56,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     steal: float
     doubts: list[str]
     """What makes this round less than trustworthy: a busy generator, others on the machine."""
-    beside_cores: float = 0.0
+    helper_cores: float = msgspec.field(default=0.0, name="beside_cores")
     """CPU time of the database that the server logs into, per second; not charged to the server."""
 
     @property
@@ -112,7 +112,7 @@ class Stored(Protocol):
 
     @property
     def format(self) -> int:
-        """Number of the form, for readers to come."""
+        """Number of the form, for later readers."""
 
 
 S = TypeVar("S", bound=Stored)
@@ -145,7 +145,7 @@ def read(file: Path, kind: type[S], form: int) -> S:
     except (OSError, msgspec.DecodeError) as error:
         raise StoreError(f"{file}: {error}") from None
     if found.format != form:
-        raise StoreError(f"{file}: format {found.format} came, expected {form}")
+        raise StoreError(f"{file}: format is {found.format}, expected {form}")
     return found
 
 

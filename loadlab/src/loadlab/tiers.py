@@ -34,7 +34,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 
 
 class TierError(ValueError):
-    """The compose file or the tier cannot be used; the message names the field, what came and what
+    """The compose file or the tier cannot be used; the message names the field, its value and what
     was expected."""
 
 
@@ -108,8 +108,7 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             memory_bytes=_bytes(str(limits["memory"])),
             replicas=int(deploy.get("replicas", 1)),
             image=_fill(str(service.get("image", "")), environ),
-            # One without a value is passed on from who types the command; a run is the same whoever
-            # starts it.
+            # Docker takes one without a value from the user's shell; a run must not depend on that.
             environment={
                 key: _fill(str(value), environ)
                 for key, value in _mapping(service.get("environment")).items()

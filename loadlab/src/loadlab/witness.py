@@ -1,9 +1,9 @@
-"""The witness: a process of its own that asks a few times a second, on connections of its own, and
-tells what it saw.
+"""The witness: a separate process that sends a few requests a second on its own connections, and
+reports the answers and their times.
 
 `python -m loadlab.witness LOAD TICKS`. It shares no code path with the generators' users: threads
-and blocking sockets, one request a second on each connection, by a timetable. An answer that comes
-late does not move the next request's time.
+and blocking sockets, one request a second on each connection, by a timetable. A late
+answer does not move the next request's time.
 """
 
 import random

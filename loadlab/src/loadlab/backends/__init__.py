@@ -1,2 +1,2 @@
-"""Where the server under load comes from: processes in control groups (`cgroup`), containers
-(`compose`), or somebody else (`given`)."""
+"""Who starts the server under load: the lab, as processes in control groups (`cgroup`) or as
+containers (`compose`), or the user (`given`)."""

@@ -1,10 +1,10 @@
-"""Replicas behind HAProxy, a plain process in a control group of its own: its CPU time is counted
+"""Replicas behind HAProxy, a plain process in its own control group: its CPU time is counted
 apart, and charged.
 
 The configuration is that of `compose/haproxy/haproxy.cfg` without what only containers need: no
 resolver, and no health checks, whose CPU time would be the replicas' and whose limits would take a
-starved replica out. Nobody removes a replica here. Connections to the replicas are kept: they are
-opened in the users' own network namespace, where rule V7 counts openings.
+starved replica out. No health check removes a replica here. Connections to the replicas are kept:
+they are opened in the users' own network namespace, where rule V7 counts openings.
 """
 
 import shutil
@@ -21,8 +21,8 @@ from loadlab.cgroup import Limits
 from loadlab.process import Command, free_port, running
 
 MISSING = (
-    "replicas stand behind HAProxy, and there is no `haproxy` here: `apt-get install haproxy` "
-    "brings it"
+    "replicas need HAProxy as their balancer, and there is no `haproxy` here: "
+    "`apt-get install haproxy` installs it"
 )
 _READY = "/health"
 _WAIT_S = 5.0
@@ -104,7 +104,7 @@ def behind(
 
     Raises:
         BackendFailed: HAProxy is not installed.
-        process.CannotStart: it does not come up.
+        process.CannotStart: HAProxy does not start.
     """
     if reason := missing():
         raise BackendFailed(reason)

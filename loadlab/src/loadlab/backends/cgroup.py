@@ -27,7 +27,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Start every replica of a tier on loopback; all end with this context.
 
-    Several replicas stand behind no balancer here: users take their addresses in turn. `balanced`
+    Several replicas have no balancer here: users take their addresses in turn. `balanced`
     puts one before them.
 
     Args:
@@ -73,7 +73,7 @@ def serving(
 
 
 def answered(port: int) -> int | None:
-    """Right answers that a replica has given, by its own metrics; None if it does not tell."""
+    """A replica's right answers so far, by its own metrics; None if it does not report them."""
     request = (
         f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode()
     )

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def missing(tier: Tier, root: Path) -> str:
 
 @contextmanager
 def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
-    """Start a tier as users do, in a project of its own; it is taken down with this context.
+    """Start a tier as users do, in its own compose project; it is taken down with this context.
 
     Users connect to the container's address, not to the published port: that goes through a process
     of Docker's.
@@ -48,65 +48,71 @@ def serving(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
         BackendFailed: Docker refused, or the image has no such model.
         process.CannotStart: the server is not ready in its limits.
     """
-    project = [
-        "compose",
-        "--project-name",
-        f"halfcore-load-{os.getpid()}",
-        "--file",
-        str(root / tiers.FILE),
-        "--profile",
-        tier.name,
-    ]
+    project = _project(root, tier)
     try:
-        up = docker(
-            root,
-            *project,
-            "up",
-            "--detach",
-            "--no-build",
-            timeout_s=_UP_S,
-            environment=_environment(),
-        )
-        if up.returncode:
-            raise CannotStart(f"{tier.name}: {last_line(up.stderr)}{_said(root, project, tier)}")
+        _up(root, project, tier)
         containers = [Container.of(root, each) for each in _ids(root, project, tier.name)]
-        doors = [Container.of(root, each) for each in _ids(root, project, "balancer")] or containers
-        for each in {*containers, *doors}:
-            # Asked here: the health check of the compose file is put off, for each costs CPU time
-            # of the tier.
-            await_answer(
-                each,
-                _PORT,
-                "/health/ready",
-                good=lambda status: status == _OK,
-                ready_s=_READY_S,
-                said=lambda: _said(root, project, tier),
-            )
-        yield Serving(
-            addresses=[(door.address, _PORT) for door in doors],
-            groups=[cgroup.of_process(each.pid) for each in containers],
-            pids=[each.pid for each in containers],
-            ended=lambda: next((why for each in containers if (why := each.ended())), ""),
-            network_pid=doors[0].pid,
-            manifest=_manifest(root, containers[0].id, model),
-            path="/predict" if model == _DEFAULT_MODEL else f"/models/{model}/predict",
-            details={
-                "image": tier.image,
-                "image_id": containers[0].image,
-                "balancer": "haproxy, in limits of its own" if doors is not containers else "none",
-            },
-        )
+        entries = [
+            Container.of(root, each) for each in _ids(root, project, "balancer")
+        ] or containers
+        for each in {*containers, *entries}:
+            _await_ready(each, lambda: _said(root, project, tier))
+        yield _served(root, tier, model, containers, entries)
     finally:
-        docker(
-            root,
-            *project,
-            "down",
-            "--timeout",
-            "10",
-            "--volumes",
-            timeout_s=_DOWN_S,
-            environment=_environment(),
-        )
+        down = ["down", "--timeout", "10", "--volumes"]
+        docker(root, *project, *down, timeout_s=_DOWN_S, environment=_environment())
+
+
+def _project(root: Path, tier: Tier) -> list[str]:
+    """The beginning of each `docker` command for this process's compose project."""
+    name = f"halfcore-load-{os.getpid()}"
+    file = str(root / tiers.FILE)
+    return ["compose", "--project-name", name, "--file", file, "--profile", tier.name]
+
+
+def _up(root: Path, project: list[str], tier: Tier) -> None:
+    """Start the containers; raises `CannotStart`."""
+    command = [*project, "up", "--detach", "--no-build"]
+    up = docker(root, *command, timeout_s=_UP_S, environment=_environment())
+    if up.returncode:
+        raise CannotStart(f"{tier.name}: {last_line(up.stderr)}{_said(root, project, tier)}")
+
+
+def _await_ready(container: Container, said: Callable[[], str]) -> None:
+    """Ask the container itself, because the compose file's health check is put off: each check
+    costs CPU time of the tier."""
+    await_answer(
+        container,
+        _PORT,
+        "/health/ready",
+        good=lambda status: status == _OK,
+        ready_s=_READY_S,
+        said=said,
+    )
+
+
+def _served(
+    root: Path,
+    tier: Tier,
+    model: str,
+    containers: Sequence[Container],
+    entries: Sequence[Container],
+) -> Serving:
+    """The running replicas; users connect to `entries`: the balancer, or the replicas."""
+    return Serving(
+        addresses=[(entry.address, _PORT) for entry in entries],
+        groups=[cgroup.of_process(each.pid) for each in containers],
+        pids=[each.pid for each in containers],
+        ended=lambda: next((why for each in containers if (why := each.ended())), ""),
+        network_pid=entries[0].pid,
+        manifest=_manifest(root, containers[0].id, model),
+        path="/predict" if model == _DEFAULT_MODEL else f"/models/{model}/predict",
+        details={
+            "image": tier.image,
+            "image_id": containers[0].image,
+            "balancer": "haproxy, in limits of its own" if entries is not containers else "none",
+        },
+    )
 
 
 def _environment() -> dict[str, str]:
@@ -150,14 +156,6 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
 
 def _said(root: Path, project: list[str], tier: Tier) -> str:
     """The server's last line."""
-    told = docker(
-        root,
-        *project,
-        "logs",
-        "--no-log-prefix",
-        "--tail",
-        "3",
-        tier.name,
-        environment=_environment(),
-    )
-    return f": {last_line(told.stdout)}" if told.stdout.strip() else ""
+    command = [*project, "logs", "--no-log-prefix", "--tail", "3", tier.name]
+    logs = docker(root, *command, environment=_environment())
+    return f": {last_line(logs.stdout)}" if logs.stdout.strip() else ""

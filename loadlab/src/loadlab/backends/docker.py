@@ -33,19 +33,19 @@ class Container(NamedTuple):
     @classmethod
     def of(cls, root: Path, container: str) -> "Container":
         """Ask the engine."""
-        told = json.loads(docker(root, "inspect", container).stdout)[0]
-        address = next(iter(told["NetworkSettings"]["Networks"].values()))["IPAddress"]
-        return cls(root, container, told["State"]["Pid"], address, told["Image"])
+        found = json.loads(docker(root, "inspect", container).stdout)[0]
+        address = next(iter(found["NetworkSettings"]["Networks"].values()))["IPAddress"]
+        return cls(root, container, found["State"]["Pid"], address, found["Image"])
 
     def ended(self) -> str:
         """Why it is no more, or nothing: its first process is gone, even if the engine has started
         another."""
         if Path(f"/proc/{self.pid}").exists():
             return ""
-        told = json.loads(docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get(
+        state = json.loads(docker(self.root, "inspect", self.id).stdout or "[{}]")[0].get(
             "State", {}
         )
-        why = "out of memory" if told.get("OOMKilled") else f"exit code {told.get('ExitCode')}"
+        why = "out of memory" if state.get("OOMKilled") else f"exit code {state.get('ExitCode')}"
         return f"the container {self.id[:12]} ended: {why}"
 
 
@@ -75,10 +75,10 @@ def await_answer(
     ready_s: float,
     said: Callable[[], str],
 ) -> None:
-    """Ask until a good status comes.
+    """Ask until the status is good.
 
     Raises:
-        CannotStart: the container ended, or none came within `ready_s`; with what `said` tells.
+        CannotStart: the container ended, or was not ready within `ready_s`; quotes `said()`.
     """
     request = (
         f"GET {path} HTTP/1.1\r\nhost: {container.address}\r\nconnection: close\r\n\r\n".encode()

@@ -9,7 +9,7 @@ from loadlab.backends.serving import Serving
 
 @contextmanager
 def serving(host: str, port: int) -> Iterator[Serving]:
-    """Somebody else's server."""
+    """A server that the lab did not start."""
     yield Serving(
         addresses=[(host, port)],
         groups=[],

@@ -1,7 +1,7 @@
-"""Somebody's published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container
+"""A published image as the baseline (`BASELINE_IMAGE=name just compare …`): a container
 per replica in the tier's limits.
 
-It needs the `/predict` contract and nothing else: it is told nothing, and serves the model that it
+It needs the `/predict` contract and nothing else: it gets no settings, and serves the model that it
 brings. Whether that answers as the registered model does is what the run's proof on golden rows
 finds out before anything is timed.
 """
@@ -47,8 +47,8 @@ def serving(
             started.append(_start(order, root, cpus))  # noqa: PERF401
         containers = [Container.of(root, each) for each in started]
         for each in containers:
-            # Which of its paths tells readiness is not known: anything but a server's error will
-            # do.
+            # Which of its paths reports readiness is not known: any status except a server's error
+            # is accepted.
             await_answer(
                 each,
                 port,
@@ -111,12 +111,12 @@ def _start(order: Order, root: Path, cpus: str) -> str:
 
 
 def _port(image: str, root: Path) -> int:
-    told = docker(root, "image", "inspect", "--format", "{{json .Config.ExposedPorts}}", image)
-    exposed = json.loads(told.stdout or "null") or {}
+    found = docker(root, "image", "inspect", "--format", "{{json .Config.ExposedPorts}}", image)
+    exposed = json.loads(found.stdout or "null") or {}
     ports = [int(name.partition("/")[0]) for name in exposed]
     return ports[0] if len(ports) == 1 else _PORT
 
 
 def _said(container: Container, root: Path) -> str:
-    told = docker(root, "logs", "--tail", "3", container.id)
-    return f": {last_line(told.stderr or told.stdout)}"
+    found = docker(root, "logs", "--tail", "3", container.id)
+    return f": {last_line(found.stderr or found.stdout)}"

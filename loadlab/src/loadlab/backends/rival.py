@@ -25,7 +25,7 @@ def serving(
     """Start every replica of the order's baseline; other arguments, errors and the end are those of
     the `cgroup` backend.
 
-    Its environment must have been installed; the model comes from the checkout's registry.
+    Its environment must have been installed; the model is from the checkout's registry.
     """
     tier, model, variant = order.tier, order.model, order.service
     bundle = hold(bundles, model, scratch)

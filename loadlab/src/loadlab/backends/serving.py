@@ -24,7 +24,7 @@ class Serving:
     addresses: list[tuple[str, int]]
     """Where users connect; taken in turn."""
     groups: Sequence[Group]
-    """One per replica; none where nobody may look (target=)."""
+    """One per replica; none where the lab cannot read them (target=)."""
     pids: Sequence[int]
     """Main process of each replica."""
     ended: Callable[[], str]
@@ -39,7 +39,7 @@ class Serving:
     settled: Callable[[], None] = lambda: None
     """Called once all users are there: a replica that joins under load joins now."""
     answered: Callable[[], Sequence[int | None]] = tuple
-    """Predictions that each replica has answered since its start; empty where none tells."""
+    """Predictions that each replica has answered since its start; empty where they report none."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
     details: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is asked: one real row of one model, and how a right answer begins; from the bundle's golden
+"""The request: one real row of one model, and how a right answer begins; from the bundle's golden
 rows."""
 
 import json

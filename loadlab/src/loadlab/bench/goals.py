@@ -16,7 +16,7 @@ class Ratio:
     other: str
     regime: Regime
     goal: float | None
-    """At most this; None: told, not judged."""
+    """At most this; None: shown, not judged."""
 
 
 RATIOS = (
@@ -47,7 +47,7 @@ class Finding:
 
 
 def findings(run: Run) -> list[Finding]:
-    """What catalogue and log cost, all ratios that the run can tell, then latency and failures of
+    """What catalogue and log cost, all ratios that the run contains, then latency and failures of
     our server."""
     cells = sorted(
         {(each.regime, each.model) for each in run.rounds},
@@ -118,7 +118,7 @@ def _latency_and_failures(ours: Sequence[Figures], regime: Regime, model: str) -
     failed, requests = sum(each.failed for each in ours), sum(each.requests for each in ours)
     found = [
         Finding(
-            f"{regime}, {model}: {failed} failures beside {requests:,} right answers (goal: none)",
+            f"{regime}, {model}: {failed} failures (goal: none), {requests:,} right answers",
             failed == 0,
         )
     ]

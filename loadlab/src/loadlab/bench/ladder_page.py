@@ -68,7 +68,7 @@ def sentences(run: Run, model: str) -> list[str]:
         ((b.cpu_us / a.cpu_us, a) for _, b, a in gains), key=lambda pair: pair[0], reverse=True
     )
     first, last = rungs[0], rungs[-1]
-    dearer = [a.step.key for _, b, a in gains if a.cpu_us > b.cpu_us]
+    costlier = [a.step.key for _, b, a in gains if a.cpu_us > b.cpu_us]
     whole = first.cpu_us - last.cpu_us
     span = (
         f"CPU time per request: {first.cpu_us:,.0f} µs in `{first.step.key}`, {last.cpu_us:,.1f} "
@@ -88,8 +88,8 @@ def sentences(run: Run, model: str) -> list[str]:
         ),
     ]
     return (
-        [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in dearer)}."]
-        if dearer
+        [*found, f"Steps that cost rather than saved: {', '.join(f'`{key}`' for key in costlier)}."]
+        if costlier
         else found
     )
 
@@ -129,6 +129,10 @@ def _panel(axis: Axes, run: Run, model: str) -> None:
         before = rung.cpu_us
     axis.set_xscale("log")
     axis.set_xlim(left=lowest)
+    _label(axis, rungs, model)
+
+
+def _label(axis: Axes, rungs: list[Rung], model: str) -> None:
     axis.set_yticks(range(len(rungs)), [rung.step.key for rung in rungs])
     axis.invert_yaxis()
     axis.margins(x=0.12)

@@ -62,7 +62,7 @@ def measure(
                     None,
                     f"ended with {server.process.returncode} under load; {_failures(outcome)}",
                 )
-        # Its last rows are written by its end; the first answer came before the client's own.
+        # Its last rows are written by its end; the first answer is the lab's, before the client's.
         doubt = (
             recorded.rows_doubt(place, answers=_answers(outcome) + 1, open_at_end=load.connections)
             if subject.needs_database
@@ -87,7 +87,9 @@ def first_answer(place: Place, subject: Subject, case: Case) -> bytes:
         plan = Plan(regime="saturated", port=port, body=case.body, prefix=case.prefix)
         status, body = ask(plan.host, port, plan.request())
     if status != _OK or not body.startswith(case.prefix.encode()):
-        raise CannotStart(f"{case.model}: {status} {body[:200]!r} came, expected {case.prefix}…")
+        raise CannotStart(
+            f"{case.model}: answer is {status} {body[:200]!r}, expected {case.prefix}…"
+        )
     return body
 
 
@@ -101,9 +103,9 @@ def figures(
         outcome.client_cpu_s / outcome.seconds,
         outcome.server.cpu_s / outcome.seconds,
     )
-    beside_cores = outcome.beside_cpu_s / outcome.seconds
+    helper_cores = outcome.helper_cpu_s / outcome.seconds
     foreign_cores = max(
-        outcome.machine.busy_s / outcome.seconds - client_cores - server_cores - beside_cores, 0.0
+        outcome.machine.busy_s / outcome.seconds - client_cores - server_cores - helper_cores, 0.0
     )
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
     doubts = [doubt] if doubt else []
@@ -137,7 +139,7 @@ def figures(
         foreign_cores=foreign_cores,
         steal=steal,
         doubts=doubts,
-        beside_cores=beside_cores,
+        helper_cores=helper_cores,
     )
 
 
@@ -159,7 +161,7 @@ def _plan(
         think_s=load.think_s,
         seed=seed,
         group=server.group.name,
-        beside=place.recorder.group if subject.needs_database and place.recorder else "",
+        helper_group=place.recorder.group if subject.needs_database and place.recorder else "",
     )
 
 
@@ -191,7 +193,7 @@ def _client_cpu(group: Group) -> int:
 
 
 def _load(plan: Plan, cpu: int) -> Outcome:
-    """Run the client in a process of its own, on one CPU."""
+    """Run the client as a separate process, on one CPU."""
     opening_s = plan.connections / plan.rate if plan.regime == "sparse" else 0.0
     timeout_s = opening_s + plan.warmup_s + plan.seconds + plan.timeout_s + _CLIENT_GRACE_S
     command = ["taskset", "--cpu-list", str(cpu), sys.executable, "-m", "loadlab.client", "-"]

@@ -72,12 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="iris,cover-middle",
         help="the first also with connections (default: %(default)s)",
     )
-    parser.add_argument("--connections", type=int, default=10_000, help="(default: %(default)s)")
     parser.add_argument(
-        "--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)"
+        "--connections", type=int, default=10_000, help="open connections (default: %(default)s)"
     )
     parser.add_argument(
-        "--store", type=Path, default=Path("docs/runs"), help="(default: %(default)s)"
+        "--bundles",
+        type=Path,
+        default=Path(".halfcore/bundles"),
+        help="folder of the bundles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("docs/runs"),
+        help="where runs are stored (default: %(default)s)",
     )
 
 
@@ -147,7 +155,7 @@ def _with_connections(server: Running, body: str, count: int) -> int:
         for _ in range(ASKED):
             for asker in askers:
                 if (status := asker.ask(body)[0]) != 200:
-                    raise OSError(f"{status} came from the server, expected 200")
+                    raise OSError(f"the server's status is {status}, expected 200")
         return server.group.memory().current_bytes
 
 

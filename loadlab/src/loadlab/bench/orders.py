@@ -94,12 +94,7 @@ def bench(asked: argparse.Namespace, root: Path) -> Order:
     tasks = [
         task for regime in asked.regimes for task in _tasks(chosen, asked, _load(asked, regime))
     ]
-    kept = [
-        task
-        for task in tasks
-        if task.load.regime in task.subject.regimes
-        or (asked.sparse_all and task.load.regime == "sparse")
-    ]
+    kept = [task for task in tasks if _is_wanted(task, sparse_all=asked.sparse_all)]
     left_out = [
         _left_out(task) for task in tasks if task not in kept and task.load.regime == "sparse"
     ]
@@ -110,6 +105,11 @@ def bench(asked: argparse.Namespace, root: Path) -> Order:
             if task.load.regime == "saturated" or task.subject.key in _QUICK_SPARSE
         ]
     return _order("bench", asked, root, kept, left_out)
+
+
+def _is_wanted(task: Task, *, sparse_all: bool) -> bool:
+    regime = task.load.regime
+    return regime in task.subject.regimes or (sparse_all and regime == "sparse")
 
 
 def ablate(asked: argparse.Namespace, root: Path) -> Order:
@@ -137,15 +137,30 @@ def _add_common(
     parser: argparse.ArgumentParser, *, regimes: Sequence[Regime] = REGIMES, seconds: float = 10.0
 ) -> None:
     parser.add_argument("--regimes", type=_list, default=list(regimes), help="of %(default)s")
+    _add_rounds(parser)
+    _add_saturated(parser, seconds)
+    _add_sparse_load(parser)
+    _add_sparse_limits(parser)
+    _add_conditions(parser)
+    _add_paths(parser)
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rounds", type=int, default=3, help="each in an order of its own (default: %(default)s)"
+        "--rounds",
+        type=int,
+        default=3,
+        help="how often each is measured, each time in another order (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=1,
-        help="of the orders and the think times (default: %(default)s)",
+        help="seed of the orders and the think times (default: %(default)s)",
     )
+
+
+def _add_saturated(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
@@ -153,8 +168,14 @@ def _add_common(
         help="saturated: measured per round (default: %(default)s)",
     )
     parser.add_argument(
-        "--connections", type=int, default=64, help="saturated (default: %(default)s)"
+        "--connections",
+        type=int,
+        default=64,
+        help="saturated: open connections (default: %(default)s)",
     )
+
+
+def _add_sparse_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sparse-seconds",
         type=float,
@@ -162,7 +183,10 @@ def _add_common(
         help="sparse: measured per round (default: %(default)s)",
     )
     parser.add_argument(
-        "--sparse-connections", type=int, default=10_000, help="(default: %(default)s)"
+        "--sparse-connections",
+        type=int,
+        default=10_000,
+        help="sparse: open connections (default: %(default)s)",
     )
     parser.add_argument(
         "--rate",
@@ -171,8 +195,14 @@ def _add_common(
         help="sparse: connections opened per second (default: %(default)s)",
     )
     parser.add_argument(
-        "--think", type=_think, default=(4.0, 9.0), help="sparse: seconds, LOW-HIGH (default: 4-9)"
+        "--think",
+        type=_think,
+        default=(4.0, 9.0),
+        help="sparse: think time in seconds, LOW-HIGH (default: 4-9)",
     )
+
+
+def _add_sparse_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpus",
         type=float,
@@ -187,8 +217,11 @@ def _add_common(
     parser.add_argument(
         "--sparse-server-cpus",
         default="",
-        help="sparse: CPUs that the server is held to (default: all)",
+        help="sparse: CPUs that the server may use (default: all)",
     )
+
+
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -197,10 +230,16 @@ def _add_common(
     parser.add_argument(
         "--despite-noise",
         action="store_true",
-        help="measure although others use the machine; the stored run says so",
+        help="measure although other processes use the machine; the stored run says so",
     )
+
+
+def _add_paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--bundles", type=Path, default=Path(".halfcore/bundles"), help="(default: %(default)s)"
+        "--bundles",
+        type=Path,
+        default=Path(".halfcore/bundles"),
+        help="folder of the bundles (default: %(default)s)",
     )
     parser.add_argument(
         "--tracking-uri", help="MLflow's registry (default: the one in the checkout's .halfcore)"
@@ -214,19 +253,25 @@ def _add_common(
 
 
 def _load(asked: argparse.Namespace, regime: Regime) -> Load:
-    if regime == "saturated":
-        seconds, warmup_s, connections = (
-            (1.0, 0.3, 16) if asked.quick else (asked.seconds, 2.0, asked.connections)
-        )
-        return Load(
-            regime="saturated",
-            connections=connections,
-            seconds=seconds,
-            warmup_s=warmup_s,
-            timeout_s=30.0,
-            limits=Limits(),
-            server_cpus="0",
-        )
+    return _saturated(asked) if regime == "saturated" else _sparse(asked)
+
+
+def _saturated(asked: argparse.Namespace) -> Load:
+    seconds, warmup_s, connections = (
+        (1.0, 0.3, 16) if asked.quick else (asked.seconds, 2.0, asked.connections)
+    )
+    return Load(
+        regime="saturated",
+        connections=connections,
+        seconds=seconds,
+        warmup_s=warmup_s,
+        timeout_s=30.0,
+        limits=Limits(),
+        server_cpus="0",
+    )
+
+
+def _sparse(asked: argparse.Namespace) -> Load:
     memory_bytes = round(asked.memory_mb * 1e6) if asked.memory_mb else None
     seconds, warmup_s, connections, think_s = (
         (1.5, 0.3, 200, (0.2, 0.5))

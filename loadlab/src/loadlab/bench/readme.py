@@ -38,14 +38,11 @@ def fill(
     if not _MARKED.search(text):
         return False
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
-    parts += (
-        [f"![Response times of a run, second by second]({_relative(drawn, readme)})"]
-        if drawn
-        else []
-    )
-    parts += [_benched(store.load(bench), _relative(bench, readme))]
-    if told := [*_least(readme, searched), *_told(readme, ladder, compared)]:
-        parts.append("\n".join(f"- {line}" for line in told))
+    if drawn:
+        parts.append(f"![Response times of a run, second by second]({_relative(drawn, readme)})")
+    parts.append(_benched(store.load(bench), _relative(bench, readme)))
+    if lines := [*_least(readme, searched), *_compared(readme, ladder, compared)]:
+        parts.append("\n".join(f"- {line}" for line in lines))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
     return True
 
@@ -60,21 +57,21 @@ def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _told(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:
+def _compared(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> list[str]:
     """What the baseline does in the same limits, and what all steps from the first service to this
     one are worth."""
-    told = [
+    lines = [
         comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared
     ]
     if ladder is not None:
         run = store.load(ladder)
         said = {model: ladder_page.sentences(run, model) for model in ladder_page.models(run)}
-        told += [
-            f"{lines[0]} ([ladder, {model}]({_relative(ladder, readme)}))"
-            for model, lines in said.items()
-            if lines
+        lines += [
+            f"{about[0]} ([ladder, {model}]({_relative(ladder, readme)}))"
+            for model, about in said.items()
+            if about
         ]
-    return told
+    return lines
 
 
 def _benched(run: Run, link: str) -> str:
@@ -91,16 +88,11 @@ def _benched(run: Run, link: str) -> str:
         f"{machine.cpu}, {machine.cores} cores; commit `{machine.commit[:12]}`; "
         f"[`{run.command.split()[1]}`]({link})"
     )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            (
-                f"*{where}; medians over the rounds; spreads, latencies and failures: "
-                "[benchmarks](docs/benchmarks.md).*"
-            ),
-        ]
+    note = (
+        f"*{where}; medians over the rounds; spreads, latencies and failures: "
+        "[benchmarks](docs/benchmarks.md).*"
     )
+    return "\n".join([*lines, "", note])
 
 
 def _cell(run: Run, key: str, regime: store.Regime) -> str:

@@ -1,9 +1,9 @@
 """A real PostgreSQL for the server that logs its predictions and reads a feature catalogue, and the
 proof that it did both.
 
-It runs in a group of its own beside the measured server, on the client's CPU: its work is another
-machine's where one cares, and it is not charged to the server. What the server itself spends on
-both is in the figures.
+It runs in its own control group, outside of the measured server's, on the client's CPU: where
+costs matter it is on another machine, so its work is not charged to the server. What the server
+itself spends on both is in the figures.
 """
 
 import json

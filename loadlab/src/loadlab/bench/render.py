@@ -32,29 +32,33 @@ generator share one machine over loopback, so the generator pays a part of the k
 answer is checked: status, label and length. Latency counts from the moment the request was meant to
 go (sparse) or went (saturated); failures count from the first connection on. Memory is what the
 kernel charged to the group; pages of files that were in memory before, shared libraries above all,
-are charged to whoever read them first. Each server runs one worker process; figures are medians
-over the rounds, spreads are smallest and largest."""
+are charged to the group that read them first. Each server runs one worker process; figures are
+medians over the rounds, spreads are smallest and largest."""
 
 
 _LADDER = """From the service that the course begins with to halfcore, each step against the one
-before, all on one core. What the first services ask, a real MLflow server and a real PostgreSQL,
-stand on the other core, over loopback: their work is not charged to the service, and a network's
+before, all on one core. The first services call a real MLflow server and a real PostgreSQL, which
+run on the other core, over loopback: their work is not charged to the service, and a network's
 delay is not in the figures. [The baselines](comparison.md) says what each step is."""
 
 _COMPARED = """## In the same limits
 
 halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is
-INVALID and counts for nobody. Ratios are medians over the blocks in which both sides were measured
-validly, with bootstrap intervals over these blocks. A side that fails burns CPU time on answers
-that come too late for anybody: its time per right answer is what the overload makes of it, and the
-bench and the ladder tell its cost without one."""
+INVALID and counts for neither side. Ratios are medians over the blocks in which both sides were
+measured validly, with bootstrap intervals over these blocks. A side that fails spends CPU time on
+answers that are too late: its time per right answer includes the overload. The bench and the ladder
+show its cost without overload."""
 
 _SEARCHED = """## How little is enough
 
-The least limits with which so many users pass: first the CPU limit with memory enough, then memory
-at the least CPU limit that passed. A minimum passed three times of three at full length, on a fresh
-server each time; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
+The least limits in which a run with so many users passes: first the CPU limit with ample memory,
+then memory at the least CPU limit that passed. A minimum passed three of three runs at full length,
+each on a fresh server; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
 again."""
+
+
+_Chapter = tuple[Sequence[str], Sequence[Path]]
+"""Sections of the page, and the pictures that they show."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,12 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/benchmarks.md"), help="(default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("docs/benchmarks.md"),
+        help="page to write (default: %(default)s)",
     )
 
 
 def main(asked: argparse.Namespace) -> list[Path]:
-    """Write the document and the plots beside it; returns the files; raises `StoreError`."""
+    """Write the document and, next to it, the plots; returns the files; raises `StoreError`."""
     bench = asked.bench or store.latest(asked.runs, "bench")
     ablation = asked.ablate or store.latest(asked.runs, "ablate")
     if bench is None:
@@ -110,70 +117,73 @@ def render(
     compared: Sequence[Path] = (),
     loads: Sequence[kept.KeptSet] = (),
     searched: Sequence[Path] = (),
-    studies: tuple[Sequence[str], Sequence[Path]] = ((), ()),
+    studies: _Chapter = ((), ()),
 ) -> list[Path]:
-    """See `main`; `studies` are their sections and their pictures, which are written."""
+    """See `main`; `studies` are their sections and their pictures, which are already written."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    written, parts = [out], [_INTRO]
     drawn = kept_page.picture(loads, out.with_name(f"{out.stem}-load.svg"))
-    if loads:
-        parts.append(kept_page.section(loads, out.parent))
-    for file in (bench, ablation):
-        if file is not None:
-            run = store.load(file)
-            picture = out.with_name(f"{out.stem}-{run.what}.svg")
-            plot(run, picture)
-            written.append(picture)
-            link = Path(os.path.relpath(file, out.parent)).as_posix()
-            parts.append(
-                _comparison(run, link, picture)
-                if run.what == "bench"
-                else _ablation(run, link, picture)
-            )
+    chapters = [
+        _measurements([file for file in (bench, ablation) if file], ladder, out),
+        _comparisons(compared, out),
+        _searches(searched, out),
+        studies,
+    ]
+    kept_runs = [kept_page.section(loads, out.parent)] if loads else []
+    texts = [_INTRO, *kept_runs, *(text for texts, _ in chapters for text in texts)]
+    out.write_text("\n\n".join(texts) + "\n")
+    written = [out, *(picture for _, pictures in chapters for picture in pictures)]
+    if drawn:
+        written.append(drawn)
+    first_page = out.parent.parent / "README.md"
+    if readme.fill(
+        first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
+    ):
+        written.append(first_page)
+    return written
+
+
+def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Chapter:
+    texts, pictures = [], []
+    for file in files:
+        run = store.load(file)
+        picture = out.with_name(f"{out.stem}-{run.what}.svg")
+        plot(run, picture)
+        pictures.append(picture)
+        section = _comparison if run.what == "bench" else _ablation
+        texts.append(section(run, _link(file, out), picture))
     if ladder is not None:
         run, picture = store.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
         ladder_page.waterfall(run, picture)
-        written.append(picture)
-        parts.append(_ladder(run, Path(os.path.relpath(ladder, out.parent)).as_posix(), picture))
-    if compared:
-        parts.append(_COMPARED)
-    for file in compared:
-        comparison, picture = (
-            comparisons.load(file),
-            out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg"),
-        )
-        parts.append(
-            comparison_page.markdown(
-                comparison, Path(os.path.relpath(file, out.parent)).as_posix(), picture.name
-            )
-        )
+        pictures.append(picture)
+        texts.append(_ladder(run, _link(ladder, out), picture))
+    return texts, pictures
+
+
+def _comparisons(files: Sequence[Path], out: Path) -> _Chapter:
+    texts, pictures = [_COMPARED] if files else [], []
+    for file in files:
+        comparison = comparisons.load(file)
+        picture = out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
+        texts.append(comparison_page.markdown(comparison, _link(file, out), picture.name))
         if comparison_page.forest(comparison, picture):
-            written.append(picture)
-    if searched:
-        parts.append(_SEARCHED)
-    for file in searched:
-        search, picture = (
-            searches.load(file),
-            out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg"),
-        )
-        link = Path(os.path.relpath(file, out.parent)).as_posix()
-        parts.append(search_page.markdown(search, link, picture.name, _beside(file, out.parent)))
+            pictures.append(picture)
+    return texts, pictures
+
+
+def _searches(files: Sequence[Path], out: Path) -> _Chapter:
+    texts, pictures = [_SEARCHED] if files else [], []
+    for file in files:
+        search = searches.load(file)
+        picture = out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
+        history = _history(file, out.parent)
+        texts.append(search_page.markdown(search, _link(file, out), picture.name, history))
         frontier(search, picture)
-        written.append(picture)
-    out.write_text("\n\n".join([*parts, *studies[0]]) + "\n")
-    first_page = out.parent.parent / "README.md"
-    return [
-        *written,
-        *studies[1],
-        *([drawn] if drawn else []),
-        *(
-            [first_page]
-            if readme.fill(
-                first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
-            )
-            else []
-        ),
-    ]
+        pictures.append(picture)
+    return texts, pictures
+
+
+def _link(file: Path, out: Path) -> str:
+    return Path(os.path.relpath(file, out.parent)).as_posix()
 
 
 def _newest(runs: Path, what: str) -> list[Path]:
@@ -183,7 +193,7 @@ def _newest(runs: Path, what: str) -> list[Path]:
     return [newest[kind] for kind in sorted(newest)]
 
 
-def _beside(file: Path, home: Path) -> list[str]:
+def _history(file: Path, home: Path) -> list[str]:
     """What a search's reruns say, and what searches of the same kind found before it."""
     before = [
         each
@@ -191,10 +201,10 @@ def _beside(file: Path, home: Path) -> list[str]:
         if each.name < file.name
     ]
     links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
-    told = [
+    earlier = [
         said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)
     ]
-    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(told)]
+    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(earlier)]
 
 
 def _kind(file: Path, what: str) -> str:

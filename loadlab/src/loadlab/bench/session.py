@@ -1,4 +1,4 @@
-"""A whole run: all servers, models and regimes, in rounds, each round in an order of its own; then
+"""A whole run: all servers, models and regimes, in rounds, each round in another order; then
 stored."""
 
 import random
@@ -119,7 +119,7 @@ def carry_out(order: Order, console: Console) -> Run:
 
 
 def shuffled(tasks: Sequence[Task], *, number: int, seed: int) -> list[Task]:
-    """The order of one round: drawn anew for each, the same for the same seed."""
+    """The order of one round: drawn for each round, the same for the same seed."""
     drawn = list(tasks)
     random.Random(f"{seed}/{number}").shuffle(drawn)  # noqa: S311  an order, not a secret
     return drawn

@@ -33,7 +33,7 @@ class Database:
 
     port: int
     group: str
-    """Its control group: what it uses is nobody else's."""
+    """Its control group: no other process is in it."""
 
     @property
     def url(self) -> str:

@@ -1,8 +1,8 @@
-"""The servers that the first baselines ask on every request: a real MLflow server and a real
+"""The servers that the first baselines call on every request: a real MLflow server and a real
 PostgreSQL, on loopback.
 
-They run outside the measured server's group and away from its CPU: as with the services that the
-baselines stand for, whose registry and database stood on other machines, their work is not the
+They run outside the measured server's group and away from its CPU: the services that the
+baselines represent had registry and database on other machines, so their work is not the
 server's. `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead.
 """
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadlab.bench.subjects import SUBJECTS
+from loadlab.cgroup import Limits
 from loadlab.store import REGIMES, Figures, Load, Regime, Round, Run, figures
 
 _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 / p99 ms | memory peak | throttled | failures |
@@ -13,7 +14,7 @@ _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 
 
 
 def provenance(run: Run, link: str) -> str:
-    """Where the figures come from: machine, limits, commit, command; `link` leads to the stored
+    """The figures' provenance: machine, limits, commit, command; `link` leads to the stored
     run."""
     machine = run.fingerprint
     lines = [
@@ -31,15 +32,19 @@ def provenance(run: Run, link: str) -> str:
     ]
     if machine.baseline_packages:
         lines.insert(2, f"Baseline: {_packages(machine.baseline_packages)}.")
-    if run.quick:
-        lines.insert(
-            0,
-            "**A smoke test: these figures say that the tool works, and nothing about the "
-            "servers.**",
-        )
+    return "\n".join(f"- {line}" for line in [*_warnings(run), *lines])
+
+
+def _warnings(run: Run) -> list[str]:
+    found = []
     if run.quiet.reasons:
-        lines.insert(0, f"**Doubtful: before the run {'; '.join(run.quiet.reasons)}.**")
-    return "\n".join(f"- {line}" for line in lines)
+        found.append(f"**Doubtful: before the run {'; '.join(run.quiet.reasons)}.**")
+    if run.quick:
+        found.append(
+            "**A smoke test: these figures say that the tool works, and nothing about the "
+            "servers.**"
+        )
+    return found
 
 
 def tables(run: Run) -> str:
@@ -156,14 +161,6 @@ def _packages(versions: dict[str, str]) -> str:
 
 
 def _describe(load: Load) -> str:
-    quota = (
-        "no CPU quota" if load.limits.cpus is None else f"quota {load.limits.cpus:g} CPU per 100 ms"
-    )
-    memory = (
-        "no memory limit"
-        if load.limits.memory_bytes is None
-        else f"{load.limits.memory_bytes / 1e6:.0f} MB"
-    )
     where = f"server on CPU {load.server_cpus}" if load.server_cpus else "server on any CPU"
     think = (
         "no think time"
@@ -174,8 +171,14 @@ def _describe(load: Load) -> str:
     return (
         f"{load.regime.capitalize()}: {load.connections:,} connections, {think}{rows}, "
         f"{load.seconds:g} s after {load.warmup_s:g} s; "
-        f"{quota}, {memory}, {where}, client on one CPU that no server is held to."
+        f"{_limits(load.limits)}, {where}, client on one CPU that no server is held to."
     )
+
+
+def _limits(limits: Limits) -> str:
+    cpus, memory = limits.cpus, limits.memory_bytes
+    quota = "no CPU quota" if cpus is None else f"quota {cpus:g} CPU per 100 ms"
+    return f"{quota}, {'no memory limit' if memory is None else f'{memory / 1e6:.0f} MB'}"
 
 
 def _cell(text: str) -> str:

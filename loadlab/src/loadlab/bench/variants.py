@@ -52,8 +52,8 @@ class Question:
 
 QUESTIONS = (
     Question("Batching by the event loop's turn", "default", "batching off", "saturated"),
-    Question("No waiting for company", "default", "linger 2 ms", "saturated"),
-    Question("No waiting for company", "default", "linger 2 ms", "sparse"),
+    Question("Not waiting for more requests", "default", "linger 2 ms", "saturated"),
+    Question("Not waiting for more requests", "default", "linger 2 ms", "sparse"),
     Question(
         "Inference on the event loop where the budget allows", "inline", "thread", "saturated"
     ),

@@ -1,12 +1,12 @@
-"""Control groups made by hand: a process in limits of its own, and what it used.
+"""Control groups made by hand: a process in its own limits, and what it used.
 
 Theory of operation: `group` makes a directory under a parent of ours, writes the limits, and
-removes it at the end, whatever happened; it never touches a group that somebody else made.
+removes it at the end, whatever happened; it never touches a group that it did not make.
 `Group.wrap` gives a command that joins the group first and then becomes the process, so that not
 one instruction of it runs outside. `Usage` and `Memory` are the kernel's own counts, of all
 processes in the group together.
 
-Version 1 (one directory per controller) and version 2 (one directory) are told apart in
+Version 1 (one directory per controller) and version 2 (one directory) are detected in
 `hierarchy`.
 """
 
@@ -105,7 +105,7 @@ def find(name: str, root: Path = ROOT) -> Group:
 
 
 def of_process(pid: int, root: Path = ROOT) -> Group:
-    """The group that somebody else (a container engine) put a process into, to read; raises
+    """The group that a container engine put a process into, to read; raises
     `Unavailable`."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
@@ -128,7 +128,7 @@ def group(label: str, limits: Limits | None = None, root: Path = ROOT) -> Iterat
     """Make a group, and remove it with every process that is still inside.
 
     Args:
-        label: what its name shall tell; letters, digits and hyphens.
+        label: part of its name; letters, digits and hyphens.
         limits: none by default: then the group only counts.
         root: where the control groups are mounted.
 

@@ -4,9 +4,9 @@ requests prepared as bytes.
 `python -m loadlab.client --help`. It connects to loopback only, ends by itself, and checks every
 answer. Two regimes:
 
-- `saturated`: each connection sends its next request as soon as the answer has come. For CPU time
-  per request.
+- `saturated`: each connection sends its next request as soon as the answer has arrived. For CPU
+  time per request.
 - `sparse`: each connection has a timetable (start + think + think …). Latency counts from the
-  timetable, not from the sending: an answer that comes late delays nothing in the timetable and
+  timetable, not from the sending: a late answer delays nothing in the timetable and
   hides nothing (no coordinated omission).
 """

@@ -1,5 +1,5 @@
-"""Is this the right answer? Two comparisons of bytes when it looks like the first one, a careful
-look otherwise."""
+"""Is this the right answer? Two comparisons of bytes when it looks like the first one, parsing
+otherwise."""
 
 import re
 import socket
@@ -22,8 +22,8 @@ class Judge:
         self._offset = 0
 
     def is_usual(self, data: bytes) -> bool:
-        """Whether length, status and prefix are those of the last right answer that was read
-        carefully."""
+        """Whether length, status and prefix are those of the last right answer that was
+        parsed."""
         return (
             len(data) == self._length
             and data.startswith(_OK)
@@ -31,7 +31,7 @@ class Judge:
         )
 
     def is_complete(self, data: bytes) -> bool:
-        """Look carefully: False while more bytes have to come.
+        """Parse the answer: False while bytes are missing.
 
         Raises:
             Wrong: `status` or `wrong_body`.
@@ -53,11 +53,11 @@ class Judge:
 
 
 def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tuple[int, bytes]:
-    """One request on a connection of its own; returns status and body.
+    """One request on its own connection; returns status and body.
 
     Raises:
-        OSError: nobody answered, or not in time.
-        ValueError: what came is not HTTP.
+        OSError: no answer, or not in time.
+        ValueError: the answer is not HTTP.
     """
     with socket.create_connection((host, port), timeout=timeout_s) as connection:
         connection.sendall(request)

@@ -1,4 +1,5 @@
-"""One user's connection: ask, and take the answer in as many pieces as it comes; never waits."""
+"""One user's connection: sends a request, reads the answer in pieces as they arrive, never
+waits."""
 
 import errno
 import re
@@ -70,7 +71,7 @@ class Conversation:
         """Receive; whether the answer is whole and right.
 
         Args:
-            question: that was asked; None: nobody asked, so anything that comes is wrong.
+            question: that was asked; None: none was sent, so any answer is wrong.
 
         Raises:
             Failed: `reset`, `status_…`, `wrong_body` or `wrong_prediction`.

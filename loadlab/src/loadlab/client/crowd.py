@@ -75,6 +75,9 @@ class Crowd:
         self._entries = 0
         self._waiting: deque[tuple[float, _User]] = deque()
         self.steer = Steer()
+        self._plan_arrivals(load)
+
+    def _plan_arrivals(self, load: Load) -> None:
         began = time.monotonic()
         for number in range(load.users):
             offset_s = number / load.rate if load.smooth else number // load.rate
@@ -86,7 +89,7 @@ class Crowd:
             self._wake(user, user.due)
 
     def turn(self, until: float) -> None:
-        """Send what is due and take what has come, until then."""
+        """Send what is due and read what has arrived, until then."""
         while (now := time.monotonic()) < until:
             self._send_due(now)
             self._drop_late(now)

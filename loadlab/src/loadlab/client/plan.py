@@ -45,8 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     group: str = ""
     """A control group of the lab to read at both edges of the window."""
-    beside: str = ""
-    """Another one, of what works for the server: a database."""
+    helper_group: str = ""
+    """Another one, of a process that works for the server: a database."""
 
     def request(self, other: str = "") -> bytes:
         """The request as it goes over the wire, with the plan's body or another."""
@@ -79,7 +79,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     machine: Cpu
     server: Usage | None
     """Of the plan's group."""
-    beside_cpu_s: float = 0.0
+    helper_cpu_s: float = 0.0
     """Of what works for the server."""
 
 

@@ -1,4 +1,4 @@
-"""No think time: each connection sends its next request as soon as the answer has come."""
+"""No think time: each connection sends its next request as soon as the answer has arrived."""
 
 import select
 import socket
@@ -30,7 +30,7 @@ def run(plan: Plan) -> Outcome:
 
 
 class _Question(NamedTuple):
-    """What is asked, and what judges its answer."""
+    """A request, and what judges its answer."""
 
     request: bytes
     judge: Judge
@@ -49,7 +49,7 @@ class _Saturation:
         self._sockets: dict[int, socket.socket] = {}
         self._sent_ns: dict[int, int] = {}
         self._partial: dict[int, bytes] = {}
-        self.tally = Tally(plan.group, plan.beside)
+        self.tally = Tally(plan.group, plan.helper_group)
 
     def open_all(self) -> None:
         for _ in range(self._plan.connections):
@@ -95,7 +95,7 @@ class _Saturation:
                     place = asked[fd]
                     if (
                         not questions[place].judge.is_usual(data) or fd in partial
-                    ) and not self._read_carefully(fd, data):
+                    ) and not self._parse(fd, data):
                         continue
                     place = asked[fd] = place + 1 if place < last else 0
                     request = questions[place].request
@@ -112,8 +112,8 @@ class _Saturation:
             lag_us[(now_ns - before_ns) // 1000] += 1
             before_ns = now_ns
 
-    def _read_carefully(self, fd: int, data: bytes) -> bool:
-        """Whether a whole and right answer has come; counts a wrong one."""
+    def _parse(self, fd: int, data: bytes) -> bool:
+        """Whether a complete and right answer has arrived; counts a wrong one."""
         if not data:
             self._fail(fd, "reset")
             return False

@@ -65,7 +65,7 @@ class _Crowd:
         self._timetable: list[tuple[float, int, _User]] = []
         self._entries = 0
         self._waiting: deque[tuple[float, _User]] = deque()
-        self.tally = Tally(plan.group, plan.beside)
+        self.tally = Tally(plan.group, plan.helper_group)
         self._plan_arrivals(time.monotonic())
 
     def loop(self, seconds: float) -> None:
@@ -165,9 +165,9 @@ class _Crowd:
         elif not user.data and self._judge.is_usual(data):
             self._answered(user)
         else:
-            self._read_carefully(user, user.data + data)
+            self._parse(user, user.data + data)
 
-    def _read_carefully(self, user: _User, data: bytes) -> None:
+    def _parse(self, user: _User, data: bytes) -> None:
         user.data = data
         try:
             if self._judge.is_complete(data):
@@ -189,7 +189,7 @@ class _Crowd:
                 self._fail(user, "timeout")
 
     def _fail(self, user: _User, kind: str) -> None:
-        """Count a failure; the user comes again on a new connection after a think time."""
+        """Count a failure; the user returns on a new connection after a think time."""
         self.tally.failures[kind] += 1
         if user.socket is not None:
             del self._users[user.socket.fileno()]

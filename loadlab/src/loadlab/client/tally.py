@@ -11,9 +11,9 @@ from loadlab.latency import spread
 class Tally:
     """Counts of one run; `begin` throws away the warm-up's, `end` closes the window."""
 
-    def __init__(self, group: str = "", beside: str = "") -> None:
+    def __init__(self, group: str = "", helper_group: str = "") -> None:
         self._group = cgroup.find(group) if group else None
-        self._beside = cgroup.find(beside) if beside else None
+        self._helper = cgroup.find(helper_group) if helper_group else None
         self.response_us: Counter[int] = Counter()
         self.lag_us: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
@@ -41,8 +41,8 @@ class Tally:
     def outcome(self) -> Outcome:
         """The result; call `end` first."""
         (
-            (at, cpu_s, whole, server, beside),
-            (at_start, cpu_s_start, whole_start, server_start, beside_start),
+            (at, cpu_s, whole, server, helper_s),
+            (at_start, cpu_s_start, whole_start, server_start, helper_s_start),
         ) = self._stop, self._start
         return Outcome(
             requests=self.requests,
@@ -55,10 +55,10 @@ class Tally:
             client_cpu_s=cpu_s - cpu_s_start,
             machine=whole.since(whole_start),
             server=server.since(server_start) if server and server_start else None,
-            beside_cpu_s=beside - beside_start,
+            helper_cpu_s=helper_s - helper_s_start,
         )
 
     def _read(self) -> tuple[float, float, machine.Cpu, cgroup.Usage | None, float]:
         server = self._group.usage() if self._group else None
-        beside_s = self._beside.usage().cpu_s if self._beside else 0.0
-        return time.monotonic(), time.process_time(), machine.read_cpu(), server, beside_s
+        helper_s = self._helper.usage().cpu_s if self._helper else 0.0
+        return time.monotonic(), time.process_time(), machine.read_cpu(), server, helper_s

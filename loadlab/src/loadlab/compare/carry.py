@@ -59,14 +59,10 @@ def carry_out(
         for side in sides(against, block=block, seed=order.seed):
             say(f"block {block} of {planned}: {side}")
             mine = msgspec.structs.replace(order, service=side, seed=order.seed + block)
-            folder, ended = session.carry_out(mine, place, backend, console, set_id="", repeat=1)
-            verdict = conclude(folder, console)
-            if ended.kind == "interrupted":
-                raise Interrupted
-            log = read(folder)
+            found, log = _run(mine, side, block, place, backend, console)
             if side == "image":
                 image = " ".join([order.image, log.run.details.get("image_id", "")]).strip()
-            trials.append(trial(log, verdict, ended, block=block, side=side))
+            trials.append(found)
         if block <= blocks and any(each.outcome == "INVALID" for each in trials[-2:]):
             planned += 1
     fingerprint = describe.run(
@@ -94,8 +90,20 @@ def carry_out(
     )
 
 
+def _run(
+    order: Order, side: Side, block: int, place: Place, backend: Backend, console: Console
+) -> tuple[Trial, Log]:
+    """Run one side once on a fresh server; raises `Interrupted`."""
+    folder, ended = session.carry_out(order, place, backend, console, set_id="", repeat=1)
+    verdict = conclude(folder, console)
+    if ended.kind == "interrupted":
+        raise Interrupted
+    log = read(folder)
+    return trial(log, verdict, ended, block=block, side=side), log
+
+
 def sides(against: Side, *, block: int, seed: int) -> Sequence[Side]:
-    """The order of one block: drawn anew for each, the same for the same seed."""
+    """The order of one block: drawn for each block, the same for the same seed."""
     drawn: list[Side] = ["halfcore", against]
     random.Random(f"{seed}/{block}").shuffle(drawn)  # noqa: S311  an order, not a secret
     return drawn

@@ -112,14 +112,16 @@ def parse(
     if own["against"] == "image" and not image:
         raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
     if not own["blocks"].isdecimal() or not 1 <= int(own["blocks"]) <= 100:
-        raise UsageError(f"blocks={own['blocks']} came, expected a whole number from 1 to 100")
+        raise UsageError(
+            f"blocks={own['blocks']} is invalid: expected a whole number from 1 to 100"
+        )
     in_containers = own["against"] == "image"
     backend = f"backend={'compose' if in_containers else 'cgroup'}"
     order = arguments.parse([*rest, backend], known, workloads, offered=_KEYS)
     if in_containers and order.balancer != "none":
         raise UsageError(
-            "balancer= stands before processes of the lab; an image and what it is compared with "
-            "are containers"
+            "balancer= is for processes of the lab; an image and the server that it is compared "
+            "with are containers"
         )
     order = msgspec.structs.replace(order, image=image if in_containers else "")
     return order, own["against"], int(own["blocks"])  # type: ignore[return-value]  # one of _RIVALS

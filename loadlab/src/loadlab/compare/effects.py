@@ -14,7 +14,7 @@ MEASURES = (
     ("memory_mib", "memory peak", "MiB"),
 )
 ENOUGH = 5
-"""Blocks below which an interval is told, and nothing is concluded from it."""
+"""With fewer blocks an interval is shown, but nothing is concluded from it."""
 _ATTEMPTED = ("PASS", "FAIL")
 
 
@@ -104,10 +104,10 @@ def _outcomes(comparison: Comparison, side: str) -> str:
     trials = [trial for trial in comparison.trials if trial.side == side]
     if trials and not any(trial.could_start for trial in trials):
         return f"{side} cannot start in this tier: {trials[0].sentence}"
-    told = next(
+    reason = next(
         (f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), ""
     )
-    return f"{side}: {counted(comparison, side)}.{told}"
+    return f"{side}: {counted(comparison, side)}.{reason}"
 
 
 def _values(block: tuple[Trial, Trial], field: str) -> tuple[float, float] | None:

@@ -33,46 +33,30 @@ def parts(
         web: show Locust's page.
     """
     port = str(free_port())
-    locust = [
-        python(),
-        "-m",
-        "locust",
-        "-f",
-        str(root / LOCUSTFILE),
-        "--loglevel",
-        "WARNING",
-        "--user",
-        user,
+    locust = [python(), "-m", "locust", "-f", str(root / LOCUSTFILE), "--loglevel", "WARNING"]
+    locust += ["--user", user]
+    master = [*locust, *_master_options(port, load, len(cpus), web=web), *_file_options(folder)]
+    worker = [*locust, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    workers = [
+        Part(f"worker-{number}", "generator", worker, held) for number, held in enumerate(cpus, 1)
     ]
-    files = [
-        "--load",
-        str(load_file(folder)),
-        "--ticks",
-        str(ticks_file(folder)),
-        "--steer",
-        str(steer_file(folder)),
-    ]
+    return [Part("master", "lab", master, others, nice=5), *workers]
+
+
+def _master_options(port: str, load: Load, workers: int, *, web: bool) -> list[str]:
+    """Where the master listens, how many users it starts, and whether it shows its page."""
+    listen = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+    listen += ["--expect-workers", str(workers)]
     size = ["--users", str(load.users), "--spawn-rate", f"{load.rate:g}", "--stop-timeout", "5"]
     page = (
         ["--web-host", "127.0.0.1", "--web-port", str(WEB_PORT), "--autostart"]
         if web
         else ["--headless", "--only-summary"]
     )
-    listen = [
-        "--master",
-        "--master-bind-host",
-        "127.0.0.1",
-        "--master-bind-port",
-        port,
-        "--expect-workers",
-        str(len(cpus)),
-    ]
-    master = Part("master", "lab", [*locust, *listen, *size, *page, *files], others, nice=5)
-    worker = [*locust, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
-    return [
-        master,
-        *(
-            Part(f"worker-{number}", "generator", worker, held)
-            for number, held in enumerate(cpus, 1)
-        ),
-    ]
+    return [*listen, *size, *page]
+
+
+def _file_options(folder: Path) -> list[str]:
+    """The files through which the lab and the generator exchange load, ticks and orders."""
+    load, ticks, steer = load_file(folder), ticks_file(folder), steer_file(folder)
+    return ["--load", str(load), "--ticks", str(ticks), "--steer", str(steer)]

@@ -44,7 +44,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
     alike: Alike | None = None
-    """What everybody sends when all shall send the same, and bodies like it; None: the first
+    """What all users send when all shall send the same, and bodies like it; None: the first
     exchange, and none."""
     scenario: Scenario
     users: int
@@ -62,17 +62,17 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
     check_share: float = 0.01
-    """Share of the answers that are compared whole by users for whom that is dear; RawHttpUser
+    """Share of the answers that users compare in full where that is expensive; RawHttpUser
     compares all."""
 
     @property
     def one(self) -> Exchange:
-        """What everybody sends when all shall send the same."""
+        """What all users send when all shall send the same."""
         return self.alike.first if self.alike else self.exchanges[0]
 
 
 def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
-    """A load for whoever starts Locust without the lab: no expected answers, so only the status is
+    """A load for Locust without the lab: no expected answers, so only the status is
     checked.
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It

@@ -90,7 +90,7 @@ class Generator:
         return self._ticks.read()
 
     def steer(self, wanted: Steer) -> None:
-        """Tell the generator what to do from now on; it follows within 0.2 s."""
+        """Order what the generator does from now on; it obeys within 0.2 s."""
         steer.write(steer_file(self.folder), wanted)
 
     def workers(self) -> Workers | None:
@@ -106,7 +106,7 @@ class Generator:
         return ""
 
     def stop(self) -> None:
-        """Ask the first process (Locust's master tells its workers), wait, and end what is left."""
+        """Ask the first process to end (Locust's master ends its workers), wait, kill the rest."""
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         for process in self.processes.values():
             if process.poll() is None:
@@ -136,7 +136,7 @@ def ticks_file(folder: Path) -> Path:
 
 
 def steer_file(folder: Path) -> Path:
-    """Where the lab's wishes stand."""
+    """The file with the lab's orders."""
     return folder / "steer.json"
 
 
@@ -166,7 +166,7 @@ def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Gene
 
 
 def load_file(folder: Path) -> Path:
-    """Where the plan stands."""
+    """The file with the plan."""
     return folder / "load.json"
 
 

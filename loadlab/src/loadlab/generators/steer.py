@@ -1,4 +1,4 @@
-"""How lab and generator talk while a run goes on: small files, replaced whole. No gevent here: both
+"""How lab and generator communicate during a run: small files, replaced whole. No gevent here: both
 sides import this."""
 
 import ctypes
@@ -13,7 +13,7 @@ import msgspec
 
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["all", "one", "alike"]
-"""All in turn; everybody the same one; or ones like it that were never sent before, if the load
+"""All in turn; all users the same one; or ones like it that were never sent before, if the load
 knows of any."""
 
 

@@ -41,9 +41,9 @@ PhaseName = Literal[
     "drain",
     "cooldown",
 ]
-"""`repeated`: steady load with one body for everybody, to see whether answers are cached; `alike`:
-with bodies like it that nobody has sent before, against which it is held. These two come by turns,
-each turn a `Phase` of its own."""
+"""`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
+with bodies like it that were never sent before, against which it is held. These two alternate,
+each turn is a `Phase`."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete",
@@ -81,7 +81,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """Of the replica's processes; must be none."""
     answered: int | None = None
     """Right answers that it gave since all users were there, by its own count; None: it does not
-    tell, or they never were."""
+    report it, or there never were all users."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True):
 
     expected: int
     reported: int
-    """Workers whose last report came in."""
+    """Workers whose last report arrived."""
     missing: int
     """Workers that were ever declared missing."""
     missed_heartbeats: int
@@ -245,7 +245,7 @@ class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     balancer_cpu_s: float | None = None
     """The part of it that is the balancer's."""
     balancer_memory_bytes: int = 0
-    """At its peak; beside the replicas' memory, not in it."""
+    """At its peak; not part of the replicas' memory."""
     periods: int = 0
     throttled_periods: int = 0
     throttled_s: float = 0.0

@@ -40,7 +40,7 @@ class Log:
 
     run: Run
     seconds: list[Second]
-    """In time; lines of several workers as they came: they add up."""
+    """In time; lines of several workers in the order of arrival: they add up."""
     samples: list[Sample]
     missing: list[str] = field(default_factory=list)
     """One sentence for everything that a whole run has and this one lacks."""
@@ -50,7 +50,7 @@ class Log:
     """Histograms that were asked for before: rules and reports look at the same ones."""
 
     def phase(self, name: PhaseName) -> Phase | None:
-        """The phase, its first turn if it came by turns, or None if it never began."""
+        """The phase, its first turn if it alternated with another, or None if it never began."""
         return next((phase for phase in self.run.phases if phase.name == name), None)
 
     def end_of(self, phase: Phase) -> float:
@@ -132,7 +132,7 @@ def read_run(folder: Path) -> Run:
         content = file.read_bytes()
         form = msgspec.json.decode(content, type=dict[str, object]).get("format")
         if form != FORMAT:
-            raise RecordError(f"{file}: format {form} came, expected {FORMAT}")
+            raise RecordError(f"{file}: format is {form}, expected {FORMAT}")
         return msgspec.json.decode(content, type=Run)
     except (OSError, msgspec.DecodeError) as error:
         raise RecordError(f"{file}: {error}") from None

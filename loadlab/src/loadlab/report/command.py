@@ -17,7 +17,7 @@ from loadlab.verdict.judge import Verdict, judge, store
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
 KEPT = Path("docs/runs")
-"""Where those are kept that the documentation tells of."""
+"""Where the runs are kept that the documentation shows."""
 COMMANDS = ("history", "report", "keep")
 _FILE_COLUMNS = 160
 

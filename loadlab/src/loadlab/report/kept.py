@@ -1,5 +1,5 @@
-"""Load runs that are told of in the documentation: kept whole beside the bench's, so that everybody
-can judge them again.
+"""Load runs that the documentation shows: kept whole next to the bench's, so that every reader can
+judge them again.
 
 `keep` copies a run, or all repeats of its set, without its reports; `sets` reads them back. What is
 kept is the record itself, packed: some hundred kilobytes for 10,000 users.
@@ -60,7 +60,7 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
 
 
 def sets(folder: Path) -> list[KeptSet]:
-    """Everything kept, judged anew, oldest first."""
+    """Everything kept, judged again, oldest first."""
     groups: dict[str, list[Kept]] = {}
     for file in sorted(folder.glob(f"*/{RUN_FILE}")):
         log = read(file.parent)

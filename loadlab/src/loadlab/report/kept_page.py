@@ -29,8 +29,8 @@ _CHART = "latency"
 
 
 def section(found: Sequence[KeptSet], folder: Path) -> str:
-    """All sets for a page in `folder`: each run a row, what it was judged, and where it comes
-    from."""
+    """All sets for a page in `folder`: for each run a row, its verdict and its
+    provenance."""
     parts = [_INTRO]
     for each in found:
         run = each.runs[0].log.run
@@ -38,46 +38,44 @@ def section(found: Sequence[KeptSet], folder: Path) -> str:
             _row(run, one.verdict.outcome, [one.verdict.figures], _link(one, folder))
             for one in each.runs
         ]
-        said = each.together.claim or (
-            each.together.sentence if len(each.runs) > 1 else each.runs[0].verdict.sentence
-        )
         parts += [
             f"### {run.tier.name}, {run.scenario.name}, {run.backend}, {run.engine}",
             "\n".join([_HEADER, *rows]),
-            f"> {said}",
+            *_conclusions(each),
         ]
-        short = [
-            f"{one.log.run.id}: {one.verdict.sentence}"
-            for one in each.runs
-            if len(each.runs) > 1 and one.verdict.outcome != "PASS"
-        ]
-        parts += ["\n".join(f"- {line}" for line in [*short, *_provenance(run)])]
     return "\n\n".join(parts)
+
+
+def _conclusions(each: KeptSet) -> list[str]:
+    """The verdict as a quotation, then runs that did not pass and the provenance as bullets."""
+    several = len(each.runs) > 1
+    said = each.together.claim or (
+        each.together.sentence if several else each.runs[0].verdict.sentence
+    )
+    short = [
+        f"{one.log.run.id}: {one.verdict.sentence}"
+        for one in each.runs
+        if several and one.verdict.outcome != "PASS"
+    ]
+    bullets = [*short, *_provenance(each.runs[0].log.run)]
+    return [f"> {said}", "\n".join(f"- {line}" for line in bullets)]
 
 
 def summary(found: Sequence[KeptSet], folder: Path) -> str:
     """One row for each set, medians over its repeats, for a page in `folder`."""
     rows = []
     for each in found:
-        outcome = (
-            each.together.outcome
-            if len(each.runs) == 1
-            else f"{each.together.outcome}, {len(each.runs)} runs"
-        )
+        outcome: str = each.together.outcome
+        if len(each.runs) > 1:
+            outcome = f"{outcome}, {len(each.runs)} runs"
         findings = [finding for one in each.runs for finding in one.verdict.findings]
         if broken := list(dict.fromkeys(finding.rule for finding in findings if not finding.holds)):
             outcome += f" ({', '.join(broken)})"
         links = ", ".join(
             _link(one, folder, str(number)) for number, one in enumerate(each.runs, 1)
         )
-        rows.append(
-            _row(
-                each.runs[0].log.run,
-                outcome,
-                [one.verdict.figures for one in each.runs],
-                f"runs {links}",
-            )
-        )
+        figures = [one.verdict.figures for one in each.runs]
+        rows.append(_row(each.runs[0].log.run, outcome, figures, f"runs {links}"))
     return "\n".join([_HEADER, *rows])
 
 

@@ -1,4 +1,4 @@
-"""The line that moves while a run goes on: rich on a terminal, a plain line every 10 s
+"""The line that is updated during a run: rich on a terminal, a plain line every 10 s
 elsewhere."""
 
 import time

@@ -1,4 +1,4 @@
-"""A run as Markdown with SVG pictures beside it: for a pull request, a wiki, a README."""
+"""A run as Markdown with SVG pictures as files: for a pull request, a wiki, a README."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def markdown(
         "**Missing from the record:** " + "; ".join(verdict.missing) if verdict.missing else "",
         "## Pictures",
         *(f"![{chart.title}]({pictures}/{chart.name}.svg)" for chart in charts),
-        "## Where this comes from",
+        "## Provenance",
         _table(("", ""), provenance(run)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -64,13 +64,13 @@ def facts(found: Figures) -> str:
 
 
 def _quota(found: Figures) -> str:
-    """The replicas' quota, and what of the CPU time is not theirs."""
-    beside = (
+    """The replicas' quota, and the balancer's part of the CPU time."""
+    balancer = (
         ""
         if found.balancer_cores is None
         else f", of which {found.balancer_cores:.3f} are the balancer's, which has none"
     )
-    return f"quota {_value(found.quota_cores, 'g')}{beside}"
+    return f"quota {_value(found.quota_cores, 'g')}{balancer}"
 
 
 def _latencies(*values: float | None) -> str:

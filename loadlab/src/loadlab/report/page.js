@@ -1,4 +1,4 @@
-// One cursor over all charts of the time axis; the values of the nearest second stand beside the names of the lines.
+// One cursor over all charts of the time axis; the values of the nearest second are shown next to the names of the lines.
 const data = JSON.parse(document.getElementById("curves").textContent);
 const charts = [...document.querySelectorAll("svg.time")];
 const word = (value) => (value === null || value === undefined ? "" : " " + Number(value.toPrecision(3)).toLocaleString("en"));

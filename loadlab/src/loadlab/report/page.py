@@ -35,7 +35,7 @@ def page(run: Run, verdict: Verdict, charts: Sequence[Chart], *, claim: str = ""
             _missing(verdict.missing),
             "<h2>Second by second</h2>",
             *(f"<figure>{draw(chart, standalone=False)}</figure>" for chart in charts),
-            "<h2>Where this comes from</h2>",
+            "<h2>Provenance</h2>",
             _pairs(provenance(run)),
         )
         if part

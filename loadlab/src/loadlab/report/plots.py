@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loadlab.latency import quantile
 from loadlab.record.read import Log
-from loadlab.report.curves import Points, curves
+from loadlab.report.curves import Curves, Points, curves
 from loadlab.report.svg import Chart, Line
 
 _TICKS = 8
@@ -24,10 +24,20 @@ _NINES = (
 
 
 def charts(log: Log) -> list[Chart]:
-    """Every picture, in the order in which they tell the story."""
-    seen, rules = curves(log), log.run.criteria.rules
-    time = _Timeline(log)
+    """Every picture, in the order in which the page shows them."""
+    seen, time = curves(log), _Timeline(log)
+    return [
+        *_load_charts(log, seen, time),
+        *_server_charts(log, seen, time),
+        *_generator_charts(log, seen, time),
+        spectrum(log),
+    ]
+
+
+def _load_charts(log: Log, seen: Curves, time: "_Timeline") -> list[Chart]:
+    """Users, requests, latencies and failures."""
     each = "second" if seen.step_s == 1 else f"{seen.step_s} s"
+    title = f"Response time of each {each}, from the intended start"
     return [
         time.chart(
             "users",
@@ -41,15 +51,14 @@ def charts(log: Log) -> list[Chart]:
             "1/s",
             [Line("offered", seen.offered, 1), Line("rightly answered", seen.achieved, 0)],
         ),
-        time.chart(
-            "latency",
-            f"Response time of each {each}, from the intended start",
-            "ms",
-            _coloured(seen.latencies),
-            _slowest(log),
-            log=True,
-        ),
+        time.chart("latency", title, "ms", _coloured(seen.latencies), _slowest(log), log=True),
         time.chart("failures", "Failures", "1/s", [Line("failures", seen.failures, 2)]),
+    ]
+
+
+def _server_charts(log: Log, seen: Curves, time: "_Timeline") -> list[Chart]:
+    """The server's CPU time, throttling and memory against their limits."""
+    return [
         time.chart(
             "cpu",
             "CPU of the server against its quota",
@@ -70,6 +79,16 @@ def charts(log: Log) -> list[Chart]:
             [Line("memory", seen.memory, 0)],
             _memory_limit(log),
         ),
+    ]
+
+
+def _generator_charts(log: Log, seen: Curves, time: "_Timeline") -> list[Chart]:
+    """Whether the generator was on time, and what the witness saw."""
+    rules = log.run.criteria.rules
+    title = "The witness and the users, in windows of 5 s"
+    witnessed = _coloured(seen.users_windowed, "users ")
+    witnessed += _coloured(seen.witness, "witness ", dashed=True)
+    return [
         time.chart(
             "generator",
             "CPU of the generator's processes, and what the hypervisor took",
@@ -85,17 +104,7 @@ def charts(log: Log) -> list[Chart]:
             [(rules.v3_lag_p99_ms, "V3")],
             log=True,
         ),
-        time.chart(
-            "witness",
-            "The witness and the users, in windows of 5 s",
-            "ms",
-            [
-                *_coloured(seen.users_windowed, "users "),
-                *_coloured(seen.witness, "witness ", dashed=True),
-            ],
-            log=True,
-        ),
-        spectrum(log),
+        time.chart("witness", title, "ms", witnessed, log=True),
     ]
 
 
@@ -133,8 +142,8 @@ class _Timeline:
 
 
 def _bands(log: Log) -> list[tuple[float, float, str]]:
-    """Begin, end and name of every phase; those that come by turns are one, for a turn is too
-    narrow to be told by its name."""
+    """Begin, end and name of every phase; phases that alternate are one, because one of their
+    turns is too narrow for a name."""
     found: list[tuple[float, float, str]] = []
     for phase in log.run.phases:
         by_turns = phase.name in {"repeated", "alike"} and found and found[-1][2] == "repeated"
@@ -192,13 +201,7 @@ def spectrum(log: Log) -> Chart:
         Line("witness", _spectrum(log.histogram("witness", "response", "steady")), 3),
         Line("null server", _spectrum(log.histogram("floor", "response")), 4, dashed=True),
     ]
-    asked = log.run.criteria.objective
-    wanted = [
-        (_nines(q), limit)
-        for q, limit in ((0.5, asked.p50_ms), (0.95, asked.p95_ms), (0.99, asked.p99_ms))
-        if limit is not None
-    ]
-    if wanted:
+    if wanted := _wanted(log):
         lines.append(Line("objective", wanted, 2, dashed=True))
     longest = max((points[-1][0] for line in lines if (points := line.points)), default=2.0)
     ticks = [(_nines(share), word) for share, word in _NINES if _nines(share) <= longest + 0.01]
@@ -212,6 +215,13 @@ def spectrum(log: Log) -> Chart:
         logarithmic=True,
         time=False,
     )
+
+
+def _wanted(log: Log) -> list[tuple[float, float | None]]:
+    """The objective's quantiles and their limits."""
+    asked = log.run.criteria.objective
+    limits_ms = ((0.5, asked.p50_ms), (0.95, asked.p95_ms), (0.99, asked.p99_ms))
+    return [(_nines(q), limit) for q, limit in limits_ms if limit is not None]
 
 
 def _spectrum(counts: Counter[int]) -> list[tuple[float, float | None]]:

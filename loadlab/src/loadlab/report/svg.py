@@ -126,7 +126,7 @@ class Scale:
 
 
 def draw(chart: Chart, *, standalone: bool) -> str:
-    """The chart as an SVG element; standalone: with its style, as a file of its own."""
+    """The chart as an SVG element; standalone: with its style, as a separate file."""
     parts = [
         _OPEN.format(
             time=" time" if chart.time else "", name=chart.name, title=escape(chart.title)

@@ -59,7 +59,7 @@ def history_table(entries: Sequence[Entry]) -> Table:
             "–" if value is None else f"{value:.1f}"
             for value in (entry.p50_ms, entry.p95_ms, entry.p99_ms)
         )
-        # # any word may stand in an old index
+        # an old index may hold any word
         verdict = Text(entry.outcome, style=COLOURS.get(entry.outcome, ""))  # type: ignore[call-overload]
         numbers = ("–" if value is None else format(value, form) for value, form in _numbers(entry))
         table.add_row(

@@ -1,4 +1,4 @@
-"""All reports of a run, beside its record: `report.html`, `report.md` and its `pictures/`."""
+"""All reports of a run, in its record's folder: `report.html`, `report.md` and its `pictures/`."""
 
 from pathlib import Path
 

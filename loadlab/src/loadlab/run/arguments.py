@@ -27,7 +27,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 class UsageError(ValueError):
-    """A word of the command line is wrong; the message says what came and what was expected."""
+    """A word of the command line is wrong; the message quotes it and says what was expected."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """host:port of a server that runs already; empty: the lab starts one."""
     allow_host: str
     service: str = "halfcore"
-    """Or a variant of the baseline, for comparisons; `image` is somebody's."""
+    """Or a variant of the baseline, for comparisons; `image` is a published image."""
     image: str = ""
     """Its name, for service `image`."""
     service_workers: int = 0
@@ -95,7 +95,7 @@ def parse(
     """Understand the words of a command line.
 
     Args:
-        offered: the keys that the refusal of an unknown one lists; a command with keys of its own
+        offered: the keys that the refusal of an unknown one lists; a command with its own keys
             gives those, too.
 
     Raises:
@@ -137,7 +137,7 @@ def address(target: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if not host or not port or parts.scheme not in {"", "http"} or parts.path.strip("/"):
-        raise UsageError(f"target={target} came, expected host:port")
+        raise UsageError(f"target={target} is invalid: expected host:port")
     return host, port
 
 
@@ -157,10 +157,10 @@ def _check(order: Order) -> None:
             "(web=)"
         )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
-        raise UsageError(f"model={order.model} came, expected a model's name")
+        raise UsageError(f"model={order.model} is invalid: expected a model's name")
     if order.balancer != "none" and (order.target or order.backend == "compose"):
         raise UsageError(
-            f"balancer={order.balancer} stands before processes of the lab (backend=cgroup); "
+            f"balancer={order.balancer} is for processes of the lab (backend=cgroup); "
             "compose has its own"
         )
     if order.target:
@@ -210,7 +210,9 @@ def _one_of(key: str, value: str, choices: Any) -> Any:
 
 def _count(key: str, text: str, least: int, most: int) -> int:
     if not text.isdecimal() or not least <= int(text) <= most:
-        raise UsageError(f"{key}={text} came, expected a whole number from {least:,} to {most:,}")
+        raise UsageError(
+            f"{key}={text} is invalid: expected a whole number from {least:,} to {most:,}"
+        )
     return int(text)
 
 
@@ -218,6 +220,6 @@ def _duration(text: str) -> float:
     found = _DURATION.fullmatch(text)
     if not found or float(found[1]) <= 0:
         raise UsageError(
-            f"duration={text} came, expected seconds, or a number with s, m or h, as in 120s or 10m"
+            f"duration={text} is invalid: expected seconds, or a number with s, m or h, as in 10m"
         )
     return float(found[1]) * _SECONDS[found[2]]

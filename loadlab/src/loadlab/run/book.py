@@ -23,7 +23,7 @@ class Moment:
     answered: int = 0
     failed: int = 0
     timeouts: int = 0
-    """Of those that failed: nothing came at all."""
+    """Of those that failed: no byte arrived."""
     response_us: Counter[int] = field(default_factory=Counter)
     loop_us: Counter[int] = field(default_factory=Counter)
 
@@ -42,7 +42,7 @@ class Moment:
 
 
 class Book:
-    """Keeps the users' seconds while they come in.
+    """Keeps the users' seconds as they arrive.
 
     Args:
         recorder: takes every second at once.
@@ -52,7 +52,7 @@ class Book:
     def __init__(self, recorder: Recorder, workers: int) -> None:
         self._recorder, self._workers = recorder, workers
         self._phases: list[tuple[float, PhaseName]] = []
-        self._came: Counter[int] = Counter()
+        self._reports: Counter[int] = Counter()
         self.moments: dict[int, Moment] = {}
         self.failures: Counter[str] = Counter()
         self._witnessed: Counter[int] = Counter()
@@ -89,12 +89,12 @@ class Book:
     @property
     def whole(self) -> int:
         """The last second of which every worker has reported; -1 before the first."""
-        return max((t for t, count in self._came.items() if count >= self._workers), default=-1)
+        return max((t for t, count in self._reports.items() if count >= self._workers), default=-1)
 
     @property
     def next(self) -> int:
         """The first second that no worker has reported yet: a phase may begin there."""
-        return max(self._came, default=-1) + 1
+        return max(self._reports, default=-1) + 1
 
     def since(self, t: int) -> list[Moment]:
         """Whole seconds from `t` on."""
@@ -130,7 +130,7 @@ class Book:
         if self.first_s is None and tick.first_s is not None:
             self.first_s = tick.first_s
             self.begin("ramp", tick.first_s, self.ramp_users)
-        self._came[tick.t] += 1
+        self._reports[tick.t] += 1
 
     def _write(self, tick: Tick, series: Series) -> None:
         late = {t: count for t, count in tick.intended.items() if t != tick.t}

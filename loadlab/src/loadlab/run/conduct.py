@@ -26,6 +26,7 @@ from loadlab.record.write import Recorder
 from loadlab.run import floor
 from loadlab.run.arguments import Order
 from loadlab.run.book import Book
+from loadlab.run.cooldown import cool_down
 from loadlab.run.faults import HUNG_S, Fault, hopeless
 from loadlab.run.view import View
 from loadlab.sample import counters
@@ -37,7 +38,6 @@ from loadlab.witness_process import witnessing
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
-COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT = 70.0, 1000
 _SPELLS: tuple[tuple[PhaseName, int], ...] = (
     ("repeated", 1),
     ("alike", 2),
@@ -45,7 +45,7 @@ _SPELLS: tuple[tuple[PhaseName, int], ...] = (
     ("alike", 2),
     ("repeated", 1),
 )
-"""One body for everybody and bodies like it, by turns and for equally long: a machine that is
+"""One body for all users and bodies like it, by turns and for equally long: a machine that is
 slower for a while is so for both."""
 _SPELL_S = (2, 4)
 """The shortest of them: the least and the most, a thirtieth of the steady phase between."""
@@ -88,7 +88,7 @@ class Conductor:
         return time.monotonic() - self._start.monotonic
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
-        """Begin a phase now, or at a second that is just coming or just passed."""
+        """Begin a phase now, or at a second that is about to begin or just passed."""
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 
@@ -119,7 +119,7 @@ class Conductor:
         """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is
         for the processes' files."""
         serving = self._serving
-        assert serving  # noqa: S101  `warm_up` came before
+        assert serving  # noqa: S101  `warm_up` ran before
         self.book = self._book(parts)
         with ExitStack() as stack:
             self._watch(serving)
@@ -129,9 +129,8 @@ class Conductor:
                 generating(folder / "generator", load, parts)
             )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
-            stack.callback(
-                self._note_workers, generator, parts
-            )  # of a run that ends early too: no FAIL without it
+            # Also for a run that ends early: without it there is no FAIL.
+            stack.callback(self._note_workers, generator, parts)
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
@@ -143,7 +142,7 @@ class Conductor:
         self._cool_down()
 
     def check(self) -> None:
-        """Take what came, show it, and see that all is well; raises `Fault`."""
+        """Read what the processes reported, show it, and check the run; raises `Fault`."""
         generator, serving = self._generator, self._serving
         if generator and serving:
             self.book.take(generator.ticks())
@@ -172,13 +171,17 @@ class Conductor:
                 "of that name"
             )
         exchanges = exchange.learn(bodies, askers[0].ask)
+        self._ask_all(exchanges, askers)
+        return exchanges
+
+    def _ask_all(self, exchanges: list[Exchange], askers: list[Asker]) -> None:
+        """Ask at `WARMUP_HZ` for `WARMUP_S`, and check every answer."""
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
         for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
             if time.monotonic() >= end:
-                return exchanges
+                return
             exchange.expect(each, asker.ask)
             time.sleep(1 / WARMUP_HZ)
-        return exchanges
 
     def _book(self, parts: list[Part]) -> Book:
         book = Book(self._recorder, sum(1 for part in parts if part.role == "generator"))
@@ -190,7 +193,10 @@ class Conductor:
         self.sampler.uncounted = CONNECTIONS
         self.sampler.start()
 
-    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+    def _processes(
+        self, serving: Serving, generator: Generator
+    ) -> list[tuple[str, Role, int, str]]:
+        """Name, role, process id and command of every process of the run."""
         named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
         named += [
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
@@ -201,11 +207,12 @@ class Conductor:
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)
         ]
-        named += (
-            [("balancer", "server", serving.balancer_pid, "haproxy")]
-            if serving.balancer_pid
-            else []
-        )
+        if serving.balancer_pid:
+            named.append(("balancer", "server", serving.balancer_pid, "haproxy"))
+        return named
+
+    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+        named = self._processes(serving, generator)
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
@@ -262,7 +269,7 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with one body for everybody and with new ones like it, by turns: is the
+        """The same load with one body for all users and with new ones like it, by turns: is the
         server cheaper when it could remember answers?"""
         unit_s = _spell_s(self._order.steady_s)
         for name, length in _SPELLS if load.alike else _SPELLS[:1]:
@@ -307,26 +314,23 @@ class Conductor:
 
     def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
         expected = sum(1 for part in parts if part.role == "generator")
-        told = generator.workers()
+        found = generator.workers()
         reported = expected if self.book.since(self.book.whole) else 0
         self._recorder.run.workers = Workers(
             expected=expected,
             reported=reported,
-            missing=told.missing if told else 0,
-            missed_heartbeats=told.silent if told else 0,
+            missing=found.missing if found else 0,
+            missed_heartbeats=found.silent if found else 0,
         )
 
     def _cool_down(self) -> None:
-        """Leave the next repeat a kernel that has forgotten this one's connections."""
+        """Free this run's ports for the next repeat; after the last one there is no wait."""
         self._generator, run = None, self._recorder.run
-        if run.repeat == run.repeats:
-            return
-        deadline = time.monotonic() + COOLDOWN_MOST_S
-        while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
-            time.sleep(1.0)
+        if run.repeat < run.repeats:
+            cool_down()
 
     def _until(self, t: float) -> None:
-        """Go on until second `t` has begun."""
+        """Continue until second `t` has begun."""
         while self.now() < t:
             self._turn()
 

@@ -32,7 +32,6 @@ def run(
     name: str, order: Order, root: Path, backend: Backend, *, set_id: str, repeat: int
 ) -> form.Run:
     """The record of a run that has not begun."""
-    scenario = order.scenario
     return form.Run(
         id=name,
         started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -41,32 +40,40 @@ def run(
         engine="raw" if order.engine == "raw" else _ENGINES[order.user],
         seed=order.seed,
         target=order.target,
-        tier=form.Tier(
-            name=order.tier.name,
-            limits=order.tier.limits,
-            replicas=order.tier.replicas,
-            cpus=[int(cpu) for cpu in server_cpus(order.tier).split(",") if cpu]
-            if backend == "cgroup"
-            else [],
-            cores_needed=cores_needed(order.tier),
-        ),
-        scenario=form.Scenario(
-            name=scenario.name,
-            users=order.users,
-            spawn_rate_hz=order.rate,
-            ramp=order.ramp,
-            duration_s=scenario.surge.after if scenario.surge else order.steady_s,
-            think_s=None if scenario.open else (scenario.think[0], scenario.think[-1]),
-            rate_hz=order.users / scenario.mean_think_s if scenario.open else None,
-            models=[order.model],
-        ),
+        tier=_tier(order.tier, backend),
+        scenario=_scenario(order),
         fingerprint=_fingerprint(root),
         details=_details(root, order),
-        criteria=criteria(scenario.name),
+        criteria=criteria(order.scenario.name),
         set_id=set_id,
         repeat=repeat,
         repeats=order.repeats,
         ports=counters.ports(),
+    )
+
+
+def _tier(tier: Tier, backend: Backend) -> form.Tier:
+    cpus = server_cpus(tier) if backend == "cgroup" else ""
+    return form.Tier(
+        name=tier.name,
+        limits=tier.limits,
+        replicas=tier.replicas,
+        cpus=[int(cpu) for cpu in cpus.split(",") if cpu],
+        cores_needed=cores_needed(tier),
+    )
+
+
+def _scenario(order: Order) -> form.Scenario:
+    scenario = order.scenario
+    return form.Scenario(
+        name=scenario.name,
+        users=order.users,
+        spawn_rate_hz=order.rate,
+        ramp=order.ramp,
+        duration_s=scenario.surge.after if scenario.surge else order.steady_s,
+        think_s=None if scenario.open else (scenario.think[0], scenario.think[-1]),
+        rate_hz=order.users / scenario.mean_think_s if scenario.open else None,
+        models=[order.model],
     )
 
 

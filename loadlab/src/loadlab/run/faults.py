@@ -1,5 +1,5 @@
 """When to stop a run early: the server is gone or hangs, the generator broke, the disk is full, or
-nothing good can come any more."""
+the objective cannot be met any more."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ class Fault(Exception):
 
 
 def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0) -> Fault | None:
-    """Why it is no use to go on, judged by the last whole seconds; None: go on.
+    """Why the run cannot succeed any more, by its last whole seconds; None: continue.
 
     A server that answered nothing for `HUNG_S` seconds although asked hangs, unless it answered the
     witness: then it is the generator that does. Time-outs alone are no errors to stop for: they
@@ -34,14 +34,24 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
     times the objective for 10 s, will not meet its objective any more: the run ends, so that a
     search over many tiers takes no hours.
     """
-    last = moments[-HUNG_S:]
+    return (
+        _hung(moments[-HUNG_S:], witnessed)
+        or _erring(moments[-_ERROR_S:])
+        or _slow(moments[-_SLOW_S:], objective)
+    )
+
+
+def _hung(last: Sequence[Moment], witnessed: int) -> Fault | None:
     if len(last) == HUNG_S and all(each.silent for each in last) and not witnessed:
         waiting = max(each.in_flight for each in last)
         return Fault(
             "server_hung",
             f"the server gave no answer for {HUNG_S} s while up to {waiting:,} requests waited",
         )
-    last = moments[-_ERROR_S:]
+    return None
+
+
+def _erring(last: Sequence[Moment]) -> Fault | None:
     erring = len(last) == _ERROR_S and all(
         each.failed > _ERROR_SHARE * (each.answered + each.failed) for each in last
     )
@@ -53,7 +63,10 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
             "aborted",
             f"stopped early: {share:.0%} of the answers of the last {_ERROR_S} s were errors",
         )
-    last = moments[-_SLOW_S:]
+    return None
+
+
+def _slow(last: Sequence[Moment], objective: Objective) -> Fault | None:
     if objective.p95_ms is not None and len(last) == _SLOW_S:
         slowest = [each.p_ms(0.95) for each in last]
         if all(p95 is not None and p95 > _SLOW_TIMES * objective.p95_ms for p95 in slowest):

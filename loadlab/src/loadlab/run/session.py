@@ -169,7 +169,7 @@ def _run(
 
 
 def _load(order: Order, start: Start, *, workers: int) -> Load:
-    """The load but for what only the server can tell: its addresses and answers."""
+    """The load without what only the running server knows: its addresses and answers."""
     return Load(
         addresses=[],
         exchanges=[Exchange(body) for body in bodies("iris", None, order.seed)],

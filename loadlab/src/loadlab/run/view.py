@@ -1,4 +1,4 @@
-"""What the live line shows of a run that goes on."""
+"""What the live line shows during a run."""
 
 from loadlab.latency import quantile
 from loadlab.record.form import PhaseName, Sample

@@ -1,4 +1,4 @@
-"""Single looks: the machine, the network, a process. What this kernel does not tell is None."""
+"""Single readings of the machine, the network, a process; None: this kernel does not report it."""
 
 import os
 from pathlib import Path

@@ -126,7 +126,7 @@ class Sampler:
 
 
 def _server(groups: Sequence[Group], balancer: Group | None) -> ServerSample | None:
-    """All replicas together, and what stands before them; None if a group is gone."""
+    """All replicas and their balancer together; None if a group is gone."""
     try:
         before_s = balancer.usage().cpu_s if balancer else None
         before_bytes = balancer.memory().peak_bytes if balancer else 0

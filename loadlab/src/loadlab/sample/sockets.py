@@ -15,7 +15,7 @@ _RECEIVE_BYTES = 1 << 16
 
 def established(port: int) -> int:
     """Established TCP connections of this network namespace whose other end is `port`; raises
-    `OSError` where the kernel cannot tell."""
+    `OSError` where the kernel does not report them."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(2.0)
         return sum(_count(kernel, family, port) for family in (socket.AF_INET, socket.AF_INET6))

@@ -7,11 +7,11 @@ was INVALID twice in a row is undecided. Neither may be claimed, so both move th
 but only the first is ever called a failure. Between the greatest such value and the least passing
 one above it lies the edge. The gap is opened on a ladder of usual sizes, halved on the logarithmic
 scale until it is no wider than `step`, and then its upper end has to pass at full length, `REPEATS`
-of `REPEATS` times. A failure there moves the edge up, and the gap is halved anew. At last the value
-below is run at full length too, for it may have failed only in a short run: if it passes, it is
-repeated, and stays refuted, and how often it passed is told.
+of `REPEATS` times. A failure there moves the edge up, and the gap is halved again. At last the
+value below is run at full length too, for it may have failed only in a short run: if it passes, it
+is repeated, and stays refuted, and how often it passed is reported.
 
-As the wish depends on the history alone, a search that was killed goes on with the same wish.
+As the wish depends on the history alone, a search that was killed continues with the same wish.
 """
 
 import math

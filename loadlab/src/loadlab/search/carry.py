@@ -37,7 +37,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to come, before a probe begins."""
+    """The expected probes and their time, before a probe begins."""
 
     number: int
     """Of the probe, from 1."""
@@ -58,7 +58,7 @@ def carry_out(
     ramp_s: float,
     show: Callable[[Outlook], object],
 ) -> tuple[Search, Found | None]:
-    """Go on with a search; returns it as it then is, and what was found, or None if the budget does
+    """Continue a search; returns it as it then is, and what was found, or None if the budget does
     not suffice for the next probe.
 
     Args:
@@ -67,7 +67,7 @@ def carry_out(
         keep: stores the search; called after every probe.
         budget: no probe is begun that is not expected to end within it.
         ramp_s: how long the users' ramp takes.
-        show: told before every probe.
+        show: called before every probe.
     """
     while True:
         step = decide(search.goal, search.probes)

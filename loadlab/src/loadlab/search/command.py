@@ -42,7 +42,7 @@ _KEYS = (*(key for key in arguments.KEYS if key not in _NOT_HERE), *_OWN)
 _DEFAULTS = {"tier": "one-core", "engine": "raw"}
 _KEPT = Path(".halfcore/search")
 _CODE = ("server", "loadlab", "compose", "uv.lock")
-"""What changes what a probe measures, where the commit does not tell."""
+"""Paths whose uncommitted changes may change a probe's result; the commit does not show them."""
 _SHORT_S, _SHORTER = 20.0, 4
 _FILE_COLUMNS = 200
 PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
@@ -127,7 +127,9 @@ def parse(
             "one of them"
         )
     if not own["budget"].isdecimal() or not 1 <= int(own["budget"]) <= 1440:
-        raise UsageError(f"budget={own['budget']} came, expected whole minutes from 1 to 1,440")
+        raise UsageError(
+            f"budget={own['budget']} is invalid: expected whole minutes from 1 to 1,440"
+        )
     order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
     order = msgspec.structs.replace(order, service=own["against"])
     return Asked(
@@ -146,8 +148,8 @@ def _goal(order: Order) -> Goal:
         raise UsageError(f"{sentence}: name a smaller one with tier=")
     if order.steady_s < (least_s := rules.v13_window_s * WINDOWS):
         raise UsageError(
-            f"duration={order.steady_s:g}s came, expected at least {least_s} s: rule V13 looks at "
-            f"{WINDOWS} windows"
+            f"duration={order.steady_s:g}s is too short: expected at least {least_s} s, "
+            f"because rule V13 looks at {WINDOWS} windows"
         )
     enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
     if order.steady_s < enough_s:
@@ -179,7 +181,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         begun = form.load(file)
         _say(
             console,
-            f"goes on after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them",
+            f"continuing after {len(begun.probes)} probes, kept in {file}; fresh=yes forgets them",
         )
 
     search, found = carry_out(
@@ -198,7 +200,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         _say(
             out,
             (
-                f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words go on "
+                f"The budget of {asked.budget_s / 60:g} minutes is spent; the same words continue "
                 "from here."
             ),
         )
@@ -228,7 +230,7 @@ def _rerun(asked: Asked, place: Place, command: str, console: Console) -> int:
 
 
 def _prober(asked: Asked, place: Place, console: Console) -> Callable[[Step, int], form.Probe]:
-    """Carries probes out, and tells what each says."""
+    """Carries out probes, and prints what each says."""
 
     def run(step: Step, number: int) -> form.Probe:
         done = probe.carry_out(step, number, asked.order, asked.goal, place, console)
@@ -239,7 +241,7 @@ def _prober(asked: Asked, place: Place, console: Console) -> Callable[[Step, int
 
 
 def exit_code(found: Found) -> int:
-    """Of a search that came to its end."""
+    """Of a search that ended."""
     if found.minimum:
         return PASSED
     return NOTHING_PASSES if found.cpu.fails is not None else UNDECIDED

@@ -1,5 +1,5 @@
-"""A stored search: one JSON file, written whole after every probe, so that a killed search goes on
-where it was; and its reruns."""
+"""A stored search: one JSON file, written whole after every probe, so that a killed search
+continues where it was; and its reruns."""
 
 import math
 from pathlib import Path
@@ -67,7 +67,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """Of its first invocation."""
     service: Service
     tier: str
-    """Where the greatest limits and the environment come from."""
+    """The source of the greatest limits and of the environment."""
     scenario: str
     users: int
     model: str
@@ -93,11 +93,11 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     fingerprint: Fingerprint
     probes: list[Probe]
-    """One, or two if the first was INVALID: the last one tells."""
+    """One, or two if the first was INVALID: the last one counts."""
 
     @property
     def outcome(self) -> Judgement:
-        """Of the run that tells."""
+        """Of the run that counts."""
         return self.probes[-1].outcome
 
 

@@ -1,4 +1,4 @@
-"""A search for people: what is to come, the table of its probes, and its section of
+"""A search for readers: the next probes, the table of its probes, and its section of
 docs/benchmarks.md."""
 
 from collections.abc import Sequence
@@ -69,14 +69,14 @@ def table(search: Search) -> Table:
     return shown
 
 
-def markdown(search: Search, link: str, picture: str, beside: Sequence[str] = ()) -> str:
+def markdown(search: Search, link: str, picture: str, history: Sequence[str] = ()) -> str:
     """A section of docs/benchmarks.md.
 
     Args:
         search: with all its probes.
         link: leads to its file.
         picture: its plot.
-        beside: what its reruns and earlier searches say.
+        history: what its reruns and earlier searches say.
     """
     machine, goal = search.fingerprint, search.goal
     kernel = f"Linux {machine.kernel}, control groups version {machine.cgroup_version}"
@@ -106,7 +106,7 @@ def markdown(search: Search, link: str, picture: str, beside: Sequence[str] = ()
         title,
         _bullets(where),
         f"![Limits that were tried]({picture})",
-        _bullets([*sentences(search), *beside]),
+        _bullets([*sentences(search), *history]),
         "\n".join(lines),
     )
     return "\n\n".join(parts)

@@ -2,13 +2,13 @@
 least CPU limit that passed.
 
 A CPU limit that is just enough while the machine is quiet passes three times and is INVALID the
-next time. So what is INVALID in the search for memory, though memory is ample, stands against the
+next time. So what is INVALID in the search for memory, though memory is ample, counts against the
 CPU limit: else chance would be read as a need of memory, and the minimum would not hold when it is
 run again.
 
 `decide` looks at the probes so far and at nothing else; `forecast` lets it decide on, against a
-server that is supposed to fail below the middle of what is known, so that the time that is left can
-be told.
+server that is supposed to fail below the middle of what is known, so that the remaining time can
+be estimated.
 """
 
 import math

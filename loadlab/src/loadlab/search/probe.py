@@ -1,4 +1,4 @@
-"""One probe: a load run in limits of its own, and what it says to the search."""
+"""One probe: a load run in its own limits, and what it says to the search."""
 
 import time
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ from loadlab.record.read import read
 from loadlab.report.command import conclude
 from loadlab.run import session
 from loadlab.run.arguments import Order
-from loadlab.run.conduct import COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT
+from loadlab.run.cooldown import cool_down
 from loadlab.run.session import Place
-from loadlab.sample import counters
 from loadlab.search.axis import Judgement
 from loadlab.search.form import Goal, Probe
 from loadlab.search.plan import Step
@@ -23,7 +22,8 @@ _STARTING = ("start", "warmup")
 
 
 class LabFailed(RuntimeError):
-    """The run broke for a reason that no limit of the server explains: the search cannot go on."""
+    """The run broke for a reason that no limit of the server explains: the search cannot
+    continue."""
 
 
 class Interrupted(Exception):
@@ -47,7 +47,7 @@ def carry_out(
         LabFailed, Interrupted: see there.
     """
     began = time.monotonic()
-    await_kernel()
+    cool_down()
     folder, ended = session.carry_out(
         order_of(step, number, order, goal), place, "cgroup", console, set_id="", repeat=1
     )
@@ -81,8 +81,8 @@ def order_of(step: Step, number: int, order: Order, goal: Goal) -> Order:
 
 
 def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgement:
-    """What a run says of its limits: a server that cannot start in them, or not answer while nobody
-    else asks, fails in them.
+    """What a run says of its limits: a server that cannot start in them, or not answer without
+    load, fails in them.
 
     Raises:
         LabFailed: the generator could not start, the disk is full, the server answers wrongly,
@@ -97,10 +97,3 @@ def judgement(ended: Ended, phases: Sequence[Phase], verdict: Verdict) -> Judgem
     ):
         raise LabFailed(ended.sentence)
     return "FAIL" if verdict.outcome == "ERROR" else verdict.outcome
-
-
-def await_kernel() -> None:
-    """Until the kernel has forgotten the connections of the run before: they hold ports."""
-    deadline = time.monotonic() + COOLDOWN_MOST_S
-    while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
-        time.sleep(1.0)

@@ -8,8 +8,8 @@ from loadlab.search.form import Probe, Rerun, Search
 from loadlab.search.plan import Found, cpu_tries, decide
 
 _REPLICAS = (
-    "One replica. Several at the same total are not searched: as processes in control groups they "
-    "stand behind no balancer."
+    "One replica. Several replicas with the same total are not searched: as processes in control "
+    "groups they have no balancer."
 )
 
 
@@ -20,7 +20,7 @@ def sentences(search: Search) -> list[str]:
         return [
             _so_far(search),
             *_invalid(search),
-            f"The search has not come to its end; next is {found.text}.",
+            f"The search is not finished; next is {found.text}.",
         ]
     return [
         _minimum(search, found),
@@ -33,14 +33,14 @@ def sentences(search: Search) -> list[str]:
 
 def again(rerun: Rerun) -> str:
     """What a minimum did when it was run again."""
-    told, outcomes = rerun.probes[-1], ", then ".join(probe.outcome for probe in rerun.probes)
+    last, outcomes = rerun.probes[-1], ", then ".join(probe.outcome for probe in rerun.probes)
     when = f"{rerun.started_at}, commit {rerun.fingerprint.checkout}; {rerun.fingerprint.hardware}"
-    said = f"Run again with {told.cpus:g} CPU, {told.mib:,} MiB ({when}): {outcomes}."
-    if told.outcome != "PASS":
-        said += f" {_why(told)}"
-    if told.outcome == "FAIL":
+    said = f"Run again with {last.cpus:g} CPU, {last.mib:,} MiB ({when}): {outcomes}."
+    if last.outcome != "PASS":
+        said += f" {_why(last)}"
+    if last.outcome == "FAIL":
         said += " This refutes the minimum."
-    if not (found := told.figures):
+    if not (found := last.figures):
         return said
     spread = " / ".join(
         "–" if each is None else f"{each:,.1f}"
@@ -110,7 +110,7 @@ def _ends(search: Search, found: Found) -> Iterator[tuple[int, int, str]]:
 
 
 def _failures(search: Search, found: Found) -> list[str]:
-    told = []
+    lines = []
     for centicores, mib, name in _ends(search, found):
         mine = [
             probe for probe in search.probes if (probe.centicores, probe.mib) == (centicores, mib)
@@ -118,8 +118,8 @@ def _failures(search: Search, found: Found) -> list[str]:
         last = [probe for probe in mine if probe.outcome == "FAIL"][-1]
         passed = sum(probe.outcome == "PASS" for probe in mine)
         also = f" It passed in {passed} of its {len(mine)} runs all the same." if passed else ""
-        told.append(f"Fails, {name}: {_why(last)}{also}")
-    return told
+        lines.append(f"Fails, {name}: {_why(last)}{also}")
+    return lines
 
 
 def _why(probe: Probe) -> str:
@@ -146,6 +146,6 @@ def _undecided(found: Found) -> list[str]:
 def _list(edge: Edge, unit: str, per: int) -> str:
     values = ", ".join(f"{value / per:g}" for value in edge.undecided)
     return (
-        f"Undecided, for INVALID twice in a row: {values} {unit}. The minimum lies above, and may "
-        "be too great for it."
+        f"Undecided, because INVALID twice in a row: {values} {unit}. The minimum is above them, "
+        "and may be too great for this reason."
     )

@@ -20,9 +20,8 @@ from loadlab.record.form import Ended
 from loadlab.record.read import Log, read
 from loadlab.report.command import conclude
 from loadlab.run import describe, session
-from loadlab.run.conduct import COOLDOWN_MOST_S, COOLDOWN_TIME_WAIT
+from loadlab.run.cooldown import cool_down
 from loadlab.run.session import Place
-from loadlab.sample import counters
 from loadlab.studies.form import Cell, Row, Study, What, save
 from loadlab.verdict.figures import answered, balancer_cpu_s, rate
 from loadlab.verdict.judge import Verdict
@@ -78,8 +77,8 @@ def carry_out(
 
 
 def plan(study: Study) -> list[tuple[int, Cell]]:
-    """(block, cell) of every run that is missing; the order within a block is drawn anew, the same
-    for the same seed."""
+    """(block, cell) of every run that is missing; the order within a block is drawn for each
+    block, the same for the same seed."""
     found: list[tuple[int, Cell]] = []
     for block in range(1, study.blocks + 1):
         cells = list(study.cells)
@@ -125,18 +124,10 @@ def _run(cell: Cell, block: int, place: Place, console: Console) -> Row:
 
 
 def _once(cell: Cell, block: int, place: Place, console: Console) -> Row:
-    _cool_down()
+    cool_down()
     order = msgspec.structs.replace(cell.order, seed=cell.order.seed + block)
     folder, ended = session.carry_out(order, place, "cgroup", console, set_id="", repeat=1)
     verdict = conclude(folder, console)
     if ended.kind == "interrupted":
         raise Interrupted
     return row(cell, block, read(folder), verdict, ended)
-
-
-def _cool_down() -> None:
-    """Wait until the kernel has forgotten the last run's connections: they hold ports that this one
-    needs (V9)."""
-    deadline = time.monotonic() + COOLDOWN_MOST_S
-    while counters.tcp()["tw"] > COOLDOWN_TIME_WAIT and time.monotonic() < deadline:
-        time.sleep(1.0)

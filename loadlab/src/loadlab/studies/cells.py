@@ -1,4 +1,4 @@
-"""Making a study's cells: an order of a load run for limits that stand in no compose file."""
+"""Making a study's cells: an order of a load run for limits that are in no compose file."""
 
 from typing import Any
 

@@ -47,7 +47,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
-    """Carry one out, or go on with one that was cut off; returns the exit code: 0 whatever the
+    """Carry one out, or continue one that was cut off; returns the exit code: 0 whatever the
     verdicts, 3 wrong usage, 4 no run, 130 interrupted."""
     what: What = asked.command
     store = store_of(root)
@@ -68,8 +68,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
             if study.rows:
                 _say(
                     console,
-                    f"going on with the study of {study.started_at}: {study.missing} runs are "
-                    "missing (fresh=yes begins anew)",
+                    f"continuing the study of {study.started_at}: {study.missing} runs are "
+                    "missing (fresh=yes starts again)",
                 )
             place = Place(root, root / ".halfcore/bundles", root / STORE)
             found = carry.carry_out(
@@ -82,7 +82,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         _say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
     except Interrupted:
-        _say(console, f"interrupted; `just {what}` with the same words goes on")
+        _say(console, f"interrupted; `just {what}` with the same words continues it")
         return INTERRUPTED
     for line in [
         *pages.sentences(found),
@@ -103,9 +103,11 @@ def parse(what: What, words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{word}: unknown; expected key=value with one of {', '.join(known)}")
         found[key] = value
     if not found["blocks"].isdecimal() or not 1 <= int(found["blocks"]) <= 100:
-        raise UsageError(f"blocks={found['blocks']} came, expected a whole number from 1 to 100")
+        raise UsageError(
+            f"blocks={found['blocks']} is invalid: expected a whole number from 1 to 100"
+        )
     if found["fresh"] not in {"yes", "no"}:
-        raise UsageError(f"fresh={found['fresh']} came, expected yes or no")
+        raise UsageError(f"fresh={found['fresh']} is invalid: expected yes or no")
     if found.get("against", "typical") not in _RIVALS:
         raise UsageError(f"against={found['against']} is unknown; there are {', '.join(_RIVALS)}")
     return found

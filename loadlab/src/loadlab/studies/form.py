@@ -1,5 +1,5 @@
 """A stored study: one JSON file, written whole after every run, so that a study that was cut off
-goes on where it ended."""
+continues where it ended."""
 
 from pathlib import Path
 from typing import Literal, get_args

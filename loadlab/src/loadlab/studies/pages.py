@@ -16,8 +16,8 @@ _TITLES: dict[What, str] = {
 
 
 def sections(runs: Path, out: Path) -> tuple[list[str], list[Path]]:
-    """Text and pictures of the newest study of each kind; pictures are written beside `out`; raises
-    `StoreError`."""
+    """Text and pictures of the newest study of each kind. Pictures are written next to `out`.
+    Raises `StoreError`."""
     parts: list[str] = []
     pictures: list[Path] = []
     for what in form.KINDS:

@@ -9,7 +9,7 @@ from loadlab.studies.form import Cell
 from loadlab.tiers import Tier
 
 LOADS = {0.5: "course", 0.25: "steady"}
-"""CPU limit → the scenario that keeps it busy: a quota that is never used up stops nobody."""
+"""CPU limit → the scenario that keeps it busy: a quota that is never used up stops no process."""
 PERIODS_US = (100_000, 10_000)
 DEALING = tuple(product(("http", "tcp"), (False, True)))
 """(mode, the last replica joins late)."""

@@ -3,16 +3,16 @@
 from loadlab.studies.form import Row, Study
 from loadlab.studies.summary import CPU_US, P99_MS, THROTTLED, Summary, number, summaries
 
-QUOTA = """A CPU quota is a stopwatch: 0.5 CPU are 50 ms in every 100 ms, and whoever has used them
-stands still until the next period. A shorter period stops for a shorter time, and more often; a
-burst lets a group use later what it did not use before (here up to one whole quota, the most that
-the kernel takes). Docker and Kubernetes use 100 ms and no burst. Period and burst were read back
-from the kernel in every run."""
-DEALING = """Users keep their connections open. A balancer of connections (HAProxy, mode tcp, in
-turn) binds each of them to one replica for good; one of requests (mode http, fewest in flight) does
-not. In the rows with a late replica the third one joins when all users are there, as one that is
-started under load. Shares are of the answers since that moment, as each replica counted them
-itself."""
+QUOTA = """A CPU quota is time per period: 0.5 CPU are 50 ms in every 100 ms, and a group that has
+used them is stopped until the next period. With a shorter period the stops are shorter and more
+frequent; a burst lets a group use later what it did not use before (here up to one whole quota, the
+most that the kernel allows). Docker and Kubernetes use 100 ms and no burst. Period and burst were
+read back from the kernel in every run."""
+DEALING = """Users keep their connections open. A balancer of connections (HAProxy, mode tcp, round
+robin) binds each of them to one replica for as long as it is open; a balancer of requests (mode
+http, fewest in flight) does not. In the rows with a late replica the third one joins when all users
+are there, like a replica that is started under load. Shares are of the answers since that moment,
+as each replica counted them itself."""
 
 _QUOTA_HEADER = (
     "| limit | scenario | period | burst | verdicts | p50 ms | p95 ms | p99 ms | throttled "
@@ -20,7 +20,7 @@ _QUOTA_HEADER = (
     "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
 )
 _DEALING_HEADER = (
-    "| balancer deals out | third replica | verdicts | shares of the answers | p99 ms | CPU "
+    "| balancer distributes | third replica | verdicts | shares of the answers | p99 ms | CPU "
     "µs/answer | of it the balancer's |\n"
     "| --- | --- | --- | --- | ---: | ---: | ---: |"
 )
@@ -84,7 +84,7 @@ def sentences(study: Study) -> list[str]:
 
 
 def shares_of(each: Summary) -> list[float]:
-    """Each replica's share of all answers, of all runs together; empty where one did not tell.
+    """Each replica's share of all answers, of all runs together; empty if a run reports none.
 
     Of INVALID ones too: who answered is counted, and what makes a latency or a CPU time doubtful
     does not make a count so.

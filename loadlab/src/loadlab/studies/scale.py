@@ -39,7 +39,7 @@ def cells(words: Mapping[str, str]) -> list[Cell]:
 
 
 def key(total: float, replicas: int, balancer: str) -> str:
-    """Of a cell: total-of-replicas, and whether a balancer stands before them."""
+    """Of a cell: total-of-replicas, and whether they have a balancer."""
     return f"{total:g}-as-{replicas}{'' if balancer == 'none' else '-balanced'}".replace(".", "_")
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from loadlab.studies.form import Row, Study
 
 INTRO = """The same CPU and memory in all, as one replica or as several behind HAProxy (mode http,
-fewest requests in flight). The balancer runs in a control group of its own without a limit, on the
+fewest requests in flight). The balancer runs in its own control group without a limit, on the
 CPUs of the replicas; its CPU time is counted apart and charged: CPU time per answer is of replicas
-and balancer together. One replica needs no balancer; that it is shown behind one too tells what the
-balancer alone costs. Three thirds of half a core are 3 × 0.167. Medians over the blocks."""
+and balancer together. One replica needs no balancer; its row with a balancer shows the cost of the
+balancer alone. Three thirds of half a core are 3 × 0.167. Medians over the blocks."""
 
 _HEADER = (
     "| in all | replicas | balancer | verdicts | CPU µs/answer | of it the balancer's | p50 ms | "
@@ -83,7 +83,7 @@ def sentences(study: Study) -> list[str]:
 
 
 def plot(study: Study, file: Path) -> bool:
-    """A bar for every shape: CPU time per answer of replicas and balancer, p99 beside it; returns
+    """A bar for every shape: CPU time per answer of replicas and balancer, p99 next to it; returns
     whether there was anything to draw."""
     shown = [each for each in summaries(study) if each.median(CPU_US) is not None]
     if not shown:
@@ -99,7 +99,7 @@ def plot(study: Study, file: Path) -> bool:
     axis.invert_yaxis()
     axis.margins(x=0.25)
     axis.set_title(
-        "CPU time per answer, µs: replicas (green) and balancer (red); p99 beside it",
+        "CPU time per answer, µs: replicas (green) and balancer (red), and p99",
         fontsize=9,
         loc="left",
     )

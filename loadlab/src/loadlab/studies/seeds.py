@@ -82,20 +82,25 @@ def cells(
     ]
 
 
-def _cell(told: Configuration, words: Mapping[str, str], service: str) -> Cell:
+def _cell(config: Configuration, words: Mapping[str, str], service: str) -> Cell:
     load = {
         "scenario": "steady",
-        "users": str(told.users),
-        "rate": str(told.rate),
-        "model": told.model,
-        "balancer": "http" if told.replicas > 1 else "none",
+        "users": str(config.users),
+        "rate": str(config.rate),
+        "model": config.model,
+        "balancer": "http" if config.replicas > 1 else "none",
         **words,
     }
-    if told.locust_workers:  # the number of workers is Locust's
-        load |= {"engine": "locust", "workers": str(told.locust_workers)}
+    if config.locust_workers:  # the number of workers is Locust's
+        load |= {"engine": "locust", "workers": str(config.locust_workers)}
     scenario = msgspec.structs.replace(
-        scenarios.read()["steady"], think=list(told.think), users=told.users
+        scenarios.read()["steady"], think=list(config.think), users=config.users
     )
     return cell(
-        told.key, told.tier, load, service=service, scenario=scenario, service_workers=told.workers
+        config.key,
+        config.tier,
+        load,
+        service=service,
+        scenario=scenario,
+        service_workers=config.workers,
     )

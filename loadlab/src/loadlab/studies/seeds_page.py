@@ -6,30 +6,29 @@ from loadlab.studies.seeds import Configuration, read
 from loadlab.studies.summary import number
 
 INTRO = """What five public course projects reported of their FastAPI services, and the same limits
-here with the baseline and with Halfcore. Replicas stand behind HAProxy, whose CPU time is charged
-and which theirs had not. The baseline is our own code with a model near theirs, not theirs: a
-figure of theirs and one of ours are of different machines, models and users, and stand beside each
-other to show the order of magnitude. Where a project did not tell something, the last column says
-what stands here instead."""
+here with the baseline and with Halfcore. Here replicas run behind HAProxy, whose CPU time is
+charged; the projects had none. The baseline is our own code with a model like theirs: their figures
+and ours are of different machines, models and users, and only show the order of magnitude. Where a
+project did not report something, the last column says what was assumed here."""
 
-_HEADER = """| configuration | users | what they reported | `{against}` here | Halfcore here | not told, and assumed |
+_HEADER = """| configuration | users | what they reported | `{against}` here | Halfcore here | not reported, and assumed |
 | --- | ---: | --- | --- | --- | --- |"""  # noqa: E501  a table's row
 
 
 def table(study: Study) -> str:
     """One line for every configuration that there is, run or not."""
     lines = [_HEADER.format(against=_against(study))]
-    for told in read():
-        shape = f"{told.key}: {told.replicas} × {told.cpus:g} CPU, {told.memory_mib:,} MiB"
-        if told.workers:
-            shape += f", {told.workers} workers"
+    for config in read():
+        shape = f"{config.key}: {config.replicas} × {config.cpus:g} CPU, {config.memory_mib:,} MiB"
+        if config.workers:
+            shape += f", {config.workers} workers"
         cells = (
             shape,
-            f"{told.users:,}",
-            told.reported,
-            _cell(study, told, _against(study)),
-            _cell(study, told, "halfcore"),
-            told.assumed,
+            f"{config.users:,}",
+            config.reported,
+            _cell(study, config, _against(study)),
+            _cell(study, config, "halfcore"),
+            config.assumed,
         )
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines)
@@ -40,9 +39,11 @@ def sentences(study: Study) -> list[str]:
     in."""
     judged = [
         (ours, theirs)
-        for told in read()
+        for config in read()
         for ours, theirs in zip(
-            _rows(study, told, "halfcore"), _rows(study, told, _against(study)), strict=False
+            _rows(study, config, "halfcore"),
+            _rows(study, config, _against(study)),
+            strict=False,
         )
         if _judged(ours) and _judged(theirs)
     ]
@@ -51,7 +52,7 @@ def sentences(study: Study) -> list[str]:
         for side in zip(*judged, strict=True)
     ] or [0, 0]
     too_large = [
-        told for told in read() if any(row.reason for row in _rows(study, told, "halfcore"))
+        config for config in read() if any(row.reason for row in _rows(study, config, "halfcore"))
     ]
     said = [
         (
@@ -67,8 +68,8 @@ def sentences(study: Study) -> list[str]:
     return said
 
 
-def _cell(study: Study, told: Configuration, service: str) -> str:
-    return "; ".join(_words(row) for row in _rows(study, told, service)) or "not run yet"
+def _cell(study: Study, config: Configuration, service: str) -> str:
+    return "; ".join(_words(row) for row in _rows(study, config, service)) or "not run yet"
 
 
 def _words(row: Row) -> str:
@@ -93,8 +94,8 @@ def _short(sentence: str) -> str:
     return sentence if len(sentence) <= 160 else f"{sentence[:159]}…"
 
 
-def _rows(study: Study, told: Configuration, service: str) -> list[Row]:
-    return [row for row in study.rows if (row.key, row.service) == (told.key, service)]
+def _rows(study: Study, config: Configuration, service: str) -> list[Row]:
+    return [row for row in study.rows if (row.key, row.service) == (config.key, service)]
 
 
 def _judged(row: Row) -> bool:

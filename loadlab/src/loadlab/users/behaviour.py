@@ -16,7 +16,7 @@ from loadlab.generators.steer import Bodies
 from loadlab.ledger import Ledger
 
 _IDLE_S = 5.0
-"""How often a user looks up while nobody shall ask any more."""
+"""How often a user checks for orders in the drain phase, when no requests are sent."""
 
 
 class Session:
@@ -29,20 +29,20 @@ class Session:
     """What the user class made of each exchange once (bytes to send, say), and the body of its
     right answer; empty: any will do."""
     pace = 1.0
-    """Think times are divided by it; 0: nobody asks any more (drain)."""
+    """Think times are divided by it; 0: no more requests (drain)."""
     bodies: Bodies = "all"
     """What is sent."""
     one: tuple[Any, bytes]
-    """`prepared` of what everybody sends at times."""
+    """`prepared` of the body that all users send at times."""
     fresh = 0
-    """The last number of a body that nobody has sent before."""
+    """The last number of a body that was never sent before."""
     draw: random.Random
     number = 0
     """Users started so far."""
     next_start = 0.0
     ready = Event()
-    """Set once all of the above is there: a worker may be told to start users before its load has
-    come."""
+    """Set once all of the above is set: Locust may order a worker to start users before its load
+    has arrived."""
 
     @classmethod
     def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
@@ -50,7 +50,7 @@ class Session:
         cls.load, cls.kind, cls.pace, cls.bodies, cls.number = load, kind, 1.0, "all", 0
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.fresh = cls.draw.randrange(MOST)  # each worker from a place of its own
+        cls.fresh = cls.draw.randrange(MOST)  # each worker from another place
         *cls.prepared, cls.one = [
             (kind.prepare(each, load), each.answer.encode()) for each in [*load.exchanges, load.one]
         ]

@@ -37,7 +37,8 @@ def count_connections() -> None:
 
 
 def _is_alive(_pool: ConnectionPool, connection: Any) -> bool:
-    """An idle connection that has something to read was closed, or has what nobody asked for."""
+    """An idle connection that has something to read was closed, or has an answer without a
+    request."""
     if connection is None or connection.fileno() < 0:
         return False
     plain = getattr(connection, "_sock", None)

@@ -127,7 +127,7 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     type(runner).user_classes_count = property(_count_users)  # type: ignore[method-assign, assignment]
     # Locust builds its whole command line once for every option of every message that starts users:
-    # 50 ms in which nobody else runs.
+    # 50 ms in which no other user runs.
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
 
@@ -153,7 +153,7 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
     """Users by class.
 
     Locust's own walks through all of them, five times for every second of a ramp: 50 ms with 10,000
-    users, in which nobody else runs.
+    users, in which no other one runs.
     """
     counts = dict.fromkeys((kind.__name__ for kind in KINDS.values()), 0)
     if Session.ready.is_set():
@@ -164,7 +164,7 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
 def _open(
     environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None
 ) -> None:
-    """Get ready for users, and start what runs beside them."""
+    """Prepare for users, and start the tasks that run next to them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
     kind = KINDS[user]
     if kind is fast.FastHttpUser:

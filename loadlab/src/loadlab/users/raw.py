@@ -1,4 +1,4 @@
-"""RawHttpUser: HTTP over a socket of its own, requests prepared as bytes, every answer compared
+"""RawHttpUser: HTTP over its own socket, requests prepared as bytes, every answer compared
 whole.
 
 One keep-alive connection per user. An answer's head is searched for its status and length only;

@@ -1,5 +1,5 @@
-"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Dear: some
-4,000 requests a second and core at best."""
+"""Locust's HttpUser (requests) under the lab's behaviour: what most locustfiles use. Expensive:
+some 4,000 requests a second and core at best."""
 
 import random
 

@@ -44,7 +44,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def show(value: float, unit: Unit) -> str:
-    """A value for people: shares in per cent, and as many digits as tell something."""
+    """A value as text: shares in per cent, numbers with their significant digits."""
     if unit == "share":
         percent = value * 100
         return f"{percent:.3g} %" if abs(percent) < 100 else f"{percent:.0f} %"

@@ -133,7 +133,7 @@ def failed(lines: Iterable[Second]) -> int:
 
 
 def done(lines: Sequence[Second]) -> int:
-    """Requests that came to an end."""
+    """Requests that ended, right or failed."""
     return answered(lines) + failed(lines)
 
 

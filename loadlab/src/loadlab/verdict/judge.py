@@ -59,7 +59,7 @@ def judge(log: Log) -> Verdict:
 
 
 def store(verdict: Verdict, folder: Path) -> None:
-    """Write the verdict beside its run."""
+    """Write the verdict into its run's folder."""
     (folder / VERDICT_FILE).write_bytes(
         msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
     )
@@ -95,19 +95,19 @@ def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
     """What was missed; what could not be measured any more is only named."""
     measured = [check.text for check in missed if check.measured is not None]
     unknown = [check.what for check in missed if check.measured is None]
-    told = f"{ended.sentence.rstrip('.')}: " if ended.sentence else ""
-    told += f"The server missed its objective: {'; '.join(measured)}."
-    told += f" Never measured: {', '.join(unknown)}." if unknown else ""
+    sentence = f"{ended.sentence.rstrip('.')}: " if ended.sentence else ""
+    sentence += f"The server missed its objective: {'; '.join(measured)}."
+    sentence += f" Never measured: {', '.join(unknown)}." if unknown else ""
     if ended.kind in _GONE:
         return (
-            f"{told} It was in its limits (V11); the other rules are for the latencies of a "
+            f"{sentence} It was in its limits (V11); the other rules are for the latencies of a "
             "server that is there."
         )
     others = (
         " The generator and the machine are clear; "
         f"{', '.join(finding.rule for finding in broken)} would keep this from a PASS."
     )
-    return told + (others if broken else "")
+    return sentence + (others if broken else "")
 
 
 def _invalid(reason: str, broken: list[Finding]) -> str:

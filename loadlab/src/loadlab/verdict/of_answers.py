@@ -97,13 +97,13 @@ def witness(log: Log, rules: Thresholds) -> list[Check]:
         ("p50", 0.5, rules.v16_p50, rules.v16_p50_tolerance_ms, asked.p50_ms),
         ("p95", 0.95, rules.v16_p95, rules.v16_p95_tolerance_ms, asked.p95_ms),
     ):
-        seen, told = quantile_ms(mine, q), quantile_ms(theirs, q)
-        apart = abs(seen - told) if seen is not None and told is not None else None
-        limit = max(share * (told or 0.0), tolerance_ms)
+        seen, reported = quantile_ms(mine, q), quantile_ms(theirs, q)
+        apart = abs(seen - reported) if seen is not None and reported is not None else None
+        limit = max(share * (reported or 0.0), tolerance_ms)
         suspect = (
             seen is None
-            or told is None
-            or (told >= seen and (allowed_ms is None or seen <= allowed_ms))
+            or reported is None
+            or (reported >= seen and (allowed_ms is None or seen <= allowed_ms))
         )
         checks.append(
             Check(

@@ -1,4 +1,4 @@
-"""V1–V4 and V10: did the generator do what it was told, and on time?"""
+"""V1–V4 and V10: did the generator do what it was ordered to do, and on time?"""
 
 import math
 
@@ -19,7 +19,7 @@ from loadlab.verdict.figures import (
 
 
 def under_load(log: Log) -> tuple[PhaseName, ...]:
-    """The steady phase; of a run that never came so far, ramp and settling."""
+    """The steady phase; of a run that never reached it, ramp and settling."""
     return ("steady",) if log.of("users", "steady") else ("ramp", "settle")
 
 

@@ -87,7 +87,9 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
         median_of(samples, of_net(lambda net: net.established)),
         grown(samples, of_net(lambda net: net.active_opens)),
     )
-    whole = phases == ("steady",)  # else users come and go, and nothing is to be compared
+    whole = phases == (
+        "steady",
+    )  # otherwise the number of users changes, and there is nothing to compare
     away = (
         abs(established / log.run.scenario.users - 1) if established is not None and whole else None
     )

@@ -42,7 +42,7 @@ def limits(log: Log, _: Thresholds) -> list[Check]:
 
 
 def caching(log: Log, rules: Thresholds) -> list[Check]:
-    """V15: CPU per request with one body for everybody, against ones like it that were never sent
+    """V15: CPU per request with one body for all users, against ones like it that were never sent
     before; or the cache is disclosed.
 
     A server that takes no such bodies is held against its steady phase, where one path of a large

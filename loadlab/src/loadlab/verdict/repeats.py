@@ -47,7 +47,7 @@ def combine(judged: Sequence[Judged]) -> SetVerdict:
         ValueError: no runs.
     """
     if not judged:
-        raise ValueError("no runs came, at least one is needed")
+        raise ValueError("there are no runs to judge: at least one is needed")
     outcomes = [each.verdict.outcome for each in judged]
     wanted = judged[0].run.repeats
     counted = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in EXIT_CODES if kind in outcomes)

@@ -45,8 +45,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """One line: the checks that do not hold, or all of them."""
-        told = [check for check in self.checks if not check.holds] or self.checks
-        return f"{self.rule} {self.title}: {'; '.join(check.text for check in told)}"
+        shown = [check for check in self.checks if not check.holds] or self.checks
+        return f"{self.rule} {self.title}: {'; '.join(check.text for check in shown)}"
 
 
 RULES = (
@@ -120,19 +120,19 @@ RULES = (
     Rule(
         "V14",
         "answers checked",
-        "An answer that nobody looked at may be wrong; wrong ones are the objective's errors.",
+        "An answer that was not checked may be wrong; wrong ones are the objective's errors.",
         of_answers.checked,
     ),
     Rule(
         "V15",
         "no caching",
-        "One body for everybody must not be much cheaper: else a cache was measured.",
+        "One body for all users must not be much cheaper: otherwise a cache was measured.",
         of_server.caching,
     ),
     Rule(
         "V16",
         "witness",
-        "Somebody independent of the generator saw the same latencies.",
+        "A client independent of the generator saw the same latencies.",
         of_answers.witness,
     ),
     Rule(

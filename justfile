@@ -1,30 +1,35 @@
 # Halfcore's recipes: `just` lists them, and a comment is a recipe's help.
 
 set positional-arguments
-set shell := ["bash", "-euo", "pipefail", "-c"]   # as the recipes with a shebang: sh is dash on Debian, and knows less
+# As in the recipes with a shebang: on Debian sh is dash, which lacks what some recipes need.
+set shell := ["bash", "-euo", "pipefail", "-c"]
 
-export UV_PYTHON_DOWNLOADS := "never"   # what is installed is used; nothing is fetched behind your back
-export PYTHONDONTWRITEBYTECODE := ""    # many containers set it: then every process compiles all it imports anew, which costs MLflow's server 4 s
+# Use the installed Python; download none without being asked.
+export UV_PYTHON_DOWNLOADS := "never"
+# Many containers set it: then every process compiles all its imports again, which costs MLflow's
+# server 4 s.
+export PYTHONDONTWRITEBYTECODE := ""
 
 _list:
     @just --list --unsorted
 
 # HALFCORE_FOLLOW=models:/NAME@ALIAS with MLFLOW_TRACKING_URI follows a registry instead.
-# Train and export the examples if need be, then serve them: `just serve --port 8001` (all flags: `just serve --help`)
+# Train and export the examples if they are missing, then serve them: `just serve --port 8001` (all flags: `just serve --help`)
 [group('serve')]
 serve *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run halfcore serve --help ;; esac # before anything is trained
     if [ -n "${HALFCORE_FOLLOW:-}" ]; then
-        # models come from the registry as their aliases move; `just watch` exports them
+        # serve the registry's models as their aliases move; `just watch` exports them
         exec uv run halfcore serve "$@"
     elif [ -n "${MODEL_NAME:-}" ] && [ -n "${MLFLOW_TRACKING_URI:-}" ]; then
-        # as the services that this replaces are configured: a registered model, by stage
+        # configured like the services that Halfcore replaces: a registered model, by stage
         uv run model-export export "models:/$MODEL_NAME/${MODEL_STAGE:=Production}"
         export MODEL_STAGE
     else
-        env -u MLFLOW_TRACKING_URI uv run model-export examples light # into the local MLflow, not into a registry that others share
+        # into the local MLflow, not into a shared registry
+        env -u MLFLOW_TRACKING_URI uv run model-export examples light
         export MODEL_NAME="${MODEL_NAME:-iris}"
     fi
     exec uv run halfcore serve "$@"
@@ -57,17 +62,18 @@ image *targets="server export mlflow loadlab":
             -t "${NAMESPACE:+$NAMESPACE/}$name:${TAG:-latest}" .
     done
 
-# Everything a newcomer wants, or the named profiles: `just up half-core`, `just up registry observe`
+# Start the registry and the monitoring, or the named profiles: `just up half-core`, `just up registry observe`
 [group('containers')]
 up *profiles="registry observe":
     #!/usr/bin/env bash
     set -euo pipefail
     compose/make-secrets.sh
-    # With NAMESPACE what was published is wanted: a name that cannot be pulled is an error, and not built from what lies here.
+    # With NAMESPACE use published images: a name that cannot be pulled is an error, and is
+    # not built from this clone.
     docker compose {{ prepend("--profile ", profiles) }} up --detach --wait --remove-orphans ${NAMESPACE:+--no-build}
     docker compose {{ prepend("--profile ", profiles) }} ps --format 'table {{{{.Service}}\t{{{{.Status}}\t{{{{.Ports}}'
 
-# Stop all of it; `just down --volumes` forgets models, database and dashboards too
+# Stop all containers; `just down --volumes` also deletes models, database and dashboards
 [group('containers')]
 down *flags:
     docker compose --profile '*' down --remove-orphans {{ flags }}
@@ -77,7 +83,7 @@ down *flags:
 publish *arguments:
     .ci/publish "$@"
 
-# Build, run and check the images, the tiers and what stands around them, on this machine's Docker engine
+# Build, run and check the images, the tiers and the services around them, on this machine's Docker
 [group('check')]
 test-images *flags:
     #!/usr/bin/env bash
@@ -104,12 +110,12 @@ test *flags:
 test-slow *flags:
     uv run pytest -n 2 --dist loadgroup --no-loadscope-reorder -m slow "$@"
 
-# The tests that compare computed numbers, as on the oldest CPU of x86-64-v2: nothing may depend on the make
+# The tests that compare computed numbers, as on the oldest x86-64-v2 CPU: results must not differ
 [group('check')]
 test-portable *flags:
     ./tests/portable.sh "$@"
 
-# The documented commands that take minutes, typed in a clean checkout; `just test-slow` types the others
+# The documented commands that take minutes, in a clean checkout; `just test-slow` runs the others
 [group('check')]
 test-walks *flags:
     uv run pytest -n 0 tests/walks/long_walks.py "$@"
@@ -128,7 +134,7 @@ lint:
 prove-batcher rows="1000000":
     uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
 
-# 10,000 bodies that try to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
+# 10,000 bodies made to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]
 prove-bodies *flags:
     uv run python tests/e2e/prove_bodies.py "$@"
@@ -146,7 +152,7 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
-# Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 asks for fewer
+# Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
 prove-rivals *names="light":
     uv run model-export examples "$@"
@@ -158,13 +164,13 @@ bench *flags:
     uv run loadlab bench "$@"
     uv run loadlab render
 
-# What each default of the server is worth; as `bench`
+# The effect of each default of the server; needs what `bench` needs
 [group('prove')]
 ablate *flags:
     uv run loadlab ablate "$@"
     uv run loadlab render
 
-# From the course's first service to halfcore, one change at a time: requests/s and CPU time of each step; as `bench`
+# From the course's first service to halfcore, one change at a time: requests/s and CPU time of each step; needs what `bench` needs
 [group('prove')]
 ladder *flags:
     uv run loadlab ladder "$@"
@@ -205,7 +211,7 @@ search *words:
     [ "$status" -gt 2 ] || uv run loadlab render
     exit "$status"
 
-# What five course projects reported, run with halfcore and a baseline: `just seeds only=003`; cut off, the same words go on
+# What five course projects reported, run with halfcore and a baseline: `just seeds only=003`; if interrupted, the same words continue it
 [group('prove')]
 [no-exit-message]
 seeds *words:

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Makes the secrets of compose.yaml that are not there yet, from the kernel's random numbers. Existing ones are kept: the databases know them.
+# Makes the missing secrets of compose.yaml from the kernel's random numbers. Existing ones are
+# kept, because the databases use them.
 set -euo pipefail
 folder="$(dirname "$0")/secrets"
 umask 077
-mkdir -p "$folder" # closed to others; the files in it are readable, for a container's user is none of this machine's
+# The folder is closed to other users; its files are readable, because a container's user is not a
+# user of this machine.
+mkdir -p "$folder"
 
 secret() { # NAME CONTENT: write it, unless it is there
     [ -e "$folder/$1" ] || printf '%s\n' "$2" >"$folder/$1"

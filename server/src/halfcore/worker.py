@@ -111,9 +111,23 @@ class Worker:
             bench=settings.bench_routes,
         )
 
-    def front(self, coalescer: Coalescer | None = None) -> Front:
-        """The RSGI application, which answers predictions itself and hands other requests to the
-        app."""
+    def front(self, *, coalesce_quota: float = 0.0, coalesce_delay_s: float = 0.0) -> Front:
+        """The RSGI application, which answers predictions itself and passes other requests to the
+        app.
+
+        Args:
+            coalesce_quota: cores of CPU time that this process may use, for gathering requests; 0:
+                they are never gathered. Otherwise call this on the running loop.
+            coalesce_delay_s: longest time that requests gather, seconds.
+        """
+        coalescer = None
+        if coalesce_quota:
+            coalescer = Coalescer(
+                quota=coalesce_quota,
+                aim=self._settings.coalesce_above,
+                delay_s=coalesce_delay_s,
+                loop=asyncio.get_running_loop(),
+            )
         return Front(self.app, self.predictor, self._hot, coalescer)
 
     # -- start and end -----------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from granian.log import LogLevels
 
 from halfcore import host
 from halfcore.http import granian_private
-from halfcore.http.coalescing import Coalescer
 from halfcore.log import logger
 from halfcore.process import draining, sizing
 from halfcore.settings.groups import Settings
@@ -80,7 +79,7 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     logging.getLogger(granian_private.LOGGER).setLevel(logging.ERROR)
     loop = asyncio.get_running_loop()
     worker = Worker(settings)
-    front = worker.front(_coalescer(settings, plan, loop))
+    front = worker.front(coalesce_quota=plan.coalesce_quota, coalesce_delay_s=plan.coalesce_delay_s)
     # The bound method, not the object: the object's hooks would run the loop, which runs already,
     # so the lifespan is entered here.
     target, interface = (
@@ -97,19 +96,6 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
             loop.set_task_factory(_eager_task)
         _drain_on_signals(loop, worker, server, settings)
         await server.serve()
-
-
-def _coalescer(
-    settings: Settings, plan: sizing.Plan, loop: asyncio.AbstractEventLoop
-) -> Coalescer | None:
-    if not plan.coalesce_quota:
-        return None
-    return Coalescer(
-        quota=plan.coalesce_quota,
-        aim=settings.coalesce_above,
-        delay_s=plan.coalesce_delay_s,
-        loop=loop,
-    )
 
 
 def _drain_on_signals(

@@ -20,6 +20,7 @@ from loadlab.record.form import (
 )
 from loadlab.record.packed import pack
 from loadlab.record.read import Log
+from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, judge_rules
 from support.runs import LIMITS, Made, Server, each_sample, fresh, made, second
@@ -116,7 +117,7 @@ def _few_answers(_: Made) -> Made:
 
 def _a_load_that_has_not_settled(made: Made) -> Made:
     for t in range(30, 35):
-        second(made, t).response = pack({30_000: second(made, t).answered})
+        second(made, t).response = pack({130_000: second(made, t).answered})
     return made
 
 
@@ -182,15 +183,23 @@ def test_a_good_run_breaks_no_rule():
     assert (verdict.outcome, verdict.exit_code, _broken(fresh().log())) == ("PASS", 0, [])
 
 
+ONLY_WORSE = ("V3", "V5", "V6", "V9", "V17")
+"""What breaks these in `BREAKS` can only have made the figures worse."""
+
+
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES])
 def test_each_rule_is_broken_by_what_it_is_for(rule):
-    """By exactly that; the verdict is INVALID, and its sentence names the rule with what was
-    measured and allowed."""
+    """By exactly that. The verdict is INVALID, or still PASS where the noise can only have made the
+    figures worse; its sentence names the rule with what was measured and allowed."""
     verdict = judge(BREAKS[rule](fresh()).log())
 
     assert [finding.rule for finding in verdict.findings if not finding.holds] == [rule]
-    assert (verdict.outcome, verdict.exit_code) == ("INVALID", 2)
-    assert f"1 rule is broken. {rule} " in verdict.sentence
+    if rule in ONLY_WORSE:
+        assert (verdict.outcome, verdict.exit_code) == ("PASS", 0)
+        assert verdict.sentence.startswith("The objective is met. What does not hold ")
+    else:
+        assert (verdict.outcome, verdict.exit_code) == ("INVALID", 2)
+        assert f"1 rule is broken. {rule} " in verdict.sentence
     assert any(
         check.text in verdict.sentence
         for finding in verdict.findings
@@ -215,24 +224,53 @@ def test_each_rule_is_broken_by_what_it_is_for(rule):
     ],
 )
 def test_a_slow_window_is_no_drift_and_a_slow_third_is(slow, drifts):
-    """V13 of 12 windows of 5 s, some with answers of 30 ms."""
+    """V13 of 12 windows of 5 s, some with answers of 120 ms, beyond the objective."""
     made = fresh()
     for t in slow:
-        second(made, t).response = pack({30_000: second(made, t).answered})
+        second(made, t).response = pack({120_000: second(made, t).answered})
     assert ("V13" in _broken(made.log())) is drifts
 
 
-def test_a_load_that_gets_slower_bit_by_bit_drifts():
-    """By as much as from its first window to its last, whatever the limit."""
+@pytest.mark.parametrize(("step_ms", "p95_ms"), [(1, 34), (-1, 12), (5, 122)])
+def test_a_trend_counts_if_it_leads_out_of_the_objective(step_ms, p95_ms):
+    """From 12 ms, by so much in each window of 5 s; p95 is looked at one more run ahead."""
     made = fresh()
     for t in STEADY:
-        second(made, t).response = pack(
-            {20_000 + 1_000 * ((t - 35) // 5): second(made, t).answered}
-        )
-    steady = next(finding for finding in judge_rules(made.log()) if finding.rule == "V13")
-    drift = next(check for check in steady.checks if check.what == "p95 drifts by")
+        after_ms = 12 + step_ms * ((t - 35) // 5)
+        second(made, t).response = pack({after_ms * 1000: second(made, t).answered})
+    ahead = _check(made.log(), "V13", "p95 extrapolated by one more run")
+    assert ahead.measured == pytest.approx(p95_ms, rel=0.02)
+    assert ahead.holds is (p95_ms <= 100)
+    assert judge(made.log()).outcome == ("PASS" if ahead.holds or step_ms < 0 else "INVALID")
+
+
+def test_without_an_objective_for_p95_the_drift_itself_is_limited():
+    """As it was in older runs."""
+    made = fresh()
+    objective = msgspec.structs.replace(made.run.criteria.objective, p95_ms=None)
+    made.run.criteria = msgspec.structs.replace(made.run.criteria, objective=objective)
+    for t in STEADY:
+        after_us = 20_000 + 1_000 * ((t - 35) // 5)
+        second(made, t).response = pack({after_us: second(made, t).answered})
+    drift = _check(made.log(), "V13", "p95 drifts by")
     assert drift.measured == pytest.approx(11, rel=0.02)
     assert not drift.holds
+
+
+def test_a_growing_backlog_is_no_steady_state():
+    """One request more in each second than is answered: after two such runs 0.8 s of work wait."""
+    made = fresh()
+    for t in STEADY:
+        second(made, t).intended += 1
+    backlog = _check(made.log(), "V13", "backlog extrapolated by one more run")
+    assert backlog.measured == pytest.approx(780, rel=0.1)
+    assert not backlog.holds
+    assert _check(fresh().log(), "V13", "backlog extrapolated by one more run").holds
+
+
+def _check(log: Log, rule: str, what: str) -> Check:
+    finding = next(finding for finding in judge_rules(log) if finding.rule == rule)
+    return next(check for check in finding.checks if check.what == what)
 
 
 def test_of_an_empty_record_every_rule_is_broken():
@@ -389,8 +427,37 @@ def test_planted_faults_of_the_server_are_its_failures(planted, caught):
     assert caught in verdict.sentence
 
 
-def test_a_bad_server_measured_badly_is_invalid():
-    """1 % of 500s, but the generator had no CPU left: nobody knows whose fault they are."""
-    verdict = judge(_a_busy_worker(made(Server(errors=0.01))).log())
+@pytest.mark.parametrize(
+    ("server", "named"),
+    [(Server(wrong=0.005), "wrong answers"), (Server(errors=0.005), "error statuses")],
+)
+@pytest.mark.parametrize("noise", [_a_busy_worker, _a_noisy_neighbour, _a_lost_worker])
+def test_noise_excuses_no_wrong_answer(server, named, noise):
+    """One in 200 is wrong or a 500: FAIL, named first, although rules do not hold."""
+    verdict = judge(noise(made(server)).log())
+    assert verdict.outcome == "FAIL"
+    assert verdict.sentence.startswith("The server does not work right: ")
+    assert named in verdict.sentence.partition(".")[0]
+
+
+def test_a_slow_server_measured_badly_is_invalid():
+    """The generator had no CPU left: it is unknown whose fault the latencies are."""
+    verdict = judge(_a_busy_worker(made(Server(slower=100))).log())
     assert verdict.outcome == "INVALID"
     assert "V2 generator CPU" in verdict.sentence
+
+
+def test_broken_connections_fail_unless_the_generator_may_have_broken_them():
+    """Ports that ran out look like resets; a busy neighbour does not."""
+
+    def resets(made: Made) -> Made:
+        for t in STEADY:
+            second(made, t).failures = {"reset": 1}
+            second(made, t).intended += 1
+        return made
+
+    def few_ports(sample: Sample) -> None:
+        _net(sample).ports_used = 28_000
+
+    assert judge(_a_noisy_neighbour(resets(fresh())).log()).outcome == "FAIL"
+    assert judge(each_sample(resets(fresh()), few_ports).log()).outcome == "INVALID"

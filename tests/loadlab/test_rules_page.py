@@ -5,6 +5,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadlab.criteria import Thresholds, criteria
+from loadlab.verdict.check import Check
 from loadlab.verdict.rules import RULES
 from support.runs import fresh
 
@@ -21,7 +23,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "loadlab-rules.md"
 
 def _rules_table() -> str:
     thresholds = msgspec.to_builtins(criteria().rules)
-    rows = ["| rule | why | threshold | needed by |", "| --- | --- | --- | --- |"]
+    rows = [
+        "| rule | why | threshold | a PASS needs | a FAIL needs |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for rule in RULES:
         mine = [
             f"`{name}` {value:g}"
@@ -29,15 +34,17 @@ def _rules_table() -> str:
             if name.startswith(f"{rule.name.lower()}_")
         ]
         checks = rule.look(fresh().log(), criteria().rules)
-        clearing = [check.what for check in checks if check.clears]
-        if len(clearing) == len(checks):
-            needed = "FAIL and PASS"
-        else:
-            needed = f"PASS; of these FAIL too: {', '.join(clearing)}" if clearing else "PASS"
+        needed = [_needed(checks, "pass_needs"), _needed(checks, "fail_needs")]
         rows.append(
-            f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | {needed} |"
+            f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | "
+            f"{' | '.join(needed)} |"
         )
     return "\n".join(rows)
+
+
+def _needed(checks: Sequence[Check], by: str) -> str:
+    needed = [check.what for check in checks if getattr(check, by)]
+    return "all" if len(needed) == len(checks) else ", ".join(needed) or "nothing"
 
 
 def _objective_table() -> str:

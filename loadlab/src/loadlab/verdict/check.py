@@ -17,8 +17,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     at_least: bool = False
     """The limit is the smallest value allowed, not the largest."""
     unit: Unit = ""
-    clears: bool = True
-    """A FAIL needs this too: if it does not hold, the generator or the machine may be at fault."""
+    pass_needs: bool = True
+    """A PASS needs this. False: what it guards against can only make the figures worse, so an
+    objective that is met in spite of it is met."""
+    fail_needs: bool = True
+    """A FAIL needs this: if it does not hold, the generator or the machine may be at fault."""
 
     @property
     def holds(self) -> bool:

@@ -9,6 +9,7 @@ from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
+from loadlab.verdict.function import functional_failure
 from loadlab.verdict.objective import judge_objective
 from loadlab.verdict.rules import Finding, judge_rules
 
@@ -66,29 +67,53 @@ def store(verdict: Verdict, folder: Path) -> None:
 
 
 def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple[Outcome, str]:
+    """A functional failure comes first, then what ended the run, then the figures."""
     ended = log.run.ended
+    missed = [check for check in objective if not check.holds]
+    broken = [finding for finding in findings if not finding.holds]
+    if ended is not None and ended.kind == "infrastructure":
+        return "ERROR", ended.sentence or "The run could not begin."
+    if wrong := functional_failure(log, findings):
+        return "FAIL", _not_right(wrong, missed, broken)
     if ended is None:
         return "INVALID", "The run was killed before its end."
-    if ended.kind in ("infrastructure", "wrong_answer"):
-        return "ERROR", ended.sentence or "The run could not begin."
     if ended.kind in _BROKEN_OFF:
         return "INVALID", f"The run broke off: {ended.sentence or _BROKEN_OFF[ended.kind]}."
-    broken, missed = (
-        [finding for finding in findings if not finding.holds],
-        [check for check in objective if not check.holds],
-    )
-    # A server that is gone needs no stopwatch: only that it was in the limits that it was meant to
-    # be in.
-    doubts = [
-        finding
-        for finding in broken
-        if not finding.clears and (ended.kind not in _GONE or finding.rule == "V11")
-    ]
-    if any(check.measured is not None for check in missed) and not doubts:
+    if any(check.measured is not None for check in missed) and not _doubts(ended, findings):
         return "FAIL", _failed(ended, missed, broken)
-    if broken or missed:
-        return "INVALID", _invalid(ended.sentence, broken)
-    return "PASS", "All 17 rules hold, and the objective is met."
+    if missed or any(not finding.allows_pass for finding in findings):
+        return "INVALID", _invalid(ended.sentence, missed, broken)
+    return "PASS", _passed(broken)
+
+
+def _doubts(ended: Ended, findings: list[Finding]) -> list[Finding]:
+    """The rules that keep a FAIL from being the server's. A server that is gone needs no stopwatch:
+    only that it was in the limits that it was meant to be in."""
+    return [
+        finding
+        for finding in findings
+        if not finding.allows_fail and (ended.kind not in _GONE or finding.rule == "V11")
+    ]
+
+
+def _passed(broken: list[Finding]) -> str:
+    if not broken:
+        return "All 17 rules hold, and the objective is met."
+    listed = ". ".join(finding.sentence for finding in broken)
+    return (
+        f"The objective is met. What does not hold can only have made the figures worse: {listed}."
+    )
+
+
+def _not_right(wrong: str, missed: list[Check], broken: list[Finding]) -> str:
+    """The failure first; then what it missed, and that broken rules do not excuse it."""
+    parts = [wrong]
+    if measured := [check.text for check in missed if check.measured is not None]:
+        parts.append(f"It missed its objective: {'; '.join(measured)}.")
+    if broken:
+        names = ", ".join(finding.rule for finding in broken)
+        parts.append(f"The rules that do not hold ({names}) concern latencies, not this.")
+    return " ".join(parts)
 
 
 def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
@@ -110,9 +135,11 @@ def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
     return sentence + (others if broken else "")
 
 
-def _invalid(reason: str, broken: list[Finding]) -> str:
-    """Rules that were measured broken with their values; those of which nothing is known by
-    name."""
+def _invalid(reason: str, missed: list[Check], broken: list[Finding]) -> str:
+    """Rules that were measured broken with their values; those of which nothing is known by name;
+    and whether a PASS or a FAIL was in question."""
+    needed = "allows_fail" if missed else "allows_pass"
+    broken = [finding for finding in broken if not getattr(finding, needed)] or broken
     measured = [
         finding
         for finding in broken

@@ -5,7 +5,7 @@ from loadlab.record.read import LOAD, Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import answered, failed, quantile_ms
 from loadlab.verdict.of_generator import under_load
-from loadlab.verdict.steadiness import agreement, trend, windows
+from loadlab.verdict.steadiness import agreement, backlog, trend, windows
 
 _WITNESSED = 130
 """Answers that a p95 needs (MLPerf's bound)."""
@@ -21,25 +21,26 @@ def samples(log: Log, rules: Thresholds) -> list[Check]:
             measured=answered(log.of("users", "steady")),
             limit=rules.v12_samples,
             at_least=True,
-            clears=False,
+            fail_needs=False,
         )
     ]
 
 
 def steady(log: Log, rules: Thresholds) -> list[Check]:
-    """V13: settled before, whole, and without a trend."""
-    asked = log.run.scenario.duration_s
+    """V13: settled before, whole, and without a trend that leads out of the objective."""
+    asked, objective = log.run.scenario.duration_s, log.run.criteria.objective
     return [
-        *agreement(windows(log, rules.v13_window_s, "settle"), rules),
+        *agreement(windows(log, rules.v13_window_s, "settle"), rules, objective),
         Check(
             what="steady lasted",
             measured=log.lasted_s("steady"),
             limit=asked * _WHOLE,
             at_least=True,
             unit="s",
-            clears=False,
+            fail_needs=False,
         ),
-        trend(windows(log, rules.v13_window_s, "steady"), rules),
+        trend(windows(log, rules.v13_window_s, "steady"), rules, objective),
+        *backlog(log, objective),
     ]
 
 
@@ -55,14 +56,14 @@ def checked(log: Log, rules: Thresholds) -> list[Check]:
         else abs(sum(line.intended for line in lines) - right - failed(lines) - unfinished)
     )
     return [
-        Check(what="requests without a known end", measured=lost, limit=0, clears=False),
+        Check(what="requests without a known end", measured=lost, limit=0, fail_needs=False),
         Check(
             what="answers compared",
             measured=compared / right if right else None,
             limit=rules.v14_deep,
             at_least=True,
             unit="share",
-            clears=False,
+            fail_needs=False,
         ),
     ]
 
@@ -70,11 +71,12 @@ def checked(log: Log, rules: Thresholds) -> list[Check]:
 def witness(log: Log, rules: Thresholds) -> list[Check]:
     """V16: the witness's p50 and p95 against the users'.
 
-    A FAIL needs this only where the users were the slower ones and the witness saw the objective
-    met: then the generator may have made what it calls latency. A witness who waited even longer,
-    or too long by the objective, blames no generator; both see different mixtures where latency
-    swings, for users who wait ask less often, and he asks always alike. Of a run that was given up
-    before its steady phase there is nothing to compare: in a ramp they see different mixtures too.
+    A PASS needs this only where the witness was the slower one: then the generator may report too
+    little. A FAIL needs it only where the users were the slower ones and the witness saw the
+    objective met: then the generator may have caused what it reports as latency. If the witness
+    waited even longer, or too long by the objective, the generator is not at fault. Both see
+    different mixtures where latency swings: users who wait ask less often, the witness always at
+    the same rate. In a run that was given up before its steady phase there is nothing to compare.
     """
     phases = under_load(log)
     whole = phases == ("steady",)
@@ -89,7 +91,7 @@ def witness(log: Log, rules: Thresholds) -> list[Check]:
             measured=seen_by_witness,
             limit=_WITNESSED,
             at_least=True,
-            clears=whole,
+            fail_needs=whole,
         )
     ]
     asked = log.run.criteria.objective
@@ -111,7 +113,8 @@ def witness(log: Log, rules: Thresholds) -> list[Check]:
                 measured=apart,
                 limit=limit,
                 unit="ms",
-                clears=whole and suspect,
+                pass_needs=seen is None or reported is None or seen > reported,
+                fail_needs=whole and suspect,
             )
         )
     return checks
@@ -130,5 +133,6 @@ def floor(log: Log, rules: Thresholds) -> list[Check]:
             measured=ratio,
             limit=rules.v17_ratio,
             at_least=True,
+            pass_needs=False,  # the floor is part of every latency
         )
     ]

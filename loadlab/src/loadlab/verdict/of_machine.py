@@ -29,6 +29,7 @@ def host(log: Log, rules: Thresholds) -> list[Check]:
             measured=steal / total if steal is not None and total else None,
             limit=rules.v5_steal,
             unit="share",
+            pass_needs=False,  # time that is stolen is the server's loss
         ),
         Check(what="CPUs shared by server and generator", measured=shared, limit=0),
         Check(
@@ -42,6 +43,7 @@ def host(log: Log, rules: Thresholds) -> list[Check]:
             measured=sum(1 for each in samples if each.host and each.host.pressure_s is not None),
             limit=1,
             at_least=True,
+            pass_needs=False,  # pressure is a loss of the server too
         ),
     ]
 
@@ -58,7 +60,13 @@ def quiet(log: Log, rules: Thresholds) -> list[Check]:
         else None
     )
     return [
-        Check(what="used by others", measured=foreign, limit=rules.v6_foreign_cores, unit="cores")
+        Check(
+            what="used by others",
+            measured=foreign,
+            limit=rules.v6_foreign_cores,
+            unit="cores",
+            pass_needs=False,  # what others use is the server's loss
+        )
     ]
 
 
@@ -101,14 +109,14 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
             measured=away,
             limit=allowed,
             unit="share",
-            clears=whole,
+            fail_needs=whole,
         ),
         Check(
             what="opens per request that no failure explains",
             measured=unexplained,
             limit=rules.v7_opens,
             unit="share",
-            clears=whole,
+            fail_needs=whole,
         ),
     ]
 
@@ -127,20 +135,21 @@ def queues(log: Log, rules: Thresholds) -> list[Check]:
             what="accept queue overflows",
             measured=grown(whole, of_net(lambda net: net.listen_overflows)),
             limit=0,
-            clears=False,
+            fail_needs=False,
         ),
         Check(
             what="connections dropped",
             measured=grown(whole, of_net(lambda net: net.listen_drops)),
             limit=0,
-            clears=False,
+            fail_needs=False,
         ),
         Check(
             what="retransmitted",
             measured=share,
             limit=rules.v8_retransmits,
             unit="share",
-            clears=False,
+            pass_needs=False,  # each delays an answer
+            fail_needs=False,
         ),
     ]
 
@@ -173,6 +182,7 @@ def resources(log: Log, rules: Thresholds) -> list[Check]:
             what="pages swapped",
             measured=grown(samples, of_host(lambda host: host.swapped_pages)),
             limit=0,
+            pass_needs=False,  # swapping delays answers
         ),
     ]
 

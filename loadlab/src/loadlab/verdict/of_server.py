@@ -58,7 +58,7 @@ def caching(log: Log, rules: Thresholds) -> list[Check]:
                 measured=cheaper or 0.0,
                 limit=1.0,
                 unit="share",
-                clears=False,
+                fail_needs=False,
             )
         ]
     return [
@@ -68,7 +68,7 @@ def caching(log: Log, rules: Thresholds) -> list[Check]:
             measured=cheaper,
             limit=rules.v15_cheaper,
             unit="share",
-            clears=False,
+            fail_needs=False,
         )
     ]
 

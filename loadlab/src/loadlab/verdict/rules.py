@@ -38,9 +38,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return all(check.holds for check in self.checks)
 
     @property
-    def clears(self) -> bool:
-        """Whether generator and machine are clear of the rule's doubts: a FAIL needs no more."""
-        return all(check.holds for check in self.checks if check.clears)
+    def allows_pass(self) -> bool:
+        """Whether every check that a PASS needs holds."""
+        return all(check.holds for check in self.checks if check.pass_needs)
+
+    @property
+    def allows_fail(self) -> bool:
+        """Whether every check that a FAIL needs holds: generator and machine are not at fault."""
+        return all(check.holds for check in self.checks if check.fail_needs)
 
     @property
     def sentence(self) -> str:

@@ -25,6 +25,8 @@ JITTER = 0.2
 PATIENT_ATTEMPTS = 5
 """Downloads that fail in a row before the time between them grows."""
 MOST_DELAY_S = 300.0
+MOST_DOUBLINGS = 32
+"""Beyond any useful delay; a float overflows at 1,024."""
 
 Outcome = Literal["unchanged", "swapped", "pending", "refused", "failed"]
 
@@ -191,7 +193,8 @@ class Follower:
         self._attempts += 1
         delay_s, period_s = 0.0, self._resources.period_s
         if self._attempts >= PATIENT_ATTEMPTS:
-            growth = 2.0 ** (self._attempts - PATIENT_ATTEMPTS)
+            doublings = min(self._attempts - PATIENT_ATTEMPTS, MOST_DOUBLINGS)
+            growth = 2.0**doublings
             delay_s = min(period_s * growth, max(MOST_DELAY_S, period_s))
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         self._not_before = asyncio.get_running_loop().time() + delay_s

@@ -67,7 +67,7 @@ def store(verdict: Verdict, folder: Path) -> None:
 
 
 def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple[Outcome, str]:
-    """A functional failure comes first, then what ended the run, then the figures."""
+    """Judge functional failures first, then how the run ended, then the figures."""
     ended = log.run.ended
     missed = [check for check in objective if not check.holds]
     broken = [finding for finding in findings if not finding.holds]

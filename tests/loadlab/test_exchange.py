@@ -10,7 +10,7 @@ from loadlab.exchange import Exchange, WrongAnswer, is_right
 MANIFEST = {
     "named": False,
     "classes": ["setosa", "versicolor"],
-    "inputs": [{"name": f"x{i}"} for i in range(4)],
+    "inputs": [{"name": f"x{i}", "kind": "number", "example": 9.0} for i in range(4)],
     "golden": [
         {
             "row": {"x0": 9.0, "x1": 9.0, "x2": 9.0, "x3": 9.0},
@@ -44,10 +44,12 @@ def test_golden_rows_are_asked_too():
     assert '{"features":[9.0,9.0,9.0,9.0]}' in exchange.bodies("iris", MANIFEST, 1)
 
 
-def test_a_model_of_other_columns_gets_its_golden_rows_only():
-    """Rows of a set that it was not trained on would be refused."""
-    manifest = MANIFEST | {"inputs": [{"name": "a"}]}
-    assert exchange.bodies("iris", manifest, 1) == ['{"features":[9.0,9.0,9.0,9.0]}']
+def test_a_model_of_other_columns_gets_no_rows_of_the_set():
+    """Rows of a set that it was not trained on would be refused; golden and fresh ones are its
+    own."""
+    manifest = MANIFEST | {"inputs": [{"name": "a", "kind": "number", "example": 9.0}]}
+    found = exchange.bodies("iris", manifest, 1)
+    assert sorted(found) == ['{"features":[9.0,9.0,9.0,9.0]}', '{"features":[9.0]}']
     assert exchange.bodies("mine", MANIFEST, 1) == ['{"features":[9.0,9.0,9.0,9.0]}']
 
 
@@ -88,7 +90,8 @@ def test_a_server_that_changes_its_mind_is_reported():
     ("received", "right"),
     [
         (b'{"prediction":"a","p":0.30000001}', True),
-        (b'{"p":0.3,"prediction":"a","more":1}', True),
+        (b'{"p":0.3,"prediction":"a","more":1}', False),
+        (b'{"p":0.3,"prediction":"a"}', True),
         (b'{"prediction":"b","p":0.3}', False),
         (b'{"prediction":"a","p":0.31}', False),
         (b'{"prediction":"a","p":true}', False),

@@ -48,7 +48,6 @@ def load(
             "seed": 1,
             "start": Start.now(),
             "timeout_s": 2.0,
-            "check_share": 1.0,
         }
         | changes
     )
@@ -265,3 +264,13 @@ def test_the_witness_sees_wrong_answers_too(tmp_path):
     assert counted.failures["wrong_prediction"] >= 3
     assert set(counted.failures) == {"wrong_prediction"}
     assert faults.accepts == CONNECTIONS
+
+
+@pytest.mark.parametrize("engine", ["raw engine", "locust raw", "locust fast", "locust stock"])
+def test_no_engine_counts_an_answer_that_only_looks_right(engine, tmp_path):
+    """Each of the server's answers has status 200 and is wrong; every one is compared whole."""
+    with misbehaving(Faults(cheats=True)) as port:
+        counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 140)
+    assert counted.right == 0
+    assert counted.checked == counted.started
+    assert set(counted.failures) == {"wrong_prediction"}

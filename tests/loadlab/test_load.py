@@ -8,8 +8,10 @@ import subprocess
 import pytest
 
 from loadlab import cgroup
+from loadlab.verdict.judge import judge
 from support.bundles import write_bundle
 from support.labs import Lab, finish, left_over, plain, process_of
+from support.misbehaving import Faults, misbehaving
 from support.serving import serving
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
@@ -190,6 +192,31 @@ def test_rows_of_another_model_are_found_before_the_load(lab):
         finish(process, 4, "the server refuses a row of this model:")
         assert not left_over(process, lab.stored().run)
         assert server.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{}, {"error_every": 50}, {"cheats": True}],
+    ids=["right", "1 in 50 is a 500", "only looks right"],
+)
+def test_a_given_server_is_judged_without_a_tier(lab, fault):
+    """Its limits and counters cannot be seen, and no rule is broken by that; what users see of it
+    fails it. (Whether a right one passes depends on how quiet the machine is.)"""
+    words = ("engine=raw", "users=200", "rate=100", "duration=5s")
+    with misbehaving(Faults(calm_s=12.0 if fault else 0.0, **fault)) as port:
+        process = lab.start(*words, f"target=127.0.0.1:{port}", backend="", tier="")
+        said, _ = process.communicate(timeout=250)
+    log = lab.stored()
+    assert not log.run.observed
+    verdict = judge(log)
+    hidden = {f.rule for f in verdict.findings if any(not c.observable for c in f.checks)}
+    assert hidden == {"V5", "V6", "V11", "V15"}
+    assert all(finding.holds for finding in verdict.findings if finding.rule in ("V6", "V11"))
+    if fault:
+        assert (process.returncode, verdict.outcome) == (1, "FAIL"), said
+        assert verdict.sentence.startswith("The server ")
+    else:
+        assert process.returncode in (0, 2), said
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,10 @@ class Lab:
         **changes: str,
     ) -> subprocess.Popen[str]:
         """`loadlab load` here, behind the words of `before`; `changes` are of its environment."""
-        chosen = [f"backend={backend}"] if backend else []
+        chosen = [f"tier={tier}"] if tier else []
+        chosen += [f"backend={backend}"] if backend else []
         process = subprocess.Popen(
-            [*before, sys.executable, "-m", "loadlab", "load", f"tier={tier}", *chosen, *words],
+            [*before, sys.executable, "-m", "loadlab", "load", *chosen, *words],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,6 +15,16 @@ from dataclasses import dataclass, field
 
 RIGHT = b'{"prediction":"setosa"}'
 _WRONG = b'{"prediction":"rose"}  '
+CHEATS = {
+    "an error before the answer": b'{"error":"no model"}' + RIGHT,
+    "the answer twice": RIGHT + RIGHT,
+    "a truncated answer": RIGHT[:-1],
+    "a field twice": b'{"prediction":"rose","prediction":"setosa"}',
+    "a further field": b'{"prediction":"setosa","error":"no model"}',
+    "another label": b'{"prediction":"rose"}',
+    "no body": b"",
+}
+"""Answers with status 200 that are not the right one, and look like it."""
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 
 
@@ -29,6 +39,8 @@ class Faults:
     stall_s: float = 0.3
     delay_s: float = 0.0
     hang: bool = False
+    cheats: bool = False
+    """Each answer is the next of `CHEATS`."""
     calm_s: float = 0.0
     """Nothing goes wrong before."""
     accepts: int = 0
@@ -79,6 +91,8 @@ class _Server:
 
     def _misbehave(self, status: bytes, body: bytes) -> tuple[bytes, bytes]:
         faults = self._faults
+        if faults.cheats:
+            return status, list(CHEATS.values())[faults.requests % len(CHEATS)]
         if faults.wrong_every and faults.requests % faults.wrong_every == 0:
             faults.seen["wrong"] += 1
             return status, _WRONG

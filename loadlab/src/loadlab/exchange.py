@@ -1,12 +1,13 @@
-"""Requests and their right answers: real rows as prepared requests, each with the answer
-that it must get.
+"""Requests and their right answers: rows as prepared requests, each with the answer that it must
+get.
 
-The source of the right answers: the bundle's golden rows carry predictions that the *registered*
-model gave when it was exported, on scikit-learn, not on this server. Before a run the server at
-rest answers all of them (`prove`); only a server that gives those very predictions is then asked
-for the answers to the other rows, and under load every answer has to be the same again. (`just
-prove-answers` compares all rows of all example models with `mlflow.pyfunc`; that takes an installed
-MLflow, which a load lab should not need.)
+The right answers have two sources, and neither is the server under test. The bundle's golden rows
+carry predictions that the *registered* model gave when it was exported, on scikit-learn (`prove`).
+The answers to the other rows, of which many are made fresh by the seed, are computed by the
+bundle's graph in the lab's own process (`answers`), where the lab can read the bundle. The server
+at rest is asked for all of them (`learn`), must agree (`agree`), and under load every answer is
+compared whole with those. (`just prove-answers` compares all rows of all example models with
+`mlflow.pyfunc`; that takes an installed MLflow, which a load lab should not need.)
 """
 
 import csv
@@ -32,7 +33,7 @@ class WrongAnswer(RuntimeError):
 
 
 class NoAnswer(WrongAnswer):
-    """It does not answer at all."""
+    """It does not answer at all, or refuses the rows: they may be another model's."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -43,15 +44,41 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 def bodies(model: str, manifest: dict[str, Any] | None, seed: int) -> list[str]:
-    """Bodies in an order drawn by `seed`: golden rows and, for the example models, rows of their
-    data; at most `MOST`."""
+    """Bodies in an order drawn by `seed`: golden rows, for the example models rows of their data,
+    and rows that are made by the seed; `MOST`, of which at least half are fresh if the manifest is
+    known."""
     named = manifest["named"] if manifest else not model.startswith("iris")
     golden = [each["row"] for each in manifest["golden"]] if manifest else []
     found = list(
         dict.fromkeys(encode(row, named=named) for row in [*golden, *_rows(model, manifest)])
     )
-    random.Random(seed).shuffle(found)  # noqa: S311  an order, not a secret
+    draw = random.Random(seed)  # noqa: S311  an order and rows, not a secret
+    draw.shuffle(found)
+    if manifest:
+        found = found[: MOST // 2]
+        rows = (_fresh(manifest, draw) for _ in range(MOST - len(found)))
+        found = list(dict.fromkeys([*found, *(encode(row, named=named) for row in rows)]))
+        draw.shuffle(found)
     return found[:MOST]
+
+
+def _fresh(manifest: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """A row that no list holds: each value drawn from the range or the categories of its column."""
+    return {column["name"]: _drawn(column, draw) for column in manifest["inputs"]}
+
+
+def _drawn(column: dict[str, Any], draw: random.Random) -> Any:
+    if column["kind"] == "category":
+        return draw.choice(column["categories"])
+    if column["kind"] == "boolean":
+        return draw.random() < 0.5
+    low, high = column.get("minimum"), column.get("maximum")
+    if low is None or high is None:
+        return column["example"]
+    if column["kind"] == "integer":
+        return draw.randint(int(low), int(high))
+    drawn = float(f"{draw.uniform(low, high):.6g}")
+    return min(max(drawn, low), high)
 
 
 def encode(row: dict[str, Any], *, named: bool) -> str:
@@ -65,7 +92,7 @@ def prove(manifest: dict[str, Any], ask: Callable[[str], tuple[int, bytes]]) -> 
     for golden in manifest["golden"]:
         body = encode(golden["row"], named=manifest["named"])
         answer = _answer(ask, body)
-        if not same(json.loads(answer), _golden_answer(manifest, golden)):
+        if not _has(answer, _golden_answer(manifest, golden)):
             raise WrongAnswer(
                 f"golden row {body}: answer is {answer[:200]}, expected "
                 f"{golden['prediction']!r} as the registered model says"
@@ -79,6 +106,20 @@ def learn(wanted: Iterable[str], ask: Callable[[str], tuple[int, bytes]]) -> lis
     return [Exchange(body, _answer(ask, body)) for body in wanted]
 
 
+def agree(exchanges: Iterable[Exchange], expected: Iterable[dict[str, Any]]) -> int:
+    """Compare what the server at rest answered with computed answers; returns how many; raises
+    `WrongAnswer`."""
+    count = 0
+    for exchange, computed in zip(exchanges, expected, strict=True):
+        if not _has(exchange.answer, computed):
+            raise WrongAnswer(
+                f"{exchange.body}: answer is {exchange.answer[:200]}, expected {computed} as the "
+                "bundle's graph answers"
+            )
+        count += 1
+    return count
+
+
 def expect(exchange: Exchange, ask: Callable[[str], tuple[int, bytes]]) -> None:
     """Ask once more; raises `WrongAnswer` if the answer is another one now."""
     answer = _answer(ask, exchange.body)
@@ -90,22 +131,25 @@ def expect(exchange: Exchange, ask: Callable[[str], tuple[int, bytes]]) -> None:
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:
-    """Whether a body is the right answer: the same bytes, or the same prediction and values within
-    `TOLERANCE`."""
+    """Whether a body is the right answer: the same bytes, or the same fields with the same texts
+    and with numbers within `TOLERANCE`. A further field, one that is there twice, or anything after
+    the answer is wrong."""
     if answer == expected:
         return True
     try:
-        return same(json.loads(answer), json.loads(expected))
+        return same(_parsed(answer), json.loads(expected))
     except ValueError:
         return False
 
 
 def same(received: Any, expected: Any) -> bool:
-    """Whether `received` has all that `expected` has: texts and labels exactly, floats within
+    """Whether two parsed answers agree: fields, texts and labels exactly, floats within
     `TOLERANCE`."""
     if isinstance(expected, dict):
-        return isinstance(received, dict) and all(
-            key in received and same(received[key], value) for key, value in expected.items()
+        return (
+            isinstance(received, dict)
+            and received.keys() == expected.keys()
+            and all(same(received[key], value) for key, value in expected.items())
         )
     if isinstance(expected, list):
         return (
@@ -120,6 +164,27 @@ def same(received: Any, expected: Any) -> bool:
             and abs(received - expected) <= TOLERANCE * max(1.0, abs(expected))
         )
     return type(received) is type(expected) and bool(received == expected)
+
+
+def _has(answer: str, golden: dict[str, Any]) -> bool:
+    """Whether an answer has a golden row's fields; model and version, which it has too, are the
+    server's."""
+    received = _parsed(answer.encode())
+    if not isinstance(received, dict):
+        return False
+    return same({key: received[key] for key in golden if key in received}, golden)
+
+
+def _parsed(answer: bytes) -> Any:
+    """An answer's JSON; raises `ValueError` for other bytes and for a field that is there twice."""
+    return json.loads(answer, object_pairs_hook=_fields)
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is there twice")
+    return fields
 
 
 def _is_number(value: Any) -> bool:
@@ -163,7 +228,8 @@ def _answer(ask: Callable[[str], tuple[int, bytes]], body: str) -> str:
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
-        raise WrongAnswer(
+        refused = NoAnswer if 400 <= status < 500 else WrongAnswer
+        raise refused(
             f"the server refuses a row of this model: {body} got {status} "
             f"{answer[:200].decode(errors='replace')}"
         )

@@ -68,6 +68,7 @@ def serving(
             ended=lambda: words_of_ended(started),
             answered=lambda: [answered(each.port) for each in started],
             manifest=manifest(bundle),
+            graph=bundle / "model.onnx",
             details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
         )
 

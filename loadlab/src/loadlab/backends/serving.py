@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loadlab.cgroup import Group
@@ -42,6 +43,8 @@ class Serving:
     """Predictions that each replica has answered since its start; empty where they report none."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
+    graph: Path | None = None
+    """That bundle's `model.onnx`, where the lab can read it and the server answers in full."""
     details: dict[str, str] = field(default_factory=dict)
     """For the record: image and digest, balancer, …"""
 

@@ -105,10 +105,7 @@ class Conversation:
             raise Failed(f"status_{data[9:12].decode(errors='replace')}")
         if missing < 0:
             raise Failed("wrong_body")
-        if (
-            question.right
-            and not data.endswith(question.right)
-            and not is_right(data[end:], question.right)
-        ):
+        body, right = data[end:], question.right
+        if right and body != right and not is_right(body, right):
             raise Failed("wrong_prediction")
         return True

@@ -61,9 +61,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/predict"
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
-    check_share: float = 0.01
-    """Share of the answers that users compare in full where that is expensive; RawHttpUser
-    compares all."""
 
     @property
     def one(self) -> Exchange:

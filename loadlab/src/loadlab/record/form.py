@@ -170,6 +170,9 @@ class Run(msgspec.Struct, kw_only=True):
     seed: int
     target: str
     """host:port that the users spoke to."""
+    observed: bool = True
+    """The lab started the server and reads its counters; false for a server given with
+    `target=`."""
     tier: Tier
     scenario: Scenario
     fingerprint: Fingerprint

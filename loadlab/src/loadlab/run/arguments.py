@@ -83,6 +83,8 @@ DEFAULTS = {
     "balancer": "none",
 }
 KEYS = ("tier", *DEFAULTS)
+UNLIMITED = Tier(name="target", cpus=0.0, memory_bytes=0)
+"""In place of a tier, for a server whose limits the lab does not set."""
 
 
 def parse(
@@ -103,11 +105,11 @@ def parse(
             not possible.
     """
     given = DEFAULTS | _pairs(words, offered)
-    if "tier" not in given:
+    if "tier" not in given and not given["target"]:
         raise UsageError(f"tier= is missing; there are {', '.join(tiers)}")
     scenario = choose_scenario(scenarios, given["scenario"])
     order = Order(
-        tier=choose_tier(tiers, given["tier"]),
+        tier=choose_tier(tiers, given["tier"]) if "tier" in given else UNLIMITED,
         scenario=scenario,
         users=_count("users", given["users"] or str(scenario.users), 1, 1_000_000),
         rate=_count("rate", given["rate"], 1, 100_000),

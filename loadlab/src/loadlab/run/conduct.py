@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab import alike, exchange
+from loadlab import alike, answers, exchange
 from loadlab.alike import Alike
 from loadlab.backends.serving import Serving
 from loadlab.client.asker import Asker
@@ -166,11 +166,15 @@ class Conductor:
         self._recorder.run.details["golden_rows_proven"] = str(golden)
         bodies = exchange.bodies(self._order.model, serving.manifest, self._order.seed)
         if not bodies:
-            raise exchange.WrongAnswer(
+            raise exchange.NoAnswer(
                 f"there are no rows for model={self._order.model}: neither golden rows nor data "
                 "of that name"
             )
         exchanges = exchange.learn(bodies, askers[0].ask)
+        if serving.manifest and serving.graph:
+            expected = answers.expected(serving.graph, serving.manifest, bodies)
+            computed = exchange.agree(exchanges, expected)
+            self._recorder.run.details["answers_computed"] = str(computed)
         self._ask_all(exchanges, askers)
         return exchanges
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadlab import machine, tiers
 from loadlab.backends.choice import Backend
-from loadlab.cgroup import Unavailable
+from loadlab.cgroup import Limits, Unavailable
 from loadlab.criteria import criteria
 from loadlab.machine import Fingerprint
 from loadlab.record import form
@@ -40,6 +40,7 @@ def run(
         engine="raw" if order.engine == "raw" else _ENGINES[order.user],
         seed=order.seed,
         target=order.target,
+        observed=not order.target,
         tier=_tier(order.tier, backend),
         scenario=_scenario(order),
         fingerprint=_fingerprint(root),
@@ -56,7 +57,7 @@ def _tier(tier: Tier, backend: Backend) -> form.Tier:
     cpus = server_cpus(tier) if backend == "cgroup" else ""
     return form.Tier(
         name=tier.name,
-        limits=tier.limits,
+        limits=Limits() if backend == "given" else tier.limits,
         replicas=tier.replicas,
         cpus=[int(cpu) for cpu in cpus.split(",") if cpu],
         cores_needed=cores_needed(tier),

@@ -86,6 +86,8 @@ def carry_out(
 ) -> tuple[Path, Ended]:
     """One run, from a fresh server to its record; returns the record's folder and how the run
     ended. The record is readable however it ended."""
+    # Repeats of one seed would send the same bodies in the same order.
+    order = msgspec.structs.replace(order, seed=order.seed + repeat - 1)
     start = Start.now()
     name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{order.tier.name}-{order.scenario.name}"
     record = describe.run(name, order, place.root, backend, set_id=set_id, repeat=repeat)

@@ -1,5 +1,6 @@
 """One comparison of a measured value with its limit: what rules and objective are made of."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -22,10 +23,17 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     objective that is met in spite of it is met."""
     fail_needs: bool = True
     """A FAIL needs this: if it does not hold, the generator or the machine may be at fault."""
+    of_server: bool = False
+    """It needs the server's own counters, which only a lab that started the server can read."""
+    observable: bool = True
+    """False: it needs the server's counters, and the server was given with `target=`. Then nothing
+    is concluded from it, and the verdict says so."""
 
     @property
     def holds(self) -> bool:
-        """Whether it was measured and is within its limit."""
+        """Whether it was measured and is within its limit, or could not be observed."""
+        if not self.observable:
+            return True
         if self.measured is None:
             return False
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
@@ -38,12 +46,21 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def value(self) -> str:
         """The measured value with its unit."""
+        if not self.observable:
+            return "not observable"
         return "not recorded" if self.measured is None else show(self.measured, self.unit)
 
     @property
     def bound(self) -> str:
         """The limit with its sign."""
         return f"{'≥' if self.at_least else '≤'} {show(self.limit, self.unit)}"
+
+
+def observed(checks: Iterable[Check], by_lab: bool) -> list[Check]:
+    """The checks of a run; `by_lab`: the lab started the server, and could read its counters."""
+    return [
+        msgspec.structs.replace(check, observable=by_lab or not check.of_server) for check in checks
+    ]
 
 
 def show(value: float, unit: Unit) -> str:

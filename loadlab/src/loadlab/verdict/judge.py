@@ -83,7 +83,7 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "FAIL", _failed(ended, missed, broken)
     if missed or any(not finding.allows_pass for finding in findings):
         return "INVALID", _invalid(ended.sentence, missed, broken)
-    return "PASS", _passed(broken)
+    return "PASS", _passed(findings, broken)
 
 
 def _doubts(ended: Ended, findings: list[Finding]) -> list[Finding]:
@@ -96,13 +96,24 @@ def _doubts(ended: Ended, findings: list[Finding]) -> list[Finding]:
     ]
 
 
-def _passed(broken: list[Finding]) -> str:
-    if not broken:
+def _passed(findings: list[Finding], broken: list[Finding]) -> str:
+    hidden = [
+        f"{finding.rule} {finding.title}"
+        for finding in findings
+        if any(not check.observable for check in finding.checks)
+    ]
+    if not broken and not hidden:
         return "All 17 rules hold, and the objective is met."
-    listed = ". ".join(finding.sentence for finding in broken)
-    return (
-        f"The objective is met. What does not hold can only have made the figures worse: {listed}."
-    )
+    parts = ["The objective is met."]
+    if hidden:
+        parts.append(
+            "Not observable of a server that the lab did not start: its limits, CPU time and "
+            f"memory ({', '.join(hidden)})."
+        )
+    if broken:
+        listed = ". ".join(finding.sentence for finding in broken)
+        parts.append(f"What does not hold can only have made the figures worse: {listed}.")
+    return " ".join(parts)
 
 
 def _not_right(wrong: str, missed: list[Check], broken: list[Finding]) -> str:

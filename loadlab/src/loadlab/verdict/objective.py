@@ -5,7 +5,7 @@ from collections.abc import Callable
 from loadlab.record.form import Sample
 from loadlab.record.packed import merge
 from loadlab.record.read import Log
-from loadlab.verdict.check import Check, Unit
+from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import Figures, answered, done, failed, quantile_ms
 
 _LOST = ("server_died", "server_hung")
@@ -15,7 +15,8 @@ _CALM_S = 3
 
 def judge_objective(log: Log, found: Figures) -> list[Check]:
     """Every line that was asked for, the server's survival first."""
-    return [*_survival(log), *_errors(log, found), *_latencies(log, found), *_overload(log)]
+    checks = [*_survival(log), *_errors(log, found), *_latencies(log, found), *_overload(log)]
+    return observed(checks, log.run.observed)
 
 
 def _survival(log: Log) -> list[Check]:
@@ -27,8 +28,14 @@ def _survival(log: Log) -> list[Check]:
             what="ends, hangs or restarts of the server",
             measured=lost + restarts if restarts is not None else lost or None,
             limit=0,
+            of_server=not lost,
         ),
-        Check(what="kills for want of memory", measured=_counted(log, _oom_kills), limit=0),
+        Check(
+            what="kills for want of memory",
+            measured=_counted(log, _oom_kills),
+            limit=0,
+            of_server=True,
+        ),
     ]
 
 

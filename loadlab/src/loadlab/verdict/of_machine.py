@@ -31,7 +31,7 @@ def host(log: Log, rules: Thresholds) -> list[Check]:
             unit="share",
             pass_needs=False,  # time that is stolen is the server's loss
         ),
-        Check(what="CPUs shared by server and generator", measured=shared, limit=0),
+        Check(what="CPUs shared by server and generator", measured=shared, limit=0, of_server=True),
         Check(
             what="cores of the machine",
             measured=log.run.fingerprint.cores,
@@ -66,6 +66,7 @@ def quiet(log: Log, rules: Thresholds) -> list[Check]:
             limit=rules.v6_foreign_cores,
             unit="cores",
             pass_needs=False,  # what others use is the server's loss
+            of_server=True,  # its own time is not others'
         )
     ]
 

@@ -18,7 +18,15 @@ def limits(log: Log, _: Thresholds) -> list[Check]:
     as asked for."""
     replicas, tier = log.run.replicas, log.run.tier
     if not replicas:
-        return [Check(what="replicas read back", measured=None, limit=tier.replicas, at_least=True)]
+        return [
+            Check(
+                what="replicas read back",
+                measured=None,
+                limit=tier.replicas,
+                at_least=True,
+                of_server=True,
+            )
+        ]
     return [
         Check(
             what="replicas away from the tier", measured=abs(len(replicas) - tier.replicas), limit=0
@@ -59,6 +67,7 @@ def caching(log: Log, rules: Thresholds) -> list[Check]:
                 limit=1.0,
                 unit="share",
                 fail_needs=False,
+                of_server=True,
             )
         ]
     return [
@@ -69,6 +78,7 @@ def caching(log: Log, rules: Thresholds) -> list[Check]:
             limit=rules.v15_cheaper,
             unit="share",
             fail_needs=False,
+            of_server=True,
         )
     ]
 

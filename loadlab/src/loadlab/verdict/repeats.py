@@ -87,14 +87,24 @@ def claim_of(judged: Sequence[Judged]) -> str:
         f"{3 / total:.1e}), "
         f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: "
         f"{min(p99s):.3g}–{max(p99s):.3g} ms), "
-        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in "
-        f"{mid('throttled'):.1%} of periods, "
-        f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB. "
+        f"{_used(run, found)} "
         f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a "
         "core, "
         f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
         f"Runs: {', '.join(each.run.id for each in judged)}; seeds "
         f"{', '.join(str(each.run.seed) for each in judged)}."
+    )
+
+
+def _used(run: Run, found: Sequence[Figures]) -> str:
+    """What the server used of its limits, where the lab could read it."""
+    if not run.observed:
+        return "CPU time, throttling and memory of the server not observable."
+    mid = partial(_median, found)
+    return (
+        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in "
+        f"{mid('throttled'):.1%} of periods, "
+        f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB."
     )
 
 
@@ -138,6 +148,8 @@ def _workload(run: Run) -> str:
 
 
 def _server(run: Run) -> str:
+    if not run.observed:
+        return f"a server at {run.target} with limits that the lab did not set and cannot see"
     tier, limits = run.tier, run.tier.limits
     cpus = (
         "no CPU limit"

@@ -12,7 +12,7 @@ import msgspec
 from loadlab.criteria import Thresholds
 from loadlab.record.read import Log
 from loadlab.verdict import of_answers, of_generator, of_machine, of_server
-from loadlab.verdict.check import Check
+from loadlab.verdict.check import Check, observed
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,10 @@ def judge_rules(log: Log) -> list[Finding]:
     """Every rule's finding, in order."""
     thresholds = log.run.criteria.rules
     return [
-        Finding(rule=rule.name, title=rule.title, checks=rule.look(log, thresholds))
+        Finding(
+            rule=rule.name,
+            title=rule.title,
+            checks=observed(rule.look(log, thresholds), log.run.observed),
+        )
         for rule in RULES
     ]

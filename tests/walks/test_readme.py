@@ -42,7 +42,7 @@ def test_the_first_command_serves_the_examples_which_answer_as_shown(
             expected_words, expected_numbers = apart(command.shown)
             assert words == expected_words
             assert numbers == pytest.approx(expected_numbers, rel=1e-4, abs=1e-6)
-        routes = re.search(r"The other routes: (.+?)\.\n", README, re.DOTALL)
+        routes = re.search(r"The other routes:\n\n(.+?)\n\n", README, re.DOTALL)
         assert routes
         named = re.findall(r"`(?:GET )?(/\S+)`", routes[1])
         paths = [path if path not in {"/live", "/ready"} else f"/health{path}" for path in named]

@@ -99,7 +99,7 @@ def test_a_bucket_is_reached_with_its_driver_and_a_missing_one_is_no_verdict(
         assert watch.process.wait(280) == 1
         assert (
             f"bucketed/1: models:/bucketed/1: the model's files cannot be fetched: {MISSING}; "
-            "again in"
+            "trying again in"
         ) in watch.said()
         assert "Traceback" not in watch.said()
     client = mlflow.MlflowClient()

@@ -32,7 +32,7 @@ class WrongAnswer(RuntimeError):
 
 
 class NoAnswer(WrongAnswer):
-    """It does not answer at all."""
+    """It does not answer at all, or refuses the rows: they may be another model's."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -163,7 +163,8 @@ def _answer(ask: Callable[[str], tuple[int, bytes]], body: str) -> str:
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
-        raise WrongAnswer(
+        refused = NoAnswer if 400 <= status < 500 else WrongAnswer
+        raise refused(
             f"the server refuses a row of this model: {body} got {status} "
             f"{answer[:200].decode(errors='replace')}"
         )

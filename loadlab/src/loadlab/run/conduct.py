@@ -166,7 +166,7 @@ class Conductor:
         self._recorder.run.details["golden_rows_proven"] = str(golden)
         bodies = exchange.bodies(self._order.model, serving.manifest, self._order.seed)
         if not bodies:
-            raise exchange.WrongAnswer(
+            raise exchange.NoAnswer(
                 f"there are no rows for model={self._order.model}: neither golden rows nor data "
                 "of that name"
             )

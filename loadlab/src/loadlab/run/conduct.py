@@ -193,7 +193,7 @@ class Conductor:
         return book
 
     def _watch(self, serving: Serving) -> None:
-        self.sampler.server = serving if serving.groups else None
+        self.sampler.server = serving
         self.sampler.uncounted = CONNECTIONS
         self.sampler.start()
 

@@ -80,7 +80,7 @@ class Sampler:
         server = self.server
         return Sample(
             t=round(now - self._epoch, 3),
-            server=_server(server.groups, server.balancer) if server else None,
+            server=_server(server.groups, server.balancer) if server and server.groups else None,
             host=counters.host(),
             net=self._net(server, now) if server else None,
             processes=self._processes(),

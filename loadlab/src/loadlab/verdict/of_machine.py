@@ -137,12 +137,14 @@ def queues(log: Log, rules: Thresholds) -> list[Check]:
             measured=grown(whole, of_net(lambda net: net.listen_overflows)),
             limit=0,
             fail_needs=False,
+            of_server=True,
         ),
         Check(
             what="connections dropped",
             measured=grown(whole, of_net(lambda net: net.listen_drops)),
             limit=0,
             fail_needs=False,
+            of_server=True,
         ),
         Check(
             what="retransmitted",

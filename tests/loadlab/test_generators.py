@@ -141,7 +141,7 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
     def steered(generator: Generator) -> None:
         seen["all"] = set(faults.bodies)
         for wish in ("one", "alike"):
-            # # each is one of the wishes
+            # Each is one of the wishes
             generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]
             asked = faults.requests
             while (

@@ -9,6 +9,7 @@ import pytest
 
 from loadlab.cgroup import Limits
 from loadlab.record.form import (
+    Ended,
     HostSample,
     NetSample,
     Phase,
@@ -445,6 +446,16 @@ def test_a_slow_server_measured_badly_is_invalid():
     verdict = judge(_a_busy_worker(made(Server(slower=100))).log())
     assert verdict.outcome == "INVALID"
     assert "V2 generator CPU" in verdict.sentence
+
+
+def test_requests_that_an_interrupted_run_left_behind_are_no_failure_of_the_server():
+    """Users are stopped with requests under way; a wrong answer before that is one."""
+    run = fresh()
+    run.run.ended = Ended(kind="interrupted")
+    second(run, 60).failures = {"unanswered": 3, "reset": 2}
+    assert judge(run.log()).outcome == "INVALID"
+    second(run, 60).failures = {"wrong_prediction": 1}
+    assert judge(run.log()).outcome == "FAIL"
 
 
 def test_broken_connections_fail_unless_the_generator_may_have_broken_them():

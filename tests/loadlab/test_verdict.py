@@ -13,7 +13,7 @@ from support.runs import Made, Server, fresh, made
 
 def _ended(kind: str, sentence: str = "") -> Verdict:
     run = fresh()
-    # # each is a word of the form
+    # Each is a word of the form
     run.run.ended = Ended(kind=kind, sentence=sentence)  # type: ignore[arg-type]
     return judge(run.log())
 

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
     )
     for item in items:
-        if item.path.parent == HERE:
+        if HERE in item.path.parents:
             item.add_marker(mlflows_own)
 
 

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None, *, within_limits: bool = False) -> i
     arguments.within_limits = within_limits
     if getattr(arguments, "debug", False):
         os.environ[stages.DEBUG] = "1"
+    stages.clear()
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:

@@ -57,6 +57,11 @@ def enter(stage: str) -> None:
             os.write(_state.descriptor, f"{current()}\n".encode())
 
 
+def clear() -> None:
+    """Begin with no model and no stage: those of a failed export remain, to name it in errors."""
+    _state.model = _state.stage = ""
+
+
 def current() -> str:
     """The model and its stage: "models:/iris/1, convert"; empty before the first."""
     return ", ".join(part for part in (_state.model, _state.stage) if part)
@@ -100,7 +105,7 @@ def while_exporting(uri: str) -> Iterator[None]:
         if isinstance(error, ExportError):
             raise
         raise unexpected_error(error) from error
-    _state.model = _state.stage = ""
+    clear()
 
 
 def debugging() -> bool:

@@ -12,19 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-HERE = __file__.rpartition("/")[0]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """MLflow's store configures SQLAlchemy with a loader that SQLAlchemy deprecates: neither is
-    ours, and it happens on first use."""
-    mlflows_own = pytest.mark.filterwarnings(
-        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-    )
-    for item in items:
-        if str(item.path.parent) == HERE:
-            item.add_marker(mlflows_own)
-
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -253,7 +253,7 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(
             gone = weakref.ref(request)
             server.left.clear()
             request.body.__dict__.clear()
-            # # the script's own circle
+            # The script's own circle
             request.scope = request.proto = None  # type: ignore[assignment]
             del request
             assert gone() is None

@@ -71,7 +71,7 @@ def main() -> None:
     load = partial(
         create, asked.answer.read_bytes(), read=asked.read, cpu=asked.cpu, batch=asked.batch
     )
-    # # typed for callables; takes RSGI objects
+    # Typed for callables; takes RSGI objects
     server.serve(target_loader=load, wrap_loader=False)  # type: ignore[arg-type]
 
 

@@ -213,7 +213,7 @@ def _load(plan: Plan, cpu: int) -> Outcome:
 
 
 def _round(label: dict[str, object], measured: Figures | None, reason: str) -> Round:
-    # # the label's fields are those of `measure`
+    # The label's fields are those of `measure`
     return Round(**label, figures=measured, reason=reason)  # type: ignore[arg-type]
 
 

@@ -99,7 +99,7 @@ def row(cell: Cell, block: int, log: Log, verdict: Verdict, ended: Ended) -> Row
         key=cell.key,
         service=cell.order.service,
         block=block,
-        # # one of them
+        # One of them
         trial=trial(log, verdict, ended, block=block, side=cell.order.service),  # type: ignore[arg-type]
         answers_hz=right / lasted_s if lasted_s else None,
         p50_ms=quantile(response, 0.5) / 1000 if response else None,

@@ -6,7 +6,7 @@ FAIL for these needs fewer rules than a FAIL for latencies.
 
 from collections.abc import Sequence
 
-from loadlab.record.form import Ended
+from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
 from loadlab.verdict.figures import done, failures
 from loadlab.verdict.rules import Finding
@@ -16,6 +16,12 @@ _REFUSALS = ("status_429", "status_503")
 _ABOUT_CONNECTIONS = ("V1", "V9", "V10", "V11")
 """The rules that may explain resets, timeouts and refusals: users whose code failed, ports and
 files that ran out, a lost worker, other limits than the tier's."""
+BROKEN_OFF: dict[EndKind, str] = {
+    "interrupted": "it was interrupted",
+    "generator_broke": "the generator broke",
+    "disk_full": "the record could not be written",
+}
+"""Ends that are not the server's doing."""
 _WORDS = {
     "wrong": "wrong answers",
     "status": "error statuses",
@@ -39,6 +45,8 @@ def functional_failure(log: Log, findings: Sequence[Finding]) -> str:
         certain = {}
     if found := wrong | certain:
         return _sentence(found, log)
+    if ended is None or ended.kind in BROKEN_OFF:  # users that are stopped leave requests behind
+        return ""
     suspect = {finding.rule for finding in findings if not finding.allows_fail}
     if _too_many(log, sum(failed.values())) and suspect.isdisjoint(_ABOUT_CONNECTIONS):
         return _sentence(failed, log)

@@ -9,7 +9,7 @@ from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
-from loadlab.verdict.function import functional_failure
+from loadlab.verdict.function import BROKEN_OFF, functional_failure
 from loadlab.verdict.objective import judge_objective
 from loadlab.verdict.rules import Finding, judge_rules
 
@@ -18,11 +18,6 @@ Outcome = Literal["PASS", "FAIL", "INVALID", "ERROR"]
 EXIT_CODES: dict[Outcome, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "ERROR": 4}
 """3 is wrong usage: then there is no run."""
 
-_BROKEN_OFF: dict[EndKind, str] = {
-    "interrupted": "it was interrupted",
-    "generator_broke": "the generator broke",
-    "disk_full": "the record could not be written",
-}
 _GONE: tuple[EndKind, ...] = ("server_died", "server_hung")
 
 
@@ -77,8 +72,8 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "FAIL", _not_right(wrong, missed, broken)
     if ended is None:
         return "INVALID", "The run was killed before its end."
-    if ended.kind in _BROKEN_OFF:
-        return "INVALID", f"The run broke off: {ended.sentence or _BROKEN_OFF[ended.kind]}."
+    if ended.kind in BROKEN_OFF:
+        return "INVALID", f"The run broke off: {ended.sentence or BROKEN_OFF[ended.kind]}."
     if any(check.measured is not None for check in missed) and not _doubts(ended, findings):
         return "FAIL", _failed(ended, missed, broken)
     if missed or any(not finding.allows_pass for finding in findings):
@@ -121,9 +116,9 @@ def _not_right(wrong: str, missed: list[Check], broken: list[Finding]) -> str:
     parts = [wrong]
     if measured := [check.text for check in missed if check.measured is not None]:
         parts.append(f"It missed its objective: {'; '.join(measured)}.")
-    if broken:
-        names = ", ".join(finding.rule for finding in broken)
-        parts.append(f"The rules that do not hold ({names}) concern latencies, not this.")
+    if measured and broken:
+        names = ", ".join(f"{finding.rule} {finding.title}" for finding in broken)
+        parts.append(f"Rules that do not hold ({names}) do not excuse it.")
     return " ".join(parts)
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-# # public, but not re-exported by name
+# Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from halfcore.http.exchange import Exchange, Headers, Scope, Stream, whole

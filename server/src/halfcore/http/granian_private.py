@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-# # public, but not re-exported by name
+# Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from halfcore.http.exchange import Exchange, Scope
@@ -140,7 +140,7 @@ def install(granian: ModuleType, front: "Front") -> None:
         return
     schedule = import_module("granian._futures")._cbsched_aioschedule  # noqa: SLF001  see the top
 
-    # # found at run time
+    # Found at run time
     class Scheduler(import_module("granian._granian").CallbackScheduler):  # type: ignore[misc]
         __slots__ = ()
 

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
-# # public, but not re-exported by name
+# Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from litestar import Litestar
 

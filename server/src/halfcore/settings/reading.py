@@ -1,6 +1,7 @@
 """Reads the settings from the environment and the command line; a wrong value stops the start."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -73,6 +74,7 @@ def _convert(name: str, text: str, origin: str) -> Any:
         raise SettingsError(f"{origin}={text!r}: {error} ({what})") from None
 
 
+@cache
 def _types() -> dict[str, Any]:
     return get_type_hints(Settings, include_extras=True)
 

@@ -5,7 +5,7 @@ http://127.0.0.1:8000 --users 100 --spawn-rate 10`.
 asked. `just load` uses this file too.
 """
 
-import loadlab.users.hooks  # noqa: F401  the options, and what is counted
-from loadlab.users import FastHttpUser, RawHttpUser, StockHttpUser
+import loadlab.generator.locust_users.hooks  # noqa: F401  the options, and what is counted
+from loadlab.generator.locust_users import FastHttpUser, RawHttpUser, StockHttpUser
 
 __all__ = ["FastHttpUser", "RawHttpUser", "StockHttpUser"]

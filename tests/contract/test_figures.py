@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loadlab.bench import render
+from loadlab.pages import render
 from loadlab.record.read import read
 from loadlab.verdict.judge import VERDICT_FILE, judge, store
 

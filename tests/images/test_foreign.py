@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab import exchange, scenarios, tiers
-from loadlab.backends import image
-from loadlab.backends.docker import no_container
-from loadlab.client.asker import Asker
-from loadlab.compare.command import parse
-from loadlab.process import CannotStart
+from loadlab.experiments.compare.command import parse
+from loadlab.generator import exchange, scenarios
+from loadlab.generator.epoll.asker import Asker
 from loadlab.run.arguments import Order
+from loadlab.target import image, tiers
+from loadlab.target.docker import no_container
+from loadlab.target.process import CannotStart
 from support.containers import ROOT, SERVER, docker
 
 

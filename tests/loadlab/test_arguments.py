@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from loadlab import scenarios, tiers
+from loadlab.generator import scenarios
+from loadlab.generator.scenarios import ScenarioError
 from loadlab.run.arguments import KEYS, Order, UsageError, parse
-from loadlab.scenarios import ScenarioError
-from loadlab.tiers import TierError
+from loadlab.target import tiers
+from loadlab.target.tiers import TierError
 
 ROOT = Path(__file__).parents[2]
 TIERS = tiers.read(ROOT / tiers.FILE, {})

@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab import cgroup, scenarios
-from loadlab.backends import balanced, choice
-from loadlab.backends.serving import BackendFailed
-from loadlab.client.asker import Asker
-from loadlab.exchange import bodies
+from loadlab.generator import scenarios
+from loadlab.generator.epoll.asker import Asker
+from loadlab.generator.exchange import bodies
 from loadlab.run import arguments
 from loadlab.run.arguments import UsageError
-from loadlab.tiers import Tier
+from loadlab.target import cgroup, choice, haproxy
+from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import Tier
 
 TIERS = {"pair": Tier(name="pair", cpus=0.4, memory_bytes=256 << 20, replicas=2)}
 ADDRESSES = [("127.0.0.1", 1001), ("127.0.0.1", 1002)]
@@ -29,10 +29,10 @@ def order(*words, late=False):
 
 def test_the_configuration_names_every_replica_and_room_for_every_user():
     """By requests or by connections; the one that joins late is known, and out."""
-    http = balanced.configuration(
+    http = haproxy.configuration(
         "http", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=False
     )
-    tcp = balanced.configuration(
+    tcp = haproxy.configuration(
         "tcp", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=True
     )
 
@@ -69,7 +69,7 @@ def test_a_balancer_stands_only_before_the_labs_own_processes(words):
 @pytest.fixture
 def bundles(tmp_path):
     """With one model; skipped, and said, where control groups or HAProxy are missing."""
-    if reason := balanced.missing():
+    if reason := haproxy.missing():
         pytest.skip(reason)
     try:
         with cgroup.group("probe"):

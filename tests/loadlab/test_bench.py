@@ -12,20 +12,21 @@ import pytest
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
-from loadlab import store
-from loadlab.bench import orders, recorded, render
-from loadlab.bench.cases import Case, CaseError, case, hold
-from loadlab.bench.goals import RATIOS, findings
-from loadlab.bench.judge import sentences
-from loadlab.bench.measure import figures
-from loadlab.bench.session import Refused, shuffled
-from loadlab.bench.subjects import SUBJECTS, Place, clean_environment
-from loadlab.bench.variants import QUESTIONS, VARIANTS, subjects
-from loadlab.cgroup import Limits, Memory, Usage
-from loadlab.client.plan import Outcome
-from loadlab.latency import spread
-from loadlab.machine import Cpu, Fingerprint, Quiet
-from loadlab.store import Figures, Load, Round, Run, StoreError
+from loadlab.experiments.bench import orders, recorded
+from loadlab.experiments.bench.cases import Case, CaseError, case, hold
+from loadlab.experiments.bench.measure import figures
+from loadlab.experiments.bench.session import Refused, shuffled
+from loadlab.experiments.bench.subjects import SUBJECTS, Place, clean_environment
+from loadlab.experiments.bench.variants import QUESTIONS, VARIANTS, subjects
+from loadlab.generator.epoll.plan import Outcome
+from loadlab.pages import render
+from loadlab.pages.ablation import sentences
+from loadlab.pages.bench_goals import RATIOS, findings
+from loadlab.record import store
+from loadlab.record.latency import spread
+from loadlab.record.machine import Cpu, Fingerprint, Quiet
+from loadlab.record.store import Figures, Load, Round, Run, StoreError
+from loadlab.target.cgroup import Limits, Memory, Usage
 
 SATURATED = Load(
     regime="saturated",

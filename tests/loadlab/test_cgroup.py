@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loadlab import cgroup
-from loadlab.cgroup import hierarchy
-from loadlab.cgroup.hierarchy import PARENT, ROOT, V2, Limits, Unavailable
+from loadlab.target import cgroup
+from loadlab.target.cgroup import hierarchy
+from loadlab.target.cgroup.hierarchy import PARENT, ROOT, V2, Limits, Unavailable
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadlab import answers, exchange
-from loadlab.exchange import WrongAnswer
+from loadlab.generator import answers, exchange
+from loadlab.generator.exchange import WrongAnswer
 from support.bundles import MIXED, write_bundle
 from support.misbehaving import CHEATS, RIGHT
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from loadlab.client import saturated, sparse
-from loadlab.client.answer import Judge, Wrong
-from loadlab.client.plan import Outcome, Plan, PlanError, check
+from loadlab.generator.epoll import saturated, sparse
+from loadlab.generator.epoll.answer import Judge, Wrong
+from loadlab.generator.epoll.plan import Outcome, Plan, PlanError, check
 
 BODY = '{"features":[5.1,3.5,1.4,0.2]}'
 PREFIX = '{"prediction":"setosa"'
@@ -276,7 +276,7 @@ def test_the_command_prints_the_outcome_as_json():
             warmup_s=0,
         )
         done = subprocess.run(
-            [sys.executable, "-m", "loadlab.client", "-"],
+            [sys.executable, "-m", "loadlab.generator.epoll", "-"],
             input=msgspec.json.encode(plan),
             capture_output=True,
             check=True,
@@ -291,10 +291,13 @@ def test_the_command_says_what_is_wrong_with_a_plan():
     """One line, exit code 2."""
     plan = Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="192.0.2.1")
     done = subprocess.run(
-        [sys.executable, "-m", "loadlab.client", msgspec.json.encode(plan)],
+        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(plan)],
         capture_output=True,
         text=True,
     )
 
     assert done.returncode == 2
-    assert done.stderr == "loadlab.client: host 192.0.2.1: load goes to loopback addresses only\n"
+    assert (
+        done.stderr
+        == "loadlab.generator.epoll: host 192.0.2.1: load goes to loopback addresses only\n"
+    )

@@ -5,18 +5,18 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab import scenarios
-from loadlab.bench import render
-from loadlab.compare import carry, form, page
-from loadlab.compare.carry import sides, trial
-from loadlab.compare.command import parse
-from loadlab.compare.effects import effects, sentences, times, valid_blocks
-from loadlab.compare.form import Comparison
+from loadlab.experiments.compare import carry, form
+from loadlab.experiments.compare.carry import sides, trial
+from loadlab.experiments.compare.command import parse
+from loadlab.experiments.compare.effects import effects, sentences, times, valid_blocks
+from loadlab.experiments.compare.form import Comparison
+from loadlab.generator import scenarios
+from loadlab.pages import compare_page, render
 from loadlab.record.form import Ended
+from loadlab.record.store import StoreError
 from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
-from loadlab.store import StoreError
-from loadlab.tiers import Tier
+from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
 from support import runs
 
@@ -127,8 +127,8 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
         "tuned cannot start in this tier: tuned said so.",
         "No block in which both sides were measured validly: there is no ratio.",
     ]
-    assert not page.forest(found, tmp_path / "forest.svg")
-    assert "| cannot start | – |" in page.markdown(found, "runs/x.json", "x.svg")
+    assert not compare_page.forest(found, tmp_path / "forest.svg")
+    assert "| cannot start | – |" in compare_page.markdown(found, "runs/x.json", "x.svg")
 
 
 def test_the_document_shows_stored_comparisons(compared, tmp_path):
@@ -142,8 +142,8 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
 
     assert form.load(new) == found
     assert render._newest(old.parent, "compare") == [new]
-    text = page.markdown(found, new.name, "forest.svg")
-    assert text == page.markdown(form.load(new), new.name, "forest.svg")
+    text = compare_page.markdown(found, new.name, "forest.svg")
+    assert text == compare_page.markdown(form.load(new), new.name, "forest.svg")
     for expected in (
         "1 × 0.5 CPU, 512 MiB",
         "`just compare tier=half-core`",
@@ -151,7 +151,7 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
         "![Ratios, with intervals](forest.svg)",
     ):
         assert expected in text
-    assert page.forest(found, tmp_path / "forest.svg")
+    assert compare_page.forest(found, tmp_path / "forest.svg")
     assert "half-core, 10,000 users: tuned / halfcore" in (tmp_path / "forest.svg").read_text()
 
 
@@ -250,7 +250,7 @@ def test_a_wrong_word_is_refused(word, message):
 def test_the_first_page_has_a_line_of_it(compared):
     """Who passed how often, in which limits."""
     found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
-    assert page.line(found, "runs/x.json") == (
+    assert compare_page.line(found, "runs/x.json") == (
         "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, "
         "1 INVALID of 2 ([compare](runs/x.json))."
     )

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from loadlab import alike, exchange
-from loadlab.exchange import Exchange, WrongAnswer, is_right
+from loadlab.generator import alike, exchange
+from loadlab.generator.exchange import Exchange, WrongAnswer, is_right
 
 MANIFEST = {
     "named": False,

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from loadlab.alike import Alike
-from loadlab.exchange import Exchange
-from loadlab.generators import locust, raw
-from loadlab.generators.plan import Load, Start
-from loadlab.generators.process import Generator, Part, generating
-from loadlab.generators.steer import Steer
-from loadlab.latency import quantile
-from loadlab.ledger import Tick
-from loadlab.scenarios import Scenario
-from loadlab.witness import CONNECTIONS
-from loadlab.witness_process import witnessing
+from loadlab.generator import locust, raw
+from loadlab.generator.alike import Alike
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.ledger import Tick
+from loadlab.generator.plan import Load, Start
+from loadlab.generator.process import Generator, Part, generating
+from loadlab.generator.scenarios import Scenario
+from loadlab.generator.steer import Steer
+from loadlab.generator.witness import CONNECTIONS
+from loadlab.generator.witness_process import witnessing
+from loadlab.record.latency import quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
 pytestmark = pytest.mark.slow
@@ -220,7 +220,10 @@ def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_pa
 
 @pytest.mark.parametrize(
     ("mend", "accepts"),
-    [("", 20), ("from loadlab.users.fast import mend_keep_alive; mend_keep_alive()", 1)],
+    [
+        ("", 20),
+        ("from loadlab.generator.locust_users.fast import mend_keep_alive; mend_keep_alive()", 1),
+    ],
 )
 def test_the_fault_of_the_client_is_still_there_and_mended(mend, accepts):
     """If the first case fails, geventhttpclient was repaired, and the mending may go."""

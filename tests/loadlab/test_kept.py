@@ -6,10 +6,10 @@ import shutil
 import pytest
 from rich.console import Console
 
-from loadlab.bench import memory, memory_page, readme
-from loadlab.machine import Fingerprint
+from loadlab.experiments.bench import memory
+from loadlab.pages import kept, kept_page, memory_page, readme
+from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
-from loadlab.report import kept, kept_page
 from loadlab.report.command import conclude
 from support.runs import Server, made
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from loadlab import cgroup
+from loadlab.target import cgroup
 from loadlab.verdict.judge import judge
 from support.bundles import write_bundle
 from support.labs import Lab, finish, left_over, plain, process_of

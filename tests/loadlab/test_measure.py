@@ -7,16 +7,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab import cgroup, machine
-from loadlab.bench import session
-from loadlab.bench.cases import Case
-from loadlab.bench.measure import measure
-from loadlab.bench.session import Order, Refused, Task
-from loadlab.bench.subjects import SUBJECTS, Place, Subject, clean_environment
-from loadlab.cgroup import Limits, Unavailable
-from loadlab.machine import Quiet
-from loadlab.process import CannotStart, Command, free_port, running
-from loadlab.store import Load
+from loadlab.experiments.bench import session
+from loadlab.experiments.bench.cases import Case
+from loadlab.experiments.bench.measure import measure
+from loadlab.experiments.bench.session import Order, Refused, Task
+from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject, clean_environment
+from loadlab.record import machine
+from loadlab.record.machine import Quiet
+from loadlab.record.store import Load
+from loadlab.target import cgroup
+from loadlab.target.cgroup import Limits, Unavailable
+from loadlab.target.process import CannotStart, Command, free_port, running
 
 LOAD = Load(
     regime="saturated",
@@ -107,7 +108,9 @@ def test_a_client_that_fails_costs_one_round(place, case):
     round_ = measure(place, SUBJECTS["a2"], case, too_many, number=1, seed=1)
 
     assert round_.figures is None
-    assert round_.reason.startswith("the lab failed: loadlab.client: 100000000 connections need")
+    assert round_.reason.startswith(
+        "the lab failed: loadlab.generator.epoll: 100000000 connections need"
+    )
 
 
 def test_a_server_that_cannot_start_is_a_result(place, case):

@@ -1,9 +1,9 @@
 """Pictures and ratios are the same on every machine; `just test-portable` tries it with other NumPy
 code."""
 
-from loadlab.picture import portable
+from loadlab.report.picture import portable
 from loadlab.report.svg import Chart, Line, draw
-from loadlab.stats import paired_ratio
+from loadlab.verdict.stats import paired_ratio
 
 
 def test_numbers_in_tags_are_rounded_and_text_is_not():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from loadlab.latency import bucket
 from loadlab.record.form import Ended, Sample, Second
+from loadlab.record.latency import bucket
 from loadlab.record.packed import edge, index, merge, pack, unpack
 from loadlab.record.read import RecordError, read
 from loadlab.record.write import Recorder, compress

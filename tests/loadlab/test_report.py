@@ -19,7 +19,7 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadlab import library
+from loadlab.record import library
 from loadlab.record.form import Ended
 from loadlab.record.packed import pack
 from loadlab.report.command import conclude

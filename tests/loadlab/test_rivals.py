@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from loadlab.bench.ladder import LADDER
+from loadlab.experiments.bench.ladder import LADDER
 
 BASELINE = Path(__file__).parents[2] / "loadlab/baseline"
 ROWS = 60

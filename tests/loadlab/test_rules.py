@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from loadlab.cgroup import Limits
 from loadlab.record.form import (
     Ended,
     HostSample,
@@ -21,6 +20,7 @@ from loadlab.record.form import (
 )
 from loadlab.record.packed import pack
 from loadlab.record.read import Log
+from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, judge_rules

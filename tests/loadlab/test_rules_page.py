@@ -13,8 +13,8 @@ import msgspec
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadlab.criteria import Thresholds, criteria
 from loadlab.verdict.check import Check
+from loadlab.verdict.criteria import Thresholds, criteria
 from loadlab.verdict.rules import RULES
 from support.runs import fresh
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from loadlab.criteria import Objective
-from loadlab.latency import quantile
-from loadlab.ledger import Ledger, Tick
+from loadlab.generator.ledger import Ledger, Tick
+from loadlab.record import counters, quotas, sockets
 from loadlab.record.form import Second
+from loadlab.record.latency import quantile
+from loadlab.record.sampler import Sampler
 from loadlab.run.book import Book, Moment
 from loadlab.run.faults import HUNG_S, hopeless
-from loadlab.sample import counters, quotas, sockets
-from loadlab.sample.sampler import Sampler
+from loadlab.verdict.criteria import Objective
 
 
 class Recorded:

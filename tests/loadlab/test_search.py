@@ -13,20 +13,21 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab import cgroup, scenarios
-from loadlab.bench import readme, render
+from loadlab.experiments.search import axis, form, rerun, said
+from loadlab.experiments.search.axis import Axis, Edge, Try
+from loadlab.experiments.search.carry import Budget, Outlook, carry_out, expected_s
+from loadlab.experiments.search.command import NOTHING_PASSES, PASSED, UNDECIDED, exit_code, parse
+from loadlab.experiments.search.form import Goal, Probe, Rerun, Search
+from loadlab.experiments.search.plan import Found, Step, forecast
+from loadlab.experiments.search.probe import Interrupted, LabFailed, judgement, order_of
+from loadlab.generator import scenarios
+from loadlab.pages import readme, render, search_page
+from loadlab.pages.frontier import frontier
 from loadlab.record.form import Ended, Phase
+from loadlab.record.store import StoreError
 from loadlab.run.arguments import UsageError
-from loadlab.search import axis, form, page, rerun, said
-from loadlab.search.axis import Axis, Edge, Try
-from loadlab.search.carry import Budget, Outlook, carry_out, expected_s
-from loadlab.search.command import NOTHING_PASSES, PASSED, UNDECIDED, exit_code, parse
-from loadlab.search.form import Goal, Probe, Rerun, Search
-from loadlab.search.frontier import frontier
-from loadlab.search.plan import Found, Step, forecast
-from loadlab.search.probe import Interrupted, LabFailed, judgement, order_of
-from loadlab.store import StoreError
-from loadlab.tiers import Tier
+from loadlab.target import cgroup
+from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
 from support import runs
 from support.bundles import write_bundle
@@ -302,7 +303,9 @@ def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, prob
 
     assert found == Found(Edge(5, 3), Edge(112, 96))
     assert "Fails, 96 MiB with 0.05 CPU: cannot start: Said cannot start." in said.sentences(whole)
-    assert "| FAIL, cannot start | – | – | – | – | – |" in page.markdown(whole, "x.json", "x.svg")
+    assert "| FAIL, cannot start | – | – | – | – | – |" in search_page.markdown(
+        whole, "x.json", "x.svg"
+    )
 
 
 def test_chance_never_makes_a_minimum_of_what_did_not_pass(search, probing):
@@ -428,8 +431,8 @@ def test_the_plan_is_shown_once_and_the_time_before_each_probe(search):
     """On the terminal."""
     console = Console(file=io.StringIO(), width=160)
     steps = forecast(GOAL, [])
-    page.show(Outlook(1, steps, 3000.0, 5400.0), GOAL, console)
-    page.show(Outlook(2, steps[1:], 2800.0, 5200.0), GOAL, console)
+    search_page.show(Outlook(1, steps, 3000.0, 5400.0), GOAL, console)
+    search_page.show(Outlook(2, steps[1:], 2800.0, 5200.0), GOAL, console)
 
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("The plan") == 1
@@ -647,7 +650,7 @@ def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path
         "([2025-01-02T03:04:05Z](runs/2025-01-02-030405-search-halfcore-steady-10000.json), commit"
     )
     assert "minimum that passes 3/3: 0.12 CPU, 208 MiB" in earlier
-    assert f"- {second}\n- {earlier}\n" in page.markdown(
+    assert f"- {second}\n- {earlier}\n" in search_page.markdown(
         whole, file.name, "frontier.svg", [first, second, earlier]
     )
     assert readme._least(tmp_path / "README.md", [file])[0].endswith(
@@ -666,8 +669,8 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
     assert form.load(file) == whole
     assert file.name == "2026-01-02-030405-search-halfcore-steady-10000.json"
     assert render._newest(tmp_path / "runs", "search") == [file]
-    text = page.markdown(whole, file.name, "frontier.svg")
-    assert text == page.markdown(form.load(file), file.name, "frontier.svg")
+    text = search_page.markdown(whole, file.name, "frontier.svg")
+    assert text == search_page.markdown(form.load(file), file.name, "frontier.svg")
     for expected in (
         "### halfcore, 10,000 users, steady",
         "`just search users=10000`",

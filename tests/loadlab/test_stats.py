@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from loadlab.stats import bootstrap, paired_ratio, rate_bound, sign_test, upper_bound
+from loadlab.verdict.stats import bootstrap, paired_ratio, rate_bound, sign_test, upper_bound
 
 
 def test_a_p99_needs_enough_values_for_a_bound():

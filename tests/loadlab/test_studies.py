@@ -4,28 +4,18 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.compare.carry import trial
+from loadlab.experiments.compare.carry import trial
+from loadlab.experiments.studies import carry, command, form, quota, scale, seeds
+from loadlab.experiments.studies.command import cells, parse
+from loadlab.experiments.studies.form import Row, Study
+from loadlab.experiments.studies.summary import reasons, summaries
+from loadlab.generator.scenarios import ScenarioError
+from loadlab.pages import quota_page, scale_page, seeds_page, studies_pages
 from loadlab.record.form import Ended, Replica
+from loadlab.record.store import StoreError
 from loadlab.run import describe
 from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
-from loadlab.scenarios import ScenarioError
-from loadlab.store import StoreError
-from loadlab.studies import (
-    carry,
-    command,
-    form,
-    pages,
-    quota,
-    quota_page,
-    scale,
-    scale_page,
-    seeds,
-    seeds_page,
-)
-from loadlab.studies.command import cells, parse
-from loadlab.studies.form import Row, Study
-from loadlab.studies.summary import reasons, summaries
 from loadlab.verdict.judge import judge
 from support import runs
 
@@ -257,7 +247,7 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     }
     assert all("this machine has 2" in row.reason for row in found.rows)
     assert form.load(tmp_path / "2026-01-02-030405-seeds.json") == found
-    text = pages.markdown(found, "runs/x.json", "")
+    text = studies_pages.markdown(found, "runs/x.json", "")
     assert (
         "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for "
         "the generator)"
@@ -427,7 +417,7 @@ def test_the_projects_table_shows_both_sides(study, measured):
     ]
     found = msgspec.structs.replace(found, rows=dead)
 
-    text = pages.markdown(found, "runs/x.json", "")
+    text = studies_pages.markdown(found, "runs/x.json", "")
 
     assert "003-fifth: 1 × 0.2 CPU, 256 MiB | 10,000 | 1–4 answers a second, no failures" in text
     assert "**PASS**: 1,500 answers/s, p50 / p99 1.0 / 12.0 ms, 0 errors, 130 µs CPU/answer" in text
@@ -449,15 +439,17 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
         )
         form.save(found, tmp_path / "runs")
 
-    parts, pictures = pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")
+    parts, pictures = studies_pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")
 
-    assert (parts, pictures) == pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")
-    assert [part.splitlines()[0] for part in parts] == list(pages._TITLES.values())
+    assert (parts, pictures) == studies_pages.sections(
+        tmp_path / "runs", tmp_path / "benchmarks.md"
+    )
+    assert [part.splitlines()[0] for part in parts] == list(studies_pages._TITLES.values())
     assert pictures == [tmp_path / "benchmarks-scale.svg"]
     for part, what in zip(parts, command.COMMANDS, strict=True):
         assert f"`just {what}`; 2026-01-02T03:04:05Z" in part
         assert f"[Every run](runs/2026-01-02-030405-{what}.json)" in part
-    assert pages.sections(tmp_path / "empty", tmp_path / "benchmarks.md") == ([], [])
+    assert studies_pages.sections(tmp_path / "empty", tmp_path / "benchmarks.md") == ([], [])
 
 
 def test_a_study_of_another_format_is_refused(study, tmp_path):

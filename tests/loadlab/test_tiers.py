@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadlab import scenarios, tiers
+from loadlab.generator import scenarios
+from loadlab.generator.scenarios import ScenarioError
 from loadlab.run.describe import cores_needed
-from loadlab.scenarios import ScenarioError
-from loadlab.tiers import TierError
+from loadlab.target import tiers
+from loadlab.target.tiers import TierError
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from loadlab.criteria import Criteria, CriteriaError, criteria
 from loadlab.record.form import Ended, Phase, Second
 from loadlab.record.packed import pack, unpack
+from loadlab.verdict.criteria import Criteria, CriteriaError, criteria
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made

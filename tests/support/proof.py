@@ -10,7 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from loadlab import cgroup, machine
+from loadlab.record import machine
+from loadlab.target import cgroup
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".halfcore/proofs"

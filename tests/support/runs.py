@@ -15,9 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.cgroup import Limits
-from loadlab.criteria import criteria
-from loadlab.machine import Fingerprint
 from loadlab.record.form import (
     Drain,
     Ended,
@@ -36,9 +33,12 @@ from loadlab.record.form import (
     Tier,
     Workers,
 )
+from loadlab.record.machine import Fingerprint
 from loadlab.record.packed import pack
 from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
+from loadlab.target.cgroup import Limits
+from loadlab.verdict.criteria import criteria
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (

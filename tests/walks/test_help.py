@@ -70,7 +70,7 @@ def test_every_flag_that_a_page_mentions_alone_exists(helps: dict[str, str]) -> 
     """In the help of one of the commands, or in the locustfile."""
     known = {flag for text in helps.values() for flag in _FLAG.findall(text)} | FOREIGN
     assert all(
-        f'"{flag}"' in (ROOT / "loadlab/src/loadlab/users/hooks.py").read_text()
+        f'"{flag}"' in (ROOT / "loadlab/src/loadlab/generator/locust_users/hooks.py").read_text()
         for flag in OF_LOCUST
     )
     for page in pages():

@@ -9,20 +9,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab import store
-from loadlab.bench import memory, orders, render, session
-from loadlab.bench.cases import CaseError
-from loadlab.bench.measure import ClientFailed
-from loadlab.cgroup import Unavailable
-from loadlab.client.plan import PlanError
-from loadlab.compare import command as compare_command
-from loadlab.library import NoSuchRun
-from loadlab.process import CannotStart
+from loadlab.experiments.bench import memory, orders, session
+from loadlab.experiments.bench.cases import CaseError
+from loadlab.experiments.bench.measure import ClientFailed
+from loadlab.experiments.compare import command as compare_command
+from loadlab.experiments.search import command as search_command
+from loadlab.experiments.studies import command as study_command
+from loadlab.generator.epoll.plan import PlanError
+from loadlab.pages import render
+from loadlab.record import store
+from loadlab.record.library import NoSuchRun
 from loadlab.record.read import RecordError
 from loadlab.report import command as report_command
 from loadlab.run import command as run_command
-from loadlab.search import command as search_command
-from loadlab.studies import command as study_command
+from loadlab.target.cgroup import Unavailable
+from loadlab.target.process import CannotStart
 
 _REFUSALS = (
     session.Refused,

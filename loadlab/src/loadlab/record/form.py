@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.cgroup import Limits
-from loadlab.criteria import Criteria
-from loadlab.machine import Fingerprint
+from loadlab.record.machine import Fingerprint
+from loadlab.target.cgroup import Limits
+from loadlab.verdict.criteria import Criteria
 
 FORMAT = 1
 

@@ -1,15 +1,15 @@
 """Histograms on disk: counts per bucket of microseconds as a flat list of gaps and counts.
 
 `{250: 3, 260: 1}` becomes `[250, 3, 8, 1]`: bucket 250, then 8 buckets on. Buckets are those of
-`loadlab.latency`: 128 steps per power of two, so that a value is known within 1 %, and histograms
-of workers, seconds and runs add up without loss.
+`loadlab.record.latency`: 128 steps per power of two, so that a value is known within 1 %, and
+histograms of workers, seconds and runs add up without loss.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from loadlab.latency import bucket
+from loadlab.record.latency import bucket
 
 _STEP_BITS = 7
 

@@ -1,9 +1,9 @@
 """The provenance of a run's figures, as pairs of name and value: everything that is needed to
 reproduce them."""
 
-from loadlab.cgroup import Limits
-from loadlab.machine import Fingerprint
 from loadlab.record.form import Run, Scenario
+from loadlab.record.machine import Fingerprint
+from loadlab.target.cgroup import Limits
 from loadlab.verdict.repeats import way
 
 

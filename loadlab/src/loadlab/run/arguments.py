@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from loadlab.scenarios import Scenario
-from loadlab.scenarios import choose as choose_scenario
-from loadlab.tiers import Tier
-from loadlab.tiers import choose as choose_tier
+from loadlab.generator.scenarios import Scenario
+from loadlab.generator.scenarios import choose as choose_scenario
+from loadlab.target.tiers import Tier
+from loadlab.target.tiers import choose as choose_tier
 
 Backend = Literal["auto", "cgroup", "compose"]
 Engine = Literal["locust", "raw"]

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from loadlab.latency import quantile
-from loadlab.ledger import Tick
+from loadlab.generator.ledger import Tick
 from loadlab.record.form import PhaseName, Second, Series
+from loadlab.record.latency import quantile
 from loadlab.record.packed import pack
 from loadlab.record.write import Recorder
 from loadlab.verdict.steadiness import Window

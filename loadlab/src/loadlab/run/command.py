@@ -7,16 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab import scenarios, tiers
-from loadlab.backends.choice import choose
-from loadlab.backends.serving import BackendFailed
+from loadlab.generator import scenarios
+from loadlab.generator.scenarios import ScenarioError
 from loadlab.record.read import read_run
 from loadlab.report.command import STORE, conclude
 from loadlab.run import arguments, doctor, session
 from loadlab.run.arguments import UsageError
 from loadlab.run.session import Busy, Place
-from loadlab.scenarios import ScenarioError
-from loadlab.tiers import TierError
+from loadlab.target import tiers
+from loadlab.target.choice import choose
+from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import TierError
 from loadlab.verdict.repeats import Judged, combine
 
 COMMANDS = ("load", "doctor")

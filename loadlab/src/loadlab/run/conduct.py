@@ -13,15 +13,18 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab import alike, answers, exchange
-from loadlab.alike import Alike
-from loadlab.backends.serving import Serving
-from loadlab.client.asker import Asker
-from loadlab.exchange import Exchange
-from loadlab.generators.plan import Load, Start
-from loadlab.generators.process import Generator, Part, generating
-from loadlab.generators.steer import Steer
+from loadlab.generator import alike, answers, exchange
+from loadlab.generator.alike import Alike
+from loadlab.generator.epoll.asker import Asker
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.plan import Load, Start
+from loadlab.generator.process import Generator, Part, generating
+from loadlab.generator.steer import Steer
+from loadlab.generator.witness import CONNECTIONS
+from loadlab.generator.witness_process import witnessing
+from loadlab.record import counters
 from loadlab.record.form import Drain, PhaseName, ProcessInfo, Role, Workers
+from loadlab.record.sampler import Sampler
 from loadlab.record.write import Recorder
 from loadlab.run import floor
 from loadlab.run.arguments import Order
@@ -29,11 +32,8 @@ from loadlab.run.book import Book
 from loadlab.run.cooldown import cool_down
 from loadlab.run.faults import HUNG_S, Fault, hopeless
 from loadlab.run.view import View
-from loadlab.sample import counters
-from loadlab.sample.sampler import Sampler
+from loadlab.target.serving import Serving
 from loadlab.verdict.steadiness import WINDOWS, agreement
-from loadlab.witness import CONNECTIONS
-from loadlab.witness_process import witnessing
 
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
@@ -206,7 +206,7 @@ class Conductor:
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
             for part in generator.parts
         ]
-        named += [("witness", "witness", self._witness.pid, "loadlab.witness")]
+        named += [("witness", "witness", self._witness.pid, "loadlab.generator.witness")]
         named += [
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)

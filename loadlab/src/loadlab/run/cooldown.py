@@ -2,7 +2,7 @@
 
 import time
 
-from loadlab.sample import counters
+from loadlab.record import counters
 
 _MOST_S = 70.0
 _ENOUGH_TIME_WAIT = 1000

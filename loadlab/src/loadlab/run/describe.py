@@ -9,15 +9,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadlab import machine, tiers
-from loadlab.backends.choice import Backend
-from loadlab.cgroup import Limits, Unavailable
-from loadlab.criteria import criteria
-from loadlab.machine import Fingerprint
-from loadlab.record import form
+from loadlab.record import counters, form, machine
+from loadlab.record.machine import Fingerprint
 from loadlab.run.arguments import Order
-from loadlab.sample import counters
-from loadlab.tiers import Tier
+from loadlab.target import tiers
+from loadlab.target.cgroup import Limits, Unavailable
+from loadlab.target.choice import Backend
+from loadlab.target.tiers import Tier
+from loadlab.verdict.criteria import criteria
 
 _ENGINES: dict[str, form.Engine] = {
     "raw": "locust-raw",

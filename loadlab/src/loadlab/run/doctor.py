@@ -10,11 +10,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from loadlab import cgroup, machine
-from loadlab.backends import compose
+from loadlab.record import counters, machine
 from loadlab.run.describe import too_small
-from loadlab.sample import counters
-from loadlab.tiers import Tier
+from loadlab.target import cgroup, compose
+from loadlab.target.tiers import Tier
 
 _USERS = 10_000
 _SPARE_FILES = 512

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.bench.subjects import clean_environment
-from loadlab.cgroup import Limits
-from loadlab.exchange import Exchange
-from loadlab.generators.plan import Load
-from loadlab.generators.process import Part, generating
-from loadlab.ledger import Tick
-from loadlab.process import Command, free_port, running
+from loadlab.experiments.bench.subjects import clean_environment
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.ledger import Tick
+from loadlab.generator.plan import Load
+from loadlab.generator.process import Part, generating
+from loadlab.target.cgroup import Limits
+from loadlab.target.process import Command, free_port, running
 
 _MOST_USERS = 1000
 _SECONDS, _FEW_SECONDS = 8, 3
@@ -46,7 +46,7 @@ def measure(
         command = [
             sys.executable,
             "-m",
-            "loadlab.bench.floor",
+            "loadlab.experiments.bench.floor",
             "--port",
             str(port),
             "--answer",

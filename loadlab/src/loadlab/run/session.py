@@ -16,15 +16,11 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from loadlab import cgroup
-from loadlab.backends.choice import Backend, starting
-from loadlab.backends.serving import BackendFailed
-from loadlab.client.plan import PlanError, raise_open_files
-from loadlab.exchange import Exchange, NoAnswer, WrongAnswer, bodies
-from loadlab.generators import choice as generators
-from loadlab.generators.plan import Load, Start
-from loadlab.generators.process import GeneratorFailed
-from loadlab.process import CannotStart
+from loadlab.generator import choice as generators
+from loadlab.generator.epoll.plan import PlanError, raise_open_files
+from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
+from loadlab.generator.plan import Load, Start
+from loadlab.generator.process import GeneratorFailed
 from loadlab.record.form import Ended
 from loadlab.record.write import Recorder
 from loadlab.report.live import Ticker
@@ -33,6 +29,10 @@ from loadlab.run.arguments import Order
 from loadlab.run.conduct import SETTLE_MOST_S, Conductor, repeated_s
 from loadlab.run.faults import Fault
 from loadlab.run.view import View
+from loadlab.target import cgroup
+from loadlab.target.choice import Backend, starting
+from loadlab.target.process import CannotStart
+from loadlab.target.serving import BackendFailed
 
 _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (

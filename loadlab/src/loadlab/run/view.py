@@ -1,7 +1,7 @@
 """What the live line shows during a run."""
 
-from loadlab.latency import quantile
 from loadlab.record.form import PhaseName, Sample
+from loadlab.record.latency import quantile
 from loadlab.report.live import Moment, Ticker
 from loadlab.run.book import Book
 

@@ -1,8 +1,8 @@
 """V12–V14, V16, V17: are the answers enough, steady, looked at, and seen by others too?"""
 
-from loadlab.criteria import Thresholds
 from loadlab.record.read import LOAD, Log
 from loadlab.verdict.check import Check
+from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import answered, failed, quantile_ms
 from loadlab.verdict.of_generator import under_load
 from loadlab.verdict.steadiness import agreement, backlog, trend, windows

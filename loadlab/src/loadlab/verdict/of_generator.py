@@ -2,10 +2,10 @@
 
 import math
 
-from loadlab.criteria import Thresholds
 from loadlab.record.form import PhaseName, Sample
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
+from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import (
     busiest_second,
     done,

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
-from loadlab.criteria import Thresholds
 from loadlab.record.form import HostSample, NetSample, Sample
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
+from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import cpu_s, done, failed, grown, median_of, rate
 from loadlab.verdict.of_generator import under_load
 

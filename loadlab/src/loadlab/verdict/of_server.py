@@ -2,11 +2,11 @@
 
 import msgspec
 
-from loadlab.cgroup import Limits
-from loadlab.criteria import Thresholds
 from loadlab.record.form import PhaseName
 from loadlab.record.read import Log
+from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
+from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import cpu_us
 
 _PAGE_BYTES = 1 << 16

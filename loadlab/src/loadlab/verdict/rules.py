@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from loadlab.criteria import Thresholds
 from loadlab.record.read import Log
 from loadlab.verdict import of_answers, of_generator, of_machine, of_server
 from loadlab.verdict.check import Check, observed
+from loadlab.verdict.criteria import Thresholds
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Experiments: several runs that together answer one question, stored cell by cell."""

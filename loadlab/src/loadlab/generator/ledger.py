@@ -1,0 +1,159 @@
+"""What a generator counts: one `Ledger` per process, emptied once a second into a `Tick`.
+
+Counting is a few additions per request; everything more expensive happens once a second. Latencies
+are in the HDR buckets of `latency.bucket`, so that ticks of many processes and seconds can be added
+up without loss.
+"""
+
+import time
+from collections import Counter
+
+import msgspec
+
+from loadlab.record.latency import bucket
+
+
+class Tick(msgspec.Struct, kw_only=True):
+    """One generator process, one second. Histograms: microseconds (lower edge of the bucket) →
+    count."""
+
+    worker: str
+    t: int
+    """The second [t, t + 1) since the run's start."""
+    users: int
+    """Alive at the end."""
+    first_s: float | None
+    """When the first user of all arrived, since the run's start."""
+    in_flight: int
+    """Requests without an answer at the end."""
+    started: int
+    intended: dict[int, int]
+    """Requests that were sent in this second, by the second that they were meant for."""
+    response_us: dict[int, int]
+    """Right answers, from the intended start to the last byte."""
+    service_us: dict[int, int]
+    """The same, from the first byte sent."""
+    failed_us: dict[int, int]
+    """Everything else, from the intended start to when it was known."""
+    lag_us: dict[int, int]
+    """How late requests were sent, measured from the intended start: the generator's own fault."""
+    loop_us: dict[int, int]
+    """How late a timer of 10 ms was."""
+    connect_us: dict[int, int]
+    """Connections opened."""
+    failures: dict[str, int]
+    """By kind: connect, reset, timeout, unanswered, status_500, wrong_body, wrong_prediction, …"""
+    checked: int
+    """Answers that were compared with the expected one, whole."""
+    dropped: int
+    """Open model: requests that were due while their user still waited; they are sent late, and
+    count from when they were due."""
+    errors: int
+    """Exceptions in a user's code: faults of the generator."""
+    cpu_s: float
+    """CPU time of the process in this second."""
+
+
+class Ledger:
+    """Counters of the running second.
+
+    Args:
+        worker: names the process.
+        epoch: when the run started, on this process's monotonic clock.
+    """
+
+    def __init__(self, worker: str, epoch: float) -> None:
+        self.worker, self.epoch = worker, epoch
+        self.users = 0
+        self.first_s: float | None = None
+        self.started = self.finished = 0
+        self.checked = self.dropped = self.errors = 0
+        self.intended: Counter[int] = Counter()
+        self.response_us: Counter[int] = Counter()
+        self.service_us: Counter[int] = Counter()
+        self.failed_us: Counter[int] = Counter()
+        self.lag_us: Counter[int] = Counter()
+        self.loop_us: Counter[int] = Counter()
+        self.connect_us: Counter[int] = Counter()
+        self.failures: Counter[str] = Counter()
+        self._started_before = 0
+        self._cpu_s = time.process_time()
+
+    def arrive(self) -> None:
+        """A user is there."""
+        self.users += 1
+        if self.first_s is None:
+            self.first_s = time.monotonic() - self.epoch
+
+    def begun(self, due: float) -> None:
+        """A request that was due then is sent now."""
+        self.started += 1
+        self.intended[int(due - self.epoch)] += 1
+
+    def answered(self, due: float, sent: float, now: float) -> None:
+        """A right answer."""
+        self.finished += 1
+        self.response_us[int((now - due) * 1e6)] += 1
+        self.service_us[int((now - sent) * 1e6)] += 1
+        self.lag_us[max(int((sent - due) * 1e6), 0)] += 1
+
+    def failed(self, kind: str, due: float, now: float) -> None:
+        """A wrong answer, or none."""
+        self.finished += 1
+        self.failures[kind] += 1
+        self.failed_us[int((now - due) * 1e6)] += 1
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are on their way."""
+        return self.started - self.finished
+
+    def seconds_left(self) -> float:
+        """Until the running second ends: call `tick` then."""
+        return 1.0 - (time.monotonic() - self.epoch) % 1.0
+
+    def tick(self) -> Tick:
+        """Close the second that has just ended, and begin the next."""
+        cpu_s = time.process_time()
+        closed = Tick(
+            worker=self.worker,
+            t=round(time.monotonic() - self.epoch) - 1,
+            users=self.users,
+            first_s=self.first_s,
+            in_flight=self.in_flight,
+            started=self.started - self._started_before,
+            intended=dict(self.intended),
+            response_us=_bucketed(self.response_us),
+            service_us=_bucketed(self.service_us),
+            failed_us=_bucketed(self.failed_us),
+            lag_us=_bucketed(self.lag_us),
+            loop_us=_bucketed(self.loop_us),
+            connect_us=_bucketed(self.connect_us),
+            failures=dict(self.failures),
+            checked=self.checked,
+            dropped=self.dropped,
+            errors=self.errors,
+            cpu_s=cpu_s - self._cpu_s,
+        )
+        for counter in (
+            self.intended,
+            self.response_us,
+            self.service_us,
+            self.failed_us,
+            self.lag_us,
+            self.loop_us,
+            self.connect_us,
+        ):
+            counter.clear()
+        self.failures.clear()
+        self.checked = self.dropped = self.errors = 0
+        self._started_before, self._cpu_s = self.started, cpu_s
+        return closed
+
+
+def _bucketed(counts: Counter[int]) -> dict[int, int]:
+    buckets: dict[int, int] = {}
+    for value, count in counts.items():
+        edge = bucket(value)
+        buckets[edge] = buckets.get(edge, 0) + count
+    return buckets

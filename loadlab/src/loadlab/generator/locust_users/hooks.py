@@ -1,0 +1,210 @@
+"""What ties Locust's processes to the lab. Imported by `locustfile.py`.
+
+The master reads the load from a file and sends it to every worker that connects, so that workers on
+other machines need no files. Each worker sends one `Tick` a second; the master appends them to a
+file, which the lab follows. The lab steers through a file too, which the master watches and passes
+on. Without the lab (`locust -f loadlab/locustfile.py`), options choose the scenario and nothing is
+written.
+"""
+
+import gc
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from locust import argument_parser, events
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadlab.generator import plan, steer
+from loadlab.generator.locust_users import fast
+from loadlab.generator.locust_users.behaviour import Session, ThinkingUser
+from loadlab.generator.locust_users.raw import RawHttpUser
+from loadlab.generator.locust_users.stock import StockHttpUser
+from loadlab.generator.locust_users.totals import add_to_locust
+from loadlab.generator.plan import Load
+
+KINDS: dict[str, type[ThinkingUser]] = {
+    "raw": RawHttpUser,
+    "fast": fast.FastHttpUser,
+    "fast-unmended": fast.FastHttpUser,
+    "stock": StockHttpUser,
+}
+_ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
+_LOOP_PROBE_S = 0.01
+_WATCH_S = 0.1
+
+
+@events.init_command_line_parser.add_listener
+def _options(parser: Any) -> None:
+    group = parser.add_argument_group("load lab")
+    group.add_argument(
+        "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
+    )
+    group.add_argument(
+        "--scenario",
+        default="steady",
+        help="of scenarios.toml, for runs without the lab (default: %(default)s)",
+    )
+    group.add_argument(
+        "--model",
+        default="iris",
+        help="whose rows are sent, for runs without the lab (default: %(default)s)",
+    )
+    group.add_argument(
+        "--load", default="", help="the lab's plan for this run; replaces --scenario and --model"
+    )
+    group.add_argument(
+        "--ticks",
+        default="",
+        help="file that the master appends what was counted to, a line per worker and second",
+    )
+    group.add_argument(
+        "--steer", default="", help="file that the master watches for changes of pace"
+    )
+
+
+@events.init.add_listener
+def _start(environment: Any, runner: Any, **_: Any) -> None:
+    options = environment.parsed_options
+    if isinstance(runner, WorkerRunner):
+        _be_worker(environment, runner)
+        return
+    environment.user_classes[:] = [KINDS[options.user]]
+    load = _load(environment, options)
+    if isinstance(runner, MasterRunner):
+        _be_master(runner, load, options)
+    else:
+        _open(environment, load, options.user, "local")
+
+
+def _load(environment: Any, options: Any) -> Load:
+    if options.load:
+        return plan.read(Path(options.load))
+    host, port = steer.host_and_port(environment.host or "http://127.0.0.1:8000")
+    return plan.by_hand(host, port, options.scenario, options.model)
+
+
+def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
+    # Open until the process ends
+    ticks = Path(options.ticks).open("ab", buffering=0) if options.ticks else None  # noqa: SIM115
+    message = {"load": msgspec.json.encode(load), "user": options.user}
+
+    def answer(msg: Any, **_: Any) -> None:
+        runner.send_message(_LOAD, message, msg.node_id)
+
+    def take(msg: Any, **_: Any) -> None:
+        if ticks:
+            ticks.write(msg.data["tick"] + b"\n")
+
+    runner.register_message(_ASK, answer)
+    runner.register_message(_TICK, take)
+    if options.steer:
+        gevent.spawn(
+            _watch, runner, Path(options.steer), Path(options.ticks).with_suffix(".workers")
+        )
+
+
+def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
+    """Pass on every change of the steering file; write down how the workers are."""
+    before, missing, silent = b"", set[str](), 0
+    while True:
+        gevent.sleep(_WATCH_S)
+        now = file.read_bytes() if file.exists() else b""
+        if now != before:
+            runner.send_message(_STEER, {"steer": now})
+            before = now
+        missing |= {client.id for client in runner.clients.missing}
+        silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
+        steer.write(
+            report,
+            steer.Workers(connected=len(runner.clients), missing=len(missing), silent=silent),
+        )
+
+
+def _be_worker(environment: Any, runner: WorkerRunner) -> None:
+    type(runner).user_classes_count = property(_count_users)  # type: ignore[method-assign, assignment]
+    # Locust builds its whole command line once for every option of every message that starts users:
+    # 50 ms in which no other user runs.
+    argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
+    argument_parser.default_args_dict()
+
+    def take_load(msg: Any, **_: Any) -> None:
+        _open(
+            environment,
+            msgspec.json.decode(msg.data["load"], type=Load),
+            msg.data["user"],
+            f"{runner.client_id}",
+            runner,
+        )
+
+    def take_steer(msg: Any, **_: Any) -> None:
+        wanted = msgspec.json.decode(msg.data["steer"], type=steer.Steer)
+        Session.pace, Session.bodies = wanted.pace, wanted.bodies
+
+    runner.register_message(_LOAD, take_load)
+    runner.register_message(_STEER, take_steer)
+    runner.send_message(_ASK)  # asked for: a worker is connected before its listeners are there
+
+
+def _count_users(runner: WorkerRunner) -> dict[str, int]:
+    """Users by class.
+
+    Locust's own walks through all of them, five times for every second of a ramp: 50 ms with 10,000
+    users, in which no other one runs.
+    """
+    counts = dict.fromkeys((kind.__name__ for kind in KINDS.values()), 0)
+    if Session.ready.is_set():
+        counts[Session.kind.__name__] = len(runner.user_greenlets)
+    return counts
+
+
+def _open(
+    environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None
+) -> None:
+    """Prepare for users, and start the tasks that run next to them."""
+    gc.disable()  # until all users are there: collections over thousands of them show as latency
+    kind = KINDS[user]
+    if kind is fast.FastHttpUser:
+        fast.count_connections()
+        if user != "fast-unmended":
+            fast.mend_keep_alive()
+    Session.open(load, kind, name)
+    environment.events.user_error.add_listener(_count_error)
+    environment.events.spawning_complete.add_listener(_freeze)
+    gevent.spawn(_report, environment, runner, kind)
+    gevent.spawn(_probe_loop)
+
+
+def _report(environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUser]) -> None:
+    while True:
+        gevent.sleep(Session.ledger.seconds_left())
+        tick = Session.ledger.tick()
+        if kind is RawHttpUser:  # the others report each request to Locust themselves
+            add_to_locust(environment, tick)
+        if runner:
+            runner.send_message(_TICK, {"tick": msgspec.json.encode(tick)})
+
+
+def _probe_loop() -> None:
+    """How late is this process's event loop?"""
+    loop_us, clock, sleep = Session.ledger.loop_us, time.monotonic, gevent.sleep
+    while True:
+        before = clock()
+        sleep(_LOOP_PROBE_S)
+        loop_us[max(int((clock() - before - _LOOP_PROBE_S) * 1e6), 0)] += 1
+
+
+def _count_error(**_: Any) -> None:
+    Session.ledger.errors += 1
+
+
+def _freeze(**_: Any) -> None:
+    """From now on the garbage collector leaves the users alone."""
+    gc.freeze()
+    gc.enable()
+
+
+steer.die_with_asked_parent()

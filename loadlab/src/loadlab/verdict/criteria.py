@@ -1,0 +1,101 @@
+"""What a run is judged by: thresholds and objective. They are in `criteria.toml`, and are stored
+with the run before it begins."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the server shall do (SLO). None: not asked for. Latencies are response times of right
+    answers, milliseconds."""
+
+    errors: float = 0.0
+    """Share of requests in ramp and steady that may fail, unanswered ones included."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+    slow_windows: float | None = None
+    """Share of the steady phase's windows (of enough seconds for a p99) whose own p99 may be above
+    `p99_ms`."""
+    ramp_p99_ms: float | None = None
+    overload_goodput: float | None = None
+    """Right answers a second under overload, as a share of those in steady."""
+    overload_rejection_p99_ms: float | None = None
+    """How fast a refusal must be."""
+    recovery_s: float | None = None
+    """From the end of the overload until p95 is below `p95_ms` and nothing fails."""
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The validity rules' numbers; the names say to which rule they belong."""
+
+    v1_ramp_behind_s: float
+    v2_cpu_mean: float
+    v2_cpu_second: float
+    v3_lag_p99_ms: float
+    v3_lag_max_ms: float
+    v3_ramp_lag_p99_ms: float
+    v4_rate: float
+    v4_lag_p99_ms: float
+    v5_steal: float
+    v6_foreign_cores: float
+    v7_established: float
+    v7_opens: float
+    v8_retransmits: float
+    v9_free_ports: float
+    v9_free_files: float
+    v9_conntrack: float
+    v12_samples: int
+    v13_window_s: int
+    v13_agreement: float
+    v13_tolerance_ms: float
+    v13_trend: float
+    v14_deep: float
+    v15_cheaper: float
+    v16_p50: float
+    v16_p50_tolerance_ms: float
+    v16_p95: float
+    v16_p95_tolerance_ms: float
+    v17_ratio: float
+
+
+class Criteria(msgspec.Struct, frozen=True, kw_only=True):
+    """Both, as they were before the run."""
+
+    rules: Thresholds
+    objective: Objective
+
+
+class CriteriaError(ValueError):
+    """A criteria file is wrong; the message names the field."""
+
+
+def criteria(scenario: str = "", file: Path | None = None) -> Criteria:
+    """The criteria of a scenario: `[objective]`, and over it `[objective.SCENARIO]` if there is
+    one; raises `CriteriaError`."""
+    content = _read(file)
+    try:
+        common = dict(content["objective"])
+        special = {
+            name: common.pop(name) for name in list(common) if isinstance(common[name], dict)
+        }
+        return msgspec.convert(
+            {"rules": content["rules"], "objective": common | special.get(scenario, {})}, Criteria
+        )
+    except (KeyError, msgspec.ValidationError) as error:
+        raise CriteriaError(f"{file or 'criteria.toml'}: {error}") from None
+
+
+@cache
+def _read(file: Path | None) -> dict[str, Any]:
+    source = file or files("loadlab.verdict").joinpath("criteria.toml")
+    try:
+        return tomllib.loads(source.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise CriteriaError(f"{source}: {error}") from None

@@ -309,7 +309,7 @@ prove-outages *flags:
 demo-swap:
     uv run python tests/e2e/demo_swap.py
 
-# Whole load runs with planted faults (wrong answers, errors, stalls, a starved generator, …): each must be caught by what is meant for it
+# Whole load runs against servers with faults and servers that cheat: each must be caught by what is meant for it; `just prove-verdicts cache --engines raw`
 [group('prove')]
 prove-verdicts *names:
     uv run model-export examples iris

@@ -1,12 +1,15 @@
-"""Whole load runs with planted faults, each to be caught by what is meant for it: `just
-prove-verdicts`, or some of them by name.
+"""Whole load runs against servers with planted faults and against servers that cheat: each must be
+caught by what is meant for it. `just prove-verdicts`, or some of them by name.
 
-Real Locust, a real server in half a core, and a fault in one of the two. The first run has none and
-must pass, so that every other verdict is the fault's. A run takes a minute or two; on a busy
-machine the rules call it INVALID, as they should. The exit code tells.
+A real generator, a real server in half a core, and a fault in one of the two. The runs without a
+fault must pass, so that every other verdict is the fault's. The cheats are tried with every engine
+(`--engines`). A run takes one to two minutes, all of them more than an hour; on a busy machine the
+rules call an honest run INVALID, as they should. The exit code is 0 if every verdict is as
+expected, 4 without control groups.
 """
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -43,10 +46,12 @@ class Case:
     Attributes:
         fault: of the server, as `tests/support/faulty` names it.
         act: what is done to the run's processes, in the phase.
-        missed: the lines of the objective that have to be missed, and no other.
+        missed: the lines of the objective that have to be missed, and no other; None: any.
         rules: that have to be broken; for a FAIL others that only a PASS needs may be.
         failures: the only kind of failure there may be; empty: any.
         ended: how the run has to end; None: early or not.
+        named: what the verdict's sentence has to say.
+        at_rest: the fault is there before any load.
     """
 
     what: str
@@ -55,11 +60,13 @@ class Case:
     fault: str = ""
     phase: PhaseName = "ramp"
     act: Act | None = None
-    missed: frozenset[str] = frozenset()
+    missed: frozenset[str] | None = frozenset()
     rules: frozenset[str] = frozenset()
     failures: str = ""
     ended: EndKind | None = "complete"
     memory: str = "512M"
+    named: str = ""
+    at_rest: bool = False
 
 
 def _kill(role: str, number: signal.Signals) -> Act:
@@ -151,16 +158,109 @@ CASES = {
     ),
 }
 
+ENGINES = {
+    "raw": ("engine=raw",),
+    "locust-raw": ("user=raw",),
+    "locust-fast": ("user=fast",),
+    "locust-stock": ("user=stock",),
+}
+_SHORT = ("users=1000", "rate=125", "duration=20s")
+_LIES = "wrong answers"
+
+
+def _cheat(what: str, fault: str, named: str) -> Case:
+    """A server that does not work right under load."""
+    return Case(what, _SHORT, "FAIL", fault=fault, missed=None, named=named)
+
+
+def _at_rest(what: str, fault: str) -> Case:
+    """A server that does not answer by its model, and is found before any load."""
+    return Case(
+        what,
+        _SHORT,
+        "FAIL",
+        fault=fault,
+        missed=None,
+        ended="wrong_answer",
+        named="wrong answers before any load",
+        at_rest=True,
+    )
+
+
+def _cache(what: str, fault: str) -> Case:
+    return Case(what, _SHORT, "INVALID", fault=fault, missed=None, rules=frozenset({"V15"}))
+
+
+CHEATS = {
+    "honest": Case("an honest server", _SHORT, "PASS"),
+    "honest-1ms": Case("an honest server, 1 ms more an answer", _SHORT, "PASS", fault="work:1"),
+    "constant": _at_rest("a server without a model", "constant"),
+    "shipped": _at_rest("right answers for the shipped rows only", "shipped"),
+    "prefix": dataclasses.replace(
+        _cheat("an error before the right bytes of every answer", "prefix:1", _LIES), ended=None
+    ),
+    "label": _cheat("0.5 % of the answers name another class", "label:200", _LIES),
+    "truncate": _cheat("0.5 % of the answers lack a byte", "truncate:200", _LIES),
+    "double": _cheat("0.5 % of the answers are sent twice", "double:200", _LIES),
+    "status": _cheat("0.5 % of the answers are errors", "error:200", "error statuses (status_500)"),
+    "reset": _cheat("0.5 % of the connections are broken off", "reset:200", "broken off"),
+    "silent": _cheat("0.5 % of the requests get no answer", "hang:200", "without an answer"),
+    "slow": dataclasses.replace(
+        _cheat("every 200th answer is 3 s late", "slow:200:3", "max"), missed=frozenset({"max"})
+    ),
+    "cache": _cache("answers from a cache of all bodies, over 1 ms of work", "cache:1"),
+    "first": _cache("a cache of the first 500 bodies, over 1 ms of work", "first:1:500"),
+    "escape": Case(
+        "the server leaves its limits",
+        _SHORT,
+        "INVALID",
+        fault="escape",
+        missed=None,
+        rules=frozenset({"V11"}),
+    ),
+}
+"""Servers that would like to pass without doing the work, each tried with every engine."""
+
+
+def cases(names: list[str], engines: list[str]) -> dict[str, Case]:
+    """The chosen cases by name; a cheat once for each engine."""
+    chosen = {name: CASES[name] for name in names if name in CASES}
+    for name in names:
+        if name in CHEATS:
+            case = CHEATS[name]
+            chosen |= {
+                f"{name}, {engine}": dataclasses.replace(case, words=case.words + ENGINES[engine])
+                for engine in engines
+            }
+    return chosen
+
 
 def main() -> int:
     """Run; 0 if every fault was caught as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
+    known = [*CASES, *CHEATS]
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)} (default: all)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all)"
     )
-    asked = parser.parse_args().names or list(CASES)
-    if unknown := [name for name in asked if name not in CASES]:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=ENGINES,
+        default=list(ENGINES),
+        help="for the cheats and the honest servers (default: all)",
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="each so often (default: 1)"
+    )
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in known]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = cases(asked.names or known, asked.engines)
+    try:
+        cgroup.version()
+    except cgroup.Unavailable as error:
+        print(f"prove-verdicts: no server can be held to limits here: {error}", file=sys.stderr)
+        return 4
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
     )  # as an exception: the lab that runs is ended
@@ -175,17 +275,17 @@ def main() -> int:
         box=None,
     )
     failed = 0
-    for name in asked:
+    for name, case in list(chosen.items()) * asked.repeat:
         with tempfile.TemporaryDirectory() as folder:
-            verdict, complaints = _prove(CASES[name], Path(folder), console)
+            verdict, complaints = _prove(case, Path(folder), console)
         failed += bool(complaints)
         missed, broken = _missed(verdict), sorted(_broken(verdict), key=lambda rule: int(rule[1:]))
         console.print(
             f"{name}: {verdict.outcome}: {verdict.sentence}", highlight=False, markup=False
         )
         table.add_row(
-            CASES[name].what,
-            _expected(CASES[name]),
+            f"{case.what} ({name})",
+            _expected(case),
             verdict.outcome,
             "; ".join(sorted(missed)) or "–",
             ", ".join(broken) or "–",
@@ -203,11 +303,12 @@ def _prove(case: Case, folder: Path, console: Console) -> tuple[Verdict, list[st
     with ExitStack() as stack:
         stack.callback(lab.end)
         process = lab.start(*case.words)
-        run = lab.await_phase(case.phase, process)
-        if trigger:
-            trigger.touch()
-        if case.act:
-            case.act(run, stack)
+        if not case.at_rest:
+            run = lab.await_phase(case.phase, process)
+            if trigger:
+                trigger.touch()
+            if case.act:
+                case.act(run, stack)
         said, _ = process.communicate(timeout=_MOST_S)
     verdict, run = lab.verdict(), lab.stored().run
     complaints = [
@@ -223,8 +324,10 @@ def _prove(case: Case, folder: Path, console: Console) -> tuple[Verdict, list[st
 
 def _differences(case: Case, verdict: Verdict, run: Run) -> Iterator[str]:
     if verdict.outcome != case.outcome:
-        yield f"{verdict.outcome} came"
-    if case.outcome != "INVALID" and _missed(verdict) != case.missed:
+        yield f"the verdict is {verdict.outcome}"
+    if case.named not in verdict.sentence:
+        yield f"the verdict does not say {case.named}"
+    if case.outcome != "INVALID" and case.missed not in (None, _missed(verdict)):
         yield f"missed {', '.join(sorted(_missed(verdict))) or 'nothing'}"
     if case.failures and list(verdict.figures.failures) != [case.failures]:
         yield f"failures {', '.join(verdict.figures.failures) or 'none'}"
@@ -253,7 +356,10 @@ def _broken(verdict: Verdict) -> frozenset[str]:
 def _expected(case: Case) -> str:
     return ": ".join(
         part
-        for part in (case.outcome, "; ".join(sorted(case.missed)) or ", ".join(sorted(case.rules)))
+        for part in (
+            case.outcome,
+            case.named or "; ".join(sorted(case.missed or ())) or ", ".join(sorted(case.rules)),
+        )
         if part
     )
 

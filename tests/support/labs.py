@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from loadlab.generator import exchange
 from loadlab.record.form import PhaseName, Run
 from loadlab.record.read import Log, read
 from loadlab.target.cgroup.hierarchy import PARENT, ROOT
@@ -71,7 +72,12 @@ class Lab:
         trigger = self.folder / "now"
         self.limit(
             memory=memory,
-            environment={"PYTHONPATH": str(FAULTY), "FAULT": fault, "FAULT_FROM": str(trigger)},
+            environment={
+                "PYTHONPATH": str(FAULTY),
+                "FAULT": fault,
+                "FAULT_FROM": str(trigger),
+                "FAULT_ROWS": str(exchange.ROWS),
+            },
         )
         return trigger
 

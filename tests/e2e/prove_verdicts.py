@@ -259,7 +259,7 @@ def main() -> int:
     try:
         cgroup.version()
     except cgroup.Unavailable as error:
-        print(f"prove-verdicts: no server can be held to limits here: {error}", file=sys.stderr)
+        sys.stderr.write(f"prove-verdicts: no server can be held to limits here: {error}\n")
         return 4
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
+from loadlab.record.criteria import Criteria, CriteriaError, criteria
 from loadlab.record.form import Ended, Phase, Second
 from loadlab.record.packed import pack, unpack
-from loadlab.verdict.criteria import Criteria, CriteriaError, criteria
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made
@@ -101,7 +101,7 @@ def test_a_killed_run_is_invalid():
     """Nobody wrote its end."""
     run = fresh()
     run.run.ended = None
-    assert judge(run.log()).sentence == "The run was killed before its end."
+    assert judge(run.log()).sentence == "The run was killed before its end. What to do: run again."
 
 
 def _overloaded(refused_us: int, calm_from: int) -> Made:

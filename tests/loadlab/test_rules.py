@@ -26,7 +26,7 @@ from loadlab.record.read import Log
 from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
-from loadlab.verdict.rules import RULES, judge_rules
+from loadlab.verdict.rules import RULES, in_words, judge_rules
 from loadlab.verdict.stats import PAIRS
 from support.runs import LIMITS, Made, Server, each_sample, fresh, made, second
 from support.turns import FULL, over_real_noise
@@ -189,6 +189,38 @@ def test_a_good_run_breaks_no_rule():
     assert (verdict.outcome, verdict.exit_code, _broken(fresh().log())) == ("PASS", 0, [])
 
 
+def test_a_rule_is_named_in_words():
+    """As sentences about runs have it."""
+    assert in_words("V13") == "the load was not steady (V13)"
+    assert len({in_words(rule.name) for rule in RULES}) == len(RULES)
+
+
+def test_the_witness_counts_in_error_rates():
+    """Its failures, and the requests that they are of."""
+    run = fresh()
+    before = judge(run.log()).figures
+    asked = [line for line in run.seconds if line.series == "witness"]
+    asked[30].failures = {"status_500": 2}
+    verdict = judge(run.log())
+    users = sum(line.answered for line in run.seconds if line.series == "users" and line.t < 95)
+    assert before.judged == users + sum(line.answered for line in asked)
+    assert (verdict.outcome, verdict.figures.errors) == ("FAIL", 2)
+    assert verdict.figures.failures == {"status_500": 2}
+
+
+def test_the_lab_s_own_connections_are_left_out_of_those_of_users():
+    """One connection too few is one user without; the witness opens another after a failure."""
+    few = each_sample(fresh(), lambda sample: setattr(_net(sample), "established", 999))
+    assert _broken(few.log()) == ["V7"]
+    run = fresh()
+    asked = [line for line in run.seconds if line.series == "witness" and line.phase == "steady"]
+    asked[5].failures = {"reset": 500}
+    more = each_sample(run, lambda sample: setattr(_net(sample), "active_opens", 6500), start_s=60)
+    assert "V7" not in _broken(more.log())
+    asked[5].failures = {}
+    assert "V7" in _broken(more.log())
+
+
 ONLY_WORSE = ("V3", "V5", "V6", "V9", "V17")
 """What breaks these in `BREAKS` can only have made the figures worse."""
 
@@ -206,6 +238,7 @@ def test_each_rule_is_broken_by_what_it_is_for(rule):
     else:
         assert (verdict.outcome, verdict.exit_code) == ("INVALID", 2)
         assert f"1 rule is broken. {rule} " in verdict.sentence
+        assert verdict.sentence.endswith("; then run again.")
     assert any(
         check.text in verdict.sentence
         for finding in verdict.findings

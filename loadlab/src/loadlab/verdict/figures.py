@@ -83,7 +83,7 @@ def figures(log: Log) -> Figures:
     bounds = {q: upper_bound(response, q) for q in (0.99, 0.999)}
     return Figures(
         steady_s=lasted,
-        users=max((line.users or 0 for line in per_second(lines)), default=0),
+        users=max(alive(lines).values(), default=0),
         requests=done(lines),
         offered_hz=sum(line.intended for line in lines) / lasted if lasted else None,
         achieved_hz=answered(lines) / lasted if lasted else None,
@@ -155,19 +155,13 @@ def failures(lines: Iterable[Second]) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def per_second(lines: Iterable[Second]) -> list[Second]:
-    """Only what the lines of several workers in one second say together about users: alive, and
-    errors of their code."""
-    alive: Counter[int] = Counter()
-    errors: Counter[int] = Counter()
+def alive(lines: Iterable[Second]) -> dict[int, int]:
+    """Users alive in each second, of all workers together."""
+    counts: Counter[int] = Counter()
     for line in lines:
         if line.users is not None:
-            alive[line.t] += line.users
-            errors[line.t] += line.user_errors
-    return [
-        Second(t=t, series="users", phase="steady", users=alive[t], user_errors=errors[t])
-        for t in sorted(alive)
-    ]
+            counts[line.t] += line.users
+    return dict(sorted(counts.items()))
 
 
 def known(samples: Iterable[Sample], read: Read) -> list[tuple[float, float]]:
@@ -257,10 +251,7 @@ def worst_generator(
 ) -> float | None:
     """The greatest of a measure over the generator's processes; None if one of them was not
     recorded."""
-    found = [
-        measure(samples, process_cpu(process.name))
-        for process in log.run.processes
-        if process.role == "generator"
-    ]
+    names = [process.name for process in log.run.processes if process.role == "generator"]
+    found = [measure(samples, process_cpu(name)) for name in names]
     measured = [value for value in found if value is not None]
     return max(measured) if measured and len(measured) == len(found) else None

@@ -8,12 +8,12 @@ from loadlab.record.read import LOAD, Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import (
     UNDER_LOAD,
+    alive,
     answered,
     busiest_second,
     done,
     grown,
     judged_phases,
-    per_second,
     quantile_ms,
     rate,
     worst_generator,
@@ -25,9 +25,8 @@ _WITNESSED = 130
 
 def users(log: Log, rules: Thresholds) -> list[Check]:
     """V1: all alive in every second of steady, spawned on time, no errors of their code."""
-    alive = [line.users or 0 for line in per_second(log.of("users", "steady"))]
     lines, asked = log.of("users"), log.run.scenario.users
-    least = min(alive, default=None)
+    least = min(alive(log.of("users", "steady")).values(), default=None)
     errors = sum(line.user_errors for line in lines) if lines else None
     return [
         Check("users alive in every second", least, asked, at_least=True, fail_needs=False),
@@ -38,15 +37,13 @@ def users(log: Log, rules: Thresholds) -> list[Check]:
 
 def _behind_s(log: Log) -> float | None:
     """How late users appeared at worst, seconds, until the last was there or the ramp over."""
-    ramp, spawned_hz = log.phase("ramp"), log.run.scenario.spawn_rate_hz
-    seconds = per_second(log.of("users", "ramp"))
+    ramp, asked = log.phase("ramp"), log.run.scenario
+    seconds, behind = alive(log.of("users", "ramp")), 0.0
     if ramp is None or not seconds:
         return None
-    behind = 0.0
-    for line in seconds:
-        alive = line.users or 0
-        behind = max(behind, line.t + 1 - ramp.start_s - alive / spawned_hz)
-        if alive >= log.run.scenario.users:
+    for t, count in seconds.items():
+        behind = max(behind, t + 1 - ramp.start_s - count / asked.spawn_rate_hz)
+        if count >= asked.users:
             break
     return behind
 

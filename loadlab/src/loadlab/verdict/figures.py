@@ -1,7 +1,6 @@
 """What the record says in numbers; nothing is judged here."""
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -196,12 +195,6 @@ def busiest_second(samples: Iterable[Sample], read: Read) -> float | None:
     return max(rates, default=None)
 
 
-def median_of(samples: Iterable[Sample], read: Read) -> float | None:
-    """The median of a value that goes up and down."""
-    found = [value for _, value in known(samples, read)]
-    return statistics.median(found) if found else None
-
-
 def of_server(read: Callable[[ServerSample], float | None]) -> Read:
     """Reads a counter of the server."""
     return lambda sample: read(sample.server) if sample.server else None
@@ -222,26 +215,20 @@ def process_cpu(name: str) -> Read:
     return lambda sample: sample.processes[name].cpu_s if name in sample.processes else None
 
 
-def cpu_s(sample: Sample) -> float | None:
-    """The server's CPU time."""
-    return sample.server.cpu_s if sample.server else None
-
-
-def balancer_cpu_s(sample: Sample) -> float | None:
-    """The balancer's part of it."""
-    return sample.server.balancer_cpu_s if sample.server else None
+cpu_s: Read = of_server(lambda server: server.cpu_s)
+"""The server's CPU time."""
+balancer_cpu_s: Read = of_server(lambda server: server.balancer_cpu_s)
+"""The balancer's part of it."""
 
 
 def cpu_us(log: Log, phase: PhaseName) -> float | None:
     """CPU time of the server per right answer of a phase, microseconds; of a phase by turns, of all
     turns together."""
-    right = answered(log.of("users", phase))
-    used = [
-        None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s
-        for lasted_s, samples in log.turns(phase)
-    ]
-    spent = [cpu for cpu in used if cpu is not None]
-    return math.fsum(spent) / right * 1e6 if right and spent and len(spent) == len(used) else None
+    right, turns = answered(log.of("users", phase)), log.turns(phase)
+    cores = [rate(samples, cpu_s) for _, samples in turns]
+    spent_s = [each * turn[0] for each, turn in zip(cores, turns, strict=True) if each is not None]
+    whole = right and turns and len(spent_s) == len(turns)
+    return math.fsum(spent_s) / right * 1e6 if whole else None
 
 
 def worst_generator(

@@ -2,6 +2,7 @@
 the server in its limits?"""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -19,7 +20,6 @@ from loadlab.verdict.figures import (
     grown,
     judged_phases,
     known,
-    median_of,
     of_host,
     of_net,
     rate,
@@ -88,21 +88,17 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
     what the whole machine opens, so a small share of opens is forgiven to other programs.
     """
     phases, asked = judged_phases(log), log.run.scenario.users
-    samples, lines, probes = (
-        log.sampled(*phases),
-        log.of("users", *phases),
-        log.of("witness", *phases),
-    )
-    finished, wrong = done(lines), failed(lines)
-    established = median_of(samples, of_net(lambda net: net.established))
+    samples, lines = log.sampled(*phases), log.of("users", *phases)
+    finished, wrong, of_witness = done(lines), failed(lines), failed(log.of("witness", *phases))
+    counts = [count for _, count in known(samples, of_net(lambda net: net.established))]
     opens = grown(samples, of_net(lambda net: net.active_opens))
     # In the ramp the number of users changes, and there is nothing to compare.
     whole = phases == ("steady",)
-    away = abs(established / asked - 1) if established is not None and whole else None
+    away = abs(statistics.median(counts) / asked - 1) if counts and whole else None
     allowed = rules.v7_established + (wrong / finished if finished else 0.0)
     unexplained = None
     if opens is not None and finished:
-        unexplained = max(opens - wrong - failed(probes), 0) / finished
+        unexplained = max(opens - wrong - of_witness, 0) / finished
     what = "opens per request that no failure explains"
     return [
         Check("connections away from users", away, allowed, "share", fail_needs=whole),
@@ -118,8 +114,7 @@ def queues(log: Log, rules: Thresholds) -> list[Check]:
     drops = grown(whole, of_net(lambda net: net.listen_drops))
     again = grown(samples, of_net(lambda net: net.retransmits))
     sent = grown(samples, of_net(lambda net: net.segments_out))
-    share = again / sent if again is not None and sent else None
-    limit = rules.v8_retransmits
+    share, limit = again / sent if again is not None and sent else None, rules.v8_retransmits
     return [
         Check("accept queue overflows", overflows, 0, fail_needs=False, of_server=True),
         Check("connections dropped", drops, 0, fail_needs=False, of_server=True),

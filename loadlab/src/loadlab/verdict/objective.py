@@ -13,7 +13,6 @@ from loadlab.record.read import Log
 from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import (
     Figures,
-    Read,
     answered,
     done,
     failed,
@@ -58,18 +57,16 @@ def judge_objective(log: Log, found: Figures) -> list[Check]:
 def _survival(log: Log) -> list[Check]:
     ended = log.run.ended
     lost = 1 if ended and ended.kind in GONE else 0
-    restarts = _highest(log, of_server(lambda server: server.restarts))
+    # Counters of the whole run; they begin at 0, for the server is fresh.
+    restarts, kills = (
+        max((value for _, value in known(log.samples, of_server(read))), default=None)
+        for read in (lambda server: server.restarts, lambda server: server.oom_kills)
+    )
     ends = lost + restarts if restarts is not None else lost or None
-    kills = _highest(log, of_server(lambda server: server.oom_kills))
     return [
         Check("ends, hangs or restarts of the server", ends, 0, of_server=not lost),
         Check("kills for want of memory", kills, 0, of_server=True),
     ]
-
-
-def _highest(log: Log, read: Read) -> float | None:
-    """A counter of the server over the whole run; it begins at 0, for the server is fresh."""
-    return max((value for _, value in known(log.samples, read)), default=None)
 
 
 def _errors(log: Log, found: Figures) -> list[Check]:

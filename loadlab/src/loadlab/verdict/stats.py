@@ -87,11 +87,10 @@ def bootstrap(
     values: Sequence[float],
     *,
     statistic: Callable[[Sequence[float]], float] = statistics.median,
-    confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 1,
 ) -> Interval:
-    """A percentile bootstrap interval of a statistic; the same seed gives the same interval.
+    """A percentile bootstrap interval (95 %) of a statistic; the same seed gives the same interval.
 
     With few values it is somewhat narrow (five values of one kind are more alike than the world):
     say how many there were.
@@ -103,17 +102,12 @@ def bootstrap(
         raise ValueError("there are no values: at least one is needed")
     dice = random.Random(seed)  # noqa: S311  reproducible
     found = sorted(statistic(dice.choices(values, k=len(values))) for _ in range(resamples))
-    tail = (1 - confidence) / 2
-    last = min(math.ceil((1 - tail) * resamples), resamples) - 1
-    return Interval(statistic(values), found[int(tail * resamples)], found[last])
+    last = math.ceil(0.975 * resamples) - 1
+    return Interval(statistic(values), found[int(0.025 * resamples)], found[last])
 
 
 def paired_ratio(
-    pairs: Sequence[tuple[float, float]],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 1,
+    pairs: Sequence[tuple[float, float]], *, resamples: int = 10_000, seed: int = 1
 ) -> Interval:
     """How many times the second is of the first, over blocks: the median of the ratios, with its
     bootstrap interval (on the log scale).
@@ -124,9 +118,7 @@ def paired_ratio(
     if any(first <= 0 or second <= 0 for first, second in pairs):
         raise ValueError("ratios need positive values")
     ratios = [second / first for first, second in pairs]
-    return bootstrap(
-        ratios, statistic=_middle, confidence=confidence, resamples=resamples, seed=seed
-    )
+    return bootstrap(ratios, statistic=_middle, resamples=resamples, seed=seed)
 
 
 def _middle(ratios: Sequence[float]) -> float:

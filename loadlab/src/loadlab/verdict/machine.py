@@ -17,6 +17,7 @@ from loadlab.verdict.figures import (
     cpu_s,
     done,
     failed,
+    failures,
     grown,
     judged_phases,
     known,
@@ -27,6 +28,8 @@ from loadlab.verdict.figures import (
 
 _PAGE_BYTES = 1 << 16
 """The largest page of a common kernel: memory limits are rounded down to whole ones."""
+_REOPENS = ("reset", "timeout")
+"""Failures after which the witness opens another connection."""
 
 
 def host(log: Log, rules: Thresholds) -> list[Check]:
@@ -84,12 +87,13 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
     allowed: it is the server's.
 
     The lab's own connections are left out exactly. The sampler subtracts the witness's from those
-    that are established, and the witness opens another one only after a failure. The kernel counts
+    that are established, and the witness opens another one only where one broke. The kernel counts
     what the whole machine opens, so a small share of opens is forgiven to other programs.
     """
     phases, asked = judged_phases(log), log.run.scenario.users
     samples, lines = log.sampled(*phases), log.of("users", *phases)
-    finished, wrong, of_witness = done(lines), failed(lines), failed(log.of("witness", *phases))
+    finished, wrong, probes = done(lines), failed(lines), failures(log.of("witness", *phases))
+    reopened = sum(probes.get(kind, 0) for kind in _REOPENS)
     counts = [count for _, count in known(samples, of_net(lambda net: net.established))]
     opens = grown(samples, of_net(lambda net: net.active_opens))
     # In the ramp the number of users changes, and there is nothing to compare.
@@ -98,7 +102,7 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
     allowed = rules.v7_established + (wrong / finished if finished else 0.0)
     unexplained = None
     if opens is not None and finished:
-        unexplained = max(opens - wrong - of_witness, 0) / finished
+        unexplained = max(opens - wrong - reopened, 0) / finished
     what = "opens per request that no failure explains"
     return [
         Check("connections away from users", away, allowed, "share", fail_needs=whole),

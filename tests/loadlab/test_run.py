@@ -10,12 +10,12 @@ import pytest
 
 from loadlab.generator.ledger import Ledger, Tick
 from loadlab.record import counters, quotas, sockets
+from loadlab.record.criteria import Objective
 from loadlab.record.form import Second
 from loadlab.record.latency import quantile
 from loadlab.record.sampler import Sampler
 from loadlab.run.book import Book, Moment
 from loadlab.run.faults import HUNG_S, hopeless
-from loadlab.verdict.criteria import Objective
 
 
 class Recorded:

@@ -1,12 +1,20 @@
-"""Bounds, intervals and the sign test against values that are known."""
+"""Bounds, intervals and the test by pairs against values that are known."""
 
+import math
 import random
 import statistics
 from collections import Counter
 
 import pytest
 
-from loadlab.verdict.stats import bootstrap, paired_ratio, rate_bound, sign_test, upper_bound
+from loadlab.verdict.stats import (
+    PAIRS,
+    bootstrap,
+    paired_ratio,
+    paired_saving,
+    rate_bound,
+    upper_bound,
+)
 
 
 def test_a_p99_needs_enough_values_for_a_bound():
@@ -55,10 +63,15 @@ def test_a_ratio_over_blocks():
         paired_ratio([(0, 1)])
 
 
-@pytest.mark.parametrize(
-    ("differences", "p"),
-    [([1] * 5, 0.0625), ([1] * 8 + [-1], 0.0390625), ([1, -1], 1.0), ([0, 0], 1.0)],
-)
-def test_the_sign_test(differences, p):
-    """Against the binomial table."""
-    assert sign_test(differences) == p
+def test_a_saving_by_pairs():
+    """Without noise it is what it is; with noise its bound is Student's; of other than eight pairs
+    nothing is said."""
+    sure = paired_saving([(level * 0.6, level) for level in range(1, PAIRS + 1)], 0.1)
+    assert sure is not None
+    assert sure == pytest.approx((0.4, 0.1))
+    noisy = paired_saving([(1.1, 1), (1, 1.1)] * (PAIRS // 2), 0.1)
+    assert noisy is not None
+    bound = 2.998 * 0.0953 * (8 / 7) ** 0.5 / 8**0.5  # of ±ln 1.1
+    assert noisy.at_least == pytest.approx(1 - math.exp(bound), rel=1e-3)
+    assert noisy.visible == pytest.approx(1 - 0.9 * math.exp(-2 * bound), rel=1e-3)
+    assert paired_saving([(1, 2)] * (PAIRS - 1), 0.1) is None

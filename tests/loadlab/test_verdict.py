@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from loadlab.record.form import Ended, Phase, Second
+from loadlab.record.criteria import Criteria, CriteriaError, criteria
+from loadlab.record.form import Calibration, Ended, NullServer, Phase, Second
 from loadlab.record.packed import pack, unpack
-from loadlab.verdict.criteria import Criteria, CriteriaError, criteria
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made
@@ -101,7 +101,7 @@ def test_a_killed_run_is_invalid():
     """Nobody wrote its end."""
     run = fresh()
     run.run.ended = None
-    assert judge(run.log()).sentence == "The run was killed before its end."
+    assert judge(run.log()).sentence == "The run was killed before its end. What to do: run again."
 
 
 def _overloaded(refused_us: int, calm_from: int) -> Made:
@@ -175,6 +175,29 @@ def test_three_passes_may_be_claimed(three):
         "Runs: run-1, run-2, run-3; seeds 1, 2, 3.",
     ):
         assert part in together.claim
+
+
+def test_a_claim_names_how_fast_the_machine_was(three):
+    """Where the record has it: the calibration's score, and CPU time as a multiple of the null
+    server's."""
+    judged = []
+    for each in three:
+        run = msgspec.structs.replace(
+            each.run,
+            calibration=Calibration(
+                python_mops=20, syscalls_per_s=1e6, loopback_per_s=3e4, score=1.25
+            ),
+        )
+        figures = msgspec.structs.replace(each.verdict.figures, cpu_us=110.0, cpu_of_null=2.5)
+        judged.append(Judged(run, msgspec.structs.replace(each.verdict, figures=figures)))
+    claim = combine(judged).claim
+    assert "cgroups v1, calibration score 1.25: " in claim
+    assert "cores (110.0 µs a request, 2.5 × the null server's), throttled" in claim
+    run = fresh()
+    run.run.null_server = NullServer(cpu_us=11, rate=150, users=1000, failures=0)
+    found = judge(run.log()).figures
+    assert found.cpu_us is not None
+    assert found.cpu_of_null == pytest.approx(found.cpu_us / 11)
 
 
 def test_nothing_is_claimed_of_less(three):

@@ -16,8 +16,9 @@ import yaml
 from loadlab.generator import exchange
 from loadlab.record.form import PhaseName, Run
 from loadlab.record.read import Log, read
+from loadlab.record.write import VERDICT_FILE
 from loadlab.target.cgroup.hierarchy import PARENT, ROOT
-from loadlab.verdict.judge import VERDICT_FILE, Verdict
+from loadlab.verdict.judge import Verdict
 
 CHECKOUT = Path(__file__).parents[2]
 TIER = "half-core"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadlab.record.criteria import criteria
 from loadlab.record.form import (
     Drain,
     Ended,
@@ -38,7 +39,6 @@ from loadlab.record.packed import pack
 from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
 from loadlab.target.cgroup import Limits
-from loadlab.verdict.criteria import criteria
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (

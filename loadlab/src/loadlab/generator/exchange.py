@@ -56,15 +56,15 @@ def bodies(model: str, manifest: dict[str, Any] | None, seed: int) -> list[str]:
     draw.shuffle(found)
     if manifest:
         found = found[: MOST // 2]
-        rows = (_fresh(manifest, draw) for _ in range(MOST - len(found)))
+        rows = (fresh_row(manifest["inputs"], draw) for _ in range(MOST - len(found)))
         found = list(dict.fromkeys([*found, *(encode(row, named=named) for row in rows)]))
         draw.shuffle(found)
     return found[:MOST]
 
 
-def _fresh(manifest: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+def fresh_row(inputs: list[dict[str, Any]], draw: random.Random) -> dict[str, Any]:
     """A row that no list holds: each value drawn from the range or the categories of its column."""
-    return {column["name"]: _drawn(column, draw) for column in manifest["inputs"]}
+    return {column["name"]: _drawn(column, draw) for column in inputs}
 
 
 def _drawn(column: dict[str, Any], draw: random.Random) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from loadlab.generator import exchange, scenarios
-from loadlab.generator.alike import Alike
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.fresh import Fresh
 from loadlab.generator.scenarios import Scenario
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -43,9 +43,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[tuple[str, int]]
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
-    alike: Alike | None = None
-    """What all users send when all shall send the same, and bodies like it; None: the first
-    exchange, and none."""
+    fresh: Fresh | None = None
+    """Bodies that nobody has sent before; None: there are none."""
     scenario: Scenario
     users: int
     rate: float
@@ -61,11 +60,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/predict"
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
-
-    @property
-    def one(self) -> Exchange:
-        """What all users send when all shall send the same."""
-        return self.alike.first if self.alike else self.exchanges[0]
 
 
 def by_hand(host: str, port: int, scenario: str, model: str) -> Load:

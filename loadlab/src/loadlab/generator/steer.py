@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 _PR_SET_PDEATHSIG = 1
-Bodies = Literal["all", "one", "alike"]
-"""All in turn; all users the same one; or ones like it that were never sent before, if the load
-knows of any."""
+Bodies = Literal["pool", "fresh"]
+"""Those of the load in turn, or ones that nobody has sent before, if the load has any."""
 
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +21,7 @@ class Steer(msgspec.Struct, frozen=True, kw_only=True):
 
     pace: float = 1.0
     """Think times are divided by it; 0: no more requests (drain)."""
-    bodies: Bodies = "all"
+    bodies: Bodies = "pool"
     """What is sent."""
 
 

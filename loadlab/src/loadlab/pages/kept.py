@@ -12,8 +12,15 @@ from pathlib import Path
 
 from loadlab.record import library
 from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
-from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
+from loadlab.record.write import (
+    RUN_FILE,
+    SAMPLES_FILE,
+    SECONDS_FILE,
+    VERDICT_FILE,
+    compress,
+    store_verdict,
+)
+from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 
 _FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
@@ -86,7 +93,7 @@ def _asked(each: KeptSet) -> tuple[object, ...]:
 def _copy(run: Path, target: Path) -> Path:
     compress(run)  # where a full disk kept its end from doing so
     if not (run / VERDICT_FILE).exists():
-        store(judge(read(run)), run)
+        store_verdict(judge(read(run)), run)
     target.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         shutil.copyfile(run / name, target / name)

@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
+from loadlab.record.criteria import Criteria
 from loadlab.record.machine import Fingerprint
 from loadlab.target.cgroup import Limits
-from loadlab.verdict.criteria import Criteria
 
 FORMAT = 1
 
@@ -34,6 +34,8 @@ PhaseName = Literal[
     "ramp",
     "settle",
     "steady",
+    "pool",
+    "fresh",
     "repeated",
     "alike",
     "overload",
@@ -41,9 +43,9 @@ PhaseName = Literal[
     "drain",
     "cooldown",
 ]
-"""`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
-with bodies like it that were never sent before, against which it is held. These two alternate,
-each turn is a `Phase`."""
+"""`pool`: the bodies of the steady phase, `fresh`: ones that nobody has sent before, to see whether
+answers are cached. They alternate, each turn is a `Phase`. In older records `repeated` is one body
+for all users, and `alike` ones like it that were never sent before."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete",
@@ -149,6 +151,28 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """Still without an answer when the drain's time was over: they count as errors."""
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast the machine was when the run began."""
+
+    python_mops: float
+    """Million operations of Python a second."""
+    syscalls_per_s: float
+    loopback_per_s: float
+    """Round trips of one connection."""
+    score: float
+
+
+class NullServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server that answers a constant used in the same run, driven in the same way."""
+
+    cpu_us: float
+    """CPU time per request."""
+    rate: float
+    """Requests a second."""
+    users: int
+    failures: int
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How the run ended, with one sentence for people."""
 
@@ -193,6 +217,8 @@ class Run(msgspec.Struct, kw_only=True):
     phases: list[Phase] = []
     workers: Workers | None = None
     drain: Drain | None = None
+    calibration: Calibration | None = None
+    null_server: NullServer | None = None
     ended: Ended | None = None
     """None: the run was killed, or still runs."""
 

@@ -20,6 +20,8 @@ LOAD: tuple[PhaseName, ...] = (
     "ramp",
     "settle",
     "steady",
+    "pool",
+    "fresh",
     "repeated",
     "alike",
     "overload",

@@ -13,6 +13,7 @@ import msgspec
 from loadlab.record.form import Ended, Phase, PhaseName, Run, Sample, Second
 
 RUN_FILE, SECONDS_FILE, SAMPLES_FILE = "run.json", "seconds.jsonl", "samples.jsonl"
+VERDICT_FILE = "verdict.json"
 
 
 class Recorder:
@@ -78,6 +79,13 @@ class Recorder:
     def _end_phase(self, at_s: float) -> None:
         if self.run.phases and self.run.phases[-1].end_s is None:
             self.run.phases[-1] = msgspec.structs.replace(self.run.phases[-1], end_s=at_s)
+
+
+def store_verdict(verdict: msgspec.Struct, folder: Path) -> None:
+    """Write the verdict into its run's folder."""
+    (folder / VERDICT_FILE).write_bytes(
+        msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
+    )
 
 
 def compress(folder: Path) -> None:

@@ -9,10 +9,10 @@ from rich.console import Console
 from loadlab.pages import kept
 from loadlab.record import library
 from loadlab.record.read import read
-from loadlab.record.write import compress
+from loadlab.record.write import compress, store_verdict
 from loadlab.report.table import history_table, summary
 from loadlab.report.write import write_reports
-from loadlab.verdict.judge import Verdict, judge, store
+from loadlab.verdict.judge import Verdict, judge
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
@@ -69,7 +69,7 @@ def conclude(run: Path, console: Console) -> Verdict:
     verdict = judge(log)
     console.print(summary(log.run, verdict))
     try:
-        store(verdict, run)
+        store_verdict(verdict, run)
         if log.run.ended:
             compress(run)
         claim, mates = library.claim_for(run.parent, log.run)

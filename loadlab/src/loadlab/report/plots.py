@@ -141,19 +141,17 @@ class _Timeline:
         )
 
 
+_BANDS = {"alike": "repeated", "pool": "caching", "fresh": "caching"}
+"""One name for phases that alternate: one of their turns is too narrow for its own."""
+
+
 def _bands(log: Log) -> list[tuple[float, float, str]]:
-    """Begin, end and name of every phase; phases that alternate are one, because one of their
-    turns is too narrow for a name."""
+    """Begin, end and name of every phase."""
     found: list[tuple[float, float, str]] = []
     for phase in log.run.phases:
-        by_turns = phase.name in {"repeated", "alike"} and found and found[-1][2] == "repeated"
-        found.append(
-            (
-                found.pop()[0] if by_turns else phase.start_s,
-                log.end_of(phase),
-                "repeated" if by_turns else phase.name,
-            )
-        )
+        name = _BANDS.get(phase.name, phase.name)
+        start_s = found.pop()[0] if found and found[-1][2] == name else phase.start_s
+        found.append((start_s, log.end_of(phase), name))
     return found
 
 

@@ -3,9 +3,9 @@ the objective cannot be met any more."""
 
 from collections.abc import Sequence
 
+from loadlab.record.criteria import Objective
 from loadlab.record.form import EndKind
 from loadlab.run.book import Moment
-from loadlab.verdict.criteria import Objective
 
 HUNG_S = 15
 _ERROR_SHARE, _ERROR_S = 0.05, 5

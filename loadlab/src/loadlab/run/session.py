@@ -151,7 +151,7 @@ def _run(
     with starting(
         backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus
     ) as serving:
-        exchanges, alike = conductor.warm_up(serving)
+        exchanges, fresh = conductor.warm_up(serving)
         held = serving.cpus() or held
         workers = len(generators.workers(order, held))
         full = msgspec.structs.replace(
@@ -159,7 +159,7 @@ def _run(
             addresses=serving.addresses,
             path=serving.path,
             exchanges=exchanges,
-            alike=alike,
+            fresh=fresh,
             workers=workers,
         )
         recorder.run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)

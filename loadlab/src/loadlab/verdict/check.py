@@ -8,16 +8,16 @@ import msgspec
 Unit = Literal["", "share", "ms", "s", "cores"]
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class Check(msgspec.Struct, frozen=True):
     """Measured against its limit."""
 
     what: str
     measured: float | None
     """None: not recorded, and so it does not hold."""
     limit: float
+    unit: Unit = ""
     at_least: bool = False
     """The limit is the smallest value allowed, not the largest."""
-    unit: Unit = ""
     pass_needs: bool = True
     """A PASS needs this. False: what it guards against can only make the figures worse, so an
     objective that is met in spite of it is met."""
@@ -28,11 +28,13 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     observable: bool = True
     """False: it needs the server's counters, and the server was given with `target=`. Then nothing
     is concluded from it, and the verdict says so."""
+    note: str = ""
+    """Why a number would say nothing: nothing is concluded, and the verdict says so."""
 
     @property
     def holds(self) -> bool:
-        """Whether it was measured and is within its limit, or could not be observed."""
-        if not self.observable:
+        """Whether it was measured and is within its limit, or nothing can be concluded from it."""
+        if self.note or not self.observable:
             return True
         if self.measured is None:
             return False
@@ -40,8 +42,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """One phrase: what, value, limit."""
-        return f"{self.what} {self.value} ({self.bound})"
+        """One phrase: what, value, limit; or why there is no value."""
+        return self.note or f"{self.what} {self.value} ({self.bound})"
 
     @property
     def value(self) -> str:

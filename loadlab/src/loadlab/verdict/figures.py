@@ -1,18 +1,20 @@
 """What the record says in numbers; nothing is judged here."""
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from loadlab.record.form import PhaseName, Sample, Second
+from loadlab.record.form import HostSample, NetSample, PhaseName, Sample, Second, ServerSample
 from loadlab.record.latency import quantile
 from loadlab.record.read import LOAD, Log
 from loadlab.verdict.stats import rate_bound, upper_bound
 
-_NO_PASS: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
+Read = Callable[[Sample], float | None]
+"""Takes one counter from a sample; None: it was not recorded."""
+UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
+"""The phases whose errors count."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,16 +24,18 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     steady_s: float
     users: int
     requests: int
-    """Finished, right or wrong."""
+    """Of the users; finished, right or wrong."""
     offered_hz: float | None
     achieved_hz: float | None
     """Right answers."""
     errors: int
-    """In ramp, settle and steady, unanswered ones included."""
+    """In ramp, settle and steady, unanswered ones included, of users and witness."""
+    judged: int = 0
+    """Requests that `errors` is of."""
     error_bound: float | None
     """Share of errors that is not exceeded with 95 % confidence."""
     failures: dict[str, int]
-    """By kind, in all phases with users."""
+    """By kind, in all phases with users, of users and witness."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -45,6 +49,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     quota_cores: float | None
     cpu_us: float | None
     """CPU time of the server per right answer."""
+    cpu_of_null: float | None = None
+    """The same as a multiple of the null server's on the same machine."""
     balancer_cores: float | None = None
     """The part of `cpu_cores` that is the balancer's."""
     throttled: float | None
@@ -63,48 +69,47 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 def figures(log: Log) -> Figures:
     """All figures of a run."""
-    lines, response = log.of("users", "steady"), log.histogram("users", "response", "steady")
-    lasted, finished = log.lasted_s("steady"), done(lines)
-    samples, everything = (
-        log.sampled("steady"),
-        [sample.server for sample in log.samples if sample.server],
-    )
-    limits = log.run.tier.limits
-    load_errors, load_done = failed(log.of("users", *_NO_PASS)), done(log.of("users", *_NO_PASS))
-    unfinished = log.run.drain.unfinished if log.run.drain else 0
-    throttled, periods = grown(samples, _throttled), grown(samples, _periods)
+    lines, lasted = log.of("users", "steady"), log.lasted_s("steady")
+    response = log.histogram("users", "response", "steady")
+    witness = log.histogram("witness", "response", "steady")
+    samples, limits, replicas = log.sampled("steady"), log.run.tier.limits, log.run.tier.replicas
+    counted, unfinished = under_load(log), log.run.drain.unfinished if log.run.drain else 0
+    errors, judged = failed(counted) + unfinished, done(counted) + unfinished
+    cpu, null = cpu_us(log, "steady"), log.run.null_server
+    peaks = [sample.server.memory_peak_bytes for sample in log.samples if sample.server]
+    throttled = grown(samples, of_server(lambda server: server.throttled_periods))
+    periods = grown(samples, of_server(lambda server: server.periods))
+    bounds = {q: upper_bound(response, q) for q in (0.99, 0.999)}
     return Figures(
         steady_s=lasted,
-        users=max((line.users or 0 for line in per_second(lines)), default=0),
-        requests=finished,
+        users=max(alive(lines).values(), default=0),
+        requests=done(lines),
         offered_hz=sum(line.intended for line in lines) / lasted if lasted else None,
         achieved_hz=answered(lines) / lasted if lasted else None,
-        errors=load_errors + unfinished,
-        error_bound=rate_bound(load_errors + unfinished, load_done + unfinished),
-        failures=failures(log.of("users", *LOAD)),
+        errors=errors,
+        judged=judged,
+        error_bound=rate_bound(errors, judged),
+        failures=failures([*log.of("users", *LOAD), *log.of("witness", *LOAD)]),
         p50_ms=quantile_ms(response, 0.5),
         p95_ms=quantile_ms(response, 0.95),
         p99_ms=quantile_ms(response, 0.99),
-        p99_bound_ms=None if (bound := upper_bound(response, 0.99)) is None else bound / 1000,
-        p999_ms=quantile_ms(response, 0.999) if upper_bound(response, 0.999) is not None else None,
+        p99_bound_ms=None if (bound := bounds[0.99]) is None else bound / 1000,
+        p999_ms=None if bounds[0.999] is None else quantile_ms(response, 0.999),
         max_ms=max(response) / 1000 if response else None,
         ramp_p99_ms=quantile_ms(log.histogram("users", "response", "ramp"), 0.99),
         service_p99_ms=quantile_ms(log.histogram("users", "service", "steady"), 0.99),
         cpu_cores=rate(samples, cpu_s),
-        quota_cores=None if limits.cpus is None else limits.cpus * log.run.tier.replicas,
-        cpu_us=cpu_us(log, "steady"),
+        quota_cores=None if limits.cpus is None else limits.cpus * replicas,
+        cpu_us=cpu,
+        cpu_of_null=cpu / null.cpu_us if cpu is not None and null and null.cpu_us else None,
         balancer_cores=rate(samples, balancer_cpu_s),
         throttled=throttled / periods if throttled is not None and periods else None,
-        memory_peak_mib=max(sample.memory_peak_bytes for sample in everything) / 2**20
-        if everything
-        else None,
-        memory_limit_mib=None
-        if limits.memory_bytes is None
-        else limits.memory_bytes * log.run.tier.replicas / 2**20,
-        generator_cpu=worst_generator(log, samples, mean_cores),
+        memory_peak_mib=max(peaks) / 2**20 if peaks else None,
+        memory_limit_mib=limits.memory_bytes and limits.memory_bytes * replicas / 2**20,
+        generator_cpu=worst_generator(log, samples, rate),
         loop_lag_p99_ms=quantile_ms(log.histogram("users", "loop_lag", "steady"), 0.99),
-        witness_p50_ms=quantile_ms(log.histogram("witness", "response", "steady"), 0.5),
-        witness_p95_ms=quantile_ms(log.histogram("witness", "response", "steady"), 0.95),
+        witness_p50_ms=quantile_ms(witness, 0.5),
+        witness_p95_ms=quantile_ms(witness, 0.95),
         floor_p99_ms=quantile_ms(log.histogram("floor", "response"), 0.99),
         in_flight=log.run.drain.in_flight if log.run.drain else None,
         unfinished=log.run.drain.unfinished if log.run.drain else None,
@@ -116,10 +121,14 @@ def quantile_ms(counts: Counter[int], q: float) -> float | None:
     return quantile(counts, q) / 1000 if counts else None
 
 
-def mean_ms(counts: Counter[int]) -> float | None:
-    """The mean in milliseconds, from the buckets' lower edges; None without values."""
-    total = counts.total()
-    return sum(value * count for value, count in counts.items()) / total / 1000 if total else None
+def under_load(log: Log) -> list[Second]:
+    """The seconds whose errors count, of users and witness."""
+    return [*log.of("users", *UNDER_LOAD), *log.of("witness", *UNDER_LOAD)]
+
+
+def judged_phases(log: Log) -> tuple[PhaseName, ...]:
+    """The steady phase; of a run that never reached it, ramp and settling."""
+    return ("steady",) if log.of("users", "steady") else ("ramp", "settle")
 
 
 def answered(lines: Iterable[Second]) -> int:
@@ -145,106 +154,91 @@ def failures(lines: Iterable[Second]) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def per_second(lines: Iterable[Second]) -> list[Second]:
-    """Only what the lines of several workers in one second say together about users: alive, and
-    errors of their code."""
-    alive: Counter[int] = Counter()
-    errors: Counter[int] = Counter()
+def alive(lines: Iterable[Second]) -> dict[int, int]:
+    """Users alive in each second, of all workers together."""
+    counts: Counter[int] = Counter()
     for line in lines:
         if line.users is not None:
-            alive[line.t] += line.users
-            errors[line.t] += line.user_errors
-    return [
-        Second(t=t, series="users", phase="steady", users=alive[t], user_errors=errors[t])
-        for t in sorted(alive)
-    ]
+            counts[line.t] += line.users
+    return dict(sorted(counts.items()))
 
 
-def grown(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
+def known(samples: Iterable[Sample], read: Read) -> list[tuple[float, float]]:
+    """Time and value of a counter, where it was recorded."""
+    return [(sample.t, value) for sample in samples if (value := read(sample)) is not None]
+
+
+def grown(samples: Iterable[Sample], read: Read) -> float | None:
     """How much a counter grew from the first sample that has it to the last; None with fewer than
     two."""
-    known = [value for value in map(read, samples) if value is not None]
-    return known[-1] - known[0] if len(known) > 1 else None
+    found = known(samples, read)
+    return found[-1][1] - found[0][1] if len(found) > 1 else None
 
 
-def rate(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
+def rate(samples: Iterable[Sample], read: Read) -> float | None:
     """A counter's growth per second."""
-    known = [(sample.t, value) for sample in samples if (value := read(sample)) is not None]
-    return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0]) if len(known) > 1 else None
+    found = known(samples, read)
+    if len(found) < 2:
+        return None
+    return (found[-1][1] - found[0][1]) / (found[-1][0] - found[0][0])
 
 
-def busiest_second(
-    samples: Sequence[Sample], read: Callable[[Sample], float | None]
-) -> float | None:
+def busiest_second(samples: Iterable[Sample], read: Read) -> float | None:
     """The greatest growth per second over any stretch of at least one second; None without such a
     stretch."""
-    known = [(sample.t, value) for sample in samples if (value := read(sample)) is not None]
-    rates, start = [], 0
-    for at, value in known:
-        while start + 1 < len(known) and known[start + 1][0] <= at - 1.0:
+    found, rates, start = known(samples, read), [], 0
+    for at, value in found:
+        while start + 1 < len(found) and found[start + 1][0] <= at - 1.0:
             start += 1
-        if at - known[start][0] >= 1.0:
-            rates.append((value - known[start][1]) / (at - known[start][0]))
+        if at - found[start][0] >= 1.0:
+            rates.append((value - found[start][1]) / (at - found[start][0]))
     return max(rates, default=None)
 
 
-def cpu_s(sample: Sample) -> float | None:
-    """The server's CPU time."""
-    return sample.server.cpu_s if sample.server else None
+def of_server(read: Callable[[ServerSample], float | None]) -> Read:
+    """Reads a counter of the server."""
+    return lambda sample: read(sample.server) if sample.server else None
 
 
-def balancer_cpu_s(sample: Sample) -> float | None:
-    """The balancer's part of it."""
-    return sample.server.balancer_cpu_s if sample.server else None
+def of_host(read: Callable[[HostSample], float | None]) -> Read:
+    """Reads a counter of the machine."""
+    return lambda sample: read(sample.host) if sample.host else None
+
+
+def of_net(read: Callable[[NetSample], float | None]) -> Read:
+    """Reads a counter of the network."""
+    return lambda sample: read(sample.net) if sample.net else None
+
+
+def process_cpu(name: str) -> Read:
+    """Reads one process's CPU time."""
+    return lambda sample: sample.processes[name].cpu_s if name in sample.processes else None
+
+
+cpu_s: Read = of_server(lambda server: server.cpu_s)
+"""The server's CPU time."""
+balancer_cpu_s: Read = of_server(lambda server: server.balancer_cpu_s)
+"""The balancer's part of it."""
 
 
 def cpu_us(log: Log, phase: PhaseName) -> float | None:
     """CPU time of the server per right answer of a phase, microseconds; of a phase by turns, of all
     turns together."""
-    right = answered(log.of("users", phase))
-    used = [
-        None if (cores := rate(samples, cpu_s)) is None else cores * lasted_s
-        for lasted_s, samples in log.turns(phase)
-    ]
-    known = [cpu for cpu in used if cpu is not None]
-    return math.fsum(known) / right * 1e6 if right and known and len(known) == len(used) else None
-
-
-def process_cpu(name: str) -> Callable[[Sample], float | None]:
-    """Reads one process's CPU time."""
-    return lambda sample: sample.processes[name].cpu_s if name in sample.processes else None
-
-
-def mean_cores(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
-    """As `rate`; a name for what it is of a CPU time."""
-    return rate(samples, read)
+    right, turns = answered(log.of("users", phase)), log.turns(phase)
+    cores = [rate(samples, cpu_s) for _, samples in turns]
+    spent_s = [each * turn[0] for each, turn in zip(cores, turns, strict=True) if each is not None]
+    whole = right and turns and len(spent_s) == len(turns)
+    return math.fsum(spent_s) / right * 1e6 if whole else None
 
 
 def worst_generator(
     log: Log,
     samples: Sequence[Sample],
-    measure: Callable[[Sequence[Sample], Callable[[Sample], float | None]], float | None],
+    measure: Callable[[Sequence[Sample], Read], float | None],
 ) -> float | None:
     """The greatest of a measure over the generator's processes; None if one of them was not
     recorded."""
-    found = [
-        measure(samples, process_cpu(process.name))
-        for process in log.run.processes
-        if process.role == "generator"
-    ]
-    known = [value for value in found if value is not None]
-    return max(known) if known and len(known) == len(found) else None
-
-
-def median_of(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:
-    """The median of a value that goes up and down."""
-    known = [value for value in map(read, samples) if value is not None]
-    return statistics.median(known) if known else None
-
-
-def _throttled(sample: Sample) -> float | None:
-    return sample.server.throttled_periods if sample.server else None
-
-
-def _periods(sample: Sample) -> float | None:
-    return sample.server.periods if sample.server else None
+    names = [process.name for process in log.run.processes if process.role == "generator"]
+    found = [measure(samples, process_cpu(name)) for name in names]
+    measured = [value for value in found if value is not None]
+    return max(measured) if measured and len(measured) == len(found) else None

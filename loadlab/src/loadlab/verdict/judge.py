@@ -1,24 +1,20 @@
-"""The verdict on one run, and on a set of repeats."""
+"""The verdict on one run."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from loadlab.record.form import Ended, EndKind
+from loadlab.record.form import Ended
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
-from loadlab.verdict.function import BROKEN_OFF, functional_failure
-from loadlab.verdict.objective import judge_objective
-from loadlab.verdict.rules import Finding, judge_rules
+from loadlab.verdict.objective import BROKEN_OFF, GONE, functional_failure, judge_objective
+from loadlab.verdict.rules import Finding, in_words, judge_rules, remedies
 
-VERDICT_FILE = "verdict.json"
 Outcome = Literal["PASS", "FAIL", "INVALID", "ERROR"]
 EXIT_CODES: dict[Outcome, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "ERROR": 4}
 """3 is wrong usage: then there is no run."""
-
-_GONE: tuple[EndKind, ...] = ("server_died", "server_hung")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,113 +50,107 @@ def judge(log: Log) -> Verdict:
     )
 
 
-def store(verdict: Verdict, folder: Path) -> None:
-    """Write the verdict into its run's folder."""
-    (folder / VERDICT_FILE).write_bytes(
-        msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
-    )
-
-
 def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple[Outcome, str]:
-    """Judge functional failures first, then how the run ended, then the figures."""
-    ended = log.run.ended
-    missed = [check for check in objective if not check.holds]
+    """Judge functional failures first, then how the run ended, then the figures.
+
+    A server that is gone needs no stopwatch: only that it was in the limits that it was meant to be
+    in.
+    """
+    ended, missed = log.run.ended, [check for check in objective if not check.holds]
     broken = [finding for finding in findings if not finding.holds]
     if ended is not None and ended.kind == "infrastructure":
         return "ERROR", ended.sentence or "The run could not begin."
     if wrong := functional_failure(log, findings):
         return "FAIL", _not_right(wrong, missed, broken)
     if ended is None:
-        return "INVALID", "The run was killed before its end."
+        return "INVALID", "The run was killed before its end. What to do: run again."
     if ended.kind in BROKEN_OFF:
-        return "INVALID", f"The run broke off: {ended.sentence or BROKEN_OFF[ended.kind]}."
-    if any(check.measured is not None for check in missed) and not _doubts(ended, findings):
+        reason = (ended.sentence or BROKEN_OFF[ended.kind]).rstrip(".")
+        return "INVALID", f"The run broke off: {reason}. What to do: mend that, and run again."
+    doubts = [finding for finding in findings if not finding.allows_fail]
+    if ended.kind in GONE:
+        doubts = [finding for finding in doubts if finding.rule == "V11"]
+    if any(check.measured is not None for check in missed) and not doubts:
         return "FAIL", _failed(ended, missed, broken)
-    if missed or any(not finding.allows_pass for finding in findings):
-        return "INVALID", _invalid(ended.sentence, missed, broken)
+    spoilt = [finding for finding in findings if not finding.allows_pass]
+    if missed or spoilt:
+        return "INVALID", _invalid(ended.sentence, (doubts if missed else spoilt) or broken)
     return "PASS", _passed(findings, broken)
 
 
-def _doubts(ended: Ended, findings: list[Finding]) -> list[Finding]:
-    """The rules that keep a FAIL from being the server's. A server that is gone needs no stopwatch:
-    only that it was in the limits that it was meant to be in."""
-    return [
-        finding
-        for finding in findings
-        if not finding.allows_fail and (ended.kind not in _GONE or finding.rule == "V11")
-    ]
-
-
-def _passed(findings: list[Finding], broken: list[Finding]) -> str:
-    hidden = [
-        f"{finding.rule} {finding.title}"
-        for finding in findings
-        if any(not check.observable for check in finding.checks)
-    ]
-    if not broken and not hidden:
+def _passed(findings: Sequence[Finding], broken: Sequence[Finding]) -> str:
+    """With what could not be observed or tested, and what does not hold in spite of the PASS."""
+    hidden = [each for each in findings if any(not check.observable for check in each.checks)]
+    untested = [each for each in findings if any(check.note for check in each.checks)]
+    if not (broken or hidden or untested):
         return "All 17 rules hold, and the objective is met."
     parts = ["The objective is met."]
     if hidden:
         parts.append(
             "Not observable of a server that the lab did not start: its limits, CPU time and "
-            f"memory ({', '.join(hidden)})."
+            f"memory ({_names(hidden)})."
         )
+    elif untested:
+        parts.append(f"Not tested: {_sentences(untested)}.")
     if broken:
-        listed = ". ".join(finding.sentence for finding in broken)
-        parts.append(f"What does not hold can only have made the figures worse: {listed}.")
+        parts.append(
+            f"What does not hold can only have made the figures worse: {_sentences(broken)}."
+        )
     return " ".join(parts)
 
 
-def _not_right(wrong: str, missed: list[Check], broken: list[Finding]) -> str:
+def _not_right(wrong: str, missed: Sequence[Check], broken: Sequence[Finding]) -> str:
     """The failure first; then what it missed, and that broken rules do not excuse it."""
-    parts = [wrong]
-    if measured := [check.text for check in missed if check.measured is not None]:
-        parts.append(f"It missed its objective: {'; '.join(measured)}.")
-    if measured and broken:
-        names = ", ".join(f"{finding.rule} {finding.title}" for finding in broken)
-        parts.append(f"Rules that do not hold ({names}) do not excuse it.")
-    return " ".join(parts)
+    measured = [check.text for check in missed if check.measured is not None]
+    if not measured:
+        return wrong
+    excuse = f" Rules that do not hold ({_names(broken)}) do not excuse it." if broken else ""
+    return f"{wrong} It missed its objective: {'; '.join(measured)}.{excuse}"
 
 
-def _failed(ended: Ended, missed: list[Check], broken: list[Finding]) -> str:
+def _failed(ended: Ended, missed: Sequence[Check], broken: Sequence[Finding]) -> str:
     """What was missed; what could not be measured any more is only named."""
     measured = [check.text for check in missed if check.measured is not None]
     unknown = [check.what for check in missed if check.measured is None]
-    sentence = f"{ended.sentence.rstrip('.')}: " if ended.sentence else ""
-    sentence += f"The server missed its objective: {'; '.join(measured)}."
-    sentence += f" Never measured: {', '.join(unknown)}." if unknown else ""
-    if ended.kind in _GONE:
-        return (
-            f"{sentence} It was in its limits (V11); the other rules are for the latencies of a "
-            "server that is there."
+    parts = [f"{ended.sentence.rstrip('.')}:"] if ended.sentence else []
+    parts.append(f"The server missed its objective: {'; '.join(measured)}.")
+    if unknown:
+        parts.append(f"Never measured: {', '.join(unknown)}.")
+    if ended.kind in GONE:
+        parts.append(
+            "It was in its limits (V11); the other rules are for the latencies of a server that is "
+            "there."
         )
-    others = (
-        " The generator and the machine are clear; "
-        f"{', '.join(finding.rule for finding in broken)} would keep this from a PASS."
-    )
-    return sentence + (others if broken else "")
+    elif broken:
+        spoiled = "; ".join(in_words(finding.rule) for finding in broken)
+        parts.append(
+            f"The generator and the machine are clear; what would keep this from a PASS: {spoiled}."
+        )
+    return " ".join(parts)
 
 
-def _invalid(reason: str, missed: list[Check], broken: list[Finding]) -> str:
+def _invalid(reason: str, broken: Sequence[Finding]) -> str:
     """Rules that were measured broken with their values; those of which nothing is known by name;
-    and whether a PASS or a FAIL was in question."""
-    needed = "allows_fail" if missed else "allows_pass"
-    broken = [finding for finding in broken if not getattr(finding, needed)] or broken
+    and what to do."""
     measured = [
         finding
         for finding in broken
         if any(check.measured is not None and not check.holds for check in finding.checks)
     ]
-    unknown = [finding.rule for finding in broken if finding not in measured]
+    unknown = [finding for finding in broken if finding not in measured]
     parts = [reason.rstrip(".")] if reason else []
-    parts.append(
-        f"The measurement proves nothing: {len(broken)} "
-        f"rule{'s are' if len(broken) > 1 else ' is'} broken"
-    )
+    verb = "rules are" if len(broken) > 1 else "rule is"
+    parts.append(f"The measurement proves nothing: {len(broken)} {verb} broken")
     parts += [finding.sentence for finding in measured]
-    parts += (
-        [f"Not recorded is what {', '.join(unknown)} need{'s' if len(unknown) == 1 else ''}"]
-        if unknown
-        else []
-    )
-    return f"{'. '.join(parts)}."
+    if unknown:
+        need = "needs" if len(unknown) == 1 else "need"
+        parts.append(f"Not recorded is what {_names(unknown)} {need}")
+    return f"{'. '.join(parts)}. {remedies(broken)}"
+
+
+def _names(findings: Sequence[Finding]) -> str:
+    return ", ".join(f"{finding.rule} {finding.title}" for finding in findings)
+
+
+def _sentences(findings: Sequence[Finding]) -> str:
+    return ". ".join(finding.sentence for finding in findings)

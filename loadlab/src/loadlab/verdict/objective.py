@@ -1,16 +1,51 @@
-"""Was the server good enough? Every line of the objective as a check."""
+"""Was the server good enough? Every line of the objective as a check, and failures of function:
+what the server did wrong, whatever the machine and the generator did.
 
-from collections.abc import Callable
+Noise makes answers late. It does not make them wrong, and it does not turn a 200 into a 500. So a
+FAIL for failures of function needs fewer rules than a FAIL for latencies.
+"""
 
-from loadlab.record.form import Sample
+from collections.abc import Sequence
+
+from loadlab.record.form import EndKind, PhaseName, Second
 from loadlab.record.packed import merge
 from loadlab.record.read import Log
 from loadlab.verdict.check import Check, Unit, observed
-from loadlab.verdict.figures import Figures, answered, done, failed, quantile_ms
+from loadlab.verdict.figures import (
+    Figures,
+    answered,
+    done,
+    failed,
+    failures,
+    known,
+    of_server,
+    quantile_ms,
+    under_load,
+)
+from loadlab.verdict.rules import Finding
 
-_LOST = ("server_died", "server_hung")
+GONE: tuple[EndKind, ...] = ("server_died", "server_hung")
+BROKEN_OFF: dict[EndKind, str] = {
+    "interrupted": "it was interrupted",
+    "generator_broke": "the generator broke",
+    "disk_full": "the record could not be written",
+}
+"""Ends that are not the server's doing."""
 _CALM_S = 3
 """Seconds in a row that make a recovery."""
+_REFUSALS = ("status_429", "status_503")
+"""A server refuses by its load, and so by its limits and the generator's: not certain."""
+_ABOUT_CONNECTIONS = ("V1", "V9", "V10", "V11")
+"""The rules that may explain resets, timeouts and refusals: users whose code failed, ports and
+files that ran out, a lost worker, other limits than the tier's."""
+_WORDS = {
+    "wrong": "wrong answers",
+    "status": "error statuses",
+    "reset": "connections broken off",
+    "timeout": "requests without an answer in time",
+    "unanswered": "requests never answered",
+    "connect": "connections refused",
+}
 
 
 def judge_objective(log: Log, found: Figures) -> list[Check]:
@@ -21,59 +56,53 @@ def judge_objective(log: Log, found: Figures) -> list[Check]:
 
 def _survival(log: Log) -> list[Check]:
     ended = log.run.ended
-    lost = 1 if ended and ended.kind in _LOST else 0
-    restarts = _counted(log, _restarts)
+    lost = 1 if ended and ended.kind in GONE else 0
+    # Counters of the whole run; they begin at 0, for the server is fresh.
+    restarts, kills = (
+        max((value for _, value in known(log.samples, of_server(read))), default=None)
+        for read in (lambda server: server.restarts, lambda server: server.oom_kills)
+    )
+    ends = lost + restarts if restarts is not None else lost or None
     return [
-        Check(
-            what="ends, hangs or restarts of the server",
-            measured=lost + restarts if restarts is not None else lost or None,
-            limit=0,
-            of_server=not lost,
-        ),
-        Check(
-            what="kills for want of memory",
-            measured=_counted(log, _oom_kills),
-            limit=0,
-            of_server=True,
-        ),
+        Check("ends, hangs or restarts of the server", ends, 0, of_server=not lost),
+        Check("kills for want of memory", kills, 0, of_server=True),
     ]
 
 
 def _errors(log: Log, found: Figures) -> list[Check]:
-    lines = log.of("users", "ramp", "settle", "steady")
-    total = done(lines) + (found.unfinished or 0)
+    total, allowed = found.judged, log.run.criteria.objective.errors
     wrong = sum(count for kind, count in found.failures.items() if kind.startswith("wrong"))
+    share = found.errors / total if total else None
     return [
-        Check(
-            what="errors in ramp and steady",
-            measured=found.errors / total if total else None,
-            limit=log.run.criteria.objective.errors,
-            unit="share",
-        ),
-        Check(what="wrong answers", measured=wrong if total else None, limit=0),
+        Check("errors in ramp and steady", share, allowed, "share"),
+        Check("wrong answers", wrong if total else None, 0),
     ]
 
 
 def _latencies(log: Log, found: Figures) -> list[Check]:
     asked = log.run.criteria.objective
+    slow = f"windows whose p99 is above {asked.p99_ms or 0:g} ms"
     rows: list[tuple[str, float | None, float | None, Unit]] = [
         ("p50", found.p50_ms, asked.p50_ms, "ms"),
         ("p95", found.p95_ms, asked.p95_ms, "ms"),
         ("p99", found.p99_ms, asked.p99_ms, "ms"),
         ("max", found.max_ms, asked.max_ms, "ms"),
-        (
-            f"windows whose p99 is above {asked.p99_ms or 0:g} ms",
-            _slow_windows(log, asked.p99_ms),
-            asked.slow_windows,
-            "share",
-        ),
+        (slow, _slow_windows(log, asked.p99_ms), asked.slow_windows, "share"),
         ("p99 in the ramp", found.ramp_p99_ms, asked.ramp_p99_ms, "ms"),
     ]
     return [
-        Check(what=what, measured=measured, limit=limit, unit=unit)
+        Check(what, measured, limit, unit)
         for what, measured, limit, unit in rows
         if limit is not None
     ]
+
+
+def _by_second(log: Log, phase: PhaseName) -> list[tuple[int, list[Second]]]:
+    """The users' lines of each second of a phase, in time."""
+    seconds: dict[int, list[Second]] = {}
+    for line in log.of("users", phase):
+        seconds.setdefault(line.t, []).append(line)
+    return sorted(seconds.items())
 
 
 def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
@@ -86,11 +115,8 @@ def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
     if limit_ms is None:
         return None
     enough, slow, count, gathered = log.run.criteria.rules.v12_samples, 0, 0, merge([])
-    by_second: dict[int, list[list[int]]] = {}
-    for line in log.of("users", "steady"):
-        by_second.setdefault(line.t, []).append(line.response)
-    for t in sorted(by_second):
-        gathered += merge(by_second[t])
+    for _, lines in _by_second(log, "steady"):
+        gathered += merge(line.response for line in lines)
         if gathered.total() >= enough:
             count += 1
             slow += (quantile_ms(gathered, 0.99) or 0.0) > limit_ms
@@ -101,81 +127,75 @@ def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
 
 
 def _overload(log: Log) -> list[Check]:
-    asked, phase = log.run.criteria.objective, log.phase("overload")
-    checks = []
+    asked, checks = log.run.criteria.objective, []
     if asked.overload_goodput is not None:
-        usual = (
-            answered(log.of("users", "steady")) / log.lasted_s("steady")
-            if log.lasted_s("steady")
-            else None
+        usual, under = _goodput_hz(log, "steady"), _goodput_hz(log, "overload")
+        share, limit = (
+            under / usual if under is not None and usual else None,
+            asked.overload_goodput,
         )
-        under = (
-            answered(log.of("users", "overload")) / log.lasted_s("overload")
-            if phase and log.lasted_s("overload")
-            else None
-        )
-        measured = under / usual if under is not None and usual else None
-        checks.append(
-            Check(
-                what="goodput under overload",
-                measured=measured,
-                limit=asked.overload_goodput,
-                at_least=True,
-                unit="share",
-            )
-        )
+        checks.append(Check("goodput under overload", share, limit, "share", at_least=True))
     if asked.overload_rejection_p99_ms is not None:
         lines = log.of("users", "overload")
-        refused = (
-            0.0
-            if lines and not failed(lines)
-            else quantile_ms(log.histogram("users", "failed", "overload"), 0.99)
-        )
-        checks.append(
-            Check(
-                what="refusals' p99",
-                measured=refused,
-                limit=asked.overload_rejection_p99_ms,
-                unit="ms",
-            )
-        )
+        slowest = quantile_ms(log.histogram("users", "failed", "overload"), 0.99)
+        refused = 0.0 if lines and not failed(lines) else slowest
+        checks.append(Check("refusals' p99", refused, asked.overload_rejection_p99_ms, "ms"))
     if asked.recovery_s is not None:
-        checks.append(
-            Check(
-                what="recovered after", measured=_recovery_s(log), limit=asked.recovery_s, unit="s"
-            )
-        )
+        checks.append(Check("recovered after", _recovery_s(log), asked.recovery_s, "s"))
     return checks
+
+
+def _goodput_hz(log: Log, phase: PhaseName) -> float | None:
+    lasted = log.lasted_s(phase)
+    return answered(log.of("users", phase)) / lasted if lasted else None
 
 
 def _recovery_s(log: Log) -> float | None:
     """Until three seconds in a row are without failure and below the p95 asked for; None: never."""
     phase, limit_ms = log.phase("recovery"), log.run.criteria.objective.p95_ms
-    if phase is None:
-        return None
     calm = 0
-    for t in sorted({line.t for line in log.of("users", "recovery")}):
-        lines = [line for line in log.of("users", "recovery") if line.t == t]
+    for t, lines in _by_second(log, "recovery") if phase else ():
         p95 = quantile_ms(merge(line.response for line in lines), 0.95)
-        calm = (
-            calm + 1
-            if not failed(lines) and p95 is not None and (limit_ms is None or p95 <= limit_ms)
-            else 0
-        )
-        if calm == _CALM_S:
+        slow = p95 is None or (limit_ms is not None and p95 > limit_ms)
+        calm = 0 if failed(lines) or slow else calm + 1
+        if phase and calm == _CALM_S:
             return max(t + 1 - _CALM_S - phase.start_s, 0.0)
     return None
 
 
-def _counted(log: Log, read: Callable[[Sample], float | None]) -> float | None:
-    """A counter of the server over the whole run; it begins at 0, for the server is fresh."""
-    known = [value for value in map(read, log.samples) if value is not None]
-    return max(known) if known else None
+def functional_failure(log: Log, findings: Sequence[Finding]) -> str:
+    """What the server did wrong, as a sentence; empty if it did nothing wrong, or if the generator
+    may have caused it."""
+    ended = log.run.ended
+    if ended is not None and ended.kind == "wrong_answer":
+        said = ended.sentence.rstrip(".") or "the answers to golden rows differ"
+        return f"The server gives wrong answers before any load: {said}."
+    everything, failing = [*log.of("users"), *log.of("witness")], failures(under_load(log))
+    if log.run.drain is not None and log.run.drain.unfinished:
+        failing["unanswered"] = failing.get("unanswered", 0) + log.run.drain.unfinished
+    count = sum(failing.values())
+    share = count / max(done(under_load(log)), count) if count else 0.0
+    too_many = count > 0 and share > log.run.criteria.objective.errors
+    wrong = {kind: n for kind, n in failures(everything).items() if kind.startswith("wrong")}
+    certain = {kind: n for kind, n in failing.items() if too_many and _is_certain(kind)}
+    if found := wrong | certain:
+        return _sentence(found, done(everything))
+    if ended is None or ended.kind in BROKEN_OFF:  # users that are stopped leave requests behind
+        return ""
+    suspect = {finding.rule for finding in findings if not finding.allows_fail}
+    if too_many and suspect.isdisjoint(_ABOUT_CONNECTIONS):
+        return _sentence(failing, done(everything))
+    return ""
 
 
-def _restarts(sample: Sample) -> float | None:
-    return sample.server.restarts if sample.server else None
+def _is_certain(kind: str) -> bool:
+    return kind.startswith(("wrong", "status_")) and kind not in _REFUSALS
 
 
-def _oom_kills(sample: Sample) -> float | None:
-    return sample.server.oom_kills if sample.server else None
+def _sentence(found: dict[str, int], total: int) -> str:
+    """The kinds by number, the most frequent first, of how many requests."""
+    parts = [
+        f"{count:,} {_WORDS.get(kind.partition('_')[0], 'failures')} ({kind})"
+        for kind, count in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    return f"The server does not work right: {', '.join(parts)} of {total:,} requests."

@@ -30,7 +30,7 @@ class SetVerdict:
 
     outcome: Outcome
     sentence: str
-    claim: str
+    claim: str = ""
     """Empty: nothing may be claimed."""
 
     @property
@@ -53,18 +53,22 @@ def combine(judged: Sequence[Judged]) -> SetVerdict:
     counted = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in EXIT_CODES if kind in outcomes)
     for kind in ("FAIL", "ERROR", "INVALID"):
         if kind in outcomes:
-            return SetVerdict(kind, f"Not verified: {counted} of {wanted}.", "")
+            return SetVerdict(kind, f"Not verified: {counted} of {wanted}.")
     if len(judged) < wanted:
-        return SetVerdict("INVALID", f"Not verified: {counted}, but {wanted} were asked for.", "")
-    if _kinds(judged) > 1:
-        return SetVerdict(
-            "INVALID",
-            "Not verified: the runs differ in commit, tier, scenario, machine, backend or engine.",
-            "",
-        )
+        return SetVerdict("INVALID", f"Not verified: {counted}, but {wanted} were asked for.")
+    if len({_kind(each.run) for each in judged}) > 1:
+        differ = "the runs differ in commit, tier, scenario, machine, backend or engine"
+        return SetVerdict("INVALID", f"Not verified: {differ}.")
     claim = claim_of(judged) if len(judged) >= ENOUGH else ""
     short = "" if claim else f" A claim needs {ENOUGH} repeats."
     return SetVerdict("PASS", f"{len(judged)} of {wanted} runs valid and passing.{short}", claim)
+
+
+def _kind(run: Run) -> tuple[str, ...]:
+    """What may not differ within a set: seeds and times may."""
+    machine, scenario = run.fingerprint, str(run.scenario)
+    of_machine = (machine.commit, machine.cpu, machine.kernel)
+    return (*of_machine, run.tier.name, scenario, run.backend, run.engine)
 
 
 def claim_of(judged: Sequence[Judged]) -> str:
@@ -72,20 +76,19 @@ def claim_of(judged: Sequence[Judged]) -> str:
     smallest and largest."""
     run, found = judged[0].run, [each.verdict.figures for each in judged]
     mid = partial(_median, found)
-    total, p99s = (
-        sum(each.requests for each in found),
-        [each.p99_ms for each in found if each.p99_ms is not None],
-    )
+    total = sum(each.judged or each.requests for each in found)  # older verdicts have no `judged`
+    p99s = [each.p99_ms for each in found if each.p99_ms is not None]
     changed = " with uncommitted changes" if run.fingerprint.dirty else ""
+    latencies = " / ".join(f"{mid(each):.3g}" for each in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
     return (
         f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{changed}, "
-        f"{_machine(run)}: "
+        f"{_machine([each.run for each in judged])}: "
         f"{_workload(run)}, {mid('steady_s'):.0f} s steady, against {_server(run)}: "
         f"{len(judged)} of {run.repeats} runs valid and passing; {mid('achieved_hz'):,.0f} "
         "requests a second, "
         f"{sum(each.errors for each in found)} errors in {total:,} requests (upper bound "
         f"{3 / total:.1e}), "
-        f"p50/p95/p99/max = {_latencies(found)} ms (p99 of the repeats: "
+        f"p50/p95/p99/max = {latencies} ms (p99 of the repeats: "
         f"{min(p99s):.3g}–{max(p99s):.3g} ms), "
         f"{_used(run, found)} "
         f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a "
@@ -101,37 +104,24 @@ def _used(run: Run, found: Sequence[Figures]) -> str:
     if not run.observed:
         return "CPU time, throttling and memory of the server not observable."
     mid = partial(_median, found)
+    of_null = mid("cpu_of_null")
+    times = "" if math.isnan(of_null) else f", {of_null:.3g} × the null server's"
+    per_request = f" ({mid('cpu_us'):.1f} µs a request{times})" if times else ""
     return (
-        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores, throttled in "
-        f"{mid('throttled'):.1%} of periods, "
+        f"CPU used {mid('cpu_cores'):.2f}{_of(mid('quota_cores'), '.3g')} cores{per_request}, "
+        f"throttled in {mid('throttled'):.1%} of periods, "
         f"memory peak {mid('memory_peak_mib'):.0f}{_of(mid('memory_limit_mib'), '.0f')} MiB."
     )
 
 
-def _kinds(judged: Sequence[Judged]) -> int:
-    """Of how many kinds the runs are: seeds and times may differ."""
-    return len({_kind(each.run) for each in judged})
-
-
-def _kind(run: Run) -> tuple[str, ...]:
-    machine = run.fingerprint
+def _machine(runs: Sequence[Run]) -> str:
+    """The machine, and how fast it was when these runs began."""
+    machine = runs[0].fingerprint
+    scores = [run.calibration.score for run in runs if run.calibration]
+    score = f", calibration score {statistics.median(scores):.3g}" if scores else ""
     return (
-        machine.commit,
-        machine.cpu,
-        machine.kernel,
-        run.tier.name,
-        str(run.scenario),
-        run.backend,
-        run.engine,
-    )
-
-
-def _machine(run: Run) -> str:
-    machine = run.fingerprint
-    memory = f"{machine.memory_bytes / 1e9:.0f} GB"
-    return (
-        f"{machine.cpu}, {machine.cores} cores, {memory}, Linux {machine.kernel}, cgroups "
-        f"v{machine.cgroup_version}"
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, Linux "
+        f"{machine.kernel}, cgroups v{machine.cgroup_version}{score}"
     )
 
 
@@ -150,18 +140,12 @@ def _workload(run: Run) -> str:
 def _server(run: Run) -> str:
     if not run.observed:
         return f"a server at {run.target} with limits that the lab did not set and cannot see"
-    tier, limits = run.tier, run.tier.limits
-    cpus = (
-        "no CPU limit"
-        if limits.cpus is None
-        else f"{limits.cpus:g} CPU (quota {limits.cpus * 100:g} ms per 100 ms)"
-    )
+    tier, cpus, memory = run.tier, "no CPU limit", "no memory limit"
+    if tier.limits.cpus is not None:
+        cpus = f"{tier.limits.cpus:g} CPU (quota {tier.limits.cpus * 100:g} ms per 100 ms)"
+    if tier.limits.memory_bytes is not None:
+        memory = f"{tier.limits.memory_bytes / 2**20:.0f} MiB"
     pinned = f", on CPU {','.join(map(str, tier.cpus))}," if tier.cpus else ""
-    memory = (
-        "no memory limit"
-        if limits.memory_bytes is None
-        else f"{limits.memory_bytes / 2**20:.0f} MiB"
-    )
     image = run.details.get("image", "plain processes")
     return (
         f"{tier.replicas} × halfcore ({image}, {run.backend}) limited to {cpus}{pinned} and "
@@ -179,15 +163,9 @@ def way(run: Run) -> str:
     return "on the same machine over loopback" if loopback else f"reaching it at {host}"
 
 
-def _latencies(found: Sequence[Figures]) -> str:
-    return " / ".join(
-        f"{_median(found, name):.3g}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")
-    )
-
-
 def _median(found: Sequence[Figures], name: str) -> float:
     """Of a field of runs that pass: what the rules need was recorded, so only a limit that was not
-    set can be missing (nan)."""
+    set, or what older runs did not measure, can be missing (nan)."""
     known = [value for each in found if (value := getattr(each, name)) is not None]
     return statistics.median(known) if known else math.nan
 

@@ -1,27 +1,33 @@
 """The table of the 17 validity rules. Each is a pure function: what was recorded, and the
-thresholds → checks.
+thresholds → checks. Their words are in `rules.toml`.
 
 A rule holds when every check does; a check of something that was not recorded does not hold.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
+from loadlab.record.criteria import Thresholds
 from loadlab.record.read import Log
-from loadlab.verdict import of_answers, of_generator, of_machine, of_server
+from loadlab.verdict import caching, load, machine, steadiness
 from loadlab.verdict.check import Check, observed
-from loadlab.verdict.criteria import Thresholds
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule: its name, what it is for, and how it is looked at."""
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rule: its words, and how it is looked at."""
 
     name: str
     title: str
     why: str
+    broken: str
+    """What was wrong with a measurement that breaks it."""
+    remedy: str
+    """What to do then."""
+    spares: str = ""
+    """Why not both verdicts need all of it."""
     look: Callable[[Log, Thresholds], list[Check]]
 
 
@@ -54,109 +60,49 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.rule} {self.title}: {'; '.join(check.text for check in shown)}"
 
 
-RULES = (
-    Rule(
-        "V1",
-        "users",
-        "The users that the claim counts were there: all of them, on time, and none died.",
-        of_generator.users,
-    ),
-    Rule(
-        "V2", "generator CPU", "A generator that has no CPU left measures itself.", of_generator.cpu
-    ),
-    Rule(
-        "V3",
-        "loop lag",
-        "A generator that looks late sees answers late, and calls it latency.",
-        of_generator.loop_lag,
-    ),
-    Rule(
-        "V4",
-        "achieved rate",
-        "N users who think Z and wait R make N / (Z + R) requests a second, or some did nothing.",
-        of_generator.rates,
-    ),
-    Rule(
-        "V5",
-        "host",
-        "CPU that others take, the hypervisor or the generator, is not the server's to use.",
-        of_machine.host,
-    ),
-    Rule(
-        "V6", "quiet", "Other processes on the machine change what is measured.", of_machine.quiet
-    ),
-    Rule(
-        "V7",
-        "connections",
-        "One kept connection per user, or it is another workload: reconnecting costs both sides.",
-        of_machine.connections,
-    ),
-    Rule(
-        "V8",
-        "queues",
-        "A connection that the kernel drops waits seconds, and no server log shows it.",
-        of_machine.queues,
-    ),
-    Rule(
-        "V9",
-        "resources",
-        "Ports, files and memory that run out look like a slow server.",
-        of_machine.resources,
-    ),
-    Rule(
-        "V10",
-        "workers",
-        "A worker that is lost takes its users and its figures with it.",
-        of_generator.workers,
-    ),
-    Rule(
-        "V11",
-        "limit in force",
-        "A limit that was asked for may not be in force: it is read back.",
-        of_server.limits,
-    ),
-    Rule("V12", "samples", "A p99 of a few hundred answers is a rumour.", of_answers.samples),
-    Rule(
-        "V13",
-        "steady",
-        "Figures of a load that still settles, or drifts, are of no state at all.",
-        of_answers.steady,
-    ),
-    Rule(
-        "V14",
-        "answers checked",
-        "An answer that was not checked may be wrong; wrong ones are the objective's errors.",
-        of_answers.checked,
-    ),
-    Rule(
-        "V15",
-        "no caching",
-        "One body for all users must not be much cheaper: otherwise a cache was measured.",
-        of_server.caching,
-    ),
-    Rule(
-        "V16",
-        "witness",
-        "A client independent of the generator saw the same latencies.",
-        of_answers.witness,
-    ),
-    Rule(
-        "V17",
-        "floor",
-        "A server that does nothing, measured the same way, must be far below the objective.",
-        of_answers.floor,
-    ),
-)
+_LOOK: dict[str, Callable[[Log, Thresholds], list[Check]]] = {
+    "V1": load.users,
+    "V2": load.cpu,
+    "V3": load.loop_lag,
+    "V4": load.rates,
+    "V5": machine.host,
+    "V6": machine.quiet,
+    "V7": machine.connections,
+    "V8": machine.queues,
+    "V9": machine.resources,
+    "V10": load.workers,
+    "V11": machine.limits,
+    "V12": load.samples,
+    "V13": steadiness.steady,
+    "V14": load.checked,
+    "V15": caching.caching,
+    "V16": load.witness,
+    "V17": load.floor,
+}
+_WORDS = tomllib.loads(Path(__file__).with_name("rules.toml").read_text())
+RULES = tuple(Rule(name=name, look=look, **_WORDS[name]) for name, look in _LOOK.items())
+_BY_NAME = {rule.name: rule for rule in RULES}
+
+
+def in_words(name: str) -> str:
+    """What a broken rule says of a measurement, and its name: `the load was not steady (V13)`."""
+    return f"{_BY_NAME[name].broken} ({name})"
+
+
+def remedies(findings: Sequence[Finding]) -> str:
+    """What to do about broken rules, as a sentence."""
+    steps = dict.fromkeys(_BY_NAME[finding.rule].remedy for finding in findings)
+    return f"What to do: {'; '.join(steps)}; then run again."
 
 
 def judge_rules(log: Log) -> list[Finding]:
     """Every rule's finding, in order."""
-    thresholds = log.run.criteria.rules
+    thresholds, by_lab = log.run.criteria.rules, log.run.observed
     return [
         Finding(
             rule=rule.name,
             title=rule.title,
-            checks=observed(rule.look(log, thresholds), log.run.observed),
+            checks=observed(rule.look(log, thresholds), by_lab),
         )
         for rule in RULES
     ]

@@ -1,20 +1,22 @@
-"""When load is steady: neighbouring windows agree in rate and p95. It ends the settling of a run,
-and guards its steady phase."""
+"""V13: when load is steady: neighbouring windows agree in rate and p95. It ends the settling of a
+run, and guards its steady phase."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loadlab.record.criteria import Objective, Thresholds
 from loadlab.record.form import PhaseName
 from loadlab.record.packed import merge
 from loadlab.record.read import Log
-from loadlab.verdict.check import Check
-from loadlab.verdict.criteria import Objective, Thresholds
-from loadlab.verdict.figures import answered, done, quantile_ms
+from loadlab.verdict.check import Check, Unit
+from loadlab.verdict.figures import UNDER_LOAD, answered, done, quantile_ms
 
 WINDOWS = 3
 """Neighbours that must agree."""
+_WHOLE = 0.95
+"""Of the steady phase as asked for: it was not cut short."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +28,29 @@ class Window:
     p95_ms: float | None
 
 
-def windows(log: Log, seconds: int, *phases: PhaseName) -> list[Window]:
-    """The users' phases in windows of so many seconds; a rest that is shorter is left out, and so
-    is the cut second at each edge."""
+def steady(log: Log, rules: Thresholds) -> list[Check]:
+    """Settled before, whole, and without a trend that leads out of the objective."""
+    least_s, objective = log.run.scenario.duration_s * _WHOLE, log.run.criteria.objective
+    return [
+        *agreement(windows(log, rules.v13_window_s, "settle"), rules, objective),
+        _check("steady lasted", log.lasted_s("steady"), least_s, "s", at_least=True),
+        _trend(windows(log, rules.v13_window_s, "steady"), rules, objective),
+        *_backlog(log, objective),
+    ]
+
+
+def windows(log: Log, seconds: int, name: PhaseName) -> list[Window]:
+    """A phase of the users in windows of so many seconds; a rest that is shorter is left out, and
+    so is the cut second at each edge."""
+    phase, lines = log.phase(name), log.of("users", name)
+    if phase is None:
+        return []
+    first, last = math.ceil(phase.start_s), math.floor(log.end_of(phase))
     found = []
-    for phase in phases:
-        began = log.phase(phase)
-        if began is None:
-            continue
-        first, last = math.ceil(began.start_s), math.floor(log.end_of(began))
-        lines = log.of("users", phase)
-        for start in range(first, last - seconds + 1, seconds):
-            inside = [line for line in lines if start <= line.t < start + seconds]
-            found.append(
-                Window(
-                    seconds,
-                    answered(inside),
-                    quantile_ms(merge(line.response for line in inside), 0.95),
-                )
-            )
+    for start in range(first, last - seconds + 1, seconds):
+        inside = [line for line in lines if start <= line.t < start + seconds]
+        p95_ms = quantile_ms(merge(line.response for line in inside), 0.95)
+        found.append(Window(seconds, answered(inside), p95_ms))
     return found
 
 
@@ -60,41 +66,20 @@ def agreement(
     """
     last = [window for window in found[-WINDOWS:] if window.answered and window.p95_ms is not None]
     if len(last) < WINDOWS:
-        return [
-            Check(
-                what="windows before steady",
-                measured=len(last),
-                limit=WINDOWS,
-                at_least=True,
-                fail_needs=False,
-            )
-        ]
+        return [_check("windows before steady", len(last), WINDOWS, at_least=True)]
     counts, p95s = [window.answered for window in last], [window.p95_ms or 0.0 for window in last]
     chance = 3 * math.sqrt(2 / min(counts))
-    rates_differ = max(counts) / min(counts) - 1
+    least, most = min(p95s), max(p95s)
+    allowed_ms = ((objective and objective.p95_ms) or 0.0) - least
+    allowed_ms = max(rules.v13_agreement * least, rules.v13_tolerance_ms, allowed_ms)
+    rates_differ, rates_may = max(counts) / min(counts) - 1, max(rules.v13_agreement, chance)
     return [
-        Check(
-            what="rates differ",
-            measured=rates_differ,
-            limit=max(rules.v13_agreement, chance),
-            unit="share",
-            fail_needs=False,
-        ),
-        Check(
-            what="p95s differ",
-            measured=max(p95s) - min(p95s),
-            limit=max(
-                rules.v13_agreement * min(p95s),
-                rules.v13_tolerance_ms,
-                ((objective and objective.p95_ms) or 0.0) - min(p95s),
-            ),
-            unit="ms",
-            fail_needs=False,
-        ),
+        _check("rates differ", rates_differ, rates_may, "share"),
+        _check("p95s differ", most - least, allowed_ms, "ms"),
     ]
 
 
-def trend(found: Sequence[Window], rules: Thresholds, objective: Objective) -> Check:
+def _trend(found: Sequence[Window], rules: Thresholds, objective: Objective) -> Check:
     """Where the p95s would be after one more run of the same length; that they are too few to say
     so, if so.
 
@@ -103,68 +88,44 @@ def trend(found: Sequence[Window], rules: Thresholds, objective: Objective) -> C
     """
     p95s = [window.p95_ms for window in found if window.p95_ms is not None]
     if len(p95s) < WINDOWS:
-        return Check(
-            what="windows in steady",
-            measured=len(p95s),
-            limit=WINDOWS,
-            at_least=True,
-            fail_needs=False,
-        )
-    first, last = line(p95s)
+        return _check("windows in steady", len(p95s), WINDOWS, at_least=True)
+    first, last = _line(p95s)
     if objective.p95_ms is None:
         limit = max(rules.v13_trend * statistics.median(p95s), rules.v13_tolerance_ms)
-        drift = abs(last - first)
-        return Check(what="p95 drifts by", measured=drift, limit=limit, unit="ms", fail_needs=False)
-    return Check(
-        what="p95 extrapolated by one more run",
-        measured=max(first, last, last + (last - first)),
-        limit=objective.p95_ms,
-        unit="ms",
-        fail_needs=False,
-    )
+        return _check("p95 drifts by", abs(last - first), limit, "ms")
+    ahead = max(first, last, last + (last - first))
+    return _check("p95 extrapolated by one more run", ahead, objective.p95_ms, "ms")
 
 
-def backlog(log: Log, objective: Objective) -> list[Check]:
+def _backlog(log: Log, objective: Objective) -> list[Check]:
     """The requests that were due but not answered, as seconds of work, after one more run of the
     same length; it is judged if p99 is."""
-    waiting, done_hz = _backlog_by_second(log), _done_hz(log)
     if objective.p99_ms is None:
         return []
+    waiting, lasted = _backlog_by_second(log), log.lasted_s("steady")
+    done_hz = done(log.of("users", "steady")) / lasted if lasted else 0.0
     measured = None
     if len(waiting) >= WINDOWS and done_hz:
-        first, last = line(waiting)
+        first, last = _line(waiting)
         measured = max(first, last, last + (last - first), 0.0) / done_hz * 1000
-    return [
-        Check(
-            what="backlog extrapolated by one more run",
-            measured=measured,
-            limit=objective.p99_ms,
-            unit="ms",
-            fail_needs=False,
-        )
-    ]
+    return [_check("backlog extrapolated by one more run", measured, objective.p99_ms, "ms")]
 
 
 def _backlog_by_second(log: Log) -> list[float]:
     """Requests due but not ended, at the end of each second of the steady phase."""
     due: dict[int, int] = {}
-    steady = {each.t for each in log.of("users", "steady")}
-    for each in log.of("users", "ramp", "settle", "steady"):
+    steady_ts = {each.t for each in log.of("users", "steady")}
+    for each in log.of("users", *UNDER_LOAD):
         due[each.t] = due.get(each.t, 0) + each.intended - done([each])
     found, waiting = [], 0
     for t in sorted(due):
         waiting += due[t]
-        if t in steady:
+        if t in steady_ts:
             found.append(float(waiting))
     return found
 
 
-def _done_hz(log: Log) -> float | None:
-    lasted = log.lasted_s("steady")
-    return done(log.of("users", "steady")) / lasted if lasted else None
-
-
-def line(values: Sequence[float]) -> tuple[float, float]:
+def _line(values: Sequence[float]) -> tuple[float, float]:
     """The first and the last value of Tukey's resistant line (Exploratory Data Analysis, 1977).
 
     It goes from the median of the first third to that of the last: one window in which the machine
@@ -176,3 +137,10 @@ def line(values: Sequence[float]) -> tuple[float, float]:
     slope = (last - first) / (len(values) - third)
     beyond = slope * (third - 1) / 2
     return first - beyond, last + beyond
+
+
+def _check(
+    what: str, measured: float | None, limit: float, unit: Unit = "", *, at_least: bool = False
+) -> Check:
+    """A server that drowns is not steady: no FAIL needs this."""
+    return Check(what, measured, limit, unit, at_least, fail_needs=False)

@@ -25,6 +25,7 @@ from loadlab.experiments.search.said import again, sentences
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario, ScenarioError
 from loadlab.pages import search_page
+from loadlab.record.criteria import criteria
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE
 from loadlab.run import arguments, describe, session
@@ -35,7 +36,6 @@ from loadlab.target import cgroup, tiers
 from loadlab.target.processes import manifest
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
-from loadlab.verdict.criteria import criteria
 from loadlab.verdict.steadiness import WINDOWS
 
 _OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}

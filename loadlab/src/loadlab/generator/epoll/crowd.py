@@ -17,10 +17,8 @@ from pathlib import Path
 import msgspec
 
 from loadlab.generator import plan, steer
-from loadlab.generator.alike import MOST
 from loadlab.generator.epoll.conversation import Conversation, Failed, Question
 from loadlab.generator.epoll.wire import sharpen_timers
-from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load
 from loadlab.generator.steer import Steer
@@ -65,10 +63,8 @@ class Crowd:
     def __init__(self, load: Load, ledger: Ledger) -> None:
         self._load, self._ledger = load, ledger
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        *self._questions, self._one = [
-            Conversation.prepare(each, load) for each in [*load.exchanges, load.one]
-        ]
-        self._fresh = self._draw.randrange(MOST)
+        self._questions = [Conversation.prepare(each, load) for each in load.exchanges]
+        self._fresh = 0
         self._epoll = select.epoll()
         self._users: dict[int, _User] = {}
         self._timetable: list[tuple[float, int, _User]] = []
@@ -149,13 +145,11 @@ class Crowd:
 
     def _question(self, user: _User) -> Question:
         """What the user shall ask now."""
-        if self.steer.bodies == "all":
-            user.place = (user.place + 1) % len(self._questions)
-            return self._questions[user.place]
-        if self.steer.bodies == "one" or self._load.alike is None:
-            return self._one
-        self._fresh = (self._fresh + 1) % MOST
-        return Conversation.prepare(Exchange(self._load.alike.body(self._fresh)), self._load)
+        if self.steer.bodies == "fresh" and self._load.fresh:
+            self._fresh += 1
+            return Conversation.prepare(self._load.fresh.exchange(self._fresh - 1), self._load)
+        user.place = (user.place + 1) % len(self._questions)
+        return self._questions[user.place]
 
     def _receive(self, wait_s: float) -> None:
         if wait_s > 0:

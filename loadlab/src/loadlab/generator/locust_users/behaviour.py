@@ -9,7 +9,6 @@ import gevent
 from gevent.event import Event
 from locust import User, task
 
-from loadlab.generator.alike import MOST
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load
@@ -30,12 +29,10 @@ class Session:
     right answer; empty: any will do."""
     pace = 1.0
     """Think times are divided by it; 0: no more requests (drain)."""
-    bodies: Bodies = "all"
+    bodies: Bodies = "pool"
     """What is sent."""
-    one: tuple[Any, bytes]
-    """`prepared` of the body that all users send at times."""
     fresh = 0
-    """The last number of a body that was never sent before."""
+    """The number of the next body that nobody has sent before: workers take them in turn."""
     draw: random.Random
     number = 0
     """Users started so far."""
@@ -45,27 +42,25 @@ class Session:
     has arrived."""
 
     @classmethod
-    def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
-        """Prepare everything that users would otherwise do once each."""
-        cls.load, cls.kind, cls.pace, cls.bodies, cls.number = load, kind, 1.0, "all", 0
+    def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str, place: int) -> None:
+        """Prepare everything that users would otherwise do once each; place: of the worker among
+        the workers, from 0."""
+        cls.load, cls.kind, cls.pace, cls.bodies, cls.number = load, kind, 1.0, "pool", 0
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.fresh = cls.draw.randrange(MOST)  # each worker from another place
-        *cls.prepared, cls.one = [
-            (kind.prepare(each, load), each.answer.encode()) for each in [*load.exchanges, load.one]
-        ]
+        cls.fresh = place
+        cls.prepared = [(kind.prepare(each, load), each.answer.encode()) for each in load.exchanges]
         cls.ready.set()
 
     @classmethod
     def question(cls, place: int) -> tuple[Any, bytes]:
         """What to ask now, as in `prepared`, by a user whose turn it would be to ask the exchange
         at `place`."""
-        if cls.bodies == "all":
+        if cls.bodies == "pool" or cls.load.fresh is None:
             return cls.prepared[place]
-        if cls.bodies == "one" or cls.load.alike is None:
-            return cls.one
-        cls.fresh = (cls.fresh + 1) % MOST
-        return cls.kind.prepare(Exchange(cls.load.alike.body(cls.fresh)), cls.load), b""
+        exchange = cls.load.fresh.exchange(cls.fresh)
+        cls.fresh += cls.load.workers
+        return cls.kind.prepare(exchange, cls.load), exchange.answer.encode()
 
 
 class Failed(Exception):

@@ -3,7 +3,6 @@ with the run before it begins."""
 
 import tomllib
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def criteria(scenario: str = "", file: Path | None = None) -> Criteria:
 
 @cache
 def _read(file: Path | None) -> dict[str, Any]:
-    source = file or files("loadlab.verdict").joinpath("criteria.toml")
+    source = file or Path(__file__).with_name("criteria.toml")
     try:
         return tomllib.loads(source.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:

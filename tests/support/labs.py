@@ -15,7 +15,7 @@ import yaml
 
 from loadlab.record.form import PhaseName, Run
 from loadlab.record.read import Log, read
-from loadlab.target.cgroup.hierarchy import PARENT, ROOT
+from loadlab.target.cgroup import PARENT, ROOT
 from loadlab.verdict.judge import VERDICT_FILE, Verdict
 
 CHECKOUT = Path(__file__).parents[2]

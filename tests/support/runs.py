@@ -33,11 +33,11 @@ from loadlab.record.form import (
     Tier,
     Workers,
 )
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.packed import pack
 from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
-from loadlab.target.cgroup import Limits
 from loadlab.verdict.criteria import criteria
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)

@@ -14,8 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
-from loadlab.target.cgroup import Limits
 from loadlab.verdict.criteria import Criteria
 
 FORMAT = 1
@@ -82,6 +82,11 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     answered: int | None = None
     """Right answers that it gave since all users were there, by its own count; None: it does not
     report it, or there never were all users."""
+    limits_at_end: Limits | None = None
+    """Read back again when the load was over."""
+    cpu_used_s: float | None = None
+    """CPU time of its control group under load. Both None: the run was older than these fields, had
+    no load, or the group was gone."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):

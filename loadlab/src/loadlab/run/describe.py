@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadlab.record import counters, form, machine
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.run.arguments import Order
 from loadlab.target import tiers
-from loadlab.target.cgroup import Limits, Unavailable
-from loadlab.target.choice import Backend
+from loadlab.target.cgroup import Unavailable
+from loadlab.target.start import Backend
 from loadlab.target.tiers import Tier
 from loadlab.verdict.criteria import criteria
 

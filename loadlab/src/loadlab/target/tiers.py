@@ -13,22 +13,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from loadlab.target.cgroup import PERIOD_US, Limits
+from loadlab.record.limits import PERIOD_US, Limits
 
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "k": 1 << 10,
-    "kb": 1 << 10,
-    "m": 1 << 20,
-    "mb": 1 << 20,
-    "g": 1 << 30,
-    "gb": 1 << 30,
-}
-_SIZE = re.compile(r"([0-9.]+)([a-z]*)")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9.]+)([kmg]?)b?")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 """`${NAME}`, `${NAME:-default}` or `${NAME:+replacement}`; the innermost first."""
 
@@ -124,7 +115,7 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 def _bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip().lower())
-    if not found or found[2] not in _UNITS:
+    if not found:
         raise ValueError(f"memory {text!r} is no size")
     return round(float(found[1]) * _UNITS[found[2]])
 

@@ -3,8 +3,8 @@
 import msgspec
 
 from loadlab.record.form import PhaseName
+from loadlab.record.limits import Limits
 from loadlab.record.read import Log
-from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import cpu_us
@@ -46,7 +46,22 @@ def limits(log: Log, _: Thresholds) -> list[Check]:
             measured=sum(1 for each in replicas if not each.processes_inside),
             limit=0,
         ),
+        *_at_end(log),
     ]
+
+
+def _at_end(log: Log) -> list[Check]:
+    """Of the replicas that could be read back after the load; older runs recorded none."""
+    found = [(each.limits_at_end, each.cpu_used_s) for each in log.run.replicas]
+    ends = [limits for limits, _ in found if limits is not None]
+    used = [cpu_s for _, cpu_s in found if cpu_s is not None]
+    counts = {
+        "replicas with other limits at the end": [
+            not _in_force(log.run.tier.limits, each) for each in ends
+        ],
+        "replicas that used no CPU": [cpu_s <= 0 for cpu_s in used],
+    }
+    return [Check(what=what, measured=sum(each), limit=0) for what, each in counts.items() if each]
 
 
 def caching(log: Log, rules: Thresholds) -> list[Check]:

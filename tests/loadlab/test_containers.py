@@ -16,7 +16,7 @@ from loadlab.record.limits import Limits, Usage
 from loadlab.report.provenance import provenance
 from loadlab.target import cgroup, containers
 from loadlab.target.process import CannotStart
-from loadlab.target.serving import BackendFailed, Serving
+from loadlab.target.serving import Asked, BackendFailed, Serving
 from loadlab.target.tiers import Tier
 from loadlab.verdict.rules import judge_rules
 from support.runs import LIMITS, Made, fresh
@@ -29,6 +29,8 @@ case "$*" in
     compose*" up "*) if [ -e "$PLAYED/refuses" ]; then echo "no room" >&2; exit 1; fi ;;
     compose*" ps --quiet half-core") echo one ;;
     compose*" ps --quiet balancer") echo "no such service" >&2; exit 1 ;;
+    run*) echo one ;;
+    "image inspect"*) echo '{"'"$PORT"'/tcp": {}}' ;;
     inspect*) cat "$PLAYED/inspect" ;;
     cp*) for last; do :; done; cp -r "$PLAYED/iris" "$last" ;;
 esac
@@ -172,6 +174,41 @@ def test_an_image_of_another_commit_is_said(played, checkout, labels, says):
     assert says in dict(provenance(made.run))["image_source"]
 
 
+def test_an_image_gets_the_tiers_limits_and_nothing_else(played, checkout, server, monkeypatch):
+    """No settings; of the golden rows only the label counts; and it is removed."""
+    from support.bundles import write_bundle
+
+    write_bundle(played / "bundles", "iris", model=None)
+    monkeypatch.setenv("PORT", str(server.server_port))
+    order = Asked(
+        tier=TIER, model="iris", users=1, backend="compose", target="", service="image", image="x:1"
+    )
+    with containers.image(
+        order, checkout[0], bundles=played / "bundles", scratch=played / "scratch", cpus="0"
+    ) as serving:
+        assert serving.addresses == [("127.0.0.1", server.server_port)]
+        assert serving.details == {
+            "image_id": "sha256:abc",
+            "service": "image x:1",
+            "image": "x:1",
+        }
+        assert serving.manifest is not None
+        assert {key for each in serving.manifest["golden"] for key in each} == {"row", "prediction"}
+
+    asked = (played / "asked").read_text().splitlines()
+    (run,) = [each for each in asked if each.startswith("run ")]
+    assert set(run.split()) >= {
+        "--pull=never",
+        "--memory=268435456",
+        "--memory-swap=268435456",
+        "--cpu-period=100000",
+        "--cpu-quota=50000",
+        "--cpuset-cpus=0",
+        "--no-healthcheck",
+    }
+    assert asked[-1] == "rm --force --volumes one"
+
+
 class Counted:
     """Stands in for a control group."""
 
@@ -239,4 +276,4 @@ def test_a_record_from_before_the_second_reading_is_judged_as_it_was():
 def test_without_a_docker_one_sentence_says_so(monkeypatch):
     """Before anything is started."""
     monkeypatch.setenv("PATH", "")
-    assert containers.missing(TIER, Path()) == "docker is not installed"
+    assert containers.no_container(Path(), TIER.image) == "docker is not installed"

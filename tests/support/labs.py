@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from loadlab.record.cgroup import PARENT, ROOT
 from loadlab.record.form import PhaseName, Run
 from loadlab.record.read import Log, read
-from loadlab.target.cgroup import PARENT, ROOT
 from loadlab.verdict.judge import VERDICT_FILE, Verdict
 
 CHECKOUT = Path(__file__).parents[2]

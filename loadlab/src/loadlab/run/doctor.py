@@ -73,7 +73,7 @@ def _cgroups() -> Finding:
 
 def _containers(tiers: Iterable[Tier], root: Path) -> Finding:
     tier = next(iter(tiers), None)
-    reason = containers.missing(tier, root) if tier else "the compose file has no tiers"
+    reason = containers.no_container(root, tier.image) if tier else "the compose file has no tiers"
     return Finding(
         "backend compose",
         "no" if reason else f"image {tier.image if tier else ''}",

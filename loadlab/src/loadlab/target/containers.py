@@ -88,19 +88,13 @@ def no_container(root: Path, image: str) -> str:
     """Why there can be no container of an image here, or nothing."""
     if not shutil.which("docker"):
         return "docker is not installed"
-    if docker(root, "info", "--format", "{{.ServerVersion}}").returncode:
-        return "the Docker engine does not answer"
-    if docker(root, "image", "inspect", image).returncode:
-        return f"the image {image} is not here"
-    return ""
-
-
-def missing(tier: Tier, root: Path) -> str:
-    """Why there can be no containers of this tier here, or nothing."""
-    if reason := no_container(root, tier.image):
-        return reason
-    no_compose = docker(root, "compose", "version").returncode
-    return "docker has no compose plugin" if no_compose else ""
+    needs = {
+        "info": "the Docker engine does not answer",
+        f"image inspect {image}": f"the image {image} is not here",
+        "compose version": "docker has no compose plugin",
+    }
+    asked = (why for words, why in needs.items() if docker(root, *words.split()).returncode)
+    return next(asked, "")
 
 
 @contextmanager
@@ -111,7 +105,6 @@ def compose(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
         BackendFailed: Docker refused, or the image has no such model.
         process.CannotStart: the server is not ready in its limits.
     """
-
     project = ["--project-name", f"halfcore-load-{os.getpid()}", "--profile", tier.name]
     project += ["--file", str(root / tiers.FILE)]
     environment = _ENVIRONMENT | {"PORT": str(free_port())}
@@ -125,11 +118,11 @@ def compose(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
 
     try:
         up = ask("up", "--detach", "--no-build", timeout_s=_UP_S)
-        if up.returncode:
+        replicas, balancers = containers(tier.name), containers("balancer")
+        if up.returncode or not replicas:
             logs = ask("logs", "--no-log-prefix", "--tail", "3", tier.name).stdout
             said = f": {_last_line(logs)}" if logs.strip() else ""
             raise CannotStart(f"{tier.name}: {_last_line(up.stderr)}{said}")
-        replicas, balancers = containers(tier.name), containers("balancer")
         for each in (*replicas, *balancers):
             each.await_ready(_PORT, "/health/ready", _OK, _READY_S)
         served = _serving(replicas, balancers or replicas, _PORT)
@@ -240,19 +233,20 @@ def _start(order: Asked, root: Path, cpus: str) -> str:
     limits = order.tier.limits
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # no more than may be had here
     files = _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
-    words = [
-        f"--ulimit=nofile={files}:{files}",
-        "--sysctl=net.core.somaxconn=4096",
-        "--no-healthcheck",
-        f"--label=halfcore-load={os.getpid()}",
-    ]
-    if limits.memory_bytes:
-        words += [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"]
-    if limits.cpus:
-        words += [f"--cpu-period={limits.period_us}", f"--cpu-quota={limits.quota_us}"]
-    if cpus:
-        words += [f"--cpuset-cpus={cpus}"]
-    ran = docker(root, "run", "--detach", "--pull=never", *words, order.image, timeout_s=_START_S)
+    words = {
+        "memory": limits.memory_bytes,
+        "memory-swap": limits.memory_bytes,
+        "cpu-period": limits.period_us if limits.cpus else None,
+        "cpu-quota": limits.quota_us,
+        "cpuset-cpus": cpus,
+        "ulimit": f"nofile={files}:{files}",
+        "sysctl": "net.core.somaxconn=4096",
+        "label": f"halfcore-load={os.getpid()}",
+        "pull": "never",
+    }
+    options = [f"--{name}={value}" for name, value in words.items() if value]
+    command = ["run", "--detach", "--no-healthcheck", *options, order.image]
+    ran = docker(root, *command, timeout_s=_START_S)
     if ran.returncode:
         raise CannotStart(f"{order.image}: {_last_line(ran.stderr)}")
     return ran.stdout.strip()

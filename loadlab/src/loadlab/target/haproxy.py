@@ -18,10 +18,6 @@ from loadlab.target.process import Command, free_port, running
 from loadlab.target.programs import clean_environment
 from loadlab.target.serving import Asked, BackendFailed, Serving
 
-MISSING = (
-    "replicas need HAProxy as their balancer, and there is no `haproxy` here: "
-    "`apt-get install haproxy` installs it"
-)
 _READY = "/health"
 _WAIT_S = 5.0
 _SPARE = 256
@@ -30,7 +26,10 @@ _SPARE = 256
 
 def missing() -> str:
     """Why there can be no balancer here, or nothing."""
-    return "" if shutil.which("haproxy") else MISSING
+    if shutil.which("haproxy"):
+        return ""
+    without = "replicas need HAProxy as their balancer, and there is no `haproxy` here"
+    return f"{without}: `apt-get install haproxy` installs it"
 
 
 @contextmanager

@@ -50,28 +50,21 @@ class Running:
     output: int
     """Open file of what it says."""
 
-    def ended(self, what: str = "") -> str:
+    def ended(self, what: str) -> str:
         """With which exit code and last words `what` ended, or nothing."""
         code = self.process.poll()
         return "" if code is None else f"{what} ended with {code}: {self.last_words()}"
 
     def last_words(self) -> str:
         """Its last lines, and whether memory ran out."""
-        return f"{self.last_lines()}{self.killed()}"
-
-    def last_lines(self) -> str:
-        """The end of its output."""
         start = max(os.fstat(self.output).st_size - _LAST_WORDS, 0)
         text = os.pread(self.output, _LAST_WORDS, start).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip(" ^")]
-        return " | ".join(lines[-_LAST_LINES:]) or "no output"
-
-    def killed(self) -> str:
-        """How often memory ran out, or nothing."""
-        memory = self.group.memory()
+        said, memory = " | ".join(lines[-_LAST_LINES:]) or "no output", self.group.memory()
         if not memory.oom_kills:
-            return ""
-        return f" (out of memory: {memory.oom_kills} kills, limit hit {memory.limit_hits} times)"
+            return said
+        kills = f"{memory.oom_kills} kills, limit hit {memory.limit_hits} times"
+        return f"{said} (out of memory: {kills})"
 
     def ready(self, path: str) -> bool:
         """Whether `path` answers 200, or without a path whether a connection is taken; raises
@@ -96,11 +89,8 @@ def running(
 
     Args:
         label: names its control group.
-        command: is to listen on `port` of 127.0.0.1.
-        port: a free one; see `free_port`.
-        limits: of its control group.
+        command: is to listen on `port` of 127.0.0.1, a free one (`free_port`).
         cpus: CPUs it may run on, as `taskset` takes them; empty: all.
-        ready_timeout_s: seconds until it must be ready.
 
     Raises:
         CannotStart: it ended, or was not ready in time.
@@ -125,7 +115,7 @@ def running(
                 timeout_s=ready_timeout_s,
             )
             if reason:
-                raise CannotStart(f"{reason}{server.killed()}: {server.last_lines()}")
+                raise CannotStart(f"{reason}: {server.last_words()}")
             yield server
         finally:
             process.terminate()

@@ -30,13 +30,9 @@ def serving(
     """Start every replica on loopback; all end with this context. Users take their addresses in
     turn, unless `haproxy.behind` puts a balancer before them.
 
-    A baseline's environment must have been installed; its model is from the checkout's registry.
-
-    Args:
-        root: the checkout.
-        scratch: of this run; takes a copy of the bundle, so that other models' memory is not part
-            of the measurement.
-        cpus: CPUs that the server is held to, as `taskset` takes them; empty: all.
+    A baseline's environment must have been installed; its model is from the registry of the
+    checkout, `root`. `scratch` takes a copy of the bundle, so that other models' memory is not part
+    of the measurement. `cpus` as `running` takes them.
 
     Raises:
         BackendFailed: no such bundle.

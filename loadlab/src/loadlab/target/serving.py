@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from loadlab.record import counters
+from loadlab.record.cgroup import Group
 from loadlab.record.form import Replica
-from loadlab.target.cgroup import Group
 from loadlab.target.tiers import Tier
 
 _INITS = ("docker-init", "tini")
@@ -81,15 +81,16 @@ class Serving:
 
     def replicas(self) -> list[Replica]:
         """Limits read back, and whether all processes are inside."""
-        read = []
+        found = []
         for group, pid in zip(self.groups, self.pids, strict=True):
-            inside = set(group.processes())
-            outside = len(set(counters.descendants(pid)) - inside)
-            replica = Replica(
-                limits=group.limits(), processes_inside=len(inside), processes_outside=outside
+            inside, family = set(group.processes()), set(counters.descendants(pid))
+            outside = len(family - inside)
+            found.append(
+                Replica(
+                    limits=group.limits(), processes_inside=len(inside), processes_outside=outside
+                )
             )
-            read.append(replica)
-        return read
+        return found
 
     def cpu_s(self) -> list[float]:
         """CPU time of each replica since its group was made."""
@@ -110,16 +111,11 @@ class Serving:
 
     def cpus(self) -> frozenset[int]:
         """CPUs that the server's processes hold themselves to; empty if any may run anywhere."""
-        held: set[int] = set()
-        for group in (*self.groups, *([self.balancer] if self.balancer else [])):
-            for pid in group.processes():
-                if counters.name(pid) in _INITS:
-                    continue
-                allowed = _allowed(pid)
-                if allowed >= set(counters.cpus(0)):
-                    return frozenset()
-                held |= allowed
-        return frozenset(held)
+        groups = [*self.groups, *([self.balancer] if self.balancer else [])]
+        pids = [pid for group in groups for pid in group.processes()]
+        held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
+        anywhere = any(each >= set(counters.cpus(0)) for each in held)
+        return frozenset() if anywhere else frozenset[int]().union(*held)
 
 
 def _allowed(pid: int) -> set[int]:

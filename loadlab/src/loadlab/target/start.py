@@ -18,22 +18,18 @@ def choose(order: Asked, root: Path) -> tuple[Backend, str]:
         return "given", "target= names a server that runs already"
     if order.balancer != "none" and (reason := haproxy.missing()):
         raise BackendFailed(f"balancer={order.balancer}: {reason}")
-    containers_too = order.backend in {"auto", "compose"} and order.balancer == "none"
-    no_containers = containers.missing(order.tier, root) if containers_too else "not asked for"
-    if order.backend == "compose" and no_containers:
-        raise BackendFailed(f"backend=compose: {no_containers}")
-    if not no_containers:
+    tried = order.backend != "cgroup" and order.balancer == "none"
+    why_not = containers.no_container(root, order.tier.image) if tried else "not asked for"
+    if not why_not:
         return "compose", "Docker and the image are there"
+    if order.backend == "compose":
+        raise BackendFailed(f"backend=compose: {why_not}")
     try:
         cgroup.version()
     except cgroup.Unavailable as error:
-        raise BackendFailed(
-            f"backend=cgroup: {error}"
-            if order.backend == "cgroup"
-            else f"no backend: {no_containers}; {error}"
-        ) from None
-    tried = order.backend == "auto" and order.balancer == "none"
-    return "cgroup", no_containers if tried else "as asked"
+        asked = "backend=cgroup: " if order.backend == "cgroup" else f"no backend: {why_not}; "
+        raise BackendFailed(f"{asked}{error}") from None
+    return "cgroup", why_not if tried else "as asked"
 
 
 def starting(

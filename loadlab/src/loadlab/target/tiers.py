@@ -47,12 +47,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limits(self) -> Limits:
         """Of each replica."""
-        return Limits(
-            cpus=self.cpus,
-            memory_bytes=self.memory_bytes,
-            period_us=self.period_us,
-            burst_us=self.burst_us,
-        )
+        return msgspec.convert(self, Limits, from_attributes=True)
 
     @property
     def cores(self) -> float:
@@ -61,25 +56,17 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
-    """All tiers of a compose file, in its order.
+    """All tiers of a compose file, in its order; `environ` fills `${NAME:-default}`, as
+    `docker compose` does.
 
-    Args:
-        file: the compose file.
-        environ: fills `${NAME:-default}`, as `docker compose` does.
-
-    Raises:
-        TierError: no such file, not YAML, or a service that says it is a tier and is none.
+    Raises `TierError`: no such file, not YAML, or a service that says it is a tier and is none.
     """
     try:
         services = yaml.safe_load(file.read_text())["services"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise TierError(f"{file}: no services can be read: {error}") from None
-    tiers = [
-        _tier(name, service, environ)
-        for name, service in services.items()
-        if LABEL in _mapping(service.get("labels"))
-    ]
-    return {tier.name: tier for tier in tiers}
+    tiers = {name: each for name, each in services.items() if LABEL in _mapping(each.get("labels"))}
+    return {name: _tier(name, service, environ) for name, service in tiers.items()}
 
 
 def choose(tiers: Mapping[str, Tier], name: str) -> Tier:

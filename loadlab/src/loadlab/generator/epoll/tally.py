@@ -4,10 +4,9 @@ import time
 from collections import Counter
 
 from loadlab.generator.epoll.plan import Outcome
-from loadlab.record import machine
+from loadlab.record import cgroup, machine
 from loadlab.record.latency import spread
 from loadlab.record.limits import Usage
-from loadlab.target import cgroup
 
 
 class Tally:

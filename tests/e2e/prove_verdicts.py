@@ -24,6 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 from loadlab.record.form import EndKind, PhaseName, Run
+from loadlab.record.limits import Limits
 from loadlab.target import cgroup
 from loadlab.verdict.judge import Outcome, Verdict
 from support.labs import CHECKOUT, Lab, left_over, process_of
@@ -75,7 +76,7 @@ def _kill(role: str, number: signal.Signals) -> Act:
 
 def _starve(run: Run, stack: ExitStack) -> None:
     """Leave the generator a fiftieth of a core, as a container's limit would."""
-    group = stack.enter_context(cgroup.group("starving", cgroup.Limits(cpus=0.02)))
+    group = stack.enter_context(cgroup.group("starving", Limits(cpus=0.02)))
     for file in group.hierarchy.procs(group.name):
         file.write_text(str(process_of(run, "generator")))
 

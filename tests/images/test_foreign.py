@@ -11,8 +11,8 @@ from loadlab.experiments.compare.command import parse
 from loadlab.generator import exchange, scenarios
 from loadlab.generator.epoll.asker import Asker
 from loadlab.run.arguments import Order
-from loadlab.target import image, tiers
-from loadlab.target.docker import no_container
+from loadlab.target import containers, tiers
+from loadlab.target.containers import no_container
 from loadlab.target.process import CannotStart
 from support.containers import ROOT, SERVER, docker
 
@@ -39,7 +39,7 @@ def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> 
     and nothing is left of it."""
     asked = order(SERVER)
     assert no_container(ROOT, SERVER) == ""
-    with image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:
+    with containers.image(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:
         (replica,) = serving.replicas()
         assert replica.limits == asked.tier.limits
         assert (replica.processes_outside, serving.ended(), serving.cpus()) == (0, "", {0})
@@ -59,7 +59,7 @@ def test_an_image_that_ends_says_its_last_line(bundles: Path, tmp_path: Path) ->
         asked = order("halfcore-test-ends")
         with (
             pytest.raises(CannotStart, match="invalid choice: 'nonsense'"),
-            image.serving(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus=""),
+            containers.image(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus=""),
         ):
             pass
     finally:

@@ -10,7 +10,7 @@ from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.exchange import bodies
 from loadlab.run import arguments
 from loadlab.run.arguments import UsageError
-from loadlab.target import cgroup, choice, haproxy
+from loadlab.target import cgroup, haproxy, start
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 
@@ -21,19 +21,15 @@ REQUESTS = 40
 
 def order(*words, late=False):
     """An order for two replicas."""
-    found = arguments.parse(
-        ["tier=pair", "backend=cgroup", "users=20", *words], TIERS, scenarios.read()
-    )
+    found = arguments.parse(["tier=pair", "backend=cgroup", *words], TIERS, scenarios.read())
     return msgspec.structs.replace(found, late=late)
 
 
 def test_the_configuration_names_every_replica_and_room_for_every_user():
     """By requests or by connections; the one that joins late is known, and out."""
-    http = haproxy.configuration(
-        "http", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=False
-    )
-    tcp = haproxy.configuration(
-        "tcp", ADDRESSES, port=1000, control=Path("/c"), users=10_000, late=True
+    http, tcp = (
+        haproxy.configuration(asked, ADDRESSES, port=1000, control=Path("/c"))
+        for asked in (order("balancer=http", "users=10000"), order("balancer=tcp", late=True))
     )
 
     assert "balance leastconn" in http
@@ -54,7 +50,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
     with pytest.raises(
         BackendFailed, match=r"balancer=http: .* `apt-get install haproxy` installs it"
     ):
-        choice.choose(order("balancer=http"), tmp_path)
+        start.choose(order("balancer=http"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +85,8 @@ def test_a_late_replica_gets_requests_of_kept_connections_only_from_a_balancer_o
 ):
     """Keep-alive pins a user to a replica where connections are dealt out; what the balancer uses
     is counted apart."""
-    asked = order(f"balancer={mode}", late=True)
-    with choice.starting(
+    asked = order(f"balancer={mode}", "users=20", late=True)
+    with start.starting(
         "cgroup", asked, tmp_path, bundles=bundles, scratch=tmp_path, cpus=""
     ) as serving:
         user, body = (

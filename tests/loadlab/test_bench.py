@@ -24,9 +24,9 @@ from loadlab.pages.ablation import sentences
 from loadlab.pages.bench_goals import RATIOS, findings
 from loadlab.record import store
 from loadlab.record.latency import spread
+from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Cpu, Fingerprint, Quiet
 from loadlab.record.store import Figures, Load, Round, Run, StoreError
-from loadlab.target.cgroup import Limits, Memory, Usage
 
 SATURATED = Load(
     regime="saturated",

@@ -13,10 +13,11 @@ from loadlab.experiments.bench.measure import measure
 from loadlab.experiments.bench.session import Order, Refused, Task
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject, clean_environment
 from loadlab.record import machine
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Quiet
 from loadlab.record.store import Load
 from loadlab.target import cgroup
-from loadlab.target.cgroup import Limits, Unavailable
+from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart, Command, free_port, running
 
 LOAD = Load(

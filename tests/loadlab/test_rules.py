@@ -21,9 +21,9 @@ from loadlab.record.form import (
     ServerSample,
     Workers,
 )
+from loadlab.record.limits import Limits
 from loadlab.record.packed import pack
 from loadlab.record.read import Log
-from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, in_words, judge_rules

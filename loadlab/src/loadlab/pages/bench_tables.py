@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadlab.experiments.bench.subjects import SUBJECTS
+from loadlab.record.limits import Limits
 from loadlab.record.store import REGIMES, Figures, Load, Regime, Round, Run, figures
-from loadlab.target.cgroup import Limits
 
 _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 / p99 ms | memory peak | throttled | failures |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501  a table's row

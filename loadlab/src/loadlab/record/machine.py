@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.target import cgroup
+from loadlab.record import cgroup
 
 PACKAGES = (
     "halfcore",

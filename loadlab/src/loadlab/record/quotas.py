@@ -4,7 +4,7 @@ group above it."""
 from collections.abc import Iterable
 from pathlib import Path
 
-from loadlab.target.cgroup import ROOT
+from loadlab.record.cgroup import ROOT
 
 PROC = Path("/proc")
 

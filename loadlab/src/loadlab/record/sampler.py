@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from loadlab.record import counters, quotas, sockets
+from loadlab.record.cgroup import Group
 from loadlab.record.form import NetSample, ProcessSample, Sample, ServerSample
-from loadlab.target.cgroup import Group
 
 EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0

@@ -10,8 +10,8 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from loadlab.record.latency import Spread
+from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Fingerprint, Quiet
-from loadlab.target.cgroup import Limits, Memory, Usage
 
 FORMAT = 1
 Regime = Literal["saturated", "sparse"]

@@ -2,8 +2,8 @@
 reproduce them."""
 
 from loadlab.record.form import Run, Scenario
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
-from loadlab.target.cgroup import Limits
 from loadlab.verdict.repeats import way
 
 

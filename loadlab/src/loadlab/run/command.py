@@ -15,8 +15,8 @@ from loadlab.run import arguments, doctor, session
 from loadlab.run.arguments import UsageError
 from loadlab.run.session import Busy, Place
 from loadlab.target import tiers
-from loadlab.target.choice import choose
 from loadlab.target.serving import BackendFailed
+from loadlab.target.start import choose
 from loadlab.target.tiers import TierError
 from loadlab.verdict.repeats import Judged, combine
 

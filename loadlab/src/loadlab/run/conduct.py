@@ -120,6 +120,7 @@ class Conductor:
         with ExitStack() as stack:
             self._watch(serving)
             stack.callback(self.sampler.stop)
+            stack.callback(self._read_back, serving, serving.cpu_s())
             self.book.ramp_users = load.users
             generator = self._generator = stack.enter_context(
                 generating(folder / "generator", load, parts)
@@ -329,6 +330,11 @@ class Conductor:
                 msgspec.structs.replace(each, answered=n)
                 for each, n in zip(run.replicas, counts, strict=True)
             ]
+
+    def _read_back(self, serving: Serving, cpu_s_before: list[float]) -> None:
+        """Whatever ends the load: the limits now, and the CPU time that it took."""
+        run = self._recorder.run
+        run.replicas = serving.read_back(run.replicas, cpu_s_before)
 
     def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
         expected = sum(1 for part in parts if part.role == "generator")

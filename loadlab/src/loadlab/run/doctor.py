@@ -12,7 +12,7 @@ from rich.table import Table
 
 from loadlab.record import counters, machine
 from loadlab.run.describe import too_small
-from loadlab.target import cgroup, compose
+from loadlab.target import cgroup, containers
 from loadlab.target.tiers import Tier
 
 _USERS = 10_000
@@ -73,7 +73,7 @@ def _cgroups() -> Finding:
 
 def _containers(tiers: Iterable[Tier], root: Path) -> Finding:
     tier = next(iter(tiers), None)
-    reason = compose.missing(tier, root) if tier else "the compose file has no tiers"
+    reason = containers.no_container(root, tier.image) if tier else "the compose file has no tiers"
     return Finding(
         "backend compose",
         "no" if reason else f"image {tier.image if tier else ''}",

@@ -13,7 +13,7 @@ from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
 from loadlab.generator.process import Part, generating
-from loadlab.target.cgroup import Limits
+from loadlab.record.limits import Limits
 from loadlab.target.process import Command, free_port, running
 
 _MOST_USERS = 1000

@@ -30,9 +30,9 @@ from loadlab.run.conduct import SETTLE_MOST_S, Conductor, repeated_s
 from loadlab.run.faults import Fault
 from loadlab.run.view import View
 from loadlab.target import cgroup
-from loadlab.target.choice import Backend, starting
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
+from loadlab.target.start import Backend, starting
 
 _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (

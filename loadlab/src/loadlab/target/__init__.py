@@ -1,2 +1,1 @@
-"""Who starts the server under load: the lab, as processes in control groups (`cgroup`) or as
-containers (`compose`), or the user (`given`)."""
+"""What is under load: processes in control groups, containers, or a server that runs already."""

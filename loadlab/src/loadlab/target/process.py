@@ -1,20 +1,24 @@
 """A server as a real process, in its own control group, on the CPUs that it is given."""
 
+import http.client
 import os
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
-from loadlab.generator.epoll.answer import ask
+from loadlab.record.limits import Limits
 from loadlab.target import cgroup
 
+NO_ANSWER = (OSError, http.client.HTTPException)
+"""What `get` raises."""
 _POLL_S = 0.05
+_ASK_S = 5.0
 _STOP_TIMEOUT_S = 10.0
 _LAST_WORDS, _LAST_LINES = 2000, 3
 """Characters and lines of a server's output that are quoted when it fails."""
@@ -43,12 +47,32 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     group: cgroup.Group
-    output: int = -1
+    output: int
     """Open file of what it says."""
+
+    def ended(self, what: str) -> str:
+        """With which exit code and last words `what` ended, or nothing."""
+        code = self.process.poll()
+        return "" if code is None else f"{what} ended with {code}: {self.last_words()}"
 
     def last_words(self) -> str:
         """Its last lines, and whether memory ran out."""
-        return f"{_last_words(self.output)}{_killed(self.group)}"
+        start = max(os.fstat(self.output).st_size - _LAST_WORDS, 0)
+        text = os.pread(self.output, _LAST_WORDS, start).decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip(" ^")]
+        said, memory = " | ".join(lines[-_LAST_LINES:]) or "no output", self.group.memory()
+        if not memory.oom_kills:
+            return said
+        kills = f"{memory.oom_kills} kills, limit hit {memory.limit_hits} times"
+        return f"{said} (out of memory: {kills})"
+
+    def ready(self, path: str) -> bool:
+        """Whether `path` answers 200, or without a path whether a connection is taken; raises
+        `NO_ANSWER`."""
+        if path:
+            return get("127.0.0.1", self.port, path)[0] == HTTPStatus.OK
+        socket.create_connection(("127.0.0.1", self.port), timeout=_ASK_S).close()
+        return True
 
 
 @contextmanager
@@ -57,7 +81,7 @@ def running(
     command: Command,
     *,
     port: int,
-    limits: cgroup.Limits,
+    limits: Limits,
     cpus: str = "",
     ready_timeout_s: float = 60.0,
 ) -> Iterator[Running]:
@@ -65,11 +89,8 @@ def running(
 
     Args:
         label: names its control group.
-        command: is to listen on `port` of 127.0.0.1.
-        port: a free one; see `free_port`.
-        limits: of its control group.
+        command: is to listen on `port` of 127.0.0.1, a free one (`free_port`).
         cpus: CPUs it may run on, as `taskset` takes them; empty: all.
-        ready_timeout_s: seconds until it must be ready.
 
     Raises:
         CannotStart: it ended, or was not ready in time.
@@ -86,14 +107,47 @@ def running(
             stderr=output,
             start_new_session=True,
         )
+        server = Running(process, port, group, output.fileno())
         try:
-            server = Running(process, port, group, output.fileno())
-            reason = _await_ready(server, command.ready_path, ready_timeout_s)
+            reason = await_ready(
+                lambda: server.ready(command.ready_path),
+                lambda: "" if process.poll() is None else f"ended with {process.returncode}",
+                timeout_s=ready_timeout_s,
+            )
             if reason:
-                raise CannotStart(f"{reason}{_killed(group)}: {_last_words(output.fileno())}")
+                raise CannotStart(f"{reason}: {server.last_words()}")
             yield server
         finally:
-            _stop(process)
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def await_ready(ready: Callable[[], bool], ended: Callable[[], str], *, timeout_s: float) -> str:
+    """Ask until the server is ready; returns why it is not, or nothing."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if why := ended():
+            return why
+        with suppress(*NO_ANSWER):
+            if ready():
+                return ""
+        time.sleep(_POLL_S)
+    return f"not ready after {timeout_s:.0f} s"
+
+
+def get(host: str, port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of one request on its own connection; raises `NO_ANSWER`."""
+    connection = http.client.HTTPConnection(host, port, timeout=_ASK_S)
+    try:
+        connection.request("GET", path, headers={"connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def free_port() -> int:
@@ -102,50 +156,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _await_ready(server: Running, path: str, timeout_s: float) -> str:
-    """Wait until `path` answers 200, or without a path until a connection is taken; returns why it
-    did not, or nothing."""
-    head = f"host: 127.0.0.1:{server.port}\r\nconnection: close"
-    request = f"GET {path} HTTP/1.1\r\n{head}\r\n\r\n".encode()
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            return f"ended with {server.process.returncode}"
-        try:
-            if not path:
-                socket.create_connection(("127.0.0.1", server.port), timeout=5.0).close()
-                return ""
-            if ask("127.0.0.1", server.port, request, timeout_s=5.0)[0] == 200:
-                return ""
-        except (OSError, ValueError):
-            pass
-        time.sleep(_POLL_S)
-    return f"not ready after {timeout_s:.0f} s"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _killed(group: cgroup.Group) -> str:
-    memory = group.memory()
-    return (
-        f" (out of memory: {memory.oom_kills} kills, limit hit {memory.limit_hits} times)"
-        if memory.oom_kills
-        else ""
-    )
-
-
-def _last_words(output: int) -> str:
-    size = os.fstat(output).st_size
-    text = os.pread(output, _LAST_WORDS, max(size - _LAST_WORDS, 0)).decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip(" ^")]
-    return " | ".join(lines[-_LAST_LINES:]) or "no output"

@@ -1,88 +1,92 @@
-"""Plain processes, each replica in a control group with the tier's limits."""
+"""Plain processes, ours or a baseline's, each replica in a control group with the tier's limits;
+and a server that the lab did not start."""
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from loadlab.experiments.bench import cases
-from loadlab.experiments.bench.subjects import clean_environment
-from loadlab.generator.epoll.answer import ask
-from loadlab.target.process import Command, Running, free_port, running
-from loadlab.target.serving import BackendFailed, Serving
-from loadlab.target.tiers import Tier
+from loadlab.target import programs
+from loadlab.target.process import NO_ANSWER, Command, Running, free_port, get, running
+from loadlab.target.programs import Case, CaseError
+from loadlab.target.serving import Asked, BackendFailed, Serving
 
-_READY = "/health/ready"
+STORE = Path(".halfcore/mlflow.db")
+_READY_S, _BASELINE_READY_S = 60.0, 180.0
+"""Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as
+many."""
 _COUNTED = re.compile(r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*\} (\S+)$', re.MULTILINE)
-_ASK_S = 5.0
 
 
 @contextmanager
 def serving(
-    tier: Tier, model: str, *, bundles: Path, scratch: Path, cpus: str
+    order: Asked, root: Path, *, bundles: Path, scratch: Path, cpus: str
 ) -> Iterator[Serving]:
-    """Start every replica of a tier on loopback; all end with this context.
+    """Start every replica on loopback; all end with this context. Users take their addresses in
+    turn, unless `haproxy.behind` puts a balancer before them.
 
-    Several replicas have no balancer here: users take their addresses in turn. `balanced`
-    puts one before them.
-
-    Args:
-        tier: limits, replicas, environment.
-        model: name of a bundle in `bundles`.
-        bundles: as the exporter wrote them.
-        scratch: of this run; takes a copy of the bundle, so that other models' memory is not part
-            of the measurement.
-        cpus: CPUs that the server is held to, as `taskset` takes them; empty: all.
+    A baseline's environment must have been installed; its model is from the registry of the
+    checkout, `root`. `scratch` takes a copy of the bundle, so that other models' memory is not part
+    of the measurement. `cpus` as `running` takes them.
 
     Raises:
         BackendFailed: no such bundle.
         process.CannotStart: the server is not ready in its limits.
         cgroup.Unavailable: no control groups here.
     """
-    bundle = hold(bundles, model, scratch)
+    tier, case = order.tier, hold(bundles, order.model, scratch)
+    ours = order.service == "halfcore"
+    label = tier.name if ours else f"{tier.name}-{order.service}"
+    command = partial(_halfcore, order, scratch) if ours else partial(_baseline, order, root)
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
-            command = _command(tier, bundle.parent.parent, model, port, scratch)
-            started.append(
-                stack.enter_context(
-                    running(
-                        f"{tier.name}-{number}", command, port=port, limits=tier.limits, cpus=cpus
-                    )
-                )
+            replica = running(
+                f"{label}-{number}",
+                command(case, port),
+                port=port,
+                limits=tier.limits,
+                cpus=cpus,
+                ready_timeout_s=_READY_S if ours else _BASELINE_READY_S,
             )
-        details = (
-            {"balancer": "none: users take the replicas' addresses in turn"}
-            if tier.replicas > 1
-            else {}
-        )
-        yield Serving(
+            started.append(stack.enter_context(replica))
+        served = Serving(
             addresses=[("127.0.0.1", each.port) for each in started],
             groups=[each.group for each in started],
             pids=[each.process.pid for each in started],
-            ended=lambda: words_of_ended(started),
-            answered=lambda: [answered(each.port) for each in started],
-            manifest=manifest(bundle),
-            graph=bundle / "model.onnx",
-            details={**details, "model_sha256": manifest(bundle)["onnx"]["sha256"]},
+            ended=lambda: next(filter(None, (each.ended("the server") for each in started)), ""),
+            manifest=manifest(case.bundle),
         )
+        if ours:
+            _describe_ours(served, case)
+        else:
+            served.manifest = labels_only(manifest(case.bundle))
+            served.details["service"] = f"baseline, variant {order.service}"
+        yield served
 
 
-def answered(port: int) -> int | None:
-    """A replica's right answers so far, by its own metrics; None if it does not report them."""
-    request = (
-        f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode()
+def given(target: str) -> Serving:
+    """`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
+    ended."""
+    parts = urlsplit(target if "//" in target else f"//{target}")
+    return Serving(
+        addresses=[(str(parts.hostname), int(parts.port or 0))],
+        details={"server": "given with target=: its limits were not set"},
     )
-    with suppress(OSError, ValueError):
-        status, text = ask("127.0.0.1", port, request, timeout_s=_ASK_S)
-        if status == HTTPStatus.OK:
-            return sum(int(float(count)) for count in _COUNTED.findall(text.decode()))
-    return None
+
+
+def hold(bundles: Path, model: str, scratch: Path) -> Case:
+    """A model's newest bundle, copied, alone in its folder; raises `BackendFailed`."""
+    try:
+        return programs.hold(programs.case(bundles, model), scratch / "bundles")
+    except CaseError as error:
+        raise BackendFailed(str(error)) from None
 
 
 def manifest(bundle: Path) -> dict[str, Any]:
@@ -91,32 +95,34 @@ def manifest(bundle: Path) -> dict[str, Any]:
     return read
 
 
-def hold(bundles: Path, model: str, scratch: Path) -> Path:
-    """A copy of a model's newest bundle, alone in its folder; raises `BackendFailed`."""
-    try:
-        return cases.hold(cases.case(bundles, model), scratch / "bundles").bundle
-    except cases.CaseError as error:
-        raise BackendFailed(str(error)) from None
+def labels_only(found: dict[str, Any]) -> dict[str, Any]:
+    """A manifest as a baseline is held to it: of the golden rows only the label."""
+    golden = [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]
+    return {**found, "golden": golden}
 
 
-def _command(tier: Tier, bundles: Path, model: str, port: int, folder: Path) -> Command:
-    ours = {
-        "HALFCORE_BUNDLES": str(bundles),
-        "HALFCORE_PORT": str(port),
-        "HALFCORE_HOST": "127.0.0.1",
-        "MODEL_NAME": model,
-    }
-    return Command(
-        [sys.executable, "-m", "halfcore", "serve"],
-        clean_environment() | tier.environment | ours,
-        folder,
-        _READY,
-    )
+def _halfcore(order: Asked, scratch: Path, case: Case, port: int) -> Command:
+    settings = order.tier.environment | {"HALFCORE_HOST": "127.0.0.1", "MODEL_NAME": order.model}
+    return programs.halfcore(scratch, case.bundle.parent.parent, port, settings)
 
 
-def words_of_ended(started: list[Running]) -> str:
-    """Why a replica is no more, or nothing."""
-    for each in started:
-        if each.process.poll() is not None:
-            return f"the server ended with {each.process.returncode}: {each.last_words()}"
-    return ""
+def _baseline(order: Asked, root: Path, case: Case, port: int) -> Command:
+    store, workers = f"sqlite:///{(root / STORE).resolve()}", order.service_workers
+    return programs.baseline(root, order.service, case, port, tracking_uri=store, workers=workers)
+
+
+def _describe_ours(served: Serving, case: Case) -> None:
+    served.graph = case.bundle / "model.onnx"
+    served.answered = lambda: [_answered(port) for _, port in served.addresses]
+    served.details["model_sha256"] = manifest(case.bundle)["onnx"]["sha256"]
+    if len(served.addresses) > 1:
+        served.details["balancer"] = "none: users take the replicas' addresses in turn"
+
+
+def _answered(port: int) -> int | None:
+    """A replica's right answers so far, by its own metrics; None if it does not report them."""
+    with suppress(*NO_ANSWER):
+        status, text = get("127.0.0.1", port, "/metrics")
+        if status == HTTPStatus.OK:
+            return sum(int(float(count)) for count in _COUNTED.findall(text.decode()))
+    return None

@@ -1,13 +1,17 @@
-"""What a run knows of the server under load, whichever backend started it."""
+"""What a run asks of the server under load and knows of it, whichever backend started it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from loadlab.record import counters
+from loadlab.record.cgroup import Group
 from loadlab.record.form import Replica
-from loadlab.target.cgroup import Group
+from loadlab.target.tiers import Tier
 
 _INITS = ("docker-init", "tini")
 """A container's first process does nothing but wait; it may run anywhere."""
@@ -18,17 +22,39 @@ class BackendFailed(RuntimeError):
     Docker, no image."""
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run's order that says which server to start."""
+
+    tier: Tier
+    model: str
+    users: int
+    backend: Literal["auto", "cgroup", "compose"]
+    target: str
+    """host:port of a server that runs already; empty: the lab starts one."""
+    service: str = "halfcore"
+    """Or a variant of the baseline, for comparisons; `image` is a published image."""
+    image: str = ""
+    """Its name, for service `image`."""
+    service_workers: int = 0
+    """Worker processes in each replica of a baseline; 0: as the variant chooses."""
+    balancer: Literal["none", "http", "tcp"] = "none"
+    """What the lab puts before the replicas that it starts as processes: `http` deals out requests,
+    `tcp` connections; `none`: users take the replicas' addresses in turn."""
+    late: bool = False
+    """The last replica joins when all users are there; for studies."""
+
+
 @dataclass
 class Serving:
     """A server that is ready, one or more replicas."""
 
     addresses: list[tuple[str, int]]
     """Where users connect; taken in turn."""
-    groups: Sequence[Group]
+    groups: Sequence[Group] = ()
     """One per replica; none where the lab cannot read them (target=)."""
-    pids: Sequence[int]
+    pids: Sequence[int] = ()
     """Main process of each replica."""
-    ended: Callable[[], str]
+    ended: Callable[[], str] = lambda: ""
     """Why the server is no more, or nothing."""
     network_pid: int = 0
     path: str = "/predict"
@@ -55,28 +81,41 @@ class Serving:
 
     def replicas(self) -> list[Replica]:
         """Limits read back, and whether all processes are inside."""
-        return [_replica(group, pid) for group, pid in zip(self.groups, self.pids, strict=True)]
+        found = []
+        for group, pid in zip(self.groups, self.pids, strict=True):
+            inside, family = set(group.processes()), set(counters.descendants(pid))
+            outside = len(family - inside)
+            found.append(
+                Replica(
+                    limits=group.limits(), processes_inside=len(inside), processes_outside=outside
+                )
+            )
+        return found
+
+    def cpu_s(self) -> list[float]:
+        """CPU time of each replica since its group was made."""
+        return [group.usage().cpu_s for group in self.groups]
+
+    def read_back(self, replicas: Sequence[Replica], cpu_s_before: list[float]) -> list[Replica]:
+        """The replicas with their limits now and the CPU time that they used since `cpu_s_before`;
+        without both where the group is gone, as that of a container that has ended."""
+        read = list(replicas)
+        for number, (group, before) in enumerate(zip(self.groups, cpu_s_before, strict=True)):
+            with suppress(OSError, KeyError):
+                read[number] = msgspec.structs.replace(
+                    read[number],
+                    limits_at_end=group.limits(),
+                    cpu_used_s=group.usage().cpu_s - before,
+                )
+        return read
 
     def cpus(self) -> frozenset[int]:
         """CPUs that the server's processes hold themselves to; empty if any may run anywhere."""
-        held: set[int] = set()
-        everywhere = set(counters.cpus(0))
-        for group in (*self.groups, *([self.balancer] if self.balancer else [])):
-            for pid in group.processes():
-                if counters.name(pid) in _INITS:
-                    continue
-                allowed = _allowed(pid)
-                if allowed >= everywhere:
-                    return frozenset()
-                held |= allowed
-        return frozenset(held)
-
-
-def _replica(group: Group, pid: int) -> Replica:
-    inside, family = set(group.processes()), set(counters.descendants(pid))
-    return Replica(
-        limits=group.limits(), processes_inside=len(inside), processes_outside=len(family - inside)
-    )
+        groups = [*self.groups, *([self.balancer] if self.balancer else [])]
+        pids = [pid for group in groups for pid in group.processes()]
+        held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
+        anywhere = any(each >= set(counters.cpus(0)) for each in held)
+        return frozenset() if anywhere else frozenset[int]().union(*held)
 
 
 def _allowed(pid: int) -> set[int]:
@@ -84,8 +123,6 @@ def _allowed(pid: int) -> set[int]:
     CPU."""
     allowed: set[int] = set()
     for thread in (counters.PROC / str(pid) / "task").glob("*"):
-        try:
+        with suppress(OSError):
             allowed |= set(counters.cpus(int(thread.name)))
-        except OSError:
-            continue
     return allowed

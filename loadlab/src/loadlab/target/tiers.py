@@ -13,22 +13,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from loadlab.target.cgroup import PERIOD_US, Limits
+from loadlab.record.limits import PERIOD_US, Limits
 
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "k": 1 << 10,
-    "kb": 1 << 10,
-    "m": 1 << 20,
-    "mb": 1 << 20,
-    "g": 1 << 30,
-    "gb": 1 << 30,
-}
-_SIZE = re.compile(r"([0-9.]+)([a-z]*)")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9.]+)([kmg]?)b?")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 """`${NAME}`, `${NAME:-default}` or `${NAME:+replacement}`; the innermost first."""
 
@@ -56,12 +47,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limits(self) -> Limits:
         """Of each replica."""
-        return Limits(
-            cpus=self.cpus,
-            memory_bytes=self.memory_bytes,
-            period_us=self.period_us,
-            burst_us=self.burst_us,
-        )
+        return msgspec.convert(self, Limits, from_attributes=True)
 
     @property
     def cores(self) -> float:
@@ -70,25 +56,17 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
-    """All tiers of a compose file, in its order.
+    """All tiers of a compose file, in its order; `environ` fills `${NAME:-default}`, as
+    `docker compose` does.
 
-    Args:
-        file: the compose file.
-        environ: fills `${NAME:-default}`, as `docker compose` does.
-
-    Raises:
-        TierError: no such file, not YAML, or a service that says it is a tier and is none.
+    Raises `TierError`: no such file, not YAML, or a service that says it is a tier and is none.
     """
     try:
         services = yaml.safe_load(file.read_text())["services"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise TierError(f"{file}: no services can be read: {error}") from None
-    tiers = [
-        _tier(name, service, environ)
-        for name, service in services.items()
-        if LABEL in _mapping(service.get("labels"))
-    ]
-    return {tier.name: tier for tier in tiers}
+    tiers = {name: each for name, each in services.items() if LABEL in _mapping(each.get("labels"))}
+    return {name: _tier(name, service, environ) for name, service in tiers.items()}
 
 
 def choose(tiers: Mapping[str, Tier], name: str) -> Tier:
@@ -124,7 +102,7 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 def _bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip().lower())
-    if not found or found[2] not in _UNITS:
+    if not found:
         raise ValueError(f"memory {text!r} is no size")
     return round(float(found[1]) * _UNITS[found[2]])
 

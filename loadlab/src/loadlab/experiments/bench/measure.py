@@ -12,8 +12,9 @@ from loadlab.experiments.bench.cases import Case
 from loadlab.experiments.bench.subjects import Place, Subject
 from loadlab.generator.epoll.answer import ask
 from loadlab.generator.epoll.plan import Outcome, Plan
+from loadlab.record.limits import Limits, Memory
 from loadlab.record.store import Figures, Load, Round
-from loadlab.target.cgroup import Group, Limits, Memory
+from loadlab.target.cgroup import Group
 from loadlab.target.process import CannotStart, Running, free_port, running
 
 _OK = 200

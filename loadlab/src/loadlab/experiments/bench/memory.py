@@ -24,9 +24,9 @@ from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.generator.epoll.wire import RESET_ON_CLOSE
 from loadlab.record import machine
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import FORMAT, name, read, write
-from loadlab.target.cgroup import Limits
 from loadlab.target.process import Running, free_port, running
 
 REST_S = 30.0

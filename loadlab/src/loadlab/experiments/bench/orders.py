@@ -11,8 +11,8 @@ from loadlab.experiments.bench import ladder as steps
 from loadlab.experiments.bench import variants
 from loadlab.experiments.bench.session import Order, Refused, Task
 from loadlab.experiments.bench.subjects import SUBJECTS, Subject
+from loadlab.record.limits import Limits
 from loadlab.record.store import REGIMES, Load, Regime, Round
-from loadlab.target.cgroup import Limits
 
 _QUICK_SPARSE = ("a", "b")
 """A smoke test starts few servers under a quota: they start slowly there."""

@@ -24,7 +24,7 @@ from loadlab.experiments.bench.subjects import (
     clean_environment,
 )
 from loadlab.generator.epoll.answer import ask
-from loadlab.target.cgroup import Limits
+from loadlab.record.limits import Limits
 from loadlab.target.process import CannotStart, Command, free_port, running
 
 _START_S = 60.0

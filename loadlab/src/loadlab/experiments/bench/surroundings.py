@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadlab.experiments.bench.subjects import BASELINE, Place, baseline_python, clean_environment
-from loadlab.target.cgroup import Limits
+from loadlab.record.limits import Limits
 from loadlab.target.process import CannotStart, Command, free_port, running
 
 _SQLITE = "sqlite:///"

@@ -20,7 +20,7 @@ from loadlab.report.command import conclude
 from loadlab.run import describe, session
 from loadlab.run.arguments import Order
 from loadlab.run.session import Place
-from loadlab.target.choice import Backend
+from loadlab.target.start import Backend
 from loadlab.verdict.figures import answered, cpu_s, rate
 from loadlab.verdict.judge import Verdict
 

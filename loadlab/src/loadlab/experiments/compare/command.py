@@ -25,8 +25,8 @@ from loadlab.run import arguments, session
 from loadlab.run.arguments import Order, UsageError
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.session import Busy, Place
-from loadlab.target import cgroup, compose, tiers
-from loadlab.target.docker import no_container
+from loadlab.target import cgroup, tiers
+from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
 
@@ -130,7 +130,7 @@ def parse(
 
 def _need_containers(order: Order, root: Path) -> None:
     """Both sides are containers, or neither: a bridge costs what loopback does not."""
-    if reason := no_container(root, order.image) or compose.missing(order.tier, root):
+    if reason := no_container(root, order.image) or no_container(root, order.tier.image):
         raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
 
 

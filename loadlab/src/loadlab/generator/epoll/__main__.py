@@ -9,7 +9,7 @@ import msgspec
 
 from loadlab.generator.epoll import saturated, sparse
 from loadlab.generator.epoll.plan import Outcome, Plan, PlanError, check
-from loadlab.target.cgroup import Unavailable
+from loadlab.record.cgroup import Unavailable
 
 
 def carry_out(plan: Plan) -> Outcome:

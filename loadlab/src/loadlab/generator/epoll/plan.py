@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from loadlab.record.latency import Spread
+from loadlab.record.limits import Usage
 from loadlab.record.machine import Cpu
-from loadlab.target.cgroup import Usage
 
 _SPARE_FILES = 64
 """Files that a Python process has open besides its connections, and room."""

@@ -4,9 +4,9 @@ import time
 from collections import Counter
 
 from loadlab.generator.epoll.plan import Outcome
-from loadlab.record import machine
+from loadlab.record import cgroup, machine
 from loadlab.record.latency import spread
-from loadlab.target import cgroup
+from loadlab.record.limits import Usage
 
 
 class Tally:
@@ -59,7 +59,7 @@ class Tally:
             helper_cpu_s=helper_s - helper_s_start,
         )
 
-    def _read(self) -> tuple[float, float, machine.Cpu, cgroup.Usage | None, float]:
+    def _read(self) -> tuple[float, float, machine.Cpu, Usage | None, float]:
         server = self._group.usage() if self._group else None
         helper_s = self._helper.usage().cpu_s if self._helper else 0.0
         return time.monotonic(), time.process_time(), machine.read_cpu(), server, helper_s

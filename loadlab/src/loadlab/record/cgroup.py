@@ -1,0 +1,183 @@
+"""Control groups, read: limits in force and what was used, as the kernel counts it, of all
+processes in a group together. `loadlab.target.cgroup` makes groups.
+
+Source: the kernel's Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. Version 1 does not count
+socket buffers as memory, version 2 does: the same memory limit is stricter there.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadlab.record.limits import Limits, Memory, Usage
+
+ROOT = Path("/sys/fs/cgroup")
+PARENT = "halfcore-lab"
+"""Our parent group; all groups of the lab are its children."""
+
+_CONTROLLERS = ("cpu", "cpuacct", "memory")
+"""Of version 1."""
+_KINDS_1 = ("rss", "cache", "mapped_file", "shmem")
+_KINDS_2 = ("anon", "file", "kernel", "sock", "shmem", "slab", "kernel_stack", "pagetables")
+"""Of memory, in either version's memory.stat."""
+_NS, _US = 1e9, 1e6
+_UNLIMITED = 1 << 60
+_JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 126; shift; done; shift; exec "$@"'
+"""Write the shell's own id into each file, then become the command: same id, nothing forked."""
+
+
+class Unavailable(RuntimeError):
+    """Control groups cannot be made here; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One control group: version 1 has a folder of it per controller, version 2 one for all."""
+
+    name: str
+    version: int
+    root: Path = ROOT
+    parent: str = PARENT
+    """Empty: the name is the path from the root, as a container engine chose it."""
+
+    def folders(self) -> list[Path]:
+        """Where its files are, each folder once."""
+        return list(dict.fromkeys(self.file(controller) for controller in _CONTROLLERS))
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """The command that joins this group first and then becomes `command`, under the same
+        process id: not one instruction of it runs outside."""
+        files = [str(folder / "cgroup.procs") for folder in self.folders()]
+        return ["/bin/sh", "-c", _JOIN, "join", *files, "--", *command]
+
+    def processes(self) -> list[int]:
+        """Ids of the processes inside."""
+        return [int(pid) for pid in self.file("cpu", "cgroup.procs").read_text().split()]
+
+    def limits(self) -> Limits:
+        """Limits in force, as the kernel says them; without a quota neither period nor burst."""
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if self.version == 1 else ("cpu.max",)
+        quota, period = " ".join(self.file("cpu", name).read_text() for name in names).split()
+        most = self.file("memory", "memory.limit_in_bytes", "memory.max").read_text()
+        quota_us, memory_bytes = _limit(quota), _limit(most)
+        if quota_us is None:
+            return Limits(memory_bytes=memory_bytes)
+        return Limits(
+            cpus=quota_us / int(period),
+            memory_bytes=memory_bytes,
+            period_us=int(period),
+            burst_us=_number(self.burst),
+        )
+
+    def usage(self) -> Usage:
+        """CPU time and throttling since the group was made: version 1 counts nanoseconds, version 2
+        microseconds."""
+        stat = _pairs(self.file("cpu", "cpu.stat"))
+        if self.version == 1:
+            names = ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")
+            used = [int(self.file("cpuacct", name).read_text()) / _NS for name in names]
+            throttled_s = stat.get("throttled_time", 0) / _NS
+        else:
+            used = [stat[name] / _US for name in ("usage_usec", "user_usec", "system_usec")]
+            throttled_s = stat.get("throttled_usec", 0) / _US
+        return Usage(
+            cpu_s=used[0],
+            user_s=used[1],
+            system_s=used[2],
+            periods=stat.get("nr_periods", 0),
+            throttled_periods=stat.get("nr_throttled", 0),
+            throttled_s=throttled_s,
+        )
+
+    def memory(self) -> Memory:
+        """Memory now, at its peak, and by kind."""
+        stat = _pairs(self.file("memory", "memory.stat"))
+        events = _pairs(self.file("memory", "memory.oom_control", "memory.events"))
+        current = _number(self.file("memory", "memory.usage_in_bytes", "memory.current"))
+        peak = _number(self.file("memory", "memory.max_usage_in_bytes", "memory.peak"))
+        kinds = _KINDS_1 if self.version == 1 else _KINDS_2
+        found = {kind: stat[kind] for kind in kinds if kind in stat}
+        if self.version == 1:
+            found["kernel"] = _number(self.file("memory", "memory.kmem.usage_in_bytes"))
+            found["tcp"] = _number(self.file("memory", "memory.kmem.tcp.usage_in_bytes"))
+            events["max"] = _number(self.file("memory", "memory.failcnt"))
+        return Memory(
+            current_bytes=current,
+            peak_bytes=peak or current,  # version 2 has it since kernel 5.19
+            kinds=found,
+            limit_hits=events.get("max", 0),
+            oom_kills=events.get("oom_kill", 0),
+        )
+
+    def file(self, controller: str, *names: str) -> Path:
+        """A controller's file, under its name in version 1 and, where it differs, in version 2."""
+        top = self.root / controller if self.version == 1 else self.root
+        return top.joinpath(self.parent, self.name, *names[:1] if self.version == 1 else names[-1:])
+
+    @property
+    def burst(self) -> Path:
+        """Where what may be saved up is limited."""
+        return self.file("cpu", "cpu.cfs_burst_us", "cpu.max.burst")
+
+
+def version(root: Path = ROOT) -> int:
+    """1 or 2, where this process may make groups; raises `Unavailable` with the reason."""
+    if not root.is_dir():
+        raise Unavailable(
+            f"no control groups: {root} does not exist (Linux only; inside a container mount it)"
+        )
+    if os.geteuid() != 0:
+        raise Unavailable("making control groups needs root: run as root, or use containers")
+    if (root / "cgroup.controllers").exists():
+        return 2
+    if all((root / controller).is_dir() for controller in _CONTROLLERS):
+        return 1
+    raise Unavailable(
+        f"{root} has neither version 2 nor the version 1 controllers {', '.join(_CONTROLLERS)}"
+    )
+
+
+def find(name: str, root: Path = ROOT) -> Group:
+    """An existing group, to read from another process; raises `Unavailable` if there is none."""
+    found = Group(name, version(root), root)
+    if not found.folders()[0].exists():
+        raise Unavailable(f"no control group {PARENT}/{name}")
+    return found
+
+
+def of_process(pid: int, root: Path = ROOT) -> Group:
+    """The group that a container engine put a process into, to read; raises `Unavailable`."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        raise Unavailable(f"process {pid} is gone") from None
+    paths = {
+        controller: path.strip("/")
+        for _, controllers, path in (line.split(":", 2) for line in lines)
+        for controller in controllers.split(",")
+    }
+    if (root / "cgroup.controllers").exists():
+        return Group(paths[""], 2, root, "")
+    if "cpuacct" not in paths:
+        raise Unavailable(f"process {pid} is in no control group that counts CPU time")
+    return Group(paths["cpuacct"], 1, root, "")
+
+
+def _limit(text: str) -> int | None:
+    """No limit is written as max, as -1, or as a number near 2^63."""
+    limited = text.strip() != "max" and 0 <= int(text) < _UNLIMITED
+    return int(text) if limited else None
+
+
+def _number(file: Path) -> int:
+    try:
+        return int(file.read_text())
+    except FileNotFoundError:  # a kernel built without it
+        return 0
+
+
+def _pairs(file: Path) -> dict[str, int]:
+    return {
+        key: int(value) for key, value in (line.split() for line in file.read_text().splitlines())
+    }

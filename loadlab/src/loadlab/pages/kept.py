@@ -1,22 +1,18 @@
 """Load runs that the documentation shows: kept whole next to the bench's, so that every reader can
 judge them again.
 
-`keep` copies a run, or all repeats of its set, without its reports; `sets` reads them back. What is
-kept is the record itself, packed: some hundred kilobytes for 10,000 users.
+`loadlab keep` copies a run, or all repeats of its set, without its reports; `sets` reads them back.
+What is kept is the record itself, packed: some hundred kilobytes for 10,000 users.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.record import library
-from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
-from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
+from loadlab.record.read import Log, read
+from loadlab.record.write import RUN_FILE
+from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
-
-_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
 
 
 @dataclass(frozen=True)
@@ -34,29 +30,6 @@ class KeptSet:
 
     runs: list[Kept]
     together: SetVerdict
-
-
-def keep(name: str, runs: Path, kept: Path) -> list[Path]:
-    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`; returns the
-    folders.
-
-    Raises:
-        NoSuchRun, RecordError: no run of that name, or one that has not ended.
-    """
-    run = library.find(runs, name)
-    log = read(run)
-    if log.run.ended is None:
-        raise RecordError(f"{run}: the run has not ended")
-    mates = (
-        [
-            run.parent / entry.id
-            for entry in library.history(run.parent)
-            if entry.set_id == log.run.set_id
-        ]
-        if log.run.set_id
-        else [run]
-    )
-    return [_copy(mate, kept / mate.name) for mate in mates]
 
 
 def sets(folder: Path) -> list[KeptSet]:
@@ -81,13 +54,3 @@ def newest(found: Sequence[KeptSet]) -> list[KeptSet]:
 def _asked(each: KeptSet) -> tuple[object, ...]:
     run = each.runs[0].log.run
     return run.tier.name, run.scenario.name, run.scenario.users, run.backend, run.engine
-
-
-def _copy(run: Path, target: Path) -> Path:
-    compress(run)  # where a full disk kept its end from doing so
-    if not (run / VERDICT_FILE).exists():
-        store(judge(read(run)), run)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        shutil.copyfile(run / name, target / name)
-    return target

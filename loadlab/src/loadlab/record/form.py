@@ -149,6 +149,28 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """Still without an answer when the drain's time was over: they count as errors."""
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast the machine was when the run began."""
+
+    python_mops: float
+    """Million operations of Python a second."""
+    syscalls_per_s: float
+    loopback_per_s: float
+    """Round trips of one connection."""
+    score: float
+
+
+class NullServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server that answers a constant used in the same run, driven in the same way."""
+
+    cpu_us: float
+    """CPU time per request."""
+    rate: float
+    """Requests a second."""
+    users: int
+    failures: int
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How the run ended, with one sentence for people."""
 
@@ -187,6 +209,8 @@ class Run(msgspec.Struct, kw_only=True):
     repeats: int = 1
     ports: int | None = None
     """Ephemeral ports that the generator may use."""
+    calibration: Calibration | None = None
+    null_server: NullServer | None = None
     replicas: list[Replica] = []
     """Limits as read back."""
     processes: list[ProcessInfo] = []

@@ -2,23 +2,24 @@
 store, report."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.pages import kept
 from loadlab.record import library
-from loadlab.record.read import read
-from loadlab.record.write import compress
+from loadlab.record.read import Log, RecordError, read
+from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
+from loadlab.report.page import write_reports
 from loadlab.report.table import history_table, summary
-from loadlab.report.write import write_reports
-from loadlab.verdict.judge import Verdict, judge, store
+from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
 KEPT = Path("docs/runs")
 """Where the runs are kept that the documentation shows."""
 COMMANDS = ("history", "report", "keep")
+_KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
 _FILE_COLUMNS = 160
 
 
@@ -43,17 +44,20 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    """Carry out one of them."""
+    """Carry out one of them; raises `NoSuchRun`, `RecordError`, `OSError`."""
     folder = asked.store or root / STORE
     if not console.is_terminal:  # a file has room
         console = Console(file=console.file, width=_FILE_COLUMNS)
-    if asked.command == "history":
-        history(folder, console)
+    if asked.command == "report":
+        run = library.find(folder, asked.run)
+        _report(run, *_judged(run, console), console)
     elif asked.command == "keep":
-        for copied in kept.keep(asked.run, folder, root / KEPT):
+        for copied in keep(asked.run, folder, root / KEPT):
             _say(console, f"kept: {copied.relative_to(root)}")
+    elif entries := library.history(folder):
+        console.print(history_table(entries))
     else:
-        report(asked.run, folder, console)
+        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
 
 
 def conclude(run: Path, console: Console) -> Verdict:
@@ -65,47 +69,63 @@ def conclude(run: Path, console: Console) -> Verdict:
     Raises:
         RecordError: the folder holds no run.
     """
-    log = read(run)
-    verdict = judge(log)
-    console.print(summary(log.run, verdict))
+    log, verdict = _judged(run, console)
     try:
         store(verdict, run)
         if log.run.ended:
             compress(run)
-        claim, mates = library.claim_for(run.parent, log.run)
-        for mate in mates:
-            _write(mate, claim)
-        _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+        _report(run, log, verdict, console, mates_too=True)
     except OSError as error:
         _say(console, f"the reports could not be written: {error}")
     return verdict
 
 
-def report(name: str, folder: Path, console: Console) -> Verdict:
-    """Write the reports of a stored run again, by the criteria that were stored with it; raises
-    `NoSuchRun`, `RecordError`, `OSError`."""
-    run = library.find(folder, name)
+def keep(name: str, runs: Path, kept: Path) -> list[Path]:
+    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`, without
+    their reports; returns the folders.
+
+    Raises:
+        NoSuchRun, RecordError: no run of that name, or one that has not ended.
+    """
+    run = library.find(runs, name)
+    log = read(run)
+    if log.run.ended is None:
+        raise RecordError(f"{run}: the run has not ended")
+    mates = [run]
+    if log.run.set_id:
+        entries = library.history(run.parent)
+        mates = [run.parent / each.id for each in entries if each.set_id == log.run.set_id]
+    return [_copy(mate, kept / mate.name) for mate in mates]
+
+
+def _copy(run: Path, target: Path) -> Path:
+    compress(run)  # where a full disk kept its end from doing so
+    if not (run / VERDICT_FILE).exists():
+        store(judge(read(run)), run)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _KEPT_FILES:
+        shutil.copyfile(run / name, target / name)
+    return target
+
+
+def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
+    """The run, and its verdict, shown."""
     log = read(run)
     verdict = judge(log)
     console.print(summary(log.run, verdict))
-    claim, _ = library.claim_for(run.parent, log.run)
+    return log, verdict
+
+
+def _report(
+    run: Path, log: Log, verdict: Verdict, console: Console, *, mates_too: bool = False
+) -> None:
+    claim, mates = library.claim_for(run.parent, log.run)
+    for mate in mates if mates_too else []:
+        if mate.name != run.name:
+            other = read(mate)
+            write_reports(other, judge(other), mate, claim=claim)
     _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
-    return verdict
-
-
-def _write(run: Path, claim: str) -> None:
-    log = read(run)
-    write_reports(log, judge(log), run, claim=claim)
 
 
 def _say(console: Console, sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-def history(folder: Path, console: Console) -> None:
-    """Show every stored run."""
-    entries = library.history(folder)
-    if entries:
-        console.print(history_table(entries))
-    else:
-        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")

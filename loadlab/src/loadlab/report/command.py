@@ -25,22 +25,18 @@ _FILE_COLUMNS = 160
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
-    adding = [
-        commands.add_parser("history", help="every stored load run"),
-        commands.add_parser("report", help="write a run's reports again"),
-        commands.add_parser("keep", help=f"copy a run, with all repeats of its set, to {KEPT}"),
-    ]
-    for parser in adding[1:]:
-        parser.add_argument(
-            "run",
-            nargs="?",
-            default="latest",
-            help="an id of the history, its beginning, or a folder (default: %(default)s)",
-        )
-    for parser in adding:
-        parser.add_argument(
-            "--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)"
-        )
+    words = {
+        "history": "every stored load run",
+        "report": "write a run's reports again",
+        "keep": f"copy a run, with all repeats of its set, to {KEPT}",
+    }
+    name = "an id of the history, its beginning, or a folder (default: %(default)s)"
+    store = f"where runs are kept (default: {STORE} of the checkout)"
+    for command in COMMANDS:
+        parser = commands.add_parser(command, help=words[command])
+        if command != "history":
+            parser.add_argument("run", nargs="?", default="latest", help=name)
+        parser.add_argument("--store", type=Path, help=store)
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
@@ -74,7 +70,10 @@ def conclude(run: Path, console: Console) -> Verdict:
         store(verdict, run)
         if log.run.ended:
             compress(run)
-        _report(run, log, verdict, console, mates_too=True)
+        claim, others = _report(run, log, verdict, console)
+        for other in others:
+            its = read(other)
+            write_reports(its, judge(its), other, claim=claim)
     except OSError as error:
         _say(console, f"the reports could not be written: {error}")
     return verdict
@@ -95,17 +94,14 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     if log.run.set_id:
         entries = library.history(run.parent)
         mates = [run.parent / each.id for each in entries if each.set_id == log.run.set_id]
-    return [_copy(mate, kept / mate.name) for mate in mates]
-
-
-def _copy(run: Path, target: Path) -> Path:
-    compress(run)  # where a full disk kept its end from doing so
-    if not (run / VERDICT_FILE).exists():
-        store(judge(read(run)), run)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _KEPT_FILES:
-        shutil.copyfile(run / name, target / name)
-    return target
+    for mate in mates:
+        compress(mate)  # where a full disk kept its end from doing so
+        if not (mate / VERDICT_FILE).exists():
+            store(judge(read(mate)), mate)
+        (kept / mate.name).mkdir(parents=True, exist_ok=True)
+        for file in _KEPT_FILES:
+            shutil.copyfile(mate / file, kept / mate.name / file)
+    return [kept / mate.name for mate in mates]
 
 
 def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
@@ -116,15 +112,11 @@ def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
     return log, verdict
 
 
-def _report(
-    run: Path, log: Log, verdict: Verdict, console: Console, *, mates_too: bool = False
-) -> None:
+def _report(run: Path, log: Log, verdict: Verdict, console: Console) -> tuple[str, list[Path]]:
+    """Write the reports; returns the claim that the run and its repeats allow, and the others."""
     claim, mates = library.claim_for(run.parent, log.run)
-    for mate in mates if mates_too else []:
-        if mate.name != run.name:
-            other = read(mate)
-            write_reports(other, judge(other), mate, claim=claim)
     _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+    return claim, [mate for mate in mates if mate.name != run.name]
 
 
 def _say(console: Console, sentence: str) -> None:

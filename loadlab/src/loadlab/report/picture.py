@@ -15,6 +15,7 @@ import io
 import math
 import re
 from decimal import Decimal
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _THEME = (_TEMPLATES / "chart.css").read_text()
@@ -86,34 +86,47 @@ def draw(chart: Chart) -> str:
     """The chart as an SVG element, for a page that has `chart.css` in its style. Text stays text;
     the names of the lines are of the class `key`."""
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     with rc_context(fname=_TEMPLATES / "chart.mplstyle"):
-        figure = Figure()
-        axes = figure.add_subplot()
-        _shade(axes, chart.axis)
-        _scale(axes, chart)
-        for n, line in enumerate(chart.lines):
-            row, column = divmod(n, _KEYS_A_ROW)
-            style, mark = ((0, (4, 3)), "┄") if line.dashed else ("-", "━")
-            values = [math.nan if value is None else value for _, value in line.points]
-            axes.plot([at for at, _ in line.points], values, c=line.colour, ls=style)
-            key = _word(axes, f"{mark} {line.label}", (0, 1), (_KEY_WIDTH * column, 14 - 12 * row))
-            key.set(color=line.colour, gid="key")
-        for value, word in chart.limits:
-            axes.axhline(value, color=_LIGHT["limit"], ls=(0, (6, 4)), lw=1.2)
-            _word(axes, word, (0, value), (4, -11), y="data").set_color(_LIGHT["limit"])
-        svg = _written(figure)
-    drawn = _NEEDLESS.sub("", svg.partition("</defs>")[2].replace('id="key"', 'class="key"'))
-    drawn = re.sub(r'(id="|url\(#)shape', rf"\1{chart.name}", drawn)
+        svg = _written(_figure(chart))
+    svg = _NEEDLESS.sub("", svg.partition("</defs>")[2].replace('id="key"', 'class="key"')).strip()
+    svg = re.sub(r'(id="|url\(#)shape', rf"\1{chart.name}", svg)
     for name, colour in _LIGHT.items():
-        drawn = drawn.replace(colour, f"var(--{name})")
-    kind = "chart time" if chart.axis.bands else "chart"
+        svg = svg.replace(colour, f"var(--{name})")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" '
-        f'viewBox="0 0 900 210" data-name="{chart.name}" role="img" '
-        f'aria-label="{escape(chart.title)}">{drawn.strip()}'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 210" data-name="{chart.name}" '
+        f'class="chart{" time" if chart.axis.bands else ""}" role="img" '
+        f'aria-label="{escape(chart.title)}">{svg}'
     )
+
+
+def _figure(chart: Chart) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.add_subplot()
+    _scale(axes, chart)
+    put = partial(axes.annotate, xycoords="axes fraction", textcoords="offset points")
+    for n, (start, end, name) in enumerate(chart.axis.bands):
+        if n % 2 == 0:
+            axes.axvspan(start, end, fc=_LIGHT["band"], lw=0)
+        if (end - start) / chart.axis.end * 830 > 6 * len(name):  # points, 6 for a letter
+            middle, over = ((start + end) / 2, 1), ("data", "axes fraction")
+            put(name, middle, xycoords=over, xytext=(0, -12), ha="center")
+    for n, line in enumerate(chart.lines):
+        row, column = divmod(n, _KEYS_A_ROW)
+        style, mark = ((0, (4, 3)), "┄") if line.dashed else ("-", "━")
+        values = [math.nan if value is None else value for _, value in line.points]
+        axes.plot([at for at, _ in line.points], values, c=line.colour, ls=style)
+        where = (_KEY_WIDTH * column, 14 - 12 * row)
+        put(f"{mark} {line.label}", (0, 1), xytext=where, color=line.colour, gid="key")
+    for value, word in chart.limits:
+        axes.axhline(value, c=_LIGHT["limit"], ls=(0, (6, 4)), lw=1.2)
+        across = ("axes fraction", "data")
+        put(word, (0, value), xycoords=across, xytext=(4, -11), color=_LIGHT["limit"])
+    axes.set_title(chart.title, y=1, pad=30)
+    put(chart.unit, (1, 1), xytext=(0, 30), ha="right")
+    return figure
 
 
 def _scale(axes: Axes, chart: Chart) -> None:
@@ -135,31 +148,6 @@ def _scale(axes: Axes, chart: Chart) -> None:
     axes.set(xlim=(0, chart.axis.end), ylim=(ticks[0], ticks[-1]))
     axes.set_yticks(ticks, words)
     axes.set_xticks([at for at, _ in chart.axis.ticks], [word for _, word in chart.axis.ticks])
-    axes.set_title(chart.title, y=1, pad=30)
-    _word(axes, chart.unit, (1, 1), (0, 30)).set_horizontalalignment("right")
-
-
-def _shade(axes: Axes, axis: Axis) -> None:
-    for n, (start, end, name) in enumerate(axis.bands):
-        if n % 2 == 0:
-            axes.axvspan(start, end, facecolor=_LIGHT["band"], lw=0)
-        if (end - start) / axis.end * 830 > 6 * len(name):  # points of the chart and of a letter
-            _word(axes, name, ((start + end) / 2, 1), (0, -12), x="data").set_horizontalalignment(
-                "center"
-            )
-
-
-def _word(
-    axes: Axes,
-    word: str,
-    where: tuple[float, float],
-    offset: tuple[float, float],
-    *,
-    x: str = "axes fraction",
-    y: str = "axes fraction",
-) -> Annotation:
-    """A word at an offset in points."""
-    return axes.annotate(word, where, xycoords=(x, y), xytext=offset, textcoords="offset points")
 
 
 def _written(figure: Figure) -> str:

@@ -3,7 +3,7 @@ Nothing here is judged, nothing smoothed except where it says so."""
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from loadlab.record.form import Sample, Second, Series
 from loadlab.record.latency import quantile
@@ -33,13 +33,9 @@ too narrow for its name."""
 
 def charts(log: Log) -> list[Chart]:
     """Every picture, in the order in which the page shows them."""
-    axis, steps = _axis(log), _Steps(log)
-    return [
-        *_of_load(log, steps, axis),
-        *_of_server(log, steps, axis),
-        *_of_generator(log, steps, axis),
-        _spectrum(log),
-    ]
+    steps, axis = _Steps(log), _axis(log)
+    of_time = [each(log, steps, axis) for each in (_of_load, _of_server, _of_generator)]
+    return [*chain.from_iterable(of_time), _spectrum(log)]
 
 
 def _of_load(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
@@ -48,89 +44,58 @@ def _of_load(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
     title = f"Response time of each {each}, from the intended start"
     connections = steps.gauge(lambda sample: sample.net.established if sample.net else None)
     users = [Line("users", steps.alive()), Line("connections", connections, "C1", dashed=True)]
-    rates = [
-        Line("offered", steps.rate(lambda line: line.intended), "C1"),
-        Line("rightly answered", steps.rate(lambda line: line.answered)),
-    ]
-    quantiles = steps.quantiles("users", "response", "p50", "p95", "p99", "max")
+    offered = Line("offered", steps.rate(lambda line: line.intended), "C1")
+    answered = Line("rightly answered", steps.rate(lambda line: line.answered))
+    latencies = _coloured(steps.quantiles("users", "response", "p50", "p95", "p99", "max"))
     limit_ms = log.run.criteria.objective.p99_ms
     objective = [] if limit_ms is None else [(limit_ms, f"objective: p99 ≤ {limit_ms:g} ms")]
-    failures = [Line("failures", steps.rate(lambda line: sum(line.failures.values())), "C2")]
+    failures = Line("failures", steps.rate(lambda line: sum(line.failures.values())), "C2")
     return [
         Chart("users", "Users and connections", "", axis, users),
-        Chart("rate", "Requests per second", "1/s", axis, rates),
-        Chart("latency", title, "ms", axis, _coloured(quantiles), objective, logarithmic=True),
-        Chart("failures", "Failures", "1/s", axis, failures),
+        Chart("rate", "Requests per second", "1/s", axis, [offered, answered]),
+        Chart("latency", title, "ms", axis, latencies, objective, logarithmic=True),
+        Chart("failures", "Failures", "1/s", axis, [failures]),
     ]
 
 
 def _of_server(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
     """The server's CPU time, throttling and memory against their limits."""
     allowed, replicas = log.run.tier.limits, log.run.tier.replicas
-    quota = [allowed.cpus * replicas] if allowed.cpus is not None else []
-    most = [allowed.memory_bytes * replicas / 2**20] if allowed.memory_bytes is not None else []
-    throttled = Line("throttled", steps.throttled(), "C2")
-    held = steps.gauge(lambda sample: sample.server.memory_bytes / 2**20 if sample.server else None)
+    cores, mib = (allowed.cpus or 0) * replicas, (allowed.memory_bytes or 0) * replicas / 2**20
+    quota = [(cores, f"quota {cores:g}")] if cores else []
+    limit = [(mib, f"limit {mib:,.0f} MiB")] if mib else []
+    used = [Line("used", steps.growth(cpu_s))]
+    throttled = [Line("throttled", steps.throttled(), "C2")]
+    held = steps.gauge(lambda each: each.server.memory_bytes / 2**20 if each.server else None)
+    memory = [Line("memory", held)]
     return [
-        Chart(
-            "cpu",
-            "CPU of the server against its quota",
-            "cores",
-            axis,
-            [Line("used", steps.growth(cpu_s))],
-            [(cores, f"quota {cores:g}") for cores in quota],
-        ),
-        Chart("throttled", "Periods in which the quota stopped the server", "%", axis, [throttled]),
-        Chart(
-            "memory",
-            "Memory of the server against its limit",
-            "MiB",
-            axis,
-            [Line("memory", held)],
-            [(mib, f"limit {mib:,.0f} MiB") for mib in most],
-        ),
+        Chart("cpu", "CPU of the server against its quota", "cores", axis, used, quota),
+        Chart("throttled", "Periods in which the quota stopped the server", "%", axis, throttled),
+        Chart("memory", "Memory of the server against its limit", "MiB", axis, memory, limit),
     ]
 
 
 def _of_generator(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
     """Whether the generator was on time, and what the witness saw."""
     rules, titles = log.run.criteria.rules, {rule.name: rule.title for rule in RULES}
+    busiest = f"V2 {titles['V2']}: ≤ {rules.v2_cpu_second:g} cores in every second"
+    late = f"V3 {titles['V3']}: p99 ≤ {rules.v3_lag_p99_ms:g} ms in the steady phase"
     names = [each.name for each in log.run.processes if each.role == "generator"]
     used = _coloured({name: steps.growth(process_cpu(name)) for name in names})
     steal = steps.growth(lambda sample: sample.host.steal_s if sample.host else None)
-    busiest = f"V2 {titles['V2']}: ≤ {rules.v2_cpu_second:g} cores in every second"
-    lag = steps.quantiles("users", "loop_lag", "p99")
-    late = f"V3 {titles['V3']}: p99 ≤ {rules.v3_lag_p99_ms:g} ms in the steady phase"
+    used.append(Line("steal", steal, "C4", dashed=True))
+    lag = _coloured(steps.quantiles("users", "loop_lag", "p99"))
     window_s = max(_WITNESS_WINDOW_S, steps.step_s)
     users = steps.quantiles("users", "response", "p50", "p95", window_s=window_s)
     witness = steps.quantiles("witness", "response", "p50", "p95", window_s=window_s)
     seen = [*_coloured(users, "users "), *_coloured(witness, "witness ", dashed=True)]
+    taken = "CPU of the generator's processes, and what the hypervisor took"
+    title = f"The witness and the users, in windows of {window_s} s"
+    limit = [(rules.v3_lag_p99_ms, late)]
     return [
-        Chart(
-            "generator",
-            "CPU of the generator's processes, and what the hypervisor took",
-            "cores",
-            axis,
-            [*used, Line("steal", steal, "C4", dashed=True)],
-            [(rules.v2_cpu_second, busiest)],
-        ),
-        Chart(
-            "lag",
-            "Lateness of the generator's loops",
-            "ms",
-            axis,
-            _coloured(lag),
-            [(rules.v3_lag_p99_ms, late)],
-            logarithmic=True,
-        ),
-        Chart(
-            "witness",
-            f"The witness and the users, in windows of {window_s} s",
-            "ms",
-            axis,
-            seen,
-            logarithmic=True,
-        ),
+        Chart("generator", taken, "cores", axis, used, [(rules.v2_cpu_second, busiest)]),
+        Chart("lag", "Lateness of the generator's loops", "ms", axis, lag, limit, logarithmic=True),
+        Chart("witness", title, "ms", axis, seen, logarithmic=True),
     ]
 
 
@@ -194,22 +159,18 @@ class _Steps:
 
     def growth(self, read: Read) -> Points:
         """A counter's growth per second over each step, at the step's middle."""
-        return [
-            (
-                (start + end) / 2,
-                None if before is None or after is None else (after - before) / (end - start),
-            )
-            for (start, before), (end, after) in pairwise(self.gauge(read))
-        ]
+        points: Points = []
+        for (start, before), (end, after) in pairwise(self.gauge(read)):
+            grown = None if before is None or after is None else (after - before) / (end - start)
+            points.append(((start + end) / 2, grown))
+        return points
 
     def throttled(self) -> Points:
         """Share of the periods in which the server was stopped, per cent."""
         stopped = self.growth(lambda each: each.server.throttled_periods if each.server else None)
         passed = self.growth(lambda each: each.server.periods if each.server else None)
-        return [
-            (at, 100 * count / periods if count is not None and periods else 0.0)
-            for (at, count), (_, periods) in zip(stopped, passed, strict=True)
-        ]
+        both = zip(stopped, passed, strict=True)
+        return [(at, 100 * count / of if count and of else 0.0) for (at, count), (_, of) in both]
 
     def _lines(self, series: Series, step_s: int, without: str = "") -> dict[float, list[Second]]:
         """Lines of a series by the middle of their step."""
@@ -234,17 +195,13 @@ def _spectrum(log: Log) -> Chart:
     asked = log.run.criteria.objective
     wanted = ((0.5, asked.p50_ms), (0.95, asked.p95_ms), (0.99, asked.p99_ms))
     limits: Points = [(_nines(q), limit_ms) for q, limit_ms in wanted if limit_ms is not None]
-    response = _percentiles(log.histogram("users", "response", "steady"))
-    service = _percentiles(log.histogram("users", "service", "steady"))
-    witness = _percentiles(log.histogram("witness", "response", "steady"))
-    null_server = _percentiles(log.histogram("floor", "response"))
     lines = [
-        Line("users: response", response),
-        Line("users: service", service, "C1"),
-        Line("witness", witness, "C3"),
-        Line("null server", null_server, "C4", dashed=True),
-        Line("objective", limits, "C2", dashed=True),
+        Line("users: response", _percentiles(log.histogram("users", "response", "steady"))),
+        Line("users: service", _percentiles(log.histogram("users", "service", "steady")), "C1"),
+        Line("witness", _percentiles(log.histogram("witness", "response", "steady")), "C3"),
+        Line("null server", _percentiles(log.histogram("floor", "response")), "C4", dashed=True),
     ]
+    lines += [Line("objective", limits, "C2", dashed=True)] if limits else []
     longest = max((line.points[-1][0] for line in lines if line.points), default=2.0)
     ticks = [(_nines(q), f"{q * 100:g} %") for q in _NINES if _nines(q) <= longest + 0.01]
     title = "Latency spectrum of the steady phase: share of answers that were faster"

@@ -14,18 +14,7 @@ from loadlab.report.numbers import facts, key_numbers, number
 from loadlab.verdict.judge import Verdict
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
-_HISTORY = (
-    "run",
-    "verdict",
-    "tier",
-    "scenario",
-    "users",
-    "p50/p95/p99 ms",
-    "errors",
-    "CPU",
-    "µs/request",
-    "memory MiB",
-)
+_HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"
 
 
 def summary(run: Run, verdict: Verdict) -> RenderableType:
@@ -58,7 +47,7 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
 
 def history_table(entries: Sequence[Entry]) -> Table:
     """One line per run, oldest first."""
-    table = Table(*_HISTORY, box=None)
+    table = Table(*_HISTORY.split("|"), box=None)
     for each in entries:
         table.add_row(
             each.id,

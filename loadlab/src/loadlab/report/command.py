@@ -18,22 +18,21 @@ STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
 KEPT = Path("docs/runs")
 """Where the runs are kept that the documentation shows."""
-COMMANDS = ("history", "report", "keep")
+COMMANDS = {
+    "history": "every stored load run",
+    "report": "write a run's reports again",
+    "keep": f"copy a run, with all repeats of its set, to {KEPT}",
+}
+"""With their help."""
 _KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
-_FILE_COLUMNS = 160
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
-    words = {
-        "history": "every stored load run",
-        "report": "write a run's reports again",
-        "keep": f"copy a run, with all repeats of its set, to {KEPT}",
-    }
     name = "an id of the history, its beginning, or a folder (default: %(default)s)"
     store = f"where runs are kept (default: {STORE} of the checkout)"
-    for command in COMMANDS:
-        parser = commands.add_parser(command, help=words[command])
+    for command, does in COMMANDS.items():
+        parser = commands.add_parser(command, help=does)
         if command != "history":
             parser.add_argument("run", nargs="?", default="latest", help=name)
         parser.add_argument("--store", type=Path, help=store)
@@ -42,8 +41,8 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
     """Carry out one of them; raises `NoSuchRun`, `RecordError`, `OSError`."""
     folder = asked.store or root / STORE
-    if not console.is_terminal:  # a file has room
-        console = Console(file=console.file, width=_FILE_COLUMNS)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=160)  # a file has room
     if asked.command == "report":
         run = library.find(folder, asked.run)
         _report(run, *_judged(run, console), console)
@@ -105,7 +104,6 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
 
 
 def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
-    """The run, and its verdict, shown."""
     log = read(run)
     verdict = judge(log)
     console.print(summary(log.run, verdict))
@@ -113,7 +111,7 @@ def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
 
 
 def _report(run: Path, log: Log, verdict: Verdict, console: Console) -> tuple[str, list[Path]]:
-    """Write the reports; returns the claim that the run and its repeats allow, and the others."""
+    """Returns the claim that the run and its repeats allow, and the others of them."""
     claim, mates = library.claim_for(run.parent, log.run)
     _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
     return claim, [mate for mate in mates if mate.name != run.name]

@@ -40,12 +40,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticker:
-    """Shows moments; `update` as often as you like, at most once a second is sensible.
-
-    Args:
-        console: where to; stderr keeps stdout free for the result.
-        clock: monotonic seconds.
-    """
+    """Shows moments on a console; with stderr, stdout stays free for the result. Seconds of the
+    clock are monotonic."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock

@@ -27,16 +27,8 @@ def number(value: float | None, form: str) -> str:
     return format(value, form)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())
-
-
-def _cell(text: str) -> str:
-    """Of a table in Markdown."""
-    return _one_line(text).replace("|", "/")
-
-
-TEMPLATES.filters |= {"number": number, "one_line": _one_line, "cell": _cell}
+TEMPLATES.filters["number"] = number
+TEMPLATES.filters["one_line"] = lambda text: " ".join(text.splitlines())
 
 
 def key_numbers(run: Run, found: Figures) -> list[list[str]]:

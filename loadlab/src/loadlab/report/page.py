@@ -42,15 +42,10 @@ def write_reports(log: Log, verdict: Verdict, folder: Path, *, claim: str = "") 
 
 def _curves(timed: Sequence[Chart]) -> str:
     """The curves over time once more as numbers, for the cursor: JSON that ends no script."""
-    lines = {
-        chart.name: [
-            [
-                (round(at, 1), value if value is None else float(f"{value:.4g}"))
-                for at, value in each
-            ]
-            for _, each, *_ in chart.lines
-        ]
-        for chart in timed
-    }
+    lines: dict[str, list[object]] = {chart.name: [] for chart in timed}
+    for chart in timed:
+        for line in chart.lines:
+            short = [(round(at, 1), v and float(f"{v:.4g}")) for at, v in line.points]
+            lines[chart.name].append(short)
     span = max((chart.axis.end for chart in timed), default=1.0)
     return msgspec.json.encode({"span": span, "lines": lines}).decode().replace("<", "\\u003c")

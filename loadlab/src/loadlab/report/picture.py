@@ -34,10 +34,7 @@ _KEY_WIDTH, _KEYS_A_ROW = 166, 5
 _TAG = re.compile(r"<[A-Za-z][^>]*>")
 _FRACTION = re.compile(r"-?\d+\.\d+")
 _HASHED_ID = re.compile(r'\bid="(\w*?[0-9a-f]{10})"')
-_HUNDREDTH = Decimal("0.01")
-_NEEDLESS = re.compile(
-    r""" id="(?!shape)[^"]*"|font-family:[^;"]*; | transform="rotate\(-0 [^"]*"|(?<=\n) +"""
-)
+_NEEDLESS = re.compile(r' id="(?!shape)[^"]*"|font-family:[^;"]*; | transform="rot[^"]*"|(?<=\n) +')
 """In a chart: names that nothing refers to, and which other charts of the page have as well; the
 font, which is the page's; turns by nothing; indents."""
 
@@ -170,10 +167,7 @@ def portable(svg: str) -> str:
 
 
 def _rounded(number: re.Match[str]) -> str:
-    """A coordinate in hundredths.
-
-    Safe half-way between two hundredths as well: machines differ by about 1e-12, and the six
-    decimals that come in no longer show that.
-    """
-    text = f"{Decimal(number.group()).quantize(_HUNDREDTH):f}".rstrip("0").rstrip(".")
+    # Safe half-way between two hundredths as well: machines differ by about 1e-12, and the six
+    # decimals that are written do not show that.
+    text = f"{Decimal(number.group()).quantize(Decimal('0.01')):f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

@@ -209,9 +209,8 @@ def _spectrum(log: Log) -> Chart:
 
 
 def _percentiles(counts: Mapping[int, int]) -> Points:
-    if not (total := sum(counts.values())):
-        return []
-    steps = [n / 20 for n in range(int(20 * math.log10(total)) + 1)]
+    total = sum(counts.values())
+    steps = [n / 20 for n in range(int(20 * math.log10(total)) + 1)] if total else []
     return [(step, quantile(counts, 1 - 10**-step) / 1000) for step in steps]
 
 

@@ -10,7 +10,7 @@ from loadlab.experiments.bench import memory
 from loadlab.pages import kept, kept_page, memory_page, readme
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
-from loadlab.report.command import conclude
+from loadlab.report.command import conclude, keep
 from support.runs import Server, made
 
 FILES = ["run.json", "samples.jsonl.gz", "seconds.jsonl.gz", "verdict.json"]
@@ -54,7 +54,7 @@ def place(tmp_path, full_store):
 
 def test_all_repeats_of_a_set_are_kept_without_their_reports(place):
     """Naming one of them is enough: a claim rests on them all."""
-    folders = kept.keep("2026-11-20-190002", place / ".halfcore/loads", place / "docs/runs")
+    folders = keep("2026-11-20-190002", place / ".halfcore/loads", place / "docs/runs")
     assert [folder.name for folder in folders] == [
         f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)
     ]
@@ -70,14 +70,14 @@ def test_a_run_that_has_not_ended_is_not_kept(place):
     run.run.ended = None
     run.write(place / ".halfcore/loads" / run.run.id)
     with pytest.raises(RecordError, match="has not ended"):
-        kept.keep("2026-11-20-210000", place / ".halfcore/loads", place / "docs/runs")
+        keep("2026-11-20-210000", place / ".halfcore/loads", place / "docs/runs")
 
 
 def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(place):
     """A run that failed as well as those that passed; figures are the verdicts', and link to the
     records."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
-        kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
+        keep(name, place / ".halfcore/loads", place / "docs/runs")
     found = kept.sets(place / "docs/runs")
     text = kept_page.section(found, place / "docs")
 
@@ -98,7 +98,7 @@ def test_the_readme_shows_the_newest_of_each_kind_with_medians(place):
     """The failed run was asked the same later, so it stands there in place of the set: nothing is
     chosen for its looks."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
-        kept.keep(name, place / ".halfcore/loads", place / "docs/runs")
+        keep(name, place / ".halfcore/loads", place / "docs/runs")
     found = kept.sets(place / "docs/runs")
     assert [each.together.outcome for each in kept.newest(found)] == ["FAIL"]
     assert "**PASS, 3 runs**, runs [1](docs/runs/" in kept_page.summary(found[:1], place)

@@ -1,8 +1,9 @@
 """Pictures and ratios are the same on every machine; `just test-portable` tries it with other NumPy
 code."""
 
-from loadlab.report.picture import portable
-from loadlab.report.svg import Chart, Line, draw
+import re
+
+from loadlab.report.picture import Axis, Chart, Line, draw, portable, standalone
 from loadlab.verdict.stats import paired_ratio
 
 
@@ -26,14 +27,24 @@ def test_what_is_named_by_a_hash_is_numbered():
     assert portable(svg.format(*mine)) == svg.format("shape1", "shape2")
 
 
-def test_a_curve_half_way_between_two_tenths_is_drawn_the_same_with_another_last_digit():
-    """The logarithm's last digit, which differs between CPUs, does not move a point by a tenth."""
-    half_way = 0.125  # of 830 points, after a margin of 58: 161.75
-    lines = [Line("a", [(half_way + noise, 1.0)], 0) for noise in (-1e-13, 0.0, 1e-13)]
-    charts = [Chart("a", "a", "", [line], span=(0, 1), ticks=[]) for line in lines]
-    drawn = {draw(chart, standalone=False) for chart in charts}
+def test_a_curve_half_way_between_two_hundredths_is_drawn_the_same_with_another_last_digit():
+    """The logarithm's last digit, which differs between CPUs, does not move a point."""
+    half_way = 1.235 / 830  # of 830 points, after a margin of 58: 59.235
+    lines = [Line("a", [(half_way + noise, 1.0)]) for noise in (-1e-15, 0.0, 1e-15)]
+    drawn = {draw(Chart("a", "a", "", Axis(1.0, []), [line])) for line in lines}
     assert len(drawn) == 1
-    assert "161.8," in drawn.pop()
+    assert re.search(r"M 59\.2[34] ", drawn.pop())
+
+
+def test_a_chart_s_colours_follow_the_reader_and_its_text_stays_text():
+    """No colour is fixed, in a file the variables are there, and what a name says is no markup."""
+    chart = Chart("a", "<title>", "ms", Axis(1.0, [(0, "0:00")]), [Line("<p50>", [(0, 1), (1, 9)])])
+    svg = draw(chart)
+    assert "#" not in re.sub(r"url\(#a\d+\)", "", svg)
+    assert '<text style="font-size: 11px; text-anchor: start; fill: var(--c0)"' in svg
+    assert "━ &lt;p50&gt;</text>" in svg
+    assert "<title>" not in svg
+    assert "prefers-color-scheme:dark" in standalone(svg)
 
 
 def test_a_ratio_s_interval_needs_no_logarithm():

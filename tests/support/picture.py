@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument(
         "--height",
         type=int,
-        default=2000,
+        default=2340,
         help="of the picture, pixels from the page's top (default: %(default)s)",
     )
     asked = parser.parse_args()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from loadlab.pages.kept import Kept, KeptSet
 from loadlab.record.form import Run
+from loadlab.report.picture import draw, standalone
 from loadlab.report.plots import charts
-from loadlab.report.svg import draw
 from loadlab.verdict.figures import Figures
 
 _INTRO = """## Load runs
@@ -86,7 +86,7 @@ def picture(found: Sequence[KeptSet], file: Path) -> Path | None:
         return None
     shown = max(passed, key=lambda one: (one.log.run.scenario.users, one.log.run.started_at))
     (chart,) = [chart for chart in charts(shown.log) if chart.name == _CHART]
-    file.write_text(draw(chart, standalone=True) + "\n")
+    file.write_text(standalone(draw(chart)))
     return file
 
 

@@ -211,6 +211,8 @@ class Run(msgspec.Struct, kw_only=True):
     repeats: int = 1
     ports: int | None = None
     """Ephemeral ports that the generator may use."""
+    calibration: Calibration | None = None
+    null_server: NullServer | None = None
     replicas: list[Replica] = []
     """Limits as read back."""
     processes: list[ProcessInfo] = []

@@ -1,2 +1,2 @@
-"""Showing runs: the live line (`live`), the table at the end (`table`), the page and its plots
-(`page`, `plots`), Markdown (`markdown`)."""
+"""One run for readers: the live line (`live`), the table at the end (`table`), the page with its
+pictures and the Markdown (`page`), and the commands of stored runs (`command`)."""

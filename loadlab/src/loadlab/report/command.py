@@ -2,58 +2,57 @@
 store, report."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.pages import kept
 from loadlab.record import library
-from loadlab.record.read import read
-from loadlab.record.write import compress, store_verdict
+from loadlab.record.read import Log, RecordError, read
+from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
+from loadlab.report.page import write_reports
 from loadlab.report.table import history_table, summary
-from loadlab.report.write import write_reports
-from loadlab.verdict.judge import Verdict, judge
+from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
 KEPT = Path("docs/runs")
 """Where the runs are kept that the documentation shows."""
-COMMANDS = ("history", "report", "keep")
-_FILE_COLUMNS = 160
+COMMANDS = {
+    "history": "every stored load run",
+    "report": "write a run's reports again",
+    "keep": f"copy a run, with all repeats of its set, to {KEPT}",
+}
+"""With their help."""
+_KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
-    adding = [
-        commands.add_parser("history", help="every stored load run"),
-        commands.add_parser("report", help="write a run's reports again"),
-        commands.add_parser("keep", help=f"copy a run, with all repeats of its set, to {KEPT}"),
-    ]
-    for parser in adding[1:]:
-        parser.add_argument(
-            "run",
-            nargs="?",
-            default="latest",
-            help="an id of the history, its beginning, or a folder (default: %(default)s)",
-        )
-    for parser in adding:
-        parser.add_argument(
-            "--store", type=Path, help=f"where runs are kept (default: {STORE} of the checkout)"
-        )
+    name = "an id of the history, its beginning, or a folder (default: %(default)s)"
+    store = f"where runs are kept (default: {STORE} of the checkout)"
+    for command, does in COMMANDS.items():
+        parser = commands.add_parser(command, help=does)
+        if command != "history":
+            parser.add_argument("run", nargs="?", default="latest", help=name)
+        parser.add_argument("--store", type=Path, help=store)
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    """Carry out one of them."""
+    """Carry out one of them; raises `NoSuchRun`, `RecordError`, `OSError`."""
     folder = asked.store or root / STORE
-    if not console.is_terminal:  # a file has room
-        console = Console(file=console.file, width=_FILE_COLUMNS)
-    if asked.command == "history":
-        history(folder, console)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=160)  # a file has room
+    if asked.command == "report":
+        run = library.find(folder, asked.run)
+        _report(run, *_judged(run, console), console)
     elif asked.command == "keep":
-        for copied in kept.keep(asked.run, folder, root / KEPT):
+        for copied in keep(asked.run, folder, root / KEPT):
             _say(console, f"kept: {copied.relative_to(root)}")
+    elif entries := library.history(folder):
+        console.print(history_table(entries))
     else:
-        report(asked.run, folder, console)
+        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
 
 
 def conclude(run: Path, console: Console) -> Verdict:
@@ -65,47 +64,58 @@ def conclude(run: Path, console: Console) -> Verdict:
     Raises:
         RecordError: the folder holds no run.
     """
-    log = read(run)
-    verdict = judge(log)
-    console.print(summary(log.run, verdict))
+    log, verdict = _judged(run, console)
     try:
-        store_verdict(verdict, run)
+        store(verdict, run)
         if log.run.ended:
             compress(run)
-        claim, mates = library.claim_for(run.parent, log.run)
-        for mate in mates:
-            _write(mate, claim)
-        _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+        claim, others = _report(run, log, verdict, console)
+        for other in others:
+            its = read(other)
+            write_reports(its, judge(its), other, claim=claim)
     except OSError as error:
         _say(console, f"the reports could not be written: {error}")
     return verdict
 
 
-def report(name: str, folder: Path, console: Console) -> Verdict:
-    """Write the reports of a stored run again, by the criteria that were stored with it; raises
-    `NoSuchRun`, `RecordError`, `OSError`."""
-    run = library.find(folder, name)
+def keep(name: str, runs: Path, kept: Path) -> list[Path]:
+    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`, without
+    their reports; returns the folders.
+
+    Raises:
+        NoSuchRun, RecordError: no run of that name, or one that has not ended.
+    """
+    run = library.find(runs, name)
+    log = read(run)
+    if log.run.ended is None:
+        raise RecordError(f"{run}: the run has not ended")
+    mates = [run]
+    if log.run.set_id:
+        entries = library.history(run.parent)
+        mates = [run.parent / each.id for each in entries if each.set_id == log.run.set_id]
+    for mate in mates:
+        compress(mate)  # where a full disk kept its end from doing so
+        if not (mate / VERDICT_FILE).exists():
+            store(judge(read(mate)), mate)
+        (kept / mate.name).mkdir(parents=True, exist_ok=True)
+        for file in _KEPT_FILES:
+            shutil.copyfile(mate / file, kept / mate.name / file)
+    return [kept / mate.name for mate in mates]
+
+
+def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
     log = read(run)
     verdict = judge(log)
     console.print(summary(log.run, verdict))
-    claim, _ = library.claim_for(run.parent, log.run)
+    return log, verdict
+
+
+def _report(run: Path, log: Log, verdict: Verdict, console: Console) -> tuple[str, list[Path]]:
+    """Returns the claim that the run and its repeats allow, and the others of them."""
+    claim, mates = library.claim_for(run.parent, log.run)
     _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
-    return verdict
-
-
-def _write(run: Path, claim: str) -> None:
-    log = read(run)
-    write_reports(log, judge(log), run, claim=claim)
+    return claim, [mate for mate in mates if mate.name != run.name]
 
 
 def _say(console: Console, sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-def history(folder: Path, console: Console) -> None:
-    """Show every stored run."""
-    entries = library.history(folder)
-    if entries:
-        console.print(history_table(entries))
-    else:
-        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")

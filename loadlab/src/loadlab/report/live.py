@@ -3,13 +3,14 @@ elsewhere."""
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from loadlab.report.numbers import number
 
 _PLAIN_EVERY_S = 10.0
 
@@ -39,20 +40,13 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticker:
-    """Shows moments; `update` as often as you like, at most once a second is sensible.
-
-    Args:
-        console: where to; stderr keeps stdout free for the result.
-        clock: monotonic seconds.
-    """
+    """Shows moments on a console; with stderr, stdout stays free for the result. Seconds of the
+    clock are monotonic."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=True)
-            if console.is_terminal
-            else None
-        )
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
         self._last, self._phase = float("-inf"), ""
 
     def __enter__(self) -> Self:
@@ -60,53 +54,38 @@ class Ticker:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 
     def update(self, moment: Moment) -> None:
         """Show a moment; without a terminal only at a phase's begin and every 10 s."""
         if self._live:
-            self._live.update(line(moment), refresh=True)
+            self._live.update(_line(moment), refresh=True)
             return
         now = self._clock()
         if moment.phase != self._phase or now - self._last >= _PLAIN_EVERY_S:
             self._last, self._phase = now, moment.phase
-            self._console.print(line(moment), soft_wrap=True, highlight=False)
+            self._console.print(_line(moment), soft_wrap=True, highlight=False)
 
     def say(self, sentence: str) -> None:
         """One line that stays: a phase's end, a warning."""
         self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
-def line(moment: Moment) -> Text:
+def _line(moment: Moment) -> Text:
     """The moment as one line; what is not known is a dash."""
-    text = Text.assemble(
-        (f"{moment.phase:<8}", "bold"), f" users {moment.users:,}/{moment.users_wanted:,}"
+    rates = f"{number(moment.offered_hz, ',.0f')} → {number(moment.achieved_hz, ',.0f')} req/s"
+    quantiles_ms = (moment.p50_ms, moment.p95_ms, moment.p99_ms)
+    latencies = "/".join(number(value, ".1f") for value in quantiles_ms)
+    cpu = f"{number(moment.cpu_cores, '.2f')}/{number(moment.quota_cores, '.3g')}"
+    minutes, seconds = divmod(int(moment.left_s), 60)
+    return Text.assemble(
+        (f"{moment.phase:<8}", "bold"),
+        f" users {moment.users:,}/{moment.users_wanted:,} · {rates}",
+        f" · p50/95/99 {latencies} ms · cpu {cpu}",
+        (f" · throttled {number(moment.throttled, '.0%')}", "yellow" if moment.throttled else ""),
+        f" · lag {number(moment.lag_p99_ms, '.1f')} ms",
+        (f" · failed {moment.failures:,}", "bold red" if moment.failures else ""),
+        (f" · {minutes}:{seconds:02} left", "dim"),
     )
-    text.append(
-        f" · {_number(moment.offered_hz, ',.0f')} → {_number(moment.achieved_hz, ',.0f')} req/s"
-    )
-    quantiles = "/".join(
-        _number(value, ".1f") for value in (moment.p50_ms, moment.p95_ms, moment.p99_ms)
-    )
-    text.append(
-        f" · p50/95/99 {quantiles} ms · cpu "
-        f"{_number(moment.cpu_cores, '.2f')}/{_number(moment.quota_cores, '.3g')}"
-    )
-    text.append(
-        f" · throttled {_number(moment.throttled, '.0%')}", "yellow" if moment.throttled else ""
-    )
-    text.append(f" · lag {_number(moment.lag_p99_ms, '.1f')} ms")
-    text.append(f" · failed {moment.failures:,}", "bold red" if moment.failures else "")
-    text.append(f" · {int(moment.left_s) // 60}:{int(moment.left_s) % 60:02} left", "dim")
-    return text
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

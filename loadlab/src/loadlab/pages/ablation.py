@@ -3,9 +3,9 @@ medians of a stored run."""
 
 import statistics
 
-from loadlab.experiments.bench.variants import HEAVY, QUESTIONS, Question
+from loadlab.experiments.bench.stored import Run, figures, median_cpu_us
+from loadlab.experiments.bench.subjects import HEAVY, QUESTIONS, Question
 from loadlab.pages.bench_goals import p99_ms
-from loadlab.record.store import Run, figures, median_cpu_us
 
 _NOTICEABLE = 0.02
 """Differences below 2 % are called none."""

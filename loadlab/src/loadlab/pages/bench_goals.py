@@ -4,7 +4,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadlab.record.store import REGIMES, Figures, Regime, Round, Run, figures, median_cpu_us
+from loadlab.experiments.bench.stored import (
+    REGIMES,
+    Figures,
+    Regime,
+    Round,
+    Run,
+    figures,
+    median_cpu_us,
+)
 
 OURS = "b"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from loadlab.experiments.bench.stored import REGIMES, Regime, Run, figures, median_cpu_us
 from loadlab.pages.bench_tables import servers
-from loadlab.record.store import REGIMES, Regime, Run, figures, median_cpu_us
 from loadlab.report.picture import save
 
 if TYPE_CHECKING:

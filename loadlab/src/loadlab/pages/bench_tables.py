@@ -5,8 +5,8 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from loadlab.experiments.bench.subjects import SUBJECTS
-from loadlab.record.store import REGIMES, Figures, Load, Regime, Round, Run, figures
+from loadlab.experiments.bench.stored import REGIMES, Figures, Load, Regime, Round, Run, figures
+from loadlab.experiments.bench.subjects import SUBJECTS, VARIANTS
 from loadlab.target.cgroup import Limits
 
 _HEADER = """| | server | requests/s | CPU/request, median | spread | p50 / p95 / p99 ms | memory peak | throttled | failures |
@@ -83,15 +83,8 @@ def servers(run: Run, regime: Regime, model: str) -> list[str]:
 
 def titles(run: Run) -> dict[str, str]:
     """What each server of a run is, by its key."""
-    if run.what == "bench":
-        return {key: subject.title for key, subject in SUBJECTS.items()}
-    from loadlab.experiments.bench.variants import VARIANTS
-
-    return {
-        name: " ".join(f"`{key}={value}`" for key, value in variant.environment.items())
-        or "as it is"
-        for name, variant in VARIANTS.items()
-    }
+    subjects = SUBJECTS if run.what == "bench" else VARIANTS
+    return {key: subject.title for key, subject in subjects.items()}
 
 
 def _rows(run: Run, regime: Regime, model: str) -> str:

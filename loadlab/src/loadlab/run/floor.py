@@ -1,6 +1,5 @@
 """The floor of the day: the users' profile at low rate against a server that answers a constant."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -8,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.experiments.bench.subjects import clean_environment
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
 from loadlab.generator.process import Part, generating
 from loadlab.target.cgroup import Limits
-from loadlab.target.process import Command, free_port, running
+from loadlab.target.process import free_port, running
+from loadlab.target.programs import null_server
 
 _MOST_USERS = 1000
 _SECONDS, _FEW_SECONDS = 8, 3
@@ -43,19 +42,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
-        command = [
-            sys.executable,
-            "-m",
-            "loadlab.experiments.bench.floor",
-            "--port",
-            str(port),
-            "--answer",
-            str(answer),
-            "--read",
-        ]
         with running(
             "floor",
-            Command(command, clean_environment(), Path.cwd()),
+            null_server(Path.cwd(), answer, port, "--read"),
             port=port,
             limits=Limits(),
             cpus=cpus,

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from loadlab.experiments.bench.cases import Case
-from loadlab.experiments.bench.subjects import Place, baseline
 from loadlab.run.arguments import Order
+from loadlab.target import programs
 from loadlab.target.image import labels_only
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.processes import hold, manifest, words_of_ended
@@ -29,13 +28,19 @@ def serving(
     """
     tier, model, variant = order.tier, order.model, order.service
     bundle = hold(bundles, model, scratch)
-    subject = baseline(variant, variant, variant, workers=order.service_workers)
-    place = Place(root, f"sqlite:///{(root / STORE).resolve()}", scratch)
+    served = programs.Case(model, bundle, "", "")
     with ExitStack() as stack:
         started: list[Running] = []
         for number in range(tier.replicas):
             port = free_port()
-            command = subject.start(place, Case(model, bundle, "", ""), port)
+            command = programs.baseline(
+                root,
+                variant,
+                served,
+                port,
+                tracking_uri=f"sqlite:///{(root / STORE).resolve()}",
+                workers=order.service_workers,
+            )
             label = f"{tier.name}-{variant}-{number}"
             started.append(
                 stack.enter_context(

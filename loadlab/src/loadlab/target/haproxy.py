@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from loadlab.experiments.bench.subjects import clean_environment
 from loadlab.target.cgroup import Limits
 from loadlab.target.process import Command, free_port, running
+from loadlab.target.programs import clean_environment
 from loadlab.target.serving import BackendFailed, Serving
 
 MISSING = (

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from loadlab.experiments.bench import cases
-from loadlab.experiments.bench.subjects import clean_environment
 from loadlab.generator.epoll.answer import ask
+from loadlab.target import programs
 from loadlab.target.process import Command, Running, free_port, running
+from loadlab.target.programs import clean_environment
 from loadlab.target.serving import BackendFailed, Serving
 from loadlab.target.tiers import Tier
 
@@ -94,8 +94,8 @@ def manifest(bundle: Path) -> dict[str, Any]:
 def hold(bundles: Path, model: str, scratch: Path) -> Path:
     """A copy of a model's newest bundle, alone in its folder; raises `BackendFailed`."""
     try:
-        return cases.hold(cases.case(bundles, model), scratch / "bundles").bundle
-    except cases.CaseError as error:
+        return programs.hold(programs.case(bundles, model), scratch / "bundles").bundle
+    except programs.CaseError as error:
         raise BackendFailed(str(error)) from None
 
 

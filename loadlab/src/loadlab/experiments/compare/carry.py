@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.form import Comparison, Side, Trial
 from loadlab.record.form import Ended, PhaseName
 from loadlab.record.latency import quantile
@@ -21,6 +20,7 @@ from loadlab.run import describe, session
 from loadlab.run.arguments import Order
 from loadlab.run.session import Place
 from loadlab.target.choice import Backend
+from loadlab.target.programs import prepare_baseline
 from loadlab.verdict.figures import answered, cpu_s, rate
 from loadlab.verdict.judge import Verdict
 

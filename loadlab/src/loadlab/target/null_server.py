@@ -1,7 +1,7 @@
-"""The floor: a constant answer over RSGI, on granian as halfcore starts it. What it costs is
+"""The null server: a constant answer over RSGI, on granian as halfcore starts it. What it costs is
 granian's and the kernel's.
 
-`python -m loadlab.experiments.bench.floor --port 8000 --answer FILE [--read] [--cpu 0] [--batch]`
+`python -m loadlab.target.null_server --port 8000 --answer FILE [--read] [--cpu 0] [--batch]`
 """
 
 import argparse
@@ -15,19 +15,17 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-_HEADERS = [("content-type", "application/json")]
-
 
 class Constant:
-    """An RSGI application with one answer."""
+    """An RSGI application with one answer; `read`: it reads the request's body first."""
 
     def __init__(self, body: bytes, *, read: bool) -> None:
         self._body = body
-        self._headers = [*_HEADERS, ("content-length", str(len(body)))]
+        self._headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._read = read
 
     async def __rsgi__(self, _scope: Any, exchange: Any) -> None:
-        """Answer; read the request's body first if asked to."""
+        """Answer."""
         if self._read:
             await exchange()
         exchange.response_bytes(200, self._headers, self._body)
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--batch", action="store_true", help="schedule the worker as SCHED_BATCH")
     asked = parser.parse_args()
     server = Granian(
-        "loadlab.experiments.bench.floor:create",
+        "loadlab.target.null_server:create",
         address="127.0.0.1",
         port=asked.port,
         interface=Interfaces.RSGI,
@@ -68,9 +66,8 @@ def main() -> None:
         http1_settings=HTTP1Settings(header_read_timeout=60_000, max_buffer_size=8192),
         log_level=LogLevels.warning,
     )
-    load = partial(
-        create, asked.answer.read_bytes(), read=asked.read, cpu=asked.cpu, batch=asked.batch
-    )
+    answer = asked.answer.read_bytes()
+    load = partial(create, answer, read=asked.read, cpu=asked.cpu, batch=asked.batch)
     # Typed for callables; takes RSGI objects
     server.serve(target_loader=load, wrap_loader=False)  # type: ignore[arg-type]
 

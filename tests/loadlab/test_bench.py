@@ -12,8 +12,9 @@ import pytest
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
+from loadlab.experiments import runner
 from loadlab.experiments.bench import command, services, stored
-from loadlab.experiments.bench.command import Refused, shuffled
+from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import figures
 from loadlab.experiments.bench.stored import Figures, Load, Round, Run
 from loadlab.experiments.bench.subjects import QUESTIONS, SUBJECTS, VARIANTS, Place
@@ -111,8 +112,7 @@ def a_run(what, all_rounds, **changes):
     )
     quiet = Quiet(load_1m=0.0, busy_cores=0.0, steal=0.0, reasons=[])
     run = Run(
-        format=1,
-        what=what,
+        kind=what,
         started_at="2026-01-02T03:04:05Z",
         minutes=12.5,
         command=f"loadlab {what}",
@@ -121,7 +121,7 @@ def a_run(what, all_rounds, **changes):
         fingerprint=fingerprint,
         quiet=quiet,
         loads=[SATURATED, SPARSE],
-        rounds=all_rounds,
+        rows=all_rounds,
     )
     return msgspec.structs.replace(run, **changes)
 
@@ -155,7 +155,7 @@ def bench_run():
 
 def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
     """Under a name with date, kind and commit."""
-    file = stored.save(bench_run, tmp_path / "runs")
+    file = runner.save(bench_run, tmp_path / "runs")
 
     assert file.name == "2026-01-02-030405-bench-01234567.json"
     assert stored.load(file) == bench_run
@@ -167,7 +167,7 @@ def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
 )
 def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, message):
     """File and field, instead of figures that mean something else."""
-    file = stored.save(bench_run, tmp_path)
+    file = runner.save(bench_run, tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
     with pytest.raises(StoreError, match=message):
@@ -176,8 +176,8 @@ def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, 
 
 def test_a_smoke_test_is_never_the_latest_run(bench_run, tmp_path):
     """Its figures do not get into the document by accident."""
-    real = stored.save(bench_run, tmp_path)
-    stored.save(
+    real = runner.save(bench_run, tmp_path)
+    runner.save(
         msgspec.structs.replace(bench_run, quick=True, started_at="2026-02-02T03:04:05Z"), tmp_path
     )
 
@@ -203,7 +203,7 @@ def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
 def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, text, reached):
     """In microseconds, for a share would forgive a slow server; where they were not measured
     nothing is said."""
-    run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [both_us])])
+    run = msgspec.structs.replace(bench_run, rows=[*bench_run.rows, *rounds("b2", [both_us])])
 
     (found,) = [finding for finding in findings(run) if "prediction log" in finding.text]
 
@@ -216,7 +216,7 @@ def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, tex
 def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     """Cheap because nothing was answered is not cheap."""
     run = msgspec.structs.replace(
-        bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})]
+        bench_run, rows=[*bench_run.rows, *rounds("b2", [22.0], failures={"status": 1})]
     )
 
     assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [
@@ -267,7 +267,7 @@ def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch,
 
 def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
     """Machine, limits, commit, command, failures, and what could not be measured."""
-    file = stored.save(bench_run, tmp_path / "docs/runs")
+    file = runner.save(bench_run, tmp_path / "docs/runs")
 
     written = render.render(file, None, tmp_path / "docs/benchmarks.md")
     text = written[0].read_text()
@@ -295,7 +295,7 @@ def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
 
 def test_the_same_run_gives_the_same_files(bench_run, tmp_path):
     """The document and its picture change only when the figures do."""
-    file = stored.save(bench_run, tmp_path / "runs")
+    file = runner.save(bench_run, tmp_path / "runs")
 
     first = [
         written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
@@ -342,7 +342,7 @@ def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
     ) in said[1]
 
     text = render.render(
-        stored.save(bench_run, tmp_path), stored.save(run, tmp_path), tmp_path / "b.md"
+        runner.save(bench_run, tmp_path), runner.save(run, tmp_path), tmp_path / "b.md"
     )[0].read_text()
     assert "| ASGI | `HALFCORE_HOT_LANE=false` |" in text
 
@@ -384,17 +384,6 @@ def test_variants_differ_from_the_default_in_the_server_s_environment_alone():
         assert settings.pop("HALFCORE_WORKERS") == "1"
         assert name == "default" or settings
         assert all(f"`{key}={value}`" in subject.title for key, value in settings.items())
-
-
-def test_each_round_has_an_order_of_its_own_that_the_seed_fixes():
-    """So that no server is always first."""
-    tasks = list(range(20))
-
-    first, again, other = (shuffled(tasks, number=number, seed=7) for number in (1, 1, 2))
-
-    assert first == again
-    assert first != other
-    assert sorted(first) == sorted(other) == tasks
 
 
 def chosen(*arguments):
@@ -518,7 +507,7 @@ def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, m
 
     held = hold(case(bundles, "iris"), tmp_path / "scratch")
 
-    commands = {key: subject.start(place, held, 8123) for key, subject in SUBJECTS.items()}
+    commands = {key: subject.command(place, held, 8123) for key, subject in SUBJECTS.items()}
 
     assert len(
         {
@@ -629,7 +618,7 @@ def ladder_run():
 def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
     """Against the step before, and since the first; a step that costs is named; endpoints are no
     steps."""
-    files = stored.save(bench_run, tmp_path), stored.save(ladder_run, tmp_path)
+    files = runner.save(bench_run, tmp_path), runner.save(ladder_run, tmp_path)
 
     first = [
         each.read_bytes()

@@ -64,7 +64,7 @@ def starting(*arguments):
     return Subject(
         "x",
         "a test",
-        lambda place, _case, _port: Command(
+        lambda place, _case, _port, _subject: Command(
             [sys.executable, *arguments], clean_environment(), place.root
         ),
     )
@@ -146,7 +146,7 @@ def test_a_server_that_is_killed_for_its_memory_says_so(place, case):
 
 def test_a_server_that_never_gets_ready_is_ended(place):
     """And nothing of it is left."""
-    slow_start = starting("-c", "import time; time.sleep(60)").start(place, None, 0)
+    slow_start = starting("-c", "import time; time.sleep(60)").command(place, None, 0)
     slow = running("slow", slow_start, port=free_port(), limits=Limits(), ready_timeout_s=0.2)
 
     with pytest.raises(CannotStart, match="not ready after 0 s"), slow:

@@ -94,13 +94,12 @@ def _carry_out(asked: argparse.Namespace, console: Console) -> None:
         sys.exit(_JUDGED[asked.command](asked, _root(), console))
     elif asked.command in report_command.COMMANDS:
         report_command.main(asked, _root(), Console())
-    elif asked.command == "memory":
-        console.print(f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True)
     elif asked.command == "render":
         for written in render.main(asked):
             console.print(f"wrote {written}", highlight=False, soft_wrap=True)
     else:
-        file = bench_command.main(asked, _root(), console)
+        measure = memory.main if asked.command == "memory" else bench_command.main
+        file = measure(asked, _root(), console)
         console.print(f"stored in {file}", highlight=False, soft_wrap=True)
 
 

@@ -52,7 +52,7 @@ def tables(run: Run) -> str:
     cells = [
         (regime, model)
         for regime in REGIMES
-        for model in dict.fromkeys(each.model for each in run.rounds if each.regime == regime)
+        for model in dict.fromkeys(each.model for each in run.rows if each.regime == regime)
     ]
     return "\n\n".join(
         f"### {regime.capitalize()}, {model}\n\n{_HEADER}\n{_rows(run, regime, model)}"
@@ -67,7 +67,7 @@ def doubts(run: Run) -> list[str]:
             f"{each.regime}, {each.model}, {each.server}, round {each.number}: "
             f"{'; '.join(each.figures.doubts)}"
         )
-        for each in run.rounds
+        for each in run.rows
         if each.figures and each.figures.doubts
     ]
 
@@ -75,7 +75,7 @@ def doubts(run: Run) -> list[str]:
 def servers(run: Run, regime: Regime, model: str) -> list[str]:
     """The servers of one table, in the order of their letters, or of the ablation's table."""
     present = dict.fromkeys(
-        each.server for each in run.rounds if (each.regime, each.model) == (regime, model)
+        each.server for each in run.rows if (each.regime, each.model) == (regime, model)
     )
     order = list(titles(run))
     return sorted(present, key=lambda key: order.index(key) if key in order else len(order))
@@ -83,14 +83,14 @@ def servers(run: Run, regime: Regime, model: str) -> list[str]:
 
 def titles(run: Run) -> dict[str, str]:
     """What each server of a run is, by its key."""
-    subjects = SUBJECTS if run.what == "bench" else VARIANTS
+    subjects = SUBJECTS if run.kind == "bench" else VARIANTS
     return {key: subject.title for key, subject in subjects.items()}
 
 
 def _rows(run: Run, regime: Regime, model: str) -> str:
     named = titles(run)
     return "\n".join(
-        _row(run.rounds, key, named.get(key, ""), regime, model)
+        _row(run.rows, key, named.get(key, ""), regime, model)
         for key in servers(run, regime, model)
     )
 

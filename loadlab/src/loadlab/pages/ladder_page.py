@@ -96,7 +96,7 @@ def sentences(run: Run, model: str) -> list[str]:
 
 def models(run: Run) -> list[str]:
     """The models of a run, in its order."""
-    return list(dict.fromkeys(sorted(each.model for each in run.rounds)))
+    return list(dict.fromkeys(sorted(each.model for each in run.rows)))
 
 
 def waterfall(run: Run, file: Path) -> None:
@@ -156,7 +156,7 @@ def _rungs(run: Run, model: str, steps: tuple[Subject, ...]) -> list[Rung]:
     """The steps that the run was asked for."""
     found = []
     for step in steps:
-        mine = [each for each in run.rounds if (each.server, each.model) == (step.key, model)]
+        mine = [each for each in run.rows if (each.server, each.model) == (step.key, model)]
         reasons = dict.fromkeys(
             each.reason.replace("|", "/").replace("\n", " ") for each in mine if each.reason
         )

@@ -95,9 +95,7 @@ def _benched(run: Run, link: str) -> str:
 
 
 def _cell(run: Run, key: str, regime: stored.Regime) -> str:
-    median = stored.median_cpu_us(
-        stored.figures(run.rounds, server=key, model=_MODEL, regime=regime)
-    )
+    median = stored.median_cpu_us(stored.figures(run.rows, server=key, model=_MODEL, regime=regime))
     return "–" if median is None else f"{median:.0f} µs"
 
 

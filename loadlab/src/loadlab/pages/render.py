@@ -152,10 +152,10 @@ def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Cha
     texts, pictures = [], []
     for file in files:
         run = stored.load(file)
-        picture = out.with_name(f"{out.stem}-{run.what}.svg")
+        picture = out.with_name(f"{out.stem}-{run.kind}.svg")
         plot(run, picture)
         pictures.append(picture)
-        section = _comparison if run.what == "bench" else _ablation
+        section = _comparison if run.kind == "bench" else _ablation
         texts.append(section(run, _link(file, out), picture))
     if ladder is not None:
         run, picture = stored.load(ladder), out.with_name(f"{out.stem}-ladder.svg")

@@ -6,8 +6,6 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from loadlab.record.machine import Fingerprint
-
 
 class StoreError(ValueError):
     """A stored run cannot be read; the message names the file and the field."""
@@ -27,12 +25,6 @@ S = TypeVar("S", bound=Stored)
 def stamp(started_at: str) -> str:
     """A date and time in ISO 8601 as file names begin."""
     return started_at[:19].replace(":", "").replace("T", "-")
-
-
-def name(started_at: str, what: str, fingerprint: Fingerprint) -> str:
-    """Of the file that keeps a run of one commit."""
-    commit = fingerprint.commit[:8] or "nocommit"
-    return f"{stamp(started_at)}-{what}-{commit}{'-dirty' if fingerprint.dirty else ''}.json"
 
 
 def write(kept: msgspec.Struct, file: Path) -> Path:

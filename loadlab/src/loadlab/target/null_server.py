@@ -16,37 +16,27 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 
-class Constant:
-    """An RSGI application with one answer; `read`: it reads the request's body first."""
-
-    def __init__(self, body: bytes, *, read: bool) -> None:
-        self._body = body
-        self._headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        self._read = read
-
-    async def __rsgi__(self, _scope: Any, exchange: Any) -> None:
-        """Answer."""
-        if self._read:
-            await exchange()
-        exchange.response_bytes(200, self._headers, self._body)
-
-
-def create(body: bytes, *, read: bool, cpu: int | None, batch: bool) -> Constant:
-    """Set the worker process up as asked, and make the application."""
+def create(body: bytes, *, read: bool, cpu: int | None, batch: bool) -> Any:
+    """Set the worker process up as asked, and make the RSGI application with one answer."""
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
     if batch:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    return Constant(body, read=read)
+    headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+
+    async def answer(_scope: Any, exchange: Any) -> None:
+        if read:
+            await exchange()
+        exchange.response_bytes(200, headers, body)
+
+    return answer
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument(
-        "--answer", type=Path, required=True, help="file with the body of every answer"
-    )
+    parser.add_argument("--answer", type=Path, required=True, help="file with every answer's body")
     parser.add_argument("--read", action="store_true", help="read the request's body")
     parser.add_argument("--cpu", type=int, help="hold the worker to this CPU")
     parser.add_argument("--batch", action="store_true", help="schedule the worker as SCHED_BATCH")
@@ -68,8 +58,7 @@ def main() -> None:
     )
     answer = asked.answer.read_bytes()
     load = partial(create, answer, read=asked.read, cpu=asked.cpu, batch=asked.batch)
-    # Typed for callables; takes RSGI objects
-    server.serve(target_loader=load, wrap_loader=False)  # type: ignore[arg-type]
+    server.serve(target_loader=load, wrap_loader=False)
 
 
 if __name__ == "__main__":

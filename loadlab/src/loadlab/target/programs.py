@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from loadlab.target.process import Command
 
 BASELINE = Path("loadlab/baseline")
-BASELINE_PACKAGES = (
+BASELINE_PACKAGES = [
     "fastapi",
     "mlflow",
     "numpy",
@@ -24,7 +25,7 @@ BASELINE_PACKAGES = (
     "scikit-learn",
     "sqlalchemy",
     "uvicorn",
-)
+]
 _OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
 """Variables of the caller that would change a server."""
 
@@ -102,53 +103,33 @@ def baseline(
     workers: int = 1,
 ) -> Command:
     """A FastAPI service of `loadlab/baseline`; `workers`: 0 as the variant chooses."""
-    options = {
-        "--model": served.model,
-        "--port": port,
-        "--workers": workers,
-        "--tracking-uri": tracking_uri,
-        "--database": database,
-        "--bundle": served.bundle,
-    }
-    words = [str(word) for option in options.items() for word in option]
+    sources = ["--tracking-uri", tracking_uri, "--database", database]
+    model = ["--model", served.model, "--bundle", str(served.bundle)]
+    words = ["--port", str(port), "--workers", str(workers), *model, *sources]
     return baseline_program(root, "rival", variant, *words)
 
 
 def baseline_program(root: Path, module: str, *words: str) -> Command:
     """A program of the baseline's own environment, which `prepare_baseline` installs."""
-    python = root / BASELINE / ".venv/bin/python"
-    return Command(
-        [str(python), "-m", module, *words], clean_environment(), root / BASELINE, "/health"
-    )
+    python = str(root / BASELINE / ".venv/bin/python")
+    return Command([python, "-m", module, *words], clean_environment(), root / BASELINE, "/health")
 
 
 def prepare_baseline(root: Path) -> dict[str, str]:
     """Install the baseline as locked, for this very Python; returns its packages' versions; raises
     `subprocess.CalledProcessError`."""
-    project = ["--project", str(root / BASELINE), "--python", sys.executable]
-    environment = clean_environment()
+    folder, environment = root / BASELINE, clean_environment()
     environment.pop("VIRTUAL_ENV", None)
-    subprocess.run(  # noqa: S603  our own words
-        ["uv", "sync", "--frozen", "--quiet", "--group", "surroundings", *project],  # noqa: S607
-        check=True,
-        env=environment,
-    )
-    ask = (
-        f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, "
-        "version(name))"
-    )
-    said = subprocess.run(  # noqa: S603
-        [root / BASELINE / ".venv/bin/python", "-c", ask],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return dict(line.split() for line in said.stdout.splitlines())
+    words = ["uv", "sync", "--frozen", "--quiet", "--group", "surroundings"]
+    project = ["--project", str(folder), "--python", sys.executable]
+    subprocess.run([*words, *project], check=True, env=environment)  # noqa: S603  our own words
+    path = [str(site) for site in folder.glob(".venv/lib/*/site-packages")]
+    found = {name: distributions(name=name, path=path) for name in BASELINE_PACKAGES}
+    return {name: next(iter(each)).version for name, each in found.items()}
 
 
 def _question(golden: dict[str, Any], *, named: bool) -> tuple[str, str]:
     """The body that asks for a golden row, and how its answer begins."""
     body = golden["row"] if named else {"features": list(golden["row"].values())}
-    return json.dumps(body, separators=(",", ":")), '{"prediction":' + json.dumps(
-        golden["prediction"]
-    )
+    prefix = '{"prediction":' + json.dumps(golden["prediction"])
+    return json.dumps(body, separators=(",", ":")), prefix

@@ -2,22 +2,19 @@
 one run: measured in rounds, each in another order, then stored."""
 
 import argparse
-import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from loadlab.experiments.bench import services, stored
+from loadlab.experiments import runner
+from loadlab.experiments.bench import services
 from loadlab.experiments.bench.measure import answer_of, measure
 from loadlab.experiments.bench.stored import Load, Round, Run
 from loadlab.experiments.bench.subjects import (
@@ -29,12 +26,15 @@ from loadlab.experiments.bench.subjects import (
     Place,
     Subject,
 )
+from loadlab.experiments.runner import Experiment
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.target import cgroup, programs
 from loadlab.target.cgroup import Limits
 from loadlab.target.programs import Case
 
+C = TypeVar("C")
+E = TypeVar("E", bound=Experiment[Any])
 T = TypeVar("T")
 Option = tuple[str, Callable[[str], Any] | None, Any, str]
 """Flag, type (None: a switch), default, help."""
@@ -44,13 +44,23 @@ class Refused(RuntimeError):
     """The run would prove nothing; the message says why, and what would help."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One server under one load."""
 
     subject: Subject
     model: str
     load: Load
+
+
+class Comparison(NamedTuple):
+    """One of the three commands."""
+
+    help: str
+    flag: str
+    """Chooses some of the subjects."""
+    subjects: dict[str, Subject]
+    defaults: Mapping[str, Any] = {}
+    """Other ones than in the options' table."""
 
 
 def names(text: str) -> list[str]:
@@ -63,14 +73,34 @@ def _think(text: str) -> tuple[float, float]:
     return float(low), float(high or low)
 
 
+COMMANDS = {
+    "bench": Comparison(
+        "CPU time per request of halfcore, a minimal server and other servers",
+        "--servers",
+        SUBJECTS,
+    ),
+    "ablate": Comparison(
+        "what each default of halfcore is worth",
+        "--variants",
+        VARIANTS,
+        {"models": ",".join(MODELS), "sparse_models": "cover-small"},
+    ),
+    "ladder": Comparison(
+        "from the course's first service to halfcore, one change at a time",
+        "--steps",
+        STEPS,
+        {"models": "cover-small", "sparse_models": "", "regimes": "saturated", "seconds": 4.0},
+    ),
+}
 PATHS: tuple[Option, ...] = (
     ("--bundles", Path, ".halfcore/bundles", "folder of the bundles"),
     ("--store", Path, "docs/runs", "where runs are stored"),
 )
+_NOISE = "measure although other processes use the machine; the stored run says so"
 _OPTIONS: tuple[Option, ...] = (
     ("--models", names, "iris,cover-middle", "saturated: names of bundles"),
     ("--sparse-models", names, "iris", "sparse: names of bundles"),
-    ("--regimes", names, "saturated,sparse", "some of the default's"),
+    ("--regimes", names, "saturated,sparse", "of saturated, sparse"),
     ("--rounds", int, 3, "how often each is measured, each time in another order"),
     ("--seed", int, 1, "seed of the orders and the think times"),
     ("--seconds", float, 10.0, "saturated: measured per round"),
@@ -83,53 +113,11 @@ _OPTIONS: tuple[Option, ...] = (
     ("--memory-mb", float, None, "sparse: the server's memory limit in MB of 1e6 bytes"),
     ("--sparse-server-cpus", str, "", "sparse: CPUs that the server may use; empty: all"),
     ("--quick", None, False, "a smoke test of under a minute; its figures mean nothing"),
-    (
-        "--despite-noise",
-        None,
-        False,
-        "measure although other processes use the machine; the stored run says so",
-    ),
-    ("--tracking-uri", str, None, "MLflow's registry; without it the checkout's in .halfcore"),
+    ("--despite-noise", None, False, _NOISE),
+    ("--tracking-uri", str, None, "MLflow's registry; none: the one in the checkout's .halfcore"),
     *PATHS,
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One of the three commands."""
-
-    help: str
-    flag: str
-    """Chooses some of the subjects."""
-    subjects: dict[str, Subject]
-    defaults: dict[str, Any] = field(default_factory=dict)
-    """Other ones than in the options' table."""
-    options: tuple[Option, ...] = ()
-
-
-COMMANDS = {
-    "bench": Comparison(
-        "CPU time per request of halfcore, a minimal server and other servers",
-        "--servers",
-        SUBJECTS,
-        options=(
-            ("--sparse-all", None, False, "sparse: also the servers that are left out (b2, e)"),
-        ),
-    ),
-    "ablate": Comparison(
-        "what each default of halfcore is worth",
-        "--variants",
-        VARIANTS,
-        {"models": ",".join(MODELS), "sparse_models": "cover-small"},
-    ),
-    "ladder": Comparison(
-        "from the course's first service to halfcore, one change at a time",
-        "--steps",
-        STEPS,
-        {"models": "cover-small", "regimes": "saturated", "seconds": 4.0, "sparse_models": ""},
-    ),
-}
-_COLUMNS = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+_SPARSE_ALL = ("--sparse-all", None, False, "sparse: also the servers that are left out (b2, e)")
 _QUICK_SPARSE = ("a", "b")
 """A smoke test starts few servers under a quota: they start slowly there."""
 
@@ -140,23 +128,18 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
         if kind is None:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            shown = "none" if default is None else "%(default)s"
-            parser.add_argument(flag, type=kind, default=default, help=f"{text} (default: {shown})")
+            shown = f"{text} (default: %(default)s)"
+            parser.add_argument(flag, type=kind, default=default, help=shown)
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The three commands and their arguments."""
     for name, comparison in COMMANDS.items():
         parser = commands.add_parser(name, help=comparison.help)
-        known = ", ".join(comparison.subjects)
-        parser.add_argument(
-            comparison.flag,
-            dest="subjects",
-            type=names,
-            default=list(comparison.subjects),
-            help=f"of {known} (default: all)",
-        )
-        add_options(parser, [*comparison.options, *_OPTIONS])
+        known = list(comparison.subjects)
+        text = f"of {', '.join(known)} (default: all)"
+        parser.add_argument(comparison.flag, dest="subjects", type=names, default=known, help=text)
+        add_options(parser, [_SPARSE_ALL, *_OPTIONS] if name == "bench" else _OPTIONS)
         parser.set_defaults(sparse_all=False, **comparison.defaults)
 
 
@@ -182,53 +165,75 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
             f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
             "figures with --despite-noise"
         )
-    started, began = datetime.now(UTC), time.monotonic()
-    rounds = _measure_all(asked, root, tasks, cases, console)
-    run = Run(
-        format=stored.FORMAT,
-        what=asked.command,
-        started_at=f"{started:%Y-%m-%dT%H:%M:%SZ}",
-        minutes=round((time.monotonic() - began) / 60, 1),
+    fresh = Run(
+        kind=asked.command,
+        started_at=runner.now(),
         command=" ".join(["loadlab", *sys.argv[1:]]),
         seed=asked.seed,
         quick=asked.quick,
         fingerprint=machine.fingerprint(root, packages, nofile),
         quiet=quiet,
         loads=list({task.load.regime: task.load for task in tasks}.values()),
-        rounds=[*left_out, *rounds],
     )
-    return stored.save(run, asked.store)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-")))
+        uri = asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}"
+        place = Place(root, uri, scratch)
+        for start in (start for need, start in services.STARTED.items() if need in needs):
+            place = stack.enter_context(start(place))
+        held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
+        for case in held.values():
+            place.answer_file(case.model).write_bytes(answer_of(place, OURS, case))
+        cells = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
+        one = partial(_measure, place, held, asked.seed, console)
+        run = measured(fresh, cells, one, _named, root, console)
+    return runner.save(replace(run, rows=[*left_out, *run.rows]), asked.store)
+
+
+def measured(
+    fresh: E,
+    cells: Sequence[C],
+    measure_one: Callable[[C], object],
+    named: Callable[[C], str],
+    root: Path,
+    console: Console,
+) -> E:
+    """Measure every cell once; a run that is cut off leaves its rows in `KEPT`."""
+    kept = root / runner.KEPT / fresh.file_name
+    show = runner.progress(console, named)
+    run = runner.run(fresh, lambda run: cells[len(run.rows) :], measure_one, file=kept, show=show)
+    kept.unlink()
+    return run
 
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
     subjects = _known(asked.subjects, COMMANDS[asked.command].subjects)
+    is_bench = asked.command == "bench"
     tasks: list[Task] = []
     left_out: list[Round] = []
     for load in _known(asked.regimes, _loads(asked)):
-        models = asked.models if load.regime == "saturated" else asked.sparse_models
+        is_sparse = load.regime == "sparse"
+        models = asked.sparse_models if is_sparse else asked.models
         for model in models[:1] if asked.quick else models:
             for subject in subjects:
-                if load.regime in subject.regimes or (asked.sparse_all and load.regime == "sparse"):
-                    tasks.append(Task(subject, model, load))
-                elif load.regime == "sparse" and asked.command == "bench":
-                    left_out.append(_left_out(subject, model))
-    if asked.quick and asked.command == "bench":
-        tasks = [
-            task
-            for task in tasks
-            if task.load.regime == "saturated" or task.subject.key in _QUICK_SPARSE
-        ]
+                if load.regime in subject.regimes or (is_sparse and asked.sparse_all):
+                    if subject.key in _QUICK_SPARSE or not (is_sparse and is_bench and asked.quick):
+                        tasks.append(Task(subject, model, load))
+                elif is_sparse and is_bench:
+                    reason = f"not run: {subject.left_out} (--sparse-all runs it)"
+                    left_out.append(
+                        Round(
+                            server=subject.key,
+                            model=model,
+                            regime="sparse",
+                            number=0,
+                            reason=reason,
+                        )
+                    )
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
     return tasks, left_out
-
-
-def shuffled(tasks: Sequence[Task], *, number: int, seed: int) -> list[Task]:
-    """The order of one round: drawn for each round, the same for the same seed."""
-    drawn = list(tasks)
-    random.Random(f"{seed}/{number}").shuffle(drawn)  # noqa: S311  an order, not a secret
-    return drawn
 
 
 def _known(wanted: Sequence[str], known: Mapping[str, T]) -> list[T]:
@@ -250,16 +255,14 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         # and batching nothing to gain.
         rows="golden" if asked.command == "ablate" else "one",
     )
+    memory_bytes = round(asked.memory_mb * 1e6) if asked.memory_mb else None
     sparse = Load(
         regime="sparse",
         connections=asked.sparse_connections,
         seconds=asked.sparse_seconds,
         warmup_s=asked.think[1],
         timeout_s=10.0,
-        limits=Limits(
-            cpus=asked.cpus,
-            memory_bytes=round(asked.memory_mb * 1e6) if asked.memory_mb else None,
-        ),
+        limits=Limits(cpus=asked.cpus, memory_bytes=memory_bytes),
         server_cpus=asked.sparse_server_cpus,
         rate=asked.rate,
         think_s=asked.think,
@@ -267,68 +270,32 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
     if asked.quick:
         saturated = replace(saturated, seconds=1.0, warmup_s=0.3, connections=16)
         sparse = replace(sparse, seconds=1.5, warmup_s=0.3, connections=200, think_s=(0.2, 0.5))
-    return {load.regime: load for load in (saturated, sparse)}
+    return {"saturated": saturated, "sparse": sparse}
 
 
-def _left_out(subject: Subject, model: str) -> Round:
-    return Round(
-        server=subject.key,
-        model=model,
-        regime="sparse",
-        number=0,
-        environment={},
-        figures=None,
-        reason=f"not run: {subject.left_out} (--sparse-all runs it)",
-    )
+def _named(cell: tuple[int, Task]) -> str:
+    number, (subject, model, load) = cell
+    return f"round {number}: {subject.key}, {model}, {load.regime}"
 
 
-def _measure_all(
-    asked: argparse.Namespace,
-    root: Path,
-    tasks: Sequence[Task],
-    cases: Sequence[Case],
-    console: Console,
-) -> list[Round]:
-    uri = asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}"
-    rounds = []
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-")))
-        place = Place(root, uri, scratch)
-        needs = {need for task in tasks for need in task.subject.needs}
-        for need, start in services.STARTED.items():
-            if need in needs:
-                place = stack.enter_context(start(place))
-        held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
-        for case in held.values():
-            place.answer_file(case.model).write_bytes(answer_of(place, OURS, case))
-        progress = stack.enter_context(Progress(*_COLUMNS, console=console))
-        numbers = range(1, 2 if asked.quick else asked.rounds + 1)
-        bar = progress.add_task("", total=len(numbers) * len(tasks))
-        for number in numbers:
-            for task in shuffled(tasks, number=number, seed=asked.seed):
-                what = f"{task.subject.key}, {task.model}, {task.load.regime}"
-                progress.update(bar, description=f"round {number}: {what}")
-                case, seed = held[task.model], asked.seed + number
-                rounds.append(
-                    measure(place, task.subject, case, task.load, number=number, seed=seed)
-                )
-                progress.console.print(
-                    line(rounds[-1]), highlight=False, markup=False, soft_wrap=True
-                )
-                progress.advance(bar)
-    return rounds
+def _measure(
+    place: Place, held: dict[str, Case], seed: int, console: Console, cell: tuple[int, Task]
+) -> Round:
+    number, task = cell
+    case = held[task.model]
+    found = measure(place, task.subject, case, task.load, number=number, seed=seed + number)
+    runner.say(console, line(found))
+    return found
 
 
-def line(measured: Round) -> str:
+def line(found: Round) -> str:
     """One round for the terminal."""
-    name = f"{measured.number} {measured.regime:9} {measured.model:12} {measured.server:16}"
-    if measured.figures is None:
-        return f"{name} {measured.reason}"
-    found = measured.figures
-    rate, latency = found.requests / found.seconds, found.response.quantiles_ms
-    doubts = f"  doubtful: {'; '.join(found.doubts)}" if found.doubts else ""
-    times = f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms"
+    name = f"{found.number} {found.regime:9} {found.model:12} {found.server:16}"
+    if (figures := found.figures) is None:
+        return f"{name} {found.reason}"
+    rate, latency = figures.requests / figures.seconds, figures.response.quantiles_ms
+    doubts = f"  doubtful: {'; '.join(figures.doubts)}" if figures.doubts else ""
     return (
-        f"{name} {found.cpu_us:8.1f} µs/request {rate:8.0f}/s {times}, {found.failed} "
-        f"failures{doubts}"
+        f"{name} {figures.cpu_us:8.1f} µs/request {rate:8.0f}/s p50 {latency['p50']:.2f} p99 "
+        f"{latency['p99']:.2f} ms, {figures.failed} failures{doubts}"
     )

@@ -64,7 +64,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     port, logs = free_port(), "log" in subject.needs
     if logs:
         services.prepare_log(place, case)
-    command, label = subject.start(place, case, port), _label(subject)
+    command, label = subject.command(place, case, port), _label(subject)
     with running(label, command, port=port, limits=load.limits, cpus=load.server_cpus) as server:
         plan = Plan(
             port=port,
@@ -99,7 +99,7 @@ def answer_of(place: Place, subject: Subject, case: Case) -> bytes:
     """The body of a server's answer to the case, in a process without limits; raises
     `CannotStart`."""
     port = free_port()
-    command = subject.start(place, case, port)
+    command = subject.command(place, case, port)
     with running(_label(subject), command, port=port, limits=Limits()):
         try:
             return _first_answer(

@@ -11,22 +11,22 @@ import socket
 import sys
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
+from rich.console import Console
 
-from loadlab.experiments.bench.command import PATHS, Option, names
-from loadlab.experiments.bench.stored import FORMAT
+from loadlab.experiments import runner
+from loadlab.experiments.bench.command import PATHS, Option, measured, names
+from loadlab.experiments.bench.stored import Measured
 from loadlab.experiments.bench.subjects import OURS, Place
 from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.generator.epoll.wire import RESET_ON_CLOSE
 from loadlab.record import machine
-from loadlab.record.machine import Fingerprint
-from loadlab.record.store import name, read, write
 from loadlab.target import programs
 from loadlab.target.cgroup import Limits
 from loadlab.target.process import Running, free_port, running
@@ -57,15 +57,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """With that many connections, each answered `ASKED` times and then quiet."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Memory(Measured[Held], frozen=True, kw_only=True):
     """A stored run."""
 
-    format: int
-    what: Literal["memory"] = "memory"
-    started_at: str
-    command: str
-    fingerprint: Fingerprint
-    held: list[Held]
+    kind: Literal["memory"] = msgspec.field(name="what", default="memory")
+    seed: int = 0
+    """Nothing is drawn."""
+    rows: list[Held] = msgspec.field(name="held", default_factory=list)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -75,7 +73,7 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def main(asked: argparse.Namespace, root: Path) -> Path:
+def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     """Measure and store; returns the file.
 
     Raises:
@@ -83,31 +81,22 @@ def main(asked: argparse.Namespace, root: Path) -> Path:
     """
     cases = [programs.case(asked.bundles, name) for name in asked.models]
     nofile = raise_open_files(asked.connections)
-    held = [_measure(case, root, asked.connections if case is cases[0] else 0) for case in cases]
-    run = Memory(
-        format=FORMAT,
-        started_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    fresh = Memory(
+        started_at=runner.now(),
         command=" ".join(["loadlab", *sys.argv[1:]]),
         fingerprint=machine.fingerprint(root, {}, nofile),
-        held=held,
     )
-    return save(run, asked.store)
+    cells = [(case, asked.connections if case is cases[0] else 0) for case in cases]
+    one = partial(_measure, root)
+    run = measured(fresh, cells, one, lambda cell: cell[0].model, root, console)
+    return runner.save(run, asked.store)
 
 
-def save(run: Memory, folder: Path) -> Path:
-    """Write a run under `<date>-<time>-memory-<commit>.json`."""
-    return write(run, folder / name(run.started_at, "memory", run.fingerprint))
-
-
-def load(file: Path) -> Memory:
-    """Read a stored run; raises `StoreError`."""
-    return read(file, Memory, FORMAT)
-
-
-def _measure(case: Case, root: Path, connections: int) -> Held:
+def _measure(root: Path, cell: tuple[Case, int]) -> Held:
+    case, connections = cell
     with TemporaryDirectory(prefix="loadlab-") as scratch:
         alone, port = programs.hold(case, Path(scratch)), free_port()
-        command = OURS.start(Place(root, "", Path(scratch)), alone, port)
+        command = OURS.command(Place(root, "", Path(scratch)), alone, port)
         with running("memory", command, port=port, limits=Limits()) as server:
             before, usage, start = server.group.memory(), server.group.usage(), time.monotonic()
             time.sleep(REST_S)

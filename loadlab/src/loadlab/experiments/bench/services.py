@@ -15,15 +15,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from loadlab.experiments.bench.subjects import Place
 from loadlab.generator.epoll.answer import ask
 from loadlab.target.cgroup import Limits
-from loadlab.target.process import CannotStart, free_port, running
+from loadlab.target.process import CannotStart, Command, free_port, running
 from loadlab.target.programs import Case, baseline_program, clean_environment
 
 _CPUS = str((os.cpu_count() or 1) - 1)
-_LOG_START_S, _SURROUNDINGS_START_S = 60.0, 120.0
+_START_S = 120.0
+_starting = partial(running, limits=Limits(), cpus=_CPUS, ready_timeout_s=_START_S)
 _SQLITE = "sqlite:///"
 _BOUNDED = ("number", "integer")
 _WIDE = 1 << 53
@@ -41,14 +43,7 @@ def with_log(place: Place) -> Iterator[Place]:
     """
     port = free_port()
     command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
-    with running(
-        "database",
-        replace(command, ready_path=""),
-        port=port,
-        limits=Limits(),
-        cpus=_CPUS,
-        ready_timeout_s=_LOG_START_S,
-    ) as server:
+    with _starting("database", replace(command, ready_path=""), port=port) as server:
         found = replace(place, log=server)
         _migrate(found)
         yield found
@@ -63,9 +58,9 @@ def with_surroundings(place: Place) -> Iterator[Place]:
         CannotStart: one of them does not start, or the registry is no SQLite file to serve.
         cgroup.Unavailable: see `running`.
     """
-    given = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
-    if given[0] and given[1]:
-        yield replace(place, tracking_uri=given[0], database=given[1])
+    uri, url = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
+    if uri and url:
+        yield replace(place, tracking_uri=uri, database=url)
         return
     if not place.tracking_uri.startswith(_SQLITE):
         raise CannotStart(
@@ -75,21 +70,13 @@ def with_surroundings(place: Place) -> Iterator[Place]:
     registry, database = free_port(), free_port()
     ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
     words = ["--store", place.tracking_uri.removeprefix(_SQLITE), *ports]
-    with running(
-        "surroundings",
-        baseline_program(place.root, "rival.surroundings", *words),
-        port=registry,
-        limits=Limits(),
-        cpus=_CPUS,
-        ready_timeout_s=_SURROUNDINGS_START_S,
-    ):
+    command = baseline_program(place.root, "rival.surroundings", *words)
+    with _starting("surroundings", command, port=registry):
         # The registry's first seconds are busy, and would be the first server's noise.
         time.sleep(1.0)
-        yield replace(
-            place,
-            tracking_uri=given[0] or f"http://127.0.0.1:{registry}",
-            database=given[1] or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres",
-        )
+        url = url or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres"
+        uri = uri or f"http://127.0.0.1:{registry}"
+        yield replace(place, tracking_uri=uri, database=url)
 
 
 STARTED = {"surroundings": with_surroundings, "log": with_log}
@@ -106,11 +93,8 @@ def prepare_log(place: Place, case: Case) -> None:
     )
     _query(place, "TRUNCATE halfcore.prediction_log; TRUNCATE halfcore.feature_catalogue")
     if values:
-        _query(
-            place,
-            "INSERT INTO halfcore.feature_catalogue (model, column_name, minimum, maximum) "  # noqa: S608
-            f"VALUES {values}",
-        )
+        names = "model, column_name, minimum, maximum"
+        _query(place, f"INSERT INTO halfcore.feature_catalogue ({names}) VALUES {values}")  # noqa: S608
 
 
 def catalogue_missing(case: Case, port: int) -> str:
@@ -140,24 +124,23 @@ def rows_doubt(place: Place, *, answers: int, open_at_end: int) -> str:
 
 def _migrate(place: Place) -> None:
     """PostgreSQL takes connections a moment before it answers: tried until it does."""
-    deadline = time.monotonic() + _LOG_START_S
-    command = [sys.executable, "-m", "halfcore", "migrate"]
+    deadline = time.monotonic() + _START_S
     environment = clean_environment() | {"DATABASE_URL": place.log_url}
-    while (
-        done := subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603
-    ).returncode:
-        if time.monotonic() > deadline:
-            said = done.stderr.decode(errors="replace").strip()[-300:]
-            raise CannotStart(f"the log's database in {place.scratch}: {said}")
+    command = Command([sys.executable, "-m", "halfcore", "migrate"], environment, place.root)
+    while _run(command).returncode and time.monotonic() < deadline:
         time.sleep(0.1)
+    _output(command)
 
 
 def _query(place: Place, sql: str) -> str:
     if place.log is None:
         raise CannotStart("no database was started for the prediction log")
     port = str(place.log.port)
-    command = baseline_program(place.root, "rival.database", "ask", "--port", port, sql)
-    done = subprocess.run(  # noqa: S603  our own words
+    return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
+
+
+def _run(command: Command) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603  our own words
         command.arguments,
         cwd=command.folder,
         env=command.environment,
@@ -165,6 +148,10 @@ def _query(place: Place, sql: str) -> str:
         text=True,
         check=False,
     )
+
+
+def _output(command: Command) -> str:
+    done = _run(command)
     if done.returncode:
         raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
     return done.stdout.strip()

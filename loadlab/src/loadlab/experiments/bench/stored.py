@@ -4,18 +4,20 @@ figure that is in no stored run is in no document."""
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from loadlab.experiments.runner import Experiment
+from loadlab.record import store
 from loadlab.record.latency import Spread
-from loadlab.record.machine import Fingerprint, Quiet
-from loadlab.record.store import name, read, write
+from loadlab.record.machine import Quiet
 from loadlab.target.cgroup import Limits, Memory, Usage
 
 FORMAT = 1
 Regime = Literal["saturated", "sparse"]
 REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
+R = TypeVar("R")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,41 +79,46 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     regime: Regime
     number: int
-    environment: dict[str, str]
+    environment: dict[str, str] = {}
     """What of the server's environment the lab set."""
-    figures: Figures | None
+    figures: Figures | None = None
     reason: str = ""
     """Without figures: why."""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One invocation of the lab."""
+class Measured(Experiment[R], Generic[R], frozen=True, kw_only=True):
+    """One invocation of the lab; its form is older than other experiments'."""
 
-    format: int
-    what: Literal["bench", "ablate", "ladder"]
-    started_at: str
-    """UTC, ISO 8601."""
-    minutes: float
-    command: str
-    seed: int
-    """Orders the servers within each round, and draws the think times."""
+    format: int = FORMAT
+    kind: str = msgspec.field(name="what")
+
+    @property
+    def about(self) -> str:
+        """The commit."""
+        commit = self.fingerprint.commit[:8] or "nocommit"
+        return f"{commit}-dirty" if self.fingerprint.dirty else commit
+
+
+class Run(Measured[Round], frozen=True, kw_only=True):
+    """Of bench, ablation or ladder; the seed orders the servers within each round, and draws the
+    think times."""
+
+    kind: Literal["bench", "ablate", "ladder"] = msgspec.field(name="what")
     quick: bool
     """A smoke test: its figures say that the tool works, nothing about the servers."""
-    fingerprint: Fingerprint
     quiet: Quiet
     loads: list[Load]
-    rounds: list[Round]
+    rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
 
-
-def save(run: Run, folder: Path) -> Path:
-    """Write a run under `<date>-<time>-<what>-<commit>.json`, whole or not at all."""
-    what = f"{run.what}{'-quick' if run.quick else ''}"
-    return write(run, folder / name(run.started_at, what, run.fingerprint))
+    @property
+    def about(self) -> str:
+        """Whether it is a smoke test, and the commit."""
+        return f"quick-{super().about}" if self.quick else super().about
 
 
 def load(file: Path) -> Run:
     """Read a stored run; raises `StoreError`."""
-    return read(file, Run, FORMAT)
+    return store.read(file, Run, FORMAT)
 
 
 def latest(folder: Path, what: str) -> Path | None:

@@ -13,7 +13,7 @@ import pytest
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
 from loadlab.experiments import runner
-from loadlab.experiments.bench import command, services, stored
+from loadlab.experiments.bench import command, measure, stored
 from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import figures
 from loadlab.experiments.bench.stored import Figures, Load, Round, Run
@@ -234,9 +234,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
     manifest = {"name": "m", "inputs": [msgspec.to_builtins(column) for column in columns]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     written: list[str] = []
-    monkeypatch.setattr(services, "_query", lambda _, sql: written.append(sql) or "")
+    monkeypatch.setattr(measure, "_query", lambda _, sql: written.append(sql) or "")
 
-    services.prepare_log(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
+    measure.prepare_log(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
 
     found = re.findall(r"\('m', '(\w)', (\S+), (\S+)\)", written[-1])
     entries = [
@@ -257,9 +257,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
 )
 def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch, rows, doubt):
     """What was on the way when the client left may be in it."""
-    monkeypatch.setattr(services, "_query", lambda *_: str(rows))
+    monkeypatch.setattr(measure, "_query", lambda *_: str(rows))
 
-    found = services.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
+    found = measure.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
 
     assert doubt in found
     assert bool(doubt) == bool(found)

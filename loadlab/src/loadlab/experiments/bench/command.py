@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,24 +13,15 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import services
-from loadlab.experiments.bench.measure import answer_of, measure
+from loadlab.experiments.bench import subjects
+from loadlab.experiments.bench.measure import HELPERS, answer_of, measure
 from loadlab.experiments.bench.stored import Load, Round, Run
-from loadlab.experiments.bench.subjects import (
-    MODELS,
-    OURS,
-    STEPS,
-    SUBJECTS,
-    VARIANTS,
-    Place,
-    Subject,
-)
+from loadlab.experiments.bench.subjects import Place, Subject
 from loadlab.experiments.runner import Experiment
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.target import cgroup, programs
 from loadlab.target.cgroup import Limits
-from loadlab.target.programs import Case
 
 C = TypeVar("C")
 E = TypeVar("E", bound=Experiment[Any])
@@ -59,7 +49,7 @@ class Comparison(NamedTuple):
     flag: str
     """Chooses some of the subjects."""
     subjects: dict[str, Subject]
-    defaults: Mapping[str, Any] = {}
+    defaults: dict[str, Any]
     """Other ones than in the options' table."""
 
 
@@ -77,18 +67,19 @@ COMMANDS = {
     "bench": Comparison(
         "CPU time per request of halfcore, a minimal server and other servers",
         "--servers",
-        SUBJECTS,
+        subjects.SUBJECTS,
+        {},
     ),
     "ablate": Comparison(
         "what each default of halfcore is worth",
         "--variants",
-        VARIANTS,
-        {"models": ",".join(MODELS), "sparse_models": "cover-small"},
+        subjects.VARIANTS,
+        {"models": ",".join(subjects.MODELS), "sparse_models": "cover-small"},
     ),
     "ladder": Comparison(
         "from the course's first service to halfcore, one change at a time",
         "--steps",
-        STEPS,
+        subjects.STEPS,
         {"models": "cover-small", "sparse_models": "", "regimes": "saturated", "seconds": 4.0},
     ),
 }
@@ -96,6 +87,7 @@ PATHS: tuple[Option, ...] = (
     ("--bundles", Path, ".halfcore/bundles", "folder of the bundles"),
     ("--store", Path, "docs/runs", "where runs are stored"),
 )
+_SMOKE = "a smoke test of under a minute: few users, one round; its figures mean nothing"
 _NOISE = "measure although other processes use the machine; the stored run says so"
 _OPTIONS: tuple[Option, ...] = (
     ("--models", names, "iris,cover-middle", "saturated: names of bundles"),
@@ -112,7 +104,7 @@ _OPTIONS: tuple[Option, ...] = (
     ("--cpus", float, 0.5, "sparse: the server's CPU quota in cores"),
     ("--memory-mb", float, None, "sparse: the server's memory limit in MB of 1e6 bytes"),
     ("--sparse-server-cpus", str, "", "sparse: CPUs that the server may use; empty: all"),
-    ("--quick", None, False, "a smoke test of under a minute; its figures mean nothing"),
+    ("--quick", None, False, _SMOKE),
     ("--despite-noise", None, False, _NOISE),
     ("--tracking-uri", str, None, "MLflow's registry; none: the one in the checkout's .halfcore"),
     *PATHS,
@@ -139,7 +131,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         known = list(comparison.subjects)
         text = f"of {', '.join(known)} (default: all)"
         parser.add_argument(comparison.flag, dest="subjects", type=names, default=known, help=text)
-        add_options(parser, [_SPARSE_ALL, *_OPTIONS] if name == "bench" else _OPTIONS)
+        add_options(parser, _OPTIONS if name != "bench" else [_SPARSE_ALL, *_OPTIONS])
         parser.set_defaults(sparse_all=False, **comparison.defaults)
 
 
@@ -179,13 +171,20 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-")))
         uri = asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}"
         place = Place(root, uri, scratch)
-        for start in (start for need, start in services.STARTED.items() if need in needs):
+        for start in (start for need, start in HELPERS.items() if need in needs):
             place = stack.enter_context(start(place))
         held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
         for case in held.values():
-            place.answer_file(case.model).write_bytes(answer_of(place, OURS, case))
+            place.answer_file(case.model).write_bytes(answer_of(place, subjects.OURS, case))
         cells = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
-        one = partial(_measure, place, held, asked.seed, console)
+
+        def one(cell: tuple[int, Task]) -> Round:
+            number, (subject, model, load) = cell
+            seed = asked.seed + number
+            found = measure(place, subject, held[model], load, number=number, seed=seed)
+            runner.say(console, line(found))
+            return found
+
         run = measured(fresh, cells, one, _named, root, console)
     return runner.save(replace(run, rows=[*left_out, *run.rows]), asked.store)
 
@@ -208,29 +207,25 @@ def measured(
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
-    subjects = _known(asked.subjects, COMMANDS[asked.command].subjects)
-    is_bench = asked.command == "bench"
+    models = {"saturated": asked.models, "sparse": asked.sparse_models}
     tasks: list[Task] = []
     left_out: list[Round] = []
-    for load in _known(asked.regimes, _loads(asked)):
-        is_sparse = load.regime == "sparse"
-        models = asked.sparse_models if is_sparse else asked.models
-        for model in models[:1] if asked.quick else models:
-            for subject in subjects:
-                if load.regime in subject.regimes or (is_sparse and asked.sparse_all):
-                    if subject.key in _QUICK_SPARSE or not (is_sparse and is_bench and asked.quick):
-                        tasks.append(Task(subject, model, load))
-                elif is_sparse and is_bench:
-                    reason = f"not run: {subject.left_out} (--sparse-all runs it)"
-                    left_out.append(
-                        Round(
-                            server=subject.key,
-                            model=model,
-                            regime="sparse",
-                            number=0,
-                            reason=reason,
-                        )
-                    )
+    for task in (
+        Task(subject, model, load)
+        for load in _known(asked.regimes, _loads(asked))
+        for model in models[load.regime][: 1 if asked.quick else None]
+        for subject in _known(asked.subjects, COMMANDS[asked.command].subjects)
+    ):
+        subject, regime = task.subject, task.load.regime
+        is_sparse_bench = (asked.command, regime) == ("bench", "sparse")
+        if regime in subject.regimes or (is_sparse_bench and asked.sparse_all):
+            if subject.key in _QUICK_SPARSE or not (is_sparse_bench and asked.quick):
+                tasks.append(task)
+        elif is_sparse_bench:
+            reason = f"not run: {subject.left_out} (--sparse-all runs it)"
+            left_out.append(
+                Round(server=subject.key, model=task.model, regime=regime, number=0, reason=reason)
+            )
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
     return tasks, left_out
@@ -276,16 +271,6 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
 def _named(cell: tuple[int, Task]) -> str:
     number, (subject, model, load) = cell
     return f"round {number}: {subject.key}, {model}, {load.regime}"
-
-
-def _measure(
-    place: Place, held: dict[str, Case], seed: int, console: Console, cell: tuple[int, Task]
-) -> Round:
-    number, task = cell
-    case = held[task.model]
-    found = measure(place, task.subject, case, task.load, number=number, seed=seed + number)
-    runner.say(console, line(found))
-    return found
 
 
 def line(found: Round) -> str:

@@ -1,31 +1,56 @@
-"""One server, one model, one regime, once: start it in its group, load it, and read what it
-used."""
+"""One server, one model, one regime, once: start it in its group, load it, and read what it used.
 
+The real servers that some of the measured ones use are started here too, on loopback: a PostgreSQL
+for prediction log and feature catalogue, with the proof that both were used, and an MLflow server
+and a PostgreSQL that the first baselines ask on every request. They run in control groups of their
+own, on the client's CPU: in production registry and database are on other machines, so their work
+is not charged to the measured server. What the server itself spends on them is in its figures.
+"""
+
+import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
-from loadlab.experiments.bench import services
 from loadlab.experiments.bench.stored import Figures, Load, Round
 from loadlab.experiments.bench.subjects import Place, Subject
 from loadlab.generator.epoll.answer import ask
 from loadlab.generator.epoll.plan import Outcome, Plan
 from loadlab.target.cgroup import Group, Limits, Memory
-from loadlab.target.process import CannotStart, free_port, running
-from loadlab.target.programs import Case
+from loadlab.target.process import CannotStart, Command, free_port, running
+from loadlab.target.programs import Case, baseline_program, clean_environment
 
-_CLIENT_GRACE_S = 60.0
+_CLIENT_GRACE_S, _HELPER_START_S = 60.0, 120.0
 _MIN_SERVER_CORES = 0.9
 _MAX_LAG_MS = 5.0
 _MAX_CLIENT_CORES = 0.9
 _MAX_FOREIGN_CORES = 0.15
 _MAX_STEAL = 0.01
-_SHARED = ("regime", "connections", "seconds", "warmup_s", "timeout_s", "rate", "think_s")
+_ASKED = ("regime", "connections", "seconds", "warmup_s", "timeout_s", "rate", "think_s")
 """Fields that the client's plan has from the load."""
+_FOUND = ("requests", "seconds", "failures", "failures_before", "response", "lag")
+"""Fields that the figures have from the client's outcome."""
+_SQLITE = "sqlite:///"
+_BOUNDED = ("number", "integer")
+_WIDE = 1 << 53
+"""Bounds that no row of a case exceeds: the catalogue is applied, and refuses nothing. Beyond it an
+integer column takes none."""
+
+_helping = partial(
+    running,
+    limits=Limits(),
+    cpus=str((os.cpu_count() or 1) - 1),
+    ready_timeout_s=_HELPER_START_S,
+)
 
 
 class ClientFailed(RuntimeError):
@@ -41,31 +66,45 @@ def measure(
     place: Place, subject: Subject, case: Case, load: Load, *, number: int, seed: int
 ) -> Round:
     """Measure once; a server that cannot carry the load in its limits is a result too."""
-    found = Round(
-        server=subject.key,
-        model=case.model,
-        regime=load.regime,
-        number=number,
-        environment=dict(subject.environment),
-        figures=None,
-    )
+    found, reason = None, ""
     try:
-        return replace(found, figures=_measure(place, subject, case, load, seed))
+        found = _measure(place, subject, case, load, seed)
     except _NoFigures as error:
         reason = str(error)
     except CannotStart as error:
         reason = f"cannot start in these limits: {error}".replace(f"{place.root}/", "")
     except (ClientFailed, OSError) as error:  # one round is lost; the others of a long run are not
         reason = f"the lab failed: {error}"
-    return replace(found, reason=reason)
+    return Round(
+        server=subject.key,
+        model=case.model,
+        regime=load.regime,
+        number=number,
+        environment=dict(subject.environment),
+        figures=found,
+        reason=reason,
+    )
+
+
+def answer_of(place: Place, subject: Subject, case: Case) -> bytes:
+    """The body of a server's answer to the case, in a process without limits; raises
+    `CannotStart`."""
+    port = free_port()
+    plan = Plan(regime="saturated", port=port, body=case.body, prefix=case.prefix)
+    with running("first", subject.command(place, case, port), port=port, limits=Limits()):
+        try:
+            return _first_answer(plan)
+        except _NoFigures as error:
+            raise CannotStart(f"{case.model}: {error}") from None
 
 
 def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) -> Figures:
-    port, logs = free_port(), "log" in subject.needs
-    if logs:
-        services.prepare_log(place, case)
-    command, label = subject.command(place, case, port), _label(subject)
-    with running(label, command, port=port, limits=load.limits, cpus=load.server_cpus) as server:
+    port, log = free_port(), place.log if "log" in subject.needs else None
+    if log:
+        prepare_log(place, case)
+    label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
+    start = partial(running, port=port, limits=load.limits, cpus=load.server_cpus)
+    with start(label, subject.command(place, case, port)) as server:
         plan = Plan(
             port=port,
             path=subject.path,
@@ -74,39 +113,23 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
             others=case.others if load.rows == "golden" else (),
             seed=seed,
             group=server.group.name,
-            helper_group=place.log.group.name if logs and place.log else "",
-            **{name: getattr(load, name) for name in _SHARED},
+            helper_group=log.group.name if log else "",
+            **{name: getattr(load, name) for name in _ASKED},
         )
         _first_answer(plan)
-        if logs and (reason := services.catalogue_missing(case, port)):
+        if log and (reason := _catalogue_missing(case, port)):
             raise _NoFigures(reason)
         cpu = _client_cpu(server.group)
         outcome, memory = _load(plan, cpu), server.group.memory()
         if (code := server.process.poll()) is not None:
             raise _NoFigures(f"ended with {code} under load; {_failures(outcome)}")
+    if not outcome.requests:
+        raise _NoFigures(f"answers nothing in these limits; {_failures(outcome)}")
     # The log's last rows are written by the server's end; the first answer is the lab's, before
     # the client's.
     answers = 1 + outcome.requests_before + outcome.requests
-    doubt = (
-        services.rows_doubt(place, answers=answers, open_at_end=load.connections) if logs else ""
-    )
-    if not outcome.requests:
-        raise _NoFigures(f"answers nothing in these limits; {_failures(outcome)}")
+    doubt = rows_doubt(place, answers=answers, open_at_end=load.connections) if log else ""
     return figures(outcome, memory, load, client_cpu=cpu, doubt=doubt)
-
-
-def answer_of(place: Place, subject: Subject, case: Case) -> bytes:
-    """The body of a server's answer to the case, in a process without limits; raises
-    `CannotStart`."""
-    port = free_port()
-    command = subject.command(place, case, port)
-    with running(_label(subject), command, port=port, limits=Limits()):
-        try:
-            return _first_answer(
-                Plan(regime="saturated", port=port, body=case.body, prefix=case.prefix)
-            )
-        except _NoFigures as error:
-            raise CannotStart(f"{case.model}: {error}") from None
 
 
 def figures(
@@ -120,27 +143,20 @@ def figures(
     foreign = max(outcome.machine.busy_s / outcome.seconds - client - server - helper, 0.0)
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
     lag_ms = outcome.lag.quantiles_ms["p99"]
-    late = client > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS
+    idle = load.regime == "saturated" and server < _MIN_SERVER_CORES
+    late = load.regime == "sparse" and (client > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS)
     doubts = {
         doubt: bool(doubt),
         f"others used {foreign:.2f} cores": foreign > _MAX_FOREIGN_CORES,
         f"the hypervisor stole {steal:.1%}": steal > _MAX_STEAL,
-        f"not saturated: the server used {server:.2f} cores, the client {client:.2f}": (
-            load.regime == "saturated" and server < _MIN_SERVER_CORES
-        ),
-        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": (
-            load.regime == "sparse" and late
-        ),
+        f"not saturated: the server used {server:.2f} cores, the client {client:.2f}": idle,
+        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": late,
     }
+    found: dict[str, Any] = {name: getattr(outcome, name) for name in _FOUND}
     return Figures(
-        requests=outcome.requests,
-        seconds=outcome.seconds,
-        failures=outcome.failures,
-        failures_before=outcome.failures_before,
+        **found,
         usage=outcome.server,
         memory=memory,
-        response=outcome.response,
-        lag=outcome.lag,
         client_cpu=client_cpu,
         client_cores=client,
         foreign_cores=foreign,
@@ -167,7 +183,7 @@ def _client_cpu(group: Group) -> int:
     chosen one for itself."""
     cpus = range(os.cpu_count() or 1)
     allowed = [os.sched_getaffinity(pid) for pid in group.processes()]
-    held = set[int]().union(*(each for each in allowed if len(each) == 1))
+    held = {cpu for each in allowed if len(each) == 1 for cpu in each}
     return max((cpu for cpu in cpus if cpu not in held), default=cpus[-1])
 
 
@@ -196,6 +212,130 @@ def _failures(outcome: Outcome) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "no failures"
 
 
-def _label(subject: Subject) -> str:
-    """A name for its control group."""
-    return "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
+@contextmanager
+def with_log(place: Place) -> Iterator[Place]:
+    """Start PostgreSQL, apply halfcore's migrations, and yield the place with it.
+
+    Raises:
+        CannotStart: it does not start, or the migrations fail.
+        cgroup.Unavailable: see `running`.
+    """
+    port = free_port()
+    command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
+    with _helping("database", replace(command, ready_path=""), port=port) as server:
+        found = replace(place, log=server)
+        _migrate(found)
+        yield found
+
+
+@contextmanager
+def with_surroundings(place: Place) -> Iterator[Place]:
+    """Start MLflow and PostgreSQL, and yield the place with their addresses.
+    `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead.
+
+    Raises:
+        CannotStart: one of them does not start, or the registry is no SQLite file to serve.
+        cgroup.Unavailable: see `running`.
+    """
+    uri, url = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
+    if uri and url:
+        yield replace(place, tracking_uri=uri, database=url)
+        return
+    if not place.tracking_uri.startswith(_SQLITE):
+        raise CannotStart(
+            f"registry {place.tracking_uri}: expected {_SQLITE}FILE, or BASELINE_TRACKING_URI and "
+            "BASELINE_DATABASE_URL"
+        )
+    registry, database = free_port(), free_port()
+    ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
+    words = ["--store", place.tracking_uri.removeprefix(_SQLITE), *ports]
+    command = baseline_program(place.root, "rival.surroundings", *words)
+    with _helping("surroundings", command, port=registry):
+        # The registry's first seconds are busy, and would be the first server's noise.
+        time.sleep(1.0)
+        url = url or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres"
+        uri = uri or f"http://127.0.0.1:{registry}"
+        yield replace(place, tracking_uri=uri, database=url)
+
+
+HELPERS = {"surroundings": with_surroundings, "log": with_log}
+"""By the need of a subject."""
+
+
+def prepare_log(place: Place, case: Case) -> None:
+    """Empty the log, and give each of the model's numbers bounds in the catalogue."""
+    manifest = json.loads((case.bundle / "manifest.json").read_text())
+    values = ", ".join(
+        f"({_quoted(manifest['name'])}, {_quoted(column['name'])}, {-_WIDE}, {_WIDE})"
+        for column in manifest["inputs"]
+        if column["kind"] in _BOUNDED
+    )
+    _query(place, "TRUNCATE halfcore.prediction_log; TRUNCATE halfcore.feature_catalogue")
+    if values:
+        names = "model, column_name, minimum, maximum"
+        _query(place, f"INSERT INTO halfcore.feature_catalogue ({names}) VALUES {values}")  # noqa: S608
+
+
+def _catalogue_missing(case: Case, port: int) -> str:
+    """Why the running server does not apply the catalogue, or nothing."""
+    head = f"GET /models/{case.model} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
+    status, body = ask("127.0.0.1", port, head.encode())
+    columns = json.loads(body)["inputs"] if status == 200 else []
+    sources = {column["source"] for column in columns if column["kind"] in _BOUNDED}
+    if status == 200 and sources <= {"catalogue"}:
+        return ""
+    return f"the feature catalogue is not applied: {status} {body[:200].decode(errors='replace')}"
+
+
+def rows_doubt(place: Place, *, answers: int, open_at_end: int) -> str:
+    """What is wrong with the log after the server's end, or nothing.
+
+    Args:
+        place: with the database.
+        answers: right ones that the client saw, each of which must have a row.
+        open_at_end: requests that were on the way when the client left, which may have one.
+    """
+    rows = int(_query(place, "SELECT count(*) FROM halfcore.prediction_log"))
+    if answers <= rows <= answers + open_at_end:
+        return ""
+    return f"the log holds {rows:,} rows, expected {answers:,} (and at most {open_at_end} more)"
+
+
+def _migrate(place: Place) -> None:
+    """PostgreSQL takes connections a moment before it answers: tried until it does."""
+    deadline = time.monotonic() + _HELPER_START_S
+    environment = clean_environment() | {"DATABASE_URL": place.log_url}
+    command = Command([sys.executable, "-m", "halfcore", "migrate"], environment, place.root)
+    while _run(command).returncode and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _output(command)
+
+
+def _query(place: Place, sql: str) -> str:
+    if place.log is None:
+        raise CannotStart("no database was started for the prediction log")
+    port = str(place.log.port)
+    return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
+
+
+def _run(command: Command) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603  our own words
+        command.arguments,
+        cwd=command.folder,
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _output(command: Command) -> str:
+    done = _run(command)
+    if done.returncode:
+        raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
+    return done.stdout.strip()
+
+
+def _quoted(text: str) -> str:
+    """As SQL, for a driver to which a colon begins a parameter."""
+    return "'" + text.replace("'", "''").replace(":", r"\:") + "'"

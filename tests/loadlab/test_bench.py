@@ -2,6 +2,7 @@
 it."""
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
@@ -158,7 +160,7 @@ def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
     file = runner.save(bench_run, tmp_path / "runs")
 
     assert file.name == "2026-01-02-030405-bench-01234567.json"
-    assert stored.load(file) == bench_run
+    assert runner.load(file, Run) == bench_run
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -171,7 +173,7 @@ def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, 
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
     with pytest.raises(StoreError, match=message):
-        stored.load(file)
+        runner.load(file, Run)
 
 
 def test_a_smoke_test_is_never_the_latest_run(bench_run, tmp_path):
@@ -460,6 +462,31 @@ def test_an_ablation_measures_each_variant_where_it_can_show():
         ("sparse", "one"),
     }
     assert by_name == {name: set(variant.regimes) for name, variant in VARIANTS.items()}
+
+
+def test_a_run_that_was_cut_off_continues(tmp_path):
+    """Unless it shall begin again; what the machine did before it is of the moment."""
+    first, *_ = found = rounds("a", [1.0, 2.0, 3.0])
+    fresh, said = a_run("bench", []), Console(file=io.StringIO(), width=200)
+    noisy = msgspec.structs.replace(fresh.quiet, load_1m=1.0)
+    later = msgspec.structs.replace(fresh, quiet=noisy)
+
+    def dying(cell):
+        if cell > 1:
+            raise KeyboardInterrupt
+        return first
+
+    def carried_out(run, measure_one, **more):
+        return command.measured(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
+
+    for again in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            carried_out(fresh, dying)
+        whole = carried_out(later, lambda cell: found[cell - 1], again=again)
+        assert whole.rows == found
+        assert whole.quiet == (noisy if again else fresh.quiet)
+    assert said.file.getvalue().count("continuing after 1 of 3") == 1
+    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 @pytest.fixture

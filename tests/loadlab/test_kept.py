@@ -9,7 +9,6 @@ from rich.console import Console
 from loadlab.experiments import runner
 from loadlab.experiments.bench import memory
 from loadlab.pages import kept, kept_page, memory_page, readme
-from loadlab.record import store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
 from loadlab.report.command import conclude
@@ -148,7 +147,7 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         rows=[held],
     )
     file = runner.save(run, tmp_path / "runs")
-    assert store.read(file, memory.Memory, 1) == run
+    assert runner.load(file, memory.Memory) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
     assert memory_page.fill(page, tmp_path / "runs")

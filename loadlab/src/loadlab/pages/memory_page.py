@@ -4,9 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench.memory import ASKED, REST_S, Memory
-from loadlab.experiments.bench.stored import FORMAT
-from loadlab.record import store
 
 _MARKED = re.compile(r"(?<=<!-- memory -->\n).*?(?=<!-- /memory -->)", re.DOTALL)
 _MB, _KB = 1e6, 1e3
@@ -20,7 +19,7 @@ def fill(page: Path, runs: Path) -> bool:
         return False
     link = Path(os.path.relpath(files[-1], page.parent)).as_posix()
     page.write_text(
-        _MARKED.sub(lambda _: f"{_table(store.read(files[-1], Memory, FORMAT), link)}\n", text)
+        _MARKED.sub(lambda _: f"{_table(runner.load(files[-1], Memory), link)}\n", text)
     )
     return True
 

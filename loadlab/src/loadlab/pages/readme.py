@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench import stored
 from loadlab.experiments.bench.stored import Run
 from loadlab.experiments.compare import form as comparisons
@@ -39,7 +40,7 @@ def fill(
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
     if drawn:
         parts.append(f"![Response times of a run, second by second]({_relative(drawn, readme)})")
-    parts.append(_benched(stored.load(bench), _relative(bench, readme)))
+    parts.append(_benched(runner.load(bench, Run), _relative(bench, readme)))
     if lines := [*_least(readme, searched), *_compared(readme, ladder, compared)]:
         parts.append("\n".join(f"- {line}" for line in lines))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
@@ -63,7 +64,7 @@ def _compared(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> li
         comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared
     ]
     if ladder is not None:
-        run = stored.load(ladder)
+        run = runner.load(ladder, Run)
         said = {model: ladder_page.sentences(run, model) for model in ladder_page.models(run)}
         lines += [
             f"{about[0]} ([ladder, {model}]({_relative(ladder, readme)}))"

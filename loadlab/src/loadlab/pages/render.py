@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench import stored
 from loadlab.experiments.bench.stored import Run
 from loadlab.experiments.compare import form as comparisons
@@ -151,14 +152,14 @@ def render(
 def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Chapter:
     texts, pictures = [], []
     for file in files:
-        run = stored.load(file)
+        run = runner.load(file, Run)
         picture = out.with_name(f"{out.stem}-{run.kind}.svg")
         plot(run, picture)
         pictures.append(picture)
         section = _comparison if run.kind == "bench" else _ablation
         texts.append(section(run, _link(file, out), picture))
     if ladder is not None:
-        run, picture = stored.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
+        run, picture = runner.load(ladder, Run), out.with_name(f"{out.stem}-ladder.svg")
         ladder_page.waterfall(run, picture)
         pictures.append(picture)
         texts.append(_ladder(run, _link(ladder, out), picture))

@@ -106,6 +106,7 @@ _OPTIONS: tuple[Option, ...] = (
     ("--sparse-server-cpus", str, "", "sparse: CPUs that the server may use; empty: all"),
     ("--quick", None, False, _SMOKE),
     ("--despite-noise", None, False, _NOISE),
+    ("--again", None, False, "begin again, although the same run was cut off and would continue"),
     ("--tracking-uri", str, None, "MLflow's registry; none: the one in the checkout's .halfcore"),
     *PATHS,
 )
@@ -149,6 +150,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     nofile = raise_open_files(max(task.load.connections for task in tasks))
     models = sorted({task.model for task in tasks})
     cases = [programs.case(asked.bundles.resolve(), model) for model in models]
+    cells = [(task.subject.key, task.model) for task in tasks]
     needs = {need for task in tasks for need in task.subject.needs}
     packages = programs.prepare_baseline(root) if "baseline" in needs else {}
     quiet = machine.watch()
@@ -162,6 +164,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         started_at=runner.now(),
         command=" ".join(["loadlab", *sys.argv[1:]]),
         seed=asked.seed,
+        inputs=runner.digest(root, cells, [case.bundle.name for case in cases]),
         quick=asked.quick,
         fingerprint=machine.fingerprint(root, packages, nofile),
         quiet=quiet,
@@ -176,7 +179,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
         for case in held.values():
             place.answer_file(case.model).write_bytes(answer_of(place, subjects.OURS, case))
-        cells = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
+        blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
 
         def one(cell: tuple[int, Task]) -> Round:
             number, (subject, model, load) = cell
@@ -185,7 +188,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
             runner.say(console, line(found))
             return found
 
-        run = measured(fresh, cells, one, _named, root, console)
+        again = asked.again or asked.quick
+        run = measured(fresh, blocks, one, _named, root, console, again=again)
     return runner.save(replace(run, rows=[*left_out, *run.rows]), asked.store)
 
 
@@ -196,12 +200,16 @@ def measured(
     named: Callable[[C], str],
     root: Path,
     console: Console,
+    *,
+    again: bool = True,
 ) -> E:
-    """Measure every cell once; a run that is cut off leaves its rows in `KEPT`."""
-    kept = root / runner.KEPT / fresh.file_name
+    """Measure every cell once; one that was cut off continues unless it shall begin `again`."""
+    run, file = runner.kept(fresh, root, again=again, aside=["quiet"])
+    if run.rows:
+        runner.say(console, f"continuing after {len(run.rows)} of {len(cells)}; kept in {file}")
     show = runner.progress(console, named)
-    run = runner.run(fresh, lambda run: cells[len(run.rows) :], measure_one, file=kept, show=show)
-    kept.unlink()
+    run = runner.run(run, lambda run: cells[len(run.rows) :], measure_one, file=file, show=show)
+    file.unlink()
     return run
 
 

@@ -9,7 +9,6 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from loadlab.experiments.runner import Experiment
-from loadlab.record import store
 from loadlab.record.latency import Spread
 from loadlab.record.machine import Quiet
 from loadlab.target.cgroup import Limits, Memory, Usage
@@ -114,11 +113,6 @@ class Run(Measured[Round], frozen=True, kw_only=True):
     def about(self) -> str:
         """Whether it is a smoke test, and the commit."""
         return f"quick-{super().about}" if self.quick else super().about
-
-
-def load(file: Path) -> Run:
-    """Read a stored run; raises `StoreError`."""
-    return store.read(file, Run, FORMAT)
 
 
 def latest(folder: Path, what: str) -> Path | None:

@@ -15,6 +15,22 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
+_SERVER = partial(
+    Granian,
+    "loadlab.target.null_server:create",
+    address="127.0.0.1",
+    interface=Interfaces.RSGI,
+    workers=1,
+    runtime_threads=1,
+    loop=Loops.uvloop,
+    http=HTTPModes.http1,
+    websockets=False,
+    backlog=4096,
+    backpressure=12_000,
+    http1_settings=HTTP1Settings(header_read_timeout=60_000, max_buffer_size=8192),
+    log_level=LogLevels.warning,
+)
+
 
 def create(body: bytes, *, read: bool, cpu: int | None, batch: bool) -> Any:
     """Set the worker process up as asked, and make the RSGI application with one answer."""
@@ -41,24 +57,9 @@ def main() -> None:
     parser.add_argument("--cpu", type=int, help="hold the worker to this CPU")
     parser.add_argument("--batch", action="store_true", help="schedule the worker as SCHED_BATCH")
     asked = parser.parse_args()
-    server = Granian(
-        "loadlab.target.null_server:create",
-        address="127.0.0.1",
-        port=asked.port,
-        interface=Interfaces.RSGI,
-        workers=1,
-        runtime_threads=1,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=4096,
-        backpressure=12_000,
-        http1_settings=HTTP1Settings(header_read_timeout=60_000, max_buffer_size=8192),
-        log_level=LogLevels.warning,
-    )
     answer = asked.answer.read_bytes()
     load = partial(create, answer, read=asked.read, cpu=asked.cpu, batch=asked.batch)
-    server.serve(target_loader=load, wrap_loader=False)
+    _SERVER(port=asked.port).serve(target_loader=load, wrap_loader=False)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ one run: measured in rounds, each in another order, then stored."""
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,12 +16,13 @@ from loadlab.experiments import runner
 from loadlab.experiments.bench import subjects
 from loadlab.experiments.bench.measure import HELPERS, answer_of, measure
 from loadlab.experiments.bench.stored import Load, Round, Run
-from loadlab.experiments.bench.subjects import Place, Subject
+from loadlab.experiments.bench.subjects import Need, Place, Subject
 from loadlab.experiments.runner import Experiment
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.target import cgroup, programs
 from loadlab.target.cgroup import Limits
+from loadlab.target.programs import Case
 
 C = TypeVar("C")
 E = TypeVar("E", bound=Experiment[Any])
@@ -170,16 +171,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         quiet=quiet,
         loads=list({task.load.regime: task.load for task in tasks}.values()),
     )
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-")))
-        uri = asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}"
-        place = Place(root, uri, scratch)
-        for start in (start for need, start in HELPERS.items() if need in needs):
-            place = stack.enter_context(start(place))
-        held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
-        for case in held.values():
-            place.answer_file(case.model).write_bytes(answer_of(place, subjects.OURS, case))
-        blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
+    uri = asked.tracking_uri or f"sqlite:///{(root / '.halfcore/mlflow.db').resolve()}"
+    with _prepared(root, uri, needs, cases) as (place, held):
 
         def one(cell: tuple[int, Task]) -> Round:
             number, (subject, model, load) = cell
@@ -188,9 +181,26 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
             runner.say(console, line(found))
             return found
 
+        blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
         again = asked.again or asked.quick
         run = measured(fresh, blocks, one, _named, root, console, again=again)
     return runner.save(replace(run, rows=[*left_out, *run.rows]), asked.store)
+
+
+@contextmanager
+def _prepared(
+    root: Path, uri: str, needs: set[Need], cases: Sequence[Case]
+) -> Iterator[tuple[Place, dict[str, Case]]]:
+    """Everything that the servers need, and the held cases by their models."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-")))
+        place = Place(root, uri, scratch)
+        for start in (start for need, start in HELPERS.items() if need in needs):
+            place = stack.enter_context(start(place))
+        held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
+        for case in held.values():
+            place.answer_file(case.model).write_bytes(answer_of(place, subjects.OURS, case))
+        yield place, held
 
 
 def measured(

@@ -142,18 +142,8 @@ def figures(
     client, server, helper = (time_s / outcome.seconds for time_s in times_s)
     foreign = max(outcome.machine.busy_s / outcome.seconds - client - server - helper, 0.0)
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
-    lag_ms = outcome.lag.quantiles_ms["p99"]
-    idle = load.regime == "saturated" and server < _MIN_SERVER_CORES
-    late = load.regime == "sparse" and (client > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS)
-    doubts = {
-        doubt: bool(doubt),
-        f"others used {foreign:.2f} cores": foreign > _MAX_FOREIGN_CORES,
-        f"the hypervisor stole {steal:.1%}": steal > _MAX_STEAL,
-        f"not saturated: the server used {server:.2f} cores, the client {client:.2f}": idle,
-        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": late,
-    }
     found: dict[str, Any] = {name: getattr(outcome, name) for name in _FOUND}
-    return Figures(
+    measured = Figures(
         **found,
         usage=outcome.server,
         memory=memory,
@@ -161,9 +151,28 @@ def figures(
         client_cores=client,
         foreign_cores=foreign,
         steal=steal,
-        doubts=[text for text, holds in doubts.items() if holds],
+        doubts=[doubt] if doubt else [],
         helper_cores=helper,
     )
+    measured.doubts.extend(_doubts(measured, load, server))
+    return measured
+
+
+def _doubts(found: Figures, load: Load, server_cores: float) -> list[str]:
+    """What makes a round less than trustworthy."""
+    client_cores, lag_ms = found.client_cores, found.lag.quantiles_ms["p99"]
+    late = client_cores > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS
+    doubts = {
+        f"others used {found.foreign_cores:.2f} cores": found.foreign_cores > _MAX_FOREIGN_CORES,
+        f"the hypervisor stole {found.steal:.1%}": found.steal > _MAX_STEAL,
+        f"not saturated: the server used {server_cores:.2f} cores, the client {client_cores:.2f}": (
+            load.regime == "saturated" and server_cores < _MIN_SERVER_CORES
+        ),
+        f"the client was late: {client_cores:.2f} cores, lag p99 {lag_ms:.1f} ms": (
+            load.regime == "sparse" and late
+        ),
+    }
+    return [text for text, holds in doubts.items() if holds]
 
 
 def _first_answer(plan: Plan) -> bytes:
@@ -214,29 +223,24 @@ def _failures(outcome: Outcome) -> str:
 
 @contextmanager
 def with_log(place: Place) -> Iterator[Place]:
-    """Start PostgreSQL, apply halfcore's migrations, and yield the place with it.
-
-    Raises:
-        CannotStart: it does not start, or the migrations fail.
-        cgroup.Unavailable: see `running`.
-    """
+    """Start PostgreSQL, apply halfcore's migrations, and yield the place with it; raises
+    `CannotStart`, `cgroup.Unavailable`."""
     port = free_port()
     command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
     with _helping("database", replace(command, ready_path=""), port=port) as server:
         found = replace(place, log=server)
-        _migrate(found)
+        environment = clean_environment() | {"DATABASE_URL": found.log_url}
+        migrate = [sys.executable, "-m", "halfcore", "migrate"]
+        # PostgreSQL takes connections a moment before it answers.
+        _output(Command(migrate, environment, place.root), patience_s=_HELPER_START_S)
         yield found
 
 
 @contextmanager
 def with_surroundings(place: Place) -> Iterator[Place]:
-    """Start MLflow and PostgreSQL, and yield the place with their addresses.
-    `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead.
-
-    Raises:
-        CannotStart: one of them does not start, or the registry is no SQLite file to serve.
-        cgroup.Unavailable: see `running`.
-    """
+    """Start MLflow and PostgreSQL, and yield the place with their addresses;
+    `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead. Raises `CannotStart`,
+    also if the registry is no SQLite file to serve, and `cgroup.Unavailable`."""
     uri, url = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
     if uri and url:
         yield replace(place, tracking_uri=uri, database=url)
@@ -288,27 +292,12 @@ def _catalogue_missing(case: Case, port: int) -> str:
 
 
 def rows_doubt(place: Place, *, answers: int, open_at_end: int) -> str:
-    """What is wrong with the log after the server's end, or nothing.
-
-    Args:
-        place: with the database.
-        answers: right ones that the client saw, each of which must have a row.
-        open_at_end: requests that were on the way when the client left, which may have one.
-    """
+    """What is wrong with the log after the server's end, or nothing: each right answer must have a
+    row, and requests that were on the way when the client left may have one."""
     rows = int(_query(place, "SELECT count(*) FROM halfcore.prediction_log"))
     if answers <= rows <= answers + open_at_end:
         return ""
     return f"the log holds {rows:,} rows, expected {answers:,} (and at most {open_at_end} more)"
-
-
-def _migrate(place: Place) -> None:
-    """PostgreSQL takes connections a moment before it answers: tried until it does."""
-    deadline = time.monotonic() + _HELPER_START_S
-    environment = clean_environment() | {"DATABASE_URL": place.log_url}
-    command = Command([sys.executable, "-m", "halfcore", "migrate"], environment, place.root)
-    while _run(command).returncode and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _output(command)
 
 
 def _query(place: Place, sql: str) -> str:
@@ -318,21 +307,15 @@ def _query(place: Place, sql: str) -> str:
     return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
 
 
-def _run(command: Command) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603  our own words
-        command.arguments,
-        cwd=command.folder,
-        env=command.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def _output(command: Command) -> str:
-    done = _run(command)
-    if done.returncode:
-        raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
+def _output(command: Command, *, patience_s: float = 0.0) -> str:
+    """What a program says, tried again while patience lasts; raises `CannotStart`."""
+    deadline = time.monotonic() + patience_s
+    where = {"cwd": command.folder, "env": command.environment}
+    run = partial(subprocess.run, command.arguments, capture_output=True, text=True, **where)
+    while (done := run()).returncode:
+        if time.monotonic() > deadline:
+            raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
+        time.sleep(0.1)
     return done.stdout.strip()
 
 

@@ -91,11 +91,15 @@ class Measured(Experiment[R], Generic[R], frozen=True, kw_only=True):
     format: int = FORMAT
     kind: str = msgspec.field(name="what")
 
+    quick: bool = False
+    """A smoke test: its figures say that the tool works, nothing about the servers."""
+
     @property
     def about(self) -> str:
-        """The commit."""
+        """Whether it is a smoke test, and the commit."""
         commit = self.fingerprint.commit[:8] or "nocommit"
-        return f"{commit}-dirty" if self.fingerprint.dirty else commit
+        dirty = "-dirty" if self.fingerprint.dirty else ""
+        return f"{'quick-' if self.quick else ''}{commit}{dirty}"
 
 
 class Run(Measured[Round], frozen=True, kw_only=True):
@@ -103,16 +107,9 @@ class Run(Measured[Round], frozen=True, kw_only=True):
     think times."""
 
     kind: Literal["bench", "ablate", "ladder"] = msgspec.field(name="what")
-    quick: bool
-    """A smoke test: its figures say that the tool works, nothing about the servers."""
     quiet: Quiet
     loads: list[Load]
     rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
-
-    @property
-    def about(self) -> str:
-        """Whether it is a smoke test, and the commit."""
-        return f"quick-{super().about}" if self.quick else super().about
 
 
 def latest(folder: Path, what: str) -> Path | None:

@@ -95,10 +95,9 @@ def _baseline(place: Place, case: Case, port: int, subject: Subject) -> Command:
     return programs.baseline(place.root, variant, case, port, tracking_uri=uri, database=url)
 
 
-def _ours(key: str, title: str, regimes: Regimes = REGIMES, **settings: str) -> Subject:
-    """`settings` without their HALFCORE_."""
-    environment = {f"HALFCORE_{name}": value for name, value in settings.items()}
-    environment = {"HALFCORE_WORKERS": "1", **environment}
+def _ours(key: str, title: str, settings: str = "", regimes: Regimes = REGIMES) -> Subject:
+    """`settings`: as in a shell, without their HALFCORE_."""
+    environment = dict(f"HALFCORE_{each}".split("=") for each in ["WORKERS=1", *settings.split()])
     return Subject(key, title, _halfcore, environment=environment, regimes=regimes)
 
 
@@ -106,6 +105,11 @@ def _step(key: str, change: str, *needs: Need) -> Subject:
     """The baseline's variant of that name."""
     needed: tuple[Need, ...] = ("baseline", *needs)
     return Subject(key, change, _baseline, (key,), needs=needed, regimes=SATURATED)
+
+
+def _endpoint(name: str, title: str, prefix: str) -> Subject:
+    server = _ours(name, title, "BENCH_ROUTES=true", SATURATED)
+    return replace(server, path=f"/bench/{name}", prefix=prefix)
 
 
 def _by_key(*subjects: Subject) -> dict[str, Subject]:
@@ -121,12 +125,12 @@ SUBJECTS = _by_key(
     Subject("a3", _A3, _null_server, ("--cpu", "0", "--batch"), regimes=SPARSE),
     OURS,
     replace(
-        _ours("b2", _B2, SATURATED, PREDICTION_LOG="true"),
+        _ours("b2", _B2, "PREDICTION_LOG=true", SATURATED),
         program=_logging,
         needs=("baseline", "log"),
         left_out="the question is what both cost a request at saturation",
     ),
-    _ours("c", "halfcore, plain ASGI", HOT_LANE="false"),
+    _ours("c", "halfcore, plain ASGI", "HOT_LANE=false"),
     replace(_step("onnx", "FastAPI, uvicorn[standard], ONNX inline"), key="d", regimes=REGIMES),
     replace(_step("typical", "FastAPI, mlflow.pyfunc, DataFrame"), key="e"),
 )
@@ -140,43 +144,36 @@ class _Variant(NamedTuple):
     key: str
     regimes: Regimes
     """Where the difference can show: below one core of quota, or at saturation."""
+    settings: str = ""
     question: str = ""
     """What the default does and this does not, if that is judged."""
-    settings: Mapping[str, str] = {}
     against: str = "default"
 
+    def subject(self) -> Subject:
+        """Says its settings."""
+        title = " ".join(f"`HALFCORE_{setting}`" for setting in self.settings.split())
+        return _ours(self.key, title or "as it is", self.settings, self.regimes)
 
+
+_NEITHER = "PIN_CPU=off BATCH_SCHEDULING=off"
+_INLINE = "Inference on the event loop where the budget allows"
 _VARIANTS = (
     _Variant("default", REGIMES),
-    _Variant(
-        "batching off", SATURATED, "Batching by the event loop's turn", {"MAX_BATCH_SIZE": "1"}
-    ),
-    _Variant("linger 2 ms", REGIMES, "Not waiting for more requests", {"MAX_QUEUE_DELAY_MS": "2"}),
-    _Variant("inline", SATURATED, settings={"INLINE_BUDGET_MS": "1000"}),
-    _Variant(
-        "thread",
-        SATURATED,
-        "Inference on the event loop where the budget allows",
-        {"INLINE_BUDGET_MS": "0"},
-        against="inline",
-    ),
-    _Variant("not pinned", SPARSE, "One CPU per worker below one core", {"PIN_CPU": "off"}),
-    _Variant("no SCHED_BATCH", SPARSE, "SCHED_BATCH below one core", {"BATCH_SCHEDULING": "off"}),
-    _Variant(
-        "neither",
-        SPARSE,
-        "One CPU and SCHED_BATCH together",
-        {"PIN_CPU": "off", "BATCH_SCHEDULING": "off"},
-    ),
-    _Variant("no gathering", SPARSE, "Gathering while CPU time is short", {"COALESCE": "off"}),
-    _Variant("asyncio", REGIMES, "uvloop", {"LOOP": "asyncio"}),
-    _Variant("ASGI", REGIMES, "The hot lane over RSGI", {"HOT_LANE": "false"}),
+    _Variant("batching off", SATURATED, "MAX_BATCH_SIZE=1", "Batching by the event loop's turn"),
+    _Variant("linger 2 ms", REGIMES, "MAX_QUEUE_DELAY_MS=2", "Not waiting for more requests"),
+    _Variant("inline", SATURATED, "INLINE_BUDGET_MS=1000"),
+    _Variant("thread", SATURATED, "INLINE_BUDGET_MS=0", _INLINE, against="inline"),
+    _Variant("not pinned", SPARSE, "PIN_CPU=off", "One CPU per worker below one core"),
+    _Variant("no SCHED_BATCH", SPARSE, "BATCH_SCHEDULING=off", "SCHED_BATCH below one core"),
+    _Variant("neither", SPARSE, _NEITHER, "One CPU and SCHED_BATCH together"),
+    _Variant("no gathering", SPARSE, "COALESCE=off", "Gathering while CPU time is short"),
+    _Variant("asyncio", REGIMES, "LOOP=asyncio", "uvloop"),
+    _Variant("ASGI", REGIMES, "HOT_LANE=false", "The hot lane over RSGI"),
 )
 """One setting changed at a time. To try another, add a line."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Two variants that differ in one thing, and the default that the difference justifies or does
     not."""
 
@@ -186,12 +183,7 @@ class Question:
     regime: Regime
 
 
-def _titled(variant: _Variant) -> Subject:
-    title = " ".join(f"`HALFCORE_{name}={value}`" for name, value in variant.settings.items())
-    return _ours(variant.key, title or "as it is", variant.regimes, **variant.settings)
-
-
-VARIANTS = _by_key(*map(_titled, _VARIANTS))
+VARIANTS = _by_key(*(variant.subject() for variant in _VARIANTS))
 QUESTIONS = tuple(
     Question(variant.question, variant.against, variant.key, regime)
     for variant in _VARIANTS
@@ -203,7 +195,7 @@ _NAIVE = (
     "prints, registry and database on every request, a frame column by column, scikit-learn, plain "
     "uvicorn"
 )
-_ONE_ROW = {"HOT_LANE": "false", "MAX_BATCH_SIZE": "1"}
+_ONE_ROW = "HOT_LANE=false MAX_BATCH_SIZE=1"
 LADDER = (
     _step("naive", _NAIVE, "surroundings"),
     _step("silent", "prints nothing", "surroundings"),
@@ -215,21 +207,14 @@ LADDER = (
     _step("one-job", "n_jobs=1"),
     _step("tuned", "uvicorn[standard], no access log"),
     _step("onnx", "ONNX Runtime for scikit-learn, on the event loop"),
-    _ours("litestar", "Litestar on granian (ASGI), one row a run", SATURATED, **_ONE_ROW),
-    _ours("batching", "rows of one turn of the loop together", SATURATED, HOT_LANE="false"),
-    _ours("halfcore", "the hot lane over RSGI", SATURATED),
+    _ours("litestar", "Litestar on granian (ASGI), one row a run", _ONE_ROW, SATURATED),
+    _ours("batching", "rows of one turn of the loop together", "HOT_LANE=false", SATURATED),
+    _ours("halfcore", "the hot lane over RSGI", regimes=SATURATED),
 )
 """From the service that the course begins with to our server, each against the one before."""
-ENDPOINTS = tuple(
-    replace(
-        _ours(name, f"halfcore, {does}", SATURATED, BENCH_ROUTES="true"),
-        path=f"/bench/{name}",
-        prefix=prefix,
-    )
-    for name, does, prefix in (
-        ("decode", "decodes the body and predicts nothing", '{"rows":1'),
-        ("null", "reads the body and does nothing", "{}"),
-    )
+ENDPOINTS = (
+    _endpoint("decode", "halfcore, decodes the body and predicts nothing", '{"rows":1'),
+    _endpoint("null", "halfcore, reads the body and does nothing", "{}"),
 )
 """What a request costs without a prediction."""
 STEPS = _by_key(*LADDER, *ENDPOINTS)

@@ -104,7 +104,7 @@ _OPTIONS: tuple[Option, ...] = (
     ("--think", _think, "4-9", "sparse: think time in seconds, LOW-HIGH"),
     ("--cpus", float, 0.5, "sparse: the server's CPU quota in cores"),
     ("--memory-mb", float, None, "sparse: the server's memory limit in MB of 1e6 bytes"),
-    ("--sparse-server-cpus", str, "", "sparse: CPUs that the server may use; empty: all"),
+    ("--sparse-server-cpus", str, None, "sparse: CPUs that the server may use; none: all"),
     ("--quick", None, False, _SMOKE),
     ("--despite-noise", None, False, _NOISE),
     ("--again", None, False, "begin again, although the same run was cut off and would continue"),
@@ -122,17 +122,24 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
         if kind is None:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            shown = f"{text} (default: %(default)s)"
-            parser.add_argument(flag, type=kind, default=default, help=shown)
+            shown = "none" if default is None else "%(default)s"
+            text_with = f"{text} (default: {shown})"
+            parser.add_argument(flag, type=kind, default=default, help=text_with)
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The three commands and their arguments."""
     for name, comparison in COMMANDS.items():
         parser = commands.add_parser(name, help=comparison.help)
-        known = list(comparison.subjects)
-        text = f"of {', '.join(known)} (default: all)"
-        parser.add_argument(comparison.flag, dest="subjects", type=names, default=known, help=text)
+        known = ",".join(comparison.subjects)
+        parser.add_argument(
+            comparison.flag,
+            dest="subjects",
+            metavar=comparison.flag.removeprefix("--").upper(),
+            type=names,
+            default=known,
+            help=f"of {known} (default: all)",
+        )
         add_options(parser, _OPTIONS if name != "bench" else [_SPARSE_ALL, *_OPTIONS])
         parser.set_defaults(sparse_all=False, **comparison.defaults)
 
@@ -276,7 +283,7 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         warmup_s=asked.think[1],
         timeout_s=10.0,
         limits=Limits(cpus=asked.cpus, memory_bytes=memory_bytes),
-        server_cpus=asked.sparse_server_cpus,
+        server_cpus=asked.sparse_server_cpus or "",
         rate=asked.rate,
         think_s=asked.think,
     )

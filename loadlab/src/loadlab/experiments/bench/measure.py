@@ -99,8 +99,8 @@ def answer_of(place: Place, subject: Subject, case: Case) -> bytes:
 
 
 def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) -> Figures:
-    port, log = free_port(), place.log if "log" in subject.needs else None
-    if log:
+    port, logs = free_port(), "log" in subject.needs
+    if logs:
         prepare_log(place, case)
     label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
     start = partial(running, port=port, limits=load.limits, cpus=load.server_cpus)
@@ -113,11 +113,11 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
             others=case.others if load.rows == "golden" else (),
             seed=seed,
             group=server.group.name,
-            helper_group=log.group.name if log else "",
+            helper_group=place.log.group.name if logs and place.log else "",
             **{name: getattr(load, name) for name in _ASKED},
         )
         _first_answer(plan)
-        if log and (reason := _catalogue_missing(case, port)):
+        if logs and (reason := _catalogue_missing(case, port)):
             raise _NoFigures(reason)
         cpu = _client_cpu(server.group)
         outcome, memory = _load(plan, cpu), server.group.memory()
@@ -128,7 +128,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     # The log's last rows are written by the server's end; the first answer is the lab's, before
     # the client's.
     answers = 1 + outcome.requests_before + outcome.requests
-    doubt = rows_doubt(place, answers=answers, open_at_end=load.connections) if log else ""
+    doubt = rows_doubt(place, answers=answers, open_at_end=load.connections) if logs else ""
     return figures(outcome, memory, load, client_cpu=cpu, doubt=doubt)
 
 

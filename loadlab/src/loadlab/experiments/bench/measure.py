@@ -75,15 +75,9 @@ def measure(
         reason = f"cannot start in these limits: {error}".replace(f"{place.root}/", "")
     except (ClientFailed, OSError) as error:  # one round is lost; the others of a long run are not
         reason = f"the lab failed: {error}"
-    return Round(
-        server=subject.key,
-        model=case.model,
-        regime=load.regime,
-        number=number,
-        environment=dict(subject.environment),
-        figures=found,
-        reason=reason,
-    )
+    label = Round(server=subject.key, model=case.model, regime=load.regime, number=number)
+    settings = dict(subject.environment)
+    return msgspec.structs.replace(label, environment=settings, figures=found, reason=reason)
 
 
 def answer_of(place: Place, subject: Subject, case: Case) -> bytes:

@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
     """One of the three commands."""
 
     help: str
-    flag: str
+    option: str
     """Chooses some of the subjects."""
     subjects: dict[str, Subject]
     defaults: dict[str, Any]
@@ -67,19 +67,19 @@ def _think(text: str) -> tuple[float, float]:
 COMMANDS = {
     "bench": Comparison(
         "CPU time per request of halfcore, a minimal server and other servers",
-        "--servers",
+        "servers",
         subjects.SUBJECTS,
         {},
     ),
     "ablate": Comparison(
         "what each default of halfcore is worth",
-        "--variants",
+        "variants",
         subjects.VARIANTS,
         {"models": ",".join(subjects.MODELS), "sparse_models": "cover-small"},
     ),
     "ladder": Comparison(
         "from the course's first service to halfcore, one change at a time",
-        "--steps",
+        "steps",
         subjects.STEPS,
         {"models": "cover-small", "sparse_models": "", "regimes": "saturated", "seconds": 4.0},
     ),
@@ -132,15 +132,9 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     for name, comparison in COMMANDS.items():
         parser = commands.add_parser(name, help=comparison.help)
         known = ",".join(comparison.subjects)
-        parser.add_argument(
-            comparison.flag,
-            dest="subjects",
-            metavar=comparison.flag.removeprefix("--").upper(),
-            type=names,
-            default=known,
-            help=f"of {known} (default: all)",
-        )
-        add_options(parser, _OPTIONS if name != "bench" else [_SPARSE_ALL, *_OPTIONS])
+        which = (f"--{comparison.option}", names, known, "some of the default's")
+        sparse_all = [_SPARSE_ALL] if name == "bench" else []
+        add_options(parser, [which, *sparse_all, *_OPTIONS])
         parser.set_defaults(sparse_all=False, **comparison.defaults)
 
 
@@ -232,6 +226,8 @@ def measured(
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
+    comparison = COMMANDS[asked.command]
+    wanted = _known(vars(asked)[comparison.option], comparison.subjects)
     models = {"saturated": asked.models, "sparse": asked.sparse_models}
     tasks: list[Task] = []
     left_out: list[Round] = []
@@ -239,7 +235,7 @@ def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
         Task(subject, model, load)
         for load in _known(asked.regimes, _loads(asked))
         for model in models[load.regime][: 1 if asked.quick else None]
-        for subject in _known(asked.subjects, COMMANDS[asked.command].subjects)
+        for subject in wanted
     ):
         subject, regime = task.subject, task.load.regime
         is_sparse_bench = (asked.command, regime) == ("bench", "sparse")

@@ -158,7 +158,7 @@ prove-rivals *names="light":
     uv run model-export examples "$@"
     ./tests/prove_rivals.sh "$@"
 
-# CPU time per request of halfcore, its floor and its rivals, side by side; needs root, two cores and a quiet machine
+# CPU time per request of halfcore, a null server and the baselines, side by side; needs root, two cores and a quiet machine
 [group('prove')]
 bench *flags:
     uv run loadlab bench "$@"

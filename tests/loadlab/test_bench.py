@@ -2,6 +2,7 @@
 it."""
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -9,24 +10,25 @@ from collections import Counter
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
-from loadlab.experiments.bench import orders, recorded
-from loadlab.experiments.bench.cases import Case, CaseError, case, hold
+from loadlab.experiments import runner
+from loadlab.experiments.bench import command, measure, stored
+from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import figures
-from loadlab.experiments.bench.session import Refused, shuffled
-from loadlab.experiments.bench.subjects import SUBJECTS, Place, clean_environment
-from loadlab.experiments.bench.variants import QUESTIONS, VARIANTS, subjects
+from loadlab.experiments.bench.stored import Figures, Load, Round, Run
+from loadlab.experiments.bench.subjects import QUESTIONS, SUBJECTS, VARIANTS, Place
 from loadlab.generator.epoll.plan import Outcome
 from loadlab.pages import render
 from loadlab.pages.ablation import sentences
 from loadlab.pages.bench_goals import RATIOS, findings
-from loadlab.record import store
 from loadlab.record.latency import spread
-from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Cpu, Fingerprint, Quiet
-from loadlab.record.store import Figures, Load, Round, Run, StoreError
+from loadlab.record.store import StoreError
+from loadlab.target.cgroup import Limits, Memory, Usage
+from loadlab.target.programs import Case, CaseError, case, clean_environment, hold
 
 SATURATED = Load(
     regime="saturated",
@@ -112,8 +114,7 @@ def a_run(what, all_rounds, **changes):
     )
     quiet = Quiet(load_1m=0.0, busy_cores=0.0, steal=0.0, reasons=[])
     run = Run(
-        format=1,
-        what=what,
+        kind=what,
         started_at="2026-01-02T03:04:05Z",
         minutes=12.5,
         command=f"loadlab {what}",
@@ -122,7 +123,7 @@ def a_run(what, all_rounds, **changes):
         fingerprint=fingerprint,
         quiet=quiet,
         loads=[SATURATED, SPARSE],
-        rounds=all_rounds,
+        rows=all_rounds,
     )
     return msgspec.structs.replace(run, **changes)
 
@@ -156,10 +157,10 @@ def bench_run():
 
 def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
     """Under a name with date, kind and commit."""
-    file = store.save(bench_run, tmp_path / "runs")
+    file = runner.save(bench_run, tmp_path / "runs")
 
     assert file.name == "2026-01-02-030405-bench-01234567.json"
-    assert store.load(file) == bench_run
+    assert runner.load(file, Run) == bench_run
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -168,22 +169,22 @@ def test_a_stored_run_comes_back_as_it_was(bench_run, tmp_path):
 )
 def test_a_stored_run_that_cannot_be_read_is_named(bench_run, tmp_path, change, message):
     """File and field, instead of figures that mean something else."""
-    file = store.save(bench_run, tmp_path)
+    file = runner.save(bench_run, tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
     with pytest.raises(StoreError, match=message):
-        store.load(file)
+        runner.load(file, Run)
 
 
 def test_a_smoke_test_is_never_the_latest_run(bench_run, tmp_path):
     """Its figures do not get into the document by accident."""
-    real = store.save(bench_run, tmp_path)
-    store.save(
+    real = runner.save(bench_run, tmp_path)
+    runner.save(
         msgspec.structs.replace(bench_run, quick=True, started_at="2026-02-02T03:04:05Z"), tmp_path
     )
 
-    assert store.latest(tmp_path, "bench") == real
-    assert store.latest(tmp_path, "ablate") is None
+    assert stored.latest(tmp_path, "bench") == real
+    assert stored.latest(tmp_path, "ablate") is None
 
 
 def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
@@ -204,7 +205,7 @@ def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
 def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, text, reached):
     """In microseconds, for a share would forgive a slow server; where they were not measured
     nothing is said."""
-    run = msgspec.structs.replace(bench_run, rounds=[*bench_run.rounds, *rounds("b2", [both_us])])
+    run = msgspec.structs.replace(bench_run, rows=[*bench_run.rows, *rounds("b2", [both_us])])
 
     (found,) = [finding for finding in findings(run) if "prediction log" in finding.text]
 
@@ -217,7 +218,7 @@ def test_what_catalogue_and_log_cost_is_held_to_its_goal(bench_run, both_us, tex
 def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     """Cheap because nothing was answered is not cheap."""
     run = msgspec.structs.replace(
-        bench_run, rounds=[*bench_run.rounds, *rounds("b2", [22.0], failures={"status": 1})]
+        bench_run, rows=[*bench_run.rows, *rounds("b2", [22.0], failures={"status": 1})]
     )
 
     assert [finding.reached for finding in findings(run) if "prediction log" in finding.text] == [
@@ -235,9 +236,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
     manifest = {"name": "m", "inputs": [msgspec.to_builtins(column) for column in columns]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     written: list[str] = []
-    monkeypatch.setattr(recorded, "_run", lambda _, sql: written.append(sql) or "")
+    monkeypatch.setattr(measure, "_query", lambda _, sql: written.append(sql) or "")
 
-    recorded.prepare(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
+    measure.prepare_log(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
 
     found = re.findall(r"\('m', '(\w)', (\S+), (\S+)\)", written[-1])
     entries = [
@@ -258,9 +259,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
 )
 def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch, rows, doubt):
     """What was on the way when the client left may be in it."""
-    monkeypatch.setattr(recorded, "_run", lambda *_: str(rows))
+    monkeypatch.setattr(measure, "_query", lambda *_: str(rows))
 
-    found = recorded.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
+    found = measure.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
 
     assert doubt in found
     assert bool(doubt) == bool(found)
@@ -268,7 +269,7 @@ def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch,
 
 def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
     """Machine, limits, commit, command, failures, and what could not be measured."""
-    file = store.save(bench_run, tmp_path / "docs/runs")
+    file = runner.save(bench_run, tmp_path / "docs/runs")
 
     written = render.render(file, None, tmp_path / "docs/benchmarks.md")
     text = written[0].read_text()
@@ -296,7 +297,7 @@ def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
 
 def test_the_same_run_gives_the_same_files(bench_run, tmp_path):
     """The document and its picture change only when the figures do."""
-    file = store.save(bench_run, tmp_path / "runs")
+    file = runner.save(bench_run, tmp_path / "runs")
 
     first = [
         written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
@@ -343,7 +344,7 @@ def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
     ) in said[1]
 
     text = render.render(
-        store.save(bench_run, tmp_path), store.save(run, tmp_path), tmp_path / "b.md"
+        runner.save(bench_run, tmp_path), runner.save(run, tmp_path), tmp_path / "b.md"
     )[0].read_text()
     assert "| ASGI | `HALFCORE_HOT_LANE=false` |" in text
 
@@ -379,91 +380,113 @@ def test_the_ablation_asks_only_about_variants_that_are_measured():
 
 
 def test_variants_differ_from_the_default_in_the_server_s_environment_alone():
-    """All are the same program with one worker."""
-    for name, subject in subjects().items():
-        assert dict(subject.environment) == {"HALFCORE_WORKERS": "1"} | VARIANTS[name].environment
+    """All are the same program with one worker, and the title says what is set."""
+    for name, subject in VARIANTS.items():
+        settings = {**subject.environment}
+        assert settings.pop("HALFCORE_WORKERS") == "1"
+        assert name == "default" or settings
+        assert all(f"`{key}={value}`" in subject.title for key, value in settings.items())
 
 
-def test_each_round_has_an_order_of_its_own_that_the_seed_fixes():
-    """So that no server is always first."""
-    tasks = list(range(20))
-
-    first, again, other = (shuffled(tasks, number=number, seed=7) for number in (1, 1, 2))
-
-    assert first == again
-    assert first != other
-    assert sorted(first) == sorted(other) == tasks
-
-
-def parsed(add, *arguments):
-    """Arguments as the command line gives them."""
+def chosen(*arguments):
+    """What a command line asks for: what is measured, and what is left out."""
     parser = argparse.ArgumentParser()
-    add(parser)
-    return parser.parse_args(arguments)
+    command.add_arguments(parser.add_subparsers(dest="command"))
+    return command.chosen(parser.parse_args(arguments))
 
 
-def test_all_servers_are_measured_saturated_and_the_slowest_is_left_out_of_the_sparse_with_a_reason(
-    tmp_path,
-):
+def test_all_servers_are_measured_saturated_and_the_slowest_are_left_out_of_the_sparse_load():
     """What is left out is part of the result."""
-    order = orders.bench(parsed(orders.add_bench), tmp_path)
+    tasks, left_out = chosen("bench")
 
-    counted = Counter((task.load.regime, task.model) for task in order.tasks)
+    counted = Counter((task.load.regime, task.model) for task in tasks)
     assert counted == {
         ("saturated", "iris"): 7,
         ("saturated", "cover-middle"): 7,
         ("sparse", "iris"): 6,
     }
-    assert [(each.server, each.regime) for each in order.left_out] == [
+    assert [(each.server, each.regime) for each in left_out] == [
         ("b2", "sparse"),
         ("e", "sparse"),
     ]
-    assert "--sparse-all" in order.left_out[0].reason
-    assert "at saturation it answers far fewer requests" in order.left_out[1].reason
-    (sparse,) = {task.load for task in order.tasks if task.load.regime == "sparse"}
+    assert "--sparse-all" in left_out[0].reason
+    assert "at saturation it answers far fewer requests" in left_out[1].reason
+    (sparse,) = {task.load for task in tasks if task.load.regime == "sparse"}
     assert (sparse.connections, sparse.think_s, sparse.limits.cpus) == (10_000, (4.0, 9.0), 0.5)
 
 
-def test_limits_are_those_asked_for(tmp_path):
+def test_limits_are_those_asked_for():
     """Quota and memory of the sparse regime."""
-    asked = parsed(
-        orders.add_bench,
-        "--servers",
-        "b",
-        "--regimes",
-        "sparse",
-        "--cpus",
-        "0.1",
-        "--memory-mb",
-        "256",
-        "--think",
-        "1-2.5",
-    )
+    limits = ("--cpus", "0.1", "--memory-mb", "256", "--think", "1-2.5")
 
-    (task,) = orders.bench(asked, tmp_path).tasks
+    (task,), _ = chosen("bench", "--servers", "b", "--regimes", "sparse", *limits)
 
     assert task.load.limits == Limits(cpus=0.1, memory_bytes=256_000_000)
     assert task.load.think_s == (1.0, 2.5)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--servers", "b,z"], ["--servers", "e", "--regimes", "sparse"]]
+    ("arguments", "message"),
+    [
+        (["--servers", "b,z"], "unknown: z; there are a, a2"),
+        (["--servers", "e", "--regimes", "sparse"], "nothing to measure"),
+        (["--regimes", "idle"], "unknown: idle; there are saturated, sparse"),
+    ],
 )
-def test_an_order_that_means_nothing_is_refused(arguments, tmp_path):
+def test_an_order_that_means_nothing_is_refused(arguments, message):
     """Unknown names, and nothing to measure."""
-    with pytest.raises(Refused):
-        orders.bench(parsed(orders.add_bench, *arguments), tmp_path)
+    with pytest.raises(Refused, match=message):
+        chosen("bench", *arguments)
 
 
-def test_an_ablation_measures_each_variant_where_it_can_show(tmp_path):
-    """Pinning under a quota, batching at saturation."""
-    order = orders.ablate(parsed(orders.add_ablate), tmp_path)
+def test_a_smoke_test_is_short_and_starts_few_servers_under_a_quota():
+    """One model, and loads of about a second."""
+    tasks, _ = chosen("bench", "--quick")
+
+    sparse = [task.subject.key for task in tasks if task.load.regime == "sparse"]
+    assert sparse == ["a", "b"]
+    assert {task.model for task in tasks} == {"iris"}
+    assert max(task.load.seconds for task in tasks) < 2
+
+
+def test_an_ablation_measures_each_variant_where_it_can_show():
+    """Pinning under a quota, batching at saturation, there with other rows in turn."""
+    tasks, left_out = chosen("ablate")
 
     by_name = {
-        name: {task.load.regime for task in order.tasks if task.subject.key == name}
-        for name in VARIANTS
+        name: {task.load.regime for task in tasks if task.subject.key == name} for name in VARIANTS
+    }
+    assert not left_out
+    assert {(task.load.regime, task.load.rows) for task in tasks} == {
+        ("saturated", "golden"),
+        ("sparse", "one"),
     }
     assert by_name == {name: set(variant.regimes) for name, variant in VARIANTS.items()}
+
+
+def test_a_run_that_was_cut_off_continues(tmp_path):
+    """Unless it shall begin again; what the machine did before it is of the moment."""
+    first, *_ = found = rounds("a", [1.0, 2.0, 3.0])
+    fresh, said = a_run("bench", []), Console(file=io.StringIO(), width=200)
+    noisy = msgspec.structs.replace(fresh.quiet, load_1m=1.0)
+    later = msgspec.structs.replace(fresh, quiet=noisy)
+
+    def dying(cell):
+        if cell > 1:
+            raise KeyboardInterrupt
+        return first
+
+    def carried_out(run, measure_one, **more):
+        return command.measured(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
+
+    for again in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            carried_out(fresh, dying)
+        whole = carried_out(later, lambda cell: found[cell - 1], again=again)
+        assert whole.rows == found
+        assert whole.quiet == (noisy if again else fresh.quiet)
+    assert said.file.getvalue().count("continuing after 1 of 3") == 1
+    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 @pytest.fixture
@@ -511,7 +534,7 @@ def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, m
 
     held = hold(case(bundles, "iris"), tmp_path / "scratch")
 
-    commands = {key: subject.start(place, held, 8123) for key, subject in SUBJECTS.items()}
+    commands = {key: subject.command(place, held, 8123) for key, subject in SUBJECTS.items()}
 
     assert len(
         {
@@ -622,7 +645,7 @@ def ladder_run():
 def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
     """Against the step before, and since the first; a step that costs is named; endpoints are no
     steps."""
-    files = store.save(bench_run, tmp_path), store.save(ladder_run, tmp_path)
+    files = runner.save(bench_run, tmp_path), runner.save(ladder_run, tmp_path)
 
     first = [
         each.read_bytes()
@@ -657,17 +680,10 @@ def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
         assert expected in text
 
 
-def test_a_ladder_measures_every_step_and_the_endpoints(tmp_path):
-    """Three rounds of each, saturated on one core."""
-    parser = argparse.ArgumentParser()
-    orders.add_ladder(parser)
+def test_a_ladder_measures_every_step_and_the_endpoints():
+    """Saturated on one core, for four seconds."""
+    tasks, _ = chosen("ladder")
 
-    order = orders.ladder(parser.parse_args([]), tmp_path)
-
-    assert (order.what, order.rounds) == ("ladder", 3)
-    assert {task.load.regime for task in order.tasks} == {"saturated"}
-    assert [task.subject.key for task in order.tasks][-3:] == ["halfcore", "decode", "null"]
-    assert [(task.subject.path, task.subject.prefix) for task in order.tasks][-1] == (
-        "/bench/null",
-        "{}",
-    )
+    assert {(task.load.regime, task.load.seconds) for task in tasks} == {("saturated", 4.0)}
+    assert [task.subject.key for task in tasks][-3:] == ["halfcore", "decode", "null"]
+    assert (tasks[-1].subject.path, tasks[-1].subject.prefix) == ("/bench/null", "{}")

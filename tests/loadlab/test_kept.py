@@ -6,6 +6,7 @@ import shutil
 import pytest
 from rich.console import Console
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench import memory
 from loadlab.pages import kept, kept_page, memory_page, readme
 from loadlab.record.machine import Fingerprint
@@ -140,14 +141,13 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         connected=192_000_000,
     )
     run = memory.Memory(
-        format=1,
         started_at="2026-11-20T19:00:00Z",
         command="loadlab memory",
         fingerprint=machine,
-        held=[held],
+        rows=[held],
     )
-    file = memory.save(run, tmp_path / "runs")
-    assert memory.load(file) == run
+    file = runner.save(run, tmp_path / "runs")
+    assert runner.load(file, memory.Memory) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
     assert memory_page.fill(page, tmp_path / "runs")

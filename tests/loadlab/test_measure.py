@@ -1,5 +1,6 @@
 """Real servers in real control groups; skipped with the reason where none can be made."""
 
+import argparse
 import io
 import sys
 
@@ -7,18 +8,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.bench import session
-from loadlab.experiments.bench.cases import Case
+from loadlab.experiments.bench import command
+from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import measure
-from loadlab.experiments.bench.session import Order, Refused, Task
-from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject, clean_environment
+from loadlab.experiments.bench.stored import Load
+from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
-from loadlab.record.limits import Limits
 from loadlab.record.machine import Quiet
-from loadlab.record.store import Load
-from loadlab.target import cgroup
-from loadlab.target.cgroup import Unavailable
+from loadlab.target import cgroup, programs
+from loadlab.target.cgroup import Limits, Unavailable
 from loadlab.target.process import CannotStart, Command, free_port, running
+from loadlab.target.programs import Case, clean_environment
 
 LOAD = Load(
     regime="saturated",
@@ -47,7 +47,7 @@ def real():
 
 @pytest.fixture
 def place(tmp_path):
-    """A scratch directory with the answer that the floor repeats."""
+    """A scratch directory with the answer that the null server repeats."""
     place = Place(tmp_path, "sqlite:///none.db", tmp_path)
     place.answer_file("iris").write_bytes(ANSWER)
     return place
@@ -64,7 +64,7 @@ def starting(*arguments):
     return Subject(
         "x",
         "a test",
-        lambda place, _case, _port: Command(
+        lambda place, _case, _port, _subject: Command(
             [sys.executable, *arguments], clean_environment(), place.root
         ),
     )
@@ -146,8 +146,8 @@ def test_a_server_that_is_killed_for_its_memory_says_so(place, case):
 
 def test_a_server_that_never_gets_ready_is_ended(place):
     """And nothing of it is left."""
-    command = starting("-c", "import time; time.sleep(60)").start(place, None, 0)
-    slow = running("slow", command, port=free_port(), limits=Limits(), ready_timeout_s=0.2)
+    slow_start = starting("-c", "import time; time.sleep(60)").command(place, None, 0)
+    slow = running("slow", slow_start, port=free_port(), limits=Limits(), ready_timeout_s=0.2)
 
     with pytest.raises(CannotStart, match="not ready after 0 s"), slow:
         pass
@@ -160,19 +160,10 @@ def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
         "watch",
         lambda: Quiet(load_1m=2.0, busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]),
     )
-    monkeypatch.setattr(session, "case", lambda *_: None)
-    order = Order(
-        what="bench",
-        root=tmp_path,
-        bundles=tmp_path,
-        tracking_uri="",
-        tasks=[Task(SUBJECTS["a"], "iris", LOAD)],
-        left_out=[],
-        rounds=1,
-        seed=1,
-        quick=False,
-        despite_noise=False,
-    )
+    monkeypatch.setattr(programs, "case", lambda *_: None)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser.add_subparsers(dest="command"))
+    asked = parser.parse_args(["bench", "--servers", "a"])
 
     with pytest.raises(Refused, match=r"not quiet: others use 1\.50 cores.*--despite-noise"):
-        session.carry_out(order, Console(file=io.StringIO()))
+        command.main(asked, tmp_path, Console(file=io.StringIO()))

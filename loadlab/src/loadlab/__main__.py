@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments.bench import memory, orders, session
-from loadlab.experiments.bench.cases import CaseError
+from loadlab.experiments.bench import command as bench_command
+from loadlab.experiments.bench import memory
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.experiments.compare import command as compare_command
 from loadlab.experiments.search import command as search_command
@@ -24,9 +24,10 @@ from loadlab.report import command as report_command
 from loadlab.run import command as run_command
 from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart
+from loadlab.target.programs import CaseError
 
 _REFUSALS = (
-    session.Refused,
+    bench_command.Refused,
     CaseError,
     ClientFailed,
     Unavailable,
@@ -44,7 +45,6 @@ _JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
 }
 _JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
 """Commands that return their own exit code."""
-_ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
 
 
 def main() -> None:
@@ -75,27 +75,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_bench_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    orders.add_bench(
-        commands.add_parser(
-            "bench",
-            help="CPU time per request of halfcore, a minimal server and other servers",
-        )
-    )
-    orders.add_ablate(commands.add_parser("ablate", help="what each default of halfcore is worth"))
-    orders.add_ladder(
-        commands.add_parser(
-            "ladder", help="from the course's first service to halfcore, one change at a time"
-        )
-    )
+    bench_command.add_arguments(commands)
     render.add_arguments(
         commands.add_parser(
             "render", help="write docs/benchmarks.md and its plots from stored runs"
         )
     )
-    memory.add_arguments(
+    bench_command.add_options(
         commands.add_parser(
             "memory", help="a server's memory at rest, while loading, and with many connections"
-        )
+        ),
+        memory.OPTIONS,
     )
 
 
@@ -104,19 +94,13 @@ def _carry_out(asked: argparse.Namespace, console: Console) -> None:
         sys.exit(_JUDGED[asked.command](asked, _root(), console))
     elif asked.command in report_command.COMMANDS:
         report_command.main(asked, _root(), Console())
-    elif asked.command == "memory":
-        console.print(f"stored in {memory.main(asked, _root())}", highlight=False, soft_wrap=True)
     elif asked.command == "render":
         for written in render.main(asked):
             console.print(f"wrote {written}", highlight=False, soft_wrap=True)
     else:
-        _measure(asked, console)
-
-
-def _measure(asked: argparse.Namespace, console: Console) -> None:
-    order = _ORDERS[asked.command](asked, _root())
-    run = session.carry_out(order, console)
-    console.print(f"stored in {store.save(run, asked.store)}", highlight=False, soft_wrap=True)
+        measure = memory.main if asked.command == "memory" else bench_command.main
+        file = measure(asked, _root(), console)
+        console.print(f"stored in {file}", highlight=False, soft_wrap=True)
 
 
 def _root() -> Path:

@@ -3,9 +3,9 @@ medians of a stored run."""
 
 import statistics
 
-from loadlab.experiments.bench.variants import HEAVY, QUESTIONS, Question
+from loadlab.experiments.bench.stored import Run, figures, median_cpu_us
+from loadlab.experiments.bench.subjects import HEAVY, QUESTIONS, Question
 from loadlab.pages.bench_goals import p99_ms
-from loadlab.record.store import Run, figures, median_cpu_us
 
 _NOTICEABLE = 0.02
 """Differences below 2 % are called none."""
@@ -13,14 +13,14 @@ _NOTICEABLE = 0.02
 
 def sentences(run: Run) -> list[str]:
     """One sentence per question and model that the run can answer."""
-    models = list(dict.fromkeys(each.model for each in run.rounds))
+    models = list(dict.fromkeys(each.model for each in run.rows))
     answers = [_sentence(run, question, model) for question in QUESTIONS for model in models]
     return [answer for answer in answers if answer]
 
 
 def _sentence(run: Run, question: Question, model: str) -> str:
-    chosen = figures(run.rounds, server=question.chosen, model=model, regime=question.regime)
-    other = figures(run.rounds, server=question.other, model=model, regime=question.regime)
+    chosen = figures(run.rows, server=question.chosen, model=model, regime=question.regime)
+    other = figures(run.rows, server=question.other, model=model, regime=question.regime)
     chosen_us, other_us = median_cpu_us(chosen), median_cpu_us(other)
     if chosen_us is None or other_us is None:
         return ""

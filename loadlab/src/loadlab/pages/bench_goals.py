@@ -4,7 +4,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadlab.record.store import REGIMES, Figures, Regime, Round, Run, figures, median_cpu_us
+from loadlab.experiments.bench.stored import (
+    REGIMES,
+    Figures,
+    Regime,
+    Round,
+    Run,
+    figures,
+    median_cpu_us,
+)
 
 OURS = "b"
 
@@ -50,15 +58,15 @@ def findings(run: Run) -> list[Finding]:
     """What catalogue and log cost, all ratios that the run contains, then latency and failures of
     our server."""
     cells = sorted(
-        {(each.regime, each.model) for each in run.rounds},
+        {(each.regime, each.model) for each in run.rows},
         key=lambda cell: (REGIMES.index(cell[0]), cell[1]),
     )
     found: list[Finding | None] = []
     for regime, model in cells:
-        ours = figures(run.rounds, server=OURS, model=model, regime=regime)
-        found.append(_growth(run.rounds, ours, model, regime))
+        ours = figures(run.rows, server=OURS, model=model, regime=regime)
+        found.append(_growth(run.rows, ours, model, regime))
         found += [
-            _ratio(run.rounds, ratio, ours, model) for ratio in RATIOS if ratio.regime == regime
+            _ratio(run.rows, ratio, ours, model) for ratio in RATIOS if ratio.regime == regime
         ]
         if ours:
             found += _latency_and_failures(ours, regime, model)

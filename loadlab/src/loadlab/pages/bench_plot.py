@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from loadlab.experiments.bench.stored import REGIMES, Regime, Run, figures, median_cpu_us
 from loadlab.pages.bench_tables import servers
-from loadlab.record.store import REGIMES, Regime, Run, figures, median_cpu_us
 from loadlab.report.picture import save
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _panel(axis: Axes, run: Run, regime: Regime, model: str) -> None:
     bars = _bars(run, regime, model)
     for place, (server, median) in enumerate(bars):
         rounds = [
-            each.cpu_us for each in figures(run.rounds, server=server, model=model, regime=regime)
+            each.cpu_us for each in figures(run.rows, server=server, model=model, regime=regime)
         ]
         axis.barh(place, median, color=_OURS if server in ("b", "default") else _OTHERS, height=0.7)
         axis.plot(rounds, [place] * len(rounds), ".", color="black", markersize=4)
@@ -54,7 +54,7 @@ def _panel(axis: Axes, run: Run, regime: Regime, model: str) -> None:
 
 def _bars(run: Run, regime: Regime, model: str) -> list[tuple[str, float]]:
     medians = [
-        (server, median_cpu_us(figures(run.rounds, server=server, model=model, regime=regime)))
+        (server, median_cpu_us(figures(run.rows, server=server, model=model, regime=regime)))
         for server in servers(run, regime, model)
     ]
     return [(server, median) for server, median in medians if median is not None]
@@ -62,5 +62,5 @@ def _bars(run: Run, regime: Regime, model: str) -> list[tuple[str, float]]:
 
 def _measured_models(run: Run, regime: Regime) -> list[str]:
     return list(
-        dict.fromkeys(each.model for each in run.rounds if each.regime == regime and each.figures)
+        dict.fromkeys(each.model for each in run.rows if each.regime == regime and each.figures)
     )

@@ -7,8 +7,8 @@ import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from loadlab.experiments.bench.ladder import ENDPOINTS, LADDER, Step
-from loadlab.record.store import Figures, Run, figures
+from loadlab.experiments.bench.stored import Figures, Run, figures
+from loadlab.experiments.bench.subjects import ENDPOINTS, LADDER, Subject
 from loadlab.report.picture import save
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _HEADER = """| step | what changes | requests/s | CPU/request, median | spread |
 class Rung(NamedTuple):
     """A step that was measured, or why it was not."""
 
-    step: Step
+    step: Subject
     measured: list[Figures]
     reason: str
 
@@ -44,13 +44,13 @@ def table(run: Run, model: str) -> str:
     lines, measured = [_HEADER], _measured(run, model)
     for rung in _rungs(run, model, LADDER):
         if not rung.measured:
-            lines.append(f"| {rung.step.key} | {rung.step.change} | {rung.reason} | | | | | | |")
+            lines.append(f"| {rung.step.key} | {rung.step.title} | {rung.reason} | | | | | | |")
             continue
         place = measured.index(rung)
         before, first = measured[place - 1] if place else None, measured[0]
         bought = f"{before.cpu_us / rung.cpu_us:.2f} ×" if before else ""
         lines.append(
-            f"| {rung.step.key} | {rung.step.change} | {_figures(rung)} | {bought} | "
+            f"| {rung.step.key} | {rung.step.title} | {_figures(rung)} | {bought} | "
             f"{first.cpu_us / rung.cpu_us:,.1f} × | {_rest(rung)} |"
         )
     lines += [_endpoint(rung) for rung in _rungs(run, model, ENDPOINTS)]
@@ -96,7 +96,7 @@ def sentences(run: Run, model: str) -> list[str]:
 
 def models(run: Run) -> list[str]:
     """The models of a run, in its order."""
-    return list(dict.fromkeys(sorted(each.model for each in run.rounds)))
+    return list(dict.fromkeys(sorted(each.model for each in run.rows)))
 
 
 def waterfall(run: Run, file: Path) -> None:
@@ -152,11 +152,11 @@ def _measured(run: Run, model: str) -> list[Rung]:
     return [rung for rung in _rungs(run, model, LADDER) if rung.measured]
 
 
-def _rungs(run: Run, model: str, steps: tuple[Step, ...]) -> list[Rung]:
+def _rungs(run: Run, model: str, steps: tuple[Subject, ...]) -> list[Rung]:
     """The steps that the run was asked for."""
     found = []
     for step in steps:
-        mine = [each for each in run.rounds if (each.server, each.model) == (step.key, model)]
+        mine = [each for each in run.rows if (each.server, each.model) == (step.key, model)]
         reasons = dict.fromkeys(
             each.reason.replace("|", "/").replace("\n", " ") for each in mine if each.reason
         )
@@ -175,7 +175,7 @@ def _endpoint(rung: Rung) -> str:
     cells = (
         f"{_figures(rung)} | | | {_rest(rung)}" if rung.measured else f"{rung.reason} | | | | | |"
     )
-    return f"| *{rung.step.key}* | {rung.step.change} | {cells} |"
+    return f"| *{rung.step.key}* | {rung.step.title} | {cells} |"
 
 
 def _figures(rung: Rung) -> str:

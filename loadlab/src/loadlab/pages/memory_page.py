@@ -4,7 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from loadlab.experiments.bench.memory import ASKED, REST_S, Memory, load
+from loadlab.experiments import runner
+from loadlab.experiments.bench.memory import ASKED, REST_S, Memory
 
 _MARKED = re.compile(r"(?<=<!-- memory -->\n).*?(?=<!-- /memory -->)", re.DOTALL)
 _MB, _KB = 1e6, 1e3
@@ -17,13 +18,15 @@ def fill(page: Path, runs: Path) -> bool:
     if not files or not _MARKED.search(text):
         return False
     link = Path(os.path.relpath(files[-1], page.parent)).as_posix()
-    page.write_text(_MARKED.sub(lambda _: f"{_table(load(files[-1]), link)}\n", text))
+    page.write_text(
+        _MARKED.sub(lambda _: f"{_table(runner.load(files[-1], Memory), link)}\n", text)
+    )
     return True
 
 
 def _table(run: Memory, link: str) -> str:
     rows = ["| what | MB |", "| --- | ---: |"]
-    for held in run.held:
+    for held in run.rows:
         name = f"{held.model} (`model.onnx` of {held.file / _MB:.2f} MB)"
         rows.append(f"| {name}: ready, no connection | {held.at_rest / _MB:.0f} |")
         rows.append(f"| {held.model}: at its peak while it loaded | {held.peak / _MB:.0f} |")
@@ -34,7 +37,7 @@ def _table(run: Memory, link: str) -> str:
             rows.append(
                 f"| {held.model}: {asked} ({each:.1f} kB each) | {held.connected / _MB:.0f} |"
             )
-    used = [f"{held.model} {held.cpu * 100:.2g} %" for held in run.held if held.cpu is not None]
+    used = [f"{held.model} {held.cpu * 100:.2g} %" for held in run.rows if held.cpu is not None]
     rest = (
         ["", f"CPU time at rest, of a core over {REST_S:.0f} s: {', '.join(used)}."] if used else []
     )

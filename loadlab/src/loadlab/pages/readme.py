@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadlab.experiments import runner
+from loadlab.experiments.bench import stored
+from loadlab.experiments.bench.stored import Run
 from loadlab.experiments.compare import form as comparisons
 from loadlab.experiments.search import form as searches
 from loadlab.experiments.search import rerun
@@ -14,8 +17,6 @@ from loadlab.pages import compare_page as comparison_page
 from loadlab.pages import kept_page, ladder_page
 from loadlab.pages.bench_tables import servers, titles
 from loadlab.pages.kept import KeptSet, newest
-from loadlab.record import store
-from loadlab.record.store import Run
 
 _MARKED = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
 _MODEL = "iris"
@@ -39,7 +40,7 @@ def fill(
     parts = [kept_page.summary(newest(loads), readme.parent)] if loads else []
     if drawn:
         parts.append(f"![Response times of a run, second by second]({_relative(drawn, readme)})")
-    parts.append(_benched(store.load(bench), _relative(bench, readme)))
+    parts.append(_benched(runner.load(bench, Run), _relative(bench, readme)))
     if lines := [*_least(readme, searched), *_compared(readme, ladder, compared)]:
         parts.append("\n".join(f"- {line}" for line in lines))
     readme.write_text(_MARKED.sub(lambda _: "\n\n".join(parts) + "\n", text))
@@ -63,7 +64,7 @@ def _compared(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> li
         comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared
     ]
     if ladder is not None:
-        run = store.load(ladder)
+        run = runner.load(ladder, Run)
         said = {model: ladder_page.sentences(run, model) for model in ladder_page.models(run)}
         lines += [
             f"{about[0]} ([ladder, {model}]({_relative(ladder, readme)}))"
@@ -94,8 +95,8 @@ def _benched(run: Run, link: str) -> str:
     return "\n".join([*lines, "", note])
 
 
-def _cell(run: Run, key: str, regime: store.Regime) -> str:
-    median = store.median_cpu_us(store.figures(run.rounds, server=key, model=_MODEL, regime=regime))
+def _cell(run: Run, key: str, regime: stored.Regime) -> str:
+    median = stored.median_cpu_us(stored.figures(run.rows, server=key, model=_MODEL, regime=regime))
     return "–" if median is None else f"{median:.0f} µs"
 
 

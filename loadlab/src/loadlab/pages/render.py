@@ -5,6 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadlab.experiments import runner
+from loadlab.experiments.bench import stored
+from loadlab.experiments.bench.stored import Run
 from loadlab.experiments.compare import form as comparisons
 from loadlab.experiments.search import form as searches
 from loadlab.experiments.search import rerun, said
@@ -23,8 +26,7 @@ from loadlab.pages.bench_goals import findings
 from loadlab.pages.bench_plot import plot
 from loadlab.pages.bench_tables import doubts, provenance, tables
 from loadlab.pages.frontier import frontier
-from loadlab.record import store
-from loadlab.record.store import Run, StoreError
+from loadlab.record.store import StoreError
 
 _INTRO = """# Benchmarks
 
@@ -91,14 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(asked: argparse.Namespace) -> list[Path]:
     """Write the document and, next to it, the plots; returns the files; raises `StoreError`."""
-    bench = asked.bench or store.latest(asked.runs, "bench")
-    ablation = asked.ablate or store.latest(asked.runs, "ablate")
+    bench = asked.bench or stored.latest(asked.runs, "bench")
+    ablation = asked.ablate or stored.latest(asked.runs, "ablate")
     if bench is None:
         raise StoreError(
             f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown "
             "only when named with --bench"
         )
-    ladder = asked.ladder or store.latest(asked.runs, "ladder")
+    ladder = asked.ladder or stored.latest(asked.runs, "ladder")
     written = render(
         bench,
         ablation,
@@ -150,14 +152,14 @@ def render(
 def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Chapter:
     texts, pictures = [], []
     for file in files:
-        run = store.load(file)
-        picture = out.with_name(f"{out.stem}-{run.what}.svg")
+        run = runner.load(file, Run)
+        picture = out.with_name(f"{out.stem}-{run.kind}.svg")
         plot(run, picture)
         pictures.append(picture)
-        section = _comparison if run.what == "bench" else _ablation
+        section = _comparison if run.kind == "bench" else _ablation
         texts.append(section(run, _link(file, out), picture))
     if ladder is not None:
-        run, picture = store.load(ladder), out.with_name(f"{out.stem}-ladder.svg")
+        run, picture = runner.load(ladder, Run), out.with_name(f"{out.stem}-ladder.svg")
         ladder_page.waterfall(run, picture)
         pictures.append(picture)
         texts.append(_ladder(run, _link(ladder, out), picture))

@@ -11,23 +11,26 @@ import socket
 import sys
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
+from rich.console import Console
 
-from loadlab.experiments.bench import cases
+from loadlab.experiments import runner
+from loadlab.experiments.bench.command import PATHS, Option, measured, names
+from loadlab.experiments.bench.stored import Measured
 from loadlab.experiments.bench.subjects import OURS, Place
 from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.epoll.plan import raise_open_files
 from loadlab.generator.epoll.wire import RESET_ON_CLOSE
 from loadlab.record import machine
-from loadlab.record.limits import Limits
-from loadlab.record.machine import Fingerprint
-from loadlab.record.store import FORMAT, name, read, write
+from loadlab.target import programs
+from loadlab.target.cgroup import Limits
 from loadlab.target.process import Running, free_port, running
+from loadlab.target.programs import Case
 
 REST_S = 30.0
 """Seconds of rest over which CPU time is counted."""
@@ -54,99 +57,63 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """With that many connections, each answered `ASKED` times and then quiet."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Memory(Measured[Held], frozen=True, kw_only=True):
     """A stored run."""
 
-    format: int
-    what: Literal["memory"] = "memory"
-    started_at: str
-    command: str
-    fingerprint: Fingerprint
-    held: list[Held]
+    kind: Literal["memory"] = msgspec.field(name="what", default="memory")
+    seed: int = 0
+    """Nothing is drawn."""
+    rows: list[Held] = msgspec.field(name="held", default_factory=list)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `loadlab memory`."""
-    parser.add_argument(
-        "--models",
-        default="iris,cover-middle",
-        help="the first also with connections (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--connections", type=int, default=10_000, help="open connections (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--bundles",
-        type=Path,
-        default=Path(".halfcore/bundles"),
-        help="folder of the bundles (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--store",
-        type=Path,
-        default=Path("docs/runs"),
-        help="where runs are stored (default: %(default)s)",
-    )
+OPTIONS: tuple[Option, ...] = (
+    ("--models", names, "iris,cover-middle", "the first also with connections"),
+    ("--connections", int, 10_000, "open connections"),
+    *PATHS,
+)
 
 
-def main(asked: argparse.Namespace, root: Path) -> Path:
+def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     """Measure and store; returns the file.
 
     Raises:
         CaseError, CannotStart, Unavailable, PlanError, OSError: see there.
     """
-    names = [name for name in asked.models.split(",") if name]
-    chosen = [cases.case(asked.bundles, name) for name in names]
+    cases = [programs.case(asked.bundles, name) for name in asked.models]
     nofile = raise_open_files(asked.connections)
-    held = [_measure(case, root, asked.connections if case is chosen[0] else 0) for case in chosen]
-    run = Memory(
-        format=FORMAT,
-        started_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    fresh = Memory(
+        started_at=runner.now(),
         command=" ".join(["loadlab", *sys.argv[1:]]),
         fingerprint=machine.fingerprint(root, {}, nofile),
-        held=held,
     )
-    return save(run, asked.store)
+    cells = [(case, asked.connections if case is cases[0] else 0) for case in cases]
+    one = partial(_measure, root)
+    run = measured(fresh, cells, one, lambda cell: cell[0].model, root, console)
+    return runner.save(run, asked.store)
 
 
-def save(run: Memory, folder: Path) -> Path:
-    """Write a run under `<date>-<time>-memory-<commit>.json`."""
-    return write(run, folder / name(run.started_at, "memory", run.fingerprint))
-
-
-def load(file: Path) -> Memory:
-    """Read a stored run; raises `StoreError`."""
-    return read(file, Memory, FORMAT)
-
-
-def _measure(case: cases.Case, root: Path, connections: int) -> Held:
+def _measure(root: Path, cell: tuple[Case, int]) -> Held:
+    case, connections = cell
     with TemporaryDirectory(prefix="loadlab-") as scratch:
-        alone, port = cases.hold(case, Path(scratch)), free_port()
-        command = OURS.start(Place(root, "", Path(scratch)), alone, port)
+        alone, port = programs.hold(case, Path(scratch)), free_port()
+        command = OURS.command(Place(root, "", Path(scratch)), alone, port)
         with running("memory", command, port=port, limits=Limits()) as server:
-            before = server.group.memory()
-            cpu = _at_rest(server)
+            before, usage, start = server.group.memory(), server.group.usage(), time.monotonic()
+            time.sleep(REST_S)
+            rested = server.group.usage().since(usage).cpu_s / (time.monotonic() - start)
             return Held(
                 model=case.model,
                 file=(case.bundle / "model.onnx").stat().st_size,
                 at_rest=before.current_bytes,
                 peak=before.peak_bytes,
                 resident=_resident(server.process.pid),
-                cpu=cpu,
+                cpu=rested,
                 connections=connections,
-                connected=_with_connections(server, case.body, connections)
-                if connections
-                else None,
+                connected=_connected(server, case.body, connections) if connections else None,
             )
 
 
-def _at_rest(server: Running) -> float:
-    before, start = server.group.usage(), time.monotonic()
-    time.sleep(REST_S)
-    return server.group.usage().since(before).cpu_s / (time.monotonic() - start)
-
-
-def _with_connections(server: Running, body: str, count: int) -> int:
+def _connected(server: Running, body: str, count: int) -> int:
     with ExitStack() as stack:
         askers = [Asker("127.0.0.1", server.port) for _ in range(count)]
         for asker in askers:

@@ -1,44 +1,22 @@
-"""The servers that are measured, and how each is started. All run one worker process."""
+"""The servers that are measured, as tables: those of the bench, the variants of the ablation, and
+the steps of the ladder. All run one worker process."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from loadlab.experiments.bench.cases import Case
-from loadlab.record.store import REGIMES, Regime
-from loadlab.target.process import Command
+from loadlab.experiments.bench.stored import REGIMES, Regime
+from loadlab.target import programs
+from loadlab.target.process import Command, Running
+from loadlab.target.programs import Case
 
-BASELINE = Path("loadlab/baseline")
-BASELINE_PACKAGES = (
-    "fastapi",
-    "mlflow",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "pydantic",
-    "scikit-learn",
-    "sqlalchemy",
-    "uvicorn",
-)
-_OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
-"""Variables of the caller that would change a server."""
-
-
-@dataclass(frozen=True)
-class Database:
-    """A PostgreSQL of this run, on loopback."""
-
-    port: int
-    group: str
-    """Its control group: no other process is in it."""
-
-    @property
-    def url(self) -> str:
-        """As halfcore takes it."""
-        return f"postgresql://rival@127.0.0.1:{self.port}/postgres"
+Regimes = tuple[Regime, ...]
+SATURATED: Regimes = ("saturated",)
+SPARSE: Regimes = ("sparse",)
+Need = Literal["baseline", "surroundings", "log"]
+"""The baseline's environment; an MLflow server and a PostgreSQL, asked on every request; a
+PostgreSQL that takes the prediction log and holds the feature catalogue."""
 
 
 @dataclass(frozen=True)
@@ -52,206 +30,191 @@ class Place:
     """A temporary directory of this run."""
     database: str = ""
     """URL of the PostgreSQL that some baselines ask on every request."""
-    recorder: Database | None = None
-    """Takes the prediction log and holds the feature catalogue."""
+    log: Running | None = None
+    """The PostgreSQL that takes the prediction log, alone in its control group."""
 
     def answer_file(self, model: str) -> Path:
-        """Holds the body that halfcore answered, for the floor to repeat."""
+        """Holds the body that halfcore answered, for the null server to repeat."""
         return self.scratch / f"{model}.answer"
+
+    @property
+    def log_url(self) -> str:
+        """As halfcore takes it; empty without a log."""
+        return f"postgresql://rival@127.0.0.1:{self.log.port}/postgres" if self.log else ""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One server of the comparison."""
+    """One server of a comparison."""
 
     key: str
     title: str
-    start: Callable[[Place, Case, int], Command]
+    """In the ladder: what is changed against the step before."""
+    program: Callable[[Place, Case, int, "Subject"], Command]
     """Makes the command for a port."""
+    words: tuple[str, ...] = ()
+    """For the program: flags, or the baseline's variant."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the lab sets besides port and bundles; stored with the figures."""
-    needs_baseline: bool = False
-    needs_surroundings: bool = False
-    """It asks an MLflow server and a PostgreSQL on every request."""
-    needs_database: bool = False
-    """It logs its predictions and reads a feature catalogue."""
+    needs: tuple[Need, ...] = ()
     path: str = "/predict"
     prefix: str = ""
     """How a right answer begins, where it is not a prediction."""
-    regimes: tuple[Regime, ...] = REGIMES
+    regimes: Regimes = REGIMES
     """Where it is measured without being asked for."""
     left_out: str = "at saturation it answers far fewer requests than this load asks for"
     """Why it is not measured in the sparse regime."""
 
-
-def halfcore(
-    key: str,
-    title: str,
-    environment: Mapping[str, str],
-    *,
-    path: str = "/predict",
-    prefix: str = "",
-) -> Subject:
-    """Our server with some settings."""
-    settings = {"HALFCORE_WORKERS": "1", **environment}
-
-    def start(place: Place, case: Case, port: int) -> Command:
-        where = {"HALFCORE_BUNDLES": str(case.bundle.parent.parent), "HALFCORE_PORT": str(port)}
-        return Command(
-            [sys.executable, "-m", "halfcore", "serve"],
-            clean_environment() | where | settings,
-            place.root,
-            "/health/ready",
-        )
-
-    return Subject(key, title, start, settings, path=path, prefix=prefix)
+    def command(self, place: Place, case: Case, port: int) -> Command:
+        """Starts it for one model."""
+        return self.program(place, case, port, self)
 
 
-def recorded(key: str, title: str) -> Subject:
-    """Our server with feature catalogue and prediction log."""
-    settings = {"HALFCORE_WORKERS": "1", "HALFCORE_PREDICTION_LOG": "true"}
-    plain = halfcore(key, title, settings)
-
-    def start(place: Place, case: Case, port: int) -> Command:
-        command, scratch = plain.start(place, case, port), place.scratch / f"{key}-{port}"
-        where = {
-            "HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"),
-            "HALFCORE_STATE": str(scratch / "state"),
-        }
-        database = {"DATABASE_URL": place.recorder.url} if place.recorder else {}
-        return replace(command, environment={**command.environment, **where, **database})
-
-    left_out = "the question is what both cost a request at saturation"
-    return replace(
-        plain,
-        start=start,
-        needs_baseline=True,
-        needs_database=True,
-        regimes=("saturated",),
-        left_out=left_out,
-    )
+def _null_server(place: Place, case: Case, port: int, subject: Subject) -> Command:
+    return programs.null_server(place.root, place.answer_file(case.model), port, *subject.words)
 
 
-def floor(key: str, title: str, *flags: str, regimes: tuple[Regime, ...] = REGIMES) -> Subject:
-    """A constant answer over RSGI."""
-
-    def start(place: Place, case: Case, port: int) -> Command:
-        arguments = ["--port", str(port), "--answer", str(place.answer_file(case.model)), *flags]
-        return Command(
-            [sys.executable, "-m", "loadlab.experiments.bench.floor", *arguments],
-            clean_environment(),
-            place.root,
-        )
-
-    return Subject(key, title, start, regimes=regimes)
+def _halfcore(place: Place, case: Case, port: int, subject: Subject) -> Command:
+    return programs.halfcore(place.root, case.bundle.parent.parent, port, subject.environment)
 
 
-def baseline(
-    key: str,
-    title: str,
-    variant: str,
-    *,
-    regimes: tuple[Regime, ...] = REGIMES,
-    workers: int = 1,
-    needs_surroundings: bool = False,
-) -> Subject:
-    """A FastAPI service of `loadlab/baseline`; `workers`: 0 as the variant chooses."""
-
-    def start(place: Place, case: Case, port: int) -> Command:
-        sources = [
-            "--tracking-uri",
-            place.tracking_uri,
-            "--database",
-            place.database,
-            "--bundle",
-            str(case.bundle),
-        ]
-        arguments = [
-            "-m",
-            "rival",
-            variant,
-            "--model",
-            case.model,
-            "--port",
-            str(port),
-            "--workers",
-            str(workers),
-            *sources,
-        ]
-        return Command(
-            [str(baseline_python(place.root)), *arguments],
-            clean_environment(),
-            place.root / BASELINE,
-            "/health",
-        )
-
-    return Subject(
-        key,
-        title,
-        start,
-        needs_baseline=True,
-        needs_surroundings=needs_surroundings,
-        regimes=regimes,
-    )
-
-
-OURS = halfcore("b", "halfcore, hot lane", {})
-SUBJECTS = {
-    subject.key: subject
-    for subject in (
-        floor("a", "granian RSGI, constant answer"),
-        floor("a2", "granian RSGI, reads the body, constant answer", "--read"),
-        floor(
-            "a3",
-            "granian RSGI, constant answer, one CPU and SCHED_BATCH",
-            "--cpu",
-            "0",
-            "--batch",
-            regimes=("sparse",),
-        ),
-        OURS,
-        recorded("b2", "halfcore, hot lane, with feature catalogue and prediction log"),
-        halfcore("c", "halfcore, plain ASGI", {"HALFCORE_HOT_LANE": "false"}),
-        baseline("d", "FastAPI, uvicorn[standard], ONNX inline", "onnx"),
-        baseline("e", "FastAPI, mlflow.pyfunc, DataFrame", "typical", regimes=("saturated",)),
-    )
-}
-
-
-def clean_environment() -> dict[str, str]:
-    """The caller's environment without what configures one of the servers."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-
-
-def baseline_python(root: Path) -> Path:
-    """The interpreter of the baseline's own environment."""
-    return root / BASELINE / ".venv/bin/python"
-
-
-def prepare_baseline(root: Path) -> dict[str, str]:
-    """Install the baseline as locked, for this very Python; returns its packages' versions; raises
-    `subprocess.CalledProcessError`."""
-    sync = [
-        "uv",
-        "sync",
-        "--frozen",
-        "--quiet",
-        "--group",
-        "surroundings",
-        "--project",
-        str(root / BASELINE),
-        "--python",
-        sys.executable,
-    ]
-    environment = {
-        name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"
+def _logging(place: Place, case: Case, port: int, subject: Subject) -> Command:
+    scratch = place.scratch / f"{subject.key}-{port}"
+    where = {
+        "HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"),
+        "HALFCORE_STATE": str(scratch / "state"),
+        "DATABASE_URL": place.log_url,
     }
-    subprocess.run(sync, check=True, env=environment)  # noqa: S603  our own words
-    ask = (
-        f"from importlib.metadata import version\nfor name in {BASELINE_PACKAGES}: print(name, "
-        "version(name))"
-    )
-    said = subprocess.run(  # noqa: S603
-        [baseline_python(root), "-c", ask], check=True, capture_output=True, text=True
-    )
-    return dict(line.split() for line in said.stdout.splitlines())
+    subject = replace(subject, environment={**subject.environment, **where})
+    return _halfcore(place, case, port, subject)
+
+
+def _baseline(place: Place, case: Case, port: int, subject: Subject) -> Command:
+    uri, url = place.tracking_uri, place.database
+    variant = subject.words[0]
+    return programs.baseline(place.root, variant, case, port, tracking_uri=uri, database=url)
+
+
+def _ours(key: str, title: str, settings: str = "", regimes: Regimes = REGIMES) -> Subject:
+    """`settings`: as in a shell, without their HALFCORE_."""
+    environment = dict(f"HALFCORE_{each}".split("=") for each in ["WORKERS=1", *settings.split()])
+    return Subject(key, title, _halfcore, environment=environment, regimes=regimes)
+
+
+def _step(key: str, change: str, *needs: Need) -> Subject:
+    """The baseline's variant of that name."""
+    needed: tuple[Need, ...] = ("baseline", *needs)
+    return Subject(key, change, _baseline, (key,), needs=needed, regimes=SATURATED)
+
+
+def _endpoint(name: str, title: str, prefix: str) -> Subject:
+    server = _ours(name, title, "BENCH_ROUTES=true", SATURATED)
+    return replace(server, path=f"/bench/{name}", prefix=prefix)
+
+
+def _by_key(*subjects: Subject) -> dict[str, Subject]:
+    return {subject.key: subject for subject in subjects}
+
+
+OURS = _ours("b", "halfcore, hot lane")
+_A3 = "granian RSGI, constant answer, one CPU and SCHED_BATCH"
+_B2 = "halfcore, hot lane, with feature catalogue and prediction log"
+SUBJECTS = _by_key(
+    Subject("a", "granian RSGI, constant answer", _null_server),
+    Subject("a2", "granian RSGI, reads the body, constant answer", _null_server, ("--read",)),
+    Subject("a3", _A3, _null_server, ("--cpu", "0", "--batch"), regimes=SPARSE),
+    OURS,
+    replace(
+        _ours("b2", _B2, "PREDICTION_LOG=true", SATURATED),
+        program=_logging,
+        needs=("baseline", "log"),
+        left_out="the question is what both cost a request at saturation",
+    ),
+    _ours("c", "halfcore, plain ASGI", "HOT_LANE=false"),
+    replace(_step("onnx", "FastAPI, uvicorn[standard], ONNX inline"), key="d", regimes=REGIMES),
+    replace(_step("typical", "FastAPI, mlflow.pyfunc, DataFrame"), key="e"),
+)
+
+HEAVY = "cover-heavy"
+MODELS = ("cover-small", "cover-middle", HEAVY)
+"""Of the ablation: tiny, middle and heavy."""
+
+
+class _Variant(NamedTuple):
+    key: str
+    regimes: Regimes
+    """Where the difference can show: below one core of quota, or at saturation."""
+    settings: str = ""
+    question: str = ""
+    """What the default does and this does not, if that is judged."""
+    against: str = "default"
+
+    def subject(self) -> Subject:
+        """Says its settings."""
+        title = " ".join(f"`HALFCORE_{setting}`" for setting in self.settings.split())
+        return _ours(self.key, title or "as it is", self.settings, self.regimes)
+
+
+_NEITHER = "PIN_CPU=off BATCH_SCHEDULING=off"
+_INLINE = "Inference on the event loop where the budget allows"
+_VARIANTS = (
+    _Variant("default", REGIMES),
+    _Variant("batching off", SATURATED, "MAX_BATCH_SIZE=1", "Batching by the event loop's turn"),
+    _Variant("linger 2 ms", REGIMES, "MAX_QUEUE_DELAY_MS=2", "Not waiting for more requests"),
+    _Variant("inline", SATURATED, "INLINE_BUDGET_MS=1000"),
+    _Variant("thread", SATURATED, "INLINE_BUDGET_MS=0", _INLINE, against="inline"),
+    _Variant("not pinned", SPARSE, "PIN_CPU=off", "One CPU per worker below one core"),
+    _Variant("no SCHED_BATCH", SPARSE, "BATCH_SCHEDULING=off", "SCHED_BATCH below one core"),
+    _Variant("neither", SPARSE, _NEITHER, "One CPU and SCHED_BATCH together"),
+    _Variant("no gathering", SPARSE, "COALESCE=off", "Gathering while CPU time is short"),
+    _Variant("asyncio", REGIMES, "LOOP=asyncio", "uvloop"),
+    _Variant("ASGI", REGIMES, "HOT_LANE=false", "The hot lane over RSGI"),
+)
+"""One setting changed at a time. To try another, add a line."""
+
+
+class Question(NamedTuple):
+    """Two variants that differ in one thing, and the default that the difference justifies or does
+    not."""
+
+    setting: str
+    chosen: str
+    other: str
+    regime: Regime
+
+
+VARIANTS = _by_key(*(variant.subject() for variant in _VARIANTS))
+QUESTIONS = tuple(
+    Question(variant.question, variant.against, variant.key, regime)
+    for variant in _VARIANTS
+    for regime in variant.regimes
+    if variant.question
+)
+
+_NAIVE = (
+    "prints, registry and database on every request, a frame column by column, scikit-learn, plain "
+    "uvicorn"
+)
+_ONE_ROW = "HOT_LANE=false MAX_BATCH_SIZE=1"
+LADDER = (
+    _step("naive", _NAIVE, "surroundings"),
+    _step("silent", "prints nothing", "surroundings"),
+    _step("no-registry", "does not ask MLflow", "surroundings"),
+    _step("no-database", "does not ask the database"),
+    _step("typical", "no work column by column: the frame goes to mlflow.pyfunc as it is"),
+    _step("no-pyfunc", "the pipeline itself, without pyfunc"),
+    _step("no-frame", "a row of numpy, without pandas"),
+    _step("one-job", "n_jobs=1"),
+    _step("tuned", "uvicorn[standard], no access log"),
+    _step("onnx", "ONNX Runtime for scikit-learn, on the event loop"),
+    _ours("litestar", "Litestar on granian (ASGI), one row a run", _ONE_ROW, SATURATED),
+    _ours("batching", "rows of one turn of the loop together", "HOT_LANE=false", SATURATED),
+    _ours("halfcore", "the hot lane over RSGI", regimes=SATURATED),
+)
+"""From the service that the course begins with to our server, each against the one before."""
+ENDPOINTS = (
+    _endpoint("decode", "halfcore, decodes the body and predicts nothing", '{"rows":1'),
+    _endpoint("null", "halfcore, reads the body and does nothing", "{}"),
+)
+"""What a request costs without a prediction."""
+STEPS = _by_key(*LADDER, *ENDPOINTS)

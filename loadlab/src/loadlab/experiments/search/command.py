@@ -13,8 +13,6 @@ from typing import NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.bench import cases
-from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.carry import store_of
 from loadlab.experiments.search import form, probe, rerun
 from loadlab.experiments.search.carry import Budget, carry_out
@@ -32,8 +30,9 @@ from loadlab.run import arguments, describe, session
 from loadlab.run.arguments import Order, UsageError
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.session import Busy, Place
-from loadlab.target import cgroup, tiers
+from loadlab.target import cgroup, programs, tiers
 from loadlab.target.processes import manifest
+from loadlab.target.programs import prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
 from loadlab.verdict.steadiness import WINDOWS
@@ -91,7 +90,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         BackendFailed,
         LabFailed,
         StoreError,
-        cases.CaseError,
+        programs.CaseError,
         cgroup.Unavailable,
     ) as error:
         _say(console, f"loadlab: {error}")
@@ -258,7 +257,7 @@ def begin(asked: Asked, place: Place, command: str) -> tuple[Search, Path]:
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
     """
     order = asked.order
-    bundle = manifest(cases.case(place.bundles, order.model).bundle)
+    bundle = manifest(programs.case(place.bundles, order.model).bundle)
     packages = prepare_baseline(place.root) if order.service != "halfcore" else {}
     fingerprint = describe.run(
         "search", order, place.root, "cgroup", set_id="", repeat=1

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.carry import UNDER_LOAD, Interrupted, trial
 from loadlab.experiments.studies.form import Cell, Row, Study, What, save
 from loadlab.record.form import Ended
@@ -22,6 +21,7 @@ from loadlab.run import describe, session
 from loadlab.run.cooldown import cool_down
 from loadlab.run.session import Place
 from loadlab.target import haproxy
+from loadlab.target.programs import prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.verdict.figures import answered, balancer_cpu_s, rate
 from loadlab.verdict.judge import Verdict

@@ -1,0 +1,201 @@
+"""The runner of every experiment: cells in blocks drawn from a seed, or chosen one after the other
+from what has been measured.
+
+An experiment is stored whole after every cell, so that one that was cut off continues.
+"""
+
+import hashlib
+import random
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from loadlab.record import store
+from loadlab.record.machine import Fingerprint
+from loadlab.record.store import StoreError
+
+FORMAT = 2
+STORED = Path("docs/runs")
+"""Where finished experiments are, from the checkout's root."""
+KEPT = Path(".halfcore/experiments")
+"""Where an experiment is until it is finished, from the checkout's root."""
+_CODE = ("server", "loadlab", "compose", "uv.lock")
+"""Paths whose uncommitted changes may change a result; the commit does not show them."""
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+class Interrupted(Exception):
+    """The user ended the experiment; what was measured is kept."""
+
+
+class Experiment(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """One experiment as it is stored; each kind adds what was asked of it."""
+
+    format: int = FORMAT
+    kind: str
+    started_at: str
+    """UTC, ISO 8601."""
+    minutes: float = 0.0
+    """Of cells; breaks between invocations are left out."""
+    command: str
+    """Of the first invocation."""
+    seed: int
+    """Of the order of the cells in each block, and of the users."""
+    inputs: str = ""
+    """Digest of what decides the result and is in no commit: changes to the code, the models."""
+    fingerprint: Fingerprint
+    rows: list[R] = []
+    """In the order in which they were measured."""
+
+    @property
+    def about(self) -> str:
+        """What distinguishes experiments of a kind, for the file's name."""
+        return ""
+
+    @property
+    def file_name(self) -> str:
+        """`<date>-<time>-<kind>-<about>.json`."""
+        parts = (store.stamp(self.started_at), self.kind, self.about)
+        return f"{'-'.join(filter(None, parts))}.json"
+
+
+E = TypeVar("E", bound=Experiment[Any])
+
+
+def now() -> str:
+    """UTC, ISO 8601, whole seconds."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def save(experiment: Experiment[Any], folder: Path) -> Path:
+    """Write it under its own name, whole or not at all."""
+    return store.write(experiment, folder / experiment.file_name)
+
+
+def load(file: Path, kind: type[E]) -> E:
+    """Read a stored experiment; raises `StoreError`."""
+    return store.read(file, kind, FORMAT)
+
+
+def digest(root: Path, *others: object) -> str:
+    """What differs from the commit, and whatever else decides a result."""
+    words = ["git", "-C", str(root), "diff", "HEAD", "--", *_CODE]
+    # Our own words
+    changes = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    return hashlib.sha256(msgspec.json.encode([changes.stdout, *others])).hexdigest()
+
+
+def kept(fresh: E, root: Path, *, again: bool = False) -> tuple[E, Path]:
+    """What was kept of the same experiment, or the fresh one; and the file that keeps it.
+
+    The same are its cells, code, models and machine. A result that is stored in the checkout makes
+    it dirty, and changes nothing: only the code's own changes count.
+
+    Args:
+        again: forget what was kept.
+    """
+    machine = msgspec.structs.replace(fresh.fingerprint, dirty=False)
+    same = msgspec.structs.replace(
+        fresh, started_at="", command="", minutes=0.0, rows=[], fingerprint=machine
+    )
+    name = hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:12]
+    file = root / KEPT / f"{'-'.join(filter(None, (fresh.kind, fresh.about, name)))}.json"
+    if again:
+        file.unlink(missing_ok=True)
+    try:
+        return load(file, type(fresh)), file
+    except StoreError:  # there is none, or it is of another version of the lab
+        return fresh, file
+
+
+def in_blocks(
+    cells: Sequence[C],
+    blocks: int,
+    seed: int,
+    done: Callable[[int, C], bool] = lambda *_: False,
+) -> list[tuple[int, C]]:
+    """(block, cell) of everything that is missing; the order within a block is drawn for each
+    block, the same for the same seed."""
+    found: list[tuple[int, C]] = []
+    for block in range(1, blocks + 1):
+        drawn = list(cells)
+        random.Random(f"{seed}/{block}").shuffle(drawn)  # noqa: S311  an order, not a secret
+        found += [(block, cell) for cell in drawn if not done(block, cell)]
+    return found
+
+
+def run(
+    experiment: E,
+    left: Callable[[E], Sequence[C]],
+    measure: Callable[[C], object],
+    *,
+    file: Path,
+    show: Callable[[E, Sequence[C]], object],
+) -> E:
+    """Measure cell after cell, and store after each, until none is left.
+
+    Args:
+        experiment: fresh, or as it was kept.
+        left: what is to be measured, the next cell first, as far as it can be foreseen.
+        measure: makes the row of a cell.
+        file: where the experiment is stored.
+        show: called before every cell, with what is left.
+    """
+    while cells := left(experiment):
+        show(experiment, cells)
+        began = time.monotonic()
+        row = measure(cells[0])
+        minutes = round(experiment.minutes + (time.monotonic() - began) / 60, 1)
+        experiment = msgspec.structs.replace(
+            experiment, rows=[*experiment.rows, row], minutes=minutes
+        )
+        store.write(experiment, file)
+    return experiment
+
+
+def progress(
+    console: Console, name: Callable[[C], str]
+) -> Callable[[Experiment[Any], Sequence[C]], None]:
+    """Prints a line of progress before every cell; it does not stay in place, because a load run
+    has a line of its own that does."""
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=float("inf"),
+    )
+    task = shown.add_task("")
+
+    def show(experiment: Experiment[Any], cells: Sequence[C]) -> None:
+        done = len(experiment.rows)
+        shown.update(
+            task, completed=done, total=done + len(cells), description=f"[bold]{name(cells[0])}[/]"
+        )
+        console.print(shown.make_tasks_table(shown.tasks))
+
+    return show
+
+
+def say(console: Console, *sentences: str) -> None:
+    """Print each as one line, unchanged."""
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)

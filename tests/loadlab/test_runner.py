@@ -78,6 +78,17 @@ def test_every_row_is_stored_at_once_and_one_that_was_cut_off_continues(squares,
     for other in ({"numbers": [4]}, {"inputs": "changed"}, {"seed": 2}):
         assert runner.kept(msgspec.structs.replace(squares, **other), tmp_path)[0].rows == []
 
+    other = msgspec.structs.replace(squares, numbers=[1, 2])
+    assert runner.kept(other, tmp_path, aside=["numbers"])[1].name != file.name
+    assert (
+        runner.kept(other, tmp_path, aside=["numbers"])[1]
+        == (
+            runner.kept(
+                msgspec.structs.replace(other, numbers=[3, 4]), tmp_path, aside=["numbers"]
+            )[1]
+        )
+    )
+
     whole = runner.run(part, left, dying, file=file, show=lambda *_: None)
     assert whole.rows == [1, 4, 9]
     assert measured == [1, 2, 2, 3]

@@ -89,8 +89,9 @@ def save(experiment: Experiment[Any], folder: Path) -> Path:
 
 
 def load(file: Path, kind: type[E]) -> E:
-    """Read a stored experiment; raises `StoreError`."""
-    return store.read(file, kind, FORMAT)
+    """Read a stored experiment in its kind's format; raises `StoreError`."""
+    (form,) = (each.default for each in msgspec.structs.fields(kind) if each.name == "format")
+    return store.read(file, kind, form)
 
 
 def digest(root: Path, *others: object) -> str:
@@ -101,7 +102,7 @@ def digest(root: Path, *others: object) -> str:
     return hashlib.sha256(msgspec.json.encode([changes.stdout, *others])).hexdigest()
 
 
-def kept(fresh: E, root: Path, *, again: bool = False) -> tuple[E, Path]:
+def kept(fresh: E, root: Path, *, again: bool = False, aside: Sequence[str] = ()) -> tuple[E, Path]:
     """What was kept of the same experiment, or the fresh one; and the file that keeps it.
 
     The same are its cells, code, models and machine. A result that is stored in the checkout makes
@@ -109,11 +110,12 @@ def kept(fresh: E, root: Path, *, again: bool = False) -> tuple[E, Path]:
 
     Args:
         again: forget what was kept.
+        aside: fields of the kind that are of the moment, and may differ.
     """
-    machine = msgspec.structs.replace(fresh.fingerprint, dirty=False)
-    same = msgspec.structs.replace(
-        fresh, started_at="", command="", minutes=0.0, rows=[], fingerprint=machine
-    )
+    moment = {"started_at", "command", "minutes", "rows", *aside}
+    asked = msgspec.structs.asdict(fresh)
+    asked["fingerprint"] = msgspec.structs.replace(fresh.fingerprint, dirty=False)
+    same = [each for name, each in asked.items() if name not in moment]
     name = hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:12]
     file = root / KEPT / f"{'-'.join(filter(None, (fresh.kind, fresh.about, name)))}.json"
     if again:

@@ -5,18 +5,17 @@ import argparse
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from loadlab.experiments import compare, searching, studies
 from loadlab.experiments.bench import memory, orders, session
 from loadlab.experiments.bench.cases import CaseError
 from loadlab.experiments.bench.measure import ClientFailed
-from loadlab.experiments.compare import command as compare_command
-from loadlab.experiments.search import command as search_command
-from loadlab.experiments.studies import command as study_command
 from loadlab.generator.epoll.plan import PlanError
-from loadlab.pages import render
+from loadlab.pages import compare_page, render, search_page, studies_pages
 from loadlab.record import store
 from loadlab.record.library import NoSuchRun
 from loadlab.record.read import RecordError
@@ -39,10 +38,10 @@ _REFUSALS = (
 )
 
 _JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
-    "compare": compare_command.main,
-    "search": search_command.main,
+    "compare": partial(compare.main, table=compare_page.table),
+    "search": partial(searching.main, table=search_page.table),
 }
-_JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
+_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=studies_pages.sentences))
 """Commands that return their own exit code."""
 _ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
 
@@ -68,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench_commands(commands)
     run_command.add_arguments(commands)
     report_command.add_arguments(commands)
-    compare_command.add_arguments(commands)
-    search_command.add_arguments(commands)
-    study_command.add_arguments(commands)
+    compare.add_arguments(commands)
+    searching.add_arguments(commands)
+    studies.add_arguments(commands)
     return parser
 
 

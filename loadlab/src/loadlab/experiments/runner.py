@@ -88,6 +88,12 @@ def save(experiment: Experiment[Any], folder: Path) -> Path:
     return store.write(experiment, folder / experiment.file_name)
 
 
+def stored(experiment: Experiment[Any], root: Path) -> str:
+    """Store a finished experiment for the pages, and say where."""
+    file = save(experiment, root / STORED)
+    return f"stored in {file}; `loadlab render` shows it in docs/benchmarks.md"
+
+
 def load(file: Path, kind: type[E]) -> E:
     """Read a stored experiment in its kind's format; raises `StoreError`."""
     (form,) = (each.default for each in msgspec.structs.fields(kind) if each.name == "format")

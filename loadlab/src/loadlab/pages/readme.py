@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadlab.experiments.compare import form as comparisons
-from loadlab.experiments.search import form as searches
-from loadlab.experiments.search import rerun
-from loadlab.experiments.search.said import counted, sentences
+from loadlab.experiments import runner
+from loadlab.experiments.compare import Comparison
+from loadlab.experiments.search import Search, counted, reruns, sentences
 from loadlab.pages import compare_page as comparison_page
 from loadlab.pages import kept_page, ladder_page
 from loadlab.pages.bench_tables import servers, titles
@@ -50,8 +49,9 @@ def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
     """How little is enough."""
     lines = []
     for file in searched:
-        minimum, reruns = sentences(searches.load(file))[0].rstrip("."), rerun.of(file.parent, file)
-        said = f"{minimum}; {counted(reruns)}" if reruns else minimum
+        minimum = sentences(runner.load(file, Search))[0].rstrip(".")
+        again = reruns(file.parent, file)
+        said = f"{minimum}; {counted(again)}" if again else minimum
         lines.append(f"{said} ([search]({_relative(file, readme)})).")
     return lines
 
@@ -60,7 +60,8 @@ def _compared(readme: Path, ladder: Path | None, compared: Sequence[Path]) -> li
     """What the baseline does in the same limits, and what all steps from the first service to this
     one are worth."""
     lines = [
-        comparison_page.line(comparisons.load(file), _relative(file, readme)) for file in compared
+        comparison_page.line(runner.load(file, Comparison), _relative(file, readme))
+        for file in compared
     ]
     if ladder is not None:
         run = store.load(ladder)

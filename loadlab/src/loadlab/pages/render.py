@@ -5,9 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadlab.experiments.compare import form as comparisons
-from loadlab.experiments.search import form as searches
-from loadlab.experiments.search import rerun, said
+from loadlab.experiments import runner
+from loadlab.experiments import search as said
+from loadlab.experiments.compare import Comparison
+from loadlab.experiments.search import Search
 from loadlab.pages import compare_page as comparison_page
 from loadlab.pages import (
     kept,
@@ -167,7 +168,7 @@ def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Cha
 def _comparisons(files: Sequence[Path], out: Path) -> _Chapter:
     texts, pictures = [_COMPARED] if files else [], []
     for file in files:
-        comparison = comparisons.load(file)
+        comparison = runner.load(file, Comparison)
         picture = out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
         texts.append(comparison_page.markdown(comparison, _link(file, out), picture.name))
         if comparison_page.forest(comparison, picture):
@@ -178,7 +179,7 @@ def _comparisons(files: Sequence[Path], out: Path) -> _Chapter:
 def _searches(files: Sequence[Path], out: Path) -> _Chapter:
     texts, pictures = [_SEARCHED] if files else [], []
     for file in files:
-        search = searches.load(file)
+        search = runner.load(file, Search)
         picture = out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
         history = _history(file, out.parent)
         texts.append(search_page.markdown(search, _link(file, out), picture.name, history))
@@ -207,9 +208,10 @@ def _history(file: Path, home: Path) -> list[str]:
     ]
     links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
     earlier = [
-        said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)
+        said.earlier(runner.load(each, Search), link)
+        for each, link in zip(before, links, strict=True)
     ]
-    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(earlier)]
+    return [*(said.again(each) for each in said.reruns(file.parent, file)), *reversed(earlier)]
 
 
 def _kind(file: Path, what: str) -> str:

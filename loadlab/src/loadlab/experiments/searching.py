@@ -1,0 +1,398 @@
+"""`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=`, `fresh=`
+and `rerun=`."""
+
+import argparse
+import itertools
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from loadlab.experiments import runner
+from loadlab.experiments.axis import PATIENCE, REPEATS, Judgement
+from loadlab.experiments.runner import STORED, say
+from loadlab.experiments.search import (
+    Found,
+    Goal,
+    Probe,
+    Rerun,
+    Search,
+    Service,
+    Step,
+    again,
+    decide,
+    forecast,
+    reruns,
+    sentences,
+)
+from loadlab.experiments.trial import (
+    LOAD_KEYS,
+    LabFailed,
+    Loaded,
+    begin,
+    exit_code,
+    load_run,
+    one_of,
+    own_words,
+    whole,
+)
+from loadlab.generator import scenarios
+from loadlab.generator.scenarios import Scenario
+from loadlab.report.command import STORE
+from loadlab.run import arguments, describe, session
+from loadlab.run.arguments import Order, UsageError
+from loadlab.run.conduct import repeated_s
+from loadlab.run.session import Place
+from loadlab.target import cgroup, tiers
+from loadlab.target.tiers import Tier
+from loadlab.verdict.criteria import criteria
+from loadlab.verdict.steadiness import WINDOWS
+
+_OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
+_KEYS = (*LOAD_KEYS, *_OWN)
+_DEFAULTS = {"tier": "one-core", "engine": "raw"}
+_FILE_COLUMNS = 200
+_SHORT_S, _SHORTER = 20.0, 4
+_AROUND_S = 75.0
+"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,
+start, warm-up, settling, drain, …"""
+PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
+
+
+class Asked(NamedTuple):
+    """The words, understood."""
+
+    order: Order
+    goal: Goal
+    budget_s: float
+    fresh: bool
+    rerun: bool
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    search = commands.add_parser(
+        "search", help="the least CPU and memory with which so many users pass"
+    )
+    search.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
+
+
+def main(
+    asked: argparse.Namespace,
+    root: Path,
+    console: Console,
+    table: Callable[[Search], RenderableType],
+) -> int:
+    """Search, or run what was found again; returns the exit code.
+
+    0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum
+    failed), 2 nothing is proven (INVALID, or the budget is spent), 3 wrong usage, 4 no run could be
+    made, 130 interrupted.
+
+    Args:
+        table: shows the probes of a search.
+    """
+
+    def carry_out() -> int:
+        found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
+        cgroup.version()
+        place = Place(root, root / ".halfcore/bundles", root / STORE)
+        with session.alone(root):
+            begun = begin_search(found, place, " ".join(["just search", *asked.words]))
+            if found.rerun:
+                return _rerun(found, begun, place, console)
+            return _search(found, begun, place, console, table)
+
+    return exit_code(carry_out, console)
+
+
+def parse(
+    words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
+) -> Asked:
+    """Order, goal, budget; raises `UsageError`, `TierError`, `ScenarioError`."""
+    own, rest = own_words(words, _OWN, "search")
+    given = {word.partition("=")[0] for word in rest}
+    rest += [f"{key}={value}" for key, value in _DEFAULTS.items() if key not in given]
+    fresh, rerun = (one_of(own, key, ("yes", "no")) == "yes" for key in ("fresh", "rerun"))
+    if fresh and rerun:
+        raise UsageError(
+            "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "
+            "one of them"
+        )
+    service = one_of(own, "against", get_args(Service))
+    budget_s = whole(own, "budget", 1440, "whole minutes") * 60.0
+    order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
+    order = msgspec.structs.replace(order, service=service)
+    return Asked(order, _goal(order), budget_s, fresh, rerun)
+
+
+def _goal(order: Order) -> Goal:
+    tier, rules = order.tier, criteria(order.scenario.name).rules
+    if tier.replicas > 1:
+        raise UsageError(
+            f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
+            "gives its greatest limits"
+        )
+    if sentence := describe.too_small(tier):
+        raise UsageError(f"{sentence}: name a smaller one with tier=")
+    if order.steady_s < (least_s := rules.v13_window_s * WINDOWS):
+        raise UsageError(
+            f"duration={order.steady_s:g}s is too short: expected at least {least_s} s, "
+            f"because rule V13 looks at {WINDOWS} windows"
+        )
+    enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
+    if order.steady_s < enough_s:
+        raise UsageError(
+            f"users={order.users} with duration={order.steady_s:g}s make fewer than the "
+            f"{rules.v12_samples} answers that rule V12 wants; {enough_s:.0f} s would do"
+        )
+    shorter_s = max(_SHORT_S, order.steady_s / _SHORTER, 1.5 * enough_s)
+    # A surge has its time in the run: such a run cannot be shortened.
+    short_s = order.steady_s if order.scenario.surge else min(order.steady_s, shorter_s)
+    return Goal(
+        most_centicores=round(tier.cpus * 100),
+        most_mib=tier.memory_bytes >> 20,
+        full_s=order.steady_s,
+        short_s=short_s,
+    )
+
+
+def begin_search(asked: Asked, place: Place, command: str) -> Search:
+    """A search without probes; raises as `begin`."""
+    order = asked.order
+    return begin(
+        Search,
+        [order],
+        place,
+        command=command,
+        service=order.service,
+        tier=order.tier.name,
+        scenario=order.scenario.name,
+        users=order.users,
+        model=order.model,
+        engine=order.engine,
+        goal=asked.goal,
+    )
+
+
+def _search(
+    asked: Asked,
+    begun: Search,
+    place: Place,
+    console: Console,
+    table: Callable[[Search], RenderableType],
+) -> int:
+    search, file = runner.kept(begun, place.root, again=asked.fresh)
+    if search.rows:
+        say(
+            console,
+            f"continuing after {len(search.rows)} probes, kept in {file}; fresh=yes forgets them",
+        )
+    plan = Plan(asked.budget_s, asked.order.users / asked.order.rate)
+    search = runner.run(
+        search,
+        plan.left,
+        _prober(asked, place, console, len(search.rows) + 1),
+        file=file,
+        show=lambda so_far, steps: plan.show(so_far, steps, console),
+    )
+    out = Console()
+    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(table(search))
+    say(out, *sentences(search))
+    if isinstance(decide(search), Found):
+        say(out, runner.stored(search, place.root))
+    else:
+        minutes = f"{asked.budget_s / 60:g} minutes"
+        say(out, f"The budget of {minutes} is spent; the same words continue from here.")
+    return end_of(search)
+
+
+def _rerun(asked: Asked, begun: Search, place: Place, console: Console) -> int:
+    folder = place.root / STORED
+    file, search = to_run_again(folder, begun)
+    before = [row for rerun in reruns(folder, file) for row in rerun.rows]
+    fresh = Rerun(
+        of=file.name,
+        started_at=begun.started_at,
+        command=begun.command,
+        seed=begun.seed,
+        inputs=begun.inputs,
+        fingerprint=begun.fingerprint,
+    )
+    rerun, kept = runner.kept(fresh, place.root)
+    number = len(search.rows) + len(before) + len(rerun.rows) + 1
+    rerun = runner.run(
+        rerun,
+        lambda so_far: rerun_left(search, so_far),
+        _prober(asked, place, console, number),
+        file=kept,
+        show=runner.progress(console, lambda step: step.text),
+    )
+    kept.unlink()
+    say(Console(), again(rerun), runner.stored(rerun, place.root))
+    codes = {"PASS": PASSED, "FAIL": NOTHING_PASSES, "INVALID": UNDECIDED}
+    return codes[rerun.rows[-1].outcome]
+
+
+def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callable[[Step], Probe]:
+    """Carries out probes, each on a fresh server, and prints what each says; `number` is the first
+    one's, and moves the seed, so that repeats do not repeat chance too."""
+    numbers = itertools.count(number)
+
+    def run(step: Step) -> Probe:
+        began = time.monotonic()
+        order = order_of(step, next(numbers), asked)
+        done = probe(step, load_run(order, place, "cgroup", console, quiet=True))
+        say(console, f"{done.outcome}: {step.text}. {done.sentence}")
+        return msgspec.structs.replace(done, seconds=round(time.monotonic() - began, 1))
+
+    return run
+
+
+class Plan:
+    """What is left to try within the time that this invocation may take.
+
+    Args:
+        budget_s: no probe is begun that is not expected to end within it.
+        ramp_s: how long the users' ramp takes.
+    """
+
+    def __init__(
+        self, budget_s: float, ramp_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ends, self._ramp_s, self._clock = clock() + budget_s, ramp_s, clock
+
+    def left(self, search: Search) -> list[Step]:
+        """The expected probes, the next one first; none if that would not fit."""
+        steps = forecast(search)
+        fits = steps and self.expected_s(search, steps[0]) <= self._ends - self._clock()
+        return steps if fits else []
+
+    def expected_s(self, search: Search, step: Step) -> float:
+        """How long a probe should take: as long as those like it that passed, or what its phases
+        add up to. One that fails ends sooner."""
+        kind = (step.full, step.twice, "PASS")
+        like = [row.seconds for row in search.rows if (row.full, row.twice, row.outcome) == kind]
+        steady_s = search.goal.steady_s(step)
+        phases_s = _AROUND_S + self._ramp_s + steady_s + repeated_s(steady_s)
+        return statistics.median(like) if like else phases_s
+
+    def show(self, search: Search, steps: Sequence[Step], console: Console) -> None:
+        """The next probe and the time; before the first one also all that are expected."""
+        if not search.rows:
+            title = "The plan, if the edges lie where they are expected"
+            plan = Table("", "CPU", "MiB", "steady s", "why", box=None, title=title)
+            for number, step in enumerate(steps, 1):
+                steady = f"{search.goal.steady_s(step):g}"
+                plan.add_row(
+                    str(number), f"{step.centicores / 100:g}", f"{step.mib:,}", steady, step.why
+                )
+            console.print(plan)
+        whole_s = math.fsum(self.expected_s(search, step) for step in steps)
+        left_s = self._ends - self._clock()
+        console.print(
+            f"[bold]probe {len(search.rows) + 1}[/]: {steps[0].text}, "
+            f"{search.goal.steady_s(steps[0]):g} s steady · then about {len(steps) - 1} more · "
+            f"about {whole_s / 60:.0f} min to go · {left_s / 60:.0f} min left of the budget",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def order_of(step: Step, number: int, asked: Asked) -> Order:
+    """The load run that a step asks for."""
+    cpus, tier = step.centicores / 100, asked.order.tier
+    limits = {"name": f"search-{cpus:g}-{step.mib}m", "cpus": cpus, "memory_bytes": step.mib << 20}
+    return msgspec.structs.replace(
+        asked.order,
+        tier=msgspec.structs.replace(tier, **limits),
+        steady_s=asked.goal.steady_s(step),
+        seed=asked.order.seed + number,
+    )
+
+
+def probe(step: Step, run: Loaded) -> Probe:
+    """What a run says to the search; raises `LabFailed`."""
+    verdict, could_start = run.verdict, run.ended.kind != "infrastructure"
+    outcome = judgement(run)
+    # A figure that misses the objective was kept from a FAIL, any other from a PASS.
+    needs = "allows_pass" if all(line.holds for line in verdict.objective) else "allows_fail"
+    broken = [found.rule for found in verdict.findings if not getattr(found, needs)]
+    return Probe(
+        **step._asdict(),
+        outcome=outcome,
+        could_start=could_start,
+        sentence=verdict.sentence,
+        rules=broken if outcome == "INVALID" else [],
+        run=run.log.run.id,
+        seconds=0.0,
+        figures=verdict.figures if could_start else None,
+    )
+
+
+def judgement(run: Loaded) -> Judgement:
+    """What a run says of its limits: a server that cannot start in them, or not answer without
+    load, fails in them.
+
+    Raises:
+        LabFailed: the generator could not start, the disk is full, the server answers wrongly,
+            which limits do not explain, …
+    """
+    kind, phases = run.ended.kind, run.log.run.phases
+    starting = bool(phases) and phases[-1].name in {"start", "warmup"}
+    if kind in {"disk_full", "wrong_answer"} or (kind == "infrastructure" and not starting):
+        raise LabFailed(run.ended.sentence)
+    return "FAIL" if run.verdict.outcome == "ERROR" else run.verdict.outcome
+
+
+def to_run_again(runs: Path, fresh: Search) -> tuple[Path, Search]:
+    """The last stored search of the same server, users and limits, whatever its commit.
+
+    Raises:
+        UsageError: there is none, or it found no minimum.
+        StoreError: one cannot be read.
+    """
+    fields = ("service", "tier", "scenario", "users", "model", "engine", "goal")
+    for file in sorted(runs.glob(f"*-search-{fresh.about}.json"), reverse=True):
+        search = runner.load(file, Search)
+        if all(getattr(search, field) == getattr(fresh, field) for field in fields):
+            found = decide(search)
+            if not isinstance(found, Found) or found.minimum is None:
+                raise UsageError(f"rerun=yes: {file.name} found no minimum that could be run again")
+            return file, search
+    raise UsageError(
+        "rerun=yes: no search of these words is stored; the same words without rerun= make one"
+    )
+
+
+def rerun_left(search: Search, rerun: Rerun) -> list[Step]:
+    """The minimum at full length, as often as it has to pass; what is INVALID is repeated as in the
+    search, and one FAIL is the end."""
+    found, said = decide(search), "".join(row.outcome[0] for row in rerun.rows)
+    invalid, passed = len(said) - len(said.rstrip("I")), said.count("P")
+    if "F" in said or invalid == PATIENCE or not isinstance(found, Found) or not found.minimum:
+        return []
+    left = [
+        Step(*found.minimum, full=True, why=f"the minimum, run again, {number} of {REPEATS}")
+        for number in range(passed + 1, REPEATS + 1)
+    ]
+    if invalid:
+        left[0] = left[0]._replace(why="again, for it was INVALID", twice=invalid > 1)
+    return left
+
+
+def end_of(search: Search) -> int:
+    """The exit code."""
+    found = decide(search)
+    if not isinstance(found, Found):
+        return UNDECIDED
+    if found.minimum:
+        return PASSED
+    return NOTHING_PASSES if found.cpu.fails is not None else UNDECIDED

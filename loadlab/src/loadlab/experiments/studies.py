@@ -1,0 +1,293 @@
+"""`loadlab seeds`, `scale` and `quota-study`: each cell once in every block, and what the rows of a
+cell say together; exit codes as `loadlab compare`."""
+
+import argparse
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+from rich.console import Console
+
+from loadlab.experiments import cells, runner
+from loadlab.experiments.cells import Cell
+from loadlab.experiments.runner import Experiment, say
+from loadlab.experiments.trial import (
+    UNDER_LOAD,
+    Loaded,
+    Trial,
+    begin,
+    exit_code,
+    load_run,
+    one_of,
+    own_words,
+    trial,
+    whole,
+)
+from loadlab.report.command import STORE
+from loadlab.run import describe, session
+from loadlab.run.arguments import UsageError
+from loadlab.run.session import Place
+from loadlab.target import cgroup, haproxy
+from loadlab.target.serving import BackendFailed
+from loadlab.verdict.figures import balancer_cpu_s, rate
+
+What = Literal["seeds", "scale", "quota-study"]
+KINDS: tuple[What, ...] = get_args(What)
+_LOAD = ("duration", "engine", "seed", "scenario", "users", "model")
+_COMMON = {"duration": "30s", "engine": "raw", "seed": "1", "fresh": "no"}
+_OWN: dict[What, dict[str, str]] = {
+    "seeds": {"only": "", "against": "typical", "blocks": "1"},
+    "scale": {"scenario": "course", "users": "", "model": "iris", "blocks": "3"},
+    "quota-study": {"model": "iris", "blocks": "3"},
+}
+_HELP: dict[What, str] = {
+    "seeds": "what the course projects reported, with halfcore and a baseline in the same limits",
+    "scale": "one replica against several behind HAProxy, at equal CPU and memory in all",
+    "quota-study": (
+        "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer"
+    ),
+}
+_BASELINES = ("typical", "tuned", "onnx")
+_OUTCOMES = ("PASS", "FAIL", "INVALID", "ERROR")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one cell, or why there was none. Figures are of everything from the first user to
+    the end of the steady phase."""
+
+    key: str
+    service: str
+    block: int
+    reason: str = ""
+    """Without a trial: why."""
+    trial: Trial | None = None
+    first: str = ""
+    """Why the run before this one was INVALID, which proves nothing and was repeated once."""
+    answers_hz: float | None = None
+    """Right answers a second."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    balancer_us: float | None = None
+    """The balancer's CPU time per right answer; it is contained in the trial's."""
+    answered: list[int | None] = []
+    """By each replica since all users were there, as it counts itself."""
+
+
+class Study(Experiment[Row], frozen=True, kw_only=True):
+    """A stored study."""
+
+    kind: What
+    blocks: int
+    """How often every cell is run."""
+    cells: list[Cell]
+
+    def row(self, cell: Cell, block: int) -> Row | None:
+        """What became of one run, if it has been made."""
+        wanted = (cell.key, cell.order.service, block)
+        return next((row for row in self.rows if (row.key, row.service, row.block) == wanted), None)
+
+    @property
+    def missing(self) -> int:
+        """Runs that are still to be made."""
+        return len(self.cells) * self.blocks - len(self.rows)
+
+    @property
+    def left(self) -> list[tuple[int, Cell]]:
+        """(block, cell) of every run that is missing; the order in a block is drawn."""
+        return runner.in_blocks(
+            self.cells,
+            self.blocks,
+            self.seed,
+            lambda block, cell: self.row(cell, block) is not None,
+        )
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands."""
+    for kind in KINDS:
+        words = ", ".join(_COMMON | _OWN[kind])
+        commands.add_parser(kind, help=_HELP[kind]).add_argument(
+            "words", nargs="*", metavar="KEY=VALUE", help=f"of {words}"
+        )
+
+
+def main(
+    asked: argparse.Namespace,
+    root: Path,
+    console: Console,
+    sentences: Callable[[Study], Sequence[str]],
+) -> int:
+    """Carry one out, or continue one that was cut off; returns the exit code: 0 whatever the
+    verdicts, 3 wrong usage, 4 no run, 130 interrupted. `sentences` are what the study says."""
+
+    def carry_out() -> int:
+        kind: What = asked.command
+        words = parse(kind, asked.words)
+        cgroup.version()
+        place = Place(root, root / ".halfcore/bundles", root / STORE)
+        with session.alone(root):
+            command = " ".join([f"just {kind}", *asked.words])
+            fresh = begin_study(kind, words, place, command)
+            found, file = runner.kept(fresh, root, again=words["fresh"] == "yes")
+            if found.rows:
+                missing = f"{found.missing} runs are missing (fresh=yes starts again)"
+                say(console, f"continuing the study of {found.started_at}: {missing}")
+            found = study(found, file, place, console)
+        file.unlink()
+        say(Console(), *sentences(found), runner.stored(found, root))
+        return 0
+
+    return exit_code(carry_out, console)
+
+
+def parse(kind: What, words: Sequence[str]) -> dict[str, str]:
+    """The words of a study with the defaults filled in; raises `UsageError`. What `just load` knows
+    too is checked there."""
+    known = _COMMON | _OWN[kind]
+    found, others = own_words(words, known, "study")
+    if others:
+        expected = f"expected key=value with one of {', '.join(known)}"
+        raise UsageError(f"{others[0]}: unknown; {expected}")
+    whole(found, "blocks", 100)
+    one_of(found, "fresh", ("yes", "no"))
+    one_of({"against": "typical"} | found, "against", _BASELINES)
+    return found
+
+
+def cells_of(kind: What, words: Mapping[str, str]) -> list[Cell]:
+    """The cells of a study; raises `UsageError`, `ScenarioError`."""
+    load = {key: words[key] for key in _LOAD if key in words}
+    if kind == "seeds":
+        chosen = cells.choose(cells.configurations(), words["only"])
+        return cells.seeds(chosen, load, words["against"])
+    return cells.scale(load) if kind == "scale" else cells.quota(load)
+
+
+def begin_study(kind: What, words: Mapping[str, str], place: Place, command: str) -> Study:
+    """A study without runs; raises as `begin`."""
+    made = cells_of(kind, words)
+    orders = [cell.order for cell in made]
+    fitting = [order for order in orders if not describe.too_small(order.tier)]
+    blocks = int(words["blocks"])
+    return begin(
+        Study, fitting or orders[:1], place, kind=kind, command=command, blocks=blocks, cells=made
+    )
+
+
+def study(found: Study, file: Path, place: Place, console: Console) -> Study:
+    """Make every run that is missing; raises `BackendFailed` if replicas need a balancer, and there
+    is none."""
+    orders = [cell.order for _, cell in found.left]
+    balanced = [order for order in orders if order.balancer != "none"]
+    needed = any(not describe.too_small(order.tier) for order in balanced)
+    if needed and (reason := haproxy.missing()):
+        raise BackendFailed(reason)
+    return runner.run(
+        found,
+        lambda so_far: so_far.left,
+        lambda cell: measure(cell, place, console),
+        file=file,
+        show=runner.progress(
+            console, lambda cell: f"block {cell[0]}, {cell[1].key}, {cell[1].order.service}"
+        ),
+    )
+
+
+def newest(folder: Path, kind: What) -> Path | None:
+    """The newest stored study of a kind."""
+    return max(folder.glob(f"*-{kind}.json"), default=None)
+
+
+def measure(missing: tuple[int, Cell], place: Place, console: Console) -> Row:
+    """A fresh server, and its record; once again where that was INVALID. What this machine cannot
+    measure is not run."""
+    block, cell = missing
+    order = msgspec.structs.replace(cell.order, seed=cell.order.seed + block)
+    if sentence := describe.too_small(order.tier):
+        return Row(key=cell.key, service=order.service, block=block, reason=sentence)
+    found = row(cell, block, load_run(order, place, "cgroup", console))
+    if found.trial and found.trial.outcome == "INVALID":
+        again = row(cell, block, load_run(order, place, "cgroup", console))
+        return msgspec.structs.replace(again, first=found.trial.sentence)
+    return found
+
+
+def row(cell: Cell, block: int, run: Loaded) -> Row:
+    """One run in the study's own numbers."""
+    cores = rate(run.log.sampled(*UNDER_LOAD), balancer_cpu_s)
+    right = run.right
+    return Row(
+        key=cell.key,
+        service=cell.order.service,
+        block=block,
+        trial=trial(run, block, cell.order.service),
+        answers_hz=right / run.lasted_s if run.lasted_s else None,
+        p50_ms=run.quantile_ms(0.5),
+        p95_ms=run.quantile_ms(0.95),
+        balancer_us=None if cores is None or not right else cores * run.lasted_s / right * 1e6,
+        answered=[replica.answered for replica in run.log.run.replicas],
+    )
+
+
+class Summary(NamedTuple):
+    """The rows of one cell: medians over the blocks that say something about the server."""
+
+    cell: Cell
+    rows: list[Row]
+
+    @property
+    def outcomes(self) -> str:
+        """How often what; or that nothing was run."""
+        trials = [row.trial for row in self.rows if row.trial]
+        counts = [(kind, sum(trial.outcome == kind for trial in trials)) for kind in _OUTCOMES]
+        said = [f"{count} {kind}" for kind, count in counts if count]
+        if not_run := len(self.rows) - len(trials):
+            said.append(f"{not_run} INVALID, not run")
+        return ", ".join(said) or "not run yet"
+
+    def median(self, read: Callable[[Row], float | None]) -> float | None:
+        """Over the runs that passed or failed and have the value."""
+        counted = [row for row in self.rows if row.trial and row.trial.outcome in {"PASS", "FAIL"}]
+        known = [value for value in map(read, counted) if value is not None]
+        return statistics.median(known) if known else None
+
+
+def summaries(study: Study, prefix: str = "") -> list[Summary]:
+    """Every cell whose key begins so, in the study's order."""
+    blocks = range(1, study.blocks + 1)
+    return [
+        Summary(cell, [row for block in blocks if (row := study.row(cell, block))])
+        for cell in study.cells
+        if cell.key.startswith(prefix)
+    ]
+
+
+def of(read: Callable[[Trial], float | None]) -> Callable[[Row], float | None]:
+    """Reads a row's trial."""
+    return lambda row: read(row.trial) if row.trial else None
+
+
+CPU_US = of(lambda trial: trial.cpu_us)
+P99_MS = of(lambda trial: trial.p99_ms)
+MEMORY_MIB = of(lambda trial: trial.memory_mib)
+THROTTLED = of(lambda trial: trial.figures.throttled)
+
+
+def number(value: float | None, form: str = ",.1f") -> str:
+    """A value or a dash."""
+    return "–" if value is None else format(value, form)
+
+
+def reasons(study: Study) -> list[str]:
+    """Why runs did not pass, or had to be made again, each reason once, with the cells that it is
+    of."""
+    found: dict[str, list[str]] = {}
+    for row in study.rows:
+        outcome = row.trial.outcome if row.trial else "INVALID"
+        said = row.trial.sentence if row.trial and outcome != "PASS" else row.reason
+        again = f"INVALID, and repeated once: {row.first}" if row.first else ""
+        for reason in filter(None, (again, said and f"{outcome}: {said}")):
+            found.setdefault(reason, []).append(f"{row.key}, {row.service}")
+    return [f"{'; '.join(dict.fromkeys(cells))}. {reason}" for reason, cells in found.items()]

@@ -1,0 +1,197 @@
+"""One load run as a cell of an experiment, in the experiments' own numbers; and what all commands
+that make load runs share."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.console import Console
+
+from loadlab.experiments.bench.cases import CaseError, case
+from loadlab.experiments.bench.subjects import prepare_baseline
+from loadlab.experiments.runner import E, Interrupted, digest, now, say
+from loadlab.generator.scenarios import ScenarioError
+from loadlab.record.form import Ended, PhaseName
+from loadlab.record.latency import quantile
+from loadlab.record.read import Log, read
+from loadlab.record.store import StoreError
+from loadlab.report.command import conclude
+from loadlab.run import arguments, describe, session
+from loadlab.run.arguments import Order, UsageError
+from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.cooldown import cool_down
+from loadlab.run.session import Busy, Place
+from loadlab.target import cgroup
+from loadlab.target.choice import Backend
+from loadlab.target.processes import manifest
+from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import TierError
+from loadlab.verdict.figures import Figures, answered, cpu_s, rate
+from loadlab.verdict.judge import Outcome, Verdict
+
+UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
+"""A server that fails may have no steady phase: figures are taken of all of this."""
+
+
+_NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
+LOAD_KEYS = tuple(key for key in arguments.KEYS if key not in _NOT_HERE)
+"""The words of `just load` that an experiment takes too."""
+
+
+class LabFailed(RuntimeError):
+    """The run broke for a reason that the server does not explain: the experiment cannot
+    continue."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one server."""
+
+    block: int
+    side: str
+    """Halfcore, a variant of the baseline, or a published image."""
+    run: str
+    """Of the load runs' history."""
+    outcome: Outcome
+    sentence: str
+    could_start: bool
+    cpu_us: float | None
+    """The server's CPU time per right answer, from the first user to the end of the steady phase;
+    None: no right answer."""
+    p99_ms: float | None
+    """Response time of right answers, in the same time."""
+    memory_mib: float | None
+    """Peak."""
+    figures: Figures
+
+
+class Loaded(NamedTuple):
+    """A load run that has ended."""
+
+    log: Log
+    verdict: Verdict
+    ended: Ended
+
+    @property
+    def lasted_s(self) -> float:
+        """From the first user to the end of the steady phase."""
+        return math.fsum(self.log.lasted_s(name) for name in UNDER_LOAD)
+
+    @property
+    def right(self) -> int:
+        """Right answers in this time."""
+        return answered(self.log.of("users", *UNDER_LOAD))
+
+    def quantile_ms(self, q: float) -> float | None:
+        """Response time of right answers in this time."""
+        response = self.log.histogram("users", "response", *UNDER_LOAD)
+        return quantile(response, q) / 1000 if response else None
+
+
+def begin(
+    kind: type[E],
+    orders: Sequence[Order],
+    place: Place,
+    /,
+    *,
+    backend: Backend = "cgroup",
+    **own: Any,
+) -> E:
+    """A fresh experiment of load runs; `own` is what its kind adds.
+
+    Raises:
+        CaseError: no bundle of a model.
+        subprocess.CalledProcessError: the baseline's environment cannot be installed.
+    """
+    baselines = {order.service for order in orders} - {"halfcore", "image"}
+    packages = prepare_baseline(place.root) if baselines else {}
+    models = sorted({order.model for order in orders})
+    bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
+    machine = describe.run("", orders[0], place.root, backend, set_id="", repeat=1).fingerprint
+    machine = msgspec.structs.replace(
+        machine, baseline_packages=packages or machine.baseline_packages
+    )
+    return kind(
+        started_at=now(),
+        seed=orders[0].seed,
+        inputs=digest(place.root, orders, bundles),
+        fingerprint=machine,
+        **own,
+    )
+
+
+def load_run(
+    order: Order, place: Place, backend: Backend, console: Console, *, quiet: bool = False
+) -> Loaded:
+    """One load run on a fresh server, judged, its table printed unless `quiet`; raises
+    `Interrupted`."""
+    cool_down()
+    folder, ended = session.carry_out(order, place, backend, console, set_id="", repeat=1)
+    verdict = conclude(folder, Console(quiet=True) if quiet else console)
+    if ended.kind == "interrupted":
+        raise Interrupted
+    return Loaded(read(folder), verdict, ended)
+
+
+def trial(run: Loaded, block: int, side: str) -> Trial:
+    """A run in the experiment's own numbers."""
+    cores = rate(run.log.sampled(*UNDER_LOAD), cpu_s)
+    return Trial(
+        block=block,
+        side=side,
+        run=run.log.run.id,
+        outcome=run.verdict.outcome,
+        sentence=run.verdict.sentence,
+        could_start=run.ended.kind != "infrastructure",
+        cpu_us=None if cores is None or not run.right else cores * run.lasted_s / run.right * 1e6,
+        p99_ms=run.quantile_ms(0.99),
+        memory_mib=run.verdict.figures.memory_peak_mib,
+        figures=run.verdict.figures,
+    )
+
+
+def own_words(
+    words: Sequence[str], own: Mapping[str, str], command: str
+) -> tuple[dict[str, str], list[str]]:
+    """The values of a command's own keys, and the words of `just load` among the others; raises
+    `UsageError` for one that is given twice, or has no place in an experiment."""
+    pairs = {word: word.partition("=")[::2] for word in words}
+    keys = [key for key, _ in pairs.values()]
+    if twice := [key for key in keys if key in own and keys.count(key) > 1]:
+        raise UsageError(f"{twice[0]}= is given twice")
+    if refused := [word for word, (key, _) in pairs.items() if key in _NOT_HERE]:
+        raise UsageError(
+            f"{refused[0]}: a {command} starts its own servers, each in its own control group"
+        )
+    given = {key: value for key, value in pairs.values() if key in own}
+    return dict(own) | given, [word for word, (key, _) in pairs.items() if key not in own]
+
+
+def one_of(values: Mapping[str, str], key: str, known: Sequence[str]) -> str:
+    """A value that has to be one of those known; raises `UsageError`."""
+    if values[key] not in known:
+        raise UsageError(f"{key}={values[key]} is unknown; there are {', '.join(known)}")
+    return values[key]
+
+
+def whole(values: Mapping[str, str], key: str, most: int, what: str = "a whole number") -> int:
+    """A value that has to be a number from 1; raises `UsageError`."""
+    if not values[key].isdecimal() or not 1 <= int(values[key]) <= most:
+        raise UsageError(f"{key}={values[key]} is invalid: expected {what} from 1 to {most:,}")
+    return int(values[key])
+
+
+def exit_code(carry_out: Callable[[], int], console: Console) -> int:
+    """What a command that makes load runs returns: its own code, 3 wrong usage, 4 no run could be
+    made, 130 interrupted."""
+    try:
+        return carry_out()
+    except (UsageError, TierError, ScenarioError) as error:
+        say(console, f"loadlab: {error}")
+        return USAGE
+    except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:
+        say(console, f"loadlab: {error}")
+        return INFRASTRUCTURE
+    except Interrupted:
+        say(console, "interrupted; the same words continue it")
+        return INTERRUPTED

@@ -125,7 +125,7 @@ def searched(
 ) -> tuple[Search, Found]:
     """The whole search, or what fits into the budget; it must end within so many probes."""
     now = [0.0]
-    plan = Plan(budget_s, 20, lambda: now[0])
+    plan = Plan(budget_s, 20, Console(quiet=True), lambda: now[0])
     while steps := plan.left(search):
         assert steps[0] == decide(search)
         done = probe(steps[0], len(search.rows) + 1)
@@ -405,7 +405,7 @@ def test_a_spent_budget_ends_the_search_before_a_probe_that_would_not_fit(search
 
 def test_a_probe_is_expected_to_take_as_long_as_those_like_it(search, probing):
     """Before there are any, as long as its phases; the forecast shrinks to what is really next."""
-    plan, step = Plan(math.inf, 20), Step(100, 1024, False, "")
+    plan, step = Plan(math.inf, 20, Console(quiet=True)), Step(100, 1024, False, "")
     whole, _ = searched(search, probing(needs(12, 200)))
     almost = msgspec.structs.replace(whole, rows=whole.rows[:-1])
 
@@ -417,10 +417,10 @@ def test_a_probe_is_expected_to_take_as_long_as_those_like_it(search, probing):
 def test_the_plan_is_shown_once_and_the_time_before_each_probe(search, probing):
     """On the terminal."""
     console = Console(file=io.StringIO(), width=160)
-    plan = Plan(5400, 20, lambda: 0.0)
-    plan.show(search, plan.left(search), console)
+    plan = Plan(5400, 20, console, lambda: 0.0)
+    plan.show(search, plan.left(search))
     one = msgspec.structs.replace(search, rows=[probing(needs(12, 64))(plan.left(search)[0], 1)])
-    plan.show(one, plan.left(one), console)
+    plan.show(one, plan.left(one))
 
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("The plan") == 1

@@ -1,7 +1,6 @@
 """The cells of the studies: what the course projects reported (`seeds.toml`), one replica or
 several, the quota's period and burst, what keep-alive does to replicas behind a balancer."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -61,18 +60,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     locust_workers: int = 0
 
 
-def configurations(file: Path = SEEDS) -> list[Configuration]:
-    """All that were reported; raises `UsageError` for a field that is unknown, missing or of
-    another kind, and for a key twice."""
-    try:
-        tables = tomllib.loads(file.read_text())["configuration"]
-        found = msgspec.convert(tables, list[Configuration])
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, KeyError) as error:
-        raise UsageError(f"{file.name}: {error}") from None
-    keys = [each.key for each in found]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise UsageError(f"{file.name}: {', '.join(twice)} is there twice")
-    return found
+def configurations() -> list[Configuration]:
+    """All that were reported."""
+    return msgspec.toml.decode(SEEDS.read_bytes(), type=dict[str, list[Configuration]])[
+        "configuration"
+    ]
 
 
 def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
@@ -90,37 +82,32 @@ def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
 
 def seeds(found: Sequence[Configuration], load: Mapping[str, str], against: str) -> list[Cell]:
     """Halfcore and a baseline in every configuration; `load` is duration, engine and seed."""
-    return [_seed(each, load, service) for each in found for service in ("halfcore", against)]
-
-
-def _seed(config: Configuration, load: Mapping[str, str], service: str) -> Cell:
-    words = {
-        "scenario": "steady",
-        "users": str(config.users),
-        "rate": str(config.rate),
-        "model": config.model,
-        "balancer": "http" if config.replicas > 1 else "none",
-        **load,
-    }
-    if config.locust_workers:  # the number of workers is Locust's
-        words |= {"engine": "locust", "workers": str(config.locust_workers)}
-    tier = Tier(
-        name=f"seed-{config.key}",
-        cpus=config.cpus,
-        memory_bytes=config.memory_mib << 20,
-        replicas=config.replicas,
-    )
-    scenario = msgspec.structs.replace(
-        scenarios.read()["steady"], think=list(config.think), users=config.users
-    )
-    return _cell(
-        config.key,
-        tier,
-        words,
-        service=service,
-        scenario=scenario,
-        service_workers=config.workers,
-    )
+    made, steady = [], scenarios.read()["steady"]
+    for each in found:
+        words = {
+            "users": str(each.users),
+            "rate": str(each.rate),
+            "model": each.model,
+            "balancer": "http" if each.replicas > 1 else "none",
+            **load,
+        }
+        if each.locust_workers:  # the number of workers is Locust's
+            words |= {"engine": "locust", "workers": str(each.locust_workers)}
+        tier = Tier(
+            name=f"seed-{each.key}",
+            cpus=each.cpus,
+            memory_bytes=each.memory_mib << 20,
+            replicas=each.replicas,
+        )
+        changes = {
+            "scenario": msgspec.structs.replace(steady, think=list(each.think), users=each.users),
+            "service_workers": each.workers,
+        }
+        made += [
+            _cell(each.key, tier, words, service=service, **changes)
+            for service in ("halfcore", against)
+        ]
+    return made
 
 
 def scale(load: Mapping[str, str]) -> list[Cell]:

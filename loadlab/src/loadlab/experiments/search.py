@@ -50,9 +50,14 @@ class Step(NamedTuple):
     twice: bool = False
 
     @property
+    def cpus(self) -> float:
+        """The CPU limit in cores."""
+        return self.centicores / 100
+
+    @property
     def text(self) -> str:
         """For people."""
-        return f"{self.centicores / 100:g} CPU, {self.mib:,} MiB ({self.why})"
+        return f"{self.cpus:g} CPU, {self.mib:,} MiB ({self.why})"
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):

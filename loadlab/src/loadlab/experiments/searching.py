@@ -15,50 +15,25 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from loadlab.experiments import runner
+from loadlab.experiments import runner, trial
+from loadlab.experiments import search as stored
 from loadlab.experiments.axis import PATIENCE, REPEATS, Judgement
-from loadlab.experiments.runner import STORED, say
-from loadlab.experiments.search import (
-    Found,
-    Goal,
-    Probe,
-    Rerun,
-    Search,
-    Service,
-    Step,
-    again,
-    decide,
-    forecast,
-    reruns,
-    sentences,
-)
-from loadlab.experiments.trial import (
-    LOAD_KEYS,
-    LabFailed,
-    Loaded,
-    begin,
-    exit_code,
-    load_run,
-    one_of,
-    own_words,
-    whole,
-)
+from loadlab.experiments.search import Found, Goal, Probe, Rerun, Search, Step, decide
+from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
-from loadlab.report.command import STORE
-from loadlab.run import arguments, describe, session
+from loadlab.run import arguments, describe
 from loadlab.run.arguments import Order, UsageError
 from loadlab.run.conduct import repeated_s
 from loadlab.run.session import Place
-from loadlab.target import cgroup, tiers
+from loadlab.target import tiers
 from loadlab.target.tiers import Tier
 from loadlab.verdict.criteria import criteria
 from loadlab.verdict.steadiness import WINDOWS
 
 _OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
-_KEYS = (*LOAD_KEYS, *_OWN)
+_KEYS = (*trial.LOAD_KEYS, *_OWN)
 _DEFAULTS = {"tier": "one-core", "engine": "raw"}
-_FILE_COLUMNS = 200
 _SHORT_S, _SHORTER = 20.0, 4
 _AROUND_S = 75.0
 """What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,
@@ -78,10 +53,8 @@ class Asked(NamedTuple):
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    search = commands.add_parser(
-        "search", help="the least CPU and memory with which so many users pass"
-    )
-    search.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(_KEYS)}")
+    says = "the least CPU and memory with which so many users pass"
+    trial.add_command(commands, "search", says, _KEYS)
 
 
 def main(
@@ -93,41 +66,47 @@ def main(
     """Search, or run what was found again; returns the exit code.
 
     0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum
-    failed), 2 nothing is proven (INVALID, or the budget is spent), 3 wrong usage, 4 no run could be
-    made, 130 interrupted.
-
-    Args:
-        table: shows the probes of a search.
+    failed), 2 nothing is proven (INVALID, or the budget is spent). `table` shows the probes.
     """
 
-    def carry_out() -> int:
+    def carry_out(place: Place, command: str) -> int:
         found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
-        cgroup.version()
-        place = Place(root, root / ".halfcore/bundles", root / STORE)
-        with session.alone(root):
-            begun = begin_search(found, place, " ".join(["just search", *asked.words]))
-            if found.rerun:
-                return _rerun(found, begun, place, console)
-            return _search(found, begun, place, console, table)
+        order = found.order
+        fresh = trial.begin(
+            Search,
+            [order],
+            place,
+            command=command,
+            service=order.service,
+            tier=order.tier.name,
+            scenario=order.scenario.name,
+            users=order.users,
+            model=order.model,
+            engine=order.engine,
+            goal=found.goal,
+        )
+        if found.rerun:
+            return _rerun(found, fresh, place, console)
+        return _search(found, fresh, place, console, table)
 
-    return exit_code(carry_out, console)
+    return trial.command(asked, root, console, carry_out)
 
 
 def parse(
     words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
 ) -> Asked:
     """Order, goal, budget; raises `UsageError`, `TierError`, `ScenarioError`."""
-    own, rest = own_words(words, _OWN, "search")
+    own, rest = trial.own_words(words, _OWN, "search")
     given = {word.partition("=")[0] for word in rest}
     rest += [f"{key}={value}" for key, value in _DEFAULTS.items() if key not in given]
-    fresh, rerun = (one_of(own, key, ("yes", "no")) == "yes" for key in ("fresh", "rerun"))
+    fresh, rerun = (trial.one_of(own, key, ("yes", "no")) == "yes" for key in ("fresh", "rerun"))
     if fresh and rerun:
         raise UsageError(
             "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "
             "one of them"
         )
-    service = one_of(own, "against", get_args(Service))
-    budget_s = whole(own, "budget", 1440, "whole minutes") * 60.0
+    service = trial.one_of(own, "against", get_args(stored.Service))
+    budget_s = trial.whole(own, "budget", 1440, "whole minutes") * 60.0
     order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
     order = msgspec.structs.replace(order, service=service)
     return Asked(order, _goal(order), budget_s, fresh, rerun)
@@ -135,125 +114,70 @@ def parse(
 
 def _goal(order: Order) -> Goal:
     tier, rules = order.tier, criteria(order.scenario.name).rules
+    least_s = rules.v13_window_s * WINDOWS
+    enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
+    wrong = ""
     if tier.replicas > 1:
-        raise UsageError(
+        wrong = (
             f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
             "gives its greatest limits"
         )
-    if sentence := describe.too_small(tier):
-        raise UsageError(f"{sentence}: name a smaller one with tier=")
-    if order.steady_s < (least_s := rules.v13_window_s * WINDOWS):
-        raise UsageError(
-            f"duration={order.steady_s:g}s is too short: expected at least {least_s} s, "
-            f"because rule V13 looks at {WINDOWS} windows"
+    elif sentence := describe.too_small(tier):
+        wrong = f"{sentence}: name a smaller one with tier="
+    elif order.steady_s < least_s:
+        wrong = (
+            f"duration={order.steady_s:g}s is too short: expected at least {least_s} s, because "
+            f"rule V13 looks at {WINDOWS} windows"
         )
-    enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
-    if order.steady_s < enough_s:
-        raise UsageError(
+    elif order.steady_s < enough_s:
+        wrong = (
             f"users={order.users} with duration={order.steady_s:g}s make fewer than the "
             f"{rules.v12_samples} answers that rule V12 wants; {enough_s:.0f} s would do"
         )
+    if wrong:
+        raise UsageError(wrong)
     shorter_s = max(_SHORT_S, order.steady_s / _SHORTER, 1.5 * enough_s)
-    # A surge has its time in the run: such a run cannot be shortened.
-    short_s = order.steady_s if order.scenario.surge else min(order.steady_s, shorter_s)
     return Goal(
         most_centicores=round(tier.cpus * 100),
         most_mib=tier.memory_bytes >> 20,
         full_s=order.steady_s,
-        short_s=short_s,
-    )
-
-
-def begin_search(asked: Asked, place: Place, command: str) -> Search:
-    """A search without probes; raises as `begin`."""
-    order = asked.order
-    return begin(
-        Search,
-        [order],
-        place,
-        command=command,
-        service=order.service,
-        tier=order.tier.name,
-        scenario=order.scenario.name,
-        users=order.users,
-        model=order.model,
-        engine=order.engine,
-        goal=asked.goal,
+        # A surge has its time in the run: such a run cannot be shortened.
+        short_s=order.steady_s if order.scenario.surge else min(order.steady_s, shorter_s),
     )
 
 
 def _search(
     asked: Asked,
-    begun: Search,
+    fresh: Search,
     place: Place,
     console: Console,
     table: Callable[[Search], RenderableType],
 ) -> int:
-    search, file = runner.kept(begun, place.root, again=asked.fresh)
+    search, file = runner.kept(fresh, place.root, again=asked.fresh)
     if search.rows:
-        say(
-            console,
-            f"continuing after {len(search.rows)} probes, kept in {file}; fresh=yes forgets them",
-        )
-    plan = Plan(asked.budget_s, asked.order.users / asked.order.rate)
-    search = runner.run(
-        search,
-        plan.left,
-        _prober(asked, place, console, len(search.rows) + 1),
-        file=file,
-        show=lambda so_far, steps: plan.show(so_far, steps, console),
-    )
-    out = Console()
-    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(table(search))
-    say(out, *sentences(search))
+        done = f"continuing after {len(search.rows)} probes, kept in {file}"
+        runner.say(console, f"{done}; fresh=yes forgets them")
+    plan = Plan(asked.budget_s, asked.order.users / asked.order.rate, console)
+    probe = _prober(asked, place, console, len(search.rows) + 1)
+    search = runner.run(search, plan.left, probe, file=file, show=plan.show)
+    shown = (table(search), *stored.sentences(search))
     if isinstance(decide(search), Found):
-        say(out, runner.stored(search, place.root))
+        runner.finish(search, None, place.root, *shown)
     else:
         minutes = f"{asked.budget_s / 60:g} minutes"
-        say(out, f"The budget of {minutes} is spent; the same words continue from here.")
+        spent = f"The budget of {minutes} is spent; the same words continue from here."
+        runner.show(*shown, spent)
     return end_of(search)
 
 
-def _rerun(asked: Asked, begun: Search, place: Place, console: Console) -> int:
-    folder = place.root / STORED
-    file, search = to_run_again(folder, begun)
-    before = [row for rerun in reruns(folder, file) for row in rerun.rows]
-    fresh = Rerun(
-        of=file.name,
-        started_at=begun.started_at,
-        command=begun.command,
-        seed=begun.seed,
-        inputs=begun.inputs,
-        fingerprint=begun.fingerprint,
-    )
-    rerun, kept = runner.kept(fresh, place.root)
-    number = len(search.rows) + len(before) + len(rerun.rows) + 1
-    rerun = runner.run(
-        rerun,
-        lambda so_far: rerun_left(search, so_far),
-        _prober(asked, place, console, number),
-        file=kept,
-        show=runner.progress(console, lambda step: step.text),
-    )
-    kept.unlink()
-    say(Console(), again(rerun), runner.stored(rerun, place.root))
-    codes = {"PASS": PASSED, "FAIL": NOTHING_PASSES, "INVALID": UNDECIDED}
-    return codes[rerun.rows[-1].outcome]
-
-
-def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callable[[Step], Probe]:
-    """Carries out probes, each on a fresh server, and prints what each says; `number` is the first
-    one's, and moves the seed, so that repeats do not repeat chance too."""
-    numbers = itertools.count(number)
-
-    def run(step: Step) -> Probe:
-        began = time.monotonic()
-        order = order_of(step, next(numbers), asked)
-        done = probe(step, load_run(order, place, "cgroup", console, quiet=True))
-        say(console, f"{done.outcome}: {step.text}. {done.sentence}")
-        return msgspec.structs.replace(done, seconds=round(time.monotonic() - began, 1))
-
-    return run
+def end_of(search: Search) -> int:
+    """The exit code."""
+    found = decide(search)
+    if not isinstance(found, Found):
+        return UNDECIDED
+    if found.minimum:
+        return PASSED
+    return NOTHING_PASSES if found.cpu.fails is not None else UNDECIDED
 
 
 class Plan:
@@ -265,13 +189,18 @@ class Plan:
     """
 
     def __init__(
-        self, budget_s: float, ramp_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        budget_s: float,
+        ramp_s: float,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ends, self._ramp_s, self._clock = clock() + budget_s, ramp_s, clock
+        self._ends, self._ramp_s = clock() + budget_s, ramp_s
+        self._console, self._clock = console, clock
 
     def left(self, search: Search) -> list[Step]:
         """The expected probes, the next one first; none if that would not fit."""
-        steps = forecast(search)
+        steps = stored.forecast(search)
         fits = steps and self.expected_s(search, steps[0]) <= self._ends - self._clock()
         return steps if fits else []
 
@@ -284,44 +213,55 @@ class Plan:
         phases_s = _AROUND_S + self._ramp_s + steady_s + repeated_s(steady_s)
         return statistics.median(like) if like else phases_s
 
-    def show(self, search: Search, steps: Sequence[Step], console: Console) -> None:
+    def show(self, search: Search, steps: Sequence[Step]) -> None:
         """The next probe and the time; before the first one also all that are expected."""
         if not search.rows:
             title = "The plan, if the edges lie where they are expected"
             plan = Table("", "CPU", "MiB", "steady s", "why", box=None, title=title)
             for number, step in enumerate(steps, 1):
-                steady = f"{search.goal.steady_s(step):g}"
-                plan.add_row(
-                    str(number), f"{step.centicores / 100:g}", f"{step.mib:,}", steady, step.why
-                )
-            console.print(plan)
-        whole_s = math.fsum(self.expected_s(search, step) for step in steps)
-        left_s = self._ends - self._clock()
-        console.print(
+                length = f"{search.goal.steady_s(step):g}"
+                plan.add_row(f"{number}", f"{step.cpus:g}", f"{step.mib:,}", length, step.why)
+            self._console.print(plan)
+        minutes = math.fsum(self.expected_s(search, step) for step in steps) / 60
+        left = (self._ends - self._clock()) / 60
+        self._console.print(
             f"[bold]probe {len(search.rows) + 1}[/]: {steps[0].text}, "
             f"{search.goal.steady_s(steps[0]):g} s steady · then about {len(steps) - 1} more · "
-            f"about {whole_s / 60:.0f} min to go · {left_s / 60:.0f} min left of the budget",
+            f"about {minutes:.0f} min to go · {left:.0f} min left of the budget",
             highlight=False,
             soft_wrap=True,
         )
 
 
+def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callable[[Step], Probe]:
+    """Carries out probes, each on a fresh server, and prints what each says; `number` is the first
+    one's, and moves the seed, so that repeats do not repeat chance too."""
+    numbers = itertools.count(number)
+
+    def run(step: Step) -> Probe:
+        began = time.monotonic()
+        order = order_of(step, next(numbers), asked)
+        done = probe(step, trial.load_run(order, place, "cgroup", console, quiet=True))
+        runner.say(console, f"{done.outcome}: {step.text}. {done.sentence}")
+        return msgspec.structs.replace(done, seconds=round(time.monotonic() - began, 1))
+
+    return run
+
+
 def order_of(step: Step, number: int, asked: Asked) -> Order:
     """The load run that a step asks for."""
-    cpus, tier = step.centicores / 100, asked.order.tier
-    limits = {"name": f"search-{cpus:g}-{step.mib}m", "cpus": cpus, "memory_bytes": step.mib << 20}
-    return msgspec.structs.replace(
-        asked.order,
-        tier=msgspec.structs.replace(tier, **limits),
-        steady_s=asked.goal.steady_s(step),
-        seed=asked.order.seed + number,
+    name = f"search-{step.cpus:g}-{step.mib}m"
+    tier = msgspec.structs.replace(
+        asked.order.tier, name=name, cpus=step.cpus, memory_bytes=step.mib << 20
     )
+    steady_s, seed = asked.goal.steady_s(step), asked.order.seed + number
+    return msgspec.structs.replace(asked.order, tier=tier, steady_s=steady_s, seed=seed)
 
 
 def probe(step: Step, run: Loaded) -> Probe:
     """What a run says to the search; raises `LabFailed`."""
-    verdict, could_start = run.verdict, run.ended.kind != "infrastructure"
-    outcome = judgement(run)
+    verdict, outcome = run.verdict, judgement(run)
+    could_start = run.ended.kind != "infrastructure"
     # A figure that misses the objective was kept from a FAIL, any other from a PASS.
     needs = "allows_pass" if all(line.holds for line in verdict.objective) else "allows_fail"
     broken = [found.rule for found in verdict.findings if not getattr(found, needs)]
@@ -350,6 +290,33 @@ def judgement(run: Loaded) -> Judgement:
     if kind in {"disk_full", "wrong_answer"} or (kind == "infrastructure" and not starting):
         raise LabFailed(run.ended.sentence)
     return "FAIL" if run.verdict.outcome == "ERROR" else run.verdict.outcome
+
+
+def _rerun(asked: Asked, fresh: Search, place: Place, console: Console) -> int:
+    folder = place.root / runner.STORED
+    file, search = to_run_again(folder, fresh)
+    rerun, kept = runner.kept(
+        Rerun(
+            of=file.name,
+            started_at=fresh.started_at,
+            command=fresh.command,
+            seed=fresh.seed,
+            inputs=fresh.inputs,
+            fingerprint=fresh.fingerprint,
+        ),
+        place.root,
+    )
+    made = [search, *stored.reruns(folder, file), rerun]
+    rerun = runner.run(
+        rerun,
+        lambda so_far: rerun_left(search, so_far),
+        _prober(asked, place, console, sum(len(each.rows) for each in made) + 1),
+        file=kept,
+        show=runner.progress(console, lambda step: step.text),
+    )
+    runner.finish(rerun, kept, place.root, stored.again(rerun))
+    codes = {"PASS": PASSED, "FAIL": NOTHING_PASSES, "INVALID": UNDECIDED}
+    return codes[rerun.rows[-1].outcome]
 
 
 def to_run_again(runs: Path, fresh: Search) -> tuple[Path, Search]:
@@ -386,13 +353,3 @@ def rerun_left(search: Search, rerun: Rerun) -> list[Step]:
     if invalid:
         left[0] = left[0]._replace(why="again, for it was INVALID", twice=invalid > 1)
     return left
-
-
-def end_of(search: Search) -> int:
-    """The exit code."""
-    found = decide(search)
-    if not isinstance(found, Found):
-        return UNDECIDED
-    if found.minimum:
-        return PASSED
-    return NOTHING_PASSES if found.cpu.fails is not None else UNDECIDED

@@ -10,28 +10,16 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments import cells, runner
+from loadlab.experiments import cells, runner, trial
 from loadlab.experiments.cells import Cell
-from loadlab.experiments.runner import Experiment, say
-from loadlab.experiments.trial import (
-    UNDER_LOAD,
-    Loaded,
-    Trial,
-    begin,
-    exit_code,
-    load_run,
-    one_of,
-    own_words,
-    trial,
-    whole,
-)
-from loadlab.report.command import STORE
-from loadlab.run import describe, session
+from loadlab.experiments.runner import Experiment
+from loadlab.experiments.trial import Loaded, Trial
+from loadlab.run import describe
 from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
-from loadlab.target import cgroup, haproxy
+from loadlab.target import haproxy
 from loadlab.target.serving import BackendFailed
-from loadlab.verdict.figures import balancer_cpu_s, rate
+from loadlab.verdict.figures import balancer_cpu_s
 
 What = Literal["seeds", "scale", "quota-study"]
 KINDS: tuple[What, ...] = get_args(What)
@@ -49,8 +37,6 @@ _HELP: dict[What, str] = {
         "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer"
     ),
 }
-_BASELINES = ("typical", "tuned", "onnx")
-_OUTCOMES = ("PASS", "FAIL", "INVALID", "ERROR")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +93,7 @@ class Study(Experiment[Row], frozen=True, kw_only=True):
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     for kind in KINDS:
-        words = ", ".join(_COMMON | _OWN[kind])
-        commands.add_parser(kind, help=_HELP[kind]).add_argument(
-            "words", nargs="*", metavar="KEY=VALUE", help=f"of {words}"
-        )
+        trial.add_command(commands, kind, _HELP[kind], _COMMON | _OWN[kind])
 
 
 def main(
@@ -119,40 +102,45 @@ def main(
     console: Console,
     sentences: Callable[[Study], Sequence[str]],
 ) -> int:
-    """Carry one out, or continue one that was cut off; returns the exit code: 0 whatever the
-    verdicts, 3 wrong usage, 4 no run, 130 interrupted. `sentences` are what the study says."""
+    """Carry one out, or continue one that was cut off; returns the exit code, 0 whatever the
+    verdicts. `sentences` are what the study says."""
 
-    def carry_out() -> int:
-        kind: What = asked.command
-        words = parse(kind, asked.words)
-        cgroup.version()
-        place = Place(root, root / ".halfcore/bundles", root / STORE)
-        with session.alone(root):
-            command = " ".join([f"just {kind}", *asked.words])
-            fresh = begin_study(kind, words, place, command)
-            found, file = runner.kept(fresh, root, again=words["fresh"] == "yes")
-            if found.rows:
-                missing = f"{found.missing} runs are missing (fresh=yes starts again)"
-                say(console, f"continuing the study of {found.started_at}: {missing}")
-            found = study(found, file, place, console)
-        file.unlink()
-        say(Console(), *sentences(found), runner.stored(found, root))
+    def carry_out(place: Place, command: str) -> int:
+        words = parse(asked.command, asked.words)
+        made = cells_of(asked.command, words)
+        orders = [cell.order for cell in made]
+        fitting = [order for order in orders if not describe.too_small(order.tier)]
+        fresh = trial.begin(
+            Study,
+            fitting or orders[:1],
+            place,
+            kind=asked.command,
+            command=command,
+            blocks=int(words["blocks"]),
+            cells=made,
+        )
+        found, file = runner.kept(fresh, root, again=words["fresh"] == "yes")
+        if found.rows:
+            missing = f"{found.missing} runs are missing (fresh=yes starts again)"
+            runner.say(console, f"continuing the study of {found.started_at}: {missing}")
+        found = study(found, file, place, console)
+        runner.finish(found, file, root, *sentences(found))
         return 0
 
-    return exit_code(carry_out, console)
+    return trial.command(asked, root, console, carry_out)
 
 
 def parse(kind: What, words: Sequence[str]) -> dict[str, str]:
     """The words of a study with the defaults filled in; raises `UsageError`. What `just load` knows
     too is checked there."""
     known = _COMMON | _OWN[kind]
-    found, others = own_words(words, known, "study")
+    found, others = trial.own_words(words, known, "study")
     if others:
         expected = f"expected key=value with one of {', '.join(known)}"
         raise UsageError(f"{others[0]}: unknown; {expected}")
-    whole(found, "blocks", 100)
-    one_of(found, "fresh", ("yes", "no"))
-    one_of({"against": "typical"} | found, "against", _BASELINES)
+    trial.whole(found, "blocks", 100)
+    trial.one_of(found, "fresh", ("yes", "no"))
+    trial.one_of({"against": "typical"} | found, "against", ("typical", "tuned", "onnx"))
     return found
 
 
@@ -165,33 +153,24 @@ def cells_of(kind: What, words: Mapping[str, str]) -> list[Cell]:
     return cells.scale(load) if kind == "scale" else cells.quota(load)
 
 
-def begin_study(kind: What, words: Mapping[str, str], place: Place, command: str) -> Study:
-    """A study without runs; raises as `begin`."""
-    made = cells_of(kind, words)
-    orders = [cell.order for cell in made]
-    fitting = [order for order in orders if not describe.too_small(order.tier)]
-    blocks = int(words["blocks"])
-    return begin(
-        Study, fitting or orders[:1], place, kind=kind, command=command, blocks=blocks, cells=made
-    )
-
-
 def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     """Make every run that is missing; raises `BackendFailed` if replicas need a balancer, and there
     is none."""
-    orders = [cell.order for _, cell in found.left]
-    balanced = [order for order in orders if order.balancer != "none"]
-    needed = any(not describe.too_small(order.tier) for order in balanced)
+    balanced = [cell.order.tier for _, cell in found.left if cell.order.balancer != "none"]
+    needed = any(not describe.too_small(tier) for tier in balanced)
     if needed and (reason := haproxy.missing()):
         raise BackendFailed(reason)
+
+    def name(missing: tuple[int, Cell]) -> str:
+        block, cell = missing
+        return f"block {block}, {cell.key}, {cell.order.service}"
+
     return runner.run(
         found,
         lambda so_far: so_far.left,
-        lambda cell: measure(cell, place, console),
+        lambda missing: measure(missing, place, console),
         file=file,
-        show=runner.progress(
-            console, lambda cell: f"block {cell[0]}, {cell[1].key}, {cell[1].order.service}"
-        ),
+        show=runner.progress(console, name),
     )
 
 
@@ -207,26 +186,24 @@ def measure(missing: tuple[int, Cell], place: Place, console: Console) -> Row:
     order = msgspec.structs.replace(cell.order, seed=cell.order.seed + block)
     if sentence := describe.too_small(order.tier):
         return Row(key=cell.key, service=order.service, block=block, reason=sentence)
-    found = row(cell, block, load_run(order, place, "cgroup", console))
-    if found.trial and found.trial.outcome == "INVALID":
-        again = row(cell, block, load_run(order, place, "cgroup", console))
-        return msgspec.structs.replace(again, first=found.trial.sentence)
-    return found
+    first = row(cell, block, trial.load_run(order, place, "cgroup", console))
+    if first.trial is None or first.trial.outcome != "INVALID":
+        return first
+    again = row(cell, block, trial.load_run(order, place, "cgroup", console))
+    return msgspec.structs.replace(again, first=first.trial.sentence)
 
 
 def row(cell: Cell, block: int, run: Loaded) -> Row:
     """One run in the study's own numbers."""
-    cores = rate(run.log.sampled(*UNDER_LOAD), balancer_cpu_s)
-    right = run.right
     return Row(
         key=cell.key,
         service=cell.order.service,
         block=block,
-        trial=trial(run, block, cell.order.service),
-        answers_hz=right / run.lasted_s if run.lasted_s else None,
+        trial=trial.trial(run, block, cell.order.service),
+        answers_hz=run.right / run.lasted_s if run.lasted_s else None,
         p50_ms=run.quantile_ms(0.5),
         p95_ms=run.quantile_ms(0.95),
-        balancer_us=None if cores is None or not right else cores * run.lasted_s / right * 1e6,
+        balancer_us=run.us_per_answer(balancer_cpu_s),
         answered=[replica.answered for replica in run.log.run.replicas],
     )
 
@@ -241,11 +218,9 @@ class Summary(NamedTuple):
     def outcomes(self) -> str:
         """How often what; or that nothing was run."""
         trials = [row.trial for row in self.rows if row.trial]
-        counts = [(kind, sum(trial.outcome == kind for trial in trials)) for kind in _OUTCOMES]
-        said = [f"{count} {kind}" for kind, count in counts if count]
-        if not_run := len(self.rows) - len(trials):
-            said.append(f"{not_run} INVALID, not run")
-        return ", ".join(said) or "not run yet"
+        not_run = len(self.rows) - len(trials)
+        said = (trial.tally(trials), f"{not_run} INVALID, not run" if not_run else "")
+        return ", ".join(filter(None, said)) or "not run yet"
 
     def median(self, read: Callable[[Row], float | None]) -> float | None:
         """Over the runs that passed or failed and have the value."""

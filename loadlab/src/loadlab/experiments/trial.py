@@ -1,9 +1,12 @@
 """One load run as a cell of an experiment, in the experiments' own numbers; and what all commands
 that make load runs share."""
 
+import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from rich.console import Console
@@ -12,11 +15,11 @@ from loadlab.experiments.bench.cases import CaseError, case
 from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.runner import E, Interrupted, digest, now, say
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.record.form import Ended, PhaseName
+from loadlab.record.form import Ended, PhaseName, Sample
 from loadlab.record.latency import quantile
 from loadlab.record.read import Log, read
 from loadlab.record.store import StoreError
-from loadlab.report.command import conclude
+from loadlab.report.command import STORE, conclude
 from loadlab.run import arguments, describe, session
 from loadlab.run.arguments import Order, UsageError
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
@@ -82,6 +85,11 @@ class Loaded(NamedTuple):
         """Right answers in this time."""
         return answered(self.log.of("users", *UNDER_LOAD))
 
+    def us_per_answer(self, cpu_s: Callable[[Sample], float | None]) -> float | None:
+        """CPU time of the server, or of a part of it, per right answer, microseconds."""
+        cores = rate(self.log.sampled(*UNDER_LOAD), cpu_s)
+        return None if cores is None or not self.right else cores * self.lasted_s / self.right * 1e6
+
     def quantile_ms(self, q: float) -> float | None:
         """Response time of right answers in this time."""
         response = self.log.histogram("users", "response", *UNDER_LOAD)
@@ -101,8 +109,11 @@ def begin(
 
     Raises:
         CaseError: no bundle of a model.
+        cgroup.Unavailable: there are no control groups.
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
     """
+    if backend == "cgroup":
+        cgroup.version()
     baselines = {order.service for order in orders} - {"halfcore", "image"}
     packages = prepare_baseline(place.root) if baselines else {}
     models = sorted({order.model for order in orders})
@@ -135,7 +146,6 @@ def load_run(
 
 def trial(run: Loaded, block: int, side: str) -> Trial:
     """A run in the experiment's own numbers."""
-    cores = rate(run.log.sampled(*UNDER_LOAD), cpu_s)
     return Trial(
         block=block,
         side=side,
@@ -143,7 +153,7 @@ def trial(run: Loaded, block: int, side: str) -> Trial:
         outcome=run.verdict.outcome,
         sentence=run.verdict.sentence,
         could_start=run.ended.kind != "infrastructure",
-        cpu_us=None if cores is None or not run.right else cores * run.lasted_s / run.right * 1e6,
+        cpu_us=run.us_per_answer(cpu_s),
         p99_ms=run.quantile_ms(0.99),
         memory_mib=run.verdict.figures.memory_peak_mib,
         figures=run.verdict.figures,
@@ -167,7 +177,7 @@ def own_words(
     return dict(own) | given, [word for word, (key, _) in pairs.items() if key not in own]
 
 
-def one_of(values: Mapping[str, str], key: str, known: Sequence[str]) -> str:
+def one_of(values: Mapping[str, str], key: str, known: Sequence[str]) -> Any:
     """A value that has to be one of those known; raises `UsageError`."""
     if values[key] not in known:
         raise UsageError(f"{key}={values[key]} is unknown; there are {', '.join(known)}")
@@ -181,11 +191,30 @@ def whole(values: Mapping[str, str], key: str, most: int, what: str = "a whole n
     return int(values[key])
 
 
-def exit_code(carry_out: Callable[[], int], console: Console) -> int:
-    """What a command that makes load runs returns: its own code, 3 wrong usage, 4 no run could be
-    made, 130 interrupted."""
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    says: str,
+    keys: Iterable[str],
+) -> None:
+    """Add a command whose arguments are words `key=value`."""
+    parser = commands.add_parser(name, help=says)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(keys)}")
+
+
+def command(
+    asked: argparse.Namespace,
+    root: Path,
+    console: Console,
+    carry_out: Callable[[Place, str], int],
+) -> int:
+    """Carry out a command that makes load runs, alone on this machine, from where things are and
+    its own text; returns its exit code, or 3 wrong usage, 4 no run could be made, 130
+    interrupted."""
+    place = Place(root, root / ".halfcore/bundles", root / STORE)
     try:
-        return carry_out()
+        with session.alone(root):
+            return carry_out(place, " ".join(["just", asked.command, *asked.words]))
     except (UsageError, TierError, ScenarioError) as error:
         say(console, f"loadlab: {error}")
         return USAGE
@@ -195,3 +224,9 @@ def exit_code(carry_out: Callable[[], int], console: Console) -> int:
     except Interrupted:
         say(console, "interrupted; the same words continue it")
         return INTERRUPTED
+
+
+def tally(trials: Iterable[Trial]) -> str:
+    """How often what, in words."""
+    counts = Counter(each.outcome for each in trials)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Outcome) if counts[kind])

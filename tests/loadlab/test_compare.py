@@ -1,21 +1,27 @@
 """The comparison: what its words mean, in which order the sides run, and what may be said of the
 result."""
 
+import io
+from argparse import Namespace
+from pathlib import Path
+
 import msgspec
 import pytest
 from rich.console import Console
 
 from loadlab.experiments import runner, trial
-from loadlab.experiments.compare import Comparison, compare, effects, parse, sentences, times
+from loadlab.experiments.compare import Comparison, compare, effects, main, parse, sentences, times
 from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import compare_page, render
 from loadlab.record.form import Ended
 from loadlab.run.arguments import UsageError
+from loadlab.run.command import INTERRUPTED, USAGE
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
 from support import runs
+from support.bundles import write_bundle
 
 TIERS = {"half-core": Tier(name="half-core", cpus=0.5, memory_bytes=512 << 20)}
 
@@ -184,6 +190,53 @@ def test_another_block_is_made_for_one_with_an_invalid_run(
     assert len(started) == len(found.rows) == 2 * made
     assert len({each.seed for each in started}) == made
     assert runner.load(tmp_path / "kept.json", Comparison) == found
+
+
+def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, tmp_path, capsys):
+    """The same words go on with the run that was cut off (exit code 130), and store all (0)."""
+    started, ends = [], iter(["complete", "interrupted", "complete"])
+
+    def run(order, *_, **__):
+        started.append((order.service, order.seed))
+        made, kind = runs.fresh(), next(ends)
+        made.run.ended = Ended(kind=kind)
+        return made.write(tmp_path / f"run-{len(started)}"), made.run.ended
+
+    monkeypatch.setattr(trial.session, "carry_out", run)
+    monkeypatch.setattr(trial, "cool_down", lambda: None)
+    monkeypatch.setattr(trial, "prepare_baseline", lambda _: {"litestar": "2"})
+    monkeypatch.setattr(trial.cgroup, "version", lambda: 2)
+    write_bundle(tmp_path / ".halfcore/bundles", "iris", model=None)
+    (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
+    asked = Namespace(command="compare", words=["tier=half-core", "blocks=1"])
+
+    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == INTERRUPTED
+    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == 0
+
+    assert len(set(started)) == 2
+    assert started[1] == started[2]
+    (file,) = (tmp_path / "docs/runs").iterdir()
+    found = runner.load(file, Comparison)
+    assert (found.tier, found.limits, found.users, found.against) == (
+        "half-core",
+        "1 × 0.5 CPU, 512 MiB",
+        10_000,
+        "typical",
+    )
+    assert (found.command, found.made) == ("just compare tier=half-core blocks=1", 1)
+    assert found.fingerprint.baseline_packages == {"litestar": "2"}
+    assert not list((tmp_path / runner.KEPT).iterdir())
+    assert f"stored in {file}" in capsys.readouterr().out
+
+
+def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
+    """Exit code 3, before anything is started."""
+    (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
+    console = Console(file=io.StringIO(), width=200)
+    asked = Namespace(command="compare", words=["tier=half-core", "blocks=none"])
+
+    assert main(asked, tmp_path, console, compare_page.table) == USAGE
+    assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
 
 
 def test_a_ratio_to_a_server_that_failed_is_a_lower_bound_or_left_out(compared, tmp_path):

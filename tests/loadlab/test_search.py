@@ -15,7 +15,7 @@ from rich.console import Console
 from loadlab.experiments import axis, runner
 from loadlab.experiments import search as said
 from loadlab.experiments.axis import Axis, Edge, Try
-from loadlab.experiments.search import Found, Goal, Probe, Rerun, Search, Step, decide, forecast
+from loadlab.experiments.search import Found, Goal, Probe, Search, Step, decide, forecast
 from loadlab.experiments.searching import (
     NOTHING_PASSES,
     PASSED,
@@ -565,15 +565,10 @@ def test_a_search_is_not_forgotten_and_run_again_at_once():
 
 def again(
     search: Search, file: Path, *probes: Probe, started_at: str = "2026-01-03T00:00:00Z"
-) -> Rerun:
+) -> Search:
     """A rerun of a stored search."""
-    return Rerun(
-        of=file.name,
-        started_at=started_at,
-        command="just search rerun=yes",
-        seed=1,
-        fingerprint=search.fingerprint,
-        rows=list(probes),
+    return msgspec.structs.replace(
+        search, kind="rerun", of=file.name, started_at=started_at, rows=list(probes)
     )
 
 

@@ -128,15 +128,9 @@ def main(
             place,
             backend=_backend(against),
             command=command,
-            tier=tier.name,
             limits=f"{tier.replicas} × {tier.cpus:g} CPU, {tier.memory_bytes / 2**20:.0f} MiB",
-            scenario=order.scenario.name,
-            users=order.users,
-            steady_s=order.steady_s,
-            model=order.model,
             against=against,
             blocks=blocks,
-            image=order.image,
         )
         found, file = runner.kept(fresh, root)
         found = compare(found, file, order, place, console)

@@ -40,14 +40,16 @@ _REPLICAS = (
 )
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True):
     """A probe that is wanted."""
 
     centicores: int
     mib: int
     full: bool
     why: str
+    """What the search wants of it."""
     twice: bool = False
+    """Twice the full length."""
 
     @property
     def cpus(self) -> float:
@@ -60,16 +62,9 @@ class Step(NamedTuple):
         return f"{self.cpus:g} CPU, {self.mib:,} MiB ({self.why})"
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
+class Probe(Step, frozen=True, kw_only=True):
     """One load run."""
 
-    centicores: int
-    mib: int
-    full: bool
-    twice: bool = False
-    """Twice the full length."""
-    why: str
-    """What the search wanted of it."""
     outcome: Judgement
     could_start: bool = True
     sentence: str = ""
@@ -82,11 +77,6 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything, until the next probe may begin."""
     figures: Figures | None = None
     """None: the server did not start."""
-
-    @property
-    def cpus(self) -> float:
-        """The CPU limit in cores."""
-        return self.centicores / 100
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,15 +91,18 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     short_s: float
     """Of those that only find the way."""
 
-    def steady_s(self, probe: Step | Probe) -> float:
+    def steady_s(self, probe: Step) -> float:
         """Steady state of a run."""
         return (self.full_s if probe.full else self.short_s) * (2 if probe.twice else 1)
 
 
 class Search(Experiment[Probe], frozen=True, kw_only=True):
-    """A search with all its probes, in order."""
+    """A search with all its probes, in order; or, as a rerun, its minimum run again: there the last
+    probe decides, as a FAIL, the last of three that passed, or of those that were INVALID."""
 
-    kind: Literal["search"] = "search"
+    kind: Literal["search", "rerun"] = "search"
+    of: str = ""
+    """Of a rerun: name of the search's file."""
     service: Service
     tier: str
     """The source of the greatest limits and of the environment."""
@@ -125,20 +118,6 @@ class Search(Experiment[Probe], frozen=True, kw_only=True):
     def about(self) -> str:
         """Service, scenario and number of users."""
         return f"{self.service}-{self.scenario}-{self.users}"
-
-
-class Rerun(Experiment[Probe], frozen=True, kw_only=True):
-    """The minimum of a stored search, run again: the last probe decides, for it is a FAIL, the last
-    of three that passed, or the last of three that were INVALID."""
-
-    kind: Literal["rerun"] = "rerun"
-    of: str
-    """Name of the search's file."""
-
-    @property
-    def about(self) -> str:
-        """As the search's."""
-        return self.of.removesuffix(".json").partition("-search-")[2]
 
 
 class Found(NamedTuple):
@@ -158,11 +137,10 @@ class Found(NamedTuple):
         return self.cpu.passes, self.memory.passes
 
 
-def reruns(runs: Path, file: Path) -> list[Rerun]:
+def reruns(file: Path) -> list[Search]:
     """All reruns of a stored search, the oldest first; raises `StoreError`."""
-    about = file.stem.partition("-search-")[2]
-    found = [runner.load(each, Rerun) for each in sorted(runs.glob(f"*-rerun-{about}.json"))]
-    return [each for each in found if each.of == file.name]
+    files = sorted(file.parent.glob(f"*-rerun-{file.stem.partition('-search-')[2]}.json"))
+    return [rerun for each in files if (rerun := runner.load(each, Search)).of == file.name]
 
 
 def decide(search: Search) -> Step | Found:
@@ -215,7 +193,9 @@ def forecast(search: Search) -> list[Step]:
             mib = _expected(search, tries, step.mib, goal.most_mib)
         passes = step.centicores >= centicores and (step.mib == goal.most_mib or step.mib >= mib)
         steps.append(step)
-        expected = Probe(**step._asdict(), outcome="PASS" if passes else "FAIL", seconds=0.0)
+        expected = Probe(
+            **msgspec.structs.asdict(step), outcome="PASS" if passes else "FAIL", seconds=0.0
+        )
         search = msgspec.structs.replace(search, rows=[*search.rows, expected])
     return steps
 
@@ -276,7 +256,7 @@ def sentences(search: Search) -> list[str]:
     ]
 
 
-def again(rerun: Rerun) -> str:
+def again(rerun: Search) -> str:
     """What a minimum did when it was run again."""
     last, outcomes = rerun.rows[-1], ", then ".join(probe.outcome for probe in rerun.rows)
     when = f"{rerun.started_at}, commit {rerun.fingerprint.checkout}; {rerun.fingerprint.hardware}"
@@ -302,7 +282,7 @@ def earlier(search: Search, link: str) -> str:
     )
 
 
-def counted(reruns: Sequence[Rerun]) -> str:
+def counted(reruns: Sequence[Search]) -> str:
     """How often a minimum held when it was run again."""
     counts = sorted(Counter(each.rows[-1].outcome for each in reruns).items(), reverse=True)
     listed = ", ".join(f"{times} {outcome}" for outcome, times in counts)

@@ -18,7 +18,7 @@ from rich.table import Table
 from loadlab.experiments import runner, trial
 from loadlab.experiments import search as stored
 from loadlab.experiments.axis import PATIENCE, REPEATS, Judgement
-from loadlab.experiments.search import Found, Goal, Probe, Rerun, Search, Step, decide
+from loadlab.experiments.search import Found, Goal, Probe, Search, Step, decide
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
@@ -71,20 +71,7 @@ def main(
 
     def carry_out(place: Place, command: str) -> int:
         found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
-        order = found.order
-        fresh = trial.begin(
-            Search,
-            [order],
-            place,
-            command=command,
-            service=order.service,
-            tier=order.tier.name,
-            scenario=order.scenario.name,
-            users=order.users,
-            model=order.model,
-            engine=order.engine,
-            goal=found.goal,
-        )
+        fresh = trial.begin(Search, [found.order], place, command=command, goal=found.goal)
         if found.rerun:
             return _rerun(found, fresh, place, console)
         return _search(found, fresh, place, console, table)
@@ -266,7 +253,7 @@ def probe(step: Step, run: Loaded) -> Probe:
     needs = "allows_pass" if all(line.holds for line in verdict.objective) else "allows_fail"
     broken = [found.rule for found in verdict.findings if not getattr(found, needs)]
     return Probe(
-        **step._asdict(),
+        **msgspec.structs.asdict(step),
         outcome=outcome,
         could_start=could_start,
         sentence=verdict.sentence,
@@ -293,20 +280,10 @@ def judgement(run: Loaded) -> Judgement:
 
 
 def _rerun(asked: Asked, fresh: Search, place: Place, console: Console) -> int:
-    folder = place.root / runner.STORED
-    file, search = to_run_again(folder, fresh)
-    rerun, kept = runner.kept(
-        Rerun(
-            of=file.name,
-            started_at=fresh.started_at,
-            command=fresh.command,
-            seed=fresh.seed,
-            inputs=fresh.inputs,
-            fingerprint=fresh.fingerprint,
-        ),
-        place.root,
-    )
-    made = [search, *stored.reruns(folder, file), rerun]
+    file, search = to_run_again(place.root / runner.STORED, fresh)
+    rerun = msgspec.structs.replace(fresh, kind="rerun", of=file.name)
+    rerun, kept = runner.kept(rerun, place.root)
+    made = [search, *stored.reruns(file), rerun]
     rerun = runner.run(
         rerun,
         lambda so_far: rerun_left(search, so_far),
@@ -339,7 +316,7 @@ def to_run_again(runs: Path, fresh: Search) -> tuple[Path, Search]:
     )
 
 
-def rerun_left(search: Search, rerun: Rerun) -> list[Step]:
+def rerun_left(search: Search, rerun: Search) -> list[Step]:
     """The minimum at full length, as often as it has to pass; what is INVALID is repeated as in the
     search, and one FAIL is the end."""
     found, said = decide(search), "".join(row.outcome[0] for row in rerun.rows)
@@ -347,9 +324,11 @@ def rerun_left(search: Search, rerun: Rerun) -> list[Step]:
     if "F" in said or invalid == PATIENCE or not isinstance(found, Found) or not found.minimum:
         return []
     left = [
-        Step(*found.minimum, full=True, why=f"the minimum, run again, {number} of {REPEATS}")
+        Step(*found.minimum, True, f"the minimum, run again, {number} of {REPEATS}")
         for number in range(passed + 1, REPEATS + 1)
     ]
     if invalid:
-        left[0] = left[0]._replace(why="again, for it was INVALID", twice=invalid > 1)
+        left[0] = msgspec.structs.replace(
+            left[0], why="again, for it was INVALID", twice=invalid > 1
+        )
     return left

@@ -97,15 +97,10 @@ class Loaded(NamedTuple):
 
 
 def begin(
-    kind: type[E],
-    orders: Sequence[Order],
-    place: Place,
-    /,
-    *,
-    backend: Backend = "cgroup",
-    **own: Any,
+    kind: type[E], orders: Sequence[Order], place: Place, /, backend: Backend = "cgroup", **own: Any
 ) -> E:
-    """A fresh experiment of load runs; `own` is what its kind adds.
+    """A fresh experiment of load runs; what its kind holds of the first order is filled in, and
+    `own` is the rest.
 
     Raises:
         CaseError: no bundle of a model.
@@ -118,15 +113,16 @@ def begin(
     packages = prepare_baseline(place.root) if baselines else {}
     models = sorted({order.model for order in orders})
     bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
-    machine = describe.run("", orders[0], place.root, backend, set_id="", repeat=1).fingerprint
-    machine = msgspec.structs.replace(
-        machine, baseline_packages=packages or machine.baseline_packages
-    )
+    order = orders[0]
+    machine = describe.run("", order, place.root, backend, set_id="", repeat=1).fingerprint
+    packages = packages or machine.baseline_packages
+    asked = msgspec.structs.asdict(order)
+    asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
     return kind(
         started_at=now(),
-        seed=orders[0].seed,
         inputs=digest(place.root, orders, bundles),
-        fingerprint=machine,
+        fingerprint=msgspec.structs.replace(machine, baseline_packages=packages),
+        **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
         **own,
     )
 

@@ -50,7 +50,7 @@ def _least(readme: Path, searched: Sequence[Path]) -> list[str]:
     lines = []
     for file in searched:
         minimum = sentences(runner.load(file, Search))[0].rstrip(".")
-        again = reruns(file.parent, file)
+        again = reruns(file)
         said = f"{minimum}; {counted(again)}" if again else minimum
         lines.append(f"{said} ([search]({_relative(file, readme)})).")
     return lines

@@ -211,7 +211,7 @@ def _history(file: Path, home: Path) -> list[str]:
         said.earlier(runner.load(each, Search), link)
         for each, link in zip(before, links, strict=True)
     ]
-    return [*(said.again(each) for each in said.reruns(file.parent, file)), *reversed(earlier)]
+    return [*(said.again(each) for each in said.reruns(file)), *reversed(earlier)]
 
 
 def _kind(file: Path, what: str) -> str:

@@ -15,11 +15,11 @@ from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import compare_page, render
 from loadlab.record.form import Ended
-from loadlab.run.arguments import UsageError
 from loadlab.run.command import INTERRUPTED, USAGE
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 from support.bundles import write_bundle
 
@@ -298,7 +298,7 @@ def test_an_image_is_compared_with_in_containers():
         ("against=image", "BASELINE_IMAGE is not set"),
         ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
         ("blocks=0", "blocks=0 is invalid"),
-        ("target=127.0.0.1:1", "a comparison starts its own servers"),
+        ("target=127.0.0.1:1", "an experiment starts its own servers"),
         (
             "colour=red",
             r"colour=red: unknown; expected .* one of tier, (?!.*repeats).*, against, blocks$",

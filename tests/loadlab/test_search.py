@@ -34,10 +34,10 @@ from loadlab.generator import scenarios
 from loadlab.pages import readme, render, search_page
 from loadlab.pages.frontier import frontier
 from loadlab.record.form import Ended, Phase
-from loadlab.run.arguments import UsageError
 from loadlab.target import cgroup
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 from support.bundles import write_bundle
 from support.examples import TIMES
@@ -499,7 +499,7 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         "cgroup",
     )
     assert asked.goal == Goal(most_centicores=100, most_mib=1024, full_s=60, short_s=20)
-    assert (asked.budget_s, asked.fresh, asked.rerun) == (1800, True, False)
+    assert (asked.words.budget, asked.words.fresh, asked.words.rerun) == (30, "yes", "no")
     assert parse([], TIERS, scenarios.read()).goal == GOAL
     assert parse(["scenario=overload"], TIERS, scenarios.read()).goal.short_s == 180
     assert (
@@ -518,8 +518,8 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         ("budget=0", "budget=0 is invalid: expected whole minutes from 1"),
         ("budget=long", "budget=long is invalid"),
         ("fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
-        ("target=127.0.0.1:1", "a search starts its own servers"),
-        ("repeats=5", "a search starts its own servers"),
+        ("target=127.0.0.1:1", "an experiment starts its own servers"),
+        ("repeats=5", "an experiment starts its own servers"),
         (
             "colour=red",
             (

@@ -11,9 +11,9 @@ from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import quota_page, scale_page, seeds_page, studies_pages
 from loadlab.record.form import Ended, Replica
 from loadlab.run import describe
-from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
 from loadlab.verdict.judge import judge
+from loadlab.words import LoadWords, UsageError
 from support import runs
 
 
@@ -28,7 +28,7 @@ def study(log):
     """Makes a study of which nothing has been run."""
 
     def make(what, *words, blocks=1):
-        found = cells_of(what, parse(what, words))
+        found = cells_of(parse(what, words))
         return Study(
             kind=what,
             started_at="2026-01-02T03:04:05Z",
@@ -92,7 +92,7 @@ def test_every_configuration_that_a_project_reported_is_there():
 def test_a_configuration_runs_with_both_services_in_the_same_limits():
     """Replicas behind a balancer of requests, the workers that were reported for the baseline, and
     their number of users."""
-    words = {"duration": "30s", "engine": "raw", "seed": "1"}
+    words = LoadWords(engine="raw", duration=30.0, backend="cgroup")
     one, three = cells.choose(cells.configurations(), "001-one,003-three")
 
     ours, theirs = (cell.order for cell in cells.seeds([one], words, "typical"))
@@ -113,13 +113,13 @@ def test_eight_workers_are_locusts():
     """Whatever engine the others have."""
     (workers,) = cells.choose(cells.configurations(), "001-eight")
 
-    (order, _) = (cell.order for cell in cells.seeds([workers], {"engine": "raw"}, "typical"))
+    (order, _) = (cell.order for cell in cells.seeds([workers], LoadWords(engine="raw"), "typical"))
     assert (order.engine, order.workers) == ("locust", 8)
 
 
 def test_equal_in_all():
     """Every shape of a total has its CPU, within a hundredth, and its memory."""
-    found = [cell.order.tier for cell in cells.scale({})]
+    found = [cell.order.tier for cell in cells.scale(LoadWords())]
 
     assert [(tier.replicas, tier.cpus) for tier in found] == [
         (1, 0.5),
@@ -140,7 +140,7 @@ def test_equal_in_all():
 def test_the_quota_study_varies_one_thing_at_a_time():
     """Two limits, two periods, burst off and on (one quota); and two ways of dealing out, with and
     without a late replica."""
-    found = [cell.order for cell in cells.quota({})]
+    found = [cell.order for cell in cells.quota(LoadWords())]
 
     assert [
         (each.tier.cpus, each.tier.period_us, each.tier.burst_us)
@@ -175,7 +175,7 @@ def test_the_quota_study_varies_one_thing_at_a_time():
             "only=000",
             (
                 "only=000: unknown; expected key=value with one of duration, engine, seed, fresh, "
-                "scenario"
+                "blocks, model, scenario"
             ),
         ),
         ("scale", "duration=soon", "duration=soon is invalid"),
@@ -186,13 +186,13 @@ def test_the_quota_study_varies_one_thing_at_a_time():
 def test_a_wrong_word_is_refused(what, word, message):
     """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
-        cells_of(what, parse(what, [word]))
+        cells_of(parse(what, [word]))
 
 
 def test_an_unknown_scenario_is_refused():
     """With the known ones."""
     with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
-        cells_of("scale", parse("scale", ["scenario=storm"]))
+        cells_of(parse("scale", ["scenario=storm"]))
 
 
 @pytest.mark.parametrize(

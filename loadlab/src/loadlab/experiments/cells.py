@@ -1,17 +1,18 @@
 """The cells of the studies: what the course projects reported (`seeds.toml`), one replica or
 several, the quota's period and burst, what keep-alive does to replicas behind a balancer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from loadlab.experiments.trial import order_of
 from loadlab.generator import scenarios
-from loadlab.run import arguments
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run.arguments import Order
 from loadlab.target.tiers import Tier
+from loadlab.words import LoadWords, UsageError
 
 SEEDS = Path(__file__).with_name("seeds.toml")
 SHAPES = (
@@ -28,9 +29,7 @@ shows what the balancer alone costs."""
 _LOADS = {0.5: "course", 0.25: "steady"}
 """CPU limit → the scenario that keeps it busy: a quota that is never used up stops no process."""
 _PERIODS_US = (100_000, 10_000)
-_DEALING = tuple(product(("http", "tcp"), (False, True)))
-"""(mode, the last replica joins late)."""
-_DEALING_USERS = "6000"
+_DEALING_USERS = 6000
 """A balancer of connections holds two for every user: 12,000 files stay below a common hard limit
 of 20,000."""
 
@@ -80,44 +79,41 @@ def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
     return [each for each in found if not wanted or each.key.startswith(wanted)]
 
 
-def seeds(found: Sequence[Configuration], load: Mapping[str, str], against: str) -> list[Cell]:
+def seeds(found: Sequence[Configuration], load: LoadWords, against: str) -> list[Cell]:
     """Halfcore and a baseline in every configuration; `load` is duration, engine and seed."""
     made, steady = [], scenarios.read()["steady"]
     for each in found:
-        words = {
-            "users": str(each.users),
-            "rate": str(each.rate),
-            "model": each.model,
-            "balancer": "http" if each.replicas > 1 else "none",
-            **load,
-        }
-        if each.locust_workers:  # the number of workers is Locust's
-            words |= {"engine": "locust", "workers": str(each.locust_workers)}
         tier = Tier(
             name=f"seed-{each.key}",
             cpus=each.cpus,
             memory_bytes=each.memory_mib << 20,
             replicas=each.replicas,
         )
-        changes = {
-            "scenario": msgspec.structs.replace(steady, think=list(each.think), users=each.users),
-            "service_workers": each.workers,
-        }
-        made += [
-            _cell(each.key, tier, words, service=service, **changes)
-            for service in ("halfcore", against)
-        ]
+        words = replace(
+            load,
+            users=each.users,
+            rate=each.rate,
+            model=each.model,
+            balancer="http" if each.replicas > 1 else "none",
+        )
+        if each.locust_workers:  # the number of workers is Locust's
+            words = replace(words, engine="locust", workers=each.locust_workers)
+        scenario = replace(steady, think=list(each.think), users=each.users)
+        for service in ("halfcore", against):
+            order = replace(_order(tier, words), service=service, scenario=scenario)
+            order = replace(order, service_workers=each.workers)
+            made.append(Cell(key=each.key, order=order))
     return made
 
 
-def scale(load: Mapping[str, str]) -> list[Cell]:
+def scale(load: LoadWords) -> list[Cell]:
     """The same CPU and memory in all, as one replica or as several behind HAProxy."""
     found = []
     for total, mib, replicas, cpus, balancer in SHAPES:
         key = shape_key(total, replicas, balancer)
         memory_bytes = (mib << 20) // replicas
         tier = Tier(name=key, cpus=cpus, memory_bytes=memory_bytes, replicas=replicas)
-        found.append(_cell(key, tier, {**load, "balancer": balancer}))
+        found.append(Cell(key=key, order=_order(tier, replace(load, balancer=balancer))))
     return found
 
 
@@ -126,7 +122,7 @@ def shape_key(total: float, replicas: int, balancer: str) -> str:
     return f"{total:g}-as-{replicas}{'' if balancer == 'none' else '-balanced'}".replace(".", "_")
 
 
-def quota(load: Mapping[str, str]) -> list[Cell]:
+def quota(load: LoadWords) -> list[Cell]:
     """Limits with each period, without and with a burst; and replicas behind each balancer."""
     found = []
     for (cpus, scenario), period_us, bursts in product(_LOADS.items(), _PERIODS_US, (False, True)):
@@ -135,19 +131,15 @@ def quota(load: Mapping[str, str]) -> list[Cell]:
         tier = Tier(
             name=key, cpus=cpus, memory_bytes=512 << 20, period_us=period_us, burst_us=burst_us
         )
-        found.append(_cell(key, tier, {**load, "scenario": scenario}))
-    for mode, late in _DEALING:
+        found.append(Cell(key=key, order=_order(tier, replace(load, scenario=scenario))))
+    for mode, late in product(("http", "tcp"), (False, True)):
         key = f"dealing-{mode}{'-late' if late else ''}"
         tier = Tier(name=key, cpus=0.25, memory_bytes=256 << 20, replicas=3)
-        words = {**load, "scenario": "steady", "users": _DEALING_USERS, "balancer": mode}
-        found.append(_cell(key, tier, words, late=late))
+        order = _order(tier, replace(load, users=_DEALING_USERS, balancer=mode))
+        found.append(Cell(key=key, order=replace(order, late=late)))
     return found
 
 
-def _cell(key: str, tier: Tier, words: Mapping[str, str], **changes: Any) -> Cell:
-    """Limits that are in no compose file, loaded as the words of `just load` say; `changes` are
-    fields of the order that have no word. Raises `UsageError`, `ScenarioError`."""
-    given = [f"{name}={value}" for name, value in words.items() if value]
-    given += [f"tier={tier.name}", "backend=cgroup"]
-    order = arguments.parse(given, {tier.name: tier}, scenarios.read())
-    return Cell(key=key, order=msgspec.structs.replace(order, **changes))
+def _order(tier: Tier, load: LoadWords) -> Order:
+    """For limits that are in no compose file."""
+    return order_of(replace(load, tier=tier.name), {tier.name: tier}, scenarios.read())

@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 from rich.console import Console, RenderableType
 
+from loadlab import words
 from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Trial
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
 from loadlab.record.read import read_run
-from loadlab.run import arguments
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run.arguments import Order
 from loadlab.run.session import Place
 from loadlab.target import compose, tiers
 from loadlab.target.choice import Backend
@@ -31,8 +32,10 @@ from loadlab.target.docker import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 from loadlab.verdict.stats import Interval, paired_ratio
+from loadlab.words import LoadWords, UsageError
 
-Side = Literal["halfcore", "typical", "tuned", "onnx", "image"]
+Baseline = Literal["typical", "tuned", "onnx", "image"]
+Side = Literal["halfcore", Baseline]
 MEASURES = (
     ("cpu_us", "CPU time per right answer", "both sides"),
     ("p99_ms", "p99", "halfcore"),
@@ -42,8 +45,13 @@ MEASURES = (
 with more time it would take more. Its CPU time includes the overload, and bounds nothing."""
 ENOUGH = 5
 """With fewer blocks an interval is shown, but nothing is concluded from it."""
-_OWN = {"against": "typical", "blocks": "5"}
-_KEYS = (*trial.LOAD_KEYS, *_OWN)
+
+
+class Words(LoadWords, frozen=True, kw_only=True):
+    """Those of `just compare`."""
+
+    against: Annotated[Baseline, Meta(description="the other side")] = "typical"
+    blocks: Annotated[int, Meta(ge=1, le=100, description="of one run of each side")] = 5
 
 
 class Comparison(Experiment[Trial], frozen=True, kw_only=True):
@@ -57,7 +65,7 @@ class Comparison(Experiment[Trial], frozen=True, kw_only=True):
     users: int
     steady_s: float
     model: str
-    against: Side
+    against: Baseline
     blocks: int
     """That were asked for: another is made for each of them that has an INVALID run."""
     image: str = ""
@@ -101,7 +109,7 @@ class Comparison(Experiment[Trial], frozen=True, kw_only=True):
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     says = "halfcore and a baseline in one tier, in blocks of random order"
-    trial.add_command(commands, "compare", says, _KEYS)
+    words.add_to(commands.add_parser("compare", help=says), Words, trial.REFUSED)
 
 
 def main(
@@ -141,37 +149,34 @@ def main(
 
 
 def parse(
-    words: Sequence[str],
+    given: Sequence[str],
     known: Mapping[str, Tier],
     workloads: Mapping[str, Scenario],
     *,
     image: str = "",
-) -> tuple[Order, Side, int]:
+) -> tuple[Order, Baseline, int]:
     """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
 
     Args:
         image: what `against=image` is, and then the default of `against=`.
     """
-    default = {"against": "image"} if image else {}
-    own, rest = trial.own_words(words, _OWN | default, "comparison")
-    against: Side = trial.one_of(own, "against", get_args(Side)[1:])
-    if against == "image" and not image:
+    if image and not any(word.startswith("against=") for word in given):
+        given = [*given, "against=image"]
+    asked = words.parse(Words, given, trial.REFUSED)
+    if asked.against == "image" and not image:
         raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
-    blocks = trial.whole(own, "blocks", 100)
-    order = arguments.parse(
-        [*rest, f"backend={_backend(against)}"], known, workloads, offered=_KEYS
-    )
-    if against != "image":
-        return order, against, blocks
-    if order.balancer != "none":
+    if asked.against == "image" and asked.balancer != "none":
         raise UsageError(
             "balancer= is for processes of the lab; an image and the server that it is compared "
             "with are containers"
         )
-    return msgspec.structs.replace(order, image=image), against, blocks
+    asked = msgspec.structs.replace(asked, backend=_backend(asked.against))
+    order = trial.order_of(asked, known, workloads)
+    image = image if asked.against == "image" else ""
+    return msgspec.structs.replace(order, image=image), asked.against, asked.blocks
 
 
-def _backend(against: Side) -> Backend:
+def _backend(against: Baseline) -> Backend:
     return "compose" if against == "image" else "cgroup"
 
 

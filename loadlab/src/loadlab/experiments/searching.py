@@ -9,31 +9,31 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from loadlab import words
 from loadlab.experiments import runner, trial
 from loadlab.experiments import search as stored
 from loadlab.experiments.axis import PATIENCE, REPEATS, Judgement
-from loadlab.experiments.search import Found, Goal, Probe, Search, Step, decide
+from loadlab.experiments.search import Found, Goal, Probe, Search, Service, Step, decide
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
-from loadlab.run import arguments, describe
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run import describe
+from loadlab.run.arguments import Order
 from loadlab.run.conduct import repeated_s
 from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.tiers import Tier
 from loadlab.verdict.criteria import criteria
 from loadlab.verdict.steadiness import WINDOWS
+from loadlab.words import Engine, LoadWords, UsageError, YesNo
 
-_OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
-_KEYS = (*trial.LOAD_KEYS, *_OWN)
-_DEFAULTS = {"tier": "one-core", "engine": "raw"}
 _SHORT_S, _SHORTER = 20.0, 4
 _AROUND_S = 75.0
 """What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,
@@ -41,20 +41,31 @@ start, warm-up, settling, drain, …"""
 PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
 
 
+class Words(LoadWords, frozen=True, kw_only=True):
+    """Those of `just search`."""
+
+    tier: Annotated[str, Meta(description="the greatest limits, by its name")] = "one-core"
+    engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
+    against: Annotated[Service, Meta(description="whose minimum is searched")] = "halfcore"
+    budget: Annotated[
+        int, Meta(ge=1, le=1440, description="that it may take", extra={"counts": "minutes"})
+    ] = 90
+    fresh: Annotated[YesNo, Meta(description="forget what was kept of the same search")] = "no"
+    rerun: Annotated[YesNo, Meta(description="run a stored search's minimum again")] = "no"
+
+
 class Asked(NamedTuple):
     """The words, understood."""
 
     order: Order
     goal: Goal
-    budget_s: float
-    fresh: bool
-    rerun: bool
+    words: Words
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     says = "the least CPU and memory with which so many users pass"
-    trial.add_command(commands, "search", says, _KEYS)
+    words.add_to(commands.add_parser("search", help=says), Words, trial.REFUSED)
 
 
 def main(
@@ -72,7 +83,7 @@ def main(
     def carry_out(place: Place, command: str) -> int:
         found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
         fresh = trial.begin(Search, [found.order], place, command=command, goal=found.goal)
-        if found.rerun:
+        if found.words.rerun == "yes":
             return _rerun(found, fresh, place, console)
         return _search(found, fresh, place, console, table)
 
@@ -80,23 +91,19 @@ def main(
 
 
 def parse(
-    words: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
+    given: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
 ) -> Asked:
-    """Order, goal, budget; raises `UsageError`, `TierError`, `ScenarioError`."""
-    own, rest = trial.own_words(words, _OWN, "search")
-    given = {word.partition("=")[0] for word in rest}
-    rest += [f"{key}={value}" for key, value in _DEFAULTS.items() if key not in given]
-    fresh, rerun = (trial.one_of(own, key, ("yes", "no")) == "yes" for key in ("fresh", "rerun"))
-    if fresh and rerun:
+    """Order and goal; raises `UsageError`, `TierError`, `ScenarioError`."""
+    asked = words.parse(Words, given, trial.REFUSED)
+    if asked.fresh == asked.rerun == "yes":
         raise UsageError(
             "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "
             "one of them"
         )
-    service = trial.one_of(own, "against", get_args(stored.Service))
-    budget_s = trial.whole(own, "budget", 1440, "whole minutes") * 60.0
-    order = arguments.parse([*rest, "backend=cgroup"], known, workloads, offered=_KEYS)
-    order = msgspec.structs.replace(order, service=service)
-    return Asked(order, _goal(order), budget_s, fresh, rerun)
+    asked = msgspec.structs.replace(asked, backend="cgroup")
+    order = trial.order_of(asked, known, workloads)
+    order = msgspec.structs.replace(order, service=asked.against)
+    return Asked(order, _goal(order), asked)
 
 
 def _goal(order: Order) -> Goal:
@@ -140,20 +147,19 @@ def _search(
     console: Console,
     table: Callable[[Search], RenderableType],
 ) -> int:
-    search, file = runner.kept(fresh, place.root, again=asked.fresh)
+    search, file = runner.kept(fresh, place.root, again=asked.words.fresh == "yes")
     if search.rows:
         done = f"continuing after {len(search.rows)} probes, kept in {file}"
         runner.say(console, f"{done}; fresh=yes forgets them")
-    plan = Plan(asked.budget_s, asked.order.users / asked.order.rate, console)
+    plan = Plan(asked.words.budget * 60, asked.order.users / asked.order.rate, console)
     probe = _prober(asked, place, console, len(search.rows) + 1)
     search = runner.run(search, plan.left, probe, file=file, show=plan.show)
     shown = (table(search), *stored.sentences(search))
     if isinstance(decide(search), Found):
         runner.finish(search, None, place.root, *shown)
     else:
-        minutes = f"{asked.budget_s / 60:g} minutes"
-        spent = f"The budget of {minutes} is spent; the same words continue from here."
-        runner.show(*shown, spent)
+        spent = f"The budget of {asked.words.budget} minutes is spent"
+        runner.show(*shown, f"{spent}; the same words continue from here.")
     return end_of(search)
 
 

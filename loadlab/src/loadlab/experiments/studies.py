@@ -3,39 +3,76 @@ cell say together; exit codes as `loadlab compare`."""
 
 import argparse
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
+from msgspec import Meta
 from rich.console import Console
 
+from loadlab import words
 from loadlab.experiments import cells, runner, trial
 from loadlab.experiments.cells import Cell
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.run import describe
-from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
 from loadlab.target import haproxy
 from loadlab.target.serving import BackendFailed
 from loadlab.verdict.figures import balancer_cpu_s
+from loadlab.words import Engine, LoadWords, YesNo
 
 What = Literal["seeds", "scale", "quota-study"]
 KINDS: tuple[What, ...] = get_args(What)
-_LOAD = ("duration", "engine", "seed", "scenario", "users", "model")
-_COMMON = {"duration": "30s", "engine": "raw", "seed": "1", "fresh": "no"}
-_OWN: dict[What, dict[str, str]] = {
-    "seeds": {"only": "", "against": "typical", "blocks": "1"},
-    "scale": {"scenario": "course", "users": "", "model": "iris", "blocks": "3"},
-    "quota-study": {"model": "iris", "blocks": "3"},
-}
 _HELP: dict[What, str] = {
     "seeds": "what the course projects reported, with halfcore and a baseline in the same limits",
     "scale": "one replica against several behind HAProxy, at equal CPU and memory in all",
     "quota-study": (
         "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer"
     ),
+}
+
+
+class Words(msgspec.Struct, frozen=True, kw_only=True):
+    """Those of every study."""
+
+    duration: Annotated[float, Meta(gt=0, description="of the steady phase")] = 30.0
+    engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
+    seed: Annotated[int, Meta(ge=0, le=2**31, description="of the order, and of the users")] = 1
+    fresh: Annotated[YesNo, Meta(description="start again")] = "no"
+    blocks: Annotated[int, Meta(ge=1, le=100, description="how often every cell is run")] = 3
+
+
+class SeedsWords(Words, frozen=True, kw_only=True):
+    """And those of `just seeds`."""
+
+    only: Annotated[str, Meta(description="beginnings of keys, as 003,000-one")] = ""
+    against: Annotated[Literal["typical", "tuned", "onnx"], Meta(description="the other side")] = (
+        "typical"
+    )
+    blocks: Annotated[int, Meta(ge=1, le=100, description="how often every cell is run")] = 1
+
+
+class QuotaWords(Words, frozen=True, kw_only=True):
+    """And those of `just quota-study`."""
+
+    model: Annotated[str, Meta(description="that is asked, by its name")] = "iris"
+
+
+class ScaleWords(QuotaWords, frozen=True, kw_only=True):
+    """And those of `just scale`."""
+
+    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "course"
+    users: Annotated[
+        int | None, Meta(ge=1, le=1_000_000, description="users at once (as the scenario)")
+    ] = None
+
+
+_WORDS: dict[What, type[Words]] = {
+    "seeds": SeedsWords,
+    "scale": ScaleWords,
+    "quota-study": QuotaWords,
 }
 
 
@@ -93,7 +130,7 @@ class Study(Experiment[Row], frozen=True, kw_only=True):
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     for kind in KINDS:
-        trial.add_command(commands, kind, _HELP[kind], _COMMON | _OWN[kind])
+        words.add_to(commands.add_parser(kind, help=_HELP[kind]), _WORDS[kind])
 
 
 def main(
@@ -106,8 +143,8 @@ def main(
     verdicts. `sentences` are what the study says."""
 
     def carry_out(place: Place, command: str) -> int:
-        words = parse(asked.command, asked.words)
-        made = cells_of(asked.command, words)
+        given = parse(asked.command, asked.words)
+        made = cells_of(given)
         orders = [cell.order for cell in made]
         fitting = [order for order in orders if not describe.too_small(order.tier)]
         fresh = trial.begin(
@@ -116,10 +153,10 @@ def main(
             place,
             kind=asked.command,
             command=command,
-            blocks=int(words["blocks"]),
+            blocks=given.blocks,
             cells=made,
         )
-        found, file = runner.kept(fresh, root, again=words["fresh"] == "yes")
+        found, file = runner.kept(fresh, root, again=given.fresh == "yes")
         if found.rows:
             missing = f"{found.missing} runs are missing (fresh=yes starts again)"
             runner.say(console, f"continuing the study of {found.started_at}: {missing}")
@@ -130,27 +167,19 @@ def main(
     return trial.command(asked, root, console, carry_out)
 
 
-def parse(kind: What, words: Sequence[str]) -> dict[str, str]:
-    """The words of a study with the defaults filled in; raises `UsageError`. What `just load` knows
-    too is checked there."""
-    known = _COMMON | _OWN[kind]
-    found, others = trial.own_words(words, known, "study")
-    if others:
-        expected = f"expected key=value with one of {', '.join(known)}"
-        raise UsageError(f"{others[0]}: unknown; {expected}")
-    trial.whole(found, "blocks", 100)
-    trial.one_of(found, "fresh", ("yes", "no"))
-    trial.one_of({"against": "typical"} | found, "against", ("typical", "tuned", "onnx"))
-    return found
+def parse(kind: What, given: Sequence[str]) -> Words:
+    """The words of a study; raises `UsageError`."""
+    return words.parse(_WORDS[kind], given)
 
 
-def cells_of(kind: What, words: Mapping[str, str]) -> list[Cell]:
+def cells_of(asked: Words) -> list[Cell]:
     """The cells of a study; raises `UsageError`, `ScenarioError`."""
-    load = {key: words[key] for key in _LOAD if key in words}
-    if kind == "seeds":
-        chosen = cells.choose(cells.configurations(), words["only"])
-        return cells.seeds(chosen, load, words["against"])
-    return cells.scale(load) if kind == "scale" else cells.quota(load)
+    given = msgspec.structs.asdict(asked)
+    shared = {name: given[name] for name in LoadWords.__struct_fields__ if name in given}
+    load = LoadWords(**shared, backend="cgroup")
+    if isinstance(asked, SeedsWords):
+        return cells.seeds(cells.choose(cells.configurations(), asked.only), load, asked.against)
+    return cells.scale(load) if isinstance(asked, ScaleWords) else cells.quota(load)
 
 
 def study(found: Study, file: Path, place: Place, console: Console) -> Study:

@@ -14,14 +14,14 @@ from rich.console import Console
 from loadlab.experiments.bench.cases import CaseError, case
 from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.runner import E, Interrupted, digest, now, say
-from loadlab.generator.scenarios import ScenarioError
+from loadlab.generator.scenarios import Scenario, ScenarioError
 from loadlab.record.form import Ended, PhaseName, Sample
 from loadlab.record.latency import quantile
 from loadlab.record.read import Log, read
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE, conclude
 from loadlab.run import arguments, describe, session
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run.arguments import Order
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.cooldown import cool_down
 from loadlab.run.session import Busy, Place
@@ -29,17 +29,20 @@ from loadlab.target import cgroup
 from loadlab.target.choice import Backend
 from loadlab.target.processes import manifest
 from loadlab.target.serving import BackendFailed
-from loadlab.target.tiers import TierError
+from loadlab.target.tiers import Tier, TierError
 from loadlab.verdict.figures import Figures, answered, cpu_s, rate
 from loadlab.verdict.judge import Outcome, Verdict
+from loadlab.words import LoadWords, UsageError
 
 UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
 """A server that fails may have no steady phase: figures are taken of all of this."""
 
 
-_NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
-LOAD_KEYS = tuple(key for key in arguments.KEYS if key not in _NOT_HERE)
-"""The words of `just load` that an experiment takes too."""
+REFUSED = dict.fromkeys(
+    ("target", "allow-host", "repeats", "web", "backend"),
+    "an experiment starts its own servers, each in its own control group",
+)
+"""Words of `just load` that have no place in an experiment."""
 
 
 class LabFailed(RuntimeError):
@@ -156,46 +159,13 @@ def trial(run: Loaded, block: int, side: str) -> Trial:
     )
 
 
-def own_words(
-    words: Sequence[str], own: Mapping[str, str], command: str
-) -> tuple[dict[str, str], list[str]]:
-    """The values of a command's own keys, and the words of `just load` among the others; raises
-    `UsageError` for one that is given twice, or has no place in an experiment."""
-    pairs = {word: word.partition("=")[::2] for word in words}
-    keys = [key for key, _ in pairs.values()]
-    if twice := [key for key in keys if key in own and keys.count(key) > 1]:
-        raise UsageError(f"{twice[0]}= is given twice")
-    if refused := [word for word, (key, _) in pairs.items() if key in _NOT_HERE]:
-        raise UsageError(
-            f"{refused[0]}: a {command} starts its own servers, each in its own control group"
-        )
-    given = {key: value for key, value in pairs.values() if key in own}
-    return dict(own) | given, [word for word, (key, _) in pairs.items() if key not in own]
-
-
-def one_of(values: Mapping[str, str], key: str, known: Sequence[str]) -> Any:
-    """A value that has to be one of those known; raises `UsageError`."""
-    if values[key] not in known:
-        raise UsageError(f"{key}={values[key]} is unknown; there are {', '.join(known)}")
-    return values[key]
-
-
-def whole(values: Mapping[str, str], key: str, most: int, what: str = "a whole number") -> int:
-    """A value that has to be a number from 1; raises `UsageError`."""
-    if not values[key].isdecimal() or not 1 <= int(values[key]) <= most:
-        raise UsageError(f"{key}={values[key]} is invalid: expected {what} from 1 to {most:,}")
-    return int(values[key])
-
-
-def add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    says: str,
-    keys: Iterable[str],
-) -> None:
-    """Add a command whose arguments are words `key=value`."""
-    parser = commands.add_parser(name, help=says)
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(keys)}")
+def order_of(
+    asked: LoadWords, known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
+) -> Order:
+    """The load run that words ask for; raises `UsageError`, `TierError`, `ScenarioError`."""
+    given = {key: getattr(asked, key.replace("-", "_")) for key in arguments.KEYS}
+    words = [f"{key}={value}" for key, value in given.items() if value not in {None, ""}]
+    return arguments.parse(words, known, workloads)
 
 
 def command(

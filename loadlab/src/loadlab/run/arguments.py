@@ -13,6 +13,7 @@ from loadlab.generator.scenarios import Scenario
 from loadlab.generator.scenarios import choose as choose_scenario
 from loadlab.target.tiers import Tier
 from loadlab.target.tiers import choose as choose_tier
+from loadlab.words import UsageError
 
 Backend = Literal["auto", "cgroup", "compose"]
 Engine = Literal["locust", "raw"]
@@ -24,10 +25,6 @@ UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-class UsageError(ValueError):
-    """A word of the command line is wrong; the message quotes it and says what was expected."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,8 +36,8 @@ from loadlab.words import Engine, LoadWords, UsageError, YesNo
 
 _SHORT_S, _SHORTER = 20.0, 4
 _AROUND_S = 75.0
-"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,
-start, warm-up, settling, drain, …"""
+"""What a run takes besides ramp, steady and repeated phases, as long as none was measured: null
+server, start, warm-up, settling, drain, …"""
 PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab.experiments.compare.command import parse
+from loadlab.experiments.compare import parse
 from loadlab.generator import exchange, scenarios
 from loadlab.generator.epoll.asker import Asker
 from loadlab.run.arguments import Order

@@ -1,24 +1,27 @@
 """The comparison: what its words mean, in which order the sides run, and what may be said of the
 result."""
 
+import io
+from argparse import Namespace
+from pathlib import Path
+
 import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.compare import carry, form
-from loadlab.experiments.compare.carry import sides, trial
-from loadlab.experiments.compare.command import parse
-from loadlab.experiments.compare.effects import effects, sentences, times, valid_blocks
-from loadlab.experiments.compare.form import Comparison
+from loadlab.experiments import runner, trial
+from loadlab.experiments.compare import Comparison, compare, effects, main, parse, sentences, times
+from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import compare_page, render
 from loadlab.record.form import Ended
-from loadlab.record.store import StoreError
-from loadlab.run.arguments import UsageError
+from loadlab.run.command import INTERRUPTED, USAGE
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
+from support.bundles import write_bundle
 
 TIERS = {"half-core": Tier(name="half-core", cpus=0.5, memory_bytes=512 << 20)}
 
@@ -34,7 +37,7 @@ def compared(log):
     """Makes a comparison from (outcome, CPU-µs) of each block's sides."""
 
     def make(blocks, **changes):
-        ours = trial(log, judge(log), Ended(kind="complete"), block=1, side="halfcore")
+        ours = trial.trial(Loaded(log, judge(log), Ended(kind="complete")), 1, "halfcore")
         trials = [
             msgspec.structs.replace(
                 ours,
@@ -61,7 +64,7 @@ def compared(log):
             against="tuned",
             blocks=len(blocks),
             fingerprint=log.run.fingerprint,
-            trials=trials,
+            rows=trials,
         )
         return msgspec.structs.replace(found, **changes)
 
@@ -70,7 +73,7 @@ def compared(log):
 
 def test_a_trial_is_measured_from_the_first_user_to_the_end_of_steady(log):
     """The made-up server takes 110 µs a request in every phase."""
-    found = trial(log, judge(log), Ended(kind="complete"), block=1, side="tuned")
+    found = trial.trial(Loaded(log, judge(log), Ended(kind="complete")), 1, "tuned")
 
     assert found.outcome == "PASS"
     assert found.cpu_us == pytest.approx(110, rel=0.1)
@@ -106,7 +109,7 @@ def test_a_block_with_an_invalid_run_counts_for_nobody(compared):
         ]
     )
 
-    assert effects(found)[0].pairs == [(100.0, 500.0)]
+    assert [len(each.pairs) for each in effects(found)] == [0, 1, 1]
     said = sentences(found)
     assert said[1] == "tuned: 1 PASS, 1 FAIL, 1 INVALID of 3. FAIL: tuned said so."
     assert said[-1] == "Only 1 of at least 5 blocks are valid on both sides: nothing is concluded."
@@ -117,9 +120,9 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
     found = compared([(("PASS", 100.0), ("ERROR", None))] * 5)
     found = msgspec.structs.replace(
         found,
-        trials=[
+        rows=[
             msgspec.structs.replace(each, could_start=each.side == "halfcore")
-            for each in found.trials
+            for each in found.rows
         ],
     )
 
@@ -135,15 +138,16 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
     """The newest of each kind, with machine, limits, commit, command; the same file gives the same
     text."""
     found = compared([(("PASS", 100.0), ("PASS", 500.0))] * 5)
-    old = form.save(
+    old = runner.save(
         msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs"
     )
-    new = form.save(found, tmp_path / "runs")
+    new = runner.save(found, tmp_path / "runs")
 
-    assert form.load(new) == found
+    assert new.name == "2026-01-02-030405-compare-half-core-tuned-10000.json"
+    assert runner.load(new, Comparison) == found
     assert render._newest(old.parent, "compare") == [new]
     text = compare_page.markdown(found, new.name, "forest.svg")
-    assert text == compare_page.markdown(form.load(new), new.name, "forest.svg")
+    assert text == compare_page.markdown(runner.load(new, Comparison), new.name, "forest.svg")
     for expected in (
         "1 × 0.5 CPU, 512 MiB",
         "`just compare tier=half-core`",
@@ -155,31 +159,15 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
     assert "half-core, 10,000 users: tuned / halfcore" in (tmp_path / "forest.svg").read_text()
 
 
-def test_a_file_of_another_format_is_refused(compared, tmp_path):
-    """Instead of figures that mean something else."""
-    file = form.save(msgspec.structs.replace(compared([]), format=2), tmp_path)
-
-    with pytest.raises(StoreError, match="format is 2, expected 1"):
-        form.load(file)
-
-
-def test_the_order_of_the_sides_is_drawn_from_the_seed():
-    """Drawn for each block, the same for the same seed, and not always the same."""
-    drawn = [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
-
-    assert drawn == [tuple(sides("typical", block=block, seed=1)) for block in range(1, 11)]
-    assert {frozenset(each) for each in drawn} == {frozenset({"halfcore", "typical"})}
-    assert len(set(drawn)) == 2
-
-
 @pytest.mark.parametrize(
     ("invalid", "made", "valid"),
     [(set(), 2, 2), ({2}, 3, 2), ({1, 4}, 4, 2), ({1, 3, 5, 8}, 4, 0)],
 )
 def test_another_block_is_made_for_one_with_an_invalid_run(
-    monkeypatch, tmp_path, invalid, made, valid
+    compared, monkeypatch, tmp_path, invalid, made, valid
 ):
-    """Once for each of those that were asked for; `invalid` numbers runs, from 1."""
+    """Once for each of those that were asked for; `invalid` numbers runs, from 1. The sides of a
+    block have one seed."""
     started = []
 
     def run(order, *_, **__):
@@ -189,16 +177,92 @@ def test_another_block_is_made_for_one_with_an_invalid_run(
             found.run.tier = msgspec.structs.replace(found.run.tier, cores_needed=3)
         return found.write(tmp_path / f"run-{len(started)}"), Ended(kind="complete")
 
-    monkeypatch.setattr(carry.session, "carry_out", run)
-    monkeypatch.setattr(carry, "prepare_baseline", lambda _: {})
-    order, against, blocks = parse(["tier=half-core", "blocks=2"], TIERS, scenarios.read())
-    place = Place(tmp_path, tmp_path, tmp_path)
+    monkeypatch.setattr(trial.session, "carry_out", run)
+    # The wait is for this machine's old connections, whoever made them.
+    monkeypatch.setattr(trial, "cool_down", lambda: None)
+    order, *_ = parse(["tier=half-core"], TIERS, scenarios.read())
+    fresh = msgspec.structs.replace(compared([]), blocks=2)
+    place, quiet = Place(tmp_path, tmp_path, tmp_path), Console(quiet=True)
 
-    found = carry.carry_out(order, against, blocks, place, Console(quiet=True), command="", say=str)
+    found = compare(fresh, tmp_path / "kept.json", order, place, quiet)
 
-    assert (found.blocks, len(valid_blocks(found))) == (made, valid)
-    assert len(started) == len(found.trials) == 2 * made
+    assert (found.made, len(found.valid_blocks)) == (made, valid)
+    assert len(started) == len(found.rows) == 2 * made
     assert len({each.seed for each in started}) == made
+    assert runner.load(tmp_path / "kept.json", Comparison) == found
+
+
+def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, tmp_path, capsys):
+    """The same words go on with the run that was cut off (exit code 130), and store all (0)."""
+    started, ends = [], iter(["complete", "interrupted", "complete"])
+
+    def run(order, *_, **__):
+        started.append((order.service, order.seed))
+        made, kind = runs.fresh(), next(ends)
+        made.run.ended = Ended(kind=kind)
+        return made.write(tmp_path / f"run-{len(started)}"), made.run.ended
+
+    monkeypatch.setattr(trial.session, "carry_out", run)
+    monkeypatch.setattr(trial, "cool_down", lambda: None)
+    monkeypatch.setattr(trial, "prepare_baseline", lambda _: {"litestar": "2"})
+    monkeypatch.setattr(trial.cgroup, "version", lambda: 2)
+    write_bundle(tmp_path / ".halfcore/bundles", "iris", model=None)
+    (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
+    asked = Namespace(command="compare", words=["tier=half-core", "blocks=1"])
+
+    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == INTERRUPTED
+    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == 0
+
+    assert len(set(started)) == 2
+    assert started[1] == started[2]
+    (file,) = (tmp_path / "docs/runs").iterdir()
+    found = runner.load(file, Comparison)
+    assert (found.tier, found.limits, found.users, found.against) == (
+        "half-core",
+        "1 × 0.5 CPU, 512 MiB",
+        10_000,
+        "typical",
+    )
+    assert (found.command, found.made) == ("just compare tier=half-core blocks=1", 1)
+    assert found.fingerprint.baseline_packages == {"litestar": "2"}
+    assert not list((tmp_path / runner.KEPT).iterdir())
+    assert f"stored in {file}" in capsys.readouterr().out
+
+
+def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
+    """Exit code 3, before anything is started."""
+    (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
+    console = Console(file=io.StringIO(), width=200)
+    asked = Namespace(command="compare", words=["tier=half-core", "blocks=none"])
+
+    assert main(asked, tmp_path, console, compare_page.table) == USAGE
+    assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
+
+
+def test_a_ratio_to_a_server_that_failed_is_a_lower_bound_or_left_out(compared, tmp_path):
+    """With more time it would take longer and hold more; its CPU time includes the overload, and
+    bounds nothing. A failure of halfcore leaves nothing to divide by."""
+    found = compared(
+        [(("PASS", 100.0), ("PASS", 500.0)), *[(("PASS", 100.0), ("FAIL", 900.0))] * 4]
+    )
+
+    cpu, p99, memory = effects(found)
+    assert (cpu.text, p99.text, memory.text) == ("5", "≥ 1", "≥ 1")
+    said = "\n".join(sentences(found))
+    assert (
+        "p99: tuned takes ≥ 1 × of halfcore's (95 % interval 1–1, 5 blocks; tuned failed in 4 "
+        in said
+    )
+    assert compare_page.forest(found, tmp_path / "forest.svg")
+    assert "≥ 1 ×" in (tmp_path / "forest.svg").read_text()
+
+    drowned = compared([(("PASS", 100.0), ("FAIL", 900.0))] * 5)
+    assert (
+        "CPU time per right answer: no ratio, for it needs blocks in which both sides passed."
+        in (sentences(drowned))
+    )
+    failed = compared([(("FAIL", 100.0), ("PASS", 500.0))] * 5)
+    assert {each.ratio for each in effects(failed)} == {None}
 
 
 def test_the_words_are_those_of_a_load_run_and_two_more():
@@ -234,7 +298,7 @@ def test_an_image_is_compared_with_in_containers():
         ("against=image", "BASELINE_IMAGE is not set"),
         ("against=naive", "against=naive is unknown; there are typical, tuned, onnx, image"),
         ("blocks=0", "blocks=0 is invalid"),
-        ("target=127.0.0.1:1", "a comparison starts its own servers"),
+        ("target=127.0.0.1:1", "an experiment starts its own servers"),
         (
             "colour=red",
             r"colour=red: unknown; expected .* one of tier, (?!.*repeats).*, against, blocks$",

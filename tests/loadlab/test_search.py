@@ -6,29 +6,38 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.search import axis, form, rerun, said
-from loadlab.experiments.search.axis import Axis, Edge, Try
-from loadlab.experiments.search.carry import Budget, Outlook, carry_out, expected_s
-from loadlab.experiments.search.command import NOTHING_PASSES, PASSED, UNDECIDED, exit_code, parse
-from loadlab.experiments.search.form import Goal, Probe, Rerun, Search
-from loadlab.experiments.search.plan import Found, Step, forecast
-from loadlab.experiments.search.probe import Interrupted, LabFailed, judgement, order_of
+from loadlab.experiments import axis, runner
+from loadlab.experiments import search as said
+from loadlab.experiments.axis import Axis, Edge, Try
+from loadlab.experiments.search import Found, Goal, Probe, Search, Step, decide, forecast
+from loadlab.experiments.searching import (
+    NOTHING_PASSES,
+    PASSED,
+    UNDECIDED,
+    Plan,
+    end_of,
+    judgement,
+    order_of,
+    parse,
+    probe,
+    rerun_left,
+    to_run_again,
+)
+from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import readme, render, search_page
 from loadlab.pages.frontier import frontier
 from loadlab.record.form import Ended, Phase
-from loadlab.record.store import StoreError
-from loadlab.run.arguments import UsageError
 from loadlab.target import cgroup
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 from support.bundles import write_bundle
 from support.examples import TIMES
@@ -86,10 +95,12 @@ def probing(log):
                 centicores=step.centicores,
                 mib=step.mib,
                 full=step.full,
+                twice=step.twice,
                 why=step.why,
                 outcome=said if could_start else "FAIL",  # type: ignore[arg-type]
                 could_start=could_start,
                 sentence="All 17 rules hold." if said == "PASS" else f"Said {said}.",
+                rules=["V13", "V5"] if said == "INVALID" else [],
                 run=f"run-{number}",
                 seconds=250.0 if step.full else 120.0,
                 figures=msgspec.structs.replace(
@@ -110,17 +121,19 @@ def needs(centicores: int, mib: int) -> Oracle:
 
 
 def searched(
-    search: Search, probe: Callable[[Step, int], Probe], most: int = 200
+    search: Search, probe: Callable[[Step, int], Probe], most: int = 200, budget_s: float = math.inf
 ) -> tuple[Search, Found]:
-    """The whole search; it must end within so many probes."""
-    kept: list[Search] = []
-    whole, found = carry_out(
-        search, probe, keep=kept.append, budget=Budget(math.inf), ramp_s=20, show=lambda _: None
-    )
-    assert len(whole.probes) <= most
-    assert [len(each.probes) for each in kept] == list(range(1, len(whole.probes) + 1))
-    assert found
-    return whole, found
+    """The whole search, or what fits into the budget; it must end within so many probes."""
+    now = [0.0]
+    plan = Plan(budget_s, 20, Console(quiet=True), lambda: now[0])
+    while steps := plan.left(search):
+        assert steps[0] == decide(search)
+        done = probe(steps[0], len(search.rows) + 1)
+        now[0] += done.seconds
+        search = msgspec.structs.replace(search, rows=[*search.rows, done])
+    assert len(search.rows) <= most
+    assert now[0] <= budget_s
+    return search, decide(search)  # type: ignore[return-value]  # or the step that did not fit
 
 
 @pytest.mark.parametrize("centicores", [1, 3, 7, 12, 24, 51, 99, 100])
@@ -136,17 +149,17 @@ def test_a_server_without_chance_is_found_to_the_step(search, probing, centicore
     assert mib <= memory < mib + 16 or (memory == 32 and mib == 20)
     assert [
         probe.outcome
-        for probe in whole.probes
+        for probe in whole.rows
         if (probe.centicores, probe.mib, probe.full) == (cpu, memory, True)
     ] == ["PASS"] * 3
     if centicores > 1:
         assert found.cpu.fails in {cpu - 1, cpu - 2}
         assert any(
             probe.full
-            for probe in whole.probes
+            for probe in whole.rows
             if (probe.centicores, probe.outcome) == (found.cpu.fails, "FAIL")
         )
-    assert exit_code(found) == PASSED
+    assert end_of(whole) == PASSED
 
 
 def test_the_first_run_predicts_where_to_look(search, probing):
@@ -154,7 +167,7 @@ def test_the_first_run_predicts_where_to_look(search, probing):
     down; then memory from the peak."""
     whole, _ = searched(search, probing(needs(12, 200), cores=0.15, peak=190))
 
-    asked = [(probe.centicores, probe.mib, probe.full, probe.why) for probe in whole.probes]
+    asked = [(probe.centicores, probe.mib, probe.full, probe.why) for probe in whole.rows]
     assert asked == [
         (100, 1024, False, "first"),
         (25, 1024, False, "as predicted"),
@@ -188,7 +201,7 @@ def test_one_failure_of_three_moves_the_edge_up(search, probing):
     whole, found = searched(search, probing(unsteady))
 
     assert found.cpu == Edge(13, 12)
-    assert sum(probe.centicores == 12 for probe in whole.probes) == 4
+    assert sum(probe.centicores == 12 for probe in whole.rows) == 4
     assert "0.12 CPU with 1,024 MiB" in said.sentences(whole)[0]
     assert "It passed in 3 of its 4 runs all the same." in said.sentences(whole)[1]
 
@@ -203,7 +216,7 @@ def test_a_short_run_that_failed_by_chance_stays_refuted_and_is_shown(search, pr
     whole, found = searched(search, probing(unlucky))
 
     assert found.cpu == Edge(12, 10)
-    assert [probe.outcome for probe in whole.probes if probe.centicores == 10] == [
+    assert [probe.outcome for probe in whole.rows if probe.centicores == 10] == [
         "FAIL",
         "PASS",
         "PASS",
@@ -212,7 +225,7 @@ def test_a_short_run_that_failed_by_chance_stays_refuted_and_is_shown(search, pr
     assert "It passed in 3 of its 4 runs all the same." in said.sentences(whole)[1]
 
 
-def test_an_invalid_run_is_repeated_once_at_full_length(search, probing):
+def test_an_invalid_run_is_repeated_at_full_length(search, probing):
     """It neither passes nor fails: the second says what the first did not."""
     whole, found = searched(
         search,
@@ -222,7 +235,7 @@ def test_an_invalid_run_is_repeated_once_at_full_length(search, probing):
     )
 
     assert found.cpu == Edge(12, 10)
-    assert [(probe.centicores, probe.full, probe.why) for probe in whole.probes][3] == (
+    assert [(probe.centicores, probe.full, probe.why) for probe in whole.rows][3] == (
         20,
         True,
         "again, for it was INVALID",
@@ -230,8 +243,28 @@ def test_an_invalid_run_is_repeated_once_at_full_length(search, probing):
     assert "INVALID, for or against nothing: 2 of" in " ".join(said.sentences(whole))
 
 
-def test_what_is_invalid_twice_is_neither_passed_nor_failed(search, probing):
-    """It may not be claimed, so the minimum lies above; it is not the largest that fails either."""
+@pytest.mark.parametrize("third", ["PASS", "FAIL"])
+def test_what_is_invalid_twice_is_decided_by_a_run_twice_as_long(search, probing, third):
+    """It sees whether the trend goes on that made the others INVALID; a PASS of it counts."""
+    left = ["INVALID", "INVALID", third]
+
+    def drifting(step: Step, number: int) -> str:
+        if step.centicores == 12 and step.mib == 1024 and left:
+            return left.pop(0)
+        return needs(11, 64)(step, number)
+
+    whole, found = searched(search, probing(drifting))
+
+    tries = [row for row in whole.rows if (row.centicores, row.mib) == (12, 1024)]
+    assert [GOAL.steady_s(row) for row in tries[:3]] == [30, 120, 240]
+    assert tries[2].why == "again, for it was INVALID twice"
+    assert found.cpu == (Edge(12, 10) if third == "PASS" else Edge(13, 12))
+    assert len(tries) == (5 if third == "PASS" else 3)
+
+
+def test_what_is_invalid_three_times_is_neither_passed_nor_failed(search, probing):
+    """It may not be claimed, so the minimum lies above; it is not the largest that fails either.
+    The rules that kept it from a verdict are named."""
     whole, found = searched(
         search,
         probing(
@@ -240,10 +273,10 @@ def test_what_is_invalid_twice_is_neither_passed_nor_failed(search, probing):
     )
 
     assert found.cpu == Edge(13, 10, (12,))
-    assert sum(probe.centicores == 12 for probe in whole.probes) == 2
+    assert sum(probe.centicores == 12 for probe in whole.rows) == 3
     sentences = said.sentences(whole)
     assert "largest that fails: 0.1 CPU with 1,024 MiB" in sentences[0]
-    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(sentences)
+    assert "Undecided, because INVALID 3 times in a row: 0.12 (V5, V13) CPU." in " ".join(sentences)
 
 
 def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probing):
@@ -258,8 +291,10 @@ def test_what_is_invalid_with_ample_memory_is_the_cpu_limits_fault(search, probi
 
     assert found.minimum == (13, 240)
     assert found.cpu == Edge(13, 10, (12,))
-    assert max(probe.mib for probe in whole.probes if probe.mib < 1024) == 256
-    assert "Undecided, because INVALID twice in a row: 0.12 CPU." in " ".join(said.sentences(whole))
+    assert max(probe.mib for probe in whole.rows if probe.mib < 1024) == 256
+    assert "Undecided, because INVALID 3 times in a row: 0.12 (V5, V13) CPU." in " ".join(
+        said.sentences(whole)
+    )
 
 
 def test_what_is_invalid_with_little_memory_is_no_fault_of_the_cpu_limit(search, probing):
@@ -278,8 +313,8 @@ def test_what_is_invalid_with_little_memory_is_no_fault_of_the_cpu_limit(search,
         (
             "INVALID",
             UNDECIDED,
-            2,
-            "nothing is proven, for the greatest limits (1 CPU, 1,024 MiB) were INVALID twice",
+            3,
+            "nothing is proven, for the greatest limits (1 CPU, 1,024 MiB) were INVALID 3 times",
         ),
         ("FAIL", NOTHING_PASSES, 2, "not even the greatest limits (1 CPU, 1,024 MiB) pass"),
         ("cannot start", NOTHING_PASSES, 2, "not even the greatest limits"),
@@ -289,7 +324,7 @@ def test_a_server_that_never_passes_ends_the_search(search, probing, answer, cod
     """After one repeat, and as what it is."""
     whole, found = searched(search, probing(lambda *_: answer))
 
-    assert (found.minimum, exit_code(found), len(whole.probes)) == (None, code, probes)
+    assert (found.minimum, end_of(whole), len(whole.rows)) == (None, code, probes)
     assert says in said.sentences(whole)[0]
 
 
@@ -317,133 +352,87 @@ def test_chance_never_makes_a_minimum_of_what_did_not_pass(search, probing):
             search,
             probing(lambda *_, dice=dice: dice.choices(["PASS", "FAIL", "INVALID"], (6, 1, 1))[0]),
         )
-        said_of = {(probe.centicores, probe.mib): list[str]() for probe in whole.probes}
-        for probe in whole.probes:
-            said_of[probe.centicores, probe.mib].append(
-                ("full " if probe.full else "") + probe.outcome
-            )
+        said_of = {(row.centicores, row.mib): list[str]() for row in whole.rows}
+        for row in whole.rows:
+            said_of[row.centicores, row.mib].append(("full " if row.full else "") + row.outcome)
         if found.minimum:
             assert said_of[found.minimum].count("full PASS") >= 3
             assert not [each for each in said_of[found.minimum] if each.endswith("FAIL")]
         for outcomes in said_of.values():
             invalid = "".join("I" if each.endswith("INVALID") else "-" for each in outcomes)
-            assert "III" not in invalid
+            assert "IIII" not in invalid
 
 
-def test_a_search_that_is_killed_at_any_probe_ends_with_the_same_result(search, probing, tmp_path):
-    """Every probe is kept at once; the one that was going on is made again."""
+def test_a_stored_search_keeps_its_patience(search, probing):
+    """Those of before it was raised say what they said."""
+    old = msgspec.structs.replace(search, patience=2)
+    whole, found = searched(
+        old,
+        probing(
+            lambda step, number: "INVALID" if step.centicores == 12 else needs(11, 64)(step, number)
+        ),
+    )
+
+    assert found.cpu == Edge(13, 10, (12,))
+    assert not any(row.twice for row in whole.rows)
+    assert "INVALID twice in a row: 0.12" in " ".join(said.sentences(whole))
+    assert "none was repeated more than once in a row" in " ".join(said.sentences(whole))
+
+
+def test_a_search_continues_from_any_probe_with_the_same_result(search, probing):
+    """What is next depends on the probes alone."""
 
     def unsteady(step: Step, number: int) -> str:
         return "INVALID" if number in {4, 9} else needs(12, 130)(step, number)
 
     whole, found = searched(search, probing(unsteady))
-    for killed in range(1, len(whole.probes) + 1):
-        file = form.save(search, tmp_path / f"{killed}.json")
-
-        def dying(step: Step, number: int, killed: int = killed) -> Probe:
-            if number == killed:
-                raise KeyboardInterrupt
-            return probing(unsteady)(step, number)
-
-        with pytest.raises(KeyboardInterrupt):
-            carry_out(
-                search,
-                dying,
-                keep=partial(form.save, file=file),
-                budget=Budget(math.inf),
-                ramp_s=20,
-                show=lambda _: None,
-            )
-        kept = form.load(file)
-        assert len(kept.probes) == killed - 1
-        assert carry_out(
-            kept,
-            probing(unsteady),
-            keep=len_of,
-            budget=Budget(math.inf),
-            ramp_s=20,
-            show=lambda _: None,
-        ) == (whole, found)
-
-
-def len_of(search: Search) -> int:
-    """Keeps nothing."""
-    return len(search.probes)
+    for killed in range(len(whole.rows)):
+        part = msgspec.structs.replace(whole, rows=whole.rows[:killed])
+        assert searched(part, probing(unsteady)) == (whole, found)
 
 
 def test_a_spent_budget_ends_the_search_before_a_probe_that_would_not_fit(search, probing):
     """And the same words go on with the next invocation's budget, from where it was."""
-    now = [0.0]
+    part, _ = searched(search, probing(needs(12, 64)), budget_s=600)
 
-    def taking(step: Step, number: int) -> Probe:
-        probe = probing(needs(12, 64))(step, number)
-        now[0] += probe.seconds
-        return probe
-
-    part, found = carry_out(
-        search,
-        taking,
-        keep=len_of,
-        budget=Budget(600, lambda: now[0]),
-        ramp_s=20,
-        show=lambda _: None,
-    )
-    assert (found, len(part.probes)) == (None, 5)
-    assert now[0] <= 600
+    assert (len(part.rows), end_of(part)) == (5, UNDECIDED)
     assert said.sentences(part) == [
         "So far, with 1,024 MiB: the least CPU limit that passed is 0.15; 0.1 did not.",
         "The search is not finished; next is 0.12 CPU, 1,024 MiB (bisect).",
     ]
-    whole, end = carry_out(
-        part,
-        taking,
-        keep=len_of,
-        budget=Budget(math.inf, lambda: now[0]),
-        ramp_s=20,
-        show=lambda _: None,
-    )
-    assert (whole, end) == searched(search, probing(needs(12, 64)))
+    assert searched(part, probing(needs(12, 64))) == searched(search, probing(needs(12, 64)))
 
 
-def test_the_time_is_shown_before_every_probe(search, probing):
-    """The forecast begins with what is really next, and shrinks to it; a probe is expected to take
-    as long as those like it."""
-    outlooks: list[Outlook] = []
-    whole, _ = carry_out(
-        search,
-        probing(needs(12, 200)),
-        keep=len_of,
-        budget=Budget(math.inf),
-        ramp_s=20,
-        show=outlooks.append,
-    )
+def test_a_probe_is_expected_to_take_as_long_as_those_like_it(search, probing):
+    """Before there are any, as long as its phases; the forecast shrinks to what is really next."""
+    plan, step = Plan(math.inf, 20, Console(quiet=True)), Step(100, 1024, False, "")
+    whole, _ = searched(search, probing(needs(12, 200)))
+    almost = msgspec.structs.replace(whole, rows=whole.rows[:-1])
 
-    assert [outlook.steps[0] for outlook in outlooks] == [
-        Step(p.centicores, p.mib, p.full, p.why) for p in whole.probes
-    ]
-    assert len(outlooks[-1].steps) == 1
-    assert outlooks[-1].expected_s == 250.0
-    assert 8 <= len(outlooks[0].steps) <= 25
-    assert expected_s(Step(100, 1024, False, ""), GOAL, [], ramp_s=20) == 75 + 20 + 30 + 2 * 8
+    assert 8 <= len(forecast(search)) <= 25
+    assert plan.expected_s(search, step) == 75 + 20 + 30 + 2 * 8
+    assert [plan.expected_s(almost, each) for each in plan.left(almost)] == [250.0]
 
 
-def test_the_plan_is_shown_once_and_the_time_before_each_probe(search):
+def test_the_plan_is_shown_once_and_the_time_before_each_probe(search, probing):
     """On the terminal."""
     console = Console(file=io.StringIO(), width=160)
-    steps = forecast(GOAL, [])
-    search_page.show(Outlook(1, steps, 3000.0, 5400.0), GOAL, console)
-    search_page.show(Outlook(2, steps[1:], 2800.0, 5200.0), GOAL, console)
+    plan = Plan(5400, 20, console, lambda: 0.0)
+    plan.show(search, plan.left(search))
+    one = msgspec.structs.replace(search, rows=[probing(needs(12, 64))(plan.left(search)[0], 1)])
+    plan.show(one, plan.left(one))
 
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("The plan") == 1
     assert "probe 1: 1 CPU, 1,024 MiB (first), 30 s steady" in text
-    assert "about 47 min to go · 87 min left of the budget" in text
+    assert "probe 2: 0.25 CPU, 1,024 MiB (as predicted), 30 s steady" in text
+    assert "90 min left of the budget" in text
 
 
 def test_a_probe_is_the_order_in_other_limits(search):
     """Short or long, and with a seed of its own; the tier's environment stays."""
-    order, goal, *_ = parse(["seed=5"], TIERS, scenarios.read())
-    made = order_of(Step(12, 208, False, ""), 7, order, goal)
+    asked = parse(["seed=5"], TIERS, scenarios.read())
+    made = order_of(Step(12, 208, False, ""), 7, asked)
 
     assert (made.tier.cpus, made.tier.memory_bytes, made.tier.environment) == (
         0.12,
@@ -451,7 +440,8 @@ def test_a_probe_is_the_order_in_other_limits(search):
         {"A": "b"},
     )
     assert (made.steady_s, made.seed) == (30, 12)
-    assert order_of(Step(12, 208, True, ""), 8, order, goal).steady_s == 120
+    assert order_of(Step(12, 208, True, ""), 8, asked).steady_s == 120
+    assert order_of(Step(12, 208, True, "", True), 9, asked).steady_s == 240
 
 
 @pytest.mark.parametrize(
@@ -464,7 +454,6 @@ def test_a_probe_is_the_order_in_other_limits(search):
         ("infrastructure", None, LabFailed),
         ("wrong_answer", "warmup", LabFailed),
         ("disk_full", "steady", LabFailed),
-        ("interrupted", "steady", Interrupted),
         ("complete", "cooldown", "PASS"),
         ("server_died", "steady", "FAIL"),
         ("generator_broke", "steady", "INVALID"),
@@ -474,13 +463,25 @@ def test_only_what_the_limits_explain_is_a_failure(log, kind, phase, expected):
     """A server that cannot start fails in its limits; a lab that breaks ends the search."""
     made = runs.made()
     made.run.ended = Ended(kind=kind, sentence="so it ended")
-    phases = [Phase(name=phase, start_s=0.0)] if phase else []
+    verdict = judge(made.log())
+    made.run.phases = [Phase(name=phase, start_s=0.0)] if phase else []
+    run = Loaded(made.log(), verdict, made.run.ended)
 
     if isinstance(expected, str):
-        assert judgement(made.run.ended, phases, judge(made.log())) == expected
+        assert judgement(run) == expected
     else:
         with pytest.raises(expected):
-            judgement(made.run.ended, phases, judge(made.log()))
+            judgement(run)
+
+
+def test_a_probe_names_the_rules_that_made_it_invalid():
+    """Those that keep a PASS, or a FAIL where the objective was missed; of others, none."""
+    made = runs.fresh()
+    made.run.tier = msgspec.structs.replace(made.run.tier, cores_needed=3)
+    for run, rules in ((made, ["V5"]), (runs.fresh(), [])):
+        log = run.log()
+        found = probe(Step(12, 64, True, ""), Loaded(log, judge(log), Ended(kind="complete")))
+        assert found.rules == rules
 
 
 def test_the_words_are_those_of_a_load_run_and_four_more():
@@ -498,7 +499,7 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         "cgroup",
     )
     assert asked.goal == Goal(most_centicores=100, most_mib=1024, full_s=60, short_s=20)
-    assert (asked.budget_s, asked.fresh, asked.rerun) == (1800, True, False)
+    assert (asked.words.budget, asked.words.fresh, asked.words.rerun) == (30, "yes", "no")
     assert parse([], TIERS, scenarios.read()).goal == GOAL
     assert parse(["scenario=overload"], TIERS, scenarios.read()).goal.short_s == 180
     assert (
@@ -517,8 +518,8 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         ("budget=0", "budget=0 is invalid: expected whole minutes from 1"),
         ("budget=long", "budget=long is invalid"),
         ("fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
-        ("target=127.0.0.1:1", "a search starts its own servers"),
-        ("repeats=5", "a search starts its own servers"),
+        ("target=127.0.0.1:1", "an experiment starts its own servers"),
+        ("repeats=5", "an experiment starts its own servers"),
         (
             "colour=red",
             (
@@ -564,82 +565,77 @@ def test_a_search_is_not_forgotten_and_run_again_at_once():
 
 def again(
     search: Search, file: Path, *probes: Probe, started_at: str = "2026-01-03T00:00:00Z"
-) -> Rerun:
+) -> Search:
     """A rerun of a stored search."""
-    return Rerun(
-        of=file.name,
-        started_at=started_at,
-        command="just search rerun=yes",
-        fingerprint=search.fingerprint,
-        probes=list(probes),
+    return msgspec.structs.replace(
+        search, kind="rerun", of=file.name, started_at=started_at, rows=list(probes)
     )
 
 
 def test_the_minimum_of_the_newest_search_is_run_again(search, probing, tmp_path):
-    """At full length; with a seed that neither the search nor another rerun had; what INVALID says
-    is asked once more."""
-    asked = parse(["rerun=yes"], TIERS, scenarios.read())
+    """Of the same words, whatever the commit and the patience."""
     oldest, _ = searched(search, probing(needs(15, 200)))
-    form.save(
-        oldest,
-        tmp_path / form.name(msgspec.structs.replace(oldest, started_at="2025-01-02T03:04:05Z")),
-    )
+    runner.save(msgspec.structs.replace(oldest, started_at="2025-01-02T03:04:05Z"), tmp_path)
+    whole, _ = searched(msgspec.structs.replace(search, patience=2), probing(needs(12, 200)))
+    file = runner.save(whole, tmp_path)
+
+    assert to_run_again(tmp_path, search) == (file, whole)
+
+
+@pytest.mark.parametrize(
+    ("said_so", "lengths"),
+    [
+        (["PASS", "PASS", "PASS"], [120, 120, 120]),
+        (["PASS", "INVALID", "PASS", "PASS"], [120, 120, 120, 120]),
+        (["PASS", "FAIL"], [120, 120]),
+        (["INVALID", "INVALID", "PASS", "PASS", "PASS"], [120, 120, 240, 120, 120]),
+        (["PASS", "INVALID", "INVALID", "INVALID"], [120, 120, 120, 240]),
+    ],
+)
+def test_a_minimum_holds_if_it_passes_three_times_again(
+    search, probing, tmp_path, said_so, lengths
+):
+    """At full length, as at the first hour; one FAIL ends it, and what is INVALID is repeated as in
+    the search. The last run says how it ended."""
     whole, _ = searched(search, probing(needs(12, 200)))
-    file = form.save(whole, tmp_path / form.name(whole))
+    rerun = again(whole, tmp_path / whole.file_name)
+    made = probing(lambda _, number: said_so[number - 1])
+    while left := rerun_left(whole, rerun):
+        done = made(left[0], len(rerun.rows) + 1)
+        rerun = msgspec.structs.replace(rerun, rows=[*rerun.rows, done])
 
-    claim = rerun.newest(tmp_path, asked.order, asked.goal)
-    assert claim == (file, 12, 208, len(whole.probes) + 1)
-    form.save_rerun(again(whole, file, *rerun.carry_out(claim, probing(needs(12, 200)))), tmp_path)
-    assert [(probe.outcome, probe.full) for probe in rerun.of(tmp_path, file)[0].probes] == [
-        ("PASS", True)
-    ]
-
-    claim = rerun.newest(tmp_path, asked.order, asked.goal)
-    assert claim.number == len(whole.probes) + 2
-    numbers: list[int] = []
-
-    def doubtful(step: Step, number: int) -> Probe:
-        numbers.append(number)
-        return probing(lambda *_: "INVALID")(step, number)
-
-    assert [probe.why for probe in rerun.carry_out(claim, doubtful)] == [
-        "the minimum, run again",
-        "again, for it was INVALID",
-    ]
-    assert numbers == [claim.number, claim.number + 1]
-    assert [probe.outcome for probe in rerun.carry_out(claim, probing(lambda *_: "FAIL"))] == [
-        "FAIL"
-    ]
+    assert [row.outcome for row in rerun.rows] == said_so
+    assert [GOAL.steady_s(row) for row in rerun.rows] == lengths
+    assert {(row.centicores, row.mib) for row in rerun.rows} == {(12, 208)}
+    assert rerun.file_name == "2026-01-03-000000-rerun-halfcore-steady-10000.json"
 
 
 def test_a_rerun_of_nothing_is_refused(search, probing, tmp_path):
     """No search, one of other words, one that found nothing: each has its message."""
-    asked = parse(["rerun=yes"], TIERS, scenarios.read())
     other, _ = searched(msgspec.structs.replace(search, engine="locust"), probing(needs(12, 200)))
-    form.save(other, tmp_path / form.name(other))
+    runner.save(other, tmp_path)
     with pytest.raises(UsageError, match="no search of these words is stored"):
-        rerun.newest(tmp_path, asked.order, asked.goal)
+        to_run_again(tmp_path, search)
 
     nothing, _ = searched(search, probing(lambda *_: "FAIL"))
-    file = form.save(nothing, tmp_path / form.name(nothing))
+    file = runner.save(nothing, tmp_path)
     with pytest.raises(UsageError, match=f"{file.name} found no minimum"):
-        rerun.newest(tmp_path, asked.order, asked.goal)
+        to_run_again(tmp_path, search)
 
 
 def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path):
     """For it or against it; the README counts them."""
     whole, _ = searched(search, probing(needs(12, 200)))
-    file = form.save(whole, tmp_path / "runs" / form.name(whole))
-    old = msgspec.structs.replace(whole, started_at="2025-01-02T03:04:05Z")
-    form.save(old, tmp_path / "runs" / form.name(old))
+    file = runner.save(whole, tmp_path / "runs")
+    runner.save(
+        msgspec.structs.replace(whole, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs"
+    )
     step = Step(12, 208, full=True, why="")
     invalid, passed, failed = (
         probing(lambda *_, said=said: said)(step, 1) for said in ("INVALID", "PASS", "FAIL")
     )
-    form.save_rerun(again(whole, file, invalid, passed), tmp_path / "runs")
-    form.save_rerun(
-        again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs"
-    )
+    runner.save(again(whole, file, invalid, passed), tmp_path / "runs")
+    runner.save(again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs")
 
     first, second, earlier = render._history(file, tmp_path)
     assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
@@ -664,13 +660,13 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
     whole, _ = searched(search, probing(needs(12, 200)))
     old = msgspec.structs.replace(whole, started_at="2025-01-02T03:04:05Z")
     for each in (old, whole):
-        file = form.save(each, tmp_path / "runs" / form.name(each))
+        file = runner.save(each, tmp_path / "runs")
 
-    assert form.load(file) == whole
+    assert runner.load(file, Search) == whole
     assert file.name == "2026-01-02-030405-search-halfcore-steady-10000.json"
     assert render._newest(tmp_path / "runs", "search") == [file]
     text = search_page.markdown(whole, file.name, "frontier.svg")
-    assert text == search_page.markdown(form.load(file), file.name, "frontier.svg")
+    assert text == search_page.markdown(runner.load(file, Search), file.name, "frontier.svg")
     for expected in (
         "### halfcore, 10,000 users, steady",
         "`just search users=10000`",
@@ -687,12 +683,6 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
         frontier(whole, picture)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
     assert "0.12 CPU, 208 MiB" in pictures[0].read_text()
-
-
-def test_a_file_of_another_format_is_refused(search, tmp_path):
-    """Instead of figures that mean something else."""
-    with pytest.raises(StoreError, match="format is 2, expected 1"):
-        form.load(form.save(msgspec.structs.replace(search, format=2), tmp_path / "search.json"))
 
 
 @pytest.fixture
@@ -733,13 +723,13 @@ def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
     assert "not even the greatest limits (1 CPU, 8 MiB) pass" in said
     assert "out of memory" in said
     (file,) = (place / "docs/runs").iterdir()
-    stored = form.load(file)
-    assert [(probe.mib, probe.outcome, probe.could_start) for probe in stored.probes] == [
+    stored = runner.load(file, Search)
+    assert [(row.mib, row.outcome, row.could_start) for row in stored.rows] == [
         (8, "FAIL", False)
     ] * 2
 
     assert "continuing after 2 probes" in search()
-    assert form.load(file) == stored
+    assert runner.load(file, Search) == stored
     assert len(list((place / ".halfcore/loads").glob("*/run.json"))) == 2
 
 

@@ -4,19 +4,16 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.compare.carry import trial
-from loadlab.experiments.studies import carry, command, form, quota, scale, seeds
-from loadlab.experiments.studies.command import cells, parse
-from loadlab.experiments.studies.form import Row, Study
-from loadlab.experiments.studies.summary import reasons, summaries
+from loadlab.experiments import cells, runner, studies, trial
+from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, summaries
+from loadlab.experiments.trial import Loaded
 from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import quota_page, scale_page, seeds_page, studies_pages
 from loadlab.record.form import Ended, Replica
-from loadlab.record.store import StoreError
 from loadlab.run import describe
-from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
 from loadlab.verdict.judge import judge
+from loadlab.words import LoadWords, UsageError
 from support import runs
 
 
@@ -31,9 +28,9 @@ def study(log):
     """Makes a study of which nothing has been run."""
 
     def make(what, *words, blocks=1):
-        found = cells(what, parse(what, words))
+        found = cells_of(parse(what, words))
         return Study(
-            what=what,
+            kind=what,
             started_at="2026-01-02T03:04:05Z",
             minutes=9.0,
             command=f"just {what}",
@@ -50,11 +47,11 @@ def study(log):
 @pytest.fixture
 def measured(log):
     """Gives a study rows: `values` makes (outcome, CPU µs, p99 ms) of a cell and a block."""
-    made_up = trial(log, judge(log), Ended(kind="complete"), block=1, side="halfcore")
+    made_up = trial.trial(Loaded(log, judge(log), Ended(kind="complete")), 1, "halfcore")
 
     def fill(study, values, **changes):
         rows = []
-        for block, cell in carry.plan(study):
+        for block, cell in study.left:
             outcome, cpu_us, p99_ms = values(cell, block)
             found = msgspec.structs.replace(
                 made_up,
@@ -82,7 +79,7 @@ def measured(log):
 def test_every_configuration_that_a_project_reported_is_there():
     """Of 000 two, of 001 four and its eight workers, of 002 five and three replicas, of 003 four,
     of 004 one."""
-    found = seeds.read()
+    found = cells.configurations()
 
     per_seed = {
         seed: sum(each.seed == seed for each in found)
@@ -95,10 +92,10 @@ def test_every_configuration_that_a_project_reported_is_there():
 def test_a_configuration_runs_with_both_services_in_the_same_limits():
     """Replicas behind a balancer of requests, the workers that were reported for the baseline, and
     their number of users."""
-    words = {"duration": "30s", "engine": "raw", "seed": "1"}
-    one, three = seeds.choose(seeds.read(), "001-one,003-three")
+    words = LoadWords(engine="raw", duration=30.0, backend="cgroup")
+    one, three = cells.choose(cells.configurations(), "001-one,003-three")
 
-    ours, theirs = (cell.order for cell in seeds.cells([one], words, "typical"))
+    ours, theirs = (cell.order for cell in cells.seeds([one], words, "typical"))
     assert (ours.service, theirs.service, theirs.service_workers) == ("halfcore", "typical", 2)
     assert ours.tier == theirs.tier
     assert (ours.tier.cpus, ours.tier.memory_bytes, ours.users, ours.rate) == (
@@ -108,21 +105,21 @@ def test_a_configuration_runs_with_both_services_in_the_same_limits():
         50,
     )
     assert (ours.balancer, ours.backend) == ("none", "cgroup")
-    (order, _) = (cell.order for cell in seeds.cells([three], words, "typical"))
+    (order, _) = (cell.order for cell in cells.seeds([three], words, "typical"))
     assert (order.tier.replicas, order.balancer, order.model) == (3, "http", "penguins-rf")
 
 
 def test_eight_workers_are_locusts():
     """Whatever engine the others have."""
-    (workers,) = seeds.choose(seeds.read(), "001-eight")
+    (workers,) = cells.choose(cells.configurations(), "001-eight")
 
-    (order, _) = (cell.order for cell in seeds.cells([workers], {"engine": "raw"}, "typical"))
+    (order, _) = (cell.order for cell in cells.seeds([workers], LoadWords(engine="raw"), "typical"))
     assert (order.engine, order.workers) == ("locust", 8)
 
 
 def test_equal_in_all():
     """Every shape of a total has its CPU, within a hundredth, and its memory."""
-    found = [cell.order.tier for cell in scale.cells({})]
+    found = [cell.order.tier for cell in cells.scale(LoadWords())]
 
     assert [(tier.replicas, tier.cpus) for tier in found] == [
         (1, 0.5),
@@ -133,7 +130,7 @@ def test_equal_in_all():
         (1, 1.0),
         (2, 0.5),
     ]
-    for tier, (total, memory_mib, *_) in zip(found, scale.SHAPES, strict=True):
+    for tier, (total, memory_mib, *_) in zip(found, cells.SHAPES, strict=True):
         assert tier.cores == pytest.approx(total, abs=0.005)
         assert tier.memory_bytes * tier.replicas == pytest.approx(
             memory_mib << 20, abs=tier.replicas
@@ -143,7 +140,7 @@ def test_equal_in_all():
 def test_the_quota_study_varies_one_thing_at_a_time():
     """Two limits, two periods, burst off and on (one quota); and two ways of dealing out, with and
     without a late replica."""
-    found = [cell.order for cell in quota.cells({})]
+    found = [cell.order for cell in cells.quota(LoadWords())]
 
     assert [
         (each.tier.cpus, each.tier.period_us, each.tier.burst_us)
@@ -178,24 +175,24 @@ def test_the_quota_study_varies_one_thing_at_a_time():
             "only=000",
             (
                 "only=000: unknown; expected key=value with one of duration, engine, seed, fresh, "
-                "scenario"
+                "blocks, model, scenario"
             ),
         ),
         ("scale", "duration=soon", "duration=soon is invalid"),
         ("quota-study", "blocks=0", "blocks=0 is invalid"),
-        ("quota-study", "fresh=maybe", "fresh=maybe is invalid: expected yes or no"),
+        ("quota-study", "fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
     ],
 )
 def test_a_wrong_word_is_refused(what, word, message):
     """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
-        cells(what, parse(what, [word]))
+        cells_of(parse(what, [word]))
 
 
 def test_an_unknown_scenario_is_refused():
     """With the known ones."""
     with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
-        cells("scale", parse("scale", ["scenario=storm"]))
+        cells_of(parse("scale", ["scenario=storm"]))
 
 
 @pytest.mark.parametrize(
@@ -213,16 +210,15 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
             made.run.tier = msgspec.structs.replace(made.run.tier, cores_needed=3)
         return made.write(tmp_path / f"run-{len(left)}"), Ended(kind="complete")
 
-    monkeypatch.setattr(carry.session, "carry_out", run)
+    monkeypatch.setattr(trial.session, "carry_out", run)
     # The wait is for this machine's old connections, whoever made them.
-    monkeypatch.setattr(carry, "cool_down", lambda: None)
+    monkeypatch.setattr(trial, "cool_down", lambda: None)
     planned = study("seeds", "only=004")
     planned = msgspec.structs.replace(
         planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]
     )
-    (found,) = carry.carry_out(
-        planned, Place(tmp_path, tmp_path, tmp_path), tmp_path, Console(quiet=True), say=str
-    ).rows
+    place = Place(tmp_path, tmp_path, tmp_path)
+    (found,) = studies.study(planned, tmp_path / "kept.json", place, Console(quiet=True)).rows
 
     assert not left
     assert found.trial.outcome == expected
@@ -240,13 +236,14 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     monkeypatch.setattr(describe.os, "cpu_count", lambda: 2)
     planned = study("seeds", "only=002-three,001-four")
 
-    found = carry.carry_out(planned, None, tmp_path, None, say=str)
+    kept = tmp_path / "kept.json"
+    found = studies.study(planned, kept, None, Console(quiet=True))
 
     assert {(row.key, row.trial) for row in found.rows} == {
         (key, None) for key in ("002-three", "002-three-replicas", "001-four", "001-four-by-two")
     }
     assert all("this machine has 2" in row.reason for row in found.rows)
-    assert form.load(tmp_path / "2026-01-02-030405-seeds.json") == found
+    assert runner.load(kept, Study) == found
     text = studies_pages.markdown(found, "runs/x.json", "")
     assert (
         "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for "
@@ -256,39 +253,22 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
 
 
 def test_a_study_that_was_cut_off_goes_on_where_it_ended(study, measured, tmp_path):
-    """Same cells, same code: only what is missing is run, in the same order. A finished one, or
-    other words, start again."""
+    """Same cells, same code: only what is missing is run, in the same order; other words, or a new
+    start, run everything."""
     fresh = study("scale", blocks=2)
     whole = measured(fresh, lambda *_: ("PASS", 100.0, 5.0))
-    cut = msgspec.structs.replace(whole, rows=whole.rows[:5])
+    _, file = runner.kept(fresh, tmp_path)
+    runner.store.write(msgspec.structs.replace(whole, rows=whole.rows[:5]), file)
 
-    form.save(cut, tmp_path)
-    assert form.to_go_on(tmp_path, fresh) == cut
+    cut, _ = runner.kept(fresh, tmp_path)
+    assert (len(cut.rows), cut.missing) == (5, 9)
     assert [(row.block, row.key) for row in cut.rows] + [
-        (block, cell.key) for block, cell in carry.plan(cut)
-    ] == [(block, cell.key) for block, cell in carry.plan(fresh)]
+        (block, cell.key) for block, cell in cut.left
+    ] == [(block, cell.key) for block, cell in fresh.left]
     other = study("scale", "users=500", blocks=2)
-    assert form.to_go_on(tmp_path, other) == other
-    moved_on = msgspec.structs.replace(
-        fresh, fingerprint=msgspec.structs.replace(fresh.fingerprint, commit="another")
-    )
-    assert form.to_go_on(tmp_path, moved_on) == moved_on
-
-    form.save(whole, tmp_path)
-    assert form.to_go_on(tmp_path, fresh) == fresh
-    assert carry.plan(whole) == []
-
-
-def test_the_order_is_drawn_anew_for_each_block(study):
-    """And is the same for the same seed."""
-    planned = carry.plan(study("scale", blocks=4))
-
-    assert planned == carry.plan(study("scale", blocks=4))
-    orders = [
-        tuple(cell.key for block, cell in planned if block == number) for number in (1, 2, 3, 4)
-    ]
-    assert len(set(orders)) > 1
-    assert {frozenset(order) for order in orders} == {frozenset(orders[0])}
+    assert runner.kept(other, tmp_path)[0] == other
+    assert runner.kept(fresh, tmp_path, again=True)[0] == fresh
+    assert whole.left == []
 
 
 def test_a_row_says_how_fast_and_which_replica_answered(log, study):
@@ -299,9 +279,8 @@ def test_a_row_says_how_fast_and_which_replica_answered(log, study):
     )
     (cell, *_) = study("scale").cells
 
-    found = carry.row(
-        cell, 1, type(log)(run, log.seconds, log.samples), judge(log), Ended(kind="complete")
-    )
+    whole = type(log)(run, log.seconds, log.samples)
+    found = studies.row(cell, 1, Loaded(whole, judge(log), Ended(kind="complete")))
 
     assert found.answers_hz == pytest.approx(150, rel=0.1)  # 1,000 users who think 6.5 s
     assert found.answered == [7]
@@ -432,12 +411,12 @@ def test_the_projects_table_shows_both_sides(study, measured):
 
 def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_path):
     """With machine, commit, command and link; the same file gives the same text."""
-    for what in command.COMMANDS:
+    for what in studies.KINDS:
         found = measured(study(what), lambda *_: ("PASS", 100.0, 5.0), answered=[1, 1, 1])
-        form.save(
+        runner.save(
             msgspec.structs.replace(found, started_at="2025-01-02T03:04:05Z"), tmp_path / "runs"
         )
-        form.save(found, tmp_path / "runs")
+        runner.save(found, tmp_path / "runs")
 
     parts, pictures = studies_pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")
 
@@ -446,17 +425,7 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
     )
     assert [part.splitlines()[0] for part in parts] == list(studies_pages._TITLES.values())
     assert pictures == [tmp_path / "benchmarks-scale.svg"]
-    for part, what in zip(parts, command.COMMANDS, strict=True):
+    for part, what in zip(parts, studies.KINDS, strict=True):
         assert f"`just {what}`; 2026-01-02T03:04:05Z" in part
         assert f"[Every run](runs/2026-01-02-030405-{what}.json)" in part
     assert studies_pages.sections(tmp_path / "empty", tmp_path / "benchmarks.md") == ([], [])
-
-
-def test_a_study_of_another_format_is_refused(study, tmp_path):
-    """Instead of figures that mean something else; it is not gone on with either."""
-    planned = study("scale")
-    file = form.save(msgspec.structs.replace(planned, format=2), tmp_path)
-
-    with pytest.raises(StoreError, match="format is 2, expected 1"):
-        form.load(file)
-    assert form.to_go_on(tmp_path, planned) == planned

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,6 +35,8 @@ KEPT = Path(".halfcore/experiments")
 """Where an experiment is until it is finished, from the checkout's root."""
 _CODE = ("server", "loadlab", "compose", "uv.lock")
 """Paths whose uncommitted changes may change a result; the commit does not show them."""
+
+_FILE_COLUMNS = 200
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -86,6 +88,23 @@ def now() -> str:
 def save(experiment: Experiment[Any], folder: Path) -> Path:
     """Write it under its own name, whole or not at all."""
     return store.write(experiment, folder / experiment.file_name)
+
+
+def finish(
+    experiment: Experiment[Any], kept: Path | None, root: Path, *shown: RenderableType
+) -> None:
+    """Store a finished experiment for the pages, print what it says, and keep it no longer."""
+    file = save(experiment, root / STORED)
+    show(*shown, f"stored in {file}; `loadlab render` shows it in docs/benchmarks.md")
+    if kept:
+        kept.unlink()
+
+
+def show(*shown: RenderableType) -> None:
+    """Print tables and sentences of a result; a file has room for wide ones."""
+    out = Console() if Console().is_terminal else Console(width=_FILE_COLUMNS)
+    for each in shown:
+        say(out, each) if isinstance(each, str) else out.print(each)
 
 
 def load(file: Path, kind: type[E]) -> E:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from loadlab.experiments.compare.effects import Effect, counted, effects, sentences, times
+from loadlab.experiments.compare import counted, effects, sentences
 from loadlab.report.picture import save
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from loadlab.experiments.compare.form import Comparison, Trial
+    from loadlab.experiments.compare import Comparison, Effect
+    from loadlab.experiments.trial import Trial
 
 _COLUMNS = ("block", "side", "verdict", "CPU µs/answer", "p99 ms", "memory MiB", "errors", "run")
 
@@ -22,7 +23,7 @@ _COLUMNS = ("block", "side", "verdict", "CPU µs/answer", "p99 ms", "memory MiB"
 def table(comparison: Comparison) -> Table:
     """Every run of the comparison, for a terminal."""
     shown = Table(*_COLUMNS, box=None)
-    for trial in comparison.trials:
+    for trial in comparison.rows:
         shown.add_row(*_cells(trial))
     return shown
 
@@ -37,7 +38,7 @@ def markdown(comparison: Comparison, link: str, picture: str) -> str:
         f"Machine: {machine.hardware}; Linux {machine.kernel}.",
         f"Commit {machine.checkout}; `{comparison.command}`; {took}, seed {comparison.seed}.",
         (
-            f"Tier {comparison.tier}: {comparison.limits}. Model {model}; {comparison.blocks} "
+            f"Tier {comparison.tier}: {comparison.limits}. Model {model}; {comparison.made} "
             "blocks, a fresh server for every run."
         ),
         *(
@@ -60,7 +61,7 @@ def markdown(comparison: Comparison, link: str, picture: str) -> str:
     ]
     lines += [
         "| " + " | ".join(cell.replace("|", "/") for cell in _cells(trial)) + " |"
-        for trial in comparison.trials
+        for trial in comparison.rows
     ]
     title = (
         f"### Tier {comparison.tier}, {comparison.users:,} users, {model}: halfcore and `{against}`"
@@ -128,7 +129,7 @@ def _line(axis: Axes, place: int, effect: Effect) -> None:
     axis.plot([ratio.low, ratio.high], [place] * 2, color="#0b6e4f", linewidth=2)
     axis.plot([ratio.estimate], [place], "s", color="#0b6e4f", markersize=5)
     axis.annotate(
-        f"  {times(ratio.estimate)} ×",
+        f"  {effect.text} ×",
         (ratio.high, place),
         xytext=(0, 6),
         textcoords="offset points",

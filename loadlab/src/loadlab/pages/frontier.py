@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadlab.experiments.search.plan import Found, decide
+from loadlab.experiments.search import Found, decide
 from loadlab.report.picture import save
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from loadlab.experiments.search.form import Probe, Search
+    from loadlab.experiments.search import Probe, Search
 
 _LOOKS = {"PASS": ("#0b6e4f", "o"), "INVALID": ("#9aa5b1", "s"), "FAIL": ("#c2410c", "x")}
 _STRONGEST = ("FAIL", "PASS", "INVALID")
@@ -27,7 +27,7 @@ def frontier(search: Search, file: Path) -> None:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     for outcome, (colour, marker) in _LOOKS.items():
-        if pairs := _pairs(search.probes, outcome):
+        if pairs := _pairs(search.rows, outcome):
             axis.plot(
                 [cpus for cpus, _ in pairs],
                 [mib for _, mib in pairs],
@@ -35,10 +35,10 @@ def frontier(search: Search, file: Path) -> None:
                 color=colour,
                 label=outcome,
             )
-    found = decide(search.goal, search.probes)
+    found = decide(search)
     if isinstance(found, Found) and found.minimum:
         _ring(axis, *found.minimum)
-    _scales(axis, search.probes)
+    _scales(axis, search.rows)
     title = (
         f"{search.service}, {search.users:,} users, {search.scenario}: limits that were tried "
         "(logarithmic)"

@@ -1,10 +1,11 @@
 """The quota's period and burst, and the replicas' shares: two tables and what they say."""
 
-from loadlab.experiments.studies.form import Row, Study
-from loadlab.experiments.studies.summary import (
+from loadlab.experiments.studies import (
     CPU_US,
     P99_MS,
     THROTTLED,
+    Row,
+    Study,
     Summary,
     number,
     summaries,

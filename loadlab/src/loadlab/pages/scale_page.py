@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadlab.experiments.studies import scale
-from loadlab.experiments.studies.summary import (
+from loadlab.experiments.cells import SHAPES, shape_key
+from loadlab.experiments.studies import (
     CPU_US,
     MEMORY_MIB,
     P99_MS,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from loadlab.experiments.studies.form import Row, Study
+    from loadlab.experiments.studies import Row, Study
 
 INTRO = """The same CPU and memory in all, as one replica or as several behind HAProxy (mode http,
 fewest requests in flight). The balancer runs in its own control group without a limit, on the
@@ -63,9 +63,9 @@ def table(study: Study) -> str:
 def sentences(study: Study) -> list[str]:
     """For each total: what several replicas cost against one."""
     found = []
-    for total in scale.totals():
+    for total in dict.fromkeys(total for total, *_ in SHAPES):
         shapes = {each.cell.key: each for each in summaries(study)}
-        alone = shapes.get(scale.key(total, 1, "none"))
+        alone = shapes.get(shape_key(total, 1, "none"))
         if alone is None or alone.median(CPU_US) is None:
             found.append(
                 f"{total:g} CPU in all: one replica alone was not measured validly, so nothing is "
@@ -74,9 +74,9 @@ def sentences(study: Study) -> list[str]:
             continue
         found.append(f"{total:g} CPU in all: one replica alone takes {_words(alone)}.")
         mates = (
-            shapes.get(scale.key(*shape))
-            for shape in scale.of_total(total)
-            if shape[1:] != (1, "none")
+            shapes.get(shape_key(whole, replicas, balancer))
+            for whole, _, replicas, _, balancer in SHAPES
+            if whole == total and (replicas, balancer) != (1, "none")
         )
         found += [_against(alone, each) for each in mates if each]
     return found

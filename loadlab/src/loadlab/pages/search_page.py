@@ -1,14 +1,10 @@
-"""A search for readers: the next probes, the table of its probes, and its section of
-docs/benchmarks.md."""
+"""A search for readers: the table of its probes, and its section of docs/benchmarks.md."""
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
-from loadlab.experiments.search.carry import Outlook
-from loadlab.experiments.search.form import Goal, Probe, Search
-from loadlab.experiments.search.said import sentences
+from loadlab.experiments.search import Goal, Probe, Search, sentences
 
 _COLUMNS = (
     "",
@@ -28,43 +24,10 @@ _NUMBERS = 5
 """Columns that a server which did not start leaves empty."""
 
 
-def show(outlook: Outlook, goal: Goal, console: Console) -> None:
-    """The next probe and the time; before the first one also the plan."""
-    if outlook.number == 1:
-        plan = Table(
-            "",
-            "CPU",
-            "MiB",
-            "steady s",
-            "why",
-            box=None,
-            title="The plan, if the edges lie where they are expected",
-        )
-        for number, step in enumerate(outlook.steps, 1):
-            plan.add_row(
-                str(number),
-                f"{step.centicores / 100:g}",
-                f"{step.mib:,}",
-                f"{goal.steady_s(full=step.full):g}",
-                step.why,
-            )
-        console.print(plan)
-    step, more = outlook.steps[0], len(outlook.steps) - 1
-    minutes = (
-        f"about {outlook.expected_s / 60:.0f} min to go · {outlook.left_s / 60:.0f} min left of "
-        "the budget"
-    )
-    said = (
-        f"[bold]probe {outlook.number}[/]: {step.text}, {goal.steady_s(full=step.full):g} s "
-        f"steady · then about {more} more · {minutes}"
-    )
-    console.print(said, highlight=False, soft_wrap=True)
-
-
 def table(search: Search) -> Table:
     """Every probe, for a terminal."""
     shown = Table(*_COLUMNS, box=None)
-    for number, probe in enumerate(search.probes, 1):
+    for number, probe in enumerate(search.rows, 1):
         shown.add_row(*_cells(number, probe, search.goal))
     return shown
 
@@ -80,7 +43,7 @@ def markdown(search: Search, link: str, picture: str, history: Sequence[str] = (
     """
     machine, goal = search.fingerprint, search.goal
     kernel = f"Linux {machine.kernel}, control groups version {machine.cgroup_version}"
-    took = f"{search.minutes:g} minutes in {len(search.probes)} probes"
+    took = f"{search.minutes:g} minutes in {len(search.rows)} probes"
     lengths = (
         f"{goal.full_s:g} s of steady state where it counts, {goal.short_s:g} s to find the way"
     )
@@ -100,7 +63,7 @@ def markdown(search: Search, link: str, picture: str, history: Sequence[str] = (
         _row(_COLUMNS),
         "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
-    lines += [_row(_cells(number, probe, goal)) for number, probe in enumerate(search.probes, 1)]
+    lines += [_row(_cells(number, probe, goal)) for number, probe in enumerate(search.rows, 1)]
     title = f"### {search.service}, {search.users:,} users, {search.scenario}"
     parts = (
         title,
@@ -123,7 +86,7 @@ def _cells(number: int, probe: Probe, goal: Goal) -> list[str]:
             _number(found.memory_peak_mib, ",.0f"),
         ]
     verdict = probe.outcome if probe.could_start else f"{probe.outcome}, cannot start"
-    limits = [f"{probe.cpus:g}", f"{probe.mib:,}", f"{goal.steady_s(full=probe.full):g}"]
+    limits = [f"{probe.cpus:g}", f"{probe.mib:,}", f"{goal.steady_s(probe):g}"]
     return [str(number), *limits, probe.why, verdict, *numbers, probe.run]
 
 

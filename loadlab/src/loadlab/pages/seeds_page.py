@@ -1,9 +1,8 @@
 """The table of the course projects: what they reported, what the baseline does here, what Halfcore
 does."""
 
-from loadlab.experiments.studies.form import Row, Study
-from loadlab.experiments.studies.seeds import Configuration, read
-from loadlab.experiments.studies.summary import number
+from loadlab.experiments.cells import Configuration, configurations
+from loadlab.experiments.studies import Row, Study, number
 
 INTRO = """What five public course projects reported of their FastAPI services, and the same limits
 here with the baseline and with Halfcore. Here replicas run behind HAProxy, whose CPU time is
@@ -18,7 +17,7 @@ _HEADER = """| configuration | users | what they reported | `{against}` here | H
 def table(study: Study) -> str:
     """One line for every configuration that there is, run or not."""
     lines = [_HEADER.format(against=_against(study))]
-    for config in read():
+    for config in configurations():
         shape = f"{config.key}: {config.replicas} × {config.cpus:g} CPU, {config.memory_mib:,} MiB"
         if config.workers:
             shape += f", {config.workers} workers"
@@ -39,7 +38,7 @@ def sentences(study: Study) -> list[str]:
     in."""
     judged = [
         (ours, theirs)
-        for config in read()
+        for config in configurations()
         for ours, theirs in zip(
             _rows(study, config, "halfcore"),
             _rows(study, config, _against(study)),
@@ -52,7 +51,9 @@ def sentences(study: Study) -> list[str]:
         for side in zip(*judged, strict=True)
     ] or [0, 0]
     too_large = [
-        config for config in read() if any(row.reason for row in _rows(study, config, "halfcore"))
+        config
+        for config in configurations()
+        if any(row.reason for row in _rows(study, config, "halfcore"))
     ]
     said = [
         (
@@ -62,8 +63,8 @@ def sentences(study: Study) -> list[str]:
     ]
     if too_large:
         said.append(
-            f"{len(too_large)} of {len(read())} configurations are too large for this machine and "
-            "were not run."
+            f"{len(too_large)} of {len(configurations())} configurations are too large for this "
+            "machine and were not run."
         )
     return said
 

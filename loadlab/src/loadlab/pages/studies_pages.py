@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-from loadlab.experiments.studies import form
-from loadlab.experiments.studies.form import Study, What
-from loadlab.experiments.studies.summary import reasons
+from loadlab.experiments import runner, studies
+from loadlab.experiments.studies import Study, What, reasons
 from loadlab.pages import quota_page, scale_page, seeds_page
 from loadlab.run.arguments import Order
 
@@ -21,9 +20,9 @@ def sections(runs: Path, out: Path) -> tuple[list[str], list[Path]]:
     Raises `StoreError`."""
     parts: list[str] = []
     pictures: list[Path] = []
-    for what in form.KINDS:
-        if file := form.newest(runs, what):
-            study, picture = form.load(file), out.with_name(f"{out.stem}-{what}.svg")
+    for what in studies.KINDS:
+        if file := studies.newest(runs, what):
+            study, picture = runner.load(file, Study), out.with_name(f"{out.stem}-{what}.svg")
             drawn = what == "scale" and scale_page.plot(study, picture)
             parts.append(
                 markdown(
@@ -41,7 +40,7 @@ def markdown(study: Study, link: str, picture: str) -> str:
     plot = f"![CPU time per answer]({picture})" if picture else ""
     not_passed = reasons(study)
     why = f"### Runs that did not pass\n\n{_bullets(not_passed)}" if not_passed else ""
-    parts = [_TITLES[study.what], *_body(study, link), plot, _bullets(sentences(study)), why]
+    parts = [_TITLES[study.kind], *_body(study, link), plot, _bullets(sentences(study)), why]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -57,14 +56,14 @@ def sentences(study: Study) -> list[str]:
         "scale": scale_page.sentences,
         "quota-study": quota_page.sentences,
     }
-    return [*missing, *say[study.what](study)]
+    return [*missing, *say[study.kind](study)]
 
 
 def _body(study: Study, link: str) -> list[str]:
     where = _provenance(study, link)
-    if study.what == "seeds":
+    if study.kind == "seeds":
         return [seeds_page.INTRO, where, seeds_page.table(study)]
-    if study.what == "scale":
+    if study.kind == "scale":
         return [scale_page.INTRO, where, scale_page.table(study)]
     return [
         where,

@@ -12,13 +12,13 @@ from loadlab.generator.scenarios import ScenarioError
 from loadlab.record.read import read_run
 from loadlab.report.command import STORE, conclude
 from loadlab.run import arguments, doctor, session
-from loadlab.run.arguments import UsageError
 from loadlab.run.session import Busy, Place
 from loadlab.target import tiers
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import choose
 from loadlab.target.tiers import TierError
 from loadlab.verdict.repeats import Judged, combine
+from loadlab.words import UsageError
 
 COMMANDS = ("load", "doctor")
 USAGE, INFRASTRUCTURE, INTERRUPTED = 3, 4, 130

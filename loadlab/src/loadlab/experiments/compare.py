@@ -1,0 +1,289 @@
+"""`loadlab compare tier=half-core against=typical`: halfcore and a baseline in one tier, in blocks
+of random order, through the load run's own rules.
+
+The words are those of `loadlab load`, and `against=` and `blocks=`; exit codes as there. Where
+`BASELINE_IMAGE` names an image, it is compared with that, and both sides run in containers.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from rich.console import Console, RenderableType
+
+from loadlab import words
+from loadlab.experiments import runner, trial
+from loadlab.experiments.runner import Experiment
+from loadlab.experiments.trial import Trial
+from loadlab.generator import scenarios
+from loadlab.generator.scenarios import Scenario
+from loadlab.record.read import read_run
+from loadlab.run.arguments import Order
+from loadlab.run.session import Place
+from loadlab.target import compose, tiers
+from loadlab.target.choice import Backend
+from loadlab.target.docker import no_container
+from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import Tier
+from loadlab.verdict.stats import Interval, paired_ratio
+from loadlab.words import LoadWords, UsageError
+
+Baseline = Literal["typical", "tuned", "onnx", "image"]
+Side = Literal["halfcore", Baseline]
+MEASURES = (
+    ("cpu_us", "CPU time per right answer", "both sides"),
+    ("p99_ms", "p99", "halfcore"),
+    ("memory_mib", "memory peak", "halfcore"),
+)
+"""Field of a trial, name, and who has to have passed: a baseline that failed shows a lower bound,
+with more time it would take more. Its CPU time includes the overload, and bounds nothing."""
+ENOUGH = 5
+"""With fewer blocks an interval is shown, but nothing is concluded from it."""
+
+
+class Words(LoadWords, frozen=True, kw_only=True):
+    """Those of `just compare`."""
+
+    against: Annotated[Baseline, Meta(description="the other side")] = "typical"
+    blocks: Annotated[int, Meta(ge=1, le=100, description="of one run of each side")] = 5
+
+
+class Comparison(Experiment[Trial], frozen=True, kw_only=True):
+    """A stored comparison."""
+
+    kind: Literal["compare"] = "compare"
+    tier: str
+    limits: str
+    """In words."""
+    scenario: str
+    users: int
+    steady_s: float
+    model: str
+    against: Baseline
+    blocks: int
+    """That were asked for: another is made for each of them that has an INVALID run."""
+    image: str = ""
+    """What `image` is: its name and, once it has run, the engine's id of it."""
+
+    @property
+    def about(self) -> str:
+        """Tier, baseline and number of users."""
+        return f"{self.tier}-{self.against}-{self.users}"
+
+    @property
+    def made(self) -> int:
+        """Blocks that were begun."""
+        return max((row.block for row in self.rows), default=0)
+
+    def of(self, side: str) -> list[Trial]:
+        """One side's runs."""
+        return [row for row in self.rows if row.side == side]
+
+    @property
+    def left(self) -> list[tuple[int, Side]]:
+        """(block, side) of every run that is missing; the order in a block is drawn."""
+        invalid = {row.block for row in self.rows if row.outcome == "INVALID"}
+        blocks = self.blocks + sum(block <= self.blocks for block in invalid)
+        done = {(row.block, row.side) for row in self.rows}
+        sides: list[Side] = ["halfcore", self.against]
+        return runner.in_blocks(sides, blocks, self.seed, lambda *run: run in done)
+
+    @property
+    def valid_blocks(self) -> list[tuple[Trial, Trial]]:
+        """(halfcore, baseline) of every block in which both runs say something about the server."""
+        judged = [row for row in self.rows if row.outcome in {"PASS", "FAIL"}]
+        return [
+            (ours, theirs)
+            for ours in judged
+            for theirs in judged
+            if (ours.side, theirs.side) == ("halfcore", self.against) and ours.block == theirs.block
+        ]
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    says = "halfcore and a baseline in one tier, in blocks of random order"
+    words.add_to(commands.add_parser("compare", help=says), Words, trial.REFUSED)
+
+
+def main(
+    asked: argparse.Namespace,
+    root: Path,
+    console: Console,
+    table: Callable[[Comparison], RenderableType],
+) -> int:
+    """Carry it out and store it, or continue one that was cut off; returns the exit code, 0 however
+    it went for either side. `table` shows every run."""
+
+    def carry_out(place: Place, command: str) -> int:
+        known, image = tiers.read(root / tiers.FILE, os.environ), os.environ.get("BASELINE_IMAGE")
+        order, against, blocks = parse(asked.words, known, scenarios.read(), image=image or "")
+        # Both sides are containers, or neither: a bridge costs what loopback does not.
+        if against == "image" and (
+            reason := no_container(root, order.image) or compose.missing(order.tier, root)
+        ):
+            raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
+        tier = order.tier
+        fresh = trial.begin(
+            Comparison,
+            [order, msgspec.structs.replace(order, service=against)],
+            place,
+            backend=_backend(against),
+            command=command,
+            limits=f"{tier.replicas} × {tier.cpus:g} CPU, {tier.memory_bytes / 2**20:.0f} MiB",
+            against=against,
+            blocks=blocks,
+        )
+        found, file = runner.kept(fresh, root)
+        found = compare(found, file, order, place, console)
+        runner.finish(found, file, root, table(found), *sentences(found))
+        return 0
+
+    return trial.command(asked, root, console, carry_out)
+
+
+def parse(
+    given: Sequence[str],
+    known: Mapping[str, Tier],
+    workloads: Mapping[str, Scenario],
+    *,
+    image: str = "",
+) -> tuple[Order, Baseline, int]:
+    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
+
+    Args:
+        image: what `against=image` is, and then the default of `against=`.
+    """
+    if image and not any(word.startswith("against=") for word in given):
+        given = [*given, "against=image"]
+    asked = words.parse(Words, given, trial.REFUSED)
+    if asked.against == "image" and not image:
+        raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
+    if asked.against == "image" and asked.balancer != "none":
+        raise UsageError(
+            "balancer= is for processes of the lab; an image and the server that it is compared "
+            "with are containers"
+        )
+    asked = msgspec.structs.replace(asked, backend=_backend(asked.against))
+    order = trial.order_of(asked, known, workloads)
+    image = image if asked.against == "image" else ""
+    return msgspec.structs.replace(order, image=image), asked.against, asked.blocks
+
+
+def _backend(against: Baseline) -> Backend:
+    return "compose" if against == "image" else "cgroup"
+
+
+def compare(
+    found: Comparison, file: Path, order: Order, place: Place, console: Console
+) -> Comparison:
+    """Make every run that is missing; an INVALID one proves nothing, so its block is made again,
+    once. Takes minutes for each."""
+
+    def measure(cell: tuple[int, Side]) -> Trial:
+        block, side = cell
+        mine = msgspec.structs.replace(order, service=side, seed=order.seed + block)
+        run = trial.load_run(mine, place, _backend(found.against), console)
+        return trial.trial(run, block, side)
+
+    show = runner.progress(console, "block {0[0]}: {0[1]}".format)
+    found = runner.run(found, lambda so_far: so_far.left, measure, file=file, show=show)
+    if images := found.of("image"):
+        image_id = read_run(place.store / images[-1].run).details.get("image_id", "")
+        found = msgspec.structs.replace(found, image=f"{order.image} {image_id}".strip())
+    return found
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One measure: how many times the baseline's value is of halfcore's."""
+
+    name: str
+    needs: str
+    """Who has to have passed in a block that counts."""
+    pairs: Sequence[tuple[float, float]]
+    """(halfcore, baseline) of each block that counts."""
+    failed: int
+    """Of these blocks, those in which the baseline failed: the ratio is at least what is shown."""
+    ratio: Interval | None
+    """With its 95 % bootstrap interval over the blocks; None without any pair."""
+
+    @property
+    def text(self) -> str:
+        """The ratio; a lower bound as such."""
+        return f"{'≥ ' if self.failed else ''}{times(self.ratio.estimate)}" if self.ratio else "–"
+
+
+def effects(comparison: Comparison) -> list[Effect]:
+    """All measures, from blocks in which halfcore passed: the figures of a server that failed
+    cannot be divided by. The same comparison gives the same intervals."""
+    found = []
+    for field, name, needs in MEASURES:
+        known = [
+            (getattr(ours, field), getattr(theirs, field), theirs.outcome)
+            for ours, theirs in comparison.valid_blocks
+            if ours.outcome == "PASS" and (needs == "halfcore" or theirs.outcome == "PASS")
+        ]
+        known = [each for each in known if all(each)]
+        pairs = tuple((ours, theirs) for ours, theirs, _ in known)
+        failed = sum(outcome == "FAIL" for *_, outcome in known)
+        ratio = _ratio(pairs, comparison.seed) if pairs else None
+        found.append(Effect(name, needs, pairs, failed, ratio))
+    return found
+
+
+@cache
+def _ratio(pairs: tuple[tuple[float, float], ...], seed: int) -> Interval:
+    """Kept: a page asks several times for what takes 10,000 resamples."""
+    return paired_ratio(pairs, seed=seed)
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What may be said, the baseline's failure and what is missing included."""
+    said = [_outcomes(comparison, side) for side in ("halfcore", comparison.against)]
+    blocks = len(comparison.valid_blocks)
+    if not blocks:
+        return [*said, "No block in which both sides were measured validly: there is no ratio."]
+    said += [_effect(effect, comparison.against) for effect in effects(comparison)]
+    enough = (
+        f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is concluded."
+    )
+    return said if blocks >= ENOUGH else [*said, enough]
+
+
+def _effect(effect: Effect, against: str) -> str:
+    if effect.ratio is None:
+        return f"{effect.name}: no ratio, for it needs blocks in which {effect.needs} passed."
+    between = f"{times(effect.ratio.low)}–{times(effect.ratio.high)}"
+    bound = f"; {against} failed in {effect.failed} of them, so its figure is a lower bound"
+    return (
+        f"{effect.name}: {against} takes {effect.text} × of halfcore's (95 % interval {between}, "
+        f"{len(effect.pairs)} blocks{bound if effect.failed else ''})."
+    )
+
+
+def times(ratio: float) -> str:
+    """A ratio in three digits, or whole where it has more of them: 2.75, 1,470."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+
+def counted(comparison: Comparison, side: str) -> str:
+    """How a side's runs ended, in a few words: `5 PASS of 5`."""
+    trials = comparison.of(side)
+    if trials and not any(each.could_start for each in trials):
+        return "cannot start"
+    return f"{trial.tally(trials)} of {comparison.made}"
+
+
+def _outcomes(comparison: Comparison, side: str) -> str:
+    trials = comparison.of(side)
+    if (how := counted(comparison, side)) == "cannot start":
+        return f"{side} cannot start in this tier: {trials[0].sentence}"
+    reasons = (f" {each.outcome}: {each.sentence}" for each in trials if each.outcome != "PASS")
+    return f"{side}: {how}.{next(reasons, '')}"

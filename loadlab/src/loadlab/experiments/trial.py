@@ -1,0 +1,198 @@
+"""One load run as a cell of an experiment, in the experiments' own numbers; and what all commands
+that make load runs share."""
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+from rich.console import Console
+
+from loadlab.experiments.bench.cases import CaseError, case
+from loadlab.experiments.bench.subjects import prepare_baseline
+from loadlab.experiments.runner import E, Interrupted, digest, now, say
+from loadlab.generator.scenarios import Scenario, ScenarioError
+from loadlab.record.form import Ended, PhaseName, Sample
+from loadlab.record.latency import quantile
+from loadlab.record.read import Log, read
+from loadlab.record.store import StoreError
+from loadlab.report.command import STORE, conclude
+from loadlab.run import arguments, describe, session
+from loadlab.run.arguments import Order
+from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.cooldown import cool_down
+from loadlab.run.session import Busy, Place
+from loadlab.target import cgroup
+from loadlab.target.choice import Backend
+from loadlab.target.processes import manifest
+from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import Tier, TierError
+from loadlab.verdict.figures import Figures, answered, cpu_s, rate
+from loadlab.verdict.judge import Outcome, Verdict
+from loadlab.words import LoadWords, UsageError
+
+UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
+"""A server that fails may have no steady phase: figures are taken of all of this."""
+
+
+REFUSED = dict.fromkeys(
+    ("target", "allow-host", "repeats", "web", "backend"),
+    "an experiment starts its own servers, each in its own control group",
+)
+"""Words of `just load` that have no place in an experiment."""
+
+
+class LabFailed(RuntimeError):
+    """The run broke for a reason that the server does not explain: the experiment cannot
+    continue."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one server."""
+
+    block: int
+    side: str
+    """Halfcore, a variant of the baseline, or a published image."""
+    run: str
+    """Of the load runs' history."""
+    outcome: Outcome
+    sentence: str
+    could_start: bool
+    cpu_us: float | None
+    """The server's CPU time per right answer, from the first user to the end of the steady phase;
+    None: no right answer."""
+    p99_ms: float | None
+    """Response time of right answers, in the same time."""
+    memory_mib: float | None
+    """Peak."""
+    figures: Figures
+
+
+class Loaded(NamedTuple):
+    """A load run that has ended."""
+
+    log: Log
+    verdict: Verdict
+    ended: Ended
+
+    @property
+    def lasted_s(self) -> float:
+        """From the first user to the end of the steady phase."""
+        return math.fsum(self.log.lasted_s(name) for name in UNDER_LOAD)
+
+    @property
+    def right(self) -> int:
+        """Right answers in this time."""
+        return answered(self.log.of("users", *UNDER_LOAD))
+
+    def us_per_answer(self, cpu_s: Callable[[Sample], float | None]) -> float | None:
+        """CPU time of the server, or of a part of it, per right answer, microseconds."""
+        cores = rate(self.log.sampled(*UNDER_LOAD), cpu_s)
+        return None if cores is None or not self.right else cores * self.lasted_s / self.right * 1e6
+
+    def quantile_ms(self, q: float) -> float | None:
+        """Response time of right answers in this time."""
+        response = self.log.histogram("users", "response", *UNDER_LOAD)
+        return quantile(response, q) / 1000 if response else None
+
+
+def begin(
+    kind: type[E], orders: Sequence[Order], place: Place, /, backend: Backend = "cgroup", **own: Any
+) -> E:
+    """A fresh experiment of load runs; what its kind holds of the first order is filled in, and
+    `own` is the rest.
+
+    Raises:
+        CaseError: no bundle of a model.
+        cgroup.Unavailable: there are no control groups.
+        subprocess.CalledProcessError: the baseline's environment cannot be installed.
+    """
+    if backend == "cgroup":
+        cgroup.version()
+    baselines = {order.service for order in orders} - {"halfcore", "image"}
+    packages = prepare_baseline(place.root) if baselines else {}
+    models = sorted({order.model for order in orders})
+    bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
+    order = orders[0]
+    machine = describe.run("", order, place.root, backend, set_id="", repeat=1).fingerprint
+    packages = packages or machine.baseline_packages
+    asked = msgspec.structs.asdict(order)
+    asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
+    return kind(
+        started_at=now(),
+        inputs=digest(place.root, orders, bundles),
+        fingerprint=msgspec.structs.replace(machine, baseline_packages=packages),
+        **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
+        **own,
+    )
+
+
+def load_run(
+    order: Order, place: Place, backend: Backend, console: Console, *, quiet: bool = False
+) -> Loaded:
+    """One load run on a fresh server, judged, its table printed unless `quiet`; raises
+    `Interrupted`."""
+    cool_down()
+    folder, ended = session.carry_out(order, place, backend, console, set_id="", repeat=1)
+    verdict = conclude(folder, Console(quiet=True) if quiet else console)
+    if ended.kind == "interrupted":
+        raise Interrupted
+    return Loaded(read(folder), verdict, ended)
+
+
+def trial(run: Loaded, block: int, side: str) -> Trial:
+    """A run in the experiment's own numbers."""
+    return Trial(
+        block=block,
+        side=side,
+        run=run.log.run.id,
+        outcome=run.verdict.outcome,
+        sentence=run.verdict.sentence,
+        could_start=run.ended.kind != "infrastructure",
+        cpu_us=run.us_per_answer(cpu_s),
+        p99_ms=run.quantile_ms(0.99),
+        memory_mib=run.verdict.figures.memory_peak_mib,
+        figures=run.verdict.figures,
+    )
+
+
+def order_of(
+    asked: LoadWords, known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
+) -> Order:
+    """The load run that words ask for; raises `UsageError`, `TierError`, `ScenarioError`."""
+    given = {key: getattr(asked, key.replace("-", "_")) for key in arguments.KEYS}
+    words = [f"{key}={value}" for key, value in given.items() if value not in {None, ""}]
+    return arguments.parse(words, known, workloads)
+
+
+def command(
+    asked: argparse.Namespace,
+    root: Path,
+    console: Console,
+    carry_out: Callable[[Place, str], int],
+) -> int:
+    """Carry out a command that makes load runs, alone on this machine, from where things are and
+    its own text; returns its exit code, or 3 wrong usage, 4 no run could be made, 130
+    interrupted."""
+    place = Place(root, root / ".halfcore/bundles", root / STORE)
+    try:
+        with session.alone(root):
+            return carry_out(place, " ".join(["just", asked.command, *asked.words]))
+    except (UsageError, TierError, ScenarioError) as error:
+        say(console, f"loadlab: {error}")
+        return USAGE
+    except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:
+        say(console, f"loadlab: {error}")
+        return INFRASTRUCTURE
+    except Interrupted:
+        say(console, "interrupted; the same words continue it")
+        return INTERRUPTED
+
+
+def tally(trials: Iterable[Trial]) -> str:
+    """How often what, in words."""
+    counts = Counter(each.outcome for each in trials)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Outcome) if counts[kind])

@@ -18,7 +18,7 @@ from loadlab.experiments.bench.measure import figures
 from loadlab.experiments.bench.session import Refused, shuffled
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, clean_environment
 from loadlab.experiments.bench.variants import QUESTIONS, VARIANTS, subjects
-from loadlab.generator.epoll.plan import Outcome
+from loadlab.generator.epoll import Outcome
 from loadlab.pages import render
 from loadlab.pages.ablation import sentences
 from loadlab.pages.bench_goals import RATIOS, findings

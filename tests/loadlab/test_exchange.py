@@ -5,7 +5,8 @@ import json
 import pytest
 
 from loadlab.generator import alike, exchange
-from loadlab.generator.exchange import Exchange, WrongAnswer, is_right
+from loadlab.generator.exchange import Exchange, WrongAnswer
+from loadlab.generator.http import is_right
 
 MANIFEST = {
     "named": False,

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loadlab.generator import locust, raw
+from loadlab.generator import launch
 from loadlab.generator.alike import Alike
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import Generator, Part, generating
+from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.scenarios import Scenario
-from loadlab.generator.steer import Steer
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.generator.witness_process import witnessing
 from loadlab.record.latency import quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
@@ -57,8 +55,8 @@ def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
     """The processes of an engine; they may run anywhere."""
     anywhere = frozenset[int]()
     if engine == "raw engine":
-        return raw.parts(folder, [anywhere])
-    return locust.parts(
+        return launch.raw(folder, anywhere)
+    return launch.locust(
         ROOT, folder, plan, user=engine.split()[1], cpus=[anywhere], others=anywhere, web=False
     )
 
@@ -222,7 +220,7 @@ def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_pa
     ("mend", "accepts"),
     [
         ("", 20),
-        ("from loadlab.generator.locust_users.fast import mend_keep_alive; mend_keep_alive()", 1),
+        ("from loadlab.generator.locust_users import mend_keep_alive; mend_keep_alive()", 1),
     ],
 )
 def test_the_fault_of_the_client_is_still_there_and_mended(mend, accepts):

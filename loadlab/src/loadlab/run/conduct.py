@@ -15,13 +15,11 @@ import msgspec
 
 from loadlab.generator import alike, answers, exchange
 from loadlab.generator.alike import Alike
-from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import Generator, Part, generating
-from loadlab.generator.steer import Steer
+from loadlab.generator.http import Asker
+from loadlab.generator.launch import Generator, Part, generating, witnessing
+from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.generator.witness_process import witnessing
 from loadlab.record import counters
 from loadlab.record.form import Drain, PhaseName, ProcessInfo, Role, Workers
 from loadlab.record.sampler import Sampler
@@ -206,7 +204,14 @@ class Conductor:
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
             for part in generator.parts
         ]
-        named += [("witness", "witness", self._witness.pid, "loadlab.generator.witness")]
+        named += [
+            (
+                "witness",
+                "witness",
+                self._witness.processes["witness"].pid,
+                "loadlab.generator.witness",
+            )
+        ]
         named += [
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)

@@ -10,9 +10,9 @@ import msgspec
 
 from loadlab.experiments.bench.subjects import clean_environment
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.launch import Part, generating
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
-from loadlab.generator.process import Part, generating
 from loadlab.target.cgroup import Limits
 from loadlab.target.process import Command, free_port, running
 
@@ -37,7 +37,7 @@ def measure(
         cpus: that the null server is held to: the same as the server under load.
 
     Raises:
-        process.CannotStart, GeneratorFailed, cgroup.Unavailable: see there.
+        process.CannotStart, PlanError, cgroup.Unavailable: see there.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:

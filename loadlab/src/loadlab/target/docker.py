@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from loadlab.generator.epoll.answer import ask
+from loadlab.generator.http import ask
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
 

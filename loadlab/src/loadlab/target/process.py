@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.generator.epoll.answer import ask
+from loadlab.generator.http import ask
 from loadlab.target import cgroup
 
 _POLL_S = 0.05

@@ -11,7 +11,7 @@ from typing import Any
 
 from loadlab.experiments.bench import cases
 from loadlab.experiments.bench.subjects import clean_environment
-from loadlab.generator.epoll.answer import ask
+from loadlab.generator.http import ask
 from loadlab.target.process import Command, Running, free_port, running
 from loadlab.target.serving import BackendFailed, Serving
 from loadlab.target.tiers import Tier

@@ -10,8 +10,8 @@ import msgspec
 from loadlab.experiments.bench import recorded
 from loadlab.experiments.bench.cases import Case
 from loadlab.experiments.bench.subjects import Place, Subject
-from loadlab.generator.epoll.answer import ask
-from loadlab.generator.epoll.plan import Outcome, Plan
+from loadlab.generator.epoll import Outcome, Plan
+from loadlab.generator.http import ask, post
 from loadlab.record.store import Figures, Load, Round
 from loadlab.target.cgroup import Group, Limits, Memory
 from loadlab.target.process import CannotStart, Running, free_port, running
@@ -85,7 +85,8 @@ def first_answer(place: Place, subject: Subject, case: Case) -> bytes:
     port = free_port()
     with running(_name(subject.key), subject.start(place, case, port), port=port, limits=Limits()):
         plan = Plan(regime="saturated", port=port, body=case.body, prefix=case.prefix)
-        status, body = ask(plan.host, port, plan.request())
+        request = post((plan.host, port), plan.path, plan.body)
+        status, body = ask(plan.host, port, request)
     if status != _OK or not body.startswith(case.prefix.encode()):
         raise CannotStart(
             f"{case.model}: answer is {status} {body[:200]!r}, expected {case.prefix}…"
@@ -168,7 +169,8 @@ def _plan(
 def _wrong(plan: Plan) -> str:
     """Why the server's first answer is wrong, or nothing."""
     try:
-        status, body = ask(plan.host, plan.port, plan.request(), timeout_s=plan.timeout_s)
+        request = post((plan.host, plan.port), plan.path, plan.body)
+        status, body = ask(plan.host, plan.port, request, timeout_s=plan.timeout_s)
     except (OSError, ValueError) as error:
         return f"does not answer in these limits: {error}"
     if status != _OK or not body.startswith(plan.prefix.encode()):

@@ -20,9 +20,8 @@ import msgspec
 
 from loadlab.experiments.bench import cases
 from loadlab.experiments.bench.subjects import OURS, Place
-from loadlab.generator.epoll.asker import Asker
-from loadlab.generator.epoll.plan import raise_open_files
-from loadlab.generator.epoll.wire import RESET_ON_CLOSE
+from loadlab.generator.http import RESET_ON_CLOSE, Asker
+from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import FORMAT, name, read, write

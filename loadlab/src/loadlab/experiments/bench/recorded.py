@@ -23,7 +23,7 @@ from loadlab.experiments.bench.subjects import (
     baseline_python,
     clean_environment,
 )
-from loadlab.generator.epoll.answer import ask
+from loadlab.generator.http import ask
 from loadlab.target.cgroup import Limits
 from loadlab.target.process import CannotStart, Command, free_port, running
 

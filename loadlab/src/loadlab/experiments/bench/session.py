@@ -27,7 +27,7 @@ from loadlab.experiments.bench.measure import first_answer, measure
 from loadlab.experiments.bench.recorded import database
 from loadlab.experiments.bench.subjects import OURS, Place, Subject, prepare_baseline
 from loadlab.experiments.bench.surroundings import surrounded
-from loadlab.generator.epoll.plan import raise_open_files
+from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine, store
 from loadlab.record.store import Load, Round, Run
 from loadlab.target import cgroup

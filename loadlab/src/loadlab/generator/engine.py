@@ -16,6 +16,7 @@ import select
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,39 +42,27 @@ _PR_SET_TIMERSLACK = 29
 _NOTHING = Question(b"", b"")
 
 
+@dataclass(slots=True, eq=False)
 class User:
     """One user and the user's connection. Times are of the monotonic clock, seconds."""
 
-    __slots__ = (
-        "address",
-        "data",
-        "due",
-        "entry",
-        "free",
-        "opened",
-        "place",
-        "question",
-        "sent",
-        "socket",
-    )
-
-    def __init__(self, address: tuple[str, int], place: int, due: float) -> None:
-        self.address, self.due = address, due
-        self.place = place
-        """Of the next question, if all are asked in turn."""
-        self.question = _NOTHING
-        """That was asked last."""
-        self.socket: Any = None
-        self.data = b""
-        """Of an answer that is not whole yet."""
-        self.opened = 0.0
-        """When the connection was begun; 0: it is established."""
-        self.sent = 0.0
-        """When the current request went; 0: the user thinks."""
-        self.free = 0.0
-        """Since when the user has no request on the way; 0: the user has not arrived."""
-        self.entry = 0
-        """The only entry of the timetable that counts: a failure makes the others void."""
+    address: tuple[str, int]
+    place: int
+    """Of the next question, if all are asked in turn."""
+    due: float
+    question: Question = _NOTHING
+    """That was asked last."""
+    socket: Any = None
+    data: bytes = b""
+    """Of an answer that is not whole yet."""
+    opened: float = 0.0
+    """When the connection was begun; 0: it is established."""
+    sent: float = 0.0
+    """When the current request went; 0: the user thinks."""
+    free: float = 0.0
+    """Since when the user has no request on the way; 0: the user has not arrived."""
+    entry: int = 0
+    """The only entry of the timetable that counts: a failure makes the others void."""
 
 
 class Engine:
@@ -217,13 +206,8 @@ class Engine:
         """Without think time: answer, next request, answer, …"""
         # Everything that the loop touches is a local name: at 80,000 requests a second each look-up
         # counts.
-        poll, clock, talking, timetable = (
-            self._epoll.poll,
-            time.monotonic,
-            self._talking,
-            self._timetable,
-        )
-        questions, count = self._questions, len(self._questions)
+        poll, clock, talking = self._epoll.poll, time.monotonic, self._talking
+        timetable, questions, count = self._timetable, self._questions, len(self._questions)
         response_us, lag_us = self._ledger.response_us, self._ledger.lag_us
         before = clock()
         while before < until and not (timetable and timetable[0][0] <= before):

@@ -14,7 +14,8 @@ import ipaddress
 import math
 import sys
 import time
-from typing import Literal, NamedTuple
+from contextlib import closing
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -102,42 +103,6 @@ def check(plan: Plan) -> None:
     raise_open_files(plan.connections)
 
 
-def carry_out(plan: Plan) -> Outcome:
-    """Carry out a checked plan. A sparse one takes connections / rate + warm-up + window, and at
-    most 5 s for the last answers; a saturated one the time to connect instead."""
-    groups = [cgroup.find(name) if name else None for name in (plan.group, plan.helper_group)]
-    ledger = Ledger("bench", time.monotonic())
-    engine, saturated = Engine(_load(plan), ledger, bench=True), plan.regime == "saturated"
-    try:
-        opening_s = 0.0 if saturated else plan.connections / plan.rate
-        if saturated:
-            engine.open()
-        engine.turn(time.monotonic() + opening_s + plan.warmup_s)
-        before, failures_before = ledger.response_us.total(), dict(ledger.failures)
-        ledger.clear()
-        start = _read(*groups)
-        engine.turn(start.at + plan.seconds)
-        stop = _read(*groups)
-        response, lag = spread(ledger.response_us), spread(ledger.lag_us)
-        if not saturated:
-            engine.drain(min(_DRAIN_S, plan.timeout_s))
-    finally:
-        engine.close()
-    return Outcome(
-        requests=response.count,
-        requests_before=before,
-        failures=dict(ledger.failures),
-        failures_before=failures_before,
-        seconds=stop.at - start.at,
-        response=response,
-        lag=lag,
-        client_cpu_s=stop.client_s - start.client_s,
-        machine=stop.machine.since(start.machine),
-        server=stop.server.since(start.server) if stop.server and start.server else None,
-        helper_cpu_s=stop.helper_s - start.helper_s,
-    )
-
-
 class _Edge(NamedTuple):
     """One edge of the window."""
 
@@ -147,11 +112,59 @@ class _Edge(NamedTuple):
     server: cgroup.Usage | None
     helper_s: float
 
+    @classmethod
+    def now(cls, server: cgroup.Group | None, helper: cgroup.Group | None) -> "_Edge":
+        used = server.usage() if server else None
+        helper_s = helper.usage().cpu_s if helper else 0.0
+        return cls(time.monotonic(), time.process_time(), read_cpu(), used, helper_s)
 
-def _read(server: cgroup.Group | None, helper: cgroup.Group | None) -> _Edge:
-    used = server.usage() if server else None
-    helper_s = helper.usage().cpu_s if helper else 0.0
-    return _Edge(time.monotonic(), time.process_time(), read_cpu(), used, helper_s)
+    def since(self, start: "_Edge") -> dict[str, Any]:
+        """Fields of an outcome."""
+        return {
+            "seconds": self.at - start.at,
+            "client_cpu_s": self.client_s - start.client_s,
+            "machine": self.machine.since(start.machine),
+            "server": self.server.since(start.server) if self.server and start.server else None,
+            "helper_cpu_s": self.helper_s - start.helper_s,
+        }
+
+
+def carry_out(plan: Plan) -> Outcome:
+    """Carry out a checked plan. A sparse one takes connections / rate + warm-up + window, and at
+    most 5 s for the last answers; a saturated one the time to connect instead."""
+    ledger = Ledger("bench", time.monotonic())
+    with closing(Engine(_load(plan), ledger, bench=True)) as engine:
+        return _measure(plan, engine, ledger)
+
+
+def _measure(plan: Plan, engine: Engine, ledger: Ledger) -> Outcome:
+    groups = [cgroup.find(name) if name else None for name in (plan.group, plan.helper_group)]
+    _warm_up(plan, engine)
+    before, failures_before = ledger.response_us.total(), dict(ledger.failures)
+    ledger.clear()
+    start = _Edge.now(*groups)
+    engine.turn(start.at + plan.seconds)
+    used = _Edge.now(*groups).since(start)
+    response, lag = spread(ledger.response_us), spread(ledger.lag_us)
+    if plan.regime == "sparse":
+        engine.drain(min(_DRAIN_S, plan.timeout_s))
+    return Outcome(
+        requests=response.count,
+        requests_before=before,
+        failures=dict(ledger.failures),
+        failures_before=failures_before,
+        response=response,
+        lag=lag,
+        **used,
+    )
+
+
+def _warm_up(plan: Plan, engine: Engine) -> None:
+    opening_s = plan.connections / plan.rate
+    if plan.regime == "saturated":
+        engine.open()
+        opening_s = 0.0
+    engine.turn(time.monotonic() + opening_s + plan.warmup_s)
 
 
 def _load(plan: Plan) -> Load:

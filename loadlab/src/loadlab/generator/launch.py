@@ -21,6 +21,7 @@ from loadlab.generator.plan import Load, Steer, Workers
 from loadlab.generator.scenarios import Scenario
 from loadlab.record.form import Role
 
+Cpus = frozenset[int]
 WEB_PORT = 8089
 _LOCUSTFILE = "loadlab/locustfile.py"
 _LOAD, _TICKS, _STEER = "load.json", "ticks.jsonl", "steer.json"
@@ -40,7 +41,7 @@ class Part:
     """Key of its samples: master, worker-1, …"""
     role: Role
     command: Sequence[str]
-    cpus: frozenset[int]
+    cpus: Cpus
     """CPUs that it is held to; empty: any."""
     nice: int = 0
 
@@ -62,7 +63,7 @@ class Asked(Protocol):
     def web(self) -> bool: ...  # noqa: D102
 
 
-def workers(order: Asked, server_cpus: frozenset[int]) -> list[frozenset[int]]:
+def workers(order: Asked, server_cpus: Cpus) -> list[Cpus]:
     """For each worker the CPU that it is held to: those that the server leaves; all, if it leaves
     none. No more workers than needed: they cost CPU time that the server may want."""
     scenario = order.scenario
@@ -75,9 +76,7 @@ def workers(order: Asked, server_cpus: frozenset[int]) -> list[frozenset[int]]:
     return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
 
 
-def parts(
-    order: Asked, root: Path, server_cpus: frozenset[int]
-) -> Callable[[Path, Load], list[Part]]:
+def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load], list[Part]]:
     """Makes the processes for a folder and a load; `root` is the checkout."""
     held = workers(order, server_cpus)
     others = server_cpus or frozenset(os.sched_getaffinity(0))
@@ -91,7 +90,7 @@ def parts(
     return make
 
 
-def raw(folder: Path, cpus: frozenset[int]) -> list[Part]:
+def raw(folder: Path, cpus: Cpus) -> list[Part]:
     """The one process of the epoll engine."""
     files = [str(folder / name) for name in (_LOAD, _TICKS, _STEER)]
     return [
@@ -100,14 +99,7 @@ def raw(folder: Path, cpus: frozenset[int]) -> list[Part]:
 
 
 def locust(
-    root: Path,
-    folder: Path,
-    load: Load,
-    *,
-    user: str,
-    cpus: Sequence[frozenset[int]],
-    others: frozenset[int],
-    web: bool,
+    root: Path, folder: Path, load: Load, *, user: str, cpus: list[Cpus], others: Cpus, web: bool
 ) -> list[Part]:
     """Locust's master, and one worker for each set of CPUs.
 
@@ -118,23 +110,28 @@ def locust(
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    page = f"--web-host 127.0.0.1 --web-port {WEB_PORT} --autostart"
+        port = str(probe.getsockname()[1])
     common = [sys.executable, "-m", "locust", "-f", str(root / _LOCUSTFILE)]
     common += ["--loglevel", "WARNING", "--user", user]
-    options = (
-        f"--master --master-bind-host 127.0.0.1 --master-bind-port {port} "
-        f"--expect-workers {len(cpus)} --users {load.users} --spawn-rate {load.rate:g} "
-        f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
-    )
-    files = {"--load": _LOAD, "--ticks": _TICKS, "--steer": _STEER}
-    master = [*common, *options.split()]
-    master += [word for option, name in files.items() for word in (option, str(folder / name))]
-    worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", str(port)]
+    master = [*common, *_of_master(port, load, len(cpus), web=web)]
+    for option, name in (("--load", _LOAD), ("--ticks", _TICKS), ("--steer", _STEER)):
+        master += [option, str(folder / name)]
+    worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
     return [
         Part("master", "lab", master, others, nice=5),
         *(Part(f"worker-{n}", "generator", worker, held) for n, held in enumerate(cpus, 1)),
     ]
+
+
+def _of_master(port: str, load: Load, workers: int, *, web: bool) -> list[str]:
+    """Where the master listens, how many users it starts, and whether it shows its page."""
+    page = f"--web-host 127.0.0.1 --web-port {WEB_PORT} --autostart"
+    options = (
+        f"--master --master-bind-host 127.0.0.1 --master-bind-port {port} "
+        f"--expect-workers {workers} --users {load.users} --spawn-rate {load.rate:g} "
+        f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
+    )
+    return options.split()
 
 
 class Generator:

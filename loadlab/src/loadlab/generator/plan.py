@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -127,14 +127,8 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
     if not rows:
         known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))
         raise ValueError(f"model {model}: no rows; known are {', '.join(known)}")
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ValueError(f"host {host}: {error}") from None
     return Load(
-        addresses=sorted({(str(address[0]), port) for *_, address in found}),
+        addresses=_addresses(urlsplit(url)),
         exchanges=rows,
         scenario=chosen,
         users=chosen.users,
@@ -143,6 +137,15 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
         seed=1,
         start=Start.now(),
     )
+
+
+def _addresses(url: SplitResult) -> list[tuple[str, int]]:
+    host, port = url.hostname or "127.0.0.1", url.port or 80
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"host {host}: {error}") from None
+    return sorted({(str(address[0]), port) for *_, address in found})
 
 
 def raise_open_files(connections: int, spare: int = 64) -> int:

@@ -42,19 +42,15 @@ class _Probe(threading.Thread):
     def _ask(self, due: float, exchange: Exchange) -> None:
         with self._lock:
             self._ledger.begun(due)
-        sent, kind = time.monotonic(), ""
+        sent, kind, answer = time.monotonic(), "", b""
         try:
             status, answer = self._asker.ask(exchange.body)
-        except TimeoutError:
-            now, kind = time.monotonic(), "timeout"
-        except (OSError, ValueError):
-            now, kind = time.monotonic(), "reset"
-        else:
-            now = time.monotonic()
-            if status != 200:
-                kind = f"status_{status}"
-            elif not is_right(answer, exchange.answer.encode()):
-                kind = "wrong_prediction"
+            kind = "" if status == 200 else f"status_{status}"
+        except (OSError, ValueError) as error:
+            kind = "timeout" if isinstance(error, TimeoutError) else "reset"
+        now = time.monotonic()
+        if not kind and not is_right(answer, exchange.answer.encode()):
+            kind = "wrong_prediction"
         with self._lock:
             if kind:
                 self._ledger.failed(kind, due, now)

@@ -21,7 +21,7 @@ from loadlab.generator.alike import MOST
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, is_right, post
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Bodies, Load
+from loadlab.generator.plan import Load, Steer
 
 __all__ = ["FastHttpUser", "RawHttpUser", "StockHttpUser"]
 
@@ -39,10 +39,7 @@ class Session:
     """Of each exchange what the user class makes of it once."""
     one: Question
     """That all users ask at times."""
-    pace = 1.0
-    """Think times are divided by it; 0: no more requests (drain)."""
-    bodies: Bodies = "all"
-    """What is sent."""
+    steer = Steer()
     fresh = 0
     """The last number of a body that was never sent before."""
     draw: random.Random
@@ -66,9 +63,9 @@ class Session:
     @classmethod
     def question(cls, place: int) -> Question:
         """What to ask now, by a user whose turn it would be to ask the question at `place`."""
-        if cls.bodies == "all":
+        if cls.steer.bodies == "all":
             return cls.questions[place]
-        if cls.bodies == "one" or cls.load.alike is None:
+        if cls.steer.bodies == "one" or cls.load.alike is None:
             return cls.one
         cls.fresh = (cls.fresh + 1) % MOST
         return cls._prepare(Exchange(cls.load.alike.body(cls.fresh)))
@@ -124,9 +121,9 @@ class ThinkingUser(User):
         """Seconds until the next request is due, counted from the last answer, or in the open model
         from when the last one was due."""
         now = time.monotonic()
-        if Session.pace <= 0:
+        if Session.steer.pace <= 0:
             return _IDLE_S
-        think_s = Session.load.scenario.think_s(Session.draw) / Session.pace
+        think_s = Session.load.scenario.think_s(Session.draw) / Session.steer.pace
         if Session.load.scenario.open:
             self._due += think_s
             Session.ledger.dropped += self._due < now
@@ -137,26 +134,22 @@ class ThinkingUser(User):
     @task
     def predict(self) -> None:
         """One exchange, counted."""
-        if Session.pace <= 0:
+        if Session.steer.pace <= 0:
             return
         ledger, due = Session.ledger, self._due
         self._next = (self._next + 1) % len(Session.questions)
         question = Session.question(self._next)
         ledger.begun(due)
-        sent, kind = time.monotonic(), ""
+        sent = time.monotonic()
         try:
             self.exchange(question)
-        except Failed as failed:
-            kind = str(failed)
-        except TimeoutError:
-            kind = "timeout"
-        except OSError:
-            kind = "reset"
+        except (Failed, OSError) as error:
+            late = "timeout" if isinstance(error, TimeoutError) else "reset"
+            kind = str(error) if isinstance(error, Failed) else late
+            ledger.failed(kind, due, time.monotonic())
         except gevent.GreenletExit:  # killed at the end of the drain: it was never answered
             ledger.failed("unanswered", due, time.monotonic())
             raise
-        if kind:
-            ledger.failed(kind, due, time.monotonic())
         else:
             ledger.answered(due, sent, time.monotonic(), checked=bool(question.right))
 

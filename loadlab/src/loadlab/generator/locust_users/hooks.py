@@ -50,27 +50,15 @@ def _options(parser: Any) -> None:
     group.add_argument(
         "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
     )
-    group.add_argument(
-        "--scenario",
-        default="steady",
-        help="of scenarios.toml, for runs without the lab (default: %(default)s)",
-    )
-    group.add_argument(
-        "--model",
-        default="iris",
-        help="whose rows are sent, for runs without the lab (default: %(default)s)",
-    )
-    group.add_argument(
-        "--load", default="", help="the lab's plan for this run; replaces --scenario and --model"
-    )
-    group.add_argument(
-        "--ticks",
-        default="",
-        help="file that the master appends what was counted to, a line per worker and second",
-    )
-    group.add_argument(
-        "--steer", default="", help="file that the master watches for changes of pace"
-    )
+    for name, default, text in (
+        ("--scenario", "steady", "of scenarios.toml, for runs without the lab"),
+        ("--model", "iris", "whose rows are sent, for runs without the lab"),
+        ("--load", "", "the lab's plan for this run; replaces --scenario and --model"),
+        ("--ticks", "", "file that the master appends counts to, a line per worker and second"),
+        ("--steer", "", "file that the master watches for changes of pace"),
+    ):
+        shown = f"{text} (default: {default})" if default else text
+        group.add_argument(name, default=default, help=shown)
 
 
 @events.init.add_listener
@@ -109,9 +97,8 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     runner.register_message(_ASK, answer)
     runner.register_message(_TICK, take)
     if options.steer:
-        gevent.spawn(
-            _watch, runner, Path(options.steer), Path(options.ticks).with_suffix(".workers")
-        )
+        report = Path(options.ticks).with_suffix(".workers")
+        gevent.spawn(_watch, runner, Path(options.steer), report)
 
 
 def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
@@ -125,10 +112,8 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
-        plan.write(
-            report,
-            Workers(connected=len(runner.clients), missing=len(missing), silent=silent),
-        )
+        said = Workers(connected=len(runner.clients), missing=len(missing), silent=silent)
+        plan.write(report, said)
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
@@ -139,17 +124,11 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     argument_parser.default_args_dict()
 
     def take_load(msg: Any, **_: Any) -> None:
-        _open(
-            environment,
-            msgspec.json.decode(msg.data["load"], type=Load),
-            msg.data["user"],
-            f"{runner.client_id}",
-            runner,
-        )
+        load = msgspec.json.decode(msg.data["load"], type=Load)
+        _open(environment, load, msg.data["user"], str(runner.client_id), runner)
 
     def take_steer(msg: Any, **_: Any) -> None:
-        wanted = msgspec.json.decode(msg.data["steer"], type=Steer)
-        Session.pace, Session.bodies = wanted.pace, wanted.bodies
+        Session.steer = msgspec.json.decode(msg.data["steer"], type=Steer)
 
     runner.register_message(_LOAD, take_load)
     runner.register_message(_STEER, take_steer)
@@ -199,9 +178,8 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     """Give Locust's own statistics (its page, its summary) one second's requests at once; response
     times in whole milliseconds, as Locust keeps them."""
     times = Counter[int]()
-    for histogram in (tick.response_us, tick.failed_us):
-        for value_us, count in histogram.items():
-            times[value_us // 1000] += count
+    for value_us, count in [*tick.response_us.items(), *tick.failed_us.items()]:
+        times[value_us // 1000] += count
     for kind, count in tick.failures.items():
         for _ in range(count):
             stats.log_error(_METHOD, _NAME, kind)
@@ -213,8 +191,7 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
         entry.num_reqs_per_sec[int(now)] += times.total()
         entry.last_request_timestamp = now
         entry.total_response_time += sum(value * count for value, count in times.items())
-        least = entry.min_response_time
-        entry.min_response_time = min(times) if least is None else min(least, *times)
+        entry.min_response_time = min({entry.min_response_time, *times} - {None})
         entry.max_response_time = max(entry.max_response_time, *times)
         for value_ms, count in times.items():
             entry.response_times[value_ms] += count

@@ -23,11 +23,9 @@ from typing import Any
 import msgspec
 
 from loadlab.generator import plan
-from loadlab.generator.alike import MOST
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, post
+from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Load, Steer
+from loadlab.generator.plan import Load, Pool, Steer
 
 _EVENTS = 4096
 _RETRY_S = 0.02
@@ -78,16 +76,15 @@ class Engine:
     def __init__(self, load: Load, ledger: Ledger, *, bench: bool = False) -> None:
         self._load, self._ledger, self._bench = load, ledger, bench
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        *self._questions, self._one = map(self._prepare, [*load.exchanges, load.one])
+        self._pool = Pool(load, load.request, self._draw, whole=not bench)
         self._saturated = not load.scenario.mean_think_s
-        self._fresh = self._draw.randrange(MOST)
         self._epoll = select.epoll()
         self._talking: dict[int, User] = {}
         """Users with a connection, by its file."""
         self._timetable: list[tuple[float, int, User]] = []
         self._entries, self._looked = 0, 0.0
         self.steer = Steer()
-        began, count = time.monotonic(), len(self._questions)
+        began, count = time.monotonic(), len(self._pool)
         for number in range(load.users):
             due = began + (number / load.rate if load.smooth else number // load.rate)
             place = number % count if self._saturated else self._draw.randrange(count)
@@ -126,10 +123,6 @@ class Engine:
         for user in list(self._talking.values()):
             self._drop(user)
         self._epoll.close()
-
-    def _prepare(self, exchange: Exchange) -> Question:
-        request = post(self._load.addresses[0], self._load.path, exchange.body)
-        return Question(request, exchange.answer.encode(), whole=not self._bench)
 
     def _wake(self, user: User, at: float) -> None:
         self._entries += 1  # ties in time are broken by order, for users have none
@@ -175,7 +168,8 @@ class Engine:
         now = time.monotonic()
         if not user.sent:
             self._ledger.begun(user.due)
-            user.question, user.sent = self._next(user), now
+            user.question = self._pool.question(user.place, self.steer.bodies)
+            user.place, user.sent = user.place + 1, now
         try:
             whole = user.socket.send(user.question.request) == len(user.question.request)
         except BlockingIOError:  # still connecting
@@ -191,23 +185,14 @@ class Engine:
             self._ledger.connect_us[int((time.monotonic() - user.opened) * 1e6)] += 1
             user.opened = 0.0
 
-    def _next(self, user: User) -> Question:
-        """What the user shall ask now."""
-        if self.steer.bodies == "all":
-            question = self._questions[user.place]
-            user.place = (user.place + 1) % len(self._questions)
-            return question
-        if self.steer.bodies == "one" or self._load.alike is None:
-            return self._one
-        self._fresh = (self._fresh + 1) % MOST
-        return self._prepare(Exchange(self._load.alike.body(self._fresh)))
-
     def _exchange(self, until: float) -> None:
         """Without think time: answer, next request, answer, …"""
         # Everything that the loop touches is a local name: at 80,000 requests a second each look-up
         # counts.
         poll, clock, talking = self._epoll.poll, time.monotonic, self._talking
-        timetable, questions, count = self._timetable, self._questions, len(self._questions)
+        timetable, pool = self._timetable, self._pool
+        questions = [pool.question(place) for place in range(len(pool))]
+        count = len(questions)
         response_us, lag_us = self._ledger.response_us, self._ledger.lag_us
         before = clock()
         while before < until and not (timetable and timetable[0][0] <= before):
@@ -218,9 +203,8 @@ class Engine:
                     data = connection.recv(RECEIVE_BYTES)
                     if (data != user.question.usual or user.data) and not self._right(user, data):
                         continue
-                    place = user.place
-                    user.question = question = questions[place]
-                    user.place = place + 1 if place + 1 < count else 0
+                    user.question = question = questions[user.place % count]
+                    user.place += 1
                     now = clock()
                     response_us[int((now - user.sent) * 1e6)] += 1
                     user.sent = now
@@ -285,17 +269,11 @@ class Engine:
         self._think(user, now)
 
     def _think(self, user: User, now: float) -> None:
-        """The next request is due a think time after this answer, or in the open model after this
-        request was due."""
         if self.steer.pace <= 0:
             self._wake(user, now + 1.0)
             return
-        think_s = self._load.scenario.think_s(self._draw) / self.steer.pace
-        if self._load.scenario.open:
-            user.due += think_s
-            self._ledger.dropped += user.due < now
-        else:
-            user.due = now + think_s
+        user.due = self._load.scenario.next_due(user.due, now, self.steer.pace, self._draw)
+        self._ledger.dropped += user.due < now
         self._wake(user, user.due)
 
     def _drop_late(self, now: float) -> None:

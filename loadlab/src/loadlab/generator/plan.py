@@ -3,10 +3,12 @@ replaced whole, or messages of Locust's master. No gevent here: both sides impor
 
 import ctypes
 import os
+import random
 import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -15,8 +17,9 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from loadlab.generator import exchange, scenarios
-from loadlab.generator.alike import Alike
+from loadlab.generator.alike import MOST, Alike
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -75,6 +78,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
 
+    def request(self, body: str) -> bytes:
+        """A request as it goes over the wire."""
+        return post(self.addresses[0], self.path, body)
+
     @property
     def one(self) -> Exchange:
         """What all users send when all shall send the same."""
@@ -88,6 +95,45 @@ class Steer(msgspec.Struct, frozen=True, kw_only=True):
     """Think times are divided by it; 0: no more requests (drain)."""
     bodies: Bodies = "all"
     """What is sent."""
+
+
+class Pool:
+    """What users ask.
+
+    Args:
+        load: has the bodies and their answers.
+        request: makes a request of a body.
+        draw: of the process, so that each begins elsewhere with bodies that were never sent.
+        whole: the answers are known, and not only how they begin.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        request: Callable[[str], bytes],
+        draw: random.Random,
+        *,
+        whole: bool = True,
+    ) -> None:
+        self._alike, self._request, self._whole = load.alike, request, whole
+        self._questions = [self._prepare(each) for each in load.exchanges]
+        self._one = self._prepare(load.one)
+        self._fresh = draw.randrange(MOST)
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def question(self, place: int, bodies: Bodies = "all") -> Question:
+        """What to ask now, by a user whose turn it is to ask the exchange at `place`."""
+        if bodies == "all":
+            return self._questions[place % len(self._questions)]
+        if bodies == "one" or self._alike is None:
+            return self._one
+        self._fresh = (self._fresh + 1) % MOST
+        return self._prepare(Exchange(self._alike.body(self._fresh)))
+
+    def _prepare(self, exchange: Exchange) -> Question:
+        return Question(self._request(exchange.body), exchange.answer.encode(), whole=self._whole)
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):

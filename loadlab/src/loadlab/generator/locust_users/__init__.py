@@ -17,11 +17,9 @@ from geventhttpclient.connectionpool import ConnectionPool
 from locust import FastHttpUser as LocustFastHttpUser
 from locust import HttpUser, User, task
 
-from loadlab.generator.alike import MOST
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, is_right, post
+from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, is_right
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Load, Steer
+from loadlab.generator.plan import Load, Pool, Steer
 
 __all__ = ["FastHttpUser", "RawHttpUser", "StockHttpUser"]
 
@@ -35,13 +33,8 @@ class Session:
     load: Load
     kind: "type[ThinkingUser]"
     ledger: Ledger
-    questions: list[Question]
-    """Of each exchange what the user class makes of it once."""
-    one: Question
-    """That all users ask at times."""
+    pool: Pool
     steer = Steer()
-    fresh = 0
-    """The last number of a body that was never sent before."""
     draw: random.Random
     number = 0
     """Users started so far."""
@@ -56,23 +49,8 @@ class Session:
         cls.load, cls.kind = load, kind
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.fresh = cls.draw.randrange(MOST)  # each worker from another place
-        *cls.questions, cls.one = map(cls._prepare, [*load.exchanges, load.one])
+        cls.pool = Pool(load, kind.request, cls.draw)
         cls.ready.set()
-
-    @classmethod
-    def question(cls, place: int) -> Question:
-        """What to ask now, by a user whose turn it would be to ask the question at `place`."""
-        if cls.steer.bodies == "all":
-            return cls.questions[place]
-        if cls.steer.bodies == "one" or cls.load.alike is None:
-            return cls.one
-        cls.fresh = (cls.fresh + 1) % MOST
-        return cls._prepare(Exchange(cls.load.alike.body(cls.fresh)))
-
-    @classmethod
-    def _prepare(cls, exchange: Exchange) -> Question:
-        return Question(cls.kind.request(exchange.body), exchange.answer.encode())
 
 
 class ThinkingUser(User):
@@ -87,7 +65,7 @@ class ThinkingUser(User):
         self.address = addresses[Session.number % len(addresses)]
         self.host = "http://{}:{}".format(*self.address)
         super().__init__(environment)
-        self._next = Session.draw.randrange(len(Session.questions))
+        self._next = Session.draw.randrange(len(Session.pool))
         self._due = time.monotonic()
 
     @staticmethod
@@ -123,12 +101,9 @@ class ThinkingUser(User):
         now = time.monotonic()
         if Session.steer.pace <= 0:
             return _IDLE_S
-        think_s = Session.load.scenario.think_s(Session.draw) / Session.steer.pace
-        if Session.load.scenario.open:
-            self._due += think_s
-            Session.ledger.dropped += self._due < now
-        else:
-            self._due = now + think_s
+        pace, draw = Session.steer.pace, Session.draw
+        self._due = Session.load.scenario.next_due(self._due, now, pace, draw)
+        Session.ledger.dropped += self._due < now
         return max(self._due - now, 0.0)
 
     @task
@@ -137,8 +112,8 @@ class ThinkingUser(User):
         if Session.steer.pace <= 0:
             return
         ledger, due = Session.ledger, self._due
-        self._next = (self._next + 1) % len(Session.questions)
-        question = Session.question(self._next)
+        self._next += 1
+        question = Session.pool.question(self._next, Session.steer.bodies)
         ledger.begun(due)
         sent = time.monotonic()
         try:
@@ -166,7 +141,7 @@ class RawHttpUser(ThinkingUser):
     @staticmethod
     def request(body: str) -> bytes:
         """The request as it goes over the wire."""
-        return post(Session.load.addresses[0], Session.load.path, body)
+        return Session.load.request(body)
 
     def exchange(self, question: Question) -> None:
         """Connect if there is no connection, send, receive, compare; a connection that failed is

@@ -289,7 +289,7 @@ class Engine:
         server that takes none: such a run ends."""
         now = time.monotonic()
         self._ledger.failed(kind, user.due, now)
-        user.sent = 0.0
+        user.sent, user.free = 0.0, now
         self._drop(user)
         if not self._saturated:
             self._think(user, now)

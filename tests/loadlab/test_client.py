@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -76,36 +77,29 @@ def _exchange(connection: socket.socket, script: Script, numbers: Iterator[int])
     return True
 
 
+def plan(port: int, regime: str = "saturated", **changes: Any) -> Plan:
+    """A short one."""
+    chosen = {
+        "connections": 2 if regime == "saturated" else 4,
+        "seconds": 0.3,
+        "warmup_s": 0,
+        "rate": 1000,
+        "think_s": (0.02, 0.04),
+    }
+    chosen |= {"regime": regime, "port": port, "body": BODY, "prefix": PREFIX, **changes}
+    return Plan(**chosen)
+
+
 def saturate(script: Script, **changes: object) -> Outcome:
     """A short saturated run against a script."""
     with scripted(script) as port:
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=2,
-            seconds=0.3,
-            warmup_s=0,
-        )
-        return carry_out(msgspec.structs.replace(plan, **changes))
+        return carry_out(plan(port, **changes))
 
 
 def visit(script: Script, **changes: object) -> Outcome:
     """A short sparse run against a script."""
     with scripted(script) as port:
-        plan = Plan(
-            regime="sparse",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=4,
-            seconds=0.4,
-            warmup_s=0,
-            rate=1000,
-            think_s=(0.02, 0.04),
-        )
-        return carry_out(msgspec.structs.replace(plan, **changes))
+        return carry_out(plan(port, "sparse", **{"seconds": 0.4, **changes}))
 
 
 @pytest.mark.parametrize("run", [saturate, visit])
@@ -185,17 +179,7 @@ def test_nobody_listening_is_a_failure_to_connect():
     """A dead server gives failures, not an endless run."""
     with scripted(lambda _: answer()) as port:
         pass
-    outcome = carry_out(
-        Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=3,
-            seconds=0.1,
-            warmup_s=0,
-        )
-    )
+    outcome = carry_out(plan(port, connections=3, seconds=0.1))
 
     assert outcome.requests == 0
     assert outcome.failures_before == {"connect": 3}
@@ -209,17 +193,8 @@ def test_each_body_in_turn_is_held_to_its_own_answer(second: str) -> None:
         lambda number: answer(b'{"prediction":"%s"}' % names[number % 2].encode())
     ) as port:
         others = ((BODY, '{"prediction":"virginica"'),)
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            others=others,
-            connections=1,
-            seconds=0.1,
-            warmup_s=0,
-        )
-        outcome = carry_out(plan)
+        asked = plan(port, others=others, connections=1, seconds=0.1)
+        outcome = carry_out(asked)
 
     assert outcome.requests
     assert set(outcome.failures) == ({"wrong_prediction"} if second == "setosa" else set())
@@ -271,19 +246,15 @@ def test_bytes_that_nobody_asked_for_are_a_failure() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        plan = Plan(
-            regime="sparse",
-            port=listener.getsockname()[1],
-            body=BODY,
-            prefix=PREFIX,
+        asked = plan(
+            listener.getsockname()[1],
+            "sparse",
             connections=1,
             seconds=0.2,
-            warmup_s=0,
             timeout_s=0.2,
-            rate=1000,
             think_s=(0.05, 0.05),
         )
-        outcome = carry_out(plan)
+        outcome = carry_out(asked)
         thread.join()
 
     assert outcome.requests == 1
@@ -294,37 +265,29 @@ def test_bytes_that_nobody_asked_for_are_a_failure() -> None:
 def test_load_goes_to_loopback_only(host):
     """Every other address is refused before a socket is opened."""
     with pytest.raises(PlanError, match="loopback"):
-        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host=host))
+        check(plan(80, host=host))
 
 
 def test_a_name_is_no_address():
     """A name could lead anywhere by the time it is looked up."""
     with pytest.raises(ValueError, match="localhost"):
-        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="localhost"))
+        check(plan(80, host="localhost"))
 
 
 def test_too_few_open_files_are_said_before_the_run():
     """The message names both numbers."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with pytest.raises(PlanError, match=f"the hard limit is {hard}"):
-        check(Plan(regime="sparse", port=80, body=BODY, prefix=PREFIX, connections=hard))
+        check(plan(80, "sparse", connections=hard))
 
 
 def test_the_command_prints_the_outcome_as_json():
     """What the lab's other process reads."""
     with scripted(lambda _: answer()) as port:
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=1,
-            seconds=0.1,
-            warmup_s=0,
-        )
+        asked = plan(port, connections=1, seconds=0.1)
         done = subprocess.run(
             [sys.executable, "-m", "loadlab.generator.epoll", "-"],
-            input=msgspec.json.encode(plan),
+            input=msgspec.json.encode(asked),
             capture_output=True,
             check=True,
         )
@@ -336,9 +299,9 @@ def test_the_command_prints_the_outcome_as_json():
 
 def test_the_command_says_what_is_wrong_with_a_plan():
     """One line, exit code 2."""
-    plan = Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="192.0.2.1")
+    asked = plan(80, host="192.0.2.1")
     done = subprocess.run(
-        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(plan)],
+        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(asked)],
         capture_output=True,
         text=True,
     )

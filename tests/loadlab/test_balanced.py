@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from loadlab.generator import scenarios
-from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.exchange import bodies
+from loadlab.generator.http import Asker
 from loadlab.run import arguments
 from loadlab.run.arguments import UsageError
 from loadlab.target import cgroup, haproxy, start

@@ -7,15 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pytest
 
-from loadlab.generator.epoll import saturated, sparse
-from loadlab.generator.epoll.answer import Judge, Wrong
-from loadlab.generator.epoll.plan import Outcome, Plan, PlanError, check
+from loadlab.generator.epoll import Outcome, Plan, carry_out, check
+from loadlab.generator.http import Failed, Question, parse
+from loadlab.generator.plan import PlanError
 
 BODY = '{"features":[5.1,3.5,1.4,0.2]}'
 PREFIX = '{"prediction":"setosa"'
@@ -75,36 +77,29 @@ def _exchange(connection: socket.socket, script: Script, numbers: Iterator[int])
     return True
 
 
+def plan(port: int, regime: str = "saturated", **changes: Any) -> Plan:
+    """A short one."""
+    chosen = {
+        "connections": 2 if regime == "saturated" else 4,
+        "seconds": 0.3,
+        "warmup_s": 0,
+        "rate": 1000,
+        "think_s": (0.02, 0.04),
+    }
+    chosen |= {"regime": regime, "port": port, "body": BODY, "prefix": PREFIX, **changes}
+    return Plan(**chosen)
+
+
 def saturate(script: Script, **changes: object) -> Outcome:
     """A short saturated run against a script."""
     with scripted(script) as port:
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=2,
-            seconds=0.3,
-            warmup_s=0,
-        )
-        return saturated.run(msgspec.structs.replace(plan, **changes))
+        return carry_out(plan(port, **changes))
 
 
 def visit(script: Script, **changes: object) -> Outcome:
     """A short sparse run against a script."""
     with scripted(script) as port:
-        plan = Plan(
-            regime="sparse",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=4,
-            seconds=0.4,
-            warmup_s=0,
-            rate=1000,
-            think_s=(0.02, 0.04),
-        )
-        return sparse.run(msgspec.structs.replace(plan, **changes))
+        return carry_out(plan(port, "sparse", **{"seconds": 0.4, **changes}))
 
 
 @pytest.mark.parametrize("run", [saturate, visit])
@@ -129,8 +124,8 @@ def test_right_answers_are_counted_once_each(run):
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [
-        (answer(b"busy", status="503 Service Unavailable"), "status"),
-        (answer(b'{"prediction":"virginica"}'), "wrong_body"),
+        (answer(b"busy", status="503 Service Unavailable"), "status_503"),
+        (answer(b'{"prediction":"virginica"}'), "wrong_prediction"),
         (answer()[:-1] + b"}trailing", "wrong_body"),
         (None, "reset"),
     ],
@@ -184,100 +179,115 @@ def test_nobody_listening_is_a_failure_to_connect():
     """A dead server gives failures, not an endless run."""
     with scripted(lambda _: answer()) as port:
         pass
-    outcome = saturated.run(
-        Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=3,
-            seconds=0.1,
-            warmup_s=0,
-        )
-    )
+    outcome = carry_out(plan(port, connections=3, seconds=0.1))
 
     assert outcome.requests == 0
     assert outcome.failures_before == {"connect": 3}
 
 
-@pytest.mark.parametrize(("first", "fails"), [("setosa", False), ("virginica", True)])
-def test_each_body_in_turn_is_held_to_its_own_answer(first: str, fails: bool) -> None:
+@pytest.mark.parametrize("second", ["virginica", "setosa"])
+def test_each_body_in_turn_is_held_to_its_own_answer(second: str) -> None:
     """A connection asks all of them one after another."""
-    names = [first, {"setosa": "virginica", "virginica": "setosa"}[first]]
+    names = ["setosa", second]
     with scripted(
         lambda number: answer(b'{"prediction":"%s"}' % names[number % 2].encode())
     ) as port:
         others = ((BODY, '{"prediction":"virginica"'),)
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            others=others,
-            connections=1,
-            seconds=0.1,
-            warmup_s=0,
-        )
-        outcome = saturated.run(plan)
+        asked = plan(port, others=others, connections=1, seconds=0.1)
+        outcome = carry_out(asked)
 
-    wrong = outcome.failures.get("wrong_body", 0) + outcome.failures_before.get("wrong_body", 0)
     assert outcome.requests
-    assert bool(wrong) is fails
+    assert set(outcome.failures) == ({"wrong_prediction"} if second == "setosa" else set())
 
 
-def test_a_judge_learns_the_usual_answer_and_still_sees_another_label_of_its_length():
+def test_the_same_answer_again_is_right_and_another_label_of_its_length_is_not() -> None:
     """The quick comparison never passes what the parser refuses."""
-    judge = Judge(PREFIX.encode())
-    assert not judge.is_usual(answer())
-    assert judge.is_complete(answer())
-
-    assert judge.is_usual(answer())
-    assert not judge.is_usual(answer(b'{"prediction":"sETOSA"}'))
-    with pytest.raises(Wrong, match="wrong_body"):
-        judge.is_complete(answer(b'{"prediction":"sETOSA"}'))
+    question = Question(b"", PREFIX.encode(), whole=False)
+    for _ in range(2):
+        assert question.is_right(answer())
+        with pytest.raises(Failed, match="wrong_prediction"):
+            question.is_right(answer(b'{"prediction":"sETOSA"}'))
 
 
-def test_a_pair_of_answers_is_not_one_answer():
-    """More bytes than one answer has cannot be for one request."""
-    with pytest.raises(Wrong, match="wrong_body"):
-        Judge(PREFIX.encode()).is_complete(answer() + answer())
+def test_a_whole_answer_is_compared_whole() -> None:
+    """Of the bench's answers only the beginning is known, of a load run's all."""
+    more = answer(b'{"prediction":"setosa","more":1}')
+    assert Question(b"", PREFIX.encode(), whole=False).is_right(more)
+    with pytest.raises(Failed, match="wrong_prediction"):
+        Question(b"", PREFIX.encode() + b"}").is_right(more)
+
+
+@pytest.mark.parametrize("right", [PREFIX.encode() + b"}", b""])
+def test_a_pair_of_answers_is_not_one_answer(right: bytes) -> None:
+    """More bytes than one answer has cannot be for one request, whatever is expected."""
+    with pytest.raises(Failed, match="wrong_body"):
+        Question(b"", right).is_right(answer() + answer())
+
+
+def test_an_answer_is_parsed_as_its_bytes_arrive() -> None:
+    """It is whole with its last byte, not before; what is no HTTP is refused."""
+    whole = answer()
+    assert [parse(whole[:size]) for size in range(len(whole))] == [None] * len(whole)
+    assert parse(whole) == (200, b'{"prediction":"setosa"}', 0)
+    with pytest.raises(ValueError, match="not an HTTP answer: b'hello'"):
+        parse(b"hello", ended=True)
+
+
+def test_bytes_that_nobody_asked_for_are_a_failure() -> None:
+    """A second answer to one request, which arrives while its user thinks."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(answer())
+                time.sleep(0.005)
+                connection.sendall(answer())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        asked = plan(
+            listener.getsockname()[1],
+            "sparse",
+            connections=1,
+            seconds=0.2,
+            timeout_s=0.2,
+            think_s=(0.05, 0.05),
+        )
+        outcome = carry_out(asked)
+        thread.join()
+
+    assert outcome.requests == 1
+    assert outcome.failures["wrong_body"] == 1
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "10.0.0.1", "0.0.0.1", "2001:db8::1"])
 def test_load_goes_to_loopback_only(host):
     """Every other address is refused before a socket is opened."""
     with pytest.raises(PlanError, match="loopback"):
-        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host=host))
+        check(plan(80, host=host))
 
 
 def test_a_name_is_no_address():
     """A name could lead anywhere by the time it is looked up."""
     with pytest.raises(ValueError, match="localhost"):
-        check(Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="localhost"))
+        check(plan(80, host="localhost"))
 
 
 def test_too_few_open_files_are_said_before_the_run():
     """The message names both numbers."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with pytest.raises(PlanError, match=f"the hard limit is {hard}"):
-        check(Plan(regime="sparse", port=80, body=BODY, prefix=PREFIX, connections=hard))
+        check(plan(80, "sparse", connections=hard))
 
 
 def test_the_command_prints_the_outcome_as_json():
     """What the lab's other process reads."""
     with scripted(lambda _: answer()) as port:
-        plan = Plan(
-            regime="saturated",
-            port=port,
-            body=BODY,
-            prefix=PREFIX,
-            connections=1,
-            seconds=0.1,
-            warmup_s=0,
-        )
+        asked = plan(port, connections=1, seconds=0.1)
         done = subprocess.run(
             [sys.executable, "-m", "loadlab.generator.epoll", "-"],
-            input=msgspec.json.encode(plan),
+            input=msgspec.json.encode(asked),
             capture_output=True,
             check=True,
         )
@@ -289,9 +299,9 @@ def test_the_command_prints_the_outcome_as_json():
 
 def test_the_command_says_what_is_wrong_with_a_plan():
     """One line, exit code 2."""
-    plan = Plan(regime="saturated", port=80, body=BODY, prefix=PREFIX, host="192.0.2.1")
+    asked = plan(80, host="192.0.2.1")
     done = subprocess.run(
-        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(plan)],
+        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(asked)],
         capture_output=True,
         text=True,
     )

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loadlab.generator import locust, raw
+from loadlab.generator import launch
+from loadlab.generator.alike import Alike
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import Generator, Part, generating
+from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.scenarios import Scenario
-from loadlab.generator.steer import Steer
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.generator.witness_process import witnessing
 from loadlab.record.latency import quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
@@ -57,8 +55,8 @@ def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
     """The processes of an engine; they may run anywhere."""
     anywhere = frozenset[int]()
     if engine == "raw engine":
-        return raw.parts(folder, [anywhere])
-    return locust.parts(
+        return launch.raw(folder, anywhere)
+    return launch.locust(
         ROOT, folder, plan, user=engine.split()[1], cpus=[anywhere], others=anywhere, web=False
     )
 
@@ -132,17 +130,15 @@ def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
-def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
-    """Those of the load in turn; then fresh ones, of which each other is checked; then the first
-    again."""
-    column = {"name": "x", "kind": "number", "minimum": 0.0, "maximum": 9.0}
-    answers = [RIGHT.decode()] * 5000
-    faults, new = Faults(), Fresh([column], named=False, seed=1, every=2, answers=answers)
+def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path):
+    """All in turn; then everybody the same; then what nobody has asked before, whose right answers
+    nobody knows."""
+    faults, like = Faults(), Alike('{"features":[', "]}", RIGHT.decode())
     seen: dict[str, set[bytes]] = {}
 
     def steered(generator: Generator) -> None:
-        seen["at first"] = set(faults.bodies)
-        for wish in ("fresh", "pool"):
+        seen["all"] = set(faults.bodies)
+        for wish in ("one", "alike"):
             # Each is one of the wishes
             generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]
             asked = faults.requests
@@ -151,7 +147,7 @@ def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
             ):  # some are on their way, and a generator looks up ten times a second
                 faults.bodies.clear()
                 time.sleep(0.02)
-            while len(faults.bodies) < (50 if wish == "fresh" else 10):
+            while len(faults.bodies) < (50 if wish == "alike" else 1):
                 time.sleep(0.02)
             seen[wish] = set(faults.bodies)
 
@@ -159,17 +155,15 @@ def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
         counted = drive(
             engine,
             tmp_path,
-            load(port, fresh=new),
+            load(port, alike=like),
             lambda counted: counted.started >= 100,
             steered,
         )
     assert not counted.failures
-    assert len(seen["at first"]) == 10
-    assert seen["pool"] == seen["at first"]
-    assert len(seen["fresh"]) >= 50
-    assert not seen["fresh"] & seen["pool"]
-    drawn = {new.exchange(number).body.encode() for number in range(5000)}
-    assert seen["fresh"] <= drawn
+    assert len(seen["all"]) == 10
+    assert seen["one"] == {like.first.body.encode()}
+    assert len(seen["alike"]) >= 50
+    assert {len(body) for body in seen["alike"]} == {len(like.first.body)}
     assert counted.right - counted.checked >= 50
 
 
@@ -226,7 +220,7 @@ def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_pa
     ("mend", "accepts"),
     [
         ("", 20),
-        ("from loadlab.generator.locust_users.fast import mend_keep_alive; mend_keep_alive()", 1),
+        ("from loadlab.generator.locust_users import mend_keep_alive; mend_keep_alive()", 1),
     ],
 )
 def test_the_fault_of_the_client_is_still_there_and_mended(mend, accepts):

@@ -15,7 +15,7 @@ from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.experiments.compare import command as compare_command
 from loadlab.experiments.search import command as search_command
 from loadlab.experiments.studies import command as study_command
-from loadlab.generator.epoll.plan import PlanError
+from loadlab.generator.plan import PlanError
 from loadlab.pages import render
 from loadlab.record import store
 from loadlab.record.library import NoSuchRun

@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 
+from loadlab.generator.http import fields, is_right, same
+
 ROWS = Path(__file__).with_name("rows")
 MOST = 1000
 """Different requests in a run: enough that no cache of answers would stay unseen, few enough to be
 asked before it."""
-TOLERANCE = 1e-5
-"""Largest difference of a probability or a value: float32 and the order of summation in batches."""
 
 
 class WrongAnswer(RuntimeError):
@@ -130,65 +130,13 @@ def expect(exchange: Exchange, ask: Callable[[str], tuple[int, bytes]]) -> None:
         )
 
 
-def is_right(answer: bytes, expected: bytes) -> bool:
-    """Whether a body is the right answer: the same bytes, or the same fields with the same texts
-    and with numbers within `TOLERANCE`. A further field, one that is there twice, or anything after
-    the answer is wrong."""
-    if answer == expected:
-        return True
-    try:
-        return same(_parsed(answer), json.loads(expected))
-    except ValueError:
-        return False
-
-
-def same(received: Any, expected: Any) -> bool:
-    """Whether two parsed answers agree: fields, texts and labels exactly, floats within
-    `TOLERANCE`."""
-    if isinstance(expected, dict):
-        return (
-            isinstance(received, dict)
-            and received.keys() == expected.keys()
-            and all(same(received[key], value) for key, value in expected.items())
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(received, list)
-            and len(received) == len(expected)
-            and all(map(same, received, expected))
-        )
-    if isinstance(received, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
-        return (
-            _is_number(received)
-            and _is_number(expected)
-            and abs(received - expected) <= TOLERANCE * max(1.0, abs(expected))
-        )
-    return type(received) is type(expected) and bool(received == expected)
-
-
 def _has(answer: str, golden: dict[str, Any]) -> bool:
     """Whether an answer has a golden row's fields; model and version, which it has too, are the
     server's."""
-    received = _parsed(answer.encode())
+    received = fields(answer.encode())
     if not isinstance(received, dict):
         return False
     return same({key: received[key] for key in golden if key in received}, golden)
-
-
-def _parsed(answer: bytes) -> Any:
-    """An answer's JSON; raises `ValueError` for other bytes and for a field that is there twice."""
-    return json.loads(answer, object_pairs_hook=_fields)
-
-
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a field is there twice")
-    return fields
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _golden_answer(manifest: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import msgspec
 
 from loadlab.record.latency import bucket
 
+_HISTOGRAMS = ("response_us", "service_us", "failed_us", "lag_us", "loop_us", "connect_us")
+
 
 class Tick(msgspec.Struct, kw_only=True):
     """One generator process, one second. Histograms: microseconds (lower edge of the bucket) →
@@ -55,18 +57,13 @@ class Tick(msgspec.Struct, kw_only=True):
 
 
 class Ledger:
-    """Counters of the running second.
-
-    Args:
-        worker: names the process.
-        epoch: when the run started, on this process's monotonic clock.
-    """
+    """Counters of the running second; `epoch` is when the run started, on this process's monotonic
+    clock."""
 
     def __init__(self, worker: str, epoch: float) -> None:
         self.worker, self.epoch = worker, epoch
-        self.users = 0
+        self.users = self.started = self.finished = 0
         self.first_s: float | None = None
-        self.started = self.finished = 0
         self.checked = self.dropped = self.errors = 0
         self.intended: Counter[int] = Counter()
         self.response_us: Counter[int] = Counter()
@@ -76,8 +73,7 @@ class Ledger:
         self.loop_us: Counter[int] = Counter()
         self.connect_us: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
-        self._started_before = 0
-        self._cpu_s = time.process_time()
+        self._started_before, self._cpu_s = 0, time.process_time()
 
     def arrive(self) -> None:
         """A user is there."""
@@ -90,23 +86,23 @@ class Ledger:
         self.started += 1
         self.intended[int(due - self.epoch)] += 1
 
-    def answered(self, due: float, sent: float, now: float) -> None:
-        """A right answer."""
+    def answered(
+        self, due: float, sent: float, now: float, *, could: float = 0.0, checked: bool = True
+    ) -> None:
+        """A right answer; `could`: when the request could be sent at the earliest, if that was
+        after it was due."""
         self.finished += 1
+        self.checked += checked
         self.response_us[int((now - due) * 1e6)] += 1
         self.service_us[int((now - sent) * 1e6)] += 1
-        self.lag_us[max(int((sent - due) * 1e6), 0)] += 1
+        self.lag_us[max(int((sent - (could or due)) * 1e6), 0)] += 1
 
     def failed(self, kind: str, due: float, now: float) -> None:
         """A wrong answer, or none."""
         self.finished += 1
+        self.checked += kind == "wrong_prediction"
         self.failures[kind] += 1
         self.failed_us[int((now - due) * 1e6)] += 1
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are on their way."""
-        return self.started - self.finished
 
     def seconds_left(self) -> float:
         """Until the running second ends: call `tick` then."""
@@ -120,35 +116,26 @@ class Ledger:
             t=round(time.monotonic() - self.epoch) - 1,
             users=self.users,
             first_s=self.first_s,
-            in_flight=self.in_flight,
+            in_flight=self.started - self.finished,
             started=self.started - self._started_before,
             intended=dict(self.intended),
-            response_us=_bucketed(self.response_us),
-            service_us=_bucketed(self.service_us),
-            failed_us=_bucketed(self.failed_us),
-            lag_us=_bucketed(self.lag_us),
-            loop_us=_bucketed(self.loop_us),
-            connect_us=_bucketed(self.connect_us),
             failures=dict(self.failures),
             checked=self.checked,
             dropped=self.dropped,
             errors=self.errors,
             cpu_s=cpu_s - self._cpu_s,
+            **{name: _bucketed(getattr(self, name)) for name in _HISTOGRAMS},
         )
-        for counter in (
-            self.intended,
-            self.response_us,
-            self.service_us,
-            self.failed_us,
-            self.lag_us,
-            self.loop_us,
-            self.connect_us,
-        ):
-            counter.clear()
-        self.failures.clear()
-        self.checked = self.dropped = self.errors = 0
-        self._started_before, self._cpu_s = self.started, cpu_s
+        self.clear()
+        self._cpu_s = cpu_s
         return closed
+
+    def clear(self) -> None:
+        """Forget the second's counts; requests on the way stay so."""
+        for name in (*_HISTOGRAMS, "intended", "failures"):
+            getattr(self, name).clear()
+        self.checked = self.dropped = self.errors = 0
+        self._started_before = self.started
 
 
 def _bucketed(counts: Counter[int]) -> dict[int, int]:

@@ -1,18 +1,36 @@
-"""What a generator shall do. Travels as JSON: to the raw engine in a file, to Locust's workers in a
-message of the master."""
+"""What a generator shall do, and what it and the lab say to each other during a run: small files,
+replaced whole, or messages of Locust's master. No gevent here: both sides import this."""
 
+import ctypes
+import os
+import random
+import resource
+import signal
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from loadlab.generator import exchange, scenarios
+from loadlab.generator.alike import MOST, Alike
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_PR_SET_PDEATHSIG = 1
+Bodies = Literal["all", "one", "alike"]
+"""All in turn; all users the same one; or ones like it that were never sent before, if the load
+knows of any."""
+
+
+class PlanError(ValueError):
+    """The plan cannot be carried out here; the message says what to change."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +48,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
     def here(self) -> float:
         """The same moment on the monotonic clock of the machine that asks."""
-        return (
-            self.monotonic
-            if self.boot and self.boot == _boot()
-            else time.monotonic() - (time.time() - self.unix)
-        )
+        if self.boot and self.boot == _boot():
+            return self.monotonic
+        return time.monotonic() - (time.time() - self.unix)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +59,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[tuple[str, int]]
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
-    fresh: Fresh | None = None
-    """Bodies that nobody has sent before; None: there are none."""
+    alike: Alike | None = None
+    """What all users send when all shall send the same, and bodies like it; None: the first
+    exchange, and none."""
     scenario: Scenario
     users: int
     rate: float
@@ -55,14 +72,93 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Users who are started together connect spread over a second; else at once, as Locust does
     it."""
     seed: int
-    start: "Start"
+    start: Start
     """Seconds are counted from it, in every process and on every machine."""
     path: str = "/predict"
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
 
+    def request(self, body: str) -> bytes:
+        """A request as it goes over the wire."""
+        return post(self.addresses[0], self.path, body)
 
-def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
+    @property
+    def one(self) -> Exchange:
+        """What all users send when all shall send the same."""
+        return self.alike.first if self.alike else self.exchanges[0]
+
+
+class Steer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the lab wants from now on."""
+
+    pace: float = 1.0
+    """Think times are divided by it; 0: no more requests (drain)."""
+    bodies: Bodies = "all"
+    """What is sent."""
+
+
+class Pool:
+    """What users ask.
+
+    Args:
+        load: has the bodies and their answers.
+        request: makes a request of a body.
+        draw: of the process, so that each begins elsewhere with bodies that were never sent.
+        whole: the answers are known, and not only how they begin.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        request: Callable[[str], bytes],
+        draw: random.Random,
+        *,
+        whole: bool = True,
+    ) -> None:
+        self._alike, self._request, self._whole = load.alike, request, whole
+        self._questions = [self._prepare(each) for each in load.exchanges]
+        self._one = self._prepare(load.one)
+        self._fresh = draw.randrange(MOST)
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def question(self, place: int, bodies: Bodies = "all") -> Question:
+        """What to ask now, by a user whose turn it is to ask the exchange at `place`."""
+        if bodies == "all":
+            return self._questions[place % len(self._questions)]
+        if bodies == "one" or self._alike is None:
+            return self._one
+        self._fresh = (self._fresh + 1) % MOST
+        return self._prepare(Exchange(self._alike.body(self._fresh)))
+
+    def _prepare(self, exchange: Exchange) -> Question:
+        return Question(self._request(exchange.body), exchange.answer.encode(), whole=self._whole)
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """What Locust's master knows of its workers."""
+
+    connected: int
+    missing: int
+    """Ever declared missing."""
+    silent: int
+    """Times that a worker was seen without a heartbeat for two seconds or more."""
+
+
+def read(file: Path) -> Load:
+    """Read a stored load; raises `msgspec.DecodeError`."""
+    return msgspec.json.decode(file.read_bytes(), type=Load)
+
+
+def write(file: Path, message: msgspec.Struct) -> None:
+    """Replace a file, whole or not at all."""
+    written = file.with_name(f".{file.name}")
+    written.write_bytes(msgspec.json.encode(message))
+    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
+
+
+def by_hand(url: str, scenario: str, model: str) -> Load:
     """A load for Locust without the lab: no expected answers, so only the status is
     checked.
 
@@ -78,7 +174,7 @@ def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
         known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))
         raise ValueError(f"model {model}: no rows; known are {', '.join(known)}")
     return Load(
-        addresses=_addresses(host, port),
+        addresses=_addresses(urlsplit(url)),
         exchanges=rows,
         scenario=chosen,
         users=chosen.users,
@@ -89,17 +185,38 @@ def by_hand(host: str, port: int, scenario: str, model: str) -> Load:
     )
 
 
-def read(file: Path) -> Load:
-    """Read a stored load; raises `msgspec.DecodeError`."""
-    return msgspec.json.decode(file.read_bytes(), type=Load)
-
-
-def _addresses(host: str, port: int) -> list[tuple[str, int]]:
+def _addresses(url: SplitResult) -> list[tuple[str, int]]:
+    host, port = url.hostname or "127.0.0.1", url.port or 80
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
         raise ValueError(f"host {host}: {error}") from None
     return sorted({(str(address[0]), port) for *_, address in found})
+
+
+def raise_open_files(connections: int, spare: int = 64) -> int:
+    """Raise the limit on open files to its hard limit; return it; raises `PlanError` if that is too
+    low. `spare`: files that a Python process has open besides its connections, and room."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < connections + spare:
+        raise PlanError(
+            f"{connections} connections need {connections + spare} open files; the hard limit is "
+            f"{hard} (ulimit -Hn, or LimitNOFILE)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def die_with_asked_parent() -> None:
+    """Have the kernel end this process when the lab that started it dies, however it dies; nothing
+    without a lab."""
+    parent = int(os.environ.get("LOADLAB_PARENT", "0"))
+    if not parent:
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
 
 
 def _boot() -> str:

@@ -45,6 +45,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return draw.expovariate(1 / self.think[0])
         return draw.uniform(self.think[0], self.think[1])
 
+    def next_due(self, due: float, now: float, pace: float, draw: random.Random) -> float:
+        """When a user's next request is due: a think time after the last answer, which is there
+        now, or in the open model after the last request was due; `pace` divides think times."""
+        return (due if self.open else now) + self.think_s(draw) / pace
+
 
 def read(file: Path = FILE) -> dict[str, Scenario]:
     """All scenarios; raises `ScenarioError` for a field that is unknown, missing or out of

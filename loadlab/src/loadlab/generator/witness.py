@@ -1,9 +1,9 @@
 """The witness: a separate process that sends a few requests a second on its own connections, and
 reports the answers and their times.
 
-`python -m loadlab.generator.witness LOAD TICKS`. It shares no code path with the generators' users:
-threads and blocking sockets, one request a second on each connection, by a timetable. A late
-answer does not move the next request's time.
+`python -m loadlab.generator.witness LOAD TICKS`. It shares no code path with the generators' users
+but the parser: threads and blocking sockets, one request a second on each connection, by a
+timetable. A late answer does not move the next request's time.
 """
 
 import random
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.generator import plan, steer
-from loadlab.generator.epoll.asker import Asker
-from loadlab.generator.exchange import Exchange, is_right
+from loadlab.generator import plan
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.http import Asker, is_right
 from loadlab.generator.ledger import Ledger
 
 CONNECTIONS = 20
@@ -42,20 +42,16 @@ class _Probe(threading.Thread):
     def _ask(self, due: float, exchange: Exchange) -> None:
         with self._lock:
             self._ledger.begun(due)
-        sent, kind = time.monotonic(), ""
+        sent, kind, answer = time.monotonic(), "", b""
         try:
             status, answer = self._asker.ask(exchange.body)
-            now = time.monotonic()
-            if status != 200:
-                kind = f"status_{status}"
-            elif not is_right(answer, exchange.answer.encode()):
-                kind = "wrong_prediction"
-        except TimeoutError:
-            now, kind = time.monotonic(), "timeout"
-        except (OSError, ValueError):
-            now, kind = time.monotonic(), "reset"
+            kind = "" if status == 200 else f"status_{status}"
+        except (OSError, ValueError) as error:
+            kind = "timeout" if isinstance(error, TimeoutError) else "reset"
+        now = time.monotonic()
+        if not kind and not is_right(answer, exchange.answer.encode()):
+            kind = "wrong_prediction"
         with self._lock:
-            self._ledger.checked += 1
             if kind:
                 self._ledger.failed(kind, due, now)
             else:
@@ -77,5 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    steer.die_with_asked_parent()
+    plan.die_with_asked_parent()
     main()

@@ -16,11 +16,9 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from loadlab.generator import choice as generators
-from loadlab.generator.epoll.plan import PlanError, raise_open_files
+from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import GeneratorFailed
+from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
 from loadlab.record.form import Ended
 from loadlab.record.write import Recorder
 from loadlab.report.live import Ticker
@@ -38,7 +36,6 @@ _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (
     CannotStart,
     BackendFailed,
-    GeneratorFailed,
     PlanError,
     NoAnswer,
     cgroup.Unavailable,

@@ -23,9 +23,8 @@ from loadlab.experiments import runner
 from loadlab.experiments.bench.command import PATHS, Option, measured, names
 from loadlab.experiments.bench.stored import Measured
 from loadlab.experiments.bench.subjects import OURS, Place
-from loadlab.generator.epoll.asker import Asker
-from loadlab.generator.epoll.plan import raise_open_files
-from loadlab.generator.epoll.wire import RESET_ON_CLOSE
+from loadlab.generator.http import RESET_ON_CLOSE, Asker
+from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.target import programs
 from loadlab.target.cgroup import Limits

@@ -9,6 +9,7 @@ written.
 
 import gc
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,27 @@ import msgspec
 from locust import argument_parser, events
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadlab.generator import plan, steer
-from loadlab.generator.locust_users import fast
-from loadlab.generator.locust_users.behaviour import Session, ThinkingUser
-from loadlab.generator.locust_users.raw import RawHttpUser
-from loadlab.generator.locust_users.stock import StockHttpUser
-from loadlab.generator.locust_users.totals import add_to_locust
-from loadlab.generator.plan import Load
+from loadlab.generator import plan
+from loadlab.generator.ledger import Tick
+from loadlab.generator.locust_users import (
+    FastHttpUser,
+    RawHttpUser,
+    Session,
+    StockHttpUser,
+    ThinkingUser,
+    count_connections,
+    mend_keep_alive,
+)
+from loadlab.generator.plan import Load, Steer, Workers
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
-    "fast": fast.FastHttpUser,
-    "fast-unmended": fast.FastHttpUser,
+    "fast": FastHttpUser,
+    "fast-unmended": FastHttpUser,
     "stock": StockHttpUser,
 }
 _ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
+_METHOD, _NAME = "POST", "predict"
 _LOOP_PROBE_S = 0.01
 _WATCH_S = 0.1
 
@@ -43,27 +50,15 @@ def _options(parser: Any) -> None:
     group.add_argument(
         "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
     )
-    group.add_argument(
-        "--scenario",
-        default="steady",
-        help="of scenarios.toml, for runs without the lab (default: %(default)s)",
-    )
-    group.add_argument(
-        "--model",
-        default="iris",
-        help="whose rows are sent, for runs without the lab (default: %(default)s)",
-    )
-    group.add_argument(
-        "--load", default="", help="the lab's plan for this run; replaces --scenario and --model"
-    )
-    group.add_argument(
-        "--ticks",
-        default="",
-        help="file that the master appends what was counted to, a line per worker and second",
-    )
-    group.add_argument(
-        "--steer", default="", help="file that the master watches for changes of pace"
-    )
+    for name, default, text in (
+        ("--scenario", "steady", "of scenarios.toml, for runs without the lab"),
+        ("--model", "iris", "whose rows are sent, for runs without the lab"),
+        ("--load", "", "the lab's plan for this run; replaces --scenario and --model"),
+        ("--ticks", "", "file that the master appends counts to, a line per worker and second"),
+        ("--steer", "", "file that the master watches for changes of pace"),
+    ):
+        shown = f"{text} (default: {default})" if default else text
+        group.add_argument(name, default=default, help=shown)
 
 
 @events.init.add_listener
@@ -83,8 +78,8 @@ def _start(environment: Any, runner: Any, **_: Any) -> None:
 def _load(environment: Any, options: Any) -> Load:
     if options.load:
         return plan.read(Path(options.load))
-    host, port = steer.host_and_port(environment.host or "http://127.0.0.1:8000")
-    return plan.by_hand(host, port, options.scenario, options.model)
+    url = environment.host or "http://127.0.0.1:8000"
+    return plan.by_hand(url, options.scenario, options.model)
 
 
 def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
@@ -102,9 +97,8 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     runner.register_message(_ASK, answer)
     runner.register_message(_TICK, take)
     if options.steer:
-        gevent.spawn(
-            _watch, runner, Path(options.steer), Path(options.ticks).with_suffix(".workers")
-        )
+        report = Path(options.ticks).with_suffix(".workers")
+        gevent.spawn(_watch, runner, Path(options.steer), report)
 
 
 def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
@@ -118,10 +112,8 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
-        steer.write(
-            report,
-            steer.Workers(connected=len(runner.clients), missing=len(missing), silent=silent),
-        )
+        said = Workers(connected=len(runner.clients), missing=len(missing), silent=silent)
+        plan.write(report, said)
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
@@ -132,17 +124,11 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     argument_parser.default_args_dict()
 
     def take_load(msg: Any, **_: Any) -> None:
-        _open(
-            environment,
-            msgspec.json.decode(msg.data["load"], type=Load),
-            msg.data["user"],
-            f"{runner.client_id}",
-            runner,
-        )
+        load = msgspec.json.decode(msg.data["load"], type=Load)
+        _open(environment, load, msg.data["user"], str(runner.client_id), runner)
 
     def take_steer(msg: Any, **_: Any) -> None:
-        wanted = msgspec.json.decode(msg.data["steer"], type=steer.Steer)
-        Session.pace, Session.bodies = wanted.pace, wanted.bodies
+        Session.steer = msgspec.json.decode(msg.data["steer"], type=Steer)
 
     runner.register_message(_LOAD, take_load)
     runner.register_message(_STEER, take_steer)
@@ -167,11 +153,11 @@ def _open(
     """Prepare for users, and start the tasks that run next to them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
     kind = KINDS[user]
-    if kind is fast.FastHttpUser:
-        fast.count_connections()
+    if kind is FastHttpUser:
+        count_connections()
         if user != "fast-unmended":
-            fast.mend_keep_alive()
-    Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0)
+            mend_keep_alive()
+    Session.open(load, kind, name)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)
     gevent.spawn(_report, environment, runner, kind)
@@ -183,9 +169,32 @@ def _report(environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUs
         gevent.sleep(Session.ledger.seconds_left())
         tick = Session.ledger.tick()
         if kind is RawHttpUser:  # the others report each request to Locust themselves
-            add_to_locust(environment, tick)
+            _add_to_locust(environment.stats, tick)
         if runner:
             runner.send_message(_TICK, {"tick": msgspec.json.encode(tick)})
+
+
+def _add_to_locust(stats: Any, tick: Tick) -> None:
+    """Give Locust's own statistics (its page, its summary) one second's requests at once; response
+    times in whole milliseconds, as Locust keeps them."""
+    times = Counter[int]()
+    for value_us, count in [*tick.response_us.items(), *tick.failed_us.items()]:
+        times[value_us // 1000] += count
+    for kind, count in tick.failures.items():
+        for _ in range(count):
+            stats.log_error(_METHOD, _NAME, kind)
+    if not times:
+        return
+    now = time.time()
+    for entry in (stats.get(_NAME, _METHOD), stats.total):
+        entry.num_requests += times.total()
+        entry.num_reqs_per_sec[int(now)] += times.total()
+        entry.last_request_timestamp = now
+        entry.total_response_time += sum(value * count for value, count in times.items())
+        entry.min_response_time = min({entry.min_response_time, *times} - {None})
+        entry.max_response_time = max(entry.max_response_time, *times)
+        for value_ms, count in times.items():
+            entry.response_times[value_ms] += count
 
 
 def _probe_loop() -> None:
@@ -207,4 +216,4 @@ def _freeze(**_: Any) -> None:
     gc.enable()
 
 
-steer.die_with_asked_parent()
+plan.die_with_asked_parent()

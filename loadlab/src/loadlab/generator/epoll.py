@@ -1,0 +1,208 @@
+"""The bench's client: carries out one plan and prints what it found, as JSON.
+
+`python -m loadlab.generator.epoll PLAN` (JSON, or - for standard input). It connects to loopback
+only, ends by itself, and checks every answer. Two regimes:
+
+- `saturated`: each connection sends its next request as soon as the answer has arrived. For CPU
+  time per request.
+- `sparse`: each connection has a timetable (start + think + think …), and keeps it whatever the
+  server does.
+"""
+
+import argparse
+import ipaddress
+import math
+import sys
+import time
+from contextlib import closing
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from loadlab.generator.engine import Engine, sharpen
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.ledger import Ledger
+from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
+from loadlab.generator.scenarios import Scenario
+from loadlab.record.latency import Spread, spread
+from loadlab.record.machine import Cpu, read_cpu
+from loadlab.target import cgroup
+
+_DRAIN_S = 5.0
+"""How long answers are awaited after the window; what is missing then is a timeout."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the client."""
+
+    regime: Literal["saturated", "sparse"]
+    port: int
+    body: str
+    """The request's body, JSON."""
+    prefix: str
+    """How every right answer's body begins."""
+    others: tuple[tuple[str, str], ...] = ()
+    """More bodies and beginnings; every connection asks all of them in turn."""
+    host: str = "127.0.0.1"
+    path: str = "/predict"
+    connections: int = 64
+    seconds: float = 10.0
+    """Length of the window that counts."""
+    warmup_s: float = 2.0
+    """Load before the window, after the last connection was opened."""
+    timeout_s: float = 10.0
+    """An answer that takes longer is a failure."""
+    rate: float = 500.0
+    """sparse: connections opened per second."""
+    think_s: tuple[float, float] = (4.0, 9.0)
+    """sparse: uniform between these, seconds."""
+    seed: int = 1
+    group: str = ""
+    """A control group of the lab to read at both edges of the window."""
+    helper_group: str = ""
+    """Another one, of a process that works for the server: a database."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of the client found. Times in seconds, of the window unless said otherwise."""
+
+    requests: int
+    """Right answers."""
+    failures: dict[str, int]
+    """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …; those of
+    requests that were on the way at the window's end are counted all the same."""
+    requests_before: int = 0
+    """Right answers before the window."""
+    failures_before: dict[str, int]
+    """The same, from the first connection to the window's start."""
+    seconds: float
+    response: Spread
+    """From when the request was meant to go (sparse) or went (saturated) to the whole answer."""
+    lag: Spread
+    """sparse: how late the client itself was; saturated: from one look at the sockets to the
+    next."""
+    client_cpu_s: float
+    machine: Cpu
+    server: cgroup.Usage | None
+    """Of the plan's group."""
+    helper_cpu_s: float = 0.0
+    """Of what works for the server."""
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that would leave this machine or cannot work.
+
+    Raises:
+        PlanError: not a loopback address, numbers out of range, or too few open files allowed.
+    """
+    if not ipaddress.ip_address(plan.host).is_loopback:
+        raise PlanError(f"host {plan.host}: load goes to loopback addresses only")
+    in_order = 0 <= plan.think_s[0] <= plan.think_s[1]
+    if plan.connections < 1 or plan.seconds <= 0 or plan.rate <= 0 or not in_order:
+        raise PlanError("connections, seconds and rate must be positive, and think times in order")
+    raise_open_files(plan.connections)
+
+
+class _Edge(NamedTuple):
+    """One edge of the window."""
+
+    at: float
+    client_s: float
+    machine: Cpu
+    server: cgroup.Usage | None
+    helper_s: float
+
+    @classmethod
+    def now(cls, server: cgroup.Group | None, helper: cgroup.Group | None) -> "_Edge":
+        used = server.usage() if server else None
+        helper_s = helper.usage().cpu_s if helper else 0.0
+        return cls(time.monotonic(), time.process_time(), read_cpu(), used, helper_s)
+
+    def since(self, start: "_Edge") -> dict[str, Any]:
+        """Fields of an outcome."""
+        return {
+            "seconds": self.at - start.at,
+            "client_cpu_s": self.client_s - start.client_s,
+            "machine": self.machine.since(start.machine),
+            "server": self.server.since(start.server) if self.server and start.server else None,
+            "helper_cpu_s": self.helper_s - start.helper_s,
+        }
+
+
+def carry_out(plan: Plan) -> Outcome:
+    """Carry out a checked plan. A sparse one takes connections / rate + warm-up + window, and at
+    most 5 s for the last answers; a saturated one the time to connect instead."""
+    ledger = Ledger("bench", time.monotonic())
+    with closing(Engine(_load(plan), ledger, bench=True)) as engine:
+        return _measure(plan, engine, ledger)
+
+
+def _measure(plan: Plan, engine: Engine, ledger: Ledger) -> Outcome:
+    groups = [cgroup.find(name) if name else None for name in (plan.group, plan.helper_group)]
+    _warm_up(plan, engine)
+    before, failures_before = ledger.response_us.total(), dict(ledger.failures)
+    ledger.clear()
+    start = _Edge.now(*groups)
+    engine.turn(start.at + plan.seconds)
+    used = _Edge.now(*groups).since(start)
+    response, lag = spread(ledger.response_us), spread(ledger.lag_us)
+    if plan.regime == "sparse":
+        engine.drain(min(_DRAIN_S, plan.timeout_s))
+    return Outcome(
+        requests=response.count,
+        requests_before=before,
+        failures=dict(ledger.failures),
+        failures_before=failures_before,
+        response=response,
+        lag=lag,
+        **used,
+    )
+
+
+def _warm_up(plan: Plan, engine: Engine) -> None:
+    opening_s = plan.connections / plan.rate
+    if plan.regime == "saturated":
+        engine.open()
+        opening_s = 0.0
+    engine.turn(time.monotonic() + opening_s + plan.warmup_s)
+
+
+def _load(plan: Plan) -> Load:
+    saturated = plan.regime == "saturated"
+    think = [0.0, 0.0] if saturated else list(plan.think_s)
+    asked = ((plan.body, plan.prefix), *plan.others)
+    return Load(
+        addresses=[(plan.host, plan.port)],
+        exchanges=[Exchange(body, prefix) for body, prefix in asked],
+        scenario=Scenario(says="", think=think, users=plan.connections, steady=1.0, open=True),
+        users=plan.connections,
+        rate=math.inf if saturated else plan.rate,
+        smooth=True,
+        seed=plan.seed,
+        start=Start.now(),
+        path=plan.path,
+        timeout_s=plan.timeout_s,
+    )
+
+
+def main() -> None:
+    """Run the command line; exits 2 on a plan that cannot be carried out."""
+    parser = argparse.ArgumentParser(prog="python -m loadlab.generator.epoll", description=__doc__)
+    parser.add_argument(
+        "plan", help='for instance {"regime":"saturated","port":8000,"body":"{…}","prefix":"{"}'
+    )
+    text = parser.parse_args().plan
+    try:
+        plan = msgspec.json.decode(sys.stdin.read() if text == "-" else text, type=Plan)
+        check(plan)
+        sharpen()
+        outcome = carry_out(plan)
+    except (PlanError, cgroup.Unavailable, msgspec.DecodeError) as error:
+        # A command line speaks to its terminal
+        print(f"loadlab.generator.epoll: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    print(msgspec.json.encode(outcome).decode())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""HTTP as the generators speak it: prepared requests, answers parsed as their bytes arrive, and the
+comparison with the right answer. Imports nothing of the lab."""
+
+import errno
+import json
+import re
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+TOLERANCE = 1e-5
+"""Largest difference of a probability or a value: float32 and the order of summation in batches."""
+RECEIVE_BYTES = 4096
+"""Asked for at once; a prediction's answer is a fraction of it."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER: thousands of ports in TIME_WAIT would be missing in the next run."""
+_MOST_BYTES = 1 << 24
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+class Failed(Exception):
+    """An exchange failed; the message is the kind: `connect`, `reset`, `timeout`, `status_…`,
+    `wrong_body` (not one HTTP answer) or `wrong_prediction`."""
+
+
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    extra: int
+    """Bytes after it; they are in `body`, too."""
+
+
+def parse(data: bytes, *, ended: bool = False) -> Answer | None:
+    """The answer in these bytes; None while some are missing.
+
+    Args:
+        data: all that arrived.
+        ended: nothing follows: what there is is the answer.
+
+    Raises:
+        ValueError: this is not HTTP.
+    """
+    end = data.find(b"\r\n\r\n") + 4
+    length = _LENGTH.search(data, 0, end) if end > 3 else None
+    extra = len(data) - end - int(length[1]) if length else -1
+    if extra < 0 and not ended and len(data) < _MOST_BYTES:
+        return None
+    if not (status := _STATUS.match(data)):
+        raise ValueError(f"not an HTTP answer: {data[:60]!r}")
+    return Answer(int(status[1]), data[end:] if end > 3 else b"", extra)
+
+
+def post(address: tuple[str, int], path: str, body: str) -> bytes:
+    """A request as it goes over the wire."""
+    data = body.encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\ncontent-type: "
+        f"application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode("latin-1") + data
+
+
+class Question:
+    """A request, and what makes an answer right.
+
+    Args:
+        request: as it is sent.
+        right: the right answer's body; empty: any with status 200 will do.
+        whole: compare all of it; else only how the body begins.
+    """
+
+    __slots__ = ("request", "right", "usual", "whole")
+
+    def __init__(self, request: bytes, right: bytes, *, whole: bool = True) -> None:
+        self.request, self.right, self.whole = request, right, whole
+        self.usual = b""
+        """The last right answer, head and body: the same bytes again need no parsing."""
+
+    def is_right(self, data: bytes) -> bool:
+        """Whether these bytes are the whole right answer; False: some are missing. Raises
+        `Failed`."""
+        if data == self.usual:
+            return True
+        try:
+            answer = parse(data)
+        except ValueError:
+            raise Failed("wrong_body") from None
+        if answer is None:
+            return False
+        if answer.status != 200:
+            raise Failed(f"status_{answer.status}")
+        if answer.extra:
+            raise Failed("wrong_body")
+        body, right = answer.body, self.right
+        if right and not (is_right(body, right) if self.whole else body.startswith(right)):
+            raise Failed("wrong_prediction")
+        self.usual = data
+        return True
+
+
+def is_right(answer: bytes, expected: bytes) -> bool:
+    """Whether a body is the right answer: the same bytes, or the same fields with the same texts
+    and with numbers within `TOLERANCE`. A further field, one that is there twice, or anything after
+    the answer is wrong."""
+    if answer == expected:
+        return True
+    try:
+        return same(fields(answer), json.loads(expected))
+    except ValueError:
+        return False
+
+
+def same(received: Any, expected: Any) -> bool:
+    """Whether two parsed answers agree: fields, texts and labels exactly, floats within
+    `TOLERANCE`."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(received, dict)
+            and received.keys() == expected.keys()
+            and all(same(received[key], value) for key, value in expected.items())
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(received, list)
+            and len(received) == len(expected)
+            and all(map(same, received, expected))
+        )
+    if isinstance(received, float) or isinstance(expected, float):  # JSON writes 1.0 as 1
+        numbers = all(type(each) in (int, float) for each in (received, expected))
+        return numbers and abs(received - expected) <= TOLERANCE * max(1.0, abs(expected))
+    return type(received) is type(expected) and bool(received == expected)
+
+
+def fields(answer: bytes) -> Any:
+    """An answer's JSON; raises `ValueError` for other bytes and for a field that is there twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError("a field is there twice")
+        return found
+
+    return json.loads(answer, object_pairs_hook=once)
+
+
+def connect(
+    address: tuple[str, int],
+    *,
+    wait_s: float | None = None,
+    make: Callable[..., Any] = socket.socket,
+) -> Any:
+    """A socket of `make` that resets when it is closed. With `wait_s` it is connected, and waits so
+    long for answers; without it never blocks, and may still be connecting. Raises `OSError`."""
+    connection = make(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        connection.settimeout(wait_s or 0.0)
+        if wait_s:
+            connection.connect(address)
+        elif (code := connection.connect_ex(address)) not in (0, errno.EINPROGRESS):
+            raise OSError(code, "connect")
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tuple[int, bytes]:
+    """One request on its own connection; returns status and body.
+
+    Raises:
+        OSError: no answer, or not in time.
+        ValueError: the answer is not HTTP.
+    """
+    with socket.create_connection((host, port), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        return _read(connection)
+
+
+class Asker:
+    """Asks over one keep-alive connection, which is opened again when it broke, and waits for each
+    answer; `timeout_s` is for connecting and for each answer."""
+
+    def __init__(
+        self, host: str, port: int, path: str = "/predict", *, timeout_s: float = 10.0
+    ) -> None:
+        self._address, self._path, self._timeout_s = (host, port), path, timeout_s
+        self._connection: socket.socket | None = None
+
+    def ask(self, body: str) -> tuple[int, bytes]:
+        """Status and body of the answer; raises `OSError` (no answer, `TimeoutError` not in time)
+        or `ValueError` (not HTTP)."""
+        try:
+            connection = self.connect()
+            connection.sendall(post(self._address, self._path, body))
+            return _read(connection)
+        except (OSError, ValueError):
+            self.close()
+            raise
+
+    def connect(self) -> socket.socket:
+        """The open connection; opens one if there is none."""
+        if self._connection is None:
+            self._connection = connect(self._address, wait_s=self._timeout_s)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _read(connection: socket.socket) -> tuple[int, bytes]:
+    data = b""
+    while (answer := parse(data)) is None:
+        if not (chunk := connection.recv(RECEIVE_BYTES)):
+            answer = parse(data, ended=True)
+            break
+        data += chunk
+    assert answer  # noqa: S101  `parse` returns one where nothing follows
+    return answer.status, answer.body

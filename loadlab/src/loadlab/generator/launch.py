@@ -1,0 +1,239 @@
+"""Who makes the load: which processes, on which CPUs; and each as the lab sees it: a process, a
+file that grows by a line a second and worker, and a file to steer by."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from loadlab.generator import plan
+from loadlab.generator.ledger import Tick
+from loadlab.generator.plan import Load, Steer, Workers
+from loadlab.generator.scenarios import Scenario
+from loadlab.record.form import Role
+
+Cpus = frozenset[int]
+WEB_PORT = 8089
+_LOCUSTFILE = "loadlab/locustfile.py"
+_LOAD, _TICKS, _STEER = "load.json", "ticks.jsonl", "steer.json"
+_USERS_PER_WORKER_HZ = 6000.0
+"""Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core; rule V2
+finds out if it is more."""
+_STOP_TIMEOUT_S = 15.0
+_LAST_LINES = 3
+_SPARE_FILES = 512
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of a generator."""
+
+    name: str
+    """Key of its samples: master, worker-1, …"""
+    role: Role
+    command: Sequence[str]
+    cpus: Cpus
+    """CPUs that it is held to; empty: any."""
+    nice: int = 0
+
+
+class Asked(Protocol):
+    """What of an order decides who makes the load."""
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102  as in `run.arguments.Order`
+    @property
+    def user(self) -> str: ...  # noqa: D102
+    @property
+    def users(self) -> int: ...  # noqa: D102
+    @property
+    def scenario(self) -> Scenario: ...  # noqa: D102
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def web(self) -> bool: ...  # noqa: D102
+
+
+def workers(order: Asked, server_cpus: Cpus) -> list[Cpus]:
+    """For each worker the CPU that it is held to: those that the server leaves; all, if it leaves
+    none. No more workers than needed: they cost CPU time that the server may want."""
+    scenario = order.scenario
+    surge = scenario.surge.factor if scenario.surge else 1.0
+    per_worker_hz = _USERS_PER_WORKER_HZ if order.user == "raw" else _USERS_PER_WORKER_HZ / 4
+    wanted = max(1, -int(-order.users / scenario.mean_think_s * surge // per_worker_hz))
+    everywhere = frozenset(os.sched_getaffinity(0))
+    free = sorted(everywhere - server_cpus) or sorted(everywhere)
+    count = order.workers or min(len(free), wanted)
+    return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
+
+
+def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load], list[Part]]:
+    """Makes the processes for a folder and a load; `root` is the checkout."""
+    held = workers(order, server_cpus)
+    others = server_cpus or frozenset(os.sched_getaffinity(0))
+
+    def make(folder: Path, load: Load) -> list[Part]:
+        if order.engine == "raw":
+            return raw(folder, held[0])
+        web = order.web and load.users == order.users
+        return locust(root, folder, load, user=order.user, cpus=held, others=others, web=web)
+
+    return make
+
+
+def raw(folder: Path, cpus: Cpus) -> list[Part]:
+    """The one process of the epoll engine."""
+    files = [str(folder / name) for name in (_LOAD, _TICKS, _STEER)]
+    return [
+        Part("raw", "generator", [sys.executable, "-m", "loadlab.generator.engine", *files], cpus)
+    ]
+
+
+def locust(
+    root: Path, folder: Path, load: Load, *, user: str, cpus: list[Cpus], others: Cpus, web: bool
+) -> list[Part]:
+    """Locust's master, and one worker for each set of CPUs.
+
+    Args:
+        user: kind of the user class.
+        others: CPUs for the master, which has little to do.
+        web: show Locust's page.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = [sys.executable, "-m", "locust", "-f", str(root / _LOCUSTFILE)]
+    common += ["--loglevel", "WARNING", "--user", user]
+    master = [*common, *_of_master(port, load, len(cpus), web=web)]
+    for option, name in (("--load", _LOAD), ("--ticks", _TICKS), ("--steer", _STEER)):
+        master += [option, str(folder / name)]
+    worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    return [
+        Part("master", "lab", master, others, nice=5),
+        *(Part(f"worker-{n}", "generator", worker, held) for n, held in enumerate(cpus, 1)),
+    ]
+
+
+def _of_master(port: str, load: Load, workers: int, *, web: bool) -> list[str]:
+    """Where the master listens, how many users it starts, and whether it shows its page."""
+    page = f"--web-host 127.0.0.1 --web-port {WEB_PORT} --autostart"
+    options = (
+        f"--master --master-bind-host 127.0.0.1 --master-bind-port {port} "
+        f"--expect-workers {workers} --users {load.users} --spawn-rate {load.rate:g} "
+        f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
+    )
+    return options.split()
+
+
+class Generator:
+    """Running processes of a generator; made by `generating`."""
+
+    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
+        self.folder, self.parts = folder, parts
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ticks, self._offset = folder / _TICKS, 0
+        self._decoder = msgspec.json.Decoder(Tick)
+        self._ticks.touch()
+
+    def start(self, part: Part) -> None:
+        """Start one process; what it says goes to a file of its name."""
+        with (self.folder / f"{part.name}.log").open("ab") as log:
+            self.processes[part.name] = subprocess.Popen(  # noqa: S603  commands of the lab
+                ["nice", "-n", str(part.nice), *part.command] if part.nice else part.command,
+                env={**os.environ, "LOADLAB_PARENT": str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if part.cpus:
+            os.sched_setaffinity(self.processes[part.name].pid, part.cpus)
+
+    def ticks(self) -> list[Tick]:
+        """What has been counted since the last call, whole lines only."""
+        with self._ticks.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.read().split(b"\n")[:-1]
+        self._offset += sum(len(line) + 1 for line in lines)
+        return [self._decoder.decode(line) for line in lines]
+
+    def steer(self, wanted: Steer) -> None:
+        """Order what the generator does from now on; it obeys within 0.2 s."""
+        plan.write(self.folder / _STEER, wanted)
+
+    def workers(self) -> Workers | None:
+        """What Locust's master said last of its workers; None for the raw engine."""
+        file = self._ticks.with_suffix(".workers")
+        return msgspec.json.decode(file.read_bytes(), type=Workers) if file.exists() else None
+
+    def broken(self) -> str:
+        """Which process ended that should not have, with its last words; empty: none."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                text = (self.folder / f"{name}.log").read_text(errors="replace")
+                lines = [line.strip() for line in text.splitlines()[-_LAST_LINES:]]
+                return f"{name} ended with {process.returncode}: {' | '.join(lines) or 'no output'}"
+        return ""
+
+    def stop(self) -> None:
+        """Ask the first process to end (Locust's master ends its workers), wait, kill the rest."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+
+@contextmanager
+def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Generator]:
+    """Start a generator's processes, and end them, whatever happens.
+
+    Args:
+        folder: for its files; is made.
+        load: is written there as `load.json`.
+        parts: Locust's master first.
+
+    Raises:
+        PlanError: too few open files allowed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _LOAD).write_bytes(msgspec.json.encode(load))
+    plan.raise_open_files(load.users, _SPARE_FILES)
+    generator = Generator(folder, parts)
+    try:
+        for part in parts:
+            generator.start(part)
+        yield generator
+        generator.stop()
+    finally:
+        generator.kill()
+
+
+@contextmanager
+def witnessing(folder: Path, load: Load) -> Iterator[Generator]:
+    """Start the witness, process `witness`, and end it; as `generating`."""
+    files = [str(folder / name) for name in (_LOAD, _TICKS)]
+    command = [sys.executable, "-m", "loadlab.generator.witness", *files]
+    with generating(folder, load, [Part("witness", "witness", command, frozenset())]) as witness:
+        yield witness

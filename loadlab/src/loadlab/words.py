@@ -1,0 +1,181 @@
+"""Command words, `key=value`: a struct describes those of a command, one parser understands them.
+
+A field is a word; its type says which values are possible, `Meta` the range, the help text and,
+as `extra`, what a number counts. A command that takes a load run's words and more inherits from
+`LoadWords`; a default that differs there is the field again, with its own default.
+"""
+
+import argparse
+import re
+import types
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+W = TypeVar("W", bound=msgspec.Struct)
+YesNo = Literal["yes", "no"]
+Backend = Literal["auto", "cgroup", "compose"]
+Engine = Literal["locust", "raw"]
+Ramp = Literal["smooth", "stepped"]
+Balancer = Literal["none", "http", "tcp"]
+"""`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in
+turn."""
+UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class UsageError(ValueError):
+    """A word of the command line is wrong; the message quotes it and says what was expected."""
+
+
+class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """`just load`; None and empty: as the scenario says, or not asked for."""
+
+    tier: Annotated[str, Meta(description="what the server may use, by its name")] = ""
+    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "steady"
+    users: Annotated[
+        int | None, Meta(ge=1, le=1_000_000, description="users at once (as the scenario)")
+    ] = None
+    rate: Annotated[int, Meta(ge=1, le=100_000, description="users started per second")] = 500
+    duration: Annotated[
+        float | None, Meta(gt=0, description="of the steady phase (as the scenario)")
+    ] = None
+    backend: Annotated[Backend, Meta(description="what starts and limits the server")] = "auto"
+    target: Annotated[str, Meta(description="host:port of a server that runs already")] = ""
+    repeats: Annotated[int, Meta(ge=1, le=100, description="runs, each from a fresh server")] = 1
+    web: Annotated[Literal["on", "off"], Meta(description="Locust's own page")] = "off"
+    engine: Annotated[Engine, Meta(description="who drives the load")] = "locust"
+    ramp: Annotated[Ramp, Meta(description="how users arrive within a second")] = "smooth"
+    user: Annotated[UserKind, Meta(description="Locust's user class")] = "raw"
+    workers: Annotated[
+        int, Meta(ge=0, le=256, description="Locust's; 0: one for each core the server leaves")
+    ] = 0
+    model: Annotated[str, Meta(description="that is asked, by its name")] = "iris"
+    seed: Annotated[int, Meta(ge=0, le=2**31, description="of think times and bodies")] = 1
+    allow_host: Annotated[str, Meta(description="a host that target= may name: it is yours")] = ""
+    balancer: Annotated[Balancer, Meta(description="before replicas that are processes")] = "none"
+
+
+class Word(NamedTuple):
+    """One word as a command's help shows it."""
+
+    key: str
+    values: str
+    default: str
+    help: str
+
+
+def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:
+    """Understand the words of a command line.
+
+    Args:
+        refused: words that `kind` has and this command does not take, with the reason.
+
+    Raises:
+        UsageError: an unknown or refused key, one given twice, without a value, or with one that
+            is not possible; or a word that has no default is missing.
+    """
+    refused = refused or {}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    given: dict[str, object] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key in refused:
+            raise UsageError(f"{word}: {refused[key]}")
+        if not equals or key not in fields:
+            known = ", ".join(name for name in fields if name not in refused)
+            raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
+        if fields[key].name in given:
+            raise UsageError(f"{key}= is given twice")
+        if not text:
+            raise UsageError(f"{key}= has no value")
+        given[fields[key].name] = _value(key, text, fields[key].type)
+    for field in fields.values():
+        if field.required and field.name not in given:
+            raise UsageError(f"{field.encode_name}= is missing")
+    return kind(**given)
+
+
+def described(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> list[Word]:
+    """All words of a command, in their order."""
+    return [
+        Word(
+            field.encode_name,
+            _possible(field.type),
+            "" if field.required or field.default in {None, ""} else f"{field.default}",
+            _unwrap(field.type)[1].description or "",
+        )
+        for field in msgspec.structs.fields(kind)
+        if field.encode_name not in refused
+    ]
+
+
+def table(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> str:
+    """The words as text in columns: key, possible values, default, help."""
+    rows = [Word("word", "values", "default", ""), *described(kind, refused)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def add_to(
+    parser: argparse.ArgumentParser, kind: type[msgspec.Struct], refused: Collection[str] = ()
+) -> None:
+    """Let a command take words (as `words`), and show their table in its help."""
+    keys = ", ".join(word.key for word in described(kind, refused))
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {keys}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = table(kind, refused)
+
+
+def _unwrap(annotated: Any) -> tuple[Any, Meta]:
+    """The type itself, without `None`, and what is said of it."""
+    meta = Meta()
+    if get_origin(annotated) is Annotated:
+        annotated, meta = get_args(annotated)
+    if get_origin(annotated) in {Union, types.UnionType}:
+        (annotated,) = (each for each in get_args(annotated) if each is not types.NoneType)
+    return annotated, meta
+
+
+def _value(key: str, text: str, annotated: Any) -> object:
+    kind, meta = _unwrap(annotated)
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise UsageError(f"{key}={text} is unknown; there are {', '.join(get_args(kind))}")
+        return text
+    if kind is int:
+        if not text.isdecimal() or not _within(int(text), meta):
+            raise UsageError(f"{key}={text} is invalid: expected {_possible(annotated)}")
+        return int(text)
+    if kind is float:
+        found = _DURATION.fullmatch(text)
+        if not found or float(found[1]) <= 0:
+            raise UsageError(f"{key}={text} is invalid: expected {_possible(annotated)}")
+        return float(found[1]) * _SECONDS[found[2]]
+    return text
+
+
+def _within(number: int, meta: Meta) -> bool:
+    return (meta.ge is None or number >= meta.ge) and (meta.le is None or number <= meta.le)
+
+
+def _possible(annotated: Any) -> str:
+    """Which values a word takes, as its refusal and its help say it."""
+    kind, meta = _unwrap(annotated)
+    if get_origin(kind) is Literal:
+        return ", ".join(get_args(kind))
+    if kind is int:
+        counted = (meta.extra or {}).get("counts")
+        return (
+            f"{f'whole {counted}' if counted else 'a whole number'} from {meta.ge:,} to {meta.le:,}"
+        )
+    if kind is float:
+        return "seconds, or a number with s, m or h, as in 10m"
+    return ""

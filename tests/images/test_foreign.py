@@ -10,7 +10,7 @@ import pytest
 from loadlab.experiments.compare.command import parse
 from loadlab.generator import exchange, scenarios
 from loadlab.generator.epoll.asker import Asker
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 from loadlab.target import image, tiers
 from loadlab.target.docker import no_container
 from loadlab.target.process import CannotStart

@@ -6,9 +6,10 @@ import pytest
 
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.run.arguments import KEYS, Order, UsageError, parse
+from loadlab.run.order import KEYS, Order, parse
 from loadlab.target import tiers
 from loadlab.target.tiers import TierError
+from loadlab.words import UsageError
 
 ROOT = Path(__file__).parents[2]
 TIERS = tiers.read(ROOT / tiers.FILE, {})

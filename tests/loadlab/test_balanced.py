@@ -8,11 +8,11 @@ import pytest
 from loadlab.generator import scenarios
 from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.exchange import bodies
-from loadlab.run import arguments
-from loadlab.run.arguments import UsageError
+from loadlab.run import order as arguments
 from loadlab.target import cgroup, choice, haproxy
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
+from loadlab.words import UsageError
 
 TIERS = {"pair": Tier(name="pair", cpus=0.4, memory_bytes=256 << 20, replicas=2)}
 ADDRESSES = [("127.0.0.1", 1001), ("127.0.0.1", 1002)]

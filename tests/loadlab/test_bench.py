@@ -23,7 +23,7 @@ from loadlab.pages import render
 from loadlab.pages.ablation import sentences
 from loadlab.pages.bench_goals import RATIOS, findings
 from loadlab.record import store
-from loadlab.record.latency import spread
+from loadlab.record.histogram import spread
 from loadlab.record.machine import Cpu, Fingerprint, Quiet
 from loadlab.record.store import Figures, Load, Round, Run, StoreError
 from loadlab.target.cgroup import Limits, Memory, Usage

@@ -12,12 +12,12 @@ from loadlab.experiments.compare.effects import effects, sentences, times, valid
 from loadlab.experiments.compare.form import Comparison
 from loadlab.generator import scenarios
 from loadlab.pages import compare_page, render
-from loadlab.record.form import Ended
+from loadlab.record.schema import Ended
 from loadlab.record.store import StoreError
-from loadlab.run.arguments import UsageError
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 
 TIERS = {"half-core": Tier(name="half-core", cpus=0.5, memory_bytes=512 << 20)}

@@ -19,7 +19,7 @@ from loadlab.generator.scenarios import Scenario
 from loadlab.generator.steer import Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.generator.witness_process import witnessing
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
 pytestmark = pytest.mark.slow

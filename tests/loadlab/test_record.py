@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from loadlab.record.form import Ended, Sample, Second
-from loadlab.record.latency import bucket
-from loadlab.record.packed import edge, index, merge, pack, unpack
+from loadlab.record.histogram import bucket, edge, index, merge, pack, unpack
 from loadlab.record.read import RecordError, read
+from loadlab.record.schema import Ended, Sample, Second
 from loadlab.record.write import Recorder, compress
 from support.runs import fresh
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from loadlab.record.form import (
+from loadlab.record.histogram import pack
+from loadlab.record.read import Log
+from loadlab.record.schema import (
     Ended,
     HostSample,
     NetSample,
@@ -18,8 +20,6 @@ from loadlab.record.form import (
     ServerSample,
     Workers,
 )
-from loadlab.record.packed import pack
-from loadlab.record.read import Log
 from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge

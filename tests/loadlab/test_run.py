@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from loadlab.generator.ledger import Ledger, Tick
-from loadlab.record import counters, quotas, sockets
-from loadlab.record.form import Second
-from loadlab.record.latency import quantile
+from loadlab.record import counters
+from loadlab.record.histogram import quantile
 from loadlab.record.sampler import Sampler
-from loadlab.run.book import Book, Moment
-from loadlab.run.faults import HUNG_S, hopeless
+from loadlab.record.schema import Second
+from loadlab.run.timeline import HUNG_S, Book, Moment, hopeless
 from loadlab.verdict.criteria import Objective
 
 
@@ -159,9 +158,9 @@ def test_connections_are_counted_exactly():
     """Established ones to a port, those of others not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert sockets.established(port) == 0
+        assert counters.established(port) == 0
         opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
-        assert sockets.established(port) == 7
+        assert counters.established(port) == 7
         for each in opened:
             each.close()
 
@@ -212,4 +211,4 @@ def test_a_quota_above_the_generator_is_counted(tmp_path: Path, version: int):
         (tmp_path / str(pid) / "cgroup").write_text(
             f"4:cpu,cpuacct:{path}\n1:name=systemd:/\n" if version == 1 else f"0::{path}\n"
         )
-    assert quotas.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37
+    assert counters.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37

@@ -23,12 +23,12 @@ from loadlab.experiments.search.probe import Interrupted, LabFailed, judgement, 
 from loadlab.generator import scenarios
 from loadlab.pages import readme, render, search_page
 from loadlab.pages.frontier import frontier
-from loadlab.record.form import Ended, Phase
+from loadlab.record.schema import Ended, Phase
 from loadlab.record.store import StoreError
-from loadlab.run.arguments import UsageError
 from loadlab.target import cgroup
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 from support.bundles import write_bundle
 from support.examples import TIMES

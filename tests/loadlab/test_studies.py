@@ -11,12 +11,12 @@ from loadlab.experiments.studies.form import Row, Study
 from loadlab.experiments.studies.summary import reasons, summaries
 from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import quota_page, scale_page, seeds_page, studies_pages
-from loadlab.record.form import Ended, Replica
+from loadlab.record.schema import Ended, Replica
 from loadlab.record.store import StoreError
-from loadlab.run import describe
-from loadlab.run.arguments import UsageError
+from loadlab.run import order as describe
 from loadlab.run.session import Place
 from loadlab.verdict.judge import judge
+from loadlab.words import UsageError
 from support import runs
 
 

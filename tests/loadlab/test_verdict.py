@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from loadlab.record.form import Ended, Phase, Second
-from loadlab.record.packed import pack, unpack
+from loadlab.record.histogram import pack, unpack
+from loadlab.record.schema import Ended, Phase, Second
 from loadlab.verdict.criteria import Criteria, CriteriaError, criteria
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine

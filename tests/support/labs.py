@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from loadlab.record.form import PhaseName, Run
 from loadlab.record.read import Log, read
+from loadlab.record.schema import PhaseName, Run
 from loadlab.target.cgroup.hierarchy import PARENT, ROOT
 from loadlab.verdict.judge import VERDICT_FILE, Verdict
 

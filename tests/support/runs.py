@@ -15,7 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.form import (
+from loadlab.record.histogram import pack
+from loadlab.record.machine import Fingerprint
+from loadlab.record.read import LOAD, Log
+from loadlab.record.schema import (
     Drain,
     Ended,
     HostSample,
@@ -33,9 +36,6 @@ from loadlab.record.form import (
     Tier,
     Workers,
 )
-from loadlab.record.machine import Fingerprint
-from loadlab.record.packed import pack
-from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
 from loadlab.target.cgroup import Limits
 from loadlab.verdict.criteria import criteria

@@ -18,9 +18,9 @@ from loadlab.experiments.studies import command as study_command
 from loadlab.generator.epoll.plan import PlanError
 from loadlab.pages import render
 from loadlab.record import store
-from loadlab.record.library import NoSuchRun
 from loadlab.record.read import RecordError
 from loadlab.report import command as report_command
+from loadlab.report.library import NoSuchRun
 from loadlab.run import command as run_command
 from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart

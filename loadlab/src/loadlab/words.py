@@ -69,11 +69,18 @@ class Word(NamedTuple):
     help: str
 
 
-def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:
+def parse(
+    kind: type[W],
+    words: Sequence[str],
+    refused: Mapping[str, str] | None = None,
+    *,
+    offered: Sequence[str] = (),
+) -> W:
     """Understand the words of a command line.
 
     Args:
         refused: words that `kind` has and this command does not take, with the reason.
+        offered: keys that the refusal of an unknown one lists, where they are others than those.
 
     Raises:
         UsageError: an unknown or refused key, one given twice, without a value, or with one that
@@ -87,7 +94,7 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
         if key in refused:
             raise UsageError(f"{word}: {refused[key]}")
         if not equals or key not in fields:
-            known = ", ".join(name for name in fields if name not in refused)
+            known = ", ".join(offered or [name for name in fields if name not in refused])
             raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
         if fields[key].name in given:
             raise UsageError(f"{key}= is given twice")

@@ -7,7 +7,7 @@ from pathlib import Path
 from loadlab.generator import locust, raw
 from loadlab.generator.plan import Load
 from loadlab.generator.process import Part
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 
 _USERS_PER_WORKER_HZ = 6000.0
 """Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core; rule V2

@@ -10,7 +10,7 @@ from collections import Counter
 
 import msgspec
 
-from loadlab.record.latency import bucket
+from loadlab.record.histogram import bucket
 
 
 class Tick(msgspec.Struct, kw_only=True):

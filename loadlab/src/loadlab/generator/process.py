@@ -18,7 +18,7 @@ from loadlab.generator import steer
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
 from loadlab.generator.steer import Steer, Workers
-from loadlab.record.form import Role
+from loadlab.record.schema import Role
 
 _STOP_TIMEOUT_S = 15.0
 _LAST_LINES = 3

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadlab.record import library
 from loadlab.record.read import Log, RecordError, read
 from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
+from loadlab.report import library
 from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadlab.pages.kept import Kept, KeptSet
-from loadlab.record.form import Run
+from loadlab.record.schema import Run
 from loadlab.report.plots import charts
 from loadlab.report.svg import draw
 from loadlab.verdict.figures import Figures

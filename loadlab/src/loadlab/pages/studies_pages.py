@@ -7,7 +7,7 @@ from loadlab.experiments.studies import form
 from loadlab.experiments.studies.form import Study, What
 from loadlab.experiments.studies.summary import reasons
 from loadlab.pages import quota_page, scale_page, seeds_page
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 
 _TITLES: dict[What, str] = {
     "seeds": "## What the course projects reported",

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from loadlab.record.form import FORMAT, Phase, PhaseName, Run, Sample, Second, Series
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
+from loadlab.record.schema import FORMAT, Phase, PhaseName, Run, Sample, Second, Series
 from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
 
 Line = TypeVar("Line", Second, Sample)

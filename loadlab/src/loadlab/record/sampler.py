@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from loadlab.record import counters, quotas, sockets
-from loadlab.record.form import NetSample, ProcessSample, Sample, ServerSample
+from loadlab.record import counters
+from loadlab.record.schema import NetSample, ProcessSample, Sample, ServerSample
 from loadlab.target.cgroup import Group
 
 EVERY_S = 0.2
@@ -84,7 +84,7 @@ class Sampler:
             host=counters.host(),
             net=self._net(server, now) if server else None,
             processes=self._processes(),
-            generator_throttled_periods=quotas.throttled_periods(self.generators),
+            generator_throttled_periods=counters.throttled_periods(self.generators),
         )
 
     def _run(self) -> None:
@@ -107,7 +107,7 @@ class Sampler:
         )
         if now - self._connections_at >= _CONNECTIONS_EVERY_S:
             with suppress(OSError):
-                self._connections, self._connections_at = sockets.established(server.port), now
+                self._connections, self._connections_at = counters.established(server.port), now
         users = max(self._connections - self.uncounted, 0)
         return NetSample(
             established=users,

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from loadlab.record.latency import Spread
+from loadlab.record.histogram import Spread
 from loadlab.record.machine import Fingerprint, Quiet
 from loadlab.target.cgroup import Limits, Memory, Usage
 

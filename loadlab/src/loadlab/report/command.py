@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from loadlab.pages import kept
-from loadlab.record import library
 from loadlab.record.read import read
 from loadlab.record.write import compress
+from loadlab.report import library
 from loadlab.report.table import history_table, summary
 from loadlab.report.write import write_reports
 from loadlab.verdict.judge import Verdict, judge, store

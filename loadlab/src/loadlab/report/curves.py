@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from loadlab.record.form import Sample, Second, Series
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
 from loadlab.record.read import Log
+from loadlab.record.schema import Sample, Second, Series
 from loadlab.verdict.figures import cpu_s, process_cpu, quantile_ms
 
 Points = list[tuple[float, float | None]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from loadlab.record.form import Run
+from loadlab.record.schema import Run
 from loadlab.report.numbers import facts, key_numbers
 from loadlab.report.provenance import caveat, provenance
 from loadlab.report.svg import Chart

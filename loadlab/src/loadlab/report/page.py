@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from loadlab.record.form import Run
+from loadlab.record.schema import Run
 from loadlab.report.numbers import facts, key_numbers
 from loadlab.report.provenance import caveat, provenance
 from loadlab.report.svg import LEFT, RIGHT, STYLE, WIDTH, Chart, draw

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from loadlab.record.read import Log
 from loadlab.report.curves import Curves, Points, curves
 from loadlab.report.svg import Chart, Line

@@ -1,8 +1,8 @@
 """The provenance of a run's figures, as pairs of name and value: everything that is needed to
 reproduce them."""
 
-from loadlab.record.form import Run, Scenario
 from loadlab.record.machine import Fingerprint
+from loadlab.record.schema import Run, Scenario
 from loadlab.target.cgroup import Limits
 from loadlab.verdict.repeats import way
 

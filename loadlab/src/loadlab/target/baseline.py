@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadlab.experiments.bench.cases import Case
 from loadlab.experiments.bench.subjects import Place, baseline
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 from loadlab.target.image import labels_only
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.processes import hold, manifest, words_of_ended

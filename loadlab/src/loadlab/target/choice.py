@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from loadlab.run.arguments import Order, address
+from loadlab.run.order import Order, address
 from loadlab.target import baseline, cgroup, compose, given, haproxy, image
 from loadlab.target import processes as cgroup_backend
 from loadlab.target.serving import BackendFailed, Serving

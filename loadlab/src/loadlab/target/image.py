@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 from loadlab.target import cgroup
 from loadlab.target.docker import Container, await_answer, docker, last_line, open_files
 from loadlab.target.process import CannotStart

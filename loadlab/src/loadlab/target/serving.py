@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loadlab.record import counters
-from loadlab.record.form import Replica
+from loadlab.record.schema import Replica
 from loadlab.target.cgroup import Group
 
 _INITS = ("docker-init", "tini")

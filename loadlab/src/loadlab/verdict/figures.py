@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from loadlab.record.form import PhaseName, Sample, Second
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from loadlab.record.read import LOAD, Log
+from loadlab.record.schema import PhaseName, Sample, Second
 from loadlab.verdict.stats import rate_bound, upper_bound
 
 _NO_PASS: tuple[PhaseName, ...] = ("ramp", "settle", "steady")

@@ -6,8 +6,8 @@ FAIL for these needs fewer rules than a FAIL for latencies.
 
 from collections.abc import Sequence
 
-from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
+from loadlab.record.schema import Ended, EndKind
 from loadlab.verdict.figures import done, failures
 from loadlab.verdict.rules import Finding
 

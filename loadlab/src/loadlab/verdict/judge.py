@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.record.form import Ended, EndKind
 from loadlab.record.read import Log
+from loadlab.record.schema import Ended, EndKind
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
 from loadlab.verdict.function import BROKEN_OFF, functional_failure

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from loadlab.record.form import Sample
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
 from loadlab.record.read import Log
+from loadlab.record.schema import Sample
 from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import Figures, answered, done, failed, quantile_ms
 

@@ -2,8 +2,8 @@
 
 import math
 
-from loadlab.record.form import PhaseName, Sample
 from loadlab.record.read import Log
+from loadlab.record.schema import PhaseName, Sample
 from loadlab.verdict.check import Check
 from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import (

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from loadlab.record.form import HostSample, NetSample, Sample
 from loadlab.record.read import Log
+from loadlab.record.schema import HostSample, NetSample, Sample
 from loadlab.verdict.check import Check
 from loadlab.verdict.criteria import Thresholds
 from loadlab.verdict.figures import cpu_s, done, failed, grown, median_of, rate

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from loadlab.record.form import PhaseName
 from loadlab.record.read import Log
+from loadlab.record.schema import PhaseName
 from loadlab.target.cgroup import Limits
 from loadlab.verdict.check import Check
 from loadlab.verdict.criteria import Thresholds

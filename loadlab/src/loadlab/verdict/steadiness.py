@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadlab.record.form import PhaseName
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
 from loadlab.record.read import Log
+from loadlab.record.schema import PhaseName
 from loadlab.verdict.check import Check
 from loadlab.verdict.criteria import Objective, Thresholds
 from loadlab.verdict.figures import answered, done, quantile_ms

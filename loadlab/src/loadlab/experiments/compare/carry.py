@@ -13,12 +13,12 @@ from rich.console import Console
 
 from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.form import Comparison, Side, Trial
-from loadlab.record.form import Ended, PhaseName
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from loadlab.record.read import Log, read
+from loadlab.record.schema import Ended, PhaseName
 from loadlab.report.command import conclude
-from loadlab.run import describe, session
-from loadlab.run.arguments import Order
+from loadlab.run import session
+from loadlab.run.order import Order
 from loadlab.run.session import Place
 from loadlab.target.choice import Backend
 from loadlab.verdict.figures import answered, cpu_s, rate
@@ -65,9 +65,7 @@ def carry_out(
             trials.append(found)
         if block <= blocks and any(each.outcome == "INVALID" for each in trials[-2:]):
             planned += 1
-    fingerprint = describe.run(
-        "compare", order, place.root, backend, set_id="", repeat=1
-    ).fingerprint
+    fingerprint = session.fingerprint(place.root)
     return Comparison(
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         minutes=round((time.monotonic() - began) / 60, 1),

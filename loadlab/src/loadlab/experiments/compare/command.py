@@ -21,14 +21,16 @@ from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario, ScenarioError
 from loadlab.pages import compare_page
 from loadlab.report.command import STORE
-from loadlab.run import arguments, session
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run import order as arguments
+from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.order import Order
 from loadlab.run.session import Busy, Place
 from loadlab.target import cgroup, compose, tiers
 from loadlab.target.docker import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
+from loadlab.words import UsageError
 
 _OWN = {"against": "typical", "blocks": "5"}
 _NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")

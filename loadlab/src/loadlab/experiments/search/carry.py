@@ -11,7 +11,7 @@ import msgspec
 
 from loadlab.experiments.search.form import Goal, Probe, Search
 from loadlab.experiments.search.plan import Found, Step, decide, forecast
-from loadlab.run.conduct import repeated_s
+from loadlab.run.phases import repeated_s
 
 _AROUND_S = 75.0
 """What a run takes besides ramp, steady and repeated phases, as long as none was measured: floor,

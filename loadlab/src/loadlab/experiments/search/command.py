@@ -27,9 +27,10 @@ from loadlab.generator.scenarios import Scenario, ScenarioError
 from loadlab.pages import search_page
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE
-from loadlab.run import arguments, describe, session
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run import order as arguments
+from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.order import Order, too_small
 from loadlab.run.session import Busy, Place
 from loadlab.target import cgroup, tiers
 from loadlab.target.processes import manifest
@@ -37,6 +38,7 @@ from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
 from loadlab.verdict.criteria import criteria
 from loadlab.verdict.steadiness import WINDOWS
+from loadlab.words import UsageError
 
 _OWN = {"against": "halfcore", "budget": "90", "fresh": "no", "rerun": "no"}
 _NOT_HERE = ("target", "allow-host", "repeats", "web", "backend")
@@ -146,7 +148,7 @@ def _goal(order: Order) -> Goal:
             f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
             "gives its greatest limits"
         )
-    if sentence := describe.too_small(tier):
+    if sentence := too_small(tier):
         raise UsageError(f"{sentence}: name a smaller one with tier=")
     if order.steady_s < (least_s := rules.v13_window_s * WINDOWS):
         raise UsageError(
@@ -260,9 +262,7 @@ def begin(asked: Asked, place: Place, command: str) -> tuple[Search, Path]:
     order = asked.order
     bundle = manifest(cases.case(place.bundles, order.model).bundle)
     packages = prepare_baseline(place.root) if order.service != "halfcore" else {}
-    fingerprint = describe.run(
-        "search", order, place.root, "cgroup", set_id="", repeat=1
-    ).fingerprint
+    fingerprint = session.fingerprint(place.root)
     fingerprint = msgspec.structs.replace(
         fingerprint, baseline_packages=packages or fingerprint.baseline_packages
     )

@@ -9,13 +9,12 @@ from rich.console import Console
 from loadlab.experiments.search.axis import Judgement
 from loadlab.experiments.search.form import Goal, Probe
 from loadlab.experiments.search.plan import Step
-from loadlab.record.form import Ended, Phase
 from loadlab.record.read import read
+from loadlab.record.schema import Ended, Phase
 from loadlab.report.command import conclude
 from loadlab.run import session
-from loadlab.run.arguments import Order
-from loadlab.run.cooldown import cool_down
-from loadlab.run.session import Place
+from loadlab.run.order import Order
+from loadlab.run.session import Place, cool_down
 from loadlab.verdict.judge import Verdict
 
 _STARTING = ("start", "warmup")

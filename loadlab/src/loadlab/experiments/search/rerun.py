@@ -8,7 +8,8 @@ from typing import NamedTuple
 from loadlab.experiments.search import form
 from loadlab.experiments.search.form import Goal, Probe, Rerun
 from loadlab.experiments.search.plan import Found, Step, decide
-from loadlab.run.arguments import Order, UsageError
+from loadlab.run.order import Order
+from loadlab.words import UsageError
 
 
 class Claim(NamedTuple):

@@ -14,13 +14,13 @@ from rich.console import Console
 from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.carry import UNDER_LOAD, Interrupted, trial
 from loadlab.experiments.studies.form import Cell, Row, Study, What, save
-from loadlab.record.form import Ended
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from loadlab.record.read import Log, read
+from loadlab.record.schema import Ended
 from loadlab.report.command import conclude
-from loadlab.run import describe, session
-from loadlab.run.cooldown import cool_down
-from loadlab.run.session import Place
+from loadlab.run import session
+from loadlab.run.order import too_small
+from loadlab.run.session import Place, cool_down
 from loadlab.target import haproxy
 from loadlab.target.serving import BackendFailed
 from loadlab.verdict.figures import answered, balancer_cpu_s, rate
@@ -31,9 +31,7 @@ def begin(
     what: What, cells: Sequence[Cell], *, blocks: int, seed: int, command: str, root: Path
 ) -> Study:
     """A study of which nothing has been run."""
-    fingerprint = describe.run(
-        what, cells[0].order, root, "cgroup", set_id="", repeat=1
-    ).fingerprint
+    fingerprint = session.fingerprint(root)
     return Study(
         what=what,
         started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -58,7 +56,7 @@ def carry_out(
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
     """
     todo = plan(study)
-    fitting = [cell for _, cell in todo if not describe.too_small(cell.order.tier)]
+    fitting = [cell for _, cell in todo if not too_small(cell.order.tier)]
     if any(cell.order.balancer != "none" for cell in fitting) and (reason := haproxy.missing()):
         raise BackendFailed(reason)
     if any(cell.order.service != "halfcore" for cell in fitting):
@@ -113,7 +111,7 @@ def _run(cell: Cell, block: int, place: Place, console: Console) -> Row:
     """A fresh server, and its record; once again where that was INVALID. What this machine cannot
     measure is not run."""
     order = cell.order
-    if sentence := describe.too_small(order.tier):
+    if sentence := too_small(order.tier):
         return Row(key=cell.key, service=order.service, block=block, reason=sentence)
     found = _once(cell, block, place, console)
     if found.trial and found.trial.outcome == "INVALID":

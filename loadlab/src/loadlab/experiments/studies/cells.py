@@ -6,8 +6,8 @@ import msgspec
 
 from loadlab.experiments.studies.form import Cell
 from loadlab.generator import scenarios
-from loadlab.run import arguments
-from loadlab.run.arguments import Order
+from loadlab.run import order as arguments
+from loadlab.run.order import Order
 from loadlab.target.tiers import Tier
 
 

@@ -14,11 +14,11 @@ from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import studies_pages
 from loadlab.report.command import STORE
 from loadlab.run import session
-from loadlab.run.arguments import UsageError
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.session import Busy, Place
 from loadlab.target import cgroup
 from loadlab.target.serving import BackendFailed
+from loadlab.words import UsageError
 
 COMMANDS = form.KINDS
 _LOAD = ("duration", "engine", "seed")

@@ -9,7 +9,7 @@ import msgspec
 from loadlab.experiments.compare.form import Trial
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError, read, stamp, write
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 
 FORMAT = 1
 What = Literal["seeds", "scale", "quota-study"]

@@ -10,8 +10,8 @@ import msgspec
 from loadlab.experiments.studies.cells import cell
 from loadlab.experiments.studies.form import Cell
 from loadlab.generator import scenarios
-from loadlab.run.arguments import UsageError
 from loadlab.target.tiers import Tier
+from loadlab.words import UsageError
 
 FILE = Path(__file__).with_name("seeds.toml")
 

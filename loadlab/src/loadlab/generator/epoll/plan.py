@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.record.latency import Spread
+from loadlab.record.histogram import Spread
 from loadlab.record.machine import Cpu
 from loadlab.target.cgroup import Usage
 

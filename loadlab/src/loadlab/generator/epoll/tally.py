@@ -5,7 +5,7 @@ from collections import Counter
 
 from loadlab.generator.epoll.plan import Outcome
 from loadlab.record import machine
-from loadlab.record.latency import spread
+from loadlab.record.histogram import spread
 from loadlab.target import cgroup
 
 

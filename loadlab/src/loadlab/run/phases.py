@@ -1,7 +1,7 @@
 """One run, phase by phase.
 
-floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → repeated and alike by
-turns → drain → cool-down.
+null server (`floor` in records) → start → warm-up → ramp → settle → steady (→ overload → recovery)
+→ repeated and alike by turns → drain → cool-down.
 """
 
 import itertools
@@ -23,15 +23,12 @@ from loadlab.generator.steer import Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.generator.witness_process import witnessing
 from loadlab.record import counters
-from loadlab.record.form import Drain, PhaseName, ProcessInfo, Role, Workers
 from loadlab.record.sampler import Sampler
+from loadlab.record.schema import Drain, PhaseName, ProcessInfo, Role, Workers
 from loadlab.record.write import Recorder
-from loadlab.run import floor
-from loadlab.run.arguments import Order
-from loadlab.run.book import Book
-from loadlab.run.cooldown import cool_down
-from loadlab.run.faults import HUNG_S, Fault, hopeless
-from loadlab.run.view import View
+from loadlab.run import null_server
+from loadlab.run.order import Order
+from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
 from loadlab.target.serving import Serving
 from loadlab.verdict.steadiness import WINDOWS, agreement
 
@@ -71,12 +68,13 @@ class Conductor:
         recorder: keeps the run; its epoch is `start`.
         start: of the run.
         view: shows how it goes.
+        deadline_s: when the run is stopped, whatever it does.
     """
 
     def __init__(
         self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float
     ) -> None:
-        self._order, self._recorder, self._start, self._view = order, recorder, start, view
+        self._order, self._recorder, self.start, self._view = order, recorder, start, view
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
         self.sampler = Sampler(recorder.sample, start.monotonic)
@@ -85,19 +83,23 @@ class Conductor:
 
     def now(self) -> float:
         """Seconds since the run's start."""
-        return time.monotonic() - self._start.monotonic
+        return time.monotonic() - self.start.monotonic
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
         """Begin a phase now, or at a second that is about to begin or just passed."""
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 
-    def measure_floor(
+    def measure_null_server(
         self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str
     ) -> None:
-        """The null server's latencies."""
+        """What the null server answers and uses under the same load."""
         self.begin("floor")
-        self.book.take(floor.measure(folder, load, parts, cpus), "floor")
+        seconds = load.users / load.rate + null_server.STEADY_S[1]
+        self._view.ticker.say(f"the null server is driven first, for about {seconds:.0f} s")
+        ticks, used = null_server.measure(folder, load, parts, cpus, self._order.steady_s)
+        self.book.take(ticks, "floor")
+        self._recorder.run.null_server = used
 
     def warm_up(self, serving: Serving) -> tuple[list[Exchange], Alike | None]:
         """Prove the server right on golden rows, learn the answers to the others, and let it run a
@@ -120,9 +122,11 @@ class Conductor:
         for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` ran before
-        self.book = self._book(parts)
+        workers = sum(part.role == "generator" for part in parts)
+        self.book = Book(self._recorder, workers, self.book)
         with ExitStack() as stack:
-            self._watch(serving)
+            self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
+            self.sampler.start()
             stack.callback(self.sampler.stop)
             self.book.ramp_users = load.users
             generator = self._generator = stack.enter_context(
@@ -130,7 +134,7 @@ class Conductor:
             )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
             # Also for a run that ends early: without it there is no FAIL.
-            stack.callback(self._note_workers, generator, parts)
+            stack.callback(self._note_workers, generator, workers)
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
@@ -138,8 +142,8 @@ class Conductor:
             self._settle()
             self._repeat(self._steady(), load)
             self._drain(generator)
+        self._generator = None
         self.begin("cooldown")
-        self._cool_down()
 
     def check(self) -> None:
         """Read what the processes reported, show it, and check the run; raises `Fault`."""
@@ -187,36 +191,22 @@ class Conductor:
             exchange.expect(each, asker.ask)
             time.sleep(1 / WARMUP_HZ)
 
-    def _book(self, parts: list[Part]) -> Book:
-        book = Book(self._recorder, sum(1 for part in parts if part.role == "generator"))
-        book.begin_as(self.book)
-        return book
-
-    def _watch(self, serving: Serving) -> None:
-        self.sampler.server = serving
-        self.sampler.uncounted = CONNECTIONS
-        self.sampler.start()
-
-    def _processes(
-        self, serving: Serving, generator: Generator
-    ) -> list[tuple[str, Role, int, str]]:
-        """Name, role, process id and command of every process of the run."""
-        named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
-        named += [
-            (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
-            for part in generator.parts
-        ]
-        named += [("witness", "witness", self._witness.pid, "loadlab.generator.witness")]
-        named += [
-            (f"server-{number}", "server", pid, "halfcore serve")
-            for number, pid in enumerate(serving.pids, 1)
+    def _name_processes(self, serving: Serving, generator: Generator) -> None:
+        """Every process of the run: name, role, id, command."""
+        named: list[tuple[str, Role, int, str]] = [
+            ("lab", "lab", os.getpid(), "loadlab load"),
+            *(
+                (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
+                for part in generator.parts
+            ),
+            ("witness", "witness", self._witness.pid, "loadlab.generator.witness"),
+            *(
+                (f"server-{number}", "server", pid, "halfcore serve")
+                for number, pid in enumerate(serving.pids, 1)
+            ),
         ]
         if serving.balancer_pid:
             named.append(("balancer", "server", serving.balancer_pid, "haproxy"))
-        return named
-
-    def _name_processes(self, serving: Serving, generator: Generator) -> None:
-        named = self._processes(serving, generator)
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
@@ -285,21 +275,18 @@ class Conductor:
 
     def _drain(self, generator: Generator) -> None:
         generator.steer(Steer(pace=0))
-        start = round(
-            self.now()
-        )  # users stop now: a second that has hardly begun is none of their load
+        # Users stop now: a second that has hardly begun is none of their load
+        start = round(self.now())
         self.begin("drain", float(start))
-        in_flight, deadline = None, time.monotonic() + DRAIN_MOST_S
+        deadline = time.monotonic() + DRAIN_MOST_S
         while time.monotonic() < deadline:
             self._turn(hopeless_too=False)
             last = self.book.since(start)
-            if last and in_flight is None:
-                in_flight = last[0].in_flight
             if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
                 break
-        left = self.book.since(start)[-1:]
+        last = self.book.since(start)
         self._recorder.run.drain = Drain(
-            in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0
+            in_flight=last[0].in_flight if last else 0, unfinished=last[-1].in_flight if last else 0
         )
 
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
@@ -316,22 +303,14 @@ class Conductor:
                 for each, n in zip(run.replicas, counts, strict=True)
             ]
 
-    def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
-        expected = sum(1 for part in parts if part.role == "generator")
+    def _note_workers(self, generator: Generator, expected: int) -> None:
         found = generator.workers()
-        reported = expected if self.book.since(self.book.whole) else 0
         self._recorder.run.workers = Workers(
             expected=expected,
-            reported=reported,
+            reported=expected if self.book.since(self.book.whole) else 0,
             missing=found.missing if found else 0,
             missed_heartbeats=found.silent if found else 0,
         )
-
-    def _cool_down(self) -> None:
-        """Free this run's ports for the next repeat; after the last one there is no wait."""
-        self._generator, run = None, self._recorder.run
-        if run.repeat < run.repeats:
-            cool_down()
 
     def _until(self, t: float) -> None:
         """Continue until second `t` has begun."""

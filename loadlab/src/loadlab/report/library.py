@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.form import Run
 from loadlab.record.read import RecordError, read, read_run
+from loadlab.record.schema import Run
 from loadlab.record.write import RUN_FILE
 from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge
 from loadlab.verdict.repeats import Judged, combine

@@ -98,12 +98,10 @@ def parse(
             raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
         if fields[key].name in given:
             raise UsageError(f"{key}= is given twice")
-        if not text:
-            raise UsageError(f"{key}= has no value")
         given[fields[key].name] = _value(key, text, fields[key].type)
-    for field in fields.values():
+    for key, field in fields.items():
         if field.required and field.name not in given:
-            raise UsageError(f"{field.encode_name}= is missing")
+            raise UsageError(f"{key}= is missing")
     return kind(**given)
 
 
@@ -153,6 +151,8 @@ def _unwrap(annotated: Any) -> tuple[Any, Meta]:
 
 def _value(key: str, text: str, annotated: Any) -> object:
     kind, meta = _unwrap(annotated)
+    if not text:
+        raise UsageError(f"{key}= has no value")
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise UsageError(f"{key}={text} is unknown; there are {', '.join(get_args(kind))}")

@@ -23,7 +23,7 @@ from loadlab.run import session
 from loadlab.run.order import Order, too_small
 from loadlab.run.session import Busy, Place
 from loadlab.target import cgroup, compose, tiers
-from loadlab.target.choice import choose
+from loadlab.target.choice import Backend, choose
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier, TierError
 from loadlab.verdict.repeats import Judged, combine
@@ -34,6 +34,7 @@ USAGE, INFRASTRUCTURE, INTERRUPTED = 3, 4, 130
 _USERS = 10_000
 """For which the doctor looks."""
 _SPARE_FILES = 512
+_RAISE_BACKLOG = "raise it to 4096: a ramp of 500 users a second needs it"
 _WATCH_S = 1.0
 
 
@@ -61,27 +62,16 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
 
 
 def _load(order: Order, root: Path, console: Console) -> int:
-    place = Place(root, root / ".halfcore/bundles", root / STORE)
     with session.alone(root):
         backend, why = choose(order, root)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         _say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:
-            _say(
-                console,
-                f"the machine is not quiet: {reason}. Stop what is not needed, or expect INVALID",
-            )
-        set_id = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}" if order.repeats > 1 else ""
-        judged: list[Judged] = []
-        for repeat in range(1, order.repeats + 1):
-            folder, ended = session.carry_out(
-                order, place, backend, console, set_id=set_id, repeat=repeat
-            )
-            if ended.kind == "disk_full":
-                raise OSError(f"{ended.sentence}; what was seen before is in {folder}")
-            judged.append(Judged(read_run(folder), conclude(folder, Console())))
-            if ended.kind == "interrupted":
-                return INTERRUPTED
+            advice = "Stop what is not needed, or expect INVALID"
+            _say(console, f"the machine is not quiet: {reason}. {advice}")
+        judged, interrupted = _repeats(order, root, backend, console)
+    if interrupted:
+        return INTERRUPTED
     if order.repeats == 1:
         return judged[0].verdict.exit_code
     together = combine(judged)
@@ -89,6 +79,25 @@ def _load(order: Order, root: Path, console: Console) -> int:
     if together.claim:
         _say(Console(), together.claim)
     return together.exit_code
+
+
+def _repeats(
+    order: Order, root: Path, backend: Backend, console: Console
+) -> tuple[list[Judged], bool]:
+    """All runs, and whether the user ended the last one."""
+    place = Place(root, root / ".halfcore/bundles", root / STORE)
+    set_id = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}" if order.repeats > 1 else ""
+    judged: list[Judged] = []
+    for repeat in range(1, order.repeats + 1):
+        folder, ended = session.carry_out(
+            order, place, backend, console, set_id=set_id, repeat=repeat
+        )
+        if ended.kind == "disk_full":
+            raise OSError(f"{ended.sentence}; what was seen before is in {folder}")
+        judged.append(Judged(read_run(folder), conclude(folder, Console())))
+        if ended.kind == "interrupted":
+            return judged, True
+    return judged, False
 
 
 def _say(console: Console, sentence: str) -> None:
@@ -152,30 +161,20 @@ def _backends(known: Collection[Tier], root: Path) -> list[Finding]:
 
 def _limits(root: Path) -> list[Finding]:
     manifests = (root / ".halfcore/bundles").glob("*/*/manifest.json")
-    models = sorted({file.parent.parent.name for file in manifests})
+    models = ", ".join(sorted({file.parent.parent.name for file in manifests}))
     hard, wanted = resource.getrlimit(resource.RLIMIT_NOFILE)[1], _USERS + _SPARE_FILES
-    enough = hard == resource.RLIM_INFINITY or hard >= wanted
-    ports = counters.ports()
-    backlog = int(Path("/proc/sys/net/core/somaxconn").read_text())
-    return [
-        Finding(
-            "models",
-            ", ".join(models) or "none",
-            "" if models else "`just examples light` makes them (backend cgroup needs one)",
-        ),
-        Finding(
-            "open files",
-            f"at most {hard:,}",
-            "" if enough else f"raise ulimit -Hn to {wanted:,} for {_USERS:,} users",
-        ),
-        Finding(
-            "ports",
-            f"{ports:,} to one address",
-            "" if ports * 0.7 >= _USERS else "widen net.ipv4.ip_local_port_range",
-        ),
-        Finding(
-            "accept queue",
-            f"net.core.somaxconn {backlog:,}",
-            "" if backlog >= 1024 else "raise it to 4096: a ramp of 500 users a second needs it",
-        ),
-    ]
+    ports, backlog = counters.ports(), int(Path("/proc/sys/net/core/somaxconn").read_text())
+    few_files = hard != resource.RLIM_INFINITY and hard < wanted
+    hints = {
+        "models": "" if models else "`just examples light` makes them (backend cgroup needs one)",
+        "open files": f"raise ulimit -Hn to {wanted:,} for {_USERS:,} users" if few_files else "",
+        "ports": "" if ports * 0.7 >= _USERS else "widen net.ipv4.ip_local_port_range",
+        "accept queue": "" if backlog >= 1024 else _RAISE_BACKLOG,
+    }
+    found = {
+        "models": models or "none",
+        "open files": f"at most {hard:,}",
+        "ports": f"{ports:,} to one address",
+        "accept queue": f"net.core.somaxconn {backlog:,}",
+    }
+    return [Finding(what, found[what], hint) for what, hint in hints.items()]

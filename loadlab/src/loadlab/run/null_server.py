@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,50 +51,37 @@ def measure(
     Raises:
         process.CannotStart, GeneratorFailed, cgroup.Unavailable: see there.
     """
-    port = free_port()
+    port, (least, most) = free_port(), STEADY_S
+    exchanges = [Exchange(each.body, _ANSWER) for each in load.exchanges]
+    same = msgspec.structs.replace(load, addresses=[("127.0.0.1", port)], exchanges=exchanges)
+    seconds = min(max(round(steady_s), least), most)
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
         words = ["loadlab.experiments.bench.floor", "--port", str(port), "--answer", str(answer)]
         command = Command([sys.executable, "-m", *words, "--read"], clean_environment(), Path.cwd())
         with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
-            same = msgspec.structs.replace(
-                load,
-                addresses=[("127.0.0.1", port)],
-                exchanges=[Exchange(each.body, _ANSWER) for each in load.exchanges],
-            )
-            least, most = STEADY_S
-            seconds = min(max(round(steady_s), least), most)
-            return _drive(folder, same, parts(folder, same), server, seconds)
+            ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
+    return _summary(ticks, used_s, load.users)
 
 
 def _drive(
     folder: Path, load: Load, parts: Sequence[Part], server: Running, seconds: int
-) -> tuple[list[Tick], NullServer | None]:
+) -> tuple[list[Tick], dict[int, float]]:
+    """What was counted, and of every second with all users the server's CPU time when it was
+    over."""
     workers = sum(part.role == "generator" for part in parts)
     ticks: list[Tick] = []
-    # CPU time of the server when each second was first seen whole
     used_s: dict[int, float] = {}
     deadline = time.monotonic() + most_s(load.users, load.rate)
     with generating(folder, load, parts) as generator:
         while len(used_s) <= seconds and time.monotonic() < deadline and not generator.broken():
             time.sleep(0.1)
             ticks += generator.ticks()
-            for t in sorted(_full(ticks, workers, load.users) - used_s.keys()):
+            for t in _full(ticks, workers, load.users) - used_s.keys():
                 used_s[t] = server.group.usage().cpu_s
         generator.kill()
-    first, *steady = sorted(used_s) or [0]
-    measured = [tick for tick in ticks if tick.t in steady]
-    answers = sum(sum(tick.response_us.values()) for tick in measured)
-    if not answers:
-        return measured, None
-    return measured, NullServer(
-        cpu_us=(used_s[steady[-1]] - used_s[first]) / answers * 1e6,
-        rate=answers / len(steady),
-        users=load.users,
-        failures=sum(sum(tick.failures.values()) for tick in ticks),
-        seconds=len(steady),
-    )
+    return ticks, used_s
 
 
 def _full(ticks: Sequence[Tick], workers: int, users: int) -> set[int]:
@@ -103,3 +90,21 @@ def _full(ticks: Sequence[Tick], workers: int, users: int) -> set[int]:
     for tick in ticks:
         there[tick.t] += tick.users
     return {t for t, count in reports.items() if count == workers and there[t] == users}
+
+
+def _summary(
+    ticks: Sequence[Tick], used_s: Mapping[int, float], users: int
+) -> tuple[list[Tick], NullServer | None]:
+    """The first second with all users is where the measurement begins."""
+    first, *steady = sorted(used_s) or [0]
+    measured = [tick for tick in ticks if tick.t in steady]
+    answers = sum(sum(tick.response_us.values()) for tick in measured)
+    if not answers:
+        return measured, None
+    return measured, NullServer(
+        cpu_us=(used_s[steady[-1]] - used_s[first]) / answers * 1e6,
+        rate=answers / len(steady),
+        users=users,
+        failures=sum(sum(tick.failures.values()) for tick in ticks),
+        seconds=len(steady),
+    )

@@ -132,17 +132,15 @@ def guard(target: str, allow_host: str) -> None:
 
 
 def _check(order: Order) -> None:
-    surge = order.scenario.surge
-    if surge and order.steady_s < surge.after + surge.seconds:
+    surge, name = order.scenario.surge, order.scenario.name
+    if surge and order.steady_s < (end_s := surge.after + surge.seconds):
         raise UsageError(
-            f"duration={order.steady_s:g}s: the surge of scenario={order.scenario.name} ends only "
-            f"after {surge.after + surge.seconds:g} s"
+            f"duration={order.steady_s:g}s: the surge of scenario={name} ends only after "
+            f"{end_s:g} s"
         )
     if order.engine == "raw" and (order.user != "raw" or order.workers or order.web):
-        raise UsageError(
-            "engine=raw has neither users of Locust (user=), nor workers (workers=), nor its page "
-            "(web=)"
-        )
+        of_locust = "users of Locust (user=), nor workers (workers=), nor its page (web=)"
+        raise UsageError(f"engine=raw has neither {of_locust}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
         raise UsageError(f"model={order.model} is invalid: expected a model's name")
     if order.balancer != "none" and (order.target or order.backend == "compose"):

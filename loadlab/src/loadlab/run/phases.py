@@ -192,18 +192,15 @@ class Conductor:
             time.sleep(1 / WARMUP_HZ)
 
     def _name_processes(self, serving: Serving, generator: Generator) -> None:
-        """Every process of the run: name, role, id, command."""
-        named: list[tuple[str, Role, int, str]] = [
-            ("lab", "lab", os.getpid(), "loadlab load"),
-            *(
-                (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
-                for part in generator.parts
-            ),
-            ("witness", "witness", self._witness.pid, "loadlab.generator.witness"),
-            *(
-                (f"server-{number}", "server", pid, "halfcore serve")
-                for number, pid in enumerate(serving.pids, 1)
-            ),
+        named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
+        named += [
+            (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
+            for part in generator.parts
+        ]
+        named.append(("witness", "witness", self._witness.pid, "loadlab.generator.witness"))
+        named += [
+            (f"server-{number}", "server", pid, "halfcore serve")
+            for number, pid in enumerate(serving.pids, 1)
         ]
         if serving.balancer_pid:
             named.append(("balancer", "server", serving.balancer_pid, "haproxy"))
@@ -211,15 +208,7 @@ class Conductor:
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
         self._recorder.run.processes = [
-            ProcessInfo(
-                name=name,
-                role=role,
-                pid=pid,
-                cpus=(held or counters.cpus(pid)) if role == "server" else counters.cpus(pid),
-                nofile=counters.nofile(pid),
-                command=command,
-            )
-            for name, role, pid, command in named
+            _info(*each, held=held if each[1] == "server" else []) for each in named
         ]
 
     def _ramp(self, load: Load) -> None:
@@ -334,3 +323,14 @@ class Conductor:
     def _users(self) -> int:
         last = self.book.since(self.book.whole)
         return last[-1].users if last else 0
+
+
+def _info(name: str, role: Role, pid: int, command: str, *, held: list[int]) -> ProcessInfo:
+    return ProcessInfo(
+        name=name,
+        role=role,
+        pid=pid,
+        cpus=held or counters.cpus(pid),
+        nofile=counters.nofile(pid),
+        command=command,
+    )

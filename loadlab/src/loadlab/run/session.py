@@ -38,7 +38,7 @@ from loadlab.run.timeline import Fault, View
 from loadlab.target import cgroup, tiers
 from loadlab.target.choice import Backend, starting
 from loadlab.target.process import CannotStart
-from loadlab.target.serving import BackendFailed
+from loadlab.target.serving import BackendFailed, Serving
 from loadlab.verdict.criteria import criteria
 
 _LOCK = Path(".halfcore/load.lock")
@@ -138,49 +138,62 @@ def record_of(
     name: str, order: Order, root: Path, backend: Backend, *, set_id: str, repeat: int
 ) -> Run:
     """The record of a run that has not begun: order, machine, criteria."""
-    scenario, compose = order.scenario, root / tiers.FILE
-    cpus = server_cpus(order.tier) if backend == "cgroup" else ""
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Run(
         id=name,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        started_at=now,
         command=" ".join(["just load", *sys.argv[2:]]),
         backend="compose" if backend == "compose" else "cgroup",
-        engine="raw" if order.engine == "raw" else _ENGINES[order.user],
+        engine=_ENGINES[order.user] if order.engine == "locust" else "raw",
         seed=order.seed,
         target=order.target,
         observed=not order.target,
-        tier=schema.Tier(
-            name=order.tier.name,
-            limits=cgroup.Limits() if backend == "given" else order.tier.limits,
-            replicas=order.tier.replicas,
-            cpus=[int(cpu) for cpu in cpus.split(",") if cpu],
-            cores_needed=cores_needed(order.tier),
-        ),
-        scenario=schema.Scenario(
-            name=scenario.name,
-            users=order.users,
-            spawn_rate_hz=order.rate,
-            ramp=order.ramp,
-            duration_s=scenario.surge.after if scenario.surge else order.steady_s,
-            think_s=None if scenario.open else (scenario.think[0], scenario.think[-1]),
-            rate_hz=order.users / scenario.mean_think_s if scenario.open else None,
-            models=[order.model],
-        ),
+        tier=_tier(order.tier, backend),
+        scenario=_scenario(order),
         fingerprint=fingerprint(root),
-        details={
-            "model": order.model,
-            "tiers_sha256": hashlib.sha256(compose.read_bytes()).hexdigest()
-            if compose.exists()
-            else "",
-            "system": platform.platform(),
-            **{name: _text(Path(file)) for name, file in _DETAILS.items()},
-        },
-        criteria=criteria(scenario.name),
+        details=_details(order, root / tiers.FILE),
+        criteria=criteria(order.scenario.name),
         set_id=set_id,
         repeat=repeat,
         repeats=order.repeats,
         ports=counters.ports(),
     )
+
+
+def _tier(tier: tiers.Tier, backend: Backend) -> schema.Tier:
+    cpus = server_cpus(tier) if backend == "cgroup" else ""
+    return schema.Tier(
+        name=tier.name,
+        limits=cgroup.Limits() if backend == "given" else tier.limits,
+        replicas=tier.replicas,
+        cpus=[int(cpu) for cpu in cpus.split(",") if cpu],
+        cores_needed=cores_needed(tier),
+    )
+
+
+def _scenario(order: Order) -> schema.Scenario:
+    scenario = order.scenario
+    return schema.Scenario(
+        name=scenario.name,
+        users=order.users,
+        spawn_rate_hz=order.rate,
+        ramp=order.ramp,
+        duration_s=scenario.surge.after if scenario.surge else order.steady_s,
+        think_s=None if scenario.open else (scenario.think[0], scenario.think[-1]),
+        rate_hz=order.users / scenario.mean_think_s if scenario.open else None,
+        models=[order.model],
+    )
+
+
+def _details(order: Order, compose: Path) -> dict[str, str]:
+    digest = hashlib.sha256(compose.read_bytes()).hexdigest() if compose.exists() else ""
+    details = {"model": order.model, "tiers_sha256": digest, "system": platform.platform()}
+    for name, file in _DETAILS.items():
+        try:
+            details[name] = Path(file).read_text().strip()
+        except OSError:  # not of this kernel
+            details[name] = ""
+    return details
 
 
 def fingerprint(root: Path) -> Fingerprint:
@@ -194,13 +207,6 @@ def fingerprint(root: Path) -> Fingerprint:
     return machine.fingerprint(root, packages, nofile, cgroup_version=version)
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
-
-
 def _end(
     order: Order, place: Place, backend: Backend, conductor: Conductor, recorder: Recorder
 ) -> Ended:
@@ -212,17 +218,15 @@ def _end(
             _run(order, place, backend, conductor, recorder, Path(scratch))
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
-    except _INFRASTRUCTURE as error:
-        return Ended(kind="infrastructure", sentence=str(error))
-    except WrongAnswer as error:
-        return Ended(kind="wrong_answer", sentence=str(error))
+    except (*_INFRASTRUCTURE, WrongAnswer) as error:
+        wrong = isinstance(error, WrongAnswer)
+        return Ended(kind="wrong_answer" if wrong else "infrastructure", sentence=str(error))
     except KeyboardInterrupt:
         return Ended(kind="interrupted", sentence="interrupted by the user")
     except OSError as error:
-        if error.errno in _DISK:
-            sentence = f"the record could not be written: {error}"
-            return Ended(kind="disk_full", sentence=sentence)
-        return Ended(kind="infrastructure", sentence=str(error))
+        if error.errno not in _DISK:
+            return Ended(kind="infrastructure", sentence=str(error))
+        return Ended(kind="disk_full", sentence=f"the record could not be written: {error}")
     return Ended(kind="complete")
 
 
@@ -237,25 +241,17 @@ def _run(
     raise_open_files(order.users)  # servers and generators inherit it
     cpus = server_cpus(order.tier)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
-    load = Load(  # without what only the running server knows
-        addresses=[],
-        exchanges=[Exchange(body) for body in bodies("iris", None, order.seed)],
-        scenario=order.scenario,
-        users=order.users,
-        rate=order.rate,
-        workers=len(generators.workers(order, held)),
-        smooth=order.ramp == "smooth",
-        seed=order.seed,
-        start=conductor.start,
-    )
+    load = _load(order, conductor.start, len(generators.workers(order, held)))
     parts = generators.parts(order, place.root, held)
     conductor.measure_null_server(scratch / "null", load, parts, cpus)
     cool_down()  # Locust's own user classes leave as many connections in TIME_WAIT as there were
     conductor.begin("start")
-    with starting(
+    started = starting(
         backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus
-    ) as serving:
+    )
+    with started as serving:
         exchanges, alike = conductor.warm_up(serving)
+        _note(recorder.run, serving, len(exchanges))
         held = serving.cpus() or held
         full = msgspec.structs.replace(
             load,
@@ -265,13 +261,30 @@ def _run(
             alike=alike,
             workers=len(generators.workers(order, held)),
         )
-        run = recorder.run
-        run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
-        run.scenario = msgspec.structs.replace(run.scenario, bodies=len(exchanges))
-        make = generators.parts(order, place.root, held)
-        conductor.load(scratch, full, make(scratch / "generator", full))
+        parts = generators.parts(order, place.root, held)
+        conductor.load(scratch, full, parts(scratch / "generator", full))
     if order.repeats > recorder.run.repeat:
         cool_down()  # free ports for the next repeat; after the last one there is no wait
+
+
+def _note(run: Run, serving: Serving, bodies_in_use: int) -> None:
+    run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
+    run.scenario = msgspec.structs.replace(run.scenario, bodies=bodies_in_use)
+
+
+def _load(order: Order, start: Start, workers: int) -> Load:
+    """The load without what only the running server knows: its addresses and answers."""
+    return Load(
+        addresses=[],
+        exchanges=[Exchange(body) for body in bodies("iris", None, order.seed)],
+        scenario=order.scenario,
+        users=order.users,
+        rate=order.rate,
+        workers=workers,
+        smooth=order.ramp == "smooth",
+        seed=order.seed,
+        start=start,
+    )
 
 
 def _total_s(order: Order) -> float:

@@ -226,27 +226,27 @@ class View:
 
     def show(self, book: Book, sample: Sample | None) -> None:
         """Show the last whole second, if it has not been shown."""
-        if book.whole == self._shown or not (last := book.since(book.whole)):
-            return
-        self._shown, second = book.whole, last[-1]
-        cores, throttled = self._used(sample)
-        self.ticker.update(
-            live.Moment(
-                phase=self.phase,
-                users=second.users,
-                users_wanted=self.users,
-                left_s=max(self.total_s - book.whole, 0.0),
-                offered_hz=second.started,
-                achieved_hz=second.answered,
-                failures=book.failures.total(),
-                p50_ms=second.p_ms(0.5),
-                p95_ms=second.p_ms(0.95),
-                p99_ms=second.p_ms(0.99),
-                cpu_cores=cores,
-                quota_cores=self.quota_cores,
-                throttled=throttled,
-                lag_p99_ms=quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None,
-            )
+        if book.whole != self._shown and book.whole in book.moments:
+            self._shown = book.whole
+            self.ticker.update(self._moment(book, *self._used(sample)))
+
+    def _moment(self, book: Book, cores: float | None, throttled: float | None) -> live.Moment:
+        second = book.moments[book.whole]
+        return live.Moment(
+            phase=self.phase,
+            users=second.users,
+            users_wanted=self.users,
+            left_s=max(self.total_s - book.whole, 0.0),
+            offered_hz=second.started,
+            achieved_hz=second.answered,
+            failures=book.failures.total(),
+            p50_ms=second.p_ms(0.5),
+            p95_ms=second.p_ms(0.95),
+            p99_ms=second.p_ms(0.99),
+            cpu_cores=cores,
+            quota_cores=self.quota_cores,
+            throttled=throttled,
+            lag_p99_ms=quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None,
         )
 
     def _used(self, sample: Sample | None) -> tuple[float | None, float | None]:

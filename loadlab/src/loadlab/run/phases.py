@@ -281,15 +281,12 @@ class Conductor:
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
         """Whatever ends the load: which replica answered how much of it since all users were
         there."""
-        after = serving.answered()
-        counts = [
-            None if a is None or b is None else b - a for a, b in zip(before, after, strict=True)
-        ]
-        run = self._recorder.run
-        if counts:
+        run, counts = self._recorder.run, zip(before, serving.answered(), strict=True)
+        answered = [None if b is None or a is None else a - b for b, a in counts]
+        if answered:
             run.replicas = [
-                msgspec.structs.replace(each, answered=n)
-                for each, n in zip(run.replicas, counts, strict=True)
+                msgspec.structs.replace(each, answered=count)
+                for each, count in zip(run.replicas, answered, strict=True)
             ]
 
     def _note_workers(self, generator: Generator, expected: int) -> None:
@@ -309,16 +306,11 @@ class Conductor:
     def _turn(self, *, hopeless_too: bool = True) -> None:
         time.sleep(_TURN_S)
         self.check()
-        if hopeless_too and not self._order.scenario.surge and (fault := self._hopeless()):
-            raise fault
-
-    def _hopeless(self) -> Fault | None:
-        since = self.book.whole + 1 - HUNG_S
-        return hopeless(
-            self.book.since(since),
-            self._recorder.run.criteria.objective,
-            self.book.witnessed(since),
-        )
+        if hopeless_too and not self._order.scenario.surge:
+            since, criteria = self.book.whole + 1 - HUNG_S, self._recorder.run.criteria
+            last, witnessed = self.book.since(since), self.book.witnessed(since)
+            if fault := hopeless(last, criteria.objective, witnessed):
+                raise fault
 
     def _users(self) -> int:
         last = self.book.since(self.book.whole)

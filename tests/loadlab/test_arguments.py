@@ -6,7 +6,7 @@ import pytest
 
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.run.arguments import KEYS, Order, parse
+from loadlab.run.order import KEYS, Order, parse
 from loadlab.target import tiers
 from loadlab.target.tiers import TierError
 from loadlab.words import UsageError

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadlab.record.latency import bucket, quantile, spread
+from loadlab.record.histogram import bucket, quantile, spread
 
 
 @given(st.integers(min_value=0, max_value=10**9))

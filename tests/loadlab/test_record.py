@@ -1,15 +1,18 @@
 """Stored load runs: what is written is read again, and what was cut off is named."""
 
 import gzip
+import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from loadlab.record.form import Ended, Sample, Second
-from loadlab.record.latency import bucket
-from loadlab.record.packed import edge, index, merge, pack, unpack
+from loadlab.record import machine
+from loadlab.record.histogram import bucket, edge, index, merge, pack, unpack
 from loadlab.record.read import RecordError, read
+from loadlab.record.schema import Ended, Sample, Second
 from loadlab.record.write import Recorder, compress
 from support.runs import fresh
 
@@ -103,3 +106,26 @@ def test_phases_follow_one_another(tmp_path):
         ("steady", 3.0, 9.0),
     ]
     assert log.lasted_s("steady") == 6.0
+
+
+def test_a_machine_is_calibrated_against_the_reference():
+    """Three speeds in their units, and their mean as a multiple of the reference machine's."""
+    found = machine.calibrate()
+    assert 0.1 < found.python_mops < 1000
+    assert found.syscalls_per_s > 1000
+    assert found.loopback_per_s > 100
+    product = 1.0
+    for name, reference in machine._REFERENCE.items():
+        product *= getattr(found, name) / reference
+    assert found.score == pytest.approx(product ** (1 / 3), abs=0.001)
+
+
+def test_a_busy_machine_names_the_processes_that_keep_it_busy():
+    """So that their user can stop them."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            quiet = machine.watch(0.5)
+        finally:
+            busy.kill()
+    (reason,) = [each for each in quiet.reasons if each.startswith("others use")]
+    assert re.search(rf"\({busy.pid}\) [01]\.\d\d", reason)

@@ -5,17 +5,19 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
 from loadlab.generator.ledger import Ledger, Tick
-from loadlab.record import counters, quotas, sockets
-from loadlab.record.criteria import Objective
-from loadlab.record.form import Second
-from loadlab.record.latency import quantile
+from loadlab.record import counters
+from loadlab.record.histogram import quantile
 from loadlab.record.sampler import Sampler
-from loadlab.run.book import Book, Moment
-from loadlab.run.faults import HUNG_S, hopeless
+from loadlab.record.schema import Second
+from loadlab.run import null_server
+from loadlab.run.timeline import HUNG_S, Book, Moment, hopeless
+from loadlab.verdict.criteria import Objective
 
 
 class Recorded:
@@ -159,9 +161,9 @@ def test_connections_are_counted_exactly():
     """Established ones to a port, those of others not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert sockets.established(port) == 0
+        assert counters.established(port) == 0
         opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
-        assert sockets.established(port) == 7
+        assert counters.established(port) == 7
         for each in opened:
             each.close()
 
@@ -212,4 +214,57 @@ def test_a_quota_above_the_generator_is_counted(tmp_path: Path, version: int):
         (tmp_path / str(pid) / "cgroup").write_text(
             f"4:cpu,cpuacct:{path}\n1:name=systemd:/\n" if version == 1 else f"0::{path}\n"
         )
-    assert quotas.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37
+    assert counters.throttled_periods([1, 2, 3, 4], tmp_path / "cgroup", tmp_path) == 37
+
+
+class Driven:
+    """A generator of two workers that brings ten users in two seconds; it reports a second of both
+    each time it is asked."""
+
+    def __init__(self) -> None:
+        self.t = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def ticks(self) -> list[Tick]:
+        """The next second; a failure in the ramp."""
+        self.t += 1
+        users, failures = (5, {}) if self.t > 1 else (2, {"reset": 1})
+        return [
+            tick(self.t, worker=worker, users=users, answers=100, failures=failures)
+            for worker in "ab"
+        ]
+
+    def broken(self) -> str:
+        """Never."""
+        return ""
+
+    def kill(self) -> None:
+        """Nothing to end."""
+
+
+def test_the_null_server_is_measured_while_all_users_are_there(monkeypatch: pytest.MonkeyPatch):
+    """CPU time per answer of the seconds after the first with all users; failures of the ramp
+    too."""
+    used_s = iter(0.1 * n for n in range(100))
+    group = SimpleNamespace(usage=lambda: SimpleNamespace(cpu_s=next(used_s)))
+    monkeypatch.setattr(null_server, "generating", lambda *_: Driven())
+    monkeypatch.setattr(null_server.time, "sleep", lambda _s: None)
+    parts = [SimpleNamespace(role=role) for role in ("lab", "generator", "generator")]
+    load = SimpleNamespace(users=10, rate=5.0)
+    driven = null_server._drive(
+        Path(),
+        load,  # type: ignore[arg-type]
+        parts,  # type: ignore[arg-type]
+        SimpleNamespace(group=group),  # type: ignore[arg-type]
+        seconds=3,
+    )
+    ticks, found = null_server._summary(*driven, users=10)
+    assert {each.t for each in ticks} == {3, 4, 5}
+    assert found is not None
+    assert (found.users, found.rate, found.failures, found.seconds) == (10, 200.0, 4, 3)
+    assert found.cpu_us == pytest.approx(0.1 / 200 * 1e6)

@@ -9,7 +9,7 @@ import yaml
 
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.run.describe import cores_needed
+from loadlab.run.order import cores_needed
 from loadlab.target import tiers
 from loadlab.target.tiers import TierError
 

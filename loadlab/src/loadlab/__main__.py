@@ -5,29 +5,29 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments.bench import command as bench_command
-from loadlab.experiments.bench import memory
+from loadlab.experiments.bench import memory, orders, session
+from loadlab.experiments.bench.cases import CaseError
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.experiments.compare import command as compare_command
 from loadlab.experiments.search import command as search_command
 from loadlab.experiments.studies import command as study_command
-from loadlab.generator.plan import PlanError
+from loadlab.generator.epoll.plan import PlanError
 from loadlab.pages import render
 from loadlab.record import store
-from loadlab.record.library import NoSuchRun
 from loadlab.record.read import RecordError
 from loadlab.report import command as report_command
+from loadlab.report.library import NoSuchRun
 from loadlab.run import command as run_command
 from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart
-from loadlab.target.programs import CaseError
 
 _REFUSALS = (
-    bench_command.Refused,
+    session.Refused,
     CaseError,
     ClientFailed,
     Unavailable,
@@ -38,23 +38,46 @@ _REFUSALS = (
     store.StoreError,
     subprocess.CalledProcessError,
 )
-
-_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
+_JUDGED: dict[str, Callable[[argparse.Namespace, Path, Console], int]] = {
+    **dict.fromkeys(run_command.COMMANDS, run_command.main),
+    **dict.fromkeys(study_command.COMMANDS, study_command.main),
     "compare": compare_command.main,
     "search": search_command.main,
 }
-_JUDGED |= dict.fromkeys(study_command.COMMANDS, study_command.main)
 """Commands that return their own exit code."""
+_ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
+_OTHERS = {
+    "bench": (
+        orders.add_bench,
+        "CPU time per request of halfcore, a minimal server and other servers",
+    ),
+    "ablate": (orders.add_ablate, "what each default of halfcore is worth"),
+    "ladder": (
+        orders.add_ladder,
+        "from the course's first service to halfcore, one change at a time",
+    ),
+    "render": (render.add_arguments, "write docs/benchmarks.md and its plots from stored runs"),
+    "memory": (
+        memory.add_arguments,
+        "a server's memory at rest, while loading, and with many connections",
+    ),
+}
 
 
 def main() -> None:
     """Run the command line."""
-    asked = _parser().parse_args()
+    parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (add, says) in _OTHERS.items():
+        add(commands.add_parser(name, help=says))
+    for command in (run_command, report_command, compare_command, search_command, study_command):
+        command.add_arguments(commands)
+    asked = parser.parse_args()
     # As an exception, so that servers and control groups are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
     try:
-        _carry_out(asked, console)
+        _carry_out(asked, _root(), console)
     except _REFUSALS as error:
         console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(3)
@@ -62,56 +85,28 @@ def main() -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_bench_commands(commands)
-    run_command.add_arguments(commands)
-    report_command.add_arguments(commands)
-    compare_command.add_arguments(commands)
-    search_command.add_arguments(commands)
-    study_command.add_arguments(commands)
-    return parser
-
-
-def _add_bench_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    bench_command.add_arguments(commands)
-    render.add_arguments(
-        commands.add_parser(
-            "render", help="write docs/benchmarks.md and its plots from stored runs"
-        )
-    )
-    bench_command.add_options(
-        commands.add_parser(
-            "memory", help="a server's memory at rest, while loading, and with many connections"
-        ),
-        memory.OPTIONS,
-    )
-
-
-def _carry_out(asked: argparse.Namespace, console: Console) -> None:
+def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if asked.command in _JUDGED:
-        sys.exit(_JUDGED[asked.command](asked, _root(), console))
-    elif asked.command in report_command.COMMANDS:
-        report_command.main(asked, _root(), Console())
-    elif asked.command == "render":
-        for written in render.main(asked):
-            console.print(f"wrote {written}", highlight=False, soft_wrap=True)
+        sys.exit(_JUDGED[asked.command](asked, root, console))
+    if asked.command in report_command.COMMANDS:
+        report_command.main(asked, root, Console())
+        return
+    if asked.command == "render":
+        said = [f"wrote {written}" for written in render.main(asked)]
+    elif asked.command == "memory":
+        said = [f"stored in {memory.main(asked, root)}"]
     else:
-        measure = memory.main if asked.command == "memory" else bench_command.main
-        file = measure(asked, _root(), console)
-        console.print(f"stored in {file}", highlight=False, soft_wrap=True)
+        run = session.carry_out(_ORDERS[asked.command](asked, root), console)
+        said = [f"stored in {store.save(run, asked.store)}"]
+    for line in said:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _root() -> Path:
     """The checkout of the current folder; without git, the current folder."""
+    words = ["git", "rev-parse", "--show-toplevel"]
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--show-toplevel"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        found = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:
         return Path.cwd()
     return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()

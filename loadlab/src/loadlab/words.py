@@ -69,11 +69,18 @@ class Word(NamedTuple):
     help: str
 
 
-def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:
+def parse(
+    kind: type[W],
+    words: Sequence[str],
+    refused: Mapping[str, str] | None = None,
+    *,
+    offered: Sequence[str] = (),
+) -> W:
     """Understand the words of a command line.
 
     Args:
         refused: words that `kind` has and this command does not take, with the reason.
+        offered: keys that the refusal of an unknown one lists, where they are others than those.
 
     Raises:
         UsageError: an unknown or refused key, one given twice, without a value, or with one that
@@ -87,16 +94,14 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
         if key in refused:
             raise UsageError(f"{word}: {refused[key]}")
         if not equals or key not in fields:
-            known = ", ".join(name for name in fields if name not in refused)
+            known = ", ".join(offered or [name for name in fields if name not in refused])
             raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
         if fields[key].name in given:
             raise UsageError(f"{key}= is given twice")
-        if not text:
-            raise UsageError(f"{key}= has no value")
         given[fields[key].name] = _value(key, text, fields[key].type)
-    for field in fields.values():
+    for key, field in fields.items():
         if field.required and field.name not in given:
-            raise UsageError(f"{field.encode_name}= is missing")
+            raise UsageError(f"{key}= is missing")
     return kind(**given)
 
 
@@ -146,6 +151,8 @@ def _unwrap(annotated: Any) -> tuple[Any, Meta]:
 
 def _value(key: str, text: str, annotated: Any) -> object:
     kind, meta = _unwrap(annotated)
+    if not text:
+        raise UsageError(f"{key}= has no value")
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise UsageError(f"{key}={text} is unknown; there are {', '.join(get_args(kind))}")

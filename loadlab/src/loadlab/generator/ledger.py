@@ -10,7 +10,7 @@ from collections import Counter
 
 import msgspec
 
-from loadlab.record.latency import bucket
+from loadlab.record.histogram import bucket
 
 _HISTOGRAMS = ("response_us", "service_us", "failed_us", "lag_us", "loop_us", "connect_us")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from loadlab.experiments import runner, studies
 from loadlab.experiments.studies import Study, What, reasons
 from loadlab.pages import quota_page, scale_page, seeds_page
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 
 _TITLES: dict[What, str] = {
     "seeds": "## What the course projects reported",

@@ -1,11 +1,13 @@
-"""What the machine is, and whether it is quiet enough to measure on."""
+"""What the machine is, how fast it is today, and whether it is quiet enough to measure on."""
 
+import math
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -26,7 +28,14 @@ PACKAGES = (
 )
 MAX_BUSY_CORES = 0.15
 MAX_STEAL = 0.01
+_BUSIEST = 3
+"""Other processes that are named when the machine is busy."""
 _HERTZ = os.sysconf("SC_CLK_TCK")
+_SLICES, _SLICE_S = 10, 0.02
+"""Short ones: the best of them is seldom disturbed."""
+_REFERENCE = {"python_mops": 13.5, "syscalls_per_s": 5.8e6, "loopback_per_s": 190_000.0}
+"""The reference machine, score 1.0: a virtual machine of 2 cores on an Intel Xeon at 2.1 GHz
+(family 6, model 207), Linux 6.18, CPython 3.11.7. Million turns, calls, round trips a second."""
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +65,21 @@ class Quiet(msgspec.Struct, frozen=True, kw_only=True):
     """Why a measurement cannot be trusted; empty: it can."""
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast the machine was just before the run, while it was idle: the best of a few short
+    slices each."""
+
+    python_mops: float
+    """Million turns of a loop of Python a second, one thread."""
+    syscalls_per_s: float
+    """System calls a second, from Python (`getppid`)."""
+    loopback_per_s: float
+    """Round trips of one byte a second over one TCP connection, both ends in one thread: no
+    scheduler's choice of CPUs is in it."""
+    score: float
+    """Geometric mean of the three over those of the reference machine, which has 1.0."""
+
+
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Machine, software and code of a run."""
 
@@ -71,6 +95,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     dirty: bool
     nofile: int
     sysctls: dict[str, str]
+    calibration: Calibration | None = None
+    """Of experiments; a load run keeps its own outside, for fingerprints are compared."""
 
     @property
     def hardware(self) -> str:
@@ -96,18 +122,93 @@ def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
 
 def watch(seconds: float = 2.0) -> Quiet:
     """Watch the machine while the lab does nothing, and judge."""
-    before = read_cpu()
+    before, used = read_cpu(), _used_s()
     time.sleep(seconds)
     passed = read_cpu().since(before)
+    used_s = {pid: cpu_s - used.get(pid, 0.0) for pid, cpu_s in _used_s().items()}
     busy_cores, steal = passed.busy_s / seconds, passed.steal_s / max(passed.total_s, 1e-9)
     reasons = []
     if busy_cores > MAX_BUSY_CORES:
-        reasons.append(f"others use {busy_cores:.2f} cores (at most {MAX_BUSY_CORES})")
+        busiest = [
+            f"{_name(pid)} ({pid}) {used_s[pid] / seconds:.2f}"
+            for pid in sorted(used_s, key=used_s.__getitem__, reverse=True)[:_BUSIEST]
+            if used_s[pid] > 0
+        ]
+        names = f": {', '.join(busiest)}" if busiest else ""
+        reasons.append(f"others use {busy_cores:.2f} cores (at most {MAX_BUSY_CORES}){names}")
     if steal > MAX_STEAL:
         reasons.append(f"the hypervisor steals {steal:.1%} (at most {MAX_STEAL:.0%})")
     if (os.cpu_count() or 1) < 2:
         reasons.append("one core: server and generator cannot be kept apart")
     return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
+
+
+def _used_s() -> dict[int, float]:
+    """CPU seconds of every process but this one."""
+    used = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # gone
+            continue
+        if (pid := int(folder.name)) != os.getpid():
+            used[pid] = (int(fields[11]) + int(fields[12])) / _HERTZ
+    return used
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "a process that ended"
+
+
+def calibrate() -> Calibration:
+    """Measure how fast the machine is; takes 0.6 s, and wants an idle machine."""
+    found = {
+        "python_mops": max(map(_python_hz, [_SLICE_S] * _SLICES)) / 1e6,
+        "syscalls_per_s": max(_rate(os.getppid, _SLICE_S, 1000) for _ in range(_SLICES)),
+        "loopback_per_s": _loopback_hz(),
+    }
+    logs = [math.log(found[name] / reference) for name, reference in _REFERENCE.items()]
+    return Calibration(**found, score=round(math.exp(math.fsum(logs) / len(logs)), 3))
+
+
+def _python_hz(seconds: float) -> float:
+    turns = 10_000
+
+    def loop() -> None:
+        number = 1
+        for _ in range(turns):
+            number = (number * 5 + 1) & 0xFFFF
+
+    return _rate(loop, seconds, 1) * turns
+
+
+def _loopback_hz() -> float:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    with near, far:
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def round_trip() -> None:
+            near.send(b"x")
+            far.send(far.recv(1))
+            near.recv(1)
+
+        return max(_rate(round_trip, _SLICE_S, 50) for _ in range(_SLICES))
+
+
+def _rate(work: Callable[[], object], seconds: float, at_once: int) -> float:
+    """How often a second something can be done; the clock is read every `at_once` times."""
+    done, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        for _ in range(at_once):
+            work()
+        done += at_once
+    return done / passed
 
 
 _SYSCTLS = (

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from loadlab.record.form import FORMAT, Phase, PhaseName, Run, Sample, Second, Series
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
+from loadlab.record.schema import FORMAT, Phase, PhaseName, Run, Sample, Second, Series
 from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
 
 Line = TypeVar("Line", Second, Sample)
@@ -59,10 +59,8 @@ class Log:
         """When it ended; for one that was cut off, the last thing known."""
         if phase.end_s is not None:
             return phase.end_s
-        known = [float(line.t + 1) for line in self.seconds[-1:]] + [
-            line.t for line in self.samples[-1:]
-        ]
-        return max([*known, phase.start_s])
+        known = [line.t + 1.0 for line in self.seconds[-1:]]
+        return max([*known, *(line.t for line in self.samples[-1:]), phase.start_s])
 
     def lasted_s(self, name: PhaseName) -> float:
         """Length of a phase, of all its turns together, 0 if it never began."""
@@ -90,11 +88,8 @@ class Log:
 
     def turns(self, name: PhaseName) -> list[tuple[float, list[Sample]]]:
         """Length and samples of each turn of a phase."""
-        return [
-            (self.end_of(phase) - phase.start_s, self._within([phase]))
-            for phase in self.run.phases
-            if phase.name == name
-        ]
+        turns = [phase for phase in self.run.phases if phase.name == name]
+        return [(self.end_of(turn) - turn.start_s, self._within([turn])) for turn in turns]
 
     def _within(self, phases: list[Phase]) -> list[Sample]:
         edges = [(phase.start_s, self.end_of(phase)) for phase in phases]
@@ -110,21 +105,14 @@ def read(folder: Path) -> Log:
     form."""
     run = read_run(folder)
     missing: list[str] = []
-    seconds = list(_lines(folder / SECONDS_FILE, Second, missing))
-    samples = list(_lines(folder / SAMPLES_FILE, Sample, missing))
+    seconds = sorted(_lines(folder / SECONDS_FILE, Second, missing), key=lambda line: line.t)
+    samples = sorted(_lines(folder / SAMPLES_FILE, Sample, missing), key=lambda line: line.t)
     if run.ended is None:
         missing.append("the run's end: it was killed, or it still runs")
-    missing += [
-        f"the phase {name}"
-        for name in ("ramp", "settle", "steady", "drain")
-        if name not in {phase.name for phase in run.phases}
-    ]
-    return Log(
-        run,
-        sorted(seconds, key=lambda line: line.t),
-        sorted(samples, key=lambda line: line.t),
-        missing,
-    )
+    begun = {phase.name for phase in run.phases}
+    whole = ("ramp", "settle", "steady", "drain")
+    missing += [f"the phase {name}" for name in whole if name not in begun]
+    return Log(run, seconds, samples, missing)
 
 
 def read_run(folder: Path) -> Run:
@@ -144,23 +132,15 @@ def _lines(file: Path, kind: type[Line], missing: list[str]) -> Iterator[Line]:
     """Every line that is whole. The last may be cut off; one in the middle that is not ours is
     counted as missing."""
     decoder = msgspec.json.Decoder(kind)
-    broken = 0
-    for line in _raw_lines(file, missing):
-        try:
-            yield decoder.decode(line)
-        except msgspec.DecodeError:
-            broken += 1
-    if broken:
-        missing.append(f"{broken} unreadable {'line' if broken == 1 else 'lines'} of {file.name}")
-
-
-def _raw_lines(file: Path, missing: list[str]) -> Iterator[bytes]:
-    packed = file.with_name(f"{file.name}.gz")
+    packed, broken = file.with_name(f"{file.name}.gz"), 0
     try:
         with gzip.open(packed) if packed.exists() else file.open("rb") as lines:
-            yield from lines
+            for line in lines:
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError:
+                    broken += 1
     except (OSError, EOFError, zlib.error) as error:
-        missing.append(
-            f"{file.name}: "
-            f"{error.strerror if isinstance(error, OSError) and error.strerror else error}"
-        )
+        missing.append(f"{file.name}: {getattr(error, 'strerror', None) or error}")
+    if broken:
+        missing.append(f"{broken} unreadable {'line' if broken == 1 else 'lines'} of {file.name}")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from loadlab.record import counters, quotas, sockets
-from loadlab.record.cgroup import Group
-from loadlab.record.form import NetSample, ProcessSample, Sample, ServerSample
+from loadlab.record import counters
+from loadlab.record.schema import NetSample, Sample, ServerSample
+from loadlab.target.cgroup import Group
 
 EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0
@@ -77,14 +77,15 @@ class Sampler:
     def look(self) -> Sample:
         """One sample."""
         now = time.monotonic()
-        server = self.server
+        server, looked = self.server, self.processes.copy()
+        processes = {name: counters.process(pid) for name, pid in looked.items()}
         return Sample(
             t=round(now - self._epoch, 3),
             server=_server(server.groups, server.balancer) if server and server.groups else None,
             host=counters.host(),
             net=self._net(server, now) if server else None,
-            processes=self._processes(),
-            generator_throttled_periods=quotas.throttled_periods(self.generators),
+            processes={name: found for name, found in processes.items() if found},
+            generator_throttled_periods=counters.throttled_periods(self.generators),
         )
 
     def _run(self) -> None:
@@ -101,16 +102,14 @@ class Sampler:
             self.failure = error
 
     def _net(self, server: Watched, now: float) -> NetSample:
-        own = counters.tcp()
-        theirs = (
-            counters.tcp(counters.PROC / str(server.network_pid)) if server.network_pid else own
-        )
+        own = theirs = counters.tcp()
+        if server.network_pid:
+            theirs = counters.tcp(counters.PROC / str(server.network_pid))
         if now - self._connections_at >= _CONNECTIONS_EVERY_S:
             with suppress(OSError):
-                self._connections, self._connections_at = sockets.established(server.port), now
-        users = max(self._connections - self.uncounted, 0)
+                self._connections, self._connections_at = counters.established(server.port), now
         return NetSample(
-            established=users,
+            established=max(self._connections - self.uncounted, 0),
             time_wait=own["tw"],
             ports_used=self._connections + own["tw"],
             active_opens=own["ActiveOpens"],
@@ -119,10 +118,6 @@ class Sampler:
             retransmits=own["RetransSegs"],
             segments_out=own["OutSegs"],
         )
-
-    def _processes(self) -> dict[str, ProcessSample]:
-        looked = {name: counters.process(pid) for name, pid in list(self.processes.items())}
-        return {name: found for name, found in looked.items() if found}
 
 
 def _server(groups: Sequence[Group], balancer: Group | None) -> ServerSample | None:

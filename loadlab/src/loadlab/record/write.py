@@ -5,12 +5,12 @@ import gzip
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from loadlab.record.form import Ended, Phase, PhaseName, Run, Sample, Second
+from loadlab.record import store
+from loadlab.record.schema import Ended, Phase, PhaseName, Run, Sample, Second
 
 RUN_FILE, SECONDS_FILE, SAMPLES_FILE = "run.json", "seconds.jsonl", "samples.jsonl"
 VERDICT_FILE = "verdict.json"
@@ -36,12 +36,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def second(self, line: Second) -> None:
@@ -66,10 +61,7 @@ class Recorder:
 
     def save(self) -> None:
         """Replace `run.json`, whole or not at all."""
-        written = self.folder / f".{RUN_FILE}"
-        written.write_bytes(msgspec.json.format(self._encoder.encode(self.run), indent=1) + b"\n")
-        # Atomic, as its name does not say
-        os.replace(written, self.folder / RUN_FILE)  # noqa: PTH105
+        store.write(self.run, self.folder / RUN_FILE)
 
     def close(self) -> None:
         """Close the files; idempotent."""

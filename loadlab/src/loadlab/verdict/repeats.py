@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from loadlab.record.form import Run
+from loadlab.record.schema import Run
 from loadlab.verdict.figures import Figures
 from loadlab.verdict.judge import EXIT_CODES, Outcome, Verdict
 

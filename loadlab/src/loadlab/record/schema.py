@@ -1,9 +1,11 @@
 """The form of a stored load run: a folder that a killed run leaves readable.
 
     run.json         what was asked, what was in force, phases, how it ended; replaced whole at
-    every phase seconds.jsonl    one line per second, series and phase (`Second`); only appended to
-    samples.jsonl    one line per sample of kernel counters, 5–10 a second (`Sample`); only appended
-    to verdict.json     what the rules said when the run ended
+                     every phase
+    seconds.jsonl    one line per second, series and phase (`Second`); only appended to
+    samples.jsonl    one line per sample of kernel counters, 5–10 a second (`Sample`); only
+                     appended to
+    verdict.json     what the rules said when the run ended
 
 `.jsonl` files may be packed (`.jsonl.gz`) once a run has ended. Every time is in seconds since the
 run's start on the monotonic clock, every counter is cumulative as the kernel keeps it, every None
@@ -14,9 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.record.criteria import Criteria
-from loadlab.record.machine import Fingerprint
+from loadlab.record.machine import Calibration, Fingerprint
 from loadlab.target.cgroup import Limits
+from loadlab.verdict.criteria import Criteria
 
 FORMAT = 1
 
@@ -25,8 +27,8 @@ Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
 """Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own
 uvloop client."""
 Series = Literal["users", "witness", "floor"]
-"""The users, the independent witness, and the users' profile at low rate against the null
-server."""
+"""The users, the independent witness, and the same users against the null server (in older records
+a tenth of them)."""
 PhaseName = Literal[
     "floor",
     "start",
@@ -34,8 +36,6 @@ PhaseName = Literal[
     "ramp",
     "settle",
     "steady",
-    "pool",
-    "fresh",
     "repeated",
     "alike",
     "overload",
@@ -43,9 +43,9 @@ PhaseName = Literal[
     "drain",
     "cooldown",
 ]
-"""`pool`: the bodies of the steady phase, `fresh`: ones that nobody has sent before, to see whether
-answers are cached. They alternate, each turn is a `Phase`. In older records `repeated` is one body
-for all users, and `alike` ones like it that were never sent before."""
+"""`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
+with bodies like it that were never sent before, against which it is held. These two alternate,
+each turn is a `Phase`."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete",
@@ -151,26 +151,20 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """Still without an answer when the drain's time was over: they count as errors."""
 
 
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast the machine was when the run began."""
-
-    python_mops: float
-    """Million operations of Python a second."""
-    syscalls_per_s: float
-    loopback_per_s: float
-    """Round trips of one connection."""
-    score: float
-
-
 class NullServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server that answers a constant used in the same run, driven in the same way."""
+    """What a server that answers a constant (granian, RSGI) used just before the run: driven by the
+    same generator, with the same users, think times and ramp, on the same CPUs and without limits.
+    The figures are of `seconds` in which all users were there; its latencies in these are the
+    series `floor`."""
 
     cpu_us: float
-    """CPU time per request."""
+    """CPU time per right answer, microseconds."""
     rate: float
-    """Requests a second."""
+    """Right answers a second."""
     users: int
     failures: int
+    """From the first connection on."""
+    seconds: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,8 +205,6 @@ class Run(msgspec.Struct, kw_only=True):
     repeats: int = 1
     ports: int | None = None
     """Ephemeral ports that the generator may use."""
-    calibration: Calibration | None = None
-    null_server: NullServer | None = None
     replicas: list[Replica] = []
     """Limits as read back."""
     processes: list[ProcessInfo] = []
@@ -220,7 +212,9 @@ class Run(msgspec.Struct, kw_only=True):
     workers: Workers | None = None
     drain: Drain | None = None
     calibration: Calibration | None = None
+    """None: the run is older than calibrations."""
     null_server: NullServer | None = None
+    """None: the run is older, or its users were not all there."""
     ended: Ended | None = None
     """None: the run was killed, or still runs."""
 
@@ -229,7 +223,7 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so
     every worker may write its own.
 
-    Histograms are packed counts per bucket of microseconds (`loadlab.record.packed`).
+    Histograms are packed counts per bucket of microseconds (`loadlab.record.histogram`).
     """
 
     t: int

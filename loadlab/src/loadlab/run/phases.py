@@ -1,12 +1,11 @@
 """One run, phase by phase.
 
-floor → start → warm-up → ramp → settle → steady (→ overload → recovery) → pool and fresh by turns →
-drain → cool-down.
+null server (`floor` in records) → start → warm-up → ramp → settle → steady (→ overload → recovery)
+→ repeated and alike by turns → drain → cool-down.
 """
 
 import itertools
 import os
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,49 +13,51 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.generator import answers, exchange
-from loadlab.generator import fresh as never_sent
+from loadlab.generator import alike, answers, exchange
+from loadlab.generator.alike import Alike
 from loadlab.generator.epoll.asker import Asker
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
 from loadlab.generator.plan import Load, Start
 from loadlab.generator.process import Generator, Part, generating
 from loadlab.generator.steer import Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.generator.witness_process import witnessing
 from loadlab.record import counters
-from loadlab.record.form import Drain, PhaseName, ProcessInfo, Role, Workers
 from loadlab.record.sampler import Sampler
+from loadlab.record.schema import Drain, PhaseName, ProcessInfo, Role, Workers
 from loadlab.record.write import Recorder
-from loadlab.run import floor
-from loadlab.run.arguments import Order
-from loadlab.run.book import Book
-from loadlab.run.cooldown import cool_down
-from loadlab.run.faults import HUNG_S, Fault, hopeless
-from loadlab.run.view import View
+from loadlab.run import null_server
+from loadlab.run.order import Order
+from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
 from loadlab.target.serving import Serving
-from loadlab.verdict.stats import PAIRS
 from loadlab.verdict.steadiness import WINDOWS, agreement
 
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
-_TURNS: tuple[PhaseName, PhaseName] = ("pool", "fresh")
-"""The steady phase's bodies and ones that nobody has sent, neighbours in time: a machine that is
+_SPELLS: tuple[tuple[PhaseName, int], ...] = (
+    ("repeated", 1),
+    ("alike", 2),
+    ("repeated", 2),
+    ("alike", 2),
+    ("repeated", 1),
+)
+"""One body for all users and bodies like it, by turns and for equally long: a machine that is
 slower for a while is so for both."""
-_LONG_STEADY_S = 60.0
-"""From here on a turn lasts 2 s, else 1 s: it takes up to 0.3 s until all users have the order."""
+_SPELL_S = (2, 4)
+"""The shortest of them: the least and the most, a thirtieth of the steady phase between."""
 _START_MOST_S = 60.0
 _TURN_S = 0.1
 
 
 def repeated_s(steady_s: float) -> float:
     """How long the phases that look for a cache take together."""
-    return 2.0 * PAIRS * _turn_s(steady_s)
+    return float(_spell_s(steady_s) * sum(length for _, length in _SPELLS))
 
 
-def _turn_s(steady_s: float) -> float:
-    return 2.0 if steady_s >= _LONG_STEADY_S else 1.0
+def _spell_s(steady_s: float) -> int:
+    least, most = _SPELL_S
+    return min(most, max(round(steady_s / 30), least))
 
 
 class Conductor:
@@ -67,12 +68,13 @@ class Conductor:
         recorder: keeps the run; its epoch is `start`.
         start: of the run.
         view: shows how it goes.
+        deadline_s: when the run is stopped, whatever it does.
     """
 
     def __init__(
         self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float
     ) -> None:
-        self._order, self._recorder, self._start, self._view = order, recorder, start, view
+        self._order, self._recorder, self.start, self._view = order, recorder, start, view
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
         self.sampler = Sampler(recorder.sample, start.monotonic)
@@ -81,23 +83,27 @@ class Conductor:
 
     def now(self) -> float:
         """Seconds since the run's start."""
-        return time.monotonic() - self._start.monotonic
+        return time.monotonic() - self.start.monotonic
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
         """Begin a phase now, or at a second that is about to begin or just passed."""
         self.book.begin(name, self.now() if at_s is None else at_s, users)
         self._view.phase = name
 
-    def measure_floor(
+    def measure_null_server(
         self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str
     ) -> None:
-        """The null server's latencies."""
+        """What the null server answers and uses under the same load."""
         self.begin("floor")
-        self.book.take(floor.measure(folder, load, parts, cpus), "floor")
+        seconds = load.users / load.rate + null_server.STEADY_S[1]
+        self._view.ticker.say(f"the null server is driven first, for about {seconds:.0f} s")
+        ticks, used = null_server.measure(folder, load, parts, cpus, self._order.steady_s)
+        self.book.take(ticks, "floor")
+        self._recorder.run.null_server = used
 
-    def warm_up(self, serving: Serving) -> tuple[list[Exchange], Fresh | None]:
+    def warm_up(self, serving: Serving) -> tuple[list[Exchange], Alike | None]:
         """Prove the server right on golden rows, learn the answers to the others, and let it run a
-        while; returns what users shall ask, and bodies that nobody has sent."""
+        while; returns what users shall ask, and bodies that take the work of one."""
         self._serving = serving
         run = self._recorder.run
         run.replicas = serving.replicas()
@@ -106,7 +112,7 @@ class Conductor:
         askers = [Asker(*address, serving.path) for address in serving.addresses]
         try:
             exchanges = self._warm_up(serving, askers)
-            return exchanges, self._fresh(serving, exchanges)
+            return exchanges, alike.find(exchanges[0].body, askers[0].ask)
         finally:
             for asker in askers:
                 asker.close()
@@ -116,18 +122,19 @@ class Conductor:
         for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` ran before
-        self.book = self._book(parts)
+        workers = sum(part.role == "generator" for part in parts)
+        self.book = Book(self._recorder, workers, self.book)
         with ExitStack() as stack:
-            self._watch(serving)
+            self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
+            self.sampler.start()
             stack.callback(self.sampler.stop)
-            stack.callback(self._read_back, serving, serving.cpu_s())
             self.book.ramp_users = load.users
             generator = self._generator = stack.enter_context(
                 generating(folder / "generator", load, parts)
             )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
             # Also for a run that ends early: without it there is no FAIL.
-            stack.callback(self._note_workers, generator, parts)
+            stack.callback(self._note_workers, generator, workers)
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
@@ -135,8 +142,8 @@ class Conductor:
             self._settle()
             self._repeat(self._steady(), load)
             self._drain(generator)
+        self._generator = None
         self.begin("cooldown")
-        self._cool_down()
 
     def check(self) -> None:
         """Read what the processes reported, show it, and check the run; raises `Fault`."""
@@ -175,23 +182,6 @@ class Conductor:
         self._ask_all(exchanges, askers)
         return exchanges
 
-    def _fresh(self, serving: Serving, pool: list[Exchange]) -> Fresh | None:
-        """Bodies for the turns that look for a cache, with answers where the lab has the graph."""
-        order, details = self._order, self._recorder.run.details
-        if serving.manifest is None:
-            return None
-        found = never_sent.find(serving.manifest, pool, order.seed)
-        if found and serving.graph:
-            rate_hz = order.users / order.scenario.mean_think_s
-            expected = round(rate_hz * repeated_s(order.steady_s) / 2)
-            found, (of_pool, of_fresh) = never_sent.compute(
-                found, serving.graph, serving.manifest, pool, expected
-            )
-            details |= {"inference_us": f"{of_pool:.1f}", "fresh_inference_us": f"{of_fresh:.1f}"}
-        count = f"{len(found.answers)} with answers" if found else "none: too few different rows"
-        details["fresh_bodies"] = count
-        return found
-
     def _ask_all(self, exchanges: list[Exchange], askers: list[Asker]) -> None:
         """Ask at `WARMUP_HZ` for `WARMUP_S`, and check every answer."""
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
@@ -201,49 +191,24 @@ class Conductor:
             exchange.expect(each, asker.ask)
             time.sleep(1 / WARMUP_HZ)
 
-    def _book(self, parts: list[Part]) -> Book:
-        book = Book(self._recorder, sum(1 for part in parts if part.role == "generator"))
-        book.begin_as(self.book)
-        return book
-
-    def _watch(self, serving: Serving) -> None:
-        self.sampler.server = serving
-        self.sampler.uncounted = CONNECTIONS
-        self.sampler.start()
-
-    def _processes(
-        self, serving: Serving, generator: Generator
-    ) -> list[tuple[str, Role, int, str]]:
-        """Name, role, process id and command of every process of the run."""
+    def _name_processes(self, serving: Serving, generator: Generator) -> None:
         named: list[tuple[str, Role, int, str]] = [("lab", "lab", os.getpid(), "loadlab load")]
         named += [
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
             for part in generator.parts
         ]
-        named += [("witness", "witness", self._witness.pid, "loadlab.generator.witness")]
+        named.append(("witness", "witness", self._witness.pid, "loadlab.generator.witness"))
         named += [
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)
         ]
         if serving.balancer_pid:
             named.append(("balancer", "server", serving.balancer_pid, "haproxy"))
-        return named
-
-    def _name_processes(self, serving: Serving, generator: Generator) -> None:
-        named = self._processes(serving, generator)
         self.sampler.processes = {name: pid for name, _, pid, _ in named}
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
         self._recorder.run.processes = [
-            ProcessInfo(
-                name=name,
-                role=role,
-                pid=pid,
-                cpus=(held or counters.cpus(pid)) if role == "server" else counters.cpus(pid),
-                nofile=counters.nofile(pid),
-                command=command,
-            )
-            for name, role, pid, command in named
+            _info(*each, held=held if each[1] == "server" else []) for each in named
         ]
 
     def _ramp(self, load: Load) -> None:
@@ -287,71 +252,51 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with the same bodies and with new ones, by turns: is the server cheaper
-        where it could remember answers? Which is first is drawn, for half of the pairs each."""
-        turns = [*[_TURNS] * (PAIRS // 2), *[_TURNS[::-1]] * (PAIRS // 2)]
-        random.Random(self._order.seed).shuffle(turns)  # noqa: S311  an order, reproducible
-        for name in itertools.chain.from_iterable(turns) if load.fresh else ():
+        """The same load with one body for all users and with new ones like it, by turns: is the
+        server cheaper when it could remember answers?"""
+        unit_s = _spell_s(self._order.steady_s)
+        for name, length in _SPELLS if load.alike else _SPELLS[:1]:
             if self._generator:
-                self._generator.steer(Steer(bodies="pool" if name == "pool" else "fresh"))
+                self._generator.steer(Steer(bodies="one" if name == "repeated" else "alike"))
             self.begin(name, start, self._order.users)
-            start += _turn_s(self._order.steady_s)
+            start += length * unit_s if load.alike else repeated_s(self._order.steady_s) / 2
             self._until(start)
 
     def _drain(self, generator: Generator) -> None:
         generator.steer(Steer(pace=0))
-        start = round(
-            self.now()
-        )  # users stop now: a second that has hardly begun is none of their load
+        # Users stop now: a second that has hardly begun is none of their load
+        start = round(self.now())
         self.begin("drain", float(start))
-        in_flight, deadline = None, time.monotonic() + DRAIN_MOST_S
+        deadline = time.monotonic() + DRAIN_MOST_S
         while time.monotonic() < deadline:
             self._turn(hopeless_too=False)
             last = self.book.since(start)
-            if last and in_flight is None:
-                in_flight = last[0].in_flight
             if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
                 break
-        left = self.book.since(start)[-1:]
+        last = self.book.since(start)
         self._recorder.run.drain = Drain(
-            in_flight=in_flight or 0, unfinished=left[0].in_flight if left else 0
+            in_flight=last[0].in_flight if last else 0, unfinished=last[-1].in_flight if last else 0
         )
 
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
         """Whatever ends the load: which replica answered how much of it since all users were
         there."""
-        after = serving.answered()
-        counts = [
-            None if a is None or b is None else b - a for a, b in zip(before, after, strict=True)
-        ]
-        run = self._recorder.run
-        if counts:
+        run, counts = self._recorder.run, zip(before, serving.answered(), strict=True)
+        answered = [None if b is None or a is None else a - b for b, a in counts]
+        if answered:
             run.replicas = [
-                msgspec.structs.replace(each, answered=n)
-                for each, n in zip(run.replicas, counts, strict=True)
+                msgspec.structs.replace(each, answered=count)
+                for each, count in zip(run.replicas, answered, strict=True)
             ]
 
-    def _read_back(self, serving: Serving, cpu_s_before: list[float]) -> None:
-        """Whatever ends the load: the limits now, and the CPU time that it took."""
-        run = self._recorder.run
-        run.replicas = serving.read_back(run.replicas, cpu_s_before)
-
-    def _note_workers(self, generator: Generator, parts: list[Part]) -> None:
-        expected = sum(1 for part in parts if part.role == "generator")
+    def _note_workers(self, generator: Generator, expected: int) -> None:
         found = generator.workers()
-        reported = expected if self.book.since(self.book.whole) else 0
         self._recorder.run.workers = Workers(
             expected=expected,
-            reported=reported,
+            reported=expected if self.book.since(self.book.whole) else 0,
             missing=found.missing if found else 0,
             missed_heartbeats=found.silent if found else 0,
         )
-
-    def _cool_down(self) -> None:
-        """Free this run's ports for the next repeat; after the last one there is no wait."""
-        self._generator, run = None, self._recorder.run
-        if run.repeat < run.repeats:
-            cool_down()
 
     def _until(self, t: float) -> None:
         """Continue until second `t` has begun."""
@@ -361,17 +306,23 @@ class Conductor:
     def _turn(self, *, hopeless_too: bool = True) -> None:
         time.sleep(_TURN_S)
         self.check()
-        if hopeless_too and not self._order.scenario.surge and (fault := self._hopeless()):
-            raise fault
-
-    def _hopeless(self) -> Fault | None:
-        since = self.book.whole + 1 - HUNG_S
-        return hopeless(
-            self.book.since(since),
-            self._recorder.run.criteria.objective,
-            self.book.witnessed(since),
-        )
+        if hopeless_too and not self._order.scenario.surge:
+            since, criteria = self.book.whole + 1 - HUNG_S, self._recorder.run.criteria
+            last, witnessed = self.book.since(since), self.book.witnessed(since)
+            if fault := hopeless(last, criteria.objective, witnessed):
+                raise fault
 
     def _users(self) -> int:
         last = self.book.since(self.book.whole)
         return last[-1].users if last else 0
+
+
+def _info(name: str, role: Role, pid: int, command: str, *, held: list[int]) -> ProcessInfo:
+    return ProcessInfo(
+        name=name,
+        role=role,
+        pid=pid,
+        cpus=held or counters.cpus(pid),
+        nofile=counters.nofile(pid),
+        command=command,
+    )

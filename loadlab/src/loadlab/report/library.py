@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.form import Run
 from loadlab.record.read import RecordError, read, read_run
-from loadlab.record.write import RUN_FILE, VERDICT_FILE
-from loadlab.verdict.judge import Verdict, judge
+from loadlab.record.schema import Run
+from loadlab.record.write import RUN_FILE
+from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 
 INDEX_FILE = "index.sqlite"
@@ -46,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = Entry.__struct_fields__
+_FIGURES = _COLUMNS[_COLUMNS.index("requests") : _COLUMNS.index("commit_id")]
+"""They have the names of the verdict's figures."""
 
 
 class NoSuchRun(LookupError):
@@ -149,7 +151,7 @@ def _entry(run: Path, changed_ns: int) -> Entry | None:
         stored, verdict = read_run(run), verdict_of(run)
     except RecordError:
         return None
-    found = verdict.figures
+    figures = {name: getattr(verdict.figures, name) for name in _FIGURES}
     return Entry(
         id=run.name,
         changed_ns=changed_ns,
@@ -162,14 +164,7 @@ def _entry(run: Path, changed_ns: int) -> Entry | None:
         set_id=stored.set_id,
         outcome=verdict.outcome,
         sentence=verdict.sentence,
-        requests=found.requests,
-        errors=found.errors,
-        p50_ms=found.p50_ms,
-        p95_ms=found.p95_ms,
-        p99_ms=found.p99_ms,
-        cpu_cores=found.cpu_cores,
-        cpu_us=found.cpu_us,
-        memory_peak_mib=found.memory_peak_mib,
         commit_id=stored.fingerprint.commit,
         dirty=stored.fingerprint.dirty,
+        **figures,
     )

@@ -1,0 +1,110 @@
+"""The null server: what the generator, granian and the kernel take without any model. The users of
+the run drive it before the run, all of them and with the same ramp."""
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from loadlab.experiments.bench.subjects import clean_environment
+from loadlab.generator.exchange import Exchange
+from loadlab.generator.ledger import Tick
+from loadlab.generator.plan import Load
+from loadlab.generator.process import Part, generating
+from loadlab.record.schema import NullServer
+from loadlab.target.cgroup import Limits
+from loadlab.target.process import Command, Running, free_port, running
+
+STEADY_S = (3, 10)
+"""Seconds that are measured once all users are there: the least and the most; a shorter steady
+phase takes as long here."""
+_START_S = 30.0
+_ANSWER = '{"prediction":"setosa","probabilities":[1.0,0.0,0.0]}'
+
+
+def most_s(users: int, rate: float) -> float:
+    """How long it takes at the longest: start of server and generator, twice the ramp, steady."""
+    return _START_S + 2 * users / rate + STEADY_S[1]
+
+
+def measure(
+    folder: Path,
+    load: Load,
+    parts: Callable[[Path, Load], Sequence[Part]],
+    cpus: str,
+    steady_s: float,
+) -> tuple[list[Tick], NullServer | None]:
+    """Load a null server, without limits; returns the seconds in which all users were there, and
+    what it used in them: None if they never were.
+
+    Args:
+        folder: for the generator's files; is made.
+        load: of the run; its addresses and answers are replaced.
+        parts: makes the generator's processes.
+        cpus: that the null server is held to: the same as the server under load.
+        steady_s: of the run.
+
+    Raises:
+        process.CannotStart, GeneratorFailed, cgroup.Unavailable: see there.
+    """
+    port, (least, most) = free_port(), STEADY_S
+    exchanges = [Exchange(each.body, _ANSWER) for each in load.exchanges]
+    same = msgspec.structs.replace(load, addresses=[("127.0.0.1", port)], exchanges=exchanges)
+    seconds = min(max(round(steady_s), least), most)
+    with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
+        answer = Path(scratch, "answer")
+        answer.write_text(_ANSWER)
+        words = ["loadlab.experiments.bench.floor", "--port", str(port), "--answer", str(answer)]
+        command = Command([sys.executable, "-m", *words, "--read"], clean_environment(), Path.cwd())
+        with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
+            ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
+    return _summary(ticks, used_s, load.users)
+
+
+def _drive(
+    folder: Path, load: Load, parts: Sequence[Part], server: Running, seconds: int
+) -> tuple[list[Tick], dict[int, float]]:
+    """What was counted, and of every second with all users the server's CPU time when it was
+    over."""
+    workers = sum(part.role == "generator" for part in parts)
+    ticks: list[Tick] = []
+    used_s: dict[int, float] = {}
+    deadline = time.monotonic() + most_s(load.users, load.rate)
+    with generating(folder, load, parts) as generator:
+        while len(used_s) <= seconds and time.monotonic() < deadline and not generator.broken():
+            time.sleep(0.1)
+            ticks += generator.ticks()
+            for t in _full(ticks, workers, load.users) - used_s.keys():
+                used_s[t] = server.group.usage().cpu_s
+        generator.kill()
+    return ticks, used_s
+
+
+def _full(ticks: Sequence[Tick], workers: int, users: int) -> set[int]:
+    """Seconds that all workers have reported, with all users."""
+    reports, there = Counter(tick.t for tick in ticks), Counter[int]()
+    for tick in ticks:
+        there[tick.t] += tick.users
+    return {t for t, count in reports.items() if count == workers and there[t] == users}
+
+
+def _summary(
+    ticks: Sequence[Tick], used_s: Mapping[int, float], users: int
+) -> tuple[list[Tick], NullServer | None]:
+    """The first second with all users is where the measurement begins."""
+    first, *steady = sorted(used_s) or [0]
+    measured = [tick for tick in ticks if tick.t in steady]
+    answers = sum(sum(tick.response_us.values()) for tick in measured)
+    if not answers:
+        return measured, None
+    return measured, NullServer(
+        cpu_us=(used_s[steady[-1]] - used_s[first]) / answers * 1e6,
+        rate=answers / len(steady),
+        users=users,
+        failures=sum(sum(tick.failures.values()) for tick in ticks),
+        seconds=len(steady),
+    )

@@ -1,0 +1,175 @@
+"""What a load run shall do: the words of `just load`, understood, and whether this machine can
+carry that."""
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from loadlab import words
+from loadlab.generator.scenarios import Scenario
+from loadlab.generator.scenarios import choose as choose_scenario
+from loadlab.target.tiers import Tier
+from loadlab.target.tiers import choose as choose_tier
+from loadlab.words import Backend, Balancer, Engine, LoadWords, Ramp, UsageError, UserKind
+
+KEYS = tuple(word.key for word in words.described(LoadWords))
+UNLIMITED = Tier(name="target", cpus=0.0, memory_bytes=0)
+"""In place of a tier, for a server whose limits the lab does not set."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, defaults filled in."""
+
+    tier: Tier
+    scenario: Scenario
+    users: int
+    rate: float
+    """Users started per second."""
+    steady_s: float
+    backend: Backend
+    engine: Engine
+    ramp: Ramp
+    user: UserKind
+    model: str
+    seed: int
+    repeats: int
+    workers: int
+    """Locust worker processes; 0: one for each core that the server leaves."""
+    web: bool
+    target: str
+    """host:port of a server that runs already; empty: the lab starts one."""
+    allow_host: str
+    service: str = "halfcore"
+    """Or a variant of the baseline, for comparisons; `image` is a published image."""
+    image: str = ""
+    """Its name, for service `image`."""
+    service_workers: int = 0
+    """Worker processes in each replica of a baseline; 0: as the variant chooses."""
+    balancer: Balancer = "none"
+    """What the lab puts before the replicas that it starts as processes."""
+    late: bool = False
+    """The last replica joins when all users are there; for studies."""
+
+
+def parse(
+    given: Sequence[str],
+    tiers: Mapping[str, Tier],
+    scenarios: Mapping[str, Scenario],
+    *,
+    offered: Sequence[str] = KEYS,
+) -> Order:
+    """Understand the words of a command line.
+
+    Args:
+        offered: the keys that the refusal of an unknown one lists.
+
+    Raises:
+        UsageError, TierError, ScenarioError: see `words.parse`, `understand`.
+    """
+    return understand(words.parse(LoadWords, given, offered=offered), tiers, scenarios)
+
+
+def understand(
+    found: LoadWords, tiers: Mapping[str, Tier], scenarios: Mapping[str, Scenario]
+) -> Order:
+    """Find tier and scenario, fill in what the scenario says, and check what belongs together.
+
+    Raises:
+        UsageError, TierError, ScenarioError: an unknown name, or values that exclude one another.
+    """
+    if not found.tier and not found.target:
+        raise UsageError(f"tier= is missing; there are {', '.join(tiers)}")
+    scenario = choose_scenario(scenarios, found.scenario)
+    order = Order(
+        tier=choose_tier(tiers, found.tier) if found.tier else UNLIMITED,
+        scenario=scenario,
+        users=found.users or scenario.users,
+        steady_s=found.duration or scenario.steady,
+        web=found.web == "on",
+        **{name: getattr(found, name) for name in _AS_GIVEN},
+    )
+    _check(order)
+    return order
+
+
+_AS_GIVEN = set(LoadWords.__struct_fields__) & set(Order.__struct_fields__) - {
+    *("tier", "scenario", "users", "web")
+}
+
+
+def address(target: str) -> tuple[str, int]:
+    """Host and port of `target=`, given as host:port or http://host:port; raises `UsageError`."""
+    parts = urlsplit(target if "//" in target else f"//{target}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or parts.scheme not in {"", "http"} or parts.path.strip("/"):
+        raise UsageError(f"target={target} is invalid: expected host:port")
+    return host, port
+
+
+def guard(target: str, allow_host: str) -> None:
+    """Refuse a host that is not this machine and was not allowed by name: load on others is an
+    attack; raises `UsageError`."""
+    host, _ = address(target)
+    if host in {allow_host, "localhost"}:
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise UsageError(
+        f"target={target}: load goes to this machine only; if {host} is yours, say "
+        f"allow-host={host}"
+    )
+
+
+def _check(order: Order) -> None:
+    surge, name = order.scenario.surge, order.scenario.name
+    if surge and order.steady_s < (end_s := surge.after + surge.seconds):
+        raise UsageError(
+            f"duration={order.steady_s:g}s: the surge of scenario={name} ends only after "
+            f"{end_s:g} s"
+        )
+    if order.engine == "raw" and (order.user != "raw" or order.workers or order.web):
+        of_locust = "users of Locust (user=), nor workers (workers=), nor its page (web=)"
+        raise UsageError(f"engine=raw has neither {of_locust}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
+        raise UsageError(f"model={order.model} is invalid: expected a model's name")
+    if order.balancer != "none" and (order.target or order.backend == "compose"):
+        raise UsageError(
+            f"balancer={order.balancer} is for processes of the lab (backend=cgroup); "
+            "compose has its own"
+        )
+    if order.target:
+        guard(order.target, order.allow_host)
+        if order.backend != "auto":
+            raise UsageError("target= is a server that runs already: backend= has nothing to start")
+
+
+def cores_needed(tier: Tier) -> int:
+    """Whole cores for the server's limit, and one for the generator."""
+    return math.ceil(tier.cores) + 1
+
+
+def too_small(tier: Tier) -> str:
+    """Why this machine cannot measure a tier, or nothing."""
+    cores, needed = os.cpu_count() or 1, cores_needed(tier)
+    if cores >= needed:
+        return ""
+    shares = f"{tier.cores:g} for the server, one for the generator"
+    return f"tier {tier.name} needs {needed} cores ({shares}); this machine has {cores}"
+
+
+def server_cpus(tier: Tier) -> str:
+    """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset`
+    takes them, or nothing."""
+    cores = os.cpu_count() or 1
+    return ",".join(map(str, range(math.ceil(tier.cores)))) if cores >= cores_needed(tier) else ""

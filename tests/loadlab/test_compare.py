@@ -11,7 +11,7 @@ from loadlab.experiments.compare.command import parse
 from loadlab.experiments.compare.effects import effects, sentences, times, valid_blocks
 from loadlab.experiments.compare.form import Comparison
 from loadlab.generator import scenarios
-from loadlab.pages import compare_page, render
+from loadlab.pages import plots, sections, stored
 from loadlab.record.form import Ended
 from loadlab.record.store import StoreError
 from loadlab.run.arguments import UsageError
@@ -106,9 +106,12 @@ def test_a_block_with_an_invalid_run_counts_for_nobody(compared):
         ]
     )
 
-    assert effects(found)[0].pairs == [(100.0, 500.0)]
+    cpu, p99, _ = effects(found)
+    assert (cpu.pairs, len(p99.pairs), p99.text) == ((), 1, "≥ 1")
     said = sentences(found)
     assert said[1] == "tuned: 1 PASS, 1 FAIL, 1 INVALID of 3. FAIL: tuned said so."
+    assert "CPU time per right answer: no ratio, for it needs blocks in which both sides" in said[2]
+    assert "tuned failed in 1 of them, so its figure is a lower bound" in said[3]
     assert said[-1] == "Only 1 of at least 5 blocks are valid on both sides: nothing is concluded."
 
 
@@ -127,8 +130,8 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
         "tuned cannot start in this tier: tuned said so.",
         "No block in which both sides were measured validly: there is no ratio.",
     ]
-    assert not compare_page.forest(found, tmp_path / "forest.svg")
-    assert "| cannot start | – |" in compare_page.markdown(found, "runs/x.json", "x.svg")
+    assert not plots.forest(found, tmp_path / "forest.svg")
+    assert "| cannot start | – |" in sections.compare(found, "runs/x.json", "x.svg")
 
 
 def test_the_document_shows_stored_comparisons(compared, tmp_path):
@@ -141,9 +144,9 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
     new = form.save(found, tmp_path / "runs")
 
     assert form.load(new) == found
-    assert render._newest(old.parent, "compare") == [new]
-    text = compare_page.markdown(found, new.name, "forest.svg")
-    assert text == compare_page.markdown(form.load(new), new.name, "forest.svg")
+    assert stored.newest(old.parent, "compare") == [new]
+    text = sections.compare(found, new.name, "forest.svg")
+    assert text == sections.compare(form.load(new), new.name, "forest.svg")
     for expected in (
         "1 × 0.5 CPU, 512 MiB",
         "`just compare tier=half-core`",
@@ -151,7 +154,7 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
         "![Ratios, with intervals](forest.svg)",
     ):
         assert expected in text
-    assert compare_page.forest(found, tmp_path / "forest.svg")
+    assert plots.forest(found, tmp_path / "forest.svg")
     assert "half-core, 10,000 users: tuned / halfcore" in (tmp_path / "forest.svg").read_text()
 
 
@@ -247,12 +250,14 @@ def test_a_wrong_word_is_refused(word, message):
         parse(["tier=half-core", word], TIERS, scenarios.read())
 
 
-def test_the_first_page_has_a_line_of_it(compared):
+def test_the_first_page_has_a_line_of_it(compared, tmp_path):
     """Who passed how often, in which limits."""
     found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
-    assert compare_page.line(found, "runs/x.json") == (
+    file = form.save(found, tmp_path / "runs")
+    (said,) = sections.compared(tmp_path / "README.md", [file])
+    assert said == (
         "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, "
-        "1 INVALID of 2 ([compare](runs/x.json))."
+        f"1 INVALID of 2 ([compare](runs/{file.name}))."
     )
 
 

@@ -2,22 +2,23 @@
 store, report."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.pages import kept
 from loadlab.record import library
-from loadlab.record.read import read
-from loadlab.record.write import compress
+from loadlab.record.read import RecordError, read
+from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
 from loadlab.report.table import history_table, summary
 from loadlab.report.write import write_reports
-from loadlab.verdict.judge import Verdict, judge, store
+from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
 KEPT = Path("docs/runs")
 """Where the runs are kept that the documentation shows."""
+_KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
 COMMANDS = ("history", "report", "keep")
 _FILE_COLUMNS = 160
 
@@ -50,7 +51,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if asked.command == "history":
         history(folder, console)
     elif asked.command == "keep":
-        for copied in kept.keep(asked.run, folder, root / KEPT):
+        for copied in keep(asked.run, folder, root / KEPT):
             _say(console, f"kept: {copied.relative_to(root)}")
     else:
         report(asked.run, folder, console)
@@ -91,6 +92,31 @@ def report(name: str, folder: Path, console: Console) -> Verdict:
     claim, _ = library.claim_for(run.parent, log.run)
     _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
     return verdict
+
+
+def keep(name: str, runs: Path, kept: Path) -> list[Path]:
+    """Copy a run of the folder `runs`, or with it all repeats of its set, into `kept`, without
+    their reports; returns the folders.
+
+    Raises:
+        NoSuchRun, RecordError: no run of that name, or one that has not ended.
+    """
+    run = library.find(runs, name)
+    log = read(run)
+    if log.run.ended is None:
+        raise RecordError(f"{run}: the run has not ended")
+    mates = [run]
+    if log.run.set_id:
+        entries = library.history(run.parent)
+        mates = [run.parent / each.id for each in entries if each.set_id == log.run.set_id]
+    for mate in mates:
+        compress(mate)  # where a full disk kept its end from doing so
+        if not (mate / VERDICT_FILE).exists():
+            store(judge(read(mate)), mate)
+        (kept / mate.name).mkdir(parents=True, exist_ok=True)
+        for file in _KEPT_FILES:
+            shutil.copyfile(mate / file, kept / mate.name / file)
+    return [kept / mate.name for mate in mates]
 
 
 def _write(run: Path, claim: str) -> None:

@@ -9,10 +9,12 @@ from loadlab.experiments.compare.form import Comparison, Trial
 from loadlab.verdict.stats import Interval, paired_ratio
 
 MEASURES = (
-    ("cpu_us", "CPU time per right answer", "µs"),
-    ("p99_ms", "p99", "ms"),
-    ("memory_mib", "memory peak", "MiB"),
+    ("cpu_us", "CPU time per right answer", False),
+    ("p99_ms", "p99", True),
+    ("memory_mib", "memory peak", True),
 )
+"""Field of a trial, name, and whether a server that failed shows a lower bound of it: with more
+time it would take more. Its CPU time includes the overload, and bounds nothing."""
 ENOUGH = 5
 """With fewer blocks an interval is shown, but nothing is concluded from it."""
 _ATTEMPTED = ("PASS", "FAIL")
@@ -23,23 +25,34 @@ class Effect:
     """One measure: how many times the baseline's value is of halfcore's."""
 
     name: str
-    unit: str
     pairs: Sequence[tuple[float, float]]
     """(halfcore, baseline) of each block that counts."""
+    failed: int
+    """Of these blocks, those in which the baseline failed: the ratio is at least what is shown."""
     ratio: Interval | None
     """With its 95 % bootstrap interval over the blocks; None without any pair."""
 
+    @property
+    def text(self) -> str:
+        """The ratio; a lower bound as such."""
+        return f"{'≥ ' if self.failed else ''}{times(self.ratio.estimate)}" if self.ratio else "–"
+
 
 def effects(comparison: Comparison) -> list[Effect]:
-    """All measures; the same comparison gives the same intervals."""
+    """All measures, from blocks in which halfcore passed: the figures of a server that failed
+    cannot be divided by. The same comparison gives the same intervals."""
     found = []
-    for field, name, unit in MEASURES:
-        pairs = [
-            pair for pair in (_values(block, field) for block in valid_blocks(comparison)) if pair
+    for field, name, bounds in MEASURES:
+        counted = [
+            (getattr(ours, field), getattr(theirs, field), theirs.outcome)
+            for ours, theirs in valid_blocks(comparison)
+            if ours.outcome == "PASS" and (bounds or theirs.outcome == "PASS")
         ]
-        found.append(
-            Effect(name, unit, pairs, _ratio(tuple(pairs), comparison.seed) if pairs else None)
-        )
+        known = [each for each in counted if each[0] and each[1]]
+        pairs = tuple((ours, theirs) for ours, theirs, _ in known)
+        failed = sum(outcome == "FAIL" for _, _, outcome in known)
+        interval = _ratio(pairs, comparison.seed) if pairs else None
+        found.append(Effect(name, pairs, failed, interval))
     return found
 
 
@@ -66,19 +79,30 @@ def sentences(comparison: Comparison) -> list[str]:
     blocks = len(valid_blocks(comparison))
     if not blocks:
         return [*said, "No block in which both sides were measured validly: there is no ratio."]
-    said += [
-        f"{effect.name}: {comparison.against} takes {times(effect.ratio.estimate)} × of halfcore's "
-        f"(95 % interval {times(effect.ratio.low)}–{times(effect.ratio.high)}, "
-        f"{len(effect.pairs)} blocks)."
-        for effect in effects(comparison)
-        if effect.ratio
-    ]
+    said += [_effect(effect, comparison.against) for effect in effects(comparison)]
     if blocks < ENOUGH:
         said.append(
             f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is "
             "concluded."
         )
     return said
+
+
+def _effect(effect: Effect, against: str) -> str:
+    if effect.ratio is None:
+        bounds = next(bounds for _, name, bounds in MEASURES if name == effect.name)
+        needed = "halfcore" if bounds else "both sides"
+        return f"{effect.name}: no ratio, for it needs blocks in which {needed} passed."
+    reason = (
+        f"; {against} failed in {effect.failed} of them, so its figure is a lower bound"
+        if effect.failed
+        else ""
+    )
+    return (
+        f"{effect.name}: {against} takes {effect.text} × of halfcore's (95 % interval "
+        f"{times(effect.ratio.low)}–{times(effect.ratio.high)}, {len(effect.pairs)} "
+        f"blocks{reason})."
+    )
 
 
 def times(ratio: float) -> str:
@@ -108,8 +132,3 @@ def _outcomes(comparison: Comparison, side: str) -> str:
         (f" {trial.outcome}: {trial.sentence}" for trial in trials if trial.outcome != "PASS"), ""
     )
     return f"{side}: {counted(comparison, side)}.{reason}"
-
-
-def _values(block: tuple[Trial, Trial], field: str) -> tuple[float, float] | None:
-    ours, theirs = (getattr(trial, field) for trial in block)
-    return (ours, theirs) if ours and theirs else None

@@ -12,19 +12,19 @@ from typing import NamedTuple, get_args
 
 import msgspec
 from rich.console import Console
+from rich.table import Table
 
 from loadlab.experiments.bench import cases
 from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.compare.carry import store_of
 from loadlab.experiments.search import form, probe, rerun
-from loadlab.experiments.search.carry import Budget, carry_out
+from loadlab.experiments.search.carry import Budget, Outlook, carry_out
 from loadlab.experiments.search.form import Goal, Search, Service
 from loadlab.experiments.search.plan import Found, Step
 from loadlab.experiments.search.probe import Interrupted, LabFailed
 from loadlab.experiments.search.said import again, sentences
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario, ScenarioError
-from loadlab.pages import search_page
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE
 from loadlab.run import arguments, describe, session
@@ -192,10 +192,10 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         keep=lambda so_far: form.save(so_far, file),
         budget=Budget(asked.budget_s),
         ramp_s=order.users / order.rate,
-        show=lambda outlook: search_page.show(outlook, goal, console),
+        show=lambda outlook: show(outlook, goal, console),
     )
     out = Console()
-    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(search_page.table(search))
+    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(_table(search))
     for sentence in sentences(search):
         _say(out, sentence)
     if found is None:
@@ -305,3 +305,58 @@ def _changes(root: Path) -> str:
 
 def _say(console: Console, sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def show(outlook: Outlook, goal: Goal, console: Console) -> None:
+    """The next probe and the time; before the first one also the plan."""
+    if outlook.number == 1:
+        plan = Table(
+            "",
+            "CPU",
+            "MiB",
+            "steady s",
+            "why",
+            box=None,
+            title="The plan, if the edges lie where they are expected",
+        )
+        for number, step in enumerate(outlook.steps, 1):
+            plan.add_row(
+                str(number),
+                f"{step.centicores / 100:g}",
+                f"{step.mib:,}",
+                f"{goal.steady_s(full=step.full):g}",
+                step.why,
+            )
+        console.print(plan)
+    step, more = outlook.steps[0], len(outlook.steps) - 1
+    minutes = (
+        f"about {outlook.expected_s / 60:.0f} min to go · {outlook.left_s / 60:.0f} min left of "
+        "the budget"
+    )
+    said = (
+        f"[bold]probe {outlook.number}[/]: {step.text}, {goal.steady_s(full=step.full):g} s "
+        f"steady · then about {more} more · {minutes}"
+    )
+    console.print(said, highlight=False, soft_wrap=True)
+
+
+def _table(search: Search) -> Table:
+    """Every probe."""
+    heads = ("", "CPU", "MiB", "steady s", "why", "verdict", "p99 ms", "errors", "CPU used")
+    shown = Table(*heads, "throttled", "peak MiB", "run", box=None)
+    for number, each in enumerate(search.probes, 1):
+        found, values = each.figures, ["–"] * 5
+        if found:
+            numbers = (
+                (found.p99_ms, ",.1f"),
+                (found.errors, ","),
+                (found.cpu_cores, ".3f"),
+                (found.throttled, ".0%"),
+                (found.memory_peak_mib, ",.0f"),
+            )
+            values = ["–" if value is None else format(value, form) for value, form in numbers]
+        verdict = each.outcome if each.could_start else f"{each.outcome}, cannot start"
+        steady = f"{search.goal.steady_s(full=each.full):g}"
+        limits = (f"{each.cpus:g}", f"{each.mib:,}", steady)
+        shown.add_row(str(number), *limits, each.why, verdict, *values, each.run)
+    return shown

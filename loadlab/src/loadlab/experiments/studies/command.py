@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from loadlab.experiments.compare.carry import Interrupted, store_of
+from loadlab.experiments.conclusions import sentences
 from loadlab.experiments.studies import carry, form, quota, scale, seeds
 from loadlab.experiments.studies.form import Cell, What
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.pages import studies_pages
 from loadlab.report.command import STORE
 from loadlab.run import session
 from loadlab.run.arguments import UsageError
@@ -86,7 +86,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         _say(console, f"interrupted; `just {what}` with the same words continues it")
         return INTERRUPTED
     for line in [
-        *studies_pages.sentences(found),
+        *sentences(found),
         f"stored in {form.save(found, store)}; `loadlab render` shows it in docs/benchmarks.md",
     ]:
         _say(Console(), line)

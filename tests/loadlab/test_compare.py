@@ -11,7 +11,7 @@ from loadlab.experiments.compare.command import parse
 from loadlab.experiments.compare.effects import effects, sentences, times, valid_blocks
 from loadlab.experiments.compare.form import Comparison
 from loadlab.generator import scenarios
-from loadlab.pages import plots, sections, stored
+from loadlab.pages import experiments, plots
 from loadlab.record.form import Ended
 from loadlab.record.store import StoreError
 from loadlab.run.arguments import UsageError
@@ -131,7 +131,7 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
         "No block in which both sides were measured validly: there is no ratio.",
     ]
     assert not plots.forest(found, tmp_path / "forest.svg")
-    assert "| cannot start | – |" in sections.compare(found, "runs/x.json", "x.svg")
+    assert "| cannot start | – |" in experiments.compare(found, "runs/x.json", "x.svg")
 
 
 def test_the_document_shows_stored_comparisons(compared, tmp_path):
@@ -144,9 +144,9 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
     new = form.save(found, tmp_path / "runs")
 
     assert form.load(new) == found
-    assert stored.newest(old.parent, "compare") == [new]
-    text = sections.compare(found, new.name, "forest.svg")
-    assert text == sections.compare(form.load(new), new.name, "forest.svg")
+    assert experiments.newest(old.parent, "compare") == [new]
+    text = experiments.compare(found, new.name, "forest.svg")
+    assert text == experiments.compare(form.load(new), new.name, "forest.svg")
     for expected in (
         "1 × 0.5 CPU, 512 MiB",
         "`just compare tier=half-core`",
@@ -254,7 +254,7 @@ def test_the_first_page_has_a_line_of_it(compared, tmp_path):
     """Who passed how often, in which limits."""
     found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
     file = form.save(found, tmp_path / "runs")
-    (said,) = sections.compared(tmp_path / "README.md", [file])
+    (said,) = experiments.compared(tmp_path / "README.md", [file])
     assert said == (
         "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, "
         f"1 INVALID of 2 ([compare](runs/{file.name}))."

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from loadlab.experiments.bench import memory
-from loadlab.pages import loads, plots, render, sections, template
+from loadlab.pages import loads, plots, render, template
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
 from loadlab.report.command import conclude, keep
@@ -153,7 +153,7 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
     assert memory.load(file) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
-    assert render.fill(page, "memory", lambda: sections.memory(file, page))
+    assert render.fill(page, "memory", lambda: render.memory(file, page))
     text = page.read_text()
     assert (
         "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |"

@@ -28,7 +28,7 @@ from loadlab.experiments.search.form import Goal, Probe, Rerun, Search
 from loadlab.experiments.search.plan import Found, Step, forecast
 from loadlab.experiments.search.probe import Interrupted, LabFailed, judgement, order_of
 from loadlab.generator import scenarios
-from loadlab.pages import sections, stored
+from loadlab.pages import experiments
 from loadlab.pages.plots import frontier
 from loadlab.record.form import Ended, Phase
 from loadlab.record.store import StoreError
@@ -310,7 +310,9 @@ def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, prob
 
     assert found == Found(Edge(5, 3), Edge(112, 96))
     assert "Fails, 96 MiB with 0.05 CPU: cannot start: Said cannot start." in said.sentences(whole)
-    assert "| FAIL, cannot start | – | – | – | – | – |" in sections.search(whole, "x.json", "x.svg")
+    assert "| FAIL, cannot start | – | – | – | – | – |" in experiments.search(
+        whole, "x.json", "x.svg"
+    )
 
 
 def test_chance_never_makes_a_minimum_of_what_did_not_pass(search, probing):
@@ -646,7 +648,7 @@ def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path
         again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs"
     )
 
-    first, second, earlier = sections.history(file, tmp_path / "benchmarks.md")
+    first, second, earlier = experiments.history(file, tmp_path / "benchmarks.md")
     assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
     assert "INVALID, then PASS. p50, p95, p99 " in first
     assert "FAIL. Said FAIL. This refutes the minimum. p50, p95, p99 " in second
@@ -655,10 +657,10 @@ def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path
         "([2025-01-02T03:04:05Z](runs/2025-01-02-030405-search-halfcore-steady-10000.json), commit"
     )
     assert "minimum that passes 3/3: 0.12 CPU, 208 MiB" in earlier
-    assert f"- {second}\n- {earlier}\n" in sections.search(
+    assert f"- {second}\n- {earlier}\n" in experiments.search(
         whole, file.name, "frontier.svg", [first, second, earlier]
     )
-    assert sections.least(tmp_path / "README.md", [file])[0].endswith(
+    assert experiments.least(tmp_path / "README.md", [file])[0].endswith(
         f"; run again: 1 PASS, 1 FAIL of 2 ([search](runs/{file.name}))."
     )
 
@@ -673,9 +675,9 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
 
     assert form.load(file) == whole
     assert file.name == "2026-01-02-030405-search-halfcore-steady-10000.json"
-    assert stored.newest(tmp_path / "runs", "search") == [file]
-    text = sections.search(whole, file.name, "frontier.svg")
-    assert text == sections.search(form.load(file), file.name, "frontier.svg")
+    assert experiments.newest(tmp_path / "runs", "search") == [file]
+    text = experiments.search(whole, file.name, "frontier.svg")
+    assert text == experiments.search(form.load(file), file.name, "frontier.svg")
     for expected in (
         "### halfcore, 10,000 users, steady",
         "`just search users=10000`",

@@ -5,13 +5,14 @@ import pytest
 from rich.console import Console
 
 from loadlab.experiments.compare.carry import trial
-from loadlab.experiments.conclusions import sentences, shares_of
 from loadlab.experiments.studies import carry, command, form, quota, scale, seeds
 from loadlab.experiments.studies.command import cells, parse
 from loadlab.experiments.studies.form import Row, Study
 from loadlab.experiments.studies.summary import reasons, summaries
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.pages import plots, render, sections, stored
+from loadlab.pages import plots, render
+from loadlab.pages.studies import newest, sentences, shares_of
+from loadlab.pages.studies import study as section
 from loadlab.record.form import Ended, Replica
 from loadlab.record.store import StoreError
 from loadlab.run import describe
@@ -248,7 +249,7 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     }
     assert all("this machine has 2" in row.reason for row in found.rows)
     assert form.load(tmp_path / "2026-01-02-030405-seeds.json") == found
-    text = sections.study(found, "runs/x.json", "")
+    text = section(found, "runs/x.json", "")
     assert (
         "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for "
         "the generator)"
@@ -374,7 +375,7 @@ def test_period_and_burst_are_shown_against_what_docker_does(study, measured):
         "A replica that joins late gets 0.0% of the answers where connections are dealt out."
         in said
     )
-    assert "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |" in sections.study(
+    assert "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |" in section(
         found, "x.json", ""
     )
 
@@ -383,7 +384,7 @@ def test_who_answered_is_counted_though_the_latencies_prove_nothing(study, measu
     """An INVALID run has no p99 that counts, and its shares do."""
     found = measured(study("quota-study"), lambda *_: ("INVALID", 1.0, 1.0), answered=[3, 2, 0])
 
-    assert "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |" in sections.study(
+    assert "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |" in section(
         found, "x.json", ""
     )
     assert sentences(found)[0] == "0.5 CPU: too little was measured validly to compare."
@@ -416,7 +417,7 @@ def test_the_projects_table_shows_both_sides(study, measured):
     ]
     found = msgspec.structs.replace(found, rows=dead)
 
-    text = sections.study(found, "runs/x.json", "")
+    text = section(found, "runs/x.json", "")
 
     assert "003-fifth: 1 × 0.2 CPU, 256 MiB | 10,000 | 1–4 answers a second, no failures" in text
     assert "**PASS**: 1,500 answers/s, p50 / p99 1.0 / 12.0 ms, 0 errors, 130 µs CPU/answer" in text
@@ -440,7 +441,7 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
 
     def chapters(out):
         written = render.Chapters(out)
-        files = stored.newest_studies(tmp_path / "runs")
+        files = newest(tmp_path / "runs")
         return [written.study(file) for file in files], written.pictures
 
     parts, pictures = chapters(tmp_path / "benchmarks.md")
@@ -455,7 +456,7 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
     for part, what in zip(parts, command.COMMANDS, strict=True):
         assert f"`just {what}`; 2026-01-02T03:04:05Z" in part
         assert f"[Every run](runs/2026-01-02-030405-{what}.json)" in part
-    assert stored.newest_studies(tmp_path / "empty") == []
+    assert newest(tmp_path / "empty") == []
 
 
 def test_a_study_of_another_format_is_refused(study, tmp_path):

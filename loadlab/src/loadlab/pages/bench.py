@@ -6,8 +6,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
-from loadlab.experiments.bench.variants import HEAVY, QUESTIONS, Question
-from loadlab.pages import stored
+from loadlab.experiments.bench.ladder import ENDPOINTS, LADDER
+from loadlab.experiments.bench.subjects import SUBJECTS
+from loadlab.experiments.bench.variants import HEAVY, QUESTIONS, VARIANTS, Question
 from loadlab.pages.template import page, ratio
 from loadlab.record.store import REGIMES, Figures, Regime, Round, Run, figures
 
@@ -137,17 +138,30 @@ class Panel(NamedTuple):
         )
 
 
+def titles(run: Run) -> dict[str, str]:
+    """What each server of a run is, by its key, in the tables' order."""
+    if run.what == "bench":
+        return {key: subject.title for key, subject in SUBJECTS.items()}
+    if run.what == "ladder":
+        return {step.key: step.change for step in (*LADDER, *ENDPOINTS)}
+    return {
+        name: " ".join(f"`{key}={value}`" for key, value in variant.environment.items())
+        or "as it is"
+        for name, variant in VARIANTS.items()
+    }
+
+
 def server(run: Run, key: str, regime: Regime, model: str) -> Server:
     """One server; it has no rounds where it was not asked for."""
     wanted = (key, model, regime)
-    mine = [each for each in stored.rounds(run) if (each.server, each.model, each.regime) == wanted]
+    mine = [each for each in run.rounds if (each.server, each.model, each.regime) == wanted]
     measured = figures(mine, server=key, model=model, regime=regime)
-    return Server(key, stored.titles(run).get(key, ""), mine, measured)
+    return Server(key, titles(run).get(key, ""), mine, measured)
 
 
 def panels(run: Run) -> list[Panel]:
     """A table per regime and model, each with every server that was asked for, measured or not."""
-    order, every = list(stored.titles(run)), stored.rounds(run)
+    order, every = list(titles(run)), run.rounds
     found = []
     for regime in REGIMES:
         for model in dict.fromkeys(each.model for each in every if each.regime == regime):
@@ -162,8 +176,8 @@ def panels(run: Run) -> list[Panel]:
 
 def section(run: Run, link: str, picture: str) -> str:
     """A run as a section of docs/benchmarks.md; `link` leads to its file."""
-    kind, context = stored.kind(run), {"run": run, "link": link, "picture": picture}
-    doubtful = [each for each in stored.rounds(run) if each.figures and each.figures.doubts]
+    kind, context = run.what, {"run": run, "link": link, "picture": picture}
+    doubtful = [each for each in run.rounds if each.figures and each.figures.doubts]
     if kind == "ladder":
         said = [(*each, ladder_sentences(each[0])) for each in ladder(run)]
         return page("ladder", **context, ladders=said, doubtful=doubtful)
@@ -227,7 +241,7 @@ def _growth(where: str, ours: Server, both: Server) -> Finding:
 def worth(run: Run) -> list[str]:
     """What each default of our server is worth: a sentence per question of the ablation and model
     that the run can answer."""
-    models = dict.fromkeys(each.model for each in stored.rounds(run))
+    models = dict.fromkeys(each.model for each in run.rounds)
     answers = [_answer(run, question, model) for question in QUESTIONS for model in models]
     return [answer for answer in answers if answer]
 
@@ -264,7 +278,7 @@ def ladder(run: Run) -> list[tuple[Panel, Panel]]:
     """The steps of each model, and the endpoints, which are no steps."""
     found = []
     for regime, model, servers in panels(run):
-        ends = [each for each in servers if each.key in stored.endpoints()]
+        ends = [each for each in servers if each.key in {step.key for step in ENDPOINTS}]
         steps = [each for each in servers if each not in ends]
         found.append((Panel(regime, model, steps), Panel(regime, model, ends)))
     return found
@@ -293,3 +307,9 @@ def ladder_sentences(steps: Panel) -> list[str]:
     if costlier := [f"`{new.key}`" for old, new in gains if new.cpu_us > old.cpu_us]:
         found.append(f"Steps that cost rather than saved: {', '.join(costlier)}.")
     return found
+
+
+def ladder_lines(run: Run, link: str) -> list[str]:
+    """What all steps from the first service to ours are worth, for the first page."""
+    said = [(steps.model, ladder_sentences(steps)) for steps, _ in ladder(run)]
+    return [f"{about[0]} ([ladder, {model}]({link}))" for model, about in said if about]

@@ -1,35 +1,28 @@
 """All pictures of the pages; the same record gives the same file. Each function returns whether
-there was anything to draw. Matplotlib is imported late: measuring does without it, and it takes its
-time."""
-
-from __future__ import annotations
+there was anything to draw. To be imported late: matplotlib takes its time."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
-from loadlab.experiments.compare.effects import effects
-from loadlab.experiments.studies.summary import CPU_US, P99_MS, summaries
-from loadlab.pages import bench, stored
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from loadlab.experiments.compare.effects import Effect, effects
+from loadlab.experiments.compare.form import Comparison
+from loadlab.experiments.search.form import Probe, Search
+from loadlab.experiments.search.plan import Found, decide
+from loadlab.experiments.studies.form import Study
+from loadlab.experiments.studies.summary import CPU_US, P99_MS, Summary, summaries
+from loadlab.pages import bench
+from loadlab.pages.bench import Panel, Server
 from loadlab.pages.template import number
+from loadlab.record.read import Log
+from loadlab.record.store import Run
 from loadlab.report.picture import save
 from loadlab.report.plots import charts
 from loadlab.report.svg import draw
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from loadlab.experiments.compare.effects import Effect
-    from loadlab.experiments.compare.form import Comparison
-    from loadlab.experiments.search.form import Probe, Search
-    from loadlab.experiments.studies.form import Study
-    from loadlab.experiments.studies.summary import Summary
-    from loadlab.pages.bench import Panel, Server
-    from loadlab.record.read import Log
-    from loadlab.record.store import Run
 
 GREEN, RED, GREY = "#0b6e4f", "#c2410c", "#9aa5b1"
 _LOG_FROM = 20
@@ -46,8 +39,6 @@ def latency(log: Log, file: Path) -> bool:
 
 
 def _figure(height: float) -> Figure:
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(8, height), layout="constrained")
 
 
@@ -158,16 +149,16 @@ def frontier(search: Search, file: Path) -> bool:
     """Every pair of limits that was tried, by CPU and memory; the minimum is ringed."""
     figure = _figure(3.6)
     axis = figure.subplots()
-    probes = stored.probes(search)
     for outcome, (colour, marker) in _LOOKS.items():
-        if pairs := _pairs(probes, outcome):
+        if pairs := _pairs(search.probes, outcome):
             axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=outcome)
-    if found := stored.minimum(search):
-        at = (found[0] / 100, found[1])
+    found = decide(search.goal, search.probes)
+    if isinstance(found, Found) and found.minimum:
+        at = (found.minimum[0] / 100, found.minimum[1])
         axis.plot(*([value] for value in at), "o", color=GREEN, markersize=14, fillstyle="none")
         text = f"{at[0]:g} CPU, {at[1]:,} MiB"
         axis.annotate(text, at, xytext=(12, -3), textcoords="offset points", fontsize=8)
-    _scales(axis, probes)
+    _scales(axis, search.probes)
     kind = f"{search.service}, {search.users:,} users, {search.scenario}"
     _title(axis, f"{kind}: limits that were tried (logarithmic)")
     axis.legend(fontsize=8, frameon=False)
@@ -187,8 +178,6 @@ def _pairs(probes: Sequence[Probe], outcome: str) -> list[tuple[float, int]]:
 
 
 def _scales(axis: Axes, probes: Sequence[Probe]) -> None:
-    from matplotlib.ticker import NullLocator
-
     axis.set_xscale("log")
     axis.set_yscale("log")
     for values, dimension in (

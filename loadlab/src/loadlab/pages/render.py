@@ -7,16 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from loadlab.experiments.bench import memory as memories
 from loadlab.experiments.compare import form as comparisons
 from loadlab.experiments.search import form as searches
-from loadlab.experiments.studies import form as studies
-from loadlab.pages import bench, loads, plots, sections, stored
+from loadlab.experiments.studies import form as stored_studies
+from loadlab.pages import bench, experiments, loads, studies
 from loadlab.pages.loads import KeptSet
 from loadlab.pages.template import link, page
 from loadlab.record import store
 from loadlab.record.store import StoreError
 
 S = TypeVar("S")
+_MODEL = "iris"
+"""Of the first page's table."""
+_SHOWN = ("b", "c", "d", "e")
+"""Its servers, besides the null server."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +51,14 @@ def main(asked: argparse.Namespace) -> list[Path]:
         asked.ablate or store.latest(runs, "ablate"),
         asked.out,
         ladder=asked.ladder or store.latest(runs, "ladder"),
-        compared=stored.newest(runs, "compare"),
-        searched=stored.newest(runs, "search"),
+        compared=experiments.newest(runs, "compare"),
+        searched=experiments.newest(runs, "search"),
         loaded=loads.sets(runs),
-        studied=stored.newest_studies(runs),
+        studied=studies.newest(runs),
     )
     operations = asked.out.with_name("operations.md")
-    memories = sorted(runs.glob("*-memory-*.json"))
-    if memories and fill(operations, "memory", lambda: sections.memory(memories[-1], operations)):
+    files = sorted(runs.glob("*-memory-*.json"))
+    if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
         written.append(operations)
     return written
 
@@ -72,8 +77,6 @@ def render(
     """Write the page of these files, its pictures, and README; returns what was written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     chapters = Chapters(out)
-    shown = loads.to_draw(loaded)
-    curve = chapters.draw("load", plots.latency, shown) if shown else None
     text = page(
         "benchmarks",
         loads=loads.section(loaded, out) if loaded else "",
@@ -84,11 +87,15 @@ def render(
     )
     out.write_text(f"{text}\n")
     readme = out.parent.parent / "README.md"
+    curve = chapters.latency(loaded)
 
     def figures() -> str:
-        return sections.first_page(
-            readme, newest, loaded, curve, ladder=ladder, comparing=compared, searched=searched
-        )
+        lines = [
+            *experiments.least(readme, searched),
+            *experiments.compared(readme, compared),
+            *(bench.ladder_lines(store.load(ladder), link(ladder, readme)) if ladder else ()),
+        ]
+        return first_page(readme, newest, loaded, curve, lines)
 
     return [out, *chapters.pictures, *([readme] if fill(readme, "figures", figures) else [])]
 
@@ -104,45 +111,80 @@ def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
     return True
 
 
+def memory(file: Path, out: Path) -> str:
+    """The table of docs/operations.md."""
+    run, asked = memories.load(file), {"asked": memories.ASKED, "rest_s": memories.REST_S}
+    return page("memory", run=run, held=run.held, link=link(file, out), **asked)
+
+
+def first_page(
+    readme: Path, newest: Path, loaded: Sequence[KeptSet], curve: Path | None, lines: Sequence[str]
+) -> str:
+    """What stands between the marks of README: load runs with the picture of one, a bench's CPU
+    time per request, and lines of other experiments."""
+    run = store.load(newest)
+    panels = [panel for panel in bench.panels(run) if panel.model == _MODEL]
+    found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
+    return page(
+        "readme",
+        loads=loads.summary(loaded, readme) if loaded else "",
+        curve=link(curve, readme) if curve else "",
+        run=run,
+        panels=panels,
+        servers={key: [each.get(key) for each in found] for key in _SHOWN},
+        columns=[load for panel in panels for load in run.loads if load.regime == panel.regime],
+        link=link(newest, readme),
+        lines=lines,
+    )
+
+
 class Chapters:
     """Writes stored experiments as sections of a page, and their pictures next to it."""
 
     def __init__(self, out: Path) -> None:
-        self._out = out
+        # Imported late: measuring does without Matplotlib, and it takes its time.
+        from loadlab.pages import plots
+
+        self._out, self._plots = out, plots
         self.pictures: list[Path] = []
 
-    def draw(self, name: str, plot: Callable[[S, Path], bool], subject: S) -> Path | None:
+    def latency(self, loaded: Sequence[KeptSet]) -> Path | None:
+        """The curve of a load run."""
+        shown = loads.to_draw(loaded)
+        return self._draw("load", self._plots.latency, shown) if shown else None
+
+    def bench(self, file: Path) -> str:
+        """Or an ablation, or a ladder."""
+        run = store.load(file)
+        plot = self._plots.waterfall if run.what == "ladder" else self._plots.cpu_time
+        return bench.section(run, *self._links(file, self._draw(run.what, plot, run)))
+
+    def compare(self, file: Path) -> str:
+        """Halfcore and a baseline in the same limits."""
+        found, name = comparisons.load(file), f"compare-{experiments.about(file, 'compare')}"
+        drawn = self._draw(name, self._plots.forest, found)
+        return experiments.compare(found, *self._links(file, drawn))
+
+    def search(self, file: Path) -> str:
+        """The least limits, with what was found before and since."""
+        found, name = searches.load(file), f"search-{experiments.about(file, 'search')}"
+        links = self._links(file, self._draw(name, self._plots.frontier, found))
+        return experiments.search(found, *links, experiments.history(file, self._out))
+
+    def study(self, file: Path) -> str:
+        """One of the studies; only `scale` has a picture."""
+        found = stored_studies.load(file)
+        scale = found.what == "scale"
+        drawn = self._draw(found.what, self._plots.scale, found) if scale else None
+        return studies.study(found, *self._links(file, drawn))
+
+    def _draw(self, name: str, plot: Callable[[S, Path], bool], subject: S) -> Path | None:
         """The picture; None if there was nothing to draw."""
         file = self._out.with_name(f"{self._out.stem}-{name}.svg")
         if not plot(subject, file):
             return None
         self.pictures.append(file)
         return file
-
-    def bench(self, file: Path) -> str:
-        """Or an ablation, or a ladder."""
-        run = store.load(file)
-        kind = stored.kind(run)
-        plot = plots.waterfall if kind == "ladder" else plots.cpu_time
-        return bench.section(run, *self._links(file, self.draw(kind, plot, run)))
-
-    def compare(self, file: Path) -> str:
-        """Halfcore and a baseline in the same limits."""
-        found, name = comparisons.load(file), f"compare-{stored.about(file, 'compare')}"
-        return sections.compare(found, *self._links(file, self.draw(name, plots.forest, found)))
-
-    def search(self, file: Path) -> str:
-        """The least limits, with what was found before and since."""
-        found, name = searches.load(file), f"search-{stored.about(file, 'search')}"
-        links = self._links(file, self.draw(name, plots.frontier, found))
-        return sections.search(found, *links, sections.history(file, self._out))
-
-    def study(self, file: Path) -> str:
-        """One of the studies; only `scale` has a picture."""
-        found = studies.load(file)
-        kind = stored.kind(found)
-        drawn = self.draw(kind, plots.scale, found) if kind == "scale" else None
-        return sections.study(found, *self._links(file, drawn))
 
     def _links(self, file: Path, picture: Path | None) -> tuple[str, str]:
         return link(file, self._out), picture.name if picture else ""

@@ -12,14 +12,14 @@ from typing import get_args
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from loadlab.experiments.compare import form
 from loadlab.experiments.compare.carry import Interrupted, carry_out, store_of
 from loadlab.experiments.compare.effects import sentences
-from loadlab.experiments.compare.form import Comparison, Side
+from loadlab.experiments.compare.form import Side
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario, ScenarioError
+from loadlab.pages.experiments import compare_table
 from loadlab.report.command import STORE
 from loadlab.run import arguments, session
 from loadlab.run.arguments import Order, UsageError
@@ -77,7 +77,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     except Interrupted:
         return INTERRUPTED
     stored = form.save(found, store_of(root))
-    Console().print(_table(found))
+    Console().print(compare_table(found))
     for sentence in [
         *sentences(found),
         f"stored in {stored}; `loadlab render` shows it in docs/benchmarks.md",
@@ -136,20 +136,3 @@ def _need_containers(order: Order, root: Path) -> None:
 
 def _say(console: Console, sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-def _table(comparison: Comparison) -> Table:
-    """Every run."""
-    heads = ("block", "side", "verdict", "CPU µs/answer", "p99 ms", "memory MiB", "errors", "run")
-    shown = Table(*heads, box=None)
-    for each in comparison.trials:
-        numbers = ((each.cpu_us, ",.1f"), (each.p99_ms, ",.1f"), (each.memory_mib, ",.0f"))
-        shown.add_row(
-            str(each.block),
-            each.side,
-            each.outcome if each.could_start else "cannot start",
-            *("–" if value is None else format(value, form) for value, form in numbers),
-            f"{each.figures.errors:,}",
-            each.run,
-        )
-    return shown

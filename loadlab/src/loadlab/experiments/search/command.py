@@ -25,6 +25,7 @@ from loadlab.experiments.search.probe import Interrupted, LabFailed
 from loadlab.experiments.search.said import again, sentences
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario, ScenarioError
+from loadlab.pages.experiments import search_table
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE
 from loadlab.run import arguments, describe, session
@@ -195,7 +196,7 @@ def _search(asked: Asked, place: Place, command: str, console: Console) -> int:
         show=lambda outlook: show(outlook, goal, console),
     )
     out = Console()
-    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(_table(search))
+    (out if out.is_terminal else Console(width=_FILE_COLUMNS)).print(search_table(search))
     for sentence in sentences(search):
         _say(out, sentence)
     if found is None:
@@ -338,25 +339,3 @@ def show(outlook: Outlook, goal: Goal, console: Console) -> None:
         f"steady · then about {more} more · {minutes}"
     )
     console.print(said, highlight=False, soft_wrap=True)
-
-
-def _table(search: Search) -> Table:
-    """Every probe."""
-    heads = ("", "CPU", "MiB", "steady s", "why", "verdict", "p99 ms", "errors", "CPU used")
-    shown = Table(*heads, "throttled", "peak MiB", "run", box=None)
-    for number, each in enumerate(search.probes, 1):
-        found, values = each.figures, ["–"] * 5
-        if found:
-            numbers = (
-                (found.p99_ms, ",.1f"),
-                (found.errors, ","),
-                (found.cpu_cores, ".3f"),
-                (found.throttled, ".0%"),
-                (found.memory_peak_mib, ",.0f"),
-            )
-            values = ["–" if value is None else format(value, form) for value, form in numbers]
-        verdict = each.outcome if each.could_start else f"{each.outcome}, cannot start"
-        steady = f"{search.goal.steady_s(full=each.full):g}"
-        limits = (f"{each.cpus:g}", f"{each.mib:,}", steady)
-        shown.add_row(str(number), *limits, each.why, verdict, *values, each.run)
-    return shown

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from loadlab.experiments.compare.carry import Interrupted, store_of
-from loadlab.experiments.conclusions import sentences
 from loadlab.experiments.studies import carry, form, quota, scale, seeds
 from loadlab.experiments.studies.form import Cell, What
 from loadlab.generator.scenarios import ScenarioError
+from loadlab.pages.studies import sentences
 from loadlab.report.command import STORE
 from loadlab.run import session
 from loadlab.run.arguments import UsageError

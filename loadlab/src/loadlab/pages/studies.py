@@ -1,11 +1,65 @@
-"""What may be said of a study's rows, and how much is missing."""
+"""Studies: what may be said of their rows, and their sections of docs/benchmarks.md."""
 
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 
-from loadlab.experiments.studies.form import Row, Study, What
+from loadlab.experiments.studies.form import KINDS, Row, Study, What
 from loadlab.experiments.studies.seeds import read as configurations
-from loadlab.experiments.studies.summary import CPU_US, P99_MS, Summary, number, summaries
+from loadlab.experiments.studies.summary import (
+    CPU_US,
+    MEMORY_MIB,
+    P99_MS,
+    THROTTLED,
+    Summary,
+    reasons,
+    summaries,
+)
+from loadlab.pages.template import number, page
+from loadlab.run.arguments import Order
+
+_COLUMNS: dict[str, Callable[[Row], float | None]] = {
+    "cpu_us": CPU_US,
+    "p99_ms": P99_MS,
+    "memory_mib": MEMORY_MIB,
+    "throttled": THROTTLED,
+    "p50_ms": lambda row: row.p50_ms,
+    "p95_ms": lambda row: row.p95_ms,
+    "balancer_us": lambda row: row.balancer_us,
+}
+"""What the tables show medians of."""
+
+
+def newest(runs: Path) -> list[Path]:
+    """The newest of each kind."""
+    found = (max(runs.glob(f"*-{kind}.json"), default=None) for kind in KINDS)
+    return [file for file in found if file]
+
+
+def study(found: Study, link: str, picture: str) -> str:
+    """A section; `link` leads to the stored file, `picture` is its plot's name, or empty."""
+    orders = [cell.order for cell in found.cells]
+    return page(
+        found.what,
+        study=found,
+        orders=orders,
+        loads=list(dict.fromkeys(map(_load, orders))),
+        sentences=sentences(found),
+        reasons=reasons(found),
+        summaries=lambda prefix="": summaries(found, prefix),
+        shares_of=shares_of,
+        configurations=configurations,
+        link=link,
+        picture=picture,
+        **_COLUMNS,
+    )
+
+
+def _load(order: Order) -> str:
+    think = "–".join(f"{each:g}" for each in order.scenario.think)
+    if order.users == 1:
+        return f"one user who thinks {think} s"
+    return f"{order.users:,} users who think {think} s"
 
 
 def sentences(study: Study) -> list[str]:
@@ -34,28 +88,22 @@ def _seeds(study: Study) -> list[str]:
     services = dict.fromkeys(cell.order.service for cell in study.cells)
     against = next((name for name in services if name != "halfcore"), "typical")
     of = {(row.key, row.service, row.block): row for row in study.rows}
-    pairs = [
-        (row, of.get((row.key, against, row.block)))
-        for row in study.rows
-        if row.service == "halfcore"
-    ]
-    judged = [(ours, theirs) for ours, theirs in pairs if _judged(ours) and _judged(theirs)]
-    ours, theirs = (
+    ours = [row for row in study.rows if row.service == "halfcore"]
+    pairs = [(row, of.get((row.key, against, row.block))) for row in ours]
+    judged = [pair for pair in pairs if all(map(_judged, pair))]
+    passed = [
         sum(bool(row and row.trial and row.trial.outcome == "PASS") for row in side)
-        for side in (zip(*judged, strict=True) if judged else ((), ()))
+        for side in zip(*judged, strict=True)
+    ] or [0, 0]
+    said = (
+        f"Of {len(judged)} runs in which both could be judged, Halfcore passes {passed[0]} and "
+        f"`{against}` {passed[1]}."
     )
-    said = [
-        (
-            f"Of {len(judged)} runs in which both could be judged, Halfcore passes {ours} and "
-            f"`{against}` {theirs}."
-        )
-    ]
-    if too_large := {row.key for row, _ in pairs if row.reason}:
-        said.append(
-            f"{len(too_large)} of {len(configurations())} configurations are too large for this "
-            "machine and were not run."
-        )
-    return said
+    if not (too_large := {row.key for row in ours if row.reason}):
+        return [said]
+    every = len(configurations())
+    large = f"{len(too_large)} of {every} configurations are too large for this machine"
+    return [said, f"{large} and were not run."]
 
 
 def _judged(row: Row | None) -> bool:

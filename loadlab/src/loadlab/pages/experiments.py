@@ -19,13 +19,13 @@ from loadlab.pages.template import link, page
 def newest(runs: Path, what: str) -> list[Path]:
     """The newest comparison of every tier, baseline and number of users, or search of every server,
     scenario and number of users."""
-    found = {about(file, what): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
+    found = {name(file): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
     return [found[each] for each in sorted(found)]
 
 
-def about(file: Path, what: str) -> str:
-    """What distinguishes a stored experiment from others of its kind."""
-    return file.stem.partition(f"-{what}-")[2]
+def name(file: Path) -> str:
+    """Kind, and what distinguishes it from others of its kind: its file's name without the time."""
+    return file.stem.split("-", 4)[4]
 
 
 def compare(comparison: Comparison, link: str = "", picture: str = "") -> str:
@@ -55,7 +55,7 @@ def search(found: Search, link: str = "", picture: str = "", history: Sequence[s
 
 def history(file: Path, out: Path) -> list[str]:
     """What a search's reruns say, and what searches of the same kind found before it."""
-    same = sorted(file.parent.glob(f"*-search-{about(file, 'search')}.json"))
+    same = sorted(file.parent.glob(f"*-{name(file)}.json"))
     before = [each for each in same if each.name < file.name]
     earlier = [said.earlier(searches.load(each), link(each, out)) for each in before]
     return [*map(said.again, rerun.of(file.parent, file)), *reversed(earlier)]

@@ -1,9 +1,11 @@
-"""All pictures of the pages; the same record gives the same file. Each function returns whether
-there was anything to draw. To be imported late: matplotlib takes its time."""
+"""All pictures of the pages; the same record gives the same file. Each plot returns whether there
+was anything to draw. To be imported late: matplotlib takes its time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +26,7 @@ from loadlab.report.picture import save
 from loadlab.report.plots import charts
 from loadlab.report.svg import draw
 
+Draw = Callable[[Axes], None]
 GREEN, RED, GREY = "#0b6e4f", "#c2410c", "#9aa5b1"
 _LOG_FROM = 20
 """Ratio of the longest to the shortest bar from which a linear axis would hide the short ones."""
@@ -38,8 +41,19 @@ def latency(log: Log, file: Path) -> bool:
     return True
 
 
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(8, height), layout="constrained")
+def _stack(
+    file: Path, margin: float, panels: Sequence[tuple[float, Callable[[Axes], None]]]
+) -> bool:
+    """Panels one below the other, each with its height, inches, and what draws it."""
+    if not panels:
+        return False
+    heights = [height for height, _ in panels]
+    figure = Figure(figsize=(8, margin + math.fsum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (_, fill) in zip(axes, panels, strict=True):
+        fill(axis)
+    save(figure, file)
+    return True
 
 
 def _title(axis: Axes, title: str) -> None:
@@ -55,17 +69,12 @@ def _names(axis: Axes, names: Sequence[str]) -> None:
 
 def cpu_time(run: Run, file: Path) -> bool:
     """CPU time per request: every round a dot, the median a bar."""
-    panels = [panel for panel in bench.panels(run) if panel.measured]
-    heights = [0.8 + 0.32 * len(panel.measured) for panel in panels]
-    figure = _figure(0.6 + math.fsum(heights))
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, panel in zip(axes, panels, strict=True):
-        _bars(axis, panel)
-    save(figure, file)
-    return True
+    found = [panel for panel in bench.panels(run) if panel.measured]
+    panels = [(0.8 + 0.32 * len(panel.measured), partial(_bars, panel)) for panel in found]
+    return _stack(file, 0.6, panels)
 
 
-def _bars(axis: Axes, panel: Panel) -> None:
+def _bars(panel: Panel, axis: Axes) -> None:
     for place, each in enumerate(panel.measured):
         colour = GREEN if each.key in (bench.OURS, "default") else GREY
         axis.barh(place, each.cpu_us, color=colour, height=0.7)
@@ -82,23 +91,18 @@ def _bars(axis: Axes, panel: Panel) -> None:
 
 def waterfall(run: Run, file: Path) -> bool:
     """From each step's bar the next begins: green where it saves CPU time, red where it costs."""
-    panels = [(steps, ends) for steps, ends in bench.ladder(run) if steps.measured]
-    heights = [0.9 + 0.3 * len(steps.measured + ends.measured) for steps, ends in panels]
-    figure = _figure(math.fsum(heights) + 0.3)
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (steps, ends) in zip(axes, panels, strict=True):
-        _falls(axis, steps.measured, ends.measured)
-        _title(
-            axis, f"{steps.model}: server CPU time per request after each step, µs (logarithmic)"
-        )
-    save(figure, file)
-    return True
+    found = [(steps, ends.measured) for steps, ends in bench.ladder(run) if steps.measured]
+    panels = [
+        (0.9 + 0.3 * len(steps.measured + ends), partial(_falls, steps, ends))
+        for steps, ends in found
+    ]
+    return _stack(file, 0.3, panels)
 
 
-def _falls(axis: Axes, steps: list[Server], ends: list[Server]) -> None:
-    every = [*steps, *ends]
+def _falls(panel: Panel, ends: list[Server], axis: Axes) -> None:
+    every = [*panel.measured, *ends]
     lowest = min(each.cpu_us for each in every) / 2
-    starts = [lowest, *(each.cpu_us for each in steps[:-1]), *[lowest] * len(ends)]
+    starts = [lowest, *(each.cpu_us for each in panel.measured[:-1]), *[lowest] * len(ends)]
     for place, (each, start) in enumerate(zip(every, starts, strict=True)):
         used = each.cpu_us
         colour = GREY if start == lowest else GREEN if used < start else RED
@@ -108,15 +112,17 @@ def _falls(axis: Axes, steps: list[Server], ends: list[Server]) -> None:
     axis.set_xlim(left=lowest)
     _names(axis, [each.key for each in every])
     axis.margins(x=0.12)
+    _title(axis, f"{panel.model}: server CPU time per request after each step, µs (logarithmic)")
 
 
 def forest(comparison: Comparison, file: Path) -> bool:
     """A line per measure: every block a dot, the median and its interval."""
     found = [effect for effect in effects(comparison) if effect.ratio]
-    if not found:
-        return False
-    figure = _figure(1.0 + 0.5 * len(found))
-    axis = figure.subplots()
+    panel = (1.0 + 0.5 * len(found), partial(_intervals, comparison, found))
+    return bool(found) and _stack(file, 0, [panel])
+
+
+def _intervals(comparison: Comparison, found: list[Effect], axis: Axes) -> None:
     for place, effect in enumerate(found):
         _interval(axis, place, effect)
     axis.axvline(1, color=GREY, linewidth=1)
@@ -125,8 +131,6 @@ def forest(comparison: Comparison, file: Path) -> bool:
     axis.margins(x=0.15, y=0.4)
     sides = f"{comparison.against} / halfcore (logarithmic)"
     _title(axis, f"{comparison.tier}, {comparison.users:,} users: {sides}")
-    save(figure, file)
-    return True
 
 
 def _interval(axis: Axes, place: int, effect: Effect) -> None:
@@ -147,8 +151,10 @@ def _interval(axis: Axes, place: int, effect: Effect) -> None:
 
 def frontier(search: Search, file: Path) -> bool:
     """Every pair of limits that was tried, by CPU and memory; the minimum is ringed."""
-    figure = _figure(3.6)
-    axis = figure.subplots()
+    return _stack(file, 0, [(3.6, partial(_tried, search))])
+
+
+def _tried(search: Search, axis: Axes) -> None:
     for outcome, (colour, marker) in _LOOKS.items():
         if pairs := _pairs(search.probes, outcome):
             axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=outcome)
@@ -162,8 +168,6 @@ def frontier(search: Search, file: Path) -> bool:
     kind = f"{search.service}, {search.users:,} users, {search.scenario}"
     _title(axis, f"{kind}: limits that were tried (logarithmic)")
     axis.legend(fontsize=8, frameon=False)
-    save(figure, file)
-    return True
 
 
 def _pairs(probes: Sequence[Probe], outcome: str) -> list[tuple[float, int]]:
@@ -195,29 +199,35 @@ def _scales(axis: Axes, probes: Sequence[Probe]) -> None:
 def scale(study: Study, file: Path) -> bool:
     """A bar for every shape: CPU time per answer of replicas and balancer, p99 next to it."""
     shown = [each for each in summaries(study) if each.median(CPU_US) is not None]
-    if not shown:
-        return False
-    figure = _figure(0.9 + 0.35 * len(shown))
-    axis = figure.subplots()
+    return bool(shown) and _stack(file, 0, [(0.9 + 0.35 * len(shown), partial(_shapes, shown))])
+
+
+def _shapes(shown: list[Summary], axis: Axes) -> None:
     for place, each in enumerate(shown):
-        _stacked(axis, place, each)
+        whole = each.median(CPU_US) or 0.0
+        balancer = each.median(lambda row: row.balancer_us) or 0.0
+        axis.barh(place, whole - balancer, color=GREEN, height=0.7)
+        axis.barh(place, balancer, left=whole - balancer, color=RED, height=0.7)
+        text = f" {whole:,.0f} µs, p99 {number(each.median(P99_MS))} ms, {each.outcomes}"
+        axis.annotate(text, (whole, place), va="center", fontsize=8)
     _names(axis, [_shape(each) for each in shown])
     axis.margins(x=0.25)
     _title(axis, "CPU time per answer, µs: replicas (green) and balancer (red), and p99")
-    save(figure, file)
-    return True
-
-
-def _stacked(axis: Axes, place: int, each: Summary) -> None:
-    whole = each.median(CPU_US) or 0.0
-    balancer = each.median(lambda row: row.balancer_us) or 0.0
-    axis.barh(place, whole - balancer, color=GREEN, height=0.7)
-    axis.barh(place, balancer, left=whole - balancer, color=RED, height=0.7)
-    text = f" {whole:,.0f} µs, p99 {number(each.median(P99_MS))} ms, {each.outcomes}"
-    axis.annotate(text, (whole, place), va="center", fontsize=8)
 
 
 def _shape(each: Summary) -> str:
     order = each.cell.order
     balancer = "" if order.balancer == "none" else " + HAProxy"
     return f"{order.tier.replicas} × {order.tier.cpus:g}{balancer}"
+
+
+PLOTS: dict[str, Callable[[Any, Path], bool]] = {
+    "load": latency,
+    "bench": cpu_time,
+    "ablate": cpu_time,
+    "ladder": waterfall,
+    "compare": forest,
+    "search": frontier,
+    "scale": scale,
+}
+"""By the kind of what is drawn."""

@@ -5,7 +5,6 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from loadlab.experiments.bench import memory as memories
 from loadlab.experiments.compare import form as comparisons
@@ -17,7 +16,6 @@ from loadlab.pages.template import link, page
 from loadlab.record import store
 from loadlab.record.store import StoreError
 
-S = TypeVar("S")
 _MODEL = "iris"
 """Of the first page's table."""
 _SHOWN = ("b", "c", "d", "e")
@@ -87,7 +85,8 @@ def render(
     )
     out.write_text(f"{text}\n")
     readme = out.parent.parent / "README.md"
-    curve = chapters.latency(loaded)
+    shown = loads.to_draw(loaded)
+    curve = chapters.draw("load", shown) if shown else ""
 
     def figures() -> str:
         lines = [
@@ -95,7 +94,8 @@ def render(
             *experiments.compared(readme, compared),
             *(bench.ladder_lines(store.load(ladder), link(ladder, readme)) if ladder else ()),
         ]
-        return first_page(readme, newest, loaded, curve, lines)
+        picture = link(out.with_name(curve), readme) if curve else ""
+        return first_page(readme, newest, loaded, picture, lines)
 
     return [out, *chapters.pictures, *([readme] if fill(readme, "figures", figures) else [])]
 
@@ -118,7 +118,7 @@ def memory(file: Path, out: Path) -> str:
 
 
 def first_page(
-    readme: Path, newest: Path, loaded: Sequence[KeptSet], curve: Path | None, lines: Sequence[str]
+    readme: Path, newest: Path, loaded: Sequence[KeptSet], curve: str, lines: Sequence[str]
 ) -> str:
     """What stands between the marks of README: load runs with the picture of one, a bench's CPU
     time per request, and lines of other experiments."""
@@ -128,7 +128,7 @@ def first_page(
     return page(
         "readme",
         loads=loads.summary(loaded, readme) if loaded else "",
-        curve=link(curve, readme) if curve else "",
+        curve=curve,
         run=run,
         panels=panels,
         servers={key: [each.get(key) for each in found] for key in _SHOWN},
@@ -142,49 +142,38 @@ class Chapters:
     """Writes stored experiments as sections of a page, and their pictures next to it."""
 
     def __init__(self, out: Path) -> None:
-        # Imported late: measuring does without Matplotlib, and it takes its time.
-        from loadlab.pages import plots
-
-        self._out, self._plots = out, plots
+        self._out = out
         self.pictures: list[Path] = []
-
-    def latency(self, loaded: Sequence[KeptSet]) -> Path | None:
-        """The curve of a load run."""
-        shown = loads.to_draw(loaded)
-        return self._draw("load", self._plots.latency, shown) if shown else None
 
     def bench(self, file: Path) -> str:
         """Or an ablation, or a ladder."""
         run = store.load(file)
-        plot = self._plots.waterfall if run.what == "ladder" else self._plots.cpu_time
-        return bench.section(run, *self._links(file, self._draw(run.what, plot, run)))
+        return bench.section(run, link(file, self._out), self.draw(run.what, run))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""
-        found, name = comparisons.load(file), f"compare-{experiments.about(file, 'compare')}"
-        drawn = self._draw(name, self._plots.forest, found)
-        return experiments.compare(found, *self._links(file, drawn))
+        found, name = comparisons.load(file), experiments.name(file)
+        return experiments.compare(found, link(file, self._out), self.draw(name, found))
 
     def search(self, file: Path) -> str:
         """The least limits, with what was found before and since."""
-        found, name = searches.load(file), f"search-{experiments.about(file, 'search')}"
-        links = self._links(file, self._draw(name, self._plots.frontier, found))
-        return experiments.search(found, *links, experiments.history(file, self._out))
+        found, history = searches.load(file), experiments.history(file, self._out)
+        drawn = self.draw(experiments.name(file), found)
+        return experiments.search(found, link(file, self._out), drawn, history)
 
     def study(self, file: Path) -> str:
-        """One of the studies; only `scale` has a picture."""
+        """One of the studies."""
         found = stored_studies.load(file)
-        scale = found.what == "scale"
-        drawn = self._draw(found.what, self._plots.scale, found) if scale else None
-        return studies.study(found, *self._links(file, drawn))
+        return studies.study(found, link(file, self._out), self.draw(found.what, found))
 
-    def _draw(self, name: str, plot: Callable[[S, Path], bool], subject: S) -> Path | None:
-        """The picture; None if there was nothing to draw."""
+    def draw(self, name: str, subject: object) -> str:
+        """The picture's name; empty if there is none of this kind, or nothing to draw."""
+        # Imported late: measuring does without Matplotlib, and it takes its time.
+        from loadlab.pages.plots import PLOTS
+
+        plot = PLOTS.get(name.partition("-")[0])
         file = self._out.with_name(f"{self._out.stem}-{name}.svg")
-        if not plot(subject, file):
-            return None
+        if plot is None or not plot(subject, file):
+            return ""
         self.pictures.append(file)
-        return file
-
-    def _links(self, file: Path, picture: Path | None) -> tuple[str, str]:
-        return link(file, self._out), picture.name if picture else ""
+        return file.name

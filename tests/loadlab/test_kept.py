@@ -171,6 +171,7 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         ("V13, V1 would keep this from a PASS.", "steady” (V13), rule “users” (V1) would keep"),
         ("1 rule is broken. V13 steady: p95s differ", "broken. rule “steady” (V13): p95s differ"),
         ("It was in its limits (V11); the other rules", "It was in its limits (V11); the other"),
+        ("V99 of another version", "V99 of another version"),
         (
             "Unseen (V6 quiet, V11 limit in force).",
             "(rule “quiet” (V6), rule “limit in force” (V11)).",

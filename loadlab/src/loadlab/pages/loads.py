@@ -72,8 +72,9 @@ def sets(folder: Path) -> list[KeptSet]:
 
 
 def newest(found: Sequence[KeptSet]) -> list[KeptSet]:
-    """Of sets that asked the same of the same, the last."""
-    return list({_asked(each): each for each in found}.values())
+    """Of sets that asked the same of the same, the last; oldest first."""
+    last = {_asked(each): each for each in found}.values()
+    return sorted(last, key=lambda each: each.runs[0].log.run.started_at)
 
 
 def _asked(each: KeptSet) -> tuple[object, ...]:

@@ -13,7 +13,8 @@ from loadlab.experiments.compare.effects import times
 from loadlab.verdict.rules import RULES
 
 _TITLES = {rule.name: rule.title for rule in RULES}
-_RULE = re.compile(rf"\(V\d+\)|\b(V\d+)\b(?: (?:{'|'.join(map(re.escape, _TITLES.values()))}))?")
+_NAMES, _WORDS = ("|".join(map(re.escape, each)) for each in (_TITLES, _TITLES.values()))
+_RULE = re.compile(rf"\((?:{_NAMES})\)|\b({_NAMES})\b(?: (?:{_WORDS})\b)?")
 """A rule's number alone in brackets, which has its words before it; or a number, with its words if
 they follow."""
 
@@ -53,7 +54,7 @@ def in_words(sentence: str) -> str:
 
 def broken_rules(sentence: str) -> str:
     """Only the rules that a verdict names, in words."""
-    names = dict.fromkeys(re.findall(r"\bV\d+\b", sentence))
+    names = dict.fromkeys(re.findall(rf"\b(?:{_NAMES})\b", sentence))
     return ", ".join(in_words(name) for name in names)
 
 

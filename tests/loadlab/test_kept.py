@@ -2,13 +2,13 @@
 
 import io
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from loadlab.experiments import runner
 from loadlab.experiments.bench import memory
-from loadlab.pages import kept, kept_page, memory_page, readme
+from loadlab.pages import loads, plots, render, template
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
 from loadlab.report.command import conclude, keep
@@ -60,7 +60,7 @@ def test_all_repeats_of_a_set_are_kept_without_their_reports(place):
         f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)
     ]
     assert all(sorted(file.name for file in folder.iterdir()) == FILES for folder in folders)
-    (found,) = kept.sets(place / "docs/runs")
+    (found,) = loads.sets(place / "docs/runs")
     assert (found.together.outcome, len(found.runs)) == ("PASS", 3)
     assert found.together.claim.startswith("Verified on 2026-11-20")
 
@@ -79,8 +79,8 @@ def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(
     records."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         keep(name, place / ".halfcore/loads", place / "docs/runs")
-    found = kept.sets(place / "docs/runs")
-    text = kept_page.section(found, place / "docs")
+    found = loads.sets(place / "docs/runs")
+    text = loads.section(found, place / "docs/benchmarks.md")
 
     assert text.count("| **PASS**, [run](runs/") == 3
     assert text.count("| **FAIL**, [run](runs/") == 1
@@ -100,17 +100,20 @@ def test_the_readme_shows_the_newest_of_each_kind_with_medians(place):
     chosen for its looks."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         keep(name, place / ".halfcore/loads", place / "docs/runs")
-    found = kept.sets(place / "docs/runs")
-    assert [each.together.outcome for each in kept.newest(found)] == ["FAIL"]
-    assert "**PASS, 3 runs**, runs [1](docs/runs/" in kept_page.summary(found[:1], place)
-    assert kept_page.picture(found, place / "docs/benchmarks-load.svg") is not None
-    assert kept_page.picture(found[1:], place / "docs/none.svg") is None
+    found = loads.sets(place / "docs/runs")
+    assert [each.together.outcome for each in loads.newest(found)] == ["FAIL"]
+    assert "**PASS** ([run 1](docs/runs/" in loads.summary(found[:1], place / "README.md")
+    (log,) = (loads.to_draw(found),)
+    assert log is not None
+    assert plots.latency(log, place / "docs/benchmarks-load.svg")
+    assert loads.to_draw(found[1:]) is None
 
 
 def test_a_page_without_marks_is_left_alone(place):
     """`render` writes where it was asked to, and nowhere else."""
     (place / "README.md").write_text("no marks")
-    assert not readme.fill(place / "README.md", place / "nothing.json", [], None)
+    assert not render.fill(place / "README.md", "figures", lambda: "never made")
+    assert not render.fill(place / "nothing.md", "figures", lambda: "never made")
     assert (place / "README.md").read_text() == "no marks"
 
 
@@ -141,16 +144,17 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         connected=192_000_000,
     )
     run = memory.Memory(
+        format=1,
         started_at="2026-11-20T19:00:00Z",
         command="loadlab memory",
         fingerprint=machine,
-        rows=[held],
+        held=[held],
     )
-    file = runner.save(run, tmp_path / "runs")
-    assert runner.load(file, memory.Memory) == run
+    file = memory.save(run, tmp_path / "runs")
+    assert memory.load(file) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
-    assert memory_page.fill(page, tmp_path / "runs")
+    assert render.fill(page, "memory", lambda: render.memory(file, page))
     text = page.read_text()
     assert (
         "| iris: 10,000 connections, each answered 3 times and then quiet (13.3 kB each) | 192 |"
@@ -159,3 +163,32 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
     assert "CPU time at rest, of a core over 30 s: iris 0.12 %." in text
     assert f"(runs/{file.name})" in text
     assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("V13, V1 would keep this from a PASS.", "steady” (V13), rule “users” (V1) would keep"),
+        ("1 rule is broken. V13 steady: p95s differ", "broken. rule “steady” (V13): p95s differ"),
+        ("It was in its limits (V11); the other rules", "It was in its limits (V11); the other"),
+        ("V99 of another version", "V99 of another version"),
+        (
+            "Unseen (V6 quiet, V11 limit in force).",
+            "(rule “quiet” (V6), rule “limit in force” (V11)).",
+        ),
+    ],
+)
+def test_no_rule_stands_without_its_words(sentence, words):
+    """For readers who do not know the rules; what has words already keeps them."""
+    assert words in template.in_words(sentence)
+
+
+@pytest.mark.parametrize(("null_us", "multiple"), [(20.0, 5.0), (0.0, None), (None, None)])
+def test_cpu_time_is_a_multiple_of_the_null_server_of_the_same_run(null_us, multiple):
+    """Older records have none."""
+    null = SimpleNamespace(cpu_us=null_us) if null_us is not None else None
+    run = SimpleNamespace(null_server=null, calibration=SimpleNamespace(score=1.5))
+    verdict = SimpleNamespace(figures=SimpleNamespace(cpu_us=100.0))
+    kept = loads.Kept(None, SimpleNamespace(run=run), verdict)
+
+    assert (kept.cpu_of_null, kept.score) == (multiple, 1.5)

@@ -1,281 +1,179 @@
-"""`loadlab render`: docs/benchmarks.md and its plots, from stored runs only."""
+"""`loadlab render`: docs/benchmarks.md and its pictures, and what stands between marks in README
+and docs/operations.md, from stored runs only."""
 
 import argparse
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadlab.experiments import runner
-from loadlab.experiments.bench import stored
-from loadlab.experiments.bench.stored import Run
+from loadlab.experiments.bench import memory as memories
 from loadlab.experiments.compare import form as comparisons
 from loadlab.experiments.search import form as searches
-from loadlab.experiments.search import rerun, said
-from loadlab.pages import compare_page as comparison_page
-from loadlab.pages import (
-    kept,
-    kept_page,
-    ladder_page,
-    memory_page,
-    readme,
-    search_page,
-    studies_pages,
-)
-from loadlab.pages.ablation import sentences
-from loadlab.pages.bench_goals import findings
-from loadlab.pages.bench_plot import plot
-from loadlab.pages.bench_tables import doubts, provenance, tables
-from loadlab.pages.frontier import frontier
+from loadlab.experiments.studies import form as stored_studies
+from loadlab.pages import bench, experiments, loads, studies
+from loadlab.pages.loads import KeptSet
+from loadlab.pages.template import link, page
+from loadlab.record import store
 from loadlab.record.store import StoreError
 
-_INTRO = """# Benchmarks
-
-*Written by `loadlab render` from stored runs; not edited by hand. `just bench`, `just ablate` and
-`just load-keep` make new ones.*
-
-The figure is the server's CPU time per request: what its control group used in the measured window,
-divided by the right answers in it; it does not depend on how fast the generator is. Server and
-generator share one machine over loopback, so the generator pays a part of the kernel's work. Every
-answer is checked: status, label and length. Latency counts from the moment the request was meant to
-go (sparse) or went (saturated); failures count from the first connection on. Memory is what the
-kernel charged to the group; pages of files that were in memory before, shared libraries above all,
-are charged to the group that read them first. Each server runs one worker process; figures are
-medians over the rounds, spreads are smallest and largest."""
-
-
-_LADDER = """From the service that the course begins with to halfcore, each step against the one
-before, all on one core. The first services call a real MLflow server and a real PostgreSQL, which
-run on the other core, over loopback: their work is not charged to the service, and a network's
-delay is not in the figures. [The baselines](comparison.md) says what each step is."""
-
-_COMPARED = """## In the same limits
-
-halfcore and a baseline in one tier, under the load runs' own rules: a run that proves nothing is
-INVALID and counts for neither side. Ratios are medians over the blocks in which both sides were
-measured validly, with bootstrap intervals over these blocks. A side that fails spends CPU time on
-answers that are too late: its time per right answer includes the overload. The bench and the ladder
-show its cost without overload."""
-
-_SEARCHED = """## How little is enough
-
-The least limits in which a run with so many users passes: first the CPU limit with ample memory,
-then memory at the least CPU limit that passed. A minimum passed three of three runs at full length,
-each on a fresh server; one failure refutes it ([how](search.md)). `just search rerun=yes` runs it
-again."""
-
-
-_Chapter = tuple[Sequence[str], Sequence[Path]]
-"""Sections of the page, and the pictures that they show."""
+_MODEL = "iris"
+"""Of the first page's table."""
+_SHOWN = ("b", "c", "d", "e")
+"""Its servers, besides the null server."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("docs/runs"),
-        help="where runs are stored (default: %(default)s)",
-    )
-    parser.add_argument("--bench", type=Path, help="stored run to show (default: the newest)")
-    parser.add_argument(
-        "--ablate", type=Path, help="stored ablation to show (default: the newest, if there is one)"
-    )
-    parser.add_argument(
-        "--ladder", type=Path, help="stored ladder to show (default: the newest, if there is one)"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("docs/benchmarks.md"),
-        help="page to write (default: %(default)s)",
-    )
+    options = {
+        "--runs": (Path("docs/runs"), "where runs are stored (default: %(default)s)"),
+        "--bench": (None, "stored run to show (default: the newest)"),
+        "--ablate": (None, "stored ablation to show (default: the newest, if there is one)"),
+        "--ladder": (None, "stored ladder to show (default: the newest, if there is one)"),
+        "--out": (Path("docs/benchmarks.md"), "page to write (default: %(default)s)"),
+    }
+    for name, (default, text) in options.items():
+        parser.add_argument(name, type=Path, default=default, help=text)
 
 
 def main(asked: argparse.Namespace) -> list[Path]:
-    """Write the document and, next to it, the plots; returns the files; raises `StoreError`."""
-    bench = asked.bench or stored.latest(asked.runs, "bench")
-    ablation = asked.ablate or stored.latest(asked.runs, "ablate")
-    if bench is None:
+    """Write the pages and, next to them, the pictures; returns the files; raises `StoreError`."""
+    runs = asked.runs
+    newest = asked.bench or store.latest(runs, "bench")
+    if newest is None:
         raise StoreError(
-            f"no stored run in {asked.runs}: `loadlab bench` makes one; smoke tests are shown "
+            f"no stored run in {runs}: `loadlab bench` makes one; smoke tests are shown "
             "only when named with --bench"
         )
-    ladder = asked.ladder or stored.latest(asked.runs, "ladder")
     written = render(
-        bench,
-        ablation,
+        newest,
+        asked.ablate or store.latest(runs, "ablate"),
         asked.out,
-        ladder=ladder,
-        compared=_newest(asked.runs, "compare"),
-        searched=_newest(asked.runs, "search"),
-        loads=kept.sets(asked.runs),
-        studies=studies_pages.sections(asked.runs, asked.out),
+        ladder=asked.ladder or store.latest(runs, "ladder"),
+        compared=experiments.newest(runs, "compare"),
+        searched=experiments.newest(runs, "search"),
+        loaded=loads.sets(runs),
+        studied=studies.newest(runs),
     )
     operations = asked.out.with_name("operations.md")
-    return [*written, *([operations] if memory_page.fill(operations, asked.runs) else [])]
+    files = sorted(runs.glob("*-memory-*.json"))
+    if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
+        written.append(operations)
+    return written
 
 
 def render(
-    bench: Path,
+    newest: Path,
     ablation: Path | None,
     out: Path,
     *,
     ladder: Path | None = None,
     compared: Sequence[Path] = (),
-    loads: Sequence[kept.KeptSet] = (),
+    loaded: Sequence[KeptSet] = (),
     searched: Sequence[Path] = (),
-    studies: _Chapter = ((), ()),
+    studied: Sequence[Path] = (),
 ) -> list[Path]:
-    """See `main`; `studies` are their sections and their pictures, which are already written."""
+    """Write the page of these files, its pictures, and README; returns what was written."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    drawn = kept_page.picture(loads, out.with_name(f"{out.stem}-load.svg"))
-    chapters = [
-        _measurements([file for file in (bench, ablation) if file], ladder, out),
-        _comparisons(compared, out),
-        _searches(searched, out),
-        studies,
-    ]
-    kept_runs = [kept_page.section(loads, out.parent)] if loads else []
-    texts = [_INTRO, *kept_runs, *(text for texts, _ in chapters for text in texts)]
-    out.write_text("\n\n".join(texts) + "\n")
-    written = [out, *(picture for _, pictures in chapters for picture in pictures)]
-    if drawn:
-        written.append(drawn)
-    first_page = out.parent.parent / "README.md"
-    if readme.fill(
-        first_page, bench, loads, drawn, ladder=ladder, compared=compared, searched=searched
-    ):
-        written.append(first_page)
-    return written
-
-
-def _measurements(files: Sequence[Path], ladder: Path | None, out: Path) -> _Chapter:
-    texts, pictures = [], []
-    for file in files:
-        run = runner.load(file, Run)
-        picture = out.with_name(f"{out.stem}-{run.kind}.svg")
-        plot(run, picture)
-        pictures.append(picture)
-        section = _comparison if run.kind == "bench" else _ablation
-        texts.append(section(run, _link(file, out), picture))
-    if ladder is not None:
-        run, picture = runner.load(ladder, Run), out.with_name(f"{out.stem}-ladder.svg")
-        ladder_page.waterfall(run, picture)
-        pictures.append(picture)
-        texts.append(_ladder(run, _link(ladder, out), picture))
-    return texts, pictures
-
-
-def _comparisons(files: Sequence[Path], out: Path) -> _Chapter:
-    texts, pictures = [_COMPARED] if files else [], []
-    for file in files:
-        comparison = comparisons.load(file)
-        picture = out.with_name(f"{out.stem}-{_kind(file, 'compare')}.svg")
-        texts.append(comparison_page.markdown(comparison, _link(file, out), picture.name))
-        if comparison_page.forest(comparison, picture):
-            pictures.append(picture)
-    return texts, pictures
-
-
-def _searches(files: Sequence[Path], out: Path) -> _Chapter:
-    texts, pictures = [_SEARCHED] if files else [], []
-    for file in files:
-        search = searches.load(file)
-        picture = out.with_name(f"{out.stem}-{_kind(file, 'search')}.svg")
-        history = _history(file, out.parent)
-        texts.append(search_page.markdown(search, _link(file, out), picture.name, history))
-        frontier(search, picture)
-        pictures.append(picture)
-    return texts, pictures
-
-
-def _link(file: Path, out: Path) -> str:
-    return Path(os.path.relpath(file, out.parent)).as_posix()
-
-
-def _newest(runs: Path, what: str) -> list[Path]:
-    """The newest comparison of every tier, baseline and number of users, or search of every server,
-    scenario and number of users."""
-    newest = {_kind(file, what): file for file in sorted(runs.glob(f"*-{what}-*.json"))}
-    return [newest[kind] for kind in sorted(newest)]
-
-
-def _history(file: Path, home: Path) -> list[str]:
-    """What a search's reruns say, and what searches of the same kind found before it."""
-    before = [
-        each
-        for each in sorted(file.parent.glob(f"*-{_kind(file, 'search')}.json"))
-        if each.name < file.name
-    ]
-    links = [Path(os.path.relpath(each, home)).as_posix() for each in before]
-    earlier = [
-        said.earlier(searches.load(each), link) for each, link in zip(before, links, strict=True)
-    ]
-    return [*(said.again(each) for each in rerun.of(file.parent, file)), *reversed(earlier)]
-
-
-def _kind(file: Path, what: str) -> str:
-    return f"{what}-{file.stem.partition(f'-{what}-')[2]}"
-
-
-def _comparison(run: Run, link: str, picture: Path) -> str:
-    found = findings(run)
-    short = [finding.text for finding in found if finding.reached is False]
-    return "\n\n".join(
-        part
-        for part in (
-            "## Side by side",
-            provenance(run, link),
-            f"![CPU time per request]({picture.name})",
-            tables(run),
-            "### Ratios of CPU time per request, and goals",
-            _bullets([f"{_mark(finding.reached)}{finding.text}" for finding in found]),
-            "**Short of its goal:**\n\n" + _bullets(short)
-            if short
-            else "Nothing that was measured is short of its goal.",
-            _doubts(run),
-        )
-        if part
+    chapters = Chapters(out)
+    text = page(
+        "benchmarks",
+        loads=loads.section(loaded, out) if loaded else "",
+        benches=[chapters.bench(file) for file in (newest, ablation, ladder) if file],
+        compared=[chapters.compare(file) for file in compared],
+        searched=[chapters.search(file) for file in searched],
+        studied=[chapters.study(file) for file in studied],
     )
+    out.write_text(f"{text}\n")
+    readme = out.parent.parent / "README.md"
+    shown = loads.to_draw(loaded)
+    curve = chapters.draw("load", shown) if shown else ""
 
-
-def _ablation(run: Run, link: str, picture: Path) -> str:
-    parts = (
-        "## The ablation: what each default is worth",
-        provenance(run, link),
-        f"![The ablation]({picture.name})",
-        tables(run),
-        "### What the defaults rest on",
-        _bullets(sentences(run)),
-        _doubts(run),
-    )
-    return "\n\n".join(part for part in parts if part)
-
-
-def _ladder(run: Run, link: str, picture: Path) -> str:
-    parts = [
-        "## The ladder: one change at a time",
-        _LADDER,
-        provenance(run, link),
-        f"![The ladder]({picture.name})",
-    ]
-    for model in ladder_page.models(run):
-        parts += [
-            f"### {model}",
-            ladder_page.table(run, model),
-            _bullets(ladder_page.sentences(run, model)),
+    def figures() -> str:
+        lines = [
+            *experiments.least(readme, searched),
+            *experiments.compared(readme, compared),
+            *(bench.ladder_lines(store.load(ladder), link(ladder, readme)) if ladder else ()),
         ]
-    return "\n\n".join(part for part in [*parts, _doubts(run)] if part)
+        picture = link(out.with_name(curve), readme) if curve else ""
+        return first_page(readme, newest, loaded, picture, lines)
+
+    return [out, *chapters.pictures, *([readme] if fill(readme, "figures", figures) else [])]
 
 
-def _doubts(run: Run) -> str:
-    found = doubts(run)
-    return f"### Rounds to doubt\n\n{_bullets(found)}" if found else ""
+def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
+    """Write a text between the two marks of a page; False, and no text is made, where there is no
+    such file, or no marks."""
+    marked = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", re.DOTALL)
+    before = file.read_text() if file.exists() else ""
+    if not marked.search(before):
+        return False
+    file.write_text(marked.sub(lambda _: f"{text()}\n", before))
+    return True
 
 
-def _mark(reached: bool | None) -> str:
-    return {True: "reached: ", False: "**short**: ", None: ""}[reached]
+def memory(file: Path, out: Path) -> str:
+    """The table of docs/operations.md."""
+    run, asked = memories.load(file), {"asked": memories.ASKED, "rest_s": memories.REST_S}
+    return page("memory", run=run, held=run.held, link=link(file, out), **asked)
 
 
-def _bullets(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+def first_page(
+    readme: Path, newest: Path, loaded: Sequence[KeptSet], curve: str, lines: Sequence[str]
+) -> str:
+    """What stands between the marks of README: load runs with the picture of one, a bench's CPU
+    time per request, and lines of other experiments."""
+    run = store.load(newest)
+    panels = [panel for panel in bench.panels(run) if panel.model == _MODEL]
+    found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
+    return page(
+        "readme",
+        loads=loads.summary(loaded, readme) if loaded else "",
+        curve=curve,
+        run=run,
+        panels=panels,
+        servers={key: [each.get(key) for each in found] for key in _SHOWN},
+        columns=[load for panel in panels for load in run.loads if load.regime == panel.regime],
+        link=link(newest, readme),
+        lines=lines,
+    )
+
+
+class Chapters:
+    """Writes stored experiments as sections of a page, and their pictures next to it."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self.pictures: list[Path] = []
+
+    def bench(self, file: Path) -> str:
+        """Or an ablation, or a ladder."""
+        run = store.load(file)
+        return bench.section(run, link(file, self._out), self.draw(run.what, run))
+
+    def compare(self, file: Path) -> str:
+        """Halfcore and a baseline in the same limits."""
+        found, name = comparisons.load(file), experiments.name(file)
+        return experiments.compare(found, link(file, self._out), self.draw(name, found))
+
+    def search(self, file: Path) -> str:
+        """The least limits, with what was found before and since."""
+        found, history = searches.load(file), experiments.history(file, self._out)
+        drawn = self.draw(experiments.name(file), found)
+        return experiments.search(found, link(file, self._out), drawn, history)
+
+    def study(self, file: Path) -> str:
+        """One of the studies."""
+        found = stored_studies.load(file)
+        return studies.study(found, link(file, self._out), self.draw(found.what, found))
+
+    def draw(self, name: str, subject: object) -> str:
+        """The picture's name; empty if there is none of this kind, or nothing to draw."""
+        # Imported late: measuring does without Matplotlib, and it takes its time.
+        from loadlab.pages.plots import PLOTS
+
+        plot = PLOTS.get(name.partition("-")[0])
+        file = self._out.with_name(f"{self._out.stem}-{name}.svg")
+        if plot is None or not plot(subject, file):
+            return ""
+        self.pictures.append(file)
+        return file.name

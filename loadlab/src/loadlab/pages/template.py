@@ -1,0 +1,84 @@
+"""The templates of the pages, and how numbers, ratios and rules are written in them."""
+
+import os
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from loadlab.experiments.compare.effects import times
+from loadlab.verdict.rules import RULES
+
+_TITLES = {rule.name: rule.title for rule in RULES}
+_NAMES, _WORDS = ("|".join(map(re.escape, each)) for each in (_TITLES, _TITLES.values()))
+_RULE = re.compile(rf"\((?:{_NAMES})\)|\b({_NAMES})\b(?: (?:{_WORDS})\b)?")
+"""A rule's number alone in brackets, which has its words before it; or a number, with its words if
+they follow."""
+
+
+def page(name: str, **context: Any) -> str:
+    """A template's text without the newline at its end."""
+    return _TEMPLATES.get_template(f"{name}.md.j2").render(context).strip("\n")
+
+
+def link(file: Path, page: Path) -> str:
+    """Leads from a page to a file."""
+    return Path(os.path.relpath(file, page.parent)).as_posix()
+
+
+def number(value: float | None, form: str = ",.1f") -> str:
+    """A value, or a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def ratio(value: float) -> str:
+    """Below a half people read fractions: 2.03, 1/6.9."""
+    return f"{value:.2f}" if value >= 0.5 else f"1/{1 / value:.1f}"
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def in_words(sentence: str) -> str:
+    """A verdict for readers who do not know the rules: no number stands without its words."""
+    return _RULE.sub(
+        lambda found: f"rule “{_TITLES[found[1]]}” ({found[1]})" if found[1] else found[0], sentence
+    )
+
+
+def broken_rules(sentence: str) -> str:
+    """Only the rules that a verdict names, in words."""
+    names = dict.fromkeys(re.findall(rf"\b(?:{_NAMES})\b", sentence))
+    return ", ".join(in_words(name) for name in names)
+
+
+def cell(text: str) -> str:
+    """Any text as it can stand in a table."""
+    return text.replace("|", "/").replace("\n", " ")
+
+
+def line(text: str) -> str:
+    """Any text as it can stand in a list."""
+    return " ".join(text.split())
+
+
+def packages(versions: Mapping[str, str]) -> str:
+    """Names and versions."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=False,  # noqa: S701  Markdown of our own records
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+for _filter in (number, ratio, times, median, in_words, broken_rules, cell, line, packages):
+    _TEMPLATES.filters[_filter.__name__] = _filter

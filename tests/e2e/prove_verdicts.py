@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
-from loadlab.record.form import EndKind, PhaseName, Run
 from loadlab.record.limits import Limits
+from loadlab.record.schema import EndKind, PhaseName, Run
 from loadlab.target import cgroup
 from loadlab.verdict.judge import Outcome, Verdict
 from support.labs import CHECKOUT, Lab, left_over, process_of

@@ -10,7 +10,7 @@ import pytest
 from loadlab.experiments.compare import parse
 from loadlab.generator import exchange, scenarios
 from loadlab.generator.http import Asker
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 from loadlab.target import containers, tiers
 from loadlab.target.containers import no_container
 from loadlab.target.process import CannotStart

@@ -8,11 +8,11 @@ import pytest
 from loadlab.generator import scenarios
 from loadlab.generator.exchange import bodies
 from loadlab.generator.http import Asker
-from loadlab.run import arguments
-from loadlab.run.arguments import UsageError
+from loadlab.run.order import parse
 from loadlab.target import cgroup, haproxy, start
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
+from loadlab.words import UsageError
 
 TIERS = {"pair": Tier(name="pair", cpus=0.4, memory_bytes=256 << 20, replicas=2)}
 ADDRESSES = [("127.0.0.1", 1001), ("127.0.0.1", 1002)]
@@ -21,7 +21,7 @@ REQUESTS = 40
 
 def order(*words, late=False):
     """An order for two replicas."""
-    found = arguments.parse(["tier=pair", "backend=cgroup", *words], TIERS, scenarios.read())
+    found = parse(["tier=pair", "backend=cgroup", *words], TIERS, scenarios.read())
     return msgspec.structs.replace(found, late=late)
 
 
@@ -59,7 +59,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
 def test_a_balancer_stands_only_before_the_labs_own_processes(words):
     """Containers have one; a given server is as it is."""
     with pytest.raises(UsageError, match="is for processes of the lab"):
-        arguments.parse(["tier=pair", *words], TIERS, scenarios.read())
+        parse(["tier=pair", *words], TIERS, scenarios.read())
 
 
 @pytest.fixture

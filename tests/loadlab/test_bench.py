@@ -20,14 +20,13 @@ from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import figures
 from loadlab.experiments.bench.stored import Figures, Load, Round, Run
 from loadlab.experiments.bench.subjects import QUESTIONS, SUBJECTS, VARIANTS, Place
-from loadlab.generator.epoll.plan import Outcome
+from loadlab.generator.epoll import Outcome
 from loadlab.pages import render
-from loadlab.pages.ablation import sentences
-from loadlab.pages.bench_goals import RATIOS, findings
-from loadlab.record.latency import spread
+from loadlab.pages.bench import RATIOS, findings, worth
+from loadlab.record.histogram import spread
+from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Cpu, Fingerprint, Quiet
 from loadlab.record.store import StoreError
-from loadlab.target.cgroup import Limits, Memory, Usage
 from loadlab.target.programs import Case, CaseError, case, clean_environment, hold
 
 SATURATED = Load(
@@ -226,6 +225,16 @@ def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     ]
 
 
+def test_a_server_that_fails_is_compared_with_nothing(bench_run):
+    """Its CPU time per right answer contains what the wrong ones used, and flatters ours."""
+    failing = rounds("c", [99.0], failures={"status": 20})
+    run = msgspec.structs.replace(bench_run, rows=[*bench_run.rows, *failing])
+
+    assert "saturated, iris: b / c: no ratio, for c failed 20 requests" in [
+        finding.text for finding in findings(run)
+    ]
+
+
 def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_path, monkeypatch):
     """A catalogue that contradicts its model is refused whole, and the case is not measured."""
     columns = [
@@ -283,11 +292,11 @@ def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
             "100 ms, 256 MB"
         ),
         (
-            "| b | halfcore, hot lane | 100 | **22.0 µs** | 21.0–30.0 | 1.00 / 1.50 / 2.00 | 90 "
-            "MB | 5% | 0 |"
+            "| b | halfcore, hot lane | 100 | **22.0 µs** | 21.0–30.0 | 2 | 1.00 / 1.50 / 2.00 | "
+            "90 MB | 5% | 0 |"
         ),
         "| 6 (reset 6) |",
-        "| e | FastAPI, mlflow.pyfunc, DataFrame | cannot start / in these limits | | | | | | |",
+        "| e | FastAPI, mlflow.pyfunc, DataFrame | cannot start / in these limits | | | | | | | |",
         "**Short of its goal:**\n\n- sparse, iris: b / a = 3.00",
         "- saturated, iris, d, round 1: others used 0.50 cores",
         "![CPU time per request](benchmarks-bench.svg)",
@@ -331,7 +340,7 @@ def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
         ],
     )
 
-    said = sentences(run)
+    said = worth(run)
 
     assert len(said) == 2
     assert (
@@ -359,7 +368,7 @@ def test_the_heavy_model_s_batching_is_held_to_its_goal(off_p99_ms, verdict):
         for name, p99 in (("default", 2.0), ("batching off", off_p99_ms))
     )
 
-    (said,) = sentences(a_run("ablate", [*on, *off]))
+    (said,) = worth(a_run("ablate", [*on, *off]))
 
     assert verdict in said
 

@@ -13,8 +13,8 @@ from loadlab.experiments import runner, trial
 from loadlab.experiments.compare import Comparison, compare, effects, main, parse, sentences, times
 from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
-from loadlab.pages import compare_page, render
-from loadlab.record.form import Ended
+from loadlab.pages import experiments, plots
+from loadlab.record.schema import Ended
 from loadlab.run.command import INTERRUPTED, USAGE
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
@@ -112,6 +112,8 @@ def test_a_block_with_an_invalid_run_counts_for_nobody(compared):
     assert [len(each.pairs) for each in effects(found)] == [0, 1, 1]
     said = sentences(found)
     assert said[1] == "tuned: 1 PASS, 1 FAIL, 1 INVALID of 3. FAIL: tuned said so."
+    assert "CPU time per right answer: no ratio, for it needs blocks in which both sides" in said[2]
+    assert "tuned failed in 1 of them, so its figure is a lower bound" in said[3]
     assert said[-1] == "Only 1 of at least 5 blocks are valid on both sides: nothing is concluded."
 
 
@@ -130,8 +132,8 @@ def test_a_baseline_that_cannot_start_is_a_result(compared, tmp_path):
         "tuned cannot start in this tier: tuned said so.",
         "No block in which both sides were measured validly: there is no ratio.",
     ]
-    assert not compare_page.forest(found, tmp_path / "forest.svg")
-    assert "| cannot start | – |" in compare_page.markdown(found, "runs/x.json", "x.svg")
+    assert not plots.forest(found, tmp_path / "forest.svg")
+    assert "| cannot start | – |" in experiments.compare(found, "runs/x.json", "x.svg")
 
 
 def test_the_document_shows_stored_comparisons(compared, tmp_path):
@@ -145,9 +147,9 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
 
     assert new.name == "2026-01-02-030405-compare-half-core-tuned-10000.json"
     assert runner.load(new, Comparison) == found
-    assert render._newest(old.parent, "compare") == [new]
-    text = compare_page.markdown(found, new.name, "forest.svg")
-    assert text == compare_page.markdown(runner.load(new, Comparison), new.name, "forest.svg")
+    assert experiments.newest(old.parent, "compare") == [new]
+    text = experiments.compare(found, new.name, "forest.svg")
+    assert text == experiments.compare(runner.load(new, Comparison), new.name, "forest.svg")
     for expected in (
         "1 × 0.5 CPU, 512 MiB",
         "`just compare tier=half-core`",
@@ -155,7 +157,7 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
         "![Ratios, with intervals](forest.svg)",
     ):
         assert expected in text
-    assert compare_page.forest(found, tmp_path / "forest.svg")
+    assert plots.forest(found, tmp_path / "forest.svg")
     assert "half-core, 10,000 users: tuned / halfcore" in (tmp_path / "forest.svg").read_text()
 
 
@@ -210,8 +212,8 @@ def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, 
     (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
     asked = Namespace(command="compare", words=["tier=half-core", "blocks=1"])
 
-    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == INTERRUPTED
-    assert main(asked, tmp_path, Console(quiet=True), compare_page.table) == 0
+    assert main(asked, tmp_path, Console(quiet=True), experiments.compare_table) == INTERRUPTED
+    assert main(asked, tmp_path, Console(quiet=True), experiments.compare_table) == 0
 
     assert len(set(started)) == 2
     assert started[1] == started[2]
@@ -235,7 +237,7 @@ def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     asked = Namespace(command="compare", words=["tier=half-core", "blocks=none"])
 
-    assert main(asked, tmp_path, console, compare_page.table) == USAGE
+    assert main(asked, tmp_path, console, experiments.compare_table) == USAGE
     assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
 
 
@@ -253,7 +255,7 @@ def test_a_ratio_to_a_server_that_failed_is_a_lower_bound_or_left_out(compared, 
         "p99: tuned takes ≥ 1 × of halfcore's (95 % interval 1–1, 5 blocks; tuned failed in 4 "
         in said
     )
-    assert compare_page.forest(found, tmp_path / "forest.svg")
+    assert plots.forest(found, tmp_path / "forest.svg")
     assert "≥ 1 ×" in (tmp_path / "forest.svg").read_text()
 
     drowned = compared([(("PASS", 100.0), ("FAIL", 900.0))] * 5)
@@ -311,12 +313,14 @@ def test_a_wrong_word_is_refused(word, message):
         parse(["tier=half-core", word], TIERS, scenarios.read())
 
 
-def test_the_first_page_has_a_line_of_it(compared):
+def test_the_first_page_has_a_line_of_it(compared, tmp_path):
     """Who passed how often, in which limits."""
     found = compared([(("PASS", 100.0), ("FAIL", 900.0)), (("PASS", 100.0), ("INVALID", 900.0))])
-    assert compare_page.line(found, "runs/x.json") == (
+    file = runner.save(found, tmp_path / "runs")
+    (said,) = experiments.compared(tmp_path / "README.md", [file])
+    assert said == (
         "10,000 users, tier half-core (1 × 0.5 CPU, 512 MiB): halfcore 2 PASS of 2, tuned 1 FAIL, "
-        "1 INVALID of 2 ([compare](runs/x.json))."
+        f"1 INVALID of 2 ([compare](runs/{file.name}))."
     )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab.record.form import Replica
 from loadlab.record.limits import Limits, Usage
-from loadlab.report.provenance import provenance
+from loadlab.record.schema import Replica
+from loadlab.report.numbers import provenance
 from loadlab.target import cgroup, containers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import Asked, BackendFailed, Serving

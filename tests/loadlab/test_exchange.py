@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loadlab.generator import alike, exchange
+from loadlab.generator import exchange, fresh
 from loadlab.generator.exchange import Exchange, WrongAnswer
 from loadlab.generator.http import is_right
 
@@ -107,33 +107,30 @@ def test_answers_are_compared_by_value_where_bytes_differ(received, right):
     assert is_right(received, b'{"prediction":"a","p":0.3}') is right
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ('{"features":[5.1,3.5,1.4]}', '{"features":[1000007,3.5,1.4]}'),
-        (
-            '{"island":"Dream","sex":null,"mass":3750}',
-            '{"island":"Dream","sex":null,"mass":1000007}',
-        ),
-    ],
-)
-def test_bodies_alike_differ_in_one_number_far_beyond_the_data(body, expected):
-    """Every threshold of a tree lies below it; all have one length."""
-    found = alike.find(body, answering('{"prediction":"setosa"}'))
+RANGED = MANIFEST | {
+    "inputs": [
+        {"name": f"x{i}", "kind": "number", "example": 9.0, "minimum": 0.0, "maximum": 9.0}
+        for i in range(4)
+    ]
+}
+
+
+def test_fresh_bodies_are_drawn_by_number_and_none_is_there_twice():
+    """By the seed, from the ranges of the columns, and none of the pool."""
+    pool = [Exchange(body) for body in exchange.bodies("mine", RANGED, 1)]
+    found = fresh.find(RANGED, pool, seed=1)
     assert found is not None
-    assert found.body(7) == expected
-    assert found.first == Exchange(found.body(0), '{"prediction":"setosa"}')
-    assert {len(found.body(number)) for number in (0, 7, alike.MOST - 1)} == {len(expected)}
+    bodies = [found.exchange(number).body for number in range(2000)]
+    assert len({*bodies, *(each.body for each in pool)}) == 2000 + len(pool)
+    assert bodies[7] == found.exchange(7).body
+    assert all(0 <= value <= 9 for body in bodies for value in json.loads(body)["features"])
+    other = fresh.find(RANGED, pool, seed=2)
+    assert other is not None
+    assert other.exchange(7).body not in bodies
 
 
-def test_bodies_alike_take_the_first_number_that_the_server_takes():
-    """A server that takes none is asked for none."""
-
-    def picky(body: str) -> tuple[int, bytes]:
-        return (422 if json.loads(body)["age"] > 200 else 200), b"{}"
-
-    found = alike.find('{"member":true,"age":42,"mass":3750}', picky)
-    assert found is not None
-    assert found.body(0) == '{"member":true,"age":42,"mass":1000000}'
-    assert alike.find('{"age":42}', picky) is None
-    assert alike.find('{"island":"Dream"}', picky) is None
+def test_a_model_with_few_different_rows_has_no_fresh_ones():
+    """Without ranges every row is the example; three booleans make eight rows."""
+    assert fresh.find(MANIFEST, [], seed=1) is None
+    few = MANIFEST | {"inputs": [{"name": f"b{i}", "kind": "boolean"} for i in range(3)]}
+    assert fresh.find(few, [], seed=1) is None

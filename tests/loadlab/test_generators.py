@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from loadlab.generator import launch
-from loadlab.generator.alike import Alike
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.fresh import Fresh
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.scenarios import Scenario
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
 pytestmark = pytest.mark.slow
@@ -130,15 +130,17 @@ def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
-def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path):
-    """All in turn; then everybody the same; then what nobody has asked before, whose right answers
-    nobody knows."""
-    faults, like = Faults(), Alike('{"features":[', "]}", RIGHT.decode())
+def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
+    """Those of the load in turn; then fresh ones, of which each other is checked; then the first
+    again."""
+    column = {"name": "x", "kind": "number", "minimum": 0.0, "maximum": 9.0}
+    answers = [RIGHT.decode()] * 5000
+    faults, new = Faults(), Fresh([column], named=False, seed=1, every=2, answers=answers)
     seen: dict[str, set[bytes]] = {}
 
     def steered(generator: Generator) -> None:
-        seen["all"] = set(faults.bodies)
-        for wish in ("one", "alike"):
+        seen["at first"] = set(faults.bodies)
+        for wish in ("fresh", "pool"):
             # Each is one of the wishes
             generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]
             asked = faults.requests
@@ -147,7 +149,7 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
             ):  # some are on their way, and a generator looks up ten times a second
                 faults.bodies.clear()
                 time.sleep(0.02)
-            while len(faults.bodies) < (50 if wish == "alike" else 1):
+            while len(faults.bodies) < (50 if wish == "fresh" else 10):
                 time.sleep(0.02)
             seen[wish] = set(faults.bodies)
 
@@ -155,15 +157,17 @@ def test_the_lab_may_wish_for_one_body_and_for_new_ones_like_it(engine, tmp_path
         counted = drive(
             engine,
             tmp_path,
-            load(port, alike=like),
+            load(port, fresh=new),
             lambda counted: counted.started >= 100,
             steered,
         )
     assert not counted.failures
-    assert len(seen["all"]) == 10
-    assert seen["one"] == {like.first.body.encode()}
-    assert len(seen["alike"]) >= 50
-    assert {len(body) for body in seen["alike"]} == {len(like.first.body)}
+    assert len(seen["at first"]) == 10
+    assert seen["pool"] == seen["at first"]
+    assert len(seen["fresh"]) >= 50
+    assert not seen["fresh"] & seen["pool"]
+    drawn = {new.exchange(number).body.encode() for number in range(5000)}
+    assert seen["fresh"] <= drawn
     assert counted.right - counted.checked >= 50
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench import memory
 from loadlab.pages import loads, plots, render, template
 from loadlab.record.machine import Fingerprint
@@ -144,14 +145,13 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         connected=192_000_000,
     )
     run = memory.Memory(
-        format=1,
         started_at="2026-11-20T19:00:00Z",
         command="loadlab memory",
         fingerprint=machine,
-        held=[held],
+        rows=[held],
     )
-    file = memory.save(run, tmp_path / "runs")
-    assert memory.load(file) == run
+    file = runner.save(run, tmp_path / "runs")
+    assert runner.load(file, memory.Memory) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
     assert render.fill(page, "memory", lambda: render.memory(file, page))
@@ -168,13 +168,19 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
 @pytest.mark.parametrize(
     ("sentence", "words"),
     [
-        ("V13, V1 would keep this from a PASS.", "steady” (V13), rule “users” (V1) would keep"),
-        ("1 rule is broken. V13 steady: p95s differ", "broken. rule “steady” (V13): p95s differ"),
+        (
+            "V13, V1 would keep this from a PASS.",
+            "The load was not steady (V13), users were missing, late or died (V1) would keep",
+        ),
+        (
+            "1 rule is broken. V13 steady: p95s differ",
+            "broken. The load was not steady (V13): p95s differ",
+        ),
         ("It was in its limits (V11); the other rules", "It was in its limits (V11); the other"),
         ("V99 of another version", "V99 of another version"),
         (
             "Unseen (V6 quiet, V11 limit in force).",
-            "(rule “quiet” (V6), rule “limit in force” (V11)).",
+            "(other processes used the machine (V6), the server was not in its limits (V11)).",
         ),
     ],
 )

@@ -14,9 +14,10 @@ from loadlab.experiments.bench.measure import measure
 from loadlab.experiments.bench.stored import Load
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Quiet
 from loadlab.target import cgroup, programs
-from loadlab.target.cgroup import Limits, Unavailable
+from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart, Command, free_port, running
 from loadlab.target.programs import Case, clean_environment
 

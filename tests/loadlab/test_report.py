@@ -19,9 +19,9 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadlab.record import library
-from loadlab.record.form import Calibration, Ended, NullServer
-from loadlab.record.packed import pack
+from loadlab.record.histogram import pack
+from loadlab.record.schema import Calibration, Ended, NullServer
+from loadlab.report import library
 from loadlab.report.command import conclude
 from loadlab.report.live import Moment, Ticker
 from loadlab.report.page import write_reports

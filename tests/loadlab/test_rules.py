@@ -8,7 +8,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from loadlab.record.form import (
+from loadlab.record.histogram import pack
+from loadlab.record.limits import Limits
+from loadlab.record.read import Log
+from loadlab.record.schema import (
     Ended,
     HostSample,
     NetSample,
@@ -21,9 +24,6 @@ from loadlab.record.form import (
     ServerSample,
     Workers,
 )
-from loadlab.record.limits import Limits
-from loadlab.record.packed import pack
-from loadlab.record.read import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, in_words, judge_rules

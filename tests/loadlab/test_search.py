@@ -31,9 +31,9 @@ from loadlab.experiments.searching import (
 )
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
-from loadlab.pages import readme, render, search_page
-from loadlab.pages.frontier import frontier
-from loadlab.record.form import Ended, Phase
+from loadlab.pages import experiments
+from loadlab.pages.plots import frontier
+from loadlab.record.schema import Ended, Phase
 from loadlab.target import cgroup
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
@@ -338,7 +338,7 @@ def test_too_little_memory_and_too_little_cpu_to_start_are_failures(search, prob
 
     assert found == Found(Edge(5, 3), Edge(112, 96))
     assert "Fails, 96 MiB with 0.05 CPU: cannot start: Said cannot start." in said.sentences(whole)
-    assert "| FAIL, cannot start | – | – | – | – | – |" in search_page.markdown(
+    assert "| FAIL, cannot start | – | – | – | – | – |" in experiments.search(
         whole, "x.json", "x.svg"
     )
 
@@ -637,7 +637,7 @@ def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path
     runner.save(again(whole, file, invalid, passed), tmp_path / "runs")
     runner.save(again(whole, file, failed, started_at="2026-01-04T00:00:00Z"), tmp_path / "runs")
 
-    first, second, earlier = render._history(file, tmp_path)
+    first, second, earlier = experiments.history(file, tmp_path / "benchmarks.md")
     assert first.startswith("Run again with 0.12 CPU, 208 MiB (2026-01-03T00:00:00Z, commit `")
     assert "INVALID, then PASS. p50, p95, p99 " in first
     assert "FAIL. Said FAIL. This refutes the minimum. p50, p95, p99 " in second
@@ -646,10 +646,10 @@ def test_reruns_and_earlier_searches_follow_the_newest(search, probing, tmp_path
         "([2025-01-02T03:04:05Z](runs/2025-01-02-030405-search-halfcore-steady-10000.json), commit"
     )
     assert "minimum that passes 3/3: 0.12 CPU, 208 MiB" in earlier
-    assert f"- {second}\n- {earlier}\n" in search_page.markdown(
+    assert f"- {second}\n- {earlier}\n" in experiments.search(
         whole, file.name, "frontier.svg", [first, second, earlier]
     )
-    assert readme._least(tmp_path / "README.md", [file])[0].endswith(
+    assert experiments.least(tmp_path / "README.md", [file])[0].endswith(
         f"; run again: 1 PASS, 1 FAIL of 2 ([search](runs/{file.name}))."
     )
 
@@ -664,9 +664,9 @@ def test_the_document_shows_stored_searches(search, probing, tmp_path):
 
     assert runner.load(file, Search) == whole
     assert file.name == "2026-01-02-030405-search-halfcore-steady-10000.json"
-    assert render._newest(tmp_path / "runs", "search") == [file]
-    text = search_page.markdown(whole, file.name, "frontier.svg")
-    assert text == search_page.markdown(runner.load(file, Search), file.name, "frontier.svg")
+    assert experiments.newest(tmp_path / "runs", "search") == [file]
+    text = experiments.search(whole, file.name, "frontier.svg")
+    assert text == experiments.search(runner.load(file, Search), file.name, "frontier.svg")
     for expected in (
         "### halfcore, 10,000 users, steady",
         "`just search users=10000`",

@@ -8,9 +8,11 @@ from loadlab.experiments import cells, runner, studies, trial
 from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, summaries
 from loadlab.experiments.trial import Loaded
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.pages import quota_page, scale_page, seeds_page, studies_pages
-from loadlab.record.form import Ended, Replica
-from loadlab.run import describe
+from loadlab.pages import plots, render
+from loadlab.pages.studies import newest, sentences, shares_of
+from loadlab.pages.studies import study as section
+from loadlab.record.schema import Ended, Replica
+from loadlab.run import order
 from loadlab.run.session import Place
 from loadlab.verdict.judge import judge
 from loadlab.words import LoadWords, UsageError
@@ -233,7 +235,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
 
 def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_path):
     """It has its row with the reason, stored; nothing is started."""
-    monkeypatch.setattr(describe.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(order.os, "cpu_count", lambda: 2)
     planned = study("seeds", "only=002-three,001-four")
 
     kept = tmp_path / "kept.json"
@@ -244,7 +246,7 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     }
     assert all("this machine has 2" in row.reason for row in found.rows)
     assert runner.load(kept, Study) == found
-    text = studies_pages.markdown(found, "runs/x.json", "")
+    text = section(found, "runs/x.json", "")
     assert (
         "**INVALID**, not run: tier seed-002-three needs 4 cores (3 for the server, one for "
         "the generator)"
@@ -304,7 +306,7 @@ def test_horizontal_and_vertical_are_compared_within_one_total(study, measured, 
         balancer_us=60.0,
     )
 
-    said = "\n".join(scale_page.sentences(found))
+    said = "\n".join(sentences(found))
 
     assert (
         "0.5 CPU in all: one replica alone takes 100 µs CPU an answer, p99 10.0 ms (3 PASS)."
@@ -316,11 +318,11 @@ def test_horizontal_and_vertical_are_compared_within_one_total(study, measured, 
     ) in said
     assert "3 × 0.167 + HAProxy: 300 µs" in said
     assert "2 × 0.5 + HAProxy: 3 PASS; nothing is compared." in said
-    assert scale_page.plot(found, tmp_path / "scale.svg")
+    assert plots.scale(found, tmp_path / "scale.svg")
     assert "2 × 0.25 + HAProxy" in (tmp_path / "scale.svg").read_text()
     invalid = measured(study("scale"), lambda *_: ("INVALID", 100.0, 5.0))
-    assert "one replica alone was not measured validly" in scale_page.sentences(invalid)[0]
-    assert not scale_page.plot(invalid, tmp_path / "none.svg")
+    assert "one replica alone was not measured validly" in sentences(invalid)[0]
+    assert not plots.scale(invalid, tmp_path / "none.svg")
 
 
 def test_period_and_burst_are_shown_against_what_docker_does(study, measured):
@@ -341,7 +343,7 @@ def test_period_and_burst_are_shown_against_what_docker_does(study, measured):
         answered=[3, 3, 0],
     )
 
-    said = quota_page.sentences(found)
+    said = sentences(found)
 
     assert said[0] == (
         "0.5 CPU: p99 is 80.0 ms with 100 ms and no burst, 40.0 ms with 100 ms, burst, 20.0 ms "
@@ -352,9 +354,8 @@ def test_period_and_burst_are_shown_against_what_docker_does(study, measured):
         "A replica that joins late gets 0.0% of the answers where connections are dealt out."
         in said
     )
-    assert (
-        "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |"
-        in quota_page.dealing_table(found)
+    assert "| connections | joins late | 1 FAIL | 50.0% / 50.0% / 0.0% |" in section(
+        found, "x.json", ""
     )
 
 
@@ -362,18 +363,17 @@ def test_who_answered_is_counted_though_the_latencies_prove_nothing(study, measu
     """An INVALID run has no p99 that counts, and its shares do."""
     found = measured(study("quota-study"), lambda *_: ("INVALID", 1.0, 1.0), answered=[3, 2, 0])
 
-    assert (
-        "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |"
-        in quota_page.dealing_table(found)
+    assert "| connections | joins late | 1 INVALID | 60.0% / 40.0% / 0.0% |" in section(
+        found, "x.json", ""
     )
-    assert quota_page.sentences(found)[0] == "0.5 CPU: too little was measured validly to compare."
+    assert sentences(found)[0] == "0.5 CPU: too little was measured validly to compare."
 
 
 def test_a_replica_that_does_not_tell_has_no_share(study, measured):
     """Rather than a wrong one."""
     found = measured(study("quota-study"), lambda *_: ("PASS", 1.0, 1.0), answered=[3, None, 0])
 
-    assert [quota_page.shares_of(each) for each in summaries(found, "dealing-")] == [[]] * 4
+    assert [shares_of(each) for each in summaries(found, "dealing-")] == [[]] * 4
 
 
 def test_the_projects_table_shows_both_sides(study, measured):
@@ -396,14 +396,14 @@ def test_the_projects_table_shows_both_sides(study, measured):
     ]
     found = msgspec.structs.replace(found, rows=dead)
 
-    text = studies_pages.markdown(found, "runs/x.json", "")
+    text = section(found, "runs/x.json", "")
 
     assert "003-fifth: 1 × 0.2 CPU, 256 MiB | 10,000 | 1–4 answers a second, no failures" in text
     assert "**PASS**: 1,500 answers/s, p50 / p99 1.0 / 12.0 ms, 0 errors, 130 µs CPU/answer" in text
     assert "**cannot start**: 004-half said so." in text
     assert "**ERROR**: 003-tenth said so." in text
     assert (
-        seeds_page.sentences(found)[0]
+        sentences(found)[0]
         == "Of 2 runs in which both could be judged, Halfcore passes 2 and `typical` 0."
     )
     assert "003-fifth, typical. FAIL: 003-fifth said so." in text
@@ -418,14 +418,21 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
         )
         runner.save(found, tmp_path / "runs")
 
-    parts, pictures = studies_pages.sections(tmp_path / "runs", tmp_path / "benchmarks.md")
+    def chapters(out):
+        written = render.Chapters(out)
+        files = newest(tmp_path / "runs")
+        return [written.study(file) for file in files], written.pictures
 
-    assert (parts, pictures) == studies_pages.sections(
-        tmp_path / "runs", tmp_path / "benchmarks.md"
-    )
-    assert [part.splitlines()[0] for part in parts] == list(studies_pages._TITLES.values())
+    parts, pictures = chapters(tmp_path / "benchmarks.md")
+
+    assert (parts, pictures) == chapters(tmp_path / "benchmarks.md")
+    assert [part.splitlines()[0] for part in parts] == [
+        "## What the course projects reported",
+        "## One replica or several: horizontal against vertical",
+        "## The quota's period and burst, and replicas under keep-alive",
+    ]
     assert pictures == [tmp_path / "benchmarks-scale.svg"]
     for part, what in zip(parts, studies.KINDS, strict=True):
         assert f"`just {what}`; 2026-01-02T03:04:05Z" in part
         assert f"[Every run](runs/2026-01-02-030405-{what}.json)" in part
-    assert studies_pages.sections(tmp_path / "empty", tmp_path / "benchmarks.md") == ([], [])
+    assert newest(tmp_path / "empty") == []

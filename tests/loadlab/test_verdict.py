@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from loadlab.record.criteria import Criteria, CriteriaError, criteria
-from loadlab.record.form import Calibration, Ended, NullServer, Phase, Second
-from loadlab.record.packed import pack, unpack
+from loadlab.record.histogram import pack, unpack
+from loadlab.record.schema import Calibration, Ended, NullServer, Phase, Second
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 from support.runs import Made, Server, fresh, made

@@ -14,10 +14,10 @@ import msgspec
 import yaml
 
 from loadlab.generator import exchange
-from loadlab.record.form import PhaseName, Run
+from loadlab.record.cgroup import PARENT, ROOT
 from loadlab.record.read import Log, read
+from loadlab.record.schema import PhaseName, Run
 from loadlab.record.write import VERDICT_FILE
-from loadlab.target.cgroup.hierarchy import PARENT, ROOT
 from loadlab.verdict.judge import Verdict
 
 CHECKOUT = Path(__file__).parents[2]

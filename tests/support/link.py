@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from collections import deque
+from pathlib import Path
 
 _TUNSETIFF = 0x400454CA
 _TUN_WITHOUT_HEADER = 0x1001
@@ -22,7 +23,7 @@ _MTU = 65_536
 
 def device(namespace: str, name: str) -> int:
     """A tunnel device in a namespace, as an open file: reads and writes IP packets."""
-    with open(f"/run/netns/{namespace}") as entry:
+    with Path("/run/netns", namespace).open() as entry:
         if ctypes.CDLL(None, use_errno=True).setns(entry.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter the namespace {namespace}")
     file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -56,7 +57,7 @@ def main() -> None:
     ends = (device(one, one_device), device(two, two_device))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    draw = random.Random(int(seed))  # which packets are lost
+    draw = random.Random(int(seed))  # noqa: S311  which packets are lost
     carry(ends, float(delay_ms) / 1e3, float(loss), draw)
 
 

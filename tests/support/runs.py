@@ -16,7 +16,11 @@ from pathlib import Path
 import msgspec
 
 from loadlab.record.criteria import criteria
-from loadlab.record.form import (
+from loadlab.record.histogram import pack
+from loadlab.record.limits import Limits
+from loadlab.record.machine import Fingerprint
+from loadlab.record.read import LOAD, Log
+from loadlab.record.schema import (
     Drain,
     Ended,
     HostSample,
@@ -34,11 +38,7 @@ from loadlab.record.form import (
     Tier,
     Workers,
 )
-from loadlab.record.machine import Fingerprint
-from loadlab.record.packed import pack
-from loadlab.record.read import LOAD, Log
 from loadlab.record.write import Recorder
-from loadlab.target.cgroup import Limits
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (

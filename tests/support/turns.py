@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from loadlab.record.criteria import criteria
-from loadlab.record.form import Phase
 from loadlab.record.read import Log, read
+from loadlab.record.schema import Phase
 from loadlab.verdict import caching
 from loadlab.verdict.stats import PAIRS, paired_saving
 

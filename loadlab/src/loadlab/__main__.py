@@ -5,29 +5,30 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments.bench import memory, orders, session
-from loadlab.experiments.bench.cases import CaseError
+from loadlab.experiments import compare, searching, studies
+from loadlab.experiments.bench import command as bench
+from loadlab.experiments.bench import memory
 from loadlab.experiments.bench.measure import ClientFailed
-from loadlab.experiments.compare import command as compare_command
-from loadlab.experiments.search import command as search_command
-from loadlab.experiments.studies import command as study_command
-from loadlab.generator.epoll.plan import PlanError
+from loadlab.generator.plan import PlanError
+from loadlab.pages import experiments as tables
 from loadlab.pages import render
-from loadlab.record import store
+from loadlab.pages import studies as study_pages
 from loadlab.record.read import RecordError
+from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
 from loadlab.run import command as run_command
 from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart
+from loadlab.target.programs import CaseError
 
 _REFUSALS = (
-    session.Refused,
+    bench.Refused,
     CaseError,
     ClientFailed,
     Unavailable,
@@ -35,43 +36,27 @@ _REFUSALS = (
     CannotStart,
     NoSuchRun,
     RecordError,
-    store.StoreError,
+    StoreError,
     subprocess.CalledProcessError,
 )
-_JUDGED: dict[str, Callable[[argparse.Namespace, Path, Console], int]] = {
-    **dict.fromkeys(run_command.COMMANDS, run_command.main),
-    **dict.fromkeys(study_command.COMMANDS, study_command.main),
-    "compare": compare_command.main,
-    "search": search_command.main,
+_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
+    "compare": partial(compare.main, table=tables.compare_table),
+    "search": partial(searching.main, table=tables.search_table),
 }
+_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=study_pages.sentences))
 """Commands that return their own exit code."""
-_ORDERS = {"bench": orders.bench, "ablate": orders.ablate, "ladder": orders.ladder}
-_OTHERS = {
-    "bench": (
-        orders.add_bench,
-        "CPU time per request of halfcore, a minimal server and other servers",
-    ),
-    "ablate": (orders.add_ablate, "what each default of halfcore is worth"),
-    "ladder": (
-        orders.add_ladder,
-        "from the course's first service to halfcore, one change at a time",
-    ),
-    "render": (render.add_arguments, "write docs/benchmarks.md and its plots from stored runs"),
-    "memory": (
-        memory.add_arguments,
-        "a server's memory at rest, while loading, and with many connections",
-    ),
-}
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (add, says) in _OTHERS.items():
-        add(commands.add_parser(name, help=says))
-    for command in (run_command, report_command, compare_command, search_command, study_command):
+    for command in (bench, run_command, report_command, compare, searching, studies):
         command.add_arguments(commands)
+    says = "write docs/benchmarks.md and its plots from stored runs"
+    render.add_arguments(commands.add_parser("render", help=says))
+    says = "a server's memory at rest, while loading, and with many connections"
+    bench.add_options(commands.add_parser("memory", help=says), memory.OPTIONS)
     asked = parser.parse_args()
     # As an exception, so that servers and control groups are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -93,11 +78,9 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
         return
     if asked.command == "render":
         said = [f"wrote {written}" for written in render.main(asked)]
-    elif asked.command == "memory":
-        said = [f"stored in {memory.main(asked, root)}"]
     else:
-        run = session.carry_out(_ORDERS[asked.command](asked, root), console)
-        said = [f"stored in {store.save(run, asked.store)}"]
+        measure = memory.main if asked.command == "memory" else bench.main
+        said = [f"stored in {measure(asked, root, console)}"]
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from loadlab.experiments.trial import order_of
 from loadlab.generator import scenarios
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order, understand
 from loadlab.target.tiers import Tier
 from loadlab.words import LoadWords, UsageError
 
@@ -142,4 +141,4 @@ def quota(load: LoadWords) -> list[Cell]:
 
 def _order(tier: Tier, load: LoadWords) -> Order:
     """For limits that are in no compose file."""
-    return order_of(replace(load, tier=tier.name), {tier.name: tier}, scenarios.read())
+    return understand(replace(load, tier=tier.name), {tier.name: tier}, scenarios.read())

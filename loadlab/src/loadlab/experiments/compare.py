@@ -24,12 +24,12 @@ from loadlab.experiments.trial import Trial
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
 from loadlab.record.read import read_run
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order, understand
 from loadlab.run.session import Place
-from loadlab.target import compose, tiers
-from loadlab.target.choice import Backend
-from loadlab.target.docker import no_container
+from loadlab.target import tiers
+from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
+from loadlab.target.start import Backend
 from loadlab.target.tiers import Tier
 from loadlab.verdict.stats import Interval, paired_ratio
 from loadlab.words import LoadWords, UsageError
@@ -126,7 +126,7 @@ def main(
         order, against, blocks = parse(asked.words, known, scenarios.read(), image=image or "")
         # Both sides are containers, or neither: a bridge costs what loopback does not.
         if against == "image" and (
-            reason := no_container(root, order.image) or compose.missing(order.tier, root)
+            reason := no_container(root, order.image) or no_container(root, order.tier.image)
         ):
             raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
         tier = order.tier
@@ -171,7 +171,7 @@ def parse(
             "with are containers"
         )
     asked = msgspec.structs.replace(asked, backend=_backend(asked.against))
-    order = trial.order_of(asked, known, workloads)
+    order = understand(asked, known, workloads)
     image = image if asked.against == "image" else ""
     return msgspec.structs.replace(order, image=image), asked.against, asked.blocks
 

@@ -133,7 +133,7 @@ def kept(fresh: E, root: Path, *, again: bool = False, aside: Sequence[str] = ()
     """
     moment = {"started_at", "command", "minutes", "rows", *aside}
     asked = msgspec.structs.asdict(fresh)
-    asked["fingerprint"] = msgspec.structs.replace(fresh.fingerprint, dirty=False)
+    asked["fingerprint"] = msgspec.structs.replace(fresh.fingerprint, dirty=False, calibration=None)
     same = [each for name, each in asked.items() if name not in moment]
     name = hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:12]
     file = root / KEPT / f"{'-'.join(filter(None, (fresh.kind, fresh.about, name)))}.json"

@@ -24,13 +24,12 @@ from loadlab.experiments.search import Found, Goal, Probe, Search, Service, Step
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
-from loadlab.run import describe
-from loadlab.run.arguments import Order
-from loadlab.run.conduct import repeated_s
+from loadlab.record.criteria import criteria
+from loadlab.run.order import Order, too_small, understand
+from loadlab.run.phases import repeated_s
 from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.tiers import Tier
-from loadlab.verdict.criteria import criteria
 from loadlab.verdict.steadiness import WINDOWS
 from loadlab.words import Engine, LoadWords, UsageError, YesNo
 
@@ -101,7 +100,7 @@ def parse(
             "one of them"
         )
     asked = msgspec.structs.replace(asked, backend="cgroup")
-    order = trial.order_of(asked, known, workloads)
+    order = understand(asked, known, workloads)
     order = msgspec.structs.replace(order, service=asked.against)
     return Asked(order, _goal(order), asked)
 
@@ -116,7 +115,7 @@ def _goal(order: Order) -> Goal:
             f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
             "gives its greatest limits"
         )
-    elif sentence := describe.too_small(tier):
+    elif sentence := too_small(tier):
         wrong = f"{sentence}: name a smaller one with tier="
     elif order.steady_s < least_s:
         wrong = (

@@ -16,7 +16,7 @@ from loadlab.experiments import cells, runner, trial
 from loadlab.experiments.cells import Cell
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
-from loadlab.run import describe
+from loadlab.run.order import too_small
 from loadlab.run.session import Place
 from loadlab.target import haproxy
 from loadlab.target.serving import BackendFailed
@@ -146,7 +146,7 @@ def main(
         given = parse(asked.command, asked.words)
         made = cells_of(given)
         orders = [cell.order for cell in made]
-        fitting = [order for order in orders if not describe.too_small(order.tier)]
+        fitting = [order for order in orders if not too_small(order.tier)]
         fresh = trial.begin(
             Study,
             fitting or orders[:1],
@@ -186,7 +186,7 @@ def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     """Make every run that is missing; raises `BackendFailed` if replicas need a balancer, and there
     is none."""
     balanced = [cell.order.tier for _, cell in found.left if cell.order.balancer != "none"]
-    needed = any(not describe.too_small(tier) for tier in balanced)
+    needed = any(not too_small(tier) for tier in balanced)
     if needed and (reason := haproxy.missing()):
         raise BackendFailed(reason)
 
@@ -213,7 +213,7 @@ def measure(missing: tuple[int, Cell], place: Place, console: Console) -> Row:
     measure is not run."""
     block, cell = missing
     order = msgspec.structs.replace(cell.order, seed=cell.order.seed + block)
-    if sentence := describe.too_small(order.tier):
+    if sentence := too_small(order.tier):
         return Row(key=cell.key, service=order.service, block=block, reason=sentence)
     first = row(cell, block, trial.load_run(order, place, "cgroup", console))
     if first.trial is None or first.trial.outcome != "INVALID":

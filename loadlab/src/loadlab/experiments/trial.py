@@ -4,35 +4,33 @@ that make load runs share."""
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.bench.cases import CaseError, case
-from loadlab.experiments.bench.subjects import prepare_baseline
 from loadlab.experiments.runner import E, Interrupted, digest, now, say
-from loadlab.generator.scenarios import Scenario, ScenarioError
-from loadlab.record.form import Ended, PhaseName, Sample
-from loadlab.record.latency import quantile
+from loadlab.generator.scenarios import ScenarioError
+from loadlab.record.histogram import quantile
 from loadlab.record.read import Log, read
+from loadlab.record.schema import Ended, PhaseName, Sample
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE, conclude
-from loadlab.run import arguments, describe, session
-from loadlab.run.arguments import Order
+from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
-from loadlab.run.cooldown import cool_down
-from loadlab.run.session import Busy, Place
+from loadlab.run.order import Order
+from loadlab.run.session import Busy, Place, cool_down
 from loadlab.target import cgroup
-from loadlab.target.choice import Backend
 from loadlab.target.processes import manifest
+from loadlab.target.programs import CaseError, case, prepare_baseline
 from loadlab.target.serving import BackendFailed
-from loadlab.target.tiers import Tier, TierError
+from loadlab.target.start import Backend
+from loadlab.target.tiers import TierError
 from loadlab.verdict.figures import Figures, answered, cpu_s, rate
 from loadlab.verdict.judge import Outcome, Verdict
-from loadlab.words import LoadWords, UsageError
+from loadlab.words import UsageError
 
 UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
 """A server that fails may have no steady phase: figures are taken of all of this."""
@@ -117,7 +115,7 @@ def begin(
     models = sorted({order.model for order in orders})
     bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
     order = orders[0]
-    machine = describe.run("", order, place.root, backend, set_id="", repeat=1).fingerprint
+    machine = session.fingerprint(place.root)
     packages = packages or machine.baseline_packages
     asked = msgspec.structs.asdict(order)
     asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
@@ -157,15 +155,6 @@ def trial(run: Loaded, block: int, side: str) -> Trial:
         memory_mib=run.verdict.figures.memory_peak_mib,
         figures=run.verdict.figures,
     )
-
-
-def order_of(
-    asked: LoadWords, known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
-) -> Order:
-    """The load run that words ask for; raises `UsageError`, `TierError`, `ScenarioError`."""
-    given = {key: getattr(asked, key.replace("-", "_")) for key in arguments.KEYS}
-    words = [f"{key}={value}" for key, value in given.items() if value not in {None, ""}]
-    return arguments.parse(words, known, workloads)
 
 
 def command(

@@ -24,9 +24,10 @@ from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
 from loadlab.generator.scenarios import Scenario
-from loadlab.record.latency import Spread, spread
+from loadlab.record import cgroup
+from loadlab.record.histogram import Spread, spread
+from loadlab.record.limits import Usage
 from loadlab.record.machine import Cpu, read_cpu
-from loadlab.target import cgroup
 
 _DRAIN_S = 5.0
 """How long answers are awaited after the window; what is missing then is a timeout."""
@@ -83,7 +84,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     next."""
     client_cpu_s: float
     machine: Cpu
-    server: cgroup.Usage | None
+    server: Usage | None
     """Of the plan's group."""
     helper_cpu_s: float = 0.0
     """Of what works for the server."""
@@ -109,7 +110,7 @@ class _Edge(NamedTuple):
     at: float
     client_s: float
     machine: Cpu
-    server: cgroup.Usage | None
+    server: Usage | None
     helper_s: float
 
     @classmethod

@@ -19,7 +19,7 @@ from loadlab.generator import plan
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Steer, Workers
 from loadlab.generator.scenarios import Scenario
-from loadlab.record.form import Role
+from loadlab.record.schema import Role
 
 Cpus = frozenset[int]
 WEB_PORT = 8089

@@ -3,7 +3,6 @@ replaced whole, or messages of Locust's master. No gevent here: both sides impor
 
 import ctypes
 import os
-import random
 import resource
 import signal
 import socket
@@ -17,16 +16,15 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from loadlab.generator import exchange, scenarios
-from loadlab.generator.alike import MOST, Alike
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.fresh import Fresh
 from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PR_SET_PDEATHSIG = 1
-Bodies = Literal["all", "one", "alike"]
-"""All in turn; all users the same one; or ones like it that were never sent before, if the load
-knows of any."""
+Bodies = Literal["pool", "fresh"]
+"""Those of the load in turn, or ones that nobody has sent before, if the load has any."""
 
 
 class PlanError(ValueError):
@@ -59,9 +57,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[tuple[str, int]]
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
-    alike: Alike | None = None
-    """What all users send when all shall send the same, and bodies like it; None: the first
-    exchange, and none."""
+    fresh: Fresh | None = None
+    """Bodies that nobody has sent before; None: there are none."""
     scenario: Scenario
     users: int
     rate: float
@@ -82,18 +79,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         """A request as it goes over the wire."""
         return post(self.addresses[0], self.path, body)
 
-    @property
-    def one(self) -> Exchange:
-        """What all users send when all shall send the same."""
-        return self.alike.first if self.alike else self.exchanges[0]
-
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
     """What the lab wants from now on."""
 
     pace: float = 1.0
     """Think times are divided by it; 0: no more requests (drain)."""
-    bodies: Bodies = "all"
+    bodies: Bodies = "pool"
     """What is sent."""
 
 
@@ -103,7 +95,7 @@ class Pool:
     Args:
         load: has the bodies and their answers.
         request: makes a request of a body.
-        draw: of the process, so that each begins elsewhere with bodies that were never sent.
+        first: fresh body of this process: the processes of a load take them in turn.
         whole: the answers are known, and not only how they begin.
     """
 
@@ -111,26 +103,24 @@ class Pool:
         self,
         load: Load,
         request: Callable[[str], bytes],
-        draw: random.Random,
+        first: int = 0,
         *,
         whole: bool = True,
     ) -> None:
-        self._alike, self._request, self._whole = load.alike, request, whole
+        self._load, self._request, self._whole = load, request, whole
         self._questions = [self._prepare(each) for each in load.exchanges]
-        self._one = self._prepare(load.one)
-        self._fresh = draw.randrange(MOST)
+        self._fresh = first
 
     def __len__(self) -> int:
         return len(self._questions)
 
-    def question(self, place: int, bodies: Bodies = "all") -> Question:
+    def question(self, place: int, bodies: Bodies = "pool") -> Question:
         """What to ask now, by a user whose turn it is to ask the exchange at `place`."""
-        if bodies == "all":
+        if bodies == "pool" or self._load.fresh is None:
             return self._questions[place % len(self._questions)]
-        if bodies == "one" or self._alike is None:
-            return self._one
-        self._fresh = (self._fresh + 1) % MOST
-        return self._prepare(Exchange(self._alike.body(self._fresh)))
+        exchange = self._load.fresh.exchange(self._fresh)
+        self._fresh += self._load.workers
+        return self._prepare(exchange)
 
     def _prepare(self, exchange: Exchange) -> Question:
         return Question(self._request(exchange.body), exchange.answer.encode(), whole=self._whole)

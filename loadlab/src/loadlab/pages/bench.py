@@ -5,11 +5,16 @@ from collections import Counter
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from loadlab.experiments.bench.ladder import ENDPOINTS, LADDER
-from loadlab.experiments.bench.subjects import SUBJECTS
-from loadlab.experiments.bench.variants import HEAVY, QUESTIONS, VARIANTS
+from loadlab.experiments.bench.stored import REGIMES, Figures, Regime, Round, Run, figures
+from loadlab.experiments.bench.subjects import (
+    ENDPOINTS,
+    HEAVY,
+    QUESTIONS,
+    STEPS,
+    SUBJECTS,
+    VARIANTS,
+)
 from loadlab.pages.template import median, page, ratio
-from loadlab.record.store import REGIMES, Figures, Regime, Round, Run, figures
 
 OURS, NULL_SERVERS = "b", ("a", "a2", "a3")
 RECORDED, RECORDED_US = "b2", 10.0
@@ -104,21 +109,14 @@ class Panel(NamedTuple):
 
 def titles(run: Run) -> dict[str, str]:
     """What each server of a run is, by its key, in the tables' order."""
-    if run.what == "bench":
-        return {key: subject.title for key, subject in SUBJECTS.items()}
-    if run.what == "ladder":
-        return {step.key: step.change for step in (*LADDER, *ENDPOINTS)}
-    return {
-        name: " ".join(f"`{key}={value}`" for key, value in variant.environment.items())
-        or "as it is"
-        for name, variant in VARIANTS.items()
-    }
+    subjects = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS}[run.kind]
+    return {key: subject.title for key, subject in subjects.items()}
 
 
 def server(run: Run, key: str, regime: Regime, model: str) -> Server:
     """One server; it has no rounds where it was not asked for."""
     wanted = (key, model, regime)
-    mine = [each for each in run.rounds if (each.server, each.model, each.regime) == wanted]
+    mine = [each for each in run.rows if (each.server, each.model, each.regime) == wanted]
     found = figures(mine, server=key, model=model, regime=regime)
     return Server(
         key=key,
@@ -148,8 +146,8 @@ def server(run: Run, key: str, regime: Regime, model: str) -> Server:
 def panels(run: Run) -> list[Panel]:
     """A table per regime and model, each with every server that was asked for, measured or not."""
     order = list(titles(run))
-    cells = {(each.regime, each.model): dict[str, None]() for each in run.rounds}
-    for each in run.rounds:
+    cells = {(each.regime, each.model): dict[str, None]() for each in run.rows}
+    for each in run.rows:
         cells[each.regime, each.model][each.server] = None
     found = []
     for (regime, model), keys in sorted(cells.items(), key=lambda cell: REGIMES.index(cell[0][0])):
@@ -160,8 +158,8 @@ def panels(run: Run) -> list[Panel]:
 
 def section(run: Run, link: str, picture: str) -> str:
     """A run as a section of docs/benchmarks.md; `link` leads to its file."""
-    kind, context = run.what, {"run": run, "link": link, "picture": picture}
-    doubtful = [each for each in run.rounds if each.figures and each.figures.doubts]
+    kind, context = run.kind, {"run": run, "link": link, "picture": picture}
+    doubtful = [each for each in run.rows if each.figures and each.figures.doubts]
     if kind == "ladder":
         said = [(*each, ladder_sentences(each[0])) for each in ladder(run)]
         return page("ladder", **context, ladders=said, doubtful=doubtful)
@@ -219,7 +217,7 @@ def _growth(ours: Server, both: Server) -> Finding:
 def worth(run: Run) -> list[str]:
     """What each default of our server is worth: a sentence per question of the ablation and model
     that the run can answer."""
-    models = dict.fromkeys(each.model for each in run.rounds)
+    models = dict.fromkeys(each.model for each in run.rows)
     answers = []
     for question, model in product(QUESTIONS, models):
         ours = server(run, question.chosen, question.regime, model)

@@ -7,12 +7,11 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from loadlab.experiments.compare import effects
-from loadlab.experiments.compare import form as comparisons
-from loadlab.experiments.compare.form import Comparison
-from loadlab.experiments.search import form as searches
-from loadlab.experiments.search import rerun, said
-from loadlab.experiments.search.form import Search
+from loadlab.experiments import compare as comparisons
+from loadlab.experiments import runner
+from loadlab.experiments import search as searches
+from loadlab.experiments.compare import Comparison
+from loadlab.experiments.search import Search
 from loadlab.pages.template import link, page
 
 
@@ -33,9 +32,9 @@ def compare(comparison: Comparison, link: str = "", picture: str = "") -> str:
     return page(
         "compare",
         comparison=comparison,
-        blocks=comparison.blocks,
-        trials=comparison.trials,
-        sentences=effects.sentences(comparison),
+        blocks=comparison.made,
+        trials=comparison.rows,
+        sentences=comparisons.sentences(comparison),
         link=link,
         picture=picture,
     )
@@ -46,8 +45,8 @@ def search(found: Search, link: str = "", picture: str = "", history: Sequence[s
     return page(
         "search",
         search=found,
-        probes=[(probe, found.goal.steady_s(full=probe.full)) for probe in found.probes],
-        sentences=[*said.sentences(found), *history],
+        probes=[(probe, found.goal.steady_s(probe)) for probe in found.rows],
+        sentences=[*searches.sentences(found), *history],
         link=link,
         picture=picture,
     )
@@ -57,8 +56,8 @@ def history(file: Path, out: Path) -> list[str]:
     """What a search's reruns say, and what searches of the same kind found before it."""
     same = sorted(file.parent.glob(f"*-{name(file)}.json"))
     before = [each for each in same if each.name < file.name]
-    earlier = [said.earlier(searches.load(each), link(each, out)) for each in before]
-    return [*map(said.again, rerun.of(file.parent, file)), *reversed(earlier)]
+    earlier = [searches.earlier(runner.load(each, Search), link(each, out)) for each in before]
+    return [*map(searches.again, searches.reruns(file)), *reversed(earlier)]
 
 
 def compare_table(comparison: Comparison) -> Table:
@@ -84,9 +83,9 @@ def least(readme: Path, files: Sequence[Path]) -> list[str]:
     """How little is enough."""
     lines = []
     for file in files:
-        minimum = said.sentences(searches.load(file))[0].rstrip(".")
-        if reruns := rerun.of(file.parent, file):
-            minimum += f"; {said.counted(reruns)}"
+        minimum = searches.sentences(runner.load(file, Search))[0].rstrip(".")
+        if reruns := searches.reruns(file):
+            minimum += f"; {searches.counted(reruns)}"
         lines.append(f"{minimum} ([search]({link(file, readme)})).")
     return lines
 
@@ -95,8 +94,10 @@ def compared(readme: Path, files: Sequence[Path]) -> list[str]:
     """What the baselines do in the same limits."""
     lines = []
     for file in files:
-        found = comparisons.load(file)
-        sides = [f"{side} {effects.counted(found, side)}" for side in ("halfcore", found.against)]
+        found = runner.load(file, Comparison)
+        sides = [
+            f"{side} {comparisons.counted(found, side)}" for side in ("halfcore", found.against)
+        ]
         lines.append(
             f"{found.users:,} users, tier {found.tier} ({found.limits}): {', '.join(sides)} "
             f"([compare]({link(file, readme)}))."

@@ -11,20 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from loadlab.experiments.compare.effects import Effect, effects
-from loadlab.experiments.compare.form import Comparison
-from loadlab.experiments.search.form import Probe, Search
-from loadlab.experiments.search.plan import Found, decide
-from loadlab.experiments.studies.form import Study
-from loadlab.experiments.studies.summary import CPU_US, P99_MS, Summary, summaries
+from loadlab.experiments.bench.stored import Run
+from loadlab.experiments.compare import Comparison, Effect, effects
+from loadlab.experiments.search import Found, Probe, Search, decide
+from loadlab.experiments.studies import CPU_US, P99_MS, Study, Summary, summaries
 from loadlab.pages import bench
 from loadlab.pages.bench import Panel, Server
 from loadlab.pages.template import number
 from loadlab.record.read import Log
-from loadlab.record.store import Run
-from loadlab.report.picture import save
+from loadlab.report.picture import draw, save, standalone
 from loadlab.report.plots import charts
-from loadlab.report.svg import draw
 
 Draw = Callable[[Axes], None]
 GREEN, RED, GREY = "#0b6e4f", "#c2410c", "#9aa5b1"
@@ -37,7 +33,7 @@ _STRONGEST = ("FAIL", "PASS", "INVALID")
 def latency(log: Log, file: Path) -> bool:
     """The response times of a load run, second by second."""
     (chart,) = [chart for chart in charts(log) if chart.name == "latency"]
-    file.write_text(draw(chart, standalone=True) + "\n")
+    file.write_text(standalone(draw(chart)))
     return True
 
 
@@ -156,15 +152,15 @@ def frontier(search: Search, file: Path) -> bool:
 
 def _tried(search: Search, axis: Axes) -> None:
     for outcome, (colour, marker) in _LOOKS.items():
-        if pairs := _pairs(search.probes, outcome):
+        if pairs := _pairs(search.rows, outcome):
             axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=outcome)
-    found = decide(search.goal, search.probes)
+    found = decide(search)
     if isinstance(found, Found) and found.minimum:
         at = (found.minimum[0] / 100, found.minimum[1])
         axis.plot(*([value] for value in at), "o", color=GREEN, markersize=14, fillstyle="none")
         text = f"{at[0]:g} CPU, {at[1]:,} MiB"
         axis.annotate(text, at, xytext=(12, -3), textcoords="offset points", fontsize=8)
-    _scales(axis, search.probes)
+    _scales(axis, search.rows)
     kind = f"{search.service}, {search.users:,} users, {search.scenario}"
     _title(axis, f"{kind}: limits that were tried (logarithmic)")
     axis.legend(fontsize=8, frameon=False)

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench import memory as memories
-from loadlab.experiments.compare import form as comparisons
-from loadlab.experiments.search import form as searches
-from loadlab.experiments.studies import form as stored_studies
+from loadlab.experiments.bench import stored
+from loadlab.experiments.compare import Comparison
+from loadlab.experiments.search import Search
+from loadlab.experiments.studies import Study
 from loadlab.pages import bench, experiments, loads, studies
 from loadlab.pages.loads import KeptSet
 from loadlab.pages.template import link, page
-from loadlab.record import store
 from loadlab.record.store import StoreError
 
 _MODEL = "iris"
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(asked: argparse.Namespace) -> list[Path]:
     """Write the pages and, next to them, the pictures; returns the files; raises `StoreError`."""
     runs = asked.runs
-    newest = asked.bench or store.latest(runs, "bench")
+    newest = asked.bench or stored.latest(runs, "bench")
     if newest is None:
         raise StoreError(
             f"no stored run in {runs}: `loadlab bench` makes one; smoke tests are shown "
@@ -46,9 +47,9 @@ def main(asked: argparse.Namespace) -> list[Path]:
         )
     written = render(
         newest,
-        asked.ablate or store.latest(runs, "ablate"),
+        asked.ablate or stored.latest(runs, "ablate"),
         asked.out,
-        ladder=asked.ladder or store.latest(runs, "ladder"),
+        ladder=asked.ladder or stored.latest(runs, "ladder"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
         loaded=loads.sets(runs),
@@ -92,7 +93,11 @@ def render(
         lines = [
             *experiments.least(readme, searched),
             *experiments.compared(readme, compared),
-            *(bench.ladder_lines(store.load(ladder), link(ladder, readme)) if ladder else ()),
+            *(
+                bench.ladder_lines(runner.load(ladder, stored.Run), link(ladder, readme))
+                if ladder
+                else ()
+            ),
         ]
         picture = link(out.with_name(curve), readme) if curve else ""
         return first_page(readme, newest, loaded, picture, lines)
@@ -113,8 +118,11 @@ def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
 
 def memory(file: Path, out: Path) -> str:
     """The table of docs/operations.md."""
-    run, asked = memories.load(file), {"asked": memories.ASKED, "rest_s": memories.REST_S}
-    return page("memory", run=run, held=run.held, link=link(file, out), **asked)
+    run, asked = (
+        runner.load(file, memories.Memory),
+        {"asked": memories.ASKED, "rest_s": memories.REST_S},
+    )
+    return page("memory", run=run, held=run.rows, link=link(file, out), **asked)
 
 
 def first_page(
@@ -122,7 +130,7 @@ def first_page(
 ) -> str:
     """What stands between the marks of README: load runs with the picture of one, a bench's CPU
     time per request, and lines of other experiments."""
-    run = store.load(newest)
+    run = runner.load(newest, stored.Run)
     panels = [panel for panel in bench.panels(run) if panel.model == _MODEL]
     found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
     return page(
@@ -147,24 +155,24 @@ class Chapters:
 
     def bench(self, file: Path) -> str:
         """Or an ablation, or a ladder."""
-        run = store.load(file)
-        return bench.section(run, link(file, self._out), self.draw(run.what, run))
+        run = runner.load(file, stored.Run)
+        return bench.section(run, link(file, self._out), self.draw(run.kind, run))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""
-        found, name = comparisons.load(file), experiments.name(file)
+        found, name = runner.load(file, Comparison), experiments.name(file)
         return experiments.compare(found, link(file, self._out), self.draw(name, found))
 
     def search(self, file: Path) -> str:
         """The least limits, with what was found before and since."""
-        found, history = searches.load(file), experiments.history(file, self._out)
+        found, history = runner.load(file, Search), experiments.history(file, self._out)
         drawn = self.draw(experiments.name(file), found)
         return experiments.search(found, link(file, self._out), drawn, history)
 
     def study(self, file: Path) -> str:
         """One of the studies."""
-        found = stored_studies.load(file)
-        return studies.study(found, link(file, self._out), self.draw(found.what, found))
+        found = runner.load(file, Study)
+        return studies.study(found, link(file, self._out), self.draw(found.kind, found))
 
     def draw(self, name: str, subject: object) -> str:
         """The picture's name; empty if there is none of this kind, or nothing to draw."""

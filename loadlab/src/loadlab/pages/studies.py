@@ -5,19 +5,21 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from loadlab.experiments.studies.form import KINDS, Row, Study
-from loadlab.experiments.studies.seeds import read as configurations
-from loadlab.experiments.studies.summary import (
+from loadlab.experiments.cells import configurations
+from loadlab.experiments.studies import (
     CPU_US,
+    KINDS,
     MEMORY_MIB,
     P99_MS,
     THROTTLED,
+    Row,
+    Study,
     Summary,
     reasons,
     summaries,
 )
 from loadlab.pages.template import page
-from loadlab.run.arguments import Order
+from loadlab.run.order import Order
 
 _USUAL = "100 ms, no burst"
 """What Docker and Kubernetes do."""
@@ -60,7 +62,7 @@ def study(found: Study, link: str, picture: str) -> str:
     """A section; `link` leads to the stored file, `picture` is its plot's name, or empty."""
     orders = [cell.order for cell in found.cells]
     return page(
-        found.what,
+        found.kind,
         study=found,
         orders=orders,
         loads=list(dict.fromkeys(map(_load, orders))),
@@ -87,7 +89,7 @@ def sentences(found: Study) -> list[str]:
     said = page(
         "study_said",
         study=found,
-        kind=found.what,
+        kind=found.kind,
         against=against,
         judged=_judged(found, against),
         p99s=_p99s,

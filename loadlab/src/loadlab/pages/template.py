@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from loadlab.experiments.compare.effects import times
-from loadlab.verdict.rules import RULES
+from loadlab.experiments.compare import times
+from loadlab.verdict import rules
 
-_TITLES = {rule.name: rule.title for rule in RULES}
+_TITLES = {rule.name: rule.title for rule in rules.RULES}
 _NAMES, _WORDS = ("|".join(map(re.escape, each)) for each in (_TITLES, _TITLES.values()))
 _RULE = re.compile(rf"\((?:{_NAMES})\)|\b({_NAMES})\b(?: (?:{_WORDS})\b)?")
 """A rule's number alone in brackets, which has its words before it; or a number, with its words if
@@ -47,15 +47,21 @@ def median(values: Iterable[float | None]) -> float | None:
 
 def in_words(sentence: str) -> str:
     """A verdict for readers who do not know the rules: no number stands without its words."""
-    return _RULE.sub(
-        lambda found: f"rule “{_TITLES[found[1]]}” ({found[1]})" if found[1] else found[0], sentence
-    )
+
+    def words(found: re.Match[str]) -> str:
+        if not found[1]:
+            return found[0]
+        text = rules.in_words(found[1])
+        begins = sentence[: found.start()].endswith((". ", "\n")) or not found.start()
+        return text[:1].upper() + text[1:] if begins else text
+
+    return _RULE.sub(words, sentence)
 
 
 def broken_rules(sentence: str) -> str:
     """Only the rules that a verdict names, in words."""
     names = dict.fromkeys(re.findall(rf"\b(?:{_NAMES})\b", sentence))
-    return ", ".join(in_words(name) for name in names)
+    return ", ".join(rules.in_words(name) for name in names)
 
 
 def cell(text: str) -> str:

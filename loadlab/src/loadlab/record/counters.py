@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loadlab.record import machine
+from loadlab.record.cgroup import ROOT
 from loadlab.record.schema import HostSample, ProcessSample
-from loadlab.target.cgroup import ROOT
 
 PROC = Path("/proc")
 _HERTZ = os.sysconf("SC_CLK_TCK")

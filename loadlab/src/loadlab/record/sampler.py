@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from loadlab.record import counters
+from loadlab.record.cgroup import Group
 from loadlab.record.schema import NetSample, Sample, ServerSample
-from loadlab.target.cgroup import Group
 
 EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0

@@ -16,9 +16,9 @@ from typing import Literal
 
 import msgspec
 
+from loadlab.record.criteria import Criteria
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Calibration, Fingerprint
-from loadlab.target.cgroup import Limits
-from loadlab.verdict.criteria import Criteria
 
 FORMAT = 1
 
@@ -36,6 +36,8 @@ PhaseName = Literal[
     "ramp",
     "settle",
     "steady",
+    "pool",
+    "fresh",
     "repeated",
     "alike",
     "overload",
@@ -43,9 +45,9 @@ PhaseName = Literal[
     "drain",
     "cooldown",
 ]
-"""`repeated`: steady load with one body for all users, to see whether answers are cached; `alike`:
-with bodies like it that were never sent before, against which it is held. These two alternate,
-each turn is a `Phase`."""
+"""`pool`: the bodies of the steady phase, `fresh`: ones that nobody has sent before, to see whether
+answers are cached. They alternate, each turn is a `Phase`. In older records `repeated` is one body
+for all users, and `alike` ones like it that were never sent before."""
 Role = Literal["server", "generator", "witness", "lab"]
 EndKind = Literal[
     "complete",
@@ -84,6 +86,11 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     answered: int | None = None
     """Right answers that it gave since all users were there, by its own count; None: it does not
     report it, or there never were all users."""
+    limits_at_end: Limits | None = None
+    """Read back again when the load was over."""
+    cpu_used_s: float | None = None
+    """CPU time of its control group under load. Both None: the run was older than these fields, had
+    no load, or the group was gone."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
 """`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge,
-store, report."""
+store_verdict, report."""
 
 import argparse
 import shutil
@@ -7,12 +7,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.record import library
 from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE, compress
+from loadlab.record.write import (
+    RUN_FILE,
+    SAMPLES_FILE,
+    SECONDS_FILE,
+    VERDICT_FILE,
+    compress,
+    store_verdict,
+)
+from loadlab.report import library
 from loadlab.report.page import write_reports
 from loadlab.report.table import history_table, summary
-from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge, store
+from loadlab.verdict.judge import Verdict, judge
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
@@ -56,7 +63,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
 
 
 def conclude(run: Path, console: Console) -> Verdict:
-    """Judge a run that has ended, store verdict and reports, and show the table.
+    """Judge a run that has ended, store_verdict verdict and reports, and show the table.
 
     With the last of several repeats, the claim they allow is written into the reports of them all.
     A disk that is full costs the reports, not the verdict.
@@ -66,7 +73,7 @@ def conclude(run: Path, console: Console) -> Verdict:
     """
     log, verdict = _judged(run, console)
     try:
-        store(verdict, run)
+        store_verdict(verdict, run)
         if log.run.ended:
             compress(run)
         claim, others = _report(run, log, verdict, console)
@@ -96,7 +103,7 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
         if not (mate / VERDICT_FILE).exists():
-            store(judge(read(mate)), mate)
+            store_verdict(judge(read(mate)), mate)
         (kept / mate.name).mkdir(parents=True, exist_ok=True)
         for file in _KEPT_FILES:
             shutil.copyfile(mate / file, kept / mate.name / file)

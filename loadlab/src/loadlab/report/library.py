@@ -10,8 +10,8 @@ import msgspec
 
 from loadlab.record.read import RecordError, read, read_run
 from loadlab.record.schema import Run
-from loadlab.record.write import RUN_FILE
-from loadlab.verdict.judge import VERDICT_FILE, Verdict, judge
+from loadlab.record.write import RUN_FILE, VERDICT_FILE
+from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 
 INDEX_FILE = "index.sqlite"

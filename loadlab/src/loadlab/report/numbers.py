@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from loadlab.record.form import Run
+from loadlab.record.schema import Run
 from loadlab.verdict.figures import Figures
 from loadlab.verdict.repeats import way
 

@@ -5,10 +5,9 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import chain, pairwise
 
-from loadlab.record.form import Sample, Second, Series
-from loadlab.record.latency import quantile
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge, quantile
 from loadlab.record.read import Log
+from loadlab.record.schema import Sample, Second, Series
 from loadlab.report.picture import Axis, Chart, Line
 from loadlab.verdict.figures import cpu_s, process_cpu, quantile_ms
 from loadlab.verdict.rules import RULES

@@ -8,8 +8,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from loadlab.record.form import Run
-from loadlab.record.library import Entry
+from loadlab.record.schema import Run
+from loadlab.report.library import Entry
 from loadlab.report.numbers import facts, key_numbers, number
 from loadlab.verdict.judge import Verdict
 

@@ -22,9 +22,10 @@ from loadlab.run import order as orders
 from loadlab.run import session
 from loadlab.run.order import Order, too_small
 from loadlab.run.session import Busy, Place
-from loadlab.target import cgroup, compose, tiers
-from loadlab.target.choice import Backend, choose
+from loadlab.target import cgroup, tiers
+from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
+from loadlab.target.start import Backend, choose
 from loadlab.target.tiers import Tier, TierError
 from loadlab.verdict.repeats import Judged, combine
 from loadlab.words import LoadWords, UsageError
@@ -150,7 +151,7 @@ def _backends(known: Collection[Tier], root: Path) -> list[Finding]:
     except cgroup.Unavailable as error:
         groups = Finding("backend cgroup", "no", str(error))
     tier = next(iter(known), None)
-    reason = compose.missing(tier, root) if tier else "the compose file has no tiers"
+    reason = no_container(root, tier.image) if tier else "the compose file has no tiers"
     containers = Finding(
         "backend compose",
         "no" if reason or not tier else f"image {tier.image}",

@@ -1,7 +1,6 @@
 """The null server: what the generator, granian and the kernel take without any model. The users of
 the run drive it before the run, all of them and with the same ramp."""
 
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -10,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.experiments.bench.subjects import clean_environment
 from loadlab.generator.exchange import Exchange
+from loadlab.generator.launch import Part, generating
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
-from loadlab.generator.process import Part, generating
+from loadlab.record.limits import Limits
 from loadlab.record.schema import NullServer
-from loadlab.target.cgroup import Limits
-from loadlab.target.process import Command, Running, free_port, running
+from loadlab.target import programs
+from loadlab.target.process import Running, free_port, running
 
 STEADY_S = (3, 10)
 """Seconds that are measured once all users are there: the least and the most; a shorter steady
@@ -58,8 +57,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
-        words = ["loadlab.experiments.bench.floor", "--port", str(port), "--answer", str(answer)]
-        command = Command([sys.executable, "-m", *words, "--read"], clean_environment(), Path.cwd())
+        command = programs.null_server(Path.cwd(), answer, port, "--read")
         with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
             ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
     return _summary(ticks, used_s, load.users)

@@ -8,52 +8,35 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-import msgspec
-
 from loadlab import words
 from loadlab.generator.scenarios import Scenario
 from loadlab.generator.scenarios import choose as choose_scenario
+from loadlab.target.serving import Asked
 from loadlab.target.tiers import Tier
 from loadlab.target.tiers import choose as choose_tier
-from loadlab.words import Backend, Balancer, Engine, LoadWords, Ramp, UsageError, UserKind
+from loadlab.words import Engine, LoadWords, Ramp, UsageError, UserKind
 
 KEYS = tuple(word.key for word in words.described(LoadWords))
 UNLIMITED = Tier(name="target", cpus=0.0, memory_bytes=0)
 """In place of a tier, for a server whose limits the lab does not set."""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(Asked, frozen=True, kw_only=True):
     """What the user asked for, defaults filled in."""
 
-    tier: Tier
     scenario: Scenario
-    users: int
     rate: float
     """Users started per second."""
     steady_s: float
-    backend: Backend
     engine: Engine
     ramp: Ramp
     user: UserKind
-    model: str
     seed: int
     repeats: int
     workers: int
     """Locust worker processes; 0: one for each core that the server leaves."""
     web: bool
-    target: str
-    """host:port of a server that runs already; empty: the lab starts one."""
     allow_host: str
-    service: str = "halfcore"
-    """Or a variant of the baseline, for comparisons; `image` is a published image."""
-    image: str = ""
-    """Its name, for service `image`."""
-    service_workers: int = 0
-    """Worker processes in each replica of a baseline; 0: as the variant chooses."""
-    balancer: Balancer = "none"
-    """What the lab puts before the replicas that it starts as processes."""
-    late: bool = False
-    """The last replica joins when all users are there; for studies."""
 
 
 def parse(

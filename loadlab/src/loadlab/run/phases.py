@@ -1,11 +1,12 @@
 """One run, phase by phase.
 
 null server (`floor` in records) → start → warm-up → ramp → settle → steady (→ overload → recovery)
-→ repeated and alike by turns → drain → cool-down.
+→ pool and fresh by turns → drain → cool-down.
 """
 
 import itertools
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,15 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.generator import alike, answers, exchange
-from loadlab.generator.alike import Alike
-from loadlab.generator.epoll.asker import Asker
+from loadlab.generator import answers, exchange
+from loadlab.generator import fresh as never_sent
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import Generator, Part, generating
-from loadlab.generator.steer import Steer
+from loadlab.generator.fresh import Fresh
+from loadlab.generator.http import Asker
+from loadlab.generator.launch import Generator, Part, generating, witnessing
+from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.generator.witness_process import witnessing
 from loadlab.record import counters
 from loadlab.record.sampler import Sampler
 from loadlab.record.schema import Drain, PhaseName, ProcessInfo, Role, Workers
@@ -30,34 +30,28 @@ from loadlab.run import null_server
 from loadlab.run.order import Order
 from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
 from loadlab.target.serving import Serving
+from loadlab.verdict.stats import PAIRS
 from loadlab.verdict.steadiness import WINDOWS, agreement
 
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
 DRAIN_MOST_S = 30.0
-_SPELLS: tuple[tuple[PhaseName, int], ...] = (
-    ("repeated", 1),
-    ("alike", 2),
-    ("repeated", 2),
-    ("alike", 2),
-    ("repeated", 1),
-)
-"""One body for all users and bodies like it, by turns and for equally long: a machine that is
+_TURNS: tuple[PhaseName, PhaseName] = ("pool", "fresh")
+"""The steady phase's bodies and ones that nobody has sent, neighbours in time: a machine that is
 slower for a while is so for both."""
-_SPELL_S = (2, 4)
-"""The shortest of them: the least and the most, a thirtieth of the steady phase between."""
+_LONG_STEADY_S = 60.0
+"""From here on a turn lasts 2 s, else 1 s: it takes up to 0.3 s until all users have the order."""
 _START_MOST_S = 60.0
 _TURN_S = 0.1
 
 
 def repeated_s(steady_s: float) -> float:
     """How long the phases that look for a cache take together."""
-    return float(_spell_s(steady_s) * sum(length for _, length in _SPELLS))
+    return 2.0 * PAIRS * _turn_s(steady_s)
 
 
-def _spell_s(steady_s: float) -> int:
-    least, most = _SPELL_S
-    return min(most, max(round(steady_s / 30), least))
+def _turn_s(steady_s: float) -> float:
+    return 2.0 if steady_s >= _LONG_STEADY_S else 1.0
 
 
 class Conductor:
@@ -101,9 +95,9 @@ class Conductor:
         self.book.take(ticks, "floor")
         self._recorder.run.null_server = used
 
-    def warm_up(self, serving: Serving) -> tuple[list[Exchange], Alike | None]:
+    def warm_up(self, serving: Serving) -> tuple[list[Exchange], Fresh | None]:
         """Prove the server right on golden rows, learn the answers to the others, and let it run a
-        while; returns what users shall ask, and bodies that take the work of one."""
+        while; returns what users shall ask, and bodies that nobody has sent before."""
         self._serving = serving
         run = self._recorder.run
         run.replicas = serving.replicas()
@@ -112,7 +106,7 @@ class Conductor:
         askers = [Asker(*address, serving.path) for address in serving.addresses]
         try:
             exchanges = self._warm_up(serving, askers)
-            return exchanges, alike.find(exchanges[0].body, askers[0].ask)
+            return exchanges, self._fresh(serving, exchanges)
         finally:
             for asker in askers:
                 asker.close()
@@ -128,6 +122,7 @@ class Conductor:
             self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
             self.sampler.start()
             stack.callback(self.sampler.stop)
+            stack.callback(self._read_back, serving, serving.cpu_s())
             self.book.ramp_users = load.users
             generator = self._generator = stack.enter_context(
                 generating(folder / "generator", load, parts)
@@ -182,6 +177,23 @@ class Conductor:
         self._ask_all(exchanges, askers)
         return exchanges
 
+    def _fresh(self, serving: Serving, pool: list[Exchange]) -> Fresh | None:
+        """Bodies for the turns that look for a cache, with answers where the lab has the graph."""
+        order, details = self._order, self._recorder.run.details
+        if serving.manifest is None:
+            return None
+        found = never_sent.find(serving.manifest, pool, order.seed)
+        if found and serving.graph:
+            rate_hz = order.users / order.scenario.mean_think_s
+            expected = round(rate_hz * repeated_s(order.steady_s) / 2)
+            found, (of_pool, of_fresh) = never_sent.compute(
+                found, serving.graph, serving.manifest, pool, expected
+            )
+            details |= {"inference_us": f"{of_pool:.1f}", "fresh_inference_us": f"{of_fresh:.1f}"}
+        count = f"{len(found.answers)} with answers" if found else "none: too few different rows"
+        details["fresh_bodies"] = count
+        return found
+
     def _ask_all(self, exchanges: list[Exchange], askers: list[Asker]) -> None:
         """Ask at `WARMUP_HZ` for `WARMUP_S`, and check every answer."""
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
@@ -197,7 +209,14 @@ class Conductor:
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
             for part in generator.parts
         ]
-        named.append(("witness", "witness", self._witness.pid, "loadlab.generator.witness"))
+        named.append(
+            (
+                "witness",
+                "witness",
+                self._witness.processes["witness"].pid,
+                "loadlab.generator.witness",
+            )
+        )
         named += [
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)
@@ -252,14 +271,15 @@ class Conductor:
         return start + order.steady_s
 
     def _repeat(self, start: float, load: Load) -> None:
-        """The same load with one body for all users and with new ones like it, by turns: is the
-        server cheaper when it could remember answers?"""
-        unit_s = _spell_s(self._order.steady_s)
-        for name, length in _SPELLS if load.alike else _SPELLS[:1]:
+        """The same load with the same bodies and with new ones, by turns: is the server cheaper
+        where it could remember answers? Which is first is drawn, for half of the pairs each."""
+        turns = [*[_TURNS] * (PAIRS // 2), *[_TURNS[::-1]] * (PAIRS // 2)]
+        random.Random(self._order.seed).shuffle(turns)  # noqa: S311  an order, reproducible
+        for name in itertools.chain.from_iterable(turns) if load.fresh else ():
             if self._generator:
-                self._generator.steer(Steer(bodies="one" if name == "repeated" else "alike"))
+                self._generator.steer(Steer(bodies="pool" if name == "pool" else "fresh"))
             self.begin(name, start, self._order.users)
-            start += length * unit_s if load.alike else repeated_s(self._order.steady_s) / 2
+            start += _turn_s(self._order.steady_s)
             self._until(start)
 
     def _drain(self, generator: Generator) -> None:
@@ -288,6 +308,11 @@ class Conductor:
                 msgspec.structs.replace(each, answered=count)
                 for each, count in zip(run.replicas, answered, strict=True)
             ]
+
+    def _read_back(self, serving: Serving, cpu_s_before: list[float]) -> None:
+        """Whatever ends the load: the limits now, and the CPU time that it took."""
+        run = self._recorder.run
+        run.replicas = serving.read_back(run.replicas, cpu_s_before)
 
     def _note_workers(self, generator: Generator, expected: int) -> None:
         found = generator.workers()

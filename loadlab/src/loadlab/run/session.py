@@ -21,12 +21,12 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from loadlab.generator import choice as generators
-from loadlab.generator.epoll.plan import PlanError, raise_open_files
+from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
-from loadlab.generator.plan import Load, Start
-from loadlab.generator.process import GeneratorFailed
+from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
 from loadlab.record import counters, machine, schema
+from loadlab.record.criteria import criteria
+from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
 from loadlab.record.write import Recorder
@@ -36,16 +36,15 @@ from loadlab.run.order import Order, cores_needed, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, repeated_s
 from loadlab.run.timeline import Fault, View
 from loadlab.target import cgroup, tiers
-from loadlab.target.choice import Backend, starting
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed, Serving
-from loadlab.verdict.criteria import criteria
+from loadlab.target.start import Backend, starting
 
 _LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (
     CannotStart,
     BackendFailed,
-    GeneratorFailed,
+    PlanError,
     PlanError,
     NoAnswer,
     cgroup.Unavailable,
@@ -164,7 +163,7 @@ def _tier(tier: tiers.Tier, backend: Backend) -> schema.Tier:
     cpus = server_cpus(tier) if backend == "cgroup" else ""
     return schema.Tier(
         name=tier.name,
-        limits=cgroup.Limits() if backend == "given" else tier.limits,
+        limits=Limits() if backend == "given" else tier.limits,
         replicas=tier.replicas,
         cpus=[int(cpu) for cpu in cpus.split(",") if cpu],
         cores_needed=cores_needed(tier),
@@ -250,7 +249,7 @@ def _run(
         backend, order, place.root, bundles=place.bundles, scratch=scratch, cpus=cpus
     )
     with started as serving:
-        exchanges, alike = conductor.warm_up(serving)
+        exchanges, fresh = conductor.warm_up(serving)
         _note(recorder.run, serving, len(exchanges))
         held = serving.cpus() or held
         full = msgspec.structs.replace(
@@ -258,7 +257,7 @@ def _run(
             addresses=serving.addresses,
             path=serving.path,
             exchanges=exchanges,
-            alike=alike,
+            fresh=fresh,
             workers=len(generators.workers(order, held)),
         )
         parts = generators.parts(order, place.root, held)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from loadlab.generator.ledger import Tick
+from loadlab.record.criteria import Objective
 from loadlab.record.histogram import pack, quantile
 from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.write import Recorder
 from loadlab.report import live
-from loadlab.verdict.criteria import Objective
 from loadlab.verdict.steadiness import Window
 
 HUNG_S = 15

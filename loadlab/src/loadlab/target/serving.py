@@ -10,7 +10,7 @@ import msgspec
 
 from loadlab.record import counters
 from loadlab.record.cgroup import Group
-from loadlab.record.form import Replica
+from loadlab.record.schema import Replica
 from loadlab.target.tiers import Tier
 
 _INITS = ("docker-init", "tini")

@@ -4,8 +4,8 @@ import bisect
 from collections.abc import Sequence
 
 from loadlab.record.criteria import Thresholds
-from loadlab.record.form import Phase, PhaseName
 from loadlab.record.read import Log
+from loadlab.record.schema import Phase, PhaseName
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import answered, cpu_s, cpu_us, known
 from loadlab.verdict.stats import paired_saving

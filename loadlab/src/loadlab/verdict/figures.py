@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from loadlab.record.form import HostSample, NetSample, PhaseName, Sample, Second, ServerSample
-from loadlab.record.latency import quantile
+from loadlab.record.histogram import quantile
 from loadlab.record.read import LOAD, Log
+from loadlab.record.schema import HostSample, NetSample, PhaseName, Sample, Second, ServerSample
 from loadlab.verdict.stats import rate_bound, upper_bound
 
 Read = Callable[[Sample], float | None]

@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from loadlab.record.form import Ended
 from loadlab.record.read import Log
+from loadlab.record.schema import Ended
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
 from loadlab.verdict.objective import BROKEN_OFF, GONE, functional_failure, judge_objective

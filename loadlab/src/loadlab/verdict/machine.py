@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from loadlab.record.criteria import Thresholds
-from loadlab.record.form import Role, Sample
+from loadlab.record.limits import Limits
 from loadlab.record.read import Log
-from loadlab.target.cgroup import Limits
+from loadlab.record.schema import Role, Sample
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import (
     UNDER_LOAD,
@@ -181,7 +181,22 @@ def limits(log: Log, _: Thresholds) -> list[Check]:
         Check("replicas with other limits", others, 0),
         Check("server processes outside", outside, 0),
         Check("replicas without a process", empty, 0),
+        *_at_end(log),
     ]
+
+
+def _at_end(log: Log) -> list[Check]:
+    """Of the replicas that could be read back after the load; older runs recorded none."""
+    found = [(each.limits_at_end, each.cpu_used_s) for each in log.run.replicas]
+    ends = [limits for limits, _ in found if limits is not None]
+    used = [cpu_s for _, cpu_s in found if cpu_s is not None]
+    counts = {
+        "replicas with other limits at the end": [
+            not _in_force(log.run.tier.limits, each) for each in ends
+        ],
+        "replicas that used no CPU": [cpu_s <= 0 for cpu_s in used],
+    }
+    return [Check(what, sum(each), 0) for what, each in counts.items() if each]
 
 
 def _in_force(asked: Limits, found: Limits) -> bool:

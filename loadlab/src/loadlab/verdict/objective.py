@@ -7,9 +7,9 @@ FAIL for failures of function needs fewer rules than a FAIL for latencies.
 
 from collections.abc import Sequence
 
-from loadlab.record.form import EndKind, PhaseName, Second
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
 from loadlab.record.read import Log
+from loadlab.record.schema import EndKind, PhaseName, Second
 from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import (
     Figures,

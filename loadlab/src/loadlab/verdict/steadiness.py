@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadlab.record.criteria import Objective, Thresholds
-from loadlab.record.form import PhaseName
-from loadlab.record.packed import merge
+from loadlab.record.histogram import merge
 from loadlab.record.read import Log
+from loadlab.record.schema import PhaseName
 from loadlab.verdict.check import Check, Unit
 from loadlab.verdict.figures import UNDER_LOAD, answered, done, quantile_ms
 

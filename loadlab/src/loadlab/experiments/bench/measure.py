@@ -23,9 +23,10 @@ import msgspec
 
 from loadlab.experiments.bench.stored import Figures, Load, Round
 from loadlab.experiments.bench.subjects import Place, Subject
-from loadlab.generator.epoll.answer import ask
-from loadlab.generator.epoll.plan import Outcome, Plan
-from loadlab.target.cgroup import Group, Limits, Memory
+from loadlab.generator.epoll import Outcome, Plan
+from loadlab.generator.http import ask, post
+from loadlab.record.limits import Limits, Memory
+from loadlab.target.cgroup import Group
 from loadlab.target.process import CannotStart, Command, free_port, running
 from loadlab.target.programs import Case, baseline_program, clean_environment
 
@@ -172,7 +173,12 @@ def _doubts(found: Figures, load: Load, server_cores: float) -> list[str]:
 def _first_answer(plan: Plan) -> bytes:
     """The body of the server's first answer; raises `_NoFigures` if it is wrong."""
     try:
-        status, body = ask(plan.host, plan.port, plan.request(), timeout_s=plan.timeout_s)
+        status, body = ask(
+            plan.host,
+            plan.port,
+            post((plan.host, plan.port), plan.path, plan.body),
+            timeout_s=plan.timeout_s,
+        )
     except (OSError, ValueError) as error:
         raise _NoFigures(f"does not answer in these limits: {error}") from None
     if status != 200 or not body.startswith(plan.prefix.encode()):

@@ -9,9 +9,9 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from loadlab.experiments.runner import Experiment
-from loadlab.record.latency import Spread
+from loadlab.record.histogram import Spread
+from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Quiet
-from loadlab.target.cgroup import Limits, Memory, Usage
 
 FORMAT = 1
 Regime = Literal["saturated", "sparse"]

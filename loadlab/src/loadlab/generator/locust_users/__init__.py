@@ -44,12 +44,13 @@ class Session:
     has arrived."""
 
     @classmethod
-    def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str) -> None:
-        """Prepare everything that users would otherwise do once each."""
+    def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str, place: int) -> None:
+        """Prepare everything that users would otherwise do once each; place: of the worker among
+        the workers, from 0."""
         cls.load, cls.kind = load, kind
         cls.ledger = Ledger(worker, load.start.here())
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.pool = Pool(load, kind.request, cls.draw)
+        cls.pool = Pool(load, kind.request, place)
         cls.ready.set()
 
 

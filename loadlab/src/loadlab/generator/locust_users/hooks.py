@@ -157,7 +157,7 @@ def _open(
         count_connections()
         if user != "fast-unmended":
             mend_keep_alive()
-    Session.open(load, kind, name)
+    Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)
     gevent.spawn(_report, environment, runner, kind)

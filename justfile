@@ -248,14 +248,19 @@ load-smoke *words="tier=half-core":
 load-master *flags:
     uv run locust -f loadlab/locustfile.py --master "$@"
 
-# A Locust worker for `just load-master`: `just load-worker master=10.0.0.7`
+# A Locust worker for `just load remote=1 listen=10.0.0.7` or `just load-master` on another machine, again and again until Ctrl-C: `just load-worker master=10.0.0.7`
 [group('prove')]
 load-worker master *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     ulimit -n "$(ulimit -Hn)"
     host="${1#master=}"; shift
-    exec uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@"
+    trap 'kill "$worker"; wait "$worker"; exit 0' INT TERM
+    while true; do
+        uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@" &
+        worker=$!
+        wait "$worker" || sleep 1 # the master has ended its run, or is not there yet
+    done
 
 # Every stored load run: verdict, latencies, CPU, memory
 [group('prove')]

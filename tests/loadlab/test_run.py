@@ -255,7 +255,7 @@ def test_the_null_server_is_measured_while_all_users_are_there(monkeypatch: pyte
     monkeypatch.setattr(null_server, "generating", lambda *_: Driven())
     monkeypatch.setattr(null_server.time, "sleep", lambda _s: None)
     parts = [SimpleNamespace(role=role) for role in ("lab", "generator", "generator")]
-    load = SimpleNamespace(users=10, rate=5.0)
+    load = SimpleNamespace(users=10, rate=5.0, workers=2)
     driven = null_server._drive(
         Path(),
         load,  # type: ignore[arg-type]

@@ -54,6 +54,10 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     workers: Annotated[
         int, Meta(ge=0, le=256, description="Locust's; 0: one for each core the server leaves")
     ] = 0
+    remote: Annotated[
+        int, Meta(ge=0, le=256, description="Locust's, on other machines: `just load-worker`")
+    ] = 0
+    listen: Annotated[str, Meta(description="address of this machine that those connect to")] = ""
     model: Annotated[str, Meta(description="that is asked, by its name")] = "iris"
     seed: Annotated[int, Meta(ge=0, le=2**31, description="of think times and bodies")] = 1
     allow_host: Annotated[str, Meta(description="a host that target= may name: it is yours")] = ""

@@ -23,6 +23,8 @@ from loadlab.record.schema import Role
 
 Cpus = frozenset[int]
 WEB_PORT = 8089
+MASTER_PORT = 5557
+LOOPBACK = "127.0.0.1"
 _LOCUSTFILE = "loadlab/locustfile.py"
 _LOAD, _TICKS, _STEER = "load.json", "ticks.jsonl", "steer.json"
 _USERS_PER_WORKER_HZ = 6000.0
@@ -60,12 +62,19 @@ class Asked(Protocol):
     @property
     def workers(self) -> int: ...  # noqa: D102
     @property
+    def remote(self) -> int: ...  # noqa: D102
+    @property
+    def listen(self) -> str: ...  # noqa: D102
+    @property
     def web(self) -> bool: ...  # noqa: D102
 
 
 def workers(order: Asked, server_cpus: Cpus) -> list[Cpus]:
-    """For each worker the CPU that it is held to: those that the server leaves; all, if it leaves
-    none. No more workers than needed: they cost CPU time that the server may want."""
+    """For each worker of this machine the CPU that it is held to: those that the server leaves;
+    all, if it leaves none. No more workers than needed: they cost CPU time that the server may
+    want."""
+    if order.remote and not order.workers:
+        return []
     scenario = order.scenario
     surge = scenario.surge.factor if scenario.surge else 1.0
     per_worker_hz = _USERS_PER_WORKER_HZ if order.user == "raw" else _USERS_PER_WORKER_HZ / 4
@@ -74,6 +83,11 @@ def workers(order: Asked, server_cpus: Cpus) -> list[Cpus]:
     free = sorted(everywhere - server_cpus) or sorted(everywhere)
     count = order.workers or min(len(free), wanted)
     return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
+
+
+def count(order: Asked, server_cpus: Cpus) -> int:
+    """How many processes share the users."""
+    return 1 if order.engine == "raw" else len(workers(order, server_cpus)) + order.remote
 
 
 def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load], list[Part]]:
@@ -85,7 +99,10 @@ def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load],
         if order.engine == "raw":
             return raw(folder, held[0])
         web = order.web and load.users == order.users
-        return locust(root, folder, load, user=order.user, cpus=held, others=others, web=web)
+        listen = order.listen if order.remote else ""
+        return locust(
+            root, folder, load, user=order.user, cpus=held, others=others, web=web, listen=listen
+        )
 
     return make
 
@@ -99,36 +116,46 @@ def raw(folder: Path, cpus: Cpus) -> list[Part]:
 
 
 def locust(
-    root: Path, folder: Path, load: Load, *, user: str, cpus: list[Cpus], others: Cpus, web: bool
+    root: Path,
+    folder: Path,
+    load: Load,
+    *,
+    user: str,
+    cpus: list[Cpus],
+    others: Cpus,
+    web: bool,
+    listen: str = "",
 ) -> list[Part]:
-    """Locust's master, and one worker for each set of CPUs.
+    """Locust's master, and one worker of this machine for each set of CPUs; the load's other
+    workers come from elsewhere.
 
     Args:
         user: kind of the user class.
         others: CPUs for the master, which has little to do.
         web: show Locust's page.
+        listen: address for workers on other machines; they expect the master on Locust's port.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+        port = str(MASTER_PORT if listen else probe.getsockname()[1])
     common = [sys.executable, "-m", "locust", "-f", str(root / _LOCUSTFILE)]
     common += ["--loglevel", "WARNING", "--user", user]
-    master = [*common, *_of_master(port, load, len(cpus), web=web)]
+    master = [*common, *_of_master(port, load, listen, web=web)]
     for option, name in (("--load", _LOAD), ("--ticks", _TICKS), ("--steer", _STEER)):
         master += [option, str(folder / name)]
-    worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    worker = [*common, "--worker", "--master-host", listen or LOOPBACK, "--master-port", port]
     return [
         Part("master", "lab", master, others, nice=5),
         *(Part(f"worker-{n}", "generator", worker, held) for n, held in enumerate(cpus, 1)),
     ]
 
 
-def _of_master(port: str, load: Load, workers: int, *, web: bool) -> list[str]:
+def _of_master(port: str, load: Load, listen: str, *, web: bool) -> list[str]:
     """Where the master listens, how many users it starts, and whether it shows its page."""
     page = f"--web-host 127.0.0.1 --web-port {WEB_PORT} --autostart"
     options = (
-        f"--master --master-bind-host 127.0.0.1 --master-bind-port {port} "
-        f"--expect-workers {workers} --users {load.users} --spawn-rate {load.rate:g} "
+        f"--master --master-bind-host {listen or LOOPBACK} --master-bind-port {port} "
+        f"--expect-workers {load.workers} --users {load.users} --spawn-rate {load.rate:g} "
         f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
     )
     return options.split()

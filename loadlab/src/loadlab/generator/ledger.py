@@ -11,8 +11,23 @@ from collections import Counter
 import msgspec
 
 from loadlab.record.histogram import bucket
+from loadlab.record.schema import HostSample
 
 _HISTOGRAMS = ("response_us", "service_us", "failed_us", "lag_us", "loop_us", "connect_us")
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker on another machine reports of itself and its machine."""
+
+    name: str
+    cores: int
+    nofile: int
+    cpu_s: float
+    """Of the worker since its start."""
+    sample: HostSample
+    clock_error_s: float
+    """By how much its seconds may differ from the lab's: half of the fastest answer of the lab to
+    a question for the time."""
 
 
 class Tick(msgspec.Struct, kw_only=True):
@@ -54,6 +69,8 @@ class Tick(msgspec.Struct, kw_only=True):
     """Exceptions in a user's code: faults of the generator."""
     cpu_s: float
     """CPU time of the process in this second."""
+    host: Host | None = None
+    """None: a worker of the lab's own machine, which the lab watches itself."""
 
 
 class Ledger:
@@ -124,7 +141,7 @@ class Ledger:
             dropped=self.dropped,
             errors=self.errors,
             cpu_s=cpu_s - self._cpu_s,
-            **{name: _bucketed(getattr(self, name)) for name in _HISTOGRAMS},
+            **{name: _bucketed(getattr(self, name)) for name in _HISTOGRAMS},  # type: ignore[arg-type]
         )
         self.clear()
         self._cpu_s = cpu_s

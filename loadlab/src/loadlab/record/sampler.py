@@ -9,7 +9,7 @@ from typing import Protocol
 
 from loadlab.record import counters
 from loadlab.record.cgroup import Group
-from loadlab.record.schema import NetSample, Sample, ServerSample
+from loadlab.record.schema import HostSample, NetSample, ProcessSample, Sample, ServerSample
 
 EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0
@@ -56,6 +56,10 @@ class Sampler:
         self.generators: list[int] = []
         """Processes whose own quota, if they have one, would be measured as the server's
         latency."""
+        self.remote: dict[str, ProcessSample] = {}
+        """Workers on other machines, as they last reported themselves."""
+        self.hosts: dict[str, HostSample] = {}
+        """Those machines."""
         self.uncounted = 0
         """Connections to the server's port that are not the users': the witness's."""
         self.latest: Sample | None = None
@@ -84,7 +88,8 @@ class Sampler:
             server=_server(server.groups, server.balancer) if server and server.groups else None,
             host=counters.host(),
             net=self._net(server, now) if server else None,
-            processes={name: found for name, found in processes.items() if found},
+            processes={name: found for name, found in processes.items() if found} | self.remote,
+            hosts=self.hosts.copy(),
             generator_throttled_periods=counters.throttled_periods(self.generators),
         )
 

@@ -332,5 +332,7 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     host: HostSample | None = None
     net: NetSample | None = None
     processes: dict[str, ProcessSample] = {}
+    hosts: dict[str, HostSample] = {}
+    """Other machines with generators, as their workers last reported."""
     generator_throttled_periods: int | None = None
     """Of the generator's own control groups; 0 where they have no quota."""

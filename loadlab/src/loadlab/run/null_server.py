@@ -36,6 +36,7 @@ def measure(
     parts: Callable[[Path, Load], Sequence[Part]],
     cpus: str,
     steady_s: float,
+    listen: str = "",
 ) -> tuple[list[Tick], NullServer | None]:
     """Load a null server, without limits; returns the seconds in which all users were there, and
     what it used in them: None if they never were.
@@ -46,18 +47,27 @@ def measure(
         parts: makes the generator's processes.
         cpus: that the null server is held to: the same as the server under load.
         steady_s: of the run.
+        listen: address for users on other machines.
 
     Raises:
         process.CannotStart, GeneratorFailed, cgroup.Unavailable: see there.
     """
     port, (least, most) = free_port(), STEADY_S
     exchanges = [Exchange(each.body, _ANSWER) for each in load.exchanges]
-    same = msgspec.structs.replace(load, addresses=[("127.0.0.1", port)], exchanges=exchanges)
+    same = msgspec.structs.replace(
+        load, addresses=[(listen or "127.0.0.1", port)], exchanges=exchanges
+    )
     seconds = min(max(round(steady_s), least), most)
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
-        command = programs.null_server(Path.cwd(), answer, port, "--read")
+        command = programs.null_server(
+            Path.cwd(),
+            answer,
+            port,
+            "--read",
+            *(["--host", "0.0.0.0"] if listen else []),  # noqa: S104
+        )
         with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
             ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
     return _summary(ticks, used_s, load.users)
@@ -68,7 +78,6 @@ def _drive(
 ) -> tuple[list[Tick], dict[int, float]]:
     """What was counted, and of every second with all users the server's CPU time when it was
     over."""
-    workers = sum(part.role == "generator" for part in parts)
     ticks: list[Tick] = []
     used_s: dict[int, float] = {}
     deadline = time.monotonic() + most_s(load.users, load.rate)
@@ -76,9 +85,10 @@ def _drive(
         while len(used_s) <= seconds and time.monotonic() < deadline and not generator.broken():
             time.sleep(0.1)
             ticks += generator.ticks()
-            for t in _full(ticks, workers, load.users) - used_s.keys():
+            for t in _full(ticks, load.workers, load.users) - used_s.keys():
                 used_s[t] = server.group.usage().cpu_s
-        generator.kill()
+        if load.workers == sum(part.role == "generator" for part in parts):
+            generator.kill()  # with workers on other machines the context ends it, which ends them
     return ticks, used_s
 
 

@@ -5,6 +5,7 @@ import ipaddress
 import math
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -37,6 +38,8 @@ class Order(Asked, frozen=True, kw_only=True):
     """Locust worker processes; 0: one for each core that the server leaves."""
     web: bool
     allow_host: str
+    remote: int = 0
+    """Locust workers on other machines; without `workers` there are no others then."""
 
 
 def parse(
@@ -124,6 +127,7 @@ def _check(order: Order) -> None:
     if order.engine == "raw" and (order.user != "raw" or order.workers or order.web):
         of_locust = "users of Locust (user=), nor workers (workers=), nor its page (web=)"
         raise UsageError(f"engine=raw has neither {of_locust}")
+    _check_remote(order)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", order.model):
         raise UsageError(f"model={order.model} is invalid: expected a model's name")
     if order.balancer != "none" and (order.target or order.backend == "compose"):
@@ -135,6 +139,31 @@ def _check(order: Order) -> None:
         guard(order.target, order.allow_host)
         if order.backend != "auto":
             raise UsageError("target= is a server that runs already: backend= has nothing to start")
+
+
+def _check_remote(order: Order) -> None:
+    if not order.remote:
+        if order.listen:
+            raise UsageError(f"listen={order.listen}: only workers on other machines need it")
+        return
+    if order.engine == "raw":
+        raise UsageError(
+            "engine=raw is one process of this machine: remote= is for Locust's workers"
+        )
+    if order.backend == "compose" or order.balancer != "none":
+        raise UsageError("remote= is for a server that is a process (backend=cgroup) or given")
+    try:
+        with socket.socket(type=socket.SOCK_DGRAM) as probe:
+            probe.bind((order.listen, 0))
+    except OSError:
+        own = False
+    else:
+        own = bool(order.listen)
+    if not own:
+        raise UsageError(
+            f"listen={order.listen} is not an IPv4 address of this machine: give the one that the "
+            "other machines connect to"
+        )
 
 
 def cores_needed(tier: Tier) -> int:

@@ -20,11 +20,19 @@ from loadlab.generator.exchange import Exchange
 from loadlab.generator.fresh import Fresh
 from loadlab.generator.http import Asker
 from loadlab.generator.launch import Generator, Part, generating, witnessing
+from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.plan import Load, Start, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record import counters
 from loadlab.record.sampler import Sampler
-from loadlab.record.schema import Drain, PhaseName, ProcessInfo, Role, Workers
+from loadlab.record.schema import (
+    Drain,
+    PhaseName,
+    ProcessInfo,
+    ProcessSample,
+    Role,
+    Workers,
+)
 from loadlab.record.write import Recorder
 from loadlab.run import null_server
 from loadlab.run.order import Order
@@ -91,7 +99,9 @@ class Conductor:
         self.begin("floor")
         seconds = load.users / load.rate + null_server.STEADY_S[1]
         self._view.ticker.say(f"the null server is driven first, for about {seconds:.0f} s")
-        ticks, used = null_server.measure(folder, load, parts, cpus, self._order.steady_s)
+        ticks, used = null_server.measure(
+            folder, load, parts, cpus, self._order.steady_s, self._order.listen
+        )
         self.book.take(ticks, "floor")
         self._recorder.run.null_server = used
 
@@ -116,7 +126,7 @@ class Conductor:
         for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` ran before
-        workers = sum(part.role == "generator" for part in parts)
+        workers = load.workers
         self.book = Book(self._recorder, workers, self.book)
         with ExitStack() as stack:
             self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
@@ -144,7 +154,9 @@ class Conductor:
         """Read what the processes reported, show it, and check the run; raises `Fault`."""
         generator, serving = self._generator, self._serving
         if generator and serving:
-            self.book.take(generator.ticks())
+            ticks = generator.ticks()
+            self._note_hosts(ticks)
+            self.book.take(ticks)
             self.book.take(self._witness.ticks(), "witness")
             self._view.show(self.book, self.sampler.latest)
             if sentence := serving.ended():
@@ -155,6 +167,19 @@ class Conductor:
             raise self.sampler.failure
         if self.now() > self._deadline_s:
             raise Fault("aborted", f"stopped at the hard limit of {self._deadline_s:.0f} s")
+
+    def _note_hosts(self, ticks: Sequence[Tick]) -> None:
+        """What workers on other machines report of themselves, next to what is sampled here."""
+        run, sampler = self._recorder.run, self.sampler
+        for tick in ticks:
+            if tick.host is None:
+                continue
+            if tick.worker not in sampler.remote:
+                run.processes.append(_remote_info(tick.worker, tick.host))
+                error_ms = tick.host.clock_error_s * 1e3
+                run.details[f"clock of {tick.worker}"] = f"within {error_ms:.2f} ms of the lab's"
+            sampler.remote[tick.worker] = ProcessSample(cpu_s=tick.host.cpu_s)
+            sampler.hosts[tick.host.name] = tick.host.sample
 
     def _warm_up(self, serving: Serving, askers: list[Asker]) -> list[Exchange]:
         golden = (
@@ -340,6 +365,13 @@ class Conductor:
     def _users(self) -> int:
         last = self.book.since(self.book.whole)
         return last[-1].users if last else 0
+
+
+def _remote_info(worker: str, host: Host) -> ProcessInfo:
+    command = f"Locust worker on {host.name}, {host.cores} cores"
+    return ProcessInfo(
+        name=worker, role="generator", pid=0, cpus=[], nofile=host.nofile, command=command
+    )
 
 
 def _info(name: str, role: Role, pid: int, command: str, *, held: list[int]) -> ProcessInfo:

@@ -240,7 +240,7 @@ def _run(
     raise_open_files(order.users)  # servers and generators inherit it
     cpus = server_cpus(order.tier)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
-    load = _load(order, conductor.start, len(generators.workers(order, held)))
+    load = _load(order, conductor.start, generators.count(order, held))
     parts = generators.parts(order, place.root, held)
     conductor.measure_null_server(scratch / "null", load, parts, cpus)
     cool_down()  # Locust's own user classes leave as many connections in TIME_WAIT as there were
@@ -254,11 +254,11 @@ def _run(
         held = serving.cpus() or held
         full = msgspec.structs.replace(
             load,
-            addresses=serving.addresses,
+            addresses=[(order.listen or host, port) for host, port in serving.addresses],
             path=serving.path,
             exchanges=exchanges,
             fresh=fresh,
-            workers=len(generators.workers(order, held)),
+            workers=generators.count(order, held),
         )
         parts = generators.parts(order, place.root, held)
         conductor.load(scratch, full, parts(scratch / "generator", full))

@@ -18,7 +18,6 @@ from granian.log import LogLevels
 _SERVER = partial(
     Granian,
     "loadlab.target.null_server:create",
-    address="127.0.0.1",
     interface=Interfaces.RSGI,
     workers=1,
     runtime_threads=1,
@@ -53,13 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--answer", type=Path, required=True, help="file with every answer's body")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--read", action="store_true", help="read the request's body")
     parser.add_argument("--cpu", type=int, help="hold the worker to this CPU")
     parser.add_argument("--batch", action="store_true", help="schedule the worker as SCHED_BATCH")
     asked = parser.parse_args()
     answer = asked.answer.read_bytes()
     load = partial(create, answer, read=asked.read, cpu=asked.cpu, batch=asked.batch)
-    _SERVER(port=asked.port).serve(target_loader=load, wrap_loader=False)
+    _SERVER(address=asked.host, port=asked.port).serve(target_loader=load, wrap_loader=False)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def labels_only(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _halfcore(order: Asked, scratch: Path, case: Case, port: int) -> Command:
-    settings = order.tier.environment | {"HALFCORE_HOST": "127.0.0.1", "MODEL_NAME": order.model}
+    host = "0.0.0.0" if order.listen else "127.0.0.1"  # noqa: S104  asked for with listen=
+    settings = order.tier.environment | {"HALFCORE_HOST": host, "MODEL_NAME": order.model}
     return programs.halfcore(scratch, case.bundle.parent.parent, port, settings)
 
 

@@ -40,6 +40,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     balancer: Literal["none", "http", "tcp"] = "none"
     """What the lab puts before the replicas that it starts as processes: `http` deals out requests,
     `tcp` connections; `none`: users take the replicas' addresses in turn."""
+    listen: str = ""
+    """Address of this machine for users on others; empty: all users are here."""
     late: bool = False
     """The last replica joins when all users are there; for studies."""
 

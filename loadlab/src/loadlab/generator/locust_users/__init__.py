@@ -44,11 +44,13 @@ class Session:
     has arrived."""
 
     @classmethod
-    def open(cls, load: Load, kind: "type[ThinkingUser]", worker: str, place: int) -> None:
+    def open(
+        cls, load: Load, kind: "type[ThinkingUser]", worker: str, place: int, epoch: float
+    ) -> None:
         """Prepare everything that users would otherwise do once each; place: of the worker among
-        the workers, from 0."""
+        the workers, from 0; epoch: when the run began, on this machine's monotonic clock."""
         cls.load, cls.kind = load, kind
-        cls.ledger = Ledger(worker, load.start.here())
+        cls.ledger = Ledger(worker, epoch)
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
         cls.pool = Pool(load, kind.request, place)
         cls.ready.set()

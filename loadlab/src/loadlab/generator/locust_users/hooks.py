@@ -8,6 +8,9 @@ written.
 """
 
 import gc
+import os
+import resource
+import socket
 import time
 from collections import Counter
 from functools import cache
@@ -16,11 +19,12 @@ from typing import Any
 
 import gevent
 import msgspec
+from gevent.event import AsyncResult
 from locust import argument_parser, events
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadlab.generator import plan
-from loadlab.generator.ledger import Tick
+from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.locust_users import (
     FastHttpUser,
     RawHttpUser,
@@ -31,6 +35,7 @@ from loadlab.generator.locust_users import (
     mend_keep_alive,
 )
 from loadlab.generator.plan import Load, Steer, Workers
+from loadlab.record import counters
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
@@ -39,6 +44,10 @@ KINDS: dict[str, type[ThinkingUser]] = {
     "stock": StockHttpUser,
 }
 _ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
+_TIME = "loadlab_time"
+_CLOCK_QUESTIONS = 10
+_REMOTE = "LOADLAB_PARENT" not in os.environ
+"""Whether this process was started on another machine, and not by the lab."""
 _METHOD, _NAME = "POST", "predict"
 _LOOP_PROBE_S = 0.01
 _WATCH_S = 0.1
@@ -94,7 +103,12 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
         if ticks:
             ticks.write(msg.data["tick"] + b"\n")
 
+    def answer_time(msg: Any, **_: Any) -> None:
+        now_s = time.monotonic() - load.start.here()
+        runner.send_message(_TIME, {"now_s": now_s}, msg.node_id)
+
     runner.register_message(_ASK, answer)
+    runner.register_message(_TIME, answer_time)
     runner.register_message(_TICK, take)
     if options.steer:
         report = Path(options.ticks).with_suffix(".workers")
@@ -123,9 +137,12 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
 
+    clock = Clock(runner)
+
     def take_load(msg: Any, **_: Any) -> None:
         load = msgspec.json.decode(msg.data["load"], type=Load)
-        _open(environment, load, msg.data["user"], str(runner.client_id), runner)
+        name, user = str(runner.client_id), msg.data["user"]
+        gevent.spawn(_open, environment, load, user, name, runner, clock if _REMOTE else None)
 
     def take_steer(msg: Any, **_: Any) -> None:
         Session.steer = msgspec.json.decode(msg.data["steer"], type=Steer)
@@ -133,6 +150,42 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     runner.register_message(_LOAD, take_load)
     runner.register_message(_STEER, take_steer)
     runner.send_message(_ASK)  # asked for: a worker is connected before its listeners are there
+
+
+class Clock:
+    """When the lab's run began, on this machine's clock: asked of the master, for the clocks of two
+    machines differ.
+
+    Args:
+        runner: of this worker.
+    """
+
+    def __init__(self, runner: WorkerRunner) -> None:
+        self._runner, self._answer = runner, AsyncResult()
+        self.error_s = 0.0
+        runner.register_message(_TIME, lambda msg, **_: self._answer.set(msg.data["now_s"]))
+
+    def epoch(self) -> float:
+        """The run's beginning; the fastest answer of several says it best."""
+        found = []
+        for _ in range(_CLOCK_QUESTIONS):
+            self._answer, asked = AsyncResult(), time.monotonic()
+            self._runner.send_message(_TIME)
+            now_s, answered = float(self._answer.get()), time.monotonic()
+            found.append(((answered - asked) / 2, (asked + answered) / 2 - now_s))
+        self.error_s, epoch = min(found)
+        return epoch
+
+    def host(self) -> Host:
+        """This worker and its machine, now."""
+        return Host(
+            name=socket.gethostname(),
+            cores=os.cpu_count() or 1,
+            nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            cpu_s=time.process_time(),
+            sample=counters.host(),
+            clock_error_s=self.error_s,
+        )
 
 
 def _count_users(runner: WorkerRunner) -> dict[str, int]:
@@ -148,7 +201,12 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
 
 
 def _open(
-    environment: Any, load: Load, user: str, name: str, runner: WorkerRunner | None = None
+    environment: Any,
+    load: Load,
+    user: str,
+    name: str,
+    runner: WorkerRunner | None = None,
+    clock: Clock | None = None,
 ) -> None:
     """Prepare for users, and start the tasks that run next to them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
@@ -157,17 +215,22 @@ def _open(
         count_connections()
         if user != "fast-unmended":
             mend_keep_alive()
-    Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0)
+    epoch = clock.epoch() if clock else load.start.here()
+    Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0, epoch)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)
-    gevent.spawn(_report, environment, runner, kind)
+    gevent.spawn(_report, environment, runner, kind, clock)
     gevent.spawn(_probe_loop)
 
 
-def _report(environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUser]) -> None:
+def _report(
+    environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUser], clock: Clock | None
+) -> None:
     while True:
         gevent.sleep(Session.ledger.seconds_left())
         tick = Session.ledger.tick()
+        if clock:
+            tick = msgspec.structs.replace(tick, host=clock.host())
         if kind is RawHttpUser:  # the others report each request to Locust themselves
             _add_to_locust(environment.stats, tick)
         if runner:

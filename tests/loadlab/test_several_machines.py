@@ -1,0 +1,65 @@
+"""Load from several machines: the lab, and Locust workers on two other hosts with their own
+addresses, joined by links that may be slow and lose packets."""
+
+import os
+import shutil
+
+import pytest
+
+from support import namespaces
+from support.bundles import write_bundle
+from support.labs import CHECKOUT, Lab
+from support.namespaces import LAB_ADDRESS, hosts
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(namespaces.missing()), reason=namespaces.missing() or "-"),
+]
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "loss"), [(0.0, 0.0), (5.0, 0.002)], ids=["direct", "slow-and-lossy"]
+)
+def test_workers_on_two_other_hosts_drive_a_run(tmp_path, delay_ms, loss):
+    """All users are there, no answer is wrong, and each host says how busy it was and how well its
+    clock is known; the way to the server is in the latencies."""
+    lab = Lab(tmp_path / "place")
+    write_bundle(lab.bundles, "iris", model=None)
+    just = shutil.which("just") or "just"
+    with hosts(2, delay_ms=delay_ms, loss=loss) as (here, *others):
+        for host in others:
+            host.start(
+                just, "-f", str(CHECKOUT / "justfile"), "load-worker", f"master={LAB_ADDRESS}"
+            )
+        process = lab.start(
+            "users=200",
+            "rate=50",
+            "duration=15s",
+            "remote=2",
+            f"listen={LAB_ADDRESS}",
+            before=tuple(here.inside()),
+        )
+        try:
+            said, _ = process.communicate(timeout=400)
+        finally:
+            lab.end()
+    assert process.returncode in (0, 1, 2), said
+    log, verdict = lab.stored(), lab.verdict()
+    run = log.run
+    assert run.ended is not None
+    assert run.ended.kind == "complete", said
+    assert run.workers is not None
+    assert (run.workers.expected, run.workers.reported, run.workers.missing) == (2, 2, 0)
+    steady = log.of("users", "steady")
+    assert max(line.users or 0 for line in steady) == 100  # each worker has half of them
+    assert verdict.figures.errors == 0, said
+    generators = [each for each in run.processes if each.role == "generator"]
+    assert len(generators) == 2
+    assert all("Locust worker on" in each.command for each in generators)
+    clocks = [key for key in run.details if key.startswith("clock of ")]
+    assert len(clocks) == 2
+    last = [sample for sample in log.samples if sample.hosts][-1]
+    assert last.hosts.keys() == {os.uname().nodename}  # two hosts of one machine
+    assert all(last.processes[each.name].cpu_s > 0 for each in generators)
+    assert verdict.figures.p50_ms is not None
+    assert verdict.figures.p50_ms > 2 * delay_ms

@@ -45,7 +45,6 @@ _INFRASTRUCTURE = (
     CannotStart,
     BackendFailed,
     PlanError,
-    PlanError,
     NoAnswer,
     cgroup.Unavailable,
 )
@@ -217,9 +216,10 @@ def _end(
             _run(order, place, backend, conductor, recorder, Path(scratch))
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
-    except (*_INFRASTRUCTURE, WrongAnswer) as error:
-        wrong = isinstance(error, WrongAnswer)
-        return Ended(kind="wrong_answer" if wrong else "infrastructure", sentence=str(error))
+    except _INFRASTRUCTURE as error:  # NoAnswer, a kind of WrongAnswer, says nothing of the server
+        return Ended(kind="infrastructure", sentence=str(error))
+    except WrongAnswer as error:
+        return Ended(kind="wrong_answer", sentence=str(error))
     except KeyboardInterrupt:
         return Ended(kind="interrupted", sentence="interrupted by the user")
     except OSError as error:

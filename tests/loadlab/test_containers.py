@@ -221,20 +221,27 @@ class Counted:
             raise FileNotFoundError
         return self._limits
 
+    def processes(self):
+        """None is inside."""
+        return []
+
     def usage(self):
         """So far."""
         return Usage(cpu_s=self._cpu_s, user_s=0.0, system_s=0.0)
 
 
 def test_limits_and_cpu_time_are_read_back_after_the_load():
-    """Of a container that has ended there is nothing to read."""
+    """And which processes have left the group. Of a container that has ended there is nothing to
+    read."""
     replicas = [Replica(limits=LIMITS, processes_inside=1, processes_outside=0)] * 2
     groups = [Counted(LIMITS, 7.5), Counted(None, 0.0)]
-    serving = Serving(addresses=[("127.0.0.1", 1)], groups=groups, pids=[1, 2])
+    serving = Serving(addresses=[("127.0.0.1", 1)], groups=groups, pids=[os.getpid()] * 2)
 
     first, second = serving.read_back(replicas, [5.0, 5.0])
 
     assert (first.limits_at_end, first.cpu_used_s) == (LIMITS, 2.5)
+    assert first.processes_outside >= 1  # this test's own process
+    assert second.processes_outside == 0
     assert (second.limits_at_end, second.cpu_used_s) == (None, None)
 
 

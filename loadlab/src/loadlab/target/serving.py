@@ -99,13 +99,18 @@ class Serving:
         return [group.usage().cpu_s for group in self.groups]
 
     def read_back(self, replicas: Sequence[Replica], cpu_s_before: list[float]) -> list[Replica]:
-        """The replicas with their limits now and the CPU time that they used since `cpu_s_before`;
-        without both where the group is gone, as that of a container that has ended."""
+        """The replicas with their limits now, the CPU time that they used since `cpu_s_before`, and
+        the processes that have left their group; without them where the group is gone, as that of a
+        container that has ended."""
         read = list(replicas)
-        for number, (group, before) in enumerate(zip(self.groups, cpu_s_before, strict=True)):
+        of_each = zip(self.groups, self.pids, cpu_s_before, strict=True)
+        for number, (group, pid, before) in enumerate(of_each):
             with suppress(OSError, KeyError):
+                family = set(counters.descendants(pid))  # read first: a new process is inside
+                outside = len(family - set(group.processes()))
                 read[number] = msgspec.structs.replace(
                     read[number],
+                    processes_outside=max(read[number].processes_outside, outside),
                     limits_at_end=group.limits(),
                     cpu_used_s=group.usage().cpu_s - before,
                 )

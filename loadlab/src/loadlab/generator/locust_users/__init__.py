@@ -25,6 +25,7 @@ __all__ = ["FastHttpUser", "RawHttpUser", "StockHttpUser"]
 
 _IDLE_S = 5.0
 """How often a user checks for orders in the drain phase, when no requests are sent."""
+_LOOK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 class Session:
@@ -150,6 +151,8 @@ class RawHttpUser(ThinkingUser):
         """Connect if there is no connection, send, receive, compare; a connection that failed is
         closed."""
         try:
+            if self._socket is not None and self._is_ended():
+                self._close()  # as clients do: the server closes a connection that is idle for long
             if self._socket is None:
                 self._connect()
             self._socket.sendall(question.request)
@@ -174,6 +177,16 @@ class RawHttpUser(ThinkingUser):
         except OSError:
             raise Failed("connect") from None
         Session.ledger.connect_us[int((time.monotonic() - began) * 1e6)] += 1
+
+    def _is_ended(self) -> bool:
+        """Whether the server closed the connection while the user thought."""
+        try:
+            seen: bytes = self._socket._sock.recv(1, _LOOK)  # noqa: SLF001  without gevent's waiting
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return not seen
 
     def _close(self) -> None:
         if self._socket is not None:

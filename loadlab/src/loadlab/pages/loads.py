@@ -11,7 +11,7 @@ from loadlab.record.write import RUN_FILE
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 
-_MOST_ROWS = 5
+_MOST_ROWS = 6
 """Of the first page."""
 
 

@@ -171,6 +171,16 @@ def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
     assert counted.right - counted.checked >= 50
 
 
+@pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
+def test_a_connection_that_the_server_closed_while_idle_is_no_failure(engine, tmp_path):
+    """The next request opens another one, as with other HTTP clients."""
+    faults = Faults(closes=True)
+    with misbehaving(faults) as port:
+        counted = drive(engine, tmp_path, load(port), lambda counted: counted.started >= 100)
+    assert not counted.failures
+    assert counted.connects == faults.accepts == counted.started
+
+
 def test_a_hanging_server_runs_into_the_timeout(tmp_path):
     """Nothing is in flight forever."""
     with misbehaving(Faults(hang=True)) as port:

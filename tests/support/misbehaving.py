@@ -39,6 +39,8 @@ class Faults:
     stall_s: float = 0.3
     delay_s: float = 0.0
     hang: bool = False
+    closes: bool = False
+    """Each connection is closed after its answer, without a word, as when it was idle for long."""
     cheats: bool = False
     """Each answer is the next of `CHEATS`."""
     calm_s: float = 0.0
@@ -66,6 +68,8 @@ class _Server:
                 length = _LENGTH.search(head)
                 self._faults.bodies.add(await reader.readexactly(int(length[1]) if length else 0))
                 await self._answer(writer)
+                if self._faults.closes:
+                    return
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass  # the client left, or the test is over
         finally:

@@ -210,7 +210,8 @@ class Conductor:
         found = never_sent.find(serving.manifest, pool, order.seed)
         if found and serving.graph:
             rate_hz = order.users / order.scenario.mean_think_s
-            expected = round(rate_hz * repeated_s(order.steady_s) / 2)
+            # Users do not ask evenly: some more than on average.
+            expected = round(1.5 * rate_hz * repeated_s(order.steady_s) / 2) + order.users
             found, (of_pool, of_fresh) = never_sent.compute(
                 found, serving.graph, serving.manifest, pool, expected
             )

@@ -106,7 +106,8 @@ class Serving:
         of_each = zip(self.groups, self.pids, cpu_s_before, strict=True)
         for number, (group, pid, before) in enumerate(of_each):
             with suppress(OSError, KeyError):
-                family = set(counters.descendants(pid))  # read first: a new process is inside
+                # Read first: a new process is inside. One that was killed is in no group.
+                family = set(filter(_is_alive, counters.descendants(pid)))
                 outside = len(family - set(group.processes()))
                 read[number] = msgspec.structs.replace(
                     read[number],
@@ -123,6 +124,14 @@ class Serving:
         held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
         anywhere = any(each >= set(counters.cpus(0)) for each in held)
         return frozenset() if anywhere else frozenset[int]().union(*held)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = (counters.PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def _allowed(pid: int) -> set[int]:

@@ -156,6 +156,10 @@ EXCLUDED = (
     ),
     Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
+    Excluded(
+        "just load tier=half-core remote=2 *",
+        "needs other machines; test_several_machines.py runs it",
+    ),
     Excluded("just load-keep", "walked with a run's name"),
     Excluded("just load-master", "walked with its flags"),
     Excluded("just load-smoke", "a step of CI", ".ci/run"),

@@ -156,6 +156,7 @@ EXCLUDED = (
     ),
     Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
+    Excluded("just load remote=*", "needs other machines; test_several_machines.py runs it"),
     Excluded(
         "just load tier=half-core remote=2 *",
         "needs other machines; test_several_machines.py runs it",

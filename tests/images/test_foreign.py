@@ -9,7 +9,7 @@ import pytest
 
 from loadlab.experiments.compare import parse
 from loadlab.generator import exchange, scenarios
-from loadlab.generator.http import Asker
+from loadlab.generator.http import Client
 from loadlab.run.order import Order
 from loadlab.target import containers, tiers
 from loadlab.target.containers import no_container
@@ -43,10 +43,10 @@ def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> 
         (replica,) = serving.replicas()
         assert replica.limits == asked.tier.limits
         assert (replica.processes_outside, serving.ended(), serving.cpus()) == (0, "", {0})
-        asker = Asker(*serving.addresses[0], serving.path)
+        client = Client(*serving.addresses[0], serving.path)
         assert serving.manifest is not None
-        assert exchange.prove(serving.manifest, asker.ask) == len(serving.manifest["golden"])
-        asker.close()
+        assert exchange.prove(serving.manifest, client.ask) == len(serving.manifest["golden"])
+        client.close()
     assert docker("ps", "--all", "--quiet", "--filter", f"label=halfcore-load={os.getpid()}") == ""
 
 

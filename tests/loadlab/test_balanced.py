@@ -7,7 +7,7 @@ import pytest
 
 from loadlab.generator import scenarios
 from loadlab.generator.exchange import bodies
-from loadlab.generator.http import Asker
+from loadlab.generator.http import Client
 from loadlab.run.order import parse
 from loadlab.target import cgroup, haproxy, start
 from loadlab.target.serving import BackendFailed
@@ -90,7 +90,7 @@ def test_a_late_replica_gets_requests_of_kept_connections_only_from_a_balancer_o
         "cgroup", asked, tmp_path, bundles=bundles, scratch=tmp_path, cpus=""
     ) as serving:
         user, body = (
-            Asker(*serving.addresses[0], serving.path),
+            Client(*serving.addresses[0], serving.path),
             bodies("iris", serving.manifest, 1)[0],
         )
         assert {user.ask(body)[0] for _ in range(REQUESTS)} == {200}

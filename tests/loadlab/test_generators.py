@@ -130,7 +130,7 @@ def test_every_planted_fault_is_counted_by_its_kind(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw"])
-def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
+def test_the_lab_may_order_bodies_that_nobody_has_sent(engine, tmp_path):
     """Those of the load in turn; then fresh ones, of which each other is checked; then the first
     again."""
     column = {"name": "x", "kind": "number", "minimum": 0.0, "maximum": 9.0}
@@ -140,18 +140,18 @@ def test_the_lab_may_wish_for_bodies_that_nobody_has_sent(engine, tmp_path):
 
     def steered(generator: Generator) -> None:
         seen["at first"] = set(faults.bodies)
-        for wish in ("fresh", "pool"):
-            # Each is one of the wishes
-            generator.steer(Steer(bodies=wish))  # type: ignore[arg-type]
+        for bodies in ("fresh", "pool"):
+            # Each is one of the orders
+            generator.steer(Steer(bodies=bodies))  # type: ignore[arg-type]
             asked = faults.requests
             while (
                 faults.requests < asked + 300
             ):  # some are on their way, and a generator looks up ten times a second
                 faults.bodies.clear()
                 time.sleep(0.02)
-            while len(faults.bodies) < (50 if wish == "fresh" else 10):
+            while len(faults.bodies) < (50 if bodies == "fresh" else 10):
                 time.sleep(0.02)
-            seen[wish] = set(faults.bodies)
+            seen[bodies] = set(faults.bodies)
 
     with misbehaving(faults) as port:
         counted = drive(

@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -187,14 +186,3 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
 def test_no_rule_stands_without_its_words(sentence, words):
     """For readers who do not know the rules; what has words already keeps them."""
     assert words in template.in_words(sentence)
-
-
-@pytest.mark.parametrize(("null_us", "multiple"), [(20.0, 5.0), (0.0, None), (None, None)])
-def test_cpu_time_is_a_multiple_of_the_null_server_of_the_same_run(null_us, multiple):
-    """Older records have none."""
-    null = SimpleNamespace(cpu_us=null_us) if null_us is not None else None
-    run = SimpleNamespace(null_server=null, calibration=SimpleNamespace(score=1.5))
-    verdict = SimpleNamespace(figures=SimpleNamespace(cpu_us=100.0))
-    kept = loads.Kept(None, SimpleNamespace(run=run), verdict)
-
-    assert (kept.cpu_of_null, kept.score) == (multiple, 1.5)

@@ -193,11 +193,18 @@ def test_a_claim_names_how_fast_the_machine_was(three):
     claim = combine(judged).claim
     assert "cgroups v1, calibration score 1.25: " in claim
     assert "cores (110.0 µs a request, 2.5 × the null server's), throttled" in claim
+
+
+@pytest.mark.parametrize("null_us", [11.0, 0.0, None])
+def test_cpu_time_is_a_multiple_of_the_null_server_of_the_same_run(null_us):
+    """Older records have none, and one that answered nothing has no CPU time."""
     run = fresh()
-    run.run.null_server = NullServer(cpu_us=11, rate=150, users=1000, failures=0)
+    if null_us is not None:
+        run.run.null_server = NullServer(cpu_us=null_us, rate=150, users=1000, failures=0)
     found = judge(run.log()).figures
     assert found.cpu_us is not None
-    assert found.cpu_of_null == pytest.approx(found.cpu_us / 11)
+    expected = pytest.approx(found.cpu_us / null_us) if null_us else None
+    assert found.cpu_of_null == expected
 
 
 def test_nothing_is_claimed_of_less(three):

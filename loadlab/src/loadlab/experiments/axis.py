@@ -1,5 +1,5 @@
 """One limit, searched: what to try next, from what has been tried. No clock, no server, no file:
-history in, wish out.
+history in, next value out.
 
 Theory of operation: a value that failed once is refuted, whatever else was seen of it. A run that
 was INVALID is repeated at full length, for a longer run is likelier to be valid; and if that is
@@ -13,7 +13,8 @@ times. A failure there moves the edge up, and the gap is halved again. At last t
 run at full length too, for it may have failed only in a short run: if it passes, it is repeated,
 and stays refuted, and how often it passed is reported.
 
-As the wish depends on the history alone, a search that was killed continues with the same wish.
+As the next value depends on the history alone, a search that was killed continues with the same
+one.
 """
 
 import math
@@ -87,12 +88,12 @@ def decide(axis: Axis, tries: Sequence[Try]) -> Wish | Edge:
     if low is None and high is None:
         return Wish(axis.most, False, "first")
     if high is not None:
-        if (wish := _narrow(axis, low, high)) is not None:
-            return wish
+        if (following := _narrow(axis, low, high)) is not None:
+            return following
         if (passed := tries.count(Try(high, True, "PASS"))) < REPEATS:
             return Wish(high, True, f"edge, {passed + 1} of {REPEATS}")
-    if low is not None and (wish := _confirm(low, tries, axis.patience)) is not None:
-        return wish
+    if low is not None and (following := _confirm(low, tries, axis.patience)) is not None:
+        return following
     values = sorted({each.value for each in tries})
     failed = [value for value in values if _refuted(value, tries)]
     doubtful = [value for value in values if undecided(value, tries, axis.patience)]

@@ -35,7 +35,6 @@ KEPT = Path(".halfcore/experiments")
 """Where an experiment is until it is finished, from the checkout's root."""
 _CODE = ("server", "loadlab", "compose", "uv.lock")
 """Paths whose uncommitted changes may change a result; the commit does not show them."""
-
 _FILE_COLUMNS = 200
 
 C = TypeVar("C")

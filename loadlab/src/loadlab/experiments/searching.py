@@ -26,7 +26,7 @@ from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
 from loadlab.record.criteria import criteria
 from loadlab.run.order import Order, too_small, understand
-from loadlab.run.phases import repeated_s
+from loadlab.run.phases import caching_s
 from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.tiers import Tier
@@ -202,7 +202,7 @@ class Plan:
         kind = (step.full, step.twice, "PASS")
         like = [row.seconds for row in search.rows if (row.full, row.twice, row.outcome) == kind]
         steady_s = search.goal.steady_s(step)
-        phases_s = _AROUND_S + self._ramp_s + steady_s + repeated_s(steady_s)
+        phases_s = _AROUND_S + self._ramp_s + steady_s + caching_s(steady_s)
         return statistics.median(like) if like else phases_s
 
     def show(self, search: Search, steps: Sequence[Step]) -> None:

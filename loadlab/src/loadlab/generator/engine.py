@@ -98,7 +98,7 @@ class Engine:
             time.sleep(0.001)
 
     def turn(self, until: float) -> None:
-        """Send what is due and read what has arrived, until then or until nobody is left."""
+        """Send what is due and read what has arrived, until then or until no user is left."""
         while (now := time.monotonic()) < until and (self._timetable or self._talking):
             self._send_due(now)
             self._drop_late(now)
@@ -316,22 +316,22 @@ def sharpen() -> None:
 
 def main() -> None:
     """Carry out a load until ended; a tick a second goes to the file."""
-    load, ticks, wishes = plan.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
+    load, ticks, orders = plan.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
     ledger = Ledger("raw", load.start.here())
     engine = Engine(load, ledger)
     sharpen()
     with ticks.open("ab", buffering=0) as file:
         while True:
-            _second(engine, ledger, wishes)
+            _second(engine, ledger, orders)
             file.write(msgspec.json.encode(ledger.tick()) + b"\n")
 
 
-def _second(engine: Engine, ledger: Ledger, wishes: Path) -> None:
+def _second(engine: Engine, ledger: Ledger, orders: Path) -> None:
     """One second of load, in turns of 10 ms that are also the loop's probe."""
     end, looked = time.monotonic() + ledger.seconds_left(), 0.0
     while (now := time.monotonic()) < end:
-        if now - looked >= _STEER_S and wishes.exists():
-            engine.steer, looked = msgspec.json.decode(wishes.read_bytes(), type=Steer), now
+        if now - looked >= _STEER_S and orders.exists():
+            engine.steer, looked = msgspec.json.decode(orders.read_bytes(), type=Steer), now
         until = min(now + _PROBE_S, end)
         engine.turn(until)
         ledger.loop_us[max(int((time.monotonic() - until) * 1e6), 0)] += 1

@@ -181,7 +181,7 @@ def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tup
         return _read(connection)
 
 
-class Asker:
+class Client:
     """Asks over one keep-alive connection, which is opened again when it broke, and waits for each
     answer; `timeout_s` is for connecting and for each answer."""
 

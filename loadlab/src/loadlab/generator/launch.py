@@ -52,7 +52,7 @@ class Asked(Protocol):
     """What of an order decides who makes the load."""
 
     @property
-    def engine(self) -> str: ...  # noqa: D102  as in `run.arguments.Order`
+    def engine(self) -> str: ...  # noqa: D102  as in `run.order.Order`
     @property
     def user(self) -> str: ...  # noqa: D102
     @property

@@ -21,7 +21,6 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     cores: int
-    nofile: int
     cpu_s: float
     """Of the worker since its start."""
     sample: HostSample

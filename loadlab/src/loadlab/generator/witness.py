@@ -16,7 +16,7 @@ import msgspec
 
 from loadlab.generator import plan
 from loadlab.generator.exchange import Exchange
-from loadlab.generator.http import Asker, is_right
+from loadlab.generator.http import Client, is_right
 from loadlab.generator.ledger import Ledger
 
 CONNECTIONS = 20
@@ -28,7 +28,7 @@ class _Probe(threading.Thread):
     def __init__(self, number: int, load: plan.Load, ledger: Ledger, lock: threading.Lock) -> None:
         super().__init__(daemon=True)
         host, port = load.addresses[number % len(load.addresses)]
-        self._asker = Asker(host, port, load.path, timeout_s=load.timeout_s)
+        self._client = Client(host, port, load.path, timeout_s=load.timeout_s)
         self._exchanges, self._ledger, self._lock = load.exchanges, ledger, lock
         self._draw = random.Random(f"{load.seed}/witness/{number}")  # noqa: S311  reproducible
 
@@ -44,7 +44,7 @@ class _Probe(threading.Thread):
             self._ledger.begun(due)
         sent, kind, answer = time.monotonic(), "", b""
         try:
-            status, answer = self._asker.ask(exchange.body)
+            status, answer = self._client.ask(exchange.body)
             kind = "" if status == 200 else f"status_{status}"
         except (OSError, ValueError) as error:
             kind = "timeout" if isinstance(error, TimeoutError) else "reset"

@@ -23,19 +23,6 @@ class Kept:
     log: Log
     verdict: Verdict
 
-    @property
-    def cpu_of_null(self) -> float | None:
-        """CPU time per request as a multiple of the null server's of the same run; None in records
-        that have none."""
-        null, cpu_us = getattr(self.log.run, "null_server", None), self.verdict.figures.cpu_us
-        return cpu_us / null.cpu_us if null and null.cpu_us and cpu_us else None
-
-    @property
-    def score(self) -> float | None:
-        """How fast the machine was; None in records that have none."""
-        calibration = getattr(self.log.run, "calibration", None)
-        return calibration.score if calibration else None
-
 
 @dataclass(frozen=True)
 class KeptSet:

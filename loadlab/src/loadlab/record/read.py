@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
@@ -16,17 +16,9 @@ from loadlab.record.schema import FORMAT, Phase, PhaseName, Run, Sample, Second,
 from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
 
 Line = TypeVar("Line", Second, Sample)
-LOAD: tuple[PhaseName, ...] = (
-    "ramp",
-    "settle",
-    "steady",
-    "pool",
-    "fresh",
-    "repeated",
-    "alike",
-    "overload",
-    "recovery",
-    "drain",
+_WITHOUT_USERS = ("floor", "start", "warmup", "cooldown")
+LOAD: tuple[PhaseName, ...] = tuple(
+    name for name in get_args(PhaseName) if name not in _WITHOUT_USERS
 )
 """Phases in which the users are there."""
 

@@ -25,7 +25,7 @@ FORMAT = 1
 Backend = Literal["cgroup", "compose"]
 Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
 """Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own
-uvloop client."""
+epoll engine."""
 Series = Literal["users", "witness", "floor"]
 """The users, the independent witness, and the same users against the null server (in older records
 a tenth of them)."""
@@ -253,8 +253,6 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     wrong_prediction."""
     opens: int = 0
     """Connections that the series opened."""
-    resends: int = 0
-    """Requests that were sent once more after their connection was found closed."""
     response: list[int] = []
     """Right answers: intended start → last byte."""
     service: list[int] = []

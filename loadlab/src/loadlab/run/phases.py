@@ -18,7 +18,7 @@ from loadlab.generator import answers, exchange
 from loadlab.generator import fresh as never_sent
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.fresh import Fresh
-from loadlab.generator.http import Asker
+from loadlab.generator.http import Client
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.plan import Load, Start, Steer
@@ -50,10 +50,10 @@ slower for a while is so for both."""
 _LONG_STEADY_S = 60.0
 """From here on a turn lasts 2 s, else 1 s: it takes up to 0.3 s until all users have the order."""
 _START_MOST_S = 60.0
-_TURN_S = 0.1
+_POLL_S = 0.1
 
 
-def repeated_s(steady_s: float) -> float:
+def caching_s(steady_s: float) -> float:
     """How long the phases that look for a cache take together."""
     return 2.0 * PAIRS * _turn_s(steady_s)
 
@@ -113,21 +113,20 @@ class Conductor:
         run.replicas = serving.replicas()
         run.details |= serving.details
         self.begin("warmup")
-        askers = [Asker(*address, serving.path) for address in serving.addresses]
+        clients = [Client(*address, serving.path) for address in serving.addresses]
         try:
-            exchanges = self._warm_up(serving, askers)
+            exchanges = self._warm_up(serving, clients)
             return exchanges, self._fresh(serving, exchanges)
         finally:
-            for asker in askers:
-                asker.close()
+            for client in clients:
+                client.close()
 
     def load(self, folder: Path, load: Load, parts: list[Part]) -> None:
         """Ramp, settle, steady, and what belongs after; ends with everything stopped. `folder` is
         for the processes' files."""
         serving = self._serving
         assert serving  # noqa: S101  `warm_up` ran before
-        workers = load.workers
-        self.book = Book(self._recorder, workers, self.book)
+        self.book = Book(self._recorder, load.workers, self.book)
         with ExitStack() as stack:
             self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
             self.sampler.start()
@@ -139,13 +138,13 @@ class Conductor:
             )
             self._witness = stack.enter_context(witnessing(folder / "witness", load))
             # Also for a run that ends early: without it there is no FAIL.
-            stack.callback(self._note_workers, generator, workers)
+            stack.callback(self._note_workers, generator, load.workers)
             self._name_processes(serving, generator)
             self._ramp(load)
             serving.settled()
             stack.callback(self._note_answered, serving, serving.answered())
             self._settle()
-            self._repeat(self._steady(), load)
+            self._look_for_cache(self._steady(), load)
             self._drain(generator)
         self._generator = None
         self.begin("cooldown")
@@ -181,9 +180,9 @@ class Conductor:
             sampler.remote[tick.worker] = ProcessSample(cpu_s=tick.host.cpu_s)
             sampler.hosts[tick.host.name] = tick.host.sample
 
-    def _warm_up(self, serving: Serving, askers: list[Asker]) -> list[Exchange]:
+    def _warm_up(self, serving: Serving, clients: list[Client]) -> list[Exchange]:
         golden = (
-            sum(exchange.prove(serving.manifest, asker.ask) for asker in askers)
+            sum(exchange.prove(serving.manifest, client.ask) for client in clients)
             if serving.manifest
             else 0
         )
@@ -194,12 +193,12 @@ class Conductor:
                 f"there are no rows for model={self._order.model}: neither golden rows nor data "
                 "of that name"
             )
-        exchanges = exchange.learn(bodies, askers[0].ask)
+        exchanges = exchange.learn(bodies, clients[0].ask)
         if serving.manifest and serving.graph:
             expected = answers.expected(serving.graph, serving.manifest, bodies)
             computed = exchange.agree(exchanges, expected)
             self._recorder.run.details["answers_computed"] = str(computed)
-        self._ask_all(exchanges, askers)
+        self._ask_all(exchanges, clients)
         return exchanges
 
     def _fresh(self, serving: Serving, pool: list[Exchange]) -> Fresh | None:
@@ -211,7 +210,7 @@ class Conductor:
         if found and serving.graph:
             rate_hz = order.users / order.scenario.mean_think_s
             # Users do not ask evenly: some more than on average.
-            expected = round(1.5 * rate_hz * repeated_s(order.steady_s) / 2) + order.users
+            expected = round(1.5 * rate_hz * caching_s(order.steady_s) / 2) + order.users
             found, (of_pool, of_fresh) = never_sent.compute(
                 found, serving.graph, serving.manifest, pool, expected
             )
@@ -220,13 +219,13 @@ class Conductor:
         details["fresh_bodies"] = count
         return found
 
-    def _ask_all(self, exchanges: list[Exchange], askers: list[Asker]) -> None:
+    def _ask_all(self, exchanges: list[Exchange], clients: list[Client]) -> None:
         """Ask at `WARMUP_HZ` for `WARMUP_S`, and check every answer."""
         end = time.monotonic() + min(WARMUP_S, self._order.steady_s)
-        for asker, each in zip(itertools.cycle(askers), itertools.cycle(exchanges), strict=False):
+        for client, each in zip(itertools.cycle(clients), itertools.cycle(exchanges), strict=False):
             if time.monotonic() >= end:
                 return
-            exchange.expect(each, asker.ask)
+            exchange.expect(each, client.ask)
             time.sleep(1 / WARMUP_HZ)
 
     def _name_processes(self, serving: Serving, generator: Generator) -> None:
@@ -235,14 +234,8 @@ class Conductor:
             (part.name, part.role, generator.processes[part.name].pid, " ".join(part.command))
             for part in generator.parts
         ]
-        named.append(
-            (
-                "witness",
-                "witness",
-                self._witness.processes["witness"].pid,
-                "loadlab.generator.witness",
-            )
-        )
+        witness = self._witness.processes["witness"].pid
+        named.append(("witness", "witness", witness, "loadlab.generator.witness"))
         named += [
             (f"server-{number}", "server", pid, "halfcore serve")
             for number, pid in enumerate(serving.pids, 1)
@@ -260,7 +253,7 @@ class Conductor:
         self._view.phase = "ramp"  # the record's phase begins with the first user
         deadline = time.monotonic() + _START_MOST_S
         while self.book.first_s is None:
-            self._turn()
+            self._poll()
             if time.monotonic() > deadline:
                 raise Fault(
                     "generator_broke",
@@ -268,7 +261,7 @@ class Conductor:
                 )
         deadline = time.monotonic() + load.users / load.rate * 2 + 10
         while self._users() < load.users and time.monotonic() < deadline:
-            self._turn()
+            self._poll()
 
     def _settle(self) -> None:
         rules = self._recorder.run.criteria.rules
@@ -276,7 +269,7 @@ class Conductor:
         self.begin("settle", float(start), self._order.users)
         most_s = min(SETTLE_MOST_S, max(self._order.steady_s, rules.v13_window_s * WINDOWS + 1))
         while self.book.whole < start + most_s:
-            self._turn()
+            self._poll()
             windows = self.book.windows(start, rules.v13_window_s)
             if len(windows) >= WINDOWS and all(check.holds for check in agreement(windows, rules)):
                 return
@@ -296,7 +289,7 @@ class Conductor:
             self._until(start + order.steady_s)
         return start + order.steady_s
 
-    def _repeat(self, start: float, load: Load) -> None:
+    def _look_for_cache(self, start: float, load: Load) -> None:
         """The same load with the same bodies and with new ones, by turns: is the server cheaper
         where it could remember answers? Which is first is drawn, for half of the pairs each."""
         turns = [*[_TURNS] * (PAIRS // 2), *[_TURNS[::-1]] * (PAIRS // 2)]
@@ -315,7 +308,7 @@ class Conductor:
         self.begin("drain", float(start))
         deadline = time.monotonic() + DRAIN_MOST_S
         while time.monotonic() < deadline:
-            self._turn(hopeless_too=False)
+            self._poll(hopeless_too=False)
             last = self.book.since(start)
             if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
                 break
@@ -352,10 +345,10 @@ class Conductor:
     def _until(self, t: float) -> None:
         """Continue until second `t` has begun."""
         while self.now() < t:
-            self._turn()
+            self._poll()
 
-    def _turn(self, *, hopeless_too: bool = True) -> None:
-        time.sleep(_TURN_S)
+    def _poll(self, *, hopeless_too: bool = True) -> None:
+        time.sleep(_POLL_S)
         self.check()
         if hopeless_too and not self._order.scenario.surge:
             since, criteria = self.book.whole + 1 - HUNG_S, self._recorder.run.criteria
@@ -369,10 +362,9 @@ class Conductor:
 
 
 def _remote_info(worker: str, host: Host) -> ProcessInfo:
+    """Without a limit on open files, for those that it has open are not known here (V9)."""
     command = f"Locust worker on {host.name}, {host.cores} cores"
-    return ProcessInfo(
-        name=worker, role="generator", pid=0, cpus=[], nofile=host.nofile, command=command
-    )
+    return ProcessInfo(name=worker, role="generator", pid=0, cpus=[], nofile=0, command=command)
 
 
 def _info(name: str, role: Role, pid: int, command: str, *, held: list[int]) -> ProcessInfo:

@@ -33,7 +33,7 @@ from loadlab.record.write import Recorder
 from loadlab.report.live import Ticker
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small
-from loadlab.run.phases import SETTLE_MOST_S, Conductor, repeated_s
+from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, View
 from loadlab.target import cgroup, tiers
 from loadlab.target.process import CannotStart
@@ -290,7 +290,7 @@ def _total_s(order: Order) -> float:
     """How long a run takes when nothing goes wrong and settling takes as long as it may; the null
     server has a ramp, too."""
     ramps_s = 2 * order.users / order.rate
-    return ramps_s + SETTLE_MOST_S + order.steady_s + repeated_s(order.steady_s) + 60.0
+    return ramps_s + SETTLE_MOST_S + order.steady_s + caching_s(order.steady_s) + 60.0
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from loadlab.experiments import runner
 from loadlab.experiments.bench.command import PATHS, Option, measured, names
 from loadlab.experiments.bench.stored import Measured
 from loadlab.experiments.bench.subjects import OURS, Place
-from loadlab.generator.http import RESET_ON_CLOSE, Asker
+from loadlab.generator.http import RESET_ON_CLOSE, Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.record.limits import Limits
@@ -114,13 +114,13 @@ def _measure(root: Path, cell: tuple[Case, int]) -> Held:
 
 def _connected(server: Running, body: str, count: int) -> int:
     with ExitStack() as stack:
-        askers = [Asker("127.0.0.1", server.port) for _ in range(count)]
-        for asker in askers:
-            stack.callback(asker.close)
-            asker.connect().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        clients = [Client("127.0.0.1", server.port) for _ in range(count)]
+        for client in clients:
+            stack.callback(client.close)
+            client.connect().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         for _ in range(ASKED):
-            for asker in askers:
-                if (status := asker.ask(body)[0]) != 200:
+            for client in clients:
+                if (status := client.ask(body)[0]) != 200:
                     raise OSError(f"the server's status is {status}, expected 200")
         return server.group.memory().current_bytes
 

@@ -9,7 +9,6 @@ written.
 
 import gc
 import os
-import resource
 import socket
 import time
 from collections import Counter
@@ -181,7 +180,6 @@ class Clock:
         return Host(
             name=socket.gethostname(),
             cores=os.cpu_count() or 1,
-            nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             cpu_s=time.process_time(),
             sample=counters.host(),
             clock_error_s=self.error_s,

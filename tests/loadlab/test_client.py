@@ -231,6 +231,8 @@ def test_an_answer_is_parsed_as_its_bytes_arrive() -> None:
     assert parse(whole) == (200, b'{"prediction":"setosa"}', 0)
     with pytest.raises(ValueError, match="not an HTTP answer: b'hello'"):
         parse(b"hello", ended=True)
+    with pytest.raises(ConnectionError, match="ended within an answer"):
+        parse(whole[:-1], ended=True)
 
 
 def test_bytes_that_nobody_asked_for_are_a_failure() -> None:

@@ -42,6 +42,7 @@ def parse(data: bytes, *, ended: bool = False) -> Answer | None:
         ended: nothing follows: what there is is the answer.
 
     Raises:
+        ConnectionError: it ended within an answer.
         ValueError: this is not HTTP.
     """
     end = data.find(b"\r\n\r\n") + 4
@@ -49,6 +50,8 @@ def parse(data: bytes, *, ended: bool = False) -> Answer | None:
     extra = len(data) - end - int(length[1]) if length else -1
     if extra < 0 and not ended and len(data) < _MOST_BYTES:
         return None
+    if length and extra < 0 and ended:
+        raise ConnectionResetError("the connection ended within an answer")
     if not (status := _STATUS.match(data)):
         raise ValueError(f"not an HTTP answer: {data[:60]!r}")
     return Answer(int(status[1]), data[end:] if end > 3 else b"", extra)

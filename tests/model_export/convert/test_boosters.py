@@ -30,6 +30,12 @@ from model_export.convert.block import convert_piece
 from model_export.convert.model import _classifier_options
 from model_export.errors import ExportError
 
+pytestmark = pytest.mark.filterwarnings(
+    # The libraries' own use of pandas and of scikit-learn, whose future they follow by themselves.
+    "ignore::pandas.errors.Pandas4Warning",
+    "ignore:.*feature names.*:UserWarning",
+    "ignore:.*Any type hint is inferred:UserWarning",
+)
 ROWS = 600
 CAT = {"verbose": 0, "allow_writing_files": False, "n_estimators": 15}
 LGB = {"verbose": -1, "n_estimators": 15}
@@ -161,17 +167,14 @@ def test_several_targets():
 def test_early_stopping_keeps_the_best_iteration():
     """Later trees are there, and do not answer."""
     rows, target = data("two")
-    held = [(rows[400:], target[400:])]
-    for model in (
-        xgb.XGBClassifier(n_estimators=99, learning_rate=0.9, early_stopping_rounds=3),
-        lgb.LGBMClassifier(n_estimators=99, learning_rate=0.9, verbose=-1),
-    ):
-        how = (
-            {"callbacks": [lgb.early_stopping(3, verbose=False)]}
-            if isinstance(model, lgb.LGBMClassifier)
-            else {"verbose": False}
-        )
-        check(model.fit(rows[:400], target[:400], eval_set=held, **how), rows)
+    held, wanted = rows[400:], target[400:]
+    model = xgb.XGBClassifier(n_estimators=99, learning_rate=0.9, early_stopping_rounds=3)
+    model.fit(rows[:400], target[:400], eval_set=[(held, wanted)], verbose=False)
+    check(model, rows)
+    model = lgb.LGBMClassifier(n_estimators=99, learning_rate=0.9, verbose=-1)
+    stop = lgb.early_stopping(3, verbose=False)
+    model.fit(rows[:400], target[:400], eval_X=held, eval_y=wanted, callbacks=[stop])
+    check(model, rows)
 
 
 def test_categories_that_are_numbers():

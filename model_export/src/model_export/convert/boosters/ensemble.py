@@ -18,6 +18,9 @@ Link = Literal["identity", "exp", "sigmoid", "softmax", "square"]
 """What turns the sums into the answer. `square`: the sum times its size (LightGBM's reg_sqrt)."""
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 @dataclass
 class Tree:
     """One tree; a node is its position in the lists, and the root is 0."""
@@ -112,12 +115,13 @@ class Ensemble:
     """Of the leaves' sums; `base` is added afterwards."""
 
     def splits(self) -> tuple[Values, Values]:
-        """int64[S] feature and float64[S] threshold of every comparison of numbers."""
+        """int64[S] feature and float64[S] threshold of every comparison of numbers. CatBoost finds
+        missing values by comparing with the smallest float32, which is no threshold."""
         found = [
             (feature, value)
             for tree in self.trees
             for feature, value, mode in zip(tree.features, tree.values, tree.modes, strict=True)
-            if mode not in ("LEAF", "BRANCH_EQ")
+            if mode not in ("LEAF", "BRANCH_EQ") and abs(value) < _LARGEST
         ]
         if not found:
             return np.empty(0, dtype=np.int64), np.empty(0)

@@ -12,6 +12,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.convert import convert_sklearn
 from sklearn.impute import SimpleImputer
 
+from model_export.convert.boosters.register import register_all
 from model_export.convert.graph import OPSET, GraphBuilder
 from model_export.errors import ExportError, sentence
 
@@ -104,6 +105,7 @@ def convert_piece(
     Raises:
         ExportError: it cannot be converted to standard ONNX operators.
     """
+    register_all(step)
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
     try:
         with warnings.catch_warnings():
@@ -111,6 +113,8 @@ def convert_piece(
             model: ModelProto = convert_sklearn(
                 step, initial_types=[("rows", tensor)], target_opset=OPSET, options=options
             )
+    except ExportError as error:
+        raise ExportError(f"step {path!r} ({type(step).__name__}): {error.reason}") from error
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
         raise ExportError(
             f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: "

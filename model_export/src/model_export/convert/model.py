@@ -24,6 +24,7 @@ from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from model_export.convert.block import ELEMENT, Block, Dtype, convert_piece
+from model_export.convert.boosters.register import is_boosted, register
 from model_export.convert.forests import sum_undivided
 from model_export.convert.graph import GraphBuilder
 from model_export.convert.layout import lay_out
@@ -226,6 +227,7 @@ def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int
 
     Some classifiers take only one of the options or none, and skl2onnx refuses unknown options.
     """
+    register(estimator)
     allowed = (
         get_converter(get_model_alias(type(estimator))).get_allowed_options()
         if type(estimator) in sklearn_operator_name_map
@@ -239,6 +241,8 @@ def _classifier_options(estimator: Any, *, raw_scores: bool = False) -> dict[int
 def _with_index_labels(estimator: Any) -> tuple[Any, bool]:
     """A shallow copy with the labels 0, 1, …, so that the graph answers indices without making a
     string per row; False and the estimator itself if its labels cannot be replaced."""
+    if is_boosted(estimator):
+        return estimator, True
     indexed = copy.copy(estimator)
     indices = np.arange(len(estimator.classes_))
     try:

@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
+from model_export.convert.boosters.register import read as boosted_trees
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -118,6 +120,9 @@ def _affine_of(step: Any, width: int) -> tuple[list[float], list[float]] | None:
 def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
     """Feature index and threshold of every split of every tree in an estimator, however nested its
     ensembles are."""
+    if (ensemble := boosted_trees(estimator)) is not None:
+        yield ensemble.splits()
+        return
     if hasattr(estimator, "tree_"):
         inner = estimator.tree_.children_left >= 0
         yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]

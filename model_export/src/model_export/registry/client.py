@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from model_export.errors import ExportError, InfrastructureError, is_memory_error, sentence
-from model_export.registry import missing
+from model_export.registry import missing, native
 from model_export.registry.names import SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TRACKING_URI = "sqlite:///.halfcore/mlflow.db"
 NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "INVALID_STATE")
+_RUNS_CODE = ("cloudpickle", "pickle")
 _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
@@ -55,7 +56,7 @@ class FetchedModel:
     origin: Origin
     folder: Path
     flavor: str
-    """skops, cloudpickle or pickle."""
+    """How it is saved: skops, cloudpickle, pickle, xgboost, lightgbm or catboost."""
     signature: ModelSignature | None
     pyfunc: PyFuncModel
     estimator: Any
@@ -101,13 +102,14 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
             model_id=origin.model_id or saved.model_id,
         )
     )
-    flavor = saved.flavors.get("sklearn")
-    if flavor is None:
+    kind = next((name for name in native.FLAVORS if name in saved.flavors), None)
+    if kind is None:
         raise ExportError(
-            f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; only scikit-learn "
-            "models can be exported"
+            f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; models of scikit-learn, "
+            "XGBoost, LightGBM and CatBoost can be exported: log the model inside with "
+            "mlflow.sklearn.log_model"
         )
-    return _load(origin, folder, saved, flavor, allow_unpickle=allow_unpickle)
+    return _load(origin, folder, saved, kind, allow_unpickle=allow_unpickle)
 
 
 def _described(uri: str, folder: Path) -> Model:
@@ -177,9 +179,10 @@ def _checked(origin: Origin) -> Origin:
 
 
 def _load(
-    origin: Origin, folder: Path, saved: Model, flavor: dict[str, Any], *, allow_unpickle: bool
+    origin: Origin, folder: Path, saved: Model, kind: str, *, allow_unpickle: bool
 ) -> FetchedModel:
-    serialization = str(flavor.get("serialization_format", "pickle"))
+    flavor = saved.flavors[kind]
+    serialization = _serialization(kind, flavor)
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
     other_version = _other_version(flavor)
@@ -201,22 +204,43 @@ def _load(
     )
 
 
+def _serialization(kind: str, flavor: dict[str, Any]) -> str:
+    """How the model is saved: as skops, cloudpickle, pickle, or in its library's own format, which
+    runs no code."""
+    if kind == "sklearn":
+        return str(flavor.get("serialization_format", "pickle"))
+    file = str(flavor.get("data", ""))
+    return "cloudpickle" if file.endswith(".pkl") else kind
+
+
 def _loaded(uri: str, folder: Path, other_version: str | None) -> tuple[PyFuncModel, Any]:
     """The pyfunc and the estimator inside it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `notes` says the same of versions and pickles
             pyfunc = mlflow.pyfunc.load_model(str(folder))
-            return pyfunc, pyfunc.get_raw_model()
+            return pyfunc, native.adapted(pyfunc.get_raw_model())
     except Exception as error:  # a saved model can fail in every way that its classes can
         if is_memory_error(error):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            raise ExportError(f"{uri}: {_needs(error.name)}") from error
         advice = (
             f" ({other_version}; train and register it again with the installed version)"
             if other_version
             else ""
         )
         raise ExportError(f"{uri}: cannot be loaded: {sentence(error)}{advice}") from error
+
+
+def _needs(module: str) -> str:
+    """What to install for a model that imports this module."""
+    package = module.partition(".")[0]
+    extra = native.EXTRAS.get(package)
+    command = f"halfcore-export[{extra}]" if extra else f"the package that has {package}"
+    return (
+        f"loading it needs the Python module {package!r}, which is not installed: install {command}"
+    )
 
 
 def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
@@ -245,7 +269,7 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
     model's own MLmodel file: a crafted model can trust anything. So only types of libraries that
     the exporter imports anyway are accepted.
     """
-    if serialization != "skops":
+    if serialization in _RUNS_CODE:
         raise ExportError(
             f"{uri}: saved as {serialization}, which runs code when it is loaded; --no-unpickle "
             "forbids it"
@@ -260,13 +284,14 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
             f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it"
         )
     python = saved.flavors.get("python_function", {})
-    if python.get("loader_module") != "mlflow.sklearn" or python.get("code"):
+    own = {f"mlflow.{kind}" for kind in native.FLAVORS}
+    if python.get("loader_module") not in own or python.get("code"):
         raise ExportError(f"{uri}: brings its own code to load it with; --no-unpickle forbids it")
 
 
 def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:
     notes = []
-    if serialization != "skops":
+    if serialization in _RUNS_CODE:
         notes.append(
             f"unpickled: the model is saved as {serialization}, so loading it ran the code in it"
         )

@@ -12,6 +12,7 @@ are converted one by one, so an error can name the step that failed.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -108,10 +109,24 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
     inner = unwrapped(estimator)
     if inner is not estimator:
         return _flatten(inner, path)
+    if getattr(estimator, "_preprocessor", None) is not None:
+        own = path or type(estimator).__name__
+        return [(f"{own}/categories", _category_encoder(estimator)), (own, estimator)]
     if not isinstance(estimator, Pipeline):
         return [] if _does_nothing(estimator) else [(path or type(estimator).__name__, estimator)]
     prefix = f"{path}/" if path else ""
     return [step for name, child in estimator.steps for step in _flatten(child, prefix + name)]
+
+
+def _category_encoder(estimator: Any) -> ColumnTransformer:
+    """The ColumnTransformer in which HistGradientBoosting encodes its categories; the numbers it
+    only checks."""
+    encoder = copy.copy(estimator._preprocessor)  # noqa: SLF001  no public name
+    encoder.transformers_ = [
+        (name, "passthrough" if name == "numerical" else child, columns)
+        for name, child, columns in encoder.transformers_
+    ]
+    return encoder
 
 
 def _does_nothing(transformer: Any) -> bool:

@@ -152,6 +152,11 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
+# What MLflow's own server answers to the requests of tests/protocols, written to tests/protocols/mlflow.json; needs `just examples light`
+[group('prove')]
+record-protocols:
+    PYTHONPATH=tests uv run python -m protocols.record
+
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
 prove-rivals *names="light":

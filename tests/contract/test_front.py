@@ -12,6 +12,11 @@ from support.serving import Server, free_port, request, serving
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 MANY = b"[" + b",".join([b'{"x0":1,"x1":2,"x2":3,"x3":4}'] * 300) + b"]"
+TENSOR = b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32","data":[1,2,3,4.5]}]}'
+BINARY = (
+    b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32",'
+    b'"parameters":{"binary_data_size":16}}]}'
+)
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 
 CORPUS: dict[str, bytes] = {
@@ -73,6 +78,34 @@ CORPUS: dict[str, bytes] = {
     + b"\r\n0\r\n\r\n",
     "chunked, broken": request("/predict", headers=CHUNKED) + b"zz\r\n",
     "cut off": request("/predict", GOOD, headers={"content-length": "500"}),
+    "MLflow's protocol": request("/invocations", b'{"instances":[[1,2,3,4.5]]}'),
+    "MLflow's protocol, CSV": request(
+        "/invocations", b"x0,x1,x2,x3\n1,2,3,4\n", headers={"content-type": "text/csv"}
+    ),
+    "MLflow's protocol, text": request(
+        "/invocations", b"1", headers={"content-type": "text/plain"}
+    ),
+    "MLflow's protocol, too large": request("/invocations", b"x" * 70_000),
+    "MLflow's protocol, wrong": request("/endpoints/sum/invocations", b'{"instances":[[1]]}'),
+    "an endpoint in percent signs": request(
+        "/endpoints/s%75m/invocations", b'{"instances":[[1,2,3,4.5]]}'
+    ),
+    "the inference protocol": request("/v2/models/numbers/infer", TENSOR),
+    "the inference protocol, no type": request(
+        "/v2/models/numbers/infer", TENSOR, headers={"content-type": None}
+    ),
+    "the inference protocol, binary": request(
+        "/v2/models/numbers/versions/1/infer",
+        BINARY + b"\0\0\x80\x3f" * 4,
+        headers={
+            "content-type": "application/octet-stream",
+            "inference-header-content-length": str(len(BINARY)),
+        },
+    ),
+    "the inference protocol, wrong": request("/v2/models/nobody/infer", TENSOR),
+    "KServe's older protocol": request("/v1/models/numbers:predict", b'{"instances":[[1,2,3,4]]}'),
+    "KServe's older protocol, another verb": request("/v1/models/numbers:explain", b"{}"),
+    "ping": request("/ping", method="GET"),
     "models": request("/models/numbers", method="GET"),
     "no such route": request("/nowhere"),
     "no such asset": request("/docs/assets/none.js", method="GET"),

@@ -32,6 +32,9 @@ GET /models, /health, /metrics, /docs. A flag wins over its environment variable
 stops the start."""
 _MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a
 transaction. Two runs at once are safe."""
+_PREDICT = """Score a table: one answer per row, in order. A wrong row gets an empty answer, and is
+reported with its line; the rest goes on. Exit status: 0 every row has an answer, 1 some have none,
+2 the bundle or a file cannot be used."""
 _MIGRATION_TIMEOUT_S = 600.0
 """Long, because a migration may wait for another run, or fill a large table."""
 
@@ -42,6 +45,9 @@ def main() -> None:
     try:
         if arguments.command == "migrate":
             migrate(load(os.environ))
+            return
+        if arguments.command == "predict":
+            predict(arguments)
             return
         settings = _checked_settings(arguments)
     except (SettingsError, DatabaseError) as error:
@@ -62,6 +68,21 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_arguments(serve_parser)
+    predict_parser = commands.add_parser(
+        "predict", help="score a file with a bundle, without a server", description=_PREDICT
+    )
+    predict_parser.add_argument("bundle", type=Path, help="a bundle, or a folder of a model's")
+    predict_parser.add_argument("file", help="CSV, JSON lines or Parquet; - for standard input")
+    predict_parser.add_argument(
+        "--out", default="-", help="where to write; default: standard output"
+    )
+    for flag, what in (("--format", "of the file"), ("--out-format", "of the answers")):
+        predict_parser.add_argument(
+            flag,
+            choices=("csv", "jsonl", "parquet"),
+            default="",
+            help=f"{what}, if no name says it",
+        )
     commands.add_parser(
         "migrate", help="bring the database's schema up to date", description=_MIGRATE
     )
@@ -151,6 +172,29 @@ def migrate(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
     # A command line writes to its terminal
     print(f"{count} applied, the schema is up to date")  # noqa: T201
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Score a file; exits 1 if rows have no answer, 2 if the bundle or a file cannot be used."""
+    from halfcore.offline import files  # late: a server does not need it
+    from halfcore.offline.score import score
+
+    configure(level="error", form="text")
+    try:
+        scored = score(
+            arguments.bundle,
+            arguments.file,
+            arguments.out,
+            source_kind=files.kind_of(arguments.file, arguments.format),
+            target_kind=files.kind_of(arguments.out, arguments.out_format),
+        )
+    except (bundle.BundleError, files.FileError) as error:
+        raise SettingsError(str(error)) from None
+    if scored.wrong:
+        # A command line writes to its terminal
+        message = f"halfcore: {scored.wrong:,} of {scored.rows:,} rows have no answer"
+        print(message, file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 def unwritable(settings: Settings) -> list[str]:

@@ -724,7 +724,7 @@ async def test_the_examples_of_the_description_are_accepted(client: httpx.AsyncC
     """Whoever presses "Try it out" gets a prediction."""
     paths = (await client.get("/docs/openapi.json")).json()["paths"]
     tried = 0
-    for path in (path for path in paths if path.endswith("predict")):
+    for path in (path for path in paths if path.endswith("/predict")):
         for example in paths[path]["post"]["requestBody"]["content"]["application/json"][
             "examples"
         ].values():
@@ -742,7 +742,7 @@ async def test_the_description_says_what_is_taken_and_given(client: httpx.AsyncC
     def valid(schema: dict[str, Any], value: Any) -> bool:
         return bool(Draft202012Validator(schema | components).is_valid(value))
 
-    for path in (path for path in document["paths"] if path.endswith("predict")):
+    for path in (path for path in document["paths"] if path.endswith("/predict")):
         operation = document["paths"][path]["post"]
         body = operation["requestBody"]["content"]["application/json"]
         Draft202012Validator.check_schema(body["schema"] | components)

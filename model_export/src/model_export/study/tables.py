@@ -100,7 +100,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
 
 def _read_parquet(path: Path) -> Table:
     # MLflow depends on pyarrow; imported here because only this format needs it.
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
     total = file.metadata.num_rows

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers
-from halfcore.http.routes import admin, docs, head, health, predict
+from halfcore.http.routes import admin, docs, head, health, predict, protocols
 from halfcore.http.routes import metrics as metrics_routes
 from halfcore.http.routes import models as model_routes
 from halfcore.http.routes.bench import begins as bench_begins
@@ -19,6 +19,7 @@ from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
 from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.protocols.paths import INVOCATIONS
 from halfcore.problem import CONTENT_TYPE, Problem
 from halfcore.registry.followers import Followers
 
@@ -41,6 +42,8 @@ def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str
     """Path → what answers its POSTs without the app; `bench` adds the routes that the load lab
     compares with."""
     hot: dict[str, Handler] = {"/predict": partial(predictor.begin, None)}
+    if (invocations := predictor.translated(INVOCATIONS)) is not None:
+        hot[INVOCATIONS] = invocations
     return hot | bench_begins(models) if bench else hot
 
 
@@ -78,6 +81,7 @@ def create_app(
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, challengers, followers),
             *health.routes(models, followers),
+            *protocols.routes(models),
             *admin.routes(
                 models, followers, admin_token=admin_token, webhook_secret=webhook_secret
             ),

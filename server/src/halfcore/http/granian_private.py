@@ -25,11 +25,13 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
-from halfcore.predict.admission import is_plain
+from halfcore.predict.admission import BINARY_HEADER, is_plain
 from halfcore.predict.body import client_left
+from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
     from halfcore.http.rsgi import Front
+    from halfcore.predict.prediction import Answer
     from halfcore.predict.predictor import Handler
 
 LOGGER = "_granian"
@@ -57,7 +59,10 @@ class Intake:
     def __init__(
         self, front: "Front", loop: asyncio.AbstractEventLoop, ordinary: Callable[[Watcher], None]
     ) -> None:
+        from halfcore.predict.predictor import Translated  # late, as above
+
         self._front = front
+        self._translated = Translated
         self._predictor = front.predictor
         self._reader = front.predictor.reader
         self._loop = loop
@@ -73,6 +78,8 @@ class Intake:
                 begin is None
                 # each access to `headers` makes a copy
                 or not is_plain(get := scope.headers.get, max_body_bytes=self._reader.max_bytes)
+                # a body that is not JSON alone
+                or (isinstance(begin, self._translated) and get(BINARY_HEADER) is not None)
                 or self._predictor.full()
             ):
                 self._ordinary(watcher)
@@ -99,16 +106,20 @@ class Intake:
             except asyncio.CancelledError:
                 if late:
                     exchange.response_bytes(
-                        *self._predictor.refuse(self._reader.too_slow(), request_id)
+                        *self._refused(begin, self._reader.too_slow(), request_id)
                     )
                 return
             except (ProtocolClosed, ProtocolError):
-                exchange.response_bytes(*self._predictor.refuse(client_left(), request_id))
+                exchange.response_bytes(*self._refused(begin, client_left(), request_id))
                 return
             begin(body, request_id, exchange.response_bytes)
         finally:
             if self._front.coalescer is not None:
                 self._front.coalescer.arrived()
+
+    def _refused(self, begin: "Handler", problem: Problem, request_id: str | None) -> "Answer":
+        wire = begin.wire if isinstance(begin, self._translated) else None
+        return self._predictor.refuse(problem, request_id, wire)
 
 
 def missing(granian: ModuleType) -> list[str]:

@@ -23,7 +23,7 @@ from litestar import Litestar
 from halfcore.http import bridge
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
-from halfcore.predict.admission import Head
+from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import client_left, too_large
 from halfcore.predict.predictor import Handler, Predictor
 
@@ -67,7 +67,13 @@ class Front:
         get = scope.headers.get
         reader = self.predictor.reader
         request_id = get("x-request-id") if self.predictor.wants_ids else None
-        head = Head(get("content-type"), get("content-encoding"), get("content-length"), request_id)
+        head = Head(
+            get("content-type"),
+            get("content-encoding"),
+            get("content-length"),
+            request_id,
+            get(BINARY_HEADER),
+        )
 
         async def read() -> bytes:
             # A body of known length, which the predictor has checked, is read in one await; any
@@ -96,7 +102,7 @@ class Front:
             and "/" not in name
         ):
             return partial(self.predictor.begin, name)
-        return None
+        return self.predictor.translated(path)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load the models before the first connection is accepted; an error stops the worker."""

@@ -46,7 +46,7 @@ class Decoder:
 
     def __init__(self, schema: Schema, *, max_rows: int) -> None:
         self._schema = schema
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._explainer = Explainer(schema, max_rows=max_rows, right_row=self._right_row)
         row: Any = schema.row_type()
         record: Any = schema.record_type()
@@ -115,7 +115,7 @@ class Decoder:
                 if self._schema.ignored:
                     quotes += self._schema.ignored_quotes(values)
             payload = self._schema.pack(values)
-        except _REFUSED:
+        except REFUSED:
             return None
         # Parsers silently keep the last of two equal names. Every name and text has two quotes, so
         # a body with more quotes than its values explain has a name twice (or an escaped quote):
@@ -128,9 +128,9 @@ class Decoder:
         try:
             rows = self._many_vectors(body).features if vectors else self._many_records(body)
             payload, size, quotes = self._packed(rows, vectors=vectors)
-        except _REFUSED:
+        except REFUSED:
             return None
-        if not 1 <= size <= self._max_rows or body.count(b'"') != quotes + 2 * vectors:
+        if not 1 <= size <= self.max_rows or body.count(b'"') != quotes + 2 * vectors:
             return None
         return Rows(payload, size, many=True)
 
@@ -159,14 +159,14 @@ class Decoder:
             try:
                 rows = parse(b"[" + body[at:cut] + b"]")
                 payload, chunk_size, chunk_quotes = self._packed(rows, vectors=bool(vectors))
-            except _REFUSED:
+            except REFUSED:
                 return None
             del rows
             chunks.append(payload)
             size += chunk_size
             quotes += chunk_quotes
-            if size > self._max_rows:
-                raise too_many_rows(self._max_rows)
+            if size > self.max_rows:
+                raise too_many_rows(self.max_rows)
             separator = _SEPARATOR.match(body, cut)
             if cut < last and separator is None:
                 return None
@@ -209,7 +209,7 @@ class Decoder:
                 if self._schema.ignored:
                     quotes += self._schema.ignored_quotes(values)
             packed = self._schema.pack(values)
-        except _REFUSED:
+        except REFUSED:
             return None
         return packed if row.count(b'"') == quotes + self._text_quotes(values) else None
 
@@ -249,7 +249,7 @@ def _all(steps: Generator[None, None, _T]) -> _T:
 
 _USUAL_START = b'{"features"'
 """Compared first: this costs a third of the search in the body's beginning."""
-_REFUSED = (
+REFUSED = (
     msgspec.DecodeError,
     UnicodeDecodeError,
     RecursionError,
@@ -271,4 +271,4 @@ _RECORDS_END = re.compile(rb"(?<=\})[ \t\n\r]*+\][ \t\n\r]*+\Z")
 _END_BYTES = 256
 _SEPARATOR = re.compile(rb"[ \t\n\r]*+,[ \t\n\r]*+")
 
-__all__ = ["Decoder", "Problem", "Rows"]
+__all__ = ["REFUSED", "Decoder", "Problem", "Rows"]

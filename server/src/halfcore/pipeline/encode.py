@@ -30,7 +30,8 @@ class Encoder:
             + orjson.dumps(manifest.version)
             + b"}"
         )
-        self._labels: list[bytes] = [orjson.dumps(label) for label in manifest.classes]
+        self.labels: list[bytes] = [orjson.dumps(label) for label in manifest.classes]
+        """The classes as JSON."""
         self._with_probabilities = "probabilities" in manifest.outputs
         keys = [
             orjson.dumps(label if isinstance(label, str) else str(label))
@@ -45,11 +46,9 @@ class Encoder:
             + b',"probabilities":'
             + self._probabilities
             + tail
-            for label in self._labels
+            for label in self.labels
         ]
-        self._plain: list[bytes] = [
-            b'{"prediction":' + label + self._tail for label in self._labels
-        ]
+        self._plain: list[bytes] = [b'{"prediction":' + label + self._tail for label in self.labels]
 
     def encode(self, results: Sequence[tuple[Any, ...]], *, many: bool) -> bytes:
         """The answer's body.
@@ -64,19 +63,19 @@ class Encoder:
         if self._with_probabilities:
             label: int = result[0]
             return self._templates[label] % tuple(result[1])
-        if self._labels:
+        if self.labels:
             return self._plain[int(result[0])]
         return b'{"prediction":' + orjson.dumps(result[0], option=_NUMPY) + self._tail
 
     def _encode_many(self, results: Sequence[tuple[Any, ...]]) -> bytes:
-        if not self._labels:
+        if not self.labels:
             return (
                 b'{"prediction":'
                 + orjson.dumps([value for (value,) in results], option=_NUMPY)
                 + self._tail
             )
         answer = (
-            b'{"prediction":[' + b",".join([self._labels[result[0]] for result in results]) + b"]"
+            b'{"prediction":[' + b",".join([self.labels[result[0]] for result in results]) + b"]"
         )
         if self._with_probabilities:
             answer += (

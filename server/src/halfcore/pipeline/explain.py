@@ -23,10 +23,12 @@ from halfcore.pipeline.json_text import (
     not_json,
 )
 from halfcore.pipeline.row_checks import (
+    OTHER_PROTOCOLS,
     ExpectedRow,
     RowChecks,
     kind_of,
     refuse,
+    refuse_other_protocol,
     refuse_with_features,
 )
 from halfcore.pipeline.scan import FLAT, SEPARATOR, STRING, BrokenText, after_space
@@ -260,6 +262,8 @@ class _LongRecord:
         if name == "features" and self._expected.vectors and self._number is None:
             refuse_with_features(self._first)
         if name not in self._expected.known:
+            if self._number is None and name in OTHER_PROTOCOLS:
+                refuse_other_protocol(name)
             self._checks.unknown(name, self._number, self._path)
 
 

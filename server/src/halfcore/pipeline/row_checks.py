@@ -21,6 +21,16 @@ _TYPES = {
 }
 
 
+_MLFLOW = "send MLflow's scoring protocol to POST /invocations or /endpoints/NAME/invocations"
+OTHER_PROTOCOLS = {
+    "dataframe_split": _MLFLOW,
+    "dataframe_records": _MLFLOW,
+    "instances": f"{_MLFLOW}, and KServe's to POST /v1/models/NAME:predict",
+    "inputs": f"{_MLFLOW}, and the inference protocol to POST /v2/models/NAME/infer",
+}
+"""Names with which bodies in other protocols begin, and the routes that take those."""
+
+
 class ExpectedRow:
     """What a row of one model version must hold; made once per version."""
 
@@ -146,6 +156,8 @@ class RowChecks:
             refuse_with_features(next(iter(row)))
         for name in row:
             if name not in self.expected.known:
+                if number is None and name in OTHER_PROTOCOLS:
+                    refuse_other_protocol(name)
                 self.unknown(name, number, path)
 
     def _wrong_name(
@@ -162,6 +174,15 @@ class RowChecks:
         """Count an error; returns whether it is also to be listed."""
         self.error_count += 1
         return len(self.errors) < MOST_ERRORS
+
+
+def refuse_other_protocol(name: str) -> NoReturn:
+    """Refuse a body in the protocol of another server; say which route takes it."""
+    message = (
+        f'"{name}" is not a column of this model, expected the columns or {{"features": […]}}; '
+        f"{OTHER_PROTOCOLS[name]}"
+    )
+    refuse("unknown_column", f"$.{name}", message, name)
 
 
 def refuse_with_features(name: str) -> NoReturn:

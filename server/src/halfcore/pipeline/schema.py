@@ -11,13 +11,14 @@ it never changes how a value is packed.
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from halfcore.bundle import Ignored, Input, Manifest, Scalar
 
+_T = TypeVar("_T")
 NAN = float("nan")
 NUMPY_TYPES = {"float32": "<f4", "float64": "<f8"}
 _STRUCT_CODES = {"float32": "f", "float64": "d"}
@@ -89,6 +90,7 @@ class Schema:
             column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs
         }
         self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
+        self._packed_inputs = tuple(inputs)
         self.defaults = {
             i: rule.default
             for i, column in enumerate(inputs)
@@ -107,11 +109,20 @@ class Schema:
         )
         self._plain = not any(codes is not None for codes in self.codes)
         self.text_columns = tuple(i for i, column in enumerate(inputs) if _is_text(column))
+        self._derived: dict[Callable[[Schema], Any], Any] = {}
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Schema":
         """The schema that a manifest describes."""
         return cls(manifest.inputs, manifest.dtype, ignored=manifest.ignored)
+
+    def derived(self, make: "Callable[[Schema], _T]") -> _T:
+        """What `make` makes of this schema: made at the first call, then kept with the schema."""
+        made = self._derived.get(make)
+        if made is None:
+            made = self._derived[make] = make(self)
+        value: _T = made
+        return value
 
     def pack(self, values: Sequence[Any]) -> bytes:
         """Turn one row of JSON values into matrix bytes.
@@ -139,6 +150,24 @@ class Schema:
                 for codes, value in zip(self.codes, values, strict=True)
             ]
         )
+
+    def records(self, payload: bytes) -> list[dict[str, Scalar]]:
+        """Packed rows as records again: a category for its index, null for NaN.
+
+        Args:
+            payload: rows of `row_bytes` bytes.
+        """
+        texts = [
+            dict(enumerate(column.categories)) if column.categories else None
+            for column in self._packed_inputs
+        ]
+        return [
+            {
+                column.name: _value(column, text, number)
+                for column, text, number in zip(self.inputs, texts, row, strict=True)
+            }
+            for row in self._packer.iter_unpack(payload)
+        ]
 
     def ignored_quotes(self, values: Sequence[Any]) -> int:
         """The number of quotes that a body has for the ignored columns of one record: two for each
@@ -209,6 +238,16 @@ class Schema:
 def _is_plain(name: str) -> bool:
     """Whether msgspec accepts a field's name: JSON needs no escape in it."""
     return not any(character < " " or character in '"\\' for character in name)
+
+
+def _value(column: Input, texts: dict[int, str | int] | None, number: float) -> Scalar:
+    """The JSON value of a packed number."""
+    if texts is not None:
+        return texts.get(int(number))
+    if math.isnan(number):
+        return None
+    kinds: dict[str, Callable[[float], Scalar]] = {"integer": int, "boolean": bool}
+    return kinds.get(column.kind, float)(number)
 
 
 class _NullOrNumber(dict[Any, Any]):

@@ -9,6 +9,8 @@ from halfcore.problem import Problem
 USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
 MOST_DIGITS = 18
 """Most digits of a Content-Length: `int` raises an error at 4,301."""
+BINARY_HEADER = "inference-header-content-length"
+"""Length of a body's JSON part, if binary tensors follow it (the inference protocol)."""
 _CLOSE = {"connection": "close"}
 
 
@@ -19,6 +21,11 @@ class Head(NamedTuple):
     content_encoding: str | None
     content_length: str | None
     request_id: str | None = None
+    json_length: str | None = None
+    """See `BINARY_HEADER`."""
+
+
+NO_HEAD = Head(None, None, None)
 
 
 def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
@@ -54,6 +61,12 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
             f"Content-Type is {found}, expected application/json",
             headers=_CLOSE,
         )
+    check_not_encoded(head)
+    check_length(head, max_body_bytes=max_body_bytes)
+
+
+def check_not_encoded(head: Head) -> None:
+    """Refuse a compressed body; raises `Problem`, 415."""
     if head.content_encoding is not None and head.content_encoding != "identity":
         found = head.content_encoding[:80]
         raise Problem(
@@ -62,6 +75,10 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
             f"Content-Encoding is {found}, expected none",
             headers=_CLOSE,
         )
+
+
+def check_length(head: Head, *, max_body_bytes: int) -> None:
+    """Refuse a body that is announced as too large; raises `Problem`, 413."""
     length = head.content_length
     if (
         length is not None

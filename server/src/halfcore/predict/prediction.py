@@ -138,29 +138,32 @@ class Prediction:
 
     def set_result(self, results: Sequence[Result]) -> None:
         """Encode the results and send the answer."""
-        model, context, rows = self._model, self._context, self._rows
-        assert model is not None  # noqa: S101  for the type checker: `start` set it
         try:
-            start = perf_counter()
-            body = model.encoder.encode(results, many=rows.many)
-            end = perf_counter()
-            model.metrics.encode.observe(end - start)
-            if context.on_answer is not None:
-                latency_s = end - self._start
-                context.on_answer(
-                    AnsweredRequest(
-                        model, self._request_id, self._body, rows, results, body, latency_s
-                    )
-                )
-            headers = json_headers(len(body))
-            if context.server_timing:
-                headers = [*headers, ("server-timing", self._timing(end - start))]
+            headers, body = self._answer(results)
         except Exception as error:  # noqa: BLE001  every request is answered
             self.set_exception(error)
             return
         self._end()
-        context.on_end(model, "200")
+        self._context.on_end(self._model, "200")
         self._send(200, headers, body)
+
+    def _answer(self, results: Sequence[Result]) -> tuple[Headers, bytes]:
+        """Headers and body of the 200; also hands the answer to what logs it."""
+        model, context, rows = self._model, self._context, self._rows
+        assert model is not None  # noqa: S101  for the type checker: `start` set it
+        start = perf_counter()
+        body = model.encoder.encode(results, many=rows.many)
+        end = perf_counter()
+        model.metrics.encode.observe(end - start)
+        if context.on_answer is not None:
+            latency_s = end - self._start
+            context.on_answer(
+                AnsweredRequest(model, self._request_id, self._body, rows, results, body, latency_s)
+            )
+        headers = json_headers(len(body))
+        if context.server_timing:
+            headers = [*headers, ("server-timing", self._timing(end - start))]
+        return headers, body
 
     def set_exception(self, error: Exception) -> None:
         """Let the fallback answer, or answer with a problem."""
@@ -174,7 +177,11 @@ class Prediction:
         """Send a problem."""
         self._end()
         self._context.on_end(self._model, problem.code)
-        self._send(*refusal(problem))
+        self._send(*self._refusal(problem))
+
+    def _refusal(self, problem: Problem) -> Answer:
+        """The response that carries a problem."""
+        return refusal(problem)
 
     def _end(self) -> None:
         """Mark the request as ended. The job is released: it refers to this object, and the

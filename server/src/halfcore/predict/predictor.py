@@ -4,12 +4,13 @@ pass requests in and send the answers."""
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
-from halfcore.predict.admission import Head, check_head
+from halfcore.predict.admission import NO_HEAD, Head, check_head
 from halfcore.predict.body import BodyReader
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
@@ -22,6 +23,9 @@ from halfcore.predict.prediction import (
     refusal,
     unexpected,
 )
+from halfcore.predict.protocols.paths import route_of
+from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
+from halfcore.predict.protocols.protocol import Wire
 from halfcore.predict.request_id import HEADER, RequestIds
 from halfcore.problem import Problem
 
@@ -42,6 +46,10 @@ class Handler(Protocol):
 
     def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
         """Start to answer; never raises."""
+
+
+Make = Callable[..., Prediction]
+"""Makes a prediction; called as `Prediction` is."""
 
 
 class Predictor:
@@ -89,12 +97,18 @@ class Predictor:
         return self._in_flight + len(self.reader.reading) >= self._max_in_flight
 
     def begin(
-        self, name: str | None, body: bytes, request_id: str | None, send: Send
+        self,
+        name: str | None,
+        body: bytes,
+        request_id: str | None,
+        send: Send,
+        make: Make = Prediction,
     ) -> Prediction:
         """Start to answer a request; see `Handler`.
 
         Args:
             name: the model that the path names; None: the default model.
+            make: makes the prediction, for a request in another protocol.
         """
         self._in_flight += 1
         # The canary's share is drawn by the client's own id: one made here would change each time.
@@ -102,7 +116,7 @@ class Predictor:
         if self._ids is not None:
             request_id = self._ids.of(given)
             send = _with_id(send, request_id)
-        prediction = Prediction(body, request_id, send, self._context)
+        prediction = make(body, request_id, send, self._context)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
         except Problem as problem:
@@ -110,10 +124,16 @@ class Predictor:
             return prediction
         canaries = self._challengers
         if canaries is not None and (canary := canaries.pick(model, given)) is not None:
-            request = (body, request_id, send)
-            return self._ask_canary(canaries, canary, model, prediction, request)
+            ask = partial(make, body, request_id, send)
+            return self._ask_canary(canaries, canary, model, prediction, ask)
         prediction.start(model)
         return prediction
+
+    def translated(self, path: str) -> "Translated | None":
+        """What answers a POST of this path in another server's protocol; None if no protocol has
+        the path."""
+        route = route_of(path)
+        return None if route is None else Translated(self, route.wire, route.model)
 
     async def respond(self, handler: Handler, head: Head, read: Read) -> Answer:
         """Answer a POST of a hot route. Cancelling is safe: the rows leave the queue.
@@ -123,13 +143,16 @@ class Predictor:
             head: the headers that decide whether the body is read.
             read: reads the body; raises `Problem` if it is too large or too slow.
         """
+        wire = None
+        if isinstance(handler, Translated):
+            handler, wire = handler.with_head(head), handler.wire
         try:
-            self.check(head)
+            self.check(head, wire)
             body = await read()
         except Problem as problem:
-            return self.refuse(problem, head.request_id)
+            return self.refuse(problem, head.request_id, wire)
         except Exception as error:  # noqa: BLE001  the client gets a 500, the log the details
-            return self.refuse(unexpected(error), head.request_id)
+            return self.refuse(unexpected(error), head.request_id, wire)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def send(status: int, headers: Headers, body: bytes) -> None:
@@ -143,7 +166,7 @@ class Predictor:
             in_progress.abandon()
             raise
 
-    def check(self, head: Head) -> None:
+    def check(self, head: Head, wire: Wire | None = None) -> None:
         """Refuse a request by the server's load and the request's head, before its body is read;
         raises `Problem`."""
         if self.full():
@@ -153,12 +176,13 @@ class Predictor:
                 f"{self._max_in_flight} requests are in progress, the limit; try again",
                 retry_after_s=1,
             )
-        check_head(head, max_body_bytes=self.reader.max_bytes)
+        check = check_head if wire is None else wire.check_head
+        check(head, max_body_bytes=self.reader.max_bytes)
 
-    def refuse(self, problem: Problem, request_id: str | None) -> Answer:
+    def refuse(self, problem: Problem, request_id: str | None, wire: Wire | None = None) -> Answer:
         """Count a request that is refused before it starts, and return its answer."""
         self._metrics.count(PREDICT, "", problem.code)
-        answer = refusal(problem)
+        answer = refusal(problem) if wire is None else wire.refusal(problem)
         if self._ids is not None:
             answer.headers.append((HEADER, self._ids.of(request_id)))
         return answer
@@ -169,7 +193,7 @@ class Predictor:
         canary: LoadedModel,
         champion: LoadedModel,
         fallback: Prediction,
-        request: tuple[bytes, str | None, Send],
+        ask: Make,
     ) -> Prediction:
         """Let the canary answer; if it cannot, the champion answers with `fallback`."""
         name = champion.manifest.name
@@ -184,7 +208,7 @@ class Predictor:
             fallback.start(champion)
             return fallback
 
-        prediction = Prediction(*request, self._context._replace(on_end=on_end), fall_back)
+        prediction = ask(self._context._replace(on_end=on_end), fall_back)
         prediction.start(canary)
         return prediction
 
@@ -194,6 +218,34 @@ class Predictor:
             model.metrics.answered += 1  # by far the most frequent outcome: no dict look-up
         elif outcome:
             self._metrics.count(PREDICT, model.manifest.name if model else "", outcome)
+
+
+class Translated:
+    """Answers a path of another server's protocol; a `Handler`.
+
+    Args:
+        predictor: answers.
+        wire: the protocol.
+        name: the model; None: the default model.
+        head: the request's headers, as far as the protocol needs them.
+    """
+
+    def __init__(
+        self, predictor: Predictor, wire: Wire, name: str | None, head: Head = NO_HEAD
+    ) -> None:
+        self._predictor = predictor
+        self._name = name
+        self._head = head
+        self.wire = wire
+
+    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+        """See `Handler`."""
+        make = partial(TranslatedPrediction, Spoken(self.wire, self._head))
+        return self._predictor.begin(self._name, body, request_id, send, make)
+
+    def with_head(self, head: Head) -> "Translated":
+        """The same for one request with these headers."""
+        return Translated(self._predictor, self.wire, self._name, head)
 
 
 def _with_id(send: Send, request_id: str) -> Send:

@@ -23,6 +23,7 @@ from msgspec import UNSET
 
 from halfcore import __version__
 from halfcore.bundle import Input
+from halfcore.http.routes import docs_protocols
 from halfcore.http.routes.models import example_body
 from halfcore.models.served import LoadedModel, Models
 from halfcore.pipeline.schema import Rule
@@ -42,6 +43,7 @@ _TAGS = [
         "name": "predict",
         "description": "Predictions: one row or many, by the columns' names or by position",
     },
+    {"name": "protocols", "description": "Predictions and states for clients of other servers"},
     {"name": "models", "description": "The served models, and what each takes and gives"},
     {"name": "server", "description": "Health, metrics and webhooks"},
 ]
@@ -189,7 +191,7 @@ class _Swagger(SwaggerRenderPlugin):
 def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
     """Litestar's description of the ordinary routes, with the prediction routes added."""
     predictions = {}
-    schemas = schema.get("components", {}).get("schemas", {}) | _SCHEMAS
+    schemas = schema.get("components", {}).get("schemas", {}) | _SCHEMAS | docs_protocols.SCHEMAS
     default = models.default_name
     for model in sorted(models, key=lambda model: model.manifest.name):
         name = model.manifest.name
@@ -207,7 +209,7 @@ def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
     }
     return schema | {
         "tags": _TAGS,
-        "paths": predictions | ordinary,
+        "paths": predictions | docs_protocols.paths() | ordinary,
         "components": {"schemas": schemas},
     }
 
@@ -223,9 +225,15 @@ def _ordinary(path: str, operation: dict[str, Any]) -> dict[str, Any]:
         else:
             answers[status] = answer
     return operation | {
-        "tags": ["models" if path.startswith("/models") else "server"],
+        "tags": [_tag(path)],
         "responses": answers,
     }
+
+
+def _tag(path: str) -> str:
+    if path.startswith("/models"):
+        return "models"
+    return "protocols" if path.startswith(("/v1", "/v2", "/ping", "/version")) else "server"
 
 
 def _problem() -> dict[str, Any]:

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from litestar import Request, post
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive
 
-from halfcore.predict.admission import Head
+from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import client_left, too_large
 from halfcore.predict.predictor import Handler, Predictor
 
@@ -35,7 +36,32 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
 
         return answer
 
-    return [predict_with, *(handler(path, begin) for path, begin in hot.items())]
+    async def translated(request: Request[Any, Any, Any], path: str) -> ASGIResponse:
+        begin = predictor.translated(path)
+        if begin is None:
+            raise NotFoundException
+        return await _respond(predictor, begin, request)
+
+    @post("/endpoints/{name:str}/invocations", include_in_schema=False)
+    async def invoke(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        return await translated(request, f"/endpoints/{name}/invocations")
+
+    @post("/v1/models/{call:str}", include_in_schema=False)
+    async def predict_v1(request: Request[Any, Any, Any], call: FromPath[str]) -> ASGIResponse:
+        return await translated(request, f"/v1/models/{call}")
+
+    @post("/v2/models/{name:str}/infer", include_in_schema=False)
+    async def infer(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        return await translated(request, f"/v2/models/{name}/infer")
+
+    @post("/v2/models/{name:str}/versions/{version:str}/infer", include_in_schema=False)
+    async def infer_version(
+        request: Request[Any, Any, Any], name: FromPath[str], version: FromPath[str]
+    ) -> ASGIResponse:
+        return await translated(request, f"/v2/models/{name}/versions/{version}/infer")
+
+    others = [invoke, predict_v1, infer, infer_version]
+    return [predict_with, *others, *(handler(path, begin) for path, begin in hot.items())]
 
 
 async def _respond(
@@ -47,7 +73,13 @@ async def _respond(
     head = Head(
         *[
             _text(headers.get(key))
-            for key in (b"content-type", b"content-encoding", b"content-length", b"x-request-id")
+            for key in (
+                b"content-type",
+                b"content-encoding",
+                b"content-length",
+                b"x-request-id",
+                BINARY_HEADER.encode(),
+            )
         ]
     )
     answer = await predictor.respond(

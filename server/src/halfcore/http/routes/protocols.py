@@ -1,0 +1,138 @@
+"""What clients of other protocols ask before they predict: whether the server is alive and ready,
+and what its models take.
+
+MLflow's `/ping` and `/version`, the inference protocol's `/v2/…`, and KServe's `/v1/models`. Their
+predictions are answered by `predict.protocols`.
+"""
+
+from typing import Any
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from halfcore import __version__
+from halfcore.models.served import LoadedModel, Models
+from halfcore.predict.protocols import inference
+from halfcore.problem import Problem
+
+_JSON = "application/json"
+_NAME = "Halfcore"
+_Answer = Response[Any]
+
+
+def routes(models: Models) -> list[Any]:
+    """The routes of the three protocols, without predictions."""
+    return [*_mlflow(models), *_inference(models), *_of_models(models), *_kserve(models)]
+
+
+def _mlflow(models: Models) -> list[Any]:
+    @get("/ping", sync_to_thread=False, summary="MLflow's protocol: 200 if a model is served")
+    def ping() -> Response[bytes]:
+        return Response(b"\n", status_code=200 if models.ready else 404, media_type=_JSON)
+
+    @get("/version", sync_to_thread=False, summary="MLflow's protocol: the server's version")
+    def version() -> Response[bytes]:
+        return Response(__version__.encode(), media_type=_JSON)
+
+    return [ping, version]
+
+
+def _inference(models: Models) -> list[Any]:
+    @get("/v2", sync_to_thread=False, summary="The inference protocol: the server")
+    def server() -> dict[str, Any]:
+        return {"name": _NAME, "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    @get("/v2/health/live", sync_to_thread=False, summary="Whether the server is alive")
+    def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @get("/v2/health/ready", sync_to_thread=False, summary="Whether to send requests; 503 if not")
+    def ready() -> _Answer:
+        return Response({"ready": models.ready}, status_code=200 if models.ready else 503)
+
+    @get("/v2/models", sync_to_thread=False, summary="The names of the models")
+    def names() -> dict[str, list[str]]:
+        return {"models": sorted(models.served)}
+
+    @post(
+        "/v2/repository/index",
+        sync_to_thread=False,
+        status_code=200,
+        summary="The models and their state",
+    )
+    def index() -> list[dict[str, str]]:
+        states = [
+            {"name": model.manifest.name, "version": model.manifest.version, "state": "READY"}
+            for model in models
+        ]
+        absent = [
+            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "see GET /health"}
+            for name in sorted(models.names - models.served)
+        ]
+        return states + absent
+
+    return [server, live, ready, names, index]
+
+
+def _of_models(models: Models) -> list[Any]:
+    @get("/v2/models/{name:str}", sync_to_thread=False, summary="A model's tensors")
+    def metadata(name: FromPath[str]) -> _Answer:
+        return described(name, None)
+
+    @get(
+        "/v2/models/{name:str}/versions/{version:str}",
+        sync_to_thread=False,
+        summary="A version's tensors",
+    )
+    def metadata_of_version(name: FromPath[str], version: FromPath[str]) -> _Answer:
+        return described(name, version)
+
+    @get(
+        "/v2/models/{name:str}/ready",
+        sync_to_thread=False,
+        summary="Whether a model answers; 503 if not",
+    )
+    def model_ready(name: FromPath[str]) -> _Answer:
+        return readiness(name, None)
+
+    @get(
+        "/v2/models/{name:str}/versions/{version:str}/ready",
+        sync_to_thread=False,
+        summary="Whether a version answers; 503 if not",
+    )
+    def version_ready(name: FromPath[str], version: FromPath[str]) -> _Answer:
+        return readiness(name, version)
+
+    def described(name: str, version: str | None) -> _Answer:
+        model = _served(models, name, version)
+        return model if isinstance(model, Response) else Response(inference.describe(model))
+
+    def readiness(name: str, version: str | None) -> _Answer:
+        model = _served(models, name, version)
+        return model if isinstance(model, Response) else Response({"name": name, "ready": True})
+
+    return [metadata, metadata_of_version, model_ready, version_ready]
+
+
+def _kserve(models: Models) -> list[Any]:
+    @get("/v1/models", sync_to_thread=False, summary="KServe's older protocol: the models' names")
+    def names() -> dict[str, list[str]]:
+        return {"models": sorted(models.served)}
+
+    @get("/v1/models/{name:str}", sync_to_thread=False, summary="Whether a model answers")
+    def state(name: FromPath[str]) -> _Answer:
+        model = _served(models, name, None)
+        return model if isinstance(model, Response) else Response({"name": name, "ready": True})
+
+    return [names, state]
+
+
+def _served(models: Models, name: str, version: str | None) -> LoadedModel | _Answer:
+    """The model, or the answer that says why there is none."""
+    try:
+        model = models.get(name)
+        inference.check_version(model, version)
+    except Problem as problem:
+        status, headers, body = inference.Inference().refusal(problem)
+        return Response(body, status_code=status, media_type=_JSON, headers=dict(headers))
+    return model

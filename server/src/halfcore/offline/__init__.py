@@ -1,0 +1,1 @@
+"""`halfcore predict`: scores a file with a bundle, without a server."""

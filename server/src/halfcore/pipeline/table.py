@@ -1,0 +1,108 @@
+"""Rows that were not sent as the body of `POST /predict`: a table of parsed values, or a matrix of
+numbers, becomes packed rows after the same checks."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfcore.bundle import Input
+from halfcore.pipeline.decode import Rows
+from halfcore.pipeline.explain import too_many_rows
+from halfcore.pipeline.row_checks import ExpectedRow, RowChecks, refuse
+from halfcore.pipeline.schema import NUMPY_TYPES, Schema
+from halfcore.problem import unprocessable
+
+SLICE_VALUES = 4096
+"""Values that are checked between two pauses: 1 to 3 ms."""
+Coerce = Callable[[Input, Any], Any]
+"""Converts a value to its column's JSON type where the protocol allows it; returns any other value
+unchanged, and it is then refused."""
+
+
+class Table:
+    """What the rows of one schema must look like; made once per model version by `of`.
+
+    Attributes:
+        expected: the checks of every column.
+        names: the columns in order.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.expected = ExpectedRow(schema)
+        self.names = schema.names
+        self._schema = schema
+        self._dtype = np.dtype(NUMPY_TYPES[schema.dtype])
+        self._all_numbers = all(column.kind == "number" for column in schema.inputs)
+        rules = [schema.rule(name) for name in schema.names]
+        largest = schema.largest
+        self._low = np.array([-largest if r.minimum is None else r.minimum for r in rules])
+        self._high = np.array([largest if r.maximum is None else r.maximum for r in rules])
+        self._nullable = np.array([column.nullable for column in schema.inputs])
+
+    @classmethod
+    def of(cls, schema: Schema) -> "Table":
+        """The table of a schema; it lives as long as the schema."""
+        return schema.derived(cls)
+
+    def pack(
+        self,
+        rows: Iterable[Sequence[Any]],
+        coerce: Coerce,
+        *,
+        max_rows: int,
+        path: str,
+    ) -> Generator[None, None, Rows]:
+        """Check and pack rows of parsed values, one value per column in the schema's order.
+
+        Args:
+            rows: the values, as parsed.
+            coerce: see `Coerce`.
+            max_rows: most rows in one request.
+            path: where the rows are in the body, for messages.
+
+        Raises:
+            Problem: 413 too many rows, 422 a wrong value or no row.
+        """
+        columns = self._schema.inputs
+        checks = RowChecks(self.expected)
+        since_pause = number = 0
+        for number, row in enumerate(rows, 1):
+            if number > max_rows:
+                raise too_many_rows(max_rows)
+            values = [
+                coerce(column, value) for column, value in zip(columns, row, strict=False)
+            ] + list(row[len(columns) :])
+            checks.check_vector(values, number - 1, f"{path}[{number - 1}]")
+            if checks.full:
+                break
+            since_pause += len(columns)
+            if since_pause >= SLICE_VALUES:
+                since_pause = 0
+                yield
+        if not number:
+            refuse("no_rows", path, "no row was sent, expected at least one row", [])
+        if checks.error_count:
+            raise unprocessable(checks.errors, checks.error_count, more=checks.full)
+        return Rows(bytes(checks.packed), number, many=True)
+
+    def pack_matrix(self, matrix: NDArray[Any], *, max_rows: int) -> Rows | None:
+        """Check and pack a matrix of numbers [N, F] without a look at each value.
+
+        Returns:
+            None if the columns are not all numbers or a value may be wrong: `pack` then decides.
+
+        Raises:
+            Problem: 413 too many rows.
+        """
+        if not self._all_numbers or matrix.ndim != 2 or matrix.shape[1] != len(self.names):
+            return None
+        if len(matrix) > max_rows:
+            raise too_many_rows(max_rows)
+        right = (matrix >= self._low) & (matrix <= self._high)
+        if not right.all() and not (right | (np.isnan(matrix) & self._nullable)).all():
+            return None
+        if not len(matrix):
+            return None
+        return Rows(matrix.astype(self._dtype, copy=False).tobytes(), len(matrix), many=True)

@@ -1,0 +1,83 @@
+"""Conversions of values that other protocols and files allow, so that they need no change."""
+
+from typing import Any
+
+from halfcore.bundle import Input
+
+
+def as_pandas(column: Input, value: Any) -> Any:
+    """A value of `dataframe_split`, `dataframe_records` or CSV, as MLflow casts a frame's column
+    to its type: 1.9 becomes the integer 1, "3.5" the number 3.5, and any text that is not empty
+    true.
+
+    Returns:
+        the value unchanged if it cannot be converted; it is refused then.
+    """
+    if value is None:
+        return None
+    if column.categories:
+        return _category(column, value)
+    if column.kind == "boolean":
+        return value if isinstance(value, list | dict) else bool(value)
+    return _number(column, value)
+
+
+def as_numpy(column: Input, value: Any) -> Any:
+    """A value of a tensor, as NumPy converts an array to the column's type: also numbers become
+    texts."""
+    if column.categories and isinstance(column.categories[0], str) and _is_number(value):
+        return str(value)
+    return as_pandas(column, value)
+
+
+def as_sent(column: Input, value: Any) -> Any:
+    """A value of a typed tensor: a whole number is an integer whatever its type is, and 0 and 1 are
+    booleans."""
+    if isinstance(value, float) and value.is_integer():
+        whole = int(value)
+        if column.kind == "integer" or (column.categories and column.kind == "category"):
+            return _category(column, whole) if column.categories else whole
+    if column.kind == "boolean" and not isinstance(value, bool) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, float) and value != value:
+        return None  # a tensor of floats has no other way to say null
+    return value
+
+
+def from_text(column: Input, text: Any) -> Any:
+    """A cell of a CSV file, as pandas reads it: an empty one, `NaN`, `null` and the like are
+    missing."""
+    if text in MISSING:
+        return None
+    if column.kind == "boolean":
+        return {"true": True, "false": False}.get(str(text).lower(), text)
+    return as_pandas(column, text)
+
+
+MISSING = frozenset(
+    {"", "NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "#N/A", "-nan", "-NaN"}
+)
+"""Cells that pandas reads as missing."""
+
+
+def _category(column: Input, value: Any) -> Any:
+    texts = isinstance((column.categories or [""])[0], str)
+    return value if texts else _number(column, value)
+
+
+def _number(column: Input, value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return value
+    try:
+        number = float(value)
+        if number != number:
+            return None
+        if column.kind == "number":
+            return number
+        return value if type(value) is int else int(number)
+    except (ValueError, OverflowError):
+        return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,186 @@
+"""The forms of a table in MLflow's scoring protocol: four in JSON, and CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from halfcore.pipeline.table import Coerce
+from halfcore.pipeline.values import as_numpy, as_pandas, from_text
+from halfcore.problem import Problem, shown
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+INVALID_PARAMETER = "INVALID_PARAMETER_VALUE"
+"""MLflow's name of an error of the model's columns or of `params`."""
+_ONE_OF = "exactly one of the input fields " + ", ".join(FORMS)
+
+
+class Columns(NamedTuple):
+    """A table as it was sent."""
+
+    names: Sequence[str] | None
+    """None: the values are in the model's order."""
+    rows: Iterator[Sequence[Any]]
+    path: str
+    coerce: Coerce
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The body as an object; also with NaN and Infinity, which MLflow accepts.
+
+    Raises:
+        Problem: 400.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
+            if isinstance(error, RecursionError):
+                reason = "it is nested too deeply"
+            raise invalid(
+                f"Ensure that input is a valid JSON formatted string. Error: {reason}"
+            ) from None
+    if not isinstance(document, dict):
+        kind = "list" if isinstance(document, list) else type(document).__name__
+        raise invalid(f"The input must be a JSON dictionary with {_ONE_OF}. Received a {kind}.")
+    return document
+
+
+def table_of(document: Mapping[str, Any]) -> Columns:
+    """The table in a body.
+
+    Raises:
+        Problem: 400: none of the forms, several, or one that is built wrongly.
+    """
+    found = [form for form in FORMS if form in document]
+    if len(found) != 1:
+        names = ", ".join(shown(name) for name in list(document)[:10])
+        raise Problem(
+            400,
+            "BAD_REQUEST",
+            f"The input must be a JSON dictionary with {_ONE_OF}. Received dictionary with input "
+            f"fields: {names or 'none'}.",
+        )
+    (form,) = found
+    read = {
+        "dataframe_split": _split,
+        "dataframe_records": _records,
+        "instances": _instances,
+        "inputs": _inputs,
+    }[form]
+    return read(document[form], form)
+
+
+def _split(value: Any, form: str) -> Columns:
+    if not isinstance(value, dict):
+        raise invalid(f"Dataframe split format must be a dictionary. Got {_kind(value)}.")
+    unknown = value.keys() - {"columns", "index", "data"}
+    if unknown or "data" not in value:
+        raise invalid(
+            "Dataframe split format must have 'data' field and optionally 'columns' and 'index' "
+            f"fields. Got {', '.join(sorted(shown(key) for key in value))}."
+        )
+    names = value.get("columns")
+    if names is not None and not isinstance(names, list):
+        raise invalid(f"{form}.columns is {_kind(names)}, expected a list")
+    rows = _list_of_lists(value["data"], f"{form}.data")
+    named = None if names is None else [str(name) for name in names]
+    return Columns(named, iter(rows), f"$.{form}.data", as_pandas)
+
+
+def _records(value: Any, form: str) -> Columns:
+    if not isinstance(value, list):
+        raise invalid(f"Dataframe records format must be a list of records. Got {_kind(value)}.")
+    return _named(value, form, as_pandas)
+
+
+def _instances(value: Any, form: str) -> Columns:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        names = value[0].keys()
+        if any(not isinstance(row, dict) or row.keys() != names for row in value):
+            raise _unequal()
+        return _named(value, form, as_numpy)
+    return _positional(value, form)
+
+
+def _inputs(value: Any, form: str) -> Columns:
+    if not isinstance(value, dict):
+        return _positional(value, form)
+    columns = [column if isinstance(column, list) else [column] for column in value.values()]
+    if len({len(column) for column in columns}) > 1:
+        raise _unequal()
+    flat = [[_single(cell) for cell in column] for column in columns]
+    return Columns(list(value), zip(*flat, strict=True), f"$.{form}", as_numpy)
+
+
+def _positional(value: Any, form: str) -> Columns:
+    if isinstance(value, list) and value and not any(isinstance(row, list) for row in value):
+        value = [[cell] for cell in value]
+    return Columns(None, iter(_list_of_lists(value, form)), f"$.{form}", as_numpy)
+
+
+def _named(records: list[Any], form: str, coerce: Coerce) -> Columns:
+    """Records as a table; a column that only some of them have is null in the others."""
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise invalid(f"{form}[{number}] is {_kind(record)}, expected a dictionary")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    rows = ([record.get(name) for name in names] for record in records)
+    return Columns(names, rows, f"$.{form}", coerce)
+
+
+def _list_of_lists(value: Any, name: str) -> list[list[Any]]:
+    if not isinstance(value, list):
+        raise invalid(f"{name} is {_kind(value)}, expected a list of rows")
+    for number, row in enumerate(value):
+        if not isinstance(row, list):
+            raise invalid(f"{name}[{number}] is {_kind(row)}, expected a list of values")
+    return value
+
+
+def _single(cell: Any) -> Any:
+    """A cell of a column tensor of shape [N, 1]."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+
+
+def from_csv(body: bytes) -> Columns:
+    """A table in CSV with a header; an empty cell is null.
+
+    Raises:
+        Problem: 400.
+    """
+    try:
+        reader = csv.reader(io.StringIO(body.decode()), strict=True)
+        names, *rows = [row for row in reader if row]
+    except UnicodeDecodeError:
+        raise invalid("Ensure that input is a valid UTF-8 encoded string.") from None
+    except (csv.Error, ValueError) as error:
+        reason = "it is empty" if isinstance(error, ValueError) else str(error)
+        raise invalid(
+            "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid "
+            f"CSV-formatted Pandas DataFrame with a header. Error: {reason}"
+        ) from None
+    if names[0] == "":  # the index that `DataFrame.to_csv` writes
+        names, rows = names[1:], [row[1:] for row in rows]
+    return Columns(names, iter(rows), "$", from_text)
+
+
+def _unequal() -> Problem:
+    message = "The length of values for each input/column name are not the same"
+    return Problem(400, INVALID_PARAMETER, f"Invalid input. {message}")
+
+
+def invalid(message: str) -> Problem:
+    """MLflow's 400 for a body that is not built as the protocol says."""
+    return Problem(400, "BAD_REQUEST", f"Invalid input. {message}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "dictionary", list: "list", str: "string", type(None): "null"}
+    return names.get(type(value), "number")

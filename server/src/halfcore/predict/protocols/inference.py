@@ -1,0 +1,312 @@
+"""The Open Inference Protocol, version 2, over REST: `POST /v2/models/NAME/infer`, with binary
+tensors as Triton's clients send them.
+
+The rows are one tensor [N, F], or one tensor [N] or [N, 1] per column. A binary tensor of numbers
+is checked and packed as a whole, without a Python object per value.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from halfcore.bundle import Input, Manifest
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.decode import REFUSED, Rows
+from halfcore.pipeline.engine import Result
+from halfcore.pipeline.table import Table
+from halfcore.pipeline.values import as_sent
+from halfcore.predict.admission import (
+    BINARY_HEADER,
+    MOST_DIGITS,
+    Head,
+    check_length,
+    check_not_encoded,
+)
+from halfcore.predict.prediction import Answer, Headers, json_headers
+from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
+from halfcore.predict.protocols.tensors import DTYPES, Parameters, Tensor, bad, with_data
+from halfcore.problem import Problem, listed, shown
+
+BINARY_TYPE = "application/octet-stream"
+ALIASES = {"predict": "label", "predict_proba": "probabilities"}
+"""Names that MLServer's scikit-learn runtime gives to its outputs."""
+ONE_TENSOR = "input"
+"""The name of the input of a model without column names."""
+
+
+class Output(msgspec.Struct):
+    """One output that is asked for."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class Request(msgspec.Struct):
+    """The JSON of a request."""
+
+    inputs: list[Tensor]
+    id: str = ""
+    outputs: list[Output] = []
+    parameters: Parameters = {}
+
+
+class Wanted(NamedTuple):
+    """What the answer must hold."""
+
+    id: str
+    outputs: Sequence[tuple[str, bool]]
+    """Name, and whether it is sent as a binary tensor."""
+
+
+class Inference:
+    """See `protocol.Wire`.
+
+    Args:
+        version: the model version that the path names; None: the served one.
+    """
+
+    def __init__(self, version: str | None = None) -> None:
+        self._version = version
+
+    def check_head(self, head: Head, *, max_body_bytes: int) -> None:
+        """Accept a body of any content type: the protocol's clients send JSON without one."""
+        check_not_encoded(head)
+        check_length(head, max_body_bytes=max_body_bytes)
+
+    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+        """Read the tensors."""
+        check_version(model, self._version)
+        text, binary = _parts(body, head.json_length)
+        try:
+            request = _request(text)
+        except REFUSED as error:
+            message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
+            raise bad(f"failed to parse the request JSON buffer: {message}") from None
+        wanted = _wanted(request, model.manifest)
+        tensors = with_data(request.inputs, binary)
+        most = model.decoder.max_rows
+        table = Table.of(model.schema)
+        if len(tensors) == 1 and tensors[0][0].name not in table.names:
+            rows = yield from _one_tensor(*tensors[0], table, max_rows=most)
+        else:
+            rows = yield from _columns(tensors, model, table, max_rows=most)
+        return Call(rows, wanted)
+
+    def answer(
+        self, model: LoadedModel, results: Sequence[Result], call: Call
+    ) -> tuple[Headers, bytes]:
+        """The outputs that were asked for, as JSON, and as binary tensors behind it."""
+        manifest, wanted = model.manifest, call.wanted
+        document: dict[str, Any] = {
+            "model_name": manifest.name,
+            "model_version": manifest.version,
+        }
+        if wanted.id:
+            document["id"] = wanted.id
+        outputs, raw = [], []
+        for name, binary in wanted.outputs:
+            datatype, values, shape = _output(manifest, ALIASES.get(name, name), results)
+            output = {"name": name, "datatype": datatype, "shape": shape}
+            if binary:
+                part = _as_bytes(values)
+                output["parameters"] = {"binary_data_size": len(part)}
+                raw.append(part)
+            else:
+                output["data"] = values
+            outputs.append(output)
+        text = orjson.dumps(document | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+        if not raw:
+            return json_headers(len(text)), text
+        body = b"".join([text, *raw])
+        return headers(BINARY_TYPE, body, (BINARY_HEADER, str(len(text)))), body
+
+    def refusal(self, problem: Problem) -> Answer:
+        """`{"error": …}`; a wrong value is 400 in this protocol."""
+        status = 400 if problem.status == 422 else problem.status
+        body = orjson.dumps({"error": problem.detail})
+        return Answer(status, headers(JSON_TYPE, body, *problem.headers.items()), body)
+
+
+_request = msgspec.json.Decoder(Request).decode
+
+
+def check_version(model: LoadedModel, version: str | None) -> None:
+    """Refuse a version that is not the served one; raises `Problem`, 404."""
+    name, served = model.manifest.name, model.manifest.version
+    if version is not None and version != served:
+        message = f"model '{name}' with version '{version[:100]}' is not found, expected {served}"
+        raise Problem(404, "unknown_version", message)
+
+
+def describe(model: LoadedModel) -> dict[str, Any]:
+    """The metadata of a model: its inputs and outputs as tensors."""
+    manifest = model.manifest
+    number = _number(manifest)
+    if manifest.named:
+        inputs = [
+            {"name": column.name, "datatype": _datatype(column, number), "shape": [-1]}
+            for column in model.schema.inputs
+        ]
+    else:
+        width = len(model.schema.inputs)
+        inputs = [{"name": ONE_TENSOR, "datatype": number, "shape": [-1, width]}]
+    return {
+        "name": manifest.name,
+        "versions": [manifest.version],
+        "platform": "onnx_onnxv1",
+        "inputs": inputs,
+        "outputs": [_described(name, manifest, number) for name in manifest.outputs],
+    }
+
+
+def _described(name: str, manifest: Manifest, number: str) -> dict[str, Any]:
+    if name == "label":
+        return {"name": name, "datatype": _label_type(manifest.classes), "shape": [-1]}
+    golden = manifest.golden[0].prediction
+    width = len(manifest.classes) or (len(golden) if isinstance(golden, list) else 0)
+    return {"name": name, "datatype": number, "shape": [-1, width] if width else [-1]}
+
+
+def _number(manifest: Manifest) -> str:
+    return "FP32" if manifest.dtype == "float32" else "FP64"
+
+
+def _datatype(column: Input, number: str) -> str:
+    if column.categories:
+        return "BYTES" if isinstance(column.categories[0], str) else "INT64"
+    return {"number": number, "integer": "INT64", "boolean": "BOOL"}[column.kind]
+
+
+def _label_type(classes: Sequence[Any]) -> str:
+    return {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP64"}[type(classes[0])]
+
+
+def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
+    """The JSON and the binary tensors behind it; raises `Problem`, 400."""
+    if length is None:
+        return body, memoryview(b"")
+    usable = length.isdecimal() and len(length) <= MOST_DIGITS
+    if not usable or int(length) > len(body):
+        raise bad(
+            f"Inference-Header-Content-Length is {length[:40]}, expected the length of the "
+            f"JSON, at most {len(body)}"
+        )
+    return body[: int(length)], memoryview(body)[int(length) :]
+
+
+def _wanted(request: Request, manifest: Manifest) -> Wanted:
+    """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
+    all_binary = request.parameters.get("binary_data_output") is True
+    if not request.outputs:
+        return Wanted(request.id, [(name, all_binary) for name in manifest.outputs])
+    outputs = []
+    for output in request.outputs:
+        if ALIASES.get(output.name, output.name) not in manifest.outputs:
+            raise bad(
+                f"unexpected inference output '{shown(output.name)}' for model "
+                f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
+            )
+        outputs.append((output.name, output.parameters.get("binary_data", all_binary) is True))
+    return Wanted(request.id, outputs)
+
+
+def _one_tensor(
+    tensor: Tensor, values: "NDArray[Any] | list[Any]", table: Table, *, max_rows: int
+) -> Generator[None, None, Rows]:
+    """The rows of one tensor [N, F]."""
+    width = len(table.names)
+    if len(tensor.shape) != 2 or tensor.shape[1] != width:
+        raise bad(
+            f"unexpected shape for input '{shown(tensor.name)}'. Expected [-1,{width}], got "
+            f"[{','.join(map(str, tensor.shape))}]; or send one tensor per column: "
+            f"{listed(list(table.names))}"
+        )
+    if tensor.datatype != "BYTES":
+        matrix = _matrix(values)
+        if matrix is not None:
+            packed = table.pack_matrix(matrix.reshape(tensor.shape), max_rows=max_rows)
+            if packed is not None:
+                return packed
+    flat = values if isinstance(values, list) else values.tolist()
+    rows = (flat[at : at + width] for at in range(0, len(flat), width))
+    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path="$.inputs[0].data"))
+
+
+def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
+    """The values as numbers; None if they are not all numbers, or a list is short."""
+    if isinstance(values, list):
+        if any(type(value) is not float and type(value) is not int for value in values):
+            return None
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:
+            return None
+    return values
+
+
+def _columns(
+    tensors: Sequence[tuple[Tensor, "NDArray[Any] | list[Any]"]],
+    model: LoadedModel,
+    table: Table,
+    *,
+    max_rows: int,
+) -> Generator[None, None, Rows]:
+    """The rows of one tensor per column."""
+    sent = {tensor.name: (tensor, values) for tensor, values in tensors}
+    schema, name = model.schema, model.manifest.name
+    if len(sent) < len(tensors):
+        raise bad("an input was sent twice, expected one tensor per column")
+    for unexpected in sent.keys() - {*table.names, *schema.ignored}:
+        raise bad(
+            f"unexpected inference input '{shown(unexpected)}' for model '{name}', expected "
+            f"{listed(list(table.names))}"
+        )
+    defaults = schema.defaults
+    missing = [
+        column for i, column in enumerate(table.names) if column not in sent and i not in defaults
+    ]
+    if missing:
+        raise bad(
+            f"expected {len(table.names)} inputs but got {len(sent)} inputs for model '{name}'. "
+            f"Missing: {listed(missing)}"
+        )
+    sizes = {tensor.shape[0] for tensor, _ in tensors}
+    if len(sizes) > 1 or any(tensor.shape[1:] not in ([], [1]) for tensor, _ in tensors):
+        shapes = listed([f"{tensor.name} {tensor.shape}" for tensor, _ in tensors])
+        raise bad(f"the inputs' shapes are {shapes}, expected [N] or [N, 1] with the same N")
+    (size,) = sizes
+    columns = [
+        _listed(sent[column][1]) if column in sent else [defaults[i]] * size
+        for i, column in enumerate(table.names)
+    ]
+    rows: Iterable[Sequence[Any]] = zip(*columns, strict=True)
+    packing = table.pack(map(list, rows), as_sent, max_rows=max_rows, path="$.inputs")
+    return (yield from packing)
+
+
+def _listed(values: "NDArray[Any] | list[Any]") -> list[Any]:
+    return values if isinstance(values, list) else values.tolist()
+
+
+def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[str, Any, list[int]]:
+    """An output's datatype, its values in row order, and its shape."""
+    if name == "label":
+        labels = [manifest.classes[result[0]] for result in results]
+        return _label_type(manifest.classes), labels, [len(labels)]
+    number = _number(manifest)
+    values = np.array([result[-1] for result in results], DTYPES[number])
+    return number, values.ravel(), list(values.shape)
+
+
+def _as_bytes(values: Any) -> bytes:
+    """An output as a binary tensor."""
+    if isinstance(values, np.ndarray):
+        return values.tobytes()
+    if isinstance(values[0], str):
+        texts = [text.encode() for text in values]
+        return b"".join([len(text).to_bytes(4, "little") + text for text in texts])
+    return np.array(values).tobytes()

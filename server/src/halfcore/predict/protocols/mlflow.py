@@ -1,0 +1,248 @@
+"""MLflow's scoring protocol: `POST /invocations`, as `mlflow models serve` and SageMaker have it.
+
+A usual JSON body is read by one typed parse, as for `POST /predict`. Any other is parsed without
+types, and its values are converted as MLflow converts them (docs/protocols.md).
+"""
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from msgspec import UNSET, UnsetType
+
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.decode import REFUSED, Rows
+from halfcore.pipeline.engine import Result
+from halfcore.pipeline.schema import Schema
+from halfcore.pipeline.table import Table
+from halfcore.predict.admission import Head, check_length, check_not_encoded
+from halfcore.predict.prediction import Answer, Headers, json_headers
+from halfcore.predict.protocols.forms import (
+    INVALID_PARAMETER,
+    Columns,
+    from_csv,
+    invalid,
+    parsed,
+    table_of,
+)
+from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
+from halfcore.problem import FieldError, Problem, shown
+
+CSV_TYPE = "text/csv"
+_CODES = {
+    404: "RESOURCE_DOES_NOT_EXIST",
+    408: "DEADLINE_EXCEEDED",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
+"""MLflow's name of an error by its status; all others are `BAD_REQUEST`."""
+
+
+class Wanted(NamedTuple):
+    """What the answer must hold."""
+
+    probabilities: bool
+
+
+class Scoring:
+    """See `protocol.Wire`."""
+
+    def check_head(self, head: Head, *, max_body_bytes: int) -> None:
+        """Accept JSON and CSV in UTF-8."""
+        kind, _, parameters = (head.content_type or "none").lower().partition(";")
+        names = [part.partition("=")[0].strip() for part in parameters.split(";") if part.strip()]
+        if kind.strip() not in (JSON_TYPE, CSV_TYPE):
+            raise _wrong_type(
+                "This predictor only supports the following content types: Types: "
+                f"['{CSV_TYPE}', '{JSON_TYPE}']. Got '{(head.content_type or 'none')[:80]}'."
+            )
+        if any(name != "charset" for name in names):
+            raise _wrong_type(f"Unrecognized content type parameters: {', '.join(names)[:80]}.")
+        charset = parameters.replace(" ", "").replace('"', "")
+        if charset not in ("", "charset=utf-8", "charset=utf8"):
+            raise _wrong_type("The scoring server only supports UTF-8")
+        check_not_encoded(head)
+        check_length(head, max_body_bytes=max_body_bytes)
+
+    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+        """Read one of the four JSON forms, or CSV with a header."""
+        decoder = model.schema.derived(Decoder)
+        most = model.decoder.max_rows
+        if (head.content_type or "").lower().startswith(CSV_TYPE):
+            table = from_csv(body)
+            return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
+        call = decoder.usual(body, max_rows=most)
+        if call is not None:
+            return call
+        document = parsed(body)
+        rows = yield from decoder.rows(table_of(document), max_rows=most)
+        return Call(rows, _wanted(document.get("params")))
+
+    def answer(
+        self, model: LoadedModel, results: Sequence[Result], call: Call
+    ) -> tuple[Headers, bytes]:
+        """`{"predictions": […]}`: a label, a value, or with `predict_proba` a list of
+        probabilities per row."""
+        body = b'{"predictions":' + predictions(model, results, call.wanted) + b"}"
+        return json_headers(len(body)), body
+
+    def refusal(self, problem: Problem) -> Answer:
+        """MLflow's error; a wrong value is 400 there, and a wrong content type plain text."""
+        if problem.status == 415:
+            text = problem.detail.encode()
+            more = problem.headers.items()
+            return Answer(415, headers("text/plain; charset=utf-8", text, *more), text)
+        status = 400 if problem.status == 422 else problem.status
+        parameter = problem.code in (INVALID_PARAMETER, "wrong_length")
+        code = INVALID_PARAMETER if parameter else _CODES.get(status, "BAD_REQUEST")
+        document = {"error_code": code, "message": _message(problem, status)}
+        body = orjson.dumps(document)
+        return Answer(status, headers(JSON_TYPE, body, *problem.headers.items()), body)
+
+
+class Decoder:
+    """Reads the JSON forms for one schema.
+
+    Args:
+        schema: of one model version.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._table = Table.of(schema)
+        row: Any = schema.row_type()
+        record: Any = schema.record_type()
+        split = msgspec.defstruct(
+            "Split",
+            [("data", list[row]), ("columns", list[str] | None, None), ("index", Any, None)],
+            forbid_unknown_fields=True,
+        )
+        fields: list[Any] = [
+            ("dataframe_split", split | UnsetType, UNSET),
+            ("dataframe_records", list[record] | UnsetType, UNSET),
+            ("instances", list[row | record] | UnsetType, UNSET),
+            ("inputs", list[row] | UnsetType, UNSET),
+            ("params", dict[str, Any] | None, None),
+        ]
+        self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
+        self._names = list(schema.names)
+
+    def usual(self, body: bytes, *, max_rows: int) -> Call | None:
+        """The rows of a body that is right and needs no conversion; None for any other.
+
+        Raises:
+            Problem: 400 wrong `params`.
+        """
+        try:
+            *forms, params = msgspec.structs.astuple(self._usual(body))
+            found = [form for form in forms if form is not UNSET]
+            if len(found) != 1:
+                return None
+            rows = found[0]
+            if not isinstance(rows, list):
+                if rows.columns is not None and rows.columns != self._names:
+                    return None
+                rows = rows.data
+            if not 1 <= len(rows) <= max_rows:
+                return None
+            payload = b"".join([self._pack(row) for row in rows])
+        except REFUSED:
+            return None
+        return Call(Rows(payload, len(rows), many=True), _wanted(params))
+
+    def _pack(self, row: Any) -> bytes:
+        if isinstance(row, tuple):
+            return self._schema.pack(row)
+        values = msgspec.structs.astuple(row)
+        defaults = self._schema.defaults
+        if defaults:
+            values = tuple(
+                defaults[i] if value is UNSET and i in defaults else value
+                for i, value in enumerate(values)
+            )
+        return self._schema.pack(values)
+
+    def rows(self, table: Columns, *, max_rows: int) -> Generator[None, None, Rows]:
+        """Pack a table; raises `Problem`."""
+        rows = table.rows
+        if table.names is not None:
+            rows = self._in_order(table.names, rows)
+        return (yield from self._table.pack(rows, table.coerce, max_rows=max_rows, path=table.path))
+
+    def _in_order(
+        self, names: Sequence[str], rows: Iterator[Sequence[Any]]
+    ) -> Iterator[Sequence[Any]]:
+        """The rows with the model's columns in its order; raises `Problem` if one is missing."""
+        at = {name: i for i, name in enumerate(names)}
+        defaults = self._schema.defaults
+        missing = [
+            name for i, name in enumerate(self._names) if name not in at and i not in defaults
+        ]
+        if missing:
+            extra = [name for name in at if name not in self._schema.names]
+            raise _missing(missing, [name for name in extra if name not in self._schema.ignored])
+        places = [(at.get(name), defaults.get(i)) for i, name in enumerate(self._names)]
+        width = len(names)
+
+        def picked() -> Iterator[Sequence[Any]]:
+            for number, row in enumerate(rows):
+                if len(row) != width:
+                    raise invalid(
+                        f"row {number} has {len(row)} values, expected {width}, one per column"
+                    )
+                yield [default if place is None else row[place] for place, default in places]
+
+        return picked()
+
+
+def predictions(model: LoadedModel, results: Sequence[Result], wanted: Wanted) -> bytes:
+    """The JSON array of predictions."""
+    manifest = model.manifest
+    if not manifest.classes:
+        return orjson.dumps([value for (value,) in results], option=orjson.OPT_SERIALIZE_NUMPY)
+    if wanted.probabilities and "probabilities" in manifest.outputs:
+        return orjson.dumps([[float(f"{p:.7g}") for p in result[1]] for result in results])
+    return b"[" + b",".join([model.encoder.labels[result[0]] for result in results]) + b"]"
+
+
+def _wanted(params: Any) -> Wanted:
+    """What `params` asks for; as MLflow does, it ignores what a model does not know."""
+    if not isinstance(params, dict):
+        return Wanted(False)
+    method = params.get("predict_method", "predict")
+    if method not in ("predict", "predict_proba"):
+        raise Problem(
+            400,
+            INVALID_PARAMETER,
+            f"params.predict_method is {json.dumps(shown(method))}, expected predict or "
+            "predict_proba",
+        )
+    return Wanted(method == "predict_proba")
+
+
+def _message(problem: Problem, status: int) -> str:
+    invalid = status == 400 and problem.status == 422
+    return f"Invalid input. {problem.detail}" if invalid else problem.detail
+
+
+def _missing(missing: Sequence[str], extra: Sequence[str]) -> Problem:
+    also = f" Note that there were extra inputs: {shown_list(extra)}." if extra else ""
+    message = f"Model is missing inputs {shown_list(missing)}.{also}"
+    return Problem(
+        400,
+        INVALID_PARAMETER,
+        message,
+        errors=[FieldError("missing_column", "$", message)],
+    )
+
+
+def shown_list(names: Sequence[str]) -> str:
+    """Names as MLflow lists them, cut to a readable number."""
+    listed = ", ".join(f"'{shown(name)}'" for name in names[:20])
+    return f"[{listed}{', …' if len(names) > 20 else ''}]"
+
+
+def _wrong_type(message: str) -> Problem:
+    return Problem(415, "unsupported_media_type", message, headers={"connection": "close"})

@@ -1,0 +1,37 @@
+"""Which protocol answers a path."""
+
+import re
+from typing import NamedTuple
+
+from halfcore.predict.protocols.inference import Inference
+from halfcore.predict.protocols.kserve import Instances
+from halfcore.predict.protocols.mlflow import Scoring
+from halfcore.predict.protocols.protocol import Wire
+
+INVOCATIONS = "/invocations"
+_SCORING, _INSTANCES, _INFERENCE = Scoring(), Instances(), Inference()
+_ENDPOINT = re.compile(r"/endpoints/([^/]+)/invocations\Z")
+_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
+_PREDICT = re.compile(r"/v1/models/([^/]+):predict\Z")
+
+
+class Route(NamedTuple):
+    """What a path asks for."""
+
+    wire: Wire
+    model: str | None
+    """None: the default model."""
+
+
+def route_of(path: str) -> Route | None:
+    """The protocol and the model of a POST's path; None if no protocol has the path."""
+    if path == INVOCATIONS:
+        return Route(_SCORING, None)
+    if (match := _INFER.match(path)) is not None:
+        name, version = match.groups()
+        return Route(_INFERENCE if version is None else Inference(version), name)
+    if (match := _ENDPOINT.match(path)) is not None:
+        return Route(_SCORING, match[1])
+    if (match := _PREDICT.match(path)) is not None:
+        return Route(_INSTANCES, match[1])
+    return None

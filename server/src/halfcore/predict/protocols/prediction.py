@@ -1,0 +1,90 @@
+"""A prediction in another protocol: only reading the body and writing the answer differ."""
+
+from collections.abc import Callable, Generator, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+import orjson
+
+from halfcore.models.answered import AnsweredRequest
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
+from halfcore.pipeline.engine import Result
+from halfcore.predict.admission import Head
+from halfcore.predict.prediction import Answer, Context, Headers, Prediction, Send
+from halfcore.predict.protocols.protocol import Call, Wire
+from halfcore.problem import Problem
+
+
+class Spoken(NamedTuple):
+    """In which protocol a request was sent, and with which headers."""
+
+    wire: Wire
+    head: Head
+
+
+class TranslatedPrediction(Prediction):
+    """One request in another protocol; see `Prediction`."""
+
+    __slots__ = ("_call", "_spoken")
+
+    def __init__(
+        self,
+        spoken: Spoken,
+        body: bytes,
+        request_id: str | None,
+        send: Send,
+        context: Context,
+        fallback: Callable[[], Prediction] | None = None,
+    ) -> None:
+        super().__init__(body, request_id, send, context, fallback)
+        self._spoken = spoken
+        self._call: Call | None = None
+
+    def start(self, model: LoadedModel) -> None:
+        """Read the body for this model and queue its rows."""
+        self._model = model
+        start = self._start = perf_counter()
+        try:
+            steps = self._rows_of(model)
+            if len(self._body) > SHORT_BODY_BYTES:
+                self._context.long_bodies.add(steps, self)
+                return
+            try:
+                while True:
+                    next(steps)
+            except StopIteration as end:
+                rows: Rows = end.value
+            self.decoded(rows, perf_counter() - start)
+        except Exception as error:  # noqa: BLE001  every request is answered
+            self.set_exception(error)
+
+    def _rows_of(self, model: LoadedModel) -> Generator[None, None, Rows]:
+        wire, head = self._spoken
+        self._call = yield from wire.read(model, self._body, head)
+        return self._call.rows
+
+    def _answer(self, results: Sequence[Result]) -> tuple[Headers, bytes]:
+        model, call = self._model, self._call
+        assert model is not None  # noqa: S101  for the type checker: `start` set both
+        assert call is not None  # noqa: S101
+        start = perf_counter()
+        headers, body = self._spoken.wire.answer(model, results, call)
+        end = perf_counter()
+        model.metrics.encode.observe(end - start)
+        if self._context.on_answer is not None:
+            self._context.on_answer(self._as_usual(model, call.rows, results, end - self._start))
+        if self._context.server_timing:
+            headers = [*headers, ("server-timing", self._timing(end - start))]
+        return headers, body
+
+    def _as_usual(
+        self, model: LoadedModel, rows: Rows, results: Sequence[Result], latency_s: float
+    ) -> AnsweredRequest:
+        """The request and its answer as of `POST /predict`: the log has one form for all."""
+        records = orjson.dumps(model.schema.records(rows.payload))
+        answer = model.encoder.encode(results, many=True)
+        return AnsweredRequest(model, self._request_id, records, rows, results, answer, latency_s)
+
+    def _refusal(self, problem: Problem) -> Answer:
+        return self._spoken.wire.refusal(problem)

@@ -1,0 +1,48 @@
+"""What a protocol has to provide."""
+
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.decode import Rows
+from halfcore.pipeline.engine import Result
+from halfcore.predict.admission import Head
+from halfcore.predict.prediction import Answer, Headers
+from halfcore.problem import Problem
+
+JSON_TYPE = "application/json"
+
+
+class Call(NamedTuple):
+    """A request as a protocol read it."""
+
+    rows: Rows
+    wanted: Any
+    """What the answer must hold: the protocol's own record."""
+
+
+class Wire(Protocol):
+    """One protocol. It keeps nothing between requests."""
+
+    def check_head(self, head: Head, *, max_body_bytes: int) -> None:
+        """Refuse a request by its head, before its body is read; raises `Problem`."""
+
+    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+        """Read a body for this model; yields between slices of a few milliseconds.
+
+        Raises:
+            Problem: 400, 404 or 413.
+        """
+
+    def answer(
+        self, model: LoadedModel, results: Sequence[Result], call: Call
+    ) -> tuple[Headers, bytes]:
+        """Headers and body of the 200."""
+
+    def refusal(self, problem: Problem) -> Answer:
+        """The response that carries a problem, in the protocol's own form."""
+
+
+def headers(content_type: str, body: bytes, *more: tuple[str, str]) -> Headers:
+    """The headers of a response with this body."""
+    return [("content-type", content_type), ("content-length", str(len(body))), *more]

@@ -1,0 +1,140 @@
+"""Tensors of the Open Inference Protocol: their values, from JSON or from bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from halfcore.problem import Problem, shown
+
+DTYPES = {
+    "BOOL": "?",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+"""NumPy's types of the protocol's; `BYTES` has none."""
+_LENGTH = np.dtype("<u4")
+Parameters = dict[str, str | int | float | bool | None]
+
+
+class Tensor(msgspec.Struct):
+    """One input, as it was sent."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | UnsetType = UNSET
+    parameters: Parameters = {}  # msgspec copies it
+
+
+def with_data(
+    tensors: Sequence[Tensor], binary: memoryview
+) -> list[tuple[Tensor, "NDArray[Any] | list[Any]"]]:
+    """Each tensor with its values, flat and in row order; raises `Problem`, 400."""
+    found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
+    at = 0
+    for tensor in tensors:
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            found.append((tensor, _checked(tensor, _flat(tensor))))
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
+            raise bad(
+                f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, and "
+                f"{len(binary) - at} bytes are left"
+            )
+        found.append((tensor, _checked(tensor, _unpacked(tensor, binary[at : at + size]))))
+        at += size
+    if at < len(binary):
+        raise bad(f"{len(binary) - at} bytes follow the last binary tensor")
+    return found
+
+
+def _flat(tensor: Tensor) -> list[Any]:
+    """The values of a tensor that was sent as JSON, nested or flat."""
+    if tensor.data is UNSET:
+        raise bad(f"input '{shown(tensor.name)}' has neither data nor binary_data_size")
+    _dtype(tensor)
+    values: list[Any] = tensor.data
+    for _ in tensor.shape[1:]:
+        if not values or not all(isinstance(value, list) for value in values):
+            break
+        values = [value for row in values for value in row]
+    return values
+
+
+def _unpacked(tensor: Tensor, part: memoryview) -> "NDArray[Any] | list[Any]":
+    """The values of a binary tensor."""
+    dtype = _dtype(tensor)
+    if dtype is None:
+        return _texts(tensor, part)
+    if len(part) % dtype.itemsize:
+        raise bad(
+            f"input '{shown(tensor.name)}' has {len(part)} bytes, expected a multiple of "
+            f"{dtype.itemsize} for {tensor.datatype}"
+        )
+    return np.frombuffer(part, dtype)
+
+
+def _dtype(tensor: Tensor) -> "np.dtype[Any] | None":
+    """NumPy's type of a tensor; None for texts."""
+    if tensor.datatype == "BYTES":
+        return None
+    if tensor.datatype not in DTYPES:
+        raise bad(
+            f"input '{shown(tensor.name)}': datatype is '{shown(tensor.datatype)}', expected one "
+            f"of BYTES, {', '.join(DTYPES)}"
+        )
+    return np.dtype(DTYPES[tensor.datatype])
+
+
+def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
+    """A binary tensor of texts: each has its length before it."""
+    texts: list[Any] = []
+    at = 0
+    try:
+        while at < len(part):
+            (length,) = np.frombuffer(part[at : at + 4], _LENGTH)
+            at += 4 + int(length)
+            if at > len(part):
+                raise ValueError
+            texts.append(bytes(part[at - int(length) : at]).decode())
+    except UnicodeDecodeError:
+        raise bad(f"input '{shown(tensor.name)}': a text is not UTF-8") from None
+    except ValueError:
+        raise bad(
+            f"input '{shown(tensor.name)}': a text is longer than the tensor's bytes"
+        ) from None
+    return texts
+
+
+def _checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
+    """The values, if they are as many as the shape says; raises `Problem`, 400."""
+    if any(size < 0 for size in tensor.shape) or not 1 <= len(tensor.shape) <= 2:
+        raise bad(
+            f"input '{shown(tensor.name)}': shape is {tensor.shape[:5]}, expected [N] or [N, F]"
+        )
+    wanted = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
+    if len(values) != wanted:
+        raise bad(
+            f"input '{shown(tensor.name)}' has {len(values)} values, expected {wanted} for the "
+            f"shape {tensor.shape}"
+        )
+    return values
+
+
+def bad(message: str) -> Problem:
+    """The protocol's 400."""
+    return Problem(400, "bad_request", message)

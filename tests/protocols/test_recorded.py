@@ -1,0 +1,92 @@
+"""Halfcore answers MLflow's protocol as MLflow's own server does, except in the listed ways.
+
+`mlflow.json` holds what MLflow's server answered: `just record-protocols` makes it.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from protocols.differences import DIFFERENCES
+from support.serving import Server, serving
+
+FOLDER = Path(__file__).parent
+RECORDED: list[dict[str, Any]] = json.loads((FOLDER / "mlflow.json").read_text("utf-8"))["recorded"]
+PAGE = FOLDER.parents[1] / "docs/protocols.md"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves the examples, exported here."""
+    folder = tmp_path_factory.mktemp("examples")
+    names = sorted({entry["model"] for entry in RECORDED})
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    command = [sys.executable, "-m", "model_export", "examples", *names]
+    command += ["--out", str(folder / "bundles")]
+    subprocess.run(command, cwd=folder, env=os.environ | store, check=True, timeout=900)
+    with serving(folder / "bundles", default_model="iris") as running:
+        yield running
+
+
+def test_enough_is_recorded() -> None:
+    """Three models, and all forms."""
+    assert len(RECORDED) >= 150
+    assert {entry["model"] for entry in RECORDED} == {"iris", "penguins-svm", "cover-small"}
+
+
+def test_the_answers_agree(server: Server) -> None:
+    """Status, content type, predictions and error code; every difference is listed, and every
+    listed one exists."""
+    differing: dict[str, list[str]] = {}
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        for entry in RECORDED:
+            found = _answer(client, entry)
+            expected = {key: entry[key] for key in found if key in entry}
+            if found != expected or len(found) != len(expected):
+                name = _listed(entry)
+                differing.setdefault(name, []).append(
+                    f"{entry['model']}, {entry['name']}: {found}, MLflow {expected}"
+                )
+    unlisted = differing.pop("", [])
+    assert not unlisted, "\n".join(unlisted)
+    assert differing.keys() == DIFFERENCES.keys()
+
+
+def test_the_differences_are_documented() -> None:
+    """docs/protocols.md has each with its reason; there are at most twelve."""
+    assert len(DIFFERENCES) <= 12
+    text = PAGE.read_text("utf-8")
+    for difference in DIFFERENCES.values():
+        assert f"| {difference.what} | {difference.why} |" in text
+
+
+def _answer(client: httpx.Client, entry: dict[str, Any]) -> dict[str, Any]:
+    answer = client.post(
+        f"/endpoints/{entry['model']}/invocations",
+        content=entry["body"],
+        headers={"content-type": entry["content_type"]},
+    )
+    kind = answer.headers["content-type"].partition(";")[0]
+    found: dict[str, Any] = {"status": answer.status_code, "answer_type": kind}
+    if kind == "application/json":
+        document = answer.json()
+        kept = ("predictions", "error_code")
+        found |= {key: document[key] for key in kept if key in document}
+    return found
+
+
+def _listed(entry: dict[str, Any]) -> str:
+    """The name of the difference that covers a request, or an empty text."""
+    for name, difference in DIFFERENCES.items():
+        if re.search(difference.requests, f"{entry['model']}, {entry['name']}"):
+            return name
+    return ""

@@ -21,7 +21,7 @@ from support.serving import Server, serving
 FOLDER = Path(__file__).parent
 RECORDED: list[dict[str, Any]] = json.loads((FOLDER / "mlflow.json").read_text("utf-8"))["recorded"]
 PAGE = FOLDER.parents[1] / "docs/protocols.md"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

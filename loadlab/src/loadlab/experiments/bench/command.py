@@ -184,7 +184,8 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
 
         blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
         again = asked.again or asked.quick
-        run = measured(fresh, blocks, one, _named, root, console, again=again)
+        named = "round {0[0]}: {0[1].subject.key}, {0[1].model}, {0[1].load.regime}".format
+        run = measured(fresh, blocks, one, named, root, console, again=again)
     return replace(run, rows=[*left_out, *run.rows])
 
 
@@ -282,11 +283,6 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         saturated = replace(saturated, seconds=1.0, warmup_s=0.3, connections=16)
         sparse = replace(sparse, seconds=1.5, warmup_s=0.3, connections=200, think_s=(0.2, 0.5))
     return {"saturated": saturated, "sparse": sparse}
-
-
-def _named(cell: tuple[int, Task]) -> str:
-    number, (subject, model, load) = cell
-    return f"round {number}: {subject.key}, {model}, {load.regime}"
 
 
 def line(found: Round) -> str:

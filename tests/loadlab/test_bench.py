@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
+from contextlib import nullcontext
 
 import msgspec
 import pytest
@@ -15,10 +16,9 @@ from rich.console import Console
 from halfcore.bundle import Input
 from halfcore.catalog.entries import Entry, rules_for
 from loadlab.experiments import runner
-from loadlab.experiments.bench import command, measure, stored
+from loadlab.experiments.bench import command, measure, subjects
 from loadlab.experiments.bench.command import Refused
-from loadlab.experiments.bench.measure import figures
-from loadlab.experiments.bench.stored import Figures, Load, Round, Run
+from loadlab.experiments.bench.measure import Figures, Load, Round, Run, figures
 from loadlab.experiments.bench.subjects import QUESTIONS, SUBJECTS, VARIANTS, Place
 from loadlab.generator.epoll import Outcome
 from loadlab.pages import render
@@ -182,8 +182,8 @@ def test_a_smoke_test_is_never_the_latest_run(bench_run, tmp_path):
         msgspec.structs.replace(bench_run, quick=True, started_at="2026-02-02T03:04:05Z"), tmp_path
     )
 
-    assert stored.latest(tmp_path, "bench") == real
-    assert stored.latest(tmp_path, "ablate") is None
+    assert measure.latest(tmp_path, "bench") == real
+    assert measure.latest(tmp_path, "ablate") is None
 
 
 def test_ratios_are_of_medians_and_say_what_is_short(bench_run):
@@ -245,9 +245,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
     manifest = {"name": "m", "inputs": [msgspec.to_builtins(column) for column in columns]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     written: list[str] = []
-    monkeypatch.setattr(measure, "_query", lambda _, sql: written.append(sql) or "")
+    monkeypatch.setattr(subjects, "_query", lambda _, sql: written.append(sql) or "")
 
-    measure.prepare_log(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
+    subjects.prepare_log(Place(tmp_path, "", tmp_path), Case("m", tmp_path, "{}", ""))
 
     found = re.findall(r"\('m', '(\w)', (\S+), (\S+)\)", written[-1])
     entries = [
@@ -268,9 +268,9 @@ def test_the_bounds_in_the_catalogue_are_ones_that_an_integer_column_takes(tmp_p
 )
 def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch, rows, doubt):
     """What was on the way when the client left may be in it."""
-    monkeypatch.setattr(measure, "_query", lambda *_: str(rows))
+    monkeypatch.setattr(subjects, "_query", lambda *_: str(rows))
 
-    found = measure.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
+    found = subjects.rows_doubt(Place(tmp_path, "", tmp_path), answers=100, open_at_end=64)
 
     assert doubt in found
     assert bool(doubt) == bool(found)
@@ -397,11 +397,16 @@ def test_variants_differ_from_the_default_in_the_server_s_environment_alone():
         assert all(f"`{key}={value}`" in subject.title for key, value in settings.items())
 
 
-def chosen(*arguments):
-    """What a command line asks for: what is measured, and what is left out."""
+def asked(*arguments):
+    """A command line, parsed."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser.add_subparsers(dest="command"))
-    return command.chosen(parser.parse_args(arguments))
+    return parser.parse_args(arguments)
+
+
+def chosen(*arguments):
+    """What a command line asks for: what is measured, and what is left out."""
+    return command.chosen(asked(*arguments))
 
 
 def test_all_servers_are_measured_saturated_and_the_slowest_are_left_out_of_the_sparse_load():
@@ -471,6 +476,24 @@ def test_an_ablation_measures_each_variant_where_it_can_show():
         ("sparse", "one"),
     }
     assert by_name == {name: set(variant.regimes) for name, variant in VARIANTS.items()}
+
+
+def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
+    """Measured once, before the first server is started."""
+    nobody = a_run("bench", [])
+    monkeypatch.setattr(command.machine, "watch", lambda: nobody.quiet)
+    monkeypatch.setattr(command.machine, "fingerprint", lambda *_: nobody.fingerprint)
+    monkeypatch.setattr(command.cgroup, "version", lambda: 2)
+    monkeypatch.setattr(command.programs, "case", lambda *_: Case("iris", tmp_path, "{}", ""))
+    monkeypatch.setattr(command, "_prepared", lambda *_: nullcontext((None, {"iris": None})))
+    monkeypatch.setattr(command, "measure", lambda *_, **__: rounds("a", [1.0])[0])
+    words = ("--servers", "a", "--regimes", "saturated", "--models", "iris", "--store")
+
+    file = command.main(asked("bench", *words, str(tmp_path)), tmp_path, Console(quiet=True))
+
+    found = runner.load(file, Run)
+    assert found.fingerprint.calibration.score > 0
+    assert len(found.rows) == 3
 
 
 def test_a_run_that_was_cut_off_continues(tmp_path):

@@ -227,6 +227,7 @@ def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, 
     )
     assert (found.command, found.made) == ("just compare tier=half-core blocks=1", 1)
     assert found.fingerprint.baseline_packages == {"litestar": "2"}
+    assert found.fingerprint.calibration is not None
     assert not list((tmp_path / runner.KEPT).iterdir())
     assert f"stored in {file}" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import memory
+from loadlab.experiments.bench import command
 from loadlab.pages import loads, plots, render, template
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
@@ -133,7 +133,7 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         nofile=20_000,
         sysctls={},
     )
-    held = memory.Held(
+    held = command.Held(
         model="iris",
         file=2_500_000,
         at_rest=59_000_000,
@@ -143,14 +143,14 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
         connections=10_000,
         connected=192_000_000,
     )
-    run = memory.Memory(
+    run = command.Memory(
         started_at="2026-11-20T19:00:00Z",
         command="loadlab memory",
         fingerprint=machine,
         rows=[held],
     )
     file = runner.save(run, tmp_path / "runs")
-    assert runner.load(file, memory.Memory) == run
+    assert runner.load(file, command.Memory) == run
     page = tmp_path / "operations.md"
     page.write_text("before\n<!-- memory -->\nold\n<!-- /memory -->\nafter\n")
     assert render.fill(page, "memory", lambda: render.memory(file, page))

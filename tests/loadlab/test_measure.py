@@ -10,8 +10,7 @@ from rich.console import Console
 
 from loadlab.experiments.bench import command
 from loadlab.experiments.bench.command import Refused
-from loadlab.experiments.bench.measure import measure
-from loadlab.experiments.bench.stored import Load
+from loadlab.experiments.bench.measure import Load, measure
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
 from loadlab.record.limits import Limits
@@ -60,15 +59,17 @@ def case(tmp_path):
     return Case("iris", tmp_path, '{"features":[5.1,3.5,1.4,0.2]}', '{"prediction":"setosa"')
 
 
+class Python(Subject, frozen=True, kw_only=True):
+    """Runs Python with some arguments."""
+
+    def command(self, place, *_):
+        """They are its words."""
+        return Command([sys.executable, *self.words], clean_environment(), place.root)
+
+
 def starting(*arguments):
     """A subject that runs Python with these arguments."""
-    return Subject(
-        "x",
-        "a test",
-        lambda place, _case, _port, _subject: Command(
-            [sys.executable, *arguments], clean_environment(), place.root
-        ),
-    )
+    return Python(key="x", says="a test", words=arguments)
 
 
 @pytest.mark.parametrize("load", [LOAD, SPARSE])

@@ -10,8 +10,11 @@ from rich.console import Console
 
 from loadlab.experiments import runner
 from loadlab.experiments.runner import Experiment
+from loadlab.record.machine import Calibration
 from loadlab.record.store import StoreError
 from support import runs
+
+SLOW = Calibration(python_mops=1.0, syscalls_per_s=1.0, loopback_per_s=1.0, score=0.1)
 
 
 class Squares(Experiment[int], frozen=True, kw_only=True):
@@ -58,8 +61,8 @@ def test_the_order_in_a_block_is_drawn_from_the_seed():
 
 
 def test_every_row_is_stored_at_once_and_one_that_was_cut_off_continues(squares, tmp_path):
-    """The cell that was being measured is measured again; a dirty checkout is no other experiment,
-    other numbers or other code are."""
+    """The cell that was being measured is measured again; neither a dirty checkout nor a slower
+    hour is another experiment, other numbers or other code are."""
     fresh, file = runner.kept(squares, tmp_path)
     measured: list[int] = []
 
@@ -71,7 +74,7 @@ def test_every_row_is_stored_at_once_and_one_that_was_cut_off_continues(squares,
 
     with pytest.raises(KeyboardInterrupt):
         runner.run(fresh, left, dying, file=file, show=lambda *_: None)
-    dirty = msgspec.structs.replace(squares.fingerprint, dirty=True)
+    dirty = msgspec.structs.replace(squares.fingerprint, dirty=True, calibration=SLOW)
     later = msgspec.structs.replace(squares, started_at="2027", command="", fingerprint=dirty)
     part, again = runner.kept(later, tmp_path)
     assert (part.rows, part.started_at, again) == ([1], squares.started_at, file)

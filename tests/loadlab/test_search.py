@@ -12,10 +12,22 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments import axis, runner
-from loadlab.experiments import search as said
-from loadlab.experiments.axis import Axis, Edge, Try
-from loadlab.experiments.search import Found, Goal, Probe, Search, Step, decide, forecast
+from loadlab.experiments import runner
+from loadlab.experiments import searching as said
+from loadlab.experiments.search import (
+    Axis,
+    Edge,
+    Found,
+    Goal,
+    Probe,
+    Search,
+    Step,
+    Try,
+    Wish,
+    decide,
+    forecast,
+    rerun_left,
+)
 from loadlab.experiments.searching import (
     NOTHING_PASSES,
     PASSED,
@@ -26,7 +38,6 @@ from loadlab.experiments.searching import (
     order_of,
     parse,
     probe,
-    rerun_left,
     to_run_again,
 )
 from loadlab.experiments.trial import LabFailed, Loaded
@@ -735,7 +746,7 @@ def test_a_real_search_ends_stores_its_result_and_shows_it_again(place):
 
 def test_an_axis_of_one_value_needs_three_passes_of_it():
     """There is nothing to narrow."""
-    narrow = Axis(most=1, rungs=(1,), step=2)
     tries = [Try(1, False, "PASS"), *[Try(1, True, "PASS")] * 3]
-    assert axis.decide(narrow, tries) == Edge(1, None)
-    assert isinstance(axis.decide(narrow, tries[:3]), axis.Wish)
+    whole, part = (Axis(1, (1,), 2, guess=1, tries=each) for each in (tries, tries[:3]))
+    assert whole.decide() == Edge(1, None)
+    assert isinstance(part.decide(), Wish)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments import cells, runner, studies, trial
+from loadlab.experiments import runner, studies, trial
 from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, summaries
 from loadlab.experiments.trial import Loaded
 from loadlab.generator.scenarios import ScenarioError
@@ -15,7 +15,7 @@ from loadlab.record.schema import Ended, Replica
 from loadlab.run import order
 from loadlab.run.session import Place
 from loadlab.verdict.judge import judge
-from loadlab.words import LoadWords, UsageError
+from loadlab.words import UsageError
 from support import runs
 
 
@@ -30,7 +30,7 @@ def study(log):
     """Makes a study of which nothing has been run."""
 
     def make(what, *words, blocks=1):
-        found = cells_of(parse(what, words))
+        found = cells_of(what, parse(what, words))
         return Study(
             kind=what,
             started_at="2026-01-02T03:04:05Z",
@@ -81,7 +81,7 @@ def measured(log):
 def test_every_configuration_that_a_project_reported_is_there():
     """Of 000 two, of 001 four and its eight workers, of 002 five and three replicas, of 003 four,
     of 004 one."""
-    found = cells.configurations()
+    found = studies.configurations()
 
     per_seed = {
         seed: sum(each.seed == seed for each in found)
@@ -94,10 +94,9 @@ def test_every_configuration_that_a_project_reported_is_there():
 def test_a_configuration_runs_with_both_services_in_the_same_limits():
     """Replicas behind a balancer of requests, the workers that were reported for the baseline, and
     their number of users."""
-    words = LoadWords(engine="raw", duration=30.0, backend="cgroup")
-    one, three = cells.choose(cells.configurations(), "001-one,003-three")
+    found = cells_of("seeds", parse("seeds", ["only=001-one,003-three"]))
 
-    ours, theirs = (cell.order for cell in cells.seeds([one], words, "typical"))
+    ours, theirs, order, _ = (cell.order for cell in found)
     assert (ours.service, theirs.service, theirs.service_workers) == ("halfcore", "typical", 2)
     assert ours.tier == theirs.tier
     assert (ours.tier.cpus, ours.tier.memory_bytes, ours.users, ours.rate) == (
@@ -107,23 +106,23 @@ def test_a_configuration_runs_with_both_services_in_the_same_limits():
         50,
     )
     assert (ours.balancer, ours.backend) == ("none", "cgroup")
-    (order, _) = (cell.order for cell in cells.seeds([three], words, "typical"))
     assert (order.tier.replicas, order.balancer, order.model) == (3, "http", "penguins-rf")
 
 
 def test_eight_workers_are_locusts():
     """Whatever engine the others have."""
-    (workers,) = cells.choose(cells.configurations(), "001-eight")
+    found = cells_of("seeds", parse("seeds", ["only=001-eight", "engine=raw"]))
 
-    (order, _) = (cell.order for cell in cells.seeds([workers], LoadWords(engine="raw"), "typical"))
+    (order, _) = (cell.order for cell in found)
     assert (order.engine, order.workers) == ("locust", 8)
 
 
 def test_equal_in_all():
     """Every shape of a total has its CPU, within a hundredth, and its memory."""
-    found = [cell.order.tier for cell in cells.scale(LoadWords())]
+    found = cells_of("scale", parse("scale", []))
+    tiers = [cell.order.tier for cell in found]
 
-    assert [(tier.replicas, tier.cpus) for tier in found] == [
+    assert [(tier.replicas, tier.cpus) for tier in tiers] == [
         (1, 0.5),
         (1, 0.5),
         (2, 0.25),
@@ -132,17 +131,18 @@ def test_equal_in_all():
         (1, 1.0),
         (2, 0.5),
     ]
-    for tier, (total, memory_mib, *_) in zip(found, cells.SHAPES, strict=True):
+    for cell, tier in zip(found, tiers, strict=True):
+        total = float(cell.key.partition("-as-")[0].replace("_", "."))
         assert tier.cores == pytest.approx(total, abs=0.005)
         assert tier.memory_bytes * tier.replicas == pytest.approx(
-            memory_mib << 20, abs=tier.replicas
+            total * (1 << 30), abs=tier.replicas
         )
 
 
 def test_the_quota_study_varies_one_thing_at_a_time():
     """Two limits, two periods, burst off and on (one quota); and two ways of dealing out, with and
     without a late replica."""
-    found = [cell.order for cell in cells.quota(LoadWords())]
+    found = [cell.order for cell in cells_of("quota-study", parse("quota-study", []))]
 
     assert [
         (each.tier.cpus, each.tier.period_us, each.tier.burst_us)
@@ -176,10 +176,11 @@ def test_the_quota_study_varies_one_thing_at_a_time():
             "scale",
             "only=000",
             (
-                "only=000: unknown; expected key=value with one of duration, engine, seed, fresh, "
-                "blocks, model, scenario"
+                "only=000: unknown; expected key=value with one of scenario, users, duration, "
+                "engine, model, seed, fresh, blocks"
             ),
         ),
+        ("scale", "tier=half-core", "tier=half-core: each cell of a study has its own"),
         ("scale", "duration=soon", "duration=soon is invalid"),
         ("quota-study", "blocks=0", "blocks=0 is invalid"),
         ("quota-study", "fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
@@ -188,13 +189,13 @@ def test_the_quota_study_varies_one_thing_at_a_time():
 def test_a_wrong_word_is_refused(what, word, message):
     """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
-        cells_of(parse(what, [word]))
+        cells_of(what, parse(what, [word]))
 
 
 def test_an_unknown_scenario_is_refused():
     """With the known ones."""
     with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
-        cells_of(parse("scale", ["scenario=storm"]))
+        cells_of("scale", parse("scale", ["scenario=storm"]))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from loadlab.experiments import compare, searching, studies
 from loadlab.experiments.bench import command as bench
-from loadlab.experiments.bench import memory
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.generator.plan import PlanError
 from loadlab.pages import experiments as tables
@@ -55,8 +54,6 @@ def main() -> None:
         command.add_arguments(commands)
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(commands.add_parser("render", help=says))
-    says = "a server's memory at rest, while loading, and with many connections"
-    bench.add_options(commands.add_parser("memory", help=says), memory.OPTIONS)
     asked = parser.parse_args()
     # As an exception, so that servers and control groups are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -79,8 +76,7 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if asked.command == "render":
         said = [f"wrote {written}" for written in render.main(asked)]
     else:
-        measure = memory.main if asked.command == "memory" else bench.main
-        said = [f"stored in {measure(asked, root, console)}"]
+        said = [f"stored in {bench.main(asked, root, console)}"]
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)
 

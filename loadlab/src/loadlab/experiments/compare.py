@@ -8,10 +8,9 @@ The words are those of `loadlab load`, and `against=` and `blocks=`; exit codes 
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -45,6 +44,8 @@ MEASURES = (
 with more time it would take more. Its CPU time includes the overload, and bounds nothing."""
 ENOUGH = 5
 """With fewer blocks an interval is shown, but nothing is concluded from it."""
+_ratio = cache(paired_ratio)
+"""Kept: a page asks several times for what takes 10,000 resamples."""
 
 
 class Words(LoadWords, frozen=True, kw_only=True):
@@ -97,13 +98,11 @@ class Comparison(Experiment[Trial], frozen=True, kw_only=True):
     @property
     def valid_blocks(self) -> list[tuple[Trial, Trial]]:
         """(halfcore, baseline) of every block in which both runs say something about the server."""
-        judged = [row for row in self.rows if row.outcome in {"PASS", "FAIL"}]
-        return [
-            (ours, theirs)
-            for ours in judged
-            for theirs in judged
-            if (ours.side, theirs.side) == ("halfcore", self.against) and ours.block == theirs.block
-        ]
+        ours, theirs = (
+            {row.block: row for row in self.of(side) if row.outcome in {"PASS", "FAIL"}}
+            for side in ("halfcore", self.against)
+        )
+        return [(ours[block], theirs[block]) for block in ours if block in theirs]
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -163,17 +162,18 @@ def parse(
     if image and not any(word.startswith("against=") for word in given):
         given = [*given, "against=image"]
     asked = words.parse(Words, given, trial.REFUSED)
-    if asked.against == "image" and not image:
+    if asked.against != "image":
+        image = ""
+    elif not image:
         raise UsageError("against=image: BASELINE_IMAGE is not set, expected an image's name")
-    if asked.against == "image" and asked.balancer != "none":
+    elif asked.balancer != "none":
         raise UsageError(
             "balancer= is for processes of the lab; an image and the server that it is compared "
             "with are containers"
         )
     asked = msgspec.structs.replace(asked, backend=_backend(asked.against))
-    order = understand(asked, known, workloads)
-    image = image if asked.against == "image" else ""
-    return msgspec.structs.replace(order, image=image), asked.against, asked.blocks
+    order = msgspec.structs.replace(understand(asked, known, workloads), image=image)
+    return order, asked.against, asked.blocks
 
 
 def _backend(against: Baseline) -> Backend:
@@ -200,8 +200,7 @@ def compare(
     return found
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """One measure: how many times the baseline's value is of halfcore's."""
 
     name: str
@@ -233,38 +232,22 @@ def effects(comparison: Comparison) -> list[Effect]:
         known = [each for each in known if all(each)]
         pairs = tuple((ours, theirs) for ours, theirs, _ in known)
         failed = sum(outcome == "FAIL" for *_, outcome in known)
-        ratio = _ratio(pairs, comparison.seed) if pairs else None
+        ratio = _ratio(pairs, seed=comparison.seed) if pairs else None
         found.append(Effect(name, needs, pairs, failed, ratio))
     return found
 
 
-@cache
-def _ratio(pairs: tuple[tuple[float, float], ...], seed: int) -> Interval:
-    """Kept: a page asks several times for what takes 10,000 resamples."""
-    return paired_ratio(pairs, seed=seed)
-
-
 def sentences(comparison: Comparison) -> list[str]:
     """What may be said, the baseline's failure and what is missing included."""
-    said = [_outcomes(comparison, side) for side in ("halfcore", comparison.against)]
-    blocks = len(comparison.valid_blocks)
-    if not blocks:
-        return [*said, "No block in which both sides were measured validly: there is no ratio."]
-    said += [_effect(effect, comparison.against) for effect in effects(comparison)]
-    enough = (
-        f"Only {blocks} of at least {ENOUGH} blocks are valid on both sides: nothing is concluded."
-    )
-    return said if blocks >= ENOUGH else [*said, enough]
-
-
-def _effect(effect: Effect, against: str) -> str:
-    if effect.ratio is None:
-        return f"{effect.name}: no ratio, for it needs blocks in which {effect.needs} passed."
-    between = f"{times(effect.ratio.low)}–{times(effect.ratio.high)}"
-    bound = f"; {against} failed in {effect.failed} of them, so its figure is a lower bound"
-    return (
-        f"{effect.name}: {against} takes {effect.text} × of halfcore's (95 % interval {between}, "
-        f"{len(effect.pairs)} blocks{bound if effect.failed else ''})."
+    sides = ("halfcore", comparison.against)
+    return runner.said(
+        "compare",
+        sides=[(side, counted(comparison, side), comparison.of(side)) for side in sides],
+        against=comparison.against,
+        blocks=len(comparison.valid_blocks),
+        effects=effects(comparison),
+        enough=ENOUGH,
+        times=times,
     )
 
 
@@ -279,11 +262,3 @@ def counted(comparison: Comparison, side: str) -> str:
     if trials and not any(each.could_start for each in trials):
         return "cannot start"
     return f"{trial.tally(trials)} of {comparison.made}"
-
-
-def _outcomes(comparison: Comparison, side: str) -> str:
-    trials = comparison.of(side)
-    if (how := counted(comparison, side)) == "cannot start":
-        return f"{side} cannot start in this tier: {trials[0].sentence}"
-    reasons = (f" {each.outcome}: {each.sentence}" for each in trials if each.outcome != "PASS")
-    return f"{side}: {how}.{next(reasons, '')}"

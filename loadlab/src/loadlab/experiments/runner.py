@@ -14,21 +14,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from loadlab.record import store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError
 
-FORMAT = 2
 STORED = Path("docs/runs")
 """Where finished experiments are, from the checkout's root."""
 KEPT = Path(".halfcore/experiments")
@@ -41,14 +33,10 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class Interrupted(Exception):
-    """The user ended the experiment; what was measured is kept."""
-
-
 class Experiment(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """One experiment as it is stored; each kind adds what was asked of it."""
 
-    format: int = FORMAT
+    format: int = 2
     kind: str
     started_at: str
     """UTC, ISO 8601."""
@@ -106,6 +94,11 @@ def show(*shown: RenderableType) -> None:
         say(out, each) if isinstance(each, str) else out.print(each)
 
 
+def say(console: Console, sentence: str) -> None:
+    """Print it as one line, unchanged."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
 def load(file: Path, kind: type[E]) -> E:
     """Read a stored experiment in its kind's format; raises `StoreError`."""
     (form,) = (each.default for each in msgspec.structs.fields(kind) if each.name == "format")
@@ -123,8 +116,8 @@ def digest(root: Path, *others: object) -> str:
 def kept(fresh: E, root: Path, *, again: bool = False, aside: Sequence[str] = ()) -> tuple[E, Path]:
     """What was kept of the same experiment, or the fresh one; and the file that keeps it.
 
-    The same are its cells, code, models and machine. A result that is stored in the checkout makes
-    it dirty, and changes nothing: only the code's own changes count.
+    The same are its cells, code, models and machine, however fast that is today. A result that is
+    stored in the checkout makes it dirty, and changes nothing: only the code's own changes count.
 
     Args:
         again: forget what was kept.
@@ -192,30 +185,29 @@ def run(
 def progress(
     console: Console, name: Callable[[C], str]
 ) -> Callable[[Experiment[Any], Sequence[C]], None]:
-    """Prints a line of progress before every cell; it does not stay in place, because a load run
-    has a line of its own that does."""
-    shown = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        speed_estimate_period=float("inf"),
-    )
-    task = shown.add_task("")
+    """Prints a line before every cell: what is next, how many are done, and how long those took and
+    the others will."""
 
     def show(experiment: Experiment[Any], cells: Sequence[C]) -> None:
-        done = len(experiment.rows)
-        shown.update(
-            task, completed=done, total=done + len(cells), description=f"[bold]{name(cells[0])}[/]"
-        )
-        console.print(shown.make_tasks_table(shown.tasks))
+        done, minutes = len(experiment.rows), experiment.minutes
+        to_go = f", about {minutes / done * len(cells):.0f} min to go" if done else ""
+        so_far = f"{done}/{done + len(cells)} done in {minutes:g} min{to_go}"
+        say(console, f"{name(cells[0])} · {so_far}")
 
     return show
 
 
-def say(console: Console, *sentences: str) -> None:
-    """Print each as one line, unchanged."""
-    for sentence in sentences:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=False,  # noqa: S701  sentences of our own records
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_TEMPLATES.filters["line"] = lambda text: " ".join(text.splitlines())
+
+
+def said(template: str, **context: Any) -> list[str]:
+    """The sentences of a template, one from each of its lines."""
+    text = _TEMPLATES.get_template(f"{template}.j2").render(context)
+    return [line for line in text.splitlines() if line]

@@ -1,26 +1,27 @@
-"""A stored search, what it tries next, and what it allows to be said.
+"""A stored search, what it tries next, and what it allows to be said. No clock, no server, no file:
+history in, next probe out, so that a search that was killed continues with the same one.
 
-The whole search is one decision: first the CPU limit with memory enough, then memory at the least
-CPU limit that passed. A CPU limit that is just enough while the machine is quiet passes three times
-and is INVALID the next times. So what is INVALID in the search for memory, though memory is ample,
-counts against the CPU limit: else chance would be read as a need of memory, and the minimum would
-not hold when it is run again.
+docs/search.md says how it searches. The whole search is one decision: first the CPU limit with
+memory enough, then memory at the least CPU limit that passed. A CPU limit that is just enough while
+the machine is quiet passes three times and is INVALID the next times. So what is INVALID in the
+search for memory, though memory is ample, counts against the CPU limit: else chance would be read
+as a need of memory, and the minimum would not hold when it is run again.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from loadlab.experiments import axis, runner
-from loadlab.experiments.axis import PATIENCE, REPEATS, Axis, Edge, Judgement, Try, Wish
 from loadlab.experiments.runner import Experiment
 from loadlab.verdict.figures import Figures
 
-Service = Literal["halfcore", "typical", "tuned", "onnx"]
+REPEATS = 3
+"""Runs at the edge, all of which have to pass."""
+PATIENCE = 3
+"""INVALID runs in a row after which a value is undecided."""
 _CENTICORES = (1, 2, 5, 10, 15, 20, 25, 50, 100, 200, 400, 800)
 _MIB = (
     32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 768,
@@ -34,10 +35,125 @@ _BUSY = 0.7
 _AIR = 1.15
 """Memory limit that is expected to do, over the peak without one."""
 _FORECAST_MOST = 200
-_REPLICAS = (
-    "One replica. Several replicas with the same total are not searched: as processes in control "
-    "groups they have no balancer."
-)
+
+Judgement = Literal["PASS", "FAIL", "INVALID"]
+Service = Literal["halfcore", "typical", "tuned", "onnx"]
+
+
+class Try(NamedTuple):
+    """A value that was tried."""
+
+    value: int
+    full: bool
+    """At full length; else as short as the rules allow, to find the way."""
+    outcome: Judgement
+
+
+class Wish(NamedTuple):
+    """A value to be tried next, and why."""
+
+    value: int
+    full: bool
+    why: str
+    twice: bool = False
+    """Twice the full length."""
+
+
+class Edge(NamedTuple):
+    """What is known when nothing more is to be tried."""
+
+    passes: int | None
+    """The least that passed every time; None: not even the most did."""
+    fails: int | None
+    """The greatest below it that failed; None: none did."""
+    undecided: tuple[int, ...] = ()
+    """Values that were INVALID again and again: nothing is known of them."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One limit: the values that it may take, how finely it is searched, and what was tried."""
+
+    most: int
+    rungs: Sequence[int]
+    """Usual sizes, upwards, up to `most`."""
+    step: int
+    """The gap between failing and passing need not be smaller."""
+    guess: int
+    """Where the edge is expected."""
+    tries: Sequence[Try]
+    grain: int = 1
+    """Values between the rungs are multiples of it."""
+    patience: int = PATIENCE
+
+    def outcomes(self, value: int) -> str:
+        """A letter for each try of a value."""
+        return "".join(each.outcome[0] for each in self.tries if each.value == value)
+
+    def refuted(self, value: int) -> bool:
+        """It failed once, whatever else was seen of it."""
+        return "F" in self.outcomes(value)
+
+    def undecided(self, value: int) -> bool:
+        """INVALID so often in a row that it is not tried once more."""
+        return "I" * self.patience in self.outcomes(value)
+
+    def gap(self) -> tuple[int | None, int | None]:
+        """The greatest value that may not be claimed, and the least above it that passed so far;
+        None: there is none."""
+        values = {each.value for each in self.tries}
+        low = max((v for v in values if self.refuted(v) or self.undecided(v)), default=None)
+        passed = [each.value for each in self.tries if each.outcome == "PASS"]
+        return low, min((v for v in passed if low is None or v > low), default=None)
+
+    def decide(self) -> Wish | Edge:
+        """What to try next, or what was found."""
+        last = self.tries[-1].value if self.tries else 0
+        invalid = len(self.outcomes(last)) - len(self.outcomes(last).rstrip("I"))
+        if invalid and not self.undecided(last):
+            why = f"again, for it was INVALID{' twice' if invalid > 1 else ''}"
+            return Wish(last, True, why, twice=invalid > 1)
+        low, high = self.gap()
+        if low is None and high is None:
+            return Wish(self.most, False, "first")
+        if high is not None:
+            if (following := self._narrow(low, high)) is not None:
+                return following
+            if (passed := self.tries.count(Try(high, True, "PASS"))) < REPEATS:
+                return Wish(high, True, f"edge, {passed + 1} of {REPEATS}")
+        if low is not None and (following := self._confirm(low)) is not None:
+            return following
+        values = sorted({each.value for each in self.tries})
+        failed = [value for value in values if self.refuted(value)]
+        doubtful = (value for value in values if self.undecided(value) and value not in failed)
+        return Edge(high, max(failed, default=None), tuple(doubtful))
+
+    def _narrow(self, low: int | None, high: int) -> Wish | None:
+        """A value between the two, or below `high` while nothing failed; None: the gap is narrow
+        enough."""
+        below = [rung for rung in self.rungs if rung < high and (low is None or rung > low)]
+        if low is None:
+            if high == self.most and self.guess < high:
+                return Wish(self.guess, False, "as predicted")
+            return Wish(below[-1], False, "bracket") if below else None
+        if high - low <= self.step:
+            return None
+        if below:
+            return Wish(below[0], False, "bracket")
+        # The multiple of `grain` strictly between that is nearest to the geometric mean
+        first, last = low // self.grain + 1, -(-high // self.grain) - 1
+        middle = min(max(round(math.sqrt(low * high) / self.grain), first), last) * self.grain
+        return Wish(middle, False, "bisect") if first <= last else None
+
+    def _confirm(self, low: int) -> Wish | None:
+        """The failing end at full length, once; while it passes there, again: a short run that
+        failed is then in doubt, and that is shown."""
+        full = [each.outcome for each in self.tries if each.value == low and each.full]
+        settled = "FAIL" in full or full.count("PASS") >= REPEATS
+        if settled or not self.refuted(low) or self.undecided(low):
+            return None
+        again = "again, for it failed in a short run and passed in a long one"
+        return Wish(low, True, again if "PASS" in full else "the failure, at full length")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -137,61 +253,89 @@ class Found(NamedTuple):
         return self.cpu.passes, self.memory.passes
 
 
-def reruns(file: Path) -> list[Search]:
-    """All reruns of a stored search, the oldest first; raises `StoreError`."""
-    files = sorted(file.parent.glob(f"*-rerun-{file.stem.partition('-search-')[2]}.json"))
-    return [rerun for each in files if (rerun := runner.load(each, Search)).of == file.name]
-
-
 def decide(search: Search) -> Step | Found:
     """The next probe, or what was found; by the probes so far and nothing else."""
-    cpu = axis.decide(_cpu_axis(search), cpu_tries(search))
+    cpu = cpu_axis(search).decide()
     if isinstance(cpu, Wish):
         return Step(cpu.value, search.goal.most_mib, cpu.full, cpu.why, cpu.twice)
     if cpu.passes is None:
         return Found(cpu, None)
-    memory = axis.decide(_memory_axis(search, cpu.passes), memory_tries(search, cpu.passes))
+    memory = _memory_axis(search, cpu.passes).decide()
     if isinstance(memory, Wish):
         return Step(cpu.passes, memory.value, memory.full, memory.why, memory.twice)
     return Found(cpu, memory)
 
 
-def cpu_tries(search: Search) -> list[Try]:
-    """The probes with memory enough, and those whose memory was ample and which were INVALID until
-    they were undecided all the same. Of the greatest CPU limit nothing can be learned."""
-    goal, doubtful = search.goal, set[tuple[int, int]]()
-    for limit in {each.centicores for each in search.rows} - {goal.most_centicores}:
-        tries, ample = memory_tries(search, limit), _ample(search, limit)
-        doubtful |= {
-            (limit, mib)
-            for mib in {each.value for each in tries if ample <= each.value < goal.most_mib}
-            if axis.undecided(mib, tries, search.patience)
-        }
-    return [
+def cpu_axis(search: Search) -> Axis:
+    """Its tries are the probes with memory enough, and those whose memory was ample and which were
+    INVALID until they were undecided all the same. Of the greatest CPU limit nothing can be
+    learned."""
+    most, enough = search.goal.most_centicores, search.goal.most_mib
+    doubtful = set[tuple[int, int]]()
+    for limit in {each.centicores for each in search.rows} - {most}:
+        memory = _memory_axis(search, limit)
+        tried = {each.value for each in memory.tries if memory.guess <= each.value < enough}
+        doubtful |= {(limit, mib) for mib in tried if memory.undecided(mib)}
+    tries = [
         Try(each.centicores, each.full, each.outcome)
         for each in search.rows
-        if each.mib == goal.most_mib
+        if each.mib == enough
         or (each.outcome == "INVALID" and (each.centicores, each.mib) in doubtful)
     ]
+    rungs = [*(rung for rung in _CENTICORES if rung < most), most]
+    passed = (row for row in search.rows if (row.outcome, row.centicores) == ("PASS", most))
+    first, guess = next(passed, None), most // 4 or most
+    if first and first.figures and first.figures.cpu_cores:
+        needed = first.figures.cpu_cores / _BUSY * 100
+        guess = next((rung for rung in rungs if rung >= needed), most)
+    return Axis(most, rungs, _CPU_STEP, guess, tries, patience=search.patience)
 
 
-def memory_tries(search: Search, centicores: int) -> list[Try]:
-    """The probes with one CPU limit; those with memory enough are among them."""
+def _memory_axis(search: Search, centicores: int) -> Axis:
+    """With one CPU limit; the probes with memory enough are among its tries."""
+    most = search.goal.most_mib
     rows = [each for each in search.rows if each.centicores == centicores]
-    return [Try(each.mib, each.full, each.outcome) for each in rows]
+    peaks = [each.figures.memory_peak_mib for each in rows if each.mib == most and each.figures]
+    peak = max((peak for peak in peaks if peak), default=most / 4)
+    return Axis(
+        most,
+        rungs=[rung for rung in _MIB if rung < most],
+        step=_MIB_STEP,
+        guess=math.ceil(peak * _AIR / _MIB_STEP) * _MIB_STEP,
+        tries=[Try(each.mib, each.full, each.outcome) for each in rows],
+        grain=_MIB_STEP,
+        patience=search.patience,
+    )
+
+
+def rerun_left(search: Search, rerun: Search) -> list[Step]:
+    """The minimum at full length, as often as it has to pass; what is INVALID is repeated as in the
+    search, and one FAIL is the end."""
+    found, said = decide(search), "".join(row.outcome[0] for row in rerun.rows)
+    invalid, passed = len(said) - len(said.rstrip("I")), said.count("P")
+    if "F" in said or invalid == PATIENCE or not isinstance(found, Found) or not found.minimum:
+        return []
+    left = [
+        Step(*found.minimum, True, f"the minimum, run again, {number} of {REPEATS}")
+        for number in range(passed + 1, REPEATS + 1)
+    ]
+    if invalid:
+        left[0] = msgspec.structs.replace(
+            left[0], why="again, for it was INVALID", twice=invalid > 1
+        )
+    return left
 
 
 def forecast(search: Search) -> list[Step]:
     """The probes that are left, the next one first: the others if the edges lie in the middle of
     the gaps, or, while a gap is open below, a little below what passed or is guessed."""
-    goal, steps, mib = search.goal, list[Step](), 0.0
-    guess = _cpu_axis(search).guess or goal.most_centicores
-    centicores = _expected(search, cpu_tries(search), guess, goal.most_centicores)
+    steps, most_mib, mib = list[Step](), search.goal.most_mib, 0.0
+    cpu = cpu_axis(search)
+    centicores = _expected(cpu, cpu.guess)
     while isinstance(step := decide(search), Step) and len(steps) < _FORECAST_MOST:
-        if step.mib != goal.most_mib and not mib:
-            tries = memory_tries(search, step.centicores)
-            mib = _expected(search, tries, step.mib, goal.most_mib)
-        passes = step.centicores >= centicores and (step.mib == goal.most_mib or step.mib >= mib)
+        if step.mib != most_mib and not mib:
+            mib = _expected(_memory_axis(search, step.centicores), step.mib)
+        passes = step.centicores >= centicores and (step.mib == most_mib or step.mib >= mib)
         steps.append(step)
         expected = Probe(
             **msgspec.structs.asdict(step), outcome="PASS" if passes else "FAIL", seconds=0.0
@@ -200,178 +344,8 @@ def forecast(search: Search) -> list[Step]:
     return steps
 
 
-def _expected(search: Search, tries: Sequence[Try], guess: int, most: int) -> float:
-    low, high = axis.gap(tries, search.patience)
+def _expected(axis: Axis, guess: int) -> float:
+    low, high = axis.gap()
     if low is not None and high is not None:
         return math.sqrt(low * high)
-    return min(high or most, guess) * 0.8
-
-
-def _cpu_axis(search: Search) -> Axis:
-    most = search.goal.most_centicores
-    rungs = [*(rung for rung in _CENTICORES if rung < most), most]
-    passed = (row for row in search.rows if (row.outcome, row.centicores) == ("PASS", most))
-    first, guess = next(passed, None), most // 4
-    if first and first.figures and first.figures.cpu_cores:
-        needed = first.figures.cpu_cores / _BUSY * 100
-        guess = next((rung for rung in rungs if rung >= needed), most)
-    return Axis(most=most, rungs=rungs, step=_CPU_STEP, guess=guess, patience=search.patience)
-
-
-def _memory_axis(search: Search, centicores: int) -> Axis:
-    return Axis(
-        most=search.goal.most_mib,
-        rungs=[rung for rung in _MIB if rung < search.goal.most_mib],
-        step=_MIB_STEP,
-        grain=_MIB_STEP,
-        guess=_ample(search, centicores),
-        patience=search.patience,
-    )
-
-
-def _ample(search: Search, centicores: int) -> int:
-    """MiB that are expected to do with this CPU limit."""
-    most = search.goal.most_mib
-    peaks = [
-        row.figures.memory_peak_mib
-        for row in search.rows
-        if (row.centicores, row.mib) == (centicores, most) and row.figures
-    ]
-    peak = max((peak for peak in peaks if peak), default=most / 4)
-    return math.ceil(peak * _AIR / _MIB_STEP) * _MIB_STEP
-
-
-def sentences(search: Search) -> list[str]:
-    """The minimum, what fails below it and why, and what proves nothing."""
-    found = decide(search)
-    if not isinstance(found, Found):
-        next_is = f"The search is not finished; next is {found.text}."
-        return [_so_far(search), *_invalid(search), next_is]
-    return [
-        _minimum(search, found),
-        *(_failure(search, *end) for end in _ends(search, found)),
-        *_invalid(search),
-        *_undecided(search, found),
-        _REPLICAS,
-    ]
-
-
-def again(rerun: Search) -> str:
-    """What a minimum did when it was run again."""
-    last, outcomes = rerun.rows[-1], ", then ".join(probe.outcome for probe in rerun.rows)
-    when = f"{rerun.started_at}, commit {rerun.fingerprint.checkout}; {rerun.fingerprint.hardware}"
-    said = f"Run again with {last.cpus:g} CPU, {last.mib:,} MiB ({when}): {outcomes}."
-    if last.outcome != "PASS":
-        said += f" {_why(last)}"
-    if last.outcome == "FAIL":
-        said += " This refutes the minimum."
-    if not (found := last.figures):
-        return said
-    latencies = (found.p50_ms, found.p95_ms, found.p99_ms)
-    spread = " / ".join("–" if each is None else f"{each:,.1f}" for each in latencies)
-    used = "" if found.cpu_cores is None else f"; {found.cpu_cores:.3f} CPU used"
-    return f"{said} p50, p95, p99 {spread} ms; {found.errors:,} errors{used}."
-
-
-def earlier(search: Search, link: str) -> str:
-    """What a search found that was made before the one that is shown: a minimum depends on the
-    machine's hour."""
-    return (
-        f"An earlier search ([{search.started_at}]({link}), commit "
-        f"{search.fingerprint.checkout}): {sentences(search)[0]}"
-    )
-
-
-def counted(reruns: Sequence[Search]) -> str:
-    """How often a minimum held when it was run again."""
-    counts = sorted(Counter(each.rows[-1].outcome for each in reruns).items(), reverse=True)
-    listed = ", ".join(f"{times} {outcome}" for outcome, times in counts)
-    return f"run again: {listed} of {len(reruns)}"
-
-
-def _so_far(search: Search) -> str:
-    low, high = axis.gap(cpu_tries(search), search.patience)
-    passed = (
-        "no CPU limit has passed yet"
-        if high is None
-        else f"the least CPU limit that passed is {high / 100:g}"
-    )
-    blocked = "nothing below it has failed" if low is None else f"{low / 100:g} did not"
-    return f"So far, with {search.goal.most_mib:,} MiB: {passed}; {blocked}."
-
-
-def _minimum(search: Search, found: Found) -> str:
-    who, goal = f"{search.users:,} users, scenario {search.scenario}, {search.service}", search.goal
-    if found.minimum:
-        centicores, mib = found.minimum
-        fails = ", and ".join(name for *_, name in _ends(search, found)) or "none that was tried"
-        return (
-            f"{who}: minimum that passes {REPEATS}/{REPEATS}: {centicores / 100:g} CPU, {mib:,} "
-            f"MiB; largest that fails: {fails}."
-        )
-    most = f"{goal.most_centicores / 100:g} CPU, {goal.most_mib:,} MiB"
-    if found.cpu.fails is None:
-        often = _often(search)
-        return f"{who}: nothing is proven, for the greatest limits ({most}) were INVALID {often}."
-    return f"{who}: not even the greatest limits ({most}) pass."
-
-
-def _ends(search: Search, found: Found) -> list[tuple[int, int, str]]:
-    """The failing ends: hundredths of a core, MiB, and both in words."""
-    ends, most = [], search.goal.most_mib
-    if found.cpu.fails is not None:
-        fails = found.cpu.fails
-        ends.append((fails, most, f"{fails / 100:g} CPU with {most:,} MiB"))
-    if found.memory and found.memory.fails is not None and found.cpu.passes is not None:
-        fails, passes = found.memory.fails, found.cpu.passes
-        ends.append((passes, fails, f"{fails:,} MiB with {passes / 100:g} CPU"))
-    return ends
-
-
-def _failure(search: Search, centicores: int, mib: int, name: str) -> str:
-    mine = [row for row in search.rows if (row.centicores, row.mib) == (centicores, mib)]
-    last = [row for row in mine if row.outcome == "FAIL"][-1]
-    passed = sum(row.outcome == "PASS" for row in mine)
-    also = f" It passed in {passed} of its {len(mine)} runs all the same." if passed else ""
-    return f"Fails, {name}: {_why(last)}{also}"
-
-
-def _why(probe: Probe) -> str:
-    return probe.sentence if probe.could_start else f"cannot start: {probe.sentence.rstrip('.')}."
-
-
-def _often(search: Search) -> str:
-    return "twice" if search.patience == 2 else f"{search.patience} times"
-
-
-def _invalid(search: Search) -> list[str]:
-    numbers = [str(n) for n, row in enumerate(search.rows, 1) if row.outcome == "INVALID"]
-    listed = f"{len(numbers)} of {len(search.rows)} probes ({', '.join(numbers)})"
-    most = "once" if search.patience == 2 else "twice"
-    said = (
-        f"INVALID, for or against nothing: {listed}; none was repeated more than {most} in a row."
-    )
-    return [said] if numbers else []
-
-
-def _undecided(search: Search, found: Found) -> list[str]:
-    cpu = [(value, f"{value / 100:g}") for value in found.cpu.undecided]
-    memory = [(value, f"{value:g}") for value in found.memory.undecided] if found.memory else []
-    said = []
-    for values, unit, field in ((cpu, "CPU", "centicores"), (memory, "MiB", "mib")):
-        listed = []
-        for value, text in values:
-            broken = {
-                rule
-                for row in search.rows
-                if getattr(row, field) == value and row.outcome == "INVALID"
-                for rule in row.rules
-            }
-            rules = sorted(broken, key=lambda rule: int(rule[1:]))
-            listed.append(f"{text} ({', '.join(rules)})" if rules else text)
-        if listed:
-            said.append(
-                f"Undecided, because INVALID {_often(search)} in a row: {', '.join(listed)} "
-                f"{unit}. The minimum is above them, and may be too great for this reason."
-            )
-    return said
+    return min(high or axis.most, guess) * 0.8

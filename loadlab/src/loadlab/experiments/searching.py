@@ -1,5 +1,5 @@
 """`loadlab search users=10000 …`: the words of `loadlab load`, and `against=`, `budget=`, `fresh=`
-and `rerun=`."""
+and `rerun=`; and what a search allows to be said."""
 
 import argparse
 import itertools
@@ -7,20 +7,32 @@ import math
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict, replace
 from rich.console import Console, RenderableType
-from rich.table import Table
 
 from loadlab import words
 from loadlab.experiments import runner, trial
-from loadlab.experiments import search as stored
-from loadlab.experiments.axis import PATIENCE, REPEATS, Judgement
-from loadlab.experiments.search import Found, Goal, Probe, Search, Service, Step, decide
+from loadlab.experiments.search import (
+    REPEATS,
+    Found,
+    Goal,
+    Judgement,
+    Probe,
+    Search,
+    Service,
+    Step,
+    cpu_axis,
+    decide,
+    forecast,
+    rerun_left,
+)
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
@@ -99,36 +111,31 @@ def parse(
             "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "
             "one of them"
         )
-    asked = msgspec.structs.replace(asked, backend="cgroup")
-    order = understand(asked, known, workloads)
-    order = msgspec.structs.replace(order, service=asked.against)
-    return Asked(order, _goal(order), asked)
+    order = understand(replace(asked, backend="cgroup"), known, workloads)
+    return Asked(replace(order, service=asked.against), _goal(order), asked)
 
 
 def _goal(order: Order) -> Goal:
     tier, rules = order.tier, criteria(order.scenario.name).rules
     least_s = rules.v13_window_s * WINDOWS
     enough_s = rules.v12_samples * order.scenario.mean_think_s / order.users
-    wrong = ""
     if tier.replicas > 1:
-        wrong = (
+        raise UsageError(
             f"tier={tier.name} has {tier.replicas} replicas: a search is of one, which the tier "
             "gives its greatest limits"
         )
-    elif sentence := too_small(tier):
-        wrong = f"{sentence}: name a smaller one with tier="
-    elif order.steady_s < least_s:
-        wrong = (
+    if sentence := too_small(tier):
+        raise UsageError(f"{sentence}: name a smaller one with tier=")
+    if order.steady_s < least_s:
+        raise UsageError(
             f"duration={order.steady_s:g}s is too short: expected at least {least_s} s, because "
             f"rule V13 looks at {WINDOWS} windows"
         )
-    elif order.steady_s < enough_s:
-        wrong = (
+    if order.steady_s < enough_s:
+        raise UsageError(
             f"users={order.users} with duration={order.steady_s:g}s make fewer than the "
             f"{rules.v12_samples} answers that rule V12 wants; {enough_s:.0f} s would do"
         )
-    if wrong:
-        raise UsageError(wrong)
     shorter_s = max(_SHORT_S, order.steady_s / _SHORTER, 1.5 * enough_s)
     return Goal(
         most_centicores=round(tier.cpus * 100),
@@ -153,7 +160,7 @@ def _search(
     plan = Plan(asked.words.budget * 60, asked.order.users / asked.order.rate, console)
     probe = _prober(asked, place, console, len(search.rows) + 1)
     search = runner.run(search, plan.left, probe, file=file, show=plan.show)
-    shown = (table(search), *stored.sentences(search))
+    shown = (table(search), *sentences(search))
     if isinstance(decide(search), Found):
         runner.finish(search, None, place.root, *shown)
     else:
@@ -172,28 +179,24 @@ def end_of(search: Search) -> int:
     return NOTHING_PASSES if found.cpu.fails is not None else UNDECIDED
 
 
+@dataclass
 class Plan:
-    """What is left to try within the time that this invocation may take.
+    """What is left to try within the time that this invocation may take."""
 
-    Args:
-        budget_s: no probe is begun that is not expected to end within it.
-        ramp_s: how long the users' ramp takes.
-    """
+    budget_s: float
+    """No probe is begun that is not expected to end within it."""
+    ramp_s: float
+    """How long the users' ramp takes."""
+    console: Console
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        budget_s: float,
-        ramp_s: float,
-        console: Console,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._ends, self._ramp_s = clock() + budget_s, ramp_s
-        self._console, self._clock = console, clock
+    def __post_init__(self) -> None:
+        self.ends = self.clock() + self.budget_s
 
     def left(self, search: Search) -> list[Step]:
         """The expected probes, the next one first; none if that would not fit."""
-        steps = stored.forecast(search)
-        fits = steps and self.expected_s(search, steps[0]) <= self._ends - self._clock()
+        steps = forecast(search)
+        fits = steps and self.expected_s(search, steps[0]) <= self.ends - self.clock()
         return steps if fits else []
 
     def expected_s(self, search: Search, step: Step) -> float:
@@ -202,27 +205,21 @@ class Plan:
         kind = (step.full, step.twice, "PASS")
         like = [row.seconds for row in search.rows if (row.full, row.twice, row.outcome) == kind]
         steady_s = search.goal.steady_s(step)
-        phases_s = _AROUND_S + self._ramp_s + steady_s + caching_s(steady_s)
+        phases_s = _AROUND_S + self.ramp_s + steady_s + caching_s(steady_s)
         return statistics.median(like) if like else phases_s
 
     def show(self, search: Search, steps: Sequence[Step]) -> None:
         """The next probe and the time; before the first one also all that are expected."""
         if not search.rows:
-            title = "The plan, if the edges lie where they are expected"
-            plan = Table("", "CPU", "MiB", "steady s", "why", box=None, title=title)
-            for number, step in enumerate(steps, 1):
-                length = f"{search.goal.steady_s(step):g}"
-                plan.add_row(f"{number}", f"{step.cpus:g}", f"{step.mib:,}", length, step.why)
-            self._console.print(plan)
+            runner.say(self.console, "The plan, if the edges lie where they are expected:")
+            for step in steps:
+                runner.say(self.console, f"  {step.text}, {search.goal.steady_s(step):g} s steady")
         minutes = math.fsum(self.expected_s(search, step) for step in steps) / 60
-        left = (self._ends - self._clock()) / 60
-        self._console.print(
-            f"[bold]probe {len(search.rows) + 1}[/]: {steps[0].text}, "
-            f"{search.goal.steady_s(steps[0]):g} s steady · then about {len(steps) - 1} more · "
-            f"about {minutes:.0f} min to go · {left:.0f} min left of the budget",
-            highlight=False,
-            soft_wrap=True,
-        )
+        left = (self.ends - self.clock()) / 60
+        following = f"{steps[0].text}, {search.goal.steady_s(steps[0]):g} s steady"
+        to_go = f"then about {len(steps) - 1} more · about {minutes:.0f} min to go"
+        said = f"probe {len(search.rows) + 1}: {following} · {to_go}"
+        runner.say(self.console, f"{said} · {left:.0f} min left of the budget")
 
 
 def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callable[[Step], Probe]:
@@ -235,7 +232,7 @@ def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callab
         order = order_of(step, next(numbers), asked)
         done = probe(step, trial.load_run(order, place, "cgroup", console, quiet=True))
         runner.say(console, f"{done.outcome}: {step.text}. {done.sentence}")
-        return msgspec.structs.replace(done, seconds=round(time.monotonic() - began, 1))
+        return replace(done, seconds=round(time.monotonic() - began, 1))
 
     return run
 
@@ -243,11 +240,9 @@ def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callab
 def order_of(step: Step, number: int, asked: Asked) -> Order:
     """The load run that a step asks for."""
     name = f"search-{step.cpus:g}-{step.mib}m"
-    tier = msgspec.structs.replace(
-        asked.order.tier, name=name, cpus=step.cpus, memory_bytes=step.mib << 20
-    )
+    tier = replace(asked.order.tier, name=name, cpus=step.cpus, memory_bytes=step.mib << 20)
     steady_s, seed = asked.goal.steady_s(step), asked.order.seed + number
-    return msgspec.structs.replace(asked.order, tier=tier, steady_s=steady_s, seed=seed)
+    return replace(asked.order, tier=tier, steady_s=steady_s, seed=seed)
 
 
 def probe(step: Step, run: Loaded) -> Probe:
@@ -258,7 +253,7 @@ def probe(step: Step, run: Loaded) -> Probe:
     needs = "allows_pass" if all(line.holds for line in verdict.objective) else "allows_fail"
     broken = [found.rule for found in verdict.findings if not getattr(found, needs)]
     return Probe(
-        **msgspec.structs.asdict(step),
+        **asdict(step),
         outcome=outcome,
         could_start=could_start,
         sentence=verdict.sentence,
@@ -286,9 +281,8 @@ def judgement(run: Loaded) -> Judgement:
 
 def _rerun(asked: Asked, fresh: Search, place: Place, console: Console) -> int:
     file, search = to_run_again(place.root / runner.STORED, fresh)
-    rerun = msgspec.structs.replace(fresh, kind="rerun", of=file.name)
-    rerun, kept = runner.kept(rerun, place.root)
-    made = [search, *stored.reruns(file), rerun]
+    rerun, kept = runner.kept(replace(fresh, kind="rerun", of=file.name), place.root)
+    made = [search, *reruns(file), rerun]
     rerun = runner.run(
         rerun,
         lambda so_far: rerun_left(search, so_far),
@@ -296,7 +290,7 @@ def _rerun(asked: Asked, fresh: Search, place: Place, console: Console) -> int:
         file=kept,
         show=runner.progress(console, lambda step: step.text),
     )
-    runner.finish(rerun, kept, place.root, stored.again(rerun))
+    runner.finish(rerun, kept, place.root, again(rerun))
     codes = {"PASS": PASSED, "FAIL": NOTHING_PASSES, "INVALID": UNDECIDED}
     return codes[rerun.rows[-1].outcome]
 
@@ -321,19 +315,85 @@ def to_run_again(runs: Path, fresh: Search) -> tuple[Path, Search]:
     )
 
 
-def rerun_left(search: Search, rerun: Search) -> list[Step]:
-    """The minimum at full length, as often as it has to pass; what is INVALID is repeated as in the
-    search, and one FAIL is the end."""
-    found, said = decide(search), "".join(row.outcome[0] for row in rerun.rows)
-    invalid, passed = len(said) - len(said.rstrip("I")), said.count("P")
-    if "F" in said or invalid == PATIENCE or not isinstance(found, Found) or not found.minimum:
-        return []
-    left = [
-        Step(*found.minimum, True, f"the minimum, run again, {number} of {REPEATS}")
-        for number in range(passed + 1, REPEATS + 1)
-    ]
-    if invalid:
-        left[0] = msgspec.structs.replace(
-            left[0], why="again, for it was INVALID", twice=invalid > 1
-        )
-    return left
+def reruns(file: Path) -> list[Search]:
+    """All reruns of a stored search, the oldest first; raises `StoreError`."""
+    files = sorted(file.parent.glob(f"*-rerun-{file.stem.partition('-search-')[2]}.json"))
+    return [rerun for each in files if (rerun := runner.load(each, Search)).of == file.name]
+
+
+def sentences(search: Search) -> list[str]:
+    """The minimum, what fails below it and why, and what proves nothing."""
+    decided = decide(search)
+    found = decided if isinstance(decided, Found) else None
+    low, high = cpu_axis(search).gap()
+    return runner.said(
+        "search",
+        search=search,
+        found=found,
+        next=None if found else decided,
+        low=low,
+        high=high,
+        repeats=REPEATS,
+        ends=_ends(search, found) if found else [],
+        undecided=_undecided(search, found) if found else {},
+        invalid=[n for n, row in enumerate(search.rows, 1) if row.outcome == "INVALID"],
+        why=_why,
+    )
+
+
+def _ends(search: Search, found: Found) -> list[dict[str, Any]]:
+    """Limits that fail, just below the minimum: in words, with the last failure, and how often they
+    passed all the same."""
+    most, passes, fails = search.goal.most_mib, found.cpu.passes, found.cpu.fails
+    limits, ends = {}, []
+    if fails is not None:
+        limits[fails, most] = f"{fails / 100:g} CPU with {most:,} MiB"
+    if passes is not None and found.memory and (mib := found.memory.fails) is not None:
+        limits[passes, mib] = f"{mib:,} MiB with {passes / 100:g} CPU"
+    for pair, name in limits.items():
+        mine = [row for row in search.rows if (row.centicores, row.mib) == pair]
+        last = [row for row in mine if row.outcome == "FAIL"][-1]
+        passed = sum(row.outcome == "PASS" for row in mine)
+        ends.append({"name": name, "last": last, "passed": passed, "runs": len(mine)})
+    return ends
+
+
+def _undecided(search: Search, found: Found) -> dict[str, list[str]]:
+    """By unit, the values of which nothing is known, with the rules that made them INVALID."""
+    memory = found.memory.undecided if found.memory else ()
+    return {
+        "CPU": [_doubted(search, "cpus", each / 100) for each in found.cpu.undecided],
+        "MiB": [_doubted(search, "mib", each) for each in memory],
+    }
+
+
+def _doubted(search: Search, field: str, value: float) -> str:
+    runs = [row for row in search.rows if getattr(row, field) == value]
+    broken = {rule for row in runs if row.outcome == "INVALID" for rule in row.rules}
+    rules = ", ".join(sorted(broken, key=lambda rule: int(rule[1:])))
+    return f"{value:g} ({rules})" if rules else f"{value:g}"
+
+
+def _why(probe: Probe) -> str:
+    sentence = " ".join(probe.sentence.splitlines())
+    return sentence if probe.could_start else f"cannot start: {sentence.rstrip('.')}."
+
+
+def again(rerun: Search) -> str:
+    """What a minimum did when it was run again."""
+    (sentence,) = runner.said("rerun", rerun=rerun, why=_why)
+    return sentence
+
+
+def earlier(search: Search, link: str) -> str:
+    """What a search found that was made before the one that is shown: a minimum depends on the
+    machine's hour."""
+    when = f"[{search.started_at}]({link}), commit {search.fingerprint.checkout}"
+    return f"An earlier search ({when}): {sentences(search)[0]}"
+
+
+def counted(reruns: Sequence[Search]) -> str:
+    """How often a minimum held when it was run again."""
+    counts = sorted(Counter(each.rows[-1].outcome for each in reruns).items(), reverse=True)
+    listed = ", ".join(f"{times} {outcome}" for outcome, times in counts)
+    return f"run again: {listed} of {len(reruns)}"

@@ -1,5 +1,9 @@
-"""`loadlab seeds`, `scale` and `quota-study`: each cell once in every block, and what the rows of a
-cell say together; exit codes as `loadlab compare`."""
+"""`loadlab seeds`, `scale` and `quota-study`: what the course projects reported, one replica or
+several, and the quota's period and burst with what keep-alive does to replicas behind a balancer.
+
+The cells are tables, `seeds.toml` and `studies.toml`. Each cell runs once in every block; exit
+codes as `loadlab compare`.
+"""
 
 import argparse
 import statistics
@@ -9,19 +13,22 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab import words
-from loadlab.experiments import cells, runner, trial
-from loadlab.experiments.cells import Cell
+from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
-from loadlab.run.order import too_small
+from loadlab.generator import scenarios
+from loadlab.record.limits import PERIOD_US
+from loadlab.run.order import KEYS, Order, too_small, understand
 from loadlab.run.session import Place
 from loadlab.target import haproxy
 from loadlab.target.serving import BackendFailed
+from loadlab.target.tiers import Tier
 from loadlab.verdict.figures import balancer_cpu_s
-from loadlab.words import Engine, LoadWords, YesNo
+from loadlab.words import Balancer, Engine, LoadWords, UsageError, YesNo
 
 What = Literal["seeds", "scale", "quota-study"]
 KINDS: tuple[What, ...] = get_args(What)
@@ -32,11 +39,18 @@ _HELP: dict[What, str] = {
         "the CPU quota's period and burst, and what keep-alive does to replicas behind a balancer"
     ),
 }
+_TAKEN: dict[What, set[str]] = {
+    "seeds": {"duration", "engine", "seed"},
+    "scale": {"duration", "engine", "seed", "scenario", "users", "model"},
+    "quota-study": {"duration", "engine", "seed", "model"},
+}
+"""Words of a load run that a study takes."""
 
 
-class Words(msgspec.Struct, frozen=True, kw_only=True):
-    """Those of every study."""
+class Words(LoadWords, frozen=True, kw_only=True):
+    """Those of every study; which ones of a load run it takes depends on the study."""
 
+    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "course"
     duration: Annotated[float, Meta(gt=0, description="of the steady phase")] = 30.0
     engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
     seed: Annotated[int, Meta(ge=0, le=2**31, description="of the order, and of the users")] = 1
@@ -54,26 +68,42 @@ class SeedsWords(Words, frozen=True, kw_only=True):
     blocks: Annotated[int, Meta(ge=1, le=100, description="how often every cell is run")] = 1
 
 
-class QuotaWords(Words, frozen=True, kw_only=True):
-    """And those of `just quota-study`."""
+class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of a study's table; the tables say what the fields mean."""
 
-    model: Annotated[str, Meta(description="that is asked, by its name")] = "iris"
+    key: str
+    cpus: float
+    memory_mib: float
+    replicas: int = 1
+    period_us: int = PERIOD_US
+    burst_us: int = 0
+    scenario: str | None = None
+    users: int | None = None
+    balancer: Balancer | None = None
+    late: bool = False
 
 
-class ScaleWords(QuotaWords, frozen=True, kw_only=True):
-    """And those of `just scale`."""
+class Configuration(Planned, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a course project reported."""
 
-    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "course"
-    users: Annotated[
-        int | None, Meta(ge=1, le=1_000_000, description="users at once (as the scenario)")
-    ] = None
+    seed: str
+    reported: str
+    memory_mib: int
+    users: int
+    rate: int
+    think: tuple[float, float]
+    model: str
+    assumed: str
+    scenario: str = "steady"
+    workers: int = 0
+    locust_workers: int = 0
 
 
-_WORDS: dict[What, type[Words]] = {
-    "seeds": SeedsWords,
-    "scale": ScaleWords,
-    "quota-study": QuotaWords,
-}
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration of one service; `key` and `order.service` together name it."""
+
+    key: str
+    order: Order
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,10 +157,86 @@ class Study(Experiment[Row], frozen=True, kw_only=True):
         )
 
 
+def configurations() -> list[Configuration]:
+    """All that were reported."""
+    table = Path(__file__).with_name("seeds.toml").read_bytes()
+    return msgspec.toml.decode(table, type=dict[str, list[Configuration]])["configuration"]
+
+
+def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
+    """Those whose key begins with one of the comma-separated words, as 003 or 000-one; all without
+    any; raises `UsageError`."""
+    wanted = tuple(word for word in only.split(",") if word)
+    unknown = [word for word in wanted if not any(each.key.startswith(word) for each in found)]
+    if unknown:
+        raise UsageError(
+            f"only={only}: {', '.join(unknown)} begins no key; there are "
+            f"{', '.join(each.key for each in found)}"
+        )
+    return [each for each in found if not wanted or each.key.startswith(wanted)]
+
+
+def cells_of(kind: What, asked: Words) -> list[Cell]:
+    """The cells of a study; raises `UsageError`, `ScenarioError`."""
+    if isinstance(asked, SeedsWords):
+        return [
+            Cell(key=each.key, order=replace(_reported(each, asked), service=service))
+            for each in choose(configurations(), asked.only)
+            for service in ("halfcore", asked.against)
+        ]
+    table = Path(__file__).with_name("studies.toml").read_bytes()
+    lines = msgspec.toml.decode(table, type=dict[str, list[Planned]])[kind]
+    return [Cell(key=line.key, order=_order(line, asked, line.key)) for line in lines]
+
+
+def _order(planned: Planned, load: LoadWords, name: str) -> Order:
+    """For limits that are in no compose file."""
+    tier = Tier(
+        name=name,
+        cpus=planned.cpus,
+        memory_bytes=int(planned.memory_mib * 2**20),
+        replicas=planned.replicas,
+        period_us=planned.period_us,
+        burst_us=planned.burst_us,
+    )
+    load = replace(
+        load,
+        tier=name,
+        backend="cgroup",
+        scenario=planned.scenario or load.scenario,
+        users=planned.users or load.users,
+        balancer=planned.balancer or ("http" if planned.replicas > 1 else "none"),
+    )
+    return replace(understand(load, {name: tier}, scenarios.read()), late=planned.late)
+
+
+def _reported(found: Configuration, load: LoadWords) -> Order:
+    """What a project ran, with its users' think time."""
+    load = replace(load, rate=found.rate, model=found.model)
+    if found.locust_workers:  # the number of workers is Locust's
+        load = replace(load, engine="locust", workers=found.locust_workers)
+    order = _order(found, load, f"seed-{found.key}")
+    scenario = replace(order.scenario, think=list(found.think), users=order.users)
+    return replace(order, scenario=scenario, service_workers=found.workers)
+
+
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     for kind in KINDS:
-        words.add_to(commands.add_parser(kind, help=_HELP[kind]), _WORDS[kind])
+        words.add_to(commands.add_parser(kind, help=_HELP[kind]), *_words(kind))
+
+
+def parse(kind: What, given: Sequence[str]) -> Words:
+    """The words of a study; raises `UsageError`."""
+    taken, refused = _words(kind)
+    return words.parse(taken, given, refused)
+
+
+def _words(kind: What) -> tuple[type[Words], dict[str, str]]:
+    """What a study takes, and the words of a load run that it refuses, with the reason."""
+    refused = [key for key in KEYS if key not in _TAKEN[kind]]
+    reason = "each cell of a study has its own"
+    return SeedsWords if kind == "seeds" else Words, dict.fromkeys(refused, reason)
 
 
 def main(
@@ -144,17 +250,16 @@ def main(
 
     def carry_out(place: Place, command: str) -> int:
         given = parse(asked.command, asked.words)
-        made = cells_of(given)
-        orders = [cell.order for cell in made]
-        fitting = [order for order in orders if not too_small(order.tier)]
+        cells = cells_of(asked.command, given)
+        orders = [cell.order for cell in cells]
         fresh = trial.begin(
             Study,
-            fitting or orders[:1],
+            [order for order in orders if not too_small(order.tier)] or orders[:1],
             place,
             kind=asked.command,
             command=command,
             blocks=given.blocks,
-            cells=made,
+            cells=cells,
         )
         found, file = runner.kept(fresh, root, again=given.fresh == "yes")
         if found.rows:
@@ -167,21 +272,6 @@ def main(
     return trial.command(asked, root, console, carry_out)
 
 
-def parse(kind: What, given: Sequence[str]) -> Words:
-    """The words of a study; raises `UsageError`."""
-    return words.parse(_WORDS[kind], given)
-
-
-def cells_of(asked: Words) -> list[Cell]:
-    """The cells of a study; raises `UsageError`, `ScenarioError`."""
-    given = msgspec.structs.asdict(asked)
-    shared = {name: given[name] for name in LoadWords.__struct_fields__ if name in given}
-    load = LoadWords(**shared, backend="cgroup")
-    if isinstance(asked, SeedsWords):
-        return cells.seeds(cells.choose(cells.configurations(), asked.only), load, asked.against)
-    return cells.scale(load) if isinstance(asked, ScaleWords) else cells.quota(load)
-
-
 def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     """Make every run that is missing; raises `BackendFailed` if replicas need a balancer, and there
     is none."""
@@ -189,37 +279,27 @@ def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     needed = any(not too_small(tier) for tier in balanced)
     if needed and (reason := haproxy.missing()):
         raise BackendFailed(reason)
-
-    def name(missing: tuple[int, Cell]) -> str:
-        block, cell = missing
-        return f"block {block}, {cell.key}, {cell.order.service}"
-
     return runner.run(
         found,
         lambda so_far: so_far.left,
         lambda missing: measure(missing, place, console),
         file=file,
-        show=runner.progress(console, name),
+        show=runner.progress(console, "block {0[0]}, {0[1].key}, {0[1].order.service}".format),
     )
-
-
-def newest(folder: Path, kind: What) -> Path | None:
-    """The newest stored study of a kind."""
-    return max(folder.glob(f"*-{kind}.json"), default=None)
 
 
 def measure(missing: tuple[int, Cell], place: Place, console: Console) -> Row:
     """A fresh server, and its record; once again where that was INVALID. What this machine cannot
     measure is not run."""
     block, cell = missing
-    order = msgspec.structs.replace(cell.order, seed=cell.order.seed + block)
+    order = replace(cell.order, seed=cell.order.seed + block)
     if sentence := too_small(order.tier):
         return Row(key=cell.key, service=order.service, block=block, reason=sentence)
-    first = row(cell, block, trial.load_run(order, place, "cgroup", console))
-    if first.trial is None or first.trial.outcome != "INVALID":
-        return first
-    again = row(cell, block, trial.load_run(order, place, "cgroup", console))
-    return msgspec.structs.replace(again, first=first.trial.sentence)
+    run, first = trial.load_run(order, place, "cgroup", console), ""
+    if run.verdict.outcome == "INVALID":
+        first = run.verdict.sentence
+        run = trial.load_run(order, place, "cgroup", console)
+    return replace(row(cell, block, run), first=first)
 
 
 def row(cell: Cell, block: int, run: Loaded) -> Row:
@@ -277,11 +357,6 @@ CPU_US = of(lambda trial: trial.cpu_us)
 P99_MS = of(lambda trial: trial.p99_ms)
 MEMORY_MIB = of(lambda trial: trial.memory_mib)
 THROTTLED = of(lambda trial: trial.figures.throttled)
-
-
-def number(value: float | None, form: str = ",.1f") -> str:
-    """A value or a dash."""
-    return "–" if value is None else format(value, form)
 
 
 def reasons(study: Study) -> list[str]:

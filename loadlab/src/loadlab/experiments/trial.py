@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.runner import E, Interrupted, digest, now, say
+from loadlab.experiments.runner import E, digest, now, say
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.record.histogram import quantile
+from loadlab.record.machine import calibrate
 from loadlab.record.read import Log, read
-from loadlab.record.schema import Ended, PhaseName, Sample
+from loadlab.record.schema import Ended, Sample
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE, conclude
 from loadlab.run import session
@@ -28,13 +28,9 @@ from loadlab.target.programs import CaseError, case, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend
 from loadlab.target.tiers import TierError
-from loadlab.verdict.figures import Figures, answered, cpu_s, rate
+from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
 from loadlab.verdict.judge import Outcome, Verdict
 from loadlab.words import UsageError
-
-UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
-"""A server that fails may have no steady phase: figures are taken of all of this."""
-
 
 REFUSED = dict.fromkeys(
     ("target", "allow-host", "repeats", "web", "backend"),
@@ -49,7 +45,8 @@ class LabFailed(RuntimeError):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one server."""
+    """One run of one server. A server that fails may have no steady phase, so figures are taken of
+    everything from the first user to the end of the steady phase."""
 
     block: int
     side: str
@@ -60,10 +57,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     could_start: bool
     cpu_us: float | None
-    """The server's CPU time per right answer, from the first user to the end of the steady phase;
-    None: no right answer."""
+    """The server's CPU time per right answer; None: no right answer."""
     p99_ms: float | None
-    """Response time of right answers, in the same time."""
+    """Response time of right answers."""
     memory_mib: float | None
     """Peak."""
     figures: Figures
@@ -93,8 +89,7 @@ class Loaded(NamedTuple):
 
     def quantile_ms(self, q: float) -> float | None:
         """Response time of right answers in this time."""
-        response = self.log.histogram("users", "response", *UNDER_LOAD)
-        return quantile(response, q) / 1000 if response else None
+        return quantile_ms(self.log.histogram("users", "response", *UNDER_LOAD), q)
 
 
 def begin(
@@ -114,15 +109,15 @@ def begin(
     packages = prepare_baseline(place.root) if baselines else {}
     models = sorted({order.model for order in orders})
     bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
-    order = orders[0]
-    machine = session.fingerprint(place.root)
+    order, machine = orders[0], session.fingerprint(place.root)
     packages = packages or machine.baseline_packages
+    machine = msgspec.structs.replace(machine, baseline_packages=packages, calibration=calibrate())
     asked = msgspec.structs.asdict(order)
     asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
     return kind(
         started_at=now(),
         inputs=digest(place.root, orders, bundles),
-        fingerprint=msgspec.structs.replace(machine, baseline_packages=packages),
+        fingerprint=machine,
         **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
         **own,
     )
@@ -132,12 +127,12 @@ def load_run(
     order: Order, place: Place, backend: Backend, console: Console, *, quiet: bool = False
 ) -> Loaded:
     """One load run on a fresh server, judged, its table printed unless `quiet`; raises
-    `Interrupted`."""
+    `KeyboardInterrupt` if the user ended it."""
     cool_down()
     folder, ended = session.carry_out(order, place, backend, console, set_id="", repeat=1)
     verdict = conclude(folder, Console(quiet=True) if quiet else console)
     if ended.kind == "interrupted":
-        raise Interrupted
+        raise KeyboardInterrupt
     return Loaded(read(folder), verdict, ended)
 
 
@@ -176,7 +171,7 @@ def command(
     except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:
         say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
-    except Interrupted:
+    except KeyboardInterrupt:  # what was measured is kept
         say(console, "interrupted; the same words continue it")
         return INTERRUPTED
 

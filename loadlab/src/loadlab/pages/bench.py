@@ -5,14 +5,16 @@ from collections import Counter
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from loadlab.experiments.bench.stored import REGIMES, Figures, Regime, Round, Run, figures
+from loadlab.experiments.bench.measure import Figures, Round, Run
 from loadlab.experiments.bench.subjects import (
     ENDPOINTS,
     HEAVY,
     QUESTIONS,
+    REGIMES,
     STEPS,
     SUBJECTS,
     VARIANTS,
+    Regime,
 )
 from loadlab.pages.template import median, page, ratio
 
@@ -117,7 +119,7 @@ def server(run: Run, key: str, regime: Regime, model: str) -> Server:
     """One server; it has no rounds where it was not asked for."""
     wanted = (key, model, regime)
     mine = [each for each in run.rows if (each.server, each.model, each.regime) == wanted]
-    found = figures(mine, server=key, model=model, regime=regime)
+    found = [each.figures for each in mine if each.figures and each.figures.requests]
     return Server(
         key=key,
         title=titles(run).get(key, ""),

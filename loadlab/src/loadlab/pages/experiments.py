@@ -9,7 +9,7 @@ from rich.table import Table
 
 from loadlab.experiments import compare as comparisons
 from loadlab.experiments import runner
-from loadlab.experiments import search as searches
+from loadlab.experiments import searching as searches
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.pages.template import link, page

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from loadlab.experiments.bench.stored import Run
+from loadlab.experiments.bench.measure import Run
 from loadlab.experiments.compare import Comparison, Effect, effects
 from loadlab.experiments.search import Found, Probe, Search, decide
 from loadlab.experiments.studies import CPU_US, P99_MS, Study, Summary, summaries

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import memory as memories
-from loadlab.experiments.bench import stored
+from loadlab.experiments.bench import command, measure
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import Study
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(asked: argparse.Namespace) -> list[Path]:
     """Write the pages and, next to them, the pictures; returns the files; raises `StoreError`."""
     runs = asked.runs
-    newest = asked.bench or stored.latest(runs, "bench")
+    newest = asked.bench or measure.latest(runs, "bench")
     if newest is None:
         raise StoreError(
             f"no stored run in {runs}: `loadlab bench` makes one; smoke tests are shown "
@@ -47,9 +46,9 @@ def main(asked: argparse.Namespace) -> list[Path]:
         )
     written = render(
         newest,
-        asked.ablate or stored.latest(runs, "ablate"),
+        asked.ablate or measure.latest(runs, "ablate"),
         asked.out,
-        ladder=asked.ladder or stored.latest(runs, "ladder"),
+        ladder=asked.ladder or measure.latest(runs, "ladder"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
         loaded=loads.sets(runs),
@@ -94,7 +93,7 @@ def render(
             *experiments.least(readme, searched),
             *experiments.compared(readme, compared),
             *(
-                bench.ladder_lines(runner.load(ladder, stored.Run), link(ladder, readme))
+                bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, readme))
                 if ladder
                 else ()
             ),
@@ -119,8 +118,8 @@ def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
 def memory(file: Path, out: Path) -> str:
     """The table of docs/operations.md."""
     run, asked = (
-        runner.load(file, memories.Memory),
-        {"asked": memories.ASKED, "rest_s": memories.REST_S},
+        runner.load(file, command.Memory),
+        {"asked": command.ASKED, "rest_s": command.REST_S},
     )
     return page("memory", run=run, held=run.rows, link=link(file, out), **asked)
 
@@ -130,7 +129,7 @@ def first_page(
 ) -> str:
     """What stands between the marks of README: load runs with the picture of one, a bench's CPU
     time per request, and lines of other experiments."""
-    run = runner.load(newest, stored.Run)
+    run = runner.load(newest, measure.Run)
     panels = [panel for panel in bench.panels(run) if panel.model == _MODEL]
     found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
     return page(
@@ -155,7 +154,7 @@ class Chapters:
 
     def bench(self, file: Path) -> str:
         """Or an ablation, or a ladder."""
-        run = runner.load(file, stored.Run)
+        run = runner.load(file, measure.Run)
         return bench.section(run, link(file, self._out), self.draw(run.kind, run))
 
     def compare(self, file: Path) -> str:

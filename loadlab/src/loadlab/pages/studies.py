@@ -5,7 +5,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from loadlab.experiments.cells import configurations
 from loadlab.experiments.studies import (
     CPU_US,
     KINDS,
@@ -15,6 +14,7 @@ from loadlab.experiments.studies import (
     Row,
     Study,
     Summary,
+    configurations,
     reasons,
     summaries,
 )

@@ -1,34 +1,53 @@
 """`loadlab bench`, `ablate` and `ladder`: CPU time per request of several servers, side by side in
-one run: measured in rounds, each in another order, then stored."""
+one run, measured in rounds, each in another order. `loadlab memory`: what a server holds at rest,
+while it loads, and with many quiet connections, and uses at rest; for docs/operations.md.
+
+`commands.toml` has the commands and their options.
+"""
 
 import argparse
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import subjects
-from loadlab.experiments.bench.measure import HELPERS, answer_of, measure
-from loadlab.experiments.bench.stored import Load, Round, Run
-from loadlab.experiments.bench.subjects import Need, Place, Subject
-from loadlab.experiments.runner import Experiment
+from loadlab.experiments.bench.measure import Load, Measured, Round, Run, answer_of, measure
+from loadlab.experiments.bench.subjects import (
+    HELPERS,
+    OURS,
+    STEPS,
+    SUBJECTS,
+    VARIANTS,
+    Need,
+    Place,
+    Subject,
+)
+from loadlab.experiments.runner import C, E
+from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
 from loadlab.record.limits import Limits
 from loadlab.target import cgroup, programs
+from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case
 
-C = TypeVar("C")
-E = TypeVar("E", bound=Experiment[Any])
-T = TypeVar("T")
-Option = tuple[str, Callable[[str], Any] | None, Any, str]
-"""Flag, type (None: a switch), default, help."""
+REST_S = 30.0
+"""Seconds of rest over which CPU time is counted."""
+ASKED = 3
+"""Times that each connection asks, one after another, before it is quiet."""
+_COMPARED = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS}
+_QUICK_SPARSE = ("a", "b")
+"""A smoke test starts few servers under a quota: they start slowly there."""
 
 
 class Refused(RuntimeError):
@@ -43,19 +62,36 @@ class Task(NamedTuple):
     load: Load
 
 
-class Comparison(NamedTuple):
-    """One of the three commands."""
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's server; bytes."""
 
-    help: str
-    option: str
-    """Chooses some of the subjects."""
-    subjects: dict[str, Subject]
-    defaults: dict[str, Any]
-    """Other ones than in the options' table."""
+    model: str
+    file: int
+    """Of model.onnx."""
+    at_rest: int
+    """Ready, no connection."""
+    peak: int
+    """Until then."""
+    resident: int
+    """RSS at rest, which counts the pages of shared libraries that are charged to others."""
+    cpu: float | None = None
+    """Share of a core that is used at rest; None in runs that did not measure it."""
+    connections: int
+    connected: int | None
+    """With that many connections, each answered `ASKED` times and then quiet."""
 
 
-def names(text: str) -> list[str]:
-    """The words of a list with commas."""
+class Memory(Measured[Held], frozen=True, kw_only=True):
+    """A stored run. Measured is what the kernel charges to a control group without limits; no
+    answer is timed, so it needs no quiet machine."""
+
+    kind: Literal["memory"] = msgspec.field(name="what", default="memory")
+    seed: int = 0
+    """Nothing is drawn."""
+    rows: list[Held] = msgspec.field(name="held", default_factory=list)
+
+
+def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -64,78 +100,36 @@ def _think(text: str) -> tuple[float, float]:
     return float(low), float(high or low)
 
 
-COMMANDS = {
-    "bench": Comparison(
-        "CPU time per request of halfcore, a minimal server and other servers",
-        "servers",
-        subjects.SUBJECTS,
-        {},
-    ),
-    "ablate": Comparison(
-        "what each default of halfcore is worth",
-        "variants",
-        subjects.VARIANTS,
-        {"models": ",".join(subjects.MODELS), "sparse_models": "cover-small"},
-    ),
-    "ladder": Comparison(
-        "from the course's first service to halfcore, one change at a time",
-        "steps",
-        subjects.STEPS,
-        {"models": "cover-small", "sparse_models": "", "regimes": "saturated", "seconds": 4.0},
-    ),
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "names": _names,
+    "int": int,
+    "float": float,
+    "text": str,
+    "path": Path,
+    "think": _think,
 }
-PATHS: tuple[Option, ...] = (
-    ("--bundles", Path, ".halfcore/bundles", "folder of the bundles"),
-    ("--store", Path, "docs/runs", "where runs are stored"),
-)
-_SMOKE = "a smoke test of under a minute: few users, one round; its figures mean nothing"
-_NOISE = "measure although other processes use the machine; the stored run says so"
-_OPTIONS: tuple[Option, ...] = (
-    ("--models", names, "iris,cover-middle", "saturated: names of bundles"),
-    ("--sparse-models", names, "iris", "sparse: names of bundles"),
-    ("--regimes", names, "saturated,sparse", "of saturated, sparse"),
-    ("--rounds", int, 3, "how often each is measured, each time in another order"),
-    ("--seed", int, 1, "seed of the orders and the think times"),
-    ("--seconds", float, 10.0, "saturated: measured per round"),
-    ("--connections", int, 64, "saturated: open connections"),
-    ("--sparse-seconds", float, 30.0, "sparse: measured per round"),
-    ("--sparse-connections", int, 10_000, "sparse: open connections"),
-    ("--rate", float, 500.0, "sparse: connections opened per second"),
-    ("--think", _think, "4-9", "sparse: think time in seconds, LOW-HIGH"),
-    ("--cpus", float, 0.5, "sparse: the server's CPU quota in cores"),
-    ("--memory-mb", float, None, "sparse: the server's memory limit in MB of 1e6 bytes"),
-    ("--sparse-server-cpus", str, None, "sparse: CPUs that the server may use; none: all"),
-    ("--quick", None, False, _SMOKE),
-    ("--despite-noise", None, False, _NOISE),
-    ("--again", None, False, "begin again, although the same run was cut off and would continue"),
-    ("--tracking-uri", str, None, "MLflow's registry; none: the one in the checkout's .halfcore"),
-    *PATHS,
-)
-_SPARSE_ALL = ("--sparse-all", None, False, "sparse: also the servers that are left out (b2, e)")
-_QUICK_SPARSE = ("a", "b")
-"""A smoke test starts few servers under a quota: they start slowly there."""
-
-
-def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
-    """Add options from a table; a default of text is read like an argument."""
-    for flag, kind, default, text in options:
-        if kind is None:
-            parser.add_argument(flag, action="store_true", help=text)
-        else:
-            shown = "none" if default is None else "%(default)s"
-            text_with = f"{text} (default: {shown})"
-            parser.add_argument(flag, type=kind, default=default, help=text_with)
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The three commands and their arguments."""
-    for name, comparison in COMMANDS.items():
-        parser = commands.add_parser(name, help=comparison.help)
-        known = ",".join(comparison.subjects)
-        which = (f"--{comparison.option}", names, known, "some of the default's")
-        sparse_all = [_SPARSE_ALL] if name == "bench" else []
-        add_options(parser, [which, *sparse_all, *_OPTIONS])
-        parser.set_defaults(sparse_all=False, **comparison.defaults)
+    """The commands and their arguments."""
+    tables = msgspec.toml.decode(Path(__file__).with_name("commands.toml").read_bytes())
+    for name, command in tables["command"].items():
+        parser = commands.add_parser(name, help=command["help"])
+        if name in _COMPARED:
+            which = {"default": ",".join(_COMPARED[name]), "help": "some of the default's"}
+            flag = f"--{command['option']}"
+            _add_option(parser, flag=flag, kind="names", dest="subjects", **which)
+        for option in chain(*(tables["option"][group] for group in command["options"])):
+            _add_option(parser, **option)
+        parser.set_defaults(**{"sparse_all": False} | command.get("defaults", {}))
+
+
+def _add_option(parser: argparse.ArgumentParser, *, flag: str, kind: str = "", **more: Any) -> None:
+    if kind:
+        more["help"] += " (default: %(default)s)"
+        parser.add_argument(flag, type=_KINDS[kind], metavar=flag[2:].upper(), **more)
+    else:
+        parser.add_argument(flag, action="store_true", **more)
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
@@ -144,8 +138,13 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     Raises:
         Refused: unknown names, nothing to measure, or the machine is busy with others.
         cgroup.Unavailable, programs.CaseError, process.CannotStart, measure.ClientFailed,
-            plan.PlanError: see there.
+            plan.PlanError, OSError: see there.
     """
+    carry_out = _memory if asked.command == "memory" else _compare
+    return runner.save(carry_out(asked, root, console), asked.store)
+
+
+def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
     tasks, left_out = chosen(asked)
     cgroup.version()
     # The servers inherit it.
@@ -161,6 +160,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
             f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
             "figures with --despite-noise"
         )
+    calibration = machine.calibrate()
     fresh = Run(
         kind=asked.command,
         started_at=runner.now(),
@@ -168,7 +168,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         seed=asked.seed,
         inputs=runner.digest(root, cells, [case.bundle.name for case in cases]),
         quick=asked.quick,
-        fingerprint=machine.fingerprint(root, packages, nofile),
+        fingerprint=replace(machine.fingerprint(root, packages, nofile), calibration=calibration),
         quiet=quiet,
         loads=list({task.load.regime: task.load for task in tasks}.values()),
     )
@@ -184,8 +184,9 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
 
         blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
         again = asked.again or asked.quick
-        run = measured(fresh, blocks, one, _named, root, console, again=again)
-    return runner.save(replace(run, rows=[*left_out, *run.rows]), asked.store)
+        named = "round {0[0]}: {0[1].subject.key}, {0[1].model}, {0[1].load.regime}".format
+        run = measured(fresh, blocks, one, named, root, console, again=again)
+    return replace(run, rows=[*left_out, *run.rows])
 
 
 @contextmanager
@@ -200,7 +201,7 @@ def _prepared(
             place = stack.enter_context(start(place))
         held = {case.model: programs.hold(case, scratch / "bundles") for case in cases}
         for case in held.values():
-            place.answer_file(case.model).write_bytes(answer_of(place, subjects.OURS, case))
+            place.answer_file(case.model).write_bytes(answer_of(place, OURS, case))
         yield place, held
 
 
@@ -226,33 +227,28 @@ def measured(
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
-    comparison = COMMANDS[asked.command]
-    wanted = _known(vars(asked)[comparison.option], comparison.subjects)
+    wanted = _known(asked.subjects, _COMPARED[asked.command])
     models = {"saturated": asked.models, "sparse": asked.sparse_models}
     tasks: list[Task] = []
     left_out: list[Round] = []
-    for task in (
-        Task(subject, model, load)
-        for load in _known(asked.regimes, _loads(asked))
-        for model in models[load.regime][: 1 if asked.quick else None]
-        for subject in wanted
-    ):
-        subject, regime = task.subject, task.load.regime
+    for load in _known(asked.regimes, _loads(asked)):
+        regime, shown = load.regime, models[load.regime][: 1 if asked.quick else None]
         is_sparse_bench = (asked.command, regime) == ("bench", "sparse")
-        if regime in subject.regimes or (is_sparse_bench and asked.sparse_all):
-            if subject.key in _QUICK_SPARSE or not (is_sparse_bench and asked.quick):
-                tasks.append(task)
-        elif is_sparse_bench:
-            reason = f"not run: {subject.left_out} (--sparse-all runs it)"
-            left_out.append(
-                Round(server=subject.key, model=task.model, regime=regime, number=0, reason=reason)
-            )
+        for model, subject in product(shown, wanted):
+            if regime in subject.regimes or (is_sparse_bench and asked.sparse_all):
+                if subject.key in _QUICK_SPARSE or not (is_sparse_bench and asked.quick):
+                    tasks.append(Task(subject, model, load))
+            elif is_sparse_bench:
+                reason = f"not run: {subject.left_out} (--sparse-all runs it)"
+                left_out.append(
+                    Round(server=subject.key, model=model, regime=regime, number=0, reason=reason)
+                )
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
     return tasks, left_out
 
 
-def _known(wanted: Sequence[str], known: Mapping[str, T]) -> list[T]:
+def _known(wanted: Sequence[str], known: Mapping[str, C]) -> list[C]:
     if unknown := [name for name in wanted if name not in known]:
         raise Refused(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     return [known[name] for name in wanted]
@@ -289,11 +285,6 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
     return {"saturated": saturated, "sparse": sparse}
 
 
-def _named(cell: tuple[int, Task]) -> str:
-    number, (subject, model, load) = cell
-    return f"round {number}: {subject.key}, {model}, {load.regime}"
-
-
 def line(found: Round) -> str:
     """One round for the terminal."""
     name = f"{found.number} {found.regime:9} {found.model:12} {found.server:16}"
@@ -305,3 +296,52 @@ def line(found: Round) -> str:
         f"{name} {figures.cpu_us:8.1f} µs/request {rate:8.0f}/s p50 {latency['p50']:.2f} p99 "
         f"{latency['p99']:.2f} ms, {figures.failed} failures{doubts}"
     )
+
+
+def _memory(asked: argparse.Namespace, root: Path, console: Console) -> Memory:
+    cases = [programs.case(asked.bundles, name) for name in asked.models]
+    nofile = raise_open_files(asked.connections)
+    fresh = Memory(
+        started_at=runner.now(),
+        command=" ".join(["loadlab", *sys.argv[1:]]),
+        fingerprint=machine.fingerprint(root, {}, nofile),
+    )
+
+    def one(case: Case) -> Held:
+        return _held(root, case, asked.connections if case is cases[0] else 0)
+
+    return measured(fresh, cases, one, lambda case: case.model, root, console)
+
+
+def _held(root: Path, case: Case, connections: int) -> Held:
+    with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
+        alone, port = programs.hold(case, Path(scratch)), free_port()
+        command = OURS.command(Place(root, "", Path(scratch)), alone, port)
+        with running("memory", command, port=port, limits=Limits()) as server:
+            before, usage, start = server.group.memory(), server.group.usage(), time.monotonic()
+            time.sleep(REST_S)
+            rested = server.group.usage().since(usage).cpu_s / (time.monotonic() - start)
+            pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+            return Held(
+                model=case.model,
+                file=(case.bundle / "model.onnx").stat().st_size,
+                at_rest=before.current_bytes,
+                peak=before.peak_bytes,
+                resident=pages * os.sysconf("SC_PAGE_SIZE"),
+                cpu=rested,
+                connections=connections,
+                connected=_connected(server, case.body, connections) if connections else None,
+            )
+
+
+def _connected(server: Running, body: str, count: int) -> int:
+    with ExitStack() as stack:
+        clients = [Client("127.0.0.1", server.port) for _ in range(count)]
+        for client in clients:
+            stack.callback(client.close)
+            client.connect()
+        for _ in range(ASKED):
+            for client in clients:
+                if (status := client.ask(body)[0]) != 200:
+                    raise OSError(f"the server's status is {status}, expected 200")
+        return server.group.memory().current_bytes

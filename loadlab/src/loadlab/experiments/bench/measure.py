@@ -1,36 +1,36 @@
-"""One server, one model, one regime, once: start it in its group, load it, and read what it used.
+"""One server, one model, one regime, once: start it in its group, load it, and read what it used;
+and the stored form of the rounds of bench, ablation and ladder, one JSON file for each run. A
+figure that is in no stored run is in no document."""
 
-The real servers that some of the measured ones use are started here too, on loopback: a PostgreSQL
-for prediction log and feature catalogue, with the proof that both were used, and an MLflow server
-and a PostgreSQL that the first baselines ask on every request. They run in control groups of their
-own, on the client's CPU: in production registry and database are on other machines, so their work
-is not charged to the measured server. What the server itself spends on them is in its figures.
-"""
-
-import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, Literal
 
 import msgspec
 
-from loadlab.experiments.bench.stored import Figures, Load, Round
-from loadlab.experiments.bench.subjects import Place, Subject
+from loadlab.experiments.bench.subjects import (
+    Place,
+    Regime,
+    Subject,
+    catalogue_missing,
+    prepare_log,
+    rows_doubt,
+)
+from loadlab.experiments.runner import Experiment, R
 from loadlab.generator.epoll import Outcome, Plan
 from loadlab.generator.http import ask, post
-from loadlab.record.limits import Limits, Memory
+from loadlab.record.histogram import Spread
+from loadlab.record.limits import Limits, Memory, Usage
+from loadlab.record.machine import Quiet
 from loadlab.target.cgroup import Group
-from loadlab.target.process import CannotStart, Command, free_port, running
-from loadlab.target.programs import Case, baseline_program, clean_environment
+from loadlab.target.process import CannotStart, free_port, running
+from loadlab.target.programs import Case
 
-_CLIENT_GRACE_S, _HELPER_START_S = 60.0, 120.0
+_CLIENT_GRACE_S = 60.0
 _MIN_SERVER_CORES = 0.9
 _MAX_LAG_MS = 5.0
 _MAX_CLIENT_CORES = 0.9
@@ -40,18 +40,105 @@ _ASKED = ("regime", "connections", "seconds", "warmup_s", "timeout_s", "rate", "
 """Fields that the client's plan has from the load."""
 _FOUND = ("requests", "seconds", "failures", "failures_before", "response", "lag")
 """Fields that the figures have from the client's outcome."""
-_SQLITE = "sqlite:///"
-_BOUNDED = ("number", "integer")
-_WIDE = 1 << 53
-"""Bounds that no row of a case exceeds: the catalogue is applied, and refuses nothing. Beyond it an
-integer column takes none."""
 
-_helping = partial(
-    running,
-    limits=Limits(),
-    cpus=str((os.cpu_count() or 1) - 1),
-    ready_timeout_s=_HELPER_START_S,
-)
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of every server in one regime."""
+
+    regime: Regime
+    connections: int
+    seconds: float
+    warmup_s: float
+    timeout_s: float
+    limits: Limits
+    server_cpus: str
+    """CPUs that the server was held to; empty: all."""
+    rate: float = 500.0
+    """sparse: connections opened per second."""
+    think_s: tuple[float, float] = (4.0, 9.0)
+    rows: Literal["one", "golden"] = "one"
+    """saturated: one row asked again and again, or all of the bundle's golden rows in turn."""
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round measured, in its window."""
+
+    requests: int
+    seconds: float
+    failures: dict[str, int]
+    failures_before: dict[str, int]
+    """From the first connection to the window's start."""
+    usage: Usage
+    memory: Memory
+    response: Spread
+    lag: Spread
+    client_cpu: int
+    """The CPU that the client was held to."""
+    client_cores: float
+    foreign_cores: float
+    """CPU time of everything but server, client and what works for the server, per second."""
+    steal: float
+    doubts: list[str]
+    """What makes this round less than trustworthy: a busy generator, others on the machine."""
+    helper_cores: float = msgspec.field(default=0.0, name="beside_cores")
+    """CPU time of the database that the server logs into, per second; not charged to the server."""
+
+    @property
+    def cpu_us(self) -> float:
+        """The server's CPU time per right answer, microseconds."""
+        return self.usage.cpu_s / self.requests * 1e6
+
+    @property
+    def failed(self) -> int:
+        """Failures from the first connection on."""
+        return sum(self.failures.values()) + sum(self.failures_before.values())
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """One server measured once, or why it could not be."""
+
+    server: str
+    model: str
+    regime: Regime
+    number: int
+    environment: dict[str, str] = {}
+    """What of the server's environment the lab set."""
+    figures: Figures | None = None
+    reason: str = ""
+    """Without figures: why."""
+
+
+class Measured(Experiment[R], Generic[R], frozen=True, kw_only=True):
+    """One invocation of the lab; its form is older than other experiments'."""
+
+    format: int = 1
+    kind: str = msgspec.field(name="what")
+
+    quick: bool = False
+    """A smoke test: its figures say that the tool works, nothing about the servers."""
+
+    @property
+    def about(self) -> str:
+        """Whether it is a smoke test, and the commit."""
+        commit = self.fingerprint.commit[:8] or "nocommit"
+        dirty = "-dirty" if self.fingerprint.dirty else ""
+        return f"{'quick-' if self.quick else ''}{commit}{dirty}"
+
+
+class Run(Measured[Round], frozen=True, kw_only=True):
+    """Of bench, ablation or ladder; the seed orders the servers within each round, and draws the
+    think times."""
+
+    kind: Literal["bench", "ablate", "ladder"] = msgspec.field(name="what")
+    quiet: Quiet
+    loads: list[Load]
+    rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
+
+
+def latest(folder: Path, what: str) -> Path | None:
+    """The newest stored run of a kind that is no smoke test."""
+    files = [file for file in sorted(folder.glob(f"*-{what}-*.json")) if "-quick-" not in file.name]
+    return files[-1] if files else None
 
 
 class ClientFailed(RuntimeError):
@@ -76,9 +163,15 @@ def measure(
         reason = f"cannot start in these limits: {error}".replace(f"{place.root}/", "")
     except (ClientFailed, OSError) as error:  # one round is lost; the others of a long run are not
         reason = f"the lab failed: {error}"
-    label = Round(server=subject.key, model=case.model, regime=load.regime, number=number)
-    settings = dict(subject.environment)
-    return msgspec.structs.replace(label, environment=settings, figures=found, reason=reason)
+    return Round(
+        server=subject.key,
+        model=case.model,
+        regime=load.regime,
+        number=number,
+        environment=dict(subject.environment),
+        figures=found,
+        reason=reason,
+    )
 
 
 def answer_of(place: Place, subject: Subject, case: Case) -> bytes:
@@ -112,7 +205,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
             **{name: getattr(load, name) for name in _ASKED},
         )
         _first_answer(plan)
-        if logs and (reason := _catalogue_missing(case, port)):
+        if logs and (reason := catalogue_missing(case, port)):
             raise _NoFigures(reason)
         cpu = _client_cpu(server.group)
         outcome, memory = _load(plan, cpu), server.group.memory()
@@ -137,8 +230,19 @@ def figures(
     client, server, helper = (time_s / outcome.seconds for time_s in times_s)
     foreign = max(outcome.machine.busy_s / outcome.seconds - client - server - helper, 0.0)
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
+    saturated, lag_ms = load.regime == "saturated", outcome.lag.quantiles_ms["p99"]
+    late = client > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS
+    doubts = {
+        doubt: bool(doubt),
+        f"others used {foreign:.2f} cores": foreign > _MAX_FOREIGN_CORES,
+        f"the hypervisor stole {steal:.1%}": steal > _MAX_STEAL,
+        f"not saturated: the server used {server:.2f} cores, the client {client:.2f}": (
+            saturated and server < _MIN_SERVER_CORES
+        ),
+        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": not saturated and late,
+    }
     found: dict[str, Any] = {name: getattr(outcome, name) for name in _FOUND}
-    measured = Figures(
+    return Figures(
         **found,
         usage=outcome.server,
         memory=memory,
@@ -146,39 +250,16 @@ def figures(
         client_cores=client,
         foreign_cores=foreign,
         steal=steal,
-        doubts=[doubt] if doubt else [],
+        doubts=[text for text, holds in doubts.items() if holds],
         helper_cores=helper,
     )
-    measured.doubts.extend(_doubts(measured, load, server))
-    return measured
-
-
-def _doubts(found: Figures, load: Load, server_cores: float) -> list[str]:
-    """What makes a round less than trustworthy."""
-    client_cores, lag_ms = found.client_cores, found.lag.quantiles_ms["p99"]
-    late = client_cores > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS
-    doubts = {
-        f"others used {found.foreign_cores:.2f} cores": found.foreign_cores > _MAX_FOREIGN_CORES,
-        f"the hypervisor stole {found.steal:.1%}": found.steal > _MAX_STEAL,
-        f"not saturated: the server used {server_cores:.2f} cores, the client {client_cores:.2f}": (
-            load.regime == "saturated" and server_cores < _MIN_SERVER_CORES
-        ),
-        f"the client was late: {client_cores:.2f} cores, lag p99 {lag_ms:.1f} ms": (
-            load.regime == "sparse" and late
-        ),
-    }
-    return [text for text, holds in doubts.items() if holds]
 
 
 def _first_answer(plan: Plan) -> bytes:
     """The body of the server's first answer; raises `_NoFigures` if it is wrong."""
+    request = post((plan.host, plan.port), plan.path, plan.body)
     try:
-        status, body = ask(
-            plan.host,
-            plan.port,
-            post((plan.host, plan.port), plan.path, plan.body),
-            timeout_s=plan.timeout_s,
-        )
+        status, body = ask(plan.host, plan.port, request, timeout_s=plan.timeout_s)
     except (OSError, ValueError) as error:
         raise _NoFigures(f"does not answer in these limits: {error}") from None
     if status != 200 or not body.startswith(plan.prefix.encode()):
@@ -219,106 +300,3 @@ def _load(plan: Plan, cpu: int) -> Outcome:
 def _failures(outcome: Outcome) -> str:
     counts = Counter(outcome.failures) + Counter(outcome.failures_before)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "no failures"
-
-
-@contextmanager
-def with_log(place: Place) -> Iterator[Place]:
-    """Start PostgreSQL, apply halfcore's migrations, and yield the place with it; raises
-    `CannotStart`, `cgroup.Unavailable`."""
-    port = free_port()
-    command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
-    with _helping("database", replace(command, ready_path=""), port=port) as server:
-        found = replace(place, log=server)
-        environment = clean_environment() | {"DATABASE_URL": found.log_url}
-        migrate = [sys.executable, "-m", "halfcore", "migrate"]
-        # PostgreSQL takes connections a moment before it answers.
-        _output(Command(migrate, environment, place.root), patience_s=_HELPER_START_S)
-        yield found
-
-
-@contextmanager
-def with_surroundings(place: Place) -> Iterator[Place]:
-    """Start MLflow and PostgreSQL, and yield the place with their addresses;
-    `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead. Raises `CannotStart`,
-    also if the registry is no SQLite file to serve, and `cgroup.Unavailable`."""
-    uri, url = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
-    if uri and url:
-        yield replace(place, tracking_uri=uri, database=url)
-        return
-    if not place.tracking_uri.startswith(_SQLITE):
-        raise CannotStart(
-            f"registry {place.tracking_uri}: expected {_SQLITE}FILE, or BASELINE_TRACKING_URI and "
-            "BASELINE_DATABASE_URL"
-        )
-    registry, database = free_port(), free_port()
-    ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
-    words = ["--store", place.tracking_uri.removeprefix(_SQLITE), *ports]
-    command = baseline_program(place.root, "rival.surroundings", *words)
-    with _helping("surroundings", command, port=registry):
-        # The registry's first seconds are busy, and would be the first server's noise.
-        time.sleep(1.0)
-        url = url or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres"
-        uri = uri or f"http://127.0.0.1:{registry}"
-        yield replace(place, tracking_uri=uri, database=url)
-
-
-HELPERS = {"surroundings": with_surroundings, "log": with_log}
-"""By the need of a subject."""
-
-
-def prepare_log(place: Place, case: Case) -> None:
-    """Empty the log, and give each of the model's numbers bounds in the catalogue."""
-    manifest = json.loads((case.bundle / "manifest.json").read_text())
-    values = ", ".join(
-        f"({_quoted(manifest['name'])}, {_quoted(column['name'])}, {-_WIDE}, {_WIDE})"
-        for column in manifest["inputs"]
-        if column["kind"] in _BOUNDED
-    )
-    _query(place, "TRUNCATE halfcore.prediction_log; TRUNCATE halfcore.feature_catalogue")
-    if values:
-        names = "model, column_name, minimum, maximum"
-        _query(place, f"INSERT INTO halfcore.feature_catalogue ({names}) VALUES {values}")  # noqa: S608
-
-
-def _catalogue_missing(case: Case, port: int) -> str:
-    """Why the running server does not apply the catalogue, or nothing."""
-    head = f"GET /models/{case.model} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
-    status, body = ask("127.0.0.1", port, head.encode())
-    columns = json.loads(body)["inputs"] if status == 200 else []
-    sources = {column["source"] for column in columns if column["kind"] in _BOUNDED}
-    if status == 200 and sources <= {"catalogue"}:
-        return ""
-    return f"the feature catalogue is not applied: {status} {body[:200].decode(errors='replace')}"
-
-
-def rows_doubt(place: Place, *, answers: int, open_at_end: int) -> str:
-    """What is wrong with the log after the server's end, or nothing: each right answer must have a
-    row, and requests that were on the way when the client left may have one."""
-    rows = int(_query(place, "SELECT count(*) FROM halfcore.prediction_log"))
-    if answers <= rows <= answers + open_at_end:
-        return ""
-    return f"the log holds {rows:,} rows, expected {answers:,} (and at most {open_at_end} more)"
-
-
-def _query(place: Place, sql: str) -> str:
-    if place.log is None:
-        raise CannotStart("no database was started for the prediction log")
-    port = str(place.log.port)
-    return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
-
-
-def _output(command: Command, *, patience_s: float = 0.0) -> str:
-    """What a program says, tried again while patience lasts; raises `CannotStart`."""
-    deadline = time.monotonic() + patience_s
-    where = {"cwd": command.folder, "env": command.environment}
-    run = partial(subprocess.run, command.arguments, capture_output=True, text=True, **where)
-    while (done := run()).returncode:
-        if time.monotonic() > deadline:
-            raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
-        time.sleep(0.1)
-    return done.stdout.strip()
-
-
-def _quoted(text: str) -> str:
-    """As SQL, for a driver to which a colon begins a parameter."""
-    return "'" + text.replace("'", "''").replace(":", r"\:") + "'"

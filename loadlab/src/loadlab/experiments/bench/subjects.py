@@ -1,22 +1,42 @@
-"""The servers that are measured, as tables: those of the bench, the variants of the ablation, and
-the steps of the ladder. All run one worker process."""
+"""The servers that are measured, from the tables of `subjects.toml`, and the real servers that some
+of them use.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+Those are a PostgreSQL for prediction log and feature catalogue, with the proof that both were used,
+and an MLflow server and a PostgreSQL that the first baselines ask on every request. They run on
+loopback in control groups of their own, on the client's CPU: in production registry and database
+are on other machines, so their work is not charged to the measured server. What the server itself
+spends on them is in its figures.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from loadlab.experiments.bench.stored import REGIMES, Regime
-from loadlab.target import programs
-from loadlab.target.process import Command, Running
-from loadlab.target.programs import Case
+import msgspec
 
-Regimes = tuple[Regime, ...]
-SATURATED: Regimes = ("saturated",)
-SPARSE: Regimes = ("sparse",)
+from loadlab.generator.http import ask
+from loadlab.record.limits import Limits
+from loadlab.target import programs
+from loadlab.target.process import CannotStart, Command, Running, free_port, running
+from loadlab.target.programs import Case, baseline_program, clean_environment
+
+Regime = Literal["saturated", "sparse"]
+REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
 Need = Literal["baseline", "surroundings", "log"]
-"""The baseline's environment; an MLflow server and a PostgreSQL, asked on every request; a
-PostgreSQL that takes the prediction log and holds the feature catalogue."""
+_HELPER_START_S = 120.0
+_SQLITE = "sqlite:///"
+_BOUNDED = ("number", "integer")
+_WIDE = 1 << 53
+"""Bounds that no row of a case exceeds: the catalogue is applied, and refuses nothing. Beyond it an
+integer column takes none."""
 
 
 @dataclass(frozen=True)
@@ -43,134 +63,54 @@ class Place:
         return f"postgresql://rival@127.0.0.1:{self.log.port}/postgres" if self.log else ""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One server of a comparison."""
+class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One server of a comparison; `subjects.toml` says what the fields mean."""
 
     key: str
-    title: str
-    """In the ladder: what is changed against the step before."""
-    program: Callable[[Place, Case, int, "Subject"], Command]
-    """Makes the command for a port."""
+    says: str = ""
+    program: Literal["halfcore", "null_server", "baseline"] = "halfcore"
     words: tuple[str, ...] = ()
-    """For the program: flags, or the baseline's variant."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """What the lab sets besides port and bundles; stored with the figures."""
+    settings: dict[str, str] = {}
     needs: tuple[Need, ...] = ()
     path: str = "/predict"
     prefix: str = ""
     """How a right answer begins, where it is not a prediction."""
-    regimes: Regimes = REGIMES
-    """Where it is measured without being asked for."""
+    regimes: tuple[Regime, ...] = REGIMES
     left_out: str = "at saturation it answers far fewer requests than this load asks for"
-    """Why it is not measured in the sparse regime."""
+    question: str = ""
+    against: str = "default"
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        settings = (f"`HALFCORE_{name}={value}`" for name, value in self.settings.items())
+        return self.says or " ".join(settings)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the lab sets besides port and bundles; stored with the figures."""
+        if self.program != "halfcore":
+            return {}
+        settings = {"WORKERS": "1"} | self.settings
+        return {f"HALFCORE_{name}": value for name, value in settings.items()}
 
     def command(self, place: Place, case: Case, port: int) -> Command:
         """Starts it for one model."""
-        return self.program(place, case, port, self)
-
-
-def _null_server(place: Place, case: Case, port: int, subject: Subject) -> Command:
-    return programs.null_server(place.root, place.answer_file(case.model), port, *subject.words)
-
-
-def _halfcore(place: Place, case: Case, port: int, subject: Subject) -> Command:
-    return programs.halfcore(place.root, case.bundle.parent.parent, port, subject.environment)
-
-
-def _logging(place: Place, case: Case, port: int, subject: Subject) -> Command:
-    scratch = place.scratch / f"{subject.key}-{port}"
-    where = {
-        "HALFCORE_PREDICTION_LOG_SPOOL": str(scratch / "spool"),
-        "HALFCORE_STATE": str(scratch / "state"),
-        "DATABASE_URL": place.log_url,
-    }
-    subject = replace(subject, environment={**subject.environment, **where})
-    return _halfcore(place, case, port, subject)
-
-
-def _baseline(place: Place, case: Case, port: int, subject: Subject) -> Command:
-    uri, url = place.tracking_uri, place.database
-    variant = subject.words[0]
-    return programs.baseline(place.root, variant, case, port, tracking_uri=uri, database=url)
-
-
-def _ours(key: str, title: str, settings: str = "", regimes: Regimes = REGIMES) -> Subject:
-    """`settings`: as in a shell, without their HALFCORE_."""
-    environment = dict(f"HALFCORE_{each}".split("=") for each in ["WORKERS=1", *settings.split()])
-    return Subject(key, title, _halfcore, environment=environment, regimes=regimes)
-
-
-def _step(key: str, change: str, *needs: Need) -> Subject:
-    """The baseline's variant of that name."""
-    needed: tuple[Need, ...] = ("baseline", *needs)
-    return Subject(key, change, _baseline, (key,), needs=needed, regimes=SATURATED)
-
-
-def _endpoint(name: str, title: str, prefix: str) -> Subject:
-    server = _ours(name, title, "BENCH_ROUTES=true", SATURATED)
-    return replace(server, path=f"/bench/{name}", prefix=prefix)
-
-
-def _by_key(*subjects: Subject) -> dict[str, Subject]:
-    return {subject.key: subject for subject in subjects}
-
-
-OURS = _ours("b", "halfcore, hot lane")
-_A3 = "granian RSGI, constant answer, one CPU and SCHED_BATCH"
-_B2 = "halfcore, hot lane, with feature catalogue and prediction log"
-SUBJECTS = _by_key(
-    Subject("a", "granian RSGI, constant answer", _null_server),
-    Subject("a2", "granian RSGI, reads the body, constant answer", _null_server, ("--read",)),
-    Subject("a3", _A3, _null_server, ("--cpu", "0", "--batch"), regimes=SPARSE),
-    OURS,
-    replace(
-        _ours("b2", _B2, "PREDICTION_LOG=true", SATURATED),
-        program=_logging,
-        needs=("baseline", "log"),
-        left_out="the question is what both cost a request at saturation",
-    ),
-    _ours("c", "halfcore, plain ASGI", "HOT_LANE=false"),
-    replace(_step("onnx", "FastAPI, uvicorn[standard], ONNX inline"), key="d", regimes=REGIMES),
-    replace(_step("typical", "FastAPI, mlflow.pyfunc, DataFrame"), key="e"),
-)
-
-HEAVY = "cover-heavy"
-MODELS = ("cover-small", "cover-middle", HEAVY)
-"""Of the ablation: tiny, middle and heavy."""
-
-
-class _Variant(NamedTuple):
-    key: str
-    regimes: Regimes
-    """Where the difference can show: below one core of quota, or at saturation."""
-    settings: str = ""
-    question: str = ""
-    """What the default does and this does not, if that is judged."""
-    against: str = "default"
-
-    def subject(self) -> Subject:
-        """Says its settings."""
-        title = " ".join(f"`HALFCORE_{setting}`" for setting in self.settings.split())
-        return _ours(self.key, title or "as it is", self.settings, self.regimes)
-
-
-_NEITHER = "PIN_CPU=off BATCH_SCHEDULING=off"
-_INLINE = "Inference on the event loop where the budget allows"
-_VARIANTS = (
-    _Variant("default", REGIMES),
-    _Variant("batching off", SATURATED, "MAX_BATCH_SIZE=1", "Batching by the event loop's turn"),
-    _Variant("linger 2 ms", REGIMES, "MAX_QUEUE_DELAY_MS=2", "Not waiting for more requests"),
-    _Variant("inline", SATURATED, "INLINE_BUDGET_MS=1000"),
-    _Variant("thread", SATURATED, "INLINE_BUDGET_MS=0", _INLINE, against="inline"),
-    _Variant("not pinned", SPARSE, "PIN_CPU=off", "One CPU per worker below one core"),
-    _Variant("no SCHED_BATCH", SPARSE, "BATCH_SCHEDULING=off", "SCHED_BATCH below one core"),
-    _Variant("neither", SPARSE, _NEITHER, "One CPU and SCHED_BATCH together"),
-    _Variant("no gathering", SPARSE, "COALESCE=off", "Gathering while CPU time is short"),
-    _Variant("asyncio", REGIMES, "LOOP=asyncio", "uvloop"),
-    _Variant("ASGI", REGIMES, "HOT_LANE=false", "The hot lane over RSGI"),
-)
-"""One setting changed at a time. To try another, add a line."""
+        root = place.root
+        if self.program == "null_server":
+            return programs.null_server(root, place.answer_file(case.model), port, *self.words)
+        if self.program == "baseline":
+            uri, url = place.tracking_uri, place.database
+            return programs.baseline(
+                root, self.words[0], case, port, tracking_uri=uri, database=url
+            )
+        environment = dict(self.environment)
+        if "log" in self.needs:
+            scratch = place.scratch / f"{self.key}-{port}"
+            environment["HALFCORE_PREDICTION_LOG_SPOOL"] = str(scratch / "spool")
+            environment["HALFCORE_STATE"] = str(scratch / "state")
+            environment["DATABASE_URL"] = place.log_url
+        return programs.halfcore(root, case.bundle.parent.parent, port, environment)
 
 
 class Question(NamedTuple):
@@ -183,38 +123,130 @@ class Question(NamedTuple):
     regime: Regime
 
 
-VARIANTS = _by_key(*(variant.subject() for variant in _VARIANTS))
+_TABLES = msgspec.toml.decode(
+    Path(__file__).with_name("subjects.toml").read_bytes(), type=dict[str, list[Subject]]
+)
+SUBJECTS = {subject.key: subject for subject in _TABLES["bench"]}
+VARIANTS = {subject.key: subject for subject in _TABLES["ablate"]}
+LADDER, ENDPOINTS = _TABLES["step"], _TABLES["endpoint"]
+STEPS = {subject.key: subject for subject in [*LADDER, *ENDPOINTS]}
+OURS = SUBJECTS["b"]
+HEAVY = "cover-heavy"
+MODELS = ("cover-small", "cover-middle", HEAVY)
+"""Of the ablation: tiny, middle and heavy."""
 QUESTIONS = tuple(
     Question(variant.question, variant.against, variant.key, regime)
-    for variant in _VARIANTS
+    for variant in VARIANTS.values()
     for regime in variant.regimes
     if variant.question
 )
 
-_NAIVE = (
-    "prints, registry and database on every request, a frame column by column, scikit-learn, plain "
-    "uvicorn"
+_helping = partial(
+    running,
+    limits=Limits(),
+    cpus=str((os.cpu_count() or 1) - 1),
+    ready_timeout_s=_HELPER_START_S,
 )
-_ONE_ROW = "HOT_LANE=false MAX_BATCH_SIZE=1"
-LADDER = (
-    _step("naive", _NAIVE, "surroundings"),
-    _step("silent", "prints nothing", "surroundings"),
-    _step("no-registry", "does not ask MLflow", "surroundings"),
-    _step("no-database", "does not ask the database"),
-    _step("typical", "no work column by column: the frame goes to mlflow.pyfunc as it is"),
-    _step("no-pyfunc", "the pipeline itself, without pyfunc"),
-    _step("no-frame", "a row of numpy, without pandas"),
-    _step("one-job", "n_jobs=1"),
-    _step("tuned", "uvicorn[standard], no access log"),
-    _step("onnx", "ONNX Runtime for scikit-learn, on the event loop"),
-    _ours("litestar", "Litestar on granian (ASGI), one row a run", _ONE_ROW, SATURATED),
-    _ours("batching", "rows of one turn of the loop together", "HOT_LANE=false", SATURATED),
-    _ours("halfcore", "the hot lane over RSGI", regimes=SATURATED),
-)
-"""From the service that the course begins with to our server, each against the one before."""
-ENDPOINTS = (
-    _endpoint("decode", "halfcore, decodes the body and predicts nothing", '{"rows":1'),
-    _endpoint("null", "halfcore, reads the body and does nothing", "{}"),
-)
-"""What a request costs without a prediction."""
-STEPS = _by_key(*LADDER, *ENDPOINTS)
+
+
+@contextmanager
+def with_log(place: Place) -> Iterator[Place]:
+    """Start PostgreSQL, apply halfcore's migrations, and yield the place with it; raises
+    `CannotStart`, `cgroup.Unavailable`."""
+    port = free_port()
+    command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
+    with _helping("database", replace(command, ready_path=""), port=port) as server:
+        found = replace(place, log=server)
+        environment = clean_environment() | {"DATABASE_URL": found.log_url}
+        migrate = [sys.executable, "-m", "halfcore", "migrate"]
+        # PostgreSQL takes connections a moment before it answers.
+        _output(Command(migrate, environment, place.root), patience_s=_HELPER_START_S)
+        yield found
+
+
+@contextmanager
+def with_surroundings(place: Place) -> Iterator[Place]:
+    """Start MLflow and PostgreSQL, and yield the place with their addresses;
+    `BASELINE_TRACKING_URI` and `BASELINE_DATABASE_URL` name others instead. Raises `CannotStart`,
+    also if the registry is no SQLite file to serve, and `cgroup.Unavailable`."""
+    uri, url = os.environ.get("BASELINE_TRACKING_URI"), os.environ.get("BASELINE_DATABASE_URL")
+    if uri and url:
+        yield replace(place, tracking_uri=uri, database=url)
+        return
+    if not place.tracking_uri.startswith(_SQLITE):
+        raise CannotStart(
+            f"registry {place.tracking_uri}: expected {_SQLITE}FILE, or BASELINE_TRACKING_URI and "
+            "BASELINE_DATABASE_URL"
+        )
+    registry, database = free_port(), free_port()
+    ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
+    words = ["--store", place.tracking_uri.removeprefix(_SQLITE), *ports]
+    command = baseline_program(place.root, "rival.surroundings", *words)
+    with _helping("surroundings", command, port=registry):
+        # The registry's first seconds are busy, and would be the first server's noise.
+        time.sleep(1.0)
+        url = url or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres"
+        uri = uri or f"http://127.0.0.1:{registry}"
+        yield replace(place, tracking_uri=uri, database=url)
+
+
+HELPERS = {"surroundings": with_surroundings, "log": with_log}
+"""By the need of a subject."""
+
+
+def prepare_log(place: Place, case: Case) -> None:
+    """Empty the log, and give each of the model's numbers bounds in the catalogue."""
+    manifest = json.loads((case.bundle / "manifest.json").read_text())
+    values = ", ".join(
+        f"({_quoted(manifest['name'])}, {_quoted(column['name'])}, {-_WIDE}, {_WIDE})"
+        for column in manifest["inputs"]
+        if column["kind"] in _BOUNDED
+    )
+    _query(place, "TRUNCATE halfcore.prediction_log; TRUNCATE halfcore.feature_catalogue")
+    if values:
+        names = "model, column_name, minimum, maximum"
+        _query(place, f"INSERT INTO halfcore.feature_catalogue ({names}) VALUES {values}")  # noqa: S608
+
+
+def catalogue_missing(case: Case, port: int) -> str:
+    """Why the running server does not apply the catalogue, or nothing."""
+    head = f"GET /models/{case.model} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
+    status, body = ask("127.0.0.1", port, head.encode())
+    columns = json.loads(body)["inputs"] if status == 200 else []
+    sources = {column["source"] for column in columns if column["kind"] in _BOUNDED}
+    if status == 200 and sources <= {"catalogue"}:
+        return ""
+    return f"the feature catalogue is not applied: {status} {body[:200].decode(errors='replace')}"
+
+
+def rows_doubt(place: Place, *, answers: int, open_at_end: int) -> str:
+    """What is wrong with the log after the server's end, or nothing: each right answer must have a
+    row, and requests that were on the way when the client left may have one."""
+    rows = int(_query(place, "SELECT count(*) FROM halfcore.prediction_log"))
+    if answers <= rows <= answers + open_at_end:
+        return ""
+    return f"the log holds {rows:,} rows, expected {answers:,} (and at most {open_at_end} more)"
+
+
+def _query(place: Place, sql: str) -> str:
+    if place.log is None:
+        raise CannotStart("no database was started for the prediction log")
+    port = str(place.log.port)
+    return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
+
+
+def _output(command: Command, *, patience_s: float = 0.0) -> str:
+    """What a program says, tried again while patience lasts; raises `CannotStart`."""
+    deadline = time.monotonic() + patience_s
+    where = {"cwd": command.folder, "env": command.environment}
+    run = partial(subprocess.run, command.arguments, capture_output=True, text=True, **where)
+    while (done := run()).returncode:
+        if time.monotonic() > deadline:
+            raise CannotStart(f"the log's database: {done.stderr.strip()[-300:]}")
+        time.sleep(0.1)
+    return done.stdout.strip()
+
+
+def _quoted(text: str) -> str:
+    """As SQL, for a driver to which a colon begins a parameter."""
+    return "'" + text.replace("'", "''").replace(":", r"\:") + "'"

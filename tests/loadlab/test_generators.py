@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadlab.generator import launch
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Start, Steer

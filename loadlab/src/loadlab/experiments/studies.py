@@ -18,7 +18,7 @@ from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.run.order import too_small
 from loadlab.run.session import Place
-from loadlab.target import haproxy
+from loadlab.target import start
 from loadlab.target.serving import BackendFailed
 from loadlab.verdict.figures import balancer_cpu_s
 from loadlab.words import Engine, LoadWords, YesNo
@@ -187,7 +187,7 @@ def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     is none."""
     balanced = [cell.order.tier for _, cell in found.left if cell.order.balancer != "none"]
     needed = any(not too_small(tier) for tier in balanced)
-    if needed and (reason := haproxy.missing()):
+    if needed and (reason := start.no_haproxy()):
         raise BackendFailed(reason)
 
     def name(missing: tuple[int, Cell]) -> str:

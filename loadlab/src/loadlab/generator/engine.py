@@ -76,7 +76,7 @@ class Engine:
     def __init__(self, load: Load, ledger: Ledger, *, bench: bool = False) -> None:
         self._load, self._ledger, self._bench = load, ledger, bench
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        self._pool = Pool(load, load.request, whole=not bench)
+        self._pool = Pool(load, whole=not bench)
         self._saturated = not load.scenario.mean_think_s
         self._epoll = select.epoll()
         self._talking: dict[int, User] = {}

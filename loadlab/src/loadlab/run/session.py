@@ -24,7 +24,7 @@ from rich.console import Console
 from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
 from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
-from loadlab.record import counters, machine, schema
+from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.criteria import criteria
 from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
@@ -35,7 +35,7 @@ from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, View
-from loadlab.target import cgroup, tiers
+from loadlab.target import tiers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed, Serving
 from loadlab.target.start import Backend, starting

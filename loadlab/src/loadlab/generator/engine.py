@@ -317,7 +317,7 @@ def sharpen() -> None:
 def main() -> None:
     """Carry out a load until ended; a tick a second goes to the file."""
     load, ticks, orders = plan.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
-    ledger = Ledger("raw", load.start.here())
+    ledger = Ledger("raw", load.start)
     engine = Engine(load, ledger)
     sharpen()
     with ticks.open("ab", buffering=0) as file:

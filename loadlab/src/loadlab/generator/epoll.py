@@ -23,7 +23,7 @@ import msgspec
 from loadlab.generator.engine import Engine, sharpen
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
+from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.generator.scenarios import Scenario
 from loadlab.record import cgroup
 from loadlab.record.histogram import Spread, spread
@@ -169,7 +169,7 @@ def _load(plan: Plan) -> Load:
         rate=math.inf if saturated else plan.rate,
         smooth=True,
         seed=plan.seed,
-        start=Start.now(),
+        start=time.monotonic(),
         path=plan.path,
         timeout_s=plan.timeout_s,
     )

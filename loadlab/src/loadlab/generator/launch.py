@@ -234,7 +234,7 @@ def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Gene
     `folder` is made, for their files; `load` is written there. Raises `PlanError`: too few open
     files allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _LOAD).write_bytes(msgspec.json.encode(load))
+    plan.write(folder / _LOAD, load)
     plan.raise_open_files(load.users, _SPARE_FILES)
     generator = Generator(folder, parts)
     try:

@@ -19,7 +19,6 @@ from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["pool", "fresh"]
 """Those of the load in turn, or ones that nobody has sent before, if the load has any."""
@@ -27,26 +26,6 @@ Bodies = Literal["pool", "fresh"]
 
 class PlanError(ValueError):
     """The plan cannot be carried out here; the message says what to change."""
-
-
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """When a run began. On its own machine the monotonic clock counts, for the wall clock may be
-    set while a run lasts."""
-
-    monotonic: float
-    unix: float
-    boot: str
-
-    @classmethod
-    def now(cls) -> "Start":
-        """This moment, here."""
-        return cls(monotonic=time.monotonic(), unix=time.time(), boot=_boot())
-
-    def here(self) -> float:
-        """The same moment on the monotonic clock of the machine that asks."""
-        if self.boot and self.boot == _boot():
-            return self.monotonic
-        return time.monotonic() - (time.time() - self.unix)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +45,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Users who are started together connect spread over a second; else at once, as Locust does
     it."""
     seed: int
-    start: Start
-    """Seconds are counted from it, in every process and on every machine."""
+    start: float
+    """Seconds are counted from it, in every process and on every machine; on the monotonic clock of
+    the lab's machine, for the wall clock may be set while a run lasts."""
     path: str = "/predict"
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
@@ -118,7 +98,6 @@ class Pool:
 class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """What Locust's master knows of its workers."""
 
-    connected: int
     missing: int
     """Ever declared missing."""
     silent: int
@@ -163,7 +142,7 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
         rate=500,
         smooth=True,
         seed=1,
-        start=Start.now(),
+        start=time.monotonic(),
     )
 
 
@@ -190,7 +169,3 @@ def die_with_asked_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
-
-
-def _boot() -> str:
-    return _BOOT.read_text().strip() if _BOOT.exists() else ""

@@ -19,7 +19,7 @@ from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Client
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Host, Tick
-from loadlab.generator.plan import Load, Start, Steer
+from loadlab.generator.plan import Load, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record import counters
 from loadlab.record.sampler import Sampler
@@ -66,24 +66,24 @@ class Conductor:
     Args:
         order: what was asked.
         recorder: keeps the run; its epoch is `start`.
-        start: of the run.
+        start: of the run, on the monotonic clock.
         view: shows how it goes.
         deadline_s: when the run is stopped, whatever it does.
     """
 
     def __init__(
-        self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float
+        self, order: Order, recorder: Recorder, start: float, view: View, deadline_s: float
     ) -> None:
         self._order, self._recorder, self.start, self._view = order, recorder, start, view
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
-        self.sampler = Sampler(recorder.sample, start.monotonic)
+        self.sampler = Sampler(recorder.sample, start)
         self._serving: Serving | None = None
         self._generator: Generator | None = None
 
     def now(self) -> float:
         """Seconds since the run's start."""
-        return time.monotonic() - self.start.monotonic
+        return time.monotonic() - self.start
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
         """Begin a phase now, or at a second that is about to begin or just passed."""

@@ -164,16 +164,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def control_group(
-    label: str, limits: Limits | None = None, root: Path = cgroup.ROOT
-) -> Iterator[Group]:
+def control_group(label: str, limits: Limits | None = None) -> Iterator[Group]:
     """Make a group, and remove it with every process that is still inside, whatever happened; no
     group is touched that was not made here.
 
     Its name ends with `label`: letters, digits and hyphens. Without limits it only counts. Raises
     `Unavailable`: not root, no control groups, or the kernel refused; says which.
     """
-    made = Group(f"{os.getpid()}-{next(_numbers)}-{label}", cgroup.version(root), root)
+    made = Group(f"{os.getpid()}-{next(_numbers)}-{label}", cgroup.version())
     try:
         create_group(made, limits or Limits())
         yield made

@@ -96,7 +96,7 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
         runner.send_message(_LOAD, message, msg.node_id)
 
     def answer_time(msg: Any, **_: Any) -> None:
-        now_s = time.monotonic() - load.start.here()
+        now_s = time.monotonic() - load.start
         runner.send_message(_TIME, {"now_s": now_s}, msg.node_id)
 
     def take(msg: Any, **_: Any) -> None:
@@ -121,7 +121,7 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
-        said = Workers(connected=len(runner.clients), missing=len(missing), silent=silent)
+        said = Workers(missing=len(missing), silent=silent)
         plan.write(report, said)
 
 
@@ -204,7 +204,7 @@ def _open(
         count_connections()
         if user != "fast-unmended":
             mend_keep_alive()
-    epoch = clock.epoch() if clock else load.start.here()
+    epoch = clock.epoch() if clock else load.start
     Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0, epoch)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)

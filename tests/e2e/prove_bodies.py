@@ -30,8 +30,9 @@ from halfcore.bundle import Input
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Decoder
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
+from loadlab.record import cgroup
 from loadlab.record.limits import Limits
-from loadlab.target import cgroup
+from loadlab.target.process import control_group
 from support.bundles import MIXED, NUMBERS, write_bundle
 from support.expensive_bodies import KINDS, random_source, right_records, right_vectors
 from support.proof import Check, begin, conclude
@@ -211,7 +212,7 @@ def limited(folder: Path) -> Iterator[tuple[Server, bool]]:
     settings: dict[str, Any] = {"max_connections": 1_000, "workers": 1}
     with ExitStack() as stack:
         try:
-            group = stack.enter_context(cgroup.group("bodies", Limits(memory_bytes=LIMIT_BYTES)))
+            group = stack.enter_context(control_group("bodies", Limits(memory_bytes=LIMIT_BYTES)))
         except cgroup.Unavailable:
             yield stack.enter_context(serving(folder, **settings)), False
         else:

@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
+from loadlab.record import cgroup
 from loadlab.record.limits import Limits
 from loadlab.record.schema import EndKind, PhaseName, Run
-from loadlab.target import cgroup
+from loadlab.target.process import control_group
 from loadlab.verdict.judge import Outcome, Verdict
 from support.labs import CHECKOUT, Lab, left_over, process_of
 
@@ -76,7 +77,7 @@ def _kill(role: str, number: signal.Signals) -> Act:
 
 def _starve(run: Run, stack: ExitStack) -> None:
     """Leave the generator a fiftieth of a core, as a container's limit would."""
-    group = stack.enter_context(cgroup.group("starving", Limits(cpus=0.02)))
+    group = stack.enter_context(control_group("starving", Limits(cpus=0.02)))
     for file in group.hierarchy.procs(group.name):
         file.write_text(str(process_of(run, "generator")))
 

@@ -8,8 +8,10 @@ import pytest
 from loadlab.generator import scenarios
 from loadlab.generator.exchange import bodies
 from loadlab.generator.http import Client
+from loadlab.record.cgroup import Unavailable
 from loadlab.run.order import parse
-from loadlab.target import cgroup, haproxy, start
+from loadlab.target import start
+from loadlab.target.process import control_group
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 from loadlab.words import UsageError
@@ -28,7 +30,7 @@ def order(*words, late=False):
 def test_the_configuration_names_every_replica_and_room_for_every_user():
     """By requests or by connections; the one that joins late is known, and out."""
     http, tcp = (
-        haproxy.configuration(asked, ADDRESSES, port=1000, control=Path("/c"))
+        start.configuration(asked, ADDRESSES, port=1000, control=Path("/c"))
         for asked in (order("balancer=http", "users=10000"), order("balancer=tcp", late=True))
     )
 
@@ -65,12 +67,12 @@ def test_a_balancer_stands_only_before_the_labs_own_processes(words):
 @pytest.fixture
 def bundles(tmp_path):
     """With one model; skipped, and said, where control groups or HAProxy are missing."""
-    if reason := haproxy.missing():
+    if reason := start.no_haproxy():
         pytest.skip(reason)
     try:
-        with cgroup.group("probe"):
+        with control_group("probe"):
             pass
-    except cgroup.Unavailable as unavailable:
+    except Unavailable as unavailable:
         pytest.skip(str(unavailable))
     from support.bundles import write_bundle
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from loadlab.record import cgroup
 from loadlab.record.cgroup import PARENT, ROOT, Group, Unavailable
 from loadlab.record.limits import Limits
-from loadlab.target import cgroup
+from loadlab.target.process import control_group, create_group
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 
@@ -20,7 +21,7 @@ BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_t
 def real():
     """Skips with the reason where no group can be made."""
     try:
-        with cgroup.group("probe"):
+        with control_group("probe"):
             pass
     except Unavailable as reason:
         pytest.skip(str(reason))
@@ -35,7 +36,7 @@ def burn(group, seconds):
 
 def test_a_group_counts_the_cpu_time_of_its_processes(real):
     """At least what the process itself saw."""
-    with cgroup.group("count") as group:
+    with control_group("count") as group:
         before = group.usage()
         burn(group, 0.1)
         used = group.usage().since(before)
@@ -48,7 +49,7 @@ def test_a_quota_stops_a_process(real):
     """Of a tenth of a core, 0.1 s of work cannot be done in less than half a second, and the kernel
     counts the stops. Not a fifth: on a machine that others use, a group that gets little more than
     its quota was seen to be stopped three times for no time at all."""
-    with cgroup.group("quota", Limits(cpus=0.1)) as group:
+    with control_group("quota", Limits(cpus=0.1)) as group:
         wall_s = burn(group, 0.1)
         usage = group.usage()
 
@@ -60,7 +61,7 @@ def test_a_quota_stops_a_process(real):
 def test_a_period_is_set_and_read_back(real):
     """As asked for."""
     short = Limits(cpus=0.25, memory_bytes=64 << 20, period_us=10_000)
-    with cgroup.group("period", short) as group:
+    with control_group("period", short) as group:
         assert group.limits() == short
 
 
@@ -68,7 +69,7 @@ def test_a_burst_is_set_and_read_back(real):
     """At most one quota; skipped where the kernel has none, which `create` says."""
     saving = Limits(cpus=0.25, burst_us=25_000)
     try:
-        with cgroup.group("burst", saving) as group:
+        with control_group("burst", saving) as group:
             assert group.limits() == saving
     except cgroup.Unavailable as reason:
         pytest.skip(str(reason))
@@ -77,7 +78,7 @@ def test_a_burst_is_set_and_read_back(real):
 def test_a_memory_limit_ends_who_passes_it(real):
     """The kill is counted, and the peak stays at the limit."""
     limit = 64 << 20
-    with cgroup.group("memory", Limits(memory_bytes=limit)) as group:
+    with control_group("memory", Limits(memory_bytes=limit)) as group:
         done = subprocess.run(
             group.wrap([sys.executable, "-c", "bytearray(200 << 20)[:] = bytes(200 << 20)"])
         )
@@ -90,7 +91,7 @@ def test_a_memory_limit_ends_who_passes_it(real):
 
 def test_the_process_keeps_its_id_and_its_exit_code(real):
     """Joining forks nothing: signals reach the server itself."""
-    with cgroup.group("exec") as group:
+    with control_group("exec") as group:
         process = subprocess.Popen(
             group.wrap(
                 [sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"]
@@ -108,7 +109,7 @@ def test_a_group_is_removed_with_what_is_left_in_it(real):
     left = []
 
     def fail_with_a_process_inside():
-        with cgroup.group("left") as group:
+        with control_group("left") as group:
             process = subprocess.Popen(group.wrap(["sleep", "60"]))
             left.append((group.name, process))
             while process.pid not in group.processes():
@@ -175,7 +176,7 @@ def test_version_2_is_read_in_its_own_units(version_2):
 
 def test_version_2_is_limited_in_its_own_files(version_2):
     """Half a core is 50 ms in every 100 ms; memory without swap."""
-    cgroup.create(Group("1-server", 2, version_2), Limits(cpus=0.5, memory_bytes=256_000_000))
+    create_group(Group("1-server", 2, version_2), Limits(cpus=0.5, memory_bytes=256_000_000))
 
     folder = version_2 / PARENT / "1-server"
     assert (folder / "cpu.max").read_text() == "50000 100000"
@@ -189,11 +190,11 @@ def test_version_2_keeps_period_and_burst_in_two_files(version_2):
     group = Group("1-server", 2, version_2)
     limits = Limits(cpus=0.25, memory_bytes=1 << 20, period_us=10_000, burst_us=2500)
     with pytest.raises(cgroup.Unavailable, match=r"cpu\.max\.burst is missing"):
-        cgroup.create(group, limits)
+        create_group(group, limits)
 
     folder = version_2 / PARENT / "1-server"
     (folder / "cpu.max.burst").write_text("0")
-    cgroup.create(group, limits)
+    create_group(group, limits)
 
     assert (folder / "cpu.max").read_text() == "2500 10000"
     assert (folder / "cpu.max.burst").read_text() == "2500"

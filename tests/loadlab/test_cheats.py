@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadlab.generator import answers, exchange
+from loadlab.generator import exchange
 from loadlab.generator.exchange import WrongAnswer
 from loadlab.generator.http import is_right
 from support.bundles import MIXED, write_bundle
@@ -29,14 +29,14 @@ def proven(manifest: dict[str, Any], graph: Path, ask: Ask) -> int:
     exchange.prove(manifest, ask)
     bodies = exchange.bodies("mine", manifest, seed=1)
     learned = exchange.learn(bodies, ask)
-    return exchange.agree(learned, answers.expected(graph, manifest, bodies))
+    return exchange.agree(learned, exchange.expected(graph, manifest, bodies))
 
 
 def honest(manifest: dict[str, Any], graph: Path) -> Ask:
     """A server that answers by the model, with the model's name and version as halfcore's does."""
 
     def ask(body: str) -> tuple[int, bytes]:
-        (answer,) = answers.expected(graph, manifest, [body])
+        (answer,) = exchange.expected(graph, manifest, [body])
         return 200, json.dumps(answer | {"model": "mine", "version": "1"}).encode()
 
     return ask
@@ -85,6 +85,6 @@ def test_golden_rows_are_answered_by_the_graph_as_by_the_registered_model(tmp_pa
     """The lab packs rows as the server does."""
     manifest, graph = made(tmp_path, task)
     bodies = [exchange.encode(each["row"], named=True) for each in manifest["golden"]]
-    computed = answers.expected(graph, manifest, bodies)
+    computed = exchange.expected(graph, manifest, bodies)
     found = iter(json.dumps(answer).encode() for answer in computed)
     assert exchange.prove(manifest, lambda _: (200, next(found))) == len(bodies)

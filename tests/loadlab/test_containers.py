@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadlab.record import cgroup
 from loadlab.record.limits import Limits, Usage
 from loadlab.record.schema import Replica
 from loadlab.report.numbers import provenance
-from loadlab.target import cgroup, containers
+from loadlab.target import containers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import Asked, BackendFailed, Serving
 from loadlab.target.tiers import Tier
@@ -183,9 +184,7 @@ def test_an_image_gets_the_tiers_limits_and_nothing_else(played, checkout, serve
     order = Asked(
         tier=TIER, model="iris", users=1, backend="compose", target="", service="image", image="x:1"
     )
-    with containers.image(
-        order, checkout[0], bundles=played / "bundles", scratch=played / "scratch", cpus="0"
-    ) as serving:
+    with containers.image(order, checkout[0], bundles=played / "bundles", cpus="0") as serving:
         assert serving.addresses == [("127.0.0.1", server.server_port)]
         assert serving.details == {
             "image_id": "sha256:abc",

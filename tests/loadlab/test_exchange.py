@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from loadlab.generator import exchange, fresh
-from loadlab.generator.exchange import Exchange, WrongAnswer
+from loadlab.generator import exchange
+from loadlab.generator.exchange import Exchange, Fresh, WrongAnswer
 from loadlab.generator.http import is_right
 
 MANIFEST = {
@@ -118,19 +118,19 @@ RANGED = MANIFEST | {
 def test_fresh_bodies_are_drawn_by_number_and_none_is_there_twice():
     """By the seed, from the ranges of the columns, and none of the pool."""
     pool = [Exchange(body) for body in exchange.bodies("mine", RANGED, 1)]
-    found = fresh.find(RANGED, pool, seed=1)
+    found = Fresh.find(RANGED, pool, seed=1)
     assert found is not None
     bodies = [found.exchange(number).body for number in range(2000)]
     assert len({*bodies, *(each.body for each in pool)}) == 2000 + len(pool)
     assert bodies[7] == found.exchange(7).body
     assert all(0 <= value <= 9 for body in bodies for value in json.loads(body)["features"])
-    other = fresh.find(RANGED, pool, seed=2)
+    other = Fresh.find(RANGED, pool, seed=2)
     assert other is not None
     assert other.exchange(7).body not in bodies
 
 
 def test_a_model_with_few_different_rows_has_no_fresh_ones():
     """Without ranges every row is the example; three booleans make eight rows."""
-    assert fresh.find(MANIFEST, [], seed=1) is None
+    assert Fresh.find(MANIFEST, [], seed=1) is None
     few = MANIFEST | {"inputs": [{"name": f"b{i}", "kind": "boolean"} for i in range(3)]}
-    assert fresh.find(few, [], seed=1) is None
+    assert Fresh.find(few, [], seed=1) is None

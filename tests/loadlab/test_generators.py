@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from loadlab.generator import launch
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Start, Steer
+from loadlab.generator.plan import Load, Steer
 from loadlab.generator.scenarios import Scenario
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record.histogram import quantile
@@ -44,7 +43,7 @@ def load(
             "rate": 500,
             "smooth": True,
             "seed": 1,
-            "start": Start.now(),
+            "start": time.monotonic(),
             "timeout_s": 2.0,
         }
         | changes

@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from loadlab.target import cgroup
+from loadlab.record import cgroup
+from loadlab.target.process import control_group
 from loadlab.verdict.judge import judge
 from loadlab.verdict.stats import PAIRS
 from support.bundles import write_bundle
@@ -30,7 +31,7 @@ exec "$@"
 def lab(tmp_path):
     """A place of its own with a small model. Skipped where there are no control groups."""
     try:
-        with cgroup.group("probe"):
+        with control_group("probe"):
             pass
     except cgroup.Unavailable as reason:
         pytest.skip(str(reason))

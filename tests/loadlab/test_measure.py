@@ -13,11 +13,11 @@ from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import Load, measure
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
+from loadlab.record.cgroup import Unavailable
 from loadlab.record.limits import Limits
 from loadlab.record.machine import Quiet
-from loadlab.target import cgroup, programs
-from loadlab.target.cgroup import Unavailable
-from loadlab.target.process import CannotStart, Command, free_port, running
+from loadlab.target import programs
+from loadlab.target.process import CannotStart, Command, control_group, free_port, running
 from loadlab.target.programs import Case, clean_environment
 
 LOAD = Load(
@@ -39,7 +39,7 @@ ANSWER = b'{"prediction":"setosa","probabilities":{}}'
 def real():
     """Skips with the reason where no group can be made."""
     try:
-        with cgroup.group("probe"):
+        with control_group("probe"):
             pass
     except Unavailable as reason:
         pytest.skip(str(reason))

@@ -44,8 +44,9 @@ from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import experiments
 from loadlab.pages.plots import frontier
+from loadlab.record import cgroup
 from loadlab.record.schema import Ended, Phase
-from loadlab.target import cgroup
+from loadlab.target.process import control_group
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
 from loadlab.words import UsageError
@@ -701,7 +702,7 @@ def place(tmp_path):
     """A checkout of its own with a tier whose memory holds no Python. Skipped where there are no
     control groups."""
     try:
-        with cgroup.group("probe"):
+        with control_group("probe"):
             pass
     except cgroup.Unavailable as reason:
         pytest.skip(str(reason))

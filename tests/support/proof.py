@@ -10,8 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from loadlab.record import machine
-from loadlab.target import cgroup
+from loadlab.record import cgroup, machine
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".halfcore/proofs"

@@ -17,12 +17,12 @@ from loadlab.generator.plan import PlanError
 from loadlab.pages import experiments as tables
 from loadlab.pages import render
 from loadlab.pages import studies as study_pages
+from loadlab.record.cgroup import Unavailable
 from loadlab.record.read import RecordError
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
 from loadlab.run import command as run_command
-from loadlab.target.cgroup import Unavailable
 from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
 

@@ -24,7 +24,7 @@ from loadlab.generator import scenarios
 from loadlab.record.limits import PERIOD_US
 from loadlab.run.order import KEYS, Order, too_small, understand
 from loadlab.run.session import Place
-from loadlab.target import haproxy
+from loadlab.target import start
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 from loadlab.verdict.figures import balancer_cpu_s
@@ -277,7 +277,7 @@ def study(found: Study, file: Path, place: Place, console: Console) -> Study:
     is none."""
     balanced = [cell.order.tier for _, cell in found.left if cell.order.balancer != "none"]
     needed = any(not too_small(tier) for tier in balanced)
-    if needed and (reason := haproxy.missing()):
+    if needed and (reason := start.no_haproxy()):
         raise BackendFailed(reason)
     return runner.run(
         found,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from loadlab.experiments.runner import E, digest, now, say
 from loadlab.generator.scenarios import ScenarioError
+from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
 from loadlab.record.read import Log, read
 from loadlab.record.schema import Ended, Sample
@@ -22,9 +23,7 @@ from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.order import Order
 from loadlab.run.session import Busy, Place, cool_down
-from loadlab.target import cgroup
-from loadlab.target.processes import manifest
-from loadlab.target.programs import CaseError, case, prepare_baseline
+from loadlab.target.programs import CaseError, case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend
 from loadlab.target.tiers import TierError

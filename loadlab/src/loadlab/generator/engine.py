@@ -76,7 +76,7 @@ class Engine:
     def __init__(self, load: Load, ledger: Ledger, *, bench: bool = False) -> None:
         self._load, self._ledger, self._bench = load, ledger, bench
         self._draw = random.Random(f"{load.seed}/raw")  # noqa: S311  think times, reproducible
-        self._pool = Pool(load, load.request, whole=not bench)
+        self._pool = Pool(load, whole=not bench)
         self._saturated = not load.scenario.mean_think_s
         self._epoll = select.epoll()
         self._talking: dict[int, User] = {}
@@ -317,7 +317,7 @@ def sharpen() -> None:
 def main() -> None:
     """Carry out a load until ended; a tick a second goes to the file."""
     load, ticks, orders = plan.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
-    ledger = Ledger("raw", load.start.here())
+    ledger = Ledger("raw", load.start)
     engine = Engine(load, ledger)
     sharpen()
     with ticks.open("ab", buffering=0) as file:

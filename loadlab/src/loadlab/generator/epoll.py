@@ -14,15 +14,16 @@ import ipaddress
 import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from loadlab.generator.engine import Engine, sharpen
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
+from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.generator.scenarios import Scenario
 from loadlab.record import cgroup
 from loadlab.record.histogram import Spread, spread
@@ -107,80 +108,68 @@ def check(plan: Plan) -> None:
 class _Edge(NamedTuple):
     """One edge of the window."""
 
+    usages: list[Usage | None]
+    """Of the server and of what works for it."""
     at: float
     client_s: float
     machine: Cpu
-    server: Usage | None
-    helper_s: float
-
-    @classmethod
-    def now(cls, server: cgroup.Group | None, helper: cgroup.Group | None) -> "_Edge":
-        used = server.usage() if server else None
-        helper_s = helper.usage().cpu_s if helper else 0.0
-        return cls(time.monotonic(), time.process_time(), read_cpu(), used, helper_s)
-
-    def since(self, start: "_Edge") -> dict[str, Any]:
-        """Fields of an outcome."""
-        return {
-            "seconds": self.at - start.at,
-            "client_cpu_s": self.client_s - start.client_s,
-            "machine": self.machine.since(start.machine),
-            "server": self.server.since(start.server) if self.server and start.server else None,
-            "helper_cpu_s": self.helper_s - start.helper_s,
-        }
 
 
 def carry_out(plan: Plan) -> Outcome:
     """Carry out a checked plan. A sparse one takes connections / rate + warm-up + window, and at
     most 5 s for the last answers; a saturated one the time to connect instead."""
     ledger = Ledger("bench", time.monotonic())
-    with closing(Engine(_load(plan), ledger, bench=True)) as engine:
-        return _measure(plan, engine, ledger)
-
-
-def _measure(plan: Plan, engine: Engine, ledger: Ledger) -> Outcome:
     groups = [cgroup.find(name) if name else None for name in (plan.group, plan.helper_group)]
-    _warm_up(plan, engine)
-    before, failures_before = ledger.response_us.total(), dict(ledger.failures)
-    ledger.clear()
-    start = _Edge.now(*groups)
-    engine.turn(start.at + plan.seconds)
-    used = _Edge.now(*groups).since(start)
-    response, lag = spread(ledger.response_us), spread(ledger.lag_us)
-    if plan.regime == "sparse":
-        engine.drain(min(_DRAIN_S, plan.timeout_s))
+    with closing(Engine(_load(plan), ledger, bench=True)) as engine:
+        opening_s = plan.connections / plan.rate
+        if plan.regime == "saturated":
+            engine.open()
+            opening_s = 0.0
+        engine.turn(time.monotonic() + opening_s + plan.warmup_s)
+        before, failures_before = ledger.response_us.total(), dict(ledger.failures)
+        ledger.clear()
+        start = _edge(groups)
+        engine.turn(start.at + plan.seconds)
+        end = _edge(groups)
+        response, lag = spread(ledger.response_us), spread(ledger.lag_us)
+        if plan.regime == "sparse":
+            engine.drain(min(_DRAIN_S, plan.timeout_s))
+    server, helper = (
+        last.since(first) if first and last else None
+        for first, last in zip(start.usages, end.usages, strict=True)
+    )
     return Outcome(
         requests=response.count,
         requests_before=before,
         failures=dict(ledger.failures),
         failures_before=failures_before,
+        seconds=end.at - start.at,
         response=response,
         lag=lag,
-        **used,
+        client_cpu_s=end.client_s - start.client_s,
+        machine=end.machine.since(start.machine),
+        server=server,
+        helper_cpu_s=helper.cpu_s if helper else 0.0,
     )
 
 
-def _warm_up(plan: Plan, engine: Engine) -> None:
-    opening_s = plan.connections / plan.rate
-    if plan.regime == "saturated":
-        engine.open()
-        opening_s = 0.0
-    engine.turn(time.monotonic() + opening_s + plan.warmup_s)
+def _edge(groups: Sequence[cgroup.Group | None]) -> _Edge:
+    usages = [group.usage() if group else None for group in groups]
+    return _Edge(usages, time.monotonic(), time.process_time(), read_cpu())
 
 
 def _load(plan: Plan) -> Load:
     saturated = plan.regime == "saturated"
     think = [0.0, 0.0] if saturated else list(plan.think_s)
-    asked = ((plan.body, plan.prefix), *plan.others)
     return Load(
         addresses=[(plan.host, plan.port)],
-        exchanges=[Exchange(body, prefix) for body, prefix in asked],
+        exchanges=[Exchange(*asked) for asked in ((plan.body, plan.prefix), *plan.others)],
         scenario=Scenario(says="", think=think, users=plan.connections, steady=1.0, open=True),
         users=plan.connections,
         rate=math.inf if saturated else plan.rate,
         smooth=True,
         seed=plan.seed,
-        start=Start.now(),
+        start=time.monotonic(),
         path=plan.path,
         timeout_s=plan.timeout_s,
     )

@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 TOLERANCE = 1e-5
@@ -34,12 +35,44 @@ class Answer(NamedTuple):
     """Bytes after it; they are in `body`, too."""
 
 
-def parse(data: bytes, *, ended: bool = False) -> Answer | None:
-    """The answer in these bytes; None while some are missing.
+@dataclass(slots=True, eq=False)
+class Question:
+    """A request, and what makes an answer right."""
 
-    Args:
-        data: all that arrived.
-        ended: nothing follows: what there is is the answer.
+    request: bytes
+    """As it is sent."""
+    right: bytes
+    """The right answer's body; empty: any with status 200 will do."""
+    whole: bool = True
+    """Compare all of it; else only how the body begins."""
+    usual: bytes = b""
+    """The last right answer, head and body: the same bytes again need no parsing."""
+
+    def is_right(self, data: bytes) -> bool:
+        """Whether these bytes are the whole right answer; False: some are missing. Raises
+        `Failed`."""
+        if data == self.usual:
+            return True
+        try:
+            answer = parse(data)
+        except ValueError:
+            raise Failed("wrong_body") from None
+        if answer is None:
+            return False
+        if answer.status != 200:
+            raise Failed(f"status_{answer.status}")
+        if answer.extra:
+            raise Failed("wrong_body")
+        body, right = answer.body, self.right
+        if right and not (is_right(body, right) if self.whole else body.startswith(right)):
+            raise Failed("wrong_prediction")
+        self.usual = data
+        return True
+
+
+def parse(data: bytes, *, ended: bool = False) -> Answer | None:
+    """The answer in the bytes that arrived; None while some are missing. `ended`: nothing follows,
+    so what there is is the answer.
 
     Raises:
         ConnectionError: it ended within an answer.
@@ -65,44 +98,6 @@ def post(address: tuple[str, int], path: str, body: str) -> bytes:
         f"application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     )
     return head.encode("latin-1") + data
-
-
-class Question:
-    """A request, and what makes an answer right.
-
-    Args:
-        request: as it is sent.
-        right: the right answer's body; empty: any with status 200 will do.
-        whole: compare all of it; else only how the body begins.
-    """
-
-    __slots__ = ("request", "right", "usual", "whole")
-
-    def __init__(self, request: bytes, right: bytes, *, whole: bool = True) -> None:
-        self.request, self.right, self.whole = request, right, whole
-        self.usual = b""
-        """The last right answer, head and body: the same bytes again need no parsing."""
-
-    def is_right(self, data: bytes) -> bool:
-        """Whether these bytes are the whole right answer; False: some are missing. Raises
-        `Failed`."""
-        if data == self.usual:
-            return True
-        try:
-            answer = parse(data)
-        except ValueError:
-            raise Failed("wrong_body") from None
-        if answer is None:
-            return False
-        if answer.status != 200:
-            raise Failed(f"status_{answer.status}")
-        if answer.extra:
-            raise Failed("wrong_body")
-        body, right = answer.body, self.right
-        if right and not (is_right(body, right) if self.whole else body.startswith(right)):
-            raise Failed("wrong_prediction")
-        self.usual = data
-        return True
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:
@@ -173,12 +168,8 @@ def connect(
 
 
 def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tuple[int, bytes]:
-    """One request on its own connection; returns status and body.
-
-    Raises:
-        OSError: no answer, or not in time.
-        ValueError: the answer is not HTTP.
-    """
+    """One request on its own connection; returns status and body. Raises `OSError` (no answer, or
+    not in time) or `ValueError` (not HTTP)."""
     with socket.create_connection((host, port), timeout=timeout_s) as connection:
         connection.sendall(request)
         return _read(connection)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,9 +23,9 @@ from loadlab.generator.scenarios import Scenario
 from loadlab.record.schema import Role
 
 Cpus = frozenset[int]
-WEB_PORT = 8089
-MASTER_PORT = 5557
-LOOPBACK = "127.0.0.1"
+_WEB_PORT = 8089
+_MASTER_PORT = 5557
+_LOOPBACK = "127.0.0.1"
 _LOCUSTFILE = "loadlab/locustfile.py"
 _LOAD, _TICKS, _STEER = "load.json", "ticks.jsonl", "steer.json"
 _USERS_PER_WORKER_HZ = 6000.0
@@ -43,16 +44,16 @@ class Part:
     """Key of its samples: master, worker-1, …"""
     role: Role
     command: Sequence[str]
-    cpus: Cpus
+    cpus: Cpus = frozenset()
     """CPUs that it is held to; empty: any."""
     nice: int = 0
 
 
 class Asked(Protocol):
-    """What of an order decides who makes the load."""
+    """What of an order, `run.order.Order`, decides who makes the load."""
 
     @property
-    def engine(self) -> str: ...  # noqa: D102  as in `run.order.Order`
+    def engine(self) -> str: ...  # noqa: D102
     @property
     def user(self) -> str: ...  # noqa: D102
     @property
@@ -93,26 +94,24 @@ def count(order: Asked, server_cpus: Cpus) -> int:
 def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load], list[Part]]:
     """Makes the processes for a folder and a load; `root` is the checkout."""
     held = workers(order, server_cpus)
-    others = server_cpus or frozenset(os.sched_getaffinity(0))
-
-    def make(folder: Path, load: Load) -> list[Part]:
-        if order.engine == "raw":
-            return raw(folder, held[0])
-        web = order.web and load.users == order.users
-        listen = order.listen if order.remote else ""
-        return locust(
-            root, folder, load, user=order.user, cpus=held, others=others, web=web, listen=listen
-        )
-
-    return make
+    if order.engine == "raw":
+        return lambda folder, _load: raw(folder, held[0])
+    return partial(
+        locust,
+        root,
+        user=order.user,
+        cpus=held,
+        others=server_cpus or frozenset(os.sched_getaffinity(0)),
+        web=order.web,
+        listen=order.listen,
+    )
 
 
 def raw(folder: Path, cpus: Cpus) -> list[Part]:
     """The one process of the epoll engine."""
     files = [str(folder / name) for name in (_LOAD, _TICKS, _STEER)]
-    return [
-        Part("raw", "generator", [sys.executable, "-m", "loadlab.generator.engine", *files], cpus)
-    ]
+    command = [sys.executable, "-m", "loadlab.generator.engine", *files]
+    return [Part("raw", "generator", command, cpus)]
 
 
 def locust(
@@ -136,29 +135,27 @@ def locust(
         listen: address for workers on other machines; they expect the master on Locust's port.
     """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(MASTER_PORT if listen else probe.getsockname()[1])
+        probe.bind((_LOOPBACK, 0))
+        port = _MASTER_PORT if listen else probe.getsockname()[1]
     common = [sys.executable, "-m", "locust", "-f", str(root / _LOCUSTFILE)]
     common += ["--loglevel", "WARNING", "--user", user]
-    master = [*common, *_of_master(port, load, listen, web=web)]
+    address, page = (
+        listen or _LOOPBACK,
+        f"--web-host {_LOOPBACK} --web-port {_WEB_PORT} --autostart",
+    )
+    of_master = (
+        f"--master --master-bind-host {address} --master-bind-port {port} "
+        f"--expect-workers {load.workers} --users {load.users} --spawn-rate {load.rate:g} "
+        f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
+    )
+    master = [*common, *of_master.split()]
     for option, name in (("--load", _LOAD), ("--ticks", _TICKS), ("--steer", _STEER)):
         master += [option, str(folder / name)]
-    worker = [*common, "--worker", "--master-host", listen or LOOPBACK, "--master-port", port]
+    worker = [*common, "--worker", "--master-host", address, "--master-port", str(port)]
     return [
         Part("master", "lab", master, others, nice=5),
         *(Part(f"worker-{n}", "generator", worker, held) for n, held in enumerate(cpus, 1)),
     ]
-
-
-def _of_master(port: str, load: Load, listen: str, *, web: bool) -> list[str]:
-    """Where the master listens, how many users it starts, and whether it shows its page."""
-    page = f"--web-host 127.0.0.1 --web-port {WEB_PORT} --autostart"
-    options = (
-        f"--master --master-bind-host {listen or LOOPBACK} --master-bind-port {port} "
-        f"--expect-workers {load.workers} --users {load.users} --spawn-rate {load.rate:g} "
-        f"--stop-timeout 5 {page if web else '--headless --only-summary'}"
-    )
-    return options.split()
 
 
 class Generator:
@@ -226,26 +223,18 @@ class Generator:
     def kill(self) -> None:
         """End everything at once."""
         for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
+            process.kill()
         for process in self.processes.values():
             process.wait()
 
 
 @contextmanager
 def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Generator]:
-    """Start a generator's processes, and end them, whatever happens.
-
-    Args:
-        folder: for its files; is made.
-        load: is written there as `load.json`.
-        parts: Locust's master first.
-
-    Raises:
-        PlanError: too few open files allowed.
-    """
+    """Start a generator's processes, Locust's master first, and end them, whatever happens.
+    `folder` is made, for their files; `load` is written there. Raises `PlanError`: too few open
+    files allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _LOAD).write_bytes(msgspec.json.encode(load))
+    plan.write(folder / _LOAD, load)
     plan.raise_open_files(load.users, _SPARE_FILES)
     generator = Generator(folder, parts)
     try:
@@ -257,10 +246,8 @@ def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Gene
         generator.kill()
 
 
-@contextmanager
-def witnessing(folder: Path, load: Load) -> Iterator[Generator]:
+def witnessing(folder: Path, load: Load) -> AbstractContextManager[Generator]:
     """Start the witness, process `witness`, and end it; as `generating`."""
     files = [str(folder / name) for name in (_LOAD, _TICKS)]
     command = [sys.executable, "-m", "loadlab.generator.witness", *files]
-    with generating(folder, load, [Part("witness", "witness", command, frozenset())]) as witness:
-        yield witness
+    return generating(folder, load, [Part("witness", "witness", command)])

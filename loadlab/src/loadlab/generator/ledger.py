@@ -67,7 +67,7 @@ class Tick(msgspec.Struct, kw_only=True):
     errors: int
     """Exceptions in a user's code: faults of the generator."""
     cpu_s: float
-    """CPU time of the process in this second."""
+    """Of the process, in this second."""
     host: Host | None = None
     """None: a worker of the lab's own machine, which the lab watches itself."""
 
@@ -81,14 +81,9 @@ class Ledger:
         self.users = self.started = self.finished = 0
         self.first_s: float | None = None
         self.checked = self.dropped = self.errors = 0
-        self.intended: Counter[int] = Counter()
-        self.response_us: Counter[int] = Counter()
-        self.service_us: Counter[int] = Counter()
-        self.failed_us: Counter[int] = Counter()
-        self.lag_us: Counter[int] = Counter()
-        self.loop_us: Counter[int] = Counter()
-        self.connect_us: Counter[int] = Counter()
-        self.failures: Counter[str] = Counter()
+        self.intended, self.failures = Counter[int](), Counter[str]()
+        self.response_us, self.service_us, self.failed_us = (Counter[int]() for _ in range(3))
+        self.lag_us, self.loop_us, self.connect_us = (Counter[int]() for _ in range(3))
         self._started_before, self._cpu_s = 0, time.process_time()
 
     def arrive(self) -> None:

@@ -7,21 +7,18 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from loadlab.generator import exchange, scenarios
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["pool", "fresh"]
 """Those of the load in turn, or ones that nobody has sent before, if the load has any."""
@@ -31,26 +28,6 @@ class PlanError(ValueError):
     """The plan cannot be carried out here; the message says what to change."""
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """When a run began. On its own machine the monotonic clock counts, for the wall clock may be
-    set while a run lasts."""
-
-    monotonic: float
-    unix: float
-    boot: str
-
-    @classmethod
-    def now(cls) -> "Start":
-        """This moment, here."""
-        return cls(monotonic=time.monotonic(), unix=time.time(), boot=_boot())
-
-    def here(self) -> float:
-        """The same moment on the monotonic clock of the machine that asks."""
-        if self.boot and self.boot == _boot():
-            return self.monotonic
-        return time.monotonic() - (time.time() - self.unix)
-
-
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """One run's load."""
 
@@ -58,7 +35,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Of the server's replicas: users take them in turn."""
     exchanges: list[Exchange]
     fresh: Fresh | None = None
-    """Bodies that nobody has sent before; None: there are none."""
     scenario: Scenario
     users: int
     rate: float
@@ -69,15 +45,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Users who are started together connect spread over a second; else at once, as Locust does
     it."""
     seed: int
-    start: Start
-    """Seconds are counted from it, in every process and on every machine."""
+    start: float
+    """Seconds are counted from it, in every process and on every machine; on the monotonic clock of
+    the lab's machine, for the wall clock may be set while a run lasts."""
     path: str = "/predict"
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
-
-    def request(self, body: str) -> bytes:
-        """A request as it goes over the wire."""
-        return post(self.addresses[0], self.path, body)
 
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,22 +67,16 @@ class Pool:
 
     Args:
         load: has the bodies and their answers.
-        request: makes a request of a body.
         first: fresh body of this process: the processes of a load take them in turn.
         whole: the answers are known, and not only how they begin.
+        heads: requests are what goes over the wire; else bodies, for a client that adds its heads.
     """
 
     def __init__(
-        self,
-        load: Load,
-        request: Callable[[str], bytes],
-        first: int = 0,
-        *,
-        whole: bool = True,
+        self, load: Load, first: int = 0, *, whole: bool = True, heads: bool = True
     ) -> None:
-        self._load, self._request, self._whole = load, request, whole
+        self._load, self._fresh, self._whole, self._heads = load, first, whole, heads
         self._questions = [self._prepare(each) for each in load.exchanges]
-        self._fresh = first
 
     def __len__(self) -> int:
         return len(self._questions)
@@ -123,13 +90,14 @@ class Pool:
         return self._prepare(exchange)
 
     def _prepare(self, exchange: Exchange) -> Question:
-        return Question(self._request(exchange.body), exchange.answer.encode(), whole=self._whole)
+        load, body = self._load, exchange.body
+        request = post(load.addresses[0], load.path, body) if self._heads else body.encode()
+        return Question(request, exchange.answer.encode(), whole=self._whole)
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """What Locust's master knows of its workers."""
 
-    connected: int
     missing: int
     """Ever declared missing."""
     silent: int
@@ -149,39 +117,33 @@ def write(file: Path, message: msgspec.Struct) -> None:
 
 
 def by_hand(url: str, scenario: str, model: str) -> Load:
-    """A load for Locust without the lab: no expected answers, so only the status is
-    checked.
+    """A load for Locust without the lab: no expected answers, so only the status is checked.
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
-
-    Raises:
-        ValueError: no rows for the model, or a host that has no address.
+    Raises `ValueError`: no rows for the model, or a host that has no address.
     """
     chosen = scenarios.choose(scenarios.read(), scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
         known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))
         raise ValueError(f"model {model}: no rows; known are {', '.join(known)}")
+    parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"host {host}: {error}") from None
     return Load(
-        addresses=_addresses(urlsplit(url)),
+        addresses=sorted({(str(address[0]), port) for *_, address in found}),
         exchanges=rows,
         scenario=chosen,
         users=chosen.users,
         rate=500,
         smooth=True,
         seed=1,
-        start=Start.now(),
+        start=time.monotonic(),
     )
-
-
-def _addresses(url: SplitResult) -> list[tuple[str, int]]:
-    host, port = url.hostname or "127.0.0.1", url.port or 80
-    try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ValueError(f"host {host}: {error}") from None
-    return sorted({(str(address[0]), port) for *_, address in found})
 
 
 def raise_open_files(connections: int, spare: int = 64) -> int:
@@ -207,7 +169,3 @@ def die_with_asked_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
-
-
-def _boot() -> str:
-    return _BOOT.read_text().strip() if _BOOT.exists() else ""

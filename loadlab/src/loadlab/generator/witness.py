@@ -61,7 +61,7 @@ class _Probe(threading.Thread):
 def main() -> None:
     """Probe until ended; writes a tick a second."""
     load = plan.read(Path(sys.argv[1]))
-    ledger, lock = Ledger("witness", load.start.here()), threading.Lock()
+    ledger, lock = Ledger("witness", load.start), threading.Lock()
     for number in range(CONNECTIONS):
         _Probe(number, load, ledger, lock).start()
     with Path(sys.argv[2]).open("ab", buffering=0) as ticks:

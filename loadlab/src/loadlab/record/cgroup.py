@@ -1,5 +1,5 @@
 """Control groups, read: limits in force and what was used, as the kernel counts it, of all
-processes in a group together. `loadlab.target.cgroup` makes groups.
+processes in a group together. `loadlab.target.process` makes groups.
 
 Source: the kernel's Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. Version 1 does not count
 socket buffers as memory, version 2 does: the same memory limit is stricter there.

@@ -1,5 +1,5 @@
-"""What a control group may use, and what it used, as records keep it; `loadlab.target.cgroup` sets
-and reads it."""
+"""What a control group may use, and what it used, as records keep it; `loadlab.target.process` sets
+it, `record.cgroup` reads it."""
 
 import msgspec
 

@@ -15,14 +15,14 @@ from rich.table import Table
 from loadlab import words
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.record import counters, machine
+from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
 from loadlab.report.command import STORE, conclude
 from loadlab.run import order as orders
 from loadlab.run import session
 from loadlab.run.order import Order, too_small
 from loadlab.run.session import Busy, Place
-from loadlab.target import cgroup, tiers
+from loadlab.target import tiers
 from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, choose

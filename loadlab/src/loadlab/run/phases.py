@@ -14,14 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.generator import answers, exchange
-from loadlab.generator import fresh as never_sent
-from loadlab.generator.exchange import Exchange
-from loadlab.generator.fresh import Fresh
+from loadlab.generator import exchange
+from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Client
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Host, Tick
-from loadlab.generator.plan import Load, Start, Steer
+from loadlab.generator.plan import Load, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record import counters
 from loadlab.record.sampler import Sampler
@@ -68,24 +66,24 @@ class Conductor:
     Args:
         order: what was asked.
         recorder: keeps the run; its epoch is `start`.
-        start: of the run.
+        start: of the run, on the monotonic clock.
         view: shows how it goes.
         deadline_s: when the run is stopped, whatever it does.
     """
 
     def __init__(
-        self, order: Order, recorder: Recorder, start: Start, view: View, deadline_s: float
+        self, order: Order, recorder: Recorder, start: float, view: View, deadline_s: float
     ) -> None:
         self._order, self._recorder, self.start, self._view = order, recorder, start, view
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
-        self.sampler = Sampler(recorder.sample, start.monotonic)
+        self.sampler = Sampler(recorder.sample, start)
         self._serving: Serving | None = None
         self._generator: Generator | None = None
 
     def now(self) -> float:
         """Seconds since the run's start."""
-        return time.monotonic() - self.start.monotonic
+        return time.monotonic() - self.start
 
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
         """Begin a phase now, or at a second that is about to begin or just passed."""
@@ -195,7 +193,7 @@ class Conductor:
             )
         exchanges = exchange.learn(bodies, clients[0].ask)
         if serving.manifest and serving.graph:
-            expected = answers.expected(serving.graph, serving.manifest, bodies)
+            expected = exchange.expected(serving.graph, serving.manifest, bodies)
             computed = exchange.agree(exchanges, expected)
             self._recorder.run.details["answers_computed"] = str(computed)
         self._ask_all(exchanges, clients)
@@ -206,13 +204,13 @@ class Conductor:
         order, details = self._order, self._recorder.run.details
         if serving.manifest is None:
             return None
-        found = never_sent.find(serving.manifest, pool, order.seed)
+        found = Fresh.find(serving.manifest, pool, order.seed)
         if found and serving.graph:
             rate_hz = order.users / order.scenario.mean_think_s
             # Users do not ask evenly: some more than on average.
             expected = round(1.5 * rate_hz * caching_s(order.steady_s) / 2) + order.users
-            found, (of_pool, of_fresh) = never_sent.compute(
-                found, serving.graph, serving.manifest, pool, expected
+            found, (of_pool, of_fresh) = found.compute(
+                serving.graph, serving.manifest, pool, expected
             )
             details |= {"inference_us": f"{of_pool:.1f}", "fresh_inference_us": f"{of_fresh:.1f}"}
         count = f"{len(found.answers)} with answers" if found else "none: too few different rows"

@@ -23,8 +23,8 @@ from rich.console import Console
 
 from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
-from loadlab.generator.plan import Load, PlanError, Start, raise_open_files
-from loadlab.record import counters, machine, schema
+from loadlab.generator.plan import Load, PlanError, raise_open_files
+from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.criteria import criteria
 from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
@@ -35,7 +35,7 @@ from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, View
-from loadlab.target import cgroup, tiers
+from loadlab.target import tiers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed, Serving
 from loadlab.target.start import Backend, starting
@@ -110,7 +110,7 @@ def carry_out(
     # Repeats of one seed would send the same bodies in the same order.
     order = msgspec.structs.replace(order, seed=order.seed + repeat - 1)
     calibration = machine.calibrate()
-    start = Start.now()
+    start = time.monotonic()
     name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{order.tier.name}-{order.scenario.name}"
     record = record_of(name, order, place.root, backend, set_id=set_id, repeat=repeat)
     record.calibration = calibration
@@ -271,7 +271,7 @@ def _note(run: Run, serving: Serving, bodies_in_use: int) -> None:
     run.scenario = msgspec.structs.replace(run.scenario, bodies=bodies_in_use)
 
 
-def _load(order: Order, start: Start, workers: int) -> Load:
+def _load(order: Order, start: float, workers: int) -> Load:
     """The load without what only the running server knows: its addresses and answers."""
     return Load(
         addresses=[],

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadlab.target import cgroup, tiers
+from loadlab.record import cgroup
+from loadlab.target import programs, tiers
 from loadlab.target.process import CannotStart, await_ready, free_port, get
-from loadlab.target.processes import hold, labels_only, manifest
 from loadlab.target.serving import Asked, BackendFailed, Serving
 from loadlab.target.tiers import Tier
 
@@ -125,10 +125,10 @@ def compose(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
             raise CannotStart(f"{tier.name}: {_last_line(up.stderr)}{said}")
         for each in (*replicas, *balancers):
             each.await_ready(_PORT, "/health/ready", _OK, _READY_S)
-        served = _serving(replicas, balancers or replicas, _PORT)
+        served = _serving(replicas, balancers or replicas, _PORT, tier.image)
         served.manifest = _manifest(root, replicas[0].id, model)
         served.path = "/predict" if model == _DEFAULT_MODEL else f"/models/{model}/predict"
-        served.details |= {"image": tier.image, **_source(replicas[0].labels, root)}
+        served.details |= _source(replicas[0].labels, root)
         served.details["balancer"] = "haproxy, in limits of its own" if balancers else "none"
         yield served
     finally:
@@ -136,28 +136,26 @@ def compose(tier: Tier, model: str, root: Path) -> Iterator[Serving]:
 
 
 @contextmanager
-def image(
-    order: Asked, root: Path, *, bundles: Path, scratch: Path, cpus: str
-) -> Iterator[Serving]:
+def image(order: Asked, root: Path, *, bundles: Path, cpus: str) -> Iterator[Serving]:
     """Start every replica of a published image; all are removed with this context. Arguments and
-    errors are those of `processes.serving`.
+    errors are those of `programs.serving`.
 
     It needs the `/predict` contract and nothing else: it gets no settings, and serves the model
     that it brings. Whether that answers as the registered model does is what the run's proof on
     golden rows finds out before anything is timed.
     """
-    bundle, port = hold(bundles, order.model, scratch).bundle, _exposed_port(order.image, root)
-    started: list[str] = []
+    manifest = programs.labels_only(programs.manifest(programs.case(bundles, order.model).bundle))
+    port, started = _exposed_port(order.image, root), list[str]()
     try:
         for _ in range(order.tier.replicas):
             # Those before one that fails must be removed too
-            started.append(_start(order, root, cpus))  # noqa: PERF401
+            started.append(_start(order, root, cpus))
         replicas = [Container.of(root, each) for each in started]
         for each in replicas:
             each.await_ready(port, "/health", _NO_ERROR, _IMAGE_READY_S)
-        served = _serving(replicas, replicas, port)
-        served.manifest = labels_only(manifest(bundle))
-        served.details |= {"service": f"image {order.image}", "image": order.image}
+        served = _serving(replicas, replicas, port, order.image)
+        served.manifest = manifest
+        served.details["service"] = f"image {order.image}"
         yield served
     finally:
         for name in started:
@@ -182,7 +180,9 @@ def docker(
         raise BackendFailed(f"docker {arguments[0]} did not end within {timeout_s:.0f} s") from None
 
 
-def _serving(replicas: Sequence[Container], entries: Sequence[Container], port: int) -> Serving:
+def _serving(
+    replicas: Sequence[Container], entries: Sequence[Container], port: int, image: str
+) -> Serving:
     """Running replicas; users connect to `entries`: the balancer, or the replicas."""
     return Serving(
         addresses=[(each.address, port) for each in entries],
@@ -190,20 +190,16 @@ def _serving(replicas: Sequence[Container], entries: Sequence[Container], port: 
         pids=[each.pid for each in replicas],
         ended=lambda: next(filter(None, (each.ended() for each in replicas)), ""),
         network_pid=entries[0].pid,
-        details={"image_id": replicas[0].image},
+        details={"image": image, "image_id": replicas[0].image},
     )
 
 
 def _source(labels: dict[str, str], root: Path) -> dict[str, str]:
     """Which code is in the image by its labels, and a sentence where that is not the checkout's."""
     revision, version = (labels.get(f"{_LABEL}.{name}", "") for name in ("revision", "version"))
-    asked = subprocess.run(  # noqa: S603  our own words
-        ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    commit, found = asked.stdout.strip(), {"image_revision": revision, "image_version": version}
+    found = {"image_revision": revision, "image_version": version}
+    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
     if revision in _NO_REVISION:
         found["image_source"] = (
             f"It is not known which code was measured: the image has no label {_LABEL}.revision; "
@@ -223,10 +219,10 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
         source = f"{container}:{_BUNDLES}/{model}"
         if docker(root, "cp", source, scratch).returncode:
             raise BackendFailed(f"model={model}: the image has no such model")
-        found = [manifest(file.parent) for file in Path(scratch).glob("*/*/manifest.json")]
-    if not found:
-        raise BackendFailed(f"model={model}: the image has no bundle of it")
-    return max(found, key=lambda each: str(each["created_at"]))
+        bundles = [file.parent for file in Path(scratch).glob("*/*/manifest.json")]
+        if not bundles:
+            raise BackendFailed(f"model={model}: the image has no bundle of it")
+        return programs.newest(bundles)[0]
 
 
 def _start(order: Asked, root: Path, cpus: str) -> str:

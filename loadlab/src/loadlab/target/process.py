@@ -1,7 +1,10 @@
-"""A server as a real process, in its own control group, on the CPUs that it is given."""
+"""A server as a real process, in a control group of its own with its limits, on the CPUs that it is
+given. What it used is read by `loadlab.record.cgroup`."""
 
 import http.client
+import itertools
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -12,8 +15,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from loadlab.record import cgroup
+from loadlab.record.cgroup import Group, Unavailable
 from loadlab.record.limits import Limits
-from loadlab.target import cgroup
 
 NO_ANSWER = (OSError, http.client.HTTPException)
 """What `get` raises."""
@@ -22,6 +26,7 @@ _ASK_S = 5.0
 _STOP_TIMEOUT_S = 10.0
 _LAST_WORDS, _LAST_LINES = 2000, 3
 """Characters and lines of a server's output that are quoted when it fails."""
+_numbers = itertools.count(1)
 
 
 class CannotStart(RuntimeError):
@@ -46,7 +51,7 @@ class Running:
 
     process: subprocess.Popen[bytes]
     port: int
-    group: cgroup.Group
+    group: Group
     output: int
     """Open file of what it says."""
 
@@ -94,9 +99,9 @@ def running(
 
     Raises:
         CannotStart: it ended, or was not ready in time.
-        cgroup.Unavailable: no control group can be made.
+        Unavailable: no control group can be made.
     """
-    with cgroup.group(label, limits) as group, tempfile.TemporaryFile() as output:
+    with control_group(label, limits) as group, tempfile.TemporaryFile() as output:
         pinned = ["taskset", "--cpu-list", cpus] if cpus else []
         process = subprocess.Popen(  # noqa: S603  commands of the lab
             group.wrap([*pinned, *command.arguments]),
@@ -156,3 +161,90 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def control_group(label: str, limits: Limits | None = None) -> Iterator[Group]:
+    """Make a group, and remove it with every process that is still inside, whatever happened; no
+    group is touched that was not made here.
+
+    Its name ends with `label`: letters, digits and hyphens. Without limits it only counts. Raises
+    `Unavailable`: not root, no control groups, or the kernel refused; says which.
+    """
+    made = Group(f"{os.getpid()}-{next(_numbers)}-{label}", cgroup.version())
+    try:
+        create_group(made, limits or Limits())
+        yield made
+    finally:
+        _remove(made)
+
+
+def create_group(group: Group, limits: Limits) -> None:
+    """Make the group with its limits; raises `Unavailable`."""
+    if group.version != 1:
+        _delegate(group.root)
+        _make(group.root / group.parent)
+        _delegate(group.root / group.parent)
+    for folder in group.folders():
+        _make(folder)
+    if limits.quota_us is not None:
+        _limit_cpu(group, limits, limits.quota_us)
+    if limits.memory_bytes is not None:
+        _write(group.file("memory", "memory.limit_in_bytes", "memory.max"), limits.memory_bytes)
+        swap = group.file("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")
+        with suppress(Unavailable):  # no swap accounting: then there is no swap to limit either
+            # Version 1 limits memory and swap together
+            _write(swap, limits.memory_bytes if group.version == 1 else 0)
+
+
+def _limit_cpu(group: Group, limits: Limits, quota_us: int) -> None:
+    if group.version == 1:
+        _write(group.file("cpu", "cpu.cfs_period_us"), limits.period_us)
+        _write(group.file("cpu", "cpu.cfs_quota_us"), quota_us)
+    else:
+        _write(group.file("cpu", "cpu.max"), f"{quota_us} {limits.period_us}")
+    if limits.burst_us:
+        if not group.burst.exists():  # since 5.14, where the kernel was built with it
+            lacks = f"{group.burst.name} is missing"
+            raise Unavailable(f"this kernel has no quota that can be saved up: {lacks}")
+        _write(group.burst, limits.burst_us)
+
+
+def _remove(group: Group) -> None:
+    """Kill what is still inside (only what we started can be there), then remove the group, and
+    our parent if it is empty too."""
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    for folder in group.folders():
+        while folder.exists() and time.monotonic() < deadline:
+            for pid in (folder / "cgroup.procs").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            try:
+                folder.rmdir()
+            except OSError:  # a process that was killed has not left yet
+                time.sleep(0.01)
+        with suppress(OSError):  # another run of the lab has a group there
+            folder.parent.rmdir()
+
+
+def _delegate(folder: Path) -> None:
+    """Let a folder's children have the CPU and memory controllers; nothing is written where they
+    have."""
+    file = folder / "cgroup.subtree_control"
+    switched_on = file.read_text().split()
+    if missing := [f"+{each}" for each in ("cpu", "memory") if each not in switched_on]:
+        _write(file, " ".join(missing))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot make the control group {folder}: {error.strerror}") from None
+
+
+def _write(file: Path, value: object) -> None:
+    try:
+        file.write_text(str(value))
+    except OSError as error:
+        raise Unavailable(f"cannot write {value} to {file}: {error.strerror}") from None

@@ -1,19 +1,26 @@
-"""What the lab starts: halfcore, the null server and the baselines as commands for one port, and
-the model with one request that they are asked."""
+"""What the lab starts as plain processes: halfcore, the null server and the baselines as commands
+for one port, the model with one request that they are asked, and the replicas of a run, each in a
+control group with the tier's limits; and a server that the lab did not start."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from loadlab.target.process import Command
+from loadlab.target.process import NO_ANSWER, Command, Running, free_port, get, running
+from loadlab.target.serving import Asked, BackendFailed, Serving
 
+STORE = Path(".halfcore/mlflow.db")
 BASELINE = Path("loadlab/baseline")
 BASELINE_PACKAGES = [
     "fastapi",
@@ -28,9 +35,13 @@ BASELINE_PACKAGES = [
 ]
 _OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
 """Variables of the caller that would change a server."""
+_READY_S, _BASELINE_READY_S = 60.0, 180.0
+"""Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as
+many."""
+_COUNTED = re.compile(r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*\} (\S+)$', re.MULTILINE)
 
 
-class CaseError(ValueError):
+class CaseError(BackendFailed):
     """There is no such bundle; the message says how to make it."""
 
 
@@ -51,20 +62,35 @@ class Case:
 
 def case(bundles: Path, model: str) -> Case:
     """The newest bundle of a model and its first golden row; raises `CaseError`."""
-    found = [
-        (json.loads(file.read_text()), file.parent)
-        for file in bundles.glob(f"{model}/[!.]*/manifest.json")
-    ]
-    if not found:
+    folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
+    if not folders:
         raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
-    manifest, bundle = max(found, key=lambda each: each[0]["created_at"])
-    first, *others = [_question(golden, named=manifest["named"]) for golden in manifest["golden"]]
+    found, bundle = newest(folders)
+    first, *others = [_question(golden, named=found["named"]) for golden in found["golden"]]
     return Case(model, bundle, *first, tuple(others))
+
+
+def newest(bundles: Iterable[Path]) -> tuple[dict[str, Any], Path]:
+    """The manifest that was made last, and its bundle."""
+    found = [(manifest(bundle), bundle) for bundle in bundles]
+    return max(found, key=lambda each: str(each[0]["created_at"]))
+
+
+def manifest(bundle: Path) -> dict[str, Any]:
+    """A bundle's manifest."""
+    read: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    return read
+
+
+def labels_only(found: dict[str, Any]) -> dict[str, Any]:
+    """A manifest as a baseline is held to it: of the golden rows only the label."""
+    golden = [{"row": each["row"], "prediction": each["prediction"]} for each in found["golden"]]
+    return {**found, "golden": golden}
 
 
 def hold(held: Case, folder: Path) -> Case:
     """The case with a copy of its bundle, alone in `folder`/MODEL: what is exported during a run
-    changes nothing, and the memory of other models is not part of the comparison."""
+    changes nothing, and the memory of other models is not part of the measurement."""
     copy = folder / held.model / held.model / held.bundle.name
     shutil.copytree(held.bundle, copy)
     return replace(held, bundle=copy)
@@ -126,6 +152,87 @@ def prepare_baseline(root: Path) -> dict[str, str]:
     path = [str(site) for site in folder.glob(".venv/lib/*/site-packages")]
     found = {name: distributions(name=name, path=path) for name in BASELINE_PACKAGES}
     return {name: next(iter(each)).version for name, each in found.items()}
+
+
+@contextmanager
+def serving(
+    order: Asked, root: Path, *, bundles: Path, scratch: Path, cpus: str
+) -> Iterator[Serving]:
+    """Start every replica on loopback; all end with this context. Users take their addresses in
+    turn, unless a balancer is put before them.
+
+    A baseline's environment must have been installed; its model is from the registry of the
+    checkout, `root`. `scratch` takes a copy of the bundle. `cpus` as `running` takes them.
+
+    Raises:
+        CaseError: no such bundle.
+        process.CannotStart: the server is not ready in its limits.
+        cgroup.Unavailable: no control groups here.
+    """
+    tier, held = order.tier, hold(case(bundles, order.model), scratch / "bundles")
+    ours = order.service == "halfcore"
+    label = tier.name if ours else f"{tier.name}-{order.service}"
+    with ExitStack() as stack:
+        started: list[Running] = []
+        for number in range(tier.replicas):
+            port = free_port()
+            replica = running(
+                f"{label}-{number}",
+                _command(order, root, scratch, held, port),
+                port=port,
+                limits=tier.limits,
+                cpus=cpus,
+                ready_timeout_s=_READY_S if ours else _BASELINE_READY_S,
+            )
+            started.append(stack.enter_context(replica))
+        served = Serving(
+            addresses=[("127.0.0.1", each.port) for each in started],
+            groups=[each.group for each in started],
+            pids=[each.process.pid for each in started],
+            ended=lambda: next(filter(None, (each.ended("the server") for each in started)), ""),
+        )
+        if ours:
+            _describe_ours(served, held.bundle)
+        else:
+            served.manifest = labels_only(manifest(held.bundle))
+            served.details["service"] = f"baseline, variant {order.service}"
+        yield served
+
+
+def given(target: str) -> Serving:
+    """`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
+    ended."""
+    parts = urlsplit(target if "//" in target else f"//{target}")
+    return Serving(
+        addresses=[(str(parts.hostname), int(parts.port or 0))],
+        details={"server": "given with target=: its limits were not set"},
+    )
+
+
+def _command(order: Asked, root: Path, scratch: Path, held: Case, port: int) -> Command:
+    if order.service != "halfcore":
+        store, workers = f"sqlite:///{(root / STORE).resolve()}", order.service_workers
+        return baseline(root, order.service, held, port, tracking_uri=store, workers=workers)
+    host = "0.0.0.0" if order.listen else "127.0.0.1"  # noqa: S104  asked for with listen=
+    settings = order.tier.environment | {"HALFCORE_HOST": host, "MODEL_NAME": order.model}
+    return halfcore(scratch, held.bundle.parent.parent, port, settings)
+
+
+def _describe_ours(served: Serving, bundle: Path) -> None:
+    served.manifest, served.graph = manifest(bundle), bundle / "model.onnx"
+    served.answered = lambda: [_answered(port) for _, port in served.addresses]
+    served.details["model_sha256"] = served.manifest["onnx"]["sha256"]
+    if len(served.addresses) > 1:
+        served.details["balancer"] = "none: users take the replicas' addresses in turn"
+
+
+def _answered(port: int) -> int | None:
+    """A replica's right answers so far, by its own metrics; None if it does not report them."""
+    with suppress(*NO_ANSWER):
+        status, text = get("127.0.0.1", port, "/metrics")
+        if status == HTTPStatus.OK:
+            return sum(int(float(count)) for count in _COUNTED.findall(text.decode()))
+    return None
 
 
 def _question(golden: dict[str, Any], *, named: bool) -> tuple[str, str]:

@@ -83,16 +83,14 @@ class Serving:
 
     def replicas(self) -> list[Replica]:
         """Limits read back, and whether all processes are inside."""
-        found = []
-        for group, pid in zip(self.groups, self.pids, strict=True):
-            inside, family = set(group.processes()), set(counters.descendants(pid))
-            outside = len(family - inside)
-            found.append(
-                Replica(
-                    limits=group.limits(), processes_inside=len(inside), processes_outside=outside
-                )
+        return [
+            Replica(
+                limits=group.limits(),
+                processes_inside=len(group.processes()),
+                processes_outside=_outside(group, pid),
             )
-        return found
+            for group, pid in zip(self.groups, self.pids, strict=True)
+        ]
 
     def cpu_s(self) -> list[float]:
         """CPU time of each replica since its group was made."""
@@ -106,12 +104,9 @@ class Serving:
         of_each = zip(self.groups, self.pids, cpu_s_before, strict=True)
         for number, (group, pid, before) in enumerate(of_each):
             with suppress(OSError, KeyError):
-                # Read first: a new process is inside. One that was killed is in no group.
-                family = set(filter(_is_alive, counters.descendants(pid)))
-                outside = len(family - set(group.processes()))
                 read[number] = msgspec.structs.replace(
                     read[number],
-                    processes_outside=max(read[number].processes_outside, outside),
+                    processes_outside=max(read[number].processes_outside, _outside(group, pid)),
                     limits_at_end=group.limits(),
                     cpu_used_s=group.usage().cpu_s - before,
                 )
@@ -124,6 +119,13 @@ class Serving:
         held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
         anywhere = any(each >= set(counters.cpus(0)) for each in held)
         return frozenset() if anywhere else frozenset[int]().union(*held)
+
+
+def _outside(group: Group, pid: int) -> int:
+    """How many of a replica's processes are not in its group."""
+    # Those that live are read first: a new process is inside. One that was killed is in no group.
+    family = set(filter(_is_alive, counters.descendants(pid)))
+    return len(family - set(group.processes()))
 
 
 def _is_alive(pid: int) -> bool:

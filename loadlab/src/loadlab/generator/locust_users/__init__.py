@@ -21,8 +21,6 @@ from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, is_
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load, Pool, Steer
 
-__all__ = ["FastHttpUser", "RawHttpUser", "StockHttpUser"]
-
 _IDLE_S = 5.0
 """How often a user checks for orders in the drain phase, when no requests are sent."""
 _LOOK = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -53,7 +51,7 @@ class Session:
         cls.load, cls.kind = load, kind
         cls.ledger = Ledger(worker, epoch)
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.pool = Pool(load, kind.request, place)
+        cls.pool = Pool(load, place, heads=kind is RawHttpUser)
         cls.ready.set()
 
 
@@ -71,11 +69,6 @@ class ThinkingUser(User):
         super().__init__(environment)
         self._next = Session.draw.randrange(len(Session.pool))
         self._due = time.monotonic()
-
-    @staticmethod
-    def request(body: str) -> bytes:
-        """A request as this class sends it; called once per exchange."""
-        return body.encode()
 
     def exchange(self, question: Question) -> None:
         """Ask, and compare the whole answer; raises `Failed`, `TimeoutError` or `OSError`."""
@@ -102,11 +95,10 @@ class ThinkingUser(User):
     def wait_time(self) -> float:
         """Seconds until the next request is due, counted from the last answer, or in the open model
         from when the last one was due."""
-        now = time.monotonic()
-        if Session.steer.pace <= 0:
+        now, pace = time.monotonic(), Session.steer.pace
+        if pace <= 0:
             return _IDLE_S
-        pace, draw = Session.steer.pace, Session.draw
-        self._due = Session.load.scenario.next_due(self._due, now, pace, draw)
+        self._due = Session.load.scenario.next_due(self._due, now, pace, Session.draw)
         Session.ledger.dropped += self._due < now
         return max(self._due - now, 0.0)
 
@@ -122,9 +114,10 @@ class ThinkingUser(User):
         sent = time.monotonic()
         try:
             self.exchange(question)
-        except (Failed, OSError) as error:
-            late = "timeout" if isinstance(error, TimeoutError) else "reset"
-            kind = str(error) if isinstance(error, Failed) else late
+        except Failed as failed:
+            ledger.failed(str(failed), due, time.monotonic())
+        except OSError as error:
+            kind = "timeout" if isinstance(error, TimeoutError) else "reset"
             ledger.failed(kind, due, time.monotonic())
         except gevent.GreenletExit:  # killed at the end of the drain: it was never answered
             ledger.failed("unanswered", due, time.monotonic())
@@ -138,21 +131,15 @@ class RawHttpUser(ThinkingUser):
     bytes. Comparing an answer's bytes costs less than parsing it, so all are compared, and parsed
     only where they differ."""
 
-    def __init__(self, environment: Any) -> None:
-        super().__init__(environment)
-        self._socket: Any = None
-
-    @staticmethod
-    def request(body: str) -> bytes:
-        """The request as it goes over the wire."""
-        return Session.load.request(body)
+    _socket: Any = None
 
     def exchange(self, question: Question) -> None:
         """Connect if there is no connection, send, receive, compare; a connection that failed is
         closed."""
         try:
-            if self._socket is not None and self._is_ended():
-                self._close()  # as clients do: the server closes a connection that is idle for long
+            # A server closes a connection that is idle for long; clients open another.
+            if self._socket is not None and _to_read(self._socket._sock) == b"":  # noqa: SLF001
+                self._close()
             if self._socket is None:
                 self._connect()
             self._socket.sendall(question.request)
@@ -177,16 +164,6 @@ class RawHttpUser(ThinkingUser):
         except OSError:
             raise Failed("connect") from None
         Session.ledger.connect_us[int((time.monotonic() - began) * 1e6)] += 1
-
-    def _is_ended(self) -> bool:
-        """Whether the server closed the connection while the user thought."""
-        try:
-            seen: bytes = self._socket._sock.recv(1, _LOOK)  # noqa: SLF001  without gevent's waiting
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return not seen
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -254,15 +231,18 @@ def _is_alive(_pool: ConnectionPool, connection: Any) -> bool:
     if connection is None or connection.fileno() < 0:
         return False
     plain = getattr(connection, "_sock", None)
-    if plain is None:  # TLS: the request will find out
-        return True
+    return plain is None or _to_read(plain) is None  # None is TLS: the request will find out
+
+
+def _to_read(plain: socket.socket) -> bytes | None:
+    """The first byte that an idle connection has to read, without gevent's waiting; empty: it was
+    closed; None: it has none."""
     try:
-        plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return plain.recv(1, _LOOK)
     except BlockingIOError:
-        return True
+        return None
     except OSError:
-        return False
-    return False
+        return b""
 
 
 def count_connections() -> None:

@@ -42,6 +42,13 @@ KINDS: dict[str, type[ThinkingUser]] = {
     "fast-unmended": FastHttpUser,
     "stock": StockHttpUser,
 }
+_OPTIONS = (
+    ("--scenario", "steady", "of scenarios.toml, for runs without the lab (default: %(default)s)"),
+    ("--model", "iris", "whose rows are sent, for runs without the lab (default: %(default)s)"),
+    ("--load", "", "the lab's plan for this run; replaces --scenario and --model"),
+    ("--ticks", "", "file that the master appends counts to, a line per worker and second"),
+    ("--steer", "", "file that the master watches for changes of pace"),
+)
 _ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
 _TIME = "loadlab_time"
 _CLOCK_QUESTIONS = 10
@@ -58,15 +65,8 @@ def _options(parser: Any) -> None:
     group.add_argument(
         "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
     )
-    for name, default, text in (
-        ("--scenario", "steady", "of scenarios.toml, for runs without the lab"),
-        ("--model", "iris", "whose rows are sent, for runs without the lab"),
-        ("--load", "", "the lab's plan for this run; replaces --scenario and --model"),
-        ("--ticks", "", "file that the master appends counts to, a line per worker and second"),
-        ("--steer", "", "file that the master watches for changes of pace"),
-    ):
-        shown = f"{text} (default: {default})" if default else text
-        group.add_argument(name, default=default, help=shown)
+    for name, default, text in _OPTIONS:
+        group.add_argument(name, default=default, help=text)
 
 
 @events.init.add_listener
@@ -76,18 +76,15 @@ def _start(environment: Any, runner: Any, **_: Any) -> None:
         _be_worker(environment, runner)
         return
     environment.user_classes[:] = [KINDS[options.user]]
-    load = _load(environment, options)
+    if options.load:
+        load = plan.read(Path(options.load))
+    else:
+        url = environment.host or "http://127.0.0.1:8000"
+        load = plan.by_hand(url, options.scenario, options.model)
     if isinstance(runner, MasterRunner):
         _be_master(runner, load, options)
     else:
         _open(environment, load, options.user, "local")
-
-
-def _load(environment: Any, options: Any) -> Load:
-    if options.load:
-        return plan.read(Path(options.load))
-    url = environment.host or "http://127.0.0.1:8000"
-    return plan.by_hand(url, options.scenario, options.model)
 
 
 def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
@@ -98,17 +95,16 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     def answer(msg: Any, **_: Any) -> None:
         runner.send_message(_LOAD, message, msg.node_id)
 
+    def answer_time(msg: Any, **_: Any) -> None:
+        now_s = time.monotonic() - load.start
+        runner.send_message(_TIME, {"now_s": now_s}, msg.node_id)
+
     def take(msg: Any, **_: Any) -> None:
         if ticks:
             ticks.write(msg.data["tick"] + b"\n")
 
-    def answer_time(msg: Any, **_: Any) -> None:
-        now_s = time.monotonic() - load.start.here()
-        runner.send_message(_TIME, {"now_s": now_s}, msg.node_id)
-
-    runner.register_message(_ASK, answer)
-    runner.register_message(_TIME, answer_time)
-    runner.register_message(_TICK, take)
+    for name, listener in ((_ASK, answer), (_TIME, answer_time), (_TICK, take)):
+        runner.register_message(name, listener)
     if options.steer:
         report = Path(options.ticks).with_suffix(".workers")
         gevent.spawn(_watch, runner, Path(options.steer), report)
@@ -124,8 +120,8 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             runner.send_message(_STEER, {"steer": now})
             before = now
         missing |= {client.id for client in runner.clients.missing}
-        silent += sum(1 for client in runner.clients.all if client.heartbeat <= 0)
-        said = Workers(connected=len(runner.clients), missing=len(missing), silent=silent)
+        silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
+        said = Workers(missing=len(missing), silent=silent)
         plan.write(report, said)
 
 
@@ -135,13 +131,12 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     # 50 ms in which no other user runs.
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
-
-    clock = Clock(runner)
+    clock = Clock(runner) if _REMOTE else None
 
     def take_load(msg: Any, **_: Any) -> None:
         load = msgspec.json.decode(msg.data["load"], type=Load)
         name, user = str(runner.client_id), msg.data["user"]
-        gevent.spawn(_open, environment, load, user, name, runner, clock if _REMOTE else None)
+        gevent.spawn(_open, environment, load, user, name, runner, clock)
 
     def take_steer(msg: Any, **_: Any) -> None:
         Session.steer = msgspec.json.decode(msg.data["steer"], type=Steer)
@@ -152,12 +147,8 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
 
 
 class Clock:
-    """When the lab's run began, on this machine's clock: asked of the master, for the clocks of two
-    machines differ.
-
-    Args:
-        runner: of this worker.
-    """
+    """When the lab's run began, on the clock of a worker's machine: asked of the master, for the
+    clocks of two machines differ."""
 
     def __init__(self, runner: WorkerRunner) -> None:
         self._runner, self._answer = runner, AsyncResult()
@@ -213,23 +204,20 @@ def _open(
         count_connections()
         if user != "fast-unmended":
             mend_keep_alive()
-    epoch = clock.epoch() if clock else load.start.here()
+    epoch = clock.epoch() if clock else load.start
     Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0, epoch)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)
-    gevent.spawn(_report, environment, runner, kind, clock)
+    gevent.spawn(_report, environment, runner, clock)
     gevent.spawn(_probe_loop)
 
 
-def _report(
-    environment: Any, runner: WorkerRunner | None, kind: type[ThinkingUser], clock: Clock | None
-) -> None:
+def _report(environment: Any, runner: WorkerRunner | None, clock: Clock | None) -> None:
     while True:
         gevent.sleep(Session.ledger.seconds_left())
         tick = Session.ledger.tick()
-        if clock:
-            tick = msgspec.structs.replace(tick, host=clock.host())
-        if kind is RawHttpUser:  # the others report each request to Locust themselves
+        tick.host = clock.host() if clock else None
+        if Session.kind is RawHttpUser:  # the others report each request to Locust themselves
             _add_to_locust(environment.stats, tick)
         if runner:
             runner.send_message(_TICK, {"tick": msgspec.json.encode(tick)})
@@ -241,9 +229,8 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     times = Counter[int]()
     for value_us, count in [*tick.response_us.items(), *tick.failed_us.items()]:
         times[value_us // 1000] += count
-    for kind, count in tick.failures.items():
-        for _ in range(count):
-            stats.log_error(_METHOD, _NAME, kind)
+    for kind in Counter(tick.failures).elements():
+        stats.log_error(_METHOD, _NAME, kind)
     if not times:
         return
     now = time.time()

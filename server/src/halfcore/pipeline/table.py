@@ -40,6 +40,7 @@ class Table:
         self._low = np.array([-largest if r.minimum is None else r.minimum for r in rules])
         self._high = np.array([largest if r.maximum is None else r.maximum for r in rules])
         self._nullable = np.array([column.nullable for column in schema.inputs])
+        self._any_number = all(r.minimum is None and r.maximum is None for r in rules)
 
     @classmethod
     def of(cls, schema: Schema) -> "Table":
@@ -100,9 +101,12 @@ class Table:
             return None
         if len(matrix) > max_rows:
             raise too_many_rows(max_rows)
-        right = (matrix >= self._low) & (matrix <= self._high)
-        if not right.all() and not (right | (np.isnan(matrix) & self._nullable)).all():
-            return None
-        if not len(matrix):
+        if not len(matrix) or not self._all_right(matrix):
             return None
         return Rows(matrix.astype(self._dtype, copy=False).tobytes(), len(matrix), many=True)
+
+    def _all_right(self, matrix: NDArray[Any]) -> bool:
+        if self._any_number and matrix.dtype == self._dtype and np.isfinite(matrix).all():
+            return True  # two passes in place of four
+        right = (matrix >= self._low) & (matrix <= self._high)
+        return bool(right.all() or (right | (np.isnan(matrix) & self._nullable)).all())

@@ -11,8 +11,8 @@ from loadlab.experiments.bench import memory as memories
 from loadlab.experiments.bench import stored
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
-from loadlab.experiments.studies import Study
-from loadlab.pages import bench, experiments, loads, studies
+from loadlab.experiments.studies import KINDS, Study
+from loadlab.pages import bench, experiments, loads
 from loadlab.pages.loads import KeptSet
 from loadlab.pages.template import link, page
 from loadlab.record.store import StoreError
@@ -53,7 +53,7 @@ def main(asked: argparse.Namespace) -> list[Path]:
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
         loaded=loads.sets(runs),
-        studied=studies.newest(runs),
+        studied=experiments.newest(runs, *KINDS),
     )
     operations = asked.out.with_name("operations.md")
     files = sorted(runs.glob("*-memory-*.json"))
@@ -172,7 +172,7 @@ class Chapters:
     def study(self, file: Path) -> str:
         """One of the studies."""
         found = runner.load(file, Study)
-        return studies.study(found, link(file, self._out), self.draw(found.kind, found))
+        return experiments.study(found, link(file, self._out), self.draw(found.kind, found))
 
     def draw(self, name: str, subject: object) -> str:
         """The picture's name; empty if there is none of this kind, or nothing to draw."""

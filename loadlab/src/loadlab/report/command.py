@@ -18,7 +18,7 @@ from loadlab.record.write import (
 )
 from loadlab.report import library
 from loadlab.report.page import write_reports
-from loadlab.report.table import history_table, summary
+from loadlab.report.terminal import history_table, summary
 from loadlab.verdict.judge import Verdict, judge
 
 STORE = Path(".halfcore/loads")

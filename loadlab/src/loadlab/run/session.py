@@ -30,7 +30,7 @@ from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
 from loadlab.record.write import Recorder
-from loadlab.report.live import Ticker
+from loadlab.report.terminal import Ticker
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s

@@ -10,7 +10,7 @@ from loadlab.record.criteria import Objective
 from loadlab.record.histogram import pack, quantile
 from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.write import Recorder
-from loadlab.report import live
+from loadlab.report import terminal
 from loadlab.verdict.steadiness import Window
 
 HUNG_S = 15
@@ -213,7 +213,7 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
 class View:
     """Feeds the live line, once for every whole second."""
 
-    ticker: live.Ticker
+    ticker: terminal.Ticker
     users: int
     """Asked for."""
     quota_cores: float
@@ -230,9 +230,9 @@ class View:
             self._shown = book.whole
             self.ticker.update(self._moment(book, *self._used(sample)))
 
-    def _moment(self, book: Book, cores: float | None, throttled: float | None) -> live.Moment:
+    def _moment(self, book: Book, cores: float | None, throttled: float | None) -> terminal.Moment:
         second = book.moments[book.whole]
-        return live.Moment(
+        return terminal.Moment(
             phase=self.phase,
             users=second.users,
             users_wanted=self.users,

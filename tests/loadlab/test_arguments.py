@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import ScenarioError
-from loadlab.run.order import KEYS, Order, parse
+from loadlab.run.order import Order, parse
 from loadlab.target import tiers
 from loadlab.target.tiers import TierError
-from loadlab.words import UsageError
+from loadlab.words import LoadWords, UsageError
 
 ROOT = Path(__file__).parents[2]
 TIERS = tiers.read(ROOT / tiers.FILE, {})
+KEYS = [field.encode_name for field in msgspec.structs.fields(LoadWords)]
 
 
 def order(*words: str) -> Order:

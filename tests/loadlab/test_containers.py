@@ -14,7 +14,7 @@ import pytest
 from loadlab.record import cgroup
 from loadlab.record.limits import Limits, Usage
 from loadlab.record.schema import Replica
-from loadlab.report.numbers import provenance
+from loadlab.report.page import provenance
 from loadlab.target import containers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import Asked, BackendFailed, Serving

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command
-from loadlab.pages import loads, plots, render, template
+from loadlab.pages import plots, render, template
 from loadlab.record.machine import Fingerprint
 from loadlab.record.read import RecordError
 from loadlab.report.command import conclude, keep
@@ -60,7 +60,7 @@ def test_all_repeats_of_a_set_are_kept_without_their_reports(place):
         f"2026-11-20-19000{repeat}-half-core-steady" for repeat in (1, 2, 3)
     ]
     assert all(sorted(file.name for file in folder.iterdir()) == FILES for folder in folders)
-    (found,) = loads.sets(place / "docs/runs")
+    (found,) = render.load_sets(place / "docs/runs")
     assert (found.together.outcome, len(found.runs)) == ("PASS", 3)
     assert found.together.claim.startswith("Verified on 2026-11-20")
 
@@ -79,8 +79,8 @@ def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(
     records."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         keep(name, place / ".halfcore/loads", place / "docs/runs")
-    found = loads.sets(place / "docs/runs")
-    text = loads.section(found, place / "docs/benchmarks.md")
+    found = render.load_sets(place / "docs/runs")
+    text = render.load_section(found, place / "docs/benchmarks.md")
 
     assert text.count("| **PASS**, [run](runs/") == 3
     assert text.count("| **FAIL**, [run](runs/") == 1
@@ -100,13 +100,13 @@ def test_the_readme_shows_the_newest_of_each_kind_with_medians(place):
     chosen for its looks."""
     for name in ("2026-11-20-190001", "2026-11-20-200000"):
         keep(name, place / ".halfcore/loads", place / "docs/runs")
-    found = loads.sets(place / "docs/runs")
-    assert [each.together.outcome for each in loads.newest(found)] == ["FAIL"]
-    assert "**PASS** ([run 1](docs/runs/" in loads.summary(found[:1], place / "README.md")
-    (log,) = (loads.to_draw(found),)
+    found = render.load_sets(place / "docs/runs")
+    assert [each.together.outcome for each in render.newest_sets(found)] == ["FAIL"]
+    assert "**PASS** ([run 1](docs/runs/" in render.load_summary(found[:1], place / "README.md")
+    (log,) = (render.to_draw(found),)
     assert log is not None
     assert plots.latency(log, place / "docs/benchmarks-load.svg")
-    assert loads.to_draw(found[1:]) is None
+    assert render.to_draw(found[1:]) is None
 
 
 def test_a_page_without_marks_is_left_alone(place):

@@ -23,9 +23,8 @@ from loadlab.record.histogram import pack
 from loadlab.record.schema import Calibration, Ended, NullServer
 from loadlab.report import library
 from loadlab.report.command import conclude
-from loadlab.report.live import Moment, Ticker
 from loadlab.report.page import write_reports
-from loadlab.report.table import history_table, summary
+from loadlab.report.terminal import Moment, Ticker, history_table, summary
 from loadlab.verdict.judge import judge
 from support import browser
 from support.runs import Made, Server, fresh, made

@@ -9,8 +9,9 @@ from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, su
 from loadlab.experiments.trial import Loaded
 from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import plots, render
-from loadlab.pages.studies import newest, sentences, shares_of
-from loadlab.pages.studies import study as section
+from loadlab.pages.experiments import newest, shares_of
+from loadlab.pages.experiments import study as section
+from loadlab.pages.experiments import study_sentences as sentences
 from loadlab.record.schema import Ended, Replica
 from loadlab.run import order
 from loadlab.run.session import Place
@@ -421,7 +422,7 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
 
     def chapters(out):
         written = render.Chapters(out)
-        files = newest(tmp_path / "runs")
+        files = newest(tmp_path / "runs", *studies.KINDS)
         return [written.study(file) for file in files], written.pictures
 
     parts, pictures = chapters(tmp_path / "benchmarks.md")
@@ -436,4 +437,4 @@ def test_the_document_has_the_newest_study_of_each_kind(study, measured, tmp_pat
     for part, what in zip(parts, studies.KINDS, strict=True):
         assert f"`just {what}`; 2026-01-02T03:04:05Z" in part
         assert f"[Every run](runs/2026-01-02-030405-{what}.json)" in part
-    assert newest(tmp_path / "empty") == []
+    assert newest(tmp_path / "empty", *studies.KINDS) == []

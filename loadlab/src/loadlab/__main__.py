@@ -14,9 +14,8 @@ from loadlab.experiments import compare, searching, studies
 from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.generator.plan import PlanError
-from loadlab.pages import experiments as tables
+from loadlab.pages import experiments as pages
 from loadlab.pages import render
-from loadlab.pages import studies as study_pages
 from loadlab.record.cgroup import Unavailable
 from loadlab.record.read import RecordError
 from loadlab.record.store import StoreError
@@ -39,10 +38,10 @@ _REFUSALS = (
     subprocess.CalledProcessError,
 )
 _JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
-    "compare": partial(compare.main, table=tables.compare_table),
-    "search": partial(searching.main, table=tables.search_table),
+    "compare": partial(compare.main, table=pages.compare_table),
+    "search": partial(searching.main, table=pages.search_table),
 }
-_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=study_pages.sentences))
+_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=pages.study_sentences))
 """Commands that return their own exit code."""
 
 

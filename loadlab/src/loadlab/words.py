@@ -9,7 +9,7 @@ import argparse
 import re
 import types
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -64,27 +64,11 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     balancer: Annotated[Balancer, Meta(description="before replicas that are processes")] = "none"
 
 
-class Word(NamedTuple):
-    """One word as a command's help shows it."""
-
-    key: str
-    values: str
-    default: str
-    help: str
-
-
-def parse(
-    kind: type[W],
-    words: Sequence[str],
-    refused: Mapping[str, str] | None = None,
-    *,
-    offered: Sequence[str] = (),
-) -> W:
+def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:
     """Understand the words of a command line.
 
     Args:
         refused: words that `kind` has and this command does not take, with the reason.
-        offered: keys that the refusal of an unknown one lists, where they are others than those.
 
     Raises:
         UsageError: an unknown or refused key, one given twice, without a value, or with one that
@@ -98,7 +82,7 @@ def parse(
         if key in refused:
             raise UsageError(f"{word}: {refused[key]}")
         if not equals or key not in fields:
-            known = ", ".join(offered or [name for name in fields if name not in refused])
+            known = ", ".join(name for name in fields if name not in refused)
             raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
         if fields[key].name in given:
             raise UsageError(f"{key}= is given twice")
@@ -109,23 +93,14 @@ def parse(
     return kind(**given)
 
 
-def described(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> list[Word]:
-    """All words of a command, in their order."""
-    return [
-        Word(
-            field.encode_name,
-            _possible(field.type),
-            "" if field.required or field.default in {None, ""} else f"{field.default}",
-            _unwrap(field.type)[1].description or "",
-        )
-        for field in msgspec.structs.fields(kind)
-        if field.encode_name not in refused
-    ]
-
-
 def table(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> str:
-    """The words as text in columns: key, possible values, default, help."""
-    rows = [Word("word", "values", "default", ""), *described(kind, refused)]
+    """The words of a command as text in columns: key, possible values, default, help."""
+    rows = [("word", "values", "default", "")]
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name not in refused:
+            default = "" if field.required or field.default in {None, ""} else f"{field.default}"
+            says = _unwrap(field.type)[1].description or ""
+            rows.append((field.encode_name, _possible(field.type), default, says))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -137,8 +112,9 @@ def add_to(
     parser: argparse.ArgumentParser, kind: type[msgspec.Struct], refused: Collection[str] = ()
 ) -> None:
     """Let a command take words (as `words`), and show their table in its help."""
-    keys = ", ".join(word.key for word in described(kind, refused))
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {keys}")
+    keys = (field.encode_name for field in msgspec.structs.fields(kind))
+    known = ", ".join(key for key in keys if key not in refused)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {known}")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = table(kind, refused)
 
@@ -184,9 +160,8 @@ def _possible(annotated: Any) -> str:
         return ", ".join(get_args(kind))
     if kind is int:
         counted = (meta.extra or {}).get("counts")
-        return (
-            f"{f'whole {counted}' if counted else 'a whole number'} from {meta.ge:,} to {meta.le:,}"
-        )
+        number = f"whole {counted}" if counted else "a whole number"
+        return f"{number} from {meta.ge:,} to {meta.le:,}"
     if kind is float:
         return "seconds, or a number with s, m or h, as in 10m"
     return ""

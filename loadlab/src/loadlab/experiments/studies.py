@@ -22,7 +22,7 @@ from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.generator import scenarios
 from loadlab.record.limits import PERIOD_US
-from loadlab.run.order import KEYS, Order, too_small, understand
+from loadlab.run.order import Order, too_small, understand
 from loadlab.run.session import Place
 from loadlab.target import start
 from loadlab.target.serving import BackendFailed
@@ -234,7 +234,8 @@ def parse(kind: What, given: Sequence[str]) -> Words:
 
 def _words(kind: What) -> tuple[type[Words], dict[str, str]]:
     """What a study takes, and the words of a load run that it refuses, with the reason."""
-    refused = [key for key in KEYS if key not in _TAKEN[kind]]
+    keys = [field.encode_name for field in msgspec.structs.fields(LoadWords)]
+    refused = [key for key in keys if key not in _TAKEN[kind]]
     reason = "each cell of a study has its own"
     return SeedsWords if kind == "seeds" else Words, dict.fromkeys(refused, reason)
 

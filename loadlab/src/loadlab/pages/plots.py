@@ -37,9 +37,7 @@ def latency(log: Log, file: Path) -> bool:
     return True
 
 
-def _stack(
-    file: Path, margin: float, panels: Sequence[tuple[float, Callable[[Axes], None]]]
-) -> bool:
+def _stack(file: Path, margin: float, panels: Sequence[tuple[float, Draw]]) -> bool:
     """Panels one below the other, each with its height, inches, and what draws it."""
     if not panels:
         return False
@@ -120,29 +118,20 @@ def forest(comparison: Comparison, file: Path) -> bool:
 
 def _intervals(comparison: Comparison, found: list[Effect], axis: Axes) -> None:
     for place, effect in enumerate(found):
-        _interval(axis, place, effect)
+        ratio = effect.ratio
+        assert ratio  # noqa: S101  the caller left out those without
+        ratios = [theirs / ours for ours, theirs in effect.pairs]
+        axis.plot(ratios, [place] * len(ratios), ".", color=GREY)
+        axis.plot([ratio.low, ratio.high], [place] * 2, color=GREEN, linewidth=2)
+        axis.plot([ratio.estimate], [place], "s", color=GREEN, markersize=5)
+        at = (ratio.high, place)
+        axis.annotate(f"  {effect.text} ×", at, (0, 6), textcoords="offset points", fontsize=8)
     axis.axvline(1, color=GREY, linewidth=1)
     axis.set_xscale("log")
     _names(axis, [effect.name for effect in found])
     axis.margins(x=0.15, y=0.4)
     sides = f"{comparison.against} / halfcore (logarithmic)"
     _title(axis, f"{comparison.tier}, {comparison.users:,} users: {sides}")
-
-
-def _interval(axis: Axes, place: int, effect: Effect) -> None:
-    ratio = effect.ratio
-    assert ratio  # noqa: S101  the caller left out those without
-    ratios = [theirs / ours for ours, theirs in effect.pairs]
-    axis.plot(ratios, [place] * len(ratios), ".", color=GREY)
-    axis.plot([ratio.low, ratio.high], [place] * 2, color=GREEN, linewidth=2)
-    axis.plot([ratio.estimate], [place], "s", color=GREEN, markersize=5)
-    axis.annotate(
-        f"  {effect.text} ×",
-        (ratio.high, place),
-        xytext=(0, 6),
-        textcoords="offset points",
-        fontsize=8,
-    )
 
 
 def frontier(search: Search, file: Path) -> bool:

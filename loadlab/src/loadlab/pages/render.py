@@ -1,25 +1,63 @@
 """`loadlab render`: docs/benchmarks.md and its pictures, and what stands between marks in README
-and docs/operations.md, from stored runs only."""
+and docs/operations.md, from stored runs only. Load runs that the documentation shows are kept whole
+next to the bench's, so that every reader can judge them again (`loadlab keep` copies them
+there)."""
 
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command, measure
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
-from loadlab.experiments.studies import Study
-from loadlab.pages import bench, experiments, loads, studies
-from loadlab.pages.loads import KeptSet
+from loadlab.experiments.studies import KINDS, Study
+from loadlab.pages import bench, experiments
 from loadlab.pages.template import link, page
+from loadlab.record.read import Log, read
 from loadlab.record.store import StoreError
+from loadlab.record.write import RUN_FILE
+from loadlab.verdict.judge import Verdict, judge
+from loadlab.verdict.repeats import Judged, SetVerdict, combine
 
 _MODEL = "iris"
 """Of the first page's table."""
 _SHOWN = ("b", "c", "d", "e")
 """Its servers, besides the null server."""
+_MOST_ROWS = 6
+"""Of the first page's table of load runs."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One run that is kept, and its verdict as its record gives it today."""
+
+    folder: Path
+    log: Log
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class KeptSet:
+    """The repeats of one command, or a single run."""
+
+    runs: list[Kept]
+    together: SetVerdict
+
+    @property
+    def missed(self) -> list[str]:
+        """What of the objective a run missed, and by how much; the same measure once."""
+        checks = [check for one in self.runs for check in one.verdict.objective]
+        missed = [check for check in checks if not check.holds and check.measured is not None]
+        return list({check.what: check.text for check in missed}.values())
+
+    @property
+    def broken(self) -> list[str]:
+        """The rules that do not hold in a run."""
+        findings = [finding for one in self.runs for finding in one.verdict.findings]
+        return list(dict.fromkeys(each.rule for each in findings if not each.holds))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +89,8 @@ def main(asked: argparse.Namespace) -> list[Path]:
         ladder=asked.ladder or measure.latest(runs, "ladder"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
-        loaded=loads.sets(runs),
-        studied=studies.newest(runs),
+        loaded=load_sets(runs),
+        studied=experiments.newest(runs, *KINDS),
     )
     operations = asked.out.with_name("operations.md")
     files = sorted(runs.glob("*-memory-*.json"))
@@ -77,7 +115,7 @@ def render(
     chapters = Chapters(out)
     text = page(
         "benchmarks",
-        loads=loads.section(loaded, out) if loaded else "",
+        loads=load_section(loaded, out) if loaded else "",
         benches=[chapters.bench(file) for file in (newest, ablation, ladder) if file],
         compared=[chapters.compare(file) for file in compared],
         searched=[chapters.search(file) for file in searched],
@@ -85,19 +123,13 @@ def render(
     )
     out.write_text(f"{text}\n")
     readme = out.parent.parent / "README.md"
-    shown = loads.to_draw(loaded)
+    shown = to_draw(loaded)
     curve = chapters.draw("load", shown) if shown else ""
 
     def figures() -> str:
-        lines = [
-            *experiments.least(readme, searched),
-            *experiments.compared(readme, compared),
-            *(
-                bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, readme))
-                if ladder
-                else ()
-            ),
-        ]
+        lines = experiments.least(readme, searched) + experiments.compared(readme, compared)
+        if ladder:
+            lines += bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, readme))
         picture = link(out.with_name(curve), readme) if curve else ""
         return first_page(readme, newest, loaded, picture, lines)
 
@@ -117,11 +149,9 @@ def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
 
 def memory(file: Path, out: Path) -> str:
     """The table of docs/operations.md."""
-    run, asked = (
-        runner.load(file, command.Memory),
-        {"asked": command.ASKED, "rest_s": command.REST_S},
-    )
-    return page("memory", run=run, held=run.rows, link=link(file, out), **asked)
+    run, asked = runner.load(file, command.Memory), command.ASKED
+    shown = {"run": run, "held": run.rows, "asked": asked, "rest_s": command.REST_S}
+    return page("memory", link=link(file, out), **shown)
 
 
 def first_page(
@@ -134,7 +164,7 @@ def first_page(
     found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
     return page(
         "readme",
-        loads=loads.summary(loaded, readme) if loaded else "",
+        loads=load_summary(loaded, readme) if loaded else "",
         curve=curve,
         run=run,
         panels=panels,
@@ -171,7 +201,7 @@ class Chapters:
     def study(self, file: Path) -> str:
         """One of the studies."""
         found = runner.load(file, Study)
-        return studies.study(found, link(file, self._out), self.draw(found.kind, found))
+        return experiments.study(found, link(file, self._out), self.draw(found.kind, found))
 
     def draw(self, name: str, subject: object) -> str:
         """The picture's name; empty if there is none of this kind, or nothing to draw."""
@@ -184,3 +214,46 @@ class Chapters:
             return ""
         self.pictures.append(file)
         return file.name
+
+
+def load_sets(folder: Path) -> list[KeptSet]:
+    """Everything kept, judged again, oldest first."""
+    groups: dict[str, list[Kept]] = {}
+    for file in sorted(folder.glob(f"*/{RUN_FILE}")):
+        log = read(file.parent)
+        kept = Kept(file.parent, log, judge(log))
+        groups.setdefault(log.run.set_id or log.run.id, []).append(kept)
+    return [
+        KeptSet(runs, combine([Judged(each.log.run, each.verdict) for each in runs]))
+        for runs in groups.values()
+    ]
+
+
+def newest_sets(found: Sequence[KeptSet]) -> list[KeptSet]:
+    """Of sets that asked the same of the same, the last; oldest first."""
+    last = {_asked(each): each for each in found}.values()
+    return sorted(last, key=lambda each: each.runs[0].log.run.started_at)
+
+
+def _asked(each: KeptSet) -> tuple[object, ...]:
+    run = each.runs[0].log.run
+    return run.tier.name, run.scenario.name, run.scenario.users, run.backend, run.engine
+
+
+def load_section(found: Sequence[KeptSet], out: Path) -> str:
+    """All sets for the page `out`: for each run a row, its verdict and its provenance."""
+    links = {one.folder: link(one.folder, out) for each in found for one in each.runs}
+    return page("load_runs", sets=found, links=links)
+
+
+def load_summary(found: Sequence[KeptSet], readme: Path) -> str:
+    """One row for each of the newest sets, medians over its repeats, for the first page."""
+    shown = newest_sets(found)[-_MOST_ROWS:]
+    links = {one.folder: link(one.folder, readme) for each in shown for one in each.runs}
+    return page("readme_loads", sets=shown, links=links)
+
+
+def to_draw(found: Sequence[KeptSet]) -> Log | None:
+    """The last run that passed with the most users."""
+    passed = [one.log for each in found for one in each.runs if one.verdict.outcome == "PASS"]
+    return max(passed, key=lambda log: (log.run.scenario.users, log.run.started_at), default=None)

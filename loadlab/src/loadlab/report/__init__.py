@@ -1,2 +1,2 @@
-"""One run for readers: the live line (`live`), the table at the end (`table`), the page with its
-pictures and the Markdown (`page`), and the commands of stored runs (`command`)."""
+"""One run for readers: on a terminal (`terminal`), as a page and Markdown with pictures (`page`),
+and the commands of stored runs (`command`)."""

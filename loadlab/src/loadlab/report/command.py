@@ -1,5 +1,5 @@
 """`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge,
-store_verdict, report."""
+store the verdict, report."""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ from loadlab.record.write import (
 )
 from loadlab.report import library
 from loadlab.report.page import write_reports
-from loadlab.report.table import history_table, summary
+from loadlab.report.terminal import history_table, summary
 from loadlab.verdict.judge import Verdict, judge
 
 STORE = Path(".halfcore/loads")
@@ -63,7 +63,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
 
 
 def conclude(run: Path, console: Console) -> Verdict:
-    """Judge a run that has ended, store_verdict verdict and reports, and show the table.
+    """Judge a run that has ended, store verdict and reports, and show the table.
 
     With the last of several repeats, the claim they allow is written into the reports of them all.
     A disk that is full costs the reports, not the verdict.

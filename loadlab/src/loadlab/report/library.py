@@ -71,18 +71,14 @@ def find(folder: Path, name: str) -> Path:
     if (Path(name) / RUN_FILE).is_file():
         return Path(name)
     known = sorted(file.parent.name for file in folder.glob(f"*/{RUN_FILE}"))
-    matching = (
-        known[-1:]
-        if name == "latest"
-        else [each for each in known if each == name]
-        or [each for each in known if each.startswith(name)]
-    )
+    if name == "latest":
+        matching = known[-1:]
+    else:
+        begin_so = [each for each in known if each.startswith(name)]
+        matching = [name] if name in known else begin_so
     if len(matching) != 1:
-        what = (
-            f"{len(matching)} runs begin with {name!r}"
-            if matching
-            else f"no run {name!r} in {folder}"
-        )
+        what = f"{len(matching)} runs begin with {name!r}"
+        what = what if matching else f"no run {name!r} in {folder}"
         raise NoSuchRun(f"{what}: give an id of `loadlab history`, a folder, or latest")
     return folder / matching[0]
 
@@ -101,14 +97,11 @@ def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
 
     Both are empty if they are not all there, or do not hold.
     """
-    mates = (
-        [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
-        if run.set_id
-        else []
-    )
-    claim = (
-        combine([Judged(read_run(mate), verdict_of(mate)) for mate in mates]).claim if mates else ""
-    )
+    if not run.set_id:
+        return "", []
+    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
+    judged = [Judged(read_run(mate), verdict_of(mate)) for mate in mates]
+    claim = combine(judged).claim if judged else ""
     return claim, mates if claim else []
 
 

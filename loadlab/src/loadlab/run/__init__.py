@@ -1,2 +1,2 @@
-"""Carrying out a load run: what was asked (`arguments`), the phases (`conduct`), what is written
-meanwhile (`book`), repeats and the end (`session`)."""
+"""Carrying out a load run: what was asked (`order`), repeats and the end (`session`), the phases
+(`phases`), and what is written meanwhile (`timeline`)."""

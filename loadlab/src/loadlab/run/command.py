@@ -166,16 +166,13 @@ def _limits(root: Path) -> list[Finding]:
     hard, wanted = resource.getrlimit(resource.RLIMIT_NOFILE)[1], _USERS + _SPARE_FILES
     ports, backlog = counters.ports(), int(Path("/proc/sys/net/core/somaxconn").read_text())
     few_files = hard != resource.RLIM_INFINITY and hard < wanted
-    hints = {
-        "models": "" if models else "`just examples light` makes them (backend cgroup needs one)",
-        "open files": f"raise ulimit -Hn to {wanted:,} for {_USERS:,} users" if few_files else "",
-        "ports": "" if ports * 0.7 >= _USERS else "widen net.ipv4.ip_local_port_range",
-        "accept queue": "" if backlog >= 1024 else _RAISE_BACKLOG,
-    }
-    found = {
-        "models": models or "none",
-        "open files": f"at most {hard:,}",
-        "ports": f"{ports:,} to one address",
-        "accept queue": f"net.core.somaxconn {backlog:,}",
-    }
-    return [Finding(what, found[what], hint) for what, hint in hints.items()]
+    too_few = f"raise ulimit -Hn to {wanted:,} for {_USERS:,} users" if few_files else ""
+    no_models = "" if models else "`just examples light` makes them (backend cgroup needs one)"
+    few_ports = "" if ports * 0.7 >= _USERS else "widen net.ipv4.ip_local_port_range"
+    short = "" if backlog >= 1024 else _RAISE_BACKLOG
+    return [
+        Finding("models", models or "none", no_models),
+        Finding("open files", f"at most {hard:,}", too_few),
+        Finding("ports", f"{ports:,} to one address", few_ports),
+        Finding("accept queue", f"net.core.somaxconn {backlog:,}", short),
+    ]

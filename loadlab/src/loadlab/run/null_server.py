@@ -61,13 +61,8 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
-        command = programs.null_server(
-            Path.cwd(),
-            answer,
-            port,
-            "--read",
-            *(["--host", "0.0.0.0"] if listen else []),  # noqa: S104
-        )
+        host = ["--host", "0.0.0.0"] if listen else []  # noqa: S104
+        command = programs.null_server(Path.cwd(), answer, port, "--read", *host)
         with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
             ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
     return _summary(ticks, used_s, load.users)

@@ -17,7 +17,6 @@ from loadlab.target.tiers import Tier
 from loadlab.target.tiers import choose as choose_tier
 from loadlab.words import Engine, LoadWords, Ramp, UsageError, UserKind
 
-KEYS = tuple(word.key for word in words.described(LoadWords))
 UNLIMITED = Tier(name="target", cpus=0.0, memory_bytes=0)
 """In place of a tier, for a server whose limits the lab does not set."""
 
@@ -43,21 +42,10 @@ class Order(Asked, frozen=True, kw_only=True):
 
 
 def parse(
-    given: Sequence[str],
-    tiers: Mapping[str, Tier],
-    scenarios: Mapping[str, Scenario],
-    *,
-    offered: Sequence[str] = KEYS,
+    given: Sequence[str], tiers: Mapping[str, Tier], scenarios: Mapping[str, Scenario]
 ) -> Order:
-    """Understand the words of a command line.
-
-    Args:
-        offered: the keys that the refusal of an unknown one lists.
-
-    Raises:
-        UsageError, TierError, ScenarioError: see `words.parse`, `understand`.
-    """
-    return understand(words.parse(LoadWords, given, offered=offered), tiers, scenarios)
+    """Understand the words of a command line; raises what `words.parse` and `understand` raise."""
+    return understand(words.parse(LoadWords, given), tiers, scenarios)
 
 
 def understand(
@@ -152,13 +140,12 @@ def _check_remote(order: Order) -> None:
         )
     if order.backend == "compose" or order.balancer != "none":
         raise UsageError("remote= is for a server that is a process (backend=cgroup) or given")
+    own = bool(order.listen)
     try:
         with socket.socket(type=socket.SOCK_DGRAM) as probe:
             probe.bind((order.listen, 0))
     except OSError:
         own = False
-    else:
-        own = bool(order.listen)
     if not own:
         raise UsageError(
             f"listen={order.listen} is not an IPv4 address of this machine: give the one that the "

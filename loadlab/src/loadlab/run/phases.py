@@ -244,7 +244,15 @@ class Conductor:
         self.sampler.generators = [pid for _, role, pid, _ in named if role == "generator"]
         held = sorted(serving.cpus())
         self._recorder.run.processes = [
-            _info(*each, held=held if each[1] == "server" else []) for each in named
+            ProcessInfo(
+                name=name,
+                role=role,
+                pid=pid,
+                cpus=(held if role == "server" else []) or counters.cpus(pid),
+                nofile=counters.nofile(pid),
+                command=command,
+            )
+            for name, role, pid, command in named
         ]
 
     def _ramp(self, load: Load) -> None:
@@ -363,14 +371,3 @@ def _remote_info(worker: str, host: Host) -> ProcessInfo:
     """Without a limit on open files, for those that it has open are not known here (V9)."""
     command = f"Locust worker on {host.name}, {host.cores} cores"
     return ProcessInfo(name=worker, role="generator", pid=0, cpus=[], nofile=0, command=command)
-
-
-def _info(name: str, role: Role, pid: int, command: str, *, held: list[int]) -> ProcessInfo:
-    return ProcessInfo(
-        name=name,
-        role=role,
-        pid=pid,
-        cpus=held or counters.cpus(pid),
-        nofile=counters.nofile(pid),
-        command=command,
-    )

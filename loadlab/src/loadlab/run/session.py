@@ -30,24 +30,18 @@ from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
 from loadlab.record.write import Recorder
-from loadlab.report.live import Ticker
+from loadlab.report.terminal import Ticker
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, View
 from loadlab.target import tiers
 from loadlab.target.process import CannotStart
-from loadlab.target.serving import BackendFailed, Serving
+from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, starting
 
 _LOCK = Path(".halfcore/load.lock")
-_INFRASTRUCTURE = (
-    CannotStart,
-    BackendFailed,
-    PlanError,
-    NoAnswer,
-    cgroup.Unavailable,
-)
+_INFRASTRUCTURE = (CannotStart, BackendFailed, PlanError, NoAnswer, cgroup.Unavailable)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Start, warm-up, drain and cool-down at their longest."""
@@ -250,7 +244,9 @@ def _run(
     )
     with started as serving:
         exchanges, fresh = conductor.warm_up(serving)
-        _note(recorder.run, serving, len(exchanges))
+        run = recorder.run
+        run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
+        run.scenario = msgspec.structs.replace(run.scenario, bodies=len(exchanges))
         held = serving.cpus() or held
         full = msgspec.structs.replace(
             load,
@@ -264,11 +260,6 @@ def _run(
         conductor.load(scratch, full, parts(scratch / "generator", full))
     if order.repeats > recorder.run.repeat:
         cool_down()  # free ports for the next repeat; after the last one there is no wait
-
-
-def _note(run: Run, serving: Serving, bodies_in_use: int) -> None:
-    run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
-    run.scenario = msgspec.structs.replace(run.scenario, bodies=bodies_in_use)
 
 
 def _load(order: Order, start: float, workers: int) -> Load:

@@ -10,7 +10,7 @@ from loadlab.record.criteria import Objective
 from loadlab.record.histogram import pack, quantile
 from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.write import Recorder
-from loadlab.report import live
+from loadlab.report import terminal
 from loadlab.verdict.steadiness import Window
 
 HUNG_S = 15
@@ -213,7 +213,7 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
 class View:
     """Feeds the live line, once for every whole second."""
 
-    ticker: live.Ticker
+    ticker: terminal.Ticker
     users: int
     """Asked for."""
     quota_cores: float
@@ -226,38 +226,37 @@ class View:
 
     def show(self, book: Book, sample: Sample | None) -> None:
         """Show the last whole second, if it has not been shown."""
-        if book.whole != self._shown and book.whole in book.moments:
-            self._shown = book.whole
-            self.ticker.update(self._moment(book, *self._used(sample)))
-
-    def _moment(self, book: Book, cores: float | None, throttled: float | None) -> live.Moment:
-        second = book.moments[book.whole]
-        return live.Moment(
-            phase=self.phase,
-            users=second.users,
-            users_wanted=self.users,
-            left_s=max(self.total_s - book.whole, 0.0),
-            offered_hz=second.started,
-            achieved_hz=second.answered,
-            failures=book.failures.total(),
-            p50_ms=second.p_ms(0.5),
-            p95_ms=second.p_ms(0.95),
-            p99_ms=second.p_ms(0.99),
-            cpu_cores=cores,
-            quota_cores=self.quota_cores,
-            throttled=throttled,
-            lag_p99_ms=quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None,
+        second = book.moments.get(book.whole)
+        if second is None or book.whole == self._shown:
+            return
+        self._shown = book.whole
+        cores, throttled = self._used(sample)
+        self.ticker.update(
+            terminal.Moment(
+                phase=self.phase,
+                users=second.users,
+                users_wanted=self.users,
+                left_s=max(self.total_s - book.whole, 0.0),
+                offered_hz=second.started,
+                achieved_hz=second.answered,
+                failures=book.failures.total(),
+                p50_ms=second.p_ms(0.5),
+                p95_ms=second.p_ms(0.95),
+                p99_ms=second.p_ms(0.99),
+                cpu_cores=cores,
+                quota_cores=self.quota_cores,
+                throttled=throttled,
+                lag_p99_ms=quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None,
+            )
         )
 
     def _used(self, sample: Sample | None) -> tuple[float | None, float | None]:
         """The server's cores, and share of throttled periods, since the last second shown."""
         then, self._before = self._before, sample
-        now, before = sample and sample.server, then and then.server
-        if not sample or not then or not now or not before or sample.t <= then.t:
+        if not (sample and sample.server and then and then.server and sample.t > then.t):
             return None, None
-        periods, throttled = (
-            now.periods - before.periods,
-            now.throttled_periods - before.throttled_periods,
-        )
+        now, before = sample.server, then.server
+        periods = now.periods - before.periods
+        throttled = now.throttled_periods - before.throttled_periods
         cores = (now.cpu_s - before.cpu_s) / (sample.t - then.t)
         return cores, throttled / periods if periods > 0 else None

@@ -1,17 +1,24 @@
-"""The line that is updated during a run: rich on a terminal, a plain line every 10 s
-elsewhere."""
+"""A run on a terminal: the line that is updated meanwhile (rich on a terminal, a plain line every
+10 s elsewhere), the verdict at the end, and the history of all runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
-from loadlab.report.numbers import number
+from loadlab.record.schema import Run
+from loadlab.report.library import Entry
+from loadlab.report.page import facts, key_numbers, number
+from loadlab.verdict.judge import Verdict
 
+_COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
+_HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"
 _PLAIN_EVERY_S = 10.0
 
 
@@ -89,3 +96,50 @@ def _line(moment: Moment) -> Text:
         (f" · failed {moment.failures:,}", "bold red" if moment.failures else ""),
         (f" · {minutes}:{seconds:02} left", "dim"),
     )
+
+
+def summary(run: Run, verdict: Verdict) -> RenderableType:
+    """Everything that a person needs in the first minute."""
+    colour = _COLOURS[verdict.outcome]
+    head = Text.assemble(
+        (verdict.outcome, f"bold {colour}"),
+        f"  {run.id} ({run.backend}, {run.engine})\n",
+        verdict.sentence,
+    )
+    figures = Table.grid(padding=(0, 2))
+    for name, value, note in key_numbers(run, verdict.figures):
+        figures.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(note, style="dim"))
+    objective = Table("objective", "measured", "limit", "", box=None, padding=(0, 2))
+    for check in verdict.objective:
+        mark = Text("✓", style="green") if check.holds else Text("✗ missed", style="bold red")
+        objective.add_row(check.what, check.value, check.bound, mark)
+    broken = [finding.sentence for finding in verdict.findings if not finding.holds]
+    rules = len(verdict.findings)
+    return Group(
+        Panel(head, border_style=colour),
+        figures,
+        Text(facts(verdict.figures), style="dim"),
+        objective,
+        Text(f"{rules - len(broken)} of {rules} rules hold", style="bold"),
+        *(Text.assemble(("✗ ", "bold red"), sentence) for sentence in broken),
+        *(Text(f"missing: {what}", style="yellow") for what in verdict.missing),
+    )
+
+
+def history_table(entries: Sequence[Entry]) -> Table:
+    """One line per run, oldest first."""
+    table = Table(*_HISTORY.split("|"), box=None)
+    for each in entries:
+        table.add_row(
+            each.id,
+            Text(each.outcome, style=_COLOURS.get(each.outcome, "")),
+            each.tier,
+            each.scenario,
+            f"{each.users:,}",
+            "/".join(number(ms, ".1f") for ms in (each.p50_ms, each.p95_ms, each.p99_ms)),
+            f"{each.errors:,}",
+            number(each.cpu_cores, ".3f"),
+            number(each.cpu_us, ".1f"),
+            number(each.memory_peak_mib, ",.0f"),
+        )
+    return table

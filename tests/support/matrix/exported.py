@@ -58,7 +58,11 @@ def _tried(name: str, folder: Path, template: Path, gate_rows: int) -> dict[str,
         return {"outcome": "traceback" if unexpected else "refused", "message": str(error)}
     except Exception as error:  # noqa: BLE001  what must not happen is what this looks for
         return {"outcome": "traceback", "message": f"{type(error).__name__}: {error}"}
-    _ask(uri, trained, path, folder)
+    try:
+        _ask(uri, trained, path, folder)
+    except Exception as error:  # noqa: BLE001  the rows are drawn from what the bundle accepts
+        said = f"the registered model fails on rows that its bundle accepts: {error}"
+        return {"outcome": "traceback", "message": said}
     return {"outcome": "exported", "message": "", "bundle": str(path)}
 
 

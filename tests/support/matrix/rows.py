@@ -88,7 +88,8 @@ def model_input(table: pd.DataFrame, rows: Any) -> Any:
         numeric = kind.kind in "iufb"
         if numeric and column.isna().any():
             kind = np.dtype(float) if kind.kind != "b" else np.dtype(object)
-        made[name] = values.astype(kind) if numeric else column
+        # Missing text is NaN, as pandas reads it from a file.
+        made[name] = values.astype(kind) if numeric else values
     frame = pd.DataFrame(made)
     names = [name for name in rows.columns if str(name) in made]
     frame = frame[[str(name) for name in names]]

@@ -44,11 +44,15 @@ def differences(connection: Connection, bundle: Path, answers: dict[str, Any]) -
         if status != http.client.OK:
             return [f"the server answers {status}: {json.dumps(answer)[:300]}"]
         served += answer["prediction"]
-        probabilities += answer.get("probabilities") or [None] * len(part)
-    for place, value, chances in zip(places, served, probabilities, strict=True):
+        chances = answer.get("probabilities") or [None] * len(part)
+        # An object by class, in the order of the manifest's classes.
+        probabilities += [
+            list(each.values()) if isinstance(each, dict) else each for each in chances
+        ]
+    for place, value, shares in zip(places, served, probabilities, strict=True):
         expected = answers["expected"][place]
         own = answers["probabilities"][place] if answers["probabilities"] else None
-        if difference := compare.difference(value, chances, expected, own):
+        if difference := compare.difference(value, shares, expected, own):
             found.append(f"row {json.dumps(records[place])[:200]}: {difference}")
     return found + _probed(connection, manifest["name"], compare, answers["probes"])
 

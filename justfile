@@ -325,6 +325,11 @@ prove-verdicts *names:
     uv run model-export examples iris
     uv run python tests/e2e/prove_verdicts.py "$@"
 
+# Models as people register them, from MLflow's log_model to answers over HTTP; writes the table in docs/export.md; `just prove-models 'xgboost-*' voting-hard`, `just prove-models --short`
+[group('prove')]
+prove-models *names:
+    uv run python tests/e2e/prove_models.py "$@"
+
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-properties prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts
+prove: prove-batcher prove-properties prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models

@@ -153,10 +153,14 @@ EXCLUDED = (
     Excluded("loadlab memory", _MEASURES),
     Excluded("just prove-answers", "a step of CI", ".ci/run"),
     Excluded(
-        "just prove", _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts`"
+        "just prove",
+        _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts` "
+        "and `just prove-models`",
     ),
     Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
+    Excluded("just prove-models --short", "a step of CI", ".ci/run"),
+    Excluded("just prove-models*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just load remote=*", "needs other machines; test_several_machines.py runs it"),
     Excluded(
         "just load tier=half-core remote=2 *",

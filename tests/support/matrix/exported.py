@@ -1,0 +1,141 @@
+"""One model of the matrix in a process of its own: trained, logged, exported, and asked for the
+answers that its bundle has to give."""
+
+import io
+import json
+import os
+import resource
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import infer_signature
+from rich.console import Console
+
+from model_export import stages
+from model_export.errors import ExportError
+from model_export.export import ExportRequest, export
+from model_export.report import Reporter
+from support.matrix import catalogue
+from support.matrix.case import Trained
+from support.matrix.rows import drawn, model_input, probes, records
+
+RESULT, ANSWERS = "result.json", "answers.json"
+_HEADROOM_MB = 4_096
+"""Memory that is reserved and not used, on top of the limit."""
+
+
+def run(name: str, folder: Path, template: Path, gate_rows: int, limit_mb: int) -> None:
+    """Train, log, export and ask one model; leaves `result.json` and `answers.json`."""
+    bound = (limit_mb + _HEADROOM_MB) << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
+    stages.limited_to(limit_mb)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1), os.dup2(quiet, 2)
+    warnings.simplefilter("ignore")  # the libraries' own about short trainings
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    result = _tried(name, folder, template, gate_rows)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    (folder / RESULT).write_text(json.dumps(result))
+
+
+def _tried(name: str, folder: Path, template: Path, gate_rows: int) -> dict[str, Any]:
+    try:
+        trained = catalogue.cases()[name].train()
+        uri = _logged(name, trained, folder, template)
+    except Exception as error:  # noqa: BLE001  MLflow and the libraries fail in their own ways
+        return {"outcome": "not logged", "message": f"{type(error).__name__}: {error}"}
+    try:
+        path = _exported(uri, folder, gate_rows)
+    except ExportError as error:
+        unexpected = "unexpected error" in str(error)
+        return {"outcome": "traceback" if unexpected else "refused", "message": str(error)}
+    except Exception as error:  # noqa: BLE001  what must not happen is what this looks for
+        return {"outcome": "traceback", "message": f"{type(error).__name__}: {error}"}
+    try:
+        _ask(uri, trained, path, folder)
+    except Exception as error:  # noqa: BLE001  the rows are drawn from what the bundle accepts
+        said = f"the registered model fails on rows that its bundle accepts: {error}"
+        return {"outcome": "traceback", "message": said}
+    return {"outcome": "exported", "message": "", "bundle": str(path)}
+
+
+def _logged(name: str, trained: Trained, folder: Path, template: Path) -> str:
+    """Register the model as MLflow's tutorials do; returns its URI."""
+    shutil.copy(template, folder / "mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("matrix", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("matrix")
+    with mlflow.start_run():
+        if trained.log:
+            trained.log(name, trained.model, trained.rows)
+        else:
+            _log(name, trained)
+    return f"models:/{name}/1"
+
+
+def _log(name: str, trained: Trained) -> None:
+    model, rows = trained.model, trained.rows
+    options: dict[str, Any] = {
+        "input_example": rows,
+        "serialization_format": "cloudpickle",
+        "pip_requirements": ["scikit-learn"],
+    } | trained.options
+    if "signature" not in options:
+        function = getattr(model, options.get("pyfunc_predict_fn", "predict"))
+        options["signature"] = infer_signature(rows, function(rows))
+    mlflow.sklearn.log_model(model, name="model", registered_model_name=name, **options)
+
+
+def _exported(uri: str, folder: Path, gate_rows: int) -> Path:
+    reporter = Reporter(Console(file=io.StringIO(), width=200))
+    request = ExportRequest(uri, folder.parent / "bundles", gate_rows=gate_rows)
+    return export(request, reporter)
+
+
+def _ask(uri: str, trained: Trained, bundle: Path, folder: Path) -> None:
+    """Store fresh rows with the registered model's answers."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    served = mlflow.pyfunc.load_model(uri)
+    table = drawn(manifest, trained.rows)
+    asked = model_input(table, trained.rows)
+    tried = [
+        {"row": records(row)[0], "expected": _or_error(served, row, trained.rows)}
+        for row in probes(manifest, table)
+    ]
+    content = {
+        "records": records(table),
+        "expected": _plain(served.predict(asked)),
+        "probabilities": _probabilities(trained.model, asked),
+        "probes": tried,
+    }
+    (folder / ANSWERS).write_text(json.dumps(content))
+
+
+def _or_error(served: Any, row: pd.DataFrame, rows: Any) -> Any:
+    """The answer to one row; None where the registered model raises an error."""
+    try:
+        return _plain(served.predict(model_input(row, rows)))
+    except Exception:  # noqa: BLE001  as its libraries do
+        return None
+
+
+def _plain(answer: Any) -> list[Any]:
+    array = np.asarray(answer)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    found: list[Any] = array.tolist()
+    return found
+
+
+def _probabilities(model: Any, asked: Any) -> list[Any] | None:
+    try:
+        return _plain(model.predict_proba(asked))
+    except Exception:  # noqa: BLE001  a model without them says so in its own way
+        return None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import PoissonRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
@@ -49,6 +50,16 @@ def bundle(
         birds, species
     )
     return export_shared(save_shared(model, birds), name="birds")
+
+
+def test_no_golden_row_has_an_answer_that_is_not_finite(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """A Poisson regression answers infinity to large values, which the server refuses."""
+    rows = np.random.default_rng(1).normal(size=(200, 3))
+    model = PoissonRegressor().fit(rows, np.exp(rows[:, 0]))
+    manifest = export(save(model, rows), name="poisson").manifest
+    assert all(np.isfinite(golden["prediction"]) for golden in manifest["golden"])
 
 
 def documented(after: str, until: str) -> set[str]:

@@ -125,9 +125,10 @@ def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
 
 
 def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
-    """Rows of the data, then rows of every other group; no ties, for which either label is
-    right."""
+    """Rows of the data, then rows of every other group; no ties, for which either label is right,
+    and no rows to which the model has no finite answer: the server refuses them."""
     settled = proof.truth.clear(proof.comparison.tie_band)
+    settled &= np.isfinite(proof.truth.scores).all(axis=1)
     if studied.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
     most = max(

@@ -128,6 +128,7 @@ def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
     """Rows of the data, then rows of every other group; no ties, for which either label is
     right."""
     settled = proof.truth.clear(proof.comparison.tie_band)
+    settled &= np.isfinite(proof.truth.scores).all(axis=1)  # JSON has no infinity
     if studied.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
     most = max(

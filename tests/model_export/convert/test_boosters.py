@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from model_export.convert.block import convert_piece
-from model_export.convert.model import _classifier_options
+from model_export.convert.leaf import classifier_options
 from model_export.errors import ExportError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -58,7 +58,7 @@ def data(task):
 
 def answers(model, rows, dtype):
     """Label and probabilities, or values, of the converted model."""
-    options = _classifier_options(model) if is_classifier(model) else {}
+    options = classifier_options(model) if is_classifier(model) else {}
     graph = convert_piece("model", model, rows.shape[1], dtype, options)
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"rows": rows.astype(dtype)})

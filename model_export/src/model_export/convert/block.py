@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.convert import convert_sklearn
-from sklearn.impute import SimpleImputer
 
 from model_export.convert.boosters.register import register_all
 from model_export.convert.graph import OPSET, GraphBuilder
@@ -19,9 +21,8 @@ from model_export.errors import ExportError, sentence
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from model_export.study.anatomy import Step
-
 Dtype = Literal["float32", "float64"]
+Operand = Union["Block", float, np.ndarray[Any, Any]]
 ELEMENT = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 
@@ -34,14 +35,95 @@ class Block:
     width: int
     dtype: Dtype
 
-    def through(self, step: Step) -> Block:
-        """The block after one fitted transformer."""
-        path, transformer = step
-        if self.dtype == "float64" and _fills_nan(transformer):
-            return self._filled(transformer.statistics_)
-        model = convert_piece(path, transformer, self.width, self.dtype, {})
-        (name,) = self.builder.embed(model, self.name)
-        return Block(self.builder, name, _width_after(path, transformer, self.width), self.dtype)
+    def apply(self, op: str, *others: Operand, **attributes: Any) -> Block:
+        """An elementwise operator on this block and others, of [N, 1], [N, width] or constants."""
+        operands = [self._operand(other) for other in others]
+        name = self.builder.node(op, self.name, *(o.name for o in operands), **attributes)
+        return self._same(name, max(self.width, *(o.width for o in operands), 0))
+
+    def __add__(self, other: Operand) -> Block:
+        return self.apply("Add", other)
+
+    def __sub__(self, other: Operand) -> Block:
+        return self.apply("Sub", other)
+
+    def __mul__(self, other: Operand) -> Block:
+        return self.apply("Mul", other)
+
+    def __truediv__(self, other: Operand) -> Block:
+        return self.apply("Div", other)
+
+    def __rsub__(self, other: float) -> Block:
+        return self._operand(other).apply("Sub", self)
+
+    def __neg__(self) -> Block:
+        return self.apply("Neg")
+
+    def times(self, matrix: np.ndarray[Any, Any]) -> Block:
+        """The matrix product with a constant [width, W]."""
+        name = self.builder.node("MatMul", self.name, self._operand(matrix).name)
+        return self._same(name, matrix.shape[1])
+
+    def test(self, op: str, other: Operand) -> str:
+        """bool[N, width]: Less, Equal, GreaterOrEqual, …"""
+        return self.builder.node(op, self.name, self._operand(other).name)
+
+    def missing(self) -> str:
+        """bool[N, width]: true for NaN."""
+        return self.builder.node("IsNaN", self.name)
+
+    def where(self, mask: str, value: Operand) -> Block:
+        """The block with another value where the mask is true."""
+        other = self._operand(value)
+        name = self.builder.node("Where", mask, other.name, self.name)
+        return self._same(name, max(self.width, other.width))
+
+    def flags(self, mask: str, width: int | None = None) -> Block:
+        """A mask of this block's shape, or of another width, as zeros and ones."""
+        return self._same(self.builder.cast(mask, ELEMENT[self.dtype]), width or self.width)
+
+    def reduced(self, op: str) -> Block:
+        """[N, 1]: ReduceSum, ReduceMax, … of each row."""
+        axes = [self.builder.constant(np.asarray([1], dtype=np.int64))]
+        return self._same(self.builder.node(op, self.name, *axes, keepdims=1), 1)
+
+    def best(self) -> str:
+        """int64[N]: the first column with the largest value."""
+        return self.builder.node("ArgMax", self.name, axis=1, keepdims=0)
+
+    def indices(self) -> str:
+        """int64[N, width]: whole numbers."""
+        return self.builder.cast(self.name, TensorProto.INT64)
+
+    def picked(self, table: np.ndarray[Any, Any], indices: str) -> Block:
+        """[N, width]: entries of a vector."""
+        return self._same(
+            self.builder.node("Gather", self._operand(table).name, indices), self.width
+        )
+
+    def rows_of(self, table: np.ndarray[Any, Any], index: str) -> Block:
+        """[N, W]: rows of a table [n, W].
+
+        Args:
+            table: constant.
+            index: int64[N, 1].
+        """
+        rows = self.builder.node("Gather", self._operand(table).name, index, axis=0)
+        shape = self.builder.constant(np.asarray([-1, table.shape[1]], dtype=np.int64))
+        return self._same(self.builder.node("Reshape", rows, shape), table.shape[1])
+
+    def smallest(self, count: int) -> tuple[Block, str]:
+        """[N, count]: the smallest values of each row, and their columns as int64."""
+        opposite = -self
+        size = self.builder.constant(np.asarray([count], dtype=np.int64))
+        found, at = self.builder.nodes("TopK", opposite.name, size, outputs=2, axis=1)
+        return -self._same(found, count), at
+
+    def repeated(self, values: np.ndarray[Any, Any]) -> Block:
+        """[N, W]: the same row of constants for each of this block's rows."""
+        zero = self.columns((0,)) * 0.0
+        # A missing value times 0 is NaN.
+        return zero.where(zero.missing(), 0.0) + np.asarray(values).reshape(1, -1)
 
     def columns(self, positions: tuple[int, ...]) -> Block:
         """Some of the columns; the block itself if these are all of them in order."""
@@ -66,35 +148,20 @@ class Block:
             sum(p.width for p in parts),
         )
 
-    def plus(self, other: Block) -> Block:
-        """The sum of two blocks of one shape."""
-        return self._same(self.builder.node("Add", self.name, other.name), self.width)
-
     def as_dtype(self, dtype: Dtype) -> Block:
         """The block in another precision."""
         if dtype == self.dtype:
             return self
         return Block(self.builder, self.builder.cast(self.name, ELEMENT[dtype]), self.width, dtype)
 
-    def _filled(self, statistics: np.ndarray[Any, Any]) -> Block:
-        fill = self.builder.constant(np.asarray(statistics, dtype=self.dtype))
-        return self._same(
-            self.builder.node("Where", self.builder.node("IsNaN", self.name), fill, self.name),
-            self.width,
-        )
+    def _operand(self, value: Operand) -> Block:
+        if isinstance(value, Block):
+            return value.as_dtype(self.dtype)
+        array = np.asarray(value, dtype=self.dtype)
+        return self._same(self.builder.constant(array), array.shape[-1] if array.ndim else 1)
 
     def _same(self, name: str, width: int) -> Block:
         return Block(self.builder, name, width, self.dtype)
-
-
-def _fills_nan(transformer: Any) -> bool:
-    """True for an imputer that only replaces NaN. ONNX Runtime's Imputer has no float64 kernel, so
-    the graph uses IsNaN and Where instead."""
-    if not isinstance(transformer, SimpleImputer) or transformer.add_indicator:
-        return False
-    return (
-        bool(np.isnan(transformer.missing_values)) and not np.isnan(transformer.statistics_).any()
-    )
 
 
 def convert_piece(
@@ -115,28 +182,36 @@ def convert_piece(
             )
     except ExportError as error:
         raise ExportError(f"step {path!r} ({type(step).__name__}): {error.reason}") from error
+    except (MissingConverter, MissingShapeCalculator) as error:
+        raise ExportError(
+            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: no conversion of "
+            "this class, or of one inside it, is known; use a step of scikit-learn that has one, "
+            "or do its work before the model is called"
+        ) from error
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
         raise ExportError(
             f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: "
-            f"{sentence(error, 200)}"
+            f"skl2onnx {version('skl2onnx')} fails on it{_detail(error)}; change its settings, or "
+            "use another step"
         ) from error
     if foreign := sorted(
         {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}
     ):
         raise ExportError(
-            f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}: no operator of "
-            "ONNX itself"
+            f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}, which is no "
+            "operator of ONNX itself: change its settings, or use another step"
         )
     return model
 
 
-def _width_after(path: str, transformer: Any, width: int) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about missing column names: only the width matters
-            return int(transformer.transform(np.zeros((1, width))).shape[1])
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: "
-            f"{sentence(error, 200)}"
-        ) from error
+def _detail(error: Exception) -> str:
+    """What the exception says, if a user can understand it."""
+    said = sentence(error, 200)
+    return "" if _INTERNAL.search(said) else f" ({said})"
+
+
+_INTERNAL = re.compile(
+    r"skl2onnx|sklearn-onnx|Sklearn|TensorType|Variable\(|<class|<function|object at 0x|array\(|"
+    r"[A-Z]\w+Error|\bself\b|operator|initializer|shape calculator|an error without a message"
+)
+"""Words of the converter's own code."""

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
+from model_export.convert.boosters.ensemble import Ensemble, Tree
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
+
+    from model_export.convert.block import Block
 
 _PER_LEAF = ("class_ids", "class_nodeids", "class_treeids", "class_weights")
 _DECIMALS = 7
@@ -78,3 +82,54 @@ def _without_zeros(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndar
     """
     nonzero = leaves["class_weights"] != 0.0
     return {name: values[nonzero] for name, values in leaves.items()}
+
+
+def exact_probabilities(features: Block, estimator: Any) -> Block:
+    """float64[N, C]: the probabilities of a tree or forest, exact to about 1e-14.
+
+    The runtime adds leaves in float32. So each leaf is given as three numbers of few digits: the
+    sums of the first two are exact, and what the third one loses is nothing. An isotonic
+    calibration needs that, because it may rise from 0 to 1 between two neighbouring sums.
+
+    Args:
+        features: of the forest.
+        estimator: a tree or forest with at most 2¹⁶ trees.
+    """
+    members = getattr(estimator, "estimators_", [estimator])
+    classes = len(estimator.classes_)
+    digits = 23 - int(np.ceil(np.log2(len(members)))) if len(members) > 1 else 23
+    trees = [_in_parts(member.tree_, classes, 2.0**-digits) for member in members]
+    ensemble = Ensemble(trees, np.zeros(3 * classes), "identity")
+    builder = features.builder
+    name = builder.node(
+        "TreeEnsembleRegressor",
+        features.as_dtype("float32").name,
+        domain="ai.onnx.ml",
+        **ensemble.attributes(double=False),
+    )
+    sums = type(features)(builder, name, 3 * classes, "float32").as_dtype("float64")
+    parts = [sums.columns(tuple(range(i * classes, (i + 1) * classes))) for i in reversed(range(3))]
+    return (parts[0] + parts[1] + parts[2]) / float(len(members))
+
+
+def _in_parts(fitted: Any, classes: int, unit: float) -> Tree:
+    """A tree whose leaves hold each probability as a multiple of `unit`, one of `unit`², and the
+    rest."""
+    left, right = fitted.children_left, fitted.children_right
+    leaf = left < 0
+    shares = fitted.value[:, 0, :classes]
+    first = np.floor(shares / unit) * unit
+    second = np.floor((shares - first) / unit**2) * unit**2
+    weights = np.hstack([first, second, shares - first - second])
+    return Tree(
+        np.where(leaf, 0, fitted.feature).tolist(),
+        np.where(leaf, 0.0, fitted.threshold).tolist(),
+        np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        np.where(leaf, 0, left).tolist(),
+        np.where(leaf, 0, right).tolist(),
+        np.asarray(fitted.missing_go_to_left, dtype=bool).tolist(),
+        {
+            int(node): {i: float(w) for i, w in enumerate(weights[node]) if w} or {0: 0.0}
+            for node in np.flatnonzero(leaf)
+        },
+    )

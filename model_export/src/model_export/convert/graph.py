@@ -39,6 +39,12 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(op, list(inputs), [name], domain=domain, **attributes))
         return name
 
+    def nodes(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Add a node of the default domain with several outputs."""
+        names = [f"{op.lower()}_{len(self._nodes)}_{i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        return names
+
     def cast(self, name: str, elem_type: int, **named: str) -> str:
         """Add a Cast to an ONNX element type."""
         return self.node("Cast", name, to=elem_type, **named)

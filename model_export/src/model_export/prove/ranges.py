@@ -97,6 +97,8 @@ def _collect(anatomy: Anatomy, spans: dict[int, list[float]]) -> list[tuple[Line
     """Add each step's ranges to `spans`; returns the rows that the final estimator holds, with the
     lineage of their features."""
     kept: list[tuple[Lineage, Matrix]] = []
+    if anatomy.members:
+        return [each for member in anatomy.members for each in _collect(member, spans)]
     for step, lineage in lineages(anatomy):
         _walk(step, lineage, spans, kept if step is anatomy.final[1] else [])
     return kept

@@ -56,18 +56,29 @@ def lineages(anatomy: Anatomy) -> Iterator[tuple[Any, Lineage]]:
     one that mixes columns."""
     joined: Lineage | None = []
     for branch in anatomy.branches:
-        lineage = _start(branch)
-        for step in branch.steps:
-            if lineage is None:
-                break
-            yield step[1], lineage
-            lineage = through(lineage, (step,))
+        found: list[tuple[Any, Lineage]] = []
+        lineage = _along(branch, found)
+        yield from found
         joined = None if joined is None or lineage is None else joined + lineage
     for step in (*anatomy.steps, anatomy.final):
         if joined is None:
             return
         yield step[1], joined
         joined = through(joined, (step,)) if step is not anatomy.final else joined
+
+
+def _along(branch: Branch, found: list[tuple[Any, Lineage]]) -> Lineage | None:
+    """The lineage after a branch; adds its steps with the lineages of their inputs to `found`."""
+    lineage = _start(branch) if not branch.parts else []
+    for part in branch.parts:
+        own = _along(part, found)
+        lineage = None if lineage is None or own is None else lineage + own
+    for step in branch.steps:
+        if lineage is None:
+            break
+        found.append((step[1], lineage))
+        lineage = through(lineage, (step,))
+    return lineage
 
 
 def _start(branch: Branch) -> Lineage | None:
@@ -89,7 +100,7 @@ def through(lineage: Lineage, steps: tuple[Step, ...]) -> Lineage | None:
     function."""
     for _, step in steps:
         affine = _affine_of(step, len(lineage))
-        if affine is None:
+        if affine is None or len(affine[0]) != len(lineage):
             return None
         lineage = [
             f if f is None else f.after(a, b) for f, a, b in zip(lineage, *affine, strict=True)
@@ -147,6 +158,8 @@ def threshold_neighbours(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
         threshold and the doubles at which rounding to float32 changes sides; for integers those on
         both sides. Empty where there are no trees or no lineage.
     """
+    if anatomy.members:
+        return _merged([threshold_neighbours(member, schema) for member in anatomy.members])
     lineage = trace(anatomy)
     splits = list(tree_splits(anatomy.final[1]))
     if lineage is None or not splits:
@@ -164,6 +177,14 @@ def threshold_neighbours(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
         if source is not None and around is not None and len(own):
             found.setdefault(source.column, []).append(around(source, own))
     return {column: _finite(np.concatenate(values)) for column, values in found.items()}
+
+
+def _merged(parts: list[dict[int, Values]]) -> dict[int, Values]:
+    columns = {column for part in parts for column in part}
+    return {
+        column: np.unique(np.concatenate([part[column] for part in parts if column in part]))
+        for column in sorted(columns)
+    }
 
 
 def _around(source: Affine, thresholds: Values) -> Values:

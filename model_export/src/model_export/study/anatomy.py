@@ -8,6 +8,10 @@ back to raw columns.
 `encode` is not converted operator by operator: it is a function of single categories, so `tables`
 in `categories` tabulates it with the fitted encoder. The other steps turn numbers into numbers and
 are converted one by one, so an error can name the step that failed.
+
+A branch may have parts, which are joined before its steps: a Pipeline that begins with a
+ColumnTransformer, inside another one. An estimator that combines others (voting, calibration) and
+reads the raw columns has one anatomy per member, because each may encode the columns differently.
 """
 
 from __future__ import annotations
@@ -17,20 +21,38 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import Pipeline
+from sklearn.feature_selection import RFE
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from model_export.errors import ExportError
-from model_export.study.decision import Threshold, find_threshold, unwrapped
+from model_export.study.decision import Threshold, find_threshold
+from model_export.study.members import members, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
 Step = tuple[str, Any]
 """A path such as "prepare/numbers/impute", and the fitted transformer or estimator there."""
+
+
+class Weight(TransformerMixin, BaseEstimator):
+    """Multiplies all features by a factor: a weight of a ColumnTransformer or FeatureUnion.
+
+    Args:
+        factor: the weight.
+    """
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def transform(self, rows: Any) -> Any:
+        """The features, multiplied."""
+        return np.asarray(rows) * self.factor
 
 
 @dataclass(frozen=True)
@@ -41,12 +63,29 @@ class Branch:
     columns: tuple[int, ...]
     encode: tuple[Step, ...] = ()
     steps: tuple[Step, ...] = ()
+    parts: tuple[Branch, ...] = ()
+    """Branches whose features, joined, are what `steps` read; then `encode` is empty."""
 
     @property
     def encoder(self) -> Any | None:
         """The fitted encoder that knows the categories of `columns`, in their order; None for a
         branch of numbers."""
         return next((step for _, step in self.encode if isinstance(step, _ENCODERS)), None)
+
+    def leaves(self) -> Iterator[Branch]:
+        """The branches that read columns: this one, or those that it is made of."""
+        if not self.parts:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
+
+    def moved(self, positions: Mapping[int, int]) -> Branch:
+        """The branch for columns at other positions, given as old → new."""
+        return replace(
+            self,
+            columns=tuple(positions[i] for i in self.columns),
+            parts=tuple(part.moved(positions) for part in self.parts),
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +99,16 @@ class Anatomy:
     """Columns that no branch reads."""
     threshold: Threshold | None = None
     """How the label is chosen, if not by the final estimator itself."""
+    members: tuple[Anatomy, ...] = ()
+    """Of the estimators that `final` combines, if they read the raw columns; then there are no
+    steps, and one branch of all columns."""
+
+    def leaves(self) -> Iterator[Branch]:
+        """The branches that read columns, those of the members included."""
+        for branch in () if self.members else self.branches:
+            yield from branch.leaves()
+        for member in self.members:
+            yield from member.leaves()
 
     def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
         """The same anatomy for a schema with fewer columns.
@@ -67,40 +116,55 @@ class Anatomy:
         Args:
             positions: old → new, for every column that stays; all columns that are read stay.
         """
-        branches = tuple(
-            replace(branch, columns=tuple(positions[i] for i in branch.columns))
-            for branch in self.branches
-        )
+        if self.members:
+            branches = tuple(
+                replace(b, columns=tuple(positions[i] for i in b.columns if i in positions))
+                for b in self.branches
+            )
+        else:
+            branches = tuple(branch.moved(positions) for branch in self.branches)
         return replace(
             self,
             branches=branches,
             unused=tuple(positions[i] for i in self.unused if i in positions),
+            members=tuple(member.with_positions(positions) for member in self.members),
         )
 
 
-def dissect(estimator: Any, names: list[str]) -> Anatomy:
+def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
     """Take `estimator` apart.
 
     Args:
         estimator: a fitted scikit-learn estimator or Pipeline.
         names: of the columns, in the signature's order.
+        path: of the estimator, if it is inside another one.
 
     Raises:
-        ExportError: a ColumnTransformer has weights or selects a column that is not in the
-            signature, or a search kept no estimator.
+        ExportError: a ColumnTransformer selects a column that is not in the signature, or a search
+            kept no estimator.
     """
-    *steps, final = _flatten(estimator)
-    if steps and isinstance(steps[0][1], ColumnTransformer):
-        branches = _branches(*steps[0], names)
-        steps = steps[1:]
+    *steps, final = _flatten(estimator, path)
+    everything = tuple(range(len(names)))
+    inside = members(final[1])
+    if inside and not steps:
+        return _with_members(estimator, final, inside, names)
+    joined = _branch(final[0], steps, everything, names)
+    if joined.parts:
+        branches, steps = joined.parts, list(joined.steps)
     else:
-        encode, steps = _split_at_encoder(steps)
-        branches = [
-            Branch("/".join(n for n, _ in encode) or final[0], tuple(range(len(names))), encode)
-        ]
-    read = {column for branch in branches for column in branch.columns}
-    unused = tuple(i for i in range(len(names)) if i not in read)
-    return Anatomy(tuple(branches), tuple(steps), final, unused, find_threshold(estimator))
+        branches, steps = (replace(joined, steps=()),), list(joined.steps)
+    read = {column for branch in branches for leaf in branch.leaves() for column in leaf.columns}
+    unused = tuple(i for i in everything if i not in read)
+    return Anatomy(branches, tuple(steps), final, unused, find_threshold(estimator))
+
+
+def _with_members(estimator: Any, final: Step, inside: Sequence[Step], names: list[str]) -> Anatomy:
+    parts = tuple(dissect(one, names, f"{final[0]}/{name}") for name, one in inside)
+    unused = set.intersection(*(set(part.unused) for part in parts))
+    everything = Branch(final[0], tuple(range(len(names))))
+    return Anatomy(
+        (everything,), (), final, tuple(sorted(unused)), find_threshold(estimator), parts
+    )
 
 
 def _flatten(estimator: Any, path: str = "") -> list[Step]:
@@ -109,13 +173,22 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
     inner = unwrapped(estimator)
     if inner is not estimator:
         return _flatten(inner, path)
+    own = path or type(estimator).__name__
     if getattr(estimator, "_preprocessor", None) is not None:
-        own = path or type(estimator).__name__
         return [(f"{own}/categories", _category_encoder(estimator)), (own, estimator)]
+    if isinstance(estimator, RFE) and hasattr(estimator, "predict"):
+        return [(f"{own}/selection", estimator), *_flatten(estimator.estimator_, path)]
     if not isinstance(estimator, Pipeline):
-        return [] if _does_nothing(estimator) else [(path or type(estimator).__name__, estimator)]
+        return [] if does_nothing(estimator) else [(own, estimator)]
     prefix = f"{path}/" if path else ""
-    return [step for name, child in estimator.steps for step in _flatten(child, prefix + name)]
+    *before, (name, last) = estimator.steps
+    steps = [step for name, child in before for step in _as_step(child, prefix + name)]
+    return [*steps, *_flatten(last, prefix + name)]
+
+
+def _as_step(transformer: Any, path: str) -> list[Step]:
+    """As `_flatten`, for a step before the last one: a selector only selects there."""
+    return [(path, transformer)] if isinstance(transformer, RFE) else _flatten(transformer, path)
 
 
 def _category_encoder(estimator: Any) -> ColumnTransformer:
@@ -129,22 +202,69 @@ def _category_encoder(estimator: Any) -> ColumnTransformer:
     return encoder
 
 
-def _does_nothing(transformer: Any) -> bool:
+def does_nothing(transformer: Any) -> bool:
+    """True for a step whose output is its input: a sampler of imbalanced-learn, too, which changes
+    the rows only while the model is trained."""
     if transformer is None or isinstance(transformer, str):
         return transformer in (None, "passthrough")
+    if hasattr(transformer, "fit_resample") and not hasattr(transformer, "transform"):
+        return True
     return isinstance(transformer, FunctionTransformer) and transformer.func is None
 
 
-def _branches(path: str, transformer: ColumnTransformer, names: list[str]) -> list[Branch]:
-    if transformer.transformer_weights:
-        raise ExportError(f"step {path!r}: transformer_weights cannot be converted")
-    branches = []
+def _branch(name: str, steps: list[Step], columns: tuple[int, ...], names: list[str]) -> Branch:
+    """The branch of these steps.
+
+    Args:
+        name: of the branch.
+        steps: from `_flatten`.
+        columns: that the first step reads.
+        names: of all columns.
+    """
+    if steps and isinstance(steps[0][1], ColumnTransformer | FeatureUnion):
+        parts = fan_out(*steps[0], columns, names)
+        return Branch(name, columns, (), tuple(steps[1:]), tuple(parts))
+    encode, steps = _split_at_encoder(steps)
+    own = "/".join(n for n, _ in encode) or name
+    return Branch(own, columns, encode, tuple(steps))
+
+
+def fan_out(
+    path: str, transformer: Any, columns: tuple[int, ...], names: list[str]
+) -> list[Branch]:
+    """The branches of a ColumnTransformer or FeatureUnion, in the order of their features.
+
+    Args:
+        path: of the transformer.
+        transformer: fitted.
+        columns: that it reads.
+        names: of all columns.
+    """
+    weights = transformer.transformer_weights or {}
+    found = []
+    for name, child, chosen in _children(path, transformer, columns, names):
+        if not chosen or (isinstance(child, str) and child == "drop"):
+            continue
+        own = f"{path}/{name}"
+        branch = replace(_branch(own, _as_step(child, own), chosen, names), name=own)
+        if name in weights:
+            weight: Step = (f"{own}/weight", Weight(float(weights[name])))
+            branch = replace(branch, steps=(*branch.steps, weight))
+        found.append(branch)
+    return found
+
+
+def _children(
+    path: str, transformer: Any, columns: tuple[int, ...], names: list[str]
+) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    if isinstance(transformer, FeatureUnion):
+        for name, child in transformer.transformer_list:
+            yield name, child, columns
+        return
+    own = [names[i] for i in columns]
     for name, child, selection in transformer.transformers_:
-        columns = _positions(f"{path}/{name}", selection, names)
-        if columns and not (isinstance(child, str) and child == "drop"):
-            encode, steps = _split_at_encoder(_flatten(child, f"{path}/{name}"))
-            branches.append(Branch(f"{path}/{name}", columns, encode, tuple(steps)))
-    return branches
+        positions = _positions(f"{path}/{name}", selection, own)
+        yield name, child, tuple(columns[i] for i in positions)
 
 
 def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:

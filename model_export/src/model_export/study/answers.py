@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
+from sklearn.pipeline import Pipeline
 
 from model_export.errors import ExportError
+from model_export.study.members import unwrapped
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,25 @@ def describe_answers(estimator: Any) -> Answers:
         return Answers("regression", (), ("value",))
     if not is_classifier(estimator):
         raise ExportError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
-    if isinstance(estimator.classes_, list):
-        raise ExportError("the classifier has several targets; only one can be served")
+    if isinstance(estimator.classes_, list) or _has_several_labels(estimator):
+        raise ExportError(
+            "the classifier answers several targets, and a bundle holds one label per row: train "
+            "and register one model per target"
+        )
     classes = tuple(map(_label, np.asarray(estimator.classes_).tolist()))
     outputs = ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
     return Answers("classification", classes, outputs)
+
+
+def _has_several_labels(estimator: Any) -> bool:
+    """True if each row may get several labels. Such a classifier has the targets as its classes,
+    as one list."""
+    inner = unwrapped(estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator)
+    if inner is not estimator and hasattr(inner, "classes_"):
+        return isinstance(inner.classes_, list) or _has_several_labels(inner)
+    binarizer = getattr(inner, "label_binarizer_", getattr(inner, "_label_binarizer", None))
+    kind = getattr(binarizer, "y_type_", "")
+    return str(kind).startswith("multilabel") or getattr(inner, "outputs_2d_", False) is True
 
 
 def _label(value: Any) -> str | int | float | bool:

@@ -41,7 +41,7 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
             column is read both as category and as number.
     """
     found: dict[int, Column] = {}
-    for branch in anatomy.branches:
+    for branch in anatomy.leaves():
         if branch.encoder is not None:
             found.update(_encoded_columns(branch, schema, found))
     known = schema.with_columns(found)
@@ -92,7 +92,7 @@ def _category(value: Any, column: Column, step: str) -> Category:
 
 
 def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
-    steps = {i: b.name for b in anatomy.branches for i in b.columns if b.encoder is None}
+    steps = {i: b.name for b in anatomy.leaves() for i in b.columns if b.encoder is None}
     for i, column in enumerate(schema.columns):
         if column.kind != "category":
             continue

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
 
 from model_export.study.arrays import Matrix
 from model_export.study.rows import columns_of, null_of, to_model_input
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from model_export.registry.client import FetchedModel
-    from model_export.study.anatomy import Anatomy, Step
+    from model_export.study.anatomy import Anatomy, Branch, Step
     from model_export.study.schema import Schema
 
 
+_IMPUTERS = (IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer)
 _MOST_VALUES = 2_000_000
 """Most values in the rows that are asked at once."""
 
@@ -58,17 +60,19 @@ def find_nullable(
 
 def _imputed(anatomy: Anatomy) -> set[int]:
     if _imputes(anatomy.steps):
-        return {i for branch in anatomy.branches for i in branch.columns}
-    return {
-        i
-        for branch in anatomy.branches
-        if _imputes(branch.encode + branch.steps)
-        for i in branch.columns
-    }
+        return {i for leaf in anatomy.leaves() for i in leaf.columns}
+    found = {i for branch in anatomy.branches for i in _imputed_in(branch)}
+    return found.union(*map(_imputed, anatomy.members))
+
+
+def _imputed_in(branch: Branch) -> set[int]:
+    if _imputes(branch.encode + branch.steps):
+        return {i for leaf in branch.leaves() for i in leaf.columns}
+    return set[int]().union(*map(_imputed_in, branch.parts))
 
 
 def _imputes(steps: tuple[Step, ...]) -> bool:
-    return any(isinstance(step, SimpleImputer | KNNImputer | MissingIndicator) for _, step in steps)
+    return any(isinstance(step, _IMPUTERS) for _, step in steps)
 
 
 def _null_in(frame: pd.DataFrame, schema: Schema) -> set[int]:

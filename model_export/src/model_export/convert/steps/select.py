@@ -1,0 +1,48 @@
+"""Steps that choose, multiply or project columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from model_export.convert.block import Block
+
+
+def write_selector(block: Block, path: str, step: Any) -> Block:
+    """Any selector of features: those that it kept."""
+    del path
+    return block.columns(tuple(int(i) for i in step.get_support(indices=True)))
+
+
+def write_polynomial(block: Block, path: str, step: Any) -> Block:
+    """PolynomialFeatures: products of columns, one factor after the other."""
+    del path
+    factors = [
+        [column for column, power in enumerate(powers) for _ in range(int(power))]
+        for powers in step.powers_
+    ]
+    one = block.width
+    wide = block.joined([block, block.repeated(np.ones(1))])
+    product: Block | None = None
+    for turn in range(max(map(len, factors), default=0)):
+        # The last factor first: scikit-learn multiplies a column with a product of later ones.
+        chosen = [own[-1 - turn] if turn < len(own) else one for own in factors]
+        factor = wide.columns(tuple(chosen))
+        product = factor if product is None else factor * product
+    return product if product is not None else block.repeated(np.ones(len(factors)))
+
+
+def write_weight(block: Block, path: str, step: Any) -> Block:
+    """A weight of a ColumnTransformer or FeatureUnion."""
+    del path
+    return block * float(step.factor)
+
+
+def write_rotation(block: Block, path: str, step: Any) -> Block:
+    """The scores of partial least squares (PLSRegression and the like) as features."""
+    del path
+    centred: Block = (block - step._x_mean) / step._x_std  # noqa: SLF001  no public name
+    rotation = step.x_rotations_ if hasattr(step, "x_rotations_") else step.x_weights_
+    return centred.times(np.asarray(rotation, dtype=np.float64))

@@ -1,0 +1,121 @@
+"""Sends a block through one fitted step: by a conversion of our own, otherwise by skl2onnx."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.cross_decomposition import PLSSVD
+from sklearn.cross_decomposition._pls import _PLS
+from sklearn.feature_selection import SelectorMixin
+from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    Normalizer,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    SplineTransformer,
+)
+
+from model_export.convert.block import Block, convert_piece
+from model_export.convert.leaf import known_class
+from model_export.convert.steps import bins, functions, impute, scale, select
+from model_export.errors import ExportError, sentence
+from model_export.study.anatomy import Weight, does_nothing, fan_out
+from model_export.study.members import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from model_export.study.anatomy import Branch, Step
+
+    Writer = Callable[[Block, str, Any], Block]
+
+_WRITERS: dict[type, Writer] = {
+    FunctionTransformer: functions.write_function,
+    IterativeImputer: impute.write_iterative,
+    KBinsDiscretizer: bins.write_bins,
+    KNNImputer: impute.write_neighbours,
+    MissingIndicator: impute.write_indicator,
+    Normalizer: scale.write_normalizer,
+    PLSSVD: select.write_rotation,
+    PolynomialFeatures: select.write_polynomial,
+    PowerTransformer: scale.write_power,
+    QuantileTransformer: scale.write_quantiles,
+    SelectorMixin: select.write_selector,
+    SimpleImputer: impute.write_simple,
+    SplineTransformer: bins.write_splines,
+    Weight: select.write_weight,
+    _PLS: select.write_rotation,
+}
+
+
+def through(block: Block, step: Step) -> Block:
+    """The block after one fitted transformer.
+
+    Raises:
+        ExportError: it cannot be converted to ONNX.
+    """
+    path, transformer = step
+    transformer = unwrapped(transformer)
+    if does_nothing(transformer):
+        return block
+    if isinstance(transformer, Pipeline):
+        for name, child in transformer.steps:
+            block = through(block, (f"{path}/{name}", child))
+        return block
+    if isinstance(transformer, ColumnTransformer | FeatureUnion):
+        parts = fan_out(
+            path, transformer, tuple(range(block.width)), column_names(transformer, block)
+        )
+        return joined(block, parts, lambda branch: along(block.columns(branch.columns), branch))
+    for kind, write in _WRITERS.items():
+        if isinstance(transformer, kind):
+            # The step itself computes in float64; what it read is as exact as the graph's input.
+            return write(block.as_dtype("float64"), path, transformer).as_dtype(block.dtype)
+    model = convert_piece(path, known_class(transformer), block.width, block.dtype, {})
+    (name,) = block.builder.embed(model, block.name)
+    return Block(block.builder, name, _width_after(path, transformer, block.width), block.dtype)
+
+
+def joined(block: Block, parts: Sequence[Branch], convert: Callable[[Branch], Block]) -> Block:
+    """The features of parallel branches side by side."""
+    made = [convert(part) for part in parts]
+    return made[0] if len(made) == 1 else block.joined(made)
+
+
+def along(block: Block, branch: Branch) -> Block:
+    """A branch that reads a block of numbers."""
+    if branch.parts:
+        places = {column: i for i, column in enumerate(branch.columns)}
+        parts = [part.moved(places) for part in branch.parts]
+        block = joined(block, parts, lambda part: along(block.columns(part.columns), part))
+    for step in (*branch.encode, *branch.steps):
+        block = through(block, step)
+    return block
+
+
+def column_names(transformer: Any, block: Block) -> list[str]:
+    """The names of the columns that it reads: those of scikit-learn's set_output, if it saw any."""
+    names = getattr(transformer, "feature_names_in_", None)
+    if names is not None and len(names) == block.width:
+        return [str(name) for name in names]
+    return [f"x{i}" for i in range(block.width)]
+
+
+def _width_after(path: str, transformer: Any, width: int) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about missing column names: only the width matters
+            return int(transformer.transform(np.zeros((1, width))).shape[1])
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: "
+            f"{sentence(error, 200)}"
+        ) from error

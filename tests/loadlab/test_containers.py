@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab.record.limits import Limits, Usage
+from loadlab.record.cgroup import Limits, Usage
 from loadlab.record.schema import Replica
 from loadlab.report.numbers import provenance
 from loadlab.target import cgroup, containers

@@ -14,7 +14,7 @@ from loadlab.experiments.bench.measure import measure
 from loadlab.experiments.bench.stored import Load
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.record.machine import Quiet
 from loadlab.target import cgroup, programs
 from loadlab.target.cgroup import Unavailable

@@ -18,7 +18,6 @@ from loadlab.generator.plan import PlanError
 from loadlab.pages import experiments as tables
 from loadlab.pages import render
 from loadlab.pages import studies as study_pages
-from loadlab.record.read import RecordError
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
@@ -35,7 +34,6 @@ _REFUSALS = (
     PlanError,
     CannotStart,
     NoSuchRun,
-    RecordError,
     StoreError,
     subprocess.CalledProcessError,
 )

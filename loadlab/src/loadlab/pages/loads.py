@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
-from loadlab.record.write import RUN_FILE
+from loadlab.record.store import RUN_FILE
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 

@@ -1,5 +1,5 @@
 """`loadlab history`, `loadlab report RUN` and `loadlab keep RUN`; and the end of every run: judge,
-store_verdict, report."""
+store, report."""
 
 import argparse
 import shutil
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import (
+from loadlab.record import store
+from loadlab.record.read import Log, read
+from loadlab.record.store import (
     RUN_FILE,
     SAMPLES_FILE,
     SECONDS_FILE,
     VERDICT_FILE,
+    StoreError,
     compress,
-    store_verdict,
 )
 from loadlab.report import library
 from loadlab.report.page import write_reports
@@ -37,16 +38,16 @@ _KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     name = "an id of the history, its beginning, or a folder (default: %(default)s)"
-    store = f"where runs are kept (default: {STORE} of the checkout)"
+    where = f"where runs are kept (default: {STORE} of the checkout)"
     for command, does in COMMANDS.items():
         parser = commands.add_parser(command, help=does)
         if command != "history":
             parser.add_argument("run", nargs="?", default="latest", help=name)
-        parser.add_argument("--store", type=Path, help=store)
+        parser.add_argument("--store", type=Path, help=where)
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    """Carry out one of them; raises `NoSuchRun`, `RecordError`, `OSError`."""
+    """Carry out one of them; raises `NoSuchRun`, `StoreError`, `OSError`."""
     folder = asked.store or root / STORE
     if not console.is_terminal:
         console = Console(file=console.file, width=160)  # a file has room
@@ -63,17 +64,17 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
 
 
 def conclude(run: Path, console: Console) -> Verdict:
-    """Judge a run that has ended, store_verdict verdict and reports, and show the table.
+    """Judge a run that has ended, store verdict and reports, and show the table.
 
     With the last of several repeats, the claim they allow is written into the reports of them all.
     A disk that is full costs the reports, not the verdict.
 
     Raises:
-        RecordError: the folder holds no run.
+        StoreError: the folder holds no run.
     """
     log, verdict = _judged(run, console)
     try:
-        store_verdict(verdict, run)
+        store.write(verdict, run / VERDICT_FILE)
         if log.run.ended:
             compress(run)
         claim, others = _report(run, log, verdict, console)
@@ -90,12 +91,12 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     their reports; returns the folders.
 
     Raises:
-        NoSuchRun, RecordError: no run of that name, or one that has not ended.
+        NoSuchRun, StoreError: no run of that name, or one that has not ended.
     """
     run = library.find(runs, name)
     log = read(run)
     if log.run.ended is None:
-        raise RecordError(f"{run}: the run has not ended")
+        raise StoreError(f"{run}: the run has not ended")
     mates = [run]
     if log.run.set_id:
         entries = library.history(run.parent)
@@ -103,7 +104,7 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
         if not (mate / VERDICT_FILE).exists():
-            store_verdict(judge(read(mate)), mate)
+            store.write(judge(read(mate)), mate / VERDICT_FILE)
         (kept / mate.name).mkdir(parents=True, exist_ok=True)
         for file in _KEPT_FILES:
             shutil.copyfile(mate / file, kept / mate.name / file)

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loadlab.record.cgroup import ROOT, Group, Unavailable, find, of_process, version
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import ROOT, Group, Limits, Unavailable, find, of_process, version
 
 __all__ = ["Group", "Unavailable", "create", "find", "group", "of_process", "version"]
 

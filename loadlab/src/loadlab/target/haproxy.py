@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target.process import Command, free_port, running
 from loadlab.target.programs import clean_environment
 from loadlab.target.serving import Asked, BackendFailed, Serving

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import cgroup
 
 NO_ANSWER = (OSError, http.client.HTTPException)

@@ -20,7 +20,7 @@ from loadlab.experiments.bench.subjects import Need, Place, Subject
 from loadlab.experiments.runner import Experiment
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import cgroup, programs
 from loadlab.target.programs import Case
 

@@ -25,7 +25,7 @@ from loadlab.experiments.bench.stored import Figures, Load, Round
 from loadlab.experiments.bench.subjects import Place, Subject
 from loadlab.generator.epoll import Outcome, Plan
 from loadlab.generator.http import ask, post
-from loadlab.record.limits import Limits, Memory
+from loadlab.record.cgroup import Limits, Memory
 from loadlab.target.cgroup import Group
 from loadlab.target.process import CannotStart, Command, free_port, running
 from loadlab.target.programs import Case, baseline_program, clean_environment

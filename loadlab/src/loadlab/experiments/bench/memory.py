@@ -26,7 +26,7 @@ from loadlab.experiments.bench.subjects import OURS, Place
 from loadlab.generator.http import RESET_ON_CLOSE, Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import machine
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case

@@ -9,8 +9,8 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from loadlab.experiments.runner import Experiment
+from loadlab.record.cgroup import Limits, Memory, Usage
 from loadlab.record.histogram import Spread
-from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Quiet
 
 FORMAT = 1

@@ -16,7 +16,7 @@ import pytest
 
 from loadlab.pages import render
 from loadlab.record.read import read
-from loadlab.record.write import VERDICT_FILE, store_verdict
+from loadlab.record.store import VERDICT_FILE, write
 from loadlab.verdict.judge import judge
 
 ROOT = Path(__file__).parents[2]
@@ -114,5 +114,5 @@ def test_the_documents_are_what_the_stored_runs_say(tmp_path):
 )
 def test_a_kept_load_run_is_judged_as_it_was(run, tmp_path):
     """Its record alone gives the verdict that was stored with it."""
-    store_verdict(judge(read(run)), tmp_path)
+    write(judge(read(run)), tmp_path / VERDICT_FILE)
     assert (tmp_path / VERDICT_FILE).read_bytes() == (run / VERDICT_FILE).read_bytes()

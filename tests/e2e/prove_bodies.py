@@ -31,7 +31,7 @@ from halfcore.pipeline.decode import SHORT_BODY_BYTES, Decoder
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import Problem
 from loadlab.record import cgroup
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target.process import control_group
 from support.bundles import MIXED, NUMBERS, write_bundle
 from support.expensive_bodies import KINDS, random_source, right_records, right_vectors

@@ -24,7 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 from loadlab.record import cgroup
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.record.schema import EndKind, PhaseName, Run
 from loadlab.target.process import control_group
 from loadlab.verdict.judge import Outcome, Verdict

@@ -23,8 +23,8 @@ from loadlab.experiments.bench.subjects import QUESTIONS, SUBJECTS, VARIANTS, Pl
 from loadlab.generator.epoll import Outcome
 from loadlab.pages import render
 from loadlab.pages.bench import RATIOS, findings, worth
+from loadlab.record.cgroup import Limits, Memory, Usage
 from loadlab.record.histogram import spread
-from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Cpu, Fingerprint, Quiet
 from loadlab.record.store import StoreError
 from loadlab.target.programs import Case, CaseError, case, clean_environment, hold

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadlab.record import cgroup
-from loadlab.record.cgroup import PARENT, ROOT, Group, Unavailable
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import PARENT, ROOT, Group, Limits, Unavailable
 from loadlab.target.process import control_group, create_group
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"

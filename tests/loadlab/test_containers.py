@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from loadlab.record import cgroup
-from loadlab.record.limits import Limits, Usage
+from loadlab.record.cgroup import Limits, Usage
 from loadlab.record.schema import Replica
 from loadlab.report.page import provenance
 from loadlab.target import containers

@@ -10,7 +10,7 @@ from loadlab.experiments import runner
 from loadlab.experiments.bench import command
 from loadlab.pages import plots, render, template
 from loadlab.record.machine import Fingerprint
-from loadlab.record.read import RecordError
+from loadlab.record.store import StoreError
 from loadlab.report.command import conclude, keep
 from support.runs import Server, made
 
@@ -70,7 +70,7 @@ def test_a_run_that_has_not_ended_is_not_kept(place):
     run = made(identity="2026-11-20-210000-half-core-steady")
     run.run.ended = None
     run.write(place / ".halfcore/loads" / run.run.id)
-    with pytest.raises(RecordError, match="has not ended"):
+    with pytest.raises(StoreError, match="has not ended"):
         keep("2026-11-20-210000", place / ".halfcore/loads", place / "docs/runs")
 
 

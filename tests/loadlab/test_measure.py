@@ -13,8 +13,7 @@ from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import Load, measure
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
-from loadlab.record.cgroup import Unavailable
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits, Unavailable
 from loadlab.record.machine import Quiet
 from loadlab.target import programs
 from loadlab.target.process import CannotStart, Command, control_group, free_port, running

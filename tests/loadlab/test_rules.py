@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from loadlab.record.cgroup import Limits
 from loadlab.record.histogram import pack
-from loadlab.record.limits import Limits
 from loadlab.record.read import Log
 from loadlab.record.schema import (
     Ended,

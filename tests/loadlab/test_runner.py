@@ -109,6 +109,7 @@ def test_it_is_stored_under_its_time_kind_and_matter(squares, tmp_path):
     other = msgspec.structs.replace(squares, format=7)
     with pytest.raises(StoreError, match="format is 7, expected 2"):
         runner.load(runner.save(other, tmp_path), Squares)
+    file = runner.save(squares, tmp_path)
     file.write_text(file.read_text().replace('"squares"', '"cubes"'))
     with pytest.raises(StoreError, match="kind"):
         runner.load(file, Squares)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from loadlab.record.criteria import Criteria, CriteriaError, criteria
-from loadlab.record.histogram import pack, unpack
+from loadlab.record.histogram import merge, pack
 from loadlab.record.schema import Calibration, Ended, NullServer, Phase, Second
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
@@ -73,7 +73,7 @@ def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
     for line in run.seconds:
         if line.series == "witness":
             line.response = pack(
-                {int(value * factor): count for value, count in unpack(line.response).items()}
+                {int(value * factor): count for value, count in merge([line.response]).items()}
             )
     verdict = judge(run.log())
     assert "V16" in [finding.rule for finding in verdict.findings if not finding.holds]

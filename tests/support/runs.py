@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
+from loadlab.record.cgroup import Limits
 from loadlab.record.criteria import criteria
 from loadlab.record.histogram import pack
-from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
-from loadlab.record.read import LOAD, Log
+from loadlab.record.read import Log
 from loadlab.record.schema import (
+    LOAD,
     Drain,
     Ended,
     HostSample,
@@ -38,7 +39,7 @@ from loadlab.record.schema import (
     Tier,
     Workers,
 )
-from loadlab.record.write import Recorder
+from loadlab.record.store import Recorder
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (

@@ -17,7 +17,6 @@ from loadlab.generator.plan import PlanError
 from loadlab.pages import experiments as pages
 from loadlab.pages import render
 from loadlab.record.cgroup import Unavailable
-from loadlab.record.read import RecordError
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
@@ -33,7 +32,6 @@ _REFUSALS = (
     PlanError,
     CannotStart,
     NoSuchRun,
-    RecordError,
     StoreError,
     subprocess.CalledProcessError,
 )

@@ -21,7 +21,7 @@ from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.generator import scenarios
-from loadlab.record.limits import PERIOD_US
+from loadlab.record.cgroup import PERIOD_US
 from loadlab.run.order import Order, too_small, understand
 from loadlab.run.session import Place
 from loadlab.target import start

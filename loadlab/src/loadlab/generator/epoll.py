@@ -26,8 +26,8 @@ from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.generator.scenarios import Scenario
 from loadlab.record import cgroup
+from loadlab.record.cgroup import Usage
 from loadlab.record.histogram import Spread, spread
-from loadlab.record.limits import Usage
 from loadlab.record.machine import Cpu, read_cpu
 
 _DRAIN_S = 5.0

@@ -17,8 +17,7 @@ from loadlab.experiments.studies import KINDS, Study
 from loadlab.pages import bench, experiments
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
-from loadlab.record.store import StoreError
-from loadlab.record.write import RUN_FILE
+from loadlab.record.store import RUN_FILE, StoreError
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 

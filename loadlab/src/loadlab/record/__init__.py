@@ -1,2 +1,1 @@
-"""Stored load runs: their form (`form`), histograms on disk (`packed`), writing (`write`) and
-reading (`read`)."""
+"""Stored load runs: their form (`schema`), histograms, what the kernel counts, writing, reading."""

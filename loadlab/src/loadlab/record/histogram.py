@@ -28,8 +28,20 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 def bucket(value_us: int) -> int:
     """The lower edge of a value's bucket, microseconds; values below 256 µs are their own."""
+    return edge(index(value_us))
+
+
+def index(value_us: int) -> int:
+    """The number of a value's bucket: 0, 1, 2, … without holes."""
     shift = max(value_us.bit_length() - _STEP_BITS - 1, 0)
-    return value_us >> shift << shift
+    return (shift << _STEP_BITS) + (value_us >> shift)
+
+
+@cache
+def edge(number: int) -> int:
+    """The lower edge of a bucket, microseconds."""
+    shift = max((number >> _STEP_BITS) - 1, 0)
+    return (number - (shift << _STEP_BITS)) << shift
 
 
 def quantile(counts: Mapping[int, int], q: float) -> int:
@@ -46,45 +58,29 @@ def quantile(counts: Mapping[int, int], q: float) -> int:
 
 def spread(counts: Mapping[int, int]) -> Spread:
     """Quantiles and buckets of exact counts per microsecond."""
-    buckets: Counter[int] = Counter()
-    for value, count in counts.items():
-        buckets[bucket(value)] += count
     return Spread(
         count=sum(counts.values()),
         quantiles_ms={name: quantile(counts, q) / 1000 for name, q in _QUANTILES.items()},
         max_ms=max(counts, default=0) / 1000,
-        buckets=dict(sorted(buckets.items())),
+        buckets={edge(number): count for number, count in _numbered(counts)},
     )
-
-
-def index(value_us: int) -> int:
-    """The number of a value's bucket: 0, 1, 2, … without holes."""
-    shift = max(value_us.bit_length() - _STEP_BITS - 1, 0)
-    return (shift << _STEP_BITS) + (value_us >> shift)
-
-
-@cache
-def edge(number: int) -> int:
-    """The lower edge of a bucket, microseconds."""
-    shift = max((number >> _STEP_BITS) - 1, 0)
-    return (number - (shift << _STEP_BITS)) << shift
 
 
 def pack(counts: Mapping[int, int]) -> list[int]:
     """Counts per microsecond (exact values or lower edges) as gaps and counts."""
-    buckets: Counter[int] = Counter()
-    for value, count in counts.items():
-        buckets[index(max(value, 0))] += count
     packed, before = [], 0
-    for number in sorted(buckets):
-        packed += [number - before, buckets[number]]
+    for number, count in _numbered(counts):
+        packed += [number - before, count]
         before = number
     return packed
 
 
-def unpack(packed: Sequence[int]) -> Counter[int]:
-    """Counts per lower edge, microseconds."""
-    return merge([packed])
+def _numbered(counts: Mapping[int, int]) -> list[tuple[int, int]]:
+    """The buckets' numbers with their counts, in order."""
+    buckets: Counter[int] = Counter()
+    for value, count in counts.items():
+        buckets[index(max(value, 0))] += count
+    return sorted(buckets.items())
 
 
 def merge(many: Iterable[Sequence[int]]) -> Counter[int]:

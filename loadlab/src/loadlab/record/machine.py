@@ -3,20 +3,23 @@
 import math
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from loadlab.record import cgroup
 
-PACKAGES = (
+_PACKAGES = (
     "halfcore",
     "granian",
     "litestar",
@@ -26,13 +29,20 @@ PACKAGES = (
     "orjson",
     "uvloop",
 )
-MAX_BUSY_CORES = 0.15
-MAX_STEAL = 0.01
+_SYSCTLS = (
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_congestion_control",
+)
+_MAX_BUSY_CORES = 0.15
+_MAX_STEAL = 0.01
 _BUSIEST = 3
 """Other processes that are named when the machine is busy."""
 _HERTZ = os.sysconf("SC_CLK_TCK")
 _SLICES, _SLICE_S = 10, 0.02
 """Short ones: the best of them is seldom disturbed."""
+_TURNS = 10_000
+"""Of the loop of Python, each time it is called."""
 _REFERENCE = {"python_mops": 13.5, "syscalls_per_s": 5.8e6, "loopback_per_s": 190_000.0}
 """The reference machine, score 1.0: a virtual machine of 2 cores on an Intel Xeon at 2.1 GHz
 (family 6, model 207), Linux 6.18, CPython 3.11.7. Million turns, calls, round trips a second."""
@@ -47,11 +57,8 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, before: "Cpu") -> "Cpu":
         """What passed between two readings."""
-        return Cpu(
-            busy_s=self.busy_s - before.busy_s,
-            steal_s=self.steal_s - before.steal_s,
-            total_s=self.total_s - before.total_s,
-        )
+        names = self.__struct_fields__
+        return Cpu(**{name: getattr(self, name) - getattr(before, name) for name in names})
 
 
 class Quiet(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,25 +66,20 @@ class Quiet(msgspec.Struct, frozen=True, kw_only=True):
 
     load_1m: float
     busy_cores: float
-    steal: float
-    """Share of the time that the hypervisor gave to others."""
-    reasons: list[str]
-    """Why a measurement cannot be trusted; empty: it can."""
+    steal: float  # share of the time that the hypervisor gave to others
+    reasons: list[str]  # why a measurement cannot be trusted; empty: it can
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """How fast the machine was just before the run, while it was idle: the best of a few short
     slices each."""
 
-    python_mops: float
-    """Million turns of a loop of Python a second, one thread."""
-    syscalls_per_s: float
-    """System calls a second, from Python (`getppid`)."""
+    python_mops: float  # million turns of a loop of Python a second, one thread
+    syscalls_per_s: float  # from Python (`getppid`)
     loopback_per_s: float
     """Round trips of one byte a second over one TCP connection, both ends in one thread: no
     scheduler's choice of CPUs is in it."""
-    score: float
-    """Geometric mean of the three over those of the reference machine, which has 1.0."""
+    score: float  # geometric mean of the three over those of the reference machine, which has 1.0
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,9 +108,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def checkout(self) -> str:
         """The commit in Markdown, and whether it is all that was measured."""
-        return (
-            f"`{self.commit[:12] or 'unknown'}`{' with uncommitted changes' if self.dirty else ''}"
-        )
+        changed = " with uncommitted changes" if self.dirty else ""
+        return f"`{self.commit[:12] or 'unknown'}`{changed}"
 
 
 def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
@@ -122,67 +123,53 @@ def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
 
 def watch(seconds: float = 2.0) -> Quiet:
     """Watch the machine while the lab does nothing, and judge."""
-    before, used = read_cpu(), _used_s()
+    used, before = _used_s(), read_cpu()
     time.sleep(seconds)
     passed = read_cpu().since(before)
-    used_s = {pid: cpu_s - used.get(pid, 0.0) for pid, cpu_s in _used_s().items()}
+    others = {who: cpu_s - used.get(who, 0.0) for who, cpu_s in _used_s().items()}
     busy_cores, steal = passed.busy_s / seconds, passed.steal_s / max(passed.total_s, 1e-9)
     reasons = []
-    if busy_cores > MAX_BUSY_CORES:
-        busiest = [
-            f"{_name(pid)} ({pid}) {used_s[pid] / seconds:.2f}"
-            for pid in sorted(used_s, key=used_s.__getitem__, reverse=True)[:_BUSIEST]
-            if used_s[pid] > 0
-        ]
-        names = f": {', '.join(busiest)}" if busiest else ""
-        reasons.append(f"others use {busy_cores:.2f} cores (at most {MAX_BUSY_CORES}){names}")
-    if steal > MAX_STEAL:
-        reasons.append(f"the hypervisor steals {steal:.1%} (at most {MAX_STEAL:.0%})")
+    if busy_cores > _MAX_BUSY_CORES:
+        busiest = sorted(others, key=others.__getitem__, reverse=True)[:_BUSIEST]
+        named = ", ".join(
+            f"{who.info['name']} ({who.pid}) {others[who] / seconds:.2f}"
+            for who in busiest
+            if others[who] > 0
+        )
+        limit = f"at most {_MAX_BUSY_CORES}"
+        reasons.append(f"others use {busy_cores:.2f} cores ({limit}){named and f': {named}'}")
+    if steal > _MAX_STEAL:
+        reasons.append(f"the hypervisor steals {steal:.1%} (at most {_MAX_STEAL:.0%})")
     if (os.cpu_count() or 1) < 2:
         reasons.append("one core: server and generator cannot be kept apart")
     return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
 
 
-def _used_s() -> dict[int, float]:
+def _used_s() -> dict[psutil.Process, float]:
     """CPU seconds of every process but this one."""
-    used = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # gone
-            continue
-        if (pid := int(folder.name)) != os.getpid():
-            used[pid] = (int(fields[11]) + int(fields[12])) / _HERTZ
-    return used
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "a process that ended"
+    found = psutil.process_iter(["name", "cpu_times"])
+    return {
+        each: each.info["cpu_times"].user + each.info["cpu_times"].system
+        for each in found
+        if each.pid != os.getpid() and each.info["cpu_times"]
+    }
 
 
 def calibrate() -> Calibration:
     """Measure how fast the machine is; takes 0.6 s, and wants an idle machine."""
     found = {
-        "python_mops": max(map(_python_hz, [_SLICE_S] * _SLICES)) / 1e6,
-        "syscalls_per_s": max(_rate(os.getppid, _SLICE_S, 1000) for _ in range(_SLICES)),
+        "python_mops": _best_hz(_python, 1) * _TURNS / 1e6,
+        "syscalls_per_s": _best_hz(os.getppid, 1000),
         "loopback_per_s": _loopback_hz(),
     }
     logs = [math.log(found[name] / reference) for name, reference in _REFERENCE.items()]
     return Calibration(**found, score=round(math.exp(math.fsum(logs) / len(logs)), 3))
 
 
-def _python_hz(seconds: float) -> float:
-    turns = 10_000
-
-    def loop() -> None:
-        number = 1
-        for _ in range(turns):
-            number = (number * 5 + 1) & 0xFFFF
-
-    return _rate(loop, seconds, 1) * turns
+def _python() -> None:
+    number = 1
+    for _ in range(_TURNS):
+        number = (number * 5 + 1) & 0xFFFF
 
 
 def _loopback_hz() -> float:
@@ -198,24 +185,21 @@ def _loopback_hz() -> float:
             far.send(far.recv(1))
             near.recv(1)
 
-        return max(_rate(round_trip, _SLICE_S, 50) for _ in range(_SLICES))
+        return _best_hz(round_trip, 50)
 
 
-def _rate(work: Callable[[], object], seconds: float, at_once: int) -> float:
-    """How often a second something can be done; the clock is read every `at_once` times."""
-    done, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < seconds:
-        for _ in range(at_once):
-            work()
-        done += at_once
-    return done / passed
-
-
-_SYSCTLS = (
-    "net.core.somaxconn",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_congestion_control",
-)
+def _best_hz(work: Callable[[], object], at_once: int) -> float:
+    """How often a second something can be done, in the best slice; the clock is read every
+    `at_once` times."""
+    best = 0.0
+    for _ in range(_SLICES):
+        done, start = 0, time.perf_counter()
+        while (passed := time.perf_counter() - start) < _SLICE_S:
+            for _ in range(at_once):
+                work()
+            done += at_once
+        best = max(best, done / passed)
+    return best
 
 
 def fingerprint(
@@ -223,16 +207,15 @@ def fingerprint(
 ) -> Fingerprint:
     """Describe this machine and the checkout at `root`; `cgroup_version` is asked of the machine
     unless it is given."""
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return Fingerprint(
-        cpu=_field(Path("/proc/cpuinfo"), "model name")
-        or platform.processor()
-        or platform.machine(),
+        cpu=model[1] if model else platform.processor() or platform.machine(),
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=platform.release(),
         cgroup_version=cgroup.version() if cgroup_version is None else cgroup_version,
         python=sys.version.split()[0],
-        packages=versions(PACKAGES),
+        packages=versions(_PACKAGES),
         baseline_packages=baseline_packages,
         commit=_git(root, "rev-parse", "HEAD"),
         dirty=bool(_git(root, "status", "--porcelain")),
@@ -245,16 +228,9 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions; what is not installed is left out."""
     found = {}
     for name in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = installed_version(name)
-        except PackageNotFoundError:
-            continue
     return found
-
-
-def _field(file: Path, name: str) -> str:
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
 def _git(root: Path, *arguments: str) -> str:

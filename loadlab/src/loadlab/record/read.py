@@ -7,41 +7,28 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import msgspec
 
+from loadlab.record import store
 from loadlab.record.histogram import merge
 from loadlab.record.schema import FORMAT, Phase, PhaseName, Run, Sample, Second, Series
-from loadlab.record.write import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
+from loadlab.record.store import RUN_FILE, SAMPLES_FILE, SECONDS_FILE
 
 Line = TypeVar("Line", Second, Sample)
-_WITHOUT_USERS = ("floor", "start", "warmup", "cooldown")
-LOAD: tuple[PhaseName, ...] = tuple(
-    name for name in get_args(PhaseName) if name not in _WITHOUT_USERS
-)
-"""Phases in which the users are there."""
-
-
-class RecordError(ValueError):
-    """Not a run of ours, or of a form that this version does not know; the message names file and
-    field."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """One run as it was recorded."""
+    """One run as it was recorded. Seconds and samples are in time; lines of several workers are in
+    the order of arrival: they add up."""
 
     run: Run
     seconds: list[Second]
-    """In time; lines of several workers in the order of arrival: they add up."""
     samples: list[Sample]
     missing: list[str] = field(default_factory=list)
     """One sentence for everything that a whole run has and this one lacks."""
-    _merged: dict[tuple[str, ...], Counter[int]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-    """Histograms that were asked for before: rules and reports look at the same ones."""
 
     def phase(self, name: PhaseName) -> Phase | None:
         """The phase, its first turn if it alternated with another, or None if it never began."""
@@ -67,12 +54,9 @@ class Log:
         ]
 
     def histogram(self, series: Series, kind: str, *phases: PhaseName) -> Counter[int]:
-        """Not to be changed: counts per microsecond of `response`, `service`, `failed`, `connect`,
-        `lag` or `loop_lag`."""
-        key = (series, kind, *phases)
-        if key not in self._merged:
-            self._merged[key] = merge(getattr(line, kind) for line in self.of(series, *phases))
-        return self._merged[key]
+        """Counts per microsecond of `response`, `service`, `failed`, `connect`, `lag` or
+        `loop_lag`."""
+        return merge(getattr(line, kind) for line in self.of(series, *phases))
 
     def sampled(self, *phases: PhaseName) -> list[Sample]:
         """Samples taken within the phases."""
@@ -93,7 +77,7 @@ class Log:
 
 
 def read(folder: Path) -> Log:
-    """Read the folder of a run; raises `RecordError` if there is no run.json, or one of another
+    """Read the folder of a run; raises `StoreError` if there is no run.json, or one of another
     form."""
     run = read_run(folder)
     missing: list[str] = []
@@ -109,15 +93,7 @@ def read(folder: Path) -> Log:
 
 def read_run(folder: Path) -> Run:
     """Only `run.json`; raises as `read`."""
-    file = folder / RUN_FILE
-    try:
-        content = file.read_bytes()
-        form = msgspec.json.decode(content, type=dict[str, object]).get("format")
-        if form != FORMAT:
-            raise RecordError(f"{file}: format is {form}, expected {FORMAT}")
-        return msgspec.json.decode(content, type=Run)
-    except (OSError, msgspec.DecodeError) as error:
-        raise RecordError(f"{file}: {error}") from None
+    return store.read(folder / RUN_FILE, Run, FORMAT)
 
 
 def _lines(file: Path, kind: type[Line], missing: list[str]) -> Iterator[Line]:

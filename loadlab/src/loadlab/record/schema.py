@@ -12,12 +12,12 @@ run's start on the monotonic clock, every counter is cumulative as the kernel ke
 is "not recorded": a rule that needs it is then broken, not passed.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
+from loadlab.record.cgroup import Limits
 from loadlab.record.criteria import Criteria
-from loadlab.record.limits import Limits
 from loadlab.record.machine import Calibration, Fingerprint
 
 FORMAT = 1
@@ -29,39 +29,21 @@ epoll engine."""
 Series = Literal["users", "witness", "floor"]
 """The users, the independent witness, and the same users against the null server (in older records
 a tenth of them)."""
-PhaseName = Literal[
-    "floor",
-    "start",
-    "warmup",
-    "ramp",
-    "settle",
-    "steady",
-    "pool",
-    "fresh",
-    "repeated",
-    "alike",
-    "overload",
-    "recovery",
-    "drain",
-    "cooldown",
-]
+_Loaded = Literal["ramp", "settle", "steady", "overload", "recovery", "drain"]
+_Bodies = Literal["pool", "fresh", "repeated", "alike"]
 """`pool`: the bodies of the steady phase, `fresh`: ones that nobody has sent before, to see whether
 answers are cached. They alternate, each turn is a `Phase`. In older records `repeated` is one body
 for all users, and `alike` ones like it that were never sent before."""
+_WithUsers = Literal[_Loaded, _Bodies]
+PhaseName = Literal["floor", "start", "warmup", _WithUsers, "cooldown"]
+LOAD: tuple[PhaseName, ...] = get_args(_WithUsers)
+"""Phases in which the users are there."""
 Role = Literal["server", "generator", "witness", "lab"]
-EndKind = Literal[
-    "complete",
-    "interrupted",
-    "aborted",
-    "server_died",
-    "server_hung",
-    "generator_broke",
-    "disk_full",
-    "infrastructure",
-    "wrong_answer",
-]
+_EndOfServer = Literal["aborted", "server_died", "server_hung", "wrong_answer"]
 """`aborted`: the lab stopped early because the server could no longer meet its objective.
 `wrong_answer`: at rest it answered a row wrongly, so nothing was measured."""
+_EndOfLab = Literal["interrupted", "generator_broke", "disk_full", "infrastructure"]
+EndKind = Literal["complete", _EndOfServer, _EndOfLab]
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,10 +52,8 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     limits: Limits
     replicas: int = 1
-    cpus: list[int] = []
-    """The CPUs that the server is held to; empty: all."""
-    cores_needed: int = 2
-    """Cores of the machine below which server and generator compete by construction."""
+    cpus: list[int] = []  # that the server is held to; empty: all
+    cores_needed: int = 2  # fewer on the machine: server and generator compete by construction
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +61,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     limits: Limits
     processes_inside: int
-    processes_outside: int
-    """Of the replica's processes; must be none."""
+    processes_outside: int  # of the replica's; must be none
     answered: int | None = None
     """Right answers that it gave since all users were there, by its own count; None: it does not
     report it, or there never were all users."""
@@ -100,19 +79,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     users: int
     spawn_rate_hz: float
     ramp: Literal["stepped", "smooth"]
-    duration_s: float
-    """Of the steady phase."""
-    think_s: tuple[float, float] | None = None
-    """Closed model: uniform between these; None in the open model."""
-    rate_hz: float | None = None
-    """Open model: arrivals a second, whatever the server does."""
+    duration_s: float  # of the steady phase
+    think_s: tuple[float, float] | None = None  # closed model: uniform between these; None if open
+    rate_hz: float | None = None  # open model: arrivals a second, whatever the server does
     keep_alive: bool = True
-    models: list[str]
-    """Models that the bodies belong to."""
-    bodies: int = 1
-    """Different bodies in use."""
-    caching_disclosed: str = ""
-    """What the server caches, where that is known and said."""
+    models: list[str]  # that the bodies belong to
+    bodies: int = 1  # different ones in use
+    caching_disclosed: str = ""  # what the server caches, where that is known and said
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,10 +94,8 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     role: Role
     pid: int
-    cpus: list[int]
-    """CPUs that it may run on, as read back."""
-    nofile: int
-    """Soft limit on open files."""
+    cpus: list[int]  # that it may run on, as read back
+    nofile: int  # soft limit on open files
     command: str
 
 
@@ -133,20 +104,16 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
     name: PhaseName
     start_s: float
-    end_s: float | None = None
-    """None: it had not ended when this was written."""
-    users: int = 0
-    """Users that shall be there at its end."""
+    end_s: float | None = None  # it had not ended when this was written
+    users: int = 0  # that shall be there at its end
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """The generator's workers, as its master knew them at the end."""
 
     expected: int
-    reported: int
-    """Workers whose last report arrived."""
-    missing: int
-    """Workers that were ever declared missing."""
+    reported: int  # their last report arrived
+    missing: int  # that were ever declared missing
     missed_heartbeats: int
 
 
@@ -154,8 +121,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """Requests on the way when users stopped starting new ones."""
 
     in_flight: int
-    unfinished: int
-    """Still without an answer when the drain's time was over: they count as errors."""
+    unfinished: int  # still without an answer when the drain's time was over: errors
 
 
 class NullServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,13 +130,10 @@ class NullServer(msgspec.Struct, frozen=True, kw_only=True):
     The figures are of `seconds` in which all users were there; its latencies in these are the
     series `floor`."""
 
-    cpu_us: float
-    """CPU time per right answer, microseconds."""
-    rate: float
-    """Right answers a second."""
+    cpu_us: float  # CPU time per right answer
+    rate: float  # right answers a second
     users: int
-    failures: int
-    """From the first connection on."""
+    failures: int  # from the first connection on
     seconds: int = 0
 
 
@@ -185,16 +148,13 @@ class Run(msgspec.Struct, kw_only=True):
     """`run.json`."""
 
     format: int = FORMAT
-    id: str
-    """The folder's name."""
-    started_at: str
-    """UTC, ISO 8601."""
+    id: str  # the folder's name
+    started_at: str  # UTC, ISO 8601
     command: str
     backend: Backend
     engine: Engine
     seed: int
-    target: str
-    """host:port that the users spoke to."""
+    target: str  # host:port that the users spoke to
     observed: bool = True
     """The lab started the server and reads its counters; false for a server given with
     `target=`."""
@@ -204,26 +164,19 @@ class Run(msgspec.Struct, kw_only=True):
     details: dict[str, str] = {}
     """More of the fingerprint: governor, clock source, image digest, hashes of model and tier file,
     …"""
-    criteria: Criteria
-    """The rules' thresholds and the objective, fixed before the run: `criteria(scenario)`."""
-    set_id: str = ""
-    """The runs of one `repeats=N` share it."""
+    criteria: Criteria  # fixed before the run
+    set_id: str = ""  # the runs of one `repeats=N` share it
     repeat: int = 1
     repeats: int = 1
-    ports: int | None = None
-    """Ephemeral ports that the generator may use."""
-    replicas: list[Replica] = []
-    """Limits as read back."""
+    ports: int | None = None  # ephemeral ones that the generator may use
+    replicas: list[Replica] = []  # limits as read back
     processes: list[ProcessInfo] = []
     phases: list[Phase] = []
     workers: Workers | None = None
     drain: Drain | None = None
-    calibration: Calibration | None = None
-    """None: the run is older than calibrations."""
-    null_server: NullServer | None = None
-    """None: the run is older, or its users were not all there."""
-    ended: Ended | None = None
-    """None: the run was killed, or still runs."""
+    calibration: Calibration | None = None  # the run is older than calibrations
+    null_server: NullServer | None = None  # the run is older, or its users were not all there
+    ended: Ended | None = None  # the run was killed, or still runs
 
 
 class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -236,46 +189,32 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     t: int
     series: Series
     phase: PhaseName
-    users: int | None = None
-    """Users alive at the second's end."""
-    user_errors: int = 0
-    """Exceptions in user code: users that could not start, or died."""
-    intended: int = 0
-    """Requests that were meant to begin in this second: the offered rate."""
+    users: int | None = None  # alive at the second's end
+    user_errors: int = 0  # exceptions in user code: users that could not start, or died
+    intended: int = 0  # requests that were meant to begin in this second: the offered rate
     sent: int = 0
-    answered: int = 0
-    """Right answers that were complete in this second."""
+    answered: int = 0  # right answers that were complete in this second
     failures: dict[str, int] = {}
     """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …, by when they
     were noticed."""
     deep_checked: int = 0
     """Answers that were compared with a golden prediction; those that differed are failures of kind
     wrong_prediction."""
-    opens: int = 0
-    """Connections that the series opened."""
-    response: list[int] = []
-    """Right answers: intended start → last byte."""
-    service: list[int] = []
-    """Right answers: send → last byte."""
-    failed: list[int] = []
-    """Failures: intended start → noticed."""
-    connect: list[int] = []
-    """Time to connect."""
-    lag: list[int] = []
-    """Actual − intended start."""
-    loop_lag: list[int] = []
-    """Overshoot of a 10 ms sleep in every generator process."""
+    opens: int = 0  # connections that the series opened
+    response: list[int] = []  # right answers: intended start → last byte
+    service: list[int] = []  # right answers: send → last byte
+    failed: list[int] = []  # failures: intended start → noticed
+    connect: list[int] = []  # time to connect
+    lag: list[int] = []  # actual − intended start
+    loop_lag: list[int] = []  # overshoot of a 10 ms sleep in every generator process
 
 
 class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The server's control groups, summed over replicas."""
 
-    cpu_s: float
-    """With the balancer's, where the lab started one: it is charged."""
-    balancer_cpu_s: float | None = None
-    """The part of it that is the balancer's."""
-    balancer_memory_bytes: int = 0
-    """At its peak; not part of the replicas' memory."""
+    cpu_s: float  # with the balancer's, where the lab started one: it is charged
+    balancer_cpu_s: float | None = None  # the part of it that is the balancer's
+    balancer_memory_bytes: int = 0  # at its peak; not part of the replicas' memory
     periods: int = 0
     throttled_periods: int = 0
     throttled_s: float = 0.0
@@ -292,22 +231,18 @@ class HostSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     busy_s: float
     steal_s: float
     total_s: float
-    pressure_s: float | None = None
-    """Time in which some task waited for a CPU (PSI "some")."""
+    pressure_s: float | None = None  # time in which some task waited for a CPU (PSI "some")
     swapped_pages: int | None = None
-    conntrack: int | None = None
-    """Entries in use; with `conntrack_max` 0 there is no table."""
+    conntrack: int | None = None  # entries in use; with `conntrack_max` 0 there is no table
     conntrack_max: int | None = None
 
 
 class NetSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """TCP in the network namespace of the users' connections."""
 
-    established: int
-    """Of the users to the server; the witness's and the master's are not counted."""
+    established: int  # of users to the server; the witness's and the master's are not counted
     time_wait: int = 0
-    ports_used: int | None = None
-    """Ephemeral ports in use, TIME_WAIT included."""
+    ports_used: int | None = None  # ephemeral ones, TIME_WAIT included
     active_opens: int
     listen_overflows: int
     listen_drops: int
@@ -316,10 +251,10 @@ class NetSample(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ProcessSample(msgspec.Struct, array_like=True):
-    """One process: CPU seconds since its start, open files."""
+    """One process."""
 
-    cpu_s: float
-    files: int = 0
+    cpu_s: float  # since its start
+    files: int = 0  # open ones
 
 
 class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):

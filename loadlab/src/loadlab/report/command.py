@@ -7,14 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.record.read import Log, RecordError, read
-from loadlab.record.write import (
+from loadlab.record.read import Log, read
+from loadlab.record.store import (
     RUN_FILE,
     SAMPLES_FILE,
     SECONDS_FILE,
     VERDICT_FILE,
+    StoreError,
     compress,
-    store_verdict,
+    write,
 )
 from loadlab.report import library
 from loadlab.report.page import write_reports
@@ -46,7 +47,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    """Carry out one of them; raises `NoSuchRun`, `RecordError`, `OSError`."""
+    """Carry out one of them; raises `NoSuchRun`, `StoreError`, `OSError`."""
     folder = asked.store or root / STORE
     if not console.is_terminal:
         console = Console(file=console.file, width=160)  # a file has room
@@ -69,11 +70,11 @@ def conclude(run: Path, console: Console) -> Verdict:
     A disk that is full costs the reports, not the verdict.
 
     Raises:
-        RecordError: the folder holds no run.
+        StoreError: the folder holds no run.
     """
     log, verdict = _judged(run, console)
     try:
-        store_verdict(verdict, run)
+        write(verdict, run / VERDICT_FILE)
         if log.run.ended:
             compress(run)
         claim, others = _report(run, log, verdict, console)
@@ -90,12 +91,12 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     their reports; returns the folders.
 
     Raises:
-        NoSuchRun, RecordError: no run of that name, or one that has not ended.
+        NoSuchRun, StoreError: no run of that name, or one that has not ended.
     """
     run = library.find(runs, name)
     log = read(run)
     if log.run.ended is None:
-        raise RecordError(f"{run}: the run has not ended")
+        raise StoreError(f"{run}: the run has not ended")
     mates = [run]
     if log.run.set_id:
         entries = library.history(run.parent)
@@ -103,7 +104,7 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
         if not (mate / VERDICT_FILE).exists():
-            store_verdict(judge(read(mate)), mate)
+            write(judge(read(mate)), mate / VERDICT_FILE)
         (kept / mate.name).mkdir(parents=True, exist_ok=True)
         for file in _KEPT_FILES:
             shutil.copyfile(mate / file, kept / mate.name / file)

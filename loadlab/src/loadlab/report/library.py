@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.read import RecordError, read, read_run
+from loadlab.record.read import read, read_run
 from loadlab.record.schema import Run
-from loadlab.record.write import RUN_FILE, VERDICT_FILE
+from loadlab.record.store import RUN_FILE, VERDICT_FILE, StoreError
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 
@@ -85,7 +85,7 @@ def find(folder: Path, name: str) -> Path:
 
 def verdict_of(run: Path) -> Verdict:
     """The verdict as it was stored, or, of a run that was killed before, as its record says; raises
-    `RecordError`."""
+    `StoreError`."""
     try:
         return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
@@ -142,7 +142,7 @@ def _entry(run: Path, changed_ns: int) -> Entry | None:
     """What the history says of a run; None if the folder holds no run of this form."""
     try:
         stored, verdict = read_run(run), verdict_of(run)
-    except RecordError:
+    except StoreError:
         return None
     figures = {name: getattr(verdict.figures, name) for name in _FIGURES}
     return Entry(

@@ -13,7 +13,7 @@ from loadlab.generator.exchange import Exchange
 from loadlab.generator.launch import Part, generating
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.record.schema import NullServer
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running

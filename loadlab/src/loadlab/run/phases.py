@@ -22,7 +22,7 @@ from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.plan import Load, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record import counters
-from loadlab.record.sampler import Sampler
+from loadlab.record.counters import Sampler
 from loadlab.record.schema import (
     Drain,
     PhaseName,
@@ -31,7 +31,7 @@ from loadlab.record.schema import (
     Role,
     Workers,
 )
-from loadlab.record.write import Recorder
+from loadlab.record.store import Recorder
 from loadlab.run import null_server
 from loadlab.run.order import Order
 from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless

@@ -25,11 +25,11 @@ from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
+from loadlab.record.cgroup import Limits
 from loadlab.record.criteria import criteria
-from loadlab.record.limits import Limits
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
-from loadlab.record.write import Recorder
+from loadlab.record.store import Recorder
 from loadlab.report.terminal import Ticker
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, server_cpus, too_small

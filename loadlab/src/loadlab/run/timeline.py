@@ -9,7 +9,7 @@ from loadlab.generator.ledger import Tick
 from loadlab.record.criteria import Objective
 from loadlab.record.histogram import pack, quantile
 from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
-from loadlab.record.write import Recorder
+from loadlab.record.store import Recorder
 from loadlab.report import terminal
 from loadlab.verdict.steadiness import Window
 

@@ -16,8 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from loadlab.record import cgroup
-from loadlab.record.cgroup import Group, Unavailable
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Group, Limits, Unavailable
 
 NO_ANSWER = (OSError, http.client.HTTPException)
 """What `get` raises."""

@@ -17,7 +17,7 @@ from typing import Literal
 from jinja2 import StrictUndefined, Template
 
 from loadlab.record import cgroup
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import containers, programs
 from loadlab.target.process import Command, free_port, running
 from loadlab.target.serving import Asked, BackendFailed, Serving

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from loadlab.record.limits import PERIOD_US, Limits
+from loadlab.record.cgroup import PERIOD_US, Limits
 
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"

@@ -7,8 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from loadlab.record.histogram import quantile
-from loadlab.record.read import LOAD, Log
-from loadlab.record.schema import HostSample, NetSample, PhaseName, Sample, Second, ServerSample
+from loadlab.record.read import Log
+from loadlab.record.schema import (
+    LOAD,
+    HostSample,
+    NetSample,
+    PhaseName,
+    Sample,
+    Second,
+    ServerSample,
+)
 from loadlab.verdict.stats import rate_bound, upper_bound
 
 Read = Callable[[Sample], float | None]

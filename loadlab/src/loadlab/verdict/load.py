@@ -4,7 +4,8 @@ the answers enough, looked at, and seen by others too?"""
 import math
 
 from loadlab.record.criteria import Thresholds
-from loadlab.record.read import LOAD, Log
+from loadlab.record.read import Log
+from loadlab.record.schema import LOAD
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import (
     UNDER_LOAD,

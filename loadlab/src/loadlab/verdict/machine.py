@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from loadlab.record.cgroup import Limits
 from loadlab.record.criteria import Thresholds
-from loadlab.record.limits import Limits
 from loadlab.record.read import Log
 from loadlab.record.schema import Role, Sample
 from loadlab.verdict.check import Check

@@ -36,7 +36,7 @@ from loadlab.experiments.runner import C, E
 from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import cgroup, machine
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case

@@ -23,9 +23,8 @@ from loadlab.experiments.bench.subjects import (
 from loadlab.experiments.runner import Experiment, R
 from loadlab.generator.epoll import Outcome, Plan
 from loadlab.generator.http import ask, post
-from loadlab.record.cgroup import Group
+from loadlab.record.cgroup import Group, Limits, Memory, Usage
 from loadlab.record.histogram import Spread
-from loadlab.record.limits import Limits, Memory, Usage
 from loadlab.record.machine import Quiet
 from loadlab.target.process import CannotStart, free_port, running
 from loadlab.target.programs import Case

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from loadlab.generator.http import ask
-from loadlab.record.limits import Limits
+from loadlab.record.cgroup import Limits
 from loadlab.target import programs
 from loadlab.target.process import CannotStart, Command, Running, free_port, running
 from loadlab.target.programs import Case, baseline_program, clean_environment

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from model_export import stages
+from model_export.bundle.check import require_servable
 from model_export.bundle.write import write
 from model_export.convert.convert import convert
 from model_export.errors import (
@@ -18,6 +19,7 @@ from model_export.errors import (
     sentence,
 )
 from model_export.manifest import compose
+from model_export.prove.budget import PROOF_S
 from model_export.prove.draw import GATE_ROWS
 from model_export.prove.oracle import check_predict_function
 from model_export.prove.prove import GateError, prove
@@ -53,7 +55,8 @@ class ExportRequest:
     dtype: Literal["auto", "float32", "float64"] = "auto"
     accept_parity: float | None = None
     allow_unpickle: bool = True
-    gate_rows: int = GATE_ROWS
+    gate_rows: int | None = None
+    """How many rows the proof compares; None: `GATE_ROWS`, or as many as fit its time."""
 
 
 def export(request: ExportRequest, reporter: Reporter) -> Path:
@@ -118,14 +121,17 @@ def _prove(
         reporter,
         fall_back=request.dtype == "auto",
         accept=request.accept_parity,
-        rows=request.gate_rows,
+        rows=request.gate_rows or GATE_ROWS,
+        budget_s=PROOF_S if request.gate_rows is None else float("inf"),
     )
 
 
 def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
     stages.enter("write the bundle")
+    manifest = compose(studied, proof)
+    require_servable(manifest, proof.candidate.model)
     try:
-        return write(request.out, compose(studied, proof), proof.candidate.model)
+        return write(request.out, manifest, proof.candidate.model)
     except OSError as error:
         raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import resource
 import signal
@@ -104,6 +105,18 @@ def restrict(megabytes: int, parent: int) -> None:
         stages.report_to(int(descriptor))
 
 
+def _keeping_compiled() -> dict[str, str]:
+    """Lets the process keep its compiled modules if there are none: many containers set
+    PYTHONDONTWRITEBYTECODE, and compiling MLflow and scikit-learn again takes longer than an
+    export. A folder that cannot be written to stays as it is."""
+    if not sys.dont_write_bytecode:
+        return {}
+    mlflow = importlib.util.find_spec("mlflow")
+    if mlflow is None or mlflow.cached is None or Path(mlflow.cached).exists():
+        return {}
+    return {"PYTHONDONTWRITEBYTECODE": ""}
+
+
 class Supervised:
     """A process that is killed when it exceeds a limit."""
 
@@ -132,7 +145,12 @@ class Supervised:
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
-                env={**os.environ, **(environment or {}), _FD_VARIABLE: str(write_end)},
+                env={
+                    **os.environ,
+                    **_keeping_compiled(),
+                    **(environment or {}),
+                    _FD_VARIABLE: str(write_end),
+                },
                 pass_fds=[write_end],
                 stdin=subprocess.DEVNULL if output else None,
                 stdout=output,

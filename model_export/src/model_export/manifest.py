@@ -104,6 +104,8 @@ def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
     return {
         "passed": comparison.passed,
         "rows": proof.truth.size,
+        "repeated_rows": proof.truth.repeated,
+        **({"rows_reason": proof.size_reason} if proof.size_reason else {}),
         "threshold_rows": proof.truth.rows_of("thresholds"),
         "boundary_rows": proof.truth.rows_of("around the decision boundary"),
         "batch_sizes": list(BATCH_SIZES),
@@ -128,7 +130,9 @@ def _golden(studied: StudiedModel, proof: Proof) -> list[dict[str, Any]]:
     """Rows of the data, then rows of every other group; no ties, for which either label is right,
     and no rows to which the model has no finite answer: the server refuses them."""
     settled = proof.truth.clear(proof.comparison.tie_band)
-    settled &= np.isfinite(proof.truth.scores).all(axis=1)
+    # JSON has no infinity, and the server answers none.
+    for scores in (proof.truth.scores, proof.comparison.scores):
+        settled &= np.isfinite(scores).all(axis=1)
     if studied.answers.task == "classification":
         settled &= proof.comparison.label == proof.truth.label
     most = max(

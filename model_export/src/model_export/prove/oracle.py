@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from model_export.errors import ExportError, is_memory_error, sentence
+from model_export.prove.distinct import Distinct
 from model_export.study.arrays import Matrix
 from model_export.study.rows import to_model_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_export.prove.samples import Sample
+    from model_export.prove.samples import Group, Sample
     from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
     from model_export.study.arrays import Flags, Floats, Ints
@@ -51,6 +52,8 @@ class Truth:
     probabilities."""
     margin: Floats
     """float64[N]: by how much the best class leads; infinite where that is unknown."""
+    repeated: int = 0
+    """Rows left out because they were drawn before."""
 
     @property
     def size(self) -> int:
@@ -204,36 +207,72 @@ class Oracle:
                 )
                 return
 
-    def ask(self, sample: Sample, advance: Callable[[int], None]) -> Truth:
-        """Ask for every row.
+    def answer_some(self, rows: Matrix) -> None:
+        """Answer as for the proof, to measure how long it takes."""
+        self._pieces(rows, self._answer)
+
+    def ask(
+        self,
+        sample: Sample,
+        advance: Callable[[int], None],
+        more: Callable[[int], Group] | None = None,
+    ) -> Truth:
+        """Ask for every row once; a row that was drawn again is left out.
 
         Args:
             sample: the rows.
-            advance: called with the number of rows in each finished chunk, refused ones included.
+            advance: called with the number of rows in each finished chunk, those left out included.
+            more: makes a group of so many rows, in place of those that were drawn again.
 
         Raises:
             ExportError: the model raises on rows that it should know, or answers a label that is
                 not one of its classes.
         """
+        distinct = Distinct()
         parts: list[_Part] = []
-        kept: list[Flags | None] = []
-        for number, group in enumerate(sample.groups):
-            flags = np.zeros(group.size, dtype=np.bool_)
-            done = 0
-            for rows in sample.of(number):
-                for start, part in self._pieces(
-                    rows, self._answer, refusals=group.may_be_refused, name=group.name
-                ):
-                    parts.append(part)
-                    flags[done + start : done + start + len(part.margin)] = True
-                done += len(rows)
-                advance(len(rows))
-            kept.append(None if flags.all() else flags)
+        kept = [
+            self._ask_group(sample, number, distinct, parts, advance)
+            for number in range(len(sample.groups))
+        ]
+        if more is not None and distinct.repeated:
+            sample = sample.plus(more(distinct.repeated))
+            kept.append(self._ask_group(sample, len(kept), distinct, parts, advance))
         label, scores, margin, magnitude = (
             np.concatenate([getattr(part, name) for part in parts]) for name in _Part.__slots__
         )
-        refused = sample.size - len(margin)
-        return Truth(sample.keeping(kept), refused, label, scores, margin / _scale(magnitude))
+        refused = sample.size - len(margin) - distinct.repeated
+        return Truth(
+            sample.keeping(kept),
+            refused,
+            label,
+            scores,
+            margin / _scale(magnitude),
+            distinct.repeated,
+        )
+
+    def _ask_group(
+        self,
+        sample: Sample,
+        number: int,
+        distinct: Distinct,
+        parts: list[_Part],
+        advance: Callable[[int], None],
+    ) -> Flags | None:
+        """Append the answers for one group's rows to `parts`; returns which rows they are for, None
+        for all."""
+        group = sample.groups[number]
+        flags = np.zeros(group.size, dtype=np.bool_)
+        done = 0
+        for rows in sample.of(number):
+            new = np.flatnonzero(distinct.first(rows))
+            for start, part in self._pieces(
+                rows[new], self._answer, refusals=group.may_be_refused, name=group.name
+            ):
+                parts.append(part)
+                flags[done + new[start : start + len(part.margin)]] = True
+            done += len(rows)
+            advance(len(rows))
+        return None if flags.all() else flags
 
     def _pieces(
         self, rows: Matrix, ask: Callable[[Any], Any], *, refusals: bool = True, name: str = ""

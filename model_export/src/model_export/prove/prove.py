@@ -12,14 +12,15 @@ import numpy as np
 
 from model_export.convert.convert import Candidate, convert
 from model_export.errors import ExportError, shorten
+from model_export.prove import budget
 from model_export.prove.boundary import find, no_boundary
 from model_export.prove.compare import OTHER_TOLERANCE, TREE_TOLERANCE, Comparison, compare
 from model_export.prove.domain import largest_safe_limit
-from model_export.prove.draw import GATE_ROWS, draw
+from model_export.prove.draw import GATE_ROWS, draw, more
 from model_export.prove.oracle import Oracle, Truth, predict_function
 from model_export.prove.ranges import find_ranges
 from model_export.prove.runtime import Runtime
-from model_export.prove.samples import RowSampler
+from model_export.prove.samples import RowSampler, chunk_rows
 from model_export.prove.thresholds import Affine, threshold_neighbours, trace, tree_splits
 from model_export.study.rows import to_json
 
@@ -45,6 +46,8 @@ class Proof:
     """Why this precision."""
     limit: float | None
     """Proven for numbers within ± this; None: for all numbers of float32."""
+    size_reason: str | None = None
+    """Why fewer rows than usual were compared; None: as many as usual, or as requested."""
 
 
 class GateError(ExportError):
@@ -76,9 +79,13 @@ def prove(
     fall_back: bool,
     accept: float | None = None,
     rows: int = GATE_ROWS,
+    budget_s: float = float("inf"),
 ) -> Proof:
     """Run the gate over all numbers of float32; if it fails only far from the data, run it again
     within a limit (see `domain`).
+
+    Many rows are compared only after few of them have shown the precision and the limit: otherwise
+    each step towards them would take as long as the proof.
 
     Args:
         studied: the model.
@@ -87,19 +94,69 @@ def prove(
         fall_back: try float64 if `first` fails.
         accept: a tolerance given by hand, instead of the model kind's own.
         rows: how many to compare, besides those around tree thresholds.
+        budget_s: CPU seconds for all rows; if they would take longer, fewer are compared.
 
     Raises:
         GateError: the answers differ.
         ExportError: the registered model fails, or ONNX Runtime cannot load the graph.
     """
     started = time.perf_counter()
-    limit: float | None = None
+    size = _affordable(studied, first, rows, budget_s)
+    if size.reason:
+        reporter.note(size.reason)
+    attempt = _Attempt(first, fall_back, None, None)
+    if size.rows > 2 * budget.SCOUT_ROWS:
+        reporter.note(f"find precision and domain on {budget.SCOUT_ROWS:,} rows")
+        scout = _round(studied, reporter, attempt, accept, budget.Size(budget.SCOUT_ROWS), started)
+        still = fall_back and scout.candidate.dtype == first.dtype
+        attempt = _Attempt(scout.candidate, still, None if still else scout.why, scout.limit)
+        del scout  # its rows are not needed while all rows are compared
+    return _round(studied, reporter, attempt, accept, size, started)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What a round of the gate begins with."""
+
+    candidate: Candidate
+    fall_back: bool
+    why: str | None
+    """Why this precision; None: not known yet."""
+    limit: float | None
+
+
+def _affordable(studied: StudiedModel, first: Candidate, rows: int, budget_s: float) -> budget.Size:
+    """How many rows the proof can compare in its time."""
+    if not np.isfinite(budget_s):
+        return budget.Size(rows)
+    oracle = Oracle(studied.fetched, studied.schema, studied.answers, studied.anatomy.threshold)
+    runtime = Runtime(first.model, first.dtype)
+    data = studied.data.packed
+    chunk = chunk_rows(data.shape[1])
+    return budget.affordable(
+        rows,
+        budget.seconds_per_row(oracle.answer_some, data, chunk),
+        budget.seconds_per_row(runtime.run, data, chunk),
+        budget_s,
+    )
+
+
+def _round(
+    studied: StudiedModel,
+    reporter: Reporter,
+    attempt: _Attempt,
+    accept: float | None,
+    size: budget.Size,
+    started: float,
+) -> Proof:
+    """Run the gate over so many rows, in smaller and smaller domains; raises as `prove`."""
+    limit = attempt.limit
     while True:
         try:
-            truth = _ask(studied, reporter, limit, rows)
-            gate = _Gate(studied, truth, accept, started, reporter, limit)
+            truth = _ask(studied, reporter, limit, size.rows)
+            gate = _Gate(studied, truth, accept, started, reporter, limit, size)
             del truth  # a second round must not keep the first one's rows
-            return _prove_within(gate, first, fall_back=fall_back)
+            return _prove_within(gate, attempt)
         except GateError as error:
             limit = _smaller_domain(studied, error.proof)
             if limit is None:
@@ -126,10 +183,10 @@ def _smaller_domain(studied: StudiedModel, proof: Proof) -> float | None:
     )
 
 
-def _prove_within(gate: _Gate, first: Candidate, *, fall_back: bool) -> Proof:
-    proof = gate.judge(
-        first, f"{first.dtype} passes" if fall_back else f"{first.dtype} was requested"
-    )
+def _prove_within(gate: _Gate, attempt: _Attempt) -> Proof:
+    first, fall_back = attempt.candidate, attempt.fall_back
+    usual = f"{first.dtype} passes" if fall_back else f"{first.dtype} was requested"
+    proof = gate.judge(first, attempt.why or usual)
     if proof.comparison.passed:
         return proof
     if not fall_back or first.dtype == "float64":
@@ -152,7 +209,7 @@ def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: i
         boundary = find(oracle, sampler, len(classes), rows=rows)
     sample = draw(sampler, around, boundary, rows=rows)
     with reporter.stage("ask the registered model", sample.size) as advance:
-        truth = oracle.ask(sample, advance)
+        truth = oracle.ask(sample, advance, lambda repeated: more(sampler, repeated))
     _require_several_labels(truth, classes)
     return truth
 
@@ -174,6 +231,8 @@ def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     why = (
         f"float32 differs: {comparison.mismatches} labels, by up to {comparison.max_abs_diff:.2g} "
         f"({worst})"
+        if comparison.failing.any()
+        else f"float32 depends on the batch: {comparison.unsteady_labels} labels change with it"
     )
     gate.reporter.note(why + "; trying float64")
     try:
@@ -197,6 +256,7 @@ class _Gate:
     started: float
     reporter: Reporter
     limit: float | None
+    size: budget.Size
 
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
@@ -210,6 +270,7 @@ class _Gate:
             _reference(self.studied, self.truth),
             why,
             self.limit,
+            self.size.reason,
         )
 
     def _compared(self, runtime: Runtime, dtype: str) -> Comparison:
@@ -252,6 +313,8 @@ def _reference(studied: StudiedModel, truth: Truth) -> str:
     answered = (
         f"; {len(np.unique(truth.label))} of {classes} classes are answered" if classes else ""
     )
+    if truth.repeated:
+        left_out += f"; {truth.repeated} rows that were drawn again are left out"
     return (
         f"labels and values: {labels}, probabilities: predict_proba of the same model; against "
         f"ONNX Runtime on one thread; rows drawn from {studied.data.origin}{answered}{left_out}"

@@ -33,6 +33,11 @@ _NEAREST = 0.1
 ranges."""
 
 
+def chunk_rows(columns: int) -> int:
+    """Most rows in a chunk of rows with so many columns."""
+    return max(1, min(CHUNK_ROWS, CHUNK_VALUES // columns))
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows of one kind."""
@@ -69,7 +74,7 @@ class Sample:
     @property
     def chunk_rows(self) -> int:
         """Most rows in a chunk."""
-        return max(1, min(CHUNK_ROWS, CHUNK_VALUES // self.columns))
+        return chunk_rows(self.columns)
 
     def of(self, number: int) -> Iterator[Matrix]:
         """The rows of one group, in chunks."""
@@ -99,6 +104,10 @@ class Sample:
         """The name of a row's group."""
         ends = np.cumsum([group.count for group in self.groups])
         return self.groups[int(np.searchsorted(ends, index, side="right"))].name
+
+    def plus(self, group: Group) -> Sample:
+        """The same rows and those of one more group."""
+        return replace(self, groups=(*self.groups, group))
 
     def keeping(self, kept: list[Flags | None]) -> Sample:
         """The same rows without those left out, group by group."""

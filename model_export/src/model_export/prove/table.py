@@ -36,7 +36,9 @@ def _rows_compared(studied: StudiedModel, proof: Proof) -> Iterator[tuple[str, s
     data, truth = studied.data, proof.truth
     yield "data", data.origin
     yield "distinct rows of data", f"{data.distinct_rows:,} of {len(data.packed):,}"
-    yield "rows compared", f"{truth.size:,}"
+    yield "rows compared", f"{truth.size:,}, all of them distinct"
+    if proof.size_reason:
+        yield "why so many", proof.size_reason
     yield "of them around tree thresholds", f"{truth.rows_of('thresholds'):,}"
     yield (
         "of them around changes of the label",

@@ -37,7 +37,7 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
         order["uri"],
         Path(order["out"]),
         name=order["name"],
-        gate_rows=order["gate_rows"],
+        gate_rows=order["gate_rows"],  # None: the default
         allow_unpickle=not order["no_unpickle"],
     )
     try:

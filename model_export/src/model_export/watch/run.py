@@ -16,6 +16,7 @@ from model_export import limits, stages
 from model_export.bundle.write import manifests
 from model_export.errors import shorten
 from model_export.registry import names
+from model_export.watch.settings import DEFAULT_GATE_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +90,8 @@ def _write_order(
         "name": name_of(uri),
         "tracking_uri": tracking_uri,
         "out": str(folder / "bundles"),
-        "gate_rows": settings.gate_rows,
+        # The default number is chosen by time; a number that was set is not.
+        "gate_rows": None if settings.gate_rows == DEFAULT_GATE_ROWS else settings.gate_rows,
         "no_unpickle": settings.no_unpickle,
         "memory_limit_mb": limit_mb,
         "parent": os.getpid(),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "MODEL_EXPORT_"
+DEFAULT_GATE_ROWS = 100_000
+"""As `prove.draw.GATE_ROWS`, without its imports: the watch itself loads no model."""
 
 
 class SettingsError(ValueError):
@@ -65,7 +67,9 @@ class WatchSettings:
         1.0,
     )
     gate_rows: int = _setting(
-        100_000, "rows that the proof compares, not counting those around tree thresholds", 1000
+        DEFAULT_GATE_ROWS,
+        "rows that the proof compares, not counting those around tree thresholds",
+        1000,
     )
     no_unpickle: bool = _setting(False, "refuse models that could run code while they are loaded")
     retry_refused: bool = _setting(False, "try each refused version once more")

@@ -1,5 +1,5 @@
 # All images of the project: `just image` builds the targets `server`, `export`, `mlflow` and `loadlab`, `just image baseline` builds the
-# rival. docs/decisions/0010 says why so.
+# baseline. docs/decisions/0010 says why so.
 #
 # Every stage ends in files below /opt/halfcore; an image is the base and at most three layers: dependencies, the package, the example models.
 ARG PYTHON=python:3.13-slim
@@ -49,7 +49,7 @@ FROM builder AS loadlab-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --locked --no-dev --no-install-workspace --package halfcore-loadlab && seal /opt/halfcore
 
-# The rival's environment is its own: none of the workspace's packages are in it.
+# The baseline's environment is its own: none of the workspace's packages are in it.
 FROM builder AS baseline-dependencies
 COPY loadlab/baseline/pyproject.toml loadlab/baseline/uv.lock /baseline/
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -75,9 +75,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --no-deps --python /opt/halfcore --prefix /package ./loadlab && seal /package
 
 FROM baseline-dependencies AS baseline-package
-COPY loadlab/baseline/rival rival
+COPY loadlab/baseline/baseline baseline
 RUN site="$(/opt/halfcore/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && install --directory "/package${site#/opt/halfcore}" && cp -r rival "/package${site#/opt/halfcore}/" && seal /package
+    && install --directory "/package${site#/opt/halfcore}" && cp -r baseline "/package${site#/opt/halfcore}/" && seal /package
 
 # Trained, registered, exported and proven here; only the bundles leave this stage, and for the baseline the registry.
 FROM export-package AS examples
@@ -196,7 +196,7 @@ COPY --from=baseline-package /package /opt/halfcore
 COPY --from=examples --chown=65532:65532 /work/.halfcore /work/.halfcore
 ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
 EXPOSE 8000
-ENTRYPOINT ["tini", "-s", "--", "python", "-m", "rival"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "baseline"]
 CMD ["typical", "--model", "iris", "--host", "0.0.0.0", "--port", "8000", "--tracking-uri", "sqlite:////work/.halfcore/mlflow.db"]
 
 # What is built where no target is named.

@@ -159,9 +159,9 @@ record-protocols:
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
-prove-rivals *names="light":
+prove-baselines *names="light":
     uv run model-export examples "$@"
-    ./tests/prove_rivals.sh "$@"
+    ./tests/prove_baselines.sh "$@"
 
 # CPU time per request of halfcore, a null server and the baselines, side by side; needs root, two cores and a quiet machine
 [group('prove')]

@@ -16,7 +16,7 @@ export GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F
 echo "without ${beyond:-nothing: NumPy uses only its baseline here}, OpenBLAS for ${OPENBLAS_CORETYPE}"
 if [ $# -eq 0 ]; then
     set -- -n 2 tests/contract tests/walks/test_readme.py tests/model_export/test_*.py tests/model_export/{bundle,convert,prove,registry,study} \
-        tests/loadlab/test_{bench,compare,kept,latency,picture,report,rivals,rules,search,stats,studies,verdict}.py \
+        tests/loadlab/test_{bench,compare,kept,latency,picture,report,baselines,rules,search,stats,studies,verdict}.py \
         tests/server/test_bundle.py tests/server/challenger tests/server/pipeline/test_{decode,encode}.py
 fi
 exec uv run pytest "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Serves each variant of the baseline with its surroundings, over HTTP, and compares every row's label with mlflow.pyfunc's.
-# Usage: [VARIANTS="naive typical tuned onnx"] [ROWS=N] prove_rivals.sh [all | light | NAME …]; the models must have been exported
+# Usage: [VARIANTS="naive typical tuned onnx"] [ROWS=N] prove_baselines.sh [all | light | NAME …]; the models must have been exported
 # (`just examples`). ROWS: at most so many rows of each model, spread over its data; without it all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +26,7 @@ env -u VIRTUAL_ENV uv sync --frozen --quiet --project loadlab/baseline --group s
 python=$root/loadlab/baseline/.venv/bin/python
 cd loadlab/baseline
 registry=$(free_port) database=$(free_port)
-"$python" -m rival.surroundings --store "$root/.halfcore/mlflow.db" --mlflow-port "$registry" --postgres-port "$database" >"$log" 2>&1 &
+"$python" -m baseline.surroundings --store "$root/.halfcore/mlflow.db" --mlflow-port "$registry" --postgres-port "$database" >"$log" 2>&1 &
 started+=($!)
 until_ready $! "http://127.0.0.1:$registry/health"
 
@@ -35,16 +35,16 @@ for name in "${names[@]}"; do
     bundle=$(ls -td "$root/.halfcore/bundles/$name"/*/ | head -1)
     for variant in ${VARIANTS:-naive typical tuned onnx}; do
         port=$(free_port)
-        "$python" -m rival "$variant" --model "$name" --port "$port" --bundle "$bundle" --tracking-uri "http://127.0.0.1:$registry" \
-            --database "postgresql+psycopg://rival@127.0.0.1:$database/postgres" >"$log" 2>&1 &
-        rival=$!
-        started+=("$rival")
-        until_ready "$rival" "http://127.0.0.1:$port/health"
+        "$python" -m baseline "$variant" --model "$name" --port "$port" --bundle "$bundle" --tracking-uri "http://127.0.0.1:$registry" \
+            --database "postgresql+psycopg://baseline@127.0.0.1:$database/postgres" >"$log" 2>&1 &
+        baseline=$!
+        started+=("$baseline")
+        until_ready "$baseline" "http://127.0.0.1:$port/health"
         echo "$variant:"
         (cd "$root" && uv run model-export verify "models:/$name@champion" --url "http://127.0.0.1:$port" --path /predict ${ROWS:+--rows "$ROWS"}) ||
             wrong+=("$variant/$name")
-        kill "$rival"
-        wait "$rival" 2>/dev/null || true
+        kill "$baseline"
+        wait "$baseline" 2>/dev/null || true
     done
 done
 [ ${#wrong[@]} = 0 ] || { echo "answers differ: ${wrong[*]}" >&2; exit 1; }

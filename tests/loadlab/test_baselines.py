@@ -12,14 +12,15 @@ from loadlab.experiments.bench.subjects import LADDER
 
 BASELINE = Path(__file__).parents[2] / "loadlab/baseline"
 WAYS = ("no-database", "typical", "no-pyfunc", "no-frame", "one-job")
-"""One variant for each way, and none that asks other servers: `just prove-rivals` starts those."""
+"""One variant for each way, and none that asks other servers: `just prove-baselines` starts
+those."""
 
 
 @pytest.fixture(scope="module")
-def rival():
+def baseline():
     """The baseline's modules; its environment is another, but its packages are in this one too."""
     sys.path.insert(0, str(BASELINE))
-    from rival import encoding, predictors, switches
+    from baseline import encoding, predictors, switches
 
     yield encoding, predictors, switches
     sys.path.remove(str(BASELINE))
@@ -37,9 +38,9 @@ def saved(request, tmp_path_factory):
     "ignore"
 )  # MLflow's and scikit-learn's own, about how the model was saved
 @pytest.mark.parametrize("variant", WAYS)
-def test_every_way_to_a_label_gives_the_registered_model_s(rival, saved, variant):
+def test_every_way_to_a_label_gives_the_registered_model_s(baseline, saved, variant):
     """Nulls, categories and unnamed rows included: what is not equal is not compared."""
-    _, predictors, switches = rival
+    _, predictors, switches = baseline
     folder, records, expected = saved
 
     predict = predictors.predictor(switches.VARIANTS[variant], folder)
@@ -47,19 +48,19 @@ def test_every_way_to_a_label_gives_the_registered_model_s(rival, saved, variant
     assert [predict(record)["prediction"] for record in records] == expected
 
 
-def test_an_unknown_step_of_a_pipeline_is_refused(rival):
+def test_an_unknown_step_of_a_pipeline_is_refused(baseline):
     """Rather than a column be passed on as it is, and the labels differ."""
-    encoding, _, _ = rival
+    encoding, _, _ = baseline
     from support.pipelines import with_a_power_transformer
 
     with pytest.raises(TypeError, match="column wing: PowerTransformer is unknown"):
         encoding.Encoding.of(with_a_power_transformer())
 
 
-def test_a_step_changes_one_thing(rival):
+def test_a_step_changes_one_thing(baseline):
     """The last also leaves the thread pool: ONNX Runtime's microseconds are less than a change of
     threads."""
-    _, _, switches = rival
+    _, _, switches = baseline
     changes = [
         {
             field.name
@@ -73,9 +74,9 @@ def test_a_step_changes_one_thing(rival):
     assert changes[-1] == {"predictor", "async_handler"}
 
 
-def test_the_ladder_climbs_all_variants_in_their_order(rival):
+def test_the_ladder_climbs_all_variants_in_their_order(baseline):
     """And at least ten steps in all."""
-    _, _, switches = rival
+    _, _, switches = baseline
 
     keys = [step.key for step in LADDER]
     assert keys[: len(switches.VARIANTS)] == list(switches.VARIANTS)

@@ -71,7 +71,7 @@ def test_proofs_in_a_short_form(walker: Walker) -> None:
         assert set(failed) <= {"0"}, done.out
 
 
-@walks("ROWS=300 just prove-rivals iris")
+@walks("ROWS=300 just prove-baselines iris")
 def test_the_baselines_answer_as_the_registered_model_does(walker: Walker) -> None:
     """All four variants."""
     done = walker.run(walker.commands[0], timeout_s=_MINUTES)

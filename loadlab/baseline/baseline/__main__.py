@@ -1,13 +1,13 @@
-"""`python -m rival VARIANT --model NAME --port PORT …`: serve one variant until SIGTERM, one worker
-for each core it may use."""
+"""`python -m baseline VARIANT --model NAME --port PORT …`: serve one variant until SIGTERM, one
+worker for each core it may use."""
 
 import argparse
 import os
 
 import uvicorn
 
-from rival import asgi
-from rival.switches import VARIANTS
+from baseline import asgi
+from baseline.switches import VARIANTS
 
 _KEEP_ALIVE_S = 75
 """uvicorn's default of 5 s would cut users who think for 4–9 s; a fair comparison does not win by
@@ -26,7 +26,7 @@ def main() -> None:
     )
     standard = VARIANTS[asked.variant].standard
     uvicorn.run(
-        "rival.asgi:create",
+        "baseline.asgi:create",
         factory=True,
         host=asked.host,
         port=asked.port,
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rival", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m baseline", description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument(
         "--model", required=True, help="registered name; its alias `champion` is served"

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from rival.bodies import body_of, record
-from rival.switches import Switches
+from baseline.bodies import body_of, record
+from baseline.switches import Switches
 
 Predict = Callable[[dict[str, Any]], dict[str, Any]]
 """From a record to the answer: the label under `prediction`, and what else the variant answers."""
@@ -46,13 +46,13 @@ def _predictor(switches: Switches, model: str, tracking_uri: str, bundle: str) -
     # Each variant imports only its own packages: what mlflow weighs is not to be found in the
     # other's memory.
     if switches.predictor == "onnx":
-        from rival import onnx_runtime
+        from baseline import onnx_runtime
 
         return onnx_runtime.predictor(Path(bundle))
     import mlflow
 
-    from rival import predictors
-    from rival.remote import ALIAS
+    from baseline import predictors
+    from baseline.remote import ALIAS
 
     mlflow.set_tracking_uri(tracking_uri)
     return predictors.predictor(switches, f"models:/{model}@{ALIAS}")
@@ -61,11 +61,11 @@ def _predictor(switches: Switches, model: str, tracking_uri: str, bundle: str) -
 def _chores(
     switches: Switches, model: str, tracking_uri: str, database: str
 ) -> list[Callable[[dict[str, Any]], None]]:
-    from rival import noise
+    from baseline import noise
 
     chores: list[Callable[[dict[str, Any]], None]] = []
     if switches.needs_surroundings:
-        from rival import remote
+        from baseline import remote
 
         chores += [remote.registry(model, tracking_uri)] if switches.asks_registry else []
         chores += [remote.table(database)] if switches.reflects_table else []

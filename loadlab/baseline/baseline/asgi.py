@@ -4,10 +4,10 @@ import os
 
 from fastapi import FastAPI
 
-from rival import app
-from rival.switches import VARIANTS
+from baseline import app
+from baseline.switches import VARIANTS
 
-_PREFIX = "RIVAL_"
+_PREFIX = "BASELINE_SERVICE_"
 _NAMES = ("variant", "model", "tracking_uri", "database", "bundle")
 
 

@@ -1,8 +1,8 @@
 """A real PostgreSQL for servers that log into it, until SIGTERM, and a way to ask it without a
 client of one's own.
 
-`python -m rival.database serve --port P`, and `python -m rival.database ask --port P "SELECT 1"`,
-which runs the SQL and prints the first value of the last row, if there is one.
+`python -m baseline.database serve --port P`, and `python -m baseline.database ask --port P "SELECT
+1"`, which runs the SQL and prints the first value of the last row, if there is one.
 """
 
 import argparse
@@ -11,12 +11,12 @@ import sys
 
 from sqlalchemy import create_engine, text
 
-from rival import postgres
+from baseline import postgres
 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m rival.database", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m baseline.database", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serving, asking = commands.add_parser("serve"), commands.add_parser("ask")
     for each in (serving, asking):
@@ -37,7 +37,7 @@ def _serve(port: int) -> None:
 
 def _ask(port: int, sql: str) -> None:
     with create_engine(
-        f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres"
+        f"postgresql+psycopg://baseline@127.0.0.1:{port}/postgres"
     ).begin() as connection:
         found = connection.execute(text(sql))
         if found.returns_rows:

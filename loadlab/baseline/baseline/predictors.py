@@ -8,8 +8,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from rival.encoding import Encoding
-from rival.switches import Switches
+from baseline.encoding import Encoding
+from baseline.switches import Switches
 
 Predict = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""`python -m rival.surroundings --store FILE --mlflow-port P --postgres-port Q`: a real MLflow
+"""`python -m baseline.surroundings --store FILE --mlflow-port P --postgres-port Q`: a real MLflow
 server and a real PostgreSQL, until SIGTERM.
 
 MLflow serves a copy of the store: what a measurement does leaves no trace in the registry. Both
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rival import postgres
+from baseline import postgres
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Only what answers questions: no reports to MLflow's makers, no processes that wait for jobs."""
@@ -26,7 +26,7 @@ def main() -> None:
     asked = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
-        tempfile.TemporaryDirectory(prefix="rival-mlflow-") as folder,
+        tempfile.TemporaryDirectory(prefix="baseline-mlflow-") as folder,
         postgres.running(asked.postgres_port),
     ):
         store = Path(shutil.copy(asked.store, folder))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rival.surroundings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m baseline.surroundings", description=__doc__)
     parser.add_argument("--store", type=Path, required=True, help="MLflow's SQLite file")
     parser.add_argument("--mlflow-port", type=int, required=True)
     parser.add_argument("--postgres-port", type=int, required=True)

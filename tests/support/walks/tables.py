@@ -61,7 +61,9 @@ ADAPTATIONS = (
     Adaptation(r"^just prove-swaps$", "just prove-swaps --swaps 5", "fewer swaps"),
     Adaptation(r"^just prove-cold-start$", "just prove-cold-start --starts 1", "fewer starts"),
     Adaptation(r"^just prove-outages$", "just prove-outages --seconds 5", "shorter phases"),
-    Adaptation(r"^ROWS=300 just prove-rivals iris", "ROWS=30 just prove-rivals iris", "fewer rows"),
+    Adaptation(
+        r"^ROWS=300 just prove-baselines iris", "ROWS=30 just prove-baselines iris", "fewer rows"
+    ),
     Adaptation(
         r"(?:\$NAMESPACE|halfcore)/halfcore(?::1\.2\.3)?$",
         "{image}",
@@ -157,7 +159,7 @@ EXCLUDED = (
         _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts` "
         "and `just prove-models`",
     ),
-    Excluded("just prove-rivals", _MINUTES + "; with few rows of one model it is walked"),
+    Excluded("just prove-baselines", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
     Excluded("just prove-models --short", "a step of CI", ".ci/run"),
     Excluded("just prove-models*", _MINUTES + "; its short form is a step of CI"),

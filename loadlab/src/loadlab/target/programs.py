@@ -132,7 +132,7 @@ def baseline(
     sources = ["--tracking-uri", tracking_uri, "--database", database]
     model = ["--model", served.model, "--bundle", str(served.bundle)]
     words = ["--port", str(port), "--workers", str(workers), *model, *sources]
-    return baseline_program(root, "rival", variant, *words)
+    return baseline_program(root, "baseline", variant, *words)
 
 
 def baseline_program(root: Path, module: str, *words: str) -> Command:

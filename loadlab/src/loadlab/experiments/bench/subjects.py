@@ -60,7 +60,7 @@ class Place:
     @property
     def log_url(self) -> str:
         """As halfcore takes it; empty without a log."""
-        return f"postgresql://rival@127.0.0.1:{self.log.port}/postgres" if self.log else ""
+        return f"postgresql://baseline@127.0.0.1:{self.log.port}/postgres" if self.log else ""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +154,7 @@ def with_log(place: Place) -> Iterator[Place]:
     """Start PostgreSQL, apply halfcore's migrations, and yield the place with it; raises
     `CannotStart`, `cgroup.Unavailable`."""
     port = free_port()
-    command = baseline_program(place.root, "rival.database", "serve", "--port", str(port))
+    command = baseline_program(place.root, "baseline.database", "serve", "--port", str(port))
     with _helping("database", replace(command, ready_path=""), port=port) as server:
         found = replace(place, log=server)
         environment = clean_environment() | {"DATABASE_URL": found.log_url}
@@ -181,11 +181,11 @@ def with_surroundings(place: Place) -> Iterator[Place]:
     registry, database = free_port(), free_port()
     ports = ["--mlflow-port", str(registry), "--postgres-port", str(database)]
     words = ["--store", place.tracking_uri.removeprefix(_SQLITE), *ports]
-    command = baseline_program(place.root, "rival.surroundings", *words)
+    command = baseline_program(place.root, "baseline.surroundings", *words)
     with _helping("surroundings", command, port=registry):
         # The registry's first seconds are busy, and would be the first server's noise.
         time.sleep(1.0)
-        url = url or f"postgresql+psycopg://rival@127.0.0.1:{database}/postgres"
+        url = url or f"postgresql+psycopg://baseline@127.0.0.1:{database}/postgres"
         uri = uri or f"http://127.0.0.1:{registry}"
         yield replace(place, tracking_uri=uri, database=url)
 
@@ -232,7 +232,7 @@ def _query(place: Place, sql: str) -> str:
     if place.log is None:
         raise CannotStart("no database was started for the prediction log")
     port = str(place.log.port)
-    return _output(baseline_program(place.root, "rival.database", "ask", "--port", port, sql))
+    return _output(baseline_program(place.root, "baseline.database", "ask", "--port", port, sql))
 
 
 def _output(command: Command, *, patience_s: float = 0.0) -> str:

@@ -54,6 +54,8 @@ class ExportRequest:
     accept_parity: float | None = None
     allow_unpickle: bool = True
     gate_rows: int = GATE_ROWS
+    accept_unknown: bool = False
+    """Serve unknown categories as the model answers them, in columns where it does."""
 
 
 def export(request: ExportRequest, reporter: Reporter) -> Path:
@@ -90,13 +92,16 @@ def _fetch(request: ExportRequest, reporter: Reporter) -> FetchedModel:
 
 def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) -> StudiedModel:
     with reporter.stage("inspect the model and its data"):
-        studied = study(fetched, request.data)
+        studied = study(fetched, request.data, unknown=request.accept_unknown)
     schema, data = studied.schema, studied.data
     if data.distinct_rows < LEAST_ROWS:
         raise too_few_rows_error(data)
     reporter.note(data_summary(data))
     if function := check_predict_function(fetched, schema, data.packed[:_CHECKED_ROWS]):
         reporter.note(function)
+    if request.accept_unknown:
+        accepting = ", ".join(c.name for c in schema.columns if c.unknown) or "none"
+        reporter.note(f"columns that accept unknown categories: {accepting}")
     if schema.ignored:
         names = ", ".join(column.name for column in schema.ignored)
         reporter.note(f"columns that the model does not read, optional and ignored: {names}")

@@ -121,7 +121,7 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
 def _category_encoder(estimator: Any) -> ColumnTransformer:
     """The ColumnTransformer in which HistGradientBoosting encodes its categories; the numbers it
     only checks."""
-    encoder = copy.copy(estimator._preprocessor)  # noqa: SLF001  no public name
+    encoder: ColumnTransformer = copy.copy(estimator._preprocessor)  # noqa: SLF001  no public name
     encoder.transformers_ = [
         (name, "passthrough" if name == "numerical" else child, columns)
         for name, child, columns in encoder.transformers_

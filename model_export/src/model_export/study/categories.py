@@ -15,7 +15,7 @@ import numpy as np
 
 from model_export.errors import ExportError, sentence
 from model_export.study.arrays import same_values
-from model_export.study.rows import null_of, to_model_input
+from model_export.study.rows import null_of, to_model_input, unknown_of
 
 if TYPE_CHECKING:
     from model_export.study.anatomy import Anatomy, Branch
@@ -29,8 +29,8 @@ class Table:
 
     column: int
     values: np.ndarray[Any, np.dtype[np.float64]]
-    """float64[values + 1, W]: a row per category (for a boolean: False, True), the last one for
-    null."""
+    """float64[values + 1, W]: a row per category (for a boolean: False, True), then one for null,
+    and one for unknown categories if they are accepted."""
 
 
 def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
@@ -133,8 +133,8 @@ def _varying(answer: Values) -> Flags:
 
 
 def _answers(branch: Branch, schema: Schema, position: int) -> Values:
-    """float64[values + 1, W]: the branch's features for every value of one column, with the other
-    columns at their first value."""
+    """The branch's features for every value of one column, as in `Table`, with the other columns at
+    their first value."""
     column = schema.columns[branch.columns[position]]
     count = column.choices
     packed = np.zeros((count + 1, len(branch.columns)))
@@ -147,7 +147,10 @@ def _answers(branch: Branch, schema: Schema, position: int) -> Values:
         # The encoder refuses null, so the server does too and never looks this row up. Only the
         # column's own features become NaN: those of other columns must not seem to change.
         null = np.where(_varying(known), np.nan, known[:1])
-    return np.vstack([known, null])
+    if not column.unknown:
+        return np.vstack([known, null])
+    packed[count, position] = unknown_of(column)
+    return np.vstack([known, null, _encode(branch, schema, packed[count:])])
 
 
 def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

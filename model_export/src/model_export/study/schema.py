@@ -3,7 +3,7 @@ them.
 
 This module and `rows` know three forms of the same rows: the client's JSON, the model's DataFrame
 or ndarray, and the packed matrix that the graph takes (float64[N, F]; null is NaN, a category is
-its index, a category's null is `len(categories)`).
+its index, a category's null is `len(categories)`, an unknown category is one more).
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Column:
     categories: tuple[Category, ...] = ()
     null: float | None = float("nan")
     """Null in a frame's category column: None if the encoder learned None, otherwise NaN."""
+    unknown: tuple[Category, ...] = ()
+    """Values outside `categories`, all of which the registered model answers in the same way; empty
+    if the server refuses unknown categories."""
     label: Any = None
     """What the frame's column is called if not `name`: MLflow keeps the integers of unnamed
     frames."""

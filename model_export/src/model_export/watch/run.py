@@ -91,6 +91,7 @@ def _write_order(
         "out": str(folder / "bundles"),
         "gate_rows": settings.gate_rows,
         "no_unpickle": settings.no_unpickle,
+        "accept_unknown": settings.accept_unknown,
         "memory_limit_mb": limit_mb,
         "parent": os.getpid(),
     }

@@ -57,7 +57,8 @@ def _package(model: Any) -> str:
 
 
 def register(estimator: Any) -> None:
-    """Register with skl2onnx the conversion of models of this estimator's class, if they are boosted trees."""
+    """Register the conversion of models of this estimator's class with skl2onnx, if they are
+    boosted trees."""
     kind = type(estimator)
     if is_boosted(estimator) and kind not in _registered:
         options = {"zipmap": [False, True]} if _is_classifier(estimator) else None

@@ -28,7 +28,10 @@ from model_export.convert.boosters.register import is_boosted, register
 from model_export.convert.forests import sum_undivided
 from model_export.convert.graph import GraphBuilder
 from model_export.convert.layout import lay_out
+from model_export.convert.onnx_graph import served_graph
+from model_export.convert.text import counts, weighted
 from model_export.errors import ExportError, sentence
+from model_export.registry.onnx_model import OnnxModel
 from model_export.study.categories import tables
 
 if TYPE_CHECKING:
@@ -67,22 +70,45 @@ def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dty
     Raises:
         ExportError: names the step that cannot be converted to ONNX.
     """
+    if isinstance(anatomy.final[1], OnnxModel):
+        return served_graph(anatomy.final[1], answers, dtype)
     builder = GraphBuilder()
-    block = Block(builder, "rows", len(schema.columns), dtype)
+    block = _columns(builder, schema, dtype)
     parts = [_branch(block, branch, schema) for branch in anatomy.branches]
     features = parts[0] if len(parts) == 1 else block.joined(parts)
     for step in anatomy.steps:
         features = features.through(step)
     outputs = _answer(features, anatomy, answers)
-    rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", len(schema.columns)])
+    rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", schema.width])
     try:
         return builder.build([rows], outputs)
     except ValidationError as error:
         raise ExportError(f"the joined graph is not valid ONNX: {sentence(error, 300)}") from error
 
 
+def _columns(builder: GraphBuilder, schema: Schema, dtype: Dtype) -> Block:
+    """The graph's input without the tokens of texts: a text's column holds its first one."""
+    block = Block(builder, "rows", schema.width, dtype)
+    starts = np.cumsum([0, *(column.slots for column in schema.columns)])[:-1]
+    return block.columns(tuple(starts.tolist()))
+
+
+def _terms(rows: Block, branch: Branch, schema: Schema) -> Block:
+    """The features of a branch of text."""
+    builder, (i,), (_, vectorizer) = rows.builder, branch.columns, branch.encode[0]
+    text = schema.columns[i].text
+    start = sum(column.slots for column in schema.columns[:i])
+    counted = counts(builder, "rows", start, text, vectorizer)  # type: ignore[arg-type]
+    if rows.dtype == "float64":
+        counted = builder.cast(counted, ELEMENT[rows.dtype])
+    name = weighted(builder, counted, rows.dtype, vectorizer)
+    return Block(builder, name, len(vectorizer.vocabulary_), rows.dtype)
+
+
 def _branch(rows: Block, branch: Branch, schema: Schema) -> Block:
-    if branch.encode:
+    if branch.vectorizer is not None:
+        block = _terms(rows, branch, schema)
+    elif branch.encode:
         looked_up = [rows.looked_up(table.column, table.values) for table in tables(branch, schema)]
         block = looked_up[0]
         for other in looked_up[1:]:

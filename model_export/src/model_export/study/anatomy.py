@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
@@ -48,6 +49,12 @@ class Branch:
         branch of numbers."""
         return next((step for _, step in self.encode if isinstance(step, _ENCODERS)), None)
 
+    @property
+    def vectorizer(self) -> Step | None:
+        """The step that counts the tokens of a text; None for a branch of any other column."""
+        is_text = bool(self.encode) and isinstance(self.encode[0][1], CountVectorizer)
+        return self.encode[0] if is_text else None
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -58,8 +65,15 @@ class Anatomy:
     final: Step
     unused: tuple[int, ...] = field(default=())
     """Columns that no branch reads."""
+    whole: bool = False
+    """The only branch reads the whole input, not columns that a ColumnTransformer selects."""
     threshold: Threshold | None = None
     """How the label is chosen, if not by the final estimator itself."""
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether the model takes a list of texts in place of a table."""
+        return self.whole and self.branches[0].vectorizer is not None
 
     def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
         """The same anatomy for a schema with fewer columns.
@@ -90,6 +104,7 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
             signature, or a search kept no estimator.
     """
     *steps, final = _flatten(estimator)
+    whole = not (steps and isinstance(steps[0][1], ColumnTransformer))
     if steps and isinstance(steps[0][1], ColumnTransformer):
         branches = _branches(*steps[0], names)
         steps = steps[1:]
@@ -100,7 +115,7 @@ def dissect(estimator: Any, names: list[str]) -> Anatomy:
         ]
     read = {column for branch in branches for column in branch.columns}
     unused = tuple(i for i in range(len(names)) if i not in read)
-    return Anatomy(tuple(branches), tuple(steps), final, unused, find_threshold(estimator))
+    return Anatomy(tuple(branches), tuple(steps), final, unused, whole, find_threshold(estimator))
 
 
 def _flatten(estimator: Any, path: str = "") -> list[Step]:
@@ -170,6 +185,8 @@ def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:
 
 
 def _split_at_encoder(steps: list[Step]) -> tuple[tuple[Step, ...], list[Step]]:
+    if steps and isinstance(steps[0][1], CountVectorizer):
+        return (steps[0],), steps[1:]
     ends = [i + 1 for i, (_, step) in enumerate(steps) if isinstance(step, _ENCODERS)]
     end = ends[-1] if ends else 0
     return tuple(steps[:end]), steps[end:]

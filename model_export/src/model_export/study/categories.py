@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, sentence
+from model_export.study import texts
 from model_export.study.arrays import same_values
 from model_export.study.rows import null_of, to_model_input, unknown_of
 
@@ -42,9 +43,11 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
     """
     found: dict[int, Column] = {}
     for branch in anatomy.branches:
+        if branch.vectorizer is not None:
+            found.update(texts.text_columns(branch, schema, found))
         if branch.encoder is not None:
             found.update(_encoded_columns(branch, schema, found))
-    known = schema.with_columns(found)
+    known = replace(schema.with_columns(found), takes_texts=anatomy.takes_texts)
     _refuse_text(known, anatomy)
     return known
 
@@ -57,6 +60,8 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
         )
     columns = {}
     for i, values in zip(branch.columns, learned, strict=True):
+        if i in found and found[i].kind == "text":
+            raise texts.two_uses(found[i], branch.name)
         column = _with_categories(found.get(i, schema.columns[i]), values, branch.name)
         columns[i] = column
     return columns
@@ -92,8 +97,18 @@ def _category(value: Any, column: Column, step: str) -> Category:
 
 
 def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
-    steps = {i: b.name for b in anatomy.branches for i in b.columns if b.encoder is None}
+    steps = {
+        i: b.name
+        for b in anatomy.branches
+        for i in b.columns
+        if b.encoder is None and b.vectorizer is None
+    }
     for i, column in enumerate(schema.columns):
+        if column.kind == "text" and i in steps:
+            raise ExportError(
+                f"column {column.name!r} is read as a text and, by step {steps[i]!r}, otherwise: "
+                "give the two uses two columns"
+            )
         if column.kind != "category":
             continue
         if not column.categories:

@@ -28,6 +28,8 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     Raises:
         ValueError: a null in a column of integers or booleans, which have no null.
     """
+    if schema.takes_texts:
+        return np.asarray(_series(packed[:, 0], schema.columns[0]), dtype=object)
     if schema.matrix_dtype is not None:
         return _checked_cast(packed, schema.matrix_dtype)
     dtypes = {column.dtype for column in schema.columns}
@@ -87,6 +89,24 @@ def to_json_value(value: float, column: Column) -> Any:
     if np.isnan(value):
         return None
     return {"number": float, "integer": int, "boolean": bool}[column.kind](value)
+
+
+def expanded(packed: Matrix, schema: Schema) -> Matrix:
+    """The rows as the graph takes them: a text as the numbers of its tokens.
+
+    Args:
+        packed: float64[N, F].
+
+    Returns:
+        float64[N, `schema.width`]; `packed` itself if there is no text.
+    """
+    if schema.width == len(schema.columns):
+        return packed
+    parts = [
+        packed[:, i : i + 1] if column.text is None else column.text.rows(packed[:, i], column)
+        for i, column in enumerate(schema.columns)
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def unknown_of(column: Column) -> float:

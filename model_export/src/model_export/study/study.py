@@ -17,6 +17,7 @@ from model_export.study.schema import (
     read_schema,
     with_ignored_values,
 )
+from model_export.study.texts import with_texts
 from model_export.study.unknowns import accept_unknown
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def study(
     def with_rows_of(source: Source) -> StudiedModel:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
-        nullable = find_nullable(fetched, with_ignored_values(schema, table.frame), anatomy, frame)
+        filled = with_texts(with_ignored_values(schema, table.frame), anatomy, frame)
+        nullable = find_nullable(fetched, filled, anatomy, frame)
         if unknown:
             nullable = accept_unknown(fetched, nullable, anatomy)
         data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)

@@ -116,6 +116,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_data(parser, "prove the model on")
     _add_proof(parser)
     parser.add_argument(
+        "--accept-unknown",
+        action="store_true",
+        help="serve unknown categories as the model answers them, where its encoder is made for "
+        "them (handle_unknown); default: the server refuses them",
+    )
+    parser.add_argument(
         "--no-unpickle",
         action="store_true",
         help="refuse models that run code when they are loaded (pickle, cloudpickle, code files)",
@@ -298,6 +304,7 @@ def _export(arguments: argparse.Namespace) -> int:
         accept_parity=arguments.accept_parity,
         gate_rows=arguments.gate_rows,
         allow_unpickle=not arguments.no_unpickle,
+        accept_unknown=arguments.accept_unknown,
     )
     run = export_and_publish if arguments.upload else export
     run(request, Reporter())

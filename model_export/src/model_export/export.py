@@ -57,6 +57,8 @@ class ExportRequest:
     allow_unpickle: bool = True
     gate_rows: int | None = None
     """How many rows the proof compares; None: `GATE_ROWS`, or as many as fit its time."""
+    accept_unknown: bool = False
+    """Serve unknown categories as the model answers them, in columns where it does."""
 
 
 def export(request: ExportRequest, reporter: Reporter) -> Path:
@@ -93,13 +95,16 @@ def _fetch(request: ExportRequest, reporter: Reporter) -> FetchedModel:
 
 def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) -> StudiedModel:
     with reporter.stage("inspect the model and its data"):
-        studied = study(fetched, request.data)
+        studied = study(fetched, request.data, unknown=request.accept_unknown)
     schema, data = studied.schema, studied.data
     if data.distinct_rows < LEAST_ROWS:
         raise too_few_rows_error(data)
     reporter.note(data_summary(data))
     if function := check_predict_function(fetched, schema, data.packed[:_CHECKED_ROWS]):
         reporter.note(function)
+    if request.accept_unknown:
+        accepting = ", ".join(c.name for c in schema.columns if c.unknown) or "none"
+        reporter.note(f"columns that accept unknown categories: {accepting}")
     if schema.ignored:
         names = ", ".join(column.name for column in schema.ignored)
         reporter.note(f"columns that the model does not read, optional and ignored: {names}")
@@ -129,7 +134,8 @@ def _prove(
 def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
     stages.enter("write the bundle")
     manifest = compose(studied, proof)
-    require_servable(manifest, proof.candidate.model)
+    cuts = {column.name: column.text.cut for column in studied.schema.columns if column.text}
+    require_servable(manifest, proof.candidate.model, cuts)
     try:
         return write(request.out, manifest, proof.candidate.model)
     except OSError as error:

@@ -76,8 +76,12 @@ def _class_name(studied: StudiedModel) -> str:
 
 def _input(column: Column, seen: np.ndarray[Any, Any], limit: float | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
-    if column.is_index:
+    if column.text is not None:
+        entry["text"] = column.text.manifest()
+    elif column.is_index:
         entry["categories"] = list(column.categories)
+        if column.unknown:
+            entry["accepts_unknown"] = True
     values = seen[seen < len(column.categories)] if column.is_index else seen[~np.isnan(seen)]
     bounded = column.is_numeric and len(values) > 0
     entry["minimum"] = to_json_value(float(values.min()), column) if bounded else None

@@ -9,6 +9,7 @@ and whether the pinned ONNX Runtime reads its IR and opset. `models` then runs i
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
 MANIFEST_FILE = "manifest.json"
 _READABLE_BY_ALL = {True: 0o005, False: 0o004}
 """Mode bits that let every user list a folder (True) or read a file (False)."""
+
+WORD_PATTERN = (
+    r"^(\(\?u\))?(\\b)?(\\w|\\S|\[[A-Za-z0-9_-]+\])(\3)*(\+|\{[0-9]{1,2},\})(?(2)(\\b)?)$"
+)
+"""The regular expressions that a bundle may bring for a token: characters of one class, at least so
+many. Any other one could take exponential time on a text made for it."""
 
 Scalar = str | int | float | bool | None
 BundleFault = Literal["files", "manifest", "model_sha256", "graph", "golden"]
@@ -54,11 +61,28 @@ class BundleError(Exception):
         return f"bundle {self.path.parent.name}/{self.path.name}: {self.reason}"
 
 
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    """How a text is cut into tokens; see docs/bundle-format.md."""
+
+    analyzer: Literal["word", "char", "char_wb"]
+    lowercase: bool
+    strip_accents: Literal["ascii", "unicode"] | None
+    pattern: Annotated[str, Meta(pattern=WORD_PATTERN)] | None
+    """Analyzer `word`: a token, as a regular expression that takes linear time."""
+    stop_words: list[str]
+    tokens: Annotated[list[str], Meta(min_length=1)]
+    """Those that the graph knows."""
+    max_length: Annotated[int, Meta(ge=1, le=10_000)]
+    """Most characters of a text."""
+    slots: Annotated[int, Meta(ge=1, le=10_000)]
+    """Most tokens of a text, and the number of matrix columns that it takes."""
+
+
 class Input(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a row, as clients see it."""
 
     name: Annotated[str, Meta(min_length=1)]
-    kind: Literal["number", "integer", "boolean", "category"]
+    kind: Literal["number", "integer", "boolean", "category", "text"]
     nullable: bool
     example: Scalar
     categories: list[str | int] | None = None
@@ -67,6 +91,11 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     domain: tuple[int | float, int | float] | None = None
     """Bounds of the numbers for which parity was proven, both inclusive; other numbers are refused.
     None: all that fit float32."""
+    accepts_unknown: bool = False
+    """Kind `category`: values outside `categories` are accepted, and have one index of their
+    own."""
+    text: Text | None = None
+    """Kind `text`: how it is packed."""
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,10 +374,25 @@ def _input_contradictions(column: Input) -> Iterator[str]:
             f"inputs.{column.name}.categories {column.categories}, expected "
             f"{_some(column.kind == 'category')} for {column.kind}"
         )
+    if (column.kind == "text") != (column.text is not None) or (column.text and column.nullable):
+        yield f"inputs.{column.name}.text: expected {_some(column.kind == 'text')}, and no null"
+    if column.text is not None and not _is_pattern(column.text):
+        yield f"inputs.{column.name}.text.pattern {column.text.pattern!r}, expected one for words"
+    if column.accepts_unknown and column.kind != "category":
+        yield f"inputs.{column.name}.accepts_unknown true, expected false for {column.kind}"
     if len(set(column.categories or [])) < len(column.categories or []):
         yield f"inputs.{column.name}.categories: the same value twice"
     if len({type(value) for value in column.categories or []}) > 1:
         yield f"inputs.{column.name}.categories: strings and integers, expected one kind"
+
+
+def _is_pattern(text: Text) -> bool:
+    """Whether there is a pattern exactly for words, and Python can compile it."""
+    try:
+        re.compile(text.pattern or "")
+    except re.error:
+        return False
+    return (text.pattern is not None) == (text.analyzer == "word")
 
 
 def _some(some: bool) -> str:

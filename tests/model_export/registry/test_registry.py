@@ -304,7 +304,7 @@ def test_a_model_without_the_scikit_learn_flavour_is_refused(save: Callable[...,
     description = folder / "MLmodel"
     description.write_text(description.read_text().replace("  sklearn:", "  prophet:"))
 
-    with pytest.raises(ExportError, match="prophet, python_function; models of scikit-learn"):
+    with pytest.raises(ExportError, match="a model of prophet: models of scikit-learn"):
         registry.fetch(str(folder))
 
 

@@ -17,6 +17,8 @@ from model_export.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model_export.bundle.golden import Cuts
+
 MOST_MANIFEST_BYTES = 8 << 20
 """Servers that follow a registry accept no larger manifest."""
 _NEWEST_IR = 10
@@ -43,31 +45,32 @@ _FIELDS = (
     "parity",
     "golden",
 )
-_KINDS = ("number", "integer", "boolean", "category")
+_KINDS = ("number", "integer", "boolean", "category", "text")
 
 
 class NotServableError(ExportError):
     """The server would refuse this bundle."""
 
 
-def require_servable(manifest: dict[str, Any], model: bytes) -> None:
+def require_servable(manifest: dict[str, Any], model: bytes, cuts: Cuts | None = None) -> None:
     """Check a bundle that is about to be written.
 
     Args:
         manifest: as in docs/bundle-format.md.
         model: the serialized graph.
+        cuts: how the texts of each column are cut into tokens.
 
     Raises:
         NotServableError: the first thing for which the server would refuse it.
     """
-    for problem in problems(manifest, model):
+    for problem in problems(manifest, model, cuts):
         raise NotServableError(
             f"the server would refuse the bundle ({problem}), so it was not written; report "
             "this as a fault of the exporter, with the model's pipeline"
         )
 
 
-def problems(manifest: dict[str, Any], model: bytes) -> Iterator[str]:
+def problems(manifest: dict[str, Any], model: bytes, cuts: Cuts | None = None) -> Iterator[str]:
     """Everything for which the server would refuse the bundle, the cheap checks first."""
     try:
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode()
@@ -86,7 +89,7 @@ def problems(manifest: dict[str, Any], model: bytes) -> Iterator[str]:
     yield from _file(manifest["onnx"], model)
     yield from _outputs(manifest)
     yield from _columns(manifest)
-    yield from golden_problems(manifest, model)
+    yield from golden_problems(manifest, model, cuts or {})
 
 
 def _names(manifest: dict[str, Any]) -> Iterator[str]:
@@ -152,5 +155,9 @@ def _column(column: dict[str, Any]) -> Iterator[str]:
         yield f"inputs.{name} is a {kind} with {len(categories)} categories"
     if len(set(categories)) < len(categories):
         yield f"inputs.{name}.categories hold a value twice"
+    if (kind == "text") != (column.get("text") is not None):
+        yield f"inputs.{name} is a {kind}, and its entry text says otherwise"
+    if column.get("accepts_unknown") and kind != "category":
+        yield f"inputs.{name} is a {kind}, and accepts unknown categories"
     if len({type(value) for value in categories}) > 1:
         yield f"inputs.{name}.categories hold strings and integers"

@@ -9,7 +9,10 @@ import numpy as np
 import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    Cuts = Mapping[str, Callable[[str], list[str]]]
+    """Name of a column of text → what cuts a text into tokens."""
 
 _TENSORS = {"float32": "tensor(float)", "float64": "tensor(double)"}
 _CODES = {"float32": "f", "float64": "d"}
@@ -25,7 +28,7 @@ _OUTPUT_TYPES = {
 }
 
 
-def golden_problems(manifest: dict[str, Any], model: bytes) -> Iterator[str]:
+def golden_problems(manifest: dict[str, Any], model: bytes, cuts: Cuts) -> Iterator[str]:
     """What the server would find wrong with the graph and its answers to the golden rows."""
     try:
         session = ort.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
@@ -39,7 +42,7 @@ def golden_problems(manifest: dict[str, Any], model: bytes) -> Iterator[str]:
     rows = []
     for number, golden in enumerate(manifest["golden"]):
         try:
-            rows.append(_packed(golden["row"], manifest))
+            rows.append(_packed(golden["row"], manifest, cuts))
         except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
             yield f"golden[{number}].row cannot be packed: {error!r}"
             return
@@ -61,19 +64,39 @@ def _tensors(session: Any, manifest: dict[str, Any]) -> Iterator[str]:
     if inputs != [("rows", _TENSORS[manifest["dtype"]], 2)]:
         yield f"the graph's input is {inputs}, expected rows of {manifest['dtype']}"
         return
-    width, columns = session.get_inputs()[0].shape[1], len(manifest["inputs"])
+    width, columns = session.get_inputs()[0].shape[1], _width(manifest)
     if width not in (columns, None):
-        yield f"the graph takes {width} columns, and the manifest has {columns} inputs"
+        yield f"the graph takes {width} columns, and the manifest's inputs have {columns}"
     types = {node.name: node.type for node in session.get_outputs()}
     for name in manifest["outputs"]:
         if types.get(name) not in _OUTPUT_TYPES[name]:
             yield f"the graph's output {name} is {types.get(name, 'missing')}"
 
 
-def _packed(row: dict[str, Any], manifest: dict[str, Any]) -> bytes:
+def _width(manifest: dict[str, Any]) -> int:
+    """Columns of the matrix: one for each input, several for a text."""
+    texts = (column.get("text") for column in manifest["inputs"])
+    return sum(text["slots"] if text else 1 for text in texts)
+
+
+def _packed(row: dict[str, Any], manifest: dict[str, Any], cuts: Cuts) -> bytes:
     """One golden row as bytes; raises what the server's packing raises."""
-    values = [_number(row[column["name"]], column) for column in manifest["inputs"]]
+    values: list[Any] = []
+    for column in manifest["inputs"]:
+        value = row[column["name"]]
+        if column["kind"] == "text":
+            values += _token_numbers(cuts[column["name"]](value), column["text"])
+        else:
+            values.append(_number(value, column))
     return struct.pack(f"<{len(values)}{_CODES[manifest['dtype']]}", *values)
+
+
+def _token_numbers(tokens: list[str], text: dict[str, Any]) -> list[float]:
+    known = {token: float(i) for i, token in enumerate(text["tokens"], 1)}
+    numbers = [known.get(token, 0.0) for token in tokens]
+    if len(numbers) > text["slots"]:
+        raise ValueError("too many tokens")
+    return numbers + [0.0] * (text["slots"] - len(numbers))
 
 
 def _number(value: Any, column: dict[str, Any]) -> Any:
@@ -81,6 +104,8 @@ def _number(value: Any, column: dict[str, Any]) -> Any:
         codes = {known: i for i, known in enumerate(column["categories"])}
         if value is None and column["nullable"]:
             return float(len(codes))
+        if column.get("accepts_unknown") and value is not None and value not in codes:
+            return float(len(codes) + 1)
         return float(codes[value])
     if value is None:
         if not column["nullable"]:
@@ -94,7 +119,7 @@ def _number(value: Any, column: dict[str, Any]) -> Any:
 def _answers(session: Any, manifest: dict[str, Any], rows: list[bytes]) -> Iterator[str]:
     """Compare the graph's answers with the golden ones, all rows together and each alone."""
     dtype = np.dtype("<f4" if manifest["dtype"] == "float32" else "<f8")
-    width = len(manifest["inputs"])
+    width = _width(manifest)
     for batch in (range(len(rows)), *([i] for i in range(len(rows)))):
         packed = np.frombuffer(b"".join(rows[i] for i in batch), dtype).reshape(-1, width)
         try:

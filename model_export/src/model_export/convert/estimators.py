@@ -12,6 +12,7 @@ from sklearn.base import is_regressor
 from model_export.convert import combine, leaf
 from model_export.convert.leaf import Classified
 from model_export.convert.steps.through import along, column_names, joined, through
+from model_export.convert.text import terms
 from model_export.errors import ExportError
 from model_export.study.anatomy import dissect
 from model_export.study.categories import tables
@@ -147,6 +148,8 @@ def _raw(rows: Block, branch: Branch, schema: Schema) -> Block:
     """The features of a branch that reads packed rows."""
     if branch.parts:
         block = joined(rows, branch.parts, lambda part: _raw(rows, part, schema))
+    elif branch.vectorizer is not None:
+        block = terms(rows, branch, schema)
     elif branch.encode:
         looked_up = [rows.looked_up(table.column, table.values) for table in tables(branch, schema)]
         block = looked_up[0]

@@ -12,7 +12,9 @@ from onnx.checker import ValidationError
 from model_export.convert.block import ELEMENT, Block, Dtype
 from model_export.convert.estimators import Reader
 from model_export.convert.graph import GraphBuilder
+from model_export.convert.onnx_graph import served_graph
 from model_export.errors import ExportError, sentence
+from model_export.registry.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -34,19 +36,29 @@ def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dty
     Raises:
         ExportError: names the step that cannot be converted to ONNX.
     """
+    if isinstance(anatomy.final[1], OnnxModel):
+        return served_graph(anatomy.final[1], answers, dtype)
     builder = GraphBuilder()
-    block = Block(builder, "rows", len(schema.columns), dtype)
-    reader = Reader(anatomy, block, schema)
+    reader = Reader(anatomy, _columns(builder, schema, dtype), schema)
     outputs = (
         [_value(reader.regressed())]
         if answers.task == "regression"
         else _class_outputs(reader, answers)
     )
-    rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", len(schema.columns)])
+    rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", schema.width])
     try:
         return builder.build([rows], outputs)
     except ValidationError as error:
         raise ExportError(f"the joined graph is not valid ONNX: {sentence(error, 300)}") from error
+
+
+def _columns(builder: GraphBuilder, schema: Schema, dtype: Dtype) -> Block:
+    """The graph's input without the tokens of texts: a text's column holds its first one."""
+    block = Block(builder, "rows", schema.width, dtype)
+    if schema.width == len(schema.columns):
+        return block
+    starts = np.cumsum([0, *(column.slots for column in schema.columns)])[:-1]
+    return block.columns(tuple(starts.tolist()))
 
 
 def _value(value: Block) -> Any:

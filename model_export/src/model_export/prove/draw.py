@@ -8,7 +8,7 @@ import numpy as np
 
 from model_export.prove.samples import Group, RowSampler, Sample, fixed
 from model_export.study.arrays import Matrix
-from model_export.study.rows import null_of
+from model_export.study.rows import null_of, unknown_of
 
 if TYPE_CHECKING:
     from model_export.prove.boundary import Boundary
@@ -86,6 +86,7 @@ def draw(
         *_edges(sampler, rows // _EDGE_SHARE),
         *_nulls(sampler, rows),
         *_choices(sampler, rows // _EDGE_SHARE),
+        *_unknowns(sampler, rows),
         *boundary.groups(sampler),
     ]
     left = max(4, rows - sum(group.size for group in groups))
@@ -242,6 +243,25 @@ def _nulls(sampler: RowSampler, rows: int) -> list[Group]:
         Group("null in one column", len(nullable) * each, alone),
         Group("null in some columns", count, together),
     ]
+
+
+def _unknowns(sampler: RowSampler, rows: int) -> list[Group]:
+    """Unknown categories in each column that accepts them, alone and in several of them."""
+    accepting = [i for i, column in enumerate(sampler.schema.columns) if column.unknown]
+    if not accepting:
+        return []
+    places = np.asarray(accepting)
+    unknown = np.asarray([unknown_of(sampler.schema.columns[i]) for i in accepting])
+    count = max(len(places), min(_ROWS_PER_NULL * len(places), rows // _NULL_SHARE))
+
+    def make(rng: Generator, start: int, stop: int) -> Matrix:
+        made = sampler.shuffled(rng, stop - start)
+        alone = np.arange(start, stop)[:, None] % len(places) == np.arange(len(places))
+        more = rng.random(alone.shape) < rng.choice([0.0, 0.5], (stop - start, 1))
+        made[:, places] = np.where(alone | more, unknown, made[:, places])
+        return made
+
+    return [Group("unknown categories", count, make)]
 
 
 def _around_thresholds(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from model_export.errors import ExportError, is_memory_error, sentence
 from model_export.prove.distinct import Distinct
+from model_export.registry.onnx_model import OnnxModel
 from model_export.study.arrays import Matrix
 from model_export.study.rows import to_model_input
 
@@ -84,7 +85,11 @@ def predict_function(fetched: FetchedModel) -> str:
 
 def predict(fetched: FetchedModel, rows: Any) -> np.ndarray[Any, Any]:
     """Labels or values: from `mlflow.pyfunc` if it answers them, otherwise from its estimator."""
-    model = fetched.pyfunc if predict_function(fetched) == _PREDICT else fetched.estimator
+    # Of a table MLflow passes on the columns' names as the texts, so a list goes to the estimator.
+    # Of a graph MLflow makes a table, which cannot hold a label next to a matrix.
+    is_other = getattr(rows, "ndim", 2) == 1 or isinstance(fetched.estimator, OnnxModel)
+    own = is_other or predict_function(fetched) != _PREDICT
+    model = fetched.estimator if own else fetched.pyfunc
     return np.asarray(model.predict(rows))
 
 

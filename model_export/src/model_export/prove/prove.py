@@ -257,7 +257,9 @@ class _Gate:
 
     def judge(self, candidate: Candidate, why: str) -> Proof:
         """Compare one graph with the registered model's answers."""
-        comparison = self._compared(Runtime(candidate.model, candidate.dtype), candidate.dtype)
+        comparison = self._compared(
+            Runtime(candidate.model, candidate.dtype, self.studied.schema), candidate.dtype
+        )
         return Proof(
             candidate,
             self.truth,
@@ -296,6 +298,10 @@ def _reference(studied: StudiedModel, truth: Truth) -> str:
         if function == "predict"
         else f"predict of the estimator in mlflow.pyfunc, which answers {function}"
     )
+    if studied.schema.takes_texts:
+        labels = "predict of the estimator in mlflow.pyfunc, for a list of texts"
+    if studied.fetched.flavor == "onnx":
+        labels = "the graph as mlflow.pyfunc runs it"
     left_out = (
         f"; the registered model raises on {truth.refused} rows, which are left out"
         if truth.refused

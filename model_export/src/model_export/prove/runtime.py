@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
 from model_export.errors import ExportError, sentence
+from model_export.study.rows import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from model_export.convert.block import Dtype
     from model_export.study.arrays import Matrix
+    from model_export.study.schema import Schema
+
+
+_TEXT_ROWS = 500
+"""Most texts that run at once: each has a number for every term of the vocabulary."""
 
 
 class Runtime:
     """A graph in ONNX Runtime, with the server's options: one thread, no spinning."""
 
-    def __init__(self, model: bytes, dtype: Dtype) -> None:
-        """Load the graph.
+    def __init__(self, model: bytes, dtype: Dtype, schema: Schema | None = None) -> None:
+        """Load the graph. The schema is needed only if it has a column of text.
 
         Raises:
             ExportError: ONNX Runtime has no kernel for it.
@@ -36,6 +43,9 @@ class Runtime:
                 f"ONNX Runtime cannot load the {dtype} graph: {sentence(error, 300)}"
             ) from error
         self._dtype = dtype
+        self._schema = schema
+        is_wide = schema is not None and schema.width > len(schema.columns)
+        self._most = _TEXT_ROWS if is_wide else sys.maxsize
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, packed: Matrix) -> list[np.ndarray[Any, Any]]:
@@ -46,6 +56,14 @@ class Runtime:
             ExportError: the graph fails, or does not answer one label, one set of probabilities or
                 one value per row.
         """
+        if len(packed) > self._most:
+            parts = [
+                self.run(packed[start : start + self._most])
+                for start in range(0, len(packed), self._most)
+            ]
+            return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        if self._schema is not None:
+            packed = expanded(packed, self._schema)
         with np.errstate(over="ignore"):
             rows = packed.astype(self._dtype)
         try:

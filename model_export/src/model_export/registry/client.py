@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from model_export.errors import ExportError, InfrastructureError, is_memory_error, sentence
-from model_export.registry import missing, native
+from model_export.registry import flavors, missing, native, onnx_model
 from model_export.registry.names import SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class FetchedModel:
     origin: Origin
     folder: Path
     flavor: str
-    """How it is saved: skops, cloudpickle, pickle, xgboost, lightgbm or catboost."""
+    """How it is saved: skops, cloudpickle, pickle, xgboost, lightgbm, catboost or onnx."""
     signature: ModelSignature | None
     pyfunc: PyFuncModel
     estimator: Any
@@ -104,11 +104,7 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
     )
     kind = next((name for name in native.FLAVORS if name in saved.flavors), None)
     if kind is None:
-        raise ExportError(
-            f"{uri}: has the flavours {', '.join(sorted(saved.flavors))}; models of scikit-learn, "
-            "XGBoost, LightGBM and CatBoost can be exported: log the model inside with "
-            "mlflow.sklearn.log_model"
-        )
+        raise ExportError(f"{uri}: {flavors.refusal(set(saved.flavors))}")
     return _load(origin, folder, saved, kind, allow_unpickle=allow_unpickle)
 
 
@@ -186,7 +182,8 @@ def _load(
     if not allow_unpickle:
         _refuse_code(origin.uri, serialization, saved, flavor)
     other_version = _other_version(flavor)
-    pyfunc, estimator = _loaded(origin.uri, folder, other_version)
+    graph = str(flavor["data"]) if kind == "onnx" else None
+    pyfunc, estimator = _loaded(origin.uri, folder, other_version, graph)
     notes = _notes(serialization, flavor)
     if other_version:
         notes.append(f"{other_version}: the proof holds for the model as this version loads it")
@@ -213,13 +210,19 @@ def _serialization(kind: str, flavor: dict[str, Any]) -> str:
     return "cloudpickle" if file.endswith(".pkl") else kind
 
 
-def _loaded(uri: str, folder: Path, other_version: str | None) -> tuple[PyFuncModel, Any]:
-    """The pyfunc and the estimator inside it."""
+def _loaded(
+    uri: str, folder: Path, other_version: str | None, graph: str | None
+) -> tuple[PyFuncModel, Any]:
+    """The pyfunc and the estimator inside it; of a model of ONNX, `graph` is the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `notes` says the same of versions and pickles
             pyfunc = mlflow.pyfunc.load_model(str(folder))
+            if graph is not None:
+                return pyfunc, onnx_model.load(folder, graph, pyfunc)
             return pyfunc, native.adapted(pyfunc.get_raw_model())
+    except ExportError as error:  # says why by itself
+        raise ExportError(f"{uri}: {error.reason}") from error
     except Exception as error:  # a saved model can fail in every way that its classes can
         if is_memory_error(error):
             raise

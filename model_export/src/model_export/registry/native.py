@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost")
+FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "onnx")
 """MLflow's flavours whose models can be exported, in the order in which they are looked for."""
 EXTRAS = {
     "boto3": "s3",

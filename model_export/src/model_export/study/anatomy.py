@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import RFE
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
@@ -72,6 +73,12 @@ class Branch:
         branch of numbers."""
         return next((step for _, step in self.encode if isinstance(step, _ENCODERS)), None)
 
+    @property
+    def vectorizer(self) -> Step | None:
+        """The step that counts the tokens of a text; None for a branch of any other column."""
+        is_text = bool(self.encode) and isinstance(self.encode[0][1], CountVectorizer)
+        return self.encode[0] if is_text else None
+
     def leaves(self) -> Iterator[Branch]:
         """The branches that read columns: this one, or those that it is made of."""
         if not self.parts:
@@ -97,6 +104,8 @@ class Anatomy:
     final: Step
     unused: tuple[int, ...] = field(default=())
     """Columns that no branch reads."""
+    whole: bool = False
+    """The only branch reads the whole input, not columns that a ColumnTransformer selects."""
     threshold: Threshold | None = None
     """How the label is chosen, if not by the final estimator itself."""
     members: tuple[Anatomy, ...] = ()
@@ -109,6 +118,11 @@ class Anatomy:
             yield from branch.leaves()
         for member in self.members:
             yield from member.leaves()
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether the model takes a list of texts in place of a table."""
+        return self.whole and self.branches[0].vectorizer is not None
 
     def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
         """The same anatomy for a schema with fewer columns.
@@ -155,15 +169,18 @@ def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
         branches, steps = (replace(joined, steps=()),), list(joined.steps)
     read = {column for branch in branches for leaf in branch.leaves() for column in leaf.columns}
     unused = tuple(i for i in everything if i not in read)
-    return Anatomy(branches, tuple(steps), final, unused, find_threshold(estimator))
+    whole = not joined.parts
+    threshold = find_threshold(estimator)
+    return Anatomy(branches, tuple(steps), final, unused, whole, threshold)
 
 
 def _with_members(estimator: Any, final: Step, inside: Sequence[Step], names: list[str]) -> Anatomy:
     parts = tuple(dissect(one, names, f"{final[0]}/{name}") for name, one in inside)
     unused = set.intersection(*(set(part.unused) for part in parts))
     everything = Branch(final[0], tuple(range(len(names))))
+    threshold = find_threshold(estimator)
     return Anatomy(
-        (everything,), (), final, tuple(sorted(unused)), find_threshold(estimator), parts
+        (everything,), (), final, tuple(sorted(unused)), threshold=threshold, members=parts
     )
 
 
@@ -290,6 +307,8 @@ def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:
 
 
 def _split_at_encoder(steps: list[Step]) -> tuple[tuple[Step, ...], list[Step]]:
+    if steps and isinstance(steps[0][1], CountVectorizer):
+        return (steps[0],), steps[1:]
     ends = [i + 1 for i, (_, step) in enumerate(steps) if isinstance(step, _ENCODERS)]
     end = ends[-1] if ends else 0
     return tuple(steps[:end]), steps[end:]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, sentence
+from model_export.study import texts
 from model_export.study.arrays import same_values
-from model_export.study.rows import null_of, to_model_input
+from model_export.study.rows import null_of, to_model_input, unknown_of
 
 if TYPE_CHECKING:
     from model_export.study.anatomy import Anatomy, Branch
@@ -29,8 +30,8 @@ class Table:
 
     column: int
     values: np.ndarray[Any, np.dtype[np.float64]]
-    """float64[values + 1, W]: a row per category (for a boolean: False, True), the last one for
-    null."""
+    """float64[values + 1, W]: a row per category (for a boolean: False, True), then one for null,
+    and one for unknown categories if they are accepted."""
 
 
 def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
@@ -42,9 +43,11 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
     """
     found: dict[int, Column] = {}
     for branch in anatomy.leaves():
+        if branch.vectorizer is not None:
+            found.update(texts.text_columns(branch, schema, found))
         if branch.encoder is not None:
             found.update(_encoded_columns(branch, schema, found))
-    known = schema.with_columns(found)
+    known = replace(schema.with_columns(found), takes_texts=anatomy.takes_texts)
     _refuse_text(known, anatomy)
     return known
 
@@ -57,6 +60,8 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
         )
     columns = {}
     for i, values in zip(branch.columns, learned, strict=True):
+        if i in found and found[i].kind == "text":
+            raise texts.two_uses(found[i], branch.name)
         column = _with_categories(found.get(i, schema.columns[i]), values, branch.name)
         columns[i] = column
     return columns
@@ -92,8 +97,18 @@ def _category(value: Any, column: Column, step: str) -> Category:
 
 
 def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
-    steps = {i: b.name for b in anatomy.leaves() for i in b.columns if b.encoder is None}
+    steps = {
+        i: b.name
+        for b in anatomy.leaves()
+        for i in b.columns
+        if b.encoder is None and b.vectorizer is None
+    }
     for i, column in enumerate(schema.columns):
+        if column.kind == "text" and i in steps:
+            raise ExportError(
+                f"column {column.name!r} is read as a text and, by step {steps[i]!r}, otherwise: "
+                "give the two uses two columns"
+            )
         if column.kind != "category":
             continue
         if not column.categories:
@@ -133,8 +148,8 @@ def _varying(answer: Values) -> Flags:
 
 
 def _answers(branch: Branch, schema: Schema, position: int) -> Values:
-    """float64[values + 1, W]: the branch's features for every value of one column, with the other
-    columns at their first value."""
+    """The branch's features for every value of one column, as in `Table`, with the other columns at
+    their first value."""
     column = schema.columns[branch.columns[position]]
     count = column.choices
     packed = np.zeros((count + 1, len(branch.columns)))
@@ -147,7 +162,10 @@ def _answers(branch: Branch, schema: Schema, position: int) -> Values:
         # The encoder refuses null, so the server does too and never looks this row up. Only the
         # column's own features become NaN: those of other columns must not seem to change.
         null = np.where(_varying(known), np.nan, known[:1])
-    return np.vstack([known, null])
+    if not column.unknown:
+        return np.vstack([known, null])
+    packed[count, position] = unknown_of(column)
+    return np.vstack([known, null, _encode(branch, schema, packed[count:])])
 
 
 def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

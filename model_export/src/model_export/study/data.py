@@ -107,7 +107,9 @@ def logged(fetched: FetchedModel, schema: Schema) -> Iterator[Source]:
 def _text_columns(schema: Schema) -> frozenset[str]:
     """Columns of a CSV whose values are text even where they look like numbers."""
     return frozenset(
-        c.name for c in schema.columns if c.categories and isinstance(c.categories[0], str)
+        c.name
+        for c in schema.columns
+        if c.kind == "text" or (c.categories and isinstance(c.categories[0], str))
     )
 
 

@@ -48,6 +48,7 @@ def find_nullable(
         | _imputed(anatomy)
         | _null_in(frame, schema)
     )
+    candidates -= {i for i, column in enumerate(schema.columns) if column.kind == "text"}
     asked, most = sorted(candidates), max(1, _MOST_VALUES // len(schema.columns))
     parts = [
         _answering(fetched, schema, asked[start : start + most])

@@ -28,6 +28,8 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     Raises:
         ValueError: a null in a column of integers or booleans, which have no null.
     """
+    if schema.takes_texts:
+        return np.asarray(_series(packed[:, 0], schema.columns[0]), dtype=object)
     if schema.matrix_dtype is not None:
         return _checked_cast(packed, schema.matrix_dtype)
     dtypes = {column.dtype for column in schema.columns}
@@ -49,10 +51,17 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
 def _series(values: np.ndarray[Any, Any], column: Column) -> pd.Series:
     if not column.is_index:
         return pd.Series(_checked_cast(values, column.dtype))
-    known = np.empty(len(column.categories) + 1, dtype=object)
-    known[:-1] = column.categories
-    known[-1] = column.null
-    chosen = known[values.astype(np.int64)]
+    known = np.empty(len(column.categories) + 2, dtype=object)
+    known[:-2] = column.categories
+    known[-2] = column.null
+    index = values.astype(np.int64)
+    chosen = known[index]
+    if column.unknown:
+        unknown = index == len(column.categories) + 1
+        # In turn, because each of them must be answered in the same way.
+        chosen[unknown] = list(
+            itertools.islice(itertools.cycle(column.unknown), int(unknown.sum()))
+        )
     # An object column keeps None; every other dtype turns it into NaN, which may be a category.
     return pd.Series(chosen, dtype=object if column.null is None else column.dtype)
 
@@ -74,10 +83,35 @@ def to_json_value(value: float, column: Column) -> Any:
     """One packed value as the client would write it; null is None."""
     if column.is_index:
         index = int(value)
+        if index > len(column.categories):
+            return column.unknown[0]
         return column.categories[index] if index < len(column.categories) else None
     if np.isnan(value):
         return None
     return {"number": float, "integer": int, "boolean": bool}[column.kind](value)
+
+
+def expanded(packed: Matrix, schema: Schema) -> Matrix:
+    """The rows as the graph takes them: a text as the numbers of its tokens.
+
+    Args:
+        packed: float64[N, F].
+
+    Returns:
+        float64[N, `schema.width`]; `packed` itself if there is no text.
+    """
+    if schema.width == len(schema.columns):
+        return packed
+    parts = [
+        packed[:, i : i + 1] if column.text is None else column.text.rows(packed[:, i], column)
+        for i, column in enumerate(schema.columns)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def unknown_of(column: Column) -> float:
+    """An unknown category of this column in the packed matrix."""
+    return float(len(column.categories) + 1)
 
 
 def null_of(column: Column) -> float:
@@ -124,9 +158,9 @@ def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:
         index_of = {value: float(i) for i, value in enumerate(column.categories)}
         index = series.map(index_of).to_numpy(dtype=np.float64)
         unknown = np.isnan(index) & ~null
-        return np.where(np.isnan(index), null_of(column), index), ~unknown & (
-            ~null | column.nullable
-        )
+        packed = np.where(np.isnan(index), null_of(column), index)
+        packed[unknown] = unknown_of(column)
+        return packed, (~unknown | bool(column.unknown)) & (~null | column.nullable)
     try:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:

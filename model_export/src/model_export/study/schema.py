@@ -3,7 +3,7 @@ them.
 
 This module and `rows` know three forms of the same rows: the client's JSON, the model's DataFrame
 or ndarray, and the packed matrix that the graph takes (float64[N, F]; null is NaN, a category is
-its index, a category's null is `len(categories)`).
+its index, a category's null is `len(categories)`, an unknown category is one more).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from model_export.study.anatomy import Anatomy
+    from model_export.study.texts import Tokens
 
-Kind = Literal["number", "integer", "boolean", "category", "other"]
+Kind = Literal["number", "integer", "boolean", "category", "text", "other"]
 Category = str | int
 
 # MLflow's column types that a row of numbers and categories can hold → kind and dtype of the
@@ -52,6 +53,12 @@ class Column:
     categories: tuple[Category, ...] = ()
     null: float | None = float("nan")
     """Null in a frame's category column: None if the encoder learned None, otherwise NaN."""
+    text: Tokens | None = None
+    """Kind `text`: how it becomes numbers. `categories` are then the texts that the rows of the
+    proof hold."""
+    unknown: tuple[Category, ...] = ()
+    """Values outside `categories`, all of which the registered model answers in the same way; empty
+    if the server refuses unknown categories."""
     label: Any = None
     """What the frame's column is called if not `name`: MLflow keeps the integers of unnamed
     frames."""
@@ -61,7 +68,12 @@ class Column:
     @property
     def is_index(self) -> bool:
         """True if the packed matrix holds an index into `categories`."""
-        return self.kind == "category"
+        return self.kind in ("category", "text")
+
+    @property
+    def slots(self) -> int:
+        """Columns of the graph's matrix that it takes."""
+        return self.text.slots if self.text else 1
 
     @property
     def is_numeric(self) -> bool:
@@ -109,6 +121,8 @@ class Schema:
     named: bool
     matrix_dtype: str | None = None
     """The dtype of the ndarray, if the model takes one (a tensor signature, or no signature)."""
+    takes_texts: bool = False
+    """The model takes a list of texts: those of the only column."""
     ignored: tuple[Ignored, ...] = ()
     """In the order of their positions."""
 
@@ -116,6 +130,11 @@ class Schema:
     def names(self) -> list[str]:
         """The columns' names, in order."""
         return [column.name for column in self.columns]
+
+    @property
+    def width(self) -> int:
+        """Columns of the graph's matrix."""
+        return sum(column.slots for column in self.columns)
 
     def with_columns(self, columns: dict[int, Column]) -> Schema:
         """The same schema with some columns replaced, by position."""
@@ -142,10 +161,14 @@ def _from_estimator(estimator: Any) -> Schema:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
         return Schema(tuple(Column(str(name), "number", "float64") for name in names), named=True)
+    if not hasattr(estimator, "n_features_in_"):
+        return Schema((Column("x0", "category", "str"),), named=False)  # a list of texts
     return _matrix(int(estimator.n_features_in_), "float64")
 
 
 def _from_tensors(tensors: list[Any]) -> Schema:
+    if len(tensors) == 1 and np.dtype(tensors[0].type).kind in "OU" and len(tensors[0].shape) == 1:
+        return Schema((Column("x0", "category", "str"),), named=False)  # a list of texts
     if len(tensors) != 1 or len(tensors[0].shape) != 2 or tensors[0].shape[1] < 1:
         raise ExportError(
             f"the signature takes {tensors}: only one matrix of rows and columns can be exported"

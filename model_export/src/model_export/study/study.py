@@ -17,6 +17,8 @@ from model_export.study.schema import (
     read_schema,
     with_ignored_values,
 )
+from model_export.study.texts import with_texts
+from model_export.study.unknowns import accept_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,13 +39,16 @@ class StudiedModel:
     data: Data
 
 
-def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
+def study(
+    fetched: FetchedModel, data_file: Path | None = None, *, unknown: bool = False
+) -> StudiedModel:
     """Study a registered model.
 
     Args:
         fetched: the registered model.
         data_file: a table to prove it on; default: the data logged to its run, otherwise its input
             example.
+        unknown: accept unknown categories where the model does.
 
     Raises:
         ExportError: the model cannot be exported, or there is no data.
@@ -58,7 +63,10 @@ def study(fetched: FetchedModel, data_file: Path | None = None) -> StudiedModel:
     def with_rows_of(source: Source) -> StudiedModel:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
-        nullable = find_nullable(fetched, with_ignored_values(schema, table.frame), anatomy, frame)
+        filled = with_texts(with_ignored_values(schema, table.frame), anatomy, frame)
+        nullable = find_nullable(fetched, filled, anatomy, frame)
+        if unknown:
+            nullable = accept_unknown(fetched, nullable, anatomy)
         data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
         return StudiedModel(fetched, nullable, answers, anatomy, data)
 

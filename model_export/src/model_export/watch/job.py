@@ -39,6 +39,7 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
         name=order["name"],
         gate_rows=order["gate_rows"],  # None: the default
         allow_unpickle=not order["no_unpickle"],
+        accept_unknown=order["accept_unknown"],
     )
     try:
         export(request, Reporter())

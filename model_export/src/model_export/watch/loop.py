@@ -213,5 +213,6 @@ def _fingerprint(settings: WatchSettings) -> str:
         settings.memory_limit_mb,
         settings.gate_rows,
         settings.no_unpickle,
+        settings.accept_unknown,
     ]
     return hashlib.sha256(json.dumps([tools.versions(), limits]).encode()).hexdigest()[:12]

@@ -93,6 +93,7 @@ def _write_order(
         # The default number is chosen by time; a number that was set is not.
         "gate_rows": None if settings.gate_rows == DEFAULT_GATE_ROWS else settings.gate_rows,
         "no_unpickle": settings.no_unpickle,
+        "accept_unknown": settings.accept_unknown,
         "memory_limit_mb": limit_mb,
         "parent": os.getpid(),
     }

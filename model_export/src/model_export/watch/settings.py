@@ -72,6 +72,9 @@ class WatchSettings:
         1000,
     )
     no_unpickle: bool = _setting(False, "refuse models that could run code while they are loaded")
+    accept_unknown: bool = _setting(
+        False, "serve unknown categories as the model answers them, where its encoder does"
+    )
     retry_refused: bool = _setting(False, "try each refused version once more")
     once: bool = _setting(False, "read the registry once, export what is due, and exit")
     heartbeat: Path | None = _setting(  # noqa: RUF009

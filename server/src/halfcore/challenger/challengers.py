@@ -314,7 +314,7 @@ def mismatch(champion: LoadedModel, challenger: LoadedModel) -> str | None:
     if names[0] != names[1]:
         return f"columns {', '.join(names[1])}, expected the champion's {', '.join(names[0])}"
     for a, b in zip(ours.inputs, theirs.inputs, strict=True):
-        for field in ("kind", "nullable", "categories", "domain"):
+        for field in ("kind", "nullable", "categories", "domain", "accepts_unknown", "text"):
             if getattr(a, field) != getattr(b, field):
                 return (
                     f"column {a.name}: {field} {getattr(b, field)}, expected the champion's "

@@ -171,7 +171,7 @@ def prepare(source: Bundle, *, max_batch_size: int) -> Prepared:
         engine = Engine(
             source.model_file,
             dtype=manifest.dtype,
-            columns=len(manifest.inputs),
+            columns=schema.width,
             outputs=manifest.outputs,
         )
     except EngineError as error:

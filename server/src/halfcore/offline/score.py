@@ -115,9 +115,11 @@ class _Scorer:
         self, columns: Sequence[list[Any]], chunk: Chunk
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The rows as a matrix of the model's type, and which of them are right."""
-        matrix = np.zeros((chunk.rows, len(columns)), self._dtype)
-        right = np.ones(chunk.rows, bool)
-        for i, (column, values) in enumerate(zip(self._schema.inputs, columns, strict=True)):
+        matrix = np.zeros((chunk.rows, self._schema.width), self._dtype)
+        narrow = self._schema.width == len(columns)
+        right = np.full(chunk.rows, narrow)  # rows with a text are packed one by one
+        for i, values in enumerate(columns if narrow else ()):
+            column = self._schema.inputs[i]
             numbers, good = self._column(i, column, values)
             with np.errstate(over="ignore"):
                 matrix[:, i] = numbers
@@ -153,7 +155,7 @@ class _Scorer:
         return numbers, good
 
     def _codes(self, i: int, values: list[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        codes = self._schema.codes[i] or {}
+        codes = self._schema.codes[i] or {}  # `get` does not find what is unknown
         numbers = np.array([codes.get(value, -1.0) for value in values])
         return numbers, numbers >= 0
 

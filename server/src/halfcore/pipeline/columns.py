@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from halfcore.bundle import Input
-from halfcore.pipeline.schema import Schema
+from halfcore.pipeline.schema import Schema, is_possible_category
 from halfcore.problem import beginning, listed
 
 _SURELY_FITS = 3.4e38
@@ -32,6 +32,8 @@ class Column:
         # 1, 1.0 and True are equal as keys of a set, but are different JSON values: the type is
         # compared first.
         self._categories = frozenset(column.categories or ())
+        self._accepts_unknown = schema.accepts_unknown(column.name)
+        self._index = schema.names.index(column.name)
         self.accepts: Callable[[Any], bool] = (
             self._is_category if column.categories else self._accepter()
         )
@@ -50,6 +52,8 @@ class Column:
             return "wrong_type", expected, wanted
         if column.categories:
             return "unknown_category", expected, wanted
+        if column.text is not None:
+            return "out_of_range", f"at most {column.text.max_length} characters", wanted
         bounds = rule.range_text()
         if bounds:
             return "out_of_range", bounds, wanted
@@ -60,6 +64,8 @@ class Column:
     def _wanted(self) -> str:
         if self._column.categories:
             return "one of " + listed(self._column.categories)
+        if (text := self._column.text) is not None:
+            return f"a string of at most {text.max_length} characters and {text.slots} tokens"
         bounds = self._rule.range_text()
         return _WANTED[self._column.kind] + (f" {bounds}" if bounds else "")
 
@@ -68,19 +74,25 @@ class Column:
             "number": self._is_number,
             "integer": self._is_integer,
             "boolean": self._is_boolean,
+            "text": self._is_text,
         }[self._column.kind]
 
     def _has_the_type(self, value: Any) -> bool:
         kind = type(value)
         if self._column.categories:
             return kind is type(self._column.categories[0])
-        allowed = {"number": (int, float), "integer": (int,), "boolean": (bool,)}
+        allowed = {"number": (int, float), "integer": (int,), "boolean": (bool,), "text": (str,)}
         return kind in allowed[self._column.kind]
 
     def _is_category(self, value: Any) -> bool:
         if value is None:
             return self._column.nullable
-        return self._has_the_type(value) and value in self._categories
+        if not self._has_the_type(value):
+            return False
+        return value in self._categories or (self._accepts_unknown and is_possible_category(value))
+
+    def _is_text(self, value: Any) -> bool:
+        return type(value) is str and self._schema.is_right_text(self._index, value)
 
     def _is_boolean(self, value: Any) -> bool:
         return self._column.nullable if value is None else type(value) is bool

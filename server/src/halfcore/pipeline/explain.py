@@ -33,6 +33,7 @@ from halfcore.pipeline.row_checks import (
 )
 from halfcore.pipeline.scan import FLAT, SEPARATOR, STRING, BrokenText, after_space
 from halfcore.pipeline.schema import Schema
+from halfcore.pipeline.text import MOST_CHARACTERS
 from halfcore.problem import Problem, unprocessable
 
 SLICE_BYTES = 8192
@@ -310,4 +311,7 @@ def _longest_row(schema: Schema) -> int:
     texts = [str(text) for column in schema.inputs for text in (column.categories or ())]
     names = sum(len(name) for name in schema.names)
     longest_text = max(map(len, texts), default=0)
-    return 6 * names + len(schema.names) * (6 * longest_text + 24)
+    if any(map(schema.accepts_unknown, schema.names)):
+        longest_text = max(longest_text, MOST_CHARACTERS)
+    free = sum(12 * column.text.max_length for column in schema.inputs if column.text)
+    return 6 * names + len(schema.names) * (6 * longest_text + 24) + free

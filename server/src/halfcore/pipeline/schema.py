@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from halfcore.bundle import Ignored, Input, Manifest, Scalar
+from halfcore.pipeline.text import MOST_CHARACTERS, Tokenizer, is_text
 
 _T = TypeVar("_T")
 NAN = float("nan")
@@ -26,6 +27,8 @@ _JSON_TYPES = {"number": float, "integer": int, "boolean": bool}
 _IGNORED_TYPE = str | int | float | bool | None
 _IMPOSSIBLE = Annotated[int, Meta(ge=1, le=0)]
 """A type that no value has."""
+_LARGEST_UNKNOWN = 2**31 - 1
+"""Integers beyond it are not accepted as unknown categories: they fit no column of int32."""
 LARGEST = {"float32": 3.4028235e38, "float64": 1.7976931348623157e308}
 
 
@@ -75,6 +78,7 @@ class Schema:
         rules: as given.
         defaults: column index → value of an absent column.
         ignored: names of the columns that are accepted and not read.
+        width: values in a packed row: one for each column, several for a text.
         row_bytes: length of a packed row.
     """
 
@@ -89,6 +93,10 @@ class Schema:
         self._narrowed = {
             column.name: _within(column, self.rules.get(column.name, _NO_RULE)) for column in inputs
         }
+        self._unknown = {
+            column.name: column.accepts_unknown and self.rule(column.name).categories is None
+            for column in inputs
+        }
         self.inputs = tuple(_ruled(column, self.rule(column.name)) for column in inputs)
         self._packed_inputs = tuple(inputs)
         self.defaults = {
@@ -99,15 +107,19 @@ class Schema:
         self.names = tuple(column.name for column in inputs)
         self.ignored = tuple(column.name for column in ignored)
         self.dtype = dtype
+        self._tokenizers = {
+            i: Tokenizer(column.text) for i, column in enumerate(inputs) if column.text is not None
+        }
+        self.width = sum(column.text.slots if column.text else 1 for column in inputs)
         self._number = struct.Struct("<" + _STRUCT_CODES[dtype])
-        self._packer = struct.Struct(f"<{len(inputs)}{_STRUCT_CODES[dtype]}")
+        self._packer = struct.Struct(f"<{self.width}{_STRUCT_CODES[dtype]}")
         self.row_bytes = self._packer.size
         self.largest = LARGEST[dtype]
         self.codes: tuple[dict[Any, float] | None, ...] = tuple(
-            _codes(column, narrowed.categories)
+            _codes(column, narrowed.categories, unknown=self.accepts_unknown(column.name))
             for column, narrowed in zip(inputs, self.inputs, strict=True)
         )
-        self._plain = not any(codes is not None for codes in self.codes)
+        self._plain = not (self._tokenizers or any(codes is not None for codes in self.codes))
         self.text_columns = tuple(i for i, column in enumerate(inputs) if _is_text(column))
         self._derived: dict[Callable[[Schema], Any], Any] = {}
 
@@ -136,7 +148,8 @@ class Schema:
                 category.
 
         Raises:
-            KeyError: an unknown category, or null where it is not allowed.
+            KeyError: an unknown category or null where it is not allowed, or a text that is too
+                long.
             struct.error, TypeError: not a number, or the wrong count.
             OverflowError: too large for the dtype.
         """
@@ -144,6 +157,8 @@ class Schema:
             values = values[: len(self.inputs)]
         if self._plain:
             return self._packer.pack(*values)
+        if self._tokenizers:
+            return self._packer.pack(*self._with_tokens(values))
         return self._packer.pack(
             *[
                 value if codes is None else codes[value]
@@ -152,22 +167,43 @@ class Schema:
         )
 
     def records(self, payload: bytes) -> list[dict[str, Scalar]]:
-        """Packed rows as records again: a category for its index, null for NaN.
+        """Packed rows as records again: a category for its index, null for NaN and for what cannot
+        be restored, a text or an unknown category.
 
         Args:
             payload: rows of `row_bytes` bytes.
         """
-        texts = [
-            dict(enumerate(column.categories)) if column.categories else None
-            for column in self._packed_inputs
-        ]
+        places, at = [], 0
+        for column in self._packed_inputs:
+            known = dict(enumerate(column.categories)) if column.categories else None
+            places.append((column, {} if column.text else known, at))
+            at += column.text.slots if column.text else 1
         return [
-            {
-                column.name: _value(column, text, number)
-                for column, text, number in zip(self.inputs, texts, row, strict=True)
-            }
+            {column.name: _value(column, known, row[i]) for column, known, i in places}
             for row in self._packer.iter_unpack(payload)
         ]
+
+    def _with_tokens(self, values: Sequence[Any]) -> list[float]:
+        packed: list[float] = []
+        for i, (codes, value) in enumerate(zip(self.codes, values, strict=True)):
+            if (tokenizer := self._tokenizers.get(i)) is not None:
+                packed += tokenizer.pack(value)
+            else:
+                packed.append(value if codes is None else codes[value])
+        return packed
+
+    def is_right_text(self, index: int, value: str) -> bool:
+        """Whether a text of column `index` is not too long, in characters and in tokens."""
+        try:
+            self._tokenizers[index].pack(value)
+        except KeyError:
+            return False
+        return True
+
+    def accepts_unknown(self, name: str) -> bool:
+        """Whether a column accepts values outside its categories; a rule with categories ends
+        that."""
+        return self._unknown[name]
 
     def ignored_quotes(self, values: Sequence[Any]) -> int:
         """The number of quotes that a body has for the ignored columns of one record: two for each
@@ -257,15 +293,45 @@ class _NullOrNumber(dict[Any, Any]):
         return value
 
 
-def _codes(column: Input, allowed: Sequence[str | int] | None) -> dict[Any, float] | None:
+class _KnownOrUnknown(dict[Any, float]):
+    """Codes of a category column that accepts unknown categories.
+
+    Args:
+        codes: of the known ones, and of null if it is allowed.
+        code: of every other value.
+    """
+
+    def __init__(self, codes: dict[Any, float], code: float) -> None:
+        super().__init__(codes)
+        self._code = code
+
+    def __missing__(self, value: Any) -> float:
+        if not is_possible_category(value):
+            raise KeyError(value)
+        return self._code
+
+
+def is_possible_category(value: Any) -> bool:
+    """Whether a value may be an unknown category: a text or an integer that is not too large."""
+    if isinstance(value, str):
+        return is_text(value, MOST_CHARACTERS)
+    return value is not None and -_LARGEST_UNKNOWN - 1 <= value <= _LARGEST_UNKNOWN
+
+
+def _codes(
+    column: Input, allowed: Sequence[str | int] | None, *, unknown: bool
+) -> dict[Any, float] | None:
     """Value → code of a category column. A code is the index among all of the model's categories,
-    also if only some are allowed."""
+    also if only some are allowed; then follow null and the unknown ones."""
     if column.categories is not None:
         wanted = set(allowed or ())
         codes: dict[Any, float] = {
             value: float(i) for i, value in enumerate(column.categories) if value in wanted
         }
-        return codes | {None: float(len(column.categories))} if column.nullable else codes
+        count = len(column.categories)
+        if column.nullable:
+            codes[None] = float(count)
+        return _KnownOrUnknown(codes, float(count + 1)) if unknown else codes
     return _NullOrNumber({None: NAN}) if column.nullable else None
 
 
@@ -298,4 +364,6 @@ def _short(bound: float) -> str:
 
 
 def _is_text(column: Input) -> bool:
+    if column.text is not None:
+        return True
     return column.categories is not None and isinstance(column.categories[0], str)

@@ -13,8 +13,8 @@ def as_pandas(column: Input, value: Any) -> Any:
     Returns:
         the value unchanged if it cannot be converted; it is refused then.
     """
-    if value is None:
-        return None
+    if value is None or column.kind == "text":
+        return value
     if column.categories:
         return _category(column, value)
     if column.kind == "boolean":

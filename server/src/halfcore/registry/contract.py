@@ -161,6 +161,9 @@ def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_
         yield _Change(
             f"null is {'allowed' if after.nullable else 'no longer allowed'}", after.nullable
         )
+    if before.accepts_unknown != after.accepts_unknown:
+        now = "accepted" if after.accepts_unknown else "no longer accepted"
+        yield _Change(f"unknown categories are {now}", after.accepts_unknown)
     if before.kind == after.kind == "category":
         yield from _categories(before, after)
     else:

@@ -33,6 +33,8 @@ PAGE = "/docs"
 ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
 """Size of a part of a file, under a server that does not send files itself."""
+_SHOWN_CATEGORIES = 50
+"""Of a column that accepts others as well."""
 _JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _IGNORED = {
     "type": ["string", "number", "boolean", "null"],
@@ -333,7 +335,13 @@ def _features(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _value_schema(column: Input, rule: Rule) -> dict[str, Any]:
     schema: dict[str, Any] = {"examples": [column.example]}
-    if column.categories:
+    if column.text is not None:
+        schema |= {"type": "string", "maxLength": column.text.max_length}
+    elif column.accepts_unknown and rule.categories is None:
+        kind = "string" if isinstance((column.categories or [0])[0], str) else "integer"
+        schema["type"] = [kind, "null"] if column.nullable else kind
+        schema["examples"] = (column.categories or [])[:_SHOWN_CATEGORIES]
+    elif column.categories:
         schema["enum"] = [*column.categories, None] if column.nullable else column.categories
     else:
         kind = _JSON_TYPES[column.kind]

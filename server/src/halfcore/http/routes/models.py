@@ -108,6 +108,10 @@ def _input(column: Input, schema: Schema) -> dict[str, Any]:
         for key, value in msgspec.to_builtins(column).items()
         if value is not None or key == "example"
     }
+    if column.text is not None:  # its tokens may be many thousands
+        known["text"] = {"max_length": column.text.max_length}
+    if not column.accepts_unknown:
+        known.pop("accepts_unknown")
     known["source"] = "catalogue" if column.name in schema.rules else "bundle"
     if rule.range_text():
         known["allowed"] = {"minimum": rule.minimum, "maximum": rule.maximum}

@@ -176,6 +176,8 @@ def _number(manifest: Manifest) -> str:
 
 
 def _datatype(column: Input, number: str) -> str:
+    if column.kind == "text":
+        return "BYTES"
     if column.categories:
         return "BYTES" if isinstance(column.categories[0], str) else "INT64"
     return {"number": number, "integer": "INT64", "boolean": "BOOL"}[column.kind]

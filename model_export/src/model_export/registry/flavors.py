@@ -1,0 +1,35 @@
+"""What to do with a model of a flavour that cannot be exported."""
+
+from __future__ import annotations
+
+_LOG_ONNX = "log it with mlflow.onnx.log_model"
+_WAYS = {
+    "pytorch": f"convert it with torch.onnx.export and {_LOG_ONNX}",
+    "keras": f"convert it with tf2onnx and {_LOG_ONNX}",
+    "tensorflow": f"convert it with tf2onnx and {_LOG_ONNX}",
+    "spark": f"convert it with onnxmltools and {_LOG_ONNX}",
+    "statsmodels": "fit the same formula with scikit-learn (LinearRegression, LogisticRegression, "
+    "TweedieRegressor) and log it with mlflow.sklearn.log_model",
+    "prophet": "a forecast is not answered from one row of numbers; serve it with mlflow models "
+    "serve",
+    "transformers": "serve it with mlflow models serve: a bundle takes rows, not token streams",
+}
+_WRAPPED = (
+    "log the scikit-learn model inside it with mlflow.sklearn.log_model, or convert it to ONNX and "
+    f"{_LOG_ONNX}"
+)
+
+
+def refusal(flavors: set[str]) -> str:
+    """Why a model of these flavours cannot be exported, and what is possible.
+
+    Args:
+        flavors: MLflow's names for them.
+    """
+    own = sorted(flavors - {"python_function"})
+    what = f"it is a model of {', '.join(own)}" if own else "it is a Python function of your own"
+    way = next((_WAYS[name] for name in own if name in _WAYS), _WRAPPED)
+    return (
+        f"{what}: models of scikit-learn, XGBoost, LightGBM, CatBoost and ONNX can be exported; "
+        f'{way} (docs/export.md, "Can my model be served?")'
+    )

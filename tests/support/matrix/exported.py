@@ -127,6 +127,8 @@ def _or_error(served: Any, row: pd.DataFrame, rows: Any) -> Any:
 
 
 def _plain(answer: Any) -> list[Any]:
+    if isinstance(answer, dict):  # of a graph of ONNX: output → array
+        (answer,) = answer.values()
     array = np.asarray(answer)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -78,8 +78,8 @@ def _kill(role: str, number: signal.Signals) -> Act:
 def _starve(run: Run, stack: ExitStack) -> None:
     """Leave the generator a fiftieth of a core, as a container's limit would."""
     group = stack.enter_context(control_group("starving", Limits(cpus=0.02)))
-    for file in group.hierarchy.procs(group.name):
-        file.write_text(str(process_of(run, "generator")))
+    for folder in group.folders():
+        (folder / "cgroup.procs").write_text(str(process_of(run, "generator")))
 
 
 _USUAL = ("users=2000", "rate=125", "duration=40s")

@@ -23,7 +23,11 @@ def apart(answer: str) -> tuple[str, list[float]]:
     return _NUMBER.sub("#", answer), [float(number) for number in _NUMBER.findall(answer)]
 
 
-@walks("python3 -m pip install uv rust-just && * just serve", "curl *")
+@walks(
+    "python3 -m pip install uv rust-just && * just serve",
+    "curl -s localhost:8000/predict *",
+    "curl -s localhost:8000/models/*",
+)
 def test_the_first_command_serves_the_examples_which_answer_as_shown(
     walker: Walker, examples: Done
 ) -> None:

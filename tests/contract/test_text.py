@@ -70,7 +70,9 @@ def _labels(frame: pd.DataFrame) -> Any:
     return np.where(frame.review.str.count("great|fun") > frame.review.str.count("bad|dull"), 1, 0)
 
 
-def _exported(folder: Path, model: Any, x: Any, **options: Any) -> bundle.Bundle:
+def _exported(
+    folder: Path, model: Any, x: Any, *, gate_rows: int | None = 2000, **options: Any
+) -> bundle.Bundle:
     mlflow.sklearn.save_model(
         model,
         folder / "model",
@@ -80,7 +82,7 @@ def _exported(folder: Path, model: Any, x: Any, **options: Any) -> bundle.Bundle
         **options,
     )
     path = run_export(
-        ExportRequest(str(folder / "model"), folder / "out", gate_rows=2000), Reporter()
+        ExportRequest(str(folder / "model"), folder / "out", gate_rows=gate_rows), Reporter()
     )
     return bundle.read(path)
 
@@ -90,6 +92,15 @@ def _served(source: bundle.Bundle, records: list[dict[str, Any]]) -> list[Any]:
     body = json.dumps(records, ensure_ascii=False).encode()
     rows = Decoder(prepared.schema, max_rows=500).decode(body)
     return list(prepared.engine.infer(rows.payload, rows.size))
+
+
+def test_the_time_of_a_text_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --gate-rows the size of the proof follows from what the first rows take."""
+    monkeypatch.setattr("model_export.export.GATE_ROWS", 2000)
+    frame = _texts()
+    model = make_pipeline(make_column_transformer((TfidfVectorizer(), "review")), Ridge())
+    source = _exported(tmp_path, model.fit(frame, frame.stars), frame, gate_rows=None)
+    assert source.manifest.parity.rows >= 1000
 
 
 _VECTORIZERS = [

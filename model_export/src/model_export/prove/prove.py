@@ -127,7 +127,7 @@ def _affordable(studied: StudiedModel, first: Candidate, rows: int, budget_s: fl
     if not np.isfinite(budget_s):
         return budget.Size(rows)
     oracle = Oracle(studied.fetched, studied.schema, studied.answers, studied.anatomy.threshold)
-    runtime = Runtime(first.model, first.dtype)
+    runtime = Runtime(first.model, first.dtype, studied.schema)
     data = studied.data.packed
     chunk = chunk_rows(data.shape[1])
     return budget.affordable(

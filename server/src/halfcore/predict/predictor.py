@@ -1,5 +1,5 @@
-"""Answers prediction requests without knowing a protocol: the RSGI front and the Litestar handlers
-pass requests in and send the answers."""
+"""Answers prediction requests without knowing HTTP: the RSGI front and the Litestar handlers pass
+requests in and send the answers."""
 
 import asyncio
 import sys

@@ -61,14 +61,17 @@ def test_a_file_that_cannot_be_written_costs_no_start(
 @pytest.mark.parametrize(
     ("content", "environ", "meant"),
     [
-        ("9000 ::1\n", {"HALFCORE_PORT": "1"}, ("::1", 9000)),
-        ("", {"HALFCORE_PORT": "9001"}, ("127.0.0.1", 9001)),
-        (None, {"HALFCORE_PORT": "9001", "HALFCORE_HOST": "10.0.0.1"}, ("10.0.0.1", 9001)),
-        (None, {}, ("127.0.0.1", 8000)),
+        ("9000 ::1\n", {"HALFCORE_PORT": "1"}, ("::1", 9000, False)),
+        ("9000 ::1 tls\n", {}, ("::1", 9000, True)),
+        ("9000 ::1\n", {"HALFCORE_TLS_CERTIFICATE": "a.pem"}, ("::1", 9000, False)),
+        ("", {"HALFCORE_PORT": "9001"}, ("127.0.0.1", 9001, False)),
+        (None, {"HALFCORE_PORT": "9001", "HALFCORE_HOST": "10.0.0.1"}, ("10.0.0.1", 9001, False)),
+        (None, {"HALFCORE_TLS_CERTIFICATE": "a.pem"}, ("127.0.0.1", 8000, True)),
+        (None, {}, ("127.0.0.1", 8000, False)),
     ],
 )
 def test_what_is_asked(
-    tmp_path: Path, content: str | None, environ: dict[str, str], meant: tuple[str, int]
+    tmp_path: Path, content: str | None, environ: dict[str, str], meant: tuple[str, int, bool]
 ) -> None:
     """The file, else the variables, else the defaults; a file that is missing or empty is none."""
     file = tmp_path / "address"

@@ -84,6 +84,29 @@ def classifier(columns: int, classes: int, dtype: str) -> onnx.ModelProto:
     return graph(nodes, constants, columns, dtype, outputs)
 
 
+def expensive(columns: int, width: int = 1024, layers: int = 48) -> onnx.ModelProto:
+    """A graph like `classifier`'s with three classes, whose rows cost milliseconds each: it
+    multiplies them by the same large unit matrix again and again."""
+    spread = np.eye(columns, width, dtype=np.float32)
+    weights = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]] + [[0, 0, 0]] * (width - 3), np.float32)
+    names = ["rows", *(f"layer{i}" for i in range(layers + 1)), "scores"]
+    constants = ["spread", *["unit"] * layers, "weights"]
+    nodes = [
+        helper.make_node("MatMul", [before, constant], [after])
+        for before, constant, after in zip(names, constants, names[1:], strict=False)
+    ]
+    nodes += [
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+    ]
+    values = {"spread": spread, "unit": np.eye(width, dtype=np.float32), "weights": weights}
+    outputs = [
+        ("label", TensorProto.INT64, ["N"]),
+        ("probabilities", TensorProto.FLOAT, ["N", 3]),
+    ]
+    return graph(nodes, values, columns, "float32", outputs)
+
+
 def regressor(columns: int, dtype: str) -> onnx.ModelProto:
     """A graph `rows` → `value`, the sum of a row."""
     nodes = [helper.make_node("ReduceSum", ["rows", "axis"], ["value"], keepdims=0)]

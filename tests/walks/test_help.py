@@ -24,6 +24,7 @@ FOREIGN = {
     "--enable-workspaces",
     "--network",
     "--no-build",
+    "--profile",
     "--scale",
     "--ulimit",
     "--user",

@@ -56,6 +56,25 @@ def test_an_alias_and_a_stage_are_followed_under_the_names_that_are_given(
         server.end()
 
 
+@walks("uv run halfcore key *", "HALFCORE_API_KEYS=* just serve")
+def test_predictions_need_one_of_the_keys(walker: Walker, uploaded: Uploaded) -> None:
+    """Each key that the commands print opens its models, and no others."""
+    *makes, serve = walker.commands
+    (all_models, some) = [walker.run(make).said.split()[-1] for make in makes]
+    with walker.start(serve) as server:
+        http = server.ready()
+
+        def status(model: str, **headers: str) -> int:
+            example = http.get(f"/models/{model}").json()["example"]
+            path = f"/models/{model}/predict"
+            return http.post(path, json=example, headers=headers).status_code
+
+        assert status("iris") == 401
+        assert status("iris", authorization=f"Bearer {some}") == 200
+        assert status("penguins-svm", **{"x-api-key": all_models}) == 200
+        server.end()
+
+
 @walks("* HALFCORE_CHALLENGERS=* just serve")
 def test_a_challenger_is_asked_too(walker: Walker, uploaded: Uploaded, registry: Registry) -> None:
     """A shadow sees each request and changes no answer; a canary is loaded with its share. The

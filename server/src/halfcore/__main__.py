@@ -21,6 +21,7 @@ from pathlib import Path
 from halfcore import __version__, bundle, challenger_spec, healthcheck, host
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
+from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.process import serve, sizing
 from halfcore.registry import sources
 from halfcore.settings.arguments import add_arguments, renamed
@@ -35,6 +36,8 @@ transaction. Two runs at once are safe."""
 _PREDICT = """Score a table: one answer per row, in order. A wrong row gets an empty answer, and is
 reported with its line; the rest goes on. Exit status: 0 every row has an answer, 1 some have none,
 2 the bundle or a file cannot be used."""
+_KEY = """Print the entry for the file of API keys on standard output (halfcore key NAME >>
+keys.toml), and the key itself on standard error, once: the file holds only its hash."""
 _MIGRATION_TIMEOUT_S = 600.0
 """Long, because a migration may wait for another run, or fill a large table."""
 
@@ -49,8 +52,11 @@ def main() -> None:
         if arguments.command == "predict":
             predict(arguments)
             return
+        if arguments.command == "key":
+            make_key(arguments.name, arguments.models.split(",") if arguments.models else [])
+            return
         settings = _checked_settings(arguments)
-    except (SettingsError, DatabaseError) as error:
+    except (SettingsError, DatabaseError, KeysError) as error:
         # A command line writes to its terminal
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -83,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
             default="",
             help=f"{what}, if no name says it",
         )
+    key_parser = commands.add_parser(
+        "key", help="make an API key for the file of HALFCORE_API_KEYS", description=_KEY
+    )
+    key_parser.add_argument("name", help="of whoever gets the key; in metrics and errors")
+    key_parser.add_argument(
+        "--models", default="", help="models that it may ask, as iris,penguins-svm; default: all"
+    )
     commands.add_parser(
         "migrate", help="bring the database's schema up to date", description=_MIGRATE
     )
@@ -101,11 +114,42 @@ def _checked_settings(arguments: argparse.Namespace) -> Settings:
     )
     if settings.database_url:
         check(settings.database_url)  # so that an error stops the start, and is not only logged
+    if settings.tls_certificate:
+        check_tls(settings)
     _check_follow(settings)
+    if settings.api_keys:
+        Keys(Path(settings.api_keys))  # so that an error stops the start, and not a worker
     if not settings.follow:
         _check_bundles(settings.bundles)
     address, port = _address(settings.host, settings.port)
     return replace(settings, host=address, port=port)
+
+
+def check_tls(settings: Settings) -> None:
+    """Check that the certificate and its key belong together.
+
+    Raises:
+        SettingsError: they do not, or a file cannot be used.
+    """
+    import ssl  # late: a server without TLS does not need it
+
+    certificate, key = settings.tls_certificate, settings.tls_key
+    for name, file in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            Path(file).read_bytes()
+        except OSError as error:
+            raise SettingsError(f"{name}={file!r}: {error.strerror}") from None
+
+    def no_password() -> str:
+        raise SettingsError(f"tls_key={key!r}: it has a password, expected a key without one")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"tls_certificate={certificate!r}, tls_key={key!r}: {error.reason or error}; expected "
+            "a chain of certificates and the key of the first, both PEM"
+        ) from None
 
 
 def _serve(settings: Settings) -> None:
@@ -115,7 +159,10 @@ def _serve(settings: Settings) -> None:
         logger.warning("%s is an old name, which the next release does not read: use %s", old, new)
     plan = _plan(settings)
     logger.info(
-        "halfcore %s on http://%s", __version__, healthcheck.url(settings.host, settings.port)
+        "halfcore %s on %s://%s",
+        __version__,
+        "https" if settings.tls_certificate else "http",
+        healthcheck.url(settings.host, settings.port),
     )
     for reason in plan.reasons:
         logger.info(reason)
@@ -140,6 +187,17 @@ def _plan(settings: Settings) -> sizing.Plan:
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),
     )
+
+
+def make_key(name: str, models: list[str]) -> None:
+    """Make an API key: the entry goes to standard output, the key to standard error.
+
+    Raises:
+        KeysError: the name is wrong.
+    """
+    key, entry = new_key(name, models)
+    print(entry, end="")  # noqa: T201  a command line writes to its terminal
+    print(f"the API key of {name}, which is not shown again: {key}", file=sys.stderr)  # noqa: T201
 
 
 def migrate(settings: Settings) -> None:
@@ -216,7 +274,12 @@ def unwritable(settings: Settings) -> list[str]:
 def write_address(settings: Settings) -> None:
     """Write the address for the health check, which does not know the command line's flags."""
     try:
-        healthcheck.write_address(settings.address_file, settings.host, settings.port)
+        healthcheck.write_address(
+            settings.address_file,
+            settings.host,
+            settings.port,
+            tls=bool(settings.tls_certificate),
+        )
     except OSError as error:
         logger.warning(
             "address_file %s cannot be written: %s; the health check uses HALFCORE_HOST and "

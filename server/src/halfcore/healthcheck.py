@@ -25,7 +25,7 @@ _LOOPBACK = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}  # noqa: S104
 if the server listens on `::`."""
 
 
-def write_address(file: str, host: str, port: int) -> None:
+def write_address(file: str, host: str, port: int, *, tls: bool = False) -> None:
     """Write the server's address for `address`, atomically.
 
     Raises:
@@ -34,13 +34,13 @@ def write_address(file: str, host: str, port: int) -> None:
     staging = f"{file}.{os.getpid()}"
     # Importing pathlib takes longer than this check
     with open(staging, "w", encoding="utf-8") as stream:  # noqa: PTH123
-        stream.write(f"{port} {host}\n")
+        stream.write(f"{port} {host}{' tls' * tls}\n")
     os.replace(staging, file)  # noqa: PTH105  as above
 
 
-def address(environ: "Mapping[str, str]") -> tuple[str, int]:
-    """Host and port of the server: those that it wrote to its file, otherwise those of its
-    environment variables.
+def address(environ: "Mapping[str, str]") -> tuple[str, int, bool]:
+    """Host and port of the server, and whether it speaks TLS: as it wrote them to its file,
+    otherwise those of its environment variables.
 
     Raises:
         ValueError: HALFCORE_PORT is not a number.
@@ -48,12 +48,13 @@ def address(environ: "Mapping[str, str]") -> tuple[str, int]:
     try:
         file = environ.get(ADDRESS_FILE) or os.devnull
         with open(file, encoding="utf-8") as stream:  # noqa: PTH123  as above
-            port, _, host = stream.read().strip().partition(" ")
+            found = stream.read().split()
     except OSError:
-        port = host = ""
-    port = port or environ.get("HALFCORE_PORT", "8000")
-    host = host or environ.get("HALFCORE_HOST", "127.0.0.1")
-    return host, int(port)
+        found = []
+    tls = "tls" in found[2:] if found else bool(environ.get("HALFCORE_TLS_CERTIFICATE"))
+    port = found[0] if found else environ.get("HALFCORE_PORT", "8000")
+    host = found[1] if len(found) > 1 else environ.get("HALFCORE_HOST", "127.0.0.1")
+    return host, int(port), tls
 
 
 def url(host: str, port: int) -> str:
@@ -61,29 +62,41 @@ def url(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def ready(host: str, port: int) -> bool:
+def ready(host: str, port: int, *, tls: bool = False) -> bool:
     """Whether `/health/ready` answers 200.
 
     Raises:
         OSError: no server listens there, or it did not answer in time.
     """
     request = f"GET /health/ready HTTP/1.1\r\nHost: {url(host, port)}\r\nConnection: close\r\n\r\n"
-    with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
+    with socket.create_connection((host, port), timeout=TIMEOUT_S) as plain:
+        connection = _with_tls(plain) if tls else plain
         connection.sendall(request.encode())
         with connection.makefile("rb") as answer:
             return answer.readline().split(b" ", 2)[1:2] == [b"200"]
 
 
+def _with_tls(plain: socket.socket) -> socket.socket:
+    """The connection with TLS. The certificate is not checked: it names the server's public name,
+    and this is its own container."""
+    import ssl  # late: it takes longer than the rest of this check
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain)
+
+
 def main() -> int:
     """Check this container's server; returns the exit code."""
     try:
-        host, port = address(os.environ)
+        host, port, tls = address(os.environ)
     except ValueError as error:
         sys.stderr.write(f"HALFCORE_PORT: {error}\n")
         return 1
     for asked in _LOOPBACK.get(host, [host]):
         try:
-            if ready(asked, port):
+            if ready(asked, port, tls=tls):
                 return 0
             sys.stderr.write(f"{url(asked, port)} is not ready; GET /health says why\n")
         except OSError as error:

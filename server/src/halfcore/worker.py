@@ -31,7 +31,9 @@ from halfcore.models.loading import Limits, load_all
 from halfcore.models.served import Models
 from halfcore.pipeline.schema import Schema
 from halfcore.postgres.database import Database
+from halfcore.predict import memory_guard
 from halfcore.predict.body import BodyReader
+from halfcore.predict.keys import Keys
 from halfcore.predict.prediction import OnAnswer
 from halfcore.predict.predictor import Predictor
 from halfcore.prediction_log.log import PredictionLog
@@ -85,6 +87,7 @@ class Worker:
             challenger_spec.parse(settings.challengers), metrics=metrics, log=self._log
         )
         self._followers = self._make_followers(shared)
+        self._keys = Keys(Path(settings.api_keys)) if settings.api_keys else None
         self._exposition = Exposition(metrics, version=__version__, shared=shared)
         self.predictor = Predictor(
             self.models,
@@ -95,6 +98,7 @@ class Worker:
             queue_timeout_s=settings.queue_timeout_s,
             on_answer=self._on_answer(),
             challengers=self._challengers,
+            keys=self._keys,
         )
         self._hot = hot_routes(self.predictor, self.models, bench=settings.bench_routes)
         self.app: Litestar = create_app(
@@ -160,8 +164,9 @@ class Worker:
             stack.push_async_callback(catalog.stop)
         _settle_memory()
         _report_start(self.models)
-        sharing = asyncio.create_task(self._exposition.share())
-        stack.callback(sharing.cancel)
+        keys = [self._keys.follow()] if self._keys is not None else []
+        for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
+            stack.callback(asyncio.create_task(work).cancel)
         self._followers.start()
 
     def _load(self) -> None:

@@ -184,3 +184,39 @@ def test_the_less_cpu_time_the_longer_requests_gather(
 ) -> None:
     """In proportion, up to a bound, unless it is set."""
     assert planned(quota=quota, coalesce_delay_s=set_s).coalesce_delay_s == pytest.approx(delay_s)
+
+
+def loaded(plan: Plan, left_mb: float | None, given: int = 0) -> Plan:
+    """The plan after the models took what they take."""
+    left = None if left_mb is None else int(left_mb * MB)
+    return sizing.after_loading(plan, memory_left=left, given=given)
+
+
+def test_models_that_take_more_than_expected_leave_fewer_connections() -> None:
+    """The log says so, with a warning where the promised users do not fit any more."""
+    plan = planned(memory_limit=256 * MB)
+    fitted = loaded(plan, 95)
+
+    assert (fitted.max_connections, fitted.max_in_flight) == (5000, 1250)
+    assert fitted.reasons == [
+        "max_connections 5000: the loaded models leave 95 MB, some 5000 connections"
+    ]
+    assert len(fitted.warnings) == 1
+
+
+@pytest.mark.parametrize("left_mb", [None, 500])
+def test_models_that_take_less_change_nothing(left_mb: float | None) -> None:
+    """Nor a server without a limit."""
+    plan = planned(memory_limit=256 * MB)
+    fitted = loaded(plan, left_mb)
+
+    assert fitted.max_connections == plan.max_connections
+    assert (fitted.reasons, fitted.warnings) == ([], [])
+
+
+def test_connections_that_are_set_stay_and_are_warned_of() -> None:
+    """Whoever sets them decides."""
+    fitted = loaded(planned(memory_limit=256 * MB, max_connections=9000), 95, given=9000)
+
+    assert fitted.max_connections == 9000
+    assert "may be killed" in fitted.warnings[0]

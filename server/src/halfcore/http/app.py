@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -41,7 +40,7 @@ class App(Litestar):
 def hot_routes(predictor: Predictor, models: Models, *, bench: bool) -> dict[str, Handler]:
     """Path → what answers its POSTs without the app; `bench` adds the routes that the load lab
     compares with."""
-    hot: dict[str, Handler] = {"/predict": partial(predictor.begin, None)}
+    hot: dict[str, Handler] = {"/predict": predictor.usual(None)}
     if (invocations := predictor.translated(INVOCATIONS)) is not None:
         hot[INVOCATIONS] = invocations
     return hot | bench_begins(models) if bench else hot

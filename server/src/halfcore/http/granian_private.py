@@ -81,6 +81,7 @@ class Intake:
                 # a body that is not JSON alone
                 or (isinstance(begin, self._translated) and get(BINARY_HEADER) is not None)
                 or self._predictor.full()
+                or not self._predictor.allows(get, begin)
             ):
                 self._ordinary(watcher)
                 return
@@ -112,7 +113,9 @@ class Intake:
             except (ProtocolClosed, ProtocolError):
                 exchange.response_bytes(*self._refused(begin, client_left(), request_id))
                 return
-            begin(body, request_id, exchange.response_bytes)
+            in_progress = begin(body, request_id, exchange.response_bytes)
+            if in_progress.waits_long():
+                in_progress.watch(asyncio.ensure_future(exchange.client_disconnect()))
         finally:
             if self._front.coalescer is not None:
                 self._front.coalescer.arrived()

@@ -14,7 +14,6 @@ other request into one ASGI call of the app.
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from functools import partial
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
@@ -25,6 +24,7 @@ from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
 from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import client_left, too_large
+from halfcore.predict.keys import presented
 from halfcore.predict.predictor import Handler, Predictor
 
 PREFIX, SUFFIX = "/models/", "/predict"
@@ -73,6 +73,7 @@ class Front:
             get("content-length"),
             request_id,
             get(BINARY_HEADER),
+            presented(get) if self.predictor.keys is not None else None,
         )
 
         async def read() -> bytes:
@@ -88,7 +89,8 @@ class Front:
             except (ProtocolClosed, ProtocolError):
                 raise client_left() from None
 
-        exchange.response_bytes(*await self.predictor.respond(begin, head, read))
+        leaves = exchange.client_disconnect
+        exchange.response_bytes(*await self.predictor.respond(begin, head, read, leaves))
 
     def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, or None. May be called on any
@@ -101,7 +103,7 @@ class Front:
             and (name := path[len(PREFIX) : -len(SUFFIX)])
             and "/" not in name
         ):
-            return partial(self.predictor.begin, name)
+            return self.predictor.usual(name)
         return self.predictor.translated(path)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:

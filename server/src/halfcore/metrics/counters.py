@@ -179,6 +179,8 @@ class Metrics:
         """Of the feature catalogue, if one is configured."""
         self.following: dict[tuple[str, str], FollowMetrics] = {}
         """(model, role) → the counters of its follower."""
+        self.key_requests: Callable[[], dict[str, int]] = dict
+        """Name of an API key → requests that it was accepted for."""
 
     def count(self, route: str, model: str, outcome: str) -> None:
         """Count one request by its outcome."""

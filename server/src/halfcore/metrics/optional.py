@@ -1,4 +1,5 @@
-"""The part of `exposition` for optional features: the prediction log and the challengers."""
+"""The part of `exposition` for optional features: the prediction log, the challengers, the API
+keys."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -47,17 +48,18 @@ class LogSnapshot(msgspec.Struct):
 
 
 class OptionalSnapshot(msgspec.Struct):
-    """One worker's counters of the prediction log and the challengers."""
+    """One worker's counters of the prediction log, the challengers and the API keys."""
 
     log: LogSnapshot | None
     challenged: dict[tuple[str, str, str], int]
     agreement: dict[tuple[str, str], int]
+    keys: dict[str, int]
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
         """A copy of a worker's counters."""
         log = LogSnapshot.of(metrics.prediction_log) if metrics.prediction_log else None
-        return cls(log, dict(metrics.challenged), dict(metrics.agreement))
+        return cls(log, dict(metrics.challenged), dict(metrics.agreement), metrics.key_requests())
 
     def add(self, other: "OptionalSnapshot") -> None:
         """Add another worker's."""
@@ -67,6 +69,8 @@ class OptionalSnapshot(msgspec.Struct):
             self.challenged[key] = self.challenged.get(key, 0) + number
         for pair, rows in other.agreement.items():
             self.agreement[pair] = self.agreement.get(pair, 0) + rows
+        for name, number in other.keys.items():
+            self.keys[name] = self.keys.get(name, 0) + number
 
 
 def optional_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
@@ -74,6 +78,13 @@ def optional_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:
     if snapshot.log:
         yield from _log_families(snapshot.log)
     yield from _challenger_families(snapshot)
+    if snapshot.keys:
+        keys = CounterMetricFamily(
+            "halfcore_key_requests", "Requests that an API key was accepted for.", labels=["key"]
+        )
+        for name, number in snapshot.keys.items():
+            keys.add_metric([name], number)
+        yield keys
 
 
 def _challenger_families(snapshot: OptionalSnapshot) -> Iterator[Metric]:

@@ -115,6 +115,11 @@ class Batcher(Generic[R]):
         """Rows that wait, without those of clients that left."""
         return self._queued_rows
 
+    @property
+    def expected_wait_s(self) -> float:
+        """Seconds that running the waiting rows will take; 0 before the model's cost is known."""
+        return self._queued_rows * self._cost.row_seconds
+
     async def infer(self, payload: bytes, rows: int) -> Sequence[R]:
         """Run the model on these rows, in a batch with those of other requests.
 
@@ -156,7 +161,7 @@ class Batcher(Generic[R]):
             raise Overloaded(
                 f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most"
             )
-        if self._queued_rows * self._cost.row_seconds > self._queue_timeout_s:
+        if self.expected_wait_s > self._queue_timeout_s:
             raise Overloaded(
                 f"{self._queued_rows} rows are waiting, more than are run in "
                 f"{self._queue_timeout_s:g} s"

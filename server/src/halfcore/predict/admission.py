@@ -23,6 +23,8 @@ class Head(NamedTuple):
     request_id: str | None = None
     json_length: str | None = None
     """See `BINARY_HEADER`."""
+    key: str | None = None
+    """The API key, if keys are needed."""
 
 
 NO_HEAD = Head(None, None, None)

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from halfcore.problem import Problem
 
+CLIENT_LEFT = "client_left"
+"""The outcome of a request whose client left before its answer."""
+
 
 class Reading(Protocol):
     """A body that is arriving and can be cancelled: a task that waits for it, or granian's future.
@@ -109,4 +112,4 @@ def too_large(max_bytes: int) -> Problem:
 
 def client_left() -> Problem:
     """For the log and the metrics: the client is gone and does not read this answer."""
-    return Problem(400, "client_left", "the client left before its body was complete")
+    return Problem(400, CLIENT_LEFT, "the client left before its body was complete")

@@ -6,6 +6,7 @@ cost each request two turns of the event loop and more Python than decoding and 
 (docs/decisions/0014).
 """
 
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import perf_counter
@@ -17,12 +18,16 @@ from halfcore.models.served import LoadedModel
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import NotFiniteError, Result
 from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
+from halfcore.predict.body import CLIENT_LEFT
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.problem import CONTENT_TYPE, Problem
 
 Headers = list[tuple[str, str]]
 Send = Callable[[int, Headers, bytes], None]
 """Sends a complete response: status, headers, body. Called once per request."""
+LONG_WAIT_S = 0.05
+"""From this expected wait on, it is worth noticing that a client leaves: to watch a connection
+costs as much CPU time as to answer a short request."""
 OnAnswer = Callable[[AnsweredRequest], None]
 """Called for every prediction that was answered with 200; it neither fails nor waits."""
 
@@ -40,7 +45,7 @@ class Context(NamedTuple):
 
     on_end: Callable[[LoadedModel | None, str], None]
     """Called once per request with its model and its outcome: `200`, a problem's code, or an empty
-    text if the client left."""
+    text if the server stopped the request."""
     on_answer: OnAnswer | None
     server_timing: bool
     """Report each stage's milliseconds in the answer's `Server-Timing` header."""
@@ -67,6 +72,7 @@ class Prediction:
         "_decode_s",
         "_fallback",
         "_job",
+        "_leaving",
         "_model",
         "_replacement",
         "_request_id",
@@ -91,6 +97,7 @@ class Prediction:
         self._replacement: Prediction | None = None
         self._model: LoadedModel | None = None
         self._job: Job[Result] | None = None
+        self._leaving: Future[None] | None = None
         self._active = True
 
     def start(self, model: LoadedModel) -> None:
@@ -128,13 +135,40 @@ class Prediction:
             self._end()
             self._context.on_end(self._model, "")
 
+    def waits_long(self) -> bool:
+        """Whether the answer is expected so late that the client may leave before it: its body is
+        decoded in slices, or many rows wait."""
+        if not self._active:
+            return False
+        if self._model is None or self._job is None:
+            return True
+        return self._model.batcher.expected_wait_s > LONG_WAIT_S
+
+    def watch(self, leaving: "Future[None]") -> None:
+        """Abandon the request when `leaving` is done; it is cancelled when the request ends."""
+        if not self._active:
+            leaving.cancel()
+            return
+        self._leaving = leaving
+        leaving.add_done_callback(self._on_leaving)
+
     def abandon(self) -> None:
-        """The client left: take the rows out of the queue."""
+        """The client left: take the rows out of the queue, and release the body."""
         if self._replacement is not None:
             self._replacement.abandon()
-        elif self._active and self._model is not None and self._job is not None:
-            self._model.batcher.forget(self._job)
-        self.cancel()
+            return
+        if not self._active:
+            return
+        job = self._job
+        self._end()
+        self._body = b""
+        self._context.on_end(self._model, CLIENT_LEFT)
+        if self._model is not None and job is not None:
+            self._model.batcher.forget(job)
+
+    def _on_leaving(self, leaving: "Future[None]") -> None:
+        if self._leaving is leaving:
+            self.abandon()
 
     def set_result(self, results: Sequence[Result]) -> None:
         """Encode the results and send the answer."""
@@ -168,8 +202,11 @@ class Prediction:
     def set_exception(self, error: Exception) -> None:
         """Let the fallback answer, or answer with a problem."""
         if self._fallback is not None:
+            leaving, self._leaving = self._leaving, None
             self._end()
             self._replacement = self._fallback()
+            if leaving is not None:
+                self._replacement.watch(leaving)
             return
         self.refuse(error if isinstance(error, Problem) else self._as_problem(error))
 
@@ -188,6 +225,9 @@ class Prediction:
         reference cycle would keep the body in memory until the garbage collector runs."""
         self._active = False
         self._job = None
+        if self._leaving is not None:
+            leaving, self._leaving = self._leaving, None
+            leaving.cancel()
 
     def _timing(self, encode_s: float) -> str:
         """W3C Server-Timing, in milliseconds."""

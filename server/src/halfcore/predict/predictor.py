@@ -11,7 +11,8 @@ from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.admission import NO_HEAD, Head, check_head
-from halfcore.predict.body import BodyReader
+from halfcore.predict.body import BodyReader, client_left
+from halfcore.predict.keys import Keys
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
     Answer,
@@ -33,8 +34,19 @@ Read = Callable[[], Awaitable[bytes]]
 """Reads a request's body; raises `Problem` if it is too large, too slow or incomplete."""
 
 
+Leaves = Callable[[], Awaitable[None]]
+"""Returns when a request's client left."""
+
+
 class InProgress(Protocol):
     """A request that is being answered."""
+
+    def waits_long(self) -> bool:
+        """Whether the client may leave before the answer, so that watching it is worth its
+        cost."""
+
+    def watch(self, leaving: "asyncio.Future[None]") -> None:
+        """Stop the work when `leaving` is done; cancel it when the request ends."""
 
     def abandon(self) -> None:
         """Stop the work: the client left."""
@@ -52,6 +64,17 @@ Make = Callable[..., Prediction]
 """Makes a prediction; called as `Prediction` is."""
 
 
+class Usual(partial[Prediction]):
+    """Answers a path of Halfcore's own protocol; a `Handler`. A partial, because its call costs
+    less than a method's."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that the path names; None: the default model."""
+        name: str | None = self.args[0]
+        return name
+
+
 class Predictor:
     """Answers prediction requests from the served models.
 
@@ -65,6 +88,7 @@ class Predictor:
         queue_timeout_s: longest time that a long body may wait to be decoded, seconds.
         on_answer: called for every right answer; it neither fails nor waits.
         challengers: the canaries among them answer a share of the requests.
+        keys: the API keys, one of which every request needs; None: none is needed.
     """
 
     def __init__(
@@ -78,7 +102,11 @@ class Predictor:
         queue_timeout_s: float,
         on_answer: OnAnswer | None = None,
         challengers: Challengers | None = None,
+        keys: Keys | None = None,
     ) -> None:
+        self.keys = keys
+        if keys is not None:
+            metrics.key_requests = keys.counts
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
         self._metrics = metrics
@@ -87,14 +115,31 @@ class Predictor:
         )
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
+        self.memory_is_short = False
+        """Whether requests are refused because the memory limit is near; see `memory_guard`."""
         self.wants_ids = on_answer is not None or bool(challengers)
         """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
 
+    def limit_in_flight(self, most: int) -> None:
+        """Lower `max_in_flight`."""
+        self._max_in_flight = min(self._max_in_flight, most)
+
     def full(self) -> bool:
-        """Whether `max_in_flight` requests are in progress."""
-        return self._in_flight + len(self.reader.reading) >= self._max_in_flight
+        """Whether no request is accepted: `max_in_flight` are in progress, or memory is short."""
+        return (
+            self._in_flight + len(self.reader.reading) >= self._max_in_flight
+            or self.memory_is_short
+        )
+
+    def allows(self, get: Callable[[str], str | None], handler: Handler) -> bool:
+        """Whether a head has the API key that the handler's model needs, or none is needed; called
+        on granian's thread."""
+        if self.keys is None:
+            return True
+        model = getattr(handler, "model", None) or self._models.default_name
+        return self.keys.allows(get, model)
 
     def begin(
         self,
@@ -129,25 +174,32 @@ class Predictor:
         prediction.start(model)
         return prediction
 
+    def usual(self, name: str | None) -> Usual:
+        """What answers a POST of a model's own path; None: of the default model's."""
+        return Usual(self.begin, name)
+
     def translated(self, path: str) -> "Translated | None":
         """What answers a POST of this path in another server's protocol; None if no protocol has
         the path."""
         route = route_of(path)
         return None if route is None else Translated(self, route.wire, route.model)
 
-    async def respond(self, handler: Handler, head: Head, read: Read) -> Answer:
+    async def respond(
+        self, handler: Handler, head: Head, read: Read, leaves: Leaves | None = None
+    ) -> Answer:
         """Answer a POST of a hot route. Cancelling is safe: the rows leave the queue.
 
         Args:
             handler: answers that route.
             head: the headers that decide whether the body is read.
             read: reads the body; raises `Problem` if it is too large or too slow.
+            leaves: returns when the client left. Called only for requests that wait long.
         """
         wire = None
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
         try:
-            self.check(head, wire)
+            self.check(head, wire, getattr(handler, "model", None))
             body = await read()
         except Problem as problem:
             return self.refuse(problem, head.request_id, wire)
@@ -160,15 +212,36 @@ class Predictor:
                 future.set_result(Answer(status, headers, body))
 
         in_progress = handler(body, head.request_id, send)
+        leaving: asyncio.Future[None] | None = None
+        if leaves is not None and in_progress.waits_long():
+            leaving = asyncio.ensure_future(leaves())
+            leaving.add_done_callback(lambda _: send(*refusal(client_left())))
         try:
             return await future
-        except asyncio.CancelledError:
+        finally:
+            if leaving is not None:
+                leaving.cancel()
             in_progress.abandon()
-            raise
 
-    def check(self, head: Head, wire: Wire | None = None) -> None:
+    def check(self, head: Head, wire: Wire | None = None, model: str | None = None) -> None:
         """Refuse a request by the server's load and the request's head, before its body is read;
-        raises `Problem`."""
+        raises `Problem`.
+
+        Args:
+            head: of the request.
+            wire: its protocol, if it is not Halfcore's own.
+            model: that the path names; None: the default model.
+        """
+        if self.keys is not None:
+            self.keys.check(head.key, model or self._models.default_name)
+        if self.memory_is_short:
+            raise Problem(
+                503,
+                "overloaded",
+                "the server is short of memory; try again",
+                retry_after_s=1,
+                headers={"connection": "close"},
+            )
         if self.full():
             raise Problem(
                 503,
@@ -234,18 +307,18 @@ class Translated:
         self, predictor: Predictor, wire: Wire, name: str | None, head: Head = NO_HEAD
     ) -> None:
         self._predictor = predictor
-        self._name = name
+        self.model = name
         self._head = head
         self.wire = wire
 
     def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
         """See `Handler`."""
         make = partial(TranslatedPrediction, Spoken(self.wire, self._head))
-        return self._predictor.begin(self._name, body, request_id, send, make)
+        return self._predictor.begin(self.model, body, request_id, send, make)
 
     def with_head(self, head: Head) -> "Translated":
         """The same for one request with these headers."""
-        return Translated(self._predictor, self.wire, self._name, head)
+        return Translated(self._predictor, self.wire, self.model, head)
 
 
 def _with_id(send: Send, request_id: str) -> Send:

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
@@ -48,7 +48,14 @@ def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> 
 
 def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
     """The options of granian that both ways share."""
-    return {
+    tls: dict[str, Any] = {}
+    if settings.tls_certificate:
+        tls = {
+            "ssl_cert": Path(settings.tls_certificate),
+            "ssl_key": Path(settings.tls_key),
+            "ssl_protocol_min": SSLProtocols(f"tls{settings.tls_oldest}"),
+        }
+    return tls | {
         "address": settings.host,
         "port": settings.port,
         "http": HTTPModes.http1,
@@ -87,15 +94,29 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     )
     if settings.hot_lane:
         granian_private.install(embed, front)
-    server = embed.Server(
-        target, interface=interface, log_enabled=False, **_options(settings, plan)
-    )
     async with front.app.lifespan():
+        fitted = _after_loading(settings, plan)
+        worker.predictor.limit_in_flight(fitted.max_in_flight)
+        server = embed.Server(
+            target, interface=interface, log_enabled=False, **_options(settings, fitted)
+        )
         # A request's first steps, up to its body, then cost no iteration of the loop.
         if sys.version_info >= (3, 12):
             loop.set_task_factory(_eager_task)
         _drain_on_signals(loop, worker, server, settings)
         await server.serve()
+
+
+def _after_loading(settings: Settings, plan: sizing.Plan) -> sizing.Plan:
+    """The plan for the memory that the loaded models leave."""
+    fitted = sizing.after_loading(
+        plan, memory_left=host.memory_left(), given=settings.max_connections
+    )
+    for reason in fitted.reasons:
+        logger.info(reason)
+    for warning in fitted.warnings:
+        logger.warning(warning)
+    return fitted
 
 
 def _drain_on_signals(

@@ -16,6 +16,9 @@ MEMORY_AT_REST = 70_000_000
 """Bytes of a worker with a small model and no connection (docs/operations.md)."""
 MEMORY_PER_MODEL_BYTE = 4
 """Bytes of memory per byte of model.onnx, for tree ensembles, once loaded (docs/operations.md)."""
+MEMORY_SPARE = 10_000_000
+"""Bytes that a worker takes on top after its models are loaded: code that is run for the first
+time, and the heap's fragments."""
 MEMORY_PER_REQUEST = 12_000
 """Bytes of a request in progress, without its connection (docs/operations.md)."""
 CONNECTIONS_PER_REQUEST = 4
@@ -120,6 +123,39 @@ def plan(
         coalesce_delay_s=gathering.value.delay_s,
         reasons=[decision.reason for decision in decisions],
         warnings=[decision.warning for decision in decisions if decision.warning is not None],
+    )
+
+
+def after_loading(chosen: Plan, *, memory_left: int | None, given: int) -> Plan:
+    """The plan once the models are loaded: what they take is known now, and was estimated before.
+
+    Args:
+        chosen: the plan.
+        memory_left: bytes that the limit leaves now, None if there is no limit.
+        given: `max_connections` as it was set, or 0.
+
+    Returns:
+        The same plan, or one with fewer connections and requests; its reasons and warnings are the
+        new ones only.
+    """
+    unchanged = replace(chosen, reasons=[], warnings=[])
+    if memory_left is None:
+        return unchanged
+    each = MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST
+    fitting = max(1, int((memory_left - MEMORY_SPARE) / each))
+    if fitting >= chosen.max_connections:
+        return unchanged
+    text = f"the loaded models leave {memory_left / 1e6:.0f} MB, some {fitting} connections"
+    if given:
+        danger = f"max_connections {given}: {text}; with more the worker may be killed"
+        return replace(unchanged, warnings=[danger])
+    fewer = fitting < PROMISED_USERS <= chosen.max_connections
+    return replace(
+        unchanged,
+        max_connections=fitting,
+        max_in_flight=min(chosen.max_in_flight, max(1, fitting // CONNECTIONS_PER_REQUEST)),
+        reasons=[f"max_connections {fitting}: {text}"],
+        warnings=[f"{PROMISED_USERS} users do not fit: {text}; raise the limit"] if fewer else [],
     )
 
 

@@ -26,6 +26,13 @@ class Network:
     """TCP port; the port that the FastAPI services being replaced use"""
     address_file: str = ""
     """file that gets the server's address, for the health check of a container; empty: none"""
+    tls_certificate: str = ""
+    """file with the server's certificate chain, PEM; empty: plain HTTP, because a proxy usually
+    ends TLS"""
+    tls_key: str = ""
+    """file with the certificate's private key, PEM, without a password"""
+    tls_oldest: Literal["1.2", "1.3"] = "1.3"
+    """oldest version of TLS that clients may use; 1.3, which all clients since 2018 have"""
     max_connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """most open connections per worker, including idle ones; 0: 12,000, or what memory and nofile
     allow"""
@@ -126,8 +133,11 @@ class Registry:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Who may use the administrative routes."""
+    """Who may ask for predictions, and who may use the administrative routes."""
 
+    api_keys: str = ""
+    """file with the hashes of the API keys, one of which every prediction then needs (`halfcore
+    key` makes one); read again when it changes; empty: predictions need no key"""
     admin_token: str = ""
     """bearer token for POST /models/NAME/reload; empty: there is no such route"""
     webhook_secret: str = ""

@@ -5,6 +5,7 @@ The load lab compares them with `/predict` to show where the time is spent. They
 as a prediction: the same checks of the head, the same reading of the body, the same lane.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from litestar import Response, get
@@ -49,6 +50,14 @@ class _Answered:
             return cls()
 
         return begin
+
+    def waits_long(self) -> bool:
+        """No: it is answered."""
+        return False
+
+    def watch(self, leaving: "asyncio.Future[None]") -> None:
+        """Stop watching: the request is already answered."""
+        leaving.cancel()
 
     def abandon(self) -> None:
         """Does nothing: the request is already answered."""

@@ -5,7 +5,6 @@ convert it, and refuse a wrong one with a message that names no column.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from litestar import Request, post
@@ -16,6 +15,7 @@ from litestar.types import Receive
 
 from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import client_left, too_large
+from halfcore.predict.keys import presented
 from halfcore.predict.predictor import Handler, Predictor
 
 
@@ -27,7 +27,7 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
 
     @post("/models/{name:str}/predict", include_in_schema=False)
     async def predict_with(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
-        return await _respond(predictor, partial(predictor.begin, name), request)
+        return await _respond(predictor, predictor.usual(name), request)
 
     def handler(path: str, begin: Handler) -> Any:
         @post(path, include_in_schema=False, name=path)
@@ -82,10 +82,22 @@ async def _respond(
             )
         ]
     )
+    if predictor.keys is not None:
+        head = head._replace(key=presented(lambda name: _text(headers.get(name.encode()))))
+    receive = request.receive
     answer = await predictor.respond(
-        begin, head, lambda: reader.in_time(from_asgi(request.receive, reader.max_bytes))
+        begin,
+        head,
+        lambda: reader.in_time(from_asgi(receive, reader.max_bytes)),
+        lambda: _disconnect(receive),
     )
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Return when the client of a request, whose body was read, has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _text(value: bytes | None) -> str | None:

@@ -1,0 +1,243 @@
+"""API keys: who may ask for predictions, and of which models.
+
+The file holds the keys' SHA-256 hashes. A key is 256 random bits, so one round of a fast hash is
+enough: nobody can try them all, and a salt would protect nothing. A key is looked up by its hash,
+which takes equally long however much of it was guessed. Keys that were accepted before are found
+by their text instead, in a dictionary, which hashes it with a random secret of this process.
+"""
+
+import asyncio
+import re
+import secrets
+import tomllib
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from halfcore.log import logger
+from halfcore.problem import Problem
+
+RELOAD_S = 5.0
+"""Seconds between two looks at the file: how long a withdrawn key may still work."""
+_PREFIX = "hk_"
+"""Of the keys that `new_key` makes, so that scanners for secrets can find them."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
+_CLOSE = {"connection": "close"}
+"""The body is not read."""
+
+
+class KeysError(ValueError):
+    """The file cannot be used; the message names the entry and what was expected."""
+
+
+class Key:
+    """One key.
+
+    Args:
+        name: of whoever has it.
+        models: the models that it may ask; None: all.
+
+    Attributes:
+        plain, others: requests that it was accepted for, counted by granian's thread and by the
+            event loop: each counter has one writer.
+    """
+
+    __slots__ = ("models", "name", "others", "plain")
+
+    def __init__(self, name: str, models: frozenset[str] | None) -> None:
+        self.name = name
+        self.models = models
+        self.plain = self.others = 0
+
+
+class _Table(NamedTuple):
+    """The keys of one reading of the file."""
+
+    by_hash: dict[bytes, Key]
+    by_text: dict[str, Key]
+    """Those that were used."""
+
+
+class Keys:
+    """The keys of a file, which is read again when it changes.
+
+    Args:
+        file: TOML; one table per key: its name, `sha256`, and `models` if it may not ask all.
+
+    Raises:
+        KeysError: the file is wrong.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._state = _state(file)
+        self._table = _Table(read(file), {})
+        self._counted: dict[str, int] = {}
+        """Name → requests of keys that were replaced when the file was read again."""
+
+    def allows(self, get: Callable[[str], str | None], model: str) -> bool:
+        """Whether a head has a key for this model; counts the request if so. Called on granian's
+        thread.
+
+        Args:
+            get: the first header of a name, or None.
+            model: its name.
+        """
+        key = self._find(presented(get))
+        if key is None or not (key.models is None or model in key.models):
+            return False
+        key.plain += 1
+        return True
+
+    def check(self, given: str | None, model: str) -> None:
+        """Refuse a request without a key for this model, and count one with it. Called on the
+        event loop.
+
+        Args:
+            given: the key that the client sent.
+            model: its name.
+
+        Raises:
+            Problem: 401 or 403; the connection is closed, because the body is not read.
+        """
+        key = self._find(given)
+        if key is None:
+            raise Problem(
+                401,
+                "unauthorized",
+                "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+                if given is None
+                else "the API key is not known",
+                headers=_CLOSE | {"www-authenticate": "Bearer"},
+            )
+        if key.models is not None and model not in key.models:
+            raise Problem(
+                403,
+                "forbidden",
+                f'the API key of "{key.name}" may not ask this model, expected one of '
+                f"{', '.join(sorted(key.models))}",
+                headers=_CLOSE,
+            )
+        key.others += 1
+
+    def counts(self) -> dict[str, int]:
+        """Name → requests that its key was accepted for."""
+        counts = dict(self._counted)
+        for key in self._table.by_hash.values():
+            counts[key.name] = counts.get(key.name, 0) + key.plain + key.others
+        return counts
+
+    async def follow(self) -> None:
+        """Read the file again when it changed, until cancelled. A wrong file changes nothing, and
+        is logged."""
+        while True:
+            await asyncio.sleep(RELOAD_S)
+            await asyncio.to_thread(self.reload)
+
+    def reload(self) -> None:
+        """Read the file again if it changed since it was read."""
+        state = _state(self._file)
+        if state == self._state:
+            return
+        self._state = state
+        try:
+            found = read(self._file)
+        except KeysError as error:
+            logger.error("the API keys were not read again, the old ones stay valid: %s", error)
+            return
+        self._counted = self.counts()
+        self._table = _Table(found, {})
+        logger.info("the API keys were read again: %d keys", len(found))
+
+    def _find(self, given: str | None) -> Key | None:
+        if given is None:
+            return None
+        table = self._table  # taken once: another thread may replace it
+        key = table.by_text.get(given)
+        if key is None:
+            key = table.by_hash.get(sha256(given.encode()).digest())
+            if key is not None:
+                table.by_text[given] = key
+        return key
+
+
+def presented(get: Callable[[str], str | None]) -> str | None:
+    """The key in a request's headers: a bearer token, or `X-API-Key`."""
+    authorization = get("authorization")
+    if authorization is not None:
+        kind, _, token = authorization.partition(" ")
+        if kind.lower() == "bearer":
+            return token.strip()
+    return get("x-api-key")
+
+
+def read(file: Path) -> dict[bytes, Key]:
+    """The keys of a file by their hashes.
+
+    Raises:
+        KeysError: it cannot be read, or an entry is wrong.
+    """
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KeysError(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KeysError(f"{file} is not TOML: {error}") from None
+    keys: dict[bytes, Key] = {}
+    for name, table in tables.items():
+        digest, key = _entry(f"{file}, [{name[:80]}]", name, table)
+        if digest in keys:
+            raise KeysError(f"{file}: [{keys[digest].name}] and [{name}] are the same key")
+        keys[digest] = key
+    return keys
+
+
+def new_key(name: str, models: list[str]) -> tuple[str, str]:
+    """A new key, and the lines that add it to the file.
+
+    Raises:
+        KeysError: a name that no entry may have.
+    """
+    if not _NAME.match(name):
+        raise KeysError(f"the name {name[:80]!r} is wrong, expected 1 to 64 of A-Z a-z 0-9 _ -")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    lines = [f"[{name}]", f'sha256 = "{sha256(key.encode()).hexdigest()}"']
+    if models:
+        lines.append("models = [" + ", ".join(_quoted(model) for model in models) + "]")
+    return key, "\n".join(lines) + "\n"
+
+
+def _entry(where: str, name: str, table: Any) -> tuple[bytes, Key]:
+    """One entry: the hash and the key."""
+    if not _NAME.match(name):
+        raise KeysError(f"{where}: a wrong name, expected 1 to 64 of A-Z a-z 0-9 _ -")
+    if not isinstance(table, Mapping) or not table.keys() <= {"sha256", "models"}:
+        raise KeysError(f"{where}: expected a table with sha256 and, if need be, models")
+    digest, models = table.get("sha256"), table.get("models")
+    if not isinstance(digest, str) or not _HASH.match(digest):
+        raise KeysError(f"{where}: sha256 is wrong, expected 64 digits 0-9 a-f; see halfcore key")
+
+    if models is not None and (
+        not isinstance(models, list)
+        or not models
+        or not all(isinstance(model, str) and model for model in models)
+    ):
+        raise KeysError(f"{where}: models is wrong, expected a list of names")
+    return bytes.fromhex(digest), Key(name, frozenset(models) if models else None)
+
+
+def _quoted(text: str) -> str:
+    """A string of TOML."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced; empty if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,163 @@
+"""API keys over the real server: every protocol and every way into it asks for one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from halfcore.predict.keys import new_key
+from support.bundles import write_bundle
+from support.client import parsed, wait_until
+from support.serving import Server, request, serving
+
+FEATURES = b'{"features":[1,2,3,4.5]}'
+INSTANCES = b'{"instances":[[1,2,3,4.5]]}'
+TENSOR = b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32","data":[1,2,3,4.5]}]}'
+ROUTES = {
+    "/predict": FEATURES,
+    "/models/numbers/predict": FEATURES,
+    "/models/num%62ers/predict": FEATURES,
+    "/invocations": INSTANCES,
+    "/endpoints/numbers/invocations": INSTANCES,
+    "/v1/models/numbers:predict": INSTANCES,
+    "/v2/models/numbers/infer": TENSOR,
+    "/v2/models/numbers/versions/1/infer": TENSOR,
+}
+ALL, (OTHER, OTHER_LINES) = new_key("everything", []), new_key("other-team", ["other"])
+CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["hot lane", "ASGI"])
+def server(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Server]:
+    """A server with two keys."""
+    root = tmp_path_factory.mktemp("server")
+    write_bundle(root / "bundles")
+    write_bundle(root / "bundles", "other")
+    (root / "keys.toml").write_text(ALL[1] + OTHER_LINES)
+    with serving(
+        root / "bundles",
+        api_keys=root / "keys.toml",
+        default_model="numbers",
+        hot_lane=request.param,
+    ) as server:
+        yield server
+
+
+def answer(server: Server, path: str, body: bytes, **headers: str | None) -> tuple[int, bytes]:
+    """Status and body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    head, _, got = server.send(request(path, body, headers=named)).partition(b"\r\n\r\n")
+    return int(head.split()[1]), got
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_every_prediction_needs_a_key(server: Server, path: str) -> None:
+    """In both headers; without one it is 401, with another model's 403, in the protocol's form."""
+    body = ROUTES[path]
+
+    assert answer(server, path, body, authorization=f"Bearer {ALL[0]}")[0] == 200
+    assert answer(server, path, body, x_api_key=ALL[0])[0] == 200
+    for status, headers in (
+        (401, {}),
+        (401, {"x_api_key": "wrong"}),
+        (401, {"authorization": "Bearer"}),
+        (403, {"x_api_key": OTHER}),
+    ):
+        got, document = answer(server, path, body, **headers)
+        assert got == status, headers
+        assert {"code", "error", "error_code"} & orjson.loads(document).keys()
+        assert OTHER.encode() not in document
+
+
+def test_a_chunked_body_needs_a_key(server: Server) -> None:
+    """It takes another way than a plain one."""
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(FEATURES), FEATURES)
+    given = CHUNKED | {"x-api-key": ALL[0]}
+
+    without = server.send(request("/predict", headers=CHUNKED) + chunks)
+    right = server.send(request("/predict", headers=given) + chunks)
+
+    assert without.startswith(b"HTTP/1.1 401")
+    assert b"www-authenticate: Bearer" in without
+    assert right.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/models", "/metrics", "/docs"])
+def test_what_predicts_nothing_needs_no_key(server: Server, path: str) -> None:
+    """Probes and scrapes work as before."""
+    assert server.send(request(path, method="GET")).startswith(b"HTTP/1.1 200")
+
+
+def test_keys_are_counted_by_name(server: Server) -> None:
+    """And refusals by their codes."""
+    answer(server, "/predict", FEATURES, x_api_key=ALL[0])
+    answer(server, "/predict", FEATURES)
+
+    text = server.send(request("/metrics", method="GET")).partition(b"\r\n\r\n")[2].decode()
+    samples = parsed(text)
+    assert samples["halfcore_key_requests_total", "everything"] >= 1
+    assert samples["halfcore_requests_total", "", "unauthorized", "predict"] >= 1
+    assert ALL[0] not in text
+
+
+def test_a_new_key_works_without_a_restart(tmp_path: Path) -> None:
+    """And a withdrawn one stops working."""
+    write_bundle(tmp_path / "bundles")
+    file = tmp_path / "keys.toml"
+    (old, old_lines), (new, new_lines) = new_key("old", []), new_key("new", [])
+    file.write_text(old_lines)
+    with serving(tmp_path / "bundles", api_keys=file) as server:
+        assert answer(server, "/predict", FEATURES, x_api_key=old)[0] == 200
+        file.write_text(new_lines)
+        wait_until(lambda: answer(server, "/predict", FEATURES, x_api_key=new)[0] == 200)
+        assert answer(server, "/predict", FEATURES, x_api_key=old)[0] == 401
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`halfcore`."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "halfcore", *arguments],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def test_the_command_makes_a_key_and_its_entry(tmp_path: Path) -> None:
+    """The entry can be appended to the file; the key is not in it."""
+    made = run("key", "team-a", "--models", "iris,penguins-svm")
+
+    key = made.stderr.split()[-1]
+    assert made.returncode == 0
+    assert key.startswith("hk_")
+    assert key not in made.stdout
+    assert made.stdout.startswith("[team-a]\nsha256 = ")
+    assert 'models = ["iris", "penguins-svm"]' in made.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(("key", "a b"), "expected 1 to 64"), (("serve",), "keys.toml: No such file")],
+)
+def test_a_wrong_name_or_file_stops_the_command(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    """With one line."""
+    write_bundle(tmp_path / "bundles")
+    ended = run(
+        *arguments,
+        HALFCORE_API_KEYS=str(tmp_path / "keys.toml"),
+        HALFCORE_BUNDLES=str(tmp_path / "bundles"),
+    )
+
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr

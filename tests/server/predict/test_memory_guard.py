@@ -1,0 +1,65 @@
+"""Requests are refused while the memory limit is near, and accepted again when it is not."""
+
+import asyncio
+
+import pytest
+
+from halfcore.predict.memory_guard import guard
+
+LIMIT = 200_000_000
+
+
+class Guarded:
+    """Remembers every change."""
+
+    def __init__(self) -> None:
+        self.changes = [False]
+
+    @property
+    def memory_is_short(self) -> bool:
+        """As it was set last."""
+        return self.changes[-1]
+
+    @memory_is_short.setter
+    def memory_is_short(self, value: bool) -> None:
+        self.changes.append(value)
+
+
+async def guarded_by(*left_mb: int | None) -> list[bool]:
+    """What a guard sets for these readings."""
+    readings, guarded = list(left_mb), Guarded()
+    ended = asyncio.Event()
+
+    def left() -> int | None:
+        if not readings:
+            ended.set()
+            return None
+        reading = readings.pop(0)
+        return None if reading is None else reading * 1_000_000
+
+    task = asyncio.create_task(guard(guarded, limit=lambda: LIMIT, left=left, period_s=0))
+    await ended.wait()
+    task.cancel()
+    return guarded.changes[1:]
+
+
+@pytest.mark.parametrize(
+    ("left_mb", "changes"),
+    [
+        ((100, 50, 9), []),
+        ((9, 7), [True]),
+        ((7, 9, 15), [True]),
+        ((7, 17), [True, False]),
+        ((7, None, 17, 7), [True, False, True]),
+    ],
+)
+async def test_short_below_a_share_and_enough_above_twice_that(
+    left_mb: tuple[int | None, ...], changes: list[bool]
+) -> None:
+    """In between nothing changes, so it does not alternate with every reading."""
+    assert await guarded_by(*left_mb) == changes
+
+
+async def test_without_a_limit_nothing_is_read() -> None:
+    """It returns."""
+    await guard(Guarded(), limit=lambda: None, left=lambda: pytest.fail("read"))

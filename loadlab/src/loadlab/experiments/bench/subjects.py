@@ -131,7 +131,7 @@ VARIANTS = {subject.key: subject for subject in _TABLES["ablate"]}
 LADDER, ENDPOINTS = _TABLES["step"], _TABLES["endpoint"]
 STEPS = {subject.key: subject for subject in [*LADDER, *ENDPOINTS]}
 OURS = SUBJECTS["b"]
-HEAVY = "cover-heavy"
+HEAVY, BOOSTED = "cover-heavy", "cover-lightgbm"
 MODELS = ("cover-small", "cover-middle", HEAVY)
 """Of the ablation: tiny, middle and heavy."""
 QUESTIONS = tuple(

@@ -196,7 +196,13 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     if logs:
         prepare_log(place, case)
     label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
-    start = partial(running, port=port, limits=load.limits, cpus=load.server_cpus)
+    start = partial(
+        running,
+        port=port,
+        limits=load.limits,
+        cpus=load.server_cpus,
+        ready_timeout_s=subject.ready_timeout_s,
+    )
     with start(label, subject.command(place, case, port)) as server:
         plan = Plan(
             port=port,

@@ -36,10 +36,15 @@ RUN cd /opt/halfcore/lib/python3.*/site-packages \
     && find faker/providers -mindepth 2 -maxdepth 2 -type d ! -name 'en*' ! -name la ! -name __pycache__ -exec rm -rf {} + \
     && seal /opt/halfcore
 
-# With the driver for artifacts at s3://, which a registry may name.
+# With the driver for artifacts at s3://, which a registry may name, and the libraries that load boosted trees. CatBoost is left out: with
+# its plotting libraries it is ten times as large as the two others together; `--build-arg EXPORT_EXTRAS="s3 xgboost lightgbm catboost"` adds it.
 FROM builder AS export-dependencies
+ARG EXPORT_EXTRAS="s3 xgboost lightgbm"
+# LightGBM needs the system's OpenMP, which the base does not have; the image gets that one file.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --locked --no-dev --no-install-workspace --package halfcore-export --extra s3 && seal /opt/halfcore
+    uv sync --locked --no-dev --no-install-workspace --package halfcore-export $(printf -- '--extra %s ' ${EXPORT_EXTRAS}) \
+    && install --mode=644 /usr/lib/*/libgomp.so.1 /opt/halfcore/lib/ && seal /opt/halfcore
 
 FROM builder AS mlflow-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -151,7 +156,7 @@ COPY --from=export-package /package /opt/halfcore
 USER 0:0
 RUN install --directory --mode=1777 /work
 USER 65532:65532
-ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp
+ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet MPLCONFIGDIR=/tmp LD_LIBRARY_PATH=/opt/halfcore/lib
 WORKDIR /work
 ENTRYPOINT ["tini", "-s", "--", "model-export"]
 CMD ["--help"]

@@ -49,7 +49,7 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
-# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with. NAMESPACE and TAG name them
+# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with. NAMESPACE and TAG name them; EXPORT_EXTRAS chooses the exporter's extras
 [group('containers')]
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
@@ -59,6 +59,7 @@ image *targets="server export mlflow loadlab":
         name="${names[$target]:?no such image; known: ${!names[*]}}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
             --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
+            ${EXPORT_EXTRAS:+--build-arg "EXPORT_EXTRAS=$EXPORT_EXTRAS"} \
             -t "${NAMESPACE:+$NAMESPACE/}$name:${TAG:-latest}" .
     done
 
@@ -163,9 +164,13 @@ prove-baselines *names="light":
     uv run model-export examples "$@"
     ./tests/prove_baselines.sh "$@"
 
-# CPU time per request of halfcore, a null server and the baselines, side by side; needs root, two cores and a quiet machine
+# CPU time per request of halfcore, a null server and the baselines, side by side; needs root, two cores and a quiet machine. The boosted trees alone: `just bench --models cover-lightgbm --regimes saturated --servers b,e`
 [group('prove')]
 bench *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab bench --help ;; esac # before anything is trained
+    uv run model-export examples bench
     uv run loadlab bench "$@"
     uv run loadlab render
 

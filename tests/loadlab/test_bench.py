@@ -225,6 +225,47 @@ def test_catalogue_and_log_with_failures_are_short_of_their_goal(bench_run):
     ]
 
 
+def test_boosted_trees_have_a_goal_of_their_own():
+    """A twentieth of pyfunc's CPU time, where iris has a hundred-and-fiftieth."""
+    ours, other = (rounds(*each, model="cover-lightgbm") for each in (("b", [30]), ("e", [630])))
+
+    run = a_run("bench", [*ours, *other])
+
+    found = {finding.text: finding.reached for finding in findings(run)}
+
+    assert found["saturated, cover-lightgbm: b / e = 1/21.0 (goal: at most 1/20.0)"] is True
+
+
+def test_boosted_trees_measured_alone_are_shown_with_the_others(bench_run, tmp_path):
+    """A later run of them leaves the bench of the first page where it is, and is a section of its
+    own; its figures stand on the first page, too."""
+    ours, other = (rounds(*each, model="cover-lightgbm") for each in (("b", [30]), ("e", [9000])))
+    alone = a_run("bench", [*ours, *other], started_at="2026-02-02T03:04:05Z")
+    runs = tmp_path / "docs/runs"
+    whole, boosted = runner.save(bench_run, runs), runner.save(alone, runs)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- figures -->\n<!-- /figures -->\n")
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    out = tmp_path / "docs/benchmarks.md"
+
+    written = render.main(parser.parse_args(["--runs", str(runs), "--out", str(out)]))
+
+    assert measure.latest(runs, "bench", "iris") == whole
+    assert measure.latest(runs, "bench", "cover-lightgbm") == boosted
+    assert measure.latest(runs, "bench") == boosted
+    assert measure.latest(runs, "bench", "penguins-lr") is None
+    text = out.read_text()
+    assert text.index("## Side by side\n") < text.index("## Side by side, cover-lightgbm\n")
+    assert "![CPU time per request](benchmarks-bench-cover-lightgbm.svg)" in text
+    assert tmp_path / "docs/benchmarks-bench-cover-lightgbm.svg" in written
+    assert (
+        "- CPU time per request of 300 trees of LightGBM: 30.0 µs in Halfcore, 9,000 µs in FastAPI "
+        "with `mlflow.pyfunc`: 1/300.0. ([bench, cover-lightgbm]"
+        f"(docs/runs/{boosted.name}))"
+    ) in readme.read_text()
+
+
 def test_a_server_that_fails_is_compared_with_nothing(bench_run):
     """Its CPU time per right answer contains what the wrong ones used, and flatters ours."""
     failing = rounds("c", [99.0], failures={"status": 20})
@@ -417,6 +458,7 @@ def test_all_servers_are_measured_saturated_and_the_slowest_are_left_out_of_the_
     assert counted == {
         ("saturated", "iris"): 7,
         ("saturated", "cover-middle"): 7,
+        ("saturated", "cover-lightgbm"): 7,
         ("sparse", "iris"): 6,
     }
     assert [(each.server, each.regime) for each in left_out] == [

@@ -16,6 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from model_export import __main__, examples
 from model_export.__main__ import main
+from model_export.errors import ExportError
+from model_export.examples import pines
 from model_export.registry import client as registry
 from model_export.registry import connection
 
@@ -218,6 +220,37 @@ def test_groups_of_examples_expand_once() -> None:
         "iris",
     ]
     assert examples.expand(["all"]) == [*examples.LIGHT, "cover-heavy"]
+    assert examples.expand(["cover-lightgbm", "bench"]) == [
+        "cover-lightgbm",
+        "iris",
+        "cover-middle",
+    ]
+
+
+def test_an_example_whose_library_is_missing_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an export does."""
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(ExportError, match=r"'lightgbm'.*: install halfcore-export\[lightgbm\]"):
+        pines.build()
+
+
+@pytest.mark.slow
+def test_the_boosted_trees_of_the_bench_are_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 trees of two classes, with the columns of the other models of forest cover."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    assert main(["examples", "cover-lightgbm"]) == 0
+
+    (path,) = (tmp_path / ".halfcore/bundles/cover-lightgbm").glob("1-*/manifest.json")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    assert manifest["classes"] == [0, 1]
+    assert [entry["kind"] for entry in manifest["inputs"]] == ["integer"] * 10 + ["category"] * 2
+    assert manifest["parity"]["label_mismatches"] == 0
 
 
 @pytest.mark.slow

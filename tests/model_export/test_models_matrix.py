@@ -1,8 +1,11 @@
 """The matrix of `just prove-models` is large enough, and its comparison finds what differs."""
 
-import pytest
+import json
 
-from support.matrix import catalogue, page
+import pytest
+from sklearn.utils import all_estimators
+
+from support.matrix import catalogue, estimators, page, pipelines
 from support.matrix.served import _Comparison
 
 MANIFEST = {
@@ -10,6 +13,7 @@ MANIFEST = {
     "parity": {"tolerance": 1e-5, "tie_band": 1e-5},
 }
 VALUES = {"task": "regression", "parity": {"tolerance": 1e-5, "tie_band": 0.0}}
+KIND, COMMIT = "classifiers", "0123456789abcdef"
 
 
 def test_the_matrix_has_every_kind():
@@ -21,6 +25,26 @@ def test_the_matrix_has_every_kind():
     assert {cases[name].kind for name in short} == {case.kind for case in cases.values()}
 
 
+def test_every_estimator_that_predicts_is_in_the_matrix():
+    """By its name, or as another model of the matrix that a reason names."""
+    predicting = {name for name, kind in all_estimators() if hasattr(kind, "predict")}
+    assert predicting - set(estimators.ELSEWHERE) <= set(catalogue.cases())
+    assert set(estimators.ELSEWHERE) <= predicting
+    named = {reason.rpartition(": ")[2].split(" ")[0] for reason in estimators.ELSEWHERE.values()}
+    assert named - {"every"} <= set(catalogue.cases())
+
+
+@pytest.mark.parametrize("form", ["all", "short"])
+def test_a_tenth_and_all_texts_are_exported_at_default_settings(form):
+    """What only the defaults do, such as choosing the number of rows, is tried in every run."""
+    names = catalogue.short() if form == "short" else list(catalogue.cases())
+    usual = catalogue.at_defaults(names)
+    texts = {name for name in names if catalogue.cases()[name].kind == pipelines.TEXT}
+    assert texts <= usual <= set(names)
+    assert texts
+    assert len(usual - texts) >= len(names) // 10 - len(texts)
+
+
 @pytest.mark.parametrize(
     ("served", "chances", "expected", "own", "same"),
     [
@@ -29,8 +53,9 @@ def test_the_matrix_has_every_kind():
         ("a", [0.9, 0.1], "a", [0.8, 0.2], False),
         ("a", [0.5, 0.5], "b", [0.5, 0.5], True),
         ("a", None, "b", None, False),
+        ("a", None, "a", [0.9, 0.1], False),
     ],
-    ids=["equal", "label", "probability", "tie", "label-alone"],
+    ids=["equal", "label", "probability", "tie", "label-alone", "no-probabilities"],
 )
 def test_labels_and_probabilities(served, chances, expected, own, same):
     """A label may differ only where both classes are equally likely."""
@@ -44,9 +69,38 @@ def test_values():
     assert compare.difference(1.0, None, 1.001, None)
 
 
-def test_the_page_counts_and_gives_reasons():
-    """One line for each reason, with the models that have it."""
-    refused = {"outcome": "refused", "message": "models:/SVC/1, convert: no | way"}
-    text = page.table({"SVC": refused, "Ridge": {"outcome": "exported", "message": ""}})
-    assert "Of 2 models, 1 are exported" in text
+def a_run(**commits):
+    """A stored run of two models."""
+    common = {"kind": KIND, "commit": COMMIT, "seconds": 1.0}
+    models = {
+        "SVC": common
+        | {"outcome": "refused", "message": "models:/SVC/1, convert: no | way", "rows": 2_000},
+        "Ridge": common | {"outcome": "exported", "message": "", "rows": None, "compared": 600},
+    }
+    for name, commit in commits.items():
+        models[name]["commit"] = commit
+    return {
+        "started_at": "2026-01-02T03:04:05Z",
+        "command": "python tests/e2e/prove_models.py --resume",
+        "fingerprint": {"commit": COMMIT, "dirty": False, "python": "3.11.7"},
+        "figures": {"packages": {"scikit-learn": "1.9.1"}, "models": models},
+    }
+
+
+def test_the_page_counts_gives_reasons_and_says_how_it_was_made(tmp_path):
+    """One line for each reason, with the models that have it; commit, command and versions."""
+    stored, written = tmp_path / "runs/1-models-01.json", tmp_path / "export.md"
+    stored.parent.mkdir()
+    stored.write_text(json.dumps(a_run(Ridge="fedcba9876543210")))
+    written.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+
+    page.write(written, stored)
+
+    text = written.read_text()
+    assert text.startswith(f"before\n{page.BEGIN}\nOf 2 models, 1 are exported")
+    assert text.endswith(f"{page.END}\nafter\n")
+    assert "1 of all were exported at default settings, the others with `--gate-rows 2000`" in text
     assert r"- SVC: no \| way" in text
+    assert "Commit `0123456789ab`, 1 models at `fedcba987654`; `just prove-models --resume`" in text
+    assert "Python 3.11.7, scikit-learn 1.9.1; every model: [runs/1-models-01.json]" in text
+    assert page.between(written) == page.section(stored, written)

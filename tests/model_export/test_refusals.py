@@ -119,7 +119,11 @@ def test_fractions_as_categories_are_refused(
 @pytest.mark.parametrize(
     ("model", "labels", "reason"),
     [
-        (KMeans(2, n_init=1), IRIS.target, "KMeans is neither a classifier nor a regressor"),
+        (
+            KMeans(2, n_init=1),
+            IRIS.target,
+            "KMeans is neither a classifier nor a regressor.*: train a",
+        ),
         (DecisionTreeClassifier(), np.column_stack([IRIS.target, IRIS.target]), "several targets"),
     ],
     ids=["clusters", "two targets"],

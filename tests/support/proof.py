@@ -41,16 +41,18 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Begun(NamedTuple):
-    """When a proof began, and on how busy a machine."""
+    """When a proof began, of which code, and on how busy a machine."""
 
     at: datetime
     quiet: machine.Quiet
+    fingerprint: machine.Fingerprint
 
 
 def begin(console: Console) -> Begun:
     """Look at the machine; a busy one is said, not refused: what must never fail may not fail there
     either."""
-    begun = Begun(datetime.now(UTC), machine.watch())
+    fingerprint = machine.fingerprint(ROOT, {}, 0, cgroup_version=_cgroup_version())
+    begun = Begun(datetime.now(UTC), machine.watch(), fingerprint)
     for reason in begun.quiet.reasons:
         console.print(f"the machine is not quiet, latencies are doubtful: {reason}", style="yellow")
     return begun
@@ -64,8 +66,9 @@ def conclude(
     figures: dict[str, Any],
     *,
     console: Console,
+    store: Path = STORE,
 ) -> int:
-    """Show and store a proof; 0 if everything held."""
+    """Show a proof, and store it in a folder; 0 if everything held."""
     table = Table(title=title)
     for heading in ("", "found", "allowed", ""):
         table.add_column(heading)
@@ -77,14 +80,14 @@ def conclude(
         title=title,
         started_at=begun.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         command=" ".join(["python", *sys.argv]).replace(f"{ROOT}/", ""),
-        fingerprint=machine.fingerprint(ROOT, {}, 0, cgroup_version=_cgroup_version()),
+        fingerprint=begun.fingerprint,
         quiet=begun.quiet,
         checks=checks,
         figures=figures,
     )
-    STORE.mkdir(parents=True, exist_ok=True)
+    store.mkdir(parents=True, exist_ok=True)
     file = (
-        STORE
+        store
         / f"{begun.at:%Y-%m-%d-%H%M%S}-{what}-{proof.fingerprint.commit[:8] or 'nocommit'}.json"
     )
     file.write_bytes(msgspec.json.format(msgspec.json.encode(proof), indent=1) + b"\n")

@@ -172,13 +172,13 @@ def _add_proof(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_examples(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
+    known = ", ".join((*examples.NAMES, *examples.GROUPS))
     parser.add_argument(
         "names",
         nargs="*",
         default=["light"],
         metavar="NAME",
-        help=f"names or groups: {known}; default: light (all except cover-heavy)",
+        help=f"names or groups: {known}; default: light (without cover-heavy and cover-lightgbm)",
     )
     _add_memory_limit(parser)
     _add_places(parser)
@@ -315,7 +315,7 @@ def _examples(arguments: argparse.Namespace) -> int:
     try:
         names = examples.expand(arguments.names)
     except KeyError as error:
-        known = ", ".join((*examples.GROUPS["all"], *examples.GROUPS))
+        known = ", ".join((*examples.NAMES, *examples.GROUPS))
         sys.stderr.write(f"model-export examples: no example {error.args[0]!r}; known: {known}\n")
         return 2
     missing = [name for name in names if not exists(arguments.out, name)]

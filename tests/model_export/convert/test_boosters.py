@@ -177,15 +177,32 @@ def test_early_stopping_keeps_the_best_iteration():
     check(model, rows)
 
 
-def test_categories_that_are_numbers():
-    """LightGBM cuts them to whole numbers; negative ones and those not seen are in no set."""
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost", "xgboost-one-hot"])
+def test_categories_that_are_numbers(library):
+    """They are cut to whole numbers; negative ones and those not seen are in no set."""
     rows, target = data("two")
     draw = np.random.default_rng(2)
     rows[:, 0] = draw.integers(0, 12, ROWS)
+    rows[::9, 0] = np.nan
     target = target ^ (rows[:, 0] % 3 == 1)
-    model = lgb.LGBMClassifier(**LGB).fit(rows, target, categorical_feature=[0])
+    if library == "lightgbm":
+        model = lgb.LGBMClassifier(**LGB).fit(rows, target, categorical_feature=[0])
+    else:
+        kinds = {"feature_types": ["c"] + ["q"] * 7, "enable_categorical": True}
+        one_hot = 99 if library == "xgboost-one-hot" else 1
+        model = xgb.XGBClassifier(n_estimators=15, max_cat_to_onehot=one_hot, **kinds)
+        model.fit(rows, target)
     rows[:50, 0] = draw.choice([-1.0, 1.5, 77.0, np.nan], 50)
     check(model, rows)
+
+
+def test_categories_with_names_of_xgboost_are_refused():
+    """It numbers them by itself, and the graph's columns hold no such numbers."""
+    frame = pd.DataFrame({"size": np.arange(60.0), "kind": pd.Categorical(["a", "b", "c"] * 20)})
+    model = xgb.XGBClassifier(n_estimators=3, enable_categorical=True)
+    model.fit(frame, frame["kind"] == "b")
+    with pytest.raises(ExportError, match=r"numbers by itself.*OrdinalEncoder"):
+        convert_piece("model", model, 2, "float32", classifier_options(model))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, Simpl
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
+    Binarizer,
     FunctionTransformer,
     KBinsDiscretizer,
     MinMaxScaler,
@@ -114,6 +115,7 @@ def test_clip_with_its_arguments() -> None:
 
 
 STEPS = {
+    "binarizer": Binarizer(),
     "bins onehot": KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf"),
     "bins dense": KBinsDiscretizer(20, encode="onehot-dense", strategy="uniform"),
     "bins ordinal": KBinsDiscretizer(4, encode="ordinal", strategy="kmeans"),

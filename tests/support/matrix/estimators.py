@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import all_estimators
 
@@ -15,7 +15,7 @@ from support.matrix.data import numbers, values
 
 _CLASSIFIERS = "scikit-learn's classifiers"
 _REGRESSORS = "scikit-learn's regressors"
-_CLUSTERS = "scikit-learn's clusterers and outlier detectors"
+_CLUSTERS = "scikit-learn's clusterers, mixtures and outlier detectors"
 _TWO_OF = {
     "StackingClassifier": LogisticRegression,
     "VotingClassifier": LogisticRegression,
@@ -36,12 +36,23 @@ _INSIDE_REGRESSOR = ("MultiOutputRegressor", "RegressorChain")
 _TWO_CLASSES = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 _POSITIVE = ("ComplementNB", "MultinomialNB", "CategoricalNB")
 _TARGETS = ("CCA", "MultiOutputRegressor", "PLSCanonical", "RegressorChain")
-_SMALLER: dict[str, Any] = {"n_estimators": 10, "random_state": 0, "cv": 3}
-"""Parameters with which small models are trained quickly, and the same in every run."""
+_SMALLER: dict[str, Any] = {"n_estimators": 10, "random_state": 0, "cv": 3, "novelty": True}
+"""Parameters with which small models are trained quickly, and the same in every run; without
+novelty LocalOutlierFactor answers for the rows of its training alone."""
+ELSEWHERE = {
+    "GridSearchCV": "needs a model and its settings: grid-search",
+    "HalvingGridSearchCV": "the same: halving-search",
+    "HalvingRandomSearchCV": "the same: halving-search is of its kind",
+    "Pipeline": "needs steps: every Pipeline of the matrix",
+    "RFE": "needs a model: recursive-elimination",
+    "RFECV": "the same: recursive-elimination-cv",
+    "RandomizedSearchCV": "the same: random-search",
+}
+"""Estimators that predict and are not here: why, and the model of the matrix that has them."""
 
 
 def cases() -> list[Case]:
-    """A case for each; those that need more than rows and targets are in other modules."""
+    """A case for each but those of `ELSEWHERE`."""
     groups = {title: Group(title) for title in (_CLASSIFIERS, _REGRESSORS, _CLUSTERS)}
     for name, kind in all_estimators():
         title = _kind(name, kind)
@@ -51,20 +62,16 @@ def cases() -> list[Case]:
 
 
 def _kind(name: str, kind: Any) -> str:
-    if not hasattr(kind, "predict") or name.endswith(("SearchCV", "Selector")):
+    if not hasattr(kind, "predict") or name in ELSEWHERE:
         return ""
     model = _made(name, kind)
-    if model is None:
-        return ""
     if is_classifier(model):
         return _CLASSIFIERS
-    if is_regressor(model):
-        return _REGRESSORS
-    return _CLUSTERS if is_clusterer(model) or is_outlier_detector(model) else ""
+    return _REGRESSORS if is_regressor(model) else _CLUSTERS
 
 
 def _made(name: str, kind: Any) -> Any:
-    """An estimator of a class; None if it cannot stand alone."""
+    """An estimator of a class."""
     accepted = inspect.signature(kind).parameters
     given = {key: value for key, value in _SMALLER.items() if key in accepted}
     if name in _TWO_OF:
@@ -75,12 +82,11 @@ def _made(name: str, kind: Any) -> Any:
         given["estimator"] = Ridge()
     if name == "CategoricalNB":
         given["min_categories"] = 12
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated estimators are registered, too
-            return kind(**given)
-    except TypeError:
-        return None
+    if name.endswith("Mixture"):  # by default of one component, which is the same for every row
+        given["n_components"] = 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated estimators are registered, too
+        return kind(**given)
 
 
 def _trainer(name: str, kind: Any) -> Callable[[], Trained]:

@@ -30,10 +30,15 @@ _HEADROOM_MB = 4_096
 """Memory that is reserved and not used, on top of the limit."""
 
 
-def run(name: str, folder: Path, template: Path, gate_rows: int, limit_mb: int) -> None:
+def run(
+    name: str, folder: Path, template: Path, gate_rows: int | None, limit_s: int, limit_mb: int
+) -> None:
     """Train, log, export and ask one model; leaves `result.json` and `answers.json`."""
     bound = (limit_mb + _HEADROOM_MB) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Ends it with SIGXCPU; the second limit is only to be higher.
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 10))
     stages.limited_to(limit_mb)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1), os.dup2(quiet, 2)
@@ -45,7 +50,7 @@ def run(name: str, folder: Path, template: Path, gate_rows: int, limit_mb: int) 
     (folder / RESULT).write_text(json.dumps(result))
 
 
-def _tried(name: str, folder: Path, template: Path, gate_rows: int) -> dict[str, Any]:
+def _tried(name: str, folder: Path, template: Path, gate_rows: int | None) -> dict[str, Any]:
     try:
         trained = catalogue.cases()[name].train()
         uri = _logged(name, trained, folder, template)
@@ -93,7 +98,7 @@ def _log(name: str, trained: Trained) -> None:
     mlflow.sklearn.log_model(model, name="model", registered_model_name=name, **options)
 
 
-def _exported(uri: str, folder: Path, gate_rows: int) -> Path:
+def _exported(uri: str, folder: Path, gate_rows: int | None) -> Path:
     reporter = Reporter(Console(file=io.StringIO(), width=200))
     request = ExportRequest(uri, folder.parent / "bundles", gate_rows=gate_rows)
     return export(request, reporter)
@@ -105,17 +110,29 @@ def _ask(uri: str, trained: Trained, bundle: Path, folder: Path) -> None:
     served = mlflow.pyfunc.load_model(uri)
     table = drawn(manifest, trained.rows)
     asked = model_input(table, trained.rows)
+    expected, chances = _answers(served, trained, asked)
     tried = [
         {"row": records(row)[0], "expected": _or_error(served, row, trained.rows)}
         for row in probes(manifest, table)
     ]
     content = {
         "records": records(table),
-        "expected": _plain(served.predict(asked)),
-        "probabilities": _probabilities(trained.model, asked),
+        "expected": expected,
+        "probabilities": chances,
         "probes": tried,
     }
     (folder / ANSWERS).write_text(json.dumps(content))
+
+
+def _answers(served: Any, trained: Trained, asked: Any) -> tuple[list[Any], list[Any] | None]:
+    """The registered model's labels or values, and its probabilities. Of a pyfunc that answers
+    probabilities or their logarithms, the labels are the estimator's."""
+    answered = served.predict(asked)
+    function = trained.options.get("pyfunc_predict_fn", "predict")
+    if function == "predict":
+        return _plain(answered), _probabilities(trained.model, asked)
+    chances = np.exp(answered) if function == "predict_log_proba" else answered
+    return _plain(trained.model.predict(asked)), _plain(chances)
 
 
 def _or_error(served: Any, row: pd.DataFrame, rows: Any) -> Any:

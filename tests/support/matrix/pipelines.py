@@ -25,6 +25,8 @@ from support.matrix.case import Case, Group, Trained
 from support.matrix.data import customers, messages, numbers, spent, with_gaps
 
 _NUMBERS, _TEXT = ["age", "income", "visits"], ["city", "plan"]
+TEXT = "text"
+"""The kind of models that read texts."""
 
 
 def steps() -> list[Case]:
@@ -118,7 +120,7 @@ def _table(first: Any, model: Any, data: Any = None) -> Trained:
 
 
 def _text() -> list[Case]:
-    group = Group("text")
+    group = Group(TEXT)
     for name, vectorizer in (
         ("count-words", CountVectorizer()),
         ("count-word-pairs", CountVectorizer(ngram_range=(1, 2))),

@@ -17,10 +17,14 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_selection import RFE, RFECV
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
+    HalvingGridSearchCV,
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
@@ -180,6 +184,10 @@ def wrapped() -> list[Case]:
     for name, model, three in (
         ("grid-search", GridSearchCV(logistic(), grid, cv=3), False),
         ("random-search", RandomizedSearchCV(logistic(), grid, n_iter=2, cv=3), False),
+        ("halving-search", HalvingGridSearchCV(logistic(), grid, cv=3, random_state=0), False),
+        ("recursive-elimination", RFE(logistic(), n_features_to_select=3), False),
+        ("recursive-elimination-cv", RFECV(logistic(), cv=3), False),
+        ("frozen", FrozenEstimator(logistic().fit(x, y)), False),
         ("search-of-pipeline", GridSearchCV(scaled, {"logisticregression__C": [1.0]}), False),
         ("threshold-tuned", TunedThresholdClassifierCV(logistic(), cv=3), False),
         ("threshold-fixed", FixedThresholdClassifier(scaled, threshold=0.3), False),

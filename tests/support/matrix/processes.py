@@ -4,8 +4,9 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,24 @@ from model_export.limits import resident_mb
 from support.matrix.exported import RESULT, run
 
 _TICK_S = 0.05
+_WAITING = 6
+"""Times its CPU time that a model may take: other processes use the machine, too, and a model that
+waits without end ends at last."""
 _PRELOADED = ["support.matrix.exported", "support.matrix.preloaded"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one model may use."""
+    """What one model may use.
 
-    seconds: float
+    Attributes:
+        cpu_s: seconds of CPU time, which do not depend on what else the machine does.
+        megabytes: of memory in use.
+        processes: models at a time.
+    """
+
+    cpu_s: int
     megabytes: int
-    gate_rows: int
     processes: int = 2
 
 
@@ -34,23 +43,34 @@ class _Active:
 
 
 def run_all(
-    names: list[str], root: Path, limits: Limits, ended: Callable[[str, dict[str, Any]], None]
+    asked: Mapping[str, int | None],
+    root: Path,
+    limits: Limits,
+    ended: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    """Train and export the models, each in its folder in `root`; `ended` gets each result."""
+    """Train and export the models, each in its folder in `root`.
+
+    Args:
+        asked: name → rows of the proof; None: as many as by default.
+        root: folder of all of them.
+        limits: of each.
+        ended: gets each name with its result.
+    """
     context = multiprocessing.get_context("forkserver")
     # The server of forks imports everything once; it computes nothing, so that forks are safe. It
     # finds modules by PYTHONPATH only, and ignores those that it does not find.
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    places = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     context.set_forkserver_preload(_PRELOADED)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     template = _template(root)
-    waiting, active = list(reversed(names)), dict[str, _Active]()
+    waiting, active = list(reversed(asked)), dict[str, _Active]()
     try:
         while waiting or active:
             while waiting and len(active) < limits.processes:
                 name = waiting.pop()
-                active[name] = _start(context, name, root, template, limits)
+                active[name] = _start(context, name, root, template, asked[name], limits)
             time.sleep(_TICK_S)
             for name in list(active):
                 if result := _result(active[name], root / name, limits):
@@ -72,13 +92,15 @@ def _template(root: Path) -> Path:
     return template
 
 
-def _start(context: Any, name: str, root: Path, template: Path, limits: Limits) -> _Active:
+def _start(
+    context: Any, name: str, root: Path, template: Path, gate_rows: int | None, limits: Limits
+) -> _Active:
     shutil.rmtree(root / name, ignore_errors=True)
     shutil.rmtree(root / "bundles" / name, ignore_errors=True)
-    arguments = (name, root / name, template, limits.gate_rows, limits.megabytes)
+    arguments = (name, root / name, template, gate_rows, limits.cpu_s, limits.megabytes)
     process = context.Process(target=run, args=arguments)
     process.start()
-    return _Active(process, time.monotonic() + limits.seconds)
+    return _Active(process, time.monotonic() + _WAITING * limits.cpu_s)
 
 
 def _result(one: _Active, folder: Path, limits: Limits) -> dict[str, Any] | None:
@@ -90,6 +112,8 @@ def _result(one: _Active, folder: Path, limits: Limits) -> dict[str, Any] | None
         if file.exists():
             found: dict[str, Any] = json.loads(file.read_text())
             return found
+        if process.exitcode == -signal.SIGXCPU:
+            return _ended(folder, f"more than {limits.cpu_s} s of CPU time")
         return _stored(folder, "traceback", f"the process ended with status {process.exitcode}")
     megabytes = resident_mb(process.pid)
     if megabytes <= limits.megabytes and time.monotonic() < one.deadline:
@@ -99,8 +123,12 @@ def _result(one: _Active, folder: Path, limits: Limits) -> dict[str, Any] | None
     what = (
         f"more than {limits.megabytes:,} MB of memory"
         if megabytes > limits.megabytes
-        else f"more than {limits.seconds:.0f} s"
+        else f"more than {_WAITING * limits.cpu_s} s"
     )
+    return _ended(folder, what)
+
+
+def _ended(folder: Path, what: str) -> dict[str, Any]:
     return _stored(folder, "refused", f"the export needed {what}: it was ended")
 
 

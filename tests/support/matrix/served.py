@@ -88,11 +88,13 @@ class _Comparison:
         """What differs; empty: nothing."""
         if self._regression:
             return self._values(served, expected)
-        if isinstance(expected, list):  # the registered model's pyfunc answers probabilities
+        if isinstance(expected, list):  # a probe of a pyfunc that answers probabilities
             return self._chances(chances, expected) if chances else ""
         if served != expected and not self._tied(own):
             return f"label {served!r}, expected {expected!r}"
-        return self._chances(chances, own) if chances and own else ""
+        if own and not chances:
+            return "no probabilities"
+        return self._chances(chances, own) if own else ""
 
     def _tied(self, own: Any) -> bool:
         """Two classes are equally likely within the band that the manifest states."""

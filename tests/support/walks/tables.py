@@ -145,6 +145,7 @@ EXCLUDED = (
     Excluded("just scale*", _MEASURES),
     Excluded("just quota-study*", _MEASURES),
     Excluded("just bench", _MEASURES),
+    Excluded("just bench --models *", _MEASURES),
     Excluded("loadlab bench", _MEASURES),
     Excluded("loadlab bench --servers *", _MEASURES),
     Excluded("just ablate", _MEASURES),
@@ -176,6 +177,9 @@ EXCLUDED = (
     Excluded("just test-images", "needs a Docker engine, and runs tests/images", ".ci/run"),
     Excluded("just image", "builds all images, as `just test-images` does"),
     Excluded("just image baseline", "builds for minutes what only comparisons need"),
+    Excluded(
+        "EXPORT_EXTRAS=* just image export", "as `just test-images` builds it without CatBoost"
+    ),
     Excluded("just up", "pulls Prometheus and Grafana; `just up registry` is walked"),
     Excluded("just up registry observe", "the same"),
     Excluded(

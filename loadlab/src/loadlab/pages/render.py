@@ -11,6 +11,7 @@ from pathlib import Path
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command, measure
+from loadlab.experiments.bench.subjects import BOOSTED
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(asked: argparse.Namespace) -> list[Path]:
     """Write the pages and, next to them, the pictures; returns the files; raises `StoreError`."""
     runs = asked.runs
-    newest = asked.bench or measure.latest(runs, "bench")
+    newest = asked.bench or measure.latest(runs, "bench", _MODEL) or measure.latest(runs, "bench")
     if newest is None:
         raise StoreError(
             f"no stored run in {runs}: `loadlab bench` makes one; smoke tests are shown "
@@ -85,6 +86,7 @@ def main(asked: argparse.Namespace) -> list[Path]:
         newest,
         asked.ablate or measure.latest(runs, "ablate"),
         asked.out,
+        boosted=measure.latest(runs, "bench", BOOSTED),
         ladder=asked.ladder or measure.latest(runs, "ladder"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
@@ -103,19 +105,27 @@ def render(
     ablation: Path | None,
     out: Path,
     *,
+    boosted: Path | None = None,
     ladder: Path | None = None,
     compared: Sequence[Path] = (),
     loaded: Sequence[KeptSet] = (),
     searched: Sequence[Path] = (),
     studied: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the page of these files, its pictures, and README; returns what was written."""
+    """Write the page of these files, its pictures, and README; returns what was written.
+
+    The boosted trees may have been measured in a run of their own.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     chapters = Chapters(out)
+    benches = [chapters.bench(newest)]
+    if boosted and boosted != newest:
+        benches.append(chapters.bench(boosted, BOOSTED))
+    benches += [chapters.bench(file) for file in (ablation, ladder) if file]
     text = page(
         "benchmarks",
         loads=load_section(loaded, out) if loaded else "",
-        benches=[chapters.bench(file) for file in (newest, ablation, ladder) if file],
+        benches=benches,
         compared=[chapters.compare(file) for file in compared],
         searched=[chapters.search(file) for file in searched],
         studied=[chapters.study(file) for file in studied],
@@ -127,6 +137,9 @@ def render(
 
     def figures() -> str:
         lines = experiments.least(readme, searched) + experiments.compared(readme, compared)
+        if boosted:
+            run = runner.load(boosted, measure.Run)
+            lines += bench.boosted_lines(run, link(boosted, readme))
         if ladder:
             lines += bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, readme))
         picture = link(out.with_name(curve), readme) if curve else ""
@@ -181,10 +194,11 @@ class Chapters:
         self._out = out
         self.pictures: list[Path] = []
 
-    def bench(self, file: Path) -> str:
-        """Or an ablation, or a ladder."""
+    def bench(self, file: Path, about: str = "") -> str:
+        """Or an ablation, or a ladder; `about` distinguishes one from others of its kind."""
         run = runner.load(file, measure.Run)
-        return bench.section(run, link(file, self._out), self.draw(run.kind, run))
+        drawn = self.draw("-".join(filter(None, (run.kind, about))), run)
+        return bench.section(run, link(file, self._out), drawn, about)
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""

@@ -24,6 +24,7 @@ STORE = Path(".halfcore/mlflow.db")
 BASELINE = Path("loadlab/baseline")
 BASELINE_PACKAGES = [
     "fastapi",
+    "lightgbm",
     "mlflow",
     "numpy",
     "onnxruntime",

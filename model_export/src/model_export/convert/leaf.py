@@ -27,6 +27,7 @@ from sklearn.linear_model._ridge import _RidgeClassifierMixin
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from model_export.convert import neighbours
 from model_export.convert.block import Block, Dtype, convert_piece
 from model_export.convert.boosters.register import is_boosted, register
 from model_export.convert.forests import exact_probabilities, sum_undivided
@@ -101,6 +102,9 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
         linear = _classify_linear(features, estimator)
         if linear is not None:
             return linear
+    if neighbours.is_known(estimator):
+        found = neighbours.shares(features, estimator)
+        return Classified(found.best(), found)
     if exact and isinstance(estimator, _VOTING_TREES):
         found = exact_probabilities(features, estimator)
         return Classified(found.best(), found)
@@ -230,6 +234,8 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
     if isinstance(estimator, _PLS):
         centred = features.as_dtype("float64") - estimator._x_mean  # noqa: SLF001  no public name
         return _linear(centred, estimator)
+    if neighbours.is_known(estimator):
+        return neighbours.values(features, estimator)
     if exact and isinstance(estimator, LinearModel) and _predicts_linearly(estimator):
         return _linear(features, estimator)
     features = _in_own_precision(features, estimator)

@@ -4,12 +4,16 @@ nothing heavy."""
 LIGHT = ("iris", "penguins-lr", "penguins-rf", "penguins-svm", "cover-small", "cover-middle")
 HEAVY = ("cover-heavy",)
 """Takes minutes and gigabytes to convert."""
+BOOSTED = ("cover-lightgbm",)
+"""Needs the extra `lightgbm`."""
 GROUPS = {
     "light": LIGHT,
     "all": LIGHT + HEAVY,
+    "bench": ("iris", "cover-middle", *BOOSTED),
     "penguins": tuple(name for name in LIGHT if name.startswith("penguins")),
     "cover": tuple(name for name in LIGHT + HEAVY if name.startswith("cover")),
 }
+NAMES = LIGHT + HEAVY + BOOSTED
 
 
 def expand(asked: list[str]) -> list[str]:
@@ -20,7 +24,7 @@ def expand(asked: list[str]) -> list[str]:
     """
     names: dict[str, None] = {}
     for item in asked:
-        group = GROUPS.get(item, (item,) if item in GROUPS["all"] else None)
+        group = GROUPS.get(item, (item,) if item in NAMES else None)
         if group is None:
             raise KeyError(item)
         names.update(dict.fromkeys(group))

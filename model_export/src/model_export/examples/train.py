@@ -7,20 +7,19 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
-import sklearn
-import skops
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sklearn.model_selection import train_test_split
 
-from model_export.examples import cover, iris, penguins
+from model_export.examples import cover, iris, penguins, pines
 from model_export.registry.client import version_number
 
 if TYPE_CHECKING:
@@ -35,6 +34,11 @@ EXPERIMENT = "halfcore-examples"
 ALIAS = "champion"
 _TEST_SHARE = 0.2
 _TREE = "sklearn.tree._tree.Tree"
+_LIGHTGBM = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+)
 _CALIBRATION = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -49,6 +53,8 @@ class _Example:
     trusted: tuple[str, ...]
     """Types that skops loads only if they are named: a forged tree, for example, can crash the
     process that loads it. These models were made here."""
+    packages: tuple[str, ...] = ("scikit-learn", "skops", "numpy")
+    """What loads it."""
 
 
 _EXAMPLES = {
@@ -61,6 +67,9 @@ _EXAMPLES = {
     "cover-small": _Example(cover, cover.small, (_TREE,)),
     "cover-middle": _Example(cover, cover.middle, (_TREE,)),
     "cover-heavy": _Example(cover, cover.heavy, (_TREE,)),
+    "cover-lightgbm": _Example(
+        pines, pines.build, _LIGHTGBM, ("scikit-learn", "skops", "numpy", "lightgbm")
+    ),
 }
 
 
@@ -96,7 +105,7 @@ def train(name: str, artifacts: Path, reporter: Reporter) -> None:
         _use_experiment(artifacts)
         with mlflow.start_run(run_name=name), _expected_warnings_ignored():
             _log_run(name, model, frame, accuracy)
-            _log_model(name, model, x, example.trusted)
+            _log_model(name, model, x, example)
         _promote(name)
 
 
@@ -108,7 +117,11 @@ def _held_out_accuracy(model: Any, x: Any, y: np.ndarray[Any, Any]) -> float:
 
 
 def _without_threads(model: Any) -> Any:
-    threads = {key: None for key in model.get_params() if key.rpartition("__")[2] == "n_jobs"}
+    threads = {
+        key: None
+        for key, value in model.get_params().items()
+        if key.rpartition("__")[2] == "n_jobs" and value != 1
+    }
     return model.set_params(**threads)
 
 
@@ -149,21 +162,17 @@ def _log_run(name: str, model: Any, frame: pd.DataFrame, accuracy: float) -> Non
     _log_data(name, frame)
 
 
-def _log_model(name: str, model: Any, x: Any, trusted: tuple[str, ...]) -> None:
+def _log_model(name: str, model: Any, x: Any, example: _Example) -> None:
     """Log the model and register it."""
     mlflow.sklearn.log_model(
         model,
         name=name,
         signature=infer_signature(x, model.predict(x)),
         input_example=x[:5],
-        skops_trusted_types=list(trusted),
+        skops_trusted_types=list(example.trusted),
         registered_model_name=name,
         # Without these MLflow would load the model in another process to find them out.
-        pip_requirements=[
-            f"scikit-learn=={sklearn.__version__}",
-            f"skops=={skops.__version__}",
-            f"numpy=={np.__version__}",
-        ],
+        pip_requirements=[f"{each}=={installed_version(each)}" for each in example.packages],
     )
 
 

@@ -77,8 +77,8 @@ def _cause_of_any(kind: str, proof: Proof) -> str:
     if "KNeighbors" in kind or "RadiusNeighbors" in kind:
         return (
             "neighbours at equal distances, of which scikit-learn and ONNX Runtime choose "
-            "different ones. Another number of neighbours, or data without repeated values, may "
-            "avoid it."
+            "different ones. Another number of neighbours, data without repeated values, or fewer "
+            "than 16 columns may avoid it."
         )
     if comparison.failing.mean() > _PRECISION_SHARE and comparison.max_abs_diff > _PRECISION:
         return (

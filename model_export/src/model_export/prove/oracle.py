@@ -294,8 +294,9 @@ class Oracle:
             if is_memory_error(error):
                 raise
             if not refusals:
+                said = sentence(error, 300).rstrip(".")
                 raise ExportError(
-                    f"the registered model fails on the rows {name!r}: {sentence(error, 300)}"
+                    f"the registered model fails on the rows {name!r}: {said}; clip or impute them"
                 ) from error
             if len(rows) <= _FEWEST:
                 return []

@@ -69,7 +69,10 @@ class Runtime:
         try:
             outputs = list(self._session.run(None, {"rows": rows}))
         except Exception as error:  # onnxruntime's exceptions share no public base
-            raise ExportError(f"the {self._dtype} graph cannot answer: {_short(error)}") from error
+            raise ExportError(
+                f"the {self._dtype} graph cannot answer some rows: ONNX Runtime says "
+                f"{_short(error)!r}; use an estimator that answers every row"
+            ) from error
         for name, output in zip(self.outputs, outputs, strict=True):
             if (
                 output.shape[:1] != (len(rows),)

@@ -35,7 +35,10 @@ def describe_answers(estimator: Any) -> Answers:
     if is_regressor(estimator):
         return Answers("regression", (), ("value",))
     if not is_classifier(estimator):
-        raise ExportError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
+        raise ExportError(
+            f"{type(estimator).__name__} is neither a classifier nor a regressor, and a bundle "
+            "answers classes or values: train a classifier on its answers, and register that"
+        )
     if isinstance(estimator.classes_, list) or _has_several_labels(estimator):
         raise ExportError(
             "the classifier answers several targets, and a bundle holds one label per row: train "

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal
 
 import msgspec
 
+from loadlab.experiments import runner
 from loadlab.experiments.bench.subjects import (
     Place,
     Regime,
@@ -134,10 +135,15 @@ class Run(Measured[Round], frozen=True, kw_only=True):
     rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
 
 
-def latest(folder: Path, what: str) -> Path | None:
-    """The newest stored run of a kind that is no smoke test."""
-    files = [file for file in sorted(folder.glob(f"*-{what}-*.json")) if "-quick-" not in file.name]
-    return files[-1] if files else None
+def latest(folder: Path, what: str, model: str = "") -> Path | None:
+    """The newest stored run of a kind that is no smoke test; with a model: that measured it."""
+    files = sorted(folder.glob(f"*-{what}-*.json"), reverse=True)
+    real = (file for file in files if "-quick-" not in file.name)
+    return next((file for file in real if not model or _measured(file, model)), None)
+
+
+def _measured(file: Path, model: str) -> bool:
+    return any(each.model == model and each.figures for each in runner.load(file, Run).rows)
 
 
 class ClientFailed(RuntimeError):
@@ -190,7 +196,13 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     if logs:
         prepare_log(place, case)
     label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
-    start = partial(running, port=port, limits=load.limits, cpus=load.server_cpus)
+    start = partial(
+        running,
+        port=port,
+        limits=load.limits,
+        cpus=load.server_cpus,
+        ready_timeout_s=subject.ready_timeout_s,
+    )
     with start(label, subject.command(place, case, port)) as server:
         plan = Plan(
             port=port,

@@ -31,7 +31,9 @@ from loadlab.target.programs import Case, baseline_program, clean_environment
 Regime = Literal["saturated", "sparse"]
 REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
 Need = Literal["baseline", "surroundings", "log"]
-_HELPER_START_S = 120.0
+_START_S, _HELPER_START_S = 60.0, 120.0
+"""Until a server is ready; one that imports MLflow may be slow where its modules are not compiled
+yet."""
 _SQLITE = "sqlite:///"
 _BOUNDED = ("number", "integer")
 _WIDE = 1 << 53
@@ -94,6 +96,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         settings = {"WORKERS": "1"} | self.settings
         return {f"HALFCORE_{name}": value for name, value in settings.items()}
 
+    @property
+    def ready_timeout_s(self) -> float:
+        """How long it may take to start."""
+        return _HELPER_START_S if self.program == "baseline" else _START_S
+
     def command(self, place: Place, case: Case, port: int) -> Command:
         """Starts it for one model."""
         root = place.root
@@ -131,7 +138,7 @@ VARIANTS = {subject.key: subject for subject in _TABLES["ablate"]}
 LADDER, ENDPOINTS = _TABLES["step"], _TABLES["endpoint"]
 STEPS = {subject.key: subject for subject in [*LADDER, *ENDPOINTS]}
 OURS = SUBJECTS["b"]
-HEAVY = "cover-heavy"
+HEAVY, BOOSTED = "cover-heavy", "cover-lightgbm"
 MODELS = ("cover-small", "cover-middle", HEAVY)
 """Of the ablation: tiny, middle and heavy."""
 QUESTIONS = tuple(

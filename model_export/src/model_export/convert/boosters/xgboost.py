@@ -39,7 +39,7 @@ def read(model: Any) -> Ensemble:
 
     Raises:
         ExportError: it is not made of trees with one value in each leaf, its objective is unknown,
-            or it compares with categories.
+            or its categories have names.
     """
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     saved = json.loads(bytes(booster.save_raw("json")))["learner"]
@@ -61,20 +61,25 @@ def read(model: Any) -> Ensemble:
     trees = trees.get("model", trees)  # dart holds the trees of a gbtree
     outputs = max(_number(saved["learner_model_param"]["num_class"]), 1)
     outputs = max(outputs, _number(saved["learner_model_param"].get("num_target", "1")))
-    kept = _kept(model, booster, trees, outputs)
+    if trees.get("cats", {}).get("enc"):
+        raise ExportError(
+            "XGBoost compares with categories that it numbers by itself (of pandas, for example), "
+            "which is not supported: encode the column before the model, for example with "
+            "OrdinalEncoder"
+        )
+    kept = trees["trees"][: _kept(model, booster, trees, outputs)]
     missing = getattr(model, "missing", math.nan)
     return Ensemble(
         [
             _tree(tree, target, 1.0 if weights is None else weights[number])
-            for number, (tree, target) in enumerate(
-                zip(trees["trees"][:kept], trees["tree_info"], strict=False)
-            )
+            for number, (tree, target) in enumerate(zip(kept, trees["tree_info"], strict=False))
         ],
         _base(saved["learner_model_param"]["base_score"], _LINKS[objective], outputs),
         _LINKS[objective],
         compares_in_float32=True,
         adds_in_float64=False,
         missing=None if missing is None or math.isnan(missing) else float(missing),
+        whole=tuple(sorted({tree["split_indices"][node] for tree in kept for node in _sets(tree)})),
     )
 
 
@@ -104,27 +109,33 @@ def _tree(saved: dict[str, Any], target: int, weight: float) -> Tree:
             "its trees have several values in each leaf: train with "
             "multi_strategy='one_output_per_tree'"
         )
-    if any(saved.get("split_type", ())):
-        raise ExportError(
-            "XGBoost compares with categories of a column, which is not supported: encode the "
-            "column before the model, for example with OneHotEncoder"
-        )
-    tree, made = Tree(), dict[int, int]()
+    tree, made, sets = Tree(), dict[int, int](), _sets(saved)
     for node in _children_first(saved["left_children"], saved["right_children"]):
         left, right = saved["left_children"][node], saved["right_children"][node]
         value = float(np.float32(saved["split_conditions"][node]))
         if left < 0:
             made[node] = tree.leaf({target: value * weight})
             continue
-        made[node] = tree.split(
-            saved["split_indices"][node],
-            value,
-            "BRANCH_LT",
-            made[left],
-            made[right],
-            missing_true=bool(saved["default_left"][node]),
+        feature, to_left = saved["split_indices"][node], bool(saved["default_left"][node])
+        sides = made[left], made[right]
+        made[node] = (
+            tree.member(feature, sets[node], *sides[::-1], missing_true=not to_left)
+            if node in sets
+            else tree.split(feature, value, "BRANCH_LT", *sides, missing_true=to_left)
         )
     return tree.root_first()
+
+
+def _sets(saved: dict[str, Any]) -> dict[int, list[int]]:
+    """Node → the categories that go to its right child; all others go to the left one."""
+    nodes = saved.get("categories_nodes", [])
+    if not nodes:
+        return {}
+    starts, sizes = saved["categories_segments"], saved["categories_sizes"]
+    return {
+        node: [int(value) for value in saved["categories"][start : start + size]]
+        for node, start, size in zip(nodes, starts, sizes, strict=True)
+    }
 
 
 def _children_first(left: list[int], right: list[int]) -> list[int]:

@@ -1,4 +1,5 @@
-"""KBinsDiscretizer and SplineTransformer: both find the interval in which a number lies."""
+"""Binarizer, KBinsDiscretizer and SplineTransformer: each finds the interval in which a number
+lies."""
 
 from __future__ import annotations
 
@@ -13,6 +14,12 @@ from model_export.convert.steps.search import count_below
 if TYPE_CHECKING:
     from model_export.convert.block import Block
     from model_export.study.arrays import Values
+
+
+def write_binarizer(block: Block, path: str, step: Any) -> Block:
+    """A Binarizer: 1 above the threshold. At the threshold skl2onnx's float64 graph answers 1."""
+    del path
+    return block.flags(block.test("Greater", float(step.threshold)))
 
 
 def write_bins(block: Block, path: str, step: Any) -> Block:

@@ -14,6 +14,7 @@ from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
+    Binarizer,
     FunctionTransformer,
     KBinsDiscretizer,
     Normalizer,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     Writer = Callable[[Block, str, Any], Block]
 
 _WRITERS: dict[type, Writer] = {
+    Binarizer: bins.write_binarizer,
     FunctionTransformer: functions.write_function,
     IterativeImputer: impute.write_iterative,
     KBinsDiscretizer: bins.write_bins,

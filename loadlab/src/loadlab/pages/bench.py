@@ -9,6 +9,7 @@ from loadlab.experiments.bench.measure import Figures, Round, Run
 from loadlab.experiments.bench.subjects import (
     ENDPOINTS,
     HEAVY,
+    PROTOCOLS,
     QUESTIONS,
     REGIMES,
     STEPS,
@@ -111,8 +112,13 @@ class Panel(NamedTuple):
 
 def titles(run: Run) -> dict[str, str]:
     """What each server of a run is, by its key, in the tables' order."""
-    subjects = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS}[run.kind]
-    return {key: subject.title for key, subject in subjects.items()}
+    subjects = {
+        "bench": SUBJECTS,
+        "ablate": VARIANTS,
+        "ladder": STEPS,
+        "protocols": PROTOCOLS,
+    }
+    return {key: subject.title for key, subject in subjects[run.kind].items()}
 
 
 def server(run: Run, key: str, regime: Regime, model: str) -> Server:

@@ -147,6 +147,11 @@ prove-properties times="20" *flags:
     set -euo pipefail
     PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
+# 20,000 random requests made from /openapi.json against a real server: no server error, and nothing that is not described; `just prove-openapi --cases 2000 --seed 7`
+[group('prove')]
+prove-openapi *flags:
+    uv run python tests/e2e/prove_openapi.py "$@"
+
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
 prove-answers *names="all":
@@ -184,6 +189,13 @@ ablate *flags:
 [group('prove')]
 ladder *flags:
     uv run loadlab ladder "$@"
+    uv run loadlab render
+
+# CPU time per request of MLflow's and the inference protocol, JSON and binary, against /predict: one run, rounds in random order; needs what `bench` needs
+[group('prove')]
+bench-protocols *flags:
+    PYTHONPATH=tests uv run python -m support.protocol_models .halfcore/protocols
+    uv run loadlab protocols "$@"
     uv run loadlab render
 
 # What a server holds at rest, while a model loads, and with 10,000 connections; stored, and written into docs/operations.md
@@ -337,4 +349,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-properties prove-bodies prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models
+prove: prove-batcher prove-properties prove-bodies prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models

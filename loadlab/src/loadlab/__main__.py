@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments import compare, searching, studies
+from loadlab.experiments import compare, runner, searching, studies
 from loadlab.experiments.bench import command as bench
+from loadlab.experiments.bench import measure
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.generator.plan import PlanError
 from loadlab.pages import experiments as pages
-from loadlab.pages import render
+from loadlab.pages import protocols, render
 from loadlab.record.cgroup import Unavailable
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
@@ -73,7 +74,11 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if asked.command == "render":
         said = [f"wrote {written}" for written in render.main(asked)]
     else:
-        said = [f"stored in {bench.main(asked, root, console)}"]
+        file = bench.main(asked, root, console)
+        said = [f"stored in {file}"]
+        if asked.command == "protocols":
+            found = protocols.findings(runner.load(file, measure.Run))
+            said = [*(each.text for each in found), *said]
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)
 

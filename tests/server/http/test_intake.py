@@ -127,6 +127,44 @@ async def test_a_plain_prediction_is_answered_when_its_body_has_come(tmp_path: P
     assert not server.front.predictor.reader.reading
 
 
+TENSOR = (
+    b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32",'
+    b'"parameters":{"binary_data_size":16}}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("request_", "body"),
+    [
+        (Request(path="/invocations"), b'{"instances":[[1,2,3,4.5]]}'),
+        (Request(path="/endpoints/numbers/invocations"), b'{"instances":[[1,2,3,4.5]]}'),
+        (Request(path="/v1/models/numbers:predict"), b'{"instances":[[1,2,3,4.5]]}'),
+        (
+            Request(
+                path="/v2/models/numbers/infer",
+                content_type="application/octet-stream",
+                inference_header_content_length=str(len(TENSOR)),
+            ),
+            TENSOR + bytes(16),
+        ),
+        (
+            Request(path="/v2/models/numbers/versions/1/infer", content_type=None),
+            b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}',
+        ),
+    ],
+    ids=["MLflow", "MLflow, a name", "KServe", "a binary tensor", "JSON without a type"],
+)
+async def test_other_protocols_are_begun_here_too(
+    tmp_path: Path, request_: Request, body: bytes
+) -> None:
+    """Whatever head their clients usually send."""
+    async with taking(tmp_path) as server:
+        server.take(request_).body.come(body)
+        status, _, document = await answered(request_)
+    assert (status, server.left) == (200, [])
+    assert document.keys() & {"predictions", "outputs"}
+
+
 @pytest.mark.parametrize(
     "request_",
     [

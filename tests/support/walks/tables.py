@@ -118,6 +118,7 @@ EXCLUDED = (
     ),
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
     Excluded("just prove-properties*", _MINUTES),
+    Excluded("just prove-openapi*", "a step of CI", ".ci/run"),
     Excluded("just record-protocols", "writes into the tree, and needs registered examples"),
     Excluded(
         "just docs-picture",
@@ -148,6 +149,7 @@ EXCLUDED = (
     Excluded("just bench --models *", _MEASURES),
     Excluded("loadlab bench", _MEASURES),
     Excluded("loadlab bench --servers *", _MEASURES),
+    Excluded("just bench-protocols", _MEASURES),
     Excluded("just ablate", _MEASURES),
     Excluded("loadlab ablate*", _MEASURES),
     Excluded("just ladder", _MEASURES),

@@ -47,6 +47,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """More bodies and beginnings; every connection asks all of them in turn."""
     host: str = "127.0.0.1"
     path: str = "/predict"
+    binary: str = ""
+    """Base64 of the bytes that follow each body's JSON."""
+    length_header: str = ""
+    """Name of the header that gives the length of the JSON, if bytes follow it."""
     connections: int = 64
     seconds: float = 10.0
     """Length of the window that counts."""
@@ -171,6 +175,8 @@ def _load(plan: Plan) -> Load:
         seed=plan.seed,
         start=time.monotonic(),
         path=plan.path,
+        binary=plan.binary,
+        length_header=plan.length_header,
         timeout_s=plan.timeout_s,
     )
 

@@ -90,14 +90,24 @@ def parse(data: bytes, *, ended: bool = False) -> Answer | None:
     return Answer(int(status[1]), data[end:] if end > 3 else b"", extra)
 
 
-def post(address: tuple[str, int], path: str, body: str) -> bytes:
-    """A request as it goes over the wire."""
+def post(
+    address: tuple[str, int], path: str, body: str, *, binary: bytes = b"", length_header: str = ""
+) -> bytes:
+    """A request as it goes over the wire.
+
+    Args:
+        binary: what follows the body's JSON.
+        length_header: name of the header that gives the length of the JSON, if bytes follow it.
+    """
     data = body.encode()
+    kind, more = "application/json", ""
+    if length_header:
+        kind, more = "application/octet-stream", f"{length_header}: {len(data)}\r\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\ncontent-type: "
-        f"application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\ncontent-type: {kind}\r\n"
+        f"{more}content-length: {len(data) + len(binary)}\r\n\r\n"
     )
-    return head.encode("latin-1") + data
+    return head.encode("latin-1") + data + binary
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:

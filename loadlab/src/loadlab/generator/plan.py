@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import time
+from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds are counted from it, in every process and on every machine; on the monotonic clock of
     the lab's machine, for the wall clock may be set while a run lasts."""
     path: str = "/predict"
+    binary: str = ""
+    """Base64 of the bytes that follow each body's JSON."""
+    length_header: str = ""
+    """Name of the header that gives the length of the JSON, if bytes follow it."""
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
 
@@ -91,7 +96,15 @@ class Pool:
 
     def _prepare(self, exchange: Exchange) -> Question:
         load, body = self._load, exchange.body
-        request = post(load.addresses[0], load.path, body) if self._heads else body.encode()
+        request = body.encode()
+        if self._heads:
+            request = post(
+                load.addresses[0],
+                load.path,
+                body,
+                binary=b64decode(load.binary),
+                length_header=load.length_header,
+            )
         return Question(request, exchange.answer.encode(), whole=self._whole)
 
 

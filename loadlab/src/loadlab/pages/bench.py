@@ -11,6 +11,7 @@ from loadlab.experiments.bench.subjects import (
     BOOSTED,
     ENDPOINTS,
     HEAVY,
+    PROTOCOLS,
     QUESTIONS,
     REGIMES,
     STEPS,
@@ -115,8 +116,13 @@ class Panel(NamedTuple):
 
 def titles(run: Run) -> dict[str, str]:
     """What each server of a run is, by its key, in the tables' order."""
-    subjects = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS}[run.kind]
-    return {key: subject.title for key, subject in subjects.items()}
+    subjects = {
+        "bench": SUBJECTS,
+        "ablate": VARIANTS,
+        "ladder": STEPS,
+        "protocols": PROTOCOLS,
+    }
+    return {key: subject.title for key, subject in subjects[run.kind].items()}
 
 
 def server(run: Run, key: str, regime: Regime, model: str) -> Server:

@@ -15,7 +15,7 @@ from loadlab.experiments.bench.subjects import BOOSTED
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
-from loadlab.pages import bench, experiments
+from loadlab.pages import bench, experiments, protocols
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
 from loadlab.record.store import RUN_FILE, StoreError
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bench": (None, "stored run to show (default: the newest)"),
         "--ablate": (None, "stored ablation to show (default: the newest, if there is one)"),
         "--ladder": (None, "stored ladder to show (default: the newest, if there is one)"),
+        "--protocols": (None, "stored run of the protocols (default: the newest, if there is one)"),
         "--out": (Path("docs/benchmarks.md"), "page to write (default: %(default)s)"),
     }
     for name, (default, text) in options.items():
@@ -88,6 +89,7 @@ def main(asked: argparse.Namespace) -> list[Path]:
         asked.out,
         boosted=measure.latest(runs, "bench", BOOSTED),
         ladder=asked.ladder or measure.latest(runs, "ladder"),
+        protocols_run=asked.protocols or measure.latest(runs, "protocols"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
         loaded=load_sets(runs),
@@ -107,6 +109,7 @@ def render(
     *,
     boosted: Path | None = None,
     ladder: Path | None = None,
+    protocols_run: Path | None = None,
     compared: Sequence[Path] = (),
     loaded: Sequence[KeptSet] = (),
     searched: Sequence[Path] = (),
@@ -125,7 +128,7 @@ def render(
     text = page(
         "benchmarks",
         loads=load_section(loaded, out) if loaded else "",
-        benches=benches,
+        benches=[*benches, *([chapters.protocols(protocols_run)] if protocols_run else [])],
         compared=[chapters.compare(file) for file in compared],
         searched=[chapters.search(file) for file in searched],
         studied=[chapters.study(file) for file in studied],
@@ -199,6 +202,10 @@ class Chapters:
         run = runner.load(file, measure.Run)
         drawn = self.draw("-".join(filter(None, (run.kind, about))), run)
         return bench.section(run, link(file, self._out), drawn, about)
+
+    def protocols(self, file: Path) -> str:
+        """What other protocols cost."""
+        return protocols.section(runner.load(file, measure.Run), link(file, self._out))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""

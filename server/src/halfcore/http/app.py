@@ -17,9 +17,10 @@ from halfcore.http.routes.bench import null_by_get
 from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
+from halfcore.predict.prediction import refusal
 from halfcore.predict.predictor import Handler, Predictor
-from halfcore.predict.protocols.paths import INVOCATIONS
-from halfcore.problem import CONTENT_TYPE, Problem
+from halfcore.predict.protocols.paths import INVOCATIONS, form_of
+from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
 
 
@@ -102,10 +103,14 @@ def create_app(
     )
 
 
-def _problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    return Response(
-        problem.body(), status_code=problem.status, media_type=CONTENT_TYPE, headers=problem.headers
-    )
+def _problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    """A problem in the form that the path's clients know."""
+    wire = form_of(request.url.path)
+    status, headers, body = refusal(problem) if wire is None else wire.refusal(problem)
+    more = dict(headers)
+    kind = more.pop("content-type")
+    del more["content-length"]  # the app's own
+    return Response(body, status_code=status, media_type=kind, headers=more)
 
 
 def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

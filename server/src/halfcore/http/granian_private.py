@@ -25,7 +25,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
-from halfcore.predict.admission import BINARY_HEADER, is_plain
+from halfcore.predict.admission import is_plain
 from halfcore.predict.body import client_left
 from halfcore.problem import Problem
 
@@ -74,15 +74,10 @@ class Intake:
         try:
             scope = watcher.scope
             begin = self._front.begin(scope.path) if scope.method == "POST" else None
-            if (
-                begin is None
-                # each access to `headers` makes a copy
-                or not is_plain(get := scope.headers.get, max_body_bytes=self._reader.max_bytes)
-                # a body that is not JSON alone
-                or (isinstance(begin, self._translated) and get(BINARY_HEADER) is not None)
-                or self._predictor.full()
-                or not self._predictor.allows(get, begin)
-            ):
+            if begin is not None:
+                get = scope.headers.get  # each access to `headers` makes a copy
+                begin = self._if_plain(begin, get)
+            if begin is None or self._predictor.full() or not self._predictor.allows(get, begin):
                 self._ordinary(watcher)
                 return
             if self._front.coalescer is not None:
@@ -95,6 +90,13 @@ class Intake:
         except Exception as error:  # noqa: BLE001
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
+
+    def _if_plain(self, begin: "Handler", get: Callable[[str], str | None]) -> "Handler | None":
+        """What answers a request whose head is plain; None for any other."""
+        most = self._reader.max_bytes
+        if isinstance(begin, self._translated):
+            return begin.if_plain(get, max_body_bytes=most)
+        return begin if is_plain(get, max_body_bytes=most) else None
 
     def _on_body(
         self, begin: "Handler", exchange: Exchange, request_id: str | None, reading: Any

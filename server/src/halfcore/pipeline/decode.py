@@ -86,7 +86,7 @@ class Decoder:
         """
         if len(body) <= SHORT_BODY_BYTES and (rows := self._decode_short(body)) is not None:
             return rows
-        return _all(self.steps(body))
+        return all_at_once(self.steps(body))
 
     def steps(self, body: bytes) -> Generator[None, None, Rows]:
         """`decode` in slices of a few milliseconds: yields between them."""
@@ -237,7 +237,7 @@ def _decoder(kind: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(kind).decode
 
 
-def _all(steps: Generator[None, None, _T]) -> _T:
+def all_at_once(steps: Generator[None, None, _T]) -> _T:
     """The result of work in slices, done without a pause."""
     while True:
         try:
@@ -271,4 +271,4 @@ _RECORDS_END = re.compile(rb"(?<=\})[ \t\n\r]*+\][ \t\n\r]*+\Z")
 _END_BYTES = 256
 _SEPARATOR = re.compile(rb"[ \t\n\r]*+,[ \t\n\r]*+")
 
-__all__ = ["REFUSED", "Decoder", "Problem", "Rows"]
+__all__ = ["REFUSED", "Decoder", "Problem", "Rows", "all_at_once"]

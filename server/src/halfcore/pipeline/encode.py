@@ -5,13 +5,14 @@ label, with one `%.7g` per probability. A float32 holds no more than seven signi
 regression values are written in full.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import orjson
 
 from halfcore.bundle import Manifest
 
+_T = TypeVar("_T")
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -23,6 +24,8 @@ class Encoder:
     """
 
     def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._derived: dict[Callable[[Manifest], Any], Any] = {}
         self._tail = (
             b',"model":'
             + orjson.dumps(manifest.name)
@@ -49,6 +52,15 @@ class Encoder:
             for label in self.labels
         ]
         self._plain: list[bytes] = [b'{"prediction":' + label + self._tail for label in self.labels]
+
+    def derived(self, make: "Callable[[Manifest], _T]") -> _T:
+        """What `make` makes of the model's manifest, to write answers in another form: made at the
+        first call, then kept with the encoder."""
+        made = self._derived.get(make)
+        if made is None:
+            made = self._derived[make] = make(self._manifest)
+        value: _T = made
+        return value
 
     def encode(self, results: Sequence[tuple[Any, ...]], *, many: bool) -> bytes:
         """The answer's body.

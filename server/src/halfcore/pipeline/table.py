@@ -105,6 +105,23 @@ class Table:
             return None
         return Rows(matrix.astype(self._dtype, copy=False).tobytes(), len(matrix), many=True)
 
+    def pack_bytes(self, payload: bytes, rows: int) -> Rows | None:
+        """Check rows that are packed already; they are not copied.
+
+        Args:
+            payload: `rows` rows of the schema's `row_bytes`.
+
+        Returns:
+            None if the columns are not all numbers without bounds or a value may be wrong:
+            `pack_matrix` or `pack` then decides.
+        """
+        if not (self._all_numbers and self._any_number):
+            return None
+        values = np.frombuffer(payload, self._dtype)
+        # Half the time of `all`.
+        right = b"\0" not in np.isfinite(values).tobytes()
+        return Rows(payload, rows, many=True) if right else None
+
     def _all_right(self, matrix: NDArray[Any]) -> bool:
         if self._any_number and matrix.dtype == self._dtype and np.isfinite(matrix).all():
             return True  # two passes in place of four

@@ -30,18 +30,21 @@ class Head(NamedTuple):
 NO_HEAD = Head(None, None, None)
 
 
-def is_plain(get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
+def is_plain(
+    get: Callable[[str], str | None], *, max_body_bytes: int, any_type: bool = False
+) -> bool:
     """Whether a head is what most clients send: JSON, not encoded, of a known and allowed length.
     `check_head` accepts it too.
 
     Args:
         get: the first header of a name, or None.
         max_body_bytes: largest body.
+        any_type: do not look at the content type.
     """
     length = get("content-length")
     return (
         length is not None
-        and get("content-type") in USUAL_TYPES
+        and (any_type or get("content-type") in USUAL_TYPES)
         and get("content-encoding") is None
         and length.isdecimal()
         and len(length) <= MOST_DIGITS

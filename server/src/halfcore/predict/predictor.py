@@ -4,13 +4,13 @@ requests in and send the answers."""
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
-from halfcore.predict.admission import NO_HEAD, Head, check_head
+from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, check_head
 from halfcore.predict.body import BodyReader, client_left
 from halfcore.predict.keys import Keys
 from halfcore.predict.long_bodies import LongBodies
@@ -60,6 +60,10 @@ class Handler(Protocol):
         """Start to answer; never raises."""
 
 
+_PATHS = 256
+"""Most paths whose protocol is remembered, each of at most `_PATH_CHARACTERS`: a client can make
+up as many as it likes."""
+_PATH_CHARACTERS = 256
 Make = Callable[..., Prediction]
 """Makes a prediction; called as `Prediction` is."""
 
@@ -121,6 +125,7 @@ class Predictor:
         """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
+        self._known_paths = lru_cache(_PATHS)(self._translated)
 
     def limit_in_flight(self, most: int) -> None:
         """Lower `max_in_flight`."""
@@ -180,7 +185,10 @@ class Predictor:
 
     def translated(self, path: str) -> "Translated | None":
         """What answers a POST of this path in another server's protocol; None if no protocol has
-        the path."""
+        the path. May be called on any thread."""
+        return (self._known_paths if len(path) <= _PATH_CHARACTERS else self._translated)(path)
+
+    def _translated(self, path: str) -> "Translated | None":
         route = route_of(path)
         return None if route is None else Translated(self, route.wire, route.model)
 
@@ -308,13 +316,21 @@ class Translated:
     ) -> None:
         self._predictor = predictor
         self.model = name
-        self._head = head
+        self._make = partial(TranslatedPrediction, Spoken(wire, head))
         self.wire = wire
 
     def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
         """See `Handler`."""
-        make = partial(TranslatedPrediction, Spoken(self.wire, self._head))
-        return self._predictor.begin(self.model, body, request_id, send, make)
+        return self._predictor.begin(self.model, body, request_id, send, self._make)
+
+    def if_plain(
+        self, get: Callable[[str], str | None], *, max_body_bytes: int
+    ) -> "Translated | None":
+        """The same for one request; None if its head needs more checks. See `Wire.is_plain`."""
+        if not self.wire.is_plain(get, max_body_bytes=max_body_bytes):
+            return None
+        length = get(BINARY_HEADER)
+        return self if length is None else self.with_head(Head(None, None, None, None, length))
 
     def with_head(self, head: Head) -> "Translated":
         """The same for one request with these headers."""

@@ -1,6 +1,7 @@
-"""`loadlab bench`, `ablate` and `ladder`: CPU time per request of several servers, side by side in
-one run, measured in rounds, each in another order. `loadlab memory`: what a server holds at rest,
-while it loads, and with many quiet connections, and uses at rest; for docs/operations.md.
+"""`loadlab bench`, `ablate`, `ladder` and `protocols`: CPU time per request of several servers or
+routes, side by side in one run, measured in rounds, each in another order. `loadlab memory`: what a
+server holds at rest, while it loads, and with many quiet connections, and uses at rest; for
+docs/operations.md.
 
 `commands.toml` has the commands and their options.
 """
@@ -25,6 +26,7 @@ from loadlab.experiments.bench.measure import Load, Measured, Round, Run, answer
 from loadlab.experiments.bench.subjects import (
     HELPERS,
     OURS,
+    PROTOCOLS,
     STEPS,
     SUBJECTS,
     VARIANTS,
@@ -45,7 +47,7 @@ REST_S = 30.0
 """Seconds of rest over which CPU time is counted."""
 ASKED = 3
 """Times that each connection asks, one after another, before it is quiet."""
-_COMPARED = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS}
+_COMPARED = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS, "protocols": PROTOCOLS}
 _QUICK_SPARSE = ("a", "b")
 """A smoke test starts few servers under a quota: they start slowly there."""
 

@@ -5,6 +5,7 @@ figure that is in no stored run is in no document."""
 import os
 import subprocess
 import sys
+from base64 import b64decode
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Generic, Literal
 import msgspec
 
 from loadlab.experiments import runner
+from loadlab.experiments.bench.forms import asked
 from loadlab.experiments.bench.subjects import (
     Place,
     Regime,
@@ -126,10 +128,10 @@ class Measured(Experiment[R], Generic[R], frozen=True, kw_only=True):
 
 
 class Run(Measured[Round], frozen=True, kw_only=True):
-    """Of bench, ablation or ladder; the seed orders the servers within each round, and draws the
-    think times."""
+    """Of bench, ablation, ladder or protocols; the seed orders the servers within each round, and
+    draws the think times."""
 
-    kind: Literal["bench", "ablate", "ladder"] = msgspec.field(name="what")
+    kind: Literal["bench", "ablate", "ladder", "protocols"] = msgspec.field(name="what")
     quiet: Quiet
     loads: list[Load]
     rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
@@ -206,9 +208,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     with start(label, subject.command(place, case, port)) as server:
         plan = Plan(
             port=port,
-            path=subject.path,
-            body=case.body,
-            prefix=subject.prefix or case.prefix,
+            **asked(subject, case),
             others=case.others if load.rows == "golden" else (),
             seed=seed,
             group=server.group.name,
@@ -268,7 +268,13 @@ def figures(
 
 def _first_answer(plan: Plan) -> bytes:
     """The body of the server's first answer; raises `_NoFigures` if it is wrong."""
-    request = post((plan.host, plan.port), plan.path, plan.body)
+    request = post(
+        (plan.host, plan.port),
+        plan.path,
+        plan.body,
+        binary=b64decode(plan.binary),
+        length_header=plan.length_header,
+    )
     try:
         status, body = ask(plan.host, plan.port, request, timeout_s=plan.timeout_s)
     except (OSError, ValueError) as error:

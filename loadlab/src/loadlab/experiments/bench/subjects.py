@@ -30,6 +30,8 @@ from loadlab.target.programs import Case, baseline_program, clean_environment
 
 Regime = Literal["saturated", "sparse"]
 REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
+Form = Literal["own", "instances", "tensor", "binary"]
+"""Of the request: see `forms`."""
 Need = Literal["baseline", "surroundings", "log"]
 _START_S, _HELPER_START_S = 60.0, 120.0
 """Until a server is ready; one that imports MLflow may be slow where its modules are not compiled
@@ -75,6 +77,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     settings: dict[str, str] = {}
     needs: tuple[Need, ...] = ()
     path: str = "/predict"
+    form: Form = "own"
     prefix: str = ""
     """How a right answer begins, where it is not a prediction."""
     regimes: tuple[Regime, ...] = REGIMES
@@ -135,6 +138,7 @@ _TABLES = msgspec.toml.decode(
 )
 SUBJECTS = {subject.key: subject for subject in _TABLES["bench"]}
 VARIANTS = {subject.key: subject for subject in _TABLES["ablate"]}
+PROTOCOLS = {subject.key: subject for subject in _TABLES["protocol"]}
 LADDER, ENDPOINTS = _TABLES["step"], _TABLES["endpoint"]
 STEPS = {subject.key: subject for subject in [*LADDER, *ENDPOINTS]}
 OURS = SUBJECTS["b"]

@@ -1,9 +1,9 @@
 """`GET /docs`: the API's description, with each served model's own types and example, readable
 without a network.
 
-Litestar describes the ordinary routes. The prediction routes are plain ASGI, and what they accept
-depends on the models that are loaded at the moment, so their part is made here, per request, from
-the manifests.
+Litestar finds the ordinary routes, and `docs_answers` says what they answer. The prediction routes
+are plain ASGI, and what they accept depends on the models that are loaded at the moment: their part
+is made per request, from the manifests, by `docs_models` and `docs_protocols`.
 """
 
 from pathlib import Path
@@ -19,27 +19,15 @@ from litestar.openapi.spec import Server
 from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.response.file import ASGIFileResponse
-from msgspec import UNSET
 
 from halfcore import __version__
-from halfcore.bundle import Input
-from halfcore.http.routes import docs_protocols
-from halfcore.http.routes.models import example_body
-from halfcore.models.served import LoadedModel, Models
-from halfcore.pipeline.schema import Rule
-from halfcore.problem import CONTENT_TYPE
+from halfcore.http.routes import docs_answers, docs_models, docs_protocols
+from halfcore.models.served import Models
 
 PAGE = "/docs"
 ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
 """Size of a part of a file, under a server that does not send files itself."""
-_SHOWN_CATEGORIES = 50
-"""Of a column that accepts others as well."""
-_JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
-_IGNORED = {
-    "type": ["string", "number", "boolean", "null"],
-    "description": "accepted and not read: no step of the model uses it",
-}
 _TAGS = [
     {
         "name": "predict",
@@ -50,48 +38,6 @@ _TAGS = [
     {"name": "server", "description": "Health, metrics and webhooks"},
 ]
 """The groups of routes on the page, in this order."""
-_SCHEMAS: dict[str, Any] = {
-    "Problem": {
-        "type": "object",
-        "required": ["type", "title", "status", "code", "detail"],
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "code": {"type": "string", "examples": ["unknown_category"]},
-            "detail": {"type": "string"},
-            "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
-            "error_count": {"type": "integer"},
-            "more_errors": {"type": "boolean"},
-        },
-    },
-    "FieldError": {
-        "type": "object",
-        "required": ["code", "path", "message"],
-        "properties": {
-            "code": {"type": "string"},
-            "path": {"type": "string", "examples": ["$[3].island"]},
-            "message": {"type": "string"},
-            "row": {"type": "integer"},
-            "field": {"type": "string"},
-            "got": {},
-            "expected": {},
-        },
-    },
-}
-_REFUSALS = {
-    "400": "not JSON, not UTF-8, nested too deeply, or a name twice",
-    "404": "unknown model; the known ones are named",
-    "408": "the body arrived too slowly",
-    "413": "body too large, or too many rows",
-    "415": "not application/json",
-    "422": (
-        "a value is wrong: the field, the value received and the value expected are named; or the "
-        "model has no finite answer to it"
-    ),
-    "500": "the model failed; the log has the reason",
-    "503": "overloaded, or the model is not loaded; see Retry-After",
-}
 
 
 def openapi_config(models: Models) -> OpenAPIConfig:
@@ -192,179 +138,19 @@ class _Swagger(SwaggerRenderPlugin):
 
 def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
     """Litestar's description of the ordinary routes, with the prediction routes added."""
-    predictions = {}
-    schemas = schema.get("components", {}).get("schemas", {}) | _SCHEMAS | docs_protocols.SCHEMAS
+    served = sorted(models, key=lambda model: str(model.manifest.name))
     default = models.default_name
-    for model in sorted(models, key=lambda model: model.manifest.name):
-        name = model.manifest.name
-        schemas |= _schemas(model)
-        if name == default:
-            predictions["/predict"] = {
-                "post": _operation(model, f"Predict with the default model, {name}", "predict")
-            }
-        predictions[f"/models/{name}/predict"] = {
-            "post": _operation(model, f"Predict with {name}", f"predict-{name}")
-        }
-    ordinary = {
-        path: {method: _ordinary(path, operation) for method, operation in item.items()}
-        for path, item in schema["paths"].items()
-    }
+    first = next((model for model in served if model.manifest.name == default), None)
+    shown = first or (served[0] if served else None)
+    manifest = shown.manifest if shown else None
+    examples = {"name": manifest.name, "version": manifest.version} if manifest else {}
     return schema | {
         "tags": _TAGS,
-        "paths": predictions | docs_protocols.paths() | ordinary,
-        "components": {"schemas": schemas},
-    }
-
-
-def _ordinary(path: str, operation: dict[str, Any]) -> dict[str, Any]:
-    """An ordinary route's description: its refusals are problem documents, its 204 is empty."""
-    answers = {}
-    for status, answer in operation["responses"].items():
-        if status >= "400":
-            answers[status] = {"description": answer["description"], "content": _problem()}
-        elif status == "204":
-            answers[status] = {"description": answer["description"]}
-        else:
-            answers[status] = answer
-    return operation | {
-        "tags": [_tag(path)],
-        "responses": answers,
-    }
-
-
-def _tag(path: str) -> str:
-    if path.startswith("/models"):
-        return "models"
-    return "protocols" if path.startswith(("/v1", "/v2", "/ping", "/version")) else "server"
-
-
-def _problem() -> dict[str, Any]:
-    return {CONTENT_TYPE: {"schema": _reference("Problem")}}
-
-
-def _reference(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _operation(model: LoadedModel, summary: str, operation_id: str) -> dict[str, Any]:
-    example = example_body(model)
-    examples = {
-        "one": {"summary": "one row", "value": example},
-        "several": {
-            "summary": "several rows",
-            "value": [example] * 2
-            if model.manifest.named
-            else {"features": [example["features"]] * 2},
+        "paths": docs_models.paths(served, default)
+        | docs_protocols.paths(first, shown, examples)
+        | docs_answers.paths(schema["paths"], examples),
+        "components": {
+            "schemas": docs_answers.SCHEMAS | docs_protocols.SCHEMAS | docs_models.schemas(served),
+            "securitySchemes": docs_answers.SECURITY_SCHEMES,
         },
     }
-    name = model.manifest.name
-    answers = {
-        "200": {
-            "description": "the prediction",
-            "content": {"application/json": {"schema": _reference(f"{name}-answer")}},
-        }
-    }
-    return {
-        "tags": ["predict"],
-        "summary": summary,
-        "operationId": operation_id,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _body_schema(model), "examples": examples}},
-        },
-        "responses": answers
-        | {
-            status: {"description": text, "content": _problem()}
-            for status, text in _REFUSALS.items()
-        },
-    }
-
-
-def _body_schema(model: LoadedModel) -> dict[str, Any]:
-    """One row or several, by names or, if no column is called `features`, by position."""
-    name = model.manifest.name
-    forms = [
-        _reference(f"{name}-record"),
-        {"type": "array", "title": "records", "items": _reference(f"{name}-record"), "minItems": 1},
-    ]
-    if _by_position(model):
-        forms += [_reference(f"{name}-vector"), _reference(f"{name}-vectors")]
-    return {"oneOf": forms}
-
-
-def _by_position(model: LoadedModel) -> bool:
-    return all(column.name != "features" for column in model.schema.inputs)
-
-
-def _schemas(model: LoadedModel) -> dict[str, Any]:
-    """The schemas that a model's operations refer to, by name; without titles, which some client
-    generators use as unique names."""
-    name, inputs = model.manifest.name, model.schema.inputs
-    values = [_value_schema(column, model.schema.rule(column.name)) for column in inputs]
-    record = {
-        "type": "object",
-        "required": [
-            column.name for i, column in enumerate(inputs) if i not in model.schema.defaults
-        ],
-        "properties": {column.name: value for column, value in zip(inputs, values, strict=True)}
-        | dict.fromkeys(model.schema.ignored, _IGNORED),
-        "additionalProperties": False,
-    }
-    schemas = {f"{name}-record": record, f"{name}-answer": _answer_schema(model)}
-    if _by_position(model):
-        # Bounded by its length: several client generators cannot read `items: false`.
-        vector = {
-            "type": "array",
-            "prefixItems": values,
-            "minItems": len(inputs),
-            "maxItems": len(inputs),
-        }
-        schemas[f"{name}-vector"] = _features(vector)
-        schemas[f"{name}-vectors"] = _features({"type": "array", "items": vector, "minItems": 1})
-    return schemas
-
-
-def _features(schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["features"],
-        "properties": {"features": schema},
-        "additionalProperties": False,
-    }
-
-
-def _value_schema(column: Input, rule: Rule) -> dict[str, Any]:
-    schema: dict[str, Any] = {"examples": [column.example]}
-    if column.text is not None:
-        schema |= {"type": "string", "maxLength": column.text.max_length}
-    elif column.accepts_unknown and rule.categories is None:
-        kind = "string" if isinstance((column.categories or [0])[0], str) else "integer"
-        schema["type"] = [kind, "null"] if column.nullable else kind
-        schema["examples"] = (column.categories or [])[:_SHOWN_CATEGORIES]
-    elif column.categories:
-        schema["enum"] = [*column.categories, None] if column.nullable else column.categories
-    else:
-        kind = _JSON_TYPES[column.kind]
-        schema["type"] = [kind, "null"] if column.nullable else kind
-    bounds = {"minimum": rule.minimum, "maximum": rule.maximum}
-    schema |= {key: bound for key, bound in bounds.items() if bound is not None}
-    return schema if rule.default is UNSET else schema | {"default": rule.default}
-
-
-def _answer_schema(model: LoadedModel) -> dict[str, Any]:
-    manifest = model.manifest
-    one: dict[str, Any] = {"enum": manifest.classes} if manifest.classes else {"type": "number"}
-    properties: dict[str, Any] = {"prediction": {"oneOf": [one, {"type": "array", "items": one}]}}
-    if "probabilities" in manifest.outputs:
-        by_class = {
-            "type": "object",
-            "properties": {str(label): {"type": "number"} for label in manifest.classes},
-        }
-        properties["probabilities"] = {"oneOf": [by_class, {"type": "array", "items": by_class}]}
-    # Examples and not constants: a generated client must also work with later versions of the
-    # model.
-    properties |= {
-        key: {"type": "string", "examples": [value]}
-        for key, value in (("model", manifest.name), ("version", manifest.version))
-    }
-    return {"type": "object", "required": list(properties), "properties": properties}

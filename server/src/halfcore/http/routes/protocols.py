@@ -13,7 +13,6 @@ from litestar.params import FromPath
 from halfcore import __version__
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.protocols import inference
-from halfcore.problem import Problem
 
 _JSON = "application/json"
 _NAME = "Halfcore"
@@ -104,12 +103,11 @@ def _of_models(models: Models) -> list[Any]:
         return readiness(name, version)
 
     def described(name: str, version: str | None) -> _Answer:
-        model = _served(models, name, version)
-        return model if isinstance(model, Response) else Response(inference.describe(model))
+        return Response(inference.describe(_served(models, name, version)))
 
     def readiness(name: str, version: str | None) -> _Answer:
-        model = _served(models, name, version)
-        return model if isinstance(model, Response) else Response({"name": name, "ready": True})
+        _served(models, name, version)
+        return Response({"name": name, "ready": True})
 
     return [metadata, metadata_of_version, model_ready, version_ready]
 
@@ -121,18 +119,14 @@ def _kserve(models: Models) -> list[Any]:
 
     @get("/v1/models/{name:str}", sync_to_thread=False, summary="Whether a model answers")
     def state(name: FromPath[str]) -> _Answer:
-        model = _served(models, name, None)
-        return model if isinstance(model, Response) else Response({"name": name, "ready": True})
+        _served(models, name, None)
+        return Response({"name": name, "ready": True})
 
     return [names, state]
 
 
-def _served(models: Models, name: str, version: str | None) -> LoadedModel | _Answer:
-    """The model, or the answer that says why there is none."""
-    try:
-        model = models.get(name)
-        inference.check_version(model, version)
-    except Problem as problem:
-        status, headers, body = inference.Inference().refusal(problem)
-        return Response(body, status_code=status, media_type=_JSON, headers=dict(headers))
+def _served(models: Models, name: str, version: str | None) -> LoadedModel:
+    """The model; raises `Problem`, which the app answers in the path's protocol."""
+    model = models.get(name)
+    inference.check_version(model, version)
     return model

@@ -5,7 +5,7 @@ The rows are one tensor [N, F], or one tensor [N] or [N, 1] per column. A binary
 is checked and packed as a whole, without a Python object per value.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,13 +25,21 @@ from halfcore.predict.admission import (
     Head,
     check_length,
     check_not_encoded,
+    is_plain,
 )
 from halfcore.predict.prediction import Answer, Headers, json_headers
+from halfcore.predict.protocols.binary import BINARY_TYPE, NUMBERS, Answers, Matrices, label_type
 from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
-from halfcore.predict.protocols.tensors import DTYPES, Parameters, Tensor, bad, with_data
+from halfcore.predict.protocols.tensors import (
+    BINARY_SIZE,
+    DTYPES,
+    Parameters,
+    Tensor,
+    bad,
+    with_data,
+)
 from halfcore.problem import Problem, listed, shown
 
-BINARY_TYPE = "application/octet-stream"
 ALIASES = {"predict": "label", "predict_proba": "probabilities"}
 """Names that MLServer's scikit-learn runtime gives to its outputs."""
 ONE_TENSOR = "input"
@@ -58,8 +66,8 @@ class Wanted(NamedTuple):
     """What the answer must hold."""
 
     id: str
-    outputs: Sequence[tuple[str, bool]]
-    """Name, and whether it is sent as a binary tensor."""
+    outputs: Sequence[tuple[str, str, bool]]
+    """The client's name, the manifest's, and whether it is sent as a binary tensor."""
 
 
 class Inference:
@@ -76,6 +84,29 @@ class Inference:
         """Accept a body of any content type: the protocol's clients send JSON without one."""
         check_not_encoded(head)
         check_length(head, max_body_bytes=max_body_bytes)
+
+    def is_plain(self, get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
+        """A body of a known length, of any content type."""
+        return is_plain(get, max_body_bytes=max_body_bytes, any_type=True)
+
+    def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
+        """Read one binary tensor of the model's own type."""
+        length, manifest = head.json_length, model.manifest
+        if (
+            length is None
+            or self._version not in (None, manifest.version)
+            or not length.isdecimal()
+            or len(length) > MOST_DIGITS
+        ):
+            return None
+        end = int(length)
+        try:
+            request = _request(body[:end])
+        except REFUSED:
+            return None
+        matrices = model.schema.derived(Matrices)
+        rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
+        return None if rows is None else Call(rows, _wanted(request, manifest))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -101,6 +132,10 @@ class Inference:
     ) -> tuple[Headers, bytes]:
         """The outputs that were asked for, as JSON, and as binary tensors behind it."""
         manifest, wanted = model.manifest, call.wanted
+        answers = model.encoder.derived(Answers)
+        if wanted.outputs[0][2] and all(binary for *_, binary in wanted.outputs):
+            names = [(asked, name) for asked, name, _ in wanted.outputs]
+            return answers.answer(wanted.id, names, results)
         document: dict[str, Any] = {
             "model_name": manifest.name,
             "model_version": manifest.version,
@@ -108,13 +143,12 @@ class Inference:
         if wanted.id:
             document["id"] = wanted.id
         outputs, raw = [], []
-        for name, binary in wanted.outputs:
-            datatype, values, shape = _output(manifest, ALIASES.get(name, name), results)
-            output = {"name": name, "datatype": datatype, "shape": shape}
+        for asked, name, binary in wanted.outputs:
+            datatype, values, shape = _output(manifest, name, results)
+            output = {"name": asked, "datatype": datatype, "shape": shape}
             if binary:
-                part = _as_bytes(values)
-                output["parameters"] = {"binary_data_size": len(part)}
-                raw.append(part)
+                raw.append(answers.part(name, results).values)
+                output["parameters"] = {BINARY_SIZE: len(raw[-1])}
             else:
                 output["data"] = values
             outputs.append(output)
@@ -165,14 +199,14 @@ def describe(model: LoadedModel) -> dict[str, Any]:
 
 def _described(name: str, manifest: Manifest, number: str) -> dict[str, Any]:
     if name == "label":
-        return {"name": name, "datatype": _label_type(manifest.classes), "shape": [-1]}
+        return {"name": name, "datatype": label_type(manifest.classes), "shape": [-1]}
     golden = manifest.golden[0].prediction
     width = len(manifest.classes) or (len(golden) if isinstance(golden, list) else 0)
     return {"name": name, "datatype": number, "shape": [-1, width] if width else [-1]}
 
 
 def _number(manifest: Manifest) -> str:
-    return "FP32" if manifest.dtype == "float32" else "FP64"
+    return NUMBERS[manifest.dtype]
 
 
 def _datatype(column: Input, number: str) -> str:
@@ -181,10 +215,6 @@ def _datatype(column: Input, number: str) -> str:
     if column.categories:
         return "BYTES" if isinstance(column.categories[0], str) else "INT64"
     return {"number": number, "integer": "INT64", "boolean": "BOOL"}[column.kind]
-
-
-def _label_type(classes: Sequence[Any]) -> str:
-    return {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP64"}[type(classes[0])]
 
 
 def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
@@ -204,15 +234,17 @@ def _wanted(request: Request, manifest: Manifest) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
     all_binary = request.parameters.get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id, [(name, all_binary) for name in manifest.outputs])
+        return Wanted(request.id, [(name, name, all_binary) for name in manifest.outputs])
     outputs = []
     for output in request.outputs:
-        if ALIASES.get(output.name, output.name) not in manifest.outputs:
+        name = ALIASES.get(output.name, output.name)
+        if name not in manifest.outputs:
             raise bad(
                 f"unexpected inference output '{shown(output.name)}' for model "
                 f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
             )
-        outputs.append((output.name, output.parameters.get("binary_data", all_binary) is True))
+        binary = output.parameters.get("binary_data", all_binary) is True
+        outputs.append((output.name, name, binary))
     return Wanted(request.id, outputs)
 
 
@@ -298,17 +330,7 @@ def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[s
     """An output's datatype, its values in row order, and its shape."""
     if name == "label":
         labels = [manifest.classes[result[0]] for result in results]
-        return _label_type(manifest.classes), labels, [len(labels)]
+        return label_type(manifest.classes), labels, [len(labels)]
     number = _number(manifest)
     values = np.array([result[-1] for result in results], DTYPES[number])
     return number, values.ravel(), list(values.shape)
-
-
-def _as_bytes(values: Any) -> bytes:
-    """An output as a binary tensor."""
-    if isinstance(values, np.ndarray):
-        return values.tobytes()
-    if isinstance(values[0], str):
-        texts = [text.encode() for text in values]
-        return b"".join([len(text).to_bytes(4, "little") + text for text in texts])
-    return np.array(values).tobytes()

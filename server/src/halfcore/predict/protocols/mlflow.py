@@ -5,7 +5,7 @@ types, and its values are converted as MLflow converts them (docs/protocols.md).
 """
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,11 +13,11 @@ import orjson
 from msgspec import UNSET, UnsetType
 
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.decode import REFUSED, Rows
+from halfcore.pipeline.decode import REFUSED, SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import Result
 from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.table import Table
-from halfcore.predict.admission import Head, check_length, check_not_encoded
+from halfcore.predict.admission import Head, check_length, check_not_encoded, is_plain
 from halfcore.predict.prediction import Answer, Headers, json_headers
 from halfcore.predict.protocols.forms import (
     INVALID_PARAMETER,
@@ -66,15 +66,25 @@ class Scoring:
         check_not_encoded(head)
         check_length(head, max_body_bytes=max_body_bytes)
 
+    def is_plain(self, get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
+        """JSON of a known length."""
+        return is_plain(get, max_body_bytes=max_body_bytes)
+
+    def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
+        """Read JSON by one typed parse."""
+        if _is_csv(head):
+            return None
+        return model.schema.derived(Decoder).usual(body, max_rows=model.decoder.max_rows)
+
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read one of the four JSON forms, or CSV with a header."""
         decoder = model.schema.derived(Decoder)
         most = model.decoder.max_rows
-        if (head.content_type or "").lower().startswith(CSV_TYPE):
+        if _is_csv(head):
             table = from_csv(body)
             return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
-        call = decoder.usual(body, max_rows=most)
-        if call is not None:
+        # A short body was already tried.
+        if len(body) > SHORT_BODY_BYTES and (call := decoder.usual(body, max_rows=most)):
             return call
         document = parsed(body)
         rows = yield from decoder.rows(table_of(document), max_rows=most)
@@ -220,6 +230,10 @@ def _wanted(params: Any) -> Wanted:
             "predict_proba",
         )
     return Wanted(method == "predict_proba")
+
+
+def _is_csv(head: Head) -> bool:
+    return head.content_type is not None and head.content_type.lower().startswith(CSV_TYPE)
 
 
 def _message(problem: Problem, status: int) -> str:

@@ -15,6 +15,15 @@ _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _PREDICT = re.compile(r"/v1/models/([^/]+):predict\Z")
 
 
+_FORMS: tuple[tuple[str, Wire], ...] = (
+    ("/invocations/", _SCORING),
+    ("/endpoints/", _SCORING),
+    ("/v1/", _INSTANCES),
+    ("/v2/", _INFERENCE),
+)
+"""Beginnings of paths, and the protocol whose clients ask there."""
+
+
 class Route(NamedTuple):
     """What a path asks for."""
 
@@ -35,3 +44,9 @@ def route_of(path: str) -> Route | None:
     if (match := _PREDICT.match(path)) is not None:
         return Route(_INSTANCES, match[1])
     return None
+
+
+def form_of(path: str) -> Wire | None:
+    """The protocol in whose form a path's errors are answered, whatever is wrong with the request;
+    None for Halfcore's own."""
+    return next((wire for start, wire in _FORMS if f"{path}/".startswith(start)), None)

@@ -8,7 +8,7 @@ import orjson
 
 from halfcore.models.answered import AnsweredRequest
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
+from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows, all_at_once
 from halfcore.pipeline.engine import Result
 from halfcore.predict.admission import Head
 from halfcore.predict.prediction import Answer, Context, Headers, Prediction, Send
@@ -45,16 +45,16 @@ class TranslatedPrediction(Prediction):
         """Read the body for this model and queue its rows."""
         self._model = model
         start = self._start = perf_counter()
+        wire, head = self._spoken
         try:
-            steps = self._rows_of(model)
             if len(self._body) > SHORT_BODY_BYTES:
-                self._context.long_bodies.add(steps, self)
+                self._context.long_bodies.add(self._rows_of(model), self)
                 return
-            try:
-                while True:
-                    next(steps)
-            except StopIteration as end:
-                rows: Rows = end.value
+            if (call := wire.quick(model, self._body, head)) is not None:
+                self._call = call
+                rows = call.rows
+            else:
+                rows = all_at_once(self._rows_of(model))
             self.decoded(rows, perf_counter() - start)
         except Exception as error:  # noqa: BLE001  every request is answered
             self.set_exception(error)

@@ -1,6 +1,6 @@
 """What a protocol has to provide."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from halfcore.models.served import LoadedModel
@@ -26,6 +26,18 @@ class Wire(Protocol):
 
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
         """Refuse a request by its head, before its body is read; raises `Problem`."""
+
+    def is_plain(self, get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
+        """Whether a head is what most clients of the protocol send, so that its body can be asked
+        for without more checks; `check_head` accepts it too. See `admission.is_plain`."""
+
+    def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
+        """Read a short body that is right and usual, without pauses; None for any other, which
+        `read` decides.
+
+        Raises:
+            Problem: as `read`.
+        """
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read a body for this model; yields between slices of a few milliseconds.

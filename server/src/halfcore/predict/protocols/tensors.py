@@ -25,6 +25,8 @@ DTYPES = {
     "FP64": "<f8",
 }
 """NumPy's types of the protocol's; `BYTES` has none."""
+BINARY_SIZE = "binary_data_size"
+"""The parameter of a binary tensor: its length in bytes."""
 _LENGTH = np.dtype("<u4")
 Parameters = dict[str, str | int | float | bool | None]
 
@@ -46,7 +48,7 @@ def with_data(
     found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
     at = 0
     for tensor in tensors:
-        size = tensor.parameters.get("binary_data_size")
+        size = tensor.parameters.get(BINARY_SIZE)
         if size is None:
             found.append((tensor, _checked(tensor, _flat(tensor))))
             continue

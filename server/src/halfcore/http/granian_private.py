@@ -78,8 +78,7 @@ class Intake:
                 begin is None
                 # each access to `headers` makes a copy
                 or not is_plain(get := scope.headers.get, max_body_bytes=self._reader.max_bytes)
-                # a body that is not JSON alone
-                or (isinstance(begin, self._translated) and get(BINARY_HEADER) is not None)
+                or (isinstance(begin, self._translated) and _needs_head(get))
                 or self._predictor.full()
             ):
                 self._ordinary(watcher)
@@ -184,3 +183,9 @@ def interrupt_of(server: Any) -> Callable[..., None]:
 def replace_interrupt(server: Any, handler: Callable[..., None]) -> None:
     """Make a server call `handler` on SIGTERM and SIGINT, instead of its own handler."""
     server.signal_handler_interrupt = handler
+
+
+def _needs_head(get: Callable[[str], str | None]) -> bool:
+    """Whether a protocol has to see the headers: a body that is not JSON alone, or an answer that
+    may not be JSON."""
+    return get(BINARY_HEADER) is not None or "csv" in (get("accept") or "").lower()

@@ -73,6 +73,7 @@ class Front:
             get("content-length"),
             request_id,
             get(BINARY_HEADER),
+            accept=get("accept"),
         )
 
         async def read() -> bytes:

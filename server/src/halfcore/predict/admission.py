@@ -23,6 +23,7 @@ class Head(NamedTuple):
     request_id: str | None = None
     json_length: str | None = None
     """See `BINARY_HEADER`."""
+    accept: str | None = None
 
 
 NO_HEAD = Head(None, None, None)

@@ -114,6 +114,9 @@ def _operation(
     path: str, summary: str, operation_id: str, schemas: tuple[str, str, str]
 ) -> dict[str, Any]:
     request, answer, error = map(_content, schemas)
+    if path.endswith("/invocations"):
+        for content in (request, answer):
+            content["text/csv"] = {"schema": {"type": "string"}}
     refusals = _REFUSALS | {"415": "compressed, or of another type"}
     return {
         "tags": ["protocols"],

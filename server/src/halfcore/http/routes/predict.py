@@ -79,6 +79,7 @@ async def _respond(
                 b"content-length",
                 b"x-request-id",
                 BINARY_HEADER.encode(),
+                b"accept",
             )
         ]
     )

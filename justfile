@@ -158,6 +158,16 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
+# `halfcore predict` over all rows of forest cover: mlflow.pyfunc's labels, CPU time against ONNX Runtime and reading, memory; `just prove-batch --short` judges no time
+[group('prove')]
+prove-batch *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    models=(cover-small cover-middle)
+    case " $* " in *" --short "*) models=(cover-small) ;; esac
+    env -u MLFLOW_TRACKING_URI uv run model-export examples "${models[@]}"
+    uv run python tests/e2e/prove_batch.py "$@"
+
 # What MLflow's own server answers to the requests of tests/protocols, written to tests/protocols/mlflow.json; needs `just examples light`
 [group('prove')]
 record-protocols:
@@ -349,4 +359,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-properties prove-bodies prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models
+prove: prove-batcher prove-batch prove-properties prove-bodies prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models

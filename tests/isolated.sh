@@ -7,6 +7,8 @@ import importlib.util
 import sys
 
 import halfcore.__main__  # the whole server imports in its own closure
+import halfcore.process.serve
+import halfcore.worker
 
 forbidden = ["mlflow", "sklearn", "pandas", "onnx", "skl2onnx", "skops", "joblib", "cloudpickle", "locust", "gevent", "model_export", "loadlab"]
 found = [name for name in forbidden if importlib.util.find_spec(name)]

@@ -82,6 +82,9 @@ CORPUS: dict[str, bytes] = {
     "MLflow's protocol, CSV": request(
         "/invocations", b"x0,x1,x2,x3\n1,2,3,4\n", headers={"content-type": "text/csv"}
     ),
+    "MLflow's protocol, an answer in CSV": request(
+        "/invocations", b'{"instances":[[1,2,3,4.5]]}', headers={"accept": "text/csv"}
+    ),
     "MLflow's protocol, text": request(
         "/invocations", b"1", headers={"content-type": "text/plain"}
     ),

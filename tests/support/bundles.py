@@ -233,7 +233,7 @@ def golden(
     outputs = ort.InferenceSession(content).run(None, {"rows": np.array([codes], dtype)})
     row = {column["name"]: column["example"] for column in inputs}
     if not classes:
-        return {"row": row, "prediction": float(outputs[0][0])}
+        return {"row": row, "prediction": outputs[0][0].tolist()}
     return {
         "row": row,
         "prediction": classes[int(outputs[0][0])],

@@ -17,25 +17,25 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from halfcore import __version__, bundle, challenger_spec, healthcheck, host
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.predict.keys import Keys, KeysError, new_key
-from halfcore.process import serve, sizing
 from halfcore.registry import sources
 from halfcore.settings.arguments import add_arguments, renamed
 from halfcore.settings.groups import Settings
 from halfcore.settings.reading import SettingsError, from_command_line, load
+
+if TYPE_CHECKING:
+    from halfcore.process import sizing
 
 _DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict,
 GET /models, /health, /metrics, /docs. A flag wins over its environment variable. A wrong value
 stops the start."""
 _MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a
 transaction. Two runs at once are safe."""
-_PREDICT = """Score a table: one answer per row, in order. A wrong row gets an empty answer, and is
-reported with its line; the rest goes on. Exit status: 0 every row has an answer, 1 some have none,
-2 the bundle or a file cannot be used."""
 _KEY = """Print the entry for the file of API keys on standard output (halfcore key NAME >>
 keys.toml), and the key itself on standard error, once: the file holds only its hash."""
 _MIGRATION_TIMEOUT_S = 600.0
@@ -44,13 +44,12 @@ _MIGRATION_TIMEOUT_S = 600.0
 
 def main() -> None:
     """Run the command line; exits 2 on a wrong setting."""
+    if sys.argv[1:2] == ["predict"]:
+        sys.exit(predict())
     arguments = _parser().parse_args()
     try:
         if arguments.command == "migrate":
             migrate(load(os.environ))
-            return
-        if arguments.command == "predict":
-            predict(arguments)
             return
         if arguments.command == "key":
             make_key(arguments.name, arguments.models.split(",") if arguments.models else [])
@@ -74,21 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_arguments(serve_parser)
-    predict_parser = commands.add_parser(
-        "predict", help="score a file with a bundle, without a server", description=_PREDICT
+    commands.add_parser(
+        "predict", help="score a file or a folder with a bundle, without a server", add_help=False
     )
-    predict_parser.add_argument("bundle", type=Path, help="a bundle, or a folder of a model's")
-    predict_parser.add_argument("file", help="CSV, JSON lines or Parquet; - for standard input")
-    predict_parser.add_argument(
-        "--out", default="-", help="where to write; default: standard output"
-    )
-    for flag, what in (("--format", "of the file"), ("--out-format", "of the answers")):
-        predict_parser.add_argument(
-            flag,
-            choices=("csv", "jsonl", "parquet"),
-            default="",
-            help=f"{what}, if no name says it",
-        )
     key_parser = commands.add_parser(
         "key", help="make an API key for the file of HALFCORE_API_KEYS", description=_KEY
     )
@@ -154,6 +141,8 @@ def check_tls(settings: Settings) -> None:
 
 def _serve(settings: Settings) -> None:
     """Fit the server to its limits, log how, and serve until SIGTERM or SIGINT."""
+    from halfcore.process import serve  # late: granian; the other commands start sooner
+
     log_config = configure(level=settings.log_level, form=settings.log_format)
     for old, new in renamed(sys.argv[1:], os.environ):
         logger.warning("%s is an old name, which the next release does not read: use %s", old, new)
@@ -173,7 +162,9 @@ def _serve(settings: Settings) -> None:
     serve.serve(settings, plan, log_config)
 
 
-def _plan(settings: Settings) -> sizing.Plan:
+def _plan(settings: Settings) -> "sizing.Plan":
+    from halfcore.process import sizing  # late, as above
+
     return sizing.plan(
         workers=settings.workers,
         max_connections=settings.max_connections,
@@ -232,27 +223,15 @@ def migrate(settings: Settings) -> None:
     print(f"{count} applied, the schema is up to date")  # noqa: T201
 
 
-def predict(arguments: argparse.Namespace) -> None:
-    """Score a file; exits 1 if rows have no answer, 2 if the bundle or a file cannot be used."""
-    from halfcore.offline import files  # late: a server does not need it
-    from halfcore.offline.score import score
+def predict() -> int:
+    """Score a file or a folder; returns the exit status, see `offline.command`."""
+    # Read when NumPy is imported; see pipeline.engine
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from halfcore.offline import command  # late: a server does not need it
 
-    configure(level="error", form="text")
-    try:
-        scored = score(
-            arguments.bundle,
-            arguments.file,
-            arguments.out,
-            source_kind=files.kind_of(arguments.file, arguments.format),
-            target_kind=files.kind_of(arguments.out, arguments.out_format),
-        )
-    except (bundle.BundleError, files.FileError) as error:
-        raise SettingsError(str(error)) from None
-    if scored.wrong:
-        # A command line writes to its terminal
-        message = f"halfcore: {scored.wrong:,} of {scored.rows:,} rows have no answer"
-        print(message, file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+    parser = argparse.ArgumentParser("halfcore predict", description=command.DESCRIPTION)
+    command.add_arguments(parser)
+    return command.main(parser.parse_args(sys.argv[2:]))
 
 
 def unwritable(settings: Settings) -> list[str]:

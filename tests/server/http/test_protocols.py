@@ -117,6 +117,7 @@ CSV = {
     "an index, as to_csv writes it": ",x0,x1,x2,x3\n0,5.1,3.5,1.4,0.2\n",
     "quotes and carriage returns": '"x0","x1","x2","x3"\r\n"5.1","3.5","1.4","0.2"\r\n',
     "another column": "x0,x1,x2,x3,note\n5.1,3.5,1.4,0.2,hello\n",
+    "a byte order mark": "\ufeffx0,x1,x2,x3\n5.1,3.5,1.4,0.2\n",
 }
 
 
@@ -127,6 +128,51 @@ async def test_csv(client: httpx.AsyncClient, name: str, kind: str) -> None:
     expected = (await predicted(client, RECORD, "numbers"))["prediction"]
     answer = await client.post("/invocations", content=CSV[name], headers={"content-type": kind})
     assert (answer.status_code, answer.json()) == (200, {"predictions": [expected]})
+
+
+ACCEPTED: dict[str, bool] = {
+    "text/csv": True,
+    "Text/CSV; charset=utf-8": True,
+    "text/csv, */*;q=0.1": True,
+    "application/json;q=0.5, text/csv": True,
+    "text/csv, application/json": True,
+    "application/json, text/csv": False,
+    "text/csv;q=0": False,
+    "text/csv;q=x, application/json;q=0.1": False,
+    "text/html": False,
+    "*/*": False,
+}
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+async def test_csv_for_those_who_prefer_it(client: httpx.AsyncClient, accept: str) -> None:
+    """One line per row and no header, as SageMaker's containers answer; all others get JSON."""
+    expected = (await predicted(client, RECORD, "numbers"))["prediction"]
+    answer = await client.post(
+        "/invocations", json={"instances": [ROW, ROW]}, headers={"accept": accept}
+    )
+    kind = answer.headers["content-type"].partition(";")[0]
+    assert (answer.status_code, kind == "text/csv") == (200, ACCEPTED[accept])
+    assert (answer.text == f"{expected}\n{expected}\n") == ACCEPTED[accept]
+
+
+async def test_values_and_probabilities_as_csv(client: httpx.AsyncClient) -> None:
+    """A value, and a line of probabilities in the order of the classes; errors stay JSON."""
+    accept = {"accept": "text/csv"}
+    sums = await client.post(
+        "/endpoints/sum/invocations", json={"instances": [ROW, [1, 2, 3, 4]]}, headers=accept
+    )
+    assert list(map(float, sums.text.split())) == [pytest.approx(10.2), 10.0]
+    body = {"instances": [ROW], "params": {"predict_method": "predict_proba"}}
+    as_json = (await client.post("/invocations", json=body)).json()["predictions"]
+    as_csv = (await client.post("/invocations", json=body, headers=accept)).text
+    assert [[float(cell) for cell in line.split(",")] for line in as_csv.split()] == as_json
+    wrong = await client.post("/invocations", json={"instances": [["a"]]}, headers=accept)
+    assert (wrong.status_code, wrong.headers["content-type"]) == (400, "application/json")
+    older = await client.post(
+        "/v1/models/numbers:predict", json={"instances": [ROW]}, headers=accept
+    )
+    assert older.headers["content-type"] == "application/json"
 
 
 async def test_csv_with_texts_and_missing_cells(client: httpx.AsyncClient) -> None:

@@ -119,6 +119,15 @@ EXCLUDED = (
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
     Excluded("just prove-properties*", _MINUTES),
     Excluded("just prove-openapi*", "a step of CI", ".ci/run"),
+    Excluded(
+        "just prove-batch",
+        _MINUTES + "; tests/server/offline/test_proof.py runs its short form",
+    ),
+    Excluded("just prove-batch --short", "the same test runs it"),
+    Excluded(
+        "uv run --package halfcore --extra ray *",
+        "installs Ray; tests/server/offline/test_cluster.py does it in an environment of its own",
+    ),
     Excluded("just record-protocols", "writes into the tree, and needs registered examples"),
     Excluded(
         "just docs-picture",
@@ -213,6 +222,7 @@ EXCLUDED = (
     Excluded("docker run", "the name of a command, without its arguments"),
     Excluded("docker stop", "the same; tests/images/test_start.py does it"),
     Excluded("model-export export", "the name of a command, without its arguments"),
+    Excluded("halfcore predict", "the name of a command, without its arguments"),
     Excluded("docker buildx *", "changes the engine's builder"),
     Excluded("docker run --privileged *", "changes the machine's kernel"),
     Excluded(

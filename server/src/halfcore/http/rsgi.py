@@ -73,7 +73,8 @@ class Front:
             get("content-length"),
             request_id,
             get(BINARY_HEADER),
-            presented(get) if self.predictor.keys is not None else None,
+            key=presented(get) if self.predictor.keys is not None else None,
+            accept=get("accept"),
         )
 
         async def read() -> bytes:

@@ -1,254 +1,343 @@
-"""Tables in files, read and written in chunks: CSV, JSON lines and Parquet."""
+"""Tables in files, read in chunks: CSV, JSON lines and Parquet."""
 
 import csv
+import gzip
 import io
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import stat
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
-import orjson
+import numpy as np
+from numpy.typing import NDArray
 
 CHUNK_ROWS = 8192
-"""Rows in memory at a time."""
+"""Rows in memory at a time, for each thread of the model."""
 KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_CHUNK_CHARACTERS = 1 << 24
+"""A chunk has fewer rows where they are long, so that memory stays bounded."""
+_LONGEST_LINE = 1 << 24
 _LONGEST_CELL = 1 << 20
+_GZIP = b"\x1f\x8b"
+_T = TypeVar("_T")
+_S = TypeVar("_S", str, bytes)
+Values = Sequence[Any] | NDArray[Any]
 
 
 class FileError(Exception):
     """A file cannot be read or written; the message names it and says what to do."""
 
 
+class Broken(NamedTuple):
+    """A row that cannot be read."""
+
+    reason: str
+
+
 class Chunk(NamedTuple):
-    """Some rows of a table."""
+    """Some rows of a table; the only one of an empty table has none."""
 
     lines: Sequence[int]
     """For each row, the line of the file where it begins, or its number in a Parquet file."""
-    columns: dict[str, list[Any]]
-    """Name → values, all equally many; null for a missing one."""
-    rows: int
+    columns: dict[str, Values]
+    """The model's columns: name → values, all equally many; null for a missing one."""
+    broken: dict[int, str]
+    """Row → why it cannot be read; its values mean nothing."""
     done: float
     """Share of the file that was read, 0 to 1; 0 if it is unknown."""
+    kept: Sequence[Any] = ()
+    """The values of each column to keep; of a Parquet file as Arrow has them."""
+
+
+class Wanted(NamedTuple):
+    """The columns to read."""
+
+    names: Sequence[str]
+    by_position: bool
+    """The model has no names: columns of other names are taken in order, if they are as many."""
+    keep: Sequence[str] = ()
+    """Columns that are copied to the answers."""
 
 
 def kind_of(path: str, given: str) -> str:
     """`csv`, `jsonl` or `parquet`, by an option or else by the file's name; raises `FileError`."""
-    kind = given or ("csv" if path == "-" else KINDS.get(Path(path).suffix.lower(), ""))
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    kind = given or ("csv" if path == "-" else KINDS.get(suffix, ""))
     if not kind:
         raise FileError(
             f"{path}: the format is not known from the name, expected {', '.join(KINDS)}; name it "
-            "with --format"
+            "with --format (of the file) or --out-format (of the answers)"
         )
     return kind
 
 
-def read(path: str, kind: str) -> Iterator[Chunk]:
-    """The rows of a file, or of standard input for `-`.
+def read(path: str, kind: str, wanted: Wanted) -> Iterator[Chunk]:
+    """The rows of a file, or of standard input for `-`; also if it is compressed with gzip.
 
     Raises:
-        FileError: it cannot be read, or is not such a table.
+        FileError: it cannot be read, is not such a table, or lacks a column.
     """
     readers = {"csv": _read_csv, "jsonl": _read_lines, "parquet": _read_parquet}
+    name = "standard input" if path == "-" else path
     try:
-        yield from readers[kind](path)
+        yield from readers[kind](path, name, wanted)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FileError(f"{name} is not complete gzip: {error}; compress it again") from None
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise FileError(f"{path} is not UTF-8") from None
-    except csv.Error as error:
-        raise FileError(f"{path} is not CSV: {error}") from None
+        raise FileError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+class _Source(NamedTuple):
+    """An open file."""
+
+    stream: io.BufferedReader | gzip.GzipFile
+    raw: io.BufferedReader
+    """The file as it is on the disk."""
+    size: int
+    """0: unknown."""
+
+    def share(self) -> float:
+        """How much of it was read."""
+        if not self.size:
+            return 0.0
+        return min(os.lseek(self.raw.fileno(), 0, os.SEEK_CUR) / self.size, 1.0)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    if path == "-":
-        with os.fdopen(os.dup(0), "rb") as stream:
-            yield stream
-    else:
-        with Path(path).open("rb") as stream:
-            yield stream
+def _opened(path: str) -> Iterator[_Source]:
+    with os.fdopen(os.dup(0), "rb") if path == "-" else Path(path).open("rb") as raw:
+        status = os.fstat(raw.fileno())
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if raw.peek(2)[:2] != _GZIP:
+            yield _Source(raw, raw, size)
+            return
+        with gzip.GzipFile(fileobj=raw) as stream:
+            yield _Source(stream, raw, size)
 
 
-def _share(stream: IO[bytes], size: int) -> float:
-    return min(os.lseek(stream.fileno(), 0, os.SEEK_CUR) / size, 1.0) if size else 0.0
+class _Lines(Generic[_S]):
+    """A file's lines, and how many characters or bytes they have."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._readline = stream.readline
+        self._name = name
+        self.read = 0
+        self.chunks = 0
+
+    def __iter__(self) -> Iterator[_S]:
+        number = 0
+        while line := self._readline(_LONGEST_LINE):
+            number += 1
+            if len(line) == _LONGEST_LINE:
+                raise FileError(
+                    f"{self._name}, line {number} has more than {_LONGEST_LINE} characters, "
+                    "expected one row per line"
+                )
+            self.read += len(line)
+            yield line
 
 
-def _size(path: str) -> int:
-    return 0 if path == "-" else Path(path).stat().st_size
+class _Some(NamedTuple, Generic[_T]):
+    """Rows before they are columns."""
+
+    lines: list[int]
+    rows: list[_T]
+    broken: dict[int, str]
 
 
-def _read_csv(path: str) -> Iterator[Chunk]:
+def _gathered(
+    rows: Iterator[tuple[int, _T | Broken]], blank: _T, lines: "_Lines[Any]"
+) -> Iterator[_Some[_T]]:
+    """Rows with their lines, in chunks; `blank` stands for those that are broken."""
+    numbers: list[int] = []
+    found: list[_T] = []
+    broken: dict[int, str] = {}
+    limit = _CHUNK_CHARACTERS
+    for line, row in rows:
+        numbers.append(line)
+        if isinstance(row, Broken):
+            broken[len(found)] = row.reason
+            found.append(blank)
+        else:
+            found.append(row)
+        if len(found) == CHUNK_ROWS or lines.read > limit:
+            lines.chunks += 1
+            yield _Some(numbers, found, broken)
+            numbers, found, broken = [], [], {}
+            limit = lines.read + _CHUNK_CHARACTERS
+    if found or not lines.chunks:
+        yield _Some(numbers, found, broken)
+
+
+def _read_csv(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
     csv.field_size_limit(_LONGEST_CELL)
-    size = _size(path)
-    with _opened(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-        reader = csv.reader(text, strict=True)
-        names = next(reader, None)
-        if not names:
-            raise FileError(f"{path} is empty, expected a header with the columns' names")
-        rows: list[list[str]] = []
-        lines: list[int] = []
+    with _opened(path) as source:
+        # Bytes that are not UTF-8 become surrogates: only their rows are refused.
+        text = io.TextIOWrapper(source.stream, "utf-8-sig", "surrogateescape", newline="")
+        lines = _Lines[str](text, name)
+        reader = csv.reader(lines, strict=True)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            raise FileError(f"{name}: the header is not CSV: {error}") from None
+        if not header:
+            raise FileError(f"{name} is empty, expected a header with the columns' names")
+        places = _places(header, wanted, name)
+        rows = _csv_rows(reader, len(header))
+        for some in _gathered(rows, [""] * len(header), lines):
+            cells = list(zip(*some.rows, strict=True)) or [()] * len(header)
+            columns: dict[str, Values] = {each: cells[at] for each, at in places.items()}
+            kept = [columns[each] for each in wanted.keep]
+            yield Chunk(some.lines, columns, some.broken, source.share(), kept)
+
+
+def _csv_rows(reader: Any, width: int) -> Iterator[tuple[int, list[str] | Broken]]:
+    """Each row, with the line where it begins; empty lines are no rows."""
+    while True:
         begin = reader.line_num + 1
-        for row in reader:
-            line, begin = begin, reader.line_num + 1
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise FileError(f"{path}, line {line} has {len(row)} cells, expected {len(names)}")
-            rows.append(row)
-            lines.append(line)
-            if len(rows) == CHUNK_ROWS:
-                yield _from_rows(lines, names, rows, _share(stream, size))
-                rows, lines = [], []
-        if rows:
-            yield _from_rows(lines, names, rows, 1.0)
+        try:
+            for row in reader:
+                if len(row) == width:
+                    yield begin, row
+                elif row:
+                    yield begin, Broken(f"{len(row)} cells, expected {width}")
+                begin = reader.line_num + 1
+        except csv.Error as error:  # the reader goes on with the next line
+            last = f" (up to line {reader.line_num})" if reader.line_num > begin else ""
+            yield begin, Broken(f"not CSV: {error}{last}")
+        else:
+            return
 
 
-def _from_rows(lines: list[int], names: Sequence[str], rows: list[list[str]], done: float) -> Chunk:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return Chunk(lines, dict(zip(names, columns, strict=True)), len(rows), done)
+def _places(found: Sequence[str], wanted: Wanted, name: str) -> dict[str, int]:
+    """Where each of the wanted columns is in the file; raises `FileError`."""
+    names = {each: each for each in (*wanted.names, *wanted.keep)}
+    others = [each for each in found if each not in wanted.keep]
+    unnamed = wanted.by_position and not set(wanted.names) & set(found)
+    if unnamed and len(others) == len(wanted.names):
+        names |= zip(wanted.names, others, strict=True)
+    missing = [each for each in names.values() if each not in found]
+    if missing:
+        raise FileError(
+            f"{name}: the columns {', '.join(missing)} are missing; the file has {', '.join(found)}"
+        )
+    twice = [each for each in names.values() if found.count(each) > 1]
+    if twice:
+        raise FileError(
+            f"{name}: the columns {', '.join(twice)} occur twice, expected each once; rename one"
+        )
+    return {each: found.index(column) for each, column in names.items()}
 
 
-def _read_lines(path: str) -> Iterator[Chunk]:
-    size = _size(path)
-    records: list[dict[str, Any]] = []
-    lines: list[int] = []
-    with _opened(path) as stream:
-        for number, line in enumerate(stream, 1):
+def _read_lines(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
+    with _opened(path) as source:
+        lines = _Lines[bytes](source.stream, name)
+        unchecked = True
+        for some in _gathered(_records(lines), {}, lines):
+            if unchecked:
+                found = dict.fromkeys(key for record in some.rows for key in record)
+                if found:
+                    _places(list(found), wanted._replace(by_position=False), name)
+                    unchecked = False
+            columns: dict[str, Values] = {
+                each: [record.get(each) for record in some.rows]
+                for each in dict.fromkeys((*wanted.names, *wanted.keep))
+            }
+            kept = [columns[each] for each in wanted.keep]
+            yield Chunk(some.lines, columns, some.broken, source.share(), kept)
+
+
+def _records(lines: "_Lines[bytes]") -> Iterator[tuple[int, dict[str, Any] | Broken]]:
+    decode = msgspec.json.Decoder().decode
+    for number, line in enumerate(lines, 1):
+        try:
+            record = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not line.strip():
                 continue
-            records.append(_record(path, number, line))
-            lines.append(number)
-            if len(records) == CHUNK_ROWS:
-                yield _from_records(lines, records, _share(stream, size))
-                records, lines = [], []
-    if records:
-        yield _from_records(lines, records, 1.0)
+            record = _parsed(line)
+        if not isinstance(record, dict | Broken):
+            record = Broken("not an object with the columns' names")
+        yield number, record
 
 
-def _record(path: str, number: int, line: bytes) -> dict[str, Any]:
+def _parsed(line: bytes) -> Any:
+    """Also with NaN and Infinity, which Python writes."""
     try:
-        record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise FileError(f"{path}, line {number} is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise FileError(f"{path}, line {number} is not an object with the columns' names")
-    return record
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
+        return Broken(f"not JSON: {reason}")
 
 
-def _from_records(lines: list[int], records: list[dict[str, Any]], done: float) -> Chunk:
-    names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: [record.get(name) for record in records] for name in names}
-    return Chunk(lines, columns, len(records), done)
-
-
-def _read_parquet(path: str) -> Iterator[Chunk]:
-    parquet = _pyarrow(path)
-    source = io.BytesIO(_all(path)) if path == "-" else path
+def _read_parquet(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
+    arrow = pyarrow(name)
     try:
-        file = parquet.ParquetFile(source)
-    except ValueError as error:  # ArrowInvalid is one
-        raise FileError(f"{path} is not a Parquet file: {error}") from None
-    total, first = max(file.metadata.num_rows, 1), 1
-    for batch in file.iter_batches(batch_size=CHUNK_ROWS):
-        done = (first - 1 + batch.num_rows) / total
-        lines = range(first, first + batch.num_rows)
-        yield Chunk(lines, batch.to_pydict(), batch.num_rows, done)
-        first += batch.num_rows
+        # Buffered by column: pyarrow would otherwise hold whole row groups.
+        with (
+            _seekable(path) as source,
+            arrow.parquet.ParquetFile(source, buffer_size=1 << 20, pre_buffer=False) as file,
+        ):
+            found = file.schema_arrow.names
+            places = _places(found, wanted, name)
+            total, first = max(file.metadata.num_rows, 1), 1
+            for batch in _batches(arrow, file, [found[at] for at in set(places.values())]):
+                last = first + batch.num_rows
+                columns = {
+                    each: _values(arrow, batch.column(found[places[each]])) for each in wanted.names
+                }
+                kept = [batch.column(each) for each in wanted.keep]
+                yield Chunk(range(first, last), columns, {}, (last - 1) / total, kept)
+                first = last
+    except arrow.ArrowException as error:
+        reason = str(error).partition("\n")[0]
+        raise FileError(f"{name} is not a Parquet file that can be read: {reason}") from None
 
 
-def _all(path: str) -> bytes:
-    with _opened(path) as stream:
-        return stream.read()
+def _batches(arrow: Any, file: Any, names: list[str]) -> Iterator[Any]:
+    """The rows of these columns; at least one batch."""
+    if not file.metadata.num_rows:
+        types = [file.schema_arrow.field(name).type for name in names]
+        yield arrow.record_batch([arrow.array([], kind) for kind in types], names)
+    yield from file.iter_batches(CHUNK_ROWS, columns=names, use_threads=False)
 
 
-def _pyarrow(path: str) -> Any:
+def _values(arrow: Any, array: Any) -> Values:
+    """A column's values: numbers as an array, with NaN for null."""
+    if arrow.types.is_integer(array.type) or arrow.types.is_floating(array.type):
+        numbers: NDArray[Any] = np.asarray(array.to_numpy(zero_copy_only=False))
+        return numbers
+    values: list[Any] = array.to_pylist()
+    return values
+
+
+@contextmanager
+def _seekable(path: str) -> Iterator[str | IO[bytes]]:
+    """The file, or a temporary copy of a stream: a Parquet file is read from its end."""
+    with _opened(path) as source:
+        if source.size and path != "-" and source.stream is source.raw:
+            yield path
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(source.stream, copy)
+            copy.seek(0)
+            yield copy
+
+
+def pyarrow(name: str) -> Any:
+    """pyarrow with its `parquet`; raises `FileError`."""
     try:
-        import pyarrow.parquet as parquet  # late: an extra, and it takes 0.3 s
+        import pyarrow as arrow  # late: an extra, and it takes 0.3 s
+        import pyarrow.parquet
     except ImportError:
         raise FileError(
-            f"{path}: Parquet needs pyarrow, which halfcore[parquet] installs"
+            f"{name}: Parquet needs pyarrow, which halfcore[parquet] installs"
         ) from None
-    return parquet
-
-
-Write = Callable[[Sequence[str], Sequence[Sequence[Any]]], None]
-"""Writes rows of answers: the columns' names, and the rows."""
-
-
-@contextmanager
-def writing(path: str, kind: str) -> Iterator[Write]:
-    """Write answers to a file, or to standard output for `-`. A file gets its name when it is
-    complete; a run that is broken off leaves what was there.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    writers = {"csv": _write_csv, "jsonl": _write_lines, "parquet": _write_parquet}
-    if path == "-" or (Path(path).exists() and not Path(path).is_file()):  # a pipe, a device
-        target = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY)
-        with os.fdopen(target, "wb") as stream, writers[kind](stream, path) as write:
-            yield write
-        return
-    temporary = Path(f"{path}.part")
-    try:
-        with temporary.open("wb") as stream, writers[kind](stream, path) as write:
-            yield write
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _write_csv(stream: IO[bytes], _: str) -> Iterator[Write]:
-    text = io.TextIOWrapper(stream, "utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    begun = False
-
-    def write(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        nonlocal begun
-        if not begun:
-            writer.writerow(names)
-            begun = True
-        writer.writerows(rows)
-
-    yield write
-    text.flush()
-    text.detach()
-
-
-@contextmanager
-def _write_lines(stream: IO[bytes], _: str) -> Iterator[Write]:
-    def write(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-        for row in rows:
-            stream.write(orjson.dumps(dict(zip(names, row, strict=True)), option=option))
-
-    yield write
-
-
-@contextmanager
-def _write_parquet(stream: IO[bytes], path: str) -> Iterator[Write]:
-    _pyarrow(path)
-    import pyarrow as arrow  # late, as above
-    from pyarrow import parquet
-
-    writer: Any = None
-
-    def write(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        nonlocal writer
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        if writer is None:
-            table = arrow.table(dict(zip(names, columns, strict=True)))
-            writer = parquet.ParquetWriter(stream, table.schema)
-        else:
-            schema = writer.schema
-            table = arrow.table(dict(zip(names, columns, strict=True)), schema=schema)
-        writer.write_table(table)
-
-    yield write
-    if writer is not None:
-        writer.close()
+    return arrow

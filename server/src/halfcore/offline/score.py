@@ -1,31 +1,30 @@
-"""Scores a table, chunk by chunk: whole columns are converted and checked at once, and only rows
-that do not pass are looked at one by one."""
+"""Scores tables with a bundle: a file is read and converted in chunks, the model runs in threads
+next to that, and the answers are written in order."""
 
-import sys
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from halfcore import bundle
-from halfcore.bundle import BundleError, Input, Manifest
+from halfcore import bundle, host
+from halfcore.bundle import BundleError, Manifest
 from halfcore.models.loading import prepare
-from halfcore.offline import files
-from halfcore.offline.files import Chunk, FileError
-from halfcore.pipeline.engine import Engine, NotFiniteError, Result
-from halfcore.pipeline.row_checks import ExpectedRow, RowChecks
-from halfcore.pipeline.schema import NUMPY_TYPES, Schema
-from halfcore.pipeline.values import as_pandas, from_text
+from halfcore.offline import answers, files
+from halfcore.offline.answers import Answers, Form, Writer
+from halfcore.offline.convert import Converted, Converter
+from halfcore.offline.files import Chunk, FileError, Wanted
 
 BATCH_ROWS = 1024
-"""Rows of one run of the model."""
+"""Rows of one run of the model: more are not faster, and the processor's cache holds these."""
 MOST_REPORTED = 20
-"""Wrong rows that are reported each; the others are counted."""
+"""Wrong rows of a file that are reported each; the others are counted."""
+NOT_FINITE = "the model has no finite answer to these values"
 
 
 class Scored(NamedTuple):
@@ -36,32 +35,41 @@ class Scored(NamedTuple):
     """Rows without an answer."""
 
 
-def score(
-    bundle_path: Path, source: str, target: str, *, source_kind: str, target_kind: str
-) -> Scored:
-    """Score a file, and print what is wrong with rows that get no answer.
+class Table(NamedTuple):
+    """A file and its format: `csv`, `jsonl` or `parquet`."""
+
+    path: str
+    """`-`: standard input or output."""
+    kind: str
+
+
+Report = Callable[[int, str], None]
+"""Gets the line of a wrong row, and what is wrong with it."""
+Show = Callable[[float, int], None]
+"""Gets the share of the file that is scored, and the rows."""
+
+
+def quiet(_: float, __: int) -> None:
+    """Show no progress."""
+
+
+def threads_of(machine: int = 0) -> int:
+    """Threads of the model: a core each, as many as this process may use.
 
     Args:
-        bundle_path: a bundle, or a folder of one model's bundles, of which the newest counts.
-        source: a file, or `-` for standard input.
-        target: a file, or `-` for standard output.
-        source_kind: `csv`, `jsonl` or `parquet`; so is `target_kind`.
+        machine: cores; 0: those that this process is allowed to run on.
+    """
+    cores = machine or len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(host.cpu_quota() or cores)))
+
+
+def newest(path: Path) -> Path:
+    """The bundle, or the newest of a folder of one model's bundles.
 
     Raises:
-        BundleError: the bundle cannot be served.
-        FileError: a file cannot be read or written, or a column is missing.
+        BundleError: a manifest cannot be read.
+        FileError: there is no bundle.
     """
-    prepared = prepare(bundle.read(_newest(bundle_path), any_name=True), max_batch_size=BATCH_ROWS)
-    scorer = _Scorer(prepared.manifest, prepared.schema, prepared.engine, text=source_kind == "csv")
-    with files.writing(target, target_kind) as write, _progress() as show:
-        for chunk in files.read(source, source_kind):
-            write(scorer.names, scorer.answers(chunk))
-            show(chunk.done, scorer.rows)
-    return Scored(scorer.rows, scorer.wrong)
-
-
-def _newest(path: Path) -> Path:
-    """The bundle, or the newest of a model's bundles."""
     if (path / bundle.MANIFEST_FILE).exists():
         return path
     found = sorted(file.parent for file in path.glob(f"*/{bundle.MANIFEST_FILE}"))
@@ -73,157 +81,156 @@ def _newest(path: Path) -> Path:
     return max(found, key=lambda each: bundle.read_manifest(each, any_name=True).created_at)
 
 
-class _Scorer:
-    """Turns chunks into answers.
+class Scorer:
+    """A loaded bundle, for any number of files.
 
     Args:
+        path: the bundle.
+        threads: that run the model; 1: it runs between reading and writing.
+        keep: names of columns that are copied to the answers.
+
+    Attributes:
         manifest: of the bundle.
-        schema: its columns.
-        engine: its model.
-        text: whether all values are texts, as in CSV.
+
+    Raises:
+        BundleError: the bundle cannot be served.
+        FileError: the answers have a column that is to be copied.
     """
 
-    def __init__(self, manifest: Manifest, schema: Schema, engine: Engine, *, text: bool) -> None:
-        self._manifest, self._schema, self._engine = manifest, schema, engine
-        self._coerce: Callable[[Input, Any], Any] = from_text if text else as_pandas
-        self._expected = ExpectedRow(schema)
-        self._dtype = np.dtype(NUMPY_TYPES[schema.dtype])
-        self.names = _answer_names(manifest)
+    def __init__(self, path: Path, *, threads: int = 1, keep: Sequence[str] = ()) -> None:
+        # Nothing is warmed up: the first chunk does it, and no request waits.
+        prepared = prepare(bundle.read(path, any_name=True), max_batch_size=1)
+        self.manifest: Manifest = prepared.manifest
+        self._schema, self._engine = prepared.schema, prepared.engine
+        self._form = Form.of(prepared.manifest, prepared.engine.number_dtype, keep)
+        unnamed = not prepared.manifest.named
+        self._wanted = Wanted(prepared.schema.names, by_position=unnamed, keep=keep)
+        self._threads = threads
+
+    def score(
+        self,
+        source: Table,
+        target: Table,
+        report: Report,
+        *,
+        show: Show = quiet,
+        note: Callable[[Scored], dict[str, str]] = lambda _: {},
+    ) -> Scored:
+        """Score a file: one answer per row, in order; an empty one for a wrong row.
+
+        Args:
+            source: what to read.
+            target: what to write.
+            report: called for the first `MOST_REPORTED` wrong rows.
+            show: called after each chunk.
+            note: makes the metadata of a Parquet file.
+
+        Raises:
+            FileError: a file cannot be read or written, or a column is missing.
+        """
+        run = _Run(self, source, report)
+        with answers.writing(target.path, target.kind, self._form) as writer:
+            for chunk in self._chunks(run, source, writer):
+                show(chunk.done, run.rows)
+            scored = Scored(run.rows, run.wrong)
+            writer.close(note(scored))
+        return scored
+
+    def converter(self, kind: str) -> Converter:
+        """For a file of this format."""
+        return Converter(self._schema, text=kind == "csv")
+
+    def infer(self, matrix: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+        """The model's outputs; none for no rows. Raises `FileError` if it fails."""
+        batches = [matrix[at : at + BATCH_ROWS] for at in range(0, len(matrix), BATCH_ROWS)]
+        try:
+            found = [self._engine.arrays(batch) for batch in batches]
+        # The runtime has one exception class per status code, and its messages quote the graph.
+        except Exception as error:
+            raise FileError(
+                f"the model failed: {type(error).__name__}; export it again, or report this"
+            ) from error
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    def _chunks(self, run: "_Run", source: Table, writer: Writer) -> Iterator[Chunk]:
+        """Score chunk by chunk; each is yielded when its answers are written."""
+        waiting: deque[_Waiting] = deque()
+        with _pool(self._threads) as submit:
+            for chunk in files.read(source.path, source.kind, self._wanted):
+                converted = run.converter.convert(chunk)
+                waiting.append(_Waiting(chunk, converted, submit(self.infer, converted.matrix)))
+                if len(waiting) > self._threads:
+                    yield run.finish(waiting.popleft(), writer)
+            while waiting:
+                yield run.finish(waiting.popleft(), writer)
+
+
+class _Waiting(NamedTuple):
+    """A chunk that the model runs on."""
+
+    chunk: Chunk
+    converted: Converted
+    outputs: "Future[list[NDArray[np.generic]]]"
+
+
+class _Run:
+    """One file on its way; counts and reports wrong rows."""
+
+    def __init__(self, scorer: Scorer, source: Table, report: Report) -> None:
+        self.converter = scorer.converter(source.kind)
+        self._report = report
         self.rows = self.wrong = 0
 
-    def answers(self, chunk: Chunk) -> list[Sequence[Any]]:
-        """One answer per row, in order; an empty one for a wrong row."""
-        missing = [name for name in self._schema.names if name not in chunk.columns]
-        if missing:
-            raise FileError(
-                f"the columns {', '.join(missing)} are missing; the file has "
-                f"{', '.join(chunk.columns)}"
-            )
-        columns = [chunk.columns[name] for name in self._schema.names]
-        matrix, right = self._convert(columns, chunk)
-        answers: list[Sequence[Any]] = [("",) * len(self.names)] * chunk.rows
-        places = np.flatnonzero(right)
-        for at in range(0, len(places), BATCH_ROWS):
-            some = places[at : at + BATCH_ROWS]
-            for place, result in zip(some, self._infer(matrix[some], chunk, some), strict=True):
-                if result is not None:
-                    answers[place] = _answer(self._manifest, result)
-        self.rows += chunk.rows
-        return answers
+    def finish(self, waiting: _Waiting, writer: Writer) -> Chunk:
+        """Write the answers of a chunk, and report its wrong rows."""
+        chunk, converted = waiting.chunk, waiting.converted
+        outputs, right = waiting.outputs.result(), converted.right
+        if outputs and not (finite := _finite(outputs[-1])).all():
+            outputs = [output[finite] for output in outputs]
+            right = right.copy()
+            right[np.flatnonzero(converted.right)[~finite]] = False
+        if not right.all():
+            self._report_wrong(chunk, converted, right)
+        writer.write(Answers(right, outputs if right.any() else [], chunk.kept))
+        self.rows += len(right)
+        return chunk
 
-    def _convert(
-        self, columns: Sequence[list[Any]], chunk: Chunk
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The rows as a matrix of the model's type, and which of them are right."""
-        matrix = np.zeros((chunk.rows, self._schema.width), self._dtype)
-        narrow = self._schema.width == len(columns)
-        right = np.full(chunk.rows, narrow)  # rows with a text are packed one by one
-        for i, values in enumerate(columns if narrow else ()):
-            column = self._schema.inputs[i]
-            numbers, good = self._column(i, column, values)
-            with np.errstate(over="ignore"):
-                matrix[:, i] = numbers
-            right &= good
-        for row in np.flatnonzero(~right):
-            packed = self._checked([values[row] for values in columns], chunk.lines[int(row)])
-            if packed is not None:
-                matrix[row] = np.frombuffer(packed, self._dtype)
-                right[row] = True
-        return matrix, right
-
-    def _column(
-        self, i: int, column: Input, values: list[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """A column's packed numbers, and which are surely right; others are looked at again."""
-        nothing = np.zeros(len(values)), np.zeros(len(values), bool)
-        if column.kind == "boolean":
-            return nothing
-        if column.categories is not None:
-            return self._codes(i, values) if isinstance(column.categories[0], str) else nothing
-        try:
-            numbers = np.array(["nan" if value in ("", None) else value for value in values], float)
-        except (ValueError, TypeError, OverflowError):
-            return nothing
-        rule, largest = self._schema.rule(column.name), self._schema.largest
-        low = -largest if rule.minimum is None else rule.minimum
-        high = largest if rule.maximum is None else rule.maximum
-        good = (numbers >= low) & (numbers <= high)
-        if column.kind == "integer":
-            good &= numbers == np.floor(numbers)
-        if column.nullable:
-            good |= np.isnan(numbers)
-        return numbers, good
-
-    def _codes(self, i: int, values: list[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        codes = self._schema.codes[i] or {}  # `get` does not find what is unknown
-        numbers = np.array([codes.get(value, -1.0) for value in values])
-        return numbers, numbers >= 0
-
-    def _checked(self, values: list[Any], line: int) -> bytes | None:
-        """One row packed, or None after a report of what is wrong."""
-        coerced = [
-            self._coerce(column, value)
-            for column, value in zip(self._schema.inputs, values, strict=True)
-        ]
-        checks = RowChecks(self._expected)
-        checks.check_vector(coerced, None, "$")
-        if not checks.error_count:
-            return bytes(checks.packed)
-        self._report(line, "; ".join(error.message for error in checks.errors))
-        return None
-
-    def _infer(
-        self, matrix: NDArray[Any], chunk: Chunk, places: NDArray[Any]
-    ) -> Sequence[Result | None]:
-        """The results; None, after a report, for rows without a finite answer."""
-        try:
-            return self._engine.infer(matrix.tobytes(), len(matrix))
-        except NotFiniteError:
-            if len(matrix) == 1:
-                line = chunk.lines[int(places[0])]
-                self._report(line, "the model has no finite answer to these values")
-                return [None]
-            half = len(matrix) // 2
-            return [
-                *self._infer(matrix[:half], chunk, places[:half]),
-                *self._infer(matrix[half:], chunk, places[half:]),
-            ]
-
-    def _report(self, line: int, message: str) -> None:
-        self.wrong += 1
-        if self.wrong <= MOST_REPORTED:
-            # A command line writes to its terminal
-            print(f"halfcore: line {line}: {message}", file=sys.stderr)  # noqa: T201
+    def _report_wrong(self, chunk: Chunk, converted: Converted, right: NDArray[np.bool_]) -> None:
+        for row in np.flatnonzero(~right).tolist():
+            self.wrong += 1
+            if self.wrong <= MOST_REPORTED:
+                known = converted.right[row]
+                reason = NOT_FINITE if known else self.converter.reason(chunk, row)
+                self._report(chunk.lines[row], reason)
 
 
-def _answer_names(manifest: Manifest) -> list[str]:
-    if "probabilities" in manifest.outputs:
-        return ["prediction", *[f"probability_{label}" for label in manifest.classes]]
-    return ["prediction"]
+def _finite(output: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which rows have only finite numbers."""
+    finite: NDArray[np.bool_] = np.isfinite(output).reshape(len(output), -1).all(axis=1)
+    return finite
 
 
-def _answer(manifest: Manifest, result: Result) -> Sequence[Any]:
-    if not manifest.classes:
-        value = result[0]
-        return [value.tolist() if isinstance(value, np.ndarray) else float(f"{value:.9g}")]
-    label = manifest.classes[result[0]]
-    return [label, *[float(f"{p:.7g}") for p in result[1]]] if len(result) > 1 else [label]
+_Task = Callable[[NDArray[np.generic]], list[NDArray[np.generic]]]
+_Submit = Callable[[_Task, NDArray[np.generic]], "Future[list[NDArray[np.generic]]]"]
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[float, int], None]]:
-    """Progress on standard error, if that is a terminal."""
-    console = Console(stderr=True)
-    with Progress(
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=1.0, rows=0)
-        yield lambda done, rows: progress.update(task, completed=done, rows=rows)
+def _pool(threads: int) -> Iterator[_Submit]:
+    """Runs the model in threads, or at once where there is one core."""
+    if threads == 1:
+        yield _at_once
+        return
+    pool = ThreadPoolExecutor(threads, "model")
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-__all__ = ["BundleError", "Scored", "score"]
+def _at_once(task: _Task, matrix: NDArray[np.generic]) -> "Future[list[NDArray[np.generic]]]":
+    done: Future[list[NDArray[np.generic]]] = Future()
+    done.set_result(task(matrix))
+    return done
+
+
+__all__ = ["BundleError", "Scored", "Scorer", "Table"]

@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from halfcore.pipeline.schema import NUMPY_TYPES
 
@@ -69,6 +70,10 @@ class Engine:
             ) from error
         _check_graph(self._session, dtype=dtype, columns=columns, outputs=outputs)
         self._outputs = list(outputs)
+        types = {node.name: node.type for node in self._session.get_outputs()}
+        numbers = {name: kind for kind, name in ORT_TYPES.items()}
+        self.number_dtype = numbers.get(types[self._outputs[-1]], dtype)
+        """Type of the probabilities or values."""
         self._columns = columns
         self._dtype = np.dtype(NUMPY_TYPES[dtype])
 
@@ -93,6 +98,21 @@ class Engine:
         if not _finite(outputs[-1], lists[-1]):
             raise NotFiniteError("the model's answer is not finite")
         return list(zip(*lists, strict=True))
+
+    def arrays(self, matrix: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run the model; several threads may call it at once.
+
+        Args:
+            matrix: [rows, F] of the model's type, in row order, at least one row.
+
+        Returns:
+            The outputs in the manifest's order, as the runtime made them.
+
+        Raises:
+            Exception: whatever the runtime raises.
+        """
+        outputs: list[NDArray[Any]] = self._session.run(self._outputs, {"rows": matrix})
+        return outputs
 
 
 def _finite(values: Any, rows: Any) -> bool:

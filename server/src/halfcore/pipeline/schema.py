@@ -192,6 +192,11 @@ class Schema:
                 packed.append(value if codes is None else codes[value])
         return packed
 
+    def tokens(self, index: int, value: str) -> list[float]:
+        """A text of column `index`, packed: a number for each of its slots; raises `KeyError` if it
+        is too long."""
+        return self._tokenizers[index].pack(value)
+
     def is_right_text(self, index: int, value: str) -> bool:
         """Whether a text of column `index` is not too long, in characters and in tokens."""
         try:

@@ -8,11 +8,13 @@ from halfcore.bundle import Input
 def as_pandas(column: Input, value: Any) -> Any:
     """A value of `dataframe_split`, `dataframe_records` or CSV, as MLflow casts a frame's column
     to its type: 1.9 becomes the integer 1, "3.5" the number 3.5, and any text that is not empty
-    true.
+    true. NaN is null in any column, as pandas has it.
 
     Returns:
         the value unchanged if it cannot be converted; it is refused then.
     """
+    if isinstance(value, float) and value != value:
+        return None
     if value is None or column.kind == "text":
         return value
     if column.categories:
@@ -46,8 +48,8 @@ def as_sent(column: Input, value: Any) -> Any:
 
 def from_text(column: Input, text: Any) -> Any:
     """A cell of a CSV file, as pandas reads it: an empty one, `NaN`, `null` and the like are
-    missing."""
-    if text in MISSING:
+    missing, unless the column has such a category."""
+    if text in MISSING and text not in (column.categories or ()):
         return None
     if column.kind == "boolean":
         return {"true": True, "false": False}.get(str(text).lower(), text)

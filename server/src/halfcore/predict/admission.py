@@ -25,6 +25,7 @@ class Head(NamedTuple):
     """See `BINARY_HEADER`."""
     key: str | None = None
     """The API key, if keys are needed."""
+    accept: str | None = None
 
 
 NO_HEAD = Head(None, None, None)

@@ -169,9 +169,11 @@ def _scoring(model: LoadedModel | None) -> dict[str, Any]:
     if model is not None:
         text["examples"] = {"one": {"summary": "one row", "value": _as_csv(model)}}
     content = _with_examples(named("ScoringRequest"), _tables(model)) | {CSV_TYPE: text}
+    answer = _predictions("ScoringAnswer")
+    answer["content"] |= {CSV_TYPE: {"schema": {"type": "string"}}}
     return {
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _predictions("ScoringAnswer")} | refusals,
+        "responses": {"200": answer} | refusals,
     }
 
 

@@ -81,7 +81,7 @@ async def _respond(
                 BINARY_HEADER.encode(),
             )
         ]
-    )
+    )._replace(accept=_text(headers.get(b"accept")))
     if predictor.keys is not None:
         head = head._replace(key=presented(lambda name: _text(headers.get(name.encode()))))
     receive = request.receive

@@ -156,7 +156,7 @@ def from_csv(body: bytes) -> Columns:
         Problem: 400.
     """
     try:
-        reader = csv.reader(io.StringIO(body.decode()), strict=True)
+        reader = csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)
         names, *rows = [row for row in reader if row]
     except UnicodeDecodeError:
         raise invalid("Ensure that input is a valid UTF-8 encoded string.") from None

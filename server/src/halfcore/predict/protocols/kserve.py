@@ -14,6 +14,8 @@ from halfcore.problem import Problem
 class Instances(Scoring):
     """See `protocol.Wire`."""
 
+    offers_csv = False
+
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
         """Accept JSON."""
         check_head(head, max_body_bytes=max_body_bytes)

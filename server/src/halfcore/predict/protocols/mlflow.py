@@ -19,6 +19,7 @@ from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.table import Table
 from halfcore.predict.admission import Head, check_length, check_not_encoded, is_plain
 from halfcore.predict.prediction import Answer, Headers, json_headers
+from halfcore.predict.protocols.csv_answers import CSV_ANSWER, as_csv, prefers_csv
 from halfcore.predict.protocols.forms import (
     INVALID_PARAMETER,
     Columns,
@@ -44,10 +45,14 @@ class Wanted(NamedTuple):
     """What the answer must hold."""
 
     probabilities: bool
+    csv: bool = False
 
 
 class Scoring:
     """See `protocol.Wire`."""
+
+    offers_csv = True
+    """Whether the answer is CSV for a client that prefers it."""
 
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
         """Accept JSON and CSV in UTF-8."""
@@ -67,17 +72,26 @@ class Scoring:
         check_length(head, max_body_bytes=max_body_bytes)
 
     def is_plain(self, get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
-        """JSON of a known length."""
-        return is_plain(get, max_body_bytes=max_body_bytes)
+        """JSON of a known length, whose answer is JSON."""
+        return (
+            is_plain(get, max_body_bytes=max_body_bytes)
+            and "csv" not in (get("accept") or "").lower()
+        )
 
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read JSON by one typed parse."""
-        if _is_csv(head):
+        if _is_csv(head) or prefers_csv(head.accept):
             return None
         return model.schema.derived(Decoder).usual(body, max_rows=model.decoder.max_rows)
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read one of the four JSON forms, or CSV with a header."""
+        call = yield from self._read(model, body, head)
+        if self.offers_csv and prefers_csv(head.accept):
+            return call._replace(wanted=call.wanted._replace(csv=True))
+        return call
+
+    def _read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         decoder = model.schema.derived(Decoder)
         most = model.decoder.max_rows
         if _is_csv(head):
@@ -94,7 +108,10 @@ class Scoring:
         self, model: LoadedModel, results: Sequence[Result], call: Call
     ) -> tuple[Headers, bytes]:
         """`{"predictions": […]}`: a label, a value, or with `predict_proba` a list of
-        probabilities per row."""
+        probabilities per row; or CSV."""
+        if call.wanted.csv:
+            body = as_csv(model.manifest, results, probabilities=call.wanted.probabilities)
+            return headers(CSV_ANSWER, body), body
         body = b'{"predictions":' + predictions(model, results, call.wanted) + b"}"
         return json_headers(len(body)), body
 

@@ -1,0 +1,189 @@
+"""`halfcore predict --ray` on a real Ray cluster of two nodes on this machine.
+
+Ray is in no environment of the project: the server's own with the extra is made for these tests,
+from the project's lock.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet, table
+
+from support.bundles import write_bundle
+from support.serving import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[3]
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with `halfcore[ray]`, as locked."""
+    folder = tmp_path_factory.mktemp("ray") / "venv"
+    settings = os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder)}
+    for name in ("VIRTUAL_ENV", "UV_NO_SYNC"):
+        settings.pop(name, None)
+    command = ["uv", "sync", "--frozen", "--no-dev", "--package", "halfcore", "--extra", "ray"]
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+@contextmanager
+def node(environment: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A node of the cluster with one core; ends with the block."""
+    command = [environment / "bin/ray", "start", "--block", "--num-cpus", "1", *arguments]
+    with subprocess.Popen(
+        command,
+        env=os.environ | QUIET,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+            with suppress(ProcessLookupError):  # what it started, in its own session
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The address of a cluster of two nodes, and the second of them."""
+    address = f"127.0.0.1:{free_port()}"
+    folder = str(tmp_path_factory.mktemp("r"))
+    here = ("--node-ip-address", "127.0.0.1")
+    head = ("--head", "--port", address.partition(":")[2], "--include-dashboard", "false")
+    with (
+        node(environment, *head, *here, "--temp-dir", folder),
+        node(environment, "--address", address, *here) as second,
+    ):
+        _until_two(environment, address)
+        yield address, second
+
+
+def _until_two(environment: Path, address: str) -> None:
+    """Wait until both nodes are there."""
+    script = (
+        "import ray, sys, time\n"
+        "deadline = time.monotonic() + 120\n"
+        "while time.monotonic() < deadline:\n"
+        "    try:\n"
+        "        ray.init(sys.argv[1], log_to_driver=False, ignore_reinit_error=True)\n"
+        "        if ray.cluster_resources().get('CPU') == 2: sys.exit(0)\n"
+        "    except ConnectionError: pass\n"
+        "    time.sleep(0.2)\n"
+        "sys.exit(1)\n"
+    )
+    command = [environment / "bin/python", "-c", script, address]
+    done = subprocess.run(command, env=os.environ | QUIET, capture_output=True, timeout=180)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Twelve files; one row of each is wrong."""
+    write_bundle(tmp_path)
+    folder = tmp_path / "rows"
+    for day in range(12):
+        values = np.random.default_rng(day).normal(5, 3, (3000, 4))
+        values[7, 1] = np.nan
+        columns = {f"x{i}": values[:, i] for i in range(4)}
+        (folder / f"day={day}").mkdir(parents=True)
+        parquet.write_table(table(columns), folder / f"day={day}/part.parquet")
+    return folder
+
+
+def predict(environment: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    return subprocess.run(
+        [environment / "bin/halfcore", "predict", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def tables(folder: Path) -> dict[str, Any]:
+    """The answers of a folder."""
+    found = sorted(folder.rglob("*.parquet"))
+    return {file.relative_to(folder).as_posix(): parquet.read_table(file) for file in found}
+
+
+def test_two_workers_answer_as_one_process_does(
+    environment: Path, cluster: tuple[str, Any], rows: Path, tmp_path: Path
+) -> None:
+    """Each loads the model once; a second run keeps what is finished."""
+    address, _ = cluster
+    bundle, alone, spread = tmp_path / "numbers", tmp_path / "alone", tmp_path / "spread"
+    one = predict(environment, bundle, rows, "--out", alone)
+    two = predict(environment, bundle, rows, "--out", spread, "--ray", address)
+    assert (one.returncode, two.returncode) == (1, 1), two.stderr
+    assert "12 files scored by 1 processes, 0 kept" in one.stderr
+    assert "12 files scored by 2 processes, 0 kept" in two.stderr
+    expected = tables(alone)
+    assert len(expected) == 12
+    assert tables(spread) == expected
+    assert "halfcore: 12 of 36,000 rows have no answer" in two.stderr
+    (spread / "day=3/part.parquet").unlink()
+    again = predict(environment, bundle, rows, "--out", spread, "--ray", address)
+    assert "1 files scored by 1 processes, 11 kept from an earlier run, 0 failed" in again.stderr
+    assert tables(spread) == expected
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(
+    environment: Path, cluster: tuple[str, Any], rows: Path, tmp_path: Path
+) -> None:
+    """It is named; there are no answers to it."""
+    (rows / "day=5/part.parquet").write_bytes(b"PAR1")
+    arguments = (tmp_path / "numbers", rows, "--out", tmp_path / "out", "--ray", cluster[0])
+    done = predict(environment, *arguments, "--workers", "1")
+    assert done.returncode == 2
+    assert re.search(r"day=5/part.parquet is not a Parquet file", done.stderr)
+    assert len(tables(tmp_path / "out")) == 11
+
+
+def test_no_such_cluster(environment: Path, rows: Path, tmp_path: Path) -> None:
+    """One line that says what to do."""
+    address = f"127.0.0.1:{free_port()}"
+    arguments = (tmp_path / "numbers", rows, "--out", tmp_path / "out", "--ray", address)
+    done = predict(environment, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("halfcore: the Ray cluster")
+
+
+def test_a_node_that_ends_costs_no_file(
+    environment: Path, cluster: tuple[str, "subprocess.Popen[bytes]"], rows: Path, tmp_path: Path
+) -> None:
+    """What it scored is scored by the other one. The last test: the cluster has one node now."""
+    address, second = cluster
+    out = tmp_path / "out"
+    for copy in range(4):
+        for file in list(rows.glob("day=*/part.parquet")):
+            (file.parent / f"part-{copy}.parquet").write_bytes(file.read_bytes())
+    command = [environment / "bin/halfcore", "predict", tmp_path / "numbers", rows]
+    with subprocess.Popen(
+        [*command, "--out", out, "--ray", address], stderr=subprocess.PIPE, text=True
+    ) as started:
+        while len(list(out.rglob("*.parquet"))) < 2:
+            assert started.poll() is None
+            time.sleep(0.01)
+        os.killpg(second.pid, signal.SIGKILL)
+        _, err = started.communicate(timeout=600)
+    assert started.returncode == 1, err
+    assert len(tables(out)) == 60
+    assert "halfcore: 60 of 180,000 rows have no answer" in err

@@ -42,16 +42,17 @@ class Output(msgspec.Struct):
     """One output that is asked for."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class Request(msgspec.Struct):
-    """The JSON of a request."""
+    """The JSON of a request. What may be left out may also be null: some clients write all
+    fields."""
 
     inputs: list[Tensor]
-    id: str = ""
-    outputs: list[Output] = []
-    parameters: Parameters = {}
+    id: str | None = None
+    outputs: list[Output] | None = None
+    parameters: Parameters | None = None
 
 
 class Wanted(NamedTuple):
@@ -86,15 +87,9 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted = _wanted(request, model.manifest)
+        wanted = wanted_of(request, model.manifest)
         tensors = with_data(request.inputs, binary)
-        most = model.decoder.max_rows
-        table = Table.of(model.schema)
-        if len(tensors) == 1 and tensors[0][0].name not in table.names:
-            rows = yield from _one_tensor(*tensors[0], table, max_rows=most)
-        else:
-            rows = yield from _columns(tensors, model, table, max_rows=most)
-        return Call(rows, wanted)
+        return Call((yield from rows_of(tensors, model)), wanted)
 
     def answer(
         self, model: LoadedModel, results: Sequence[Result], call: Call
@@ -109,10 +104,10 @@ class Inference:
             document["id"] = wanted.id
         outputs, raw = [], []
         for name, binary in wanted.outputs:
-            datatype, values, shape = _output(manifest, ALIASES.get(name, name), results)
+            datatype, values, shape = output_of(manifest, ALIASES.get(name, name), results)
             output = {"name": name, "datatype": datatype, "shape": shape}
             if binary:
-                part = _as_bytes(values)
+                part = as_bytes(values)
                 output["parameters"] = {"binary_data_size": len(part)}
                 raw.append(part)
             else:
@@ -200,11 +195,11 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def _wanted(request: Request, manifest: Manifest) -> Wanted:
+def wanted_of(request: Request, manifest: Manifest) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
-    all_binary = request.parameters.get("binary_data_output") is True
+    all_binary = (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id, [(name, all_binary) for name in manifest.outputs])
+        return Wanted(request.id or "", [(name, all_binary) for name in manifest.outputs])
     outputs = []
     for output in request.outputs:
         if ALIASES.get(output.name, output.name) not in manifest.outputs:
@@ -212,8 +207,20 @@ def _wanted(request: Request, manifest: Manifest) -> Wanted:
                 f"unexpected inference output '{shown(output.name)}' for model "
                 f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
             )
-        outputs.append((output.name, output.parameters.get("binary_data", all_binary) is True))
-    return Wanted(request.id, outputs)
+        binary = (output.parameters or {}).get("binary_data", all_binary) is True
+        outputs.append((output.name, binary))
+    return Wanted(request.id or "", outputs)
+
+
+def rows_of(
+    tensors: Sequence[tuple[Tensor, "NDArray[Any] | list[Any]"]], model: LoadedModel
+) -> Generator[None, None, Rows]:
+    """The rows of the tensors of a request, each with its values; raises `Problem`."""
+    most = model.decoder.max_rows
+    table = Table.of(model.schema)
+    if len(tensors) == 1 and tensors[0][0].name not in table.names:
+        return (yield from _one_tensor(*tensors[0], table, max_rows=most))
+    return (yield from _columns(tensors, model, table, max_rows=most))
 
 
 def _one_tensor(
@@ -277,6 +284,8 @@ def _columns(
             f"Missing: {listed(missing)}"
         )
     sizes = {tensor.shape[0] for tensor, _ in tensors}
+    if not sizes:  # every column has a default
+        raise bad("no input was sent, expected at least one, which says how many rows there are")
     if len(sizes) > 1 or any(tensor.shape[1:] not in ([], [1]) for tensor, _ in tensors):
         shapes = listed([f"{tensor.name} {tensor.shape}" for tensor, _ in tensors])
         raise bad(f"the inputs' shapes are {shapes}, expected [N] or [N, 1] with the same N")
@@ -294,7 +303,9 @@ def _listed(values: "NDArray[Any] | list[Any]") -> list[Any]:
     return values if isinstance(values, list) else values.tolist()
 
 
-def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[str, Any, list[int]]:
+def output_of(
+    manifest: Manifest, name: str, results: Sequence[Result]
+) -> tuple[str, Any, list[int]]:
     """An output's datatype, its values in row order, and its shape."""
     if name == "label":
         labels = [manifest.classes[result[0]] for result in results]
@@ -304,7 +315,7 @@ def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[s
     return number, values.ravel(), list(values.shape)
 
 
-def _as_bytes(values: Any) -> bytes:
+def as_bytes(values: Any) -> bytes:
     """An output as a binary tensor."""
     if isinstance(values, np.ndarray):
         return values.tobytes()

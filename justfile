@@ -179,6 +179,12 @@ prove-baselines *names="light":
     uv run model-export examples "$@"
     ./tests/prove_baselines.sh "$@"
 
+# The descriptors of the gRPC messages, from server/src/halfcore/rpc/proto/*.proto; a test compares them
+[group('prove')]
+proto:
+    cd server/src/halfcore/rpc/proto && uv run python -m grpc_tools.protoc -I . \
+        --descriptor_set_out=services.binpb inference.proto health.proto
+
 # CPU time per request of halfcore, a null server and the baselines, side by side; needs root, two cores and a quiet machine. The boosted trees alone: `just bench --models cover-lightgbm --regimes saturated --servers b,e`
 [group('prove')]
 bench *flags:

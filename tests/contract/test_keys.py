@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from halfcore.predict.keys import new_key
 from support.bundles import write_bundle
 from support.client import parsed, wait_until
-from support.serving import Server, request, serving
+from support.serving import Server, free_port, request, serving
 
 FEATURES = b'{"features":[1,2,3,4.5]}'
 INSTANCES = b'{"instances":[[1,2,3,4.5]]}'
@@ -47,6 +50,17 @@ def server(
         hot_lane=request.param,
     ) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The gRPC port of a server with two keys."""
+    root, port = tmp_path_factory.mktemp("grpc"), free_port()
+    write_bundle(root / "bundles")
+    write_bundle(root / "bundles", "other")
+    (root / "keys.toml").write_text(ALL[1] + OTHER_LINES)
+    with serving(root / "bundles", api_keys=root / "keys.toml", grpc_port=port):
+        yield port
 
 
 def answer(server: Server, path: str, body: bytes, **headers: str | None) -> tuple[int, bytes]:
@@ -92,6 +106,32 @@ def test_a_chunked_body_needs_a_key(server: Server) -> None:
 def test_what_predicts_nothing_needs_no_key(server: Server, path: str) -> None:
     """Probes and scrapes work as before."""
     assert server.send(request(path, method="GET")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("key", "model", "status"),
+    [
+        (ALL[0], "numbers", None),
+        (OTHER, "other", None),
+        (OTHER, "numbers", "StatusCode.PERMISSION_DENIED"),
+        ("wrong", "numbers", "StatusCode.UNAUTHENTICATED"),
+        (None, "numbers", "StatusCode.UNAUTHENTICATED"),
+    ],
+)
+def test_a_grpc_call_needs_a_key(
+    grpc_server: int, key: str | None, model: str, status: str | None
+) -> None:
+    """In the call's metadata."""
+    headers = None if key is None else {"x-api-key": key}
+    with triton.InferenceServerClient(f"127.0.0.1:{grpc_server}") as client:
+        tensor = triton.InferInput("i", [1, 4], "FP32")
+        tensor.set_data_from_numpy(np.array([[1, 2, 3, 4.5]], np.float32))
+        if status is None:
+            assert client.infer(model, [tensor], headers=headers).as_numpy("label").shape == (1,)
+            return
+        with pytest.raises(InferenceServerException) as refused:
+            client.infer(model, [tensor], headers=headers)
+        assert refused.value.status() == status
 
 
 def test_keys_are_counted_by_name(server: Server) -> None:

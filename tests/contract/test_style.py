@@ -24,6 +24,7 @@ EXEMPT = {
 }
 STORED = 'name="beside_cores"'
 """A field of stored runs, whose files are not changed."""
+NOT_TEXT = (".svg", ".png", ".csv", ".lock", ".gz", ".svgz", ".binpb")
 SOURCES = ("server/src", "model_export/src", "loadlab/src", "loadlab/baseline")
 MOST_COLUMNS, USUAL_COLUMNS = 100, 90
 MOST_FUNCTION_LINES, USUAL_FUNCTION_LINES = 50, 20
@@ -55,7 +56,7 @@ def tracked(*places: str) -> Iterator[Path]:
     )
     for name in listed.stdout.splitlines():
         file = ROOT / name
-        if file.is_file() and file.suffix not in (".svg", ".png", ".csv", ".lock", ".gz", ".svgz"):
+        if file.is_file() and file.suffix not in NOT_TEXT:
             yield file
 
 

@@ -1,19 +1,23 @@
-"""docs/protocols.md and docs/batch.md: each command is typed as it is there."""
+"""docs/protocols.md and docs/batch.md: each command is typed as it is there, and each script is
+run."""
 
 import csv
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from support.serving import serving
+from support.clients import other_clients
+from support.serving import free_port, serving
 from support.walks.catalogue import ROOT
 from support.walks.walker import Done, Walker, walks
 
 pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.slow]
-PAGE = (ROOT / "docs/protocols.md").read_text()
+SCRIPT = re.compile(r"^```python\n(.+?)^```", re.DOTALL | re.MULTILINE)
+"""A script on a page; its comments are what it prints, line by line."""
 
 
 @walks(
@@ -22,7 +26,7 @@ PAGE = (ROOT / "docs/protocols.md").read_text()
     "curl -s localhost:8000/v2/*",
 )
 def test_the_requests_get_the_answers_that_are_shown(walker: Walker, examples: Done) -> None:
-    """As JSON, up to what a float32 owes to the CPU; so does the script with Triton's client."""
+    """As JSON, up to what a float32 owes to the CPU."""
     with serving(walker.folder / ".halfcore/bundles", default_model="iris") as server:
         walker.values["port"] = str(server.port)
         for command in walker.commands:
@@ -31,10 +35,38 @@ def test_the_requests_get_the_answers_that_are_shown(walker: Walker, examples: D
                 assert answer.strip() == shown.strip()
             else:
                 assert _rounded(json.loads(answer)) == _rounded(json.loads(shown))
-        (script,) = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
-        script = script.replace("localhost:8000", f"127.0.0.1:{server.port}")
-        run = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
-        assert run.stdout.strip() == b"[b'setosa']", run.stderr
+
+
+@pytest.fixture(scope="session")
+def python_of_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with KServe's client, whose dependencies are not this project's."""
+    return other_clients(tmp_path_factory.mktemp("clients") / "environment")
+
+
+@walks("HALFCORE_GRPC_PORT=* just serve")
+@pytest.mark.timeout(600)
+def test_scripts_of_other_servers_predict(
+    walker: Walker, examples: Done, python_of_clients: Path
+) -> None:
+    """Those of both pages, unchanged but for the ports."""
+    scripts = [
+        (page, script)
+        for page in ("README.md", "docs/protocols.md")
+        for script in SCRIPT.findall((ROOT / page).read_text())
+    ]
+    clients = ("mlflow", "tritonclient.http", "tritonclient.grpc", "kserve")
+    assert all(any(name in script for _, script in scripts) for name in clients)
+    grpc_port = str(free_port())
+    with walker.start(walker.commands[0], grpc_port=grpc_port) as server:
+        server.ready()
+        for page, script in scripts:
+            here = script.replace("localhost:8001", f"localhost:{grpc_port}")
+            here = re.sub(r'(localhost(?::|", ))8000', rf"\g<1>{walker.port}", here)
+            python = python_of_clients if "kserve" in script else sys.executable
+            run = subprocess.run([python, "-c", here], capture_output=True, text=True, timeout=240)
+            shown = re.findall(r"# (.+)$", script, re.MULTILINE)
+            assert run.stdout.splitlines() == shown, f"{page}:\n{script}\n{run.stderr}"
+        assert "drained" in server.end()
 
 
 @walks("uv run halfcore predict *")

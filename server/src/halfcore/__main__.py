@@ -16,6 +16,7 @@ import stat
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def _checked_settings(arguments: argparse.Namespace) -> Settings:
     if not settings.follow:
         _check_bundles(settings.bundles)
     address, port = _address(settings.host, settings.port)
+    _check_grpc(settings.grpc_port, address, port)
     return replace(settings, host=address, port=port)
 
 
@@ -315,7 +317,20 @@ def _model_bytes(settings: Settings) -> int:
     )
 
 
-def _address(host: str, port: int) -> tuple[str, int]:
+def _check_grpc(grpc_port: int, address: str, port: int) -> None:
+    """Refuse a port of gRPC that cannot be served."""
+    if not grpc_port:
+        return
+    if find_spec("grpc") is None:
+        raise SettingsError(
+            f"grpc_port={grpc_port}: gRPC is not installed; install the extra halfcore[grpc]"
+        )
+    if grpc_port == port:
+        raise SettingsError(f"grpc_port={grpc_port}: HTTP has this port, expected another one")
+    _address(address, grpc_port, "grpc_port")
+
+
+def _address(host: str, port: int, setting: str = "port") -> tuple[str, int]:
     """Resolve the host to an address, IPv4 if it has one, and port 0 to a free port: granian
     accepts neither a name nor port 0.
 
@@ -334,7 +349,7 @@ def _address(host: str, port: int) -> tuple[str, int]:
             probe.bind(address)
             name, free, *_ = probe.getsockname()
     except OSError as error:
-        raise SettingsError(f"host={host!r}, port={port}: {error.strerror}") from None
+        raise SettingsError(f"host={host!r}, {setting}={port}: {error.strerror}") from None
     except UnicodeError:
         raise SettingsError(
             f"host={host!r}: not the name of a host, expected a name or an address"

@@ -2,10 +2,9 @@
 other module knows all parts."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -14,13 +13,13 @@ from uuid import uuid4
 
 from litestar import Litestar
 
-from halfcore import __version__, challenger_spec
+from halfcore import __version__, challenger_spec, healthcheck
 from halfcore.catalog import snapshot
 from halfcore.catalog.follower import Follower as CatalogFollower
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers, shadow_limits
 from halfcore.challenger.loading import load_challengers
-from halfcore.host import be_background, give_back_memory
+from halfcore.host import be_background, settle_memory
 from halfcore.http.app import create_app, hot_routes
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.rsgi import Front
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 _FIRST_CATALOG_READ_S = 1.0
 """Seconds that a start waits for the first read of the catalogue, so that the first requests find
 it; it takes milliseconds."""
-GARBAGE_THRESHOLD = 20_000
-"""Objects made, less those freed, between two runs of the garbage collector."""
 
 
 class Worker:
@@ -162,12 +159,27 @@ class Worker:
             catalog = self._catalog_follower(self._database, self._catalog)
             await catalog.start(patience_s=_FIRST_CATALOG_READ_S)
             stack.push_async_callback(catalog.stop)
-        _settle_memory()
+        settle_memory()
         _report_start(self.models)
         keys = [self._keys.follow()] if self._keys is not None else []
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
         self._followers.start()
+        if self._settings.grpc_port:
+            await stack.enter_async_context(self._rpc())
+
+    def _rpc(self) -> AbstractAsyncContextManager[None]:
+        """The gRPC server; it ends first, so that its accepted calls find all parts."""
+        from halfcore.rpc.server import serving  # late: gRPC takes memory and time to start
+
+        settings = self._settings
+        return serving(
+            self.predictor,
+            self.models,
+            address=healthcheck.url(settings.host, settings.grpc_port),
+            idle_timeout_s=settings.idle_timeout_s,
+            drain_s=settings.drain_timeout_s,
+        )
 
     def _load(self) -> None:
         """Load all models, on the event loop: nothing is served yet, and a batcher is made on the
@@ -367,19 +379,6 @@ def _registry_resources(
         download_timeout_s=settings.download_timeout_s,
         workspace=settings.tracking_workspace,
     )
-
-
-def _settle_memory() -> None:
-    """Keep the garbage collector away from what lives as long as the process, and return what
-    loading has freed."""
-    gc.collect()
-    gc.freeze()
-    # Requests in progress are many short-lived objects without cycles: at the default of 700 each
-    # batch would be searched.
-    gc.set_threshold(GARBAGE_THRESHOLD)
-    # The runtime frees some five bytes per byte of a tree ensemble's file once it is loaded, and
-    # glibc keeps them.
-    give_back_memory()
 
 
 def _report_start(models: Models) -> None:

@@ -337,6 +337,16 @@ async def test_numbers_of_any_type(client: httpx.AsyncClient, datatype: str) -> 
     ]
 
 
+async def test_what_may_be_left_out_may_be_null(client: httpx.AsyncClient) -> None:
+    """Clients of generated classes write every field."""
+    body = tensor([ROW], id=None, outputs=None, parameters=None)
+    body["inputs"][0]["parameters"] = None
+    answer = await client.post(INFER, json=body)
+    assert answer.json() == (await client.post(INFER, json=tensor([ROW]))).json()
+    body["outputs"] = [{"name": "label", "parameters": None}]
+    assert len((await client.post(INFER, json=body)).json()["outputs"]) == 1
+
+
 async def test_nested_data(client: httpx.AsyncClient) -> None:
     """`data` may be nested as the shape is."""
     body = tensor([ROW])
@@ -521,6 +531,10 @@ async def test_version_1(client: httpx.AsyncClient) -> None:
     expected = (await predicted(client, RECORD, "numbers"))["prediction"]
     answer = await client.post("/v1/models/numbers:predict", json={"instances": [ROW]})
     assert answer.json() == {"predictions": [expected]}
+    body = json.dumps({"instances": [ROW]}).encode()  # KServe's client names no content type
+    for headers in ({}, {"content-type": "text/csv"}):
+        bare = await client.post("/v1/models/numbers:predict", content=body, headers=headers)
+        assert bare.json() == answer.json()
     wrong = await client.post("/v1/models/numbers:predict", json={"instances": [["a"]]})
     assert (wrong.status_code, wrong.json().keys()) == (400, {"error"})
     assert (await client.get("/v1/models")).json() == {"models": ["mixed", "numbers", "sum"]}

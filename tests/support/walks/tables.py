@@ -29,6 +29,7 @@ ADAPTATIONS = (
         r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"
     ),
     Adaptation(r"(?:localhost|127\.0\.0\.1|10\.0\.0\.5):8000", "127.0.0.1:{port}", "a free port"),
+    Adaptation(r"HALFCORE_GRPC_PORT=8001", "HALFCORE_GRPC_PORT={grpc_port}", "the same"),
     Adaptation(r"--port 8001$", "--port {port}", "a free port"),
     Adaptation(r"http://mlflow:5000", "{mlflow}", "the tests' own MLflow server"),
     Adaptation(
@@ -128,6 +129,7 @@ EXCLUDED = (
         "uv run --package halfcore --extra ray *",
         "installs Ray; tests/server/offline/test_cluster.py does it in an environment of its own",
     ),
+    Excluded("just proto", "writes into the tree; tests/server/rpc/test_proto.py compares it"),
     Excluded("just record-protocols", "writes into the tree, and needs registered examples"),
     Excluded(
         "just docs-picture",

@@ -91,13 +91,13 @@ class Keys:
         key.plain += 1
         return True
 
-    def check(self, given: str | None, model: str) -> None:
+    def check(self, given: str | None, model: str | None) -> None:
         """Refuse a request without a key for this model, and count one with it. Called on the
         event loop.
 
         Args:
             given: the key that the client sent.
-            model: its name.
+            model: its name; None: it is not known yet, and nothing is counted.
 
         Raises:
             Problem: 401 or 403; the connection is closed, because the body is not read.
@@ -112,6 +112,8 @@ class Keys:
                 else "the API key is not known",
                 headers=_CLOSE | {"www-authenticate": "Bearer"},
             )
+        if model is None:
+            return
         if key.models is not None and model not in key.models:
             raise Problem(
                 403,

@@ -207,7 +207,9 @@ class Predictor:
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
         try:
-            self.check(head, wire, getattr(handler, "model", None))
+            if not getattr(handler, "model_in_body", False):
+                self.check_key(head, getattr(handler, "model", None))
+            self.check(head, wire)
             body = await read()
         except Problem as problem:
             return self.refuse(problem, head.request_id, wire)
@@ -231,17 +233,15 @@ class Predictor:
                 leaving.cancel()
             in_progress.abandon()
 
-    def check(self, head: Head, wire: Wire | None = None, model: str | None = None) -> None:
-        """Refuse a request by the server's load and the request's head, before its body is read;
-        raises `Problem`.
-
-        Args:
-            head: of the request.
-            wire: its protocol, if it is not Halfcore's own.
-            model: that the path names; None: the default model.
-        """
+    def check_key(self, head: Head, model: str | None) -> None:
+        """Refuse a request without an API key for this model, if one is needed; None: the default
+        model. Raises `Problem`, 401 or 403."""
         if self.keys is not None:
             self.keys.check(head.key, model or self._models.default_name)
+
+    def check(self, head: Head, wire: Wire | None = None) -> None:
+        """Refuse a request by the server's load and the request's head, before its body is read;
+        raises `Problem`."""
         if self.memory_is_short:
             raise Problem(
                 503,

@@ -24,6 +24,9 @@ class Network:
     """address to listen on; loopback, because the service has no access control of its own"""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """TCP port; the port that the FastAPI services being replaced use"""
+    grpc_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port of the Open Inference Protocol over gRPC, which the extra halfcore[grpc] installs;
+    others use 8001; 0: none, because most clients speak HTTP"""
     address_file: str = ""
     """file that gets the server's address, for the health check of a container; empty: none"""
     tls_certificate: str = ""

@@ -12,10 +12,9 @@ from litestar.params import FromPath
 
 from halfcore import __version__
 from halfcore.models.served import LoadedModel, Models
-from halfcore.predict.protocols import inference
+from halfcore.predict.protocols import about, inference
 
 _JSON = "application/json"
-_NAME = "Halfcore"
 _Answer = Response[Any]
 
 
@@ -39,7 +38,7 @@ def _mlflow(models: Models) -> list[Any]:
 def _inference(models: Models) -> list[Any]:
     @get("/v2", sync_to_thread=False, summary="The inference protocol: the server")
     def server() -> dict[str, Any]:
-        return {"name": _NAME, "version": __version__, "extensions": ["binary_tensor_data"]}
+        return about.server("binary_tensor_data")
 
     @get("/v2/health/live", sync_to_thread=False, summary="Whether the server is alive")
     def live() -> dict[str, bool]:
@@ -60,15 +59,7 @@ def _inference(models: Models) -> list[Any]:
         summary="The models and their state",
     )
     def index() -> list[dict[str, str]]:
-        states = [
-            {"name": model.manifest.name, "version": model.manifest.version, "state": "READY"}
-            for model in models
-        ]
-        absent = [
-            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "see GET /health"}
-            for name in sorted(models.names - models.served)
-        ]
-        return states + absent
+        return about.index(models)
 
     return [server, live, ready, names, index]
 

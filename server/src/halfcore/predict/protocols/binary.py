@@ -63,7 +63,7 @@ class Matrices:
             or tensor.datatype != self._datatype
             or tensor.shape != [count, self._width]
             or tensor.name in self._names
-            or type(announced := tensor.parameters.get(BINARY_SIZE)) is not int
+            or type(announced := (tensor.parameters or {}).get(BINARY_SIZE)) is not int
             or announced != size
         ):
             return None

@@ -50,16 +50,17 @@ class Output(msgspec.Struct):
     """One output that is asked for."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class Request(msgspec.Struct):
-    """The JSON of a request."""
+    """The JSON of a request. What may be left out may also be null: some clients write all
+    fields."""
 
     inputs: list[Tensor]
-    id: str = ""
-    outputs: list[Output] = []
-    parameters: Parameters = {}
+    id: str | None = None
+    outputs: list[Output] | None = None
+    parameters: Parameters | None = None
 
 
 class Wanted(NamedTuple):
@@ -106,7 +107,7 @@ class Inference:
             return None
         matrices = model.schema.derived(Matrices)
         rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
-        return None if rows is None else Call(rows, _wanted(request, manifest))
+        return None if rows is None else Call(rows, wanted_of(request, manifest))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -117,15 +118,9 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted = _wanted(request, model.manifest)
+        wanted = wanted_of(request, model.manifest)
         tensors = with_data(request.inputs, binary)
-        most = model.decoder.max_rows
-        table = Table.of(model.schema)
-        if len(tensors) == 1 and tensors[0][0].name not in table.names:
-            rows = yield from _one_tensor(*tensors[0], table, max_rows=most)
-        else:
-            rows = yield from _columns(tensors, model, table, max_rows=most)
-        return Call(rows, wanted)
+        return Call((yield from rows_of(tensors, model)), wanted)
 
     def answer(
         self, model: LoadedModel, results: Sequence[Result], call: Call
@@ -144,7 +139,7 @@ class Inference:
             document["id"] = wanted.id
         outputs, raw = [], []
         for asked, name, binary in wanted.outputs:
-            datatype, values, shape = _output(manifest, name, results)
+            datatype, values, shape = output_of(manifest, name, results)
             output = {"name": asked, "datatype": datatype, "shape": shape}
             if binary:
                 raw.append(answers.part(name, results).values)
@@ -230,11 +225,11 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def _wanted(request: Request, manifest: Manifest) -> Wanted:
+def wanted_of(request: Request, manifest: Manifest) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
-    all_binary = request.parameters.get("binary_data_output") is True
+    all_binary = (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id, [(name, name, all_binary) for name in manifest.outputs])
+        return Wanted(request.id or "", [(name, name, all_binary) for name in manifest.outputs])
     outputs = []
     for output in request.outputs:
         name = ALIASES.get(output.name, output.name)
@@ -243,9 +238,20 @@ def _wanted(request: Request, manifest: Manifest) -> Wanted:
                 f"unexpected inference output '{shown(output.name)}' for model "
                 f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
             )
-        binary = output.parameters.get("binary_data", all_binary) is True
+        binary = (output.parameters or {}).get("binary_data", all_binary) is True
         outputs.append((output.name, name, binary))
-    return Wanted(request.id, outputs)
+    return Wanted(request.id or "", outputs)
+
+
+def rows_of(
+    tensors: Sequence[tuple[Tensor, "NDArray[Any] | list[Any]"]], model: LoadedModel
+) -> Generator[None, None, Rows]:
+    """The rows of the tensors of a request, each with its values; raises `Problem`."""
+    most = model.decoder.max_rows
+    table = Table.of(model.schema)
+    if len(tensors) == 1 and tensors[0][0].name not in table.names:
+        return (yield from _one_tensor(*tensors[0], table, max_rows=most))
+    return (yield from _columns(tensors, model, table, max_rows=most))
 
 
 def _one_tensor(
@@ -309,6 +315,8 @@ def _columns(
             f"Missing: {listed(missing)}"
         )
     sizes = {tensor.shape[0] for tensor, _ in tensors}
+    if not sizes:  # every column has a default
+        raise bad("no input was sent, expected at least one, which says how many rows there are")
     if len(sizes) > 1 or any(tensor.shape[1:] not in ([], [1]) for tensor, _ in tensors):
         shapes = listed([f"{tensor.name} {tensor.shape}" for tensor, _ in tensors])
         raise bad(f"the inputs' shapes are {shapes}, expected [N] or [N, 1] with the same N")
@@ -326,7 +334,9 @@ def _listed(values: "NDArray[Any] | list[Any]") -> list[Any]:
     return values if isinstance(values, list) else values.tolist()
 
 
-def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[str, Any, list[int]]:
+def output_of(
+    manifest: Manifest, name: str, results: Sequence[Result]
+) -> tuple[str, Any, list[int]]:
     """An output's datatype, its values in row order, and its shape."""
     if name == "label":
         labels = [manifest.classes[result[0]] for result in results]

@@ -4,10 +4,14 @@ The body is that of MLflow's protocol with `instances` or `inputs`; errors are t
 inference protocol.
 """
 
-from halfcore.predict.admission import Head, check_head
+from collections.abc import Generator
+
+from halfcore.models.served import LoadedModel
+from halfcore.predict.admission import Head, check_length, check_not_encoded
 from halfcore.predict.prediction import Answer
 from halfcore.predict.protocols.inference import Inference
 from halfcore.predict.protocols.mlflow import Scoring
+from halfcore.predict.protocols.protocol import Call
 from halfcore.problem import Problem
 
 
@@ -17,8 +21,13 @@ class Instances(Scoring):
     offers_csv = False
 
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
-        """Accept JSON."""
-        check_head(head, max_body_bytes=max_body_bytes)
+        """Accept a body of any content type: KServe's client sends JSON without one."""
+        check_not_encoded(head)
+        check_length(head, max_body_bytes=max_body_bytes)
+
+    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+        """Read JSON, whatever its content type."""
+        return (yield from super().read(model, body, head._replace(content_type=None)))
 
     def refusal(self, problem: Problem) -> Answer:
         """`{"error": …}`."""

@@ -38,7 +38,7 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: list[Any] | UnsetType = UNSET
-    parameters: Parameters = {}  # msgspec copies it
+    parameters: Parameters | None = None
 
 
 def with_data(
@@ -48,16 +48,16 @@ def with_data(
     found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
     at = 0
     for tensor in tensors:
-        size = tensor.parameters.get(BINARY_SIZE)
+        size = (tensor.parameters or {}).get(BINARY_SIZE)
         if size is None:
-            found.append((tensor, _checked(tensor, _flat(tensor))))
+            found.append((tensor, checked(tensor, _flat(tensor))))
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
             raise bad(
                 f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, and "
                 f"{len(binary) - at} bytes are left"
             )
-        found.append((tensor, _checked(tensor, _unpacked(tensor, binary[at : at + size]))))
+        found.append((tensor, checked(tensor, unpacked(tensor, binary[at : at + size]))))
         at += size
     if at < len(binary):
         raise bad(f"{len(binary) - at} bytes follow the last binary tensor")
@@ -77,8 +77,8 @@ def _flat(tensor: Tensor) -> list[Any]:
     return values
 
 
-def _unpacked(tensor: Tensor, part: memoryview) -> "NDArray[Any] | list[Any]":
-    """The values of a binary tensor."""
+def unpacked(tensor: Tensor, part: memoryview) -> "NDArray[Any] | list[Any]":
+    """The values of a binary tensor, flat; raises `Problem`, 400."""
     dtype = _dtype(tensor)
     if dtype is None:
         return _texts(tensor, part)
@@ -122,7 +122,7 @@ def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
     return texts
 
 
-def _checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
+def checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
     """The values, if they are as many as the shape says; raises `Problem`, 400."""
     if any(size < 0 for size in tensor.shape) or not 1 <= len(tensor.shape) <= 2:
         raise bad(

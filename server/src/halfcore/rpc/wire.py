@@ -1,0 +1,128 @@
+"""`ModelInfer`: a serialized request becomes rows, and results become a serialized response."""
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from halfcore.models.served import LoadedModel
+from halfcore.pipeline.engine import Result
+from halfcore.predict.admission import Head
+from halfcore.predict.prediction import Answer, Headers
+from halfcore.predict.protocols.binary import Answers
+from halfcore.predict.protocols.inference import (
+    Output,
+    Request,
+    check_version,
+    output_of,
+    rows_of,
+    wanted_of,
+)
+from halfcore.predict.protocols.protocol import Call
+from halfcore.problem import Problem
+from halfcore.rpc.envelope import malformed
+from halfcore.rpc.messages import message
+from halfcore.rpc.tensors import put, tensors_of
+
+INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 3, 4, 5, 8
+PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 7, 13, 14, 16
+_STATUS = {
+    401: UNAUTHENTICATED,
+    403: PERMISSION_DENIED,
+    404: NOT_FOUND,
+    408: DEADLINE_EXCEEDED,
+    500: INTERNAL,
+    503: UNAVAILABLE,
+}
+"""gRPC's status by HTTP's; all others are `INVALID_ARGUMENT`."""
+_CODES = {"overloaded": RESOURCE_EXHAUSTED}
+"""gRPC's status by a problem's code, which decides before its HTTP status."""
+_MOST_CHARACTERS = 1500
+"""Of a message: a client refuses metadata of more than 8 KiB, and what is not ASCII is sent as
+three or more characters."""
+
+
+class Infer:
+    """See `protocol.Wire`. Bodies are serialized messages, and the status of a refusal is gRPC's
+    number.
+
+    Args:
+        version: the model version that the request names; empty: the served one.
+    """
+
+    def __init__(self, version: str = "") -> None:
+        self._version = version
+
+    def check_head(self, head: Head, *, max_body_bytes: int) -> None:
+        """Accept every call: gRPC itself refuses a message that is compressed or too long."""
+
+    def is_plain(
+        self,
+        get: Callable[[str], str | None],  # noqa: ARG002  of HTTP alone
+        *,
+        max_body_bytes: int,  # noqa: ARG002
+    ) -> bool:
+        """No: a call has no HTTP head of its own."""
+        return False
+
+    def quick(
+        self,
+        model: LoadedModel,  # noqa: ARG002  `read` decides
+        body: bytes,  # noqa: ARG002
+        head: Head,  # noqa: ARG002
+    ) -> Call | None:
+        """None: every message is read by `read`."""
+        return None
+
+    def read(
+        self,
+        model: LoadedModel,
+        body: bytes,
+        head: Head,  # noqa: ARG002  other protocols need it
+    ) -> Generator[None, None, Call]:
+        """Read the tensors."""
+        check_version(model, self._version or None)
+        request = parsed("inference.ModelInferRequest", body)
+        yield
+        raw = bool(request.raw_input_contents)
+        asked = Request(
+            [],
+            id=request.id,
+            outputs=[Output(output.name) for output in request.outputs],
+            parameters={"binary_data_output": raw},
+        )
+        wanted = wanted_of(asked, model.manifest)
+        tensors = yield from tensors_of(request)
+        return Call((yield from rows_of(tensors, model)), wanted)
+
+    def answer(
+        self, model: LoadedModel, results: Sequence[Result], call: Call
+    ) -> tuple[Headers, bytes]:
+        """The outputs that were asked for: raw if an input was, otherwise typed contents."""
+        manifest, wanted = model.manifest, call.wanted
+        response = message("inference.ModelInferResponse")(
+            model_name=manifest.name, model_version=manifest.version, id=wanted.id
+        )
+        for asked, name, raw in wanted.outputs:
+            datatype, values, shape = output_of(manifest, name, results)
+            output = response.outputs.add(name=asked, datatype=datatype, shape=shape)
+            if raw:
+                part = model.encoder.derived(Answers).part(name, results)
+                response.raw_output_contents.append(part.values)
+            else:
+                put(output.contents, datatype, values)
+        return [], response.SerializeToString()
+
+    def refusal(self, problem: Problem) -> Answer:
+        """The status and its message; `retry-after` goes into the trailing metadata."""
+        status = _CODES.get(problem.code) or _STATUS.get(problem.status, INVALID_ARGUMENT)
+        more = [header for header in problem.headers.items() if header[0] == "retry-after"]
+        return Answer(status, more, problem.detail[:_MOST_CHARACTERS].encode())
+
+
+def parsed(name: str, body: bytes) -> Any:
+    """The message of this name; raises `Problem`, 400."""
+    try:
+        return message(name).FromString(body)
+    except DecodeError:
+        raise malformed() from None

@@ -27,6 +27,8 @@ from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
 from halfcore.predict.admission import BINARY_HEADER, is_plain
 from halfcore.predict.body import client_left
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import Trace, trace_of
 from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
@@ -88,15 +90,23 @@ class Intake:
                 self._front.coalescer.arriving()
             exchange = watcher.proto
             request_id = get("x-request-id") if self._predictor.wants_ids else None
+            trace = None
+            if get(TRACE_HEADER) is not None:
+                trace = trace_of(scope.headers.get_all(TRACE_HEADER))
             body: Any = exchange()
             self._reader.begin(body, self._loop)
-            body.add_done_callback(partial(self._on_body, begin, exchange, request_id))
+            body.add_done_callback(partial(self._on_body, begin, exchange, request_id, trace))
         except Exception as error:  # noqa: BLE001
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
     def _on_body(
-        self, begin: "Handler", exchange: Exchange, request_id: str | None, reading: Any
+        self,
+        begin: "Handler",
+        exchange: Exchange,
+        request_id: str | None,
+        trace: Trace | None,
+        reading: Any,
     ) -> None:
         """The body has arrived, or will not arrive; called on the event loop."""
         try:
@@ -105,21 +115,25 @@ class Intake:
                 body = reading.result()
             except asyncio.CancelledError:
                 if late:
-                    exchange.response_bytes(
-                        *self._refused(begin, self._reader.too_slow(), request_id)
-                    )
+                    refused = self._refused(begin, self._reader.too_slow(), request_id, trace)
+                    exchange.response_bytes(*refused)
                 return
             except (ProtocolClosed, ProtocolError):
-                exchange.response_bytes(*self._refused(begin, client_left(), request_id))
+                exchange.response_bytes(*self._refused(begin, client_left(), request_id, trace))
                 return
-            begin(body, request_id, exchange.response_bytes)
+            if trace is None:
+                begin(body, request_id, exchange.response_bytes)
+            else:
+                begin(body, request_id, exchange.response_bytes, trace=trace)
         finally:
             if self._front.coalescer is not None:
                 self._front.coalescer.arrived()
 
-    def _refused(self, begin: "Handler", problem: Problem, request_id: str | None) -> "Answer":
+    def _refused(
+        self, begin: "Handler", problem: Problem, request_id: str | None, trace: Trace | None
+    ) -> "Answer":
         wire = begin.wire if isinstance(begin, self._translated) else None
-        return self._predictor.refuse(problem, request_id, wire)
+        return self._predictor.refuse(problem, request_id, wire, trace)
 
 
 def missing(granian: ModuleType) -> list[str]:

@@ -12,6 +12,7 @@ from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.admission import NO_HEAD, Head, check_head
 from halfcore.predict.body import BodyReader
+from halfcore.predict.coding import Expander, Place
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
     Answer,
@@ -27,6 +28,8 @@ from halfcore.predict.protocols.paths import route_of
 from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
 from halfcore.predict.protocols.protocol import Wire
 from halfcore.predict.request_id import HEADER, RequestIds
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import Trace
 from halfcore.problem import Problem
 
 Read = Callable[[], Awaitable[bytes]]
@@ -44,7 +47,9 @@ class Handler(Protocol):
     """Answers a POST whose head was accepted and whose body has arrived. It calls `send` once, at
     once or later on the event loop."""
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+    def __call__(
+        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+    ) -> InProgress:
         """Start to answer; never raises."""
 
 
@@ -62,7 +67,8 @@ class Predictor:
         server_timing: report each stage's milliseconds in the answer's `Server-Timing` header.
         max_in_flight: most requests in progress, including those whose body is still arriving;
             0: no limit.
-        queue_timeout_s: longest time that a long body may wait to be decoded, seconds.
+        queue_timeout_s: longest time that a long body may wait to be expanded, and then to be
+            decoded, seconds.
         on_answer: called for every right answer; it neither fails nor waits.
         challengers: the canaries among them answer a share of the requests.
     """
@@ -91,6 +97,7 @@ class Predictor:
         """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
+        self._expander = Expander(max_bytes=reader.max_bytes, timeout_s=queue_timeout_s)
 
     def full(self) -> bool:
         """Whether `max_in_flight` requests are in progress."""
@@ -103,12 +110,14 @@ class Predictor:
         request_id: str | None,
         send: Send,
         make: Make = Prediction,
+        trace: Trace | None = None,
     ) -> Prediction:
         """Start to answer a request; see `Handler`.
 
         Args:
             name: the model that the path names; None: the default model.
             make: makes the prediction, for a request in another protocol.
+            trace: that the request belongs to; the answer has its header.
         """
         self._in_flight += 1
         # The canary's share is drawn by the client's own id: one made here would change each time.
@@ -116,7 +125,11 @@ class Predictor:
         if self._ids is not None:
             request_id = self._ids.of(given)
             send = _with_id(send, request_id)
-        prediction = make(body, request_id, send, self._context)
+        context = self._context
+        if trace is not None:
+            send = _with_trace(send, trace)
+            context = context._replace(trace_id=trace.id)
+        prediction = make(body, request_id, send, context)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
         except Problem as problem:
@@ -125,7 +138,7 @@ class Predictor:
         canaries = self._challengers
         if canaries is not None and (canary := canaries.pick(model, given)) is not None:
             ask = partial(make, body, request_id, send)
-            return self._ask_canary(canaries, canary, model, prediction, ask)
+            return self._ask_canary(canaries, canary, model, prediction, ask, context)
         prediction.start(model)
         return prediction
 
@@ -146,25 +159,41 @@ class Predictor:
         wire = None
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
+        place = None
         try:
             self.check(head, wire)
             body = await read()
+            if head.content_encoding is not None:
+                place = Place(self._expander, head.content_encoding)
+                body = await self._expanded(body, place)
         except Problem as problem:
-            return self.refuse(problem, head.request_id, wire)
+            return self.refuse(problem, head.request_id, wire, head.trace)
         except Exception as error:  # noqa: BLE001  the client gets a 500, the log the details
-            return self.refuse(unexpected(error), head.request_id, wire)
+            failure = unexpected(error, None if head.trace is None else head.trace.id)
+            return self.refuse(failure, head.request_id, wire, head.trace)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def send(status: int, headers: Headers, body: bytes) -> None:
             if not future.done():
                 future.set_result(Answer(status, headers, body))
 
-        in_progress = handler(body, head.request_id, send)
+        in_progress = handler(body, head.request_id, send, trace=head.trace)
         try:
             return await future
         except asyncio.CancelledError:
             in_progress.abandon()
             raise
+        finally:
+            if place is not None:
+                place.release()
+
+    async def _expanded(self, body: bytes, place: Place) -> bytes:
+        """The expanded body; it is in progress meanwhile. Raises `Problem`."""
+        self._in_flight += 1
+        try:
+            return await place.expand(body)
+        finally:
+            self._in_flight -= 1
 
     def check(self, head: Head, wire: Wire | None = None) -> None:
         """Refuse a request by the server's load and the request's head, before its body is read;
@@ -179,12 +208,20 @@ class Predictor:
         check = check_head if wire is None else wire.check_head
         check(head, max_body_bytes=self.reader.max_bytes)
 
-    def refuse(self, problem: Problem, request_id: str | None, wire: Wire | None = None) -> Answer:
+    def refuse(
+        self,
+        problem: Problem,
+        request_id: str | None,
+        wire: Wire | None = None,
+        trace: Trace | None = None,
+    ) -> Answer:
         """Count a request that is refused before it starts, and return its answer."""
         self._metrics.count(PREDICT, "", problem.code)
         answer = refusal(problem) if wire is None else wire.refusal(problem)
         if self._ids is not None:
             answer.headers.append((HEADER, self._ids.of(request_id)))
+        if trace is not None:
+            answer.headers.append((TRACE_HEADER, trace.header))
         return answer
 
     def _ask_canary(
@@ -194,6 +231,7 @@ class Predictor:
         champion: LoadedModel,
         fallback: Prediction,
         ask: Make,
+        context: Context,
     ) -> Prediction:
         """Let the canary answer; if it cannot, the champion answers with `fallback`."""
         name = champion.manifest.name
@@ -208,7 +246,7 @@ class Predictor:
             fallback.start(champion)
             return fallback
 
-        prediction = ask(self._context._replace(on_end=on_end), fall_back)
+        prediction = ask(context._replace(on_end=on_end), fall_back)
         prediction.start(canary)
         return prediction
 
@@ -238,10 +276,12 @@ class Translated:
         self._head = head
         self.wire = wire
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+    def __call__(
+        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+    ) -> InProgress:
         """See `Handler`."""
         make = partial(TranslatedPrediction, Spoken(self.wire, self._head))
-        return self._predictor.begin(self._name, body, request_id, send, make)
+        return self._predictor.begin(self._name, body, request_id, send, make, trace)
 
     def with_head(self, head: Head) -> "Translated":
         """The same for one request with these headers."""
@@ -251,3 +291,9 @@ class Translated:
 def _with_id(send: Send, request_id: str) -> Send:
     """Return the request's id in a header of the answer."""
     return lambda status, headers, body: send(status, [*headers, (HEADER, request_id)], body)
+
+
+def _with_trace(send: Send, trace: Trace) -> Send:
+    """Return the request's trace in a header of the answer."""
+    header = (TRACE_HEADER, trace.header)
+    return lambda status, headers, body: send(status, [*headers, header], body)

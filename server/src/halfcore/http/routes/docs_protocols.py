@@ -90,6 +90,7 @@ _REFUSALS = {
     "408": "the body arrived too slowly",
     "413": "body too large, or too many rows",
     "500": "the model failed; the log has the reason",
+    "501": "Transfer-Encoding is not chunked",
     "503": "overloaded, or the model is not loaded; see Retry-After",
 }
 
@@ -114,7 +115,9 @@ def _operation(
     path: str, summary: str, operation_id: str, schemas: tuple[str, str, str]
 ) -> dict[str, Any]:
     request, answer, error = map(_content, schemas)
-    refusals = _REFUSALS | {"415": "compressed, or of another type"}
+    refusals = _REFUSALS | {
+        "415": "of another type, or compressed otherwise than with gzip or deflate"
+    }
     return {
         "tags": ["protocols"],
         "summary": summary,

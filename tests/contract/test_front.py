@@ -1,14 +1,17 @@
 """The hot lane and the plain ASGI app are one service: the same bytes in give the same bytes
 out."""
 
+import gzip
 import re
+import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.bundles import MIXED, write_bundle
-from support.serving import Server, free_port, request, serving
+from support.serving import Server, free_port, receive, request, serving
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 MANY = b"[" + b",".join([b'{"x0":1,"x1":2,"x2":3,"x3":4}'] * 300) + b"]"
@@ -18,6 +21,14 @@ BINARY = (
     b'"parameters":{"binary_data_size":16}}]}'
 )
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+GZIP = {"content-encoding": "gzip"}
+BOMB = gzip.compress(b" " * 10_000_000)
+"""It stands for many times the limit."""
+CSV = b"x0,x1,x2,x3\n1,2,3,4\n"
+BYTES = {
+    "content-type": "application/octet-stream",
+    "inference-header-content-length": str(len(BINARY)),
+}
 
 CORPUS: dict[str, bytes] = {
     "one vector": request("/predict", GOOD),
@@ -66,12 +77,36 @@ CORPUS: dict[str, bytes] = {
     "a content type twice": request(
         "/predict", GOOD, headers={"content-type": "application/json\r\ncontent-type: text/plain"}
     ),
-    "gzip": request("/predict", GOOD, headers={"content-encoding": "gzip"}),
+    "gzip": request("/predict", gzip.compress(GOOD), headers=GZIP),
+    "no gzip": request("/predict", GOOD, headers=GZIP),
+    "a gzip stream that ends early": request("/predict", gzip.compress(GOOD)[:-1], headers=GZIP),
+    "a bomb": request("/predict", BOMB, headers=GZIP),
+    "an unknown coding": request("/predict", GOOD, headers={"content-encoding": "br"}),
+    "a coding of the transfer": request(
+        "/predict",
+        b"0\r\n\r\n",
+        headers=CHUNKED | {"transfer-encoding": "gzip, chunked", "connection": "close"},
+    ),
     "too large, by its length": request("/predict", b"x" * 70_000),
     "chunked": request("/predict", headers=CHUNKED)
     + b'8\r\n{"featur\r\n10\r\nes":[1,2,3,4.5]}\r\n0\r\n\r\n',
     "chunked, with trailers": request("/predict", headers=CHUNKED | {"trailer": "x"})
     + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",
+    "chunked, with extensions": request("/predict", headers=CHUNKED)
+    + b'18;a=1;b="2"\r\n{"features":[1,2,3,4.5]}\r\n0;c\r\n\r\n',
+    "chunked, empty": request("/predict", headers=CHUNKED) + b"0\r\n\r\n",
+    "a length and chunks, too large": request(
+        "/predict", headers={"content-length": "6", "transfer-encoding": "chunked"}
+    )
+    + b"11170\r\n"
+    + b"x" * 70_000
+    + b"\r\n0\r\n\r\n",
+    "chunks and a length, too large": request(
+        "/predict", headers=CHUNKED | {"x-a": "1\r\ncontent-length: 6"}
+    )
+    + b"11170\r\n"
+    + b"x" * 70_000
+    + b"\r\n0\r\n\r\n",
     "chunked, too large": request("/predict", headers=CHUNKED)
     + b"11170\r\n"
     + b"x" * 70_000
@@ -84,6 +119,11 @@ CORPUS: dict[str, bytes] = {
     ),
     "MLflow's protocol, an answer in CSV": request(
         "/invocations", b'{"instances":[[1,2,3,4.5]]}', headers={"accept": "text/csv"}
+    ),
+    "MLflow's protocol, no gzip": request("/invocations", b"{}", headers=GZIP),
+    "MLflow's protocol, a bomb": request("/invocations", BOMB, headers=GZIP),
+    "MLflow's protocol, an unknown coding": request(
+        "/invocations", b"{}", headers={"content-encoding": "br"}
     ),
     "MLflow's protocol, text": request(
         "/invocations", b"1", headers={"content-type": "text/plain"}
@@ -100,10 +140,12 @@ CORPUS: dict[str, bytes] = {
     "the inference protocol, binary": request(
         "/v2/models/numbers/versions/1/infer",
         BINARY + b"\0\0\x80\x3f" * 4,
-        headers={
-            "content-type": "application/octet-stream",
-            "inference-header-content-length": str(len(BINARY)),
-        },
+        headers=BYTES,
+    ),
+    "the inference protocol, no gzip": request("/v2/models/numbers/infer", TENSOR, headers=GZIP),
+    "the inference protocol, a bomb": request("/v2/models/numbers/infer", BOMB, headers=GZIP),
+    "the inference protocol, an unknown coding": request(
+        "/v2/models/numbers/infer", TENSOR, headers={"content-encoding": "br"}
     ),
     "the inference protocol, wrong": request("/v2/models/nobody/infer", TENSOR),
     "KServe's older protocol": request("/v1/models/numbers:predict", b'{"instances":[[1,2,3,4]]}'),
@@ -150,6 +192,172 @@ def test_both_lanes_answer_the_same_bytes(lanes: tuple[Server, Server], name: st
     hot, plain = (_comparable(server.send(CORPUS[name])) for server in lanes)
     assert hot == plain
     assert hot.startswith(b"HTTP/1.1 ")
+
+
+def chunked(body: bytes, size: int = 7, trailers: bytes = b"") -> bytes:
+    """A body in chunks of some bytes, with these trailers."""
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+    return b"".join([*chunks, b"0\r\n", trailers, b"\r\n"])
+
+
+PLAIN: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "one row": ("/predict", GOOD, {}),
+    "300 rows": ("/models/numbers/predict", MANY, {}),
+    "MLflow's protocol": ("/invocations", b'{"instances":[[1,2,3,4.5]]}', {}),
+    "CSV": ("/endpoints/sum/invocations", CSV, {"content-type": "text/csv"}),
+    "a tensor": ("/v2/models/numbers/infer", TENSOR, {}),
+    "a binary tensor": ("/v2/models/numbers/infer", BINARY + b"\0\0\x80\x3f" * 4, BYTES),
+    "KServe's older protocol": ("/v1/models/sum:predict", b'{"instances":[[1,2,3,4]]}', {}),
+    "a wrong body": ("/predict", b'{"features":[1]}', {}),
+}
+"""Path, body and headers."""
+ENCODED = {
+    "gzip": ("gzip", gzip.compress),
+    "gzip by its old name": ("X-GZIP", gzip.compress),
+    "gzip in two parts": (
+        "gzip",
+        lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:]),
+    ),
+    "deflate": ("deflate", zlib.compress),
+    "deflate without its head": ("deflate", lambda body: zlib.compress(body, wbits=-15)),
+}
+TRAILER = {"trailer": "x-sum"}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_compressed_body_is_answered_as_it_is_uncompressed(
+    lanes: tuple[Server, Server], name: str
+) -> None:
+    """In every protocol, on both lanes, with every coding, and in chunks as well."""
+    path, body, headers = PLAIN[name]
+    for server in lanes:
+        expected = _comparable(server.send(request(path, body, headers=headers)))
+        for coding, compress in ENCODED.values():
+            coded = headers | {"content-encoding": coding}
+            small = compress(body)
+            found = server.send(request(path, small, headers=coded))
+            assert _comparable(found) == expected
+        found = server.send(request(path, chunked(small), headers=coded | CHUNKED))
+        assert _comparable(found) == expected
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_chunked_body_is_answered_as_it_is_in_one_part(
+    lanes: tuple[Server, Server], name: str
+) -> None:
+    """However it is cut, with and without trailers (but CSV without); the connection then takes the
+    next request."""
+    path, body, headers = PLAIN[name]
+    trailers = b"" if name == "CSV" else b"x-sum: 1\r\n"
+    whole = request(path, body, headers=headers)
+    for server in lanes:
+        expected = _comparable(server.send(whole))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            for size, after in ((1, b""), (7, trailers), (len(body), b"")):
+                sent = headers | CHUNKED | (TRAILER if after else {})
+                parts = chunked(body, max(size, len(body) // 500), after)
+                connection.sendall(request(path, parts, headers=sent))
+                assert _comparable(receive(connection)) == expected
+            connection.sendall(whole)
+            assert _comparable(receive(connection)) == expected
+
+
+WRONG_BODIES: dict[str, tuple[bytes, int, bytes]] = {
+    "chunks beyond the limit": (CORPUS["chunked, too large"], 413, b"larger than 65536 bytes"),
+    "a length before such chunks": (
+        CORPUS["a length and chunks, too large"],
+        413,
+        b"larger than 65536 bytes",
+    ),
+    "a length after such chunks": (
+        CORPUS["chunks and a length, too large"],
+        413,
+        b"larger than 65536 bytes",
+    ),
+    "no gzip": (CORPUS["no gzip"], 400, b"cannot be expanded as gzip"),
+    "ends early": (CORPUS["a gzip stream that ends early"], 400, b"it ends early"),
+    "a bomb": (CORPUS["a bomb"], 413, b"larger than 65536 bytes"),
+    "an unknown coding": (CORPUS["an unknown coding"], 415, b"expected one of gzip, deflate"),
+    "a coding of the transfer": (CORPUS["a coding of the transfer"], 501, b"expected chunked"),
+    "trailers that are not announced": (
+        request("/predict", headers=CHUNKED) + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",
+        400,
+        b"which a Trailer header must announce",
+    ),
+    "CSV with trailers": (
+        request("/invocations", headers=CHUNKED | TRAILER | {"content-type": "text/csv"})
+        + chunked(CSV, 100, b"x-sum: 1\r\n"),
+        400,
+        b"a CSV body must not have",
+    ),
+    "a cut CSV with announced trailers": (
+        request("/invocations", headers=CHUNKED | TRAILER | {"content-type": "text/csv"})
+        + chunked(CSV, 100)[:-5]
+        + b"zz\r\n",
+        400,
+        b"the client left",
+    ),
+    "MLflow's protocol": (CORPUS["MLflow's protocol, no gzip"], 400, b'"error_code"'),
+    "MLflow's protocol, a bomb": (CORPUS["MLflow's protocol, a bomb"], 413, b'"error_code"'),
+    "MLflow's protocol, unknown": (
+        CORPUS["MLflow's protocol, an unknown coding"],
+        415,
+        b"accept-encoding: gzip, deflate",
+    ),
+    "the inference protocol": (CORPUS["the inference protocol, no gzip"], 400, b'{"error":'),
+    "the inference protocol, a bomb": (
+        CORPUS["the inference protocol, a bomb"],
+        413,
+        b'{"error":',
+    ),
+    "the inference protocol, unknown": (
+        CORPUS["the inference protocol, an unknown coding"],
+        415,
+        b'{"error":',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_BODIES)
+def test_a_body_that_cannot_be_expanded_says_why(lanes: tuple[Server, Server], name: str) -> None:
+    """In the protocol's own form."""
+    sent, status, text = WRONG_BODIES[name]
+    answer = lanes[0].send(sent)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert text in answer
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACES: dict[str, tuple[str | None, bool]] = {
+    "valid": (TRACE, True),
+    "none": (None, False),
+    "another version with more fields": (f"cc{TRACE[2:]}-what-the-future", True),
+    "version 00 with more fields": (f"{TRACE}-more", False),
+    "the version that is forbidden": (f"ff{TRACE[2:]}", False),
+    "a trace of zeros": (f"00-{'0' * 32}-00f067aa0ba902b7-01", False),
+    "a parent of zeros": (f"{TRACE[:36]}{'0' * 16}-01", False),
+    "upper case": (TRACE.upper(), False),
+    "too short": (TRACE[:-1], False),
+    "twice": (f"{TRACE}\r\ntraceparent: {TRACE}", False),
+    "not ASCII": (f"{TRACE[:-1]}\xe9", False),
+    "empty": ("", False),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_a_trace_is_returned_if_it_is_valid(lanes: tuple[Server, Server], name: str) -> None:
+    """With answers and with refusals, on both lanes, and in every protocol; otherwise the answer is
+    as without it."""
+    given, valid = TRACES[name]
+    returned = f"\r\ntraceparent: {given}\r\n".encode("latin-1")
+    for path, body, headers in (*PLAIN.values(), ("/predict", b"", {"content-type": "text/plain"})):
+        for server in lanes:
+            plain = _comparable(server.send(request(path, body, headers=headers)))
+            sent = request(path, body, headers=headers | {"traceparent": given})
+            answer = _comparable(server.send(sent))
+            assert (returned in answer) == valid
+            assert answer.replace(returned, b"\r\n") == plain
 
 
 IDS: dict[str, str | None] = {

@@ -94,6 +94,26 @@ def test_triton_s_client(
 
 
 @pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_triton_s_client_compresses(
+    server: Server, labels: list[str], algorithm: str, binary: bool
+) -> None:
+    """Its requests, which are expanded; it asks for compressed answers too, and accepts others."""
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    tensor = triton.InferInput("input", [2, 4], "FP64")
+    tensor.set_data_from_numpy(ROWS, binary_data=binary)
+
+    answer = client.infer(
+        "numbers",
+        [tensor],
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,
+    )
+
+    assert [_text(label) for label in answer.as_numpy("label")] == labels
+
+
+@pytest.mark.parametrize("binary", [True, False])
 def test_triton_s_client_with_columns(server: Server, binary: bool) -> None:
     """One tensor per column, texts among them."""
     client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")

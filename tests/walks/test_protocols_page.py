@@ -24,6 +24,7 @@ SCRIPT = re.compile(r"^```python\n(.+?)^```", re.DOTALL | re.MULTILINE)
     "curl -s localhost:8000/invocations *",
     "curl -s localhost:8000/endpoints/*",
     "curl -s localhost:8000/v2/*",
+    "echo * | gzip | curl -s localhost:8000/invocations *",
 )
 def test_the_requests_get_the_answers_that_are_shown(walker: Walker, examples: Done) -> None:
     """As JSON, up to what a float32 owes to the CPU."""

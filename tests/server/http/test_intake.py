@@ -165,6 +165,26 @@ async def test_other_protocols_are_begun_here_too(
     assert document.keys() & {"predictions", "outputs"}
 
 
+class Headers(dict[str, str]):
+    """As granian has them."""
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a name."""
+        return [self[name]]
+
+
+async def test_a_request_with_a_trace_is_plain(tmp_path: Path) -> None:
+    """It costs no detour, and its answer returns the header; so does a refusal."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with taking(tmp_path) as server:
+        for outcome, status in ((BODY, 200), (b"{", 400), (ProtocolClosed(), 400)):
+            request = Request(traceparent=trace)
+            request.headers = Headers(request.headers)
+            server.take(request).body.come(outcome)
+            found, headers, _ = await answered(request)
+            assert (found, headers["traceparent"], server.left) == (status, trace, [])
+
+
 @pytest.mark.parametrize(
     "request_",
     [

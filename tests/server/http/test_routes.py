@@ -17,6 +17,7 @@ from litestar import Litestar
 from onnx import TensorProto, helper
 
 from halfcore.http.routes import health
+from halfcore.log import logger
 from halfcore.metrics.counters import Metrics
 from halfcore.models.served import Models
 from halfcore.pipeline.engine import Engine
@@ -188,10 +189,15 @@ HEADS: dict[str, tuple[dict[str, str], int, str]] = {
     ),
     "other JSON": ({"content-type": "application/jsonp"}, 415, "unsupported_media_type"),
     "a long content type": ({"content-type": "x" * 3000}, 415, "unsupported_media_type"),
-    "gzip": (
-        {"content-type": "application/json", "content-encoding": "gzip"},
+    "two codings": (
+        {"content-type": "application/json", "content-encoding": "gzip, deflate"},
         415,
         "unsupported_encoding",
+    ),
+    "a coding of the transfer": (
+        {"content-type": "application/json", "transfer-encoding": "gzip, chunked"},
+        501,
+        "unsupported_transfer",
     ),
     "br": (
         {"content-type": "application/json", "content-encoding": "br"},
@@ -436,16 +442,29 @@ def looks_up() -> Any:
     return graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
 
 
-async def test_a_failing_row_fails_alone(tmp_path: Path) -> None:
-    """What the model cannot run is a bare 500; the other rows of its batch are answered."""
+async def test_a_failing_row_fails_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model cannot run is a bare 500, whose line in the log names the request's trace; the
+    other rows of its batch are answered."""
     golden = [{"row": {"x0": 0, "x1": 1, "x2": 2, "x3": 3}, "prediction": 10.0}]
     write_bundle(tmp_path, "table", task="regression", model=looks_up(), changes={"golden": golden})
     async with app_client(tmp_path) as client:
         bodies = [{"features": [7 if i % 5 == 0 else i % 3, 0, 0, 0]} for i in range(50)]
-        answers = await asyncio.gather(*(client.post("/predict", json=body) for body in bodies))
+        monkeypatch.setattr(logger, "propagate", True)
+        headers = [{"traceparent": f"00-{i + 1:032x}-00f067aa0ba902b7-01"} for i in range(50)]
+        answers = await asyncio.gather(
+            *(
+                client.post("/predict", json=body, headers=header)
+                for body, header in zip(bodies, headers, strict=True)
+            )
+        )
         found = await samples(client)
 
+    logged = {record.__dict__["trace_id"] for record in caplog.records}
+    assert logged == {f"{i + 1:032x}" for i in range(0, 50, 5)}
     for i, answer in enumerate(answers):
+        assert answer.headers["traceparent"] == headers[i]["traceparent"]
         if i % 5 == 0:
             assert (answer.status_code, answer.json()["code"]) == (500, "model_failed")
             assert_leaks_nothing(answer.text, tmp_path)

@@ -27,6 +27,8 @@ from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
 from halfcore.predict.admission import is_plain
 from halfcore.predict.body import client_left
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import Trace, trace_of
 from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
@@ -84,9 +86,12 @@ class Intake:
                 self._front.coalescer.arriving()
             exchange = watcher.proto
             request_id = get("x-request-id") if self._predictor.wants_ids else None
+            trace = None
+            if get(TRACE_HEADER) is not None:
+                trace = trace_of(scope.headers.get_all(TRACE_HEADER))
             body: Any = exchange()
             self._reader.begin(body, self._loop)
-            body.add_done_callback(partial(self._on_body, begin, exchange, request_id))
+            body.add_done_callback(partial(self._on_body, begin, exchange, request_id, trace))
         except Exception as error:  # noqa: BLE001
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
@@ -99,7 +104,12 @@ class Intake:
         return begin if is_plain(get, max_body_bytes=most) else None
 
     def _on_body(
-        self, begin: "Handler", exchange: Exchange, request_id: str | None, reading: Any
+        self,
+        begin: "Handler",
+        exchange: Exchange,
+        request_id: str | None,
+        trace: Trace | None,
+        reading: Any,
     ) -> None:
         """The body has arrived, or will not arrive; called on the event loop."""
         try:
@@ -108,23 +118,28 @@ class Intake:
                 body = reading.result()
             except asyncio.CancelledError:
                 if late:
-                    exchange.response_bytes(
-                        *self._refused(begin, self._reader.too_slow(), request_id)
-                    )
+                    refused = self._refused(begin, self._reader.too_slow(), request_id, trace)
+                    exchange.response_bytes(*refused)
                 return
             except (ProtocolClosed, ProtocolError):
-                exchange.response_bytes(*self._refused(begin, client_left(), request_id))
+                exchange.response_bytes(*self._refused(begin, client_left(), request_id, trace))
                 return
-            in_progress = begin(body, request_id, exchange.response_bytes)
+            send = exchange.response_bytes
+            if trace is None:
+                in_progress = begin(body, request_id, send)
+            else:
+                in_progress = begin(body, request_id, send, trace=trace)
             if in_progress.waits_long():
                 in_progress.watch(asyncio.ensure_future(exchange.client_disconnect()))
         finally:
             if self._front.coalescer is not None:
                 self._front.coalescer.arrived()
 
-    def _refused(self, begin: "Handler", problem: Problem, request_id: str | None) -> "Answer":
+    def _refused(
+        self, begin: "Handler", problem: Problem, request_id: str | None, trace: Trace | None
+    ) -> "Answer":
         wire = begin.wire if isinstance(begin, self._translated) else None
-        return self._predictor.refuse(problem, request_id, wire)
+        return self._predictor.refuse(problem, request_id, wire, trace)
 
 
 def missing(granian: ModuleType) -> list[str]:

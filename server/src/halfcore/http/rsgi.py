@@ -22,10 +22,12 @@ from litestar import Litestar
 from halfcore.http import bridge
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
-from halfcore.predict.admission import BINARY_HEADER, Head
+from halfcore.predict.admission import BINARY_HEADER, Head, ends_itself
 from halfcore.predict.body import client_left, too_large
 from halfcore.predict.keys import presented
 from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import trace_of
 
 PREFIX, SUFFIX = "/models/", "/predict"
 
@@ -73,6 +75,10 @@ class Front:
             get("content-length"),
             request_id,
             get(BINARY_HEADER),
+            transfer_encoding=get("transfer-encoding"),
+            trace=None
+            if get(TRACE_HEADER) is None
+            else trace_of(scope.headers.get_all(TRACE_HEADER)),
             key=presented(get) if self.predictor.keys is not None else None,
             accept=get("accept"),
         )
@@ -83,7 +89,7 @@ class Front:
             body: Awaitable[bytes] = (
                 exchange()
                 if head.content_length is not None
-                else _counted(exchange, scope, reader.max_bytes)
+                else _counted(exchange, scope, head, reader.max_bytes)
             )
             try:
                 return await reader.in_time(body)
@@ -131,7 +137,7 @@ class Front:
             await self._stop.wait()
 
 
-async def _counted(exchange: Exchange, scope: Scope, max_bytes: int) -> bytes:
+async def _counted(exchange: Exchange, scope: Scope, head: Head, max_bytes: int) -> bytes:
     """Collect a body of unknown length.
 
     Raises:
@@ -145,6 +151,7 @@ async def _counted(exchange: Exchange, scope: Scope, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         chunks.append(chunk)
         ends += not chunk
-    if not whole(ends, scope.headers):
+    # What has trailers may also have been cut off: see `whole`.
+    if not whole(ends, scope.headers) or (ends > 1 and not ends_itself(head)):
         raise client_left()
     return b"".join(chunks)

@@ -25,3 +25,5 @@ class AnsweredRequest(NamedTuple):
     """The answer's JSON."""
     latency_s: float
     """Seconds from the body's arrival to the answer."""
+    trace_id: str | None = None
+    """The id of the trace that the request belongs to, if its client sent one."""

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from halfcore.predict.body import too_large
+from halfcore.predict.coding import coding_of
+from halfcore.predict.trace import Trace
 from halfcore.problem import Problem
 
 USUAL_TYPES = ("application/json", "application/json; charset=utf-8")
@@ -26,6 +28,8 @@ class Head(NamedTuple):
     key: str | None = None
     """The API key, if keys are needed."""
     accept: str | None = None
+    transfer_encoding: str | None = None
+    trace: Trace | None = None
 
 
 NO_HEAD = Head(None, None, None)
@@ -72,13 +76,19 @@ def check_head(head: Head, *, max_body_bytes: int) -> None:
 
 
 def check_not_encoded(head: Head) -> None:
-    """Refuse a compressed body; raises `Problem`, 415."""
-    if head.content_encoding is not None and head.content_encoding != "identity":
-        found = head.content_encoding[:80]
+    """Refuse a body that is encoded in a way that is not undone here.
+
+    Raises:
+        Problem: 415 for its content, 501 for its transfer (RFC 9112, 6.1).
+    """
+    coding_of(head.content_encoding)
+    transfer = head.transfer_encoding
+    if transfer is not None and transfer.strip().lower() != "chunked":
         raise Problem(
-            415,
-            "unsupported_encoding",
-            f"Content-Encoding is {found}, expected none",
+            501,
+            "unsupported_transfer",
+            f"Transfer-Encoding is {transfer[:80]}, expected chunked; name a compression in "
+            "Content-Encoding",
             headers=_CLOSE,
         )
 
@@ -92,6 +102,13 @@ def check_length(head: Head, *, max_body_bytes: int) -> None:
         and (len(length) > MOST_DIGITS or int(length) > max_body_bytes)
     ):
         raise too_large(max_body_bytes)
+
+
+def ends_itself(head: Head) -> bool:
+    """Whether a body cannot be taken for complete if its end is missing: JSON, binary tensors and
+    compressed bodies, but not CSV."""
+    csv = (head.content_type or "").lower().startswith("text/csv")
+    return not csv or coding_of(head.content_encoding) is not None
 
 
 def _is_json(content_type: str | None) -> bool:

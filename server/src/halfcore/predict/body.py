@@ -111,5 +111,10 @@ def too_large(max_bytes: int) -> Problem:
 
 
 def client_left() -> Problem:
-    """For the log and the metrics: the client is gone and does not read this answer."""
-    return Problem(400, CLIENT_LEFT, "the client left before its body was complete")
+    """For the log and the metrics: the client is gone and does not read this answer; unless it sent
+    trailers, which granian reports in the same way."""
+    message = (
+        "the client left before its body was complete; or the body has trailers, which a Trailer "
+        "header must announce and a CSV body must not have"
+    )
+    return Problem(400, CLIENT_LEFT, message)

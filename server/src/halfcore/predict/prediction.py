@@ -51,6 +51,8 @@ class Context(NamedTuple):
     """Report each stage's milliseconds in the answer's `Server-Timing` header."""
     long_bodies: LongBodies
     """Decodes the bodies that are too long to decode in one turn of the event loop."""
+    trace_id: str | None = None
+    """The id of the trace that the request belongs to, if its client sent one."""
 
 
 class Prediction:
@@ -192,7 +194,16 @@ class Prediction:
         if context.on_answer is not None:
             latency_s = end - self._start
             context.on_answer(
-                AnsweredRequest(model, self._request_id, self._body, rows, results, body, latency_s)
+                AnsweredRequest(
+                    model,
+                    self._request_id,
+                    self._body,
+                    rows,
+                    results,
+                    body,
+                    latency_s,
+                    context.trace_id,
+                )
             )
         headers = json_headers(len(body))
         if context.server_timing:
@@ -251,14 +262,20 @@ class Prediction:
                 422, "no_finite_answer", "the model has no finite answer to these values"
             )
         if isinstance(error, RunError):
-            logger.error("the model failed on a request", exc_info=error, extra={"model": name})
+            extra = {"model": name} | traced(self._context.trace_id)
+            logger.error("the model failed on a request", exc_info=error, extra=extra)
             return Problem(500, "model_failed", "the model failed on these rows")
-        return unexpected(error)
+        return unexpected(error, self._context.trace_id)
 
 
-def unexpected(error: Exception) -> Problem:
-    """A 500 without details for the client; the details go to the log."""
-    logger.error("a request failed unexpectedly", exc_info=error)
+def traced(trace_id: str | None) -> dict[str, str]:
+    """What a line of the log says of a request's trace."""
+    return {} if trace_id is None else {"trace_id": trace_id}
+
+
+def unexpected(error: Exception, trace_id: str | None = None) -> Problem:
+    """A 500 without details for the client; the details go to the log, with the request's trace."""
+    logger.error("a request failed unexpectedly", exc_info=error, extra=traced(trace_id))
     return Problem(500, "internal_error", "the server failed on this request")
 
 

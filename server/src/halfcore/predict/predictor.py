@@ -12,6 +12,7 @@ from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, check_head
 from halfcore.predict.body import BodyReader, client_left
+from halfcore.predict.coding import Expander, Place
 from halfcore.predict.keys import Keys
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
@@ -28,6 +29,8 @@ from halfcore.predict.protocols.paths import route_of
 from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
 from halfcore.predict.protocols.protocol import Wire
 from halfcore.predict.request_id import HEADER, RequestIds
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import Trace
 from halfcore.problem import Problem
 
 Read = Callable[[], Awaitable[bytes]]
@@ -56,7 +59,9 @@ class Handler(Protocol):
     """Answers a POST whose head was accepted and whose body has arrived. It calls `send` once, at
     once or later on the event loop."""
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+    def __call__(
+        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+    ) -> InProgress:
         """Start to answer; never raises."""
 
 
@@ -89,7 +94,8 @@ class Predictor:
         server_timing: report each stage's milliseconds in the answer's `Server-Timing` header.
         max_in_flight: most requests in progress, including those whose body is still arriving;
             0: no limit.
-        queue_timeout_s: longest time that a long body may wait to be decoded, seconds.
+        queue_timeout_s: longest time that a long body may wait to be expanded, and then to be
+            decoded, seconds.
         on_answer: called for every right answer; it neither fails nor waits.
         challengers: the canaries among them answer a share of the requests.
         keys: the API keys, one of which every request needs; None: none is needed.
@@ -125,6 +131,7 @@ class Predictor:
         """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
+        self._expander = Expander(max_bytes=reader.max_bytes, timeout_s=queue_timeout_s)
         self._known_paths = lru_cache(_PATHS)(self._translated)
 
     def limit_in_flight(self, most: int) -> None:
@@ -153,12 +160,14 @@ class Predictor:
         request_id: str | None,
         send: Send,
         make: Make = Prediction,
+        trace: Trace | None = None,
     ) -> Prediction:
         """Start to answer a request; see `Handler`.
 
         Args:
             name: the model that the path names; None: the default model.
             make: makes the prediction, for a request in another protocol.
+            trace: that the request belongs to; the answer has its header.
         """
         self._in_flight += 1
         # The canary's share is drawn by the client's own id: one made here would change each time.
@@ -166,7 +175,11 @@ class Predictor:
         if self._ids is not None:
             request_id = self._ids.of(given)
             send = _with_id(send, request_id)
-        prediction = make(body, request_id, send, self._context)
+        context = self._context
+        if trace is not None:
+            send = _with_trace(send, trace)
+            context = context._replace(trace_id=trace.id)
+        prediction = make(body, request_id, send, context)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
         except Problem as problem:
@@ -175,7 +188,7 @@ class Predictor:
         canaries = self._challengers
         if canaries is not None and (canary := canaries.pick(model, given)) is not None:
             ask = partial(make, body, request_id, send)
-            return self._ask_canary(canaries, canary, model, prediction, ask)
+            return self._ask_canary(canaries, canary, model, prediction, ask, context)
         prediction.start(model)
         return prediction
 
@@ -206,22 +219,25 @@ class Predictor:
         wire = None
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
+        place = None
         try:
-            if not getattr(handler, "model_in_body", False):
-                self.check_key(head, getattr(handler, "model", None))
-            self.check(head, wire)
+            self._admit(handler, head, wire)
             body = await read()
+            if head.content_encoding is not None:
+                place = Place(self._expander, head.content_encoding)
+                body = await self._expanded(body, place)
         except Problem as problem:
-            return self.refuse(problem, head.request_id, wire)
+            return self.refuse(problem, head.request_id, wire, head.trace)
         except Exception as error:  # noqa: BLE001  the client gets a 500, the log the details
-            return self.refuse(unexpected(error), head.request_id, wire)
+            failure = unexpected(error, None if head.trace is None else head.trace.id)
+            return self.refuse(failure, head.request_id, wire, head.trace)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def send(status: int, headers: Headers, body: bytes) -> None:
             if not future.done():
                 future.set_result(Answer(status, headers, body))
 
-        in_progress = handler(body, head.request_id, send)
+        in_progress = handler(body, head.request_id, send, trace=head.trace)
         leaving: asyncio.Future[None] | None = None
         if leaves is not None and in_progress.waits_long():
             leaving = asyncio.ensure_future(leaves())
@@ -232,6 +248,23 @@ class Predictor:
             if leaving is not None:
                 leaving.cancel()
             in_progress.abandon()
+            if place is not None:
+                place.release()
+
+    async def _expanded(self, body: bytes, place: Place) -> bytes:
+        """The expanded body; it is in progress meanwhile. Raises `Problem`."""
+        self._in_flight += 1
+        try:
+            return await place.expand(body)
+        finally:
+            self._in_flight -= 1
+
+    def _admit(self, handler: Handler, head: Head, wire: Wire | None) -> None:
+        """Refuse a request before its body is read; raises `Problem`. A handler whose model is in
+        the body checks the key itself."""
+        if not getattr(handler, "model_in_body", False):
+            self.check_key(head, getattr(handler, "model", None))
+        self.check(head, wire)
 
     def check_key(self, head: Head, model: str | None) -> None:
         """Refuse a request without an API key for this model, if one is needed; None: the default
@@ -260,12 +293,20 @@ class Predictor:
         check = check_head if wire is None else wire.check_head
         check(head, max_body_bytes=self.reader.max_bytes)
 
-    def refuse(self, problem: Problem, request_id: str | None, wire: Wire | None = None) -> Answer:
+    def refuse(
+        self,
+        problem: Problem,
+        request_id: str | None,
+        wire: Wire | None = None,
+        trace: Trace | None = None,
+    ) -> Answer:
         """Count a request that is refused before it starts, and return its answer."""
         self._metrics.count(PREDICT, "", problem.code)
         answer = refusal(problem) if wire is None else wire.refusal(problem)
         if self._ids is not None:
             answer.headers.append((HEADER, self._ids.of(request_id)))
+        if trace is not None:
+            answer.headers.append((TRACE_HEADER, trace.header))
         return answer
 
     def _ask_canary(
@@ -275,6 +316,7 @@ class Predictor:
         champion: LoadedModel,
         fallback: Prediction,
         ask: Make,
+        context: Context,
     ) -> Prediction:
         """Let the canary answer; if it cannot, the champion answers with `fallback`."""
         name = champion.manifest.name
@@ -289,7 +331,7 @@ class Predictor:
             fallback.start(champion)
             return fallback
 
-        prediction = ask(self._context._replace(on_end=on_end), fall_back)
+        prediction = ask(context._replace(on_end=on_end), fall_back)
         prediction.start(canary)
         return prediction
 
@@ -319,9 +361,11 @@ class Translated:
         self._make = partial(TranslatedPrediction, Spoken(wire, head))
         self.wire = wire
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+    def __call__(
+        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+    ) -> InProgress:
         """See `Handler`."""
-        return self._predictor.begin(self.model, body, request_id, send, self._make)
+        return self._predictor.begin(self.model, body, request_id, send, self._make, trace)
 
     def if_plain(
         self, get: Callable[[str], str | None], *, max_body_bytes: int
@@ -340,3 +384,9 @@ class Translated:
 def _with_id(send: Send, request_id: str) -> Send:
     """Return the request's id in a header of the answer."""
     return lambda status, headers, body: send(status, [*headers, (HEADER, request_id)], body)
+
+
+def _with_trace(send: Send, trace: Trace) -> Send:
+    """Return the request's trace in a header of the answer."""
+    header = (TRACE_HEADER, trace.header)
+    return lambda status, headers, body: send(status, [*headers, header], body)

@@ -24,6 +24,8 @@ from halfcore.predict.protocols.inference import check_version, describe
 from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
 from halfcore.predict.protocols.tensors import bad
 from halfcore.predict.request_id import HEADER
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import Trace, trace_of
 from halfcore.problem import Problem
 from halfcore.rpc import envelope
 from halfcore.rpc.messages import message
@@ -68,16 +70,18 @@ class _Addressed(Translated):
         super().__init__(predictor, wire, None, head)
         self._head = head
 
-    def __call__(self, body: bytes, request_id: str | None, send: Send, /) -> InProgress:
+    def __call__(
+        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+    ) -> InProgress:
         """See `predictor.Handler`."""
         try:
             name, version = envelope.read(body)
             self._predictor.check_key(self._head, name)
         except Problem as problem:
-            send(*self._predictor.refuse(problem, request_id, self.wire))
+            send(*self._predictor.refuse(problem, request_id, self.wire, trace))
             return _Ended()
         make = partial(TranslatedPrediction, Spoken(Infer(version), self._head))
-        return self._predictor.begin(name, body, request_id, send, make)
+        return self._predictor.begin(name, body, request_id, send, make, trace)
 
     def with_head(self, head: Head) -> Translated:
         """The same for one call."""
@@ -102,12 +106,12 @@ class _Ended:
 async def _infer(predictor: Predictor, _: object, context: Any) -> bytes:
     """Answer `ModelInfer`. If the client cancels or its deadline passes, gRPC cancels this, and the
     rows leave the queue."""
-    request_id = key = None
-    if predictor.wants_ids or predictor.keys is not None:
-        sent = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
-        request_id = sent.get(HEADER) if predictor.wants_ids else None
-        key = presented(sent.get)
-    head = Head(None, None, None, request_id, key=key)
+    sent = [(name, value) for name, value in context.invocation_metadata() or ()]
+    first = {name: value for name, value in reversed(sent) if isinstance(value, str)}
+    request_id = first.get(HEADER) if predictor.wants_ids else None
+    key = presented(first.get) if predictor.keys is not None else None
+    trace = trace_of([value for name, value in sent if name == TRACE_HEADER])
+    head = Head(None, None, None, request_id, trace=trace, key=key)
     if predictor.keys is not None:  # the model is in the message, which is not read yet
         try:
             predictor.keys.check(key, None)

@@ -41,7 +41,7 @@ class _Answered:
     def by(cls, work: Callable[[bytes], bytes]) -> Handler:
         """Answer with the result of `work` for the body."""
 
-        def begin(body: bytes, _request_id: str | None, send: Send) -> _Answered:
+        def begin(body: bytes, _request_id: str | None, send: Send, **_: object) -> _Answered:
             try:
                 answer = work(body)
                 send(200, json_headers(len(answer)), answer)

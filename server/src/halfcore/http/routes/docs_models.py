@@ -21,16 +21,17 @@ _IGNORED = {
     "description": "accepted and not read: no step of the model uses it",
 }
 _REFUSALS = {
-    "400": "not JSON, not UTF-8, nested too deeply, or a name twice",
+    "400": "not JSON, not UTF-8, nested too deeply, a name twice, or a broken compressed stream",
     "404": "unknown model; the known ones are named",
     "408": "the body arrived too slowly",
     "413": "body too large, or too many rows",
-    "415": "not application/json",
+    "415": "not application/json, or compressed otherwise than with gzip or deflate",
     "422": (
         "a value is wrong: the field, the value received and the value expected are named; or the "
         "model has no finite answer to it"
     ),
     "500": "the model failed; the log has the reason",
+    "501": "Transfer-Encoding is not chunked",
     "503": "overloaded, or the model is not loaded; see Retry-After",
 }
 

@@ -102,8 +102,9 @@ _REFUSALS = {
     "404": "unknown model or version",
     "408": "the body arrived too slowly",
     "413": "body too large, or too many rows",
-    "415": "compressed, or of another type",
+    "415": "of another type, or compressed otherwise than with gzip or deflate",
     "500": "the model failed; the log has the reason",
+    "501": "Transfer-Encoding is not chunked",
     "503": "overloaded, or the model is not loaded; see Retry-After",
 }
 _BYTES = {"schema": {"type": "string", "format": "binary"}}

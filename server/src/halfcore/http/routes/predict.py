@@ -17,6 +17,8 @@ from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import client_left, too_large
 from halfcore.predict.keys import presented
 from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.trace import HEADER as TRACE_HEADER
+from halfcore.predict.trace import trace_of
 
 
 def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
@@ -70,20 +72,21 @@ async def _respond(
     reader = predictor.reader
     # Reversed, so that the first of equal names counts, as over RSGI.
     headers = dict(list(request.scope["headers"])[::-1])
+
+    def text(name: str) -> str | None:
+        return _text(headers.get(name.encode()))
+
     head = Head(
-        *[
-            _text(headers.get(key))
-            for key in (
-                b"content-type",
-                b"content-encoding",
-                b"content-length",
-                b"x-request-id",
-                BINARY_HEADER.encode(),
-            )
-        ]
-    )._replace(accept=_text(headers.get(b"accept")))
-    if predictor.keys is not None:
-        head = head._replace(key=presented(lambda name: _text(headers.get(name.encode()))))
+        text("content-type"),
+        text("content-encoding"),
+        text("content-length"),
+        text("x-request-id"),
+        text(BINARY_HEADER),
+        transfer_encoding=text("transfer-encoding"),
+        trace=trace_of(_all(request, TRACE_HEADER)),
+        key=presented(text) if predictor.keys is not None else None,
+        accept=text("accept"),
+    )
     receive = request.receive
     answer = await predictor.respond(
         begin,
@@ -102,6 +105,16 @@ async def _disconnect(receive: Receive) -> None:
 
 def _text(value: bytes | None) -> str | None:
     return value.decode() if value is not None and value.isascii() else None
+
+
+def _all(request: Request[Any, Any, Any], name: str) -> list[str]:
+    """The values of all headers of a name that are ASCII, as over RSGI."""
+    key = name.encode()
+    return [
+        value.decode()
+        for given, value in request.scope["headers"]
+        if given == key and value.isascii()
+    ]
 
 
 async def from_asgi(receive: Receive, max_bytes: int) -> bytes:

@@ -36,6 +36,7 @@ _CODES = {
     404: "RESOURCE_DOES_NOT_EXIST",
     408: "DEADLINE_EXCEEDED",
     500: "INTERNAL_ERROR",
+    501: "NOT_IMPLEMENTED",
     503: "TEMPORARILY_UNAVAILABLE",
 }
 """MLflow's name of an error by its status; all others are `BAD_REQUEST`."""

@@ -84,7 +84,16 @@ class TranslatedPrediction(Prediction):
         """The request and its answer as of `POST /predict`: the log has one form for all."""
         records = orjson.dumps(model.schema.records(rows.payload))
         answer = model.encoder.encode(results, many=True)
-        return AnsweredRequest(model, self._request_id, records, rows, results, answer, latency_s)
+        return AnsweredRequest(
+            model,
+            self._request_id,
+            records,
+            rows,
+            results,
+            answer,
+            latency_s,
+            self._context.trace_id,
+        )
 
     def _refusal(self, problem: Problem) -> Answer:
         return self._spoken.wire.refusal(problem)

@@ -5,7 +5,8 @@ Each model is trained on little data, logged to an MLflow store, and exported in
 limits of time and memory. Real servers then serve the bundles, and their answers to 600 fresh rows
 of each model are compared with `mlflow.pyfunc`'s. A run of all models writes the table in
 docs/export.md; every run is stored in .halfcore/proofs. The exit code is 1 if an export ends with
-an unexpected error or a bundle is served differently.
+an unexpected error, a refusal's text is not plain (`support.refusals`), or a bundle is served
+differently.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from support.matrix.exported import ANSWERS, RESULT
 from support.matrix.processes import Limits, run_all
 from support.matrix.served import Connection, differences
 from support.proof import ROOT, Check, begin, conclude
+from support.refusals import faults
 from support.serving import serving
 
 WORK = ROOT / ".halfcore/models"
@@ -160,14 +162,20 @@ def _show(results: dict[str, dict[str, Any]], console: Console) -> None:
     for name, result in results.items():
         if result["outcome"] != "exported":
             table.add_row(name, result["outcome"], page.reason(name, result["message"]))
+            for fault in faults(result["message"]) if result["outcome"] == "refused" else ():
+                table.add_row(name, "unclear refusal", fault)
     console.print(table, highlight=False, markup=False)
 
 
 def _checks(results: dict[str, dict[str, Any]]) -> list[Check]:
     counts = Counter(result["outcome"] for result in results.values())
+    refusals = {n: faults(r["message"]) for n, r in results.items() if r["outcome"] == "refused"}
+    unclear = [name for name, found in refusals.items() if found]
+    plain = refusals.keys() - unclear
     return [
         Check("exported and equal", f"{counts['exported']} of {len(results)}", "", held=True),
         Check("refused with a reason", str(counts["refused"]), "", held=True),
+        Check("refusals in plain words", str(len(plain)), str(counts["refused"]), held=not unclear),
         *(Check(fault, str(counts[fault]), "0", held=not counts[fault]) for fault in _FAULTS),
     ]
 

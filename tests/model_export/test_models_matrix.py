@@ -2,6 +2,8 @@
 
 import pytest
 
+from e2e import prove_models
+from model_export.errors import MORE
 from support.matrix import catalogue, page
 from support.matrix.served import _Comparison
 
@@ -50,3 +52,12 @@ def test_the_page_counts_and_gives_reasons():
     text = page.table({"SVC": refused, "Ridge": {"outcome": "exported", "message": ""}})
     assert "Of 2 models, 1 are exported" in text
     assert r"- SVC: no \| way" in text
+
+
+@pytest.mark.parametrize(
+    ("message", "held"), [(f"it is a PCA: log another {MORE}", True), ("KeyError: 'x'", False)]
+)
+def test_a_refusal_in_other_than_plain_words_fails(message, held):
+    """So the recipe ends with exit status 1."""
+    checks = prove_models._checks({"PCA": {"outcome": "refused", "message": message}})
+    assert all(check.held for check in checks) == held

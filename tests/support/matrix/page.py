@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model_export.errors import MORE
 from support.matrix.catalogue import cases
 
 BEGIN, END = "<!-- models -->", "<!-- /models -->"
@@ -60,6 +61,7 @@ def _refusals(kinds: dict[str, list[str]], results: Mapping[str, dict[str, Any]]
 def reason(name: str, message: str) -> str:
     """A refusal in one line, without the model's own name and as Markdown shows it."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
+    line = line.removesuffix(f" {MORE}")  # that is the page's own section
     line = line if len(line) <= _SHORT else f"{line[:_SHORT].rsplit(' ', 1)[0]} …"
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", line)
 

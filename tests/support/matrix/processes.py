@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_export.errors import MORE
 from model_export.limits import resident_mb
 from support.matrix.exported import RESULT, run
 
@@ -101,7 +102,8 @@ def _result(one: _Active, folder: Path, limits: Limits) -> dict[str, Any] | None
         if megabytes > limits.megabytes
         else f"more than {limits.seconds:.0f} s"
     )
-    return _stored(folder, "refused", f"the export needed {what}: it was ended")
+    said = f"the export needed {what}: train a smaller model {MORE}"
+    return _stored(folder, "refused", said)
 
 
 def _stored(folder: Path, outcome: str, message: str) -> dict[str, Any]:

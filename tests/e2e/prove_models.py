@@ -9,7 +9,8 @@ proof, which `--gate-rows` sets.
 
 A run of all models is stored in docs/runs and writes the table in docs/export.md; others are stored
 in .halfcore/proofs. The exit code is 1 if a model cannot be logged, an export ends with an
-unexpected error, a bundle is served differently, or too few are exported.
+unexpected error, a refusal's text is not plain (`support.refusals`), a bundle is served
+differently, or too few are exported.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from support.matrix.exported import ANSWERS, RESULT
 from support.matrix.processes import Limits, run_all
 from support.matrix.served import Connection, differences
 from support.proof import ROOT, STORE, Check, begin, conclude
+from support.refusals import faults
 from support.serving import serving
 
 WORK = ROOT / ".halfcore/models"
@@ -214,6 +216,8 @@ def _show(results: dict[str, dict[str, Any]], console: Console) -> None:
     for name, result in results.items():
         if result["outcome"] != "exported":
             table.add_row(name, result["outcome"], page.reason(name, result["message"]))
+            for fault in faults(result["message"]) if result["outcome"] == "refused" else ():
+                table.add_row(name, "unclear refusal", fault)
     console.print(table, highlight=False, markup=False)
 
 
@@ -224,11 +228,15 @@ def _checks(results: dict[str, dict[str, Any]], *, every: bool) -> list[Check]:
     rows, fewest = [each["compared"] for each in results.values() if "compared" in each], _ROWS_EACH
     compared = min(rows, default=fewest)
     usual = sum(result["rows"] is None for result in results.values())
+    refusals = {n: faults(r["message"]) for n, r in results.items() if r["outcome"] == "refused"}
+    unclear = [name for name, found in refusals.items() if found]
+    plain = refusals.keys() - unclear
     return [
         Check("exported and equal", shown, f"at least {least}" if every else "", exported >= least),
         Check("rows compared of each", str(compared), f"at least {fewest}", compared >= fewest),
         Check("exported at default settings", str(usual), "", held=True),
         Check("refused with a reason", str(counts["refused"]), "", held=True),
+        Check("refusals in plain words", str(len(plain)), str(counts["refused"]), held=not unclear),
         *(Check(fault, str(counts[fault]), "0", held=not counts[fault]) for fault in _FAULTS),
     ]
 

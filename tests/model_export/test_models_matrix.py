@@ -5,6 +5,8 @@ import json
 import pytest
 from sklearn.utils import all_estimators
 
+from e2e import prove_models
+from model_export.errors import MORE
 from support.matrix import catalogue, estimators, page, pipelines
 from support.matrix.served import _Comparison
 
@@ -104,3 +106,14 @@ def test_the_page_counts_gives_reasons_and_says_how_it_was_made(tmp_path):
     assert "Commit `0123456789ab`, 1 models at `fedcba987654`; `just prove-models --resume`" in text
     assert "Python 3.11.7, scikit-learn 1.9.1; every model: [runs/1-models-01.json]" in text
     assert page.between(written) == page.section(stored, written)
+
+
+@pytest.mark.parametrize(
+    ("message", "held"), [(f"it is a PCA: log another {MORE}", True), ("KeyError: 'x'", False)]
+)
+def test_a_refusal_in_other_than_plain_words_fails(message, held):
+    """So the recipe ends with exit status 1."""
+    checks = prove_models._checks(
+        {"PCA": {"outcome": "refused", "message": message, "rows": 1}}, every=False
+    )
+    assert all(check.held for check in checks) == held

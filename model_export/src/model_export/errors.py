@@ -7,8 +7,12 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+_PAGE = "docs/export.md"
+MORE = f'({_PAGE}, "Can my model be served?")'
+"""The end of a refusal of a model: the section that lists what can be served."""
+_MORE_OF_DATA = f'({_PAGE}, "The data that the proof is drawn from")'
 REASON_CHARACTERS = 1000
 """Longest reason in a version's tag; MLflow accepts at least 5,000, and its page shows one line."""
 
@@ -67,6 +71,10 @@ class ExportError(Exception):
         return shorten(str(self))
 
 
+class DataError(ExportError):
+    """The data to prove the model on is missing, or unfit."""
+
+
 class InfrastructureError(ExportError):
     """MLflow, its artifacts or the disk failed. This is no verdict on the model, and trying again
     may help."""
@@ -75,6 +83,14 @@ class InfrastructureError(ExportError):
 class MemoryLimitError(ExportError):
     """The export needed more memory than it may use. Trying again does not help; a higher limit
     may."""
+
+
+def pointing(error: ExportError) -> ExportError:
+    """The refusal with the section of the page that says more; unchanged if it names one."""
+    said = str(error)
+    if _PAGE in said:
+        return error
+    return type(error)(f"{said} {_MORE_OF_DATA if isinstance(error, DataError) else MORE}")
 
 
 def shorten(text: str, characters: int = REASON_CHARACTERS) -> str:
@@ -98,6 +114,27 @@ def sentence(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
     if " " not in text or isinstance(error, KeyError):
         text = _describe(error, text)
     return shorten(_whole_sentences(text, characters), characters)
+
+
+def plain(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
+    """What an exception of a library says, in brackets and after a space, if a user can understand
+    it; otherwise nothing."""
+    said = understood(error, characters)
+    return f" ({said})" if said else ""
+
+
+def understood(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
+    """What an exception of a library says; empty if it is in words of the library's own code."""
+    said = sentence(error, characters)
+    return "" if _INTERNAL.search(said) else said.rstrip(".")
+
+
+_INTERNAL = re.compile(
+    r"skl2onnx|sklearn-onnx|Sklearn|TensorType|Variable\(|<class|<function|object at 0x|array\(|"
+    r"[A-Z]\w+Error|\bself\b|operator|initializer|shape calculator|an error without a message|"
+    r"dtype\('|…\]|\b(sklearn|numpy|pandas|onnxruntime|mlflow|scipy)\.\w+\."
+)
+"""Words of a library's own code."""
 
 
 def _whole_sentences(text: str, characters: int) -> str:
@@ -147,6 +184,14 @@ def _place(error: BaseException) -> str:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "?")
     return f" in {module}.{trace.tb_frame.f_code.co_name}"
+
+
+def listed(items: Iterable[object], most: int = 10) -> str:
+    """The items as a bounded list: ['a', 'b', …]."""
+    known = list(items)
+    more = f", … ({len(known)} in all)" if len(known) > most else ""
+    plain_items = [item.item() if hasattr(item, "item") else item for item in known[:most]]
+    return f"[{', '.join(map(repr, plain_items))}{more}]"
 
 
 def redact(text: str) -> str:

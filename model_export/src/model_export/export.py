@@ -16,6 +16,7 @@ from model_export.errors import (
     InfrastructureError,
     MemoryLimitError,
     is_memory_error,
+    pointing,
     sentence,
 )
 from model_export.manifest import compose
@@ -75,7 +76,7 @@ def export(request: ExportRequest, reporter: Reporter) -> Path:
         started = time.perf_counter()
         reporter.heading(request.uri)
         fetched = _fetch(request, reporter)
-        with _naming_other_version(fetched):
+        with _naming_other_version(fetched), _pointing_to_page():
             studied = _study(request, fetched, reporter)
             candidate = _convert(request, studied, reporter)
             proof = _prove(request, studied, candidate, reporter)
@@ -140,6 +141,19 @@ def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
         return write(request.out, manifest, proof.candidate.model)
     except OSError as error:
         raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
+
+
+@contextmanager
+def _pointing_to_page() -> Iterator[None]:
+    """End a refusal of the model or its data with the section of the page that says more."""
+    try:
+        yield
+    except (InfrastructureError, MemoryLimitError, GateError):
+        raise
+    except ExportError as error:
+        if is_memory_error(error):
+            raise
+        raise pointing(error) from error
 
 
 @contextmanager

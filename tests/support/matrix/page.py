@@ -8,6 +8,8 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+from model_export.errors import MORE
+
 BEGIN, END = "<!-- models -->", "<!-- /models -->"
 PACKAGES = (
     "mlflow",
@@ -119,6 +121,7 @@ def _refusals(results: Mapping[str, dict[str, Any]]) -> list[str]:
 def reason(name: str, message: str) -> str:
     """A refusal in one line, without the model's own name and as Markdown shows it."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
+    line = line.removesuffix(f" {MORE}")  # that is the page's own section
     line = line if len(line) <= _SHORT else f"{line[:_SHORT].rsplit(' ', 1)[0]} …"
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", line)
 

@@ -127,6 +127,8 @@ def _text() -> list[Case]:
         ("count-characters", CountVectorizer(analyzer="char", ngram_range=(2, 3))),
         ("tfidf", TfidfVectorizer()),
         ("tfidf-sublinear", TfidfVectorizer(sublinear_tf=True, stop_words="english")),
+        ("counts-and-tfidf", make_union(CountVectorizer(), TfidfVectorizer(ngram_range=(1, 2)))),
+        ("words-and-characters", make_union(CountVectorizer(), TfidfVectorizer(analyzer="char"))),
         ("hashed-words", HashingVectorizer(n_features=64)),
     ):
         group.add(f"text-{name}", lambda v=vectorizer: _of_messages(v))

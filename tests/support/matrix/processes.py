@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_export.errors import MORE
 from model_export.limits import resident_mb
 from support.matrix.exported import RESULT, run
 
@@ -129,7 +130,7 @@ def _result(one: _Active, folder: Path, limits: Limits) -> dict[str, Any] | None
 
 
 def _ended(folder: Path, what: str) -> dict[str, Any]:
-    return _stored(folder, "refused", f"the export needed {what}: it was ended")
+    return _stored(folder, "refused", f"the export needed {what}: train a smaller model {MORE}")
 
 
 def _stored(folder: Path, outcome: str, message: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from skl2onnx.convert import convert_sklearn
 
 from model_export.convert.boosters.register import register_all
 from model_export.convert.graph import OPSET, GraphBuilder
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, plain
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -185,33 +184,29 @@ def convert_piece(
     except (MissingConverter, MissingShapeCalculator) as error:
         raise ExportError(
             f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: no conversion of "
-            "this class, or of one inside it, is known; use a step of scikit-learn that has one, "
-            "or do its work before the model is called"
+            f"this class, or of one inside it, is known; {_instead(step)}"
         ) from error
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
         raise ExportError(
-            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: "
-            f"skl2onnx {version('skl2onnx')} fails on it{_detail(error)}; change its settings, or "
-            "use another step"
+            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: the converter, "
+            f"skl2onnx {version('skl2onnx')}, fails on it{plain(error, 200)}; change its settings, "
+            f"or {_instead(step)}"
         ) from error
     if foreign := sorted(
         {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}
     ):
         raise ExportError(
             f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}, which is no "
-            "operator of ONNX itself: change its settings, or use another step"
+            f"operator of ONNX itself: change its settings, or {_instead(step)}"
         )
     return model
 
 
-def _detail(error: Exception) -> str:
-    """What the exception says, if a user can understand it."""
-    said = sentence(error, 200)
-    return "" if _INTERNAL.search(said) else f" ({said})"
-
-
-_INTERNAL = re.compile(
-    r"skl2onnx|sklearn-onnx|Sklearn|TensorType|Variable\(|<class|<function|object at 0x|array\(|"
-    r"[A-Z]\w+Error|\bself\b|operator|initializer|shape calculator|an error without a message"
-)
-"""Words of the converter's own code."""
+def _instead(step: Any) -> str:
+    """What to do if a step or an estimator has no conversion."""
+    if hasattr(step, "predict"):
+        return (
+            "use another estimator of scikit-learn, or convert the model to ONNX yourself and log "
+            "it with mlflow.onnx.log_model"
+        )
+    return "use another step of scikit-learn, or do its work before the model is called"

@@ -4,12 +4,13 @@ combines (`combine`)."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from onnx import TensorProto
 from sklearn.base import is_regressor
 
-from model_export.convert import combine, leaf
+from model_export.convert import combine, leaf, simple
+from model_export.convert.graph import Mark
 from model_export.convert.leaf import Classified
 from model_export.convert.steps.through import along, column_names, joined, through
 from model_export.convert.text import terms
@@ -56,7 +57,11 @@ class Reader:
         """Label and probabilities."""
         rule = combine.rule_of(self.estimator, combine.CLASSIFIERS)
         if rule is None:
-            answer = leaf.classify(self.features(), self.path, self.estimator, exact=self.exact)
+            features = self.features()
+            answer = self._classified(features)
+            self._mark("label", features, answer.label)
+            if answer.probabilities is not None:
+                self._mark("probabilities", features, answer.probabilities.name)
         else:
             answer = rule(self)
         threshold = self.anatomy.threshold
@@ -79,7 +84,27 @@ class Reader:
         rule = combine.rule_of(self.estimator, combine.REGRESSORS)
         if rule is not None:
             return rule(self)
-        return leaf.regress(self.features(), self.path, self.estimator, exact=self.exact)
+        features = self.features()
+        simple_rule = simple.REGRESSORS.get(type(self.estimator))
+        value = (
+            leaf.regress(features, self.path, self.estimator, exact=self.exact)
+            if simple_rule is None
+            else simple_rule(features, self.path, self.estimator)
+        )
+        self._mark("value", features, value.name)
+        return value
+
+    def _classified(self, features: Block) -> Classified:
+        simple_rule = simple.CLASSIFIERS.get(type(self.estimator))
+        if simple_rule is not None:
+            return simple_rule(features, self.path, self.estimator)
+        return leaf.classify(features, self.path, self.estimator, exact=self.exact)
+
+    def _mark(
+        self, answers: Literal["label", "probabilities", "value"], read: Block, given: str
+    ) -> None:
+        mark = Mark(self.path, self.estimator, answers, read.name, given)
+        self.block.builder.marks.append(mark)
 
     def members(self) -> list[Reader]:
         """The estimators that this one combines."""

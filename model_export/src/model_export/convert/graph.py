@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
@@ -15,11 +16,28 @@ OPSET = {"": 21, "ai.onnx.ml": 3}
 skl2onnx 1.20 is tested with."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A tensor that one fitted step or estimator answers inside the graph."""
+
+    path: str
+    part: Any
+    """The fitted step or estimator."""
+    answers: Literal["features", "label", "probabilities", "value"]
+    read: str
+    """The tensor that it reads; empty if it reads the text of `column`."""
+    given: str
+    """The tensor that it answers; labels are indices."""
+    column: int = -1
+
+
 class GraphBuilder:
     """Collects the nodes of one graph; most methods return the names of the tensors they added."""
 
     def __init__(self) -> None:
         """Start empty."""
+        self.marks: list[Mark] = []
+        """What each step and each estimator reads and answers, in the order of the graph."""
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._domains = {""}

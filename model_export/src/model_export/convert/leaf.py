@@ -292,8 +292,8 @@ def _label_index(features: Block, label: str, classes: Any) -> str:
         keys = {"keys_strings": known}
     elif not all(float(one).is_integer() for one in known):
         raise ExportError(
-            f"the labels {known[:3]} are fractions, which the converted model cannot answer: "
-            "train with strings"
+            f"the labels {known[:3]} are fractions, which the graph of "
+            "this classifier cannot answer: train with strings or integers"
         )
     else:
         keys = {"keys_int64s": [int(one) for one in known]}

@@ -11,9 +11,9 @@ from onnx.checker import ValidationError
 
 from model_export.convert.block import ELEMENT, Block, Dtype
 from model_export.convert.estimators import Reader
-from model_export.convert.graph import GraphBuilder
+from model_export.convert.graph import GraphBuilder, Mark
 from model_export.convert.onnx_graph import served_graph
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, plain
 from model_export.registry.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
@@ -39,17 +39,51 @@ def convert_model(anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dty
     if isinstance(anatomy.final[1], OnnxModel):
         return served_graph(anatomy.final[1], answers, dtype)
     builder = GraphBuilder()
+    outputs = _answered(builder, anatomy, schema, answers, dtype)
+    return _built(builder, schema, dtype, outputs)
+
+
+def traced_model(
+    anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype
+) -> tuple[ModelProto, list[Mark]]:
+    """Convert the model as `convert_model` does, with other outputs: what every step and every
+    estimator reads and answers, as float64. For the search for the step that differs.
+
+    Returns:
+        the graph with the outputs `read_0`, `given_0`, `read_1`, …, and what they are; a mark that
+        reads a text has no `read`.
+    """
+    builder = GraphBuilder()
+    _answered(builder, anatomy, schema, answers, dtype)
+    outputs = []
+    for number, mark in enumerate(builder.marks):
+        for kind, tensor in (("read", mark.read), ("given", mark.given)):
+            if tensor:
+                name = f"{kind}_{number}"
+                builder.node("Flatten", builder.cast(tensor, TensorProto.DOUBLE), output=name)
+                shape = ["N", f"width_of_{name}"]
+                outputs.append(helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape))
+    return _built(builder, schema, dtype, outputs), builder.marks
+
+
+def _answered(
+    builder: GraphBuilder, anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype
+) -> list[Any]:
     reader = Reader(anatomy, _columns(builder, schema, dtype), schema)
-    outputs = (
-        [_value(reader.regressed())]
-        if answers.task == "regression"
-        else _class_outputs(reader, answers)
-    )
+    if answers.task == "regression":
+        return [_value(reader.regressed())]
+    return _class_outputs(reader, answers)
+
+
+def _built(builder: GraphBuilder, schema: Schema, dtype: Dtype, outputs: list[Any]) -> ModelProto:
     rows = helper.make_tensor_value_info("rows", ELEMENT[dtype], ["N", schema.width])
     try:
         return builder.build([rows], outputs)
     except ValidationError as error:
-        raise ExportError(f"the joined graph is not valid ONNX: {sentence(error, 300)}") from error
+        raise ExportError(
+            f"the joined graph is not valid ONNX{plain(error, 300)}: use other settings of the "
+            "steps, or another estimator"
+        ) from error
 
 
 def _columns(builder: GraphBuilder, schema: Schema, dtype: Dtype) -> Block:
@@ -78,8 +112,8 @@ def _class_outputs(reader: Reader, answers: Answers) -> list[Any]:
         return outputs
     if answer.probabilities is None:
         raise ExportError(
-            f"step {reader.path!r}: the probabilities of {type(reader.estimator).__name__} cannot "
-            "be converted: use another estimator"
+            f"step {reader.path!r} ({type(reader.estimator).__name__}) gives probabilities that "
+            "cannot be converted to ONNX: use another estimator"
         )
     found = answer.probabilities
     builder.node("Identity", found.name, output="probabilities")

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from model_export.convert.graph import IR_VERSION, OPSET
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, plain
 
 if TYPE_CHECKING:
     from model_export.convert.block import Dtype
@@ -49,7 +49,9 @@ def served_graph(estimator: OnnxModel, answers: Answers, dtype: Dtype) -> onnx.M
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise ExportError(f"the graph is not valid ONNX: {sentence(error, 300)}") from error
+        raise ExportError(
+            f"the graph is not valid ONNX{plain(error, 300)}: export it again with another opset"
+        ) from error
     return model
 
 

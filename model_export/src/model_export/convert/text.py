@@ -13,6 +13,7 @@ from onnx import TensorProto
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from model_export.convert.block import ELEMENT, Block
+from model_export.convert.graph import Mark
 from model_export.study.texts import grams
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def terms(rows: Block, branch: Branch, schema: Schema) -> Block:
         branch: has a vectorizer.
         schema: of the graph's input.
     """
-    builder, (i,), (_, vectorizer) = rows.builder, branch.columns, branch.encode[0]
+    builder, (i,), (path, vectorizer) = rows.builder, branch.columns, branch.encode[0]
     text = schema.columns[i].text
     start = sum(column.slots for column in schema.columns[:i])
     counted = counts(builder, "rows", start, text, vectorizer)  # type: ignore[arg-type]
     if rows.dtype == "float64":
         counted = builder.cast(counted, ELEMENT[rows.dtype])
     name = weighted(builder, counted, rows.dtype, vectorizer)
+    builder.marks.append(Mark(path, vectorizer, "features", "", name, i))
     return Block(builder, name, len(vectorizer.vocabulary_), rows.dtype)
 
 

@@ -1,18 +1,35 @@
-"""Says why a proof failed: the worst row with both answers, and the likely cause."""
+"""Says why a proof failed: a row with both answers, the step at which the values first differ, the
+cause, and what to do."""
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from model_export.prove.thresholds import Affine, trace, tree_splits
+import numpy as np
+
+from model_export.errors import MORE, REASON_CHARACTERS, shorten
+from model_export.prove import causes
+from model_export.prove.causes import Cause
+from model_export.prove.compare import difference
+from model_export.prove.domain import magnitudes, usual_magnitude
+from model_export.prove.thresholds import tree_splits
+from model_export.prove.trace import follow
 from model_export.study.rows import to_json
 
 if TYPE_CHECKING:
     from model_export.prove.prove import Proof
-    from model_export.study.arrays import Floats, Ints
+    from model_export.prove.trace import Trace
+    from model_export.study.arrays import Floats, Ints, Matrix
     from model_export.study.study import StudiedModel
+
+_MOST_CHARACTERS = 5_000
+"""Longest row that is shown."""
+_MOST_ROWS = 5_000
+"""Rows that differ among which the one to show is chosen."""
 
 
 def has_trees(studied: StudiedModel) -> bool:
@@ -20,86 +37,126 @@ def has_trees(studied: StudiedModel) -> bool:
     return next(tree_splits(studied.anatomy.final[1]), None) is not None
 
 
-def worst_row(studied: StudiedModel, proof: Proof) -> str:
-    """The worst row as the client would write it, with both answers."""
-    i, truth, mine = proof.comparison.worst, proof.truth, proof.comparison
-    registered = _answer(studied, truth.label, truth.scores, i)
-    graph = _answer(studied, mine.label, mine.scores, i)
-    row = to_json(truth.sample.take([i])[0], studied.schema)
-    shown = f"worst row ({truth.sample.group_of(i)}): {_cut(json.dumps(row, ensure_ascii=False))}"
-    return f"{shown}\n  registered model: {registered}\n  {proof.candidate.dtype} graph: {graph}"
+@dataclass(frozen=True)
+class Explanation:
+    """A failed proof in words."""
 
+    studied: StudiedModel
+    proof: Proof
+    no_float64: str | None = None
+    """Why there is no graph in float64, if one was tried."""
 
-_MOST_CHARACTERS = 5_000
-"""Longest row that is shown."""
+    @property
+    def text(self) -> str:
+        """All that is known, the row included, in several lines."""
+        where = f"\n{self._cause.where}" if self._cause.where else ""
+        return f"{self._counts}\n{self._shown}{where}\ncause: {self._cause.text}; {self._end}"
 
+    @property
+    def reason(self) -> str:
+        """In one line, without the row, which may be private data."""
+        end = f"; {self._end}"
+        start = shorten(f"{self._counts} cause: {self._cause.text}", REASON_CHARACTERS - len(end))
+        return start + end
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
-
-
-def _answer(studied: StudiedModel, label: Ints, scores: Floats, i: int) -> str:
-    numbers = ", ".join(f"{score:.9g}" for score in scores[i])
-    if studied.answers.task == "regression":
-        return numbers
-    answer = repr(studied.answers.classes[int(label[i])])
-    return f"{answer} ({numbers})" if numbers else answer
-
-
-def cause(studied: StudiedModel, proof: Proof) -> str:
-    """The likely cause of a failed proof, in words."""
-    if has_trees(studied) and (of_trees := _cause_of_trees(studied, proof)):
-        return f"likely cause: {of_trees}"
-    return f"likely cause: {_cause_of_any(type(studied.anatomy.final[1]).__name__, proof)}"
-
-
-def _cause_of_trees(studied: StudiedModel, proof: Proof) -> str | None:
-    row = to_json(proof.truth.sample.take([proof.comparison.worst])[0], studied.schema)
-    nulls = [name for name, value in row.items() if value is None]
-    if nulls:
+    @property
+    def _counts(self) -> str:
+        comparison, size = self.proof.comparison, self.proof.truth.size
+        largest = f"{comparison.max_abs_diff:.3g} (allowed {comparison.tolerance:.0e})"
+        start = "refused: the graph's answers are not the registered model's:"
+        if self.studied.answers.task == "regression":
+            differ = int(comparison.failing.sum())
+            return f"{start} {differ:,} of {size:,} values differ, by up to {largest}."
+        chances = f"; the largest difference of a probability is {largest}"
         return (
-            f"null in {', '.join(nulls)}. The trees were trained to send missing values to a side "
-            "of their own, which the converted ones do not (sklearn-onnx#1253). Impute first, or "
-            "train without nulls and sign the column as required."
+            f"{start} {comparison.mismatches:,} of {size:,} labels differ outside the tie band, "
+            f"{comparison.unsteady_labels:,} change with the batch"
+            f"{chances if 'probabilities' in self.studied.answers.outputs else ''}."
         )
-    if _is_scaled(studied) and proof.candidate.dtype == "float32":
+
+    @cached_property
+    def _index(self) -> int:
+        """The row to show: one near to the data, because rows far from it could be excluded by a
+        limit; of those the wrong label that leads by most, otherwise the largest difference."""
+        comparison, truth = self.proof.comparison, self.proof.truth
+        failing = np.flatnonzero(comparison.failing)
+        if not len(failing):
+            return comparison.worst
+        some = np.unique(np.append(failing[:_MOST_ROWS], comparison.worst))
+        some = some[comparison.failing[some]]
+        size = magnitudes(truth.sample.take(some), self.studied.schema)
+        near = some[size <= max(usual_magnitude(self.studied), float(size.min()))]
+        if comparison.mismatches and len(truth.label):
+            wrong = near[comparison.label[near] != truth.label[near]]
+            if len(wrong):
+                return int(wrong[np.argmax(np.nan_to_num(truth.margin[wrong], posinf=1e300))])
+        relative = self.studied.answers.task == "regression"
+        apart = difference(comparison.scores[near], truth.scores[near], relative=relative)
+        return int(near[np.argmax(apart)])
+
+    @cached_property
+    def _row(self) -> Matrix:
+        """float64[1, F]."""
+        return self.proof.truth.sample.take([self._index])
+
+    @property
+    def _shown(self) -> str:
+        """The row as a client would write it, with both answers."""
+        i, truth, mine = self._index, self.proof.truth, self.proof.comparison
+        row = json.dumps(to_json(self._row[0], self.studied.schema), ensure_ascii=False)
+        cut = row if len(row) <= _MOST_CHARACTERS else f"{row[:_MOST_CHARACTERS]} …"
         return (
-            "a scaler before trees. In float32 it moves values across thresholds; export with "
-            "--dtype float64."
+            f"worst row ({truth.sample.group_of(i)}): {cut}\n"
+            f"  registered model: {self._answer(truth.label, truth.scores)}\n"
+            f"  {self.proof.candidate.dtype} graph: {self._answer(mine.label, mine.scores)}"
         )
-    return None
+
+    def _answer(self, label: Ints, scores: Floats) -> str:
+        numbers = ", ".join(f"{score:.9g}" for score in scores[self._index])
+        if self.studied.answers.task == "regression":
+            return numbers
+        answer = repr(self.studied.answers.classes[int(label[self._index])])
+        return f"{answer} ({numbers})" if numbers else answer
+
+    @cached_property
+    def _cause(self) -> Cause:
+        comparison = self.proof.comparison
+        if comparison.unsteady_labels:
+            return causes.unsteady()
+        dtype = self.proof.candidate.dtype
+        traced = follow(self.studied, dtype, self._row)
+        found = causes.find(self.studied, traced, self._exact(traced), self._row)
+        return found.beyond_domain(self.studied, self._row) if self._is_far else found
+
+    def _exact(self, traced: Trace | None) -> Trace | None:
+        """The same row in a float64 graph; None if that is the one that fails, or there is none."""
+        if traced is None or traced.dtype == "float64" or self.no_float64:
+            return None
+        return follow(self.studied, "float64", self._row)
+
+    @property
+    def _is_far(self) -> bool:
+        """True if even the row nearest to the data is far from it."""
+        size = float(magnitudes(self._row, self.studied.schema)[0])
+        return 0.0 < usual_magnitude(self.studied) < size
+
+    @property
+    def _end(self) -> str:
+        """What to do, and where more is said."""
+        ways = [self._cause.advice(self.proof.candidate.dtype, tried=self.no_float64 is not None)]
+        comparison = self.proof.comparison
+        only_scores = not comparison.mismatches and not comparison.unsteady_labels
+        if only_scores and math.isfinite(comparison.max_abs_diff):
+            what = "values" if self.studied.answers.task == "regression" else "probabilities"
+            bound = rounded_up(comparison.max_abs_diff)
+            ways.append(
+                f"or, as only {what} differ, allow the difference with --accept-parity {bound}"
+            )
+        return f"{', '.join(ways)} {MORE}"
 
 
-def _cause_of_any(kind: str, proof: Proof) -> str:
-    comparison = proof.comparison
-    if comparison.unsteady_labels:
-        return "the runtime sums in another order for other batch sizes."
-    if "KNeighbors" in kind or "RadiusNeighbors" in kind:
-        return (
-            "neighbours at equal distances, of which scikit-learn and ONNX Runtime choose "
-            "different ones. Another number of neighbours, data without repeated values, or fewer "
-            "than 16 columns may avoid it."
-        )
-    if comparison.failing.mean() > _PRECISION_SHARE and comparison.max_abs_diff > _PRECISION:
-        return (
-            f"skl2onnx {version('skl2onnx')} converts {kind} into a graph that computes something "
-            "else; it cannot be served."
-        )
-    return (
-        "the precision, or a converter that differs from scikit-learn. If the difference is "
-        "acceptable, allow it with --accept-parity."
-    )
-
-
-_PRECISION = 1e-3
-_PRECISION_SHARE = 0.01
-"""If more of the rows differ, and by more, precision is not the cause: it fails at edges, near a
-change of the label, and far from the data."""
-
-
-def _is_scaled(studied: StudiedModel) -> bool:
-    lineage = trace(studied.anatomy) or []
-    return any(
-        isinstance(source, Affine) and (source.scale, source.offset) != (1.0, 0.0)
-        for source in lineage
-    )
+def rounded_up(difference_: float) -> str:
+    """The number with one digit that is not smaller: 0.00123 → 0.002."""
+    exponent = math.floor(math.log10(difference_))
+    lead = math.ceil(round(difference_ / 10.0**exponent, 9))
+    return f"{lead * 10.0**exponent:.0e}" if exponent < -3 else f"{lead * 10.0**exponent:.6g}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_memory_error, sentence
+from model_export.errors import ExportError, is_memory_error, plain
 from model_export.prove.distinct import Distinct
 from model_export.registry.onnx_model import OnnxModel
+from model_export.study.answers import is_constant
 from model_export.study.arrays import Matrix
 from model_export.study.rows import to_model_input
 
@@ -113,13 +114,14 @@ def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) 
         return None
     if function not in _PROBABILITY_FUNCTIONS:
         raise ExportError(
-            f"the model is saved with pyfunc_predict_fn={function!r}: only predict and "
-            f"{', '.join(_PROBABILITY_FUNCTIONS)} can be served"
+            f"the model is saved with pyfunc_predict_fn={function!r}, expected predict or "
+            f"{', '.join(_PROBABILITY_FUNCTIONS)}: log it again with one of them"
         )
     given, own = _answers_of_function(fetched, function, to_model_input(rows, schema))
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
         raise ExportError(
-            f"the registered pyfunc does not answer the {function} of the estimator inside it"
+            f"the registered pyfunc does not answer the {function} of the estimator inside it: "
+            "log that estimator with mlflow.sklearn.log_model"
         )
     return (
         f"the registered pyfunc answers {function}; served are the estimator's labels (predict) "
@@ -140,7 +142,8 @@ def _answers_of_function(
             )
     except Exception as error:  # MLflow's enforcement and the estimator may raise anything
         raise ExportError(
-            f"the model's {function} fails on rows of its data: {sentence(error, 300)}"
+            f"the model's {function} fails on rows of its data{plain(error, 300)}: give --data "
+            "with rows that it answers"
         ) from error
 
 
@@ -169,7 +172,7 @@ class Oracle:
         self._basis: Basis = "nothing"
         if threshold is not None:
             self._basis = "threshold"
-        elif "probabilities" in answers.outputs:
+        elif "probabilities" in answers.outputs and not is_constant(fetched.estimator):
             self._basis = "probabilities"
         elif hasattr(fetched.estimator, "decision_function"):
             self._basis = "decision"
@@ -246,14 +249,8 @@ class Oracle:
             np.concatenate([getattr(part, name) for part in parts]) for name in _Part.__slots__
         )
         refused = sample.size - len(margin) - distinct.repeated
-        return Truth(
-            sample.keeping(kept),
-            refused,
-            label,
-            scores,
-            margin / _scale(magnitude),
-            distinct.repeated,
-        )
+        margin = margin / _scale(magnitude)
+        return Truth(sample.keeping(kept), refused, label, scores, margin, distinct.repeated)
 
     def _ask_group(
         self,
@@ -294,9 +291,9 @@ class Oracle:
             if is_memory_error(error):
                 raise
             if not refusals:
-                said = sentence(error, 300).rstrip(".")
                 raise ExportError(
-                    f"the registered model fails on the rows {name!r}: {said}; clip or impute them"
+                    f"the registered model fails on the rows {name!r}{plain(error, 300)}: train "
+                    "it on such rows, or give --data with rows that it answers"
                 ) from error
             if len(rows) <= _FEWEST:
                 return []
@@ -320,8 +317,8 @@ class Oracle:
         label = np.asarray(self._index.get_indexer(predicted.ravel().tolist()), dtype=np.int64)
         if (label < 0).any():
             raise ExportError(
-                f"the model answers {predicted.ravel()[label < 0][0]!r}, which is not one of its "
-                "classes"
+                f"the model answers {predicted.ravel().tolist()[int(np.argmax(label < 0))]!r}, "
+                "which is not one of its classes: use an estimator whose labels are its classes_"
             )
         return label
 

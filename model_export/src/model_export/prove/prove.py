@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.convert.convert import Candidate, convert
-from model_export.errors import ExportError, shorten
+from model_export.errors import ExportError
 from model_export.prove import budget
 from model_export.prove.boundary import find, no_boundary
 from model_export.prove.compare import OTHER_TOLERANCE, TREE_TOLERANCE, Comparison, compare
 from model_export.prove.domain import largest_safe_limit
 from model_export.prove.draw import GATE_ROWS, draw, more
-from model_export.prove.explain import cause, has_trees, worst_row
+from model_export.prove.explain import Explanation, has_trees
 from model_export.prove.oracle import Oracle, Truth, predict_function
 from model_export.prove.ranges import find_ranges
 from model_export.prove.runtime import Runtime
 from model_export.prove.samples import RowSampler, chunk_rows
 from model_export.prove.thresholds import threshold_neighbours
+from model_export.study.answers import is_constant
 
 if TYPE_CHECKING:
     from model_export.report import Reporter
@@ -50,22 +51,21 @@ class Proof:
 class GateError(ExportError):
     """The graph's answers are not the registered model's."""
 
-    def __init__(self, studied: StudiedModel, proof: Proof) -> None:
-        """Say how many answers differ, and show the worst row with both answers."""
+    def __init__(self, studied: StudiedModel, proof: Proof, no_float64: str | None = None) -> None:
+        """Say how many answers differ; the rest takes a search, and is said when it is asked for:
+        a smaller domain may make it needless."""
+        super().__init__()
         self.proof = proof
-        c = proof.comparison
-        counts = (
-            f"refused: {c.mismatches} of {proof.truth.size:,} labels differ outside the tie band, "
-            f"{c.unsteady_labels} change with the "
-            f"batch; largest difference {c.max_abs_diff:.3g} (allowed {c.tolerance:.0e})."
-        )
-        self._reason = shorten(f"{counts} {cause(studied, proof)}")
-        super().__init__(f"{counts}\n{worst_row(studied, proof)}\n{cause(studied, proof)}")
+        self._explanation = Explanation(studied, proof, no_float64)
+
+    def __str__(self) -> str:
+        """With a row and both answers to it."""
+        return self._explanation.text
 
     @property
     def reason(self) -> str:
         """Without the row, which may be private data."""
-        return self._reason
+        return self._explanation.reason
 
 
 def prove(
@@ -207,18 +207,20 @@ def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: i
     sample = draw(sampler, around, boundary, rows=rows)
     with reporter.stage("ask the registered model", sample.size) as advance:
         truth = oracle.ask(sample, advance, lambda repeated: more(sampler, repeated))
-    _require_several_labels(truth, classes)
+    _require_several_labels(truth, classes, studied.fetched.estimator)
     return truth
 
 
-def _require_several_labels(truth: Truth, classes: tuple[Any, ...]) -> None:
+def _require_several_labels(truth: Truth, classes: tuple[Any, ...], estimator: Any) -> None:
+    """A DummyClassifier answers one label by its nature."""
     answered = np.unique(truth.label)
-    if len(classes) > 1 and len(answered) == 1:
+    if len(classes) > 1 and len(answered) == 1 and not is_constant(estimator):
         label = classes[int(answered[0])]
         raise ExportError(
             f"the registered model answers {label!r} for each of {truth.size:,} rows, like the "
             f"data and far from it, though it has {len(classes)} classes: that does not prove how "
-            "it chooses; give --data with rows of several classes"
+            "it chooses; give --data with rows of several classes, or train it so that it answers "
+            "several"
         )
 
 
@@ -237,7 +239,7 @@ def _prove_in_float64(gate: _Gate, failed: Proof) -> Proof:
     except ExportError as error:
         # Without a float64 graph the user can act only on what failed in float32.
         gate.reporter.note(f"no float64: {error}")
-        raise GateError(gate.studied, failed) from error
+        raise GateError(gate.studied, failed, error.reason) from error
     if not proof.comparison.passed:
         raise GateError(gate.studied, proof)
     return proof

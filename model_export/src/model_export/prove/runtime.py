@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, plain
 from model_export.study.rows import expanded
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Runtime:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise ExportError(
-                f"ONNX Runtime cannot load the {dtype} graph: {sentence(error, 300)}"
+                f"ONNX Runtime cannot load the {dtype} graph{plain(error, 300)}: use other "
+                "settings of the last step, or another estimator"
             ) from error
         self._dtype = dtype
         self._schema = schema
@@ -70,8 +71,8 @@ class Runtime:
             outputs = list(self._session.run(None, {"rows": rows}))
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise ExportError(
-                f"the {self._dtype} graph cannot answer some rows: ONNX Runtime says "
-                f"{_short(error)!r}; use an estimator that answers every row"
+                f"the {self._dtype} graph cannot answer{_short(error)}: use other settings of the "
+                "last step, or another estimator"
             ) from error
         for name, output in zip(self.outputs, outputs, strict=True):
             if (
@@ -81,7 +82,7 @@ class Runtime:
             ):
                 raise ExportError(
                     f"the {self._dtype} graph answers {name} of shape {list(output.shape)} for "
-                    f"{len(rows)} rows"
+                    f"{len(rows)} rows, expected one answer per row: use another estimator"
                 )
         return outputs
 
@@ -99,4 +100,4 @@ class Runtime:
 def _short(error: BaseException) -> str:
     """The runtime's message, without the paths of its source files."""
     said = str(error).splitlines()[0]
-    return said.rpartition("Status Message: ")[2].rpartition(") ")[2][:200]
+    return plain(RuntimeError(said.rpartition("Status Message: ")[2].rpartition(") ")[2]), 200)

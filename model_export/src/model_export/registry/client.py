@@ -16,7 +16,14 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from model_export.errors import ExportError, InfrastructureError, is_memory_error, sentence
+from model_export.errors import (
+    MORE,
+    ExportError,
+    InfrastructureError,
+    is_memory_error,
+    sentence,
+    understood,
+)
 from model_export.registry import flavors, missing, native, onnx_model
 from model_export.registry.names import SAFE_NAME, safe_name
 
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_TRACKING_URI = "sqlite:///.halfcore/mlflow.db"
 NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "INVALID_STATE")
 _RUNS_CODE = ("cloudpickle", "pickle")
+_FAILS = "its classes fail while they are loaded (--debug shows how)"
 _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
@@ -228,12 +236,11 @@ def _loaded(
             raise
         if isinstance(error, ModuleNotFoundError) and error.name:
             raise ExportError(f"{uri}: {_needs(error.name)}") from error
-        advice = (
-            f" ({other_version}; train and register it again with the installed version)"
-            if other_version
-            else ""
-        )
-        raise ExportError(f"{uri}: cannot be loaded: {sentence(error)}{advice}") from error
+        version = f"; {other_version}" if other_version else ""
+        raise ExportError(
+            f"{uri}: cannot be loaded: {understood(error, 400) or _FAILS}{version}; "
+            f"train and register it again with the installed versions of its libraries {MORE}"
+        ) from error
 
 
 def _needs(module: str) -> str:
@@ -275,7 +282,7 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
     if serialization in _RUNS_CODE:
         raise ExportError(
             f"{uri}: saved as {serialization}, which runs code when it is loaded; --no-unpickle "
-            "forbids it"
+            "forbids it, so save it with skops, or leave the flag out"
         )
     foreign = [
         t
@@ -284,12 +291,16 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
     ]
     if foreign:
         raise ExportError(
-            f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it"
+            f"{uri}: asks skops to trust {', '.join(foreign)}; --no-unpickle forbids it, so use "
+            "steps of scikit-learn, or leave the flag out"
         )
     python = saved.flavors.get("python_function", {})
     own = {f"mlflow.{kind}" for kind in native.FLAVORS}
     if python.get("loader_module") not in own or python.get("code"):
-        raise ExportError(f"{uri}: brings its own code to load it with; --no-unpickle forbids it")
+        raise ExportError(
+            f"{uri}: brings its own code to load it with; --no-unpickle forbids it, so log the "
+            "model without code files, or leave the flag out"
+        )
 
 
 def _notes(serialization: str, flavor: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from model_export.errors import MORE
+
 _LOG_ONNX = "log it with mlflow.onnx.log_model"
 _WAYS = {
     "pytorch": f"convert it with torch.onnx.export and {_LOG_ONNX}",
@@ -31,5 +33,5 @@ def refusal(flavors: set[str]) -> str:
     way = next((_WAYS[name] for name in own if name in _WAYS), _WRAPPED)
     return (
         f"{what}: models of scikit-learn, XGBoost, LightGBM, CatBoost and ONNX can be exported; "
-        f'{way} (docs/export.md, "Can my model be served?")'
+        f"{way} {MORE}"
     )

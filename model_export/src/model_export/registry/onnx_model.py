@@ -11,7 +11,7 @@ import pandas as pd
 from onnx import TensorProto, numpy_helper
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, pointing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ELEMENTS = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
 _LABELS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING)
 _MOST_BYTES = 2_000_000_000
-_ADVICE = "export it again with one float tensor of shape [N, columns] as its input"
+_ADVICE = "convert it again with one float tensor of shape [N, columns] as its input"
 
 
 class OnnxModel(BaseEstimator):
@@ -80,9 +80,17 @@ def load(folder: Path, file: str, pyfunc: PyFuncModel) -> OnnxModel:
     Raises:
         ExportError: it does not take one float matrix, or its answers are not recognized.
     """
-    model = onnx.load(str(folder / file))
+    try:
+        return _loaded(onnx.load(str(folder / file)), pyfunc)
+    except ExportError as error:
+        raise pointing(error) from error
+
+
+def _loaded(model: onnx.ModelProto, pyfunc: PyFuncModel) -> OnnxModel:
     if model.ByteSize() > _MOST_BYTES:
-        raise ExportError("the graph is larger than 2 GB, the most that one file can hold")
+        raise ExportError(
+            "the graph is larger than 2 GB, the most that one file can hold: train a smaller model"
+        )
     _input(model)
     model = _without_zipmap(model)
     kind = OnnxClassifier if _outputs(model)[0] else OnnxRegressor
@@ -162,7 +170,10 @@ def _classes(model: onnx.ModelProto, width: int) -> list[Any]:
         return fitting[0]
     if wanted is int and width:
         return list(range(width))
-    raise ExportError("the graph does not say which labels its probabilities belong to")
+    raise ExportError(
+        "the graph does not say which labels its probabilities belong to: convert it again with "
+        "labels of integers, or with a classifier of ai.onnx.ml, which lists them"
+    )
 
 
 def _candidates(model: onnx.ModelProto) -> list[list[Any]]:

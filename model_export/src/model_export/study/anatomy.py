@@ -25,10 +25,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import RFE
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, listed
 from model_export.study.decision import Threshold, find_threshold
 from model_export.study.members import members, unwrapped
 
@@ -54,6 +55,20 @@ class Weight(TransformerMixin, BaseEstimator):
     def transform(self, rows: Any) -> Any:
         """The features, multiplied."""
         return np.asarray(rows) * self.factor
+
+
+class WholeNumbers(OrdinalEncoder):
+    """Says which values a CategoricalNB has learned for its columns: 0, 1, … up to the last one.
+
+    Args:
+        counts: how many, for each column.
+    """
+
+    def __init__(self, counts: Any) -> None:
+        values = [np.arange(count) for count in counts]
+        super().__init__(categories=values)  # type: ignore[no-untyped-call]  # sklearn has no types
+        self.counts = counts
+        self.fit(np.zeros((1, len(counts))))
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class Anatomy:
     unused: tuple[int, ...] = field(default=())
     """Columns that no branch reads."""
     whole: bool = False
-    """The only branch reads the whole input, not columns that a ColumnTransformer selects."""
+    """Each branch reads the whole input, not columns that a ColumnTransformer selects."""
     threshold: Threshold | None = None
     """How the label is chosen, if not by the final estimator itself."""
     members: tuple[Anatomy, ...] = ()
@@ -122,7 +137,9 @@ class Anatomy:
     @property
     def takes_texts(self) -> bool:
         """Whether the model takes a list of texts in place of a table."""
-        return self.whole and self.branches[0].vectorizer is not None
+        if self.members:
+            return all(member.takes_texts for member in self.members)
+        return self.whole and all(branch.vectorizer is not None for branch in self.branches)
 
     def with_positions(self, positions: Mapping[int, int]) -> Anatomy:
         """The same anatomy for a schema with fewer columns.
@@ -158,10 +175,13 @@ def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
             kept no estimator.
     """
     *steps, final = _flatten(estimator, path)
+    if not steps and isinstance(final[1], CategoricalNB):
+        steps = [(f"{final[0]}/categories", WholeNumbers(final[1].n_categories_))]
     everything = tuple(range(len(names)))
     inside = members(final[1])
     if inside and not steps:
         return _with_members(estimator, final, inside, names)
+    first = [step for _, step in steps[:1]]
     joined = _branch(final[0], steps, everything, names)
     if joined.parts:
         branches, steps = joined.parts, list(joined.steps)
@@ -169,7 +189,9 @@ def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
         branches, steps = (replace(joined, steps=()),), list(joined.steps)
     read = {column for branch in branches for leaf in branch.leaves() for column in leaf.columns}
     unused = tuple(i for i in everything if i not in read)
-    whole = not joined.parts
+    # A ColumnTransformer selects columns of a table; a FeatureUnion passes a list of texts on.
+    is_union = bool(first) and isinstance(first[0], FeatureUnion)
+    whole = not joined.parts or (is_union and not any(part.parts for part in branches))
     threshold = find_threshold(estimator)
     return Anatomy(branches, tuple(steps), final, unused, whole, threshold)
 
@@ -302,7 +324,9 @@ def _positions(path: str, selection: Any, names: list[str]) -> tuple[int, ...]:
         )
     except (ValueError, IndexError) as error:
         raise ExportError(
-            f"step {path!r} selects {chosen}, which the signature's columns {names} do not hold"
+            f"step {path!r} selects {listed(chosen)}, which the signature's columns "
+            f"{listed(names)} do not hold: log the model with the signature of the table that it "
+            "was trained on"
         ) from error
 
 

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 
 from model_export.errors import ExportError
+from model_export.study import kinds
 from model_export.study.members import unwrapped
 
 
@@ -35,9 +37,11 @@ def describe_answers(estimator: Any) -> Answers:
     if is_regressor(estimator):
         return Answers("regression", (), ("value",))
     if not is_classifier(estimator):
+        raise ExportError(kinds.refusal(estimator))
+    if not hasattr(estimator, "classes_"):
         raise ExportError(
-            f"{type(estimator).__name__} is neither a classifier nor a regressor, and a bundle "
-            "answers classes or values: train a classifier on its answers, and register that"
+            f"the classifier {type(estimator).__name__} has no classes_, so its labels are not "
+            "known: fit it before it is logged, or log it as a regressor if it answers numbers"
         )
     if isinstance(estimator.classes_, list) or _has_several_labels(estimator):
         raise ExportError(
@@ -47,6 +51,13 @@ def describe_answers(estimator: Any) -> Answers:
     classes = tuple(map(_label, np.asarray(estimator.classes_).tolist()))
     outputs = ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
     return Answers("classification", classes, outputs)
+
+
+def is_constant(estimator: Any) -> bool:
+    """True for a DummyClassifier, alone or at the end of a Pipeline: it does not choose between
+    classes, not even where two of them are equally likely."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    return isinstance(unwrapped(last), DummyClassifier)
 
 
 def _has_several_labels(estimator: Any) -> bool:
@@ -69,6 +80,6 @@ def _label(value: Any) -> str | int | float | bool:
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ExportError(
-        f"the label {value!r} is a {type(value).__name__}: train with strings, integers, finite "
-        "numbers or booleans"
+        f"the label {value!r} is a {type(value).__name__}, which JSON cannot hold: train with "
+        "strings, integers, finite numbers or booleans"
     )

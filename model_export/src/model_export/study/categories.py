@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, plain
 from model_export.study import texts
 from model_export.study.arrays import same_values
 from model_export.study.rows import null_of, to_model_input, unknown_of
@@ -56,7 +56,8 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
     learned = branch.encoder.categories_  # type: ignore[union-attr]  # the caller has checked
     if len(learned) != len(branch.columns):
         raise ExportError(
-            f"step {branch.name!r} changes the number of columns before it encodes them"
+            f"step {branch.name!r} changes the number of columns before it encodes them: encode "
+            "the columns first"
         )
     columns = {}
     for i, values in zip(branch.columns, learned, strict=True):
@@ -91,18 +92,20 @@ def _category(value: Any, column: Column, step: str) -> Category:
     if float(value).is_integer():
         return int(value)
     raise ExportError(
-        f"column {column.name!r}: step {step!r} takes {value!r} as a category; only strings and "
-        "integers can be"
+        f"column {column.name!r}: step {step!r} takes {value!r} as a category, expected strings or "
+        "integers: pass the numbers on without an encoder, or turn them into strings"
     )
 
 
 def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
-    steps = {
-        i: b.name
+    branches = {
+        i: b
         for b in anatomy.leaves()
         for i in b.columns
         if b.encoder is None and b.vectorizer is None
     }
+    steps = {i: b.name for i, b in branches.items()}
+    kinds = {i: _first_class(b, anatomy) for i, b in branches.items()}
     for i, column in enumerate(schema.columns):
         if column.kind == "text" and i in steps:
             raise ExportError(
@@ -113,14 +116,20 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
             continue
         if not column.categories:
             raise ExportError(
-                f"column {column.name!r} is free text (step {steps[i]}): no encoder lists its "
-                "values"
+                f"column {column.name!r} is free text (step {steps[i]}), which {kinds[i]} cannot "
+                "read in a bundle: use a CountVectorizer or TfidfVectorizer for texts, an encoder "
+                "for categories, or train without the column"
             )
         if i in steps:
             raise ExportError(
                 f"column {column.name!r} is read both as a category and as it is, by step "
                 f"{steps[i]!r}: give the two uses two columns"
             )
+
+
+def _first_class(branch: Branch, anatomy: Anatomy) -> str:
+    """The class of the first step that reads a branch's columns."""
+    return type((*branch.encode, *branch.steps, *anatomy.steps, anatomy.final)[0][1]).__name__
 
 
 def tables(branch: Branch, schema: Schema) -> list[Table]:
@@ -134,7 +143,10 @@ def tables(branch: Branch, schema: Schema) -> list[Table]:
     # bool[columns, W]: which features change with which column.
     moves = np.array([_varying(answer) for answer in answers])
     if (moves.sum(axis=0) > 1).any():
-        raise ExportError(f"step {branch.name!r} mixes columns while it encodes them")
+        raise ExportError(
+            f"step {branch.name!r} mixes columns while it encodes them: use an encoder whose "
+            "features each depend on one column"
+        )
     moves[0] |= ~moves.any(axis=0)  # a constant feature must be in one of the tables
     return [
         Table(column, np.where(own, answer, 0.0))
@@ -180,7 +192,8 @@ def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.
             block = step.transform(block)
         except AttributeError as error:
             raise ExportError(
-                f"step {name!r} ({type(step).__name__}) cannot transform: {sentence(error, 300)}"
+                f"step {name!r} ({type(step).__name__}) cannot transform a category"
+                f"{plain(error, 300)}: train the model again with the installed scikit-learn"
             ) from error
     dense = block.toarray() if hasattr(block, "toarray") else block
     return np.asarray(dense, dtype=np.float64)

@@ -15,9 +15,11 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from model_export.errors import (
+    DataError,
     ExportError,
     InfrastructureError,
     is_memory_error,
+    plain,
     redact,
     sentence,
     shorten,
@@ -209,7 +211,7 @@ def _input_example(example: Any) -> tables.Table:
             return tables.Table(pd.DataFrame(dense))
         return tables.Table(pd.DataFrame(np.atleast_2d(np.asarray(dense))))
     except (TypeError, ValueError) as error:
-        raise ExportError(f"it is not a table: {sentence(error, 200)}") from error
+        raise ExportError(f"it is not a table{plain(error, 200)}") from error
 
 
 def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.DataFrame:
@@ -248,7 +250,9 @@ def pack(table: tables.Table, origin: str, schema: Schema) -> Data:
     """
     packed, known = from_frame(table.frame, schema)
     if not known.any():
-        raise ExportError("no row holds only values that the model takes")
+        raise ExportError(
+            "no row holds only values that the model takes: known categories and finite numbers"
+        )
     kept = packed[known]
     shown = f"the first {len(packed):,} rows of {origin}" if table.cut else origin
     return Data(kept, shown, int((~known).sum()), _distinct(kept))
@@ -267,19 +271,21 @@ def reason_of(error: Exception) -> str:
     """
     if isinstance(error, InfrastructureError) or is_memory_error(error):
         raise error
-    return sentence(error, 300)
+    if isinstance(error, ExportError):
+        return sentence(error, 300)
+    return f"its rows cannot be read{plain(error, 300)}"
 
 
 def no_data_error(unused: list[str]) -> ExportError:
     """The error for a model without a usable source."""
     why = "; ".join(unused) or "no dataset is logged to its run, and it has no input example"
-    return ExportError(f"no data to prove the model on: {why}; {_ADVICE}")
+    return DataError(f"no data to prove the model on: {why}; {_ADVICE}")
 
 
 def too_few_rows_error(data: Data) -> ExportError:
     """The error for data with a single distinct row."""
     before = "".join(f"; {reason}" for reason in data.unused)
-    return ExportError(
+    return DataError(
         f"{data.origin} holds a single distinct row, which proves nothing{before}; {_ADVICE}"
     )
 

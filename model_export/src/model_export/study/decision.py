@@ -52,7 +52,8 @@ def unwrapped(estimator: Any) -> Any:
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise ExportError(
-                f"the {type(estimator).__name__} kept no best estimator: train it with refit=True"
+                f"the {type(estimator).__name__} kept no best estimator: train it with "
+                "refit=True, or log the estimator that it chose"
             )
         return estimator.best_estimator_
     if isinstance(estimator, _THRESHOLDS):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, sentence
+from model_export.errors import ExportError, listed, plain
 
 if TYPE_CHECKING:
     from model_export.study.arrays import Flags, Matrix, Values
@@ -31,7 +31,7 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     if schema.takes_texts:
         return np.asarray(_series(packed[:, 0], schema.columns[0]), dtype=object)
     if schema.matrix_dtype is not None:
-        return _checked_cast(packed, schema.matrix_dtype)
+        return _checked_cast(_with_values(packed, schema), schema.matrix_dtype)
     dtypes = {column.dtype for column in schema.columns}
     if len(dtypes) == 1 and not any(column.is_index for column in schema.columns):
         # One block: thousands of columns then take as long as one.
@@ -46,6 +46,17 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
         values = itertools.islice(itertools.cycle(column.values), len(packed))
         frame.insert(column.position, column.frame_label, list(values))
     return frame
+
+
+def _with_values(packed: Matrix, schema: Schema) -> Matrix:
+    """The rows of a model of a matrix, with each category in place of its index."""
+    encoded = [i for i, column in enumerate(schema.columns) if column.is_index]
+    if not encoded:
+        return packed
+    values = packed.copy()
+    for i in encoded:
+        values[:, i] = _series(packed[:, i], schema.columns[i]).to_numpy(np.float64)
+    return values
 
 
 def _series(values: np.ndarray[Any, Any], column: Column) -> pd.Series:
@@ -145,7 +156,9 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> tuple[Matrix, Flags]:
     found, by_name = columns_of(frame, schema)
     if not by_name and (schema.named or len(found) < len(schema.columns)):
         missing = [name for name in schema.names if name not in map(str, frame.columns)]
-        raise ExportError(f"the data lacks the columns {missing}; it has {list(frame.columns)}")
+        raise ExportError(
+            f"the data lacks the columns {listed(missing)}; it has {listed(frame.columns)}"
+        )
     for i, (series, column) in enumerate(zip(found, schema.columns, strict=True)):
         packed[:, i], column_known = _pack(series, column)
         known &= column_known
@@ -165,7 +178,7 @@ def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ExportError(
-            f"column {column.name!r} of the data is not numeric: {sentence(error, 200)}"
+            f"column {column.name!r} of the data is not numeric{plain(error, 200)}"
         ) from error
     return values, np.where(null, column.nullable, _is_legal(values, column))
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from model_export.errors import ExportError
+from model_export.study.members import members, unwrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,9 +163,36 @@ def _from_estimator(estimator: Any) -> Schema:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
         return Schema(tuple(Column(str(name), "number", "float64") for name in names), named=True)
+    if _reads_texts(estimator):
+        return Schema((Column("x0", "category", "str"),), named=False)
     if not hasattr(estimator, "n_features_in_"):
-        return Schema((Column("x0", "category", "str"),), named=False)  # a list of texts
+        raise ExportError(
+            f"the model has no signature, and {type(estimator).__name__} does not say how many "
+            "columns it reads: log it with signature=infer_signature(X, model.predict(X))"
+        )
     return _matrix(int(estimator.n_features_in_), "float64")
+
+
+def _reads_texts(estimator: Any) -> bool:
+    """True for a model of a list of texts: its first step cuts them into tokens."""
+    while True:
+        inner = unwrapped(estimator)
+        if isinstance(inner, Pipeline):
+            inner = inner.steps[0][1]
+        elif isinstance(inner, FeatureUnion):
+            inner = inner.transformer_list[0][1]
+        elif inside := members(inner):
+            inner = inside[0][1]
+        if inner is estimator:
+            return hasattr(estimator, "build_analyzer")
+        estimator = inner
+
+
+def _described(tensors: list[Any]) -> str:
+    return " and ".join(
+        f"a tensor of {np.dtype(tensor.type)} with the shape {list(tensor.shape)}"
+        for tensor in tensors
+    )
 
 
 def _from_tensors(tensors: list[Any]) -> Schema:
@@ -171,13 +200,14 @@ def _from_tensors(tensors: list[Any]) -> Schema:
         return Schema((Column("x0", "category", "str"),), named=False)  # a list of texts
     if len(tensors) != 1 or len(tensors[0].shape) != 2 or tensors[0].shape[1] < 1:
         raise ExportError(
-            f"the signature takes {tensors}: only one matrix of rows and columns can be exported"
+            f"the signature takes {_described(tensors)}, expected one matrix of rows and columns: "
+            "log the model with signature=infer_signature(X, model.predict(X)) of one table X"
         )
     dtype = np.dtype(tensors[0].type)
     if dtype.kind not in "fiu":
         raise ExportError(
-            f"the signature's tensor holds {dtype}: only numbers can be exported from an unnamed "
-            "matrix"
+            f"the signature's tensor holds {dtype}, expected numbers: log the model with a table "
+            "whose columns have names, so that each has its own type"
         )
     return _matrix(int(tensors[0].shape[1]), dtype.name)
 
@@ -226,13 +256,16 @@ def ignore_unread_columns(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Ana
     for i, column in enumerate(schema.columns):
         if column.kind == "other" and i not in unread:
             raise ExportError(
-                f"column {column.name!r} has the type {column.type}, and the model reads it: "
-                f"supported are {', '.join(_COLUMN_TYPES)}"
+                f"column {column.name!r} has the type {column.type}, and the model reads it, "
+                f"expected {', '.join(_COLUMN_TYPES)}: compute a column of such a type before the "
+                "model is called"
             )
     if not unread:
         return schema, anatomy
     if len(unread) == len(schema.columns):
-        raise ExportError("the model reads none of its columns")
+        raise ExportError(
+            "the model reads none of its columns: train it with the columns that it needs"
+        )
     ignored = tuple(
         Ignored(c.name, c.label, c.type, i) for i, c in enumerate(schema.columns) if i in unread
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model_export.errors import ExportError
+from model_export.errors import DataError, ExportError
 from model_export.study import data as data_sources
 from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
@@ -74,7 +74,9 @@ def study(
         try:
             return with_rows_of(data_sources.of_file(data_file, schema))
         except ExportError as error:
-            raise ExportError(f"--data {data_file}: {error.reason}") from error
+            raise DataError(
+                f"--data {data_file}: {error.reason}; give another file, or leave --data out"
+            ) from error
     return _best(with_rows_of, data_sources.logged(fetched, schema))
 
 

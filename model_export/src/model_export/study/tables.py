@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_memory_error, sentence
+from model_export.errors import ExportError, is_memory_error, understood
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -56,7 +56,8 @@ def read(path: Path, text_columns: frozenset[str] = frozenset()) -> Table:
     except Exception as error:  # pandas, pyarrow and NumPy raise exceptions of many kinds
         if is_memory_error(error):
             raise
-        raise ExportError(f"not a readable table: {sentence(error, 200)}") from error
+        said = understood(error, 200) or "its format is not CSV, Parquet or NPY"
+        raise ExportError(f"not a readable table: {said}") from error
     if table.frame.empty:
         raise ExportError("it holds no rows")
     return table

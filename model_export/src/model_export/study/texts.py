@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.anatomy import Anatomy, Branch, Step
     from model_export.study.arrays import Matrix, Values
     from model_export.study.schema import Column, Schema
 
@@ -121,14 +121,45 @@ def text_columns(branch: Branch, schema: Schema, found: Mapping[int, Column]) ->
     """
     path, vectorizer = branch.vectorizer  # type: ignore[misc]  # the caller has checked
     if len(branch.columns) != 1:
-        raise ExportError(f"step {path!r} reads several columns; a text is one column")
+        raise ExportError(
+            f"step {path!r} reads several columns, expected one column of texts: give it one name "
+            "in place of a list"
+        )
     (i,) = branch.columns
     column = schema.columns[i]
-    if i in found:
+    if i in found and found[i].text is None:
         raise two_uses(column, path)
     if column.dtype != "str":
-        raise ExportError(f"step {path!r} reads column {column.name!r}, which is no text")
-    return {i: replace(column, kind="text", text=_tokens(path, vectorizer))}
+        raise ExportError(
+            f"step {path!r} reads column {column.name!r} of {column.kind}s, expected strings: log "
+            "the model with a signature in which it is a string"
+        )
+    tokens = _tokens(path, vectorizer)
+    if i in found and (other := found[i].text) is not None:
+        tokens = _joined(column, path, other, tokens)
+    return {i: replace(column, kind="text", text=tokens)}
+
+
+_SHARED = ("analyzer", "lowercase", "strip_accents", "pattern", "stop_words")
+"""What two vectorizers of one column must have in common: the server cuts a text once."""
+
+
+def _joined(column: Column, step: str, one: Tokens, other: Tokens) -> Tokens:
+    """The tokens of both vectorizers that read a column.
+
+    Raises:
+        ExportError: they cut a text in different ways.
+    """
+    for option in _SHARED:
+        if getattr(one, option) != getattr(other, option):
+            name = {"pattern": "token_pattern"}.get(option, option)
+            raise ExportError(
+                f"column {column.name!r} is read by two vectorizers that cut a text in different "
+                f"ways: step {step!r} has another {name} than the one before it, and a bundle "
+                f"holds one for each column; train both with the same {name}, or give the second "
+                "one a column of its own"
+            )
+    return replace(one, tokens=tuple(sorted({*one.tokens, *other.tokens})))
 
 
 def two_uses(column: Column, step: str) -> ExportError:
@@ -147,12 +178,15 @@ def _tokens(path: str, vectorizer: Any) -> Tokens:
                 "hold: use the options of the vectorizer, or prepare the text before the request"
             )
     if vectorizer.input != "content":
-        raise ExportError(f"step {path!r} reads files: train it with input='content'")
+        raise ExportError(
+            f"step {path!r} has input={vectorizer.input!r}, expected texts: train it with "
+            "input='content'"
+        )
     is_word = vectorizer.analyzer == "word"
     if is_word and not _PATTERN.match(vectorizer.token_pattern):
         raise ExportError(
-            f"step {path!r} has the token_pattern {vectorizer.token_pattern!r}: a bundle can hold "
-            r"patterns of one class of characters, such as (?u)\b\w\w+\b, \S+ or [a-z]+"
+            f"step {path!r} has the token_pattern {vectorizer.token_pattern!r}, expected one class "
+            r"of characters: use (?u)\b\w\w+\b, \S+ or [a-z]+, for example"
         )
     stop = vectorizer.get_stop_words() if is_word else None
     known = {token for term in grams(vectorizer) for token in term}
@@ -198,29 +232,39 @@ def with_texts(schema: Schema, anatomy: Anatomy, frame: pd.DataFrame) -> Schema:
     """
     labels = {str(label): label for label in frame.columns}
     columns = {}
-    for branch in anatomy.branches:
-        if branch.vectorizer is None:
-            continue
-        (i,) = branch.columns
+    for i, steps in _vectorizers(anatomy).items():
         column = schema.columns[i]
         series = frame[labels[column.name]] if column.name in labels else frame.iloc[:, 0]
         seen = list(dict.fromkeys(t for t in series.tolist() if isinstance(t, str)))
-        columns[i] = _with_pool(column, seen, branch.vectorizer)
+        columns[i] = _with_pool(column, seen, steps)
     return schema.with_columns(columns)
 
 
-def _with_pool(column: Column, seen: list[str], step: tuple[str, Any]) -> Column:
-    path, vectorizer = step
+def _vectorizers(anatomy: Anatomy) -> dict[int, list[Step]]:
+    """Column → the vectorizers that read it."""
+    found: dict[int, list[Step]] = {}
+    for branch in anatomy.leaves():
+        if branch.vectorizer is not None and branch.vectorizer not in found.get(
+            branch.columns[0], []
+        ):
+            found.setdefault(branch.columns[0], []).append(branch.vectorizer)
+    return found
+
+
+def _with_pool(column: Column, seen: list[str], steps: list[Step]) -> Column:
     if column.text is None or not seen:
-        raise ExportError(f"the data holds no text in column {column.name!r}")
+        raise ExportError(f"the data holds no text in column {column.name!r}: give --data with it")
     longest = min(_LONGEST, max(_SHORTEST, _ROOM * max(map(len, seen))))
     slots = longest // 2 + 1 if column.text.analyzer == "word" else longest
     if column.text.analyzer == "char_wb":
         slots = min(_LONGEST, 3 * longest)
     text = replace(column.text, max_length=longest, slots=slots)
-    pool = dict.fromkeys([*seen[:_MOST_TEXTS], *_derived(seen, vectorizer, text)])
+    pool = dict.fromkeys(seen[:_MOST_TEXTS])
+    for _, vectorizer in steps:
+        pool |= dict.fromkeys(_derived(seen, vectorizer, text))
     kept = tuple(t for t in pool if text.accepts(t))
-    _compare(path, vectorizer, text, kept)
+    for path, vectorizer in steps:
+        _compare(path, vectorizer, text, kept)
     return replace(column, text=text, categories=kept)
 
 

@@ -46,7 +46,7 @@ def read(model: Any) -> Ensemble:
     loss = saved["model_info"]["params"]["loss_function"]["type"]
     if loss not in _LINKS:
         raise ExportError(
-            f"the loss {loss!r} of CatBoost cannot be converted; known are "
+            f"the loss {loss!r} of CatBoost cannot be converted: train with one of "
             f"{', '.join(sorted(_LINKS))}"
         )
     features = saved["features_info"]

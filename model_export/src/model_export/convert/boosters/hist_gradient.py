@@ -36,7 +36,8 @@ def _link(model: Any) -> Link:
     name = type(model._loss.link).__name__  # noqa: SLF001
     if name not in _LINKS:
         raise ExportError(
-            f"the loss {model.loss!r} has the link function {name}, which cannot be converted"
+            f"the loss {model.loss!r} has a link function that cannot be converted: train with "
+            "loss='squared_error', 'absolute_error', 'quantile', 'poisson' or 'gamma'"
         )
     return _LINKS[name]
 

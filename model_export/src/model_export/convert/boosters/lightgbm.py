@@ -48,7 +48,7 @@ def read(model: Any) -> Ensemble:
     given = dict(option.partition(":")[::2] for option in options)
     if name not in _LINKS:
         raise ExportError(
-            f"the objective {name!r} of LightGBM cannot be converted; known are "
+            f"the objective {name!r} of LightGBM cannot be converted: train with one of "
             f"{', '.join(sorted(_LINKS))}"
         )
     outputs = int(saved["num_tree_per_iteration"])

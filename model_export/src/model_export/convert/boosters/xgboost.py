@@ -47,7 +47,7 @@ def read(model: Any) -> Ensemble:
     answers_labels = model is booster and objective == "multi:softmax"
     if objective not in _LINKS or answers_labels:
         raise ExportError(
-            f"the objective {objective!r} of XGBoost cannot be converted; known are "
+            f"the objective {objective!r} of XGBoost cannot be converted: train with one of "
             f"{', '.join(sorted(_LINKS))}"
         )
     gradient = saved["gradient_booster"]

@@ -52,8 +52,8 @@ def write_simple(block: Block, path: str, step: Any) -> Block:
             statistics = statistics.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ExportError(
-                f"step {path!r}: a SimpleImputer fills numbers with {statistics[0]!r}, which is no "
-                "number"
+                f"step {path!r}: a SimpleImputer fills numbers with {statistics.tolist()[0]!r}, "
+                "which is no number: train it with a number as fill_value"
             ) from error
     statistics = statistics.astype(np.float64)
     kept = np.ones(len(statistics), bool) if step.keep_empty_features else ~np.isnan(statistics)

@@ -40,6 +40,12 @@ def write_weight(block: Block, path: str, step: Any) -> Block:
     return block * float(step.factor)
 
 
+def write_same(block: Block, path: str, step: Any) -> Block:
+    """A step that only says which values there are."""
+    del path, step
+    return block
+
+
 def write_rotation(block: Block, path: str, step: Any) -> Block:
     """The scores of partial least squares (PLSRegression and the like) as features."""
     del path

@@ -25,10 +25,11 @@ from sklearn.preprocessing import (
 )
 
 from model_export.convert.block import Block, convert_piece
+from model_export.convert.graph import Mark
 from model_export.convert.leaf import known_class
 from model_export.convert.steps import bins, functions, impute, scale, select
-from model_export.errors import ExportError, sentence
-from model_export.study.anatomy import Weight, does_nothing, fan_out
+from model_export.errors import ExportError, plain
+from model_export.study.anatomy import Weight, WholeNumbers, does_nothing, fan_out
 from model_export.study.members import unwrapped
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _WRITERS: dict[type, Writer] = {
     SimpleImputer: impute.write_simple,
     SplineTransformer: bins.write_splines,
     Weight: select.write_weight,
+    WholeNumbers: select.write_same,
     _PLS: select.write_rotation,
 }
 
@@ -68,6 +70,14 @@ def through(block: Block, step: Step) -> Block:
     transformer = unwrapped(transformer)
     if does_nothing(transformer):
         return block
+    after = _after(block, path, transformer)
+    if not isinstance(transformer, Pipeline | ColumnTransformer | FeatureUnion):
+        mark = Mark(path, transformer, "features", block.name, after.name)
+        block.builder.marks.append(mark)
+    return after
+
+
+def _after(block: Block, path: str, transformer: Any) -> Block:
     if isinstance(transformer, Pipeline):
         for name, child in transformer.steps:
             block = through(block, (f"{path}/{name}", child))
@@ -118,6 +128,6 @@ def _width_after(path: str, transformer: Any, width: int) -> int:
             return int(transformer.transform(np.zeros((1, width))).shape[1])
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ExportError(
-            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix: "
-            f"{sentence(error, 200)}"
+            f"step {path!r} ({type(transformer).__name__}) does not turn a matrix into a matrix"
+            f"{plain(error, 200)}: use another step, or do its work before the model is called"
         ) from error

@@ -1,0 +1,83 @@
+"""Converts estimators whose answer is a constant, a line or a sum of table entries, and for which
+skl2onnx has no conversion or an inexact one. All of them in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.isotonic import IsotonicRegression
+from sklearn.naive_bayes import CategoricalNB
+
+from model_export.convert.leaf import Classified
+from model_export.convert.steps.search import Lines
+from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from model_export.convert.block import Block
+
+_RANDOM = ("stratified", "uniform")
+
+
+def _constant_class(features: Block, path: str, estimator: Any) -> Classified:
+    """A DummyClassifier of a strategy that always answers the same."""
+    if estimator.strategy in _RANDOM:
+        raise ExportError(
+            f"step {path!r} (DummyClassifier) answers at random, strategy={estimator.strategy!r}: "
+            "train it with strategy='prior', 'most_frequent' or 'constant'"
+        )
+    given = estimator.predict_proba(np.zeros((1, estimator.n_features_in_)))[0]
+    found = features.as_dtype("float64").repeated(given)
+    return Classified(found.best(), found)
+
+
+def _categorical(features: Block, path: str, estimator: Any) -> Classified:
+    """CategoricalNB: the logarithms of the probabilities of each column's value, added up."""
+    del path
+    wide = features.as_dtype("float64")
+    total = wide.repeated(np.asarray(estimator.class_log_prior_, dtype=np.float64))
+    for i, logarithms in enumerate(estimator.feature_log_prob_):
+        column = wide.columns((i,))
+        last = float(logarithms.shape[1] - 1)
+        index = column.where(column.missing(), 0.0).apply("Max", 0.0).apply("Min", last)
+        part = column.rows_of(np.asarray(logarithms, dtype=np.float64).T, index.indices())
+        # scikit-learn raises on a value that it did not learn.
+        for operator, end in (("Less", 0.0), ("GreaterOrEqual", last + 1.0)):
+            part = part.where(column.test(operator, end), np.nan)
+        total = total + part
+    return Classified(total.best(), total.apply("Softmax", axis=1))
+
+
+def _constant_value(features: Block, path: str, estimator: Any) -> Block:
+    """A DummyRegressor."""
+    del path
+    return features.as_dtype("float64").repeated(np.asarray(estimator.constant_).reshape(-1))
+
+
+def _isotonic(features: Block, path: str, estimator: Any) -> Block:
+    """IsotonicRegression: lines between its points; outside of them no number, unless it clips."""
+    del path
+    x, y = (np.asarray(v) for v in (estimator.X_thresholds_, estimator.y_thresholds_))
+    column = features.as_dtype("float32" if x.dtype == np.float32 else features.dtype)
+    column = column.as_dtype("float64")
+    if len(x) == 1:
+        return column.repeated(y)
+    found = Lines([x.astype(np.float64)], [y.astype(np.float64)]).at(column)
+    if estimator.out_of_bounds == "clip":
+        return found
+    for operator, end in (("Less", x[0]), ("Greater", x[-1])):
+        found = found.where(column.test(operator, float(end)), np.nan)
+    return found
+
+
+CLASSIFIERS: Mapping[type, Callable[[Block, str, Any], Classified]] = {
+    CategoricalNB: _categorical,
+    DummyClassifier: _constant_class,
+}
+REGRESSORS: Mapping[type, Callable[[Block, str, Any], Block]] = {
+    DummyRegressor: _constant_value,
+    IsotonicRegression: _isotonic,
+}

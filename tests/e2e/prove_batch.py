@@ -128,7 +128,7 @@ def _times(bundle: Path, files: Files, rounds: int) -> dict[str, list[Measured]]
 
 def _predict(bundle: Path, rows: Path, out: str) -> list[str]:
     kind = rows.suffix[1:]
-    command = [sys.executable, "-m", "halfcore", "predict", str(bundle), str(rows)]
+    command = [str(Path(sys.executable).with_name("halfcore")), "predict", str(bundle), str(rows)]
     return [*command, "--out", out, "--out-format", kind]
 
 

@@ -46,7 +46,9 @@ _MIGRATION_TIMEOUT_S = 600.0
 def main() -> None:
     """Run the command line; exits 2 on a wrong setting."""
     if sys.argv[1:2] == ["predict"]:
-        sys.exit(predict())
+        from halfcore.offline.command import predict  # late: a server does not need it
+
+        predict(sys.argv[2:])
     arguments = _parser().parse_args()
     try:
         if arguments.command == "migrate":
@@ -223,17 +225,6 @@ def migrate(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
     # A command line writes to its terminal
     print(f"{count} applied, the schema is up to date")  # noqa: T201
-
-
-def predict() -> int:
-    """Score a file or a folder; returns the exit status, see `offline.command`."""
-    # Read when NumPy is imported; see pipeline.engine
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from halfcore.offline import command  # late: a server does not need it
-
-    parser = argparse.ArgumentParser("halfcore predict", description=command.DESCRIPTION)
-    command.add_arguments(parser)
-    return command.main(parser.parse_args(sys.argv[2:]))
 
 
 def unwritable(settings: Settings) -> list[str]:

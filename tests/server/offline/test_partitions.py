@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet, table
 
-from halfcore.__main__ import predict
+from halfcore.offline.command import predict
 from support.bundles import write_bundle
 
 Run = Callable[..., tuple[int, list[str]]]
@@ -18,17 +18,17 @@ DONE = "halfcore: {} files scored by {} processes, {} kept from an earlier run, 
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process; returns its status and its lines."""
 
-    def run(*arguments: object) -> tuple[int, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["halfcore", "predict", *map(str, arguments)])
+    def run(*arguments: object) -> tuple[Any, list[str]]:
         before = signal.getsignal(signal.SIGTERM)
         try:
-            status = predict()
+            with pytest.raises(SystemExit) as left:
+                predict([*map(str, arguments)])
         finally:
             signal.signal(signal.SIGTERM, before)
-        return status, capfd.readouterr().err.splitlines()
+        return left.value.code, capfd.readouterr().err.splitlines()
 
     return run
 

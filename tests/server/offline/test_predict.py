@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from halfcore.__main__ import predict
+from halfcore.offline.command import predict
 from support.bundles import MIXED, classifier, graph, write_bundle
 from support.client import app_client
 from support.measured import measured
@@ -35,24 +35,24 @@ Run = Callable[..., "Done"]
 class Done:
     """What a run left."""
 
-    def __init__(self, status: int, out: bytes, err: str) -> None:
+    def __init__(self, status: Any, out: bytes, err: str) -> None:
         self.status, self.out = status, out
         self.lines = err.splitlines()
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Runs the command line in this process."""
 
     def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["halfcore", "predict", *map(str, arguments)])
         before = signal.getsignal(signal.SIGTERM)
         try:
-            status = predict()
+            with pytest.raises(SystemExit) as left:
+                predict([*map(str, arguments)])
         finally:
             signal.signal(signal.SIGTERM, before)
         out, err = capfdbinary.readouterr()
-        return Done(status, out, err.decode())
+        return Done(left.value.code, out, err.decode())
 
     return run
 

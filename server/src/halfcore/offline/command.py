@@ -3,10 +3,10 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from halfcore.bundle import BundleError
 from halfcore.log import configure
@@ -21,6 +21,17 @@ what is finished there is kept. Exit status: 0 every row has an answer, 1 some h
 bundle or a file cannot be used, 130 and 143 interrupted."""
 SOME_WRONG, UNUSABLE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 Say = Callable[[str], None]
+
+
+def predict(words: Sequence[str]) -> NoReturn:
+    """Score a file or a folder, and exit with the status.
+
+    Args:
+        words: of the command line, after `halfcore predict`.
+    """
+    parser = argparse.ArgumentParser("halfcore predict", description=DESCRIPTION)
+    add_arguments(parser)
+    sys.exit(main(parser.parse_args(words)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,14 +5,16 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Generic, NamedTuple, TypeVar
+from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -21,13 +23,17 @@ from numpy.typing import NDArray
 CHUNK_ROWS = 8192
 """Rows in memory at a time, for each thread of the model."""
 KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_CHUNK_CHARACTERS = 1 << 24
+_CHUNK_BYTES = 1 << 24
 """A chunk has fewer rows where they are long, so that memory stays bounded."""
-_LONGEST_LINE = 1 << 24
+_STEP_ROWS = 128
+"""Rows that are read without a look at the bytes."""
+_BLOCK_BYTES = 1 << 16
+_LONGEST_LINE = 1 << 22
 _LONGEST_CELL = 1 << 20
+_END_OF_LINE = re.compile(r"\r\n|\r|\n")
+_NO_OBJECT = "not an object with the columns' names"
 _GZIP = b"\x1f\x8b"
 _T = TypeVar("_T")
-_S = TypeVar("_S", str, bytes)
 Values = Sequence[Any] | NDArray[Any]
 
 
@@ -122,67 +128,75 @@ def _opened(path: str) -> Iterator[_Source]:
             yield _Source(stream, raw, size)
 
 
-class _Lines(Generic[_S]):
-    """A file's lines, and how many characters or bytes they have."""
+class _Bounded(io.BufferedIOBase):
+    """A stream of lines, none of them so long that memory grows with it.
 
-    def __init__(self, stream: Any, name: str) -> None:
-        self._readline = stream.readline
-        self._name = name
-        self.read = 0
-        self.chunks = 0
+    Attributes:
+        done: bytes that were read.
+    """
 
-    def __iter__(self) -> Iterator[_S]:
-        number = 0
-        while line := self._readline(_LONGEST_LINE):
-            number += 1
-            if len(line) == _LONGEST_LINE:
+    def __init__(self, source: _Source, name: str) -> None:
+        self._read, self._name = source.stream.read1, name
+        self.done = self._since_end = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Some bytes; raises `FileError` in a line that is too long."""
+        part = self._read(max(size, _BLOCK_BYTES))
+        self.done += len(part)
+        if b"\n" in part or b"\r" in part:
+            self._since_end = 0
+        else:
+            self._since_end += len(part)
+            if self._since_end > _LONGEST_LINE:
                 raise FileError(
-                    f"{self._name}, line {number} has more than {_LONGEST_LINE} characters, "
-                    "expected one row per line"
+                    f"{self._name} has a line of more than {_LONGEST_LINE:,} bytes, expected one "
+                    "row per line"
                 )
-            self.read += len(line)
-            yield line
+        return part
 
 
 class _Some(NamedTuple, Generic[_T]):
     """Rows before they are columns."""
 
-    lines: list[int]
+    lines: Sequence[int]
     rows: list[_T]
     broken: dict[int, str]
 
 
-def _gathered(
-    rows: Iterator[tuple[int, _T | Broken]], blank: _T, lines: "_Lines[Any]"
-) -> Iterator[_Some[_T]]:
-    """Rows with their lines, in chunks; `blank` stands for those that are broken."""
-    numbers: list[int] = []
-    found: list[_T] = []
+def _gathered(steps: Iterator[_Some[_T]], done: Callable[[], int]) -> Iterator[_Some[_T]]:
+    """Steps of `_STEP_ROWS` as chunks; at least one.
+
+    Args:
+        steps: some rows each.
+        done: bytes that were read.
+    """
+    lines: list[int] = []
+    rows: list[_T] = []
     broken: dict[int, str] = {}
-    limit = _CHUNK_CHARACTERS
-    for line, row in rows:
-        numbers.append(line)
-        if isinstance(row, Broken):
-            broken[len(found)] = row.reason
-            found.append(blank)
-        else:
-            found.append(row)
-        if len(found) == CHUNK_ROWS or lines.read > limit:
-            lines.chunks += 1
-            yield _Some(numbers, found, broken)
-            numbers, found, broken = [], [], {}
-            limit = lines.read + _CHUNK_CHARACTERS
-    if found or not lines.chunks:
-        yield _Some(numbers, found, broken)
+    limit, chunks = _CHUNK_BYTES, 0
+    for step in steps:
+        broken |= {len(rows) + row: reason for row, reason in step.broken.items()}
+        lines += step.lines
+        rows += step.rows
+        if len(rows) > CHUNK_ROWS - _STEP_ROWS or done() > limit:
+            yield _Some(lines, rows, broken)
+            lines, rows, broken = [], [], {}
+            limit, chunks = done() + _CHUNK_BYTES, chunks + 1
+    if rows or not chunks:
+        yield _Some(lines, rows, broken)
 
 
 def _read_csv(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
     csv.field_size_limit(_LONGEST_CELL)
     with _opened(path) as source:
+        stream = _Bounded(source, name)
         # Bytes that are not UTF-8 become surrogates: only their rows are refused.
-        text = io.TextIOWrapper(source.stream, "utf-8-sig", "surrogateescape", newline="")
-        lines = _Lines[str](text, name)
-        reader = csv.reader(lines, strict=True)
+        text = io.TextIOWrapper(cast(Any, stream), "utf-8-sig", "surrogateescape", newline="")
+        reader = csv.reader(text, strict=True)
         try:
             header = next(reader, None)
         except csv.Error as error:
@@ -190,30 +204,59 @@ def _read_csv(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
         if not header:
             raise FileError(f"{name} is empty, expected a header with the columns' names")
         places = _places(header, wanted, name)
-        rows = _csv_rows(reader, len(header))
-        for some in _gathered(rows, [""] * len(header), lines):
+        for some in _gathered(_csv_rows(reader, len(header)), lambda: stream.done):
             cells = list(zip(*some.rows, strict=True)) or [()] * len(header)
             columns: dict[str, Values] = {each: cells[at] for each, at in places.items()}
             kept = [columns[each] for each in wanted.keep]
             yield Chunk(some.lines, columns, some.broken, source.share(), kept)
 
 
-def _csv_rows(reader: Any, width: int) -> Iterator[tuple[int, list[str] | Broken]]:
-    """Each row, with the line where it begins; empty lines are no rows."""
+def _csv_rows(reader: Any, width: int) -> Iterator[_Some[list[str]]]:
+    """The rows in steps, without a look at each where nothing is wrong."""
     while True:
-        begin = reader.line_num + 1
+        before, rows, reason = reader.line_num, list[list[str]](), ""
         try:
-            for row in reader:
-                if len(row) == width:
-                    yield begin, row
-                elif row:
-                    yield begin, Broken(f"{len(row)} cells, expected {width}")
-                begin = reader.line_num + 1
-        except csv.Error as error:  # the reader goes on with the next line
-            last = f" (up to line {reader.line_num})" if reader.line_num > begin else ""
-            yield begin, Broken(f"not CSV: {error}{last}")
-        else:
+            rows.extend(islice(reader, _STEP_ROWS))
+        except csv.Error as error:  # the rows before it are there, and the reader goes on after it
+            reason = f"not CSV: {error}"
+        lines: Sequence[int] = range(before + 1, reader.line_num + 1)
+        if len(lines) != len(rows):
+            lines = _begins(before + 1, rows)
+        if reason:
+            last = reader.line_num
+            reason += f" (up to line {last})" if last > lines[len(rows)] else ""
+        elif not rows:
             return
+        yield _checked(lines, rows, reason, width)
+
+
+def _begins(first: int, rows: Sequence[Sequence[str]]) -> list[int]:
+    """The line where each row begins, and that of the next one: cells may hold ends of lines."""
+    begins = [first]
+    for row in rows:
+        begins.append(begins[-1] + 1 + sum(len(_END_OF_LINE.findall(cell)) for cell in row))
+    return begins
+
+
+def _checked(
+    lines: Sequence[int], rows: list[list[str]], reason: str, width: int
+) -> _Some[list[str]]:
+    """The rows without empty lines; those of another width, and the last one if there is a reason,
+    are broken."""
+    if not reason and all(len(row) == width for row in rows):
+        return _Some(lines[: len(rows)], rows, {})
+    found = _Some[list[str]]([], [], {})
+    begins = []
+    for line, row in zip(lines, [*rows, None] if reason else rows, strict=False):
+        if row == []:
+            continue
+        if row is None or len(row) != width:
+            wrong = reason if row is None else f"{len(row)} cells, expected {width}"
+            found.broken[len(found.rows)] = wrong
+            row = [""] * width  # noqa: PLW2901  stands for the broken one
+        begins.append(line)
+        found.rows.append(row)
+    return found._replace(lines=begins)
 
 
 def _places(found: Sequence[str], wanted: Wanted, name: str) -> dict[str, int]:
@@ -238,9 +281,9 @@ def _places(found: Sequence[str], wanted: Wanted, name: str) -> dict[str, int]:
 
 def _read_lines(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
     with _opened(path) as source:
-        lines = _Lines[bytes](source.stream, name)
+        stream = _Bounded(source, name)
         unchecked = True
-        for some in _gathered(_records(lines), {}, lines):
+        for some in _gathered(_records(stream), lambda: stream.done):
             if unchecked:
                 found = dict.fromkeys(key for record in some.rows for key in record)
                 if found:
@@ -254,18 +297,29 @@ def _read_lines(path: str, name: str, wanted: Wanted) -> Iterator[Chunk]:
             yield Chunk(some.lines, columns, some.broken, source.share(), kept)
 
 
-def _records(lines: "_Lines[bytes]") -> Iterator[tuple[int, dict[str, Any] | Broken]]:
+def _records(stream: _Bounded) -> Iterator[_Some[dict[str, Any]]]:
+    # Latin-1 gives each byte a character, and is undone below.
+    text = io.TextIOWrapper(cast(Any, stream), "latin-1", newline="\n")
     decode = msgspec.json.Decoder().decode
-    for number, line in enumerate(lines, 1):
-        try:
-            record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not line.strip():
-                continue
-            record = _parsed(line)
-        if not isinstance(record, dict | Broken):
-            record = Broken("not an object with the columns' names")
-        yield number, record
+    number = 0
+    while lines := list(islice(text, _STEP_ROWS)):
+        step = _Some[dict[str, Any]]([], [], {})
+        begins = []
+        for number, line in enumerate(lines, number + 1):  # noqa: B020  it goes on
+            content = line.encode("latin-1")
+            try:
+                record = decode(content)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if not content.strip():
+                    continue
+                record = _parsed(content)
+            if not isinstance(record, dict):
+                reason = record if isinstance(record, Broken) else Broken(_NO_OBJECT)
+                step.broken[len(step.rows)] = reason.reason
+                record = {}
+            begins.append(number)
+            step.rows.append(record)
+        yield step._replace(lines=begins)
 
 
 def _parsed(line: bytes) -> Any:

@@ -111,6 +111,7 @@ CORPUS: dict[str, bytes] = {
     "no such asset": request("/docs/assets/none.js", method="GET"),
     "the API description": request("/docs/openapi.json", method="GET"),
     "the root": request("/", method="GET"),
+    "a file of the root's page": request("/home/home.js", method="GET"),
     "the page": request("/docs", method="GET"),
     "the largest asset": request("/docs/assets/swagger-ui-bundle.js", method="GET"),
     "HEAD of a route": request("/models", method="HEAD", headers={"connection": "close"}),

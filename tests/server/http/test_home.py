@@ -5,15 +5,18 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 import halfcore.http
+from halfcore.__main__ import page_url
 from halfcore.http.routes.home import HEADERS
 from halfcore.metrics.counters import ROWS, SECONDS, STAGES, Metrics
 from halfcore.metrics.exposition import Snapshot
 from halfcore.metrics.figures import Figures
+from halfcore.settings.groups import Settings
 from support.bundles import write_bundle
 from support.client import app_client
 
@@ -83,6 +86,22 @@ async def test_the_page_can_be_turned_off(tmp_path: Path) -> None:
         assert (root.status_code, root.headers["location"]) == (307, "/docs")
         for name in (*FILES, "figures"):
             assert (await client.get(f"/home/{name}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({}, "http://127.0.0.1:8000/"),
+        ({"host": "0.0.0.0", "port": 80}, "http://127.0.0.1:80/"),  # noqa: S104
+        ({"host": "::"}, "http://[::1]:8000/"),
+        ({"home_page": False}, "http://127.0.0.1:8000/docs"),
+    ],
+)
+def test_the_log_names_an_address_that_a_browser_can_open(
+    settings: dict[str, Any], address: str
+) -> None:
+    """Also if the server listens on all addresses, or without the page."""
+    assert page_url(Settings(**settings)) == address
 
 
 def test_the_page_is_small_and_names_only_its_own_files() -> None:

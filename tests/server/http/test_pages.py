@@ -158,6 +158,20 @@ def test_what_is_not_allowed_names_what_is(server: Server, path: str) -> None:
     connection.close()
 
 
+def test_the_page_s_figures_are_those_of_all_workers(server: Server) -> None:
+    """Whichever worker answered the predictions, and whichever is asked."""
+
+    def answered() -> int:
+        answer = server.send(request("/home/figures", method="GET"), timeout_s=30)
+        count: int = json.loads(answer.partition(b"\r\n\r\n")[2])["answered"]
+        return count
+
+    before = answered()
+    for _ in range(8):
+        assert b" 200 " in server.send(request("/predict", b'{"features":[1,2,3,4]}'))[:20]
+    wait_until(lambda: answered() >= before + 8)
+
+
 # -- clients that read slowly or leave -------------------------------------------------------------
 
 

@@ -332,6 +332,12 @@ load-picture run="latest":
 docs-picture:
     uv run python tests/support/docs_page.py docs/docs-page.png
 
+# The picture of the server's own page with a prediction tried in docs/images/home.png (needs Chromium)
+[group('prove')]
+home-picture:
+    uv run model-export examples iris penguins-lr penguins-rf penguins-svm
+    uv run python tests/support/home_page.py .halfcore/bundles docs/images/home.png
+
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
 [group('prove')]
 prove-swaps *flags:

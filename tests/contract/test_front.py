@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from halfcore.http.routes.home import assets
 from support.bundles import MIXED, write_bundle
 from support.serving import Server, free_port, receive, request, serving
 
@@ -156,6 +157,12 @@ CORPUS: dict[str, bytes] = {
     "no such asset": request("/docs/assets/none.js", method="GET"),
     "the API description": request("/docs/openapi.json", method="GET"),
     "the root": request("/", method="GET"),
+    "a file of the root's page": request("/home/home.js", method="GET"),
+    "a file that the client has": request(
+        "/home/home.js",
+        method="GET",
+        headers={"if-none-match": assets()["home.js"].etag, "connection": "close"},
+    ),
     "the page": request("/docs", method="GET"),
     "the largest asset": request("/docs/assets/swagger-ui-bundle.js", method="GET"),
     "HEAD of a route": request("/models", method="HEAD", headers={"connection": "close"}),

@@ -86,14 +86,14 @@ class Visit:
 
 
 @contextmanager
-def visiting(program: str) -> Iterator[Visit]:
-    """An empty page in a browser of its own."""
+def visiting(program: str, **options: Any) -> Iterator[Visit]:
+    """An empty page in a browser of its own; `options` are Playwright's, of a new page."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=program, args=list(FLAGS), timeout=PATIENCE_S * 1000
         )
         try:
-            page = chromium.new_page(viewport={"width": WIDTH, "height": 1000})
+            page = chromium.new_page(**{"viewport": {"width": WIDTH, "height": 1000}} | options)
             page.set_default_timeout(PATIENCE_S * 1000)
             visit = Visit(page)
             page.on(

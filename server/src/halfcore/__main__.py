@@ -157,6 +157,7 @@ def _serve(settings: Settings) -> None:
         "https" if settings.tls_certificate else "http",
         healthcheck.url(settings.host, settings.port),
     )
+    logger.info("open %s in a browser to try the models", page_url(settings))
     for reason in plan.reasons:
         logger.info(reason)
     for warning in [*plan.warnings, *unwritable(settings)]:
@@ -164,6 +165,15 @@ def _serve(settings: Settings) -> None:
     if settings.address_file:
         write_address(settings)
     serve.serve(settings, plan, log_config)
+
+
+def page_url(settings: Settings) -> str:
+    """The address of the server's page for a browser on this machine."""
+    # A browser cannot open the address that stands for all addresses
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    path = "/" if settings.home_page else "/docs"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{healthcheck.url(address, settings.port)}{path}"
 
 
 def _plan(settings: Settings) -> "sizing.Plan":

@@ -110,6 +110,7 @@ class Worker:
             admin_token=settings.admin_token,
             webhook_secret=settings.webhook_secret,
             bench=settings.bench_routes,
+            home_page=settings.home_page,
         )
 
     def front(self, *, coalesce_quota: float = 0.0, coalesce_delay_s: float = 0.0) -> Front:

@@ -47,12 +47,3 @@ def test_a_person_can_try_a_prediction_on_the_page(server: Server) -> None:
     assert title == "Halfcore"
     assert f"{base_url}/predict" in visit.requests
     assert [url for url in visit.requests if not url.startswith((f"{base_url}/", "data:"))] == []
-
-
-def test_the_root_leads_to_the_page(server: Server) -> None:
-    """Whoever types the server's address sees what it does."""
-    assert PROGRAM is not None
-    with visiting(PROGRAM) as visit:
-        visit.page.goto(f"http://127.0.0.1:{server.port}/")
-        visit.page.locator("#operations-predict-predict").wait_for()
-        assert visit.page.url == f"http://127.0.0.1:{server.port}/docs"

@@ -839,7 +839,8 @@ async def test_head_is_answered_wherever_get_is(client: httpx.AsyncClient) -> No
     body."""
     described = (await client.get("/openapi.json")).json()["paths"]
     paths = [path.replace("{name}", "sum") for path, item in described.items() if "get" in item]
-    for path in (*paths, "/", "/docs", "/openapi.json", "/docs/assets/swagger-ui-bundle.js"):
+    pages = ("/", "/home/home.js", "/docs", "/openapi.json", "/docs/assets/swagger-ui-bundle.js")
+    for path in (*paths, *pages):
         get, head = await client.get(path), await client.head(path)
         assert (head.status_code, head.content) == (get.status_code, b""), path
         same = (

@@ -80,6 +80,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "hot_lane": ("false", False),
     "server_timing": ("true", True),
     "bench_routes": ("true", True),
+    "home_page": ("false", False),
     "log_level": ("warning", "warning"),
     "log_format": ("json", "json"),
 }
@@ -116,6 +117,7 @@ WRONG: dict[str, list[str]] = {
     "batch_scheduling": ["maybe"],
     "server_timing": ["2"],
     "bench_routes": ["2"],
+    "home_page": ["2"],
     "log_level": ["loud", "INFO", ""],
     "log_format": ["xml"],
 }

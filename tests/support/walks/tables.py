@@ -137,6 +137,11 @@ EXCLUDED = (
         "same steps",
     ),
     Excluded(
+        "just home-picture",
+        "needs Chromium and writes into the tree; tests/server/http/test_home_page.py takes the "
+        "same steps",
+    ),
+    Excluded(
         "DATABASE_URL=*@pgbouncer* just serve",
         "needs a host called pgbouncer; tests/server/postgres/test_pooler.py starts one and checks "
         "the setting",

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException
 
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers
-from halfcore.http.routes import admin, docs, head, health, predict, protocols
+from halfcore.http.routes import admin, docs, head, health, home, predict, protocols
 from halfcore.http.routes import metrics as metrics_routes
 from halfcore.http.routes import models as model_routes
 from halfcore.http.routes.bench import begins as bench_begins
@@ -60,6 +60,7 @@ def create_app(
     admin_token: str,
     webhook_secret: str,
     bench: bool,
+    home_page: bool,
 ) -> Litestar:
     """The app with all routes; `worker` builds, starts and closes its parts.
 
@@ -75,6 +76,7 @@ def create_app(
         admin_token: key of the administration routes; if it is empty, they are off.
         webhook_secret: key of MLflow's webhook; if it is empty, the route is off.
         bench: whether to add GET /bench/null.
+        home_page: whether `/` is the server's own page; otherwise it leads to /docs.
     """
     return App(
         route_handlers=[
@@ -87,6 +89,7 @@ def create_app(
             ),
             *metrics_routes.routes(exposition),
             *docs.routes(models),
+            *(home.routes(exposition) if home_page else [docs.root]),
             *([null_by_get] if bench else []),
         ],
         lifespan=[lifespan],

@@ -7,6 +7,7 @@ adds its own counters to the others' snapshots. With one worker there is no dire
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
@@ -135,6 +136,7 @@ class Snapshot(msgspec.Struct):
     optional: OptionalSnapshot
     catalog: CatalogMetrics | None
     following: dict[tuple[str, str], FollowSnapshot]
+    cpu_seconds: float
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
@@ -149,6 +151,7 @@ class Snapshot(msgspec.Struct):
             catalog=metrics.catalog
             and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
             following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
+            cpu_seconds=time.process_time(),
         )
 
     def add(self, other: "Snapshot") -> None:
@@ -165,6 +168,7 @@ class Snapshot(msgspec.Struct):
         for name, number in other.load_failures.items():
             self.load_failures[name] = self.load_failures.get(name, 0) + number
         self.optional.add(other.optional)
+        self.cpu_seconds += other.cpu_seconds
         if self.catalog and other.catalog:
             self.catalog.add(other.catalog)
         for followed, following in other.following.items():
@@ -218,13 +222,17 @@ class Exposition(Collector):
                 )
             await asyncio.sleep(PERIOD_S)
 
-    def collect(self) -> Iterable[Metric]:
-        """The server's own metrics, for `prometheus_client`."""
+    def snapshot(self) -> Snapshot:
+        """The counters of all workers, now."""
         snapshot = Snapshot.of(self._metrics)
         for file in self._own.parent.glob("*.msgpack") if self._own else ():
             if file != self._own:
                 snapshot.add(msgspec.msgpack.decode(file.read_bytes(), type=Snapshot))
-        yield from _families(snapshot)
+        return snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        """The server's own metrics, for `prometheus_client`."""
+        yield from _families(self.snapshot())
         yield InfoMetricFamily(
             "halfcore_build", "The running server.", value={"version": self._version}
         )

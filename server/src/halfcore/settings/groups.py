@@ -260,6 +260,9 @@ class Diagnosis:
     bench_routes: bool = False
     """answer GET and POST /bench/null, and POST /bench/decode; off, because only the load lab needs
     them"""
+    home_page: bool = True
+    """GET / is a page that shows the models, tries them and shows the live figures; false: it leads
+    to /docs"""
 
 
 GROUPS = (

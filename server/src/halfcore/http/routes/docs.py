@@ -63,15 +63,10 @@ def openapi_config(models: Models) -> OpenAPIConfig:
 
 
 def routes(models: Models) -> list[Any]:
-    """`/`, which leads to the page; `/openapi.json`, where clients look first; and Swagger UI's own
-    files."""
+    """`/openapi.json`, where clients look first, and Swagger UI's own files."""
     document = _Json(models)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
     files = {file.name: file for file in folder.iterdir()}
-
-    @get("/", include_in_schema=False, status_code=307, sync_to_thread=False)
-    def index() -> Redirect:
-        return Redirect(PAGE, status_code=307)
 
     @get(
         "/openapi.json",
@@ -93,7 +88,13 @@ def routes(models: Models) -> list[Any]:
             chunk_size=PART_BYTES,
         )
 
-    return [index, describe, asset]
+    return [describe, asset]
+
+
+@get("/", include_in_schema=False, status_code=307, sync_to_thread=False)
+def root() -> Redirect:
+    """Leads to the page, on a server without a page of its own (`home`)."""
+    return Redirect(PAGE, status_code=307)
 
 
 class FileAnswer(ASGIFileResponse):

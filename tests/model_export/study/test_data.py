@@ -463,7 +463,7 @@ def test_a_file_that_is_asked_for_is_the_only_one(
     store: Path, fetched: dict[str, registry.FetchedModel], tmp_path: Path
 ) -> None:
     """What the user names is used or refused; nothing else is tried."""
-    with pytest.raises(ExportError, match=r"^--data .*gone\.csv: there is no such file$"):
+    with pytest.raises(ExportError, match=r"^--data .*gone\.csv: there is no such file; give"):
         study(fetched["named"], tmp_path / "gone.csv")
     found = study(fetched["named"], Path(written(tmp_path / "a.csv", ALL[:120]))).data
     assert (found.origin, len(found.packed)) == ("the file a.csv", 120)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ELEMENTS = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
 _LABELS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING)
 _MOST_BYTES = 2_000_000_000
-_ADVICE = "convert it again with one float tensor of shape [N, columns] as its input"
+_ADVICE = "export it again with one float tensor of shape [N, columns] as its input"
 
 
 class OnnxModel(BaseEstimator):

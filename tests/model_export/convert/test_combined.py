@@ -22,6 +22,7 @@ from sklearn.ensemble import (
     BaggingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    RandomForestRegressor,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -250,6 +251,20 @@ REGRESSORS = {
         1,
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DecisionTreeRegressor(max_depth=5, random_state=0),
+        RandomForestRegressor(9, max_depth=5, random_state=0),
+    ],
+    ids=["tree", "forest"],
+)
+def test_trees_of_two_targets(model: Any) -> None:
+    """A value for each, in the runtime's float32."""
+    targets = np.column_stack([VALUES, VALUES * 2.0 + 1.0])
+    check(model.fit(X, targets), dtype="float32", atol=1e-6)
 
 
 @pytest.mark.parametrize("name", REGRESSORS)

@@ -119,9 +119,12 @@ def _refusals(results: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def reason(name: str, message: str) -> str:
-    """A refusal in one line, without the model's own name and as Markdown shows it."""
+    """A refusal in one line, without the model's own name and as Markdown shows it: one that many
+    models have is one line."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
     line = line.removesuffix(f" {MORE}")  # that is the page's own section
+    line = line.replace(f"step '{name}' ({name})", "it")
+    line = re.sub(rf"^{re.escape(name)} is ", "it is ", line)
     line = line if len(line) <= _SHORT else f"{line[:_SHORT].rsplit(' ', 1)[0]} …"
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", line)
 

@@ -244,7 +244,9 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
         lay_out(model)
     (value,) = features.builder.embed(model, features.name)
     dims = model.graph.output[0].type.tensor_type.shape.dim
-    targets = max(1, dims[1].dim_value) if len(dims) == 2 else 1
+    # Of trees skl2onnx leaves the number of targets open.
+    known = dims[1].dim_value if len(dims) == 2 else 1
+    targets = max(1, known, int(getattr(estimator, "n_outputs_", 1)))
     shape = features.builder.constant(np.asarray([-1, targets], dtype=np.int64))
     value = features.builder.node("Reshape", value, shape)
     return Block(features.builder, value, targets, _dtype_of(model, 0))

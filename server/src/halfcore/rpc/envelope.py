@@ -1,8 +1,9 @@
 """Reads which model a serialized `ModelInferRequest` is for, and refuses one of very many parts,
 before protobuf makes objects of it.
 
-An empty input takes two bytes in a message and some 70 in memory: without this limit a message of a
-few megabytes could take hundreds. Decoding itself waits for its turn, as a long body's does.
+An empty input takes two bytes in a message and 74 in memory: without this limit a message of a few
+megabytes could take hundreds. Parsing itself waits for its turn, as the decoding of a long body
+does.
 """
 
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from halfcore.predict.protocols.tensors import bad
 from halfcore.problem import Problem
 
 MOST_PARTS = 20_000
-"""Most parts of a request: an input and its raw contents are two. 10,000 columns fit, one tensor
-each; reading so many takes some 10 ms."""
+"""Most parts of a request: an input and its raw contents are two. Almost 10,000 columns fit, one
+tensor each; reading so many takes some 20 ms."""
 _MODEL_NAME, _MODEL_VERSION = 1, 2
 """Numbers of the fields."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

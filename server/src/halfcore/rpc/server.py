@@ -1,5 +1,6 @@
 """The gRPC server of one worker, in its event loop."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +12,12 @@ import grpc.aio
 from halfcore.log import logger
 from halfcore.models.served import Models
 from halfcore.predict.predictor import Predictor
-from halfcore.rpc.service import handlers
+from halfcore.rpc.service import Accepted, handlers
 
+QUIET_S = 0.1
+"""Seconds without a new call after which none is waiting to be accepted."""
+LONGEST_SETTLING_S = 2.0
+"""Seconds; clients that go on calling do not hold up the end."""
 _IDENTITY = 1
 """The set of compression algorithms that holds none."""
 
@@ -21,7 +26,7 @@ _IDENTITY = 1
 async def serving(
     predictor: Predictor, models: Models, *, address: str, idle_timeout_s: float, drain_s: float
 ) -> AsyncIterator[None]:
-    """Serve while the block runs; then accept no more, and wait for the accepted calls.
+    """Serve while the block runs; then answer the calls that have arrived, and accept no more.
 
     Args:
         predictor: answers predictions; its reader's limits are those of the messages.
@@ -44,7 +49,8 @@ async def serving(
             ("grpc.per_message_decompression", 0),
         ]
     )
-    server.add_generic_rpc_handlers(handlers(predictor, models))
+    accepted = Accepted()
+    server.add_generic_rpc_handlers(handlers(predictor, models, accepted))
     try:
         server.add_insecure_port(address)
     except RuntimeError:
@@ -54,4 +60,16 @@ async def serving(
     try:
         yield
     finally:
+        await settle(accepted)
         await server.stop(drain_s)
+
+
+async def settle(accepted: Accepted) -> None:
+    """Wait until every call that has arrived is accepted: gRPC accepts one after another, and its
+    end cancels those that wait."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + LONGEST_SETTLING_S
+    before = -1
+    while accepted.count != before and clock() < end:
+        before = accepted.count
+        await asyncio.sleep(QUIET_S)

@@ -43,15 +43,27 @@ Method = Callable[[object, Any], Awaitable[bytes]]
 Fields = dict[str, Any]
 
 
-def handlers(predictor: Predictor, models: Models) -> list[Any]:
-    """The handlers of both services, for a server."""
+class Accepted:
+    """How many calls were accepted."""
+
+    count = 0
+
+
+def handlers(predictor: Predictor, models: Models, accepted: Accepted) -> list[Any]:
+    """The handlers of both services, for a server.
+
+    Args:
+        predictor: answers predictions.
+        models: the served models.
+        accepted: counts the predictions that begin.
+    """
     calls = _Calls(models)
     inference = {
         name: _answering(predictor.reader, "inference.", name, answer)
         for name, answer in calls.by_name.items()
     }
     health = {"Check": _answering(predictor.reader, "grpc.health.v1.", "HealthCheck", calls.check)}
-    inference["ModelInfer"] = partial(_infer, predictor)
+    inference["ModelInfer"] = partial(_infer, predictor, accepted)
     return [
         grpc.method_handlers_generic_handler(
             service,
@@ -103,9 +115,10 @@ class _Ended:
         """Nothing is in progress."""
 
 
-async def _infer(predictor: Predictor, _: object, context: Any) -> bytes:
+async def _infer(predictor: Predictor, accepted: Accepted, _: object, context: Any) -> bytes:
     """Answer `ModelInfer`. If the client cancels or its deadline passes, gRPC cancels this, and the
     rows leave the queue."""
+    accepted.count += 1
     sent = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value for name, value in reversed(sent) if isinstance(value, str)}
     request_id = first.get(HEADER) if predictor.wants_ids else None

@@ -96,7 +96,7 @@ def _served(source: bundle.Bundle, records: list[dict[str, Any]]) -> list[Any]:
 
 def test_the_time_of_a_text_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --gate-rows the size of the proof follows from what the first rows take."""
-    monkeypatch.setattr("model_export.export.GATE_ROWS", 2000)
+    monkeypatch.setattr("model_export.prove.draw.GATE_ROWS", 2000)
     frame = _texts()
     model = make_pipeline(make_column_transformer((TfidfVectorizer(), "review")), Ridge())
     source = _exported(tmp_path, model.fit(frame, frame.stars), frame, gate_rows=None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from model_export import limits
 from model_export.__main__ import main
+from model_export.registry import client as registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +76,8 @@ def leaves(self: Any, x: Any) -> Any:
                 "runs it, crashed"
             ),
         ),
-        (leaves, "{uri}, prove: the model ended the process with status 0"),
     ],
-    ids=["fills the memory", "asks for too much", "crashes", "leaves"],
+    ids=["fills the memory", "asks for too much", "crashes"],
 )
 def test_a_model_that_harms_its_process_is_one_line(
     predict: Callable[..., Any],
@@ -86,6 +87,37 @@ def test_a_model_that_harms_its_process_is_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Exit status 1, the stage, and what to do; no bundle."""
+    folder, arguments = with_own_predict(predict, save, tmp_path)
+
+    status = main([*arguments, "--memory-limit-mb", str(MEGABYTES)])
+
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert status == 1
+    assert last.startswith("model-export: " + said.format(uri=folder))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_leaves_its_process_is_one_line(
+    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if all were well; no limit is needed for that, so it is tried in this process."""
+    folder, arguments = with_own_predict(leaves, save, tmp_path)
+    before = mlflow.get_tracking_uri()
+    try:
+        status = main(arguments, within_limits=True)
+    finally:
+        registry.connect(before)
+
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert status == 1
+    assert last == f"model-export: {folder}, prove: the model ended the process with status 0"
+    assert not (tmp_path / "out").exists()
+
+
+def with_own_predict(
+    predict: Callable[..., Any], save: Callable[..., Path], tmp_path: Path
+) -> tuple[Path, list[str]]:
+    """A saved model with this function as its `predict`, and the command line that exports it."""
     frame = pd.DataFrame(np.random.default_rng(3).normal(size=(200, 2)), columns=["a", "b"])
     model = LogisticRegression().fit(frame, frame["a"] > 0)
     folder = save(model, frame, serialization_format="cloudpickle")
@@ -100,13 +132,7 @@ def test_a_model_that_harms_its_process_is_one_line(
         "--tracking-uri",
         f"sqlite:///{tmp_path}/mlflow.db",
     ]
-
-    status = main([*arguments, "--memory-limit-mb", str(MEGABYTES)])
-
-    last = capfd.readouterr().err.splitlines()[-1]
-    assert status == 1
-    assert last.startswith("model-export: " + said.format(uri=folder))
-    assert not (tmp_path / "out").exists()
+    return folder, arguments
 
 
 def test_the_limit_counts_child_processes() -> None:
@@ -179,3 +205,29 @@ def test_the_variable_sets_the_limit_and_the_flag_wins(
     with pytest.raises(SystemExit):
         main(["export", "x"])
     assert "'much', expected a whole number of megabytes, 64 or more" in capsys.readouterr().err
+
+
+def test_compiled_modules_are_kept_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the environment forbids it: otherwise every export compiles its packages again.
+    Once they are compiled, the environment's wish is respected."""
+    for name in ("large", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(limits, "_COMPILED", ("large", "not_installed"))
+
+    def imported(name: str) -> list[Path]:
+        child = limits.Supervised([sys.executable, "-c", f"import {name}"])
+        assert child.wait(1000).status == 0
+        return list((tmp_path / name).glob("__pycache__/*.pyc"))
+
+    assert len(imported("large")) == 1
+    assert not imported("other")
+    monkeypatch.setattr(limits, "_COMPILED", ("large", "other"))
+    assert len(imported("other")) == 1

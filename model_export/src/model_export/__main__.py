@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_export import examples, limits, stages
+from model_export import examples, imports, limits, stages
 from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_memory_error
 from model_export.registry.connection import connect
@@ -338,6 +338,7 @@ def _make_examples(names: list[str], arguments: argparse.Namespace) -> None:
 
     reporter = Reporter()
     connect(arguments.tracking_uri)
+    imports.end()  # before the training makes garbage
     for position, name in enumerate(names, start=1):
         reporter.heading(f"[{position}/{len(names)}] {name}")
         if not train.is_registered(name):

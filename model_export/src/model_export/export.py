@@ -1,16 +1,19 @@
-"""One export, step by step: fetch, study, convert, prove, write."""
+"""One export, step by step: fetch, study, convert, prove, write.
+
+The modules of the steps after the fetch import scikit-learn, skl2onnx and ONNX Runtime, so they are
+imported once the model's files are here: a wrong alias is refused without them.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
-from model_export import stages
-from model_export.bundle.check import require_servable
+from model_export import imports, stages
 from model_export.bundle.write import write
-from model_export.convert.convert import convert
 from model_export.errors import (
     ExportError,
     InfrastructureError,
@@ -19,17 +22,9 @@ from model_export.errors import (
     pointing,
     sentence,
 )
-from model_export.manifest import compose
-from model_export.prove.budget import PROOF_S
-from model_export.prove.draw import GATE_ROWS
-from model_export.prove.oracle import check_predict_function
-from model_export.prove.prove import GateError, prove
-from model_export.prove.table import parity_table
 from model_export.publish import publish, refuse
 from model_export.registry.client import fetch, registered_version
 from model_export.report import Reporter
-from model_export.study.data import LEAST_ROWS, data_summary, too_few_rows_error
-from model_export.study.study import study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +36,14 @@ if TYPE_CHECKING:
     from model_export.study.study import StudiedModel
 
 
+_STEPS = (
+    "bundle.check",
+    "convert.convert",
+    "manifest",
+    "prove.prove",
+    "prove.table",
+    "study.study",
+)
 _CHECKED_ROWS = 100
 """Rows of the data on which the pyfunc's function is checked."""
 
@@ -81,20 +84,47 @@ def export(request: ExportRequest, reporter: Reporter) -> Path:
             candidate = _convert(request, studied, reporter)
             proof = _prove(request, studied, candidate, reporter)
         path = _write(request, studied, proof)
-        reporter.console.print(parity_table(studied, proof, time.perf_counter() - started))
+        _print_table(studied, proof, time.perf_counter() - started, reporter)
         reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
         return path
 
 
 def _fetch(request: ExportRequest, reporter: Reporter) -> FetchedModel:
     with reporter.stage("fetch"):
-        fetched = fetch(request.uri, name=request.name, allow_unpickle=request.allow_unpickle)
+        fetched = fetch(
+            request.uri,
+            name=request.name,
+            allow_unpickle=request.allow_unpickle,
+            before_loading=import_steps,
+        )
     for note in fetched.notes:
         reporter.note(note)
     return fetched
 
 
+def import_steps() -> None:
+    """Import the steps after the fetch. Before the model is loaded: it may bring modules of any
+    name, which must not take the place of theirs.
+
+    Raises:
+        InfrastructureError: a package is missing, which says nothing about the model.
+    """
+    try:
+        for name in _STEPS:
+            import_module(f"model_export.{name}")
+        imports.end()
+    except ImportError as error:
+        raise InfrastructureError(
+            f"the exporter's own packages cannot be imported: {sentence(error)}; install "
+            "halfcore-export again"
+        ) from error
+
+
 def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) -> StudiedModel:
+    from model_export.prove.oracle import check_predict_function
+    from model_export.study.data import LEAST_ROWS, data_summary, too_few_rows_error
+    from model_export.study.study import study
+
     with reporter.stage("inspect the model and its data"):
         studied = study(fetched, request.data, unknown=request.accept_unknown)
     schema, data = studied.schema, studied.data
@@ -113,6 +143,8 @@ def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) ->
 
 
 def _convert(request: ExportRequest, studied: StudiedModel, reporter: Reporter) -> Candidate:
+    from model_export.convert.convert import convert
+
     with reporter.stage("convert"):
         return convert(studied, "float64" if request.dtype == "float64" else "float32")
 
@@ -120,6 +152,10 @@ def _convert(request: ExportRequest, studied: StudiedModel, reporter: Reporter) 
 def _prove(
     request: ExportRequest, studied: StudiedModel, candidate: Candidate, reporter: Reporter
 ) -> Proof:
+    from model_export.prove.budget import PROOF_S
+    from model_export.prove.draw import GATE_ROWS
+    from model_export.prove.prove import prove
+
     stages.enter("prove")
     return prove(
         studied,
@@ -133,6 +169,9 @@ def _prove(
 
 
 def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
+    from model_export.bundle.check import require_servable
+    from model_export.manifest import compose
+
     stages.enter("write the bundle")
     manifest = compose(studied, proof)
     cuts = {column.name: column.text.cut for column in studied.schema.columns if column.text}
@@ -143,15 +182,22 @@ def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
         raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
 
 
+def _print_table(studied: StudiedModel, proof: Proof, seconds: float, reporter: Reporter) -> None:
+    from model_export.prove.table import parity_table
+
+    reporter.console.print(parity_table(studied, proof, seconds))
+
+
 @contextmanager
 def _pointing_to_page() -> Iterator[None]:
     """End a refusal of the model or its data with the section of the page that says more."""
     try:
         yield
-    except (InfrastructureError, MemoryLimitError, GateError):
+    except (InfrastructureError, MemoryLimitError):
         raise
     except ExportError as error:
-        if is_memory_error(error):
+        # Late: it loads the converters, which an error before the proof does not need
+        if is_memory_error(error) or type(error).__name__ == "GateError":
             raise
         raise pointing(error) from error
 
@@ -160,6 +206,8 @@ def _pointing_to_page() -> Iterator[None]:
 def _naming_other_version(fetched: FetchedModel) -> Iterator[None]:
     """Add the two scikit-learn versions to an error of a model trained with another scikit-learn:
     such a model fails in ways that do not show the cause."""
+    from model_export.prove.prove import GateError
+
     try:
         yield
     except (InfrastructureError, GateError):

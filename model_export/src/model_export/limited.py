@@ -12,9 +12,11 @@ import sys
 
 def main(megabytes: str, parent: str, *arguments: str) -> int:
     """Restrict this process, then run the command in it; returns the exit status."""
+    from model_export import imports
     from model_export.limits import restrict
 
     restrict(int(megabytes), int(parent))
+    imports.begin()
     from model_export.__main__ import main as command
 
     return command(arguments, within_limits=True)

@@ -32,6 +32,9 @@ _TICK_S = 0.05
 """Between two checks of the memory in use: an export can fill some 100 MB in this time."""
 _GRACE_S = 10.0
 """For a process to end after Ctrl-C, before it is killed."""
+_COMPILED = ("mlflow", "pandas", "skl2onnx", "sklearn")
+"""The packages that take longest to compile. Each is looked for: MLflow's own commands leave the
+others uncompiled."""
 _FD_VARIABLE = "HALFCORE_EXPORT_STAGE_FD"
 _PR_SET_PDEATHSIG = 1
 _NO_LIMIT_BYTES = 1 << 60
@@ -111,10 +114,9 @@ def _keeping_compiled() -> dict[str, str]:
     export. A folder that cannot be written to stays as it is."""
     if not sys.dont_write_bytecode:
         return {}
-    mlflow = importlib.util.find_spec("mlflow")
-    if mlflow is None or mlflow.cached is None or Path(mlflow.cached).exists():
-        return {}
-    return {"PYTHONDONTWRITEBYTECODE": ""}
+    specs = (importlib.util.find_spec(package) for package in _COMPILED)
+    files = [Path(spec.cached) for spec in specs if spec is not None and spec.cached]
+    return {} if all(file.exists() for file in files) else {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Supervised:

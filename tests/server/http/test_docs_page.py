@@ -16,6 +16,7 @@ pytestmark = [
         PROGRAM is None,
         reason="no browser; Debian: apt-get install --no-install-recommends chromium",
     ),
+    pytest.mark.slow,
     pytest.mark.timeout(300),  # a browser next to other tests on two cores
 ]
 HOSTILE = "</script><script>document.title='taken over'</script>"

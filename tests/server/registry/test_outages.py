@@ -220,6 +220,7 @@ def test_a_file_that_does_not_come_whole_is_fetched_again(setting: Setting, name
     )  # the pointer is written after the swap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stopped", "hung"])
 def test_mlflow_may_stop_and_hang(
     tmp_path: Path, tracking: MlflowServer, registry: Registry, how: str

@@ -49,6 +49,7 @@ def test_a_hung_server_is_silent_and_a_restarted_one_remembers(
     assert Registry(tracking.url).version("remembered", version)["version"] == version
 
 
+@pytest.mark.slow  # with the other tests of that server, which takes long to start
 def test_a_guarded_server_refuses_strangers_and_keeps_artifacts_in_s3(
     guarded_tracking: MlflowServer,
 ) -> None:

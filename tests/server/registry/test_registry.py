@@ -263,6 +263,7 @@ async def test_a_bucket_outside_the_proxy_is_read_by_mlflow_itself_if_it_can(
     await client.close()
 
 
+@pytest.mark.slow  # with the other tests of that server, which takes long to start
 async def test_a_login_a_host_and_a_bucket(guarded_tracking: MlflowServer, tmp_path: Path) -> None:
     """Without a login and by another name it is said what to set; with both right the bundle comes
     out of the bucket."""

@@ -8,4 +8,7 @@ import mlflow.store.tracking.sqlalchemy_store
 import onnxruntime
 import skl2onnx
 
+from model_export.export import import_steps
+
+import_steps()
 __all__ = ["mlflow", "onnxruntime", "skl2onnx"]

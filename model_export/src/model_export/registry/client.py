@@ -24,10 +24,12 @@ from model_export.errors import (
     sentence,
     understood,
 )
-from model_export.registry import flavors, missing, native, onnx_model
+from model_export.registry import flavors, missing
 from model_export.registry.names import SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
@@ -85,7 +87,13 @@ def connect(tracking_uri: str) -> None:
     mlflow.set_registry_uri(tracking_uri)
 
 
-def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> FetchedModel:
+def fetch(
+    uri: str,
+    *,
+    name: str | None = None,
+    allow_unpickle: bool = True,
+    before_loading: Callable[[], None] = lambda: None,
+) -> FetchedModel:
     """Find, download and load the model.
 
     Args:
@@ -93,6 +101,7 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
             `models:/NAME/latest`, `models:/m-ID`, `runs:/ID/path`, or a local MLflow model folder.
         name: overrides the bundle's name; required if neither registry nor folder gives one.
         allow_unpickle: False refuses models that can be loaded by unpickling only.
+        before_loading: called when the model's files are here and can be exported.
 
     Raises:
         ExportError: unknown model, no scikit-learn flavour, or refused unpickling.
@@ -110,9 +119,10 @@ def fetch(uri: str, *, name: str | None = None, allow_unpickle: bool = True) -> 
             model_id=origin.model_id or saved.model_id,
         )
     )
-    kind = next((name for name in native.FLAVORS if name in saved.flavors), None)
+    kind = next((name for name in flavors.FLAVORS if name in saved.flavors), None)
     if kind is None:
         raise ExportError(f"{uri}: {flavors.refusal(set(saved.flavors))}")
+    before_loading()
     return _load(origin, folder, saved, kind, allow_unpickle=allow_unpickle)
 
 
@@ -195,7 +205,7 @@ def _load(
     notes = _notes(serialization, flavor)
     if other_version:
         notes.append(f"{other_version}: the proof holds for the model as this version loads it")
-    example, note = _example(saved, folder)
+    example, note = _example(saved, folder, pyfunc)
     return FetchedModel(
         origin,
         folder,
@@ -222,6 +232,9 @@ def _loaded(
     uri: str, folder: Path, other_version: str | None, graph: str | None
 ) -> tuple[PyFuncModel, Any]:
     """The pyfunc and the estimator inside it; of a model of ONNX, `graph` is the file."""
+    # They import scikit-learn and onnx: a model that does not exist is refused without these.
+    from model_export.registry import native, onnx_model
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `notes` says the same of versions and pickles
@@ -235,7 +248,7 @@ def _loaded(
         if is_memory_error(error):
             raise
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise ExportError(f"{uri}: {_needs(error.name)}") from error
+            raise ExportError(f"{uri}: {flavors.needed(error.name)}") from error
         version = f"; {other_version}" if other_version else ""
         raise ExportError(
             f"{uri}: cannot be loaded: {understood(error, 400) or _FAILS}{version}; "
@@ -243,18 +256,11 @@ def _loaded(
         ) from error
 
 
-def _needs(module: str) -> str:
-    """What to install for a model that imports this module."""
-    package = module.partition(".")[0]
-    extra = native.EXTRAS.get(package)
-    command = f"halfcore-export[{extra}]" if extra else f"the package that has {package}"
-    return (
-        f"loading it needs the Python module {package!r}, which is not installed: install {command}"
-    )
-
-
-def _example(saved: Model, folder: Path) -> tuple[Any | None, list[str]]:
-    """The model's input example; if it cannot be read, a note that says why."""
+def _example(saved: Model, folder: Path, pyfunc: PyFuncModel) -> tuple[Any | None, list[str]]:
+    """The model's input example, which the pyfunc has read; if it could not, a note that says
+    why."""
+    if pyfunc.input_example is not None:
+        return pyfunc.input_example, []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -295,7 +301,7 @@ def _refuse_code(uri: str, serialization: str, saved: Model, flavor: dict[str, A
             "steps of scikit-learn, or leave the flag out"
         )
     python = saved.flavors.get("python_function", {})
-    own = {f"mlflow.{kind}" for kind in native.FLAVORS}
+    own = {f"mlflow.{kind}" for kind in flavors.FLAVORS}
     if python.get("loader_module") not in own or python.get("code"):
         raise ExportError(
             f"{uri}: brings its own code to load it with; --no-unpickle forbids it, so log the "

@@ -1,9 +1,18 @@
-"""What to do with a model of a flavour that cannot be exported."""
+"""MLflow's flavours: which can be exported, and what to do with a model of another one."""
 
 from __future__ import annotations
 
 from model_export.errors import MORE
 
+FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "onnx")
+"""MLflow's flavours whose models can be exported, in the order in which they are looked for."""
+EXTRAS = {
+    "boto3": "s3",
+    "catboost": "catboost",
+    "lightgbm": "lightgbm",
+    "xgboost": "xgboost",
+}
+"""Package → the extra of halfcore-export that installs it."""
 _LOG_ONNX = "log it with mlflow.onnx.log_model"
 _WAYS = {
     "pytorch": f"convert it with torch.onnx.export and {_LOG_ONNX}",
@@ -34,4 +43,14 @@ def refusal(flavors: set[str]) -> str:
     return (
         f"{what}: models of scikit-learn, XGBoost, LightGBM, CatBoost and ONNX can be exported; "
         f"{way} {MORE}"
+    )
+
+
+def needed(module: str) -> str:
+    """What to install for a model that imports this module."""
+    package = module.partition(".")[0]
+    extra = EXTRAS.get(package)
+    command = f"halfcore-export[{extra}]" if extra else f"the package that has {package}"
+    return (
+        f"loading it needs the Python module {package!r}, which is not installed: install {command}"
     )

@@ -8,16 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "onnx")
-"""MLflow's flavours whose models can be exported, in the order in which they are looked for."""
-EXTRAS = {
-    "boto3": "s3",
-    "catboost": "catboost",
-    "lightgbm": "lightgbm",
-    "xgboost": "xgboost",
-}
-"""Package → the extra of halfcore-export that installs it."""
-
 
 class NativeBooster(RegressorMixin, BaseEstimator):
     """A booster as a scikit-learn regressor: it answers what its `predict` answers, as

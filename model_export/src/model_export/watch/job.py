@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from model_export import imports
 from model_export.bundle.files import replace_file
 from model_export.limits import restrict
 
@@ -21,6 +22,7 @@ def main(order_file: str, result_file: str) -> None:
     refused or failed."""
     order = json.loads(Path(order_file).read_text())
     restrict(order["memory_limit_mb"], order["parent"])
+    imports.begin()
     replace_file(Path(result_file), json.dumps(_export(order)).encode())
 
 

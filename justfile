@@ -152,10 +152,10 @@ prove-answers *names="all":
     uv run model-export examples "$@"
     ./tests/prove_answers.sh "$@"
 
-# What MLflow's own server answers to the requests of tests/protocols, written to tests/protocols/mlflow.json; needs `just examples light`
+# What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
-record-protocols:
-    PYTHONPATH=tests uv run python -m protocols.record
+record-protocols *servers:
+    PYTHONPATH=tests uv run python -m protocols.record "$@"
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]

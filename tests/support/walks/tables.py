@@ -118,7 +118,7 @@ EXCLUDED = (
     ),
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
     Excluded("just prove-properties*", _MINUTES),
-    Excluded("just record-protocols", "writes into the tree, and needs registered examples"),
+    Excluded("just record-protocols*", "writes into the tree, and needs registered examples"),
     Excluded(
         "just docs-picture",
         "needs Chromium and writes into the tree; tests/server/http/test_docs_page.py takes the "

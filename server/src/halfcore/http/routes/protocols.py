@@ -7,7 +7,8 @@ predictions are answered by `predict.protocols`.
 
 from typing import Any
 
-from litestar import Response, get, post
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
 from halfcore import __version__
@@ -17,6 +18,7 @@ from halfcore.problem import Problem
 
 _JSON = "application/json"
 _NAME = "Halfcore"
+_MOST_INDEX_BYTES = 4096
 _Answer = Response[Any]
 
 
@@ -56,20 +58,23 @@ def _inference(models: Models) -> list[Any]:
 
     @post(
         "/v2/repository/index",
-        sync_to_thread=False,
         status_code=200,
-        summary="The models and their state",
+        request_max_body_size=_MOST_INDEX_BYTES,
+        summary='The models and their state; with {"ready": true} only those that answer',
     )
-    def index() -> list[dict[str, str]]:
+    async def index(request: Request[Any, Any, Any]) -> _Answer:
+        try:
+            only_ready = _only_ready(await request.body())
+        except Problem as problem:
+            return _refused(problem)
         states = [
-            {"name": model.manifest.name, "version": model.manifest.version, "state": "READY"}
-            for model in models
+            _state(model.manifest.name, model.manifest.version, "READY", "") for model in models
         ]
         absent = [
-            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "see GET /health"}
+            _state(name, "", "UNAVAILABLE", "see GET /health")
             for name in sorted(models.names - models.served)
         ]
-        return states + absent
+        return Response(states if only_ready else states + absent)
 
     return [server, live, ready, names, index]
 
@@ -127,12 +132,41 @@ def _kserve(models: Models) -> list[Any]:
     return [names, state]
 
 
+class _Index(msgspec.Struct):
+    """What the index is asked for."""
+
+    ready: bool | None = None
+
+
+def _only_ready(body: bytes) -> bool:
+    """Whether the index is asked for the models that answer; all of them if nothing is said.
+
+    Raises:
+        Problem: 400.
+    """
+    try:
+        return bool(msgspec.json.decode(body or b"{}", type=_Index).ready)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
+        raise Problem(
+            400, "bad_request", f"failed to parse the request JSON buffer: {reason}"
+        ) from None
+
+
+def _state(name: str, version: str, state: str, reason: str) -> dict[str, str]:
+    return {"name": name, "version": version, "state": state, "reason": reason}
+
+
 def _served(models: Models, name: str, version: str | None) -> LoadedModel | _Answer:
     """The model, or the answer that says why there is none."""
     try:
         model = models.get(name)
         inference.check_version(model, version)
     except Problem as problem:
-        status, headers, body = inference.Inference().refusal(problem)
-        return Response(body, status_code=status, media_type=_JSON, headers=dict(headers))
+        return _refused(problem)
     return model
+
+
+def _refused(problem: Problem) -> _Answer:
+    status, headers, body = inference.Inference().refusal(problem)
+    return Response(body, status_code=status, media_type=_JSON, headers=dict(headers))

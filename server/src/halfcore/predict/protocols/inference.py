@@ -33,7 +33,8 @@ from halfcore.problem import Problem, listed, shown
 
 BINARY_TYPE = "application/octet-stream"
 ALIASES = {"predict": "label", "predict_proba": "probabilities"}
-"""Names that MLServer's scikit-learn runtime gives to its outputs."""
+"""Names that MLServer's scikit-learn runtime gives to its outputs. Who asks for them gets them as
+from there: with two dimensions, probabilities as FP64, and MLServer's name of the encoding."""
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
 
@@ -42,16 +43,17 @@ class Output(msgspec.Struct):
     """One output that is asked for."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class Request(msgspec.Struct):
-    """The JSON of a request."""
+    """The JSON of a request. What may be left out may also be null: some clients write all
+    fields."""
 
     inputs: list[Tensor]
-    id: str = ""
-    outputs: list[Output] = []
-    parameters: Parameters = {}
+    id: str | None = None
+    outputs: list[Output] | None = None
+    parameters: Parameters | None = None
 
 
 class Wanted(NamedTuple):
@@ -110,14 +112,18 @@ class Inference:
         outputs, raw = [], []
         for name, binary in wanted.outputs:
             datatype, values, shape = _output(manifest, ALIASES.get(name, name), results)
+            parameters: dict[str, Any] = {}
+            if name in ALIASES:
+                datatype, values, shape = _as_mlserver(datatype, values, shape)
+                parameters["content_type"] = "np"
             output = {"name": name, "datatype": datatype, "shape": shape}
             if binary:
                 part = _as_bytes(values)
-                output["parameters"] = {"binary_data_size": len(part)}
+                parameters["binary_data_size"] = len(part)
                 raw.append(part)
             else:
                 output["data"] = values
-            outputs.append(output)
+            outputs.append(output | {"parameters": parameters} if parameters else output)
         text = orjson.dumps(document | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
         if not raw:
             return json_headers(len(text)), text
@@ -202,9 +208,9 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
 
 def _wanted(request: Request, manifest: Manifest) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
-    all_binary = request.parameters.get("binary_data_output") is True
+    all_binary = (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id, [(name, all_binary) for name in manifest.outputs])
+        return Wanted(request.id or "", [(name, all_binary) for name in manifest.outputs])
     outputs = []
     for output in request.outputs:
         if ALIASES.get(output.name, output.name) not in manifest.outputs:
@@ -212,8 +218,9 @@ def _wanted(request: Request, manifest: Manifest) -> Wanted:
                 f"unexpected inference output '{shown(output.name)}' for model "
                 f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
             )
-        outputs.append((output.name, output.parameters.get("binary_data", all_binary) is True))
-    return Wanted(request.id, outputs)
+        binary = (output.parameters or {}).get("binary_data", all_binary) is True
+        outputs.append((output.name, binary))
+    return Wanted(request.id or "", outputs)
 
 
 def _one_tensor(
@@ -302,6 +309,13 @@ def _output(manifest: Manifest, name: str, results: Sequence[Result]) -> tuple[s
     number = _number(manifest)
     values = np.array([result[-1] for result in results], DTYPES[number])
     return number, values.ravel(), list(values.shape)
+
+
+def _as_mlserver(datatype: str, values: Any, shape: list[int]) -> tuple[str, Any, list[int]]:
+    """An output in MLServer's form: see `ALIASES`."""
+    if datatype == "FP32":
+        datatype, values = "FP64", values.astype(np.float64)
+    return datatype, values, [*shape, 1] if len(shape) == 1 else shape
 
 
 def _as_bytes(values: Any) -> bytes:

@@ -36,7 +36,7 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: list[Any] | UnsetType = UNSET
-    parameters: Parameters = {}  # msgspec copies it
+    parameters: Parameters | None = None
 
 
 def with_data(
@@ -46,7 +46,7 @@ def with_data(
     found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
     at = 0
     for tensor in tensors:
-        size = tensor.parameters.get("binary_data_size")
+        size = (tensor.parameters or {}).get("binary_data_size")
         if size is None:
             found.append((tensor, _checked(tensor, _flat(tensor))))
             continue

@@ -168,10 +168,10 @@ prove-batch *flags:
     env -u MLFLOW_TRACKING_URI uv run model-export examples "${models[@]}"
     uv run python tests/e2e/prove_batch.py "$@"
 
-# What MLflow's own server answers to the requests of tests/protocols, written to tests/protocols/mlflow.json; needs `just examples light`
+# What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
-record-protocols:
-    PYTHONPATH=tests uv run python -m protocols.record
+record-protocols *servers:
+    PYTHONPATH=tests uv run python -m protocols.record "$@"
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]

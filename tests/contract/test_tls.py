@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from support.bundles import write_bundle
 from support.client import wait_until
-from support.serving import starting
+from support.serving import free_port, starting
 
 
 def certificate(folder: Path, *, password: bytes | None = None) -> tuple[Path, Path]:
@@ -56,7 +58,13 @@ def test_a_server_with_a_certificate_speaks_https(tmp_path: Path, workers: int) 
     bundles, address = tmp_path / "bundles", str(tmp_path / "address")
     write_bundle(bundles)
     chain, key = certificate(tmp_path / "tls")
-    settings = {"tls_certificate": chain, "tls_key": key, "address_file": address}
+    grpc_port = free_port()
+    settings = {
+        "tls_certificate": chain,
+        "tls_key": key,
+        "address_file": address,
+        "grpc_port": grpc_port,
+    }
     health = {"PATH": os.environ["PATH"], "HALFCORE_ADDRESS_FILE": address}
     check = [sys.executable, "-I", "-m", "halfcore.healthcheck"]
     with starting(bundles, workers=workers, **settings) as server:
@@ -68,6 +76,12 @@ def test_a_server_with_a_certificate_speaks_https(tmp_path: Path, workers: int) 
         with httpx.Client(verify=trust, base_url=f"https://localhost:{server.port}") as client:
             answer = client.post("/predict", json={"features": [1, 2, 3, 4.5]})
             assert (answer.status_code, answer.json()["model"]) == (200, "numbers")
+        tensor = triton.InferInput("i", [1, 4], "FP32")
+        tensor.set_data_from_numpy(np.array([[1, 2, 3, 4.5]], np.float32))
+        with triton.InferenceServerClient(
+            f"localhost:{grpc_port}", ssl=True, root_certificates=str(chain)
+        ) as calls:
+            assert calls.infer("numbers", [tensor]).as_numpy("label").shape == (1,)
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://localhost:{server.port}/health")
 

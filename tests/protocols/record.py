@@ -1,7 +1,8 @@
-"""Record what MLflow's own server answers to the requests of `bodies`: `just record-protocols`.
+"""Record what other servers answer: `just record-protocols`, or one of them by its name.
 
-It serves each example with `mlflow models serve`, which must be registered
-(`just examples light`), and writes tests/protocols/mlflow.json.
+`mlflow` serves each example with `mlflow models serve`, sends the requests of `bodies` and writes
+tests/protocols/mlflow.json; for `mlserver` see `record_mlserver`. The examples must be registered
+(`just examples light`).
 """
 
 import json
@@ -9,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +19,29 @@ import httpx
 import mlflow
 from rich.console import Console
 
+from protocols import record_mlserver
 from protocols.bodies import bodies
 from protocols.models import examples
+from protocols.serving import STORE, await_answer
 from support.serving import free_port
 
 FILE = Path(__file__).with_name("mlflow.json")
-STORE = "sqlite:///.halfcore/mlflow.db"
-START_S = 180
 
 
-def main() -> None:
-    """Record all models."""
+def main(names: list[str]) -> None:
+    """Record all servers, or those that are named."""
+    servers = {"mlflow": record, "mlserver": record_mlserver.record}
+    if unknown := set(names) - servers.keys():
+        raise SystemExit(
+            f"no server is called {', '.join(sorted(unknown))}: expected {' or '.join(servers)}"
+        )
     console = Console()
+    for name in names or servers:
+        servers[name](console)
+
+
+def record(console: Console) -> None:
+    """Record all models with MLflow's server."""
     recorded = []
     for model in examples():
         console.print(f"mlflow models serve -m models:/{model.name}@champion")
@@ -76,23 +87,12 @@ def _serving(name: str) -> Iterator[httpx.Client]:
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            _await(client, process)
+            await_answer(client, process, "/ping")
             yield client
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
 
 
-def _await(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if client.get("/ping").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise SystemExit("mlflow models serve did not start: see its messages above")
-
-
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,7 @@
-"""Halfcore answers MLflow's protocol as MLflow's own server does, except in the listed ways.
+"""Halfcore answers other servers' protocols as they do, except in the listed ways.
 
-`mlflow.json` holds what MLflow's server answered: `just record-protocols` makes it.
+`mlflow.json` holds what MLflow's server answered, `mlserver.json` what MLServer did:
+`just record-protocols` makes them.
 """
 
 import json
@@ -15,11 +16,16 @@ from typing import Any
 import httpx
 import pytest
 
-from protocols.differences import DIFFERENCES
+from protocols import compare
+from protocols.differences import DIFFERENCES, MLSERVER_DIFFERENCES, Difference
+from protocols.tensors import Call
 from support.serving import Server, serving
 
 FOLDER = Path(__file__).parent
 RECORDED: list[dict[str, Any]] = json.loads((FOLDER / "mlflow.json").read_text("utf-8"))["recorded"]
+MLSERVER: list[dict[str, Any]] = json.loads((FOLDER / "mlserver.json").read_text("utf-8"))[
+    "recorded"
+]
 PAGE = FOLDER.parents[1] / "docs/protocols.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -37,10 +43,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def test_enough_is_recorded() -> None:
+@pytest.mark.parametrize("recorded", [RECORDED, MLSERVER], ids=["MLflow", "MLServer"])
+def test_enough_is_recorded(recorded: list[dict[str, Any]]) -> None:
     """Three models, and all forms."""
-    assert len(RECORDED) >= 150
-    assert {entry["model"] for entry in RECORDED} == {"iris", "penguins-svm", "cover-small"}
+    assert len(recorded) >= 150
+    assert {entry["model"] for entry in recorded} == {"iris", "penguins-svm", "cover-small"}
 
 
 def test_the_answers_agree(server: Server) -> None:
@@ -52,7 +59,7 @@ def test_the_answers_agree(server: Server) -> None:
             found = _answer(client, entry)
             expected = {key: entry[key] for key in found if key in entry}
             if found != expected or len(found) != len(expected):
-                name = _listed(entry)
+                name = _listed(DIFFERENCES, entry)
                 differing.setdefault(name, []).append(
                     f"{entry['model']}, {entry['name']}: {found}, MLflow {expected}"
                 )
@@ -61,11 +68,36 @@ def test_the_answers_agree(server: Server) -> None:
     assert differing.keys() == DIFFERENCES.keys()
 
 
-def test_the_differences_are_documented() -> None:
-    """docs/protocols.md has each with its reason; there are at most twelve."""
-    assert len(DIFFERENCES) <= 12
+def test_the_answers_agree_with_mlserver_s(server: Server) -> None:
+    """Status, content type and document; every place that differs is listed, and every listed one
+    exists."""
+    differing: dict[str, list[str]] = {}
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        for entry in MLSERVER:
+            call = Call(**{field: entry[field] for field in Call._fields})
+            theirs = {key: entry[key] for key in entry.keys() - {"model", *Call._fields}}
+            ours = compare.answer(client, call)
+            case = f"{entry['name']}, {ours['status']} for {theirs['status']}"
+            for place, our, their in compare.unequal(ours, theirs, ""):
+                name = _listed(MLSERVER_DIFFERENCES, entry | {"name": case}, place)
+                differing.setdefault(name, []).append(
+                    f"{entry['model']}, {case}: {place} is {our}, MLServer's {their}"
+                )
+    unlisted = differing.pop("", [])
+    assert not unlisted, f"{len(unlisted)}\n" + "\n".join(unlisted)
+    assert differing.keys() == MLSERVER_DIFFERENCES.keys()
+
+
+def test_the_differences_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/protocols.md has each with its reason; there are at most twelve in all, and the test
+    prints them."""
+    both = [*DIFFERENCES.values(), *MLSERVER_DIFFERENCES.values()]
+    with capsys.disabled():
+        for number, difference in enumerate(both, 1):
+            print(f"\n{number}. {difference.what}: {difference.why}", end="")  # noqa: T201
+    assert len(both) <= 12
     text = PAGE.read_text("utf-8")
-    for difference in DIFFERENCES.values():
+    for difference in both:
         assert f"| {difference.what} | {difference.why} |" in text
 
 
@@ -84,9 +116,11 @@ def _answer(client: httpx.Client, entry: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _listed(entry: dict[str, Any]) -> str:
-    """The name of the difference that covers a request, or an empty text."""
-    for name, difference in DIFFERENCES.items():
-        if re.search(difference.requests, f"{entry['model']}, {entry['name']}"):
+def _listed(differences: dict[str, Difference], entry: dict[str, Any], place: str = "") -> str:
+    """The name of the difference that covers a place in a request's answer, or an empty text."""
+    for name, difference in differences.items():
+        if re.search(difference.requests, f"{entry['model']}, {entry['name']}") and re.fullmatch(
+            difference.at, place
+        ):
             return name
     return ""

@@ -31,6 +31,7 @@ def entry(
     model: Model = IRIS,
     request_id: str | None = None,
     challenged: Challenged | None = None,
+    trace_id: str | None = None,
 ) -> Entry:
     """An answered request whose body tells its number."""
     return Entry(
@@ -42,6 +43,7 @@ def entry(
         b'{"prediction":"a"}',
         0.001,
         challenged,
+        trace_id,
     )
 
 
@@ -60,10 +62,10 @@ def rows_of(block: Block) -> list[dict[str, Any]]:
     rows, offset = [], 0
     while offset < len(block.payload):
         (count,) = struct.unpack_from(">h", block.payload, offset)
-        assert count == len(COLUMNS)
+        assert COLUMNS[:count] == block.columns
         offset += 2
         row: dict[str, Any] = {}
-        for column in COLUMNS:
+        for column in block.columns:
             (length,) = struct.unpack_from(">i", block.payload, offset)
             offset += 4
             row[column] = None if length < 0 else block.payload[offset : offset + length]

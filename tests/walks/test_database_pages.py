@@ -77,7 +77,11 @@ def test_predictions_are_logged_and_every_query_answers(
             one = http.post(
                 "/predict", json={"features": [1, 2, 3, 4]}, headers={"X-Request-Id": "order-4711"}
             ).json()
-            many = http.post("/predict", json={"features": [[1, 2, 3, 4], [4, 3, 2, 1]]}).json()
+            many = http.post(
+                "/predict",
+                json={"features": [[1, 2, 3, 4], [4, 3, 2, 1]]},
+                headers={"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+            ).json()
             server.until(
                 lambda: postgres.sql(BOTH_LOGGED, database) == [("2",)],
                 "logging both requests with the shadow's answers",
@@ -103,6 +107,8 @@ def test_predictions_are_logged_and_every_query_answers(
         {"features": [1, 2, 3, 4]},
         one,
     )
+    ((_, model, *_, logged),) = answer("WHERE trace_id")
+    assert (model, json.loads(logged)) == ("iris", many)
     assert [row[1] for row in answer("date_trunc")] == ["1"]
     assert [row[1:] for row in answer("row.ordinality")] == [
         (str(n), label) for n, label in enumerate(many["prediction"], 1)

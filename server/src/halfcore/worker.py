@@ -144,8 +144,8 @@ class Worker:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         stack.push(_report_end)
-        if self._database:
-            stack.push_async_callback(self._database.close)
+        if database := self._database:
+            stack.push_async_callback(database.close)
         stack.callback(self._inference.shutdown)
         if self._log:
             self._log.start()
@@ -156,13 +156,13 @@ class Worker:
         stack.push_async_callback(self._followers.close)
         self._load()
         stack.callback(self.models.begin_draining)
-        if self._database and self._catalog:
-            catalog = self._catalog_follower(self._database, self._catalog)
-            await catalog.start(patience_s=_FIRST_CATALOG_READ_S)
-            stack.push_async_callback(catalog.stop)
+        if database and self._catalog:
+            follower = self._catalog_follower(database, self._catalog)
+            await follower.start(patience_s=_FIRST_CATALOG_READ_S)
+            stack.push_async_callback(follower.stop)
         settle_memory()
         _report_start(self.models)
-        keys = [self._keys.follow()] if self._keys is not None else []
+        keys = [self._keys.follow()] if self._keys else []
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
         self._followers.start()
@@ -173,13 +173,13 @@ class Worker:
         """The gRPC server; it ends first, so that its accepted calls find all parts."""
         from halfcore.rpc.server import serving  # late: gRPC takes memory and time to start
 
-        settings = self._settings
         return serving(
             self.predictor,
             self.models,
-            address=healthcheck.url(settings.host, settings.grpc_port),
-            idle_timeout_s=settings.idle_timeout_s,
-            drain_s=settings.drain_timeout_s,
+            address=healthcheck.url(self._settings.host, self._settings.grpc_port),
+            tls=(self._settings.tls_certificate, self._settings.tls_key),
+            idle_timeout_s=self._settings.idle_timeout_s,
+            drain_s=self._settings.drain_timeout_s,
         )
 
     def _load(self) -> None:

@@ -436,10 +436,63 @@ async def test_binary_texts(client: httpx.AsyncClient) -> None:
 
 
 async def test_chosen_outputs_and_their_other_names(client: httpx.AsyncClient) -> None:
-    """MLServer's names of the outputs are known, too."""
+    """MLServer's names of the outputs are known, too, and then the form is MLServer's."""
+    own = tensor([ROW], outputs=[{"name": "probabilities"}, {"name": "label"}])
+    probabilities, label = (await client.post(INFER, json=own)).json()["outputs"]
     body = tensor([ROW], outputs=[{"name": "predict_proba"}, {"name": "predict"}])
-    names = [output["name"] for output in (await client.post(INFER, json=body)).json()["outputs"]]
-    assert names == ["predict_proba", "predict"]
+
+    answer = await client.post(INFER, json=body)
+
+    assert answer.json()["outputs"] == [
+        {
+            "name": "predict_proba",
+            "datatype": "FP64",
+            "shape": [1, 3],
+            "data": pytest.approx(probabilities["data"]),
+            "parameters": {"content_type": "np"},
+        },
+        label | {"name": "predict", "shape": [1, 1], "parameters": {"content_type": "np"}},
+    ]
+
+
+async def test_null_is_what_was_left_out(client: httpx.AsyncClient) -> None:
+    """Some clients write all fields."""
+    expected = (await client.post(INFER, json=tensor([ROW]))).json()
+    body = tensor([ROW], id=None, outputs=None, parameters=None)
+    body["inputs"][0]["parameters"] = None
+    assert (await client.post(INFER, json=body)).json() == expected
+    chosen = [{"name": output["name"], "parameters": None} for output in expected["outputs"]]
+    assert (await client.post(INFER, json=body | {"outputs": chosen})).json() == expected
+
+
+async def test_mlserver_s_outputs_as_binary_tensors(client: httpx.AsyncClient) -> None:
+    """Eight bytes for each probability, as the datatype says."""
+    chosen = [{"name": "predict_proba", "parameters": {"binary_data": True}}]
+    answer = await client.post(INFER, json=tensor([ROW], outputs=chosen))
+    length = int(answer.headers["inference-header-content-length"])
+    (output,) = json.loads(answer.content[:length])["outputs"]
+    assert output["parameters"] == {"content_type": "np", "binary_data_size": 24}
+    assert np.frombuffer(answer.content[length:], "<f8").sum() == pytest.approx(1)
+
+
+INDEX = "/v2/repository/index"
+
+
+async def test_the_index_names_the_models_that_answer(tmp_path: Path) -> None:
+    """And those that do not, unless only the ready ones are asked for; a body that is no such
+    request is refused."""
+    write_bundle(tmp_path)
+    write_bundle(tmp_path, "broken", changes={"format": 99})
+    async with app_client(tmp_path, default_model="numbers") as client:
+        all_of_them = (await client.post(INDEX, json={})).json()
+        assert (await client.post(INDEX)).json() == all_of_them
+        assert [model["name"] for model in all_of_them] == ["numbers", "broken"]
+        ready = (await client.post(INDEX, json={"ready": True})).json()
+        assert ready == [{"name": "numbers", "version": "1", "state": "READY", "reason": ""}]
+        for body in ("{", "[]", '{"ready": 1}', "\xff"):
+            answer = await client.post(INDEX, content=body.encode("latin-1"))
+            assert (answer.status_code, answer.json().keys()) == (400, {"error"})
+        assert (await client.post(INDEX, content=b" " * 5000)).status_code == 413
 
 
 INFER_REFUSED: dict[str, tuple[Any, str]] = {

@@ -41,6 +41,7 @@ class Answered(NamedTuple):
     rows: Rows = Rows()
     answer: bytes = b'{"prediction":"a"}'
     latency_s: float = 0.001
+    trace_id: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,34 @@ async def test_a_row_that_postgresql_refuses_costs_only_itself(
     assert written == Written(17, 3)
     rows = postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)
     assert [int(row[0]) for row in rows] == [n for n in range(20) if n not in bad]
+
+
+async def test_rows_with_and_without_a_trace_are_written_in_order(
+    postgres: Postgres, name: str, database: Database
+) -> None:
+    """Blocks of both kinds in one transaction."""
+    traced = encode([entry(3, trace_id="a" * 32), entry(4)], writer=WRITER, first=3, inputs=True)
+
+    assert await Store(database).write(W, [block(0), traced, block(5)]) == Written(8, 0)
+
+    query = "SELECT coalesce(trace_id, '') FROM halfcore.prediction_log ORDER BY row_number"
+    assert [row[0] for row in postgres.sql(query, name)] == [""] * 3 + ["a" * 32] + [""] * 4
+
+
+async def test_a_schema_of_the_version_before_takes_rows_without_a_trace(
+    postgres: Postgres,
+) -> None:
+    """An upgraded server logs before `halfcore migrate` is run; only traces wait for it."""
+    database = Database(postgres.dsn(postgres.create_database()))
+    await migrate(database, read()[:2], say=str)
+    traced = encode([entry(3, trace_id="a" * 32)], writer=WRITER, first=3, inputs=True)
+
+    assert await Store(database).write(W, [block(0)]) == Written(3, 0)
+    with pytest.raises(DatabaseError, match="trace_id"):
+        await Store(database).write(W, [traced])
+    await migrate(database, read(), say=str)
+    assert await Store(database).write(W, [traced]) == Written(1, 0)
+    await database.close()
 
 
 async def test_every_day_has_its_partition(

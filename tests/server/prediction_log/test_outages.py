@@ -16,6 +16,8 @@ from support.postgres import Postgres
 from support.serving import Server, request, serving
 
 LOG = "halfcore_prediction_log_"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 PAGE = Path(__file__).parents[3] / "docs/prediction-log.md"
 
 
@@ -140,7 +142,8 @@ def test_workers_and_lanes_log_alike(
                 time.sleep(0.3)
             assert b" 422 " in server.send(request("/predict", b'{"features":[1]}'))
             many = b'[{"x0":1,"x1":2,"x2":3,"x3":4},{"x0":1,"x1":2,"x2":3,"x3":4}]'
-            assert b" 200 " in server.send(request("/models/numbers/predict", many))
+            traced = request("/models/numbers/predict", many, headers={"traceparent": TRACEPARENT})
+            assert b" 200 " in server.send(traced)
     found = rows(postgres, name)
     assert len(found) == sent + 2
     made = [row["request_id"] for row in found if not row["request_id"].startswith("mine-")]
@@ -149,6 +152,7 @@ def test_workers_and_lanes_log_alike(
         ("numbers", "1", "champion")
     }
     assert [row["row_count"] for row in found].count(2) == 2
+    assert {(row["row_count"], row["trace_id"]) for row in found} == {(1, None), (2, TRACE)}
     one = next(row for row in found if row["row_count"] == 1)
     assert one["inputs"] == {"features": [1, 2, 3, 4.5]}
     assert set(one["answer"]) == {"prediction", "probabilities", "model", "version"}
@@ -167,7 +171,7 @@ def test_the_log_holds_both_answers_and_the_page_asks_for_them(
         many = request(
             "/predict",
             b'{"features":[[1,2,3,4],[4,3,2,1]]}',
-            headers={"x-request-id": "order-4711"},
+            headers={"x-request-id": "order-4711", "traceparent": TRACEPARENT},
         )
         assert b'"version":"1"' in server.send(many)
         until(lambda: metric(server, "written_rows_total") == len(client.answered) + 1)
@@ -182,7 +186,7 @@ def test_the_log_holds_both_answers_and_the_page_asks_for_them(
         for row in both
     )
     queries = re.findall(r"```sql\n(SELECT.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(queries) == 7
+    assert len(queries) == 8
     for query in queries:
         model = query.replace("'iris'", "'numbers'")
         assert bool(postgres.sql(model, name)) != ("missing" in query), query

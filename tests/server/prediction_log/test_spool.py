@@ -98,6 +98,18 @@ def test_a_request_without_a_sane_id_gets_one(unfit: str | None) -> None:
     assert [row["request_id"] for row in rows] == [b"0001020304050607-8", b"0001020304050607-9"]
 
 
+def test_a_trace_has_a_column_where_there_is_one() -> None:
+    """A block without any is as one of a server that knew no traces."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    plain = encode([entry(1), entry(2)], writer=WRITER, first=0, inputs=True)
+    traced = encode([entry(1), entry(2, trace_id=trace)], writer=WRITER, first=0, inputs=True)
+
+    assert "trace_id" not in plain.columns
+    assert all("trace_id" not in row for row in rows_of(plain))
+    assert [row["trace_id"] for row in rows_of(traced)] == [None, trace.encode()]
+    assert [part.columns for part in split(traced)] == [traced.columns] * 2
+
+
 def test_models_may_alternate() -> None:
     """Each row names its own model."""
     other = Model(Manifest("penguins", "1"), "challenger")
@@ -214,7 +226,7 @@ def test_a_foreign_segment_is_set_aside(tmp_path: Path) -> None:
     """A newer version's, say: it is kept, and does not stand in the way of the next."""
     path = tmp_path / str(B)
     path.mkdir()
-    (path / "000000000000.segment").write_bytes(b"halfcore prediction log 2\n" + b"x" * 100)
+    (path / "000000000000.segment").write_bytes(b"halfcore prediction log 3\n" + b"x" * 100)
     spool = open_spool(tmp_path)
     spool.adopt()
     directory, segment = spool.oldest() or pytest.fail("nothing was adopted")
@@ -225,6 +237,16 @@ def test_a_foreign_segment_is_set_aside(tmp_path: Path) -> None:
 
     assert spool.oldest() is None
     assert [file.name for file in path.iterdir()] == ["000000000000.unreadable"]
+
+
+def test_a_segment_of_the_version_before_is_read(tmp_path: Path) -> None:
+    """What was written before an upgrade reaches the database after it."""
+    spool = open_spool(tmp_path)
+    spool.append([block(0), block(3)])
+    directory, segment = spool.oldest() or pytest.fail("nothing was spooled")
+    content = segment.read_bytes().removeprefix(module.MAGIC)
+    segment.write_bytes(b"halfcore prediction log 1\n" + content)
+    assert directory.read(segment) == Contents([block(0), block(3)], 0)
 
 
 # -- limits ----------------------------------------------------------------------------------------

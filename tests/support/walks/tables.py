@@ -130,7 +130,7 @@ EXCLUDED = (
         "installs Ray; tests/server/offline/test_cluster.py does it in an environment of its own",
     ),
     Excluded("just proto", "writes into the tree; tests/server/rpc/test_proto.py compares it"),
-    Excluded("just record-protocols", "writes into the tree, and needs registered examples"),
+    Excluded("just record-protocols*", "writes into the tree, and needs registered examples"),
     Excluded(
         "just docs-picture",
         "needs Chromium and writes into the tree; tests/server/http/test_docs_page.py takes the "

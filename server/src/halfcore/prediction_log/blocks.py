@@ -23,9 +23,11 @@ COLUMNS = (
     "challenger_outcome",
     "challenger_answer",
     "challenger_latency_s",
+    "trace_id",
 )
-"""In the order in which `encode` writes them. The spool's format depends on them: a change needs a
-new `spool.MAGIC`."""
+"""In the order in which `encode` writes them. `trace_id` is left out of a block without any: such
+blocks are as those of the version before. The spool's format depends on the columns: a change needs
+a new `spool.MAGIC`."""
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """The start of a binary COPY: signature, flags, no extension."""
 TRAILER = b"\xff\xff"
@@ -35,6 +37,7 @@ _EPOCH_S = 946_684_800
 _FIXED = struct.Struct(">hiqi16siqiiifi")
 """Field count, then length and value of: at, writer, row_number, row_count, latency_s; then the
 length of request_id."""
+_COUNT = struct.Struct(">h")
 _LENGTH = struct.Struct(">i")
 _FLOAT = struct.Struct(">if")
 _NULL = _LENGTH.pack(-1)
@@ -75,6 +78,7 @@ class Entry(NamedTuple):
     answer: bytes
     latency_s: float
     challenged: Challenged | None
+    trace_id: str | None = None
 
 
 class Block(NamedTuple):
@@ -87,6 +91,12 @@ class Block(NamedTuple):
     latest: int
     payload: bytes
     """The rows as tuples of a binary COPY, without its header and trailer."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of `COLUMNS` that its rows have: all rows of a block have the same number."""
+        (count,) = _COUNT.unpack_from(self.payload)
+        return COLUMNS[:count]
 
     @property
     def end(self) -> int:
@@ -110,9 +120,10 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
     last: Model | None = None
     names = b""
     times = []
-    for number, (at, model, request_id, body, rows, answer, latency_s, challenged) in enumerate(
-        entries, first
-    ):
+    traced = any(entry[-1] is not None for entry in entries)
+    count = len(COLUMNS) if traced else len(COLUMNS) - 1
+    for number, entry in enumerate(entries, first):
+        at, model, request_id, body, rows, answer, latency_s, challenged, trace_id = entry
         if model is not last:
             last, names = (
                 model,
@@ -124,7 +135,7 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
             request_id if request_id is not None and is_sane(request_id) else f"{prefix}-{number}"
         ).encode()
         parts += (
-            fixed(len(COLUMNS), 8, micros, 16, writer, 8, number, 4, rows, 4, latency_s, len(name)),
+            fixed(count, 8, micros, 16, writer, 8, number, 4, rows, 4, latency_s, len(name)),
             name,
             names,
             length(len(body)) if inputs else _NULL,
@@ -133,6 +144,8 @@ def encode(entries: Sequence[Entry], *, writer: bytes, first: int, inputs: bool)
             answer,
             _NO_CHALLENGER if challenged is None else _challenged(challenged),
         )
+        if traced:
+            parts.append(_NULL if trace_id is None else _text(trace_id))
     return Block(first, len(entries), min(times), max(times), b"".join(parts))
 
 
@@ -142,7 +155,7 @@ def split(block: Block) -> Iterator[Block]:
     for number in range(block.first, block.end):
         start = offset
         offset += 2
-        for _ in COLUMNS:
+        for _ in block.columns:
             (length,) = _LENGTH.unpack_from(block.payload, offset)
             offset += 4 + max(length, 0)
         yield Block(number, 1, block.earliest, block.latest, block.payload[start:offset])

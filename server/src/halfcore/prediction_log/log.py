@@ -67,6 +67,10 @@ class Answered(Protocol):
     def latency_s(self) -> float:
         """Seconds from the body's arrival to the answer."""
 
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace that the request belongs to, if its client sent one."""
+
 
 class PredictionLog:
     """One worker's log.
@@ -140,6 +144,7 @@ class PredictionLog:
                 answer,
                 request.latency_s,
                 challenged,
+                request.trace_id,
             )
         )
 

@@ -23,7 +23,9 @@ from uuid import UUID
 from halfcore.log import reason_of
 from halfcore.prediction_log.blocks import Block
 
-MAGIC = b"halfcore prediction log 1\n"
+MAGIC = b"halfcore prediction log 2\n"
+_READABLE = (MAGIC, b"halfcore prediction log 1\n")
+"""Formats that can be read, of one length; rows of the first one never have a trace."""
 SEGMENT_BYTES = 8 << 20
 """A segment is closed beyond this size: it is read into memory and replayed in one transaction."""
 _CHECKSUM = struct.Struct(">I")
@@ -127,7 +129,7 @@ class Directory:
             raise Unreadable(reason_of(error)) from None
         if len(data) < len(MAGIC) and MAGIC.startswith(data):  # a crash while it was begun
             return Contents([], len(data))
-        if not data.startswith(MAGIC):
+        if not data.startswith(_READABLE):
             raise Unreadable(f"begins with {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
         blocks = list(_unframed(data))
         whole = len(MAGIC) + sum(

@@ -7,12 +7,14 @@ its transaction open, the next one waits for its outcome.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from halfcore.log import logger
 from halfcore.postgres.database import Connection, Database, DatabaseError, transaction
-from halfcore.prediction_log.blocks import COLUMNS, HEADER, TRAILER, Block, days, split
+from halfcore.prediction_log.blocks import HEADER, TRAILER, Block, days, split
 
 DAYS_AHEAD = 2
 """Partitions made for days after the rows' own, so that one exists at midnight."""
@@ -104,15 +106,22 @@ class Store:
 
 
 async def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
-    async def source() -> AsyncIterator[bytes]:
-        yield HEADER
-        for block in blocks:
-            yield block.payload
-        yield TRAILER
+    """Copy blocks in their order: those after one another that have the same columns at once."""
+    for columns, same in groupby(blocks, key=attrgetter("columns")):
+        await connection.copy_to_table(
+            "prediction_log",
+            schema_name="halfcore",
+            source=_source(same),
+            columns=columns,
+            format="binary",
+        )
 
-    await connection.copy_to_table(
-        "prediction_log", schema_name="halfcore", source=source(), columns=COLUMNS, format="binary"
-    )
+
+async def _source(blocks: Iterable[Block]) -> AsyncIterator[bytes]:
+    yield HEADER
+    for block in blocks:
+        yield block.payload
+    yield TRAILER
 
 
 async def _copy_good_rows(connection: Connection, blocks: Sequence[Block]) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read at import; its log lines have another form
 
@@ -24,7 +25,13 @@ _IDENTITY = 1
 
 @asynccontextmanager
 async def serving(
-    predictor: Predictor, models: Models, *, address: str, idle_timeout_s: float, drain_s: float
+    predictor: Predictor,
+    models: Models,
+    *,
+    address: str,
+    idle_timeout_s: float,
+    drain_s: float,
+    tls: tuple[str, str],
 ) -> AsyncIterator[None]:
     """Serve while the block runs; then answer the calls that have arrived, and accept no more.
 
@@ -34,6 +41,7 @@ async def serving(
         address: HOST:PORT to listen on; the workers share the port.
         idle_timeout_s: seconds until a connection without calls is closed.
         drain_s: longest wait for the accepted calls, seconds.
+        tls: the files of the certificate chain and of its key; empty: no TLS.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -52,7 +60,10 @@ async def serving(
     accepted = Accepted()
     server.add_generic_rpc_handlers(handlers(predictor, models, accepted))
     try:
-        server.add_insecure_port(address)
+        if not tls[0]:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, _credentials(*tls))
     except RuntimeError:
         raise OSError(f"gRPC cannot listen on {address}; choose another grpc_port") from None
     await server.start()
@@ -73,3 +84,8 @@ async def settle(accepted: Accepted) -> None:
     while accepted.count != before and clock() < end:
         before = accepted.count
         await asyncio.sleep(QUIET_S)
+
+
+def _credentials(chain: str, key: str) -> grpc.ServerCredentials:
+    """Of a server whose certificate chain and key are in these files."""
+    return grpc.ssl_server_credentials([(Path(key).read_bytes(), Path(chain).read_bytes())])

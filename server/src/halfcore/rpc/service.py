@@ -228,5 +228,4 @@ class _Calls:
         return describe(model)
 
     def _index(self, request: Any) -> Fields:
-        states = about.index(self._models)
-        return {"models": [s for s in states if not request.ready or s["state"] == "READY"]}
+        return {"models": about.index(self._models, only_ready=request.ready)}

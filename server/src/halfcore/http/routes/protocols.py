@@ -7,14 +7,17 @@ predictions are answered by `predict.protocols`.
 
 from typing import Any
 
-from litestar import Response, get, post
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
 from halfcore import __version__
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.protocols import about, inference
+from halfcore.problem import Problem
 
 _JSON = "application/json"
+_MOST_INDEX_BYTES = 4096
 _Answer = Response[Any]
 
 
@@ -54,12 +57,12 @@ def _inference(models: Models) -> list[Any]:
 
     @post(
         "/v2/repository/index",
-        sync_to_thread=False,
         status_code=200,
-        summary="The models and their state",
+        request_max_body_size=_MOST_INDEX_BYTES,
+        summary='The models and their state; with {"ready": true} only those that answer',
     )
-    def index() -> list[dict[str, str]]:
-        return about.index(models)
+    async def index(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
+        return about.index(models, only_ready=_only_ready(await request.body()))
 
     return [server, live, ready, names, index]
 
@@ -114,6 +117,27 @@ def _kserve(models: Models) -> list[Any]:
         return Response({"name": name, "ready": True})
 
     return [names, state]
+
+
+class _Index(msgspec.Struct):
+    """What the index is asked for."""
+
+    ready: bool | None = None
+
+
+def _only_ready(body: bytes) -> bool:
+    """Whether the index is asked for the models that answer; all of them if nothing is said.
+
+    Raises:
+        Problem: 400.
+    """
+    try:
+        return bool(msgspec.json.decode(body or b"{}", type=_Index).ready)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
+        raise Problem(
+            400, "bad_request", f"failed to parse the request JSON buffer: {reason}"
+        ) from None
 
 
 def _served(models: Models, name: str, version: str | None) -> LoadedModel:

@@ -41,7 +41,8 @@ from halfcore.predict.protocols.tensors import (
 from halfcore.problem import Problem, listed, shown
 
 ALIASES = {"predict": "label", "predict_proba": "probabilities"}
-"""Names that MLServer's scikit-learn runtime gives to its outputs."""
+"""Names that MLServer's scikit-learn runtime gives to its outputs. Who asks for them gets them as
+from there: with two dimensions, probabilities as FP64, and MLServer's name of the encoding."""
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
 
@@ -128,7 +129,7 @@ class Inference:
         """The outputs that were asked for, as JSON, and as binary tensors behind it."""
         manifest, wanted = model.manifest, call.wanted
         answers = model.encoder.derived(Answers)
-        if wanted.outputs[0][2] and all(binary for *_, binary in wanted.outputs):
+        if all(binary and asked not in ALIASES for asked, _, binary in wanted.outputs):
             names = [(asked, name) for asked, name, _ in wanted.outputs]
             return answers.answer(wanted.id, names, results)
         document: dict[str, Any] = {
@@ -140,13 +141,18 @@ class Inference:
         outputs, raw = [], []
         for asked, name, binary in wanted.outputs:
             datatype, values, shape = output_of(manifest, name, results)
+            parameters: dict[str, Any] = {}
+            if asked in ALIASES:
+                datatype, values, shape = _as_mlserver(datatype, values, shape)
+                parameters["content_type"] = "np"
             output = {"name": asked, "datatype": datatype, "shape": shape}
             if binary:
-                raw.append(answers.part(name, results).values)
-                output["parameters"] = {BINARY_SIZE: len(raw[-1])}
+                packed = isinstance(values, np.ndarray)
+                raw.append(values.tobytes() if packed else answers.part(name, results).values)
+                parameters[BINARY_SIZE] = len(raw[-1])
             else:
                 output["data"] = values
-            outputs.append(output)
+            outputs.append(output | {"parameters": parameters} if parameters else output)
         text = orjson.dumps(document | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
         if not raw:
             return json_headers(len(text)), text
@@ -344,3 +350,10 @@ def output_of(
     number = _number(manifest)
     values = np.array([result[-1] for result in results], DTYPES[number])
     return number, values.ravel(), list(values.shape)
+
+
+def _as_mlserver(datatype: str, values: Any, shape: list[int]) -> tuple[str, Any, list[int]]:
+    """An output in MLServer's form: see `ALIASES`."""
+    if datatype == "FP32":
+        datatype, values = "FP64", values.astype(np.float64)
+    return datatype, values, [*shape, 1] if len(shape) == 1 else shape

@@ -28,7 +28,14 @@ from halfcore.predict.admission import (
     is_plain,
 )
 from halfcore.predict.prediction import Answer, Headers, json_headers
-from halfcore.predict.protocols.binary import BINARY_TYPE, NUMBERS, Answers, Matrices, label_type
+from halfcore.predict.protocols.binary import (
+    BINARY_TYPE,
+    NUMBERS,
+    Answers,
+    Matrices,
+    Outputs,
+    label_type,
+)
 from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
 from halfcore.predict.protocols.tensors import (
     BINARY_SIZE,
@@ -66,8 +73,7 @@ class Wanted(NamedTuple):
     """What the answer must hold."""
 
     id: str
-    outputs: Sequence[tuple[str, str, bool]]
-    """The client's name, the manifest's, and whether it is sent as a binary tensor."""
+    outputs: Outputs
 
 
 class Inference:
@@ -106,7 +112,7 @@ class Inference:
             return None
         matrices = model.schema.derived(Matrices)
         rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
-        return None if rows is None else Call(rows, _wanted(request, manifest))
+        return None if rows is None else Call(rows, _wanted(request, model))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -117,7 +123,7 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted = _wanted(request, model.manifest)
+        wanted = _wanted(request, model)
         tensors = with_data(request.inputs, binary)
         most = model.decoder.max_rows
         table = Table.of(model.schema)
@@ -134,8 +140,7 @@ class Inference:
         manifest, wanted = model.manifest, call.wanted
         answers = model.encoder.derived(Answers)
         if wanted.outputs[0][2] and all(binary for *_, binary in wanted.outputs):
-            names = [(asked, name) for asked, name, _ in wanted.outputs]
-            return answers.answer(wanted.id, names, results)
+            return answers.answer(wanted.id, wanted.outputs, results)
         document: dict[str, Any] = {
             "model_name": manifest.name,
             "model_version": manifest.version,
@@ -230,11 +235,13 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def _wanted(request: Request, manifest: Manifest) -> Wanted:
+def _wanted(request: Request, model: LoadedModel) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
+    manifest = model.manifest
     all_binary = request.parameters.get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id, [(name, name, all_binary) for name in manifest.outputs])
+        answers = model.encoder.derived(Answers)
+        return Wanted(request.id, answers.all_binary if all_binary else answers.all_json)
     outputs = []
     for output in request.outputs:
         name = ALIASES.get(output.name, output.name)
@@ -245,7 +252,7 @@ def _wanted(request: Request, manifest: Manifest) -> Wanted:
             )
         binary = output.parameters.get("binary_data", all_binary) is True
         outputs.append((output.name, name, binary))
-    return Wanted(request.id, outputs)
+    return Wanted(request.id, tuple(outputs))
 
 
 def _one_tensor(

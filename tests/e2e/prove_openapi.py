@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for openapi and support
 from openapi.models import DEFAULT, write_models
@@ -32,18 +31,9 @@ def main() -> int:
         names = write_models(Path(folder))
         settings = {"default_model": DEFAULT, "admin_token": ADMIN_TOKEN}
         start = time.monotonic()
-        with (
-            serving(Path(folder), webhook_secret="of-the-proof", **settings) as server,
-            Progress(console=console, transient=True) as progress,
-        ):
-            task = progress.add_task("requests", total=asked.cases)
-            found = prove(
-                f"http://127.0.0.1:{server.port}",
-                cases=asked.cases,
-                first_seed=asked.seed,
-                names=names,
-                on_case=lambda: progress.advance(task),
-            )
+        with serving(Path(folder), webhook_secret="of-the-proof", **settings) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            found = prove(url, cases=asked.cases, first_seed=asked.seed, names=names)
             alive = server.process.poll() is None
     seconds = time.monotonic() - start
     for key, text in found.failures.items():

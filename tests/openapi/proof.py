@@ -7,8 +7,11 @@ one only.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import requests
@@ -29,7 +32,9 @@ CHECKS = (
 )
 EXACT = (checks.negative_data_rejection,)
 """Also for `/predict`, whose description refuses whatever the server refuses."""
-TIMEOUT_S = 30.0
+PROCESSES = 2
+"""Whatever the machine has: the requests depend on it."""
+TIMEOUT_S = 60.0
 ADMIN_TOKEN = "of-the-proof"  # noqa: S105  of a server on loopback
 """Of the server that is asked: without it no request gets further than 401."""
 _SETTINGS = settings(
@@ -74,23 +79,30 @@ class Found:
         )
 
 
-def prove(
-    url: str,
-    *,
-    cases: int,
-    first_seed: int,
-    names: Sequence[str],
-    on_case: Callable[[], object] = lambda: None,
-) -> Found:
-    """Send at least so many requests; the same ones for the same seed and description.
+def prove(url: str, *, cases: int, first_seed: int, names: Sequence[str]) -> Found:
+    """Send at least so many requests, from `PROCESSES` processes: making one takes far more time
+    than answering it. They are the same for the same seed and description.
 
     Args:
         url: of the server.
         cases: how many.
         first_seed: of what is drawn.
         names: models that it serves.
-        on_case: called after each.
     """
+    share = partial(_prove, url, -(-cases // PROCESSES), names)
+    # A process that is forked would have the caller's threads and connections.
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        parts = list(pool.map(share, range(first_seed, first_seed + PROCESSES)))
+    found = Found()
+    for part in parts:
+        found.failures |= part.failures
+        for operation, counts in part.statuses.items():
+            found.statuses.setdefault(operation, Counter()).update(counts)
+    return found
+
+
+def _prove(url: str, cases: int, names: Sequence[str], first_seed: int) -> Found:
+    """The share of one process."""
     load_all_checks()
     document = requests.get(f"{url}/openapi.json", timeout=TIMEOUT_S).json()
     schema = schemathesis.openapi.from_dict(document)
@@ -98,21 +110,20 @@ def prove(
     all_ways = [
         way
         for result in schema.get_all_operations()
-        for way in _ways(result.ok(), names)  # type: ignore[union-attr]  an error is raised below
+        for way in _ways(result.ok(), names)  # type: ignore[union-attr]  an error has no `ok`
     ]
     single = [way for way in all_ways if not _varies(way.operation)]
     varied = [way for way in all_ways if _varies(way.operation)]
     with requests.Session() as session:
-        send = _Sender(url, session, found, on_case)
+        send = _Sender(url, session, found)
         for way in single:
             send.some(way, 1, first_seed)
         number = first_seed
-        while found.cases < cases:
-            each = max((cases - found.cases) // len(varied), 10)
-            before = found.cases
+        while (before := found.cases) < cases:
+            each = max(-(-(cases - before) // len(varied)), 5)
             for way in varied:
                 send.some(way, each, number)
-            number += 1
+            number += PROCESSES
             if found.cases == before:
                 raise RuntimeError("no request could be made from the description")
     return found
@@ -143,7 +154,6 @@ class _Sender:
     url: str
     session: requests.Session
     found: Found
-    on_case: Callable[[], object]
 
     def some(self, way: Way, count: int, number: int) -> None:
         """Up to so many requests, drawn by the seed `number`."""
@@ -176,4 +186,3 @@ class _Sender:
             for part in parts:
                 key = f"{label}: {part.title}, status {response.status_code}"
                 self.found.failures.setdefault(key, f"{part}\n{case.as_curl_command()}")
-        self.on_case()

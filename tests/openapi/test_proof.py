@@ -8,7 +8,7 @@ from openapi.models import DEFAULT, write_models
 from openapi.proof import ADMIN_TOKEN, prove
 from support.serving import serving
 
-CASES = 2_000
+CASES = 500
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_a_binary_answer_holds_what_a_json_answer_holds(name: str, request_id: s
 def test_some_outputs_are_binary() -> None:
     """Each as it was asked for, under the client's name."""
     served, results = ANSWERS["texts"]
-    outputs = [("predict_proba", "probabilities", True), ("predict", "label", False)]
+    outputs = (("predict_proba", "probabilities", True), ("predict", "label", False))
     wanted = SimpleNamespace(id="", outputs=outputs)
     answer = Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
     shown = _decoded(*answer)
@@ -201,7 +201,7 @@ def test_many_outputs_are_answered_and_not_kept() -> None:
 def _answer(
     served: LoadedModel, results: Any, request_id: str, names: list[Any], *, binary: bool
 ) -> tuple[list[tuple[str, str]], bytes]:
-    wanted = SimpleNamespace(id=request_id, outputs=[(name, name, binary) for name in names])
+    wanted = SimpleNamespace(id=request_id, outputs=tuple((name, name, binary) for name in names))
     return Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
 
 

@@ -69,6 +69,9 @@ _PATHS = 256
 """Most paths whose protocol is remembered, each of at most `_PATH_CHARACTERS`: a client can make
 up as many as it likes."""
 _PATH_CHARACTERS = 256
+_LENGTHS = 16
+"""Most lengths of a body's JSON whose handler is remembered for a path: a client's are mostly
+equal."""
 Make = Callable[..., Prediction]
 """Makes a prediction; called as `Prediction` is."""
 
@@ -359,6 +362,9 @@ class Translated:
         self._predictor = predictor
         self.model = name
         self._make = partial(TranslatedPrediction, Spoken(wire, head))
+        # One that is for a single request remembers nothing.
+        remembers = lru_cache(_LENGTHS) if head is NO_HEAD else _unchanged
+        self._by_length = remembers(self._with_length)
         self.wire = wire
 
     def __call__(
@@ -374,11 +380,18 @@ class Translated:
         if not self.wire.is_plain(get, max_body_bytes=max_body_bytes):
             return None
         length = get(BINARY_HEADER)
-        return self if length is None else self.with_head(Head(None, None, None, None, length))
+        return self if length is None else self._by_length(length)
+
+    def _with_length(self, json_length: str) -> "Translated":
+        return self.with_head(Head(None, None, None, None, json_length))
 
     def with_head(self, head: Head) -> "Translated":
         """The same for one request with these headers."""
         return Translated(self._predictor, self.wire, self.model, head)
+
+
+def _unchanged(find: "Callable[[str], Translated]") -> "Callable[[str], Translated]":
+    return find
 
 
 def _with_id(send: Send, request_id: str) -> Send:

@@ -91,7 +91,7 @@ class Infer:
             outputs=[Output(output.name) for output in request.outputs],
             parameters={"binary_data_output": raw},
         )
-        wanted = wanted_of(asked, model.manifest)
+        wanted = wanted_of(asked, model)
         tensors = yield from tensors_of(request)
         return Call((yield from rows_of(tensors, model)), wanted)
 

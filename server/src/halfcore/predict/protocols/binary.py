@@ -70,6 +70,11 @@ class Matrices:
         return self._table.pack_bytes(payload, count)
 
 
+Outputs = tuple[tuple[str, str, bool], ...]
+"""The outputs that are asked for: the client's name, the manifest's, and whether it is sent as a
+binary tensor."""
+
+
 class Part(NamedTuple):
     """One output of an answer."""
 
@@ -78,7 +83,8 @@ class Part(NamedTuple):
 
 
 class Answers:
-    """Writes the answers of one model version whose outputs are all binary."""
+    """Writes the answers of one model version whose outputs are all binary; made once per
+    version."""
 
     def __init__(self, manifest: Manifest) -> None:
         name, version = orjson.dumps(manifest.name), orjson.dumps(manifest.version)
@@ -90,22 +96,45 @@ class Answers:
         self._width = len(manifest.classes)
         self._pack = struct.Struct(f"<{self._width}{_CODES[manifest.dtype]}").pack
         self._kept = lru_cache(_SHAPES)(self._described)
+        self._begun = lru_cache(_SHAPES)(self._one_row)
+        outputs = [(name, name) for name in manifest.outputs]
+        self.all_json: Outputs = tuple((*names, False) for names in outputs)
+        """All outputs, as JSON."""
+        self.all_binary: Outputs = tuple((*names, True) for names in outputs)
+        """All outputs, as binary tensors."""
 
     def answer(
-        self, request_id: str, names: Sequence[tuple[str, str]], results: Sequence[Result]
+        self, request_id: str, outputs: Outputs, results: Sequence[Result]
     ) -> tuple[Headers, bytes]:
         """Headers and body.
 
         Args:
             request_id: the client's; empty: none.
-            names: of each output, the client's name and the manifest's.
+            outputs: all of them binary.
             results: of all rows.
         """
+        if outputs is self.all_binary and self._width and len(results) == 1 and not request_id:
+            label, *probabilities = results[0]
+            found, begun = self._begun(label, bool(probabilities))
+            return found, begun + self._pack(*probabilities[0]) if probabilities else begun
+        return self._any_answer(request_id, outputs, results)
+
+    def _one_row(self, label: int, probable: bool) -> tuple[Headers, bytes]:
+        """Headers, and body without its probabilities, of the usual answer to one row."""
+        zeros = [0.0] * self._width
+        result: Result = (label, zeros) if probable else (label,)
+        found, body = self._any_answer("", self.all_binary, [result])
+        return found, body[: -len(self._pack(*zeros))] if probable else body
+
+    def _any_answer(
+        self, request_id: str, outputs: Outputs, results: Sequence[Result]
+    ) -> tuple[Headers, bytes]:
+        names = tuple([(asked, name) for asked, name, _ in outputs])
         parts = [self.part(name, results) for _, name in names]
         describe = self._kept if len(names) <= _MOST_OUTPUTS else self._described
-        outputs = describe(tuple(names), *[(len(part.values), part.shape) for part in parts])
+        described = describe(names, *[(len(part.values), part.shape) for part in parts])
         text = b"".join(
-            (self._start, b',"id":' + orjson.dumps(request_id) if request_id else b"", outputs)
+            (self._start, b',"id":' + orjson.dumps(request_id) if request_id else b"", described)
         )
         body = b"".join([text, *[part.values for part in parts]])
         return _headers(len(text), len(body)), body

@@ -28,7 +28,14 @@ from halfcore.predict.admission import (
     is_plain,
 )
 from halfcore.predict.prediction import Answer, Headers, json_headers
-from halfcore.predict.protocols.binary import BINARY_TYPE, NUMBERS, Answers, Matrices, label_type
+from halfcore.predict.protocols.binary import (
+    BINARY_TYPE,
+    NUMBERS,
+    Answers,
+    Matrices,
+    Outputs,
+    label_type,
+)
 from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
 from halfcore.predict.protocols.tensors import (
     BINARY_SIZE,
@@ -68,8 +75,7 @@ class Wanted(NamedTuple):
     """What the answer must hold."""
 
     id: str
-    outputs: Sequence[tuple[str, str, bool]]
-    """The client's name, the manifest's, and whether it is sent as a binary tensor."""
+    outputs: Outputs
 
 
 class Inference:
@@ -108,7 +114,7 @@ class Inference:
             return None
         matrices = model.schema.derived(Matrices)
         rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
-        return None if rows is None else Call(rows, wanted_of(request, manifest))
+        return None if rows is None else Call(rows, wanted_of(request, model))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -119,7 +125,7 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted = wanted_of(request, model.manifest)
+        wanted = wanted_of(request, model)
         tensors = with_data(request.inputs, binary)
         return Call((yield from rows_of(tensors, model)), wanted)
 
@@ -129,9 +135,10 @@ class Inference:
         """The outputs that were asked for, as JSON, and as binary tensors behind it."""
         manifest, wanted = model.manifest, call.wanted
         answers = model.encoder.derived(Answers)
-        if all(binary and asked not in ALIASES for asked, _, binary in wanted.outputs):
-            names = [(asked, name) for asked, name, _ in wanted.outputs]
-            return answers.answer(wanted.id, names, results)
+        if wanted.outputs[0][2] and all(
+            binary and asked not in ALIASES for asked, _, binary in wanted.outputs
+        ):
+            return answers.answer(wanted.id, wanted.outputs, results)
         document: dict[str, Any] = {
             "model_name": manifest.name,
             "model_version": manifest.version,
@@ -231,11 +238,13 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def wanted_of(request: Request, manifest: Manifest) -> Wanted:
+def wanted_of(request: Request, model: LoadedModel) -> Wanted:
     """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
+    manifest = model.manifest
     all_binary = (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return Wanted(request.id or "", [(name, name, all_binary) for name in manifest.outputs])
+        answers = model.encoder.derived(Answers)
+        return Wanted(request.id or "", answers.all_binary if all_binary else answers.all_json)
     outputs = []
     for output in request.outputs:
         name = ALIASES.get(output.name, output.name)
@@ -246,7 +255,7 @@ def wanted_of(request: Request, manifest: Manifest) -> Wanted:
             )
         binary = (output.parameters or {}).get("binary_data", all_binary) is True
         outputs.append((output.name, name, binary))
-    return Wanted(request.id or "", outputs)
+    return Wanted(request.id or "", tuple(outputs))
 
 
 def rows_of(

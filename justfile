@@ -157,9 +157,9 @@ prove-answers *names="all":
 prove-batch *flags:
     #!/usr/bin/env bash
     set -euo pipefail
-    models=(cover-small cover-middle)
-    case " $* " in *" --short "*) models=(cover-small) ;; esac
-    env -u MLFLOW_TRACKING_URI uv run model-export examples "${models[@]}"
+    model=cover-middle
+    case " $* " in *" --short "*) model=cover-small ;; esac
+    env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
     uv run python tests/e2e/prove_batch.py "$@"
 
 # What MLflow's own server answers to the requests of tests/protocols, written to tests/protocols/mlflow.json; needs `just examples light`

@@ -163,9 +163,9 @@ prove-answers *names="all":
 prove-batch *flags:
     #!/usr/bin/env bash
     set -euo pipefail
-    models=(cover-small cover-middle)
-    case " $* " in *" --short "*) models=(cover-small) ;; esac
-    env -u MLFLOW_TRACKING_URI uv run model-export examples "${models[@]}"
+    model=cover-middle
+    case " $* " in *" --short "*) model=cover-small ;; esac
+    env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
     uv run python tests/e2e/prove_batch.py "$@"
 
 # What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`

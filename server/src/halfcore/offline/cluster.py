@@ -2,6 +2,7 @@
 model per worker process."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from halfcore.offline.score import Scorer
 
 LOCAL = "local"
 """Stands for the address of a cluster that is started here, and ends with the run."""
+_CONNECT_TIMEOUT_S = 30.0
 RETRIES = 3
 """Of a file whose worker ended, as on a machine that is switched off."""
 
@@ -38,7 +40,9 @@ def score(plan: Plan, *, address: str = LOCAL, workers: int | None = None) -> It
     ray = _ray()
     try:
         _connect(ray, address)
-        task = ray.remote(num_cpus=1, max_retries=RETRIES)(score_in_worker)
+        # Spread, or Ray fills this machine first and then looks for another.
+        options = {"num_cpus": 1, "max_retries": RETRIES, "scheduling_strategy": "SPREAD"}
+        task = ray.remote(**options)(score_in_worker)
         content = ray.put(_content(plan.bundle))
         waiting: dict[Any, Partition] = {}
         for partition in plan.todo:
@@ -97,9 +101,12 @@ def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address == LOCAL:
         quiet["include_dashboard"] = False
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise FileError(
             f"the Ray cluster {address} cannot be reached: {reason}; `ray start --head` starts one"

@@ -243,7 +243,7 @@ def _checked(
 ) -> _Some[list[str]]:
     """The rows without empty lines; those of another width, and the last one if there is a reason,
     are broken."""
-    if not reason and all(len(row) == width for row in rows):
+    if not reason and set(map(len, rows)) <= {width}:
         return _Some(lines[: len(rows)], rows, {})
     found = _Some[list[str]]([], [], {})
     begins = []

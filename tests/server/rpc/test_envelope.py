@@ -13,9 +13,9 @@ REQUEST = "inference.ModelInferRequest"
 
 
 @given(
-    model=st.text(max_size=300),
+    model=st.text(max_size=40),
     version=st.text(max_size=5),
-    raw=st.lists(st.binary(max_size=300), max_size=5),
+    raw=st.lists(st.binary(max_size=40), max_size=3),
 )
 def test_the_names_are_those_that_protobuf_reads(
     model: str, version: str, raw: list[bytes]

@@ -117,6 +117,7 @@ def test_what_predicts_nothing_needs_no_key(server: Server, path: str) -> None:
         ("wrong", "numbers", "StatusCode.UNAUTHENTICATED"),
         (None, "numbers", "StatusCode.UNAUTHENTICATED"),
     ],
+    ids=["all models", "its model", "another model", "an unknown key", "no key"],
 )
 def test_a_grpc_call_needs_a_key(
     grpc_server: int, key: str | None, model: str, status: str | None

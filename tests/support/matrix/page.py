@@ -62,6 +62,8 @@ def reason(name: str, message: str) -> str:
     """A refusal in one line, without the model's own name and as Markdown shows it."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
     line = line.removesuffix(f" {MORE}")  # that is the page's own section
+    if message.startswith("refused: "):  # by the proof: the cause, not the counts and the row
+        line = line.partition(" cause: ")[2]
     line = line if len(line) <= _SHORT else f"{line[:_SHORT].rsplit(' ', 1)[0]} …"
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", line)
 

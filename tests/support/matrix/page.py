@@ -125,6 +125,8 @@ def reason(name: str, message: str) -> str:
     line = line.removesuffix(f" {MORE}")  # that is the page's own section
     line = line.replace(f"step '{name}' ({name})", "it")
     line = re.sub(rf"^{re.escape(name)} is ", "it is ", line)
+    if message.startswith("refused: "):  # by the proof: the cause, not the counts and the row
+        line = line.partition(" cause: ")[2]
     line = line if len(line) <= _SHORT else f"{line[:_SHORT].rsplit(' ', 1)[0]} …"
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", line)
 

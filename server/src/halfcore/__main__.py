@@ -104,7 +104,7 @@ def _checked_settings(arguments: argparse.Namespace) -> Settings:
     )
     if settings.database_url:
         check(settings.database_url)  # so that an error stops the start, and is not only logged
-    if settings.tls_certificate:
+    if settings.tls_certificate or settings.tls_key:
         check_tls(settings)
     _check_follow(settings)
     if settings.api_keys:
@@ -125,6 +125,8 @@ def check_tls(settings: Settings) -> None:
     import ssl  # late: a server without TLS does not need it
 
     certificate, key = settings.tls_certificate, settings.tls_key
+    if not certificate or not key:
+        raise SettingsError("only one of tls_certificate and tls_key is set, expected both or none")
     for name, file in (("tls_certificate", certificate), ("tls_key", key)):
         try:
             Path(file).read_bytes()

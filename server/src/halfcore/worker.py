@@ -72,12 +72,11 @@ class Worker:
         self._database = _database(settings)
         self._catalog_hint = asyncio.Event()
         self._catalog = _catalog(settings, metrics, self._catalog_hint)
-        refine = self._catalog.refine if self._catalog else None
         self.models = Models(
             default=settings.default_model,
             fallback=settings.fallback_model,
             metrics=metrics,
-            refine=refine,
+            refine=self._catalog.refine if self._catalog else None,
         )
         self._log = _prediction_log(settings, metrics)
         self._challengers = Challengers(

@@ -186,8 +186,10 @@ def test_some_outputs_are_binary() -> None:
     answer = Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
     shown = _decoded(*answer)
     plain = _decoded(*_answer(served, results, "", ["label", "probabilities"], binary=False))
-    assert shown["predict"] == plain["label"]
-    assert shown["predict_proba"] == plain["probabilities"]
+    datatype, shape, labels = plain["label"]
+    assert shown["predict"] == (datatype, [*shape, 1], labels)  # as MLServer has it
+    datatype, shape, values = plain["probabilities"]
+    assert shown["predict_proba"] == ("FP64", shape, values)
 
 
 def test_many_outputs_are_answered_and_not_kept() -> None:

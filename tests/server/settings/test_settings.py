@@ -81,6 +81,10 @@ OTHER: dict[str, tuple[str, object]] = {
     "server_timing": ("true", True),
     "bench_routes": ("true", True),
     "home_page": ("false", False),
+    "tls_certificate": ("chain.pem", "chain.pem"),
+    "tls_key": ("key.pem", "key.pem"),
+    "tls_oldest": ("1.2", "1.2"),
+    "api_keys": ("keys.toml", "keys.toml"),
     "log_level": ("warning", "warning"),
     "log_format": ("json", "json"),
 }
@@ -118,6 +122,7 @@ WRONG: dict[str, list[str]] = {
     "server_timing": ["2"],
     "bench_routes": ["2"],
     "home_page": ["2"],
+    "tls_oldest": ["1.1"],
     "log_level": ["loud", "INFO", ""],
     "log_format": ["xml"],
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
@@ -25,7 +24,7 @@ from model_export.errors import (
     understood,
 )
 from model_export.registry import flavors, missing
-from model_export.registry.names import SAFE_NAME, safe_name
+from model_export.registry.names import LOGGED, NAMED, REGISTERED, RUN, SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +38,6 @@ NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUN
 _RUNS_CODE = ("cloudpickle", "pickle")
 _FAILS = "its classes fail while they are loaded (--debug shows how)"
 _KNOWN_PACKAGES = ("numpy", "scipy", "sklearn")
-
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
-_LOGGED = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
-_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<uri>(?:models|runs):/.+)")
-"""A public name before the URI, as in the server's settings."""
-_RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ def _described(uri: str, folder: Path) -> Model:
 
 def split_name(uri: str) -> tuple[str | None, str]:
     """Split `NAME=models:/…` into name and URI; the name is None if there is none."""
-    named = _NAMED.fullmatch(uri)
+    named = NAMED.fullmatch(uri)
     return (named["name"], named["uri"]) if named else (None, uri)
 
 
@@ -327,10 +320,10 @@ def resolve(uri: str) -> Origin:
         MlflowException: the registry does not have it.
         ExportError: the folder does not exist, or the URI is of another kind.
     """
-    if logged := _LOGGED.fullmatch(uri):
+    if logged := LOGGED.fullmatch(uri):
         model = mlflow.MlflowClient().get_logged_model(logged["model_id"])
         return Origin(model.name, logged["model_id"], uri, uri, model.source_run_id, model.model_id)
-    if registered := _REGISTERED.fullmatch(uri):
+    if registered := REGISTERED.fullmatch(uri):
         found = find_version(**registered.groupdict())
         return Origin(
             found.name,
@@ -340,7 +333,7 @@ def resolve(uri: str) -> Origin:
             found.run_id or None,
             found.model_id,
         )
-    if run := _RUN.fullmatch(uri):
+    if run := RUN.fullmatch(uri):
         return Origin(
             run["path"].rpartition("/")[2], f"run-{run['run_id'][:8]}", uri, uri, run["run_id"]
         )
@@ -355,7 +348,7 @@ def registered_version(uri: str) -> Origin:
         InfrastructureError: MLflow failed.
     """
     origin = _resolved(split_name(uri)[1])
-    if _REGISTERED.fullmatch(origin.resolved) is None:
+    if REGISTERED.fullmatch(origin.resolved) is None:
         raise ExportError(
             f"{uri}: not a version of a registered model, and only such a version can be tagged"
         )

@@ -1,4 +1,5 @@
-"""Names and versions of bundles, which must be valid names of folders."""
+"""Names and versions of bundles, which must be valid names of folders; and the forms of MLflow's
+URIs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,11 @@ import re
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What a name or a version may look like: it becomes a folder."""
+REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<rest>[^/]+))")
+LOGGED = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
+NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<uri>(?:models|runs):/.+)")
+"""A public name before the URI, as in the server's settings."""
+RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
 
 
 def safe_name(name: str) -> str:

@@ -294,3 +294,8 @@ def refusal(problem: Problem) -> Answer:
 def json_headers(length: int) -> Headers:
     """The headers of a 200 with `length` bytes of JSON; answers of one length share them."""
     return [("content-type", "application/json"), ("content-length", str(length))]
+
+
+def with_header(send: Send, header: tuple[str, str]) -> Send:
+    """Send one more header with the answer."""
+    return lambda status, headers, body: send(status, [*headers, header], body)

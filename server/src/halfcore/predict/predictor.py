@@ -24,6 +24,7 @@ from halfcore.predict.prediction import (
     Send,
     refusal,
     unexpected,
+    with_header,
 )
 from halfcore.predict.protocols.paths import route_of
 from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
@@ -177,10 +178,10 @@ class Predictor:
         given = request_id
         if self._ids is not None:
             request_id = self._ids.of(given)
-            send = _with_id(send, request_id)
+            send = with_header(send, (HEADER, request_id))
         context = self._context
         if trace is not None:
-            send = _with_trace(send, trace)
+            send = with_header(send, (TRACE_HEADER, trace.header))
             context = context._replace(trace_id=trace.id)
         prediction = make(body, request_id, send, context)
         try:
@@ -392,14 +393,3 @@ class Translated:
 
 def _unchanged(find: "Callable[[str], Translated]") -> "Callable[[str], Translated]":
     return find
-
-
-def _with_id(send: Send, request_id: str) -> Send:
-    """Return the request's id in a header of the answer."""
-    return lambda status, headers, body: send(status, [*headers, (HEADER, request_id)], body)
-
-
-def _with_trace(send: Send, trace: Trace) -> Send:
-    """Return the request's trace in a header of the answer."""
-    header = (TRACE_HEADER, trace.header)
-    return lambda status, headers, body: send(status, [*headers, header], body)

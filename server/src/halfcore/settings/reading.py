@@ -96,8 +96,6 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "prediction_log needs database_url, expected HALFCORE_DATABASE_URL or DATABASE_URL"
         )
-    if bool(settings.tls_certificate) != bool(settings.tls_key):
-        raise SettingsError("only one of tls_certificate and tls_key is set, expected both or none")
     try:
         challenger_spec.parse(settings.challengers)
     except ValueError as error:

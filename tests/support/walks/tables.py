@@ -170,6 +170,8 @@ EXCLUDED = (
     Excluded("just bench --models *", _MEASURES),
     Excluded("loadlab bench", _MEASURES),
     Excluded("loadlab bench --servers *", _MEASURES),
+    Excluded("loadlab bench --models *", _MEASURES),
+    Excluded("loadlab protocols", _MEASURES),
     Excluded("just bench-protocols", _MEASURES),
     Excluded("just ablate", _MEASURES),
     Excluded("loadlab ablate*", _MEASURES),

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,16 @@ class Seen:
 def found() -> str | None:
     """The browser of this machine, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def needed() -> str | None:
+    """The same for a command: if there is none, a sentence on standard error says what to do."""
+    if (program := found()) is None:
+        sys.stderr.write(
+            f"no browser was found, expected one of {', '.join(NAMES)}: install Debian's package "
+            "chromium\n"
+        )
+    return program
 
 
 def look(

@@ -142,11 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path)
     asked = parser.parse_args()
-    if (program := browser.found()) is None:
-        sys.stderr.write(
-            f"no browser was found, expected one of {', '.join(browser.NAMES)}: install Debian's "
-            "package chromium\n"
-        )
+    if (program := browser.needed()) is None:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(

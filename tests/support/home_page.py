@@ -46,11 +46,7 @@ def main() -> int:
     parser.add_argument("bundles", type=Path)
     parser.add_argument("picture", type=Path)
     asked = parser.parse_args()
-    if (program := browser.found()) is None:
-        sys.stderr.write(
-            f"no browser was found, expected one of {', '.join(browser.NAMES)}: install Debian's "
-            "package chromium\n"
-        )
+    if (program := browser.needed()) is None:
         return 1
     with (
         serving(asked.bundles, default_model=SHOWN) as server,

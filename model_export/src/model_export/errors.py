@@ -65,6 +65,9 @@ class ExportError(Exception):
     """The model cannot be exported as requested; the message says why and, if possible, what to
     change."""
 
+    complete = False
+    """Whether the message itself says what to do, so that no page has to be named."""
+
     @property
     def reason(self) -> str:
         """The message as one line of bounded length, for a tag."""

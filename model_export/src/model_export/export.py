@@ -196,8 +196,7 @@ def _pointing_to_page() -> Iterator[None]:
     except (InfrastructureError, MemoryLimitError):
         raise
     except ExportError as error:
-        # Late: it loads the converters, which an error before the proof does not need
-        if is_memory_error(error) or type(error).__name__ == "GateError":
+        if is_memory_error(error) or error.complete:
             raise
         raise pointing(error) from error
 

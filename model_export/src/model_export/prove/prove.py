@@ -51,6 +51,8 @@ class Proof:
 class GateError(ExportError):
     """The graph's answers are not the registered model's."""
 
+    complete = True
+
     def __init__(self, studied: StudiedModel, proof: Proof, no_float64: str | None = None) -> None:
         """Say how many answers differ; the rest takes a search, and is said when it is asked for:
         a smaller domain may make it needless."""

@@ -330,6 +330,15 @@ def test_hostile_framing_gets_one_answer_or_none(server: Server, name: str) -> N
     assert prediction(server.send(request("/predict", GOOD))) == 10.5
 
 
+@pytest.mark.parametrize("path", ["/health", "/docs", "/no/such/route", "/v2/no/such/route"])
+@pytest.mark.parametrize("host", ["a b/c@d:99999", "x: 80", "x:99999", "[::1", "x:-1", "", "a?b"])
+def test_a_host_that_is_no_host_costs_no_500(server: Server, path: str, host: str) -> None:
+    """A Host header that cannot be part of an address is refused or ignored, never an error of the
+    server."""
+    sent = {"host": host, "connection": "close"}
+    assert status(server.send(request(path, method="GET", headers=sent))) in (200, 400, 404)
+
+
 # -- fuzz ------------------------------------------------------------------------------------------
 
 

@@ -108,7 +108,8 @@ def create_app(
 
 def _problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     """A problem in the form that the path's clients know."""
-    wire = form_of(request.url.path)
+    # Not request.url: building it fails on some Host headers, "x:99999" for example
+    wire = form_of(request.scope["path"])
     status, headers, body = refusal(problem) if wire is None else wire.refusal(problem)
     more = dict(headers)
     kind = more.pop("content-type")
@@ -129,5 +130,6 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger.error("a request failed unexpectedly", exc_info=error, extra={"path": request.url.path})
+    extra = {"path": request.scope["path"]}
+    logger.error("a request failed unexpectedly", exc_info=error, extra=extra)
     return _problem(request, Problem(500, "internal_error", "the server failed on this request"))

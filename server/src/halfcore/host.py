@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 GARBAGE_THRESHOLD = 20_000
 """Objects made, less those freed, between two runs of the garbage collector."""
@@ -26,14 +27,37 @@ _V1_UNLIMITED = 1 << 60
 
 def cpu_quota(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """Cores' worth of CPU time that this process may use per period; None if nothing limits it."""
-    quotas = []
-    for group in _groups("cpu", root, membership):
-        if (text := _read(group / "cpu.max")) and not text.startswith("max"):
-            quota, period = text.split()
-            quotas.append(int(quota) / int(period))
-        elif (text := _read(group / "cpu.cfs_quota_us")) and int(text) > 0:
-            quotas.append(int(text) / int(_read(group / "cpu.cfs_period_us") or 100_000))
-    return min(quotas, default=None)
+    quotas = [_quota(group) for group in _groups("cpu", root, membership)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+class Throttling(NamedTuple):
+    """What a CPU quota has done so far."""
+
+    periods: int
+    """Periods in which the group wanted to run."""
+    throttled_periods: int
+    """Those in which it used up the quota and had to wait for the next."""
+    throttled_s: float
+    """Seconds that its threads waited so."""
+
+
+def throttling(
+    root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
+) -> Throttling | None:
+    """What the tightest CPU quota of this process has done so far; None if nothing limits it."""
+    limited = [
+        (quota, group)
+        for group in _groups("cpu", root, membership)
+        if (quota := _quota(group)) is not None
+    ]
+    if not limited:
+        return None
+    _, group = min(limited)
+    stat = dict(line.split() for line in (_read(group / "cpu.stat") or "").splitlines())
+    # Version 1 counts nanoseconds under another name
+    waited_s = int(stat.get("throttled_usec", 0)) / 1e6 + int(stat.get("throttled_time", 0)) / 1e9
+    return Throttling(int(stat.get("nr_periods", 0)), int(stat.get("nr_throttled", 0)), waited_s)
 
 
 def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
@@ -147,6 +171,16 @@ def be_background() -> None:
     niceness."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _quota(group: Path) -> float | None:
+    """A group's own CPU quota in cores."""
+    if (text := _read(group / "cpu.max")) and not text.startswith("max"):
+        quota, period = text.split()
+        return int(quota) / int(period)
+    if (text := _read(group / "cpu.cfs_quota_us")) and int(text) > 0:
+        return int(text) / int(_read(group / "cpu.cfs_period_us") or 100_000)
+    return None
 
 
 def _droppable(group: Path) -> int:

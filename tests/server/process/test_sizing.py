@@ -148,9 +148,15 @@ def test_limits_are_read_from_control_groups_version_2(tmp_path: Path) -> None:
     write(tmp_path / "fs/cgroup.controllers", "cpu memory")
     write(tmp_path / "fs/a/b/cpu.max", "max 100000")
     write(tmp_path / "fs/a/cpu.max", "50000 100000")
+    write(tmp_path / "fs/a/b/cpu.stat", "nr_periods 9\nnr_throttled 9\nthrottled_usec 9")
+    write(
+        tmp_path / "fs/a/cpu.stat",
+        "usage_usec 7\nnr_periods 40\nnr_throttled 3\nthrottled_usec 1500000",
+    )
     write(tmp_path / "fs/a/b/memory.max", "268435456")
     write(tmp_path / "fs/a/memory.max", "max")
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.5
+    assert host.throttling(tmp_path / "fs", tmp_path / "self") == (40, 3, 1.5)
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 268435456
 
 
@@ -160,8 +166,10 @@ def test_limits_are_read_from_control_groups_version_1(tmp_path: Path) -> None:
     write(tmp_path / "self", "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/")
     write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "10000")
     write(tmp_path / "fs/cpu/cpu.cfs_period_us", "100000")
+    write(tmp_path / "fs/cpu/cpu.stat", "nr_periods 40\nnr_throttled 3\nthrottled_time 1500000000")
     write(tmp_path / "fs/memory/memory.limit_in_bytes", "134217728")
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.1
+    assert host.throttling(tmp_path / "fs", tmp_path / "self") == (40, 3, 1.5)
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 134217728
 
 
@@ -171,6 +179,7 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
     write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "-1")
     write(tmp_path / "fs/memory/memory.limit_in_bytes", "9223372036854771712")
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") is None
+    assert host.throttling(tmp_path / "fs", tmp_path / "self") is None
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") is None
     assert host.cpu_quota(tmp_path / "nothing", tmp_path / "nothing") is None
 

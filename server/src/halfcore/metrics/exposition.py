@@ -41,6 +41,7 @@ from halfcore.metrics.counters import (
     Metrics,
     ModelMetrics,
 )
+from halfcore.metrics.limits import limit_families
 from halfcore.metrics.optional import OptionalSnapshot, optional_families
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -191,6 +192,7 @@ class Exposition(Collector):
         self._metrics = metrics
         self._version = version
         self._own = shared / f"{os.getpid()}.msgpack" if shared else None
+        self._limits: list[Metric] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if shared is None:
@@ -204,23 +206,27 @@ class Exposition(Collector):
         return generate_latest(self._registry)
 
     async def share(self) -> None:
-        """Write a snapshot every `PERIOD_S` seconds until cancelled; returns immediately if there
-        is one worker.
+        """Read the limits, and write a snapshot if there are several workers, every `PERIOD_S`
+        seconds until cancelled.
 
         The snapshot of a worker that died stays, so the sums never fall.
         """
-        while self._own is not None:
-            partial = self._own.with_suffix(".new")
-            try:
-                partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
-                partial.replace(self._own)
-            except OSError as error:
-                logger.warning(
-                    "cannot share this worker's metrics; /metrics shows only some of the workers: "
-                    "%s",
-                    reason_of(error),
-                )
+        while True:
+            self._limits = list(limit_families())
+            if self._own is not None:
+                self._write(self._own)
             await asyncio.sleep(PERIOD_S)
+
+    def _write(self, file: Path) -> None:
+        partial = file.with_suffix(".new")
+        try:
+            partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
+            partial.replace(file)
+        except OSError as error:
+            logger.warning(
+                "cannot share this worker's metrics; /metrics shows only some of the workers: %s",
+                reason_of(error),
+            )
 
     def snapshot(self) -> Snapshot:
         """The counters of all workers, now."""
@@ -233,6 +239,7 @@ class Exposition(Collector):
     def collect(self) -> Iterable[Metric]:
         """The server's own metrics, for `prometheus_client`."""
         yield from _families(self.snapshot())
+        yield from self._limits
         yield InfoMetricFamily(
             "halfcore_build", "The running server.", value={"version": self._version}
         )
@@ -247,6 +254,9 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     for key, number in snapshot.requests.items():
         requests.add_metric(key, number)
     yield requests
+    yield CounterMetricFamily(
+        "halfcore_cpu_seconds", "CPU time of all workers.", snapshot.cpu_seconds
+    )
     yield from _model_families(snapshot.models)
     yield from _loading_families(snapshot)
     yield from optional_families(snapshot.optional)

@@ -9,6 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from halfcore.metrics.counters import Metrics, PredictionLogMetrics
 
+DROP_REASONS = ("memory", "spool_full", "disk_error", "shutdown", "refused_by_database")
+"""Why a prediction is not logged. All are exposed from the start: Prometheus sees no increase in a
+counter that begins above 0."""
+
 
 class LogSnapshot(msgspec.Struct):
     """One worker's prediction log."""
@@ -124,7 +128,7 @@ def _log_families(log: LogSnapshot) -> Iterator[Metric]:
     dropped = CounterMetricFamily(
         name + "dropped_rows", "Predictions that are not in the log.", labels=["reason"]
     )
-    for reason, rows in log.dropped.items():
+    for reason, rows in (dict.fromkeys(DROP_REASONS, 0) | log.dropped).items():
         dropped.add_metric([reason], rows)
     yield dropped
     yield GaugeMetricFamily(name + "queued_rows", "Predictions in memory.", value=log.queued[0])

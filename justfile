@@ -147,6 +147,11 @@ prove-properties times="20" *flags:
     set -euo pipefail
     PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
+# What an API key costs a request, and whether the time of a refusal depends on how much of a key was guessed; `just prove-keys --samples 100000`
+[group('prove')]
+prove-keys *flags:
+    uv run python tests/e2e/prove_keys.py "$@"
+
 # 20,000 random requests made from /openapi.json against a real server: no server error, and nothing that is not described; `just prove-openapi --cases 2000 --seed 7`
 [group('prove')]
 prove-openapi *flags:
@@ -371,4 +376,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-batch prove-properties prove-bodies prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models
+prove: prove-batcher prove-batch prove-properties prove-bodies prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models

@@ -31,6 +31,7 @@ ROUTES = {
     "/v2/models/numbers/versions/1/infer": TENSOR,
 }
 ALL, (OTHER, OTHER_LINES) = new_key("everything", []), new_key("other-team", ["other"])
+SLOW, SLOW_LINES = new_key("slow", [], 0.01)
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 
 
@@ -38,11 +39,11 @@ CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 def server(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Server]:
-    """A server with two keys."""
+    """A server with three keys."""
     root = tmp_path_factory.mktemp("server")
     write_bundle(root / "bundles")
     write_bundle(root / "bundles", "other")
-    (root / "keys.toml").write_text(ALL[1] + OTHER_LINES)
+    (root / "keys.toml").write_text(ALL[1] + OTHER_LINES + SLOW_LINES)
     with serving(
         root / "bundles",
         api_keys=root / "keys.toml",
@@ -87,6 +88,29 @@ def test_every_prediction_needs_a_key(server: Server, path: str) -> None:
         assert got == status, headers
         assert {"code", "error", "error_code"} & orjson.loads(document).keys()
         assert OTHER.encode() not in document
+
+
+def test_a_key_above_its_rate_gets_429_in_the_protocols_form(server: Server) -> None:
+    """With the time to wait, whatever protocol it speaks; the connection stays usable."""
+    assert answer(server, "/predict", FEATURES, x_api_key=SLOW)[0] == 200
+    for path, body in ROUTES.items():
+        sent = request(path, body, headers={"x-api-key": SLOW})
+        head, _, document = server.send(sent).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429"), path
+        assert b"retry-after: " in head
+        assert b"connection: close" not in head
+        assert b'"slow" allows 0.01' in document.replace(b"\\", b"")
+
+
+def test_the_description_names_keys_and_their_refusals(server: Server) -> None:
+    """So that /docs has a field for the key; routes that predict nothing need none."""
+    document = server.send(request("/openapi.json", method="GET")).partition(b"\r\n\r\n")[2]
+    paths = orjson.loads(document)["paths"]
+
+    for path in ("/predict", "/invocations", "/v2/models/{name}/infer"):
+        assert paths[path]["post"]["security"]
+        assert {"401", "403", "429"} <= paths[path]["post"]["responses"].keys()
+    assert "security" not in paths["/health"]["get"]
 
 
 def test_a_chunked_body_needs_a_key(server: Server) -> None:
@@ -174,19 +198,23 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_the_command_makes_a_key_and_its_entry(tmp_path: Path) -> None:
     """The entry can be appended to the file; the key is not in it."""
-    made = run("key", "team-a", "--models", "iris,penguins-svm")
+    made = run("key", "team-a", "--models", "iris,penguins-svm", "--rate", "50")
 
     key = made.stderr.split()[-1]
     assert made.returncode == 0
     assert key.startswith("hk_")
     assert key not in made.stdout
     assert made.stdout.startswith("[team-a]\nsha256 = ")
-    assert 'models = ["iris", "penguins-svm"]' in made.stdout
+    assert 'models = ["iris", "penguins-svm"]\nrequests_per_second = 50\n' in made.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("key", "a b"), "expected 1 to 64"), (("serve",), "keys.toml: No such file")],
+    [
+        (("key", "a b"), "expected 1 to 64"),
+        (("key", "a", "--rate", "-1"), "is -1, expected 0.01"),
+        (("serve",), "keys.toml: No such file"),
+    ],
 )
 def test_a_wrong_name_or_file_stops_the_command(
     tmp_path: Path, arguments: tuple[str, ...], says: str

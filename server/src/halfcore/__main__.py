@@ -55,7 +55,8 @@ def main() -> None:
             migrate(load(os.environ))
             return
         if arguments.command == "key":
-            make_key(arguments.name, arguments.models.split(",") if arguments.models else [])
+            models = arguments.models.split(",") if arguments.models else []
+            make_key(arguments.name, models, arguments.rate)
             return
         settings = _checked_settings(arguments)
     except (SettingsError, DatabaseError, KeysError) as error:
@@ -85,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     key_parser.add_argument("name", help="of whoever gets the key; in metrics and errors")
     key_parser.add_argument(
         "--models", default="", help="models that it may ask, as iris,penguins-svm; default: all"
+    )
+    key_parser.add_argument(
+        "--rate", type=float, help="most requests a second to each worker; default: no limit"
     )
     commands.add_parser(
         "migrate", help="bring the database's schema up to date", description=_MIGRATE
@@ -196,13 +200,13 @@ def _plan(settings: Settings) -> "sizing.Plan":
     )
 
 
-def make_key(name: str, models: list[str]) -> None:
+def make_key(name: str, models: list[str], per_second: float | None = None) -> None:
     """Make an API key: the entry goes to standard output, the key to standard error.
 
     Raises:
-        KeysError: the name is wrong.
+        KeysError: the name or the rate is wrong.
     """
-    key, entry = new_key(name, models)
+    key, entry = new_key(name, models, per_second)
     print(entry, end="")  # noqa: T201  a command line writes to its terminal
     print(f"the API key of {name}, which is not shown again: {key}", file=sys.stderr)  # noqa: T201
 

@@ -70,6 +70,49 @@ def test_the_intake_asks_without_an_exception(file: Path) -> None:
     assert held.counts() == {"a": 3}
 
 
+def test_a_rate_allows_a_second_of_requests_at_once_and_then_so_many_a_second() -> None:
+    """At any time it says how long to wait."""
+    now = [100.0]
+    rate = keys.Rate(4.0, lambda: now[0])
+
+    assert [rate.take() for _ in range(5)] == [0, 0, 0, 0, 0.25]
+    now[0] += 0.2
+    assert rate.take() == pytest.approx(0.05)
+    now[0] += 0.05
+    assert [rate.take(), rate.take()] == [0, pytest.approx(0.25)]
+    now[0] += 1000
+    assert [rate.take() for _ in range(5)] == [0, 0, 0, 0, 0.25]
+
+
+def test_a_slow_rate_allows_one_request_at_once() -> None:
+    """One every ten seconds is not none."""
+    now = [100.0]
+    rate = keys.Rate(0.1, lambda: now[0])
+
+    assert [rate.take(), rate.take()] == [0, 10]
+    now[0] += 10
+    assert rate.take() == 0
+
+
+def test_a_key_above_its_rate_is_refused_and_others_are_not(file: Path) -> None:
+    """429 with the time to wait; a refused request is not counted, over both ways."""
+    slow, slow_lines = new_key("slow", [], 0.01)
+    quick, quick_lines = new_key("quick", [])
+    file.write_text(slow_lines + quick_lines)
+    held = keys.Keys(file)
+
+    held.check(slow, "iris")
+    with pytest.raises(Problem) as raised:
+        held.check(slow, "iris")
+    assert not held.allows({"x-api-key": slow}.get, "iris")
+    held.check(quick, "iris")
+
+    assert (raised.value.status, raised.value.code) == (429, "too_many_requests")
+    assert int(raised.value.headers["retry-after"]) in (99, 100)
+    assert '"slow" allows 0.01 requests a second' in raised.value.detail
+    assert held.counts() == {"slow": 1, "quick": 1}
+
+
 @pytest.mark.parametrize(
     ("headers", "given"),
     [
@@ -139,6 +182,9 @@ HASH = "0" * 64
         (f'[a]\nsha256 = "{HASH}"\nmodel = "iris"', "expected a table with sha256"),
         (f'[a]\nsha256 = "{HASH}"\nmodels = "iris"', "models is wrong, expected a list of names"),
         (f'[a]\nsha256 = "{HASH}"\nmodels = []', "models is wrong"),
+        (f'[a]\nsha256 = "{HASH}"\nrequests_per_second = "5"', "is wrong, expected a number"),
+        (f'[a]\nsha256 = "{HASH}"\nrequests_per_second = 0', "is 0, expected 0.01 to 1,000,000"),
+        (f'[a]\nsha256 = "{HASH}"\nrequests_per_second = nan', "is nan, expected 0.01"),
         (f'["a b"]\nsha256 = "{HASH}"', "a wrong name"),
         (f'[a]\nsha256 = "{HASH}"\n[b]\nsha256 = "{HASH}"', r"\[a\] and \[b\] are the same key"),
     ],

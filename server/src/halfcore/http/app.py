@@ -88,12 +88,12 @@ def create_app(
                 models, followers, admin_token=admin_token, webhook_secret=webhook_secret
             ),
             *metrics_routes.routes(exposition),
-            *docs.routes(models),
+            *docs.routes(models, keyed=predictor.keys is not None),
             *(home.routes(exposition) if home_page else [docs.root]),
             *([null_by_get] if bench else []),
         ],
         lifespan=[lifespan],
-        openapi_config=docs.openapi_config(models),
+        openapi_config=docs.openapi_config(models, keyed=predictor.keys is not None),
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,

@@ -4,11 +4,16 @@ The file holds the keys' SHA-256 hashes. A key is 256 random bits, so one round 
 enough: nobody can try them all, and a salt would protect nothing. A key is looked up by its hash,
 which takes equally long however much of it was guessed. Keys that were accepted before are found
 by their text instead, in a dictionary, which hashes it with a random secret of this process.
+
+A key may have a rate, which each worker counts for itself: a worker knows only its own requests.
 """
 
 import asyncio
+import math
 import re
 import secrets
+import threading
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -20,6 +25,9 @@ from halfcore.problem import Problem
 
 RELOAD_S = 5.0
 """Seconds between two looks at the file: how long a withdrawn key may still work."""
+MIN_RATE, MAX_RATE = 0.01, 1_000_000.0
+"""Requests a second that an entry may allow."""
+_RATE = "requests_per_second"
 _PREFIX = "hk_"
 """Of the keys that `new_key` makes, so that scanners for secrets can find them."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -32,23 +40,56 @@ class KeysError(ValueError):
     """The file cannot be used; the message names the entry and what was expected."""
 
 
+class Rate:
+    """How many requests a key may send: a token bucket that holds one second's requests, and at
+    least one.
+
+    Args:
+        per_second: requests.
+        clock: seconds.
+    """
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_second = per_second
+        self._most = max(1.0, per_second)
+        self._tokens = self._most
+        self._clock = clock
+        self._at = clock()
+        # Granian's thread and the event loop both take tokens
+        self._lock = threading.Lock()
+
+    def take(self) -> float:
+        """Take a token if there is one; returns the seconds until there is one, 0 if it was
+        taken."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(self._most, self._tokens + (now - self._at) * self.per_second)
+            self._at = now
+            if self._tokens < 1.0:
+                return (1.0 - self._tokens) / self.per_second
+            self._tokens -= 1.0
+            return 0.0
+
+
 class Key:
     """One key.
 
     Args:
         name: of whoever has it.
         models: the models that it may ask; None: all.
+        rate: limits its requests; None: nothing does.
 
     Attributes:
         plain, others: requests that it was accepted for, counted by granian's thread and by the
             event loop: each counter has one writer.
     """
 
-    __slots__ = ("models", "name", "others", "plain")
+    __slots__ = ("models", "name", "others", "plain", "rate")
 
-    def __init__(self, name: str, models: frozenset[str] | None) -> None:
+    def __init__(self, name: str, models: frozenset[str] | None, rate: Rate | None = None) -> None:
         self.name = name
         self.models = models
+        self.rate = rate
         self.plain = self.others = 0
 
 
@@ -64,7 +105,8 @@ class Keys:
     """The keys of a file, which is read again when it changes.
 
     Args:
-        file: TOML; one table per key: its name, `sha256`, and `models` if it may not ask all.
+        file: TOML; one table per key: its name, `sha256`, `models` if it may not ask all, and
+            `requests_per_second` if it has a rate.
 
     Raises:
         KeysError: the file is wrong.
@@ -78,8 +120,8 @@ class Keys:
         """Name → requests of keys that were replaced when the file was read again."""
 
     def allows(self, get: Callable[[str], str | None], model: str) -> bool:
-        """Whether a head has a key for this model; counts the request if so. Called on granian's
-        thread.
+        """Whether a head has a key for this model that is within its rate; counts the request if
+        so. Called on granian's thread.
 
         Args:
             get: the first header of a name, or None.
@@ -87,6 +129,8 @@ class Keys:
         """
         key = self._find(presented(get))
         if key is None or not (key.models is None or model in key.models):
+            return False
+        if key.rate is not None and key.rate.take() > 0:
             return False
         key.plain += 1
         return True
@@ -100,7 +144,7 @@ class Keys:
             model: its name; None: it is not known yet, and nothing is counted.
 
         Raises:
-            Problem: 401 or 403; the connection is closed, because the body is not read.
+            Problem: 401 or 403, and the connection is closed, because the body is not read; 429.
         """
         key = self._find(given)
         if key is None:
@@ -121,6 +165,14 @@ class Keys:
                 f'the API key of "{key.name}" may not ask this model, expected one of '
                 f"{', '.join(sorted(key.models))}",
                 headers=_CLOSE,
+            )
+        if key.rate is not None and (wait_s := key.rate.take()) > 0:
+            raise Problem(
+                429,
+                "too_many_requests",
+                f'the API key of "{key.name}" allows {key.rate.per_second:g} requests a second; '
+                "send fewer",
+                retry_after_s=math.ceil(wait_s),
             )
         key.others += 1
 
@@ -196,11 +248,16 @@ def read(file: Path) -> dict[bytes, Key]:
     return keys
 
 
-def new_key(name: str, models: list[str]) -> tuple[str, str]:
+def new_key(name: str, models: list[str], per_second: float | None = None) -> tuple[str, str]:
     """A new key, and the lines that add it to the file.
 
+    Args:
+        name: of whoever gets it.
+        models: that it may ask; empty: all.
+        per_second: most requests; None: without limit.
+
     Raises:
-        KeysError: a name that no entry may have.
+        KeysError: a name or a rate that no entry may have.
     """
     if not _NAME.match(name):
         raise KeysError(f"the name {name[:80]!r} is wrong, expected 1 to 64 of A-Z a-z 0-9 _ -")
@@ -208,6 +265,9 @@ def new_key(name: str, models: list[str]) -> tuple[str, str]:
     lines = [f"[{name}]", f'sha256 = "{sha256(key.encode()).hexdigest()}"']
     if models:
         lines.append("models = [" + ", ".join(_quoted(model) for model in models) + "]")
+    if per_second is not None:
+        _rate(f"[{name}]", per_second)
+        lines.append(f"{_RATE} = {per_second:g}")
     return key, "\n".join(lines) + "\n"
 
 
@@ -215,8 +275,10 @@ def _entry(where: str, name: str, table: Any) -> tuple[bytes, Key]:
     """One entry: the hash and the key."""
     if not _NAME.match(name):
         raise KeysError(f"{where}: a wrong name, expected 1 to 64 of A-Z a-z 0-9 _ -")
-    if not isinstance(table, Mapping) or not table.keys() <= {"sha256", "models"}:
-        raise KeysError(f"{where}: expected a table with sha256 and, if need be, models")
+    if not isinstance(table, Mapping) or not table.keys() <= {"sha256", "models", _RATE}:
+        raise KeysError(
+            f"{where}: expected a table with sha256 and, if need be, models and {_RATE}"
+        )
     digest, models = table.get("sha256"), table.get("models")
     if not isinstance(digest, str) or not _HASH.match(digest):
         raise KeysError(f"{where}: sha256 is wrong, expected 64 digits 0-9 a-f; see halfcore key")
@@ -227,7 +289,19 @@ def _entry(where: str, name: str, table: Any) -> tuple[bytes, Key]:
         or not all(isinstance(model, str) and model for model in models)
     ):
         raise KeysError(f"{where}: models is wrong, expected a list of names")
-    return bytes.fromhex(digest), Key(name, frozenset(models) if models else None)
+    rate = _rate(where, table[_RATE]) if _RATE in table else None
+    return bytes.fromhex(digest), Key(name, frozenset(models) if models else None, rate)
+
+
+def _rate(where: str, per_second: Any) -> Rate:
+    """An entry's rate."""
+    if isinstance(per_second, bool) or not isinstance(per_second, int | float):
+        raise KeysError(f"{where}: {_RATE} is wrong, expected a number")
+    if not MIN_RATE <= per_second <= MAX_RATE:
+        raise KeysError(
+            f"{where}: {_RATE} is {per_second:g}, expected {MIN_RATE:g} to {MAX_RATE:,.0f}"
+        )
+    return Rate(per_second)
 
 
 def _quoted(text: str) -> str:

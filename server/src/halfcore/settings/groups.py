@@ -21,7 +21,7 @@ class Network:
     """Where the server listens, and its connections."""
 
     host: str = "127.0.0.1"
-    """address to listen on; loopback, because the service has no access control of its own"""
+    """address to listen on; loopback, because no access control is on by default"""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """TCP port; the port that the FastAPI services being replaced use"""
     grpc_port: Annotated[int, Meta(ge=0, le=65535)] = 0

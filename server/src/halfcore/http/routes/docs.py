@@ -21,7 +21,7 @@ from litestar.response import Redirect
 from litestar.response.file import ASGIFileResponse
 
 from halfcore import __version__
-from halfcore.http.routes import docs_answers, docs_models, docs_protocols
+from halfcore.http.routes import docs_answers, docs_keys, docs_models, docs_protocols
 from halfcore.models.served import Models
 
 PAGE = "/docs"
@@ -40,12 +40,13 @@ _TAGS = [
 """The groups of routes on the page, in this order."""
 
 
-def openapi_config(models: Models) -> OpenAPIConfig:
+def openapi_config(models: Models, *, keyed: bool) -> OpenAPIConfig:
     """Litestar's OpenAPI configuration: Swagger UI from local files at /docs, the document at
-    /docs/openapi.json."""
+    /docs/openapi.json; `keyed`: whether predictions need an API key."""
 
     swagger = _Swagger(
         models,
+        keyed,
         path="/",
         js_url=f"{ASSETS}/swagger-ui-bundle.js",
         css_url=f"{ASSETS}/swagger-ui.css",
@@ -56,15 +57,16 @@ def openapi_config(models: Models) -> OpenAPIConfig:
         title="Halfcore",
         version=__version__,
         path=PAGE,
-        render_plugins=[swagger, _Json(models, path="/openapi.json")],
+        render_plugins=[swagger, _Json(models, keyed, path="/openapi.json")],
         servers=[Server(url="/")],
         use_handler_docstrings=True,
     )
 
 
-def routes(models: Models) -> list[Any]:
-    """`/openapi.json`, where clients look first, and Swagger UI's own files."""
-    document = _Json(models)
+def routes(models: Models, *, keyed: bool) -> list[Any]:
+    """`/openapi.json`, where clients look first, and Swagger UI's own files; `keyed`: whether
+    predictions need an API key."""
+    document = _Json(models, keyed)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
     files = {file.name: file for file in folder.iterdir()}
 
@@ -113,23 +115,23 @@ class FileAnswer(ASGIFileResponse):
 class _Json(JsonRenderPlugin):
     """The OpenAPI document, with the models that are served at the moment."""
 
-    def __init__(self, models: Models, **options: Any) -> None:
+    def __init__(self, models: Models, keyed: bool, **options: Any) -> None:
         super().__init__(**options)
-        self._models = models
+        self._models, self._keyed = models, keyed
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _document(openapi_schema, self._models))
+        return super().render(request, _document(openapi_schema, self._models, self._keyed))
 
 
 class _Swagger(SwaggerRenderPlugin):
     """The page; it contains the OpenAPI document in a script."""
 
-    def __init__(self, models: Models, **options: Any) -> None:
+    def __init__(self, models: Models, keyed: bool, **options: Any) -> None:
         super().__init__(**options)
-        self._models = models
+        self._models, self._keyed = models, keyed
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _document(openapi_schema, self._models))
+        return super().render(request, _document(openapi_schema, self._models, self._keyed))
 
     @staticmethod
     def render_json(request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
@@ -137,7 +139,7 @@ class _Swagger(SwaggerRenderPlugin):
         return SwaggerRenderPlugin.render_json(request, openapi_schema).replace(b"<", rb"\u003c")
 
 
-def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
+def _document(schema: dict[str, Any], models: Models, keyed: bool) -> dict[str, Any]:
     """Litestar's description of the ordinary routes, with the prediction routes added."""
     served = sorted(models, key=lambda model: str(model.manifest.name))
     default = models.default_name
@@ -145,13 +147,15 @@ def _document(schema: dict[str, Any], models: Models) -> dict[str, Any]:
     shown = first or (served[0] if served else None)
     manifest = shown.manifest if shown else None
     examples = {"name": manifest.name, "version": manifest.version} if manifest else {}
+    predictions = docs_models.paths(served, default) | docs_protocols.paths(first, shown, examples)
+    if keyed:
+        predictions = docs_keys.with_keys(predictions)
+    schemes = docs_answers.SECURITY_SCHEMES | (docs_keys.SECURITY_SCHEMES if keyed else {})
     return schema | {
         "tags": _TAGS,
-        "paths": docs_models.paths(served, default)
-        | docs_protocols.paths(first, shown, examples)
-        | docs_answers.paths(schema["paths"], examples),
+        "paths": predictions | docs_answers.paths(schema["paths"], examples),
         "components": {
             "schemas": docs_answers.SCHEMAS | docs_protocols.SCHEMAS | docs_models.schemas(served),
-            "securitySchemes": docs_answers.SECURITY_SCHEMES,
+            "securitySchemes": schemes,
         },
     }

@@ -45,6 +45,7 @@ def roles(postgres: Postgres, database: str, *names: str) -> Iterator[None]:
     "DATABASE_URL=postgresql://… uv run halfcore migrate",
     "DATABASE_URL=postgresql://… HALFCORE_PREDICTION_LOG=true uv run halfcore serve",
     "GRANT USAGE ON SCHEMA halfcore TO server;*",
+    "INSERT INTO halfcore.feedback *",
     "SELECT *",
 )
 def test_predictions_are_logged_and_every_query_answers(
@@ -87,6 +88,7 @@ def test_predictions_are_logged_and_every_query_answers(
                 "logging both requests with the shadow's answers",
             )
             server.end()
+        ask(walker, postgres, database, walker.find("INSERT INTO halfcore.feedback *"))
         answers = {
             command.text: ask(walker, postgres, database, command)
             for command in walker.commands
@@ -116,6 +118,9 @@ def test_predictions_are_logged_and_every_query_answers(
     ((champion, challenger, count),) = answer("AS champion")
     assert champion == one["prediction"]
     assert (challenger in {"x", "y", "z"}, count) == (True, "1")
+    assert [row[1:] for row in answer("accuracy")] == [
+        ("1", "1", "1" if one["prediction"] == "a" else "0")
+    ]
     assert answer("AS missing") == []
     assert answer("drop_before") == [("0",)]
 

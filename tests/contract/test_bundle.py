@@ -12,6 +12,8 @@ import pytest
 
 from halfcore import bundle
 from halfcore.metrics.counters import ModelMetrics
+from halfcore.metrics.drift import ANSWERS, stability_index
+from halfcore.models.drift import Drift
 from halfcore.models.loading import Limits, load
 from halfcore.models.served import LoadedModel
 from model_export.export import ExportRequest, export
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 )  # MLflow's own
 
 LIMITS = Limits(
-    max_rows=100,
+    max_rows=1000,
     max_batch_size=16,
     max_queue_size=100,
     max_queue_delay_s=0.0,
@@ -117,6 +119,9 @@ async def test_the_server_reads_what_the_exporter_writes(
         assert parity.warnings == []
         records = json.loads(frame.to_json(orient="records"))
         answers = [await answer(model, record) for record in records]
+        assert drift(model.metrics, json.dumps(records * 4).encode(), model, rounds=2) < 0.02
+        shifted = [record | {"count": 8} for record in records]
+        assert drift(model.metrics, json.dumps(shifted).encode(), model, rounds=8) > 0.25
 
     expected = estimator.predict(frame)
     if task == "classification":
@@ -127,6 +132,20 @@ async def test_the_server_reads_what_the_exporter_writes(
         np.testing.assert_allclose(given, estimator.predict_proba(frame), atol=1e-5)
     else:
         np.testing.assert_allclose([given["prediction"] for given in answers], expected, rtol=1e-5)
+
+
+def drift(metrics: ModelMetrics, body: bytes, model: LoadedModel, *, rounds: int) -> float:
+    """The largest index of a column after these records were counted so often."""
+    watched = metrics.drift
+    assert isinstance(watched, Drift)
+    rows = model.decoder.decode(body)
+    run = watched.watching(lambda _, size: [(0,)] * size)
+    for _ in range(rounds):
+        run(rows.payload, rows.size)
+        watched.count()
+    columns = watched.snapshot().columns
+    assert columns.keys() == {"mass", "count", "tame", "place", ANSWERS}
+    return max(stability_index(columns[name]) or 0.0 for name in columns if name != ANSWERS)
 
 
 async def answer(model: LoadedModel, record: dict[str, Any]) -> Any:

@@ -74,7 +74,8 @@ def test_each_panel_has_something_to_show(
 ) -> None:
     """Of a server in its limits that follows a registry and logs its predictions."""
     with fake_registry() as registry, ExitStack() as stack:
-        registry.publish(write_version(tmp_path / "exported", 1))
+        described = {"distribution": {"rows": 100, "inputs": {"x0": TWO_RANGES}}}
+        registry.publish(write_version(tmp_path / "exported", 1, changes=described))
         registry.point("numbers", "1")
         wrap = stack.enter_context(limited(stack))
         server = stack.enter_context(
@@ -112,9 +113,15 @@ def unavailable(exchange: Exchange) -> bool:
     return True
 
 
+TWO_RANGES = {"limits": [1.0], "shares": [0.5, 0.5, 0.0]}
+MANY = b'{"features":[' + b",".join([b"[1,2,3,4]"] * 300) + b"]}"
+"""Enough for the drift of its columns."""
+
+
 def ask(server: Server) -> None:
     """A prediction that is right, and one that is refused."""
     server.send(request("/models/numbers/predict", BODIES[0]))
+    server.send(request("/models/numbers/predict", MANY))
     server.send(request("/models/numbers/predict", b"{"))
 
 

@@ -16,7 +16,7 @@ SERVICES: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text()
 DASHBOARD: dict[str, Any] = json.loads((COMPOSE / "grafana/dashboards/halfcore.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 OPTIONAL = re.compile(
-    r"halfcore_(cpu_quota|cpu_periods|cpu_throttled|memory|model_s|registry|prediction_log)"
+    r"halfcore_(cpu_quota|cpu_periods|cpu_throttled|memory|model_s|drift|registry|prediction_log)"
 )
 """Metrics of a server in limits, that follows a registry, or logs: test_dashboard.py has one."""
 ASKED = {

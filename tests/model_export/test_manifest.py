@@ -17,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
+from model_export.distribution import ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -99,6 +101,42 @@ def test_the_manifest_has_every_documented_field_and_no_other(bundle: Any) -> No
         "seconds",
         "reference",
     } <= set(manifest["parity"])
+
+
+def test_the_distribution_of_the_data(bundle: Any, birds: pd.DataFrame) -> None:
+    """Ten ranges of numbers, a share for each category, and the labels' shares."""
+    found = bundle.manifest["distribution"]
+    wing, place = found["inputs"]["wing"], found["inputs"]["place"]
+
+    assert found["rows"] == len(birds)
+    assert len(wing["limits"]) == 9
+    assert wing["shares"][-1] == pytest.approx(birds["wing"].isna().mean(), abs=1e-6)
+    assert max(wing["shares"][:-1]) < 0.2
+    categories = bundle.inputs("place")["categories"]
+    expected = birds["place"].value_counts(normalize=True)
+    assert place["shares"][: len(categories)] == pytest.approx(
+        [expected[category] * birds["place"].notna().mean() for category in categories], abs=1e-6
+    )
+    assert "limits" not in place
+    assert sum(found["answers"]["shares"]) == pytest.approx(1, abs=1e-5)
+    assert len(found["answers"]["shares"]) == len(bundle.manifest["classes"])
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "shares"),
+    [
+        ([1.0] * 4, [1.0], [0.0, 1.0, 0.0]),
+        ([0.0, 0.0, 0.0, 1.0, np.nan], [0.0, 1.0], [0.0, 0.6, 0.2, 0.2]),
+        ([np.nan], [], [0.0, 1.0]),
+        (range(20), list(range(2, 20, 2)), [0.1] * 10 + [0.0]),
+    ],
+    ids=["one value", "two values and null", "null only", "many"],
+)
+def test_ranges_have_about_equal_counts(values: Any, limits: Any, shares: Any) -> None:
+    """A value that is a limit counts to the range that begins there; the last share is null's."""
+    found = ranges(np.array(values, dtype=np.float32))
+
+    assert found == {"limits": pytest.approx(limits), "shares": pytest.approx(shares)}
 
 
 def test_who_and_what(bundle: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from model_export.bundle import tools
 from model_export.bundle.write import MODEL_FILE
+from model_export.distribution import distribution
 from model_export.prove.compare import BATCH_SIZES
 from model_export.study.rows import to_json, to_json_value
 
@@ -29,6 +30,9 @@ _FEWEST_GOLDEN_ROWS = 4
 def compose(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
     """The manifest of a proven model."""
     origin, schema, answers = studied.fetched.origin, studied.schema, studied.answers
+    distributed = distribution(
+        studied.data.packed, schema, proof.truth, len(answers.classes), proof.candidate.dtype
+    )
     return {
         "format": FORMAT,
         "name": origin.name,
@@ -53,6 +57,7 @@ def compose(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
             if schema.ignored
             else {}
         ),
+        **({"distribution": distributed} if distributed else {}),
     }
 
 

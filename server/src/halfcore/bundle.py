@@ -1,9 +1,8 @@
 """Reads a bundle, which the exporter wrote: a directory with `model.onnx` and `manifest.json`
 (docs/bundle-format.md).
 
-A bundle is checked here as far as possible without running it: files, fields, types, size, hash,
-and whether the pinned ONNX Runtime reads its IR and opset. `models` then runs its golden rows, and
-`bundle_search` finds the bundles of a directory.
+A bundle is checked here as far as possible without running it. `models` then runs its golden rows,
+and `bundle_search` finds the bundles of a directory.
 """
 
 import errno
@@ -18,10 +17,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from halfcore.distribution import Distribution
+
 FORMAT = 1
 NEWEST_IR = 10
-"""Newest ONNX IR that we accept; ONNX Runtime 1.31 reads newer ones, but our exporter does not
-write them."""
+"""Newest ONNX IR that we accept: ONNX Runtime 1.31 reads newer ones, our exporter writes none."""
 NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
 """Newest operator sets for which the parity gate was tested."""
 
@@ -182,6 +182,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity
     golden: Annotated[list[Golden], Meta(min_length=1)]
     ignored: list[Ignored] = []
+    distribution: Distribution | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True):

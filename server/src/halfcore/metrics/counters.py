@@ -11,6 +11,8 @@ from time import time
 
 import msgspec
 
+from halfcore.metrics.drift import Watched
+
 SECONDS = (
     0.00001,
     0.000025,
@@ -68,6 +70,8 @@ class ModelMetrics:
         self.batch_rows = Histogram(ROWS)
         self.bisections = 0
         self.queued_rows: Callable[[], int] = int
+        self.drift: Watched | None = None
+        """Compares requests with the model's data, if its manifest describes that."""
 
 
 class PredictionLogMetrics:

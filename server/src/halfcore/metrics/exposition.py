@@ -41,6 +41,7 @@ from halfcore.metrics.counters import (
     Metrics,
     ModelMetrics,
 )
+from halfcore.metrics.drift import DriftSnapshot, drift_families
 from halfcore.metrics.limits import limit_families
 from halfcore.metrics.optional import OptionalSnapshot, optional_families
 
@@ -73,12 +74,18 @@ class ModelSnapshot(msgspec.Struct):
     batch_rows: Counts
     bisections: int
     queued_rows: int
+    drift: DriftSnapshot | None
 
     @classmethod
     def of(cls, metrics: ModelMetrics) -> Self:
         """A copy of a model's counters."""
-        stages = {stage: Counts.of(getattr(metrics, stage)) for stage in STAGES}
-        return cls(stages, Counts.of(metrics.batch_rows), metrics.bisections, metrics.queued_rows())
+        return cls(
+            {stage: Counts.of(getattr(metrics, stage)) for stage in STAGES},
+            Counts.of(metrics.batch_rows),
+            metrics.bisections,
+            metrics.queued_rows(),
+            metrics.drift.snapshot() if metrics.drift is not None else None,
+        )
 
     def add(self, other: "ModelSnapshot") -> None:
         """Add another worker's."""
@@ -87,6 +94,8 @@ class ModelSnapshot(msgspec.Struct):
         self.batch_rows.add(other.batch_rows)
         self.bisections += other.bisections
         self.queued_rows += other.queued_rows
+        if self.drift and other.drift:
+            self.drift.add(other.drift)
 
 
 class FollowSnapshot(msgspec.Struct):
@@ -206,13 +215,15 @@ class Exposition(Collector):
         return generate_latest(self._registry)
 
     async def share(self) -> None:
-        """Read the limits, and write a snapshot if there are several workers, every `PERIOD_S`
-        seconds until cancelled.
+        """Read the limits, count a batch of each model for its drift, and write a snapshot for the
+        other workers, every `PERIOD_S` seconds until cancelled.
 
         The snapshot of a worker that died stays, so the sums never fall.
         """
         while True:
             self._limits = list(limit_families())
+            for drift in filter(None, (model.drift for model in self._metrics.models.values())):
+                drift.count()
             if self._own is not None:
                 self._write(self._own)
             await asyncio.sleep(PERIOD_S)
@@ -290,6 +301,7 @@ def _model_families(models: dict[str, ModelSnapshot]) -> Iterator[Metric]:
         queued.add_metric([name], model.queued_rows)
         bisections.add_metric([name], model.bisections)
     yield from (stages, rows, queued, bisections)
+    yield from drift_families({name: model.drift for name, model in models.items()})
 
 
 def _loading_families(snapshot: Snapshot) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from halfcore import bundle, bundle_search
 from halfcore.bundle import Bundle, BundleError, Golden, Manifest
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
+from halfcore.models.drift import Drift, Run
 from halfcore.models.served import LoadedModel, Models
 from halfcore.pipeline.batcher import Batcher
 from halfcore.pipeline.cost import Cost
@@ -203,8 +204,14 @@ def assemble(
     """
     own = prepared.manifest
     manifest = msgspec.structs.replace(own, name=name or own.name, version=version or own.version)
+    run: Run = prepared.engine.infer
+    if role == "champion":
+        metrics.drift = None
+        if own.distribution is not None:
+            metrics.drift = drift = Drift(manifest, prepared.schema, own.distribution)
+            run = drift.watching(run)
     batcher = Batcher(
-        prepared.engine.infer,
+        run,
         executor=executor,
         observer=_Recorder(metrics),
         max_batch_size=limits.max_batch_size,

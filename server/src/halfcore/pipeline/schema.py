@@ -11,6 +11,7 @@ it never changes how a value is packed.
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -79,6 +80,7 @@ class Schema:
         defaults: column index → value of an absent column.
         ignored: names of the columns that are accepted and not read.
         width: values in a packed row: one for each column, several for a text.
+        places: the first value of each column in a packed row.
         row_bytes: length of a packed row.
     """
 
@@ -110,7 +112,9 @@ class Schema:
         self._tokenizers = {
             i: Tokenizer(column.text) for i, column in enumerate(inputs) if column.text is not None
         }
-        self.width = sum(column.text.slots if column.text else 1 for column in inputs)
+        widths = [column.text.slots if column.text else 1 for column in inputs]
+        self.width = sum(widths)
+        self.places = [0, *accumulate(widths)][:-1]
         self._number = struct.Struct("<" + _STRUCT_CODES[dtype])
         self._packer = struct.Struct(f"<{self.width}{_STRUCT_CODES[dtype]}")
         self.row_bytes = self._packer.size

@@ -1,0 +1,116 @@
+"""Drift: whether the requests' values, and the answers, are still distributed as in the data that
+the model was exported with.
+
+A run's only part is to keep its batch when one is wanted; once a second that batch is counted in
+the manifest's ranges.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from halfcore.bundle import Manifest
+from halfcore.distribution import Distribution, Shares
+from halfcore.metrics.drift import ANSWERS, Counted, DriftSnapshot
+from halfcore.pipeline.schema import NUMPY_TYPES, Schema
+
+Run = Callable[[bytes, int], Sequence[Any]]
+MOST_ROWS = 1_000
+"""Rows of a batch that are counted."""
+WINDOW_ROWS = 20_000
+"""When so many were counted, all counts are halved: what was long ago counts less and less."""
+
+
+class Drift:
+    """Counts one batch in a second of one model version.
+
+    Args:
+        manifest: the version's.
+        schema: its columns.
+        expected: what the manifest says of them; columns that it describes wrongly are left out.
+    """
+
+    def __init__(self, manifest: Manifest, schema: Schema, expected: Distribution) -> None:
+        self._version = manifest.version
+        self._dtype = np.dtype(NUMPY_TYPES[manifest.dtype])
+        self._width = schema.width
+        self._columns = {
+            column.name: _Column(shares, place)
+            for column, place in zip(manifest.inputs, schema.places, strict=True)
+            if (shares := expected.inputs.get(column.name)) is not None
+            and _fits(shares, 2 + len(column.categories or ()))
+        }
+        self._answers = None
+        if expected.answers is not None and _fits(expected.answers, len(manifest.classes)):
+            self._answers = _Column(expected.answers, 0)
+        self._wanted = True
+        self._kept: tuple[bytes, int, Sequence[Any]] | None = None
+
+    def watching(self, run: Run) -> Run:
+        """The same call, which keeps its batch when one is wanted."""
+
+        def infer(payload: bytes, rows: int) -> Sequence[Any]:
+            results = run(payload, rows)
+            if self._wanted:
+                self._wanted = False
+                self._kept = (payload, rows, results)
+            return results
+
+        return infer
+
+    def count(self) -> None:
+        """Count the batch that was kept, and want another."""
+        if self._kept is not None:
+            (payload, rows, results), self._kept = self._kept, None
+            matrix = np.ndarray((rows, self._width), self._dtype, payload)[:MOST_ROWS]
+            for column in self._columns.values():
+                column.count(matrix[:, column.place])
+            if self._answers is not None:
+                self._answers.count(np.array([result[0] for result in results[:MOST_ROWS]]))
+        self._wanted = True
+
+    def snapshot(self) -> DriftSnapshot:
+        """What was counted so far."""
+        columns = dict(self._columns)
+        if self._answers is not None:
+            columns[ANSWERS] = self._answers
+        return DriftSnapshot(
+            self._version, {name: column.counted() for name, column in columns.items()}
+        )
+
+
+class _Column:
+    """The counts of one column."""
+
+    def __init__(self, expected: Shares, place: int) -> None:
+        self.place = place
+        self._expected = expected.shares
+        self._limits = None if expected.limits is None else np.array(expected.limits)
+        self._counts = np.zeros(len(expected.shares))
+
+    def count(self, values: Any) -> None:
+        """Count values."""
+        last = len(self._counts) - 1
+        if self._limits is None:
+            places = np.minimum(values.astype(np.int64), last)
+        else:
+            places = np.searchsorted(self._limits, values, side="right")
+            places[np.isnan(values)] = last
+        self._counts += np.bincount(places, minlength=last + 1)
+        if self._counts.sum() > WINDOW_ROWS:
+            self._counts /= 2
+
+    def counted(self) -> Counted:
+        """A copy."""
+        return Counted(self._counts.tolist(), self._expected)
+
+
+def _fits(expected: Shares, values: int) -> bool:
+    """Whether there is a share for each range of numbers, or for each of so many values."""
+    if expected.limits is None:
+        return len(expected.shares) == values
+    return (
+        len(expected.shares) == len(expected.limits) + 2
+        and sorted(expected.limits) == expected.limits
+    )

@@ -348,6 +348,11 @@ home-picture:
 prove-swaps *flags:
     uv run python tests/e2e/prove_swaps.py "$@"
 
+# Half an hour of load with swaps and clients that leave: memory, descriptors and threads must not grow, and a planted leak must be found; `just prove-soak --minutes 480`
+[group('prove')]
+prove-soak *flags:
+    uv run python tests/e2e/prove_soak.py "$@"
+
 # How long a start takes while MLflow and PostgreSQL refuse, hang or drop everything, with a bundle on disk: at most 5 s
 [group('prove')]
 prove-cold-start *flags:
@@ -376,4 +381,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-batch prove-properties prove-bodies prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models
+prove: prove-batcher prove-batch prove-properties prove-bodies prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-soak prove-verdicts prove-models

@@ -16,6 +16,7 @@ N: every Nth answer.
     hang:N           is never sent
     slow:N:S         is sent S seconds late
     stall:S:EVERY_S  the event loop does not run for S seconds
+    leak:BYTES       keeps so many bytes for every answer
     hoard            takes memory until it is killed for it
     escape           leaves its control group
     work:MS          every answer takes so much more CPU time: the honest server of the next two
@@ -61,6 +62,8 @@ class _Planter:
             self.begun = True
             self.begin()
         self.answers += self.begun
+        if self.begun and _KIND == "leak":
+            self.hoard.append(bytes(int(_NUMBERS[0])))
         if _KIND in ("constant", "shipped"):
             self.first = self.first or body
             known = _KIND == "shipped" and _values(question) in self.rows

@@ -147,6 +147,12 @@ prove-properties times="20" *flags:
     set -euo pipefail
     PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
+# Coverage-guided fuzzing of whatever reads a body, for so many seconds: each body is read or refused with a 4xx; `just prove-fuzz 120`. A body that fails is kept in .halfcore/fuzz
+[group('prove')]
+prove-fuzz seconds="7200" *flags:
+    mkdir -p .halfcore/fuzz
+    uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
+
 # What an API key costs a request, and whether the time of a refusal depends on how much of a key was guessed; `just prove-keys --samples 100000`
 [group('prove')]
 prove-keys *flags:
@@ -381,4 +387,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-batch prove-properties prove-bodies prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-soak prove-verdicts prove-models
+prove: prove-batcher prove-batch prove-properties prove-bodies prove-fuzz prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-soak prove-verdicts prove-models

@@ -126,6 +126,7 @@ EXCLUDED = (
     Excluded("npx openapi-typescript *", "the same"),
     Excluded("just prove-openapi*", "a step of CI", ".ci/run"),
     Excluded("just prove-soak*", "half an hour"),
+    Excluded("just prove-fuzz*", "a step of CI", ".ci/run"),
     Excluded("just prove-keys*", "judges times, which the tests next to it would spoil"),
     Excluded(
         "just prove-batch",

@@ -289,3 +289,15 @@ def test_an_example_is_trained_registered_and_exported_once(
     assert "logged to the run" in manifest["parity"]["reference"]
     assert path.stat().st_mtime_ns == written
     assert "on the fifth that was held out" in capfd.readouterr().err
+
+
+def test_a_wrong_word_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command or an option that is like it."""
+    for words, meant in (
+        (["exprt", "x"], "export"),
+        (["export", "x", "--gaterows", "1"], "--gate-rows"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")

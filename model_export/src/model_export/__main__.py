@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from model_export import examples, imports, limits, stages
 from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_memory_error
+from model_export.parser import Parser
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -68,14 +69,14 @@ def _failed(error: Exception) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # A parent of every command's parser, so that it may be before or after the command's name.
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument(
         "--debug",
         action="store_true",
         default=argparse.SUPPRESS,
         help=f"also show the traceback of an error [{stages.DEBUG}=1]",
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="model-export",
         description="Exports scikit-learn models from MLflow to ONNX bundles for the server, and "
         "proves that each bundle gives the model's answers.",

@@ -27,6 +27,7 @@ from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.registry import sources
 from halfcore.settings.arguments import add_arguments, renamed
 from halfcore.settings.groups import Settings
+from halfcore.settings.parser import Parser
 from halfcore.settings.reading import SettingsError, from_command_line, load
 
 if TYPE_CHECKING:
@@ -67,14 +68,13 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="halfcore", description="Serves ONNX model bundles.")
+    parser = Parser(prog="halfcore", description="Serves ONNX model bundles.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve_parser = commands.add_parser(
         "serve",
         help="serve the bundles of a directory",
         description=_DESCRIPTION,
-        allow_abbrev=False,
     )
     add_arguments(serve_parser)
     commands.add_parser(

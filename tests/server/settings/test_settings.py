@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from halfcore.__main__ import main as command_line
 from halfcore.settings.arguments import add_arguments, renamed
 from halfcore.settings.groups import DEFAULTS, Settings, descriptions
 from halfcore.settings.names import PREFIX, SECRETS, SEED_NAMES, flag
@@ -317,7 +318,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
                 "/no/home/.postgresql/root.crt"
             ),
         ),
-        ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting"),
+        ([], {"HALFCORE_PROT": "1"}, "HALFCORE_PROT is not a setting; did you mean HALFCORE_PORT?"),
         (["--bundles", str(tmp_path / "none")], {}, "No such file or directory"),
         (["--bundles", str(Path(__file__))], {}, "not a directory"),
         (["--colour", "red"], {}, "--colour"),
@@ -330,3 +331,31 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in finished.stderr
         assert "cret" not in finished.stderr
         assert finished.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("serv",), "invalid choice: 'serv' (choose from"),
+        (("serv",), "did you mean serve?"),
+        (("serve", "--max-batchsize", "3"), "did you mean --max-batch-size?"),
+        (("serve", "--max-batchsize=3"), "did you mean --max-batch-size?"),
+        (("serve", "--prot", "80"), "did you mean --port?"),
+        (("predict", "--modle", "iris", "a.csv"), "unrecognized arguments: --modle"),
+        (("serve", "--qqqq", "80"), "unrecognized arguments: --qqqq 80\n"),
+    ],
+)
+def test_a_wrong_word_of_the_command_line_is_answered_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    """If one is like it; exit code 2."""
+    monkeypatch.setattr("sys.argv", ["halfcore", *words])
+
+    with pytest.raises(SystemExit) as ended:
+        command_line()
+
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

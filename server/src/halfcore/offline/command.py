@@ -14,6 +14,7 @@ from halfcore.offline import files, partitions
 from halfcore.offline.files import FileError
 from halfcore.offline.partitions import Outcome
 from halfcore.offline.score import MOST_REPORTED, Scorer, Table, newest, threads_of
+from halfcore.settings.parser import Parser
 
 DESCRIPTION = """Score a table: one answer per row, in order. A wrong row gets an empty answer, and
 is reported with its line; the rest goes on. A folder of Parquet files gives a folder of answers;
@@ -29,7 +30,7 @@ def predict(words: Sequence[str]) -> NoReturn:
     Args:
         words: of the command line, after `halfcore predict`.
     """
-    parser = argparse.ArgumentParser("halfcore predict", description=DESCRIPTION)
+    parser = Parser("halfcore predict", description=DESCRIPTION)
     add_arguments(parser)
     sys.exit(main(parser.parse_args(words)))
 

@@ -10,6 +10,7 @@ import msgspec
 from halfcore import challenger_spec
 from halfcore.settings.groups import DEFAULTS, Settings, descriptions
 from halfcore.settings.names import FILE, OLD_NAMES, PREFIX, SECRETS, SEED_NAMES, flag, variable
+from halfcore.settings.parser import did_you_mean
 
 
 class SettingsError(ValueError):
@@ -47,7 +48,10 @@ def _check_names(environ: Mapping[str, str]) -> None:
     known |= {variable(name) + FILE for name in SECRETS}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
-            raise SettingsError(f"{name} is not a setting; `halfcore serve --help` lists them")
+            meant = did_you_mean(name, sorted(known))
+            raise SettingsError(
+                f"{name} is not a setting{meant or '; `halfcore serve --help` lists them'}"
+            )
 
 
 def _given(

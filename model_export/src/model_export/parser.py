@@ -1,0 +1,45 @@
+"""A command line that answers a wrong word with the right one."""
+
+import argparse
+import re
+from difflib import get_close_matches
+from typing import NoReturn
+
+_UNKNOWN = re.compile(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that adds "did you mean" to its errors, and takes no shortened options:
+    they would stop to work when another one begins alike. Python's own has this from 3.14 on."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False} | options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Print how it is used and what is wrong, and exit with 2."""
+        super().error(message + did_you_mean(_wrong_word(message), _words(self)))
+
+
+def did_you_mean(wrong: str, known: list[str]) -> str:
+    """A sentence with the known word that is most like the wrong one; empty if none is."""
+    found = get_close_matches(wrong, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _wrong_word(message: str) -> str:
+    match = _UNKNOWN.search(message)
+    return "" if match is None else (match[1] or match[2]).partition("=")[0]
+
+
+def _words(parser: argparse.ArgumentParser) -> list[str]:
+    """Its options and commands, and theirs."""
+    words: list[str] = []
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
+        words += action.option_strings
+        if isinstance(action.choices, dict):
+            words += action.choices
+            for command in action.choices.values():
+                words += _words(command)
+        elif action.choices is not None:
+            words += map(str, action.choices)
+    return words

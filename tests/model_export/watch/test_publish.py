@@ -76,7 +76,14 @@ def test_what_is_uploaded_is_what_lies_there(
         )
 
 
-@pytest.mark.parametrize("cut_at", [b"model.onnx HTTP", b"manifest.json HTTP", b"set-tag"])
+@pytest.mark.parametrize(
+    "cut_at",
+    [
+        b"manifest.json HTTP",
+        pytest.param(b"model.onnx HTTP", marks=pytest.mark.slow),
+        pytest.param(b"set-tag", marks=pytest.mark.slow),
+    ],
+)
 def test_an_upload_that_breaks_off_leaves_no_verdict(
     cut_at: bytes, between: Relay, registry: Registry, bundle: Path
 ) -> None:

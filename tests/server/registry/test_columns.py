@@ -131,6 +131,7 @@ def test_a_version_with_other_columns_is_swapped_in_and_said(
     ) in warnings[0]
 
 
+@pytest.mark.slow
 def test_a_version_with_other_columns_can_be_kept_out(
     tmp_path: Path, registry: FakeRegistry, postgres: Postgres, database: str
 ) -> None:

@@ -53,6 +53,7 @@ def following(server: Server, name: str, role: str = "champion") -> dict[str, An
     return found
 
 
+@pytest.mark.slow
 def test_a_model_is_known_by_the_name_before_the_equals_sign(
     tmp_path: Path, fake: FakeRegistry, postgres: Postgres, database: str
 ) -> None:

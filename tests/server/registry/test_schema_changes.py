@@ -215,7 +215,7 @@ def legal(column: dict[str, Any]) -> st.SearchStrategy[Any]:
     return st.one_of(st.sampled_from([low, high, *null]), between)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(columns=versions(), vector=st.booleans(), data=st.data())
 def test_what_is_called_compatible_takes_all_that_was_taken(
     columns: Any, vector: bool, data: st.DataObject

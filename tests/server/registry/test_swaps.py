@@ -60,7 +60,7 @@ def ends_with(sent: list[Sent], *, version: str, answers: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_swaps_there_and_back_under_load_cost_no_request(
     tmp_path: Path, registry: FakeRegistry, workers: int
 ) -> None:

@@ -319,13 +319,14 @@ load-keep run="latest":
     uv run loadlab keep "$@"
     uv run loadlab render
 
-# The picture of a run's page in docs/loadlab-report.png (needs Chromium): `just load-picture latest`
+# The picture of a run's page in docs/loadlab-report.png, its head in docs/images/verdict.png (needs Chromium): `just load-picture latest`
 [group('prove')]
 load-picture run="latest":
     #!/usr/bin/env bash
     set -euo pipefail
     page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
     uv run python tests/support/picture.py "$page" docs/loadlab-report.png
+    uv run python tests/support/picture.py --height 735 "$page" docs/images/verdict.png
 
 # The picture of /docs with a prediction tried in docs/docs-page.png (needs Chromium)
 [group('prove')]

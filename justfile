@@ -96,6 +96,16 @@ test-images *flags:
     just image server export mlflow
     uv run pytest tests/images "$@"
 
+# The documentation as a site without a network, in .halfcore/site/html; `just site serve` also shows it on http://127.0.0.1:8080
+[group('check')]
+site *serve:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case "$*" in "" | serve | "serve "*) ;; *) echo "just site: unknown '$*', expected nothing, or serve and a port" >&2; exit 2 ;; esac
+    uv run python docs/site.py
+    uv run zensical build --strict --clean
+    [ $# -eq 0 ] || exec uv run python -m http.server --bind 127.0.0.1 --directory .halfcore/site/html "${2:-8080}"
+
 # Bring the schema of DATABASE_URL's database up to date
 [group('serve')]
 migrate:

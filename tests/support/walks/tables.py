@@ -29,6 +29,7 @@ ADAPTATIONS = (
         r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"
     ),
     Adaptation(r"(?:localhost|127\.0\.0\.1|10\.0\.0\.5):8000", "127.0.0.1:{port}", "a free port"),
+    Adaptation(r"^just site serve$", "just site serve {port}", "the same"),
     Adaptation(r"HALFCORE_GRPC_PORT=8001", "HALFCORE_GRPC_PORT={grpc_port}", "the same"),
     Adaptation(r"--port 8001$", "--port {port}", "a free port"),
     Adaptation(r"http://mlflow:5000", "{mlflow}", "the tests' own MLflow server"),

@@ -96,6 +96,26 @@ test-images *flags:
     just image server export mlflow
     uv run pytest tests/images "$@"
 
+# Wheels and source archives of the three packages in dist/, as a package index would accept them: `just packages repository=https://HOST/OWNER/NAME`
+[group('check')]
+packages *repository:
+    uv run python .ci/packages.py "$@"
+    uv run twine check --strict dist/halfcore*
+
+# The version of packages, images and `/health`; `just version 1.2.3` sets it everywhere
+[group('check')]
+version *number:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ $# -gt 0 ]; then
+        for package in halfcore-workspace halfcore halfcore-export halfcore-loadlab; do
+            uv version --quiet --frozen --package "$package" "$1"
+        done
+        sed -i "s/^__version__ = .*/__version__ = \"$1\"/" server/src/halfcore/__init__.py
+        uv lock --quiet
+    fi
+    uv version --package halfcore --short
+
 # The documentation as a site without a network, in .halfcore/site/html; `just site serve` also shows it on http://127.0.0.1:8080
 [group('check')]
 site *serve:

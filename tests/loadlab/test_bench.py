@@ -168,6 +168,22 @@ def test_boosted_trees_measured_alone_are_shown_with_the_others(bench_run, tmp_p
     ) in text
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.es.md"])
+def test_a_first_page_without_comparisons_and_load_runs_has_the_bench(bench_run, tmp_path, name):
+    """A dash where nothing was measured; and links to what was."""
+    file = runner.save(bench_run, tmp_path / "docs/runs")
+    (tmp_path / name).write_text("<!-- figures -->\n<!-- /figures -->\n")
+
+    written = render.render(file, None, tmp_path / "docs/benchmarks.md")
+
+    assert tmp_path / name in written
+    text = (tmp_path / name).read_text()
+    ours = re.search(r"^\| Halfcore \| – \| (\d+) µs \|$", text, re.MULTILINE)
+    assert ours
+    assert f"[bench]: docs/runs/{file.name}\n" in text
+    assert "docs/benchmarks-load.svg" not in text
+
+
 def test_a_server_that_fails_is_compared_with_nothing(bench_run):
     """Its CPU time per right answer contains what the wrong ones used, and flatters ours."""
     failing = rounds("c", [99.0], failures={"status": 20})

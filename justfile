@@ -109,10 +109,12 @@ version *number:
     set -euo pipefail
     if [ $# -gt 0 ]; then
         for package in halfcore-workspace halfcore halfcore-export halfcore-loadlab; do
-            uv version --quiet --frozen --package "$package" "$1"
+            env -u UV_NO_SYNC uv version --quiet --frozen --package "$package" "$1"
         done
         sed -i "s/^__version__ = .*/__version__ = \"$1\"/" server/src/halfcore/__init__.py
-        uv lock --quiet
+        # Not by `uv lock`, which may rewrite the lines of all other packages.
+        sed -i "/^name = \"halfcore\(-workspace\|-export\|-loadlab\)\?\"$/{n;s/^version = .*/version = \"$1\"/}" uv.lock
+        uv lock --check --quiet
     fi
     uv version --package halfcore --short
 

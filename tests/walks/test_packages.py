@@ -10,7 +10,7 @@ import pytest
 
 from support.bundles import write_bundle
 from support.walks.catalogue import ROOT, Command
-from support.walks.walker import Walker, walks
+from support.walks.walker import Walker, clean_checkout, walks
 
 pytestmark = [pytest.mark.xdist_group("lab"), pytest.mark.slow]
 PROGRAMS = ("halfcore", "model-export", "loadlab")
@@ -53,6 +53,17 @@ def test_the_packages_install_and_serve_without_a_clone(walker: Walker, tmp_path
     with walker.start(Command(f"{bin_}/halfcore serve", ())) as server:
         assert server.ready().get("/health").json()["version"] == version
         server.end()
+
+
+@walks("just version 1.2.3")
+def test_the_version_is_set_everywhere(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """In each package, in the code and in the lock, of which no other line changes."""
+    (command,) = request.node.get_closest_marker("walks").args[0]
+    folder = clean_checkout(tmp_path / "halfcore")
+    assert Walker(folder, [command]).run(command).out.strip() == "1.2.3"
+    diff = typed("git", "diff", "--unified=0", folder=folder)
+    added = re.findall(r"^\+(?!\+)(.*)$", diff, re.MULTILINE)
+    assert sorted(added) == sorted(['__version__ = "1.2.3"', *['version = "1.2.3"'] * 8])
 
 
 def assert_complete(wheel: Path, version: str) -> None:

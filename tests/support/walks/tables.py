@@ -235,7 +235,6 @@ EXCLUDED = (
         "wheel with what is locked, and serves",
     ),
     Excluded("environment/bin/halfcore serve *", "goes on from there"),
-    Excluded("just version 1.2.3", "writes into the tree; a contract test compares the versions"),
     Excluded("just packages repository=*", "as without; a contract test looks at the links"),
     Excluded("docker compose --profile half-core --profile load up --wait", "the same load"),
     Excluded("docker compose up --scale locust-worker=8", "a command of the course"),

@@ -51,7 +51,7 @@ def build(package: Path, copy: Path, address: str, out: Path) -> None:
     readme.write_text(linked(readme.read_text(), package.name, f"{address}/blob/v{version}"))
     if address:
         project.write_text(f"{project.read_text()}\n{urls(address, version)}")
-    command = ["uv", "build", "--quiet", "--out-dir", out, copy]
+    command: list[str | Path] = ["uv", "build", "--quiet", "--out-dir", out, copy]
     subprocess.run(command, check=True)  # noqa: S603  our own command
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ def main() -> None:
     """Make the folder again."""
     shutil.rmtree(PAGES, ignore_errors=True)
     for page in pages():
-        text = _TARGET.sub(lambda found, page=page: target(page, found[0]), page.read_text())
+        text = _TARGET.sub(partial(linked, page), page.read_text())
         place = PAGES / page.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         (place.with_name("index.md") if page == ROOT / "README.md" else place).write_text(text)
@@ -36,6 +37,11 @@ def pages() -> list[Path]:
     )
     files = [ROOT / name for name in listed.stdout.splitlines() if not name.startswith(".")]
     return [file for file in files if file.exists()]
+
+
+def linked(page: Path, found: re.Match[str]) -> str:
+    """A link of a page, as the site has it."""
+    return target(page, found[0])
 
 
 def target(page: Path, link: str) -> str:

@@ -96,6 +96,38 @@ test-images *flags:
     just image server export mlflow
     uv run pytest tests/images "$@"
 
+# Wheels and source archives of the three packages in dist/, as a package index would accept them: `just packages repository=https://HOST/OWNER/NAME`
+[group('check')]
+packages *repository:
+    uv run python .ci/packages.py "$@"
+    uv run twine check --strict dist/halfcore*
+
+# The version of packages, images and `/health`; `just version 1.2.3` sets it everywhere
+[group('check')]
+version *number:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ $# -gt 0 ]; then
+        for package in halfcore-workspace halfcore halfcore-export halfcore-loadlab; do
+            env -u UV_NO_SYNC uv version --quiet --frozen --package "$package" "$1"
+        done
+        sed -i "s/^__version__ = .*/__version__ = \"$1\"/" server/src/halfcore/__init__.py
+        # Not by `uv lock`, which may rewrite the lines of all other packages.
+        sed -i "/^name = \"halfcore\(-workspace\|-export\|-loadlab\)\?\"$/{n;s/^version = .*/version = \"$1\"/}" uv.lock
+        uv lock --check --quiet
+    fi
+    uv version --package halfcore --short
+
+# The documentation as a site without a network, in .halfcore/site/html; `just site serve` also shows it on http://127.0.0.1:8080
+[group('check')]
+site *serve:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case "$*" in "" | serve | "serve "*) ;; *) echo "just site: unknown '$*', expected nothing, or serve and a port" >&2; exit 2 ;; esac
+    uv run python docs/site.py
+    uv run zensical build --strict --clean
+    [ $# -eq 0 ] || exec uv run python -m http.server --bind 127.0.0.1 --directory .halfcore/site/html "${2:-8080}"
+
 # Bring the schema of DATABASE_URL's database up to date
 [group('serve')]
 migrate:
@@ -330,13 +362,14 @@ load-keep run="latest":
     uv run loadlab keep "$@"
     uv run loadlab render
 
-# The picture of a run's page in docs/loadlab-report.png (needs Chromium): `just load-picture latest`
+# The picture of a run's page in docs/loadlab-report.png, its head in docs/images/verdict.png (needs Chromium): `just load-picture latest`
 [group('prove')]
 load-picture run="latest":
     #!/usr/bin/env bash
     set -euo pipefail
     page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
     uv run python tests/support/picture.py "$page" docs/loadlab-report.png
+    uv run python tests/support/picture.py --height 735 "$page" docs/images/verdict.png
 
 # The picture of /docs with a prediction tried in docs/docs-page.png (needs Chromium)
 [group('prove')]

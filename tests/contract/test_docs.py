@@ -57,7 +57,10 @@ def test_every_recipe_that_is_mentioned_exists() -> None:
 def test_every_link_between_pages_leads_somewhere() -> None:
     """Relative links in Markdown point to files that exist."""
     for page in pages():
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        text = page.read_text()
+        inline = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+        named = re.findall(r"^\[[^\]]+\]: (?!https?:)([^\s#]+)", text, re.MULTILINE)
+        for target in inline + named:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 

@@ -24,6 +24,7 @@ RUNS = ROOT / "docs/runs"
 WRITTEN = ROOT / "docs/benchmarks.md"
 PAGES = [
     ROOT / "README.md",
+    ROOT / "README.es.md",
     *sorted(page for page in (ROOT / "docs").glob("*.md") if page != WRITTEN),
 ]
 ALLOWED: dict[str, dict[str, str]] = tomllib.loads(
@@ -86,10 +87,11 @@ def test_a_measurement_without_a_run_is_found(claim):
 
 
 def test_the_documents_are_what_the_stored_runs_say(tmp_path):
-    """docs/benchmarks.md, its pictures, and the marked parts of README and operations: made again,
+    """docs/benchmarks.md, its pictures, and the marked parts of READMEs and operations: made again,
     byte for byte."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copy(ROOT / "README.md", tmp_path)
+    for readme in ("README.md", "README.es.md"):
+        shutil.copy(ROOT / readme, tmp_path)
     for made in tmp_path.glob("docs/benchmarks*"):
         made.unlink()
     parser = argparse.ArgumentParser()

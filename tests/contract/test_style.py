@@ -13,7 +13,7 @@ PLACES = {
     "server": ("server/src",),
     "exporter": ("model_export/src", "model_export/README.md"),
     "lab": ("loadlab/src", "loadlab/baseline", "loadlab/locustfile.py"),
-    "pages": ("docs/*.md", "docs/decisions", "README.md", "CONTRIBUTING.md", "SECURITY.md"),
+    "pages": ("docs/*.md", "docs/decisions", "README*.md", "CONTRIBUTING.md", "SECURITY.md"),
     "set-up": ("compose", "kubernetes", "justfile", "Dockerfile", ".github", "pyproject.toml"),
 }
 EXEMPT = {

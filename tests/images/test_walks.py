@@ -49,37 +49,42 @@ def running(walker: Walker) -> list[str]:
     ).split()
 
 
-@walks("just image server", "docker run --rm -p * --read-only *")
+@walks(
+    "just image server",
+    "docker run --rm -p * --read-only *",
+    "docker run --rm -p 127.0.0.1:8000:8000 --cpus *",
+)
 def test_an_image_is_built_and_run(alone: Walker) -> None:
     """It answers as the README shows, and its container is gone when the command ends."""
     alone.run(alone.find("just image server"), timeout_s=_PATIENCE_S)
-    with alone.start(alone.find("docker run *--read-only*")) as server:
-        assert (
-            server.ready()
-            .post("/predict", content=BODY, headers={"content-type": "application/json"})
-            .content
-            == ANSWER
-        )
-        server.end()
+    for command in (each for each in alone.commands if each.text.startswith("docker run")):
+        with alone.start(command) as server:
+            assert (
+                server.ready()
+                .post("/predict", content=BODY, headers={"content-type": "application/json"})
+                .content
+                == ANSWER
+            )
+            server.end()
 
 
 @walks(
     "docker compose --profile half-core up --wait",
     "docker compose up --wait",
     "just up half-core",
+    "docker compose down",
     "just down",
     "just down --volumes",
 )
 def test_a_tier_comes_up_and_goes(alone: Walker) -> None:
     """By each of its commands; the door answers, and afterwards nothing of it runs."""
-    downs = iter(
-        [alone.find("just down"), alone.find("just down --volumes"), alone.find("just down")]
-    )
+    downs = {"docker compose up --wait": "docker compose down", "just up half-core": "just down"}
     for up in (command for command in alone.commands if " up " in command.text):
         alone.run(up, timeout_s=_PATIENCE_S)
         assert ask(alone.port) == (200, ANSWER)
         assert running(alone) == ["half-core"]
-        alone.run(next(downs), timeout_s=_PATIENCE_S)
+        down = alone.find(downs.get(up.text, "just down --volumes"))
+        alone.run(down, timeout_s=_PATIENCE_S)
         assert running(alone) == []
 
 

@@ -142,13 +142,11 @@ def test_boosted_trees_have_a_goal_of_their_own():
 
 def test_boosted_trees_measured_alone_are_shown_with_the_others(bench_run, tmp_path):
     """A later run of them leaves the bench of the first page where it is, and is a section of its
-    own; its figures stand on the first page, too."""
+    own; its figures stand in the summary, too."""
     ours, other = (rounds(*each, model="cover-lightgbm") for each in (("b", [30]), ("e", [9000])))
     alone = a_run("bench", [*ours, *other], started_at="2026-02-02T03:04:05Z")
     runs = tmp_path / "docs/runs"
     whole, boosted = runner.save(bench_run, runs), runner.save(alone, runs)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- figures -->\n<!-- /figures -->\n")
     parser = argparse.ArgumentParser()
     render.add_arguments(parser)
     out = tmp_path / "docs/benchmarks.md"
@@ -166,8 +164,24 @@ def test_boosted_trees_measured_alone_are_shown_with_the_others(bench_run, tmp_p
     assert (
         "- CPU time per request of 300 trees of LightGBM: 30.0 µs in Halfcore, 9,000 µs in FastAPI "
         "with `mlflow.pyfunc`: 1/300.0. ([bench, cover-lightgbm]"
-        f"(docs/runs/{boosted.name}))"
-    ) in readme.read_text()
+        f"(runs/{boosted.name}))"
+    ) in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.es.md"])
+def test_a_first_page_without_comparisons_and_load_runs_has_the_bench(bench_run, tmp_path, name):
+    """A dash where nothing was measured; and links to what was."""
+    file = runner.save(bench_run, tmp_path / "docs/runs")
+    (tmp_path / name).write_text("<!-- figures -->\n<!-- /figures -->\n")
+
+    written = render.render(file, None, tmp_path / "docs/benchmarks.md")
+
+    assert tmp_path / name in written
+    text = (tmp_path / name).read_text()
+    ours = re.search(r"^\| Halfcore \| – \| (\d+) µs \|$", text, re.MULTILINE)
+    assert ours
+    assert f"[bench]: docs/runs/{file.name}\n" in text
+    assert "docs/benchmarks-load.svg" not in text
 
 
 def test_a_server_that_fails_is_compared_with_nothing(bench_run):

@@ -25,7 +25,7 @@ def newcomer(request: pytest.FixtureRequest, tmp_path: Path) -> Walker:
 
 @walks(
     "python3 -m pip install uv rust-just && * just serve",
-    "curl -s localhost:8000/predict *",
+    "curl -s localhost:8000/predict *features*",
     "curl -s localhost:8000/models/*",
     "*export models:/penguins-svm@champion",
     "just serve --port *",

@@ -49,24 +49,20 @@ def python_of_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scripts_of_other_servers_predict(
     walker: Walker, examples: Done, python_of_clients: Path
 ) -> None:
-    """Those of both pages, unchanged but for the ports."""
-    scripts = [
-        (page, script)
-        for page in ("README.md", "docs/protocols.md")
-        for script in SCRIPT.findall((ROOT / page).read_text())
-    ]
+    """Unchanged but for the ports."""
+    scripts = SCRIPT.findall((ROOT / "docs/protocols.md").read_text())
     clients = ("mlflow", "tritonclient.http", "tritonclient.grpc", "kserve")
-    assert all(any(name in script for _, script in scripts) for name in clients)
+    assert all(any(name in script for script in scripts) for name in clients)
     grpc_port = str(free_port())
     with walker.start(walker.commands[0], grpc_port=grpc_port) as server:
         server.ready()
-        for page, script in scripts:
+        for script in scripts:
             here = script.replace("localhost:8001", f"localhost:{grpc_port}")
             here = re.sub(r'(localhost(?::|", ))8000', rf"\g<1>{walker.port}", here)
             python = python_of_clients if "kserve" in script else sys.executable
             run = subprocess.run([python, "-c", here], capture_output=True, text=True, timeout=240)
             shown = re.findall(r"# (.+)$", script, re.MULTILINE)
-            assert run.stdout.splitlines() == shown, f"{page}:\n{script}\n{run.stderr}"
+            assert run.stdout.splitlines() == shown, f"{script}\n{run.stderr}"
         assert "drained" in server.end()
 
 

@@ -2,4 +2,5 @@
 and sent."""
 
 __version__ = "0.1.0"
-"""As in pyproject.toml (a test compares them); reading it with importlib.metadata costs 3 MB."""
+"""As in pyproject.toml: `just version` sets both, a test compares them. Reading it with
+importlib.metadata costs 3 MB."""

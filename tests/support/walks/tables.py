@@ -29,6 +29,7 @@ ADAPTATIONS = (
         r"^python3 -m pip install uv rust-just && PATH=\S+ ", "", "both are installed already"
     ),
     Adaptation(r"(?:localhost|127\.0\.0\.1|10\.0\.0\.5):8000", "127.0.0.1:{port}", "a free port"),
+    Adaptation(r"^just site serve$", "just site serve {port}", "the same"),
     Adaptation(r"HALFCORE_GRPC_PORT=8001", "HALFCORE_GRPC_PORT={grpc_port}", "the same"),
     Adaptation(r"--port 8001$", "--port {port}", "a free port"),
     Adaptation(r"http://mlflow:5000", "{mlflow}", "the tests' own MLflow server"),
@@ -232,6 +233,13 @@ EXCLUDED = (
     Excluded("halfcore key", "the name of a command, without its arguments"),
     Excluded("just migrate", "without a database's address; walked with one"),
     Excluded("just export models:/N*@champion", "names no model; walked with one"),
+    Excluded(
+        "python3 -m venv environment && *",
+        "downloads the newest of what the package needs; tests/walks/test_packages.py installs the "
+        "wheel with what is locked, and serves",
+    ),
+    Excluded("environment/bin/halfcore serve *", "goes on from there"),
+    Excluded("just packages repository=*", "as without; a contract test looks at the links"),
     Excluded("docker compose --profile half-core --profile load up --wait", "the same load"),
     Excluded("docker compose up --scale locust-worker=8", "a command of the course"),
     Excluded("docker stack deploy", "the same"),

@@ -1,13 +1,15 @@
-"""`loadlab render`: docs/benchmarks.md and its pictures, and what stands between marks in README
+"""`loadlab render`: docs/benchmarks.md and its pictures, and what stands between marks in READMEs
 and docs/operations.md, from stored runs only. Load runs that the documentation shows are kept whole
 next to the bench's, so that every reader can judge them again (`loadlab keep` copies them
 there)."""
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command, measure
@@ -23,11 +25,25 @@ from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, SetVerdict, combine
 
 _MODEL = "iris"
+_FIRST = (_MODEL, "saturated")
 """Of the first page's table."""
-_SHOWN = ("b", "c", "d", "e")
-"""Its servers, besides the null server."""
 _MOST_ROWS = 6
-"""Of the first page's table of load runs."""
+"""Of the summary's table of load runs."""
+_READMES = {"README.md": "readme", "README.es.md": "readme.es"}
+"""First pages, and the templates of what stands between their marks."""
+
+
+_AGAINST = {"b": "", "d": "onnx", "tuned": "tuned", "e": "typical"}
+"""Rows of the first page: a server's key in the bench, and its name in comparisons; empty: ours, in
+all of them."""
+
+
+class Ends(NamedTuple):
+    """How runs of one server ended, and in which comparisons they are."""
+
+    passed: int
+    runs: int
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ def render(
     searched: Sequence[Path] = (),
     studied: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the page of these files, its pictures, and README; returns what was written.
+    """Write the page of these files, its pictures, and READMEs; returns what was written.
 
     The boosted trees may have been measured in a run of their own.
     """
@@ -125,8 +141,15 @@ def render(
     if boosted and boosted != newest:
         benches.append(chapters.bench(boosted, BOOSTED))
     benches += [chapters.bench(file) for file in (ablation, ladder) if file]
+    lines = experiments.least(out, searched) + experiments.compared(out, compared)
+    if boosted:
+        lines += bench.boosted_lines(runner.load(boosted, measure.Run), link(boosted, out))
+    if ladder:
+        lines += bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, out))
     text = page(
         "benchmarks",
+        summary=load_summary(loaded, out) if loaded else "",
+        lines=lines,
         loads=load_section(loaded, out) if loaded else "",
         benches=[*benches, *([chapters.protocols(protocols_run)] if protocols_run else [])],
         compared=[chapters.compare(file) for file in compared],
@@ -134,21 +157,14 @@ def render(
         studied=[chapters.study(file) for file in studied],
     )
     out.write_text(f"{text}\n")
-    readme = out.parent.parent / "README.md"
     shown = to_draw(loaded)
     curve = chapters.draw("load", shown) if shown else ""
-
-    def figures() -> str:
-        lines = experiments.least(readme, searched) + experiments.compared(readme, compared)
-        if boosted:
-            run = runner.load(boosted, measure.Run)
-            lines += bench.boosted_lines(run, link(boosted, readme))
-        if ladder:
-            lines += bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, readme))
-        picture = link(out.with_name(curve), readme) if curve else ""
-        return first_page(readme, newest, loaded, picture, lines)
-
-    return [out, *chapters.pictures, *([readme] if fill(readme, "figures", figures) else [])]
+    readmes = []
+    for name, template in _READMES.items():
+        readme = out.parent.parent / name
+        text_of = partial(first_page, readme, template, newest, compared, loaded, curve)
+        readmes += [readme] if fill(readme, "figures", text_of) else []
+    return [out, *chapters.pictures, *readmes]
 
 
 def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:
@@ -170,24 +186,41 @@ def memory(file: Path, out: Path) -> str:
 
 
 def first_page(
-    readme: Path, newest: Path, loaded: Sequence[KeptSet], curve: str, lines: Sequence[str]
+    readme: Path,
+    template: str,
+    newest: Path,
+    compared: Sequence[Path],
+    loaded: Sequence[KeptSet],
+    curve: str,
 ) -> str:
-    """What stands between the marks of README: load runs with the picture of one, a bench's CPU
-    time per request, and lines of other experiments."""
+    """What stands between the marks of a README: one row a server, with its runs in comparisons
+    that passed and its CPU time in a bench; then a load run that passed, one that did not, and a
+    picture."""
     run = runner.load(newest, measure.Run)
-    panels = [panel for panel in bench.panels(run) if panel.model == _MODEL]
-    found = [{each.key: each.cpu_us for each in panel.measured} for panel in panels]
+    panels = [each for each in bench.panels(run) if (each.model, each.regime) == _FIRST]
+    found = [(runner.load(file, Comparison), file) for file in compared]
+    files: dict[str, tuple[Comparison, Path]] = {each.against: (each, file) for each, file in found}
+    passed = [each for each in loaded if each.together.outcome == "PASS"]
     return page(
-        "readme",
-        loads=load_summary(loaded, readme) if loaded else "",
-        curve=curve,
+        template,
         run=run,
-        panels=panels,
-        servers={key: [each.get(key) for each in found] for key in _SHOWN},
-        columns=[load for panel in panels for load in run.loads if load.regime == panel.regime],
-        link=link(newest, readme),
-        lines=lines,
+        null_us=panels[0].null_us if panels else None,
+        cpu_us={each.key: each.cpu_us for panel in panels for each in panel.measured},
+        asked=found[0][0] if found else None,
+        ends={key: _ends(files, name) for key, name in _AGAINST.items()},
+        passed=max(passed, key=lambda each: len(each.runs), default=None),
+        failed=[each for each in newest_sets(loaded) if each.together.outcome == "FAIL"][-1:],
+        link=lambda place: link(place, readme),
+        files={"bench": newest} | {name: file for name, (_, file) in files.items()},
+        curve=f"docs/{curve}" if curve else "",
     )
+
+
+def _ends(files: Mapping[str, tuple[Comparison, Path]], other: str) -> Ends:
+    """Of halfcore in all comparisons, or of the other side of one."""
+    names = [name for name in files if other in ("", name)]
+    trials = [each for name in names for each in files[name][0].of(other or "halfcore")]
+    return Ends(sum(each.outcome == "PASS" for each in trials), len(trials), names)
 
 
 class Chapters:
@@ -266,11 +299,11 @@ def load_section(found: Sequence[KeptSet], out: Path) -> str:
     return page("load_runs", sets=found, links=links)
 
 
-def load_summary(found: Sequence[KeptSet], readme: Path) -> str:
-    """One row for each of the newest sets, medians over its repeats, for the first page."""
+def load_summary(found: Sequence[KeptSet], out: Path) -> str:
+    """One row for each of the newest sets, medians over its repeats, for the page `out`."""
     shown = newest_sets(found)[-_MOST_ROWS:]
-    links = {one.folder: link(one.folder, readme) for each in shown for one in each.runs}
-    return page("readme_loads", sets=shown, links=links)
+    links = {one.folder: link(one.folder, out) for each in shown for one in each.runs}
+    return page("load_summary", sets=shown, links=links)
 
 
 def to_draw(found: Sequence[KeptSet]) -> Log | None:

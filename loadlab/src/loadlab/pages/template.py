@@ -34,6 +34,11 @@ def number(value: float | None, form: str = ",.1f") -> str:
     return "–" if value is None else format(value, form)
 
 
+def spanish(text: str) -> str:
+    """A number as Spanish writes it: 1.538,5."""
+    return text.translate(str.maketrans(",.", ".,"))
+
+
 def ratio(value: float) -> str:
     """Below a half people read fractions: 2.03, 1/6.9."""
     return f"{value:.2f}" if value >= 0.5 else f"1/{1 / value:.1f}"
@@ -86,5 +91,16 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     undefined=StrictUndefined,
 )
-for _filter in (number, ratio, times, median, in_words, broken_rules, cell, line, packages):
+for _filter in (
+    number,
+    spanish,
+    ratio,
+    times,
+    median,
+    in_words,
+    broken_rules,
+    cell,
+    line,
+    packages,
+):
     _TEMPLATES.filters[_filter.__name__] = _filter

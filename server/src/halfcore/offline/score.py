@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from halfcore import bundle, host
 from halfcore.bundle import BundleError, Manifest
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.offline import answers, files
 from halfcore.offline.answers import Answers, Form, Writer
 from halfcore.offline.convert import Converted, Converter

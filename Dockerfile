@@ -23,10 +23,12 @@ RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
     'find "$1" -depth -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH:-0}" {} +' \
     > /usr/local/bin/seal && chmod 755 /usr/local/bin/seal
 
-# What a package needs from others: changes with the lock, not with the code.
+# What a package needs from others: changes with the lock, not with the code. `--build-arg SERVER_EXTRAS=grpc` adds gRPC, which most clients do
+# not need: a tenth of the size.
 FROM builder AS server-dependencies
+ARG SERVER_EXTRAS=""
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --locked --no-dev --no-install-workspace --package halfcore
+    uv sync --locked --no-dev --no-install-workspace --package halfcore ${SERVER_EXTRAS:+$(printf -- '--extra %s ' ${SERVER_EXTRAS})}
 # Dead weight of a server, a quarter of it all: the runtime's training and conversion tools, its library for C (Python's extension has the
 # runtime within), numpy's tests and headers, and the languages in which a dependency of Litestar makes up names.
 RUN cd /opt/halfcore/lib/python3.*/site-packages \

@@ -49,7 +49,7 @@ watch models *flags:
 examples *names="all":
     uv run model-export examples "$@"
 
-# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with. NAMESPACE and TAG name them; EXPORT_EXTRAS chooses the exporter's extras
+# Build the images, or some of them: `just image server`; `just image baseline` builds what it is compared with. NAMESPACE and TAG name them; SERVER_EXTRAS and EXPORT_EXTRAS choose the extras
 [group('containers')]
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
@@ -59,6 +59,7 @@ image *targets="server export mlflow loadlab":
         name="${names[$target]:?no such image; known: ${!names[*]}}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
             --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
+            ${SERVER_EXTRAS:+--build-arg "SERVER_EXTRAS=$SERVER_EXTRAS"} \
             ${EXPORT_EXTRAS:+--build-arg "EXPORT_EXTRAS=$EXPORT_EXTRAS"} \
             -t "${NAMESPACE:+$NAMESPACE/}$name:${TAG:-latest}" .
     done

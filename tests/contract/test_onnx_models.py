@@ -14,7 +14,7 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from halfcore import bundle
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.pipeline.decode import Decoder
 from model_export.errors import ExportError
 from model_export.export import ExportRequest

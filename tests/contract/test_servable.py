@@ -12,7 +12,7 @@ from onnx import helper
 
 from halfcore import bundle
 from halfcore.bundle import BundleError
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.pipeline.engine import EngineError
 from model_export.bundle.check import (
     MOST_MANIFEST_BYTES,

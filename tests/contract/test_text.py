@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from halfcore import bundle
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.text import Tokenizer
 from halfcore.problem import Problem

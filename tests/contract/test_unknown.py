@@ -18,7 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from halfcore import bundle
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.pipeline.decode import Decoder
 from halfcore.problem import Problem
 from model_export.export import ExportRequest

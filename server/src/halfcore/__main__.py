@@ -330,7 +330,8 @@ def _check_grpc(grpc_port: int, address: str, port: int) -> None:
         return
     if find_spec("grpc") is None:
         raise SettingsError(
-            f"grpc_port={grpc_port}: gRPC is not installed; install the extra halfcore[grpc]"
+            f"grpc_port={grpc_port}: gRPC is not installed; install the extra halfcore[grpc], or "
+            "build the image with SERVER_EXTRAS=grpc"
         )
     if grpc_port == port:
         raise SettingsError(f"grpc_port={grpc_port}: HTTP has this port, expected another one")

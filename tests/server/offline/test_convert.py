@@ -9,7 +9,7 @@ import pytest
 
 from halfcore.bundle import Input, Text
 from halfcore.offline.convert import Converter
-from halfcore.offline.files import Chunk
+from halfcore.offline.sources import Chunk
 from halfcore.pipeline.row_checks import ExpectedRow, RowChecks
 from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.values import as_pandas, from_text

@@ -207,6 +207,16 @@ EXCLUDED = (
     Excluded("just image", "builds all images, as `just test-images` does"),
     Excluded("just image baseline", "builds for minutes what only comparisons need"),
     Excluded(
+        "SERVER_EXTRAS=* just image server",
+        "builds another image; this test does so under another name",
+        "tests/images/test_grpc.py",
+    ),
+    Excluded(
+        "docker run --rm -p * -e HALFCORE_GRPC_PORT=8001 *",
+        "runs it; tests/images/test_grpc.py does so on free ports",
+    ),
+    Excluded("SERVER_EXTRAS=* just publish *", "publishes, as `just publish` below"),
+    Excluded(
         "EXPORT_EXTRAS=* just image export", "as `just test-images` builds it without CatBoost"
     ),
     Excluded("just up", "pulls Prometheus and Grafana; `just up registry` is walked"),

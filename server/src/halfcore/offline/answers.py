@@ -17,7 +17,8 @@ import orjson
 from numpy.typing import NDArray
 
 from halfcore.bundle import Manifest
-from halfcore.offline.files import FileError, pyarrow
+from halfcore.offline.files import pyarrow
+from halfcore.offline.sources import FileError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from halfcore.bundle import MANIFEST_FILE
-from halfcore.offline.files import FileError
 from halfcore.offline.partitions import Outcome, Partition, Plan, score_partition
 from halfcore.offline.score import Scorer
+from halfcore.offline.sources import FileError
 
 LOCAL = "local"
 """Stands for the address of a cluster that is started here, and ends with the run."""

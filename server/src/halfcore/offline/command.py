@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 from halfcore.bundle import BundleError
 from halfcore.log import configure
 from halfcore.offline import files, partitions
-from halfcore.offline.files import FileError
 from halfcore.offline.partitions import Outcome
 from halfcore.offline.score import MOST_REPORTED, Scorer, Table, newest, threads_of
+from halfcore.offline.sources import FileError
 from halfcore.settings.parser import Parser
 
 DESCRIPTION = """Score a table: one answer per row, in order. A wrong row gets an empty answer, and

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfcore.bundle import Input
-from halfcore.offline.files import Chunk, Values
+from halfcore.offline.cells import Cells, Codes, is_utf8
+from halfcore.offline.sources import Chunk, Values
 from halfcore.pipeline.row_checks import ExpectedRow, RowChecks
 from halfcore.pipeline.schema import NUMPY_TYPES, Schema
 from halfcore.pipeline.values import MISSING, as_pandas, from_text
@@ -47,6 +48,7 @@ class Converter:
             self._known(i) if column.kind != "text" else {}
             for i, column in enumerate(schema.inputs)
         ]
+        self._known_texts = [Codes(codes or {}) for codes in self._codes]
 
     def convert(self, chunk: Chunk) -> Converted:
         """The chunk's rows; those that are broken or have a wrong value are left out."""
@@ -73,7 +75,7 @@ class Converter:
             return chunk.broken[row]
         inputs = self._schema.inputs
         values = [_plain(chunk.columns[column.name][row]) for column in inputs]
-        if any(isinstance(value, str) and not _is_utf8(value) for value in values):
+        if any(isinstance(value, str) and not is_utf8(value) for value in values):
             return "it is not UTF-8"
         coerced = [self._coerce(*each) for each in zip(inputs, values, strict=True)]
         checks = RowChecks(self._expected)
@@ -99,7 +101,7 @@ class Converter:
         else:
             of_numbers = column.categories and not isinstance(column.categories[0], str)
             known = self._floats(values) if of_numbers and self._text else values
-            numbers, good = _coded(codes, known)
+            numbers, good = _coded(codes, self._known_texts[i], known)
         if not good.all():
             for row in np.flatnonzero(~good).tolist():
                 number = self._one(i, values[row])
@@ -124,6 +126,8 @@ class Converter:
         """The values as numbers: NaN for a missing one, infinity for what is none."""
         if isinstance(values, np.ndarray):
             return values.astype(float)
+        if isinstance(values, Cells):
+            return values.numbers(self._float)
         try:
             return np.fromiter(map(float, values), float, len(values))
         except (ValueError, TypeError, OverflowError):
@@ -160,7 +164,10 @@ class Converter:
         return good
 
 
-def _coded(codes: Mapping[Any, float], values: Values) -> Checked:
+def _coded(codes: Mapping[Any, float], known: Codes, values: Values) -> Checked:
+    if isinstance(values, Cells):
+        numbers = values.coded(known)
+        return numbers, numbers >= 0
     if isinstance(values, np.ndarray):
         values = values.tolist()
     get = codes.get
@@ -181,11 +188,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return float(value) if isinstance(value, Decimal) else str(value)
-
-
-def _is_utf8(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

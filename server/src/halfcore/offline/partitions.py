@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from halfcore import bundle
-from halfcore.offline.files import FileError, pyarrow
+from halfcore.offline.files import pyarrow
 from halfcore.offline.score import Scored, Scorer, Table
+from halfcore.offline.sources import FileError
 
 NOTE = "halfcore"
 """The name of our entry in the metadata of a Parquet file."""

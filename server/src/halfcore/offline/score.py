@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from halfcore import bundle, host
 from halfcore.bundle import BundleError, Manifest
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 from halfcore.offline import answers, files
 from halfcore.offline.answers import Answers, Form, Writer
 from halfcore.offline.convert import Converted, Converter
-from halfcore.offline.files import Chunk, FileError, Wanted
+from halfcore.offline.sources import Chunk, FileError, Wanted
 
 BATCH_ROWS = 1024
 """Rows of one run of the model: more are not faster, and the processor's cache holds these."""

@@ -18,7 +18,7 @@ import orjson
 
 from halfcore import bundle, host
 from halfcore.bundle import BundleError
-from halfcore.models.loading import prepare
+from halfcore.models.preparing import prepare
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from halfcore.bundle import Bundle, BundleError, Manifest
 from halfcore.host import give_back_memory
 from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import ModelMetrics
-from halfcore.models.loading import Prepared, assemble, prepare
+from halfcore.models.loading import assemble
+from halfcore.models.preparing import Prepared, prepare
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.engine import EngineError
 from halfcore.registry.contract import Contract, SchemaChange

@@ -343,6 +343,11 @@ home-picture:
 prove-swaps *flags:
     uv run python tests/e2e/prove_swaps.py "$@"
 
+# 100 times SIGTERM under clients that keep their connections, ask without a pause and never twice, alone and behind HAProxy: no request may fail; `just prove-drain --drains 5`
+[group('prove')]
+prove-drain *flags:
+    uv run python tests/e2e/prove_drain.py "$@"
+
 # How long a start takes while MLflow and PostgreSQL refuse, hang or drop everything, with a bundle on disk: at most 5 s
 [group('prove')]
 prove-cold-start *flags:

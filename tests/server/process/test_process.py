@@ -1,6 +1,5 @@
 """A real server process and clients that behave, misbehave, or leave."""
 
-import json
 import os
 import random
 import re
@@ -11,18 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from support.bodies import REFUSED, RIGHT, VECTOR, dumped
-from support.bundles import MIXED, graph, write_bundle
+from support.bundles import MIXED, write_bundle
 from support.client import parsed
+from support.processes import GOOD, connect, expensive, prediction, status, statuses, workers
 from support.serving import Server, receive, request, serving, starting
 
-GOOD = b'{"features":[1,2,3,4.5]}'
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 SETTINGS = {
     "default_model": "sum",
@@ -47,17 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert server.process.poll() is None
 
 
-def workers(server: Server) -> list[int]:
-    """The process ids of the server's workers."""
-    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
-
-
-def connect(server: Server, timeout_s: float = 60.0) -> socket.socket:
-    """A connection of its own."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s)
-
-
 def exchange(server: Server, sent: bytes, *, half_close: bool = False) -> bytes:
     """Send, and read until the server closes."""
     with connect(server) as connection:
@@ -75,22 +60,6 @@ def read_all(connection: socket.socket) -> bytes:
         while chunk := connection.recv(65536):
             data += chunk
     return data
-
-
-def statuses(answer: bytes) -> list[int]:
-    """The status codes of the answers in a stream."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
-
-
-def status(answer: bytes) -> int:
-    """The status code of the only answer."""
-    (only,) = statuses(answer)
-    return only
-
-
-def prediction(answer: bytes) -> Any:
-    """What was predicted."""
-    return json.loads(answer.partition(b"\r\n\r\n")[2])["prediction"]
 
 
 def metrics(server: Server) -> dict[tuple[str, ...], float]:
@@ -481,34 +450,12 @@ def network_sockets(pid: int) -> list[tuple[str, int]]:
 # -- the end ---------------------------------------------------------------------------------------
 
 
-def dear() -> Any:
-    """The sum of a row, found the long way: some 10 ms of multiplications per row."""
-    width, layers = 1024, 48
-    shape = helper.make_tensor("value", TensorProto.FLOAT, [1], [1 / width])
-    nodes = [
-        helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=1),
-        helper.make_node("Expand", ["sum", "wide"], ["layer0"]),
-        helper.make_node("ConstantOfShape", ["square"], ["weights"], value=shape),
-        *(
-            helper.make_node("MatMul", [f"layer{i}", "weights"], [f"layer{i + 1}"])
-            for i in range(layers)
-        ),
-        helper.make_node("ReduceMean", [f"layer{layers}", "axis"], ["value"], keepdims=0),
-    ]
-    constants = {
-        "axis": np.array([1], np.int64),
-        "wide": np.array([1, width], np.int64),
-        "square": np.array([width, width], np.int64),
-    }
-    return graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
-
-
 @pytest.mark.parametrize("hot_lane", ["true", "false"])
 def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> None:
     """With 60 requests in the queue: each is answered with its own answer, the listener is gone,
     and the exit code is 0."""
     golden = [{"row": dict.fromkeys(("x0", "x1", "x2", "x3"), 1), "prediction": 4.0}]
-    write_bundle(tmp_path, "dear", task="regression", model=dear(), changes={"golden": golden})
+    write_bundle(tmp_path, "dear", task="regression", model=expensive(), changes={"golden": golden})
     with (
         serving(tmp_path, hot_lane=hot_lane, max_batch_size=1, inline_budget_ms=0) as server,
         ExitStack() as stack,

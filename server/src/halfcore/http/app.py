@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers
+from halfcore.http.closing import closing_asgi
 from halfcore.http.routes import admin, docs, head, health, home, predict, protocols
 from halfcore.http.routes import metrics as metrics_routes
 from halfcore.http.routes import models as model_routes
@@ -25,11 +26,31 @@ from halfcore.registry.followers import Followers
 
 
 class App(Litestar):
-    """The app. It answers HEAD wherever it answers GET."""
+    """The app. It answers HEAD wherever it answers GET, and closes connections while it drains.
+
+    Attributes:
+        models: the served models; set by `create_app`.
+        in_progress: requests that are not answered yet.
+    """
+
+    models: Models
+    in_progress = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan; see ASGI."""
-        method = scope.get("method")
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        self.in_progress += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.in_progress -= 1
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        method = scope["method"]
+        if self.models.draining:
+            send = closing_asgi(send)
         if method == "HEAD":
             scope = scope | {"method": "GET"}
             send = head.without_body(send)
@@ -61,7 +82,7 @@ def create_app(
     webhook_secret: str,
     bench: bool,
     home_page: bool,
-) -> Litestar:
+) -> App:
     """The app with all routes; `worker` builds, starts and closes its parts.
 
     Args:
@@ -78,7 +99,7 @@ def create_app(
         bench: whether to add GET /bench/null.
         home_page: whether `/` is the server's own page; otherwise it leads to /docs.
     """
-    return App(
+    app = App(
         route_handlers=[
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, challengers, followers),
@@ -104,6 +125,8 @@ def create_app(
         debug=False,
         logging_config=None,
     )
+    app.models = models
+    return app
 
 
 def _problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

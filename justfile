@@ -348,6 +348,11 @@ prove-swaps *flags:
 prove-drain *flags:
     uv run python tests/e2e/prove_drain.py "$@"
 
+# SIGKILL of one worker of two, 20 times, under 300 requests/s: no request of the other one may fail, and two accept again within 2 s; `just prove-deaths --short` judges no time
+[group('prove')]
+prove-deaths *flags:
+    uv run python tests/e2e/prove_deaths.py "$@"
+
 # How long a start takes while MLflow and PostgreSQL refuse, hang or drop everything, with a bundle on disk: at most 5 s
 [group('prove')]
 prove-cold-start *flags:

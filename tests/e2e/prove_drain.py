@@ -32,11 +32,11 @@ PREDRAIN_S = 1.0
 """HAProxy's checks find a server that is not ready within half of it."""
 
 ALONE = {
-    "one process": (1, True),
-    "one process, a connection per request": (1, False),
-    "two workers": (2, True),
+    "one process": (1, 0),
+    "one process, a connection per request": (1, 1),
+    "two workers": (2, 0),
 }
-"""Kinds of servers and clients: how many workers, and whether connections are kept."""
+"""Kinds of servers and clients: how many workers, and most requests of a connection."""
 
 
 def right(number: int, answer: Any) -> bool:
@@ -104,10 +104,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundles = Path(folder)
         write_bundle(bundles, "sum", task="regression")
-        for what, (workers, keeps) in ALONE.items():
+        for what, (workers, most) in ALONE.items():
             found[what] = Found()
             for _ in range(arguments.drains):
-                alone(found[what], bundles, draw, arguments.clients, workers=workers, keeps=keeps)
+                alone(found[what], bundles, draw, arguments.clients, workers=workers, most=most)
         if haproxy.missing():
             console.print("not run: two servers behind HAProxy, which is not installed")
         else:
@@ -135,11 +135,11 @@ def main() -> int:
 
 
 def alone(
-    found: Found, bundles: Path, draw: random.Random, clients: int, *, workers: int, keeps: bool
+    found: Found, bundles: Path, draw: random.Random, clients: int, *, workers: int, most: int
 ) -> None:
     """Start a server, put clients on it, end it."""
     with serving(bundles, drain_timeout_s=DRAIN_TIMEOUT_S, workers=workers) as server:
-        eager = Eager(server.port, BODIES, right, clients=clients, keeps=keeps)
+        eager = Eager(server.port, BODIES, right, clients=clients, most=most)
         with eager.running():
             time.sleep(draw.uniform(0.1, 0.4))
             found.end(server)

@@ -30,13 +30,18 @@ class Eager:
     right: Callable[[int, Any], bool]
     clients: int = 16
     stays: bool = False
-    keeps: bool = True
-    """Whether a client keeps its connection; otherwise it opens one for each request."""
+    pause_s: float = 0.0
+    """Before each request."""
+    most: int = 0
+    """Requests after which a client opens another connection; 0: it keeps its connection."""
     answered: int = 0
     closed: int = 0
     """Answers that announced the end of their connection."""
     refused: int = 0
     failures: list[str] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+    """Their own ports of the connections on which a request failed."""
+    _open: set[int] = field(default_factory=set)
     _stop: bool = False
 
     @contextmanager
@@ -49,6 +54,10 @@ class Eager:
         finally:
             self._stop = True
             thread.join(120)
+
+    def connected(self) -> int:
+        """How many clients have a connection."""
+        return len(self._open)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -65,32 +74,41 @@ class Eager:
                     return
                 self.failures.append(f"not connected: {error}")
                 continue
+            own = writer.get_extra_info("sockname")[1]
+            self._open.add(own)
             try:
-                await self._ask_on(number, reader, writer)
+                if not await self._ask_on(number, reader, writer):
+                    self.lost.add(own)
             finally:
+                self._open.discard(own)
                 writer.close()
                 with suppress(OSError):
                     await writer.wait_closed()
 
     async def _ask_on(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Ask until the connection or the time ends."""
-        while not self._stop:
+    ) -> bool:
+        """Ask until the connection or the time ends; returns whether the last request was
+        answered."""
+        sent = 0
+        while not self._stop and (not self.most or sent < self.most):
+            sent += 1
+            if self.pause_s:
+                await asyncio.sleep(self.pause_s)
             number = (number + 1) % len(self.bodies)
             try:
                 head, body = await asyncio.wait_for(self._exchange(number, reader, writer), 60.0)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
-                return
+                return False
             if not head.startswith(b"HTTP/1.1 200 ") or not self.right(number, json.loads(body)):
                 self.failures.append((head + body).decode("latin-1"))
             else:
                 self.answered += 1
-            closes = b"connection: close" in head.lower()
-            self.closed += closes
-            if closes or not self.keeps:
-                return
+            if b"connection: close" in head.lower():
+                self.closed += 1
+                break
+        return True
 
     async def _exchange(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -2,8 +2,12 @@
 answers, the server's workers, and a model that takes its time."""
 
 import json
+import os
 import re
 import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,9 @@ from support.serving import Server
 
 GOOD = b'{"features":[1,2,3,4.5]}'
 
+_LISTENS = "0A"
+"""A socket's state in /proc/net/tcp."""
+
 
 def workers(server: Server) -> list[int]:
     """The process ids of the server's workers."""
@@ -25,6 +32,46 @@ def workers(server: Server) -> list[int]:
 def connect(server: Server, timeout_s: float = 60.0) -> socket.socket:
     """A connection of its own."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s)
+
+
+def listening(server: Server) -> list[int]:
+    """The process ids of the workers that accept connections."""
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    port = f":{server.port:04X}"
+    inodes = {
+        f"socket:[{fields[9]}]"
+        for fields in map(str.split, table)
+        if fields[3] == _LISTENS and fields[1].endswith(port)
+    }
+    return [pid for pid in workers(server) if inodes & _open_files(pid)]
+
+
+def clients_of(server: Server, worker: int) -> set[int]:
+    """The clients' own ports of the connections that a worker has accepted."""
+    port, files = f":{server.port:04X}", _open_files(worker)
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return {
+        int(fields[2].rpartition(":")[2], 16)
+        for fields in map(str.split, table)
+        if fields[1].endswith(port) and f"socket:[{fields[9]}]" in files and fields[3] != _LISTENS
+    }
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):  # it has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(descriptor.readlink()))
+    return found
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for a state."""
+    deadline = time.monotonic() + 90
+    while not holds():
+        assert time.monotonic() < deadline, f"not reached: {what}"
+        time.sleep(0.02)
 
 
 def statuses(answer: bytes) -> list[int]:
@@ -41,6 +88,12 @@ def status(answer: bytes) -> int:
 def prediction(answer: bytes) -> Any:
     """What was predicted."""
     return json.loads(answer.partition(b"\r\n\r\n")[2])["prediction"]
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used; waiting for a busy machine is none."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def expensive() -> Any:

@@ -16,7 +16,7 @@ import pytest
 from support.bodies import REFUSED, RIGHT, VECTOR, dumped
 from support.bundles import MIXED, write_bundle
 from support.client import parsed
-from support.processes import GOOD, connect, expensive, prediction, status, statuses, workers
+from support.processes import GOOD, connect, cpu_s, expensive, prediction, status, statuses, workers
 from support.serving import Server, receive, request, serving, starting
 
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
@@ -403,12 +403,6 @@ def test_bombs_are_refused_quickly(server: Server) -> None:
         before_s = cpu_s(server.process.pid)
         assert status(server.send(request("/predict", bomb))) in (400, 422)
         assert cpu_s(server.process.pid) - before_s < 1.0
-
-
-def cpu_s(pid: int) -> float:
-    """The CPU time that a process has used; waiting for a busy machine is none."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- silence ---------------------------------------------------------------------------------------

@@ -239,9 +239,14 @@ def replace_signal_handlers(server: Any, handler: Callable[..., None]) -> None:
     server.signal_handler_reload = handler
 
 
-def supervisor() -> Any:
-    """granian's server of several processes, which also says which worker died and why, and
-    whether a worker was killed at the end (`killed`)."""
+def supervisor(on_death: Callable[[str, int | None], None]) -> Any:
+    """granian's server of several processes, which also reports the death of a worker, and whether
+    a worker was killed at the end (`killed`).
+
+    Args:
+        on_death: called before another worker is started, with how the worker ended and its
+            process id.
+    """
     from granian import Granian
 
     class Supervisor(Granian):  # type: ignore[misc, valid-type]
@@ -249,7 +254,8 @@ def supervisor() -> Any:
 
         def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
             for index in workers:
-                _report_death(self.wrks[index])
+                worker = self.wrks[index]
+                on_death(_how_it_ended(worker), getattr(worker.inner, "pid", None))
             super()._respawn_workers(workers, *arguments, **options)
 
         def _stop_workers(self) -> None:
@@ -260,18 +266,12 @@ def supervisor() -> Any:
     return Supervisor
 
 
-def _report_death(worker: Any) -> None:
+def _how_it_ended(worker: Any) -> str:
     code = _exit_code(worker)
-    how = f"exit code {code}"
     if code is not None and code < 0:
         with suppress(ValueError):
-            how = signal.Signals(-code).name
-    logger.error(
-        "a worker process ended unexpectedly (%s), and its requests with it; starting another one, "
-        "see the log above, and the memory limit if it was SIGKILL",
-        how,
-        extra={"pid": getattr(worker.inner, "pid", None)},
-    )
+            return signal.Signals(-code).name
+    return f"exit code {code}"
 
 
 def _exit_code(worker: Any) -> int | None:

@@ -22,6 +22,7 @@ from granian.log import LogLevels
 from halfcore import host
 from halfcore.http import granian_private
 from halfcore.log import logger
+from halfcore.metrics import workers
 from halfcore.process import draining, signals, sizing
 from halfcore.process.watchdog import CUT_OFF
 from halfcore.settings.groups import Settings
@@ -43,7 +44,27 @@ def serve(
         log_config: for granian's log.
         options: of granian.
     """
-    server = granian_private.supervisor()(
+    with TemporaryDirectory(prefix="halfcore-") as shared:
+        server = _server(settings, plan, log_config, options, Path(shared))
+        end = End(server)
+        granian_private.replace_signal_handlers(server, end)
+        server.serve(
+            target_loader=partial(_application, settings, plan, Path(shared), end),
+            wrap_loader=False,
+        )
+    if server.killed:
+        logger.error(CUT_OFF)
+        sys.exit(1)
+
+
+def _server(
+    settings: Settings,
+    plan: sizing.Plan,
+    log_config: dict[str, Any],
+    options: dict[str, Any],
+    shared: Path,
+) -> Any:
+    return granian_private.supervisor(partial(_on_death, shared))(
         "halfcore.worker:Worker",  # only a name for its log: `_application` makes the workers
         interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
         workers=plan.workers,
@@ -55,16 +76,17 @@ def serve(
         log_dictconfig=log_config,
         **options,
     )
-    end = End(server)
-    granian_private.replace_signal_handlers(server, end)
-    with TemporaryDirectory(prefix="halfcore-") as shared:
-        server.serve(
-            target_loader=partial(_application, settings, plan, Path(shared), end),
-            wrap_loader=False,
-        )
-    if server.killed:
-        logger.error(CUT_OFF)
-        sys.exit(1)
+
+
+def _on_death(shared: Path, how: str, pid: int | None) -> None:
+    """Count and report a worker that died."""
+    workers.count_death(shared)
+    logger.error(
+        "a worker ended unexpectedly (%s), and its requests with it; another one is started. See "
+        "the log above; SIGKILL is often the memory limit: raise it",
+        how,
+        extra={"pid": pid},
+    )
 
 
 class End:

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers
 from halfcore.http.closing import closing_asgi
+from halfcore.http.deadline import receive_in_time
 from halfcore.http.routes import admin, docs, head, health, home, predict, protocols
 from halfcore.http.routes import metrics as metrics_routes
 from halfcore.http.routes import models as model_routes
@@ -18,6 +19,7 @@ from halfcore.http.routes.bench import null_by_get
 from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
+from halfcore.predict.body import BodyReader
 from halfcore.predict.prediction import refusal
 from halfcore.predict.predictor import Handler, Predictor
 from halfcore.predict.protocols.paths import INVOCATIONS, form_of
@@ -29,11 +31,13 @@ class App(Litestar):
     """The app. It answers HEAD wherever it answers GET, and closes connections while it drains.
 
     Attributes:
-        models: the served models; set by `create_app`.
+        models: the served models; set by `create_app`, as is the next one.
+        reader: its time limit holds for the bodies of all routes.
         in_progress: requests that are not answered yet.
     """
 
     models: Models
+    reader: BodyReader
     in_progress = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -51,6 +55,8 @@ class App(Litestar):
         method = scope["method"]
         if self.models.draining:
             send = closing_asgi(send)
+        reader = self.reader
+        receive = receive_in_time(receive, timeout_s=reader.timeout_s, too_slow=reader.too_slow)
         if method == "HEAD":
             scope = scope | {"method": "GET"}
             send = head.without_body(send)
@@ -125,7 +131,7 @@ def create_app(
         debug=False,
         logging_config=None,
     )
-    app.models = models
+    app.models, app.reader = models, predictor.reader
     return app
 
 

@@ -40,19 +40,31 @@ class _Instruction(ctypes.Structure):
 def listeners(port: int) -> list[socket.socket]:
     """This process's listening sockets on a port, as duplicates: the listener stays open until they
     are closed, too."""
+    return [found for number in open_sockets() if (found := duplicate(number, port)) is not None]
+
+
+def numbers(port: int) -> list[int]:
+    """The descriptors of this process's listening sockets on a port."""
     found = []
-    for number in _open_sockets():
-        with suppress(OSError):  # closed meanwhile
-            duplicate = socket.socket(fileno=os.dup(number))
-            if _listens(duplicate, port):
-                found.append(duplicate)
-            else:
-                duplicate.close()
+    for number in open_sockets():
+        if (one := duplicate(number, port)) is not None:
+            one.close()
+            found.append(number)
     return found
 
 
-def _open_sockets() -> list[int]:
-    """The descriptors of this process's sockets: all, before one of them is duplicated."""
+def duplicate(number: int, port: int) -> socket.socket | None:
+    """A duplicate of a descriptor that is a listening socket on a port; None if it is not."""
+    with suppress(OSError):  # closed meanwhile
+        copy = socket.socket(fileno=os.dup(number))
+        if _listens(copy, port):
+            return copy
+        copy.close()
+    return None
+
+
+def open_sockets() -> list[int]:
+    """The descriptors of this process's sockets."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):

@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from halfcore import host
 from halfcore.http import granian_private
 from halfcore.log import logger
-from halfcore.process import draining, signals, sizing, supervisor
+from halfcore.process import draining, signals, sizing, slow_clients, supervisor
 from halfcore.process.watchdog import Watchdog
 from halfcore.settings.groups import Settings
 
@@ -93,7 +93,13 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
         timing = _timing(settings)
         drain = draining.Drain(front, server.stop, port=settings.port, timing=timing)
         Watchdog(drain, front, timing).start(signals.ending())
+        watching = asyncio.create_task(
+            slow_clients.free_the_table(
+                settings.port, unanswered_s=slow_clients.longest_answer_s(settings)
+            )
+        )
         await server.serve()
+        watching.cancel()
 
 
 def _timing(settings: Settings) -> draining.Timing:

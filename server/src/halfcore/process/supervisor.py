@@ -23,7 +23,7 @@ from halfcore import host
 from halfcore.http import granian_private
 from halfcore.log import logger
 from halfcore.metrics import workers
-from halfcore.process import draining, signals, sizing
+from halfcore.process import draining, signals, sizing, slow_clients
 from halfcore.process.watchdog import CUT_OFF
 from halfcore.settings.groups import Settings
 
@@ -156,12 +156,18 @@ def _application(settings: Settings, plan: sizing.Plan, shared: Path, end: End) 
     if settings.hot_lane:
         granian_private.install(mp, front)
 
+    watching: list[asyncio.Task[None]] = []  # a loop refers to its tasks weakly
+
     def handle(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
         timing = draining.Timing(settings.predrain_s, settings.drain_timeout_s)
         drain = draining.Drain(front, stop, port=settings.port, timing=timing)
         for number in signals.ending():
             loop.add_signal_handler(number, drain.begin)
         loop.add_signal_handler(signal.SIGUSR1, drain.hurry)
+        longest_s = slow_clients.longest_answer_s(settings)
+        watching.append(
+            loop.create_task(slow_clients.free_the_table(settings.port, unanswered_s=longest_s))
+        )
 
     granian_private.handle_signals(handle)
     return front if settings.hot_lane else front.app

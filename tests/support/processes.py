@@ -74,6 +74,25 @@ def until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def exchange(server: Server, sent: bytes, *, half_close: bool = False) -> bytes:
+    """Send, and read until the server closes."""
+    with connect(server) as connection:
+        with suppress(OSError):  # the server may have answered and closed already
+            connection.sendall(sent)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    data = b""
+    with suppress(ConnectionResetError):  # the server closed with bytes of ours unread
+        while chunk := connection.recv(65536):
+            data += chunk
+    return data
+
+
 def statuses(answer: bytes) -> list[int]:
     """The status codes of the answers in a stream."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]

@@ -55,8 +55,9 @@ class App(Litestar):
         method = scope["method"]
         if self.models.draining:
             send = closing_asgi(send)
-        reader = self.reader
-        receive = receive_in_time(receive, timeout_s=reader.timeout_s, too_slow=reader.too_slow)
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            limit_s, too_slow = self.reader.timeout_s, self.reader.too_slow
+            receive = receive_in_time(receive, timeout_s=limit_s, too_slow=too_slow)
         if method == "HEAD":
             scope = scope | {"method": "GET"}
             send = head.without_body(send)

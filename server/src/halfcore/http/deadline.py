@@ -1,4 +1,5 @@
-"""The time limit of a request's body on every route of the app: granian and Litestar set none."""
+"""The body of a request on every route of the app: its time limit, because granian and Litestar set
+none, and its end before it is complete, which Litestar answers with 500."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from typing import Any
 
 from litestar.types import Receive
 
+from halfcore.predict.body import client_left
 from halfcore.problem import Problem
 
 
@@ -13,7 +15,8 @@ def receive_in_time(
     receive: Receive, *, timeout_s: float, too_slow: Callable[[], Problem]
 ) -> Receive:
     """Wrap `receive`: the body must be complete so many seconds from now, or `too_slow()` is
-    raised. Waiting for the client to leave afterwards has no limit."""
+    raised; if it breaks off, the 400 of a client that left. Waiting for the client to leave
+    afterwards has no limit."""
     end = asyncio.get_running_loop().time() + timeout_s
     complete = False
 
@@ -26,6 +29,8 @@ def receive_in_time(
                 message: Any = await receive()
         except TimeoutError:
             raise too_slow() from None
+        if message["type"] == "http.disconnect":
+            raise client_left()
         complete = not message.get("more_body", False)
         return message
 

@@ -166,41 +166,41 @@ lint:
 # 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
 [group('prove')]
 prove-batcher rows="1000000":
-    uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
+    uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
 
 # 10,000 bodies made to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]
 prove-bodies *flags:
-    uv run python tests/e2e/prove_bodies.py "$@"
+    uv run python tests/support/proven.py bodies "CPU time, memory and loop within the limits of the table" -- uv run python tests/e2e/prove_bodies.py "$@"
 
 # The property tests with 20 times the examples, other ones in every run: `just prove-properties 100`
 [group('prove')]
 prove-properties times="20" *flags:
     #!/usr/bin/env bash
     set -euo pipefail
-    PROPERTY_EXAMPLES="$1" uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
+    PROPERTY_EXAMPLES="$1" uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Coverage-guided fuzzing of whatever reads a body, for so many seconds: each body is read or refused with a 4xx; `just prove-fuzz 120`. A body that fails is kept in .halfcore/fuzz
 [group('prove')]
 prove-fuzz seconds="7200" *flags:
     mkdir -p .halfcore/fuzz
-    uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
+    uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
 
 # What an API key costs a request, and whether the time of a refusal depends on how much of a key was guessed; `just prove-keys --samples 100000`
 [group('prove')]
 prove-keys *flags:
-    uv run python tests/e2e/prove_keys.py "$@"
+    uv run python tests/support/proven.py keys "at most 1 µs per request, no difference of refusals" -- uv run python tests/e2e/prove_keys.py "$@"
 
 # 20,000 random requests made from /openapi.json against a real server: no server error, and nothing that is not described; `just prove-openapi --cases 2000 --seed 7`
 [group('prove')]
 prove-openapi *flags:
-    uv run python tests/e2e/prove_openapi.py "$@"
+    uv run python tests/support/proven.py openapi "0 errors of the server, 0 answers that are not described" -- uv run python tests/e2e/prove_openapi.py "$@"
 
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
 prove-answers *names="all":
     uv run model-export examples "$@"
-    ./tests/prove_answers.sh "$@"
+    uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
 
 # `halfcore predict` over all rows of forest cover: mlflow.pyfunc's labels, CPU time against ONNX Runtime and reading, memory; `just prove-batch --short` judges no time
 [group('prove')]
@@ -210,7 +210,7 @@ prove-batch *flags:
     model=cover-middle
     case " $* " in *" --short "*) model=cover-small ;; esac
     env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
-    uv run python tests/e2e/prove_batch.py "$@"
+    uv run python tests/support/proven.py batch "labels of mlflow.pyfunc, CPU time and memory within bounds" -- uv run python tests/e2e/prove_batch.py "$@"
 
 # What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
@@ -221,7 +221,7 @@ record-protocols *servers:
 [group('prove')]
 prove-baselines *names="light":
     uv run model-export examples "$@"
-    ./tests/prove_baselines.sh "$@"
+    uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
 
 # The descriptors of the gRPC messages, from server/src/halfcore/rpc/proto/*.proto; a test compares them
 [group('prove')]
@@ -386,22 +386,32 @@ home-picture:
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
 [group('prove')]
 prove-swaps *flags:
-    uv run python tests/e2e/prove_swaps.py "$@"
+    uv run python tests/support/proven.py swaps "0 failed, p99 at most threefold, no memory kept" -- uv run python tests/e2e/prove_swaps.py "$@"
+
+# 100 times SIGTERM under clients that keep their connections, ask without a pause and never twice, alone and behind HAProxy: no request may fail; `just prove-drain --drains 5`
+[group('prove')]
+prove-drain *flags:
+    uv run python tests/support/proven.py drain "0 failed, exit code 0, in time" -- uv run python tests/e2e/prove_drain.py "$@"
+
+# SIGKILL of one worker of two, 20 times, under 300 requests/s: no request of the other one may fail, and two accept again within 2 s; `just prove-deaths --short` judges no time
+[group('prove')]
+prove-deaths *flags:
+    uv run python tests/support/proven.py deaths "0 of the other worker failed, replaced within 2 s" -- uv run python tests/e2e/prove_deaths.py "$@"
 
 # Half an hour of load with swaps and clients that leave: memory, descriptors and threads must not grow, and a planted leak must be found; `just prove-soak --minutes 480`
 [group('prove')]
 prove-soak *flags:
-    uv run python tests/e2e/prove_soak.py "$@"
+    uv run python tests/support/proven.py soak "0 failed, at most 2 MB per million requests, no more descriptors or threads" -- uv run python tests/e2e/prove_soak.py "$@"
 
 # How long a start takes while MLflow and PostgreSQL refuse, hang or drop everything, with a bundle on disk: at most 5 s
 [group('prove')]
 prove-cold-start *flags:
-    uv run python tests/e2e/prove_cold_start.py "$@"
+    uv run python tests/support/proven.py cold-start "at most 5 s" -- uv run python tests/e2e/prove_cold_start.py "$@"
 
 # PostgreSQL stopped, hung, restarted, cut off and stormed under 300 logged requests/s: nothing may fail, and each is in the log exactly once
 [group('prove')]
 prove-outages *flags:
-    uv run python tests/e2e/prove_outages.py "$@"
+    uv run python tests/support/proven.py outages "0 failed, each once in the log" -- uv run python tests/e2e/prove_outages.py "$@"
 
 # A real MLflow server, an alias that moves, 300 requests/s: watch the served version follow
 [group('prove')]
@@ -412,13 +422,14 @@ demo-swap:
 [group('prove')]
 prove-verdicts *names:
     uv run model-export examples iris
-    uv run python tests/e2e/prove_verdicts.py "$@"
+    uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
 
 # Models as people register them, from MLflow's log_model to answers over HTTP; writes the table in docs/export.md; `just prove-models 'xgboost-*' voting-hard`, `just prove-models --short`
 [group('prove')]
 prove-models *names:
-    uv run python tests/e2e/prove_models.py "$@"
+    uv run python tests/support/proven.py models "every answer is that of mlflow.pyfunc, every refusal explained" -- uv run python tests/e2e/prove_models.py "$@"
 
-# All long proofs
+# All proofs, one after the other, going on after a failure; ends with a table, stored in .halfcore/proofs: `just prove prove-drain prove-deaths`
 [group('prove')]
-prove: prove-batcher prove-batch prove-properties prove-bodies prove-fuzz prove-keys prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-soak prove-verdicts prove-models
+prove *names:
+    uv run python tests/e2e/prove_all.py "$@"

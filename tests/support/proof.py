@@ -1,6 +1,7 @@
 """How a long proof ends: what was found against what is allowed, as a table, an exit code and a
 file."""
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadlab.record import cgroup, machine
+from support.proven import MEASURED
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".halfcore/proofs"
@@ -92,6 +94,9 @@ def conclude(
     )
     file.write_bytes(msgspec.json.format(msgspec.json.encode(proof), indent=1) + b"\n")
     console.print(f"stored in {file.relative_to(ROOT)}", soft_wrap=True)
+    if measured := os.environ.get(MEASURED):
+        text = "; ".join(f"{name}: {found} ({allowed})" for name, found, allowed, _ in checks)
+        Path(measured).write_text(text)
     return 0 if all(check.held for check in checks) else 1
 
 

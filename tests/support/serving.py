@@ -112,7 +112,7 @@ def starting(
     **settings: object,
 ) -> Iterator[Server]:
     """The same, but yields at once."""
-    port = free_port()
+    port = int(str(settings.get("port", free_port())))
     foreign = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     environment |= {

@@ -24,6 +24,7 @@ from halfcore import __version__, bundle, challenger_spec, healthcheck, host
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.predict.keys import Keys, KeysError, new_key
+from halfcore.process import signals
 from halfcore.registry import sources
 from halfcore.settings.arguments import add_arguments, renamed
 from halfcore.settings.groups import Settings
@@ -151,6 +152,7 @@ def check_tls(settings: Settings) -> None:
 
 def _serve(settings: Settings) -> None:
     """Fit the server to its limits, log how, and serve until SIGTERM or SIGINT."""
+    signals.ignore_others()
     from halfcore.process import serve  # late: granian; the other commands start sooner
 
     log_config = configure(level=settings.log_level, form=settings.log_format)

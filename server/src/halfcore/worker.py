@@ -97,7 +97,7 @@ class Worker:
             keys=self._keys,
         )
         self._hot = hot_routes(self.predictor, self.models, bench=settings.bench_routes)
-        self.app: Litestar = create_app(
+        self.app = create_app(
             self.predictor,
             self._hot,
             self.models,

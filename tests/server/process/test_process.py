@@ -1,6 +1,5 @@
 """A real server process and clients that behave, misbehave, or leave."""
 
-import json
 import os
 import random
 import re
@@ -9,20 +8,28 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from support.bodies import REFUSED, RIGHT, VECTOR, dumped
-from support.bundles import MIXED, graph, write_bundle
+from support.bundles import MIXED, write_bundle
 from support.client import parsed
+from support.processes import (
+    GOOD,
+    connect,
+    cpu_s,
+    exchange,
+    expensive,
+    prediction,
+    read_all,
+    status,
+    statuses,
+    workers,
+)
 from support.serving import Server, receive, request, serving, starting
 
-GOOD = b'{"features":[1,2,3,4.5]}'
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 SETTINGS = {
     "default_model": "sum",
@@ -45,52 +52,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
         assert workers(server) == before
         assert server.process.poll() is None
-
-
-def workers(server: Server) -> list[int]:
-    """The process ids of the server's workers."""
-    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
-
-
-def connect(server: Server, timeout_s: float = 60.0) -> socket.socket:
-    """A connection of its own."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s)
-
-
-def exchange(server: Server, sent: bytes, *, half_close: bool = False) -> bytes:
-    """Send, and read until the server closes."""
-    with connect(server) as connection:
-        with suppress(OSError):  # the server may have answered and closed already
-            connection.sendall(sent)
-            if half_close:
-                connection.shutdown(socket.SHUT_WR)
-        return read_all(connection)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes."""
-    data = b""
-    with suppress(ConnectionResetError):  # the server closed with bytes of ours unread
-        while chunk := connection.recv(65536):
-            data += chunk
-    return data
-
-
-def statuses(answer: bytes) -> list[int]:
-    """The status codes of the answers in a stream."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
-
-
-def status(answer: bytes) -> int:
-    """The status code of the only answer."""
-    (only,) = statuses(answer)
-    return only
-
-
-def prediction(answer: bytes) -> Any:
-    """What was predicted."""
-    return json.loads(answer.partition(b"\r\n\r\n")[2])["prediction"]
 
 
 def metrics(server: Server) -> dict[tuple[str, ...], float]:
@@ -208,137 +169,6 @@ def test_what_is_not_wanted_is_not_read(
     assert b"connection: close" in answer.lower()
 
 
-# -- hostile framing -------------------------------------------------------------------------------
-
-SMUGGLED = b"GET /models/smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
-
-
-def framed(*lines: str, body: bytes = b"") -> bytes:
-    """A POST with these header lines."""
-    return (
-        "\r\n".join(
-            ["POST /predict HTTP/1.1", "host: x", "content-type: application/json", *lines, "", ""]
-        ).encode("latin-1")
-        + body
-    )
-
-
-FRAMINGS: dict[str, bytes] = {
-    "CL.TE": framed(
-        "content-length: 6", "transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED
-    ),
-    "TE.CL": framed(
-        "transfer-encoding: chunked", "content-length: 4", body=b"5c\r\n" + SMUGGLED + b"0\r\n\r\n"
-    ),
-    "two lengths": framed("content-length: 24", "content-length: 0", body=GOOD + SMUGGLED),
-    "a list of lengths": framed("content-length: 24, 0", body=GOOD + SMUGGLED),
-    "a length with a sign": framed("content-length: +24", body=GOOD + SMUGGLED),
-    "a negative length": framed("content-length: -24", body=GOOD + SMUGGLED),
-    "a hexadecimal length": framed("content-length: 0x18", body=GOOD + SMUGGLED),
-    "an empty length": framed("content-length: ", body=GOOD + SMUGGLED),
-    "a huge length": framed("content-length: 99999999999999999999999", body=GOOD + SMUGGLED),
-    "a length with a space before the colon": framed("content-length : 24", body=GOOD + SMUGGLED),
-    "TE in a word": framed("transfer-encoding: xchunked", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE twice": framed(
-        "transfer-encoding: chunked", "transfer-encoding: identity", body=b"0\r\n\r\n" + SMUGGLED
-    ),
-    "TE that does not end in chunked": framed(
-        "transfer-encoding: chunked, gzip", body=b"0\r\n\r\n" + SMUGGLED
-    ),
-    "TE with a vertical tab": framed(
-        "transfer-encoding: \x0bchunked", body=b"0\r\n\r\n" + SMUGGLED
-    ),
-    "TE behind a fold": framed("transfer-encoding:", " chunked", body=b"0\r\n\r\n" + SMUGGLED),
-    "TE in HTTP/1.0": framed("transfer-encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED).replace(
-        b"HTTP/1.1", b"HTTP/1.0", 1
-    ),
-    "a folded header": framed("x-a: 1", " 2", "content-length: 0"),
-    "NUL in a header": framed("x-a: \x00", "content-length: 0"),
-    "a bare CR in a header": framed("x-a: 1\rcontent-length: 24", "content-length: 0"),
-    "a chunk length with a sign": framed(
-        "transfer-encoding: chunked", body=b"+18\r\n" + GOOD + b"\r\n0\r\n\r\n"
-    ),
-    "a negative chunk length": framed(
-        "transfer-encoding: chunked", body=b"-1\r\n" + GOOD + b"\r\n0\r\n\r\n"
-    ),
-    "a chunk length with 0x": framed(
-        "transfer-encoding: chunked", body=b"0x18\r\n" + GOOD + b"\r\n0\r\n\r\n"
-    ),
-    "a chunk length beyond 64 bits": framed(
-        "transfer-encoding: chunked", body=b"f" * 17 + b"\r\n" + GOOD
-    ),
-    "a chunk longer than it says": framed(
-        "transfer-encoding: chunked", body=b"2\r\n" + GOOD + b"\r\n0\r\n\r\n"
-    ),
-    "a long chunk extension": framed(
-        "transfer-encoding: chunked",
-        body=b"18;" + b"a" * 20_000 + b"\r\n" + GOOD + b"\r\n0\r\n\r\n",
-    ),
-    "a bare LF after a chunk": framed(
-        "transfer-encoding: chunked", body=b"18\n" + GOOD + b"\n0\n\n"
-    ),
-    "no host": b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-    "no version": b"GET /health\r\n\r\n",
-    "HTTP/0.9": b"GET /health HTTP/0.9\r\n\r\n",
-    "HTTP/2 without TLS": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/9.9": b"GET /health HTTP/9.9\r\nhost: x\r\n\r\n",
-    "a TLS handshake": bytes.fromhex("16030100a5010000a10303") + bytes(160),
-    "zeros": bytes(200),
-    "101 headers": framed(*[f"x-{i}: {i}" for i in range(101)], "content-length: 0"),
-    "a header of 20 kB": framed("x-a: " + "a" * 20_000, "content-length: 0"),
-    "a path of 20 kB": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
-    "a path of raw bytes": b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
-    "a path of broken percent signs": b"GET /models/%ff%zz% HTTP/1.1\r\nhost: x\r\n\r\n",
-    "an encoded surrogate in the path": request(
-        "/models/%ED%A0%80/predict", GOOD, headers={"connection": "close"}
-    ),
-    "an encoded NUL in the path": request(
-        "/models/%00/predict", GOOD, headers={"connection": "close"}
-    ),
-    "an absolute URI": b"GET http://elsewhere/health HTTP/1.1\r\nhost: x\r\n\r\n",
-    "an asterisk": b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
-    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n",
-    "CONNECT to a route": b"CONNECT /predict HTTP/1.1\r\nhost: x\r\n\r\n",
-    "TRACE": b"TRACE /predict HTTP/1.1\r\nhost: x\r\nsecret: 7\r\n\r\n",
-    "an unknown method": b"BREW /predict HTTP/1.1\r\nhost: x\r\n\r\n",
-    "a method in small letters": b"post /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
-    "a method of 10 kB": b"A" * 10_000 + b" / HTTP/1.1\r\nhost: x\r\n\r\n",
-    "an upgrade to a websocket": b"GET /predict HTTP/1.1\r\nhost: x\r\nconnection: "
-    b"upgrade\r\nupgrade: websocket\r\n"
-    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-    "an upgrade to HTTP/2": b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, "
-    b"http2-settings\r\nupgrade: h2c\r\n"
-    b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
-    "a host of rubbish": b"GET /health HTTP/1.1\r\nhost: a b/c@d:99999\r\n\r\n",
-    "Expect": framed("expect: 200-maybe", "content-length: 24", body=GOOD),
-}
-
-
-@pytest.mark.parametrize("name", FRAMINGS)
-def test_hostile_framing_gets_one_answer_or_none(server: Server, name: str) -> None:
-    """Never an answer to a request that was hidden in another's body, never a 5xx, and the server
-    serves on."""
-    answer = exchange(server, FRAMINGS[name], half_close=True)
-
-    found = statuses(answer)
-    assert [code for code in found if code >= 500 or code < 200] == []
-    assert b"smuggled" not in answer
-    assert b"secret" not in answer
-    if "TE" in name or "length" in name:
-        assert len(found) <= 1 or set(found[1:]) == {400}, found
-        assert 200 not in found or name in ("a chunk longer than it says",), answer
-    assert prediction(server.send(request("/predict", GOOD))) == 10.5
-
-
-@pytest.mark.parametrize("path", ["/health", "/docs", "/no/such/route", "/v2/no/such/route"])
-@pytest.mark.parametrize("host", ["a b/c@d:99999", "x: 80", "x:99999", "[::1", "x:-1", "", "a?b"])
-def test_a_host_that_is_no_host_costs_no_500(server: Server, path: str, host: str) -> None:
-    """A Host header that cannot be part of an address is refused or ignored, never an error of the
-    server."""
-    sent = {"host": host, "connection": "close"}
-    assert status(server.send(request(path, method="GET", headers=sent))) in (200, 400, 404)
-
-
 # -- fuzz ------------------------------------------------------------------------------------------
 
 
@@ -436,12 +266,6 @@ def test_bombs_are_refused_quickly(server: Server) -> None:
         assert cpu_s(server.process.pid) - before_s < 1.0
 
 
-def cpu_s(pid: int) -> float:
-    """The CPU time that a process has used; waiting for a busy machine is none."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 # -- silence ---------------------------------------------------------------------------------------
 
 
@@ -481,34 +305,12 @@ def network_sockets(pid: int) -> list[tuple[str, int]]:
 # -- the end ---------------------------------------------------------------------------------------
 
 
-def dear() -> Any:
-    """The sum of a row, found the long way: some 10 ms of multiplications per row."""
-    width, layers = 1024, 48
-    shape = helper.make_tensor("value", TensorProto.FLOAT, [1], [1 / width])
-    nodes = [
-        helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=1),
-        helper.make_node("Expand", ["sum", "wide"], ["layer0"]),
-        helper.make_node("ConstantOfShape", ["square"], ["weights"], value=shape),
-        *(
-            helper.make_node("MatMul", [f"layer{i}", "weights"], [f"layer{i + 1}"])
-            for i in range(layers)
-        ),
-        helper.make_node("ReduceMean", [f"layer{layers}", "axis"], ["value"], keepdims=0),
-    ]
-    constants = {
-        "axis": np.array([1], np.int64),
-        "wide": np.array([1, width], np.int64),
-        "square": np.array([width, width], np.int64),
-    }
-    return graph(nodes, constants, 4, "float32", [("value", TensorProto.FLOAT, ["N"])])
-
-
 @pytest.mark.parametrize("hot_lane", ["true", "false"])
 def test_sigterm_answers_what_was_accepted(tmp_path: Path, hot_lane: str) -> None:
     """With 60 requests in the queue: each is answered with its own answer, the listener is gone,
     and the exit code is 0."""
     golden = [{"row": dict.fromkeys(("x0", "x1", "x2", "x3"), 1), "prediction": 4.0}]
-    write_bundle(tmp_path, "dear", task="regression", model=dear(), changes={"golden": golden})
+    write_bundle(tmp_path, "dear", task="regression", model=expensive(), changes={"golden": golden})
     with (
         serving(tmp_path, hot_lane=hot_lane, max_batch_size=1, inline_budget_ms=0) as server,
         ExitStack() as stack,

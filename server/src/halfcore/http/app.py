@@ -9,6 +9,8 @@ from litestar.exceptions import HTTPException
 
 from halfcore.catalog.state import Catalog
 from halfcore.challenger.challengers import Challengers
+from halfcore.http.closing import closing_asgi
+from halfcore.http.deadline import receive_in_time
 from halfcore.http.routes import admin, docs, head, health, home, predict, protocols
 from halfcore.http.routes import metrics as metrics_routes
 from halfcore.http.routes import models as model_routes
@@ -17,6 +19,7 @@ from halfcore.http.routes.bench import null_by_get
 from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
+from halfcore.predict.body import BodyReader
 from halfcore.predict.prediction import refusal
 from halfcore.predict.predictor import Handler, Predictor
 from halfcore.predict.protocols.paths import INVOCATIONS, form_of
@@ -25,11 +28,36 @@ from halfcore.registry.followers import Followers
 
 
 class App(Litestar):
-    """The app. It answers HEAD wherever it answers GET."""
+    """The app. It answers HEAD wherever it answers GET, and closes connections while it drains.
+
+    Attributes:
+        models: the served models; set by `create_app`, as is the next one.
+        reader: its time limit holds for the bodies of all routes.
+        in_progress: requests that are not answered yet.
+    """
+
+    models: Models
+    reader: BodyReader
+    in_progress = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan; see ASGI."""
-        method = scope.get("method")
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        self.in_progress += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.in_progress -= 1
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        method = scope["method"]
+        if self.models.draining:
+            send = closing_asgi(send)
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            limit_s, too_slow = self.reader.timeout_s, self.reader.too_slow
+            receive = receive_in_time(receive, timeout_s=limit_s, too_slow=too_slow)
         if method == "HEAD":
             scope = scope | {"method": "GET"}
             send = head.without_body(send)
@@ -61,7 +89,7 @@ def create_app(
     webhook_secret: str,
     bench: bool,
     home_page: bool,
-) -> Litestar:
+) -> App:
     """The app with all routes; `worker` builds, starts and closes its parts.
 
     Args:
@@ -78,7 +106,7 @@ def create_app(
         bench: whether to add GET /bench/null.
         home_page: whether `/` is the server's own page; otherwise it leads to /docs.
     """
-    return App(
+    app = App(
         route_handlers=[
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, challengers, followers),
@@ -104,6 +132,8 @@ def create_app(
         debug=False,
         logging_config=None,
     )
+    app.models, app.reader = models, predictor.reader
+    return app
 
 
 def _problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

@@ -14,7 +14,9 @@ exchange's body is a future, with `cancel` and `add_done_callback`, is not docum
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -33,7 +35,7 @@ from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
     from halfcore.http.rsgi import Front
-    from halfcore.predict.prediction import Answer
+    from halfcore.predict.prediction import Answer, Send
     from halfcore.predict.predictor import Handler
 
 LOGGER = "_granian"
@@ -61,9 +63,12 @@ class Intake:
     def __init__(
         self, front: "Front", loop: asyncio.AbstractEventLoop, ordinary: Callable[[Watcher], None]
     ) -> None:
-        from halfcore.predict.predictor import Translated  # late, as above
+        from halfcore.http.closing import closing  # late, as above
+        from halfcore.predict.predictor import Translated
 
+        self._closing = closing
         self._front = front
+        self._models = front.app.models
         self._translated = Translated
         self._predictor = front.predictor
         self._reader = front.predictor.reader
@@ -119,12 +124,15 @@ class Intake:
             except asyncio.CancelledError:
                 if late:
                     refused = self._refused(begin, self._reader.too_slow(), request_id, trace)
-                    exchange.response_bytes(*refused)
+                    self._front.send_of(exchange)(*refused)
                 return
             except (ProtocolClosed, ProtocolError):
-                exchange.response_bytes(*self._refused(begin, client_left(), request_id, trace))
+                refused = self._refused(begin, client_left(), request_id, trace)
+                self._front.send_of(exchange)(*refused)
                 return
-            send = exchange.response_bytes
+            send: Send = exchange.response_bytes
+            if self._models.draining:
+                send = self._closing(send)
             if trace is None:
                 in_progress = begin(body, request_id, send)
             else:
@@ -187,6 +195,29 @@ def install(granian: ModuleType, front: "Front") -> None:
     setattr(granian, _PLACE, new)
 
 
+def handle_signals(make: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None]) -> bool:
+    """Let a worker process of several handle its signals itself, permanently in this process.
+
+    Args:
+        make: called with the event loop and with what closes the listener and idle connections;
+            installs the handlers.
+
+    Returns:
+        Whether this granian allows it; if not, SIGTERM closes the listener at once.
+    """
+    module = import_module("granian._signals")
+    if not (hasattr(module, "set_loop_signals") and hasattr(module, "WorkerSignal")):
+        return False
+
+    def set_loop_signals(loop: asyncio.AbstractEventLoop) -> Any:
+        stopping = module.WorkerSignal()
+        make(loop, stopping.set)
+        return stopping
+
+    module.set_loop_signals = set_loop_signals  # type: ignore[attr-defined]
+    return True
+
+
 def worker_processes(server: Any) -> Iterator[int]:
     """The process ids of a server's running workers; none if this granian keeps them
     elsewhere."""
@@ -201,6 +232,48 @@ def interrupt_of(server: Any) -> Callable[..., None]:
     return handler
 
 
-def replace_interrupt(server: Any, handler: Callable[..., None]) -> None:
-    """Make a server call `handler` on SIGTERM and SIGINT, instead of its own handler."""
+def replace_signal_handlers(server: Any, handler: Callable[..., None]) -> None:
+    """Make a server call `handler` on SIGTERM, SIGINT and SIGHUP, instead of its own handlers; its
+    own of SIGHUP replaces workers without waiting for the new ones."""
     server.signal_handler_interrupt = handler
+    server.signal_handler_reload = handler
+
+
+def supervisor(on_death: Callable[[str, int | None], None]) -> Any:
+    """granian's server of several processes, which also reports the death of a worker, and whether
+    a worker was killed at the end (`killed`).
+
+    Args:
+        on_death: called before another worker is started, with how the worker ended and its
+            process id.
+    """
+    from granian import Granian
+
+    class Supervisor(Granian):  # type: ignore[misc, valid-type]
+        killed = False
+
+        def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
+            for index in workers:
+                worker = self.wrks[index]
+                on_death(_how_it_ended(worker), getattr(worker.inner, "pid", None))
+            super()._respawn_workers(workers, *arguments, **options)
+
+        def _stop_workers(self) -> None:
+            workers = list(self.wrks)
+            super()._stop_workers()
+            self.killed = any(_exit_code(worker) == -signal.SIGKILL for worker in workers)
+
+    return Supervisor
+
+
+def _how_it_ended(worker: Any) -> str:
+    code = _exit_code(worker)
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def _exit_code(worker: Any) -> int | None:
+    code: int | None = getattr(getattr(worker, "inner", None), "exitcode", None)
+    return code

@@ -17,14 +17,16 @@ from collections.abc import Awaitable, Mapping
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
-from litestar import Litestar
 
 from halfcore.http import bridge
+from halfcore.http.app import App
+from halfcore.http.closing import closing
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
 from halfcore.predict.admission import BINARY_HEADER, Head, ends_itself
 from halfcore.predict.body import client_left, too_large
 from halfcore.predict.keys import presented
+from halfcore.predict.prediction import Send
 from halfcore.predict.predictor import Handler, Predictor
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
@@ -45,7 +47,7 @@ class Front:
 
     def __init__(
         self,
-        app: Litestar,
+        app: App,
         predictor: Predictor,
         hot: Mapping[str, Handler],
         coalescer: Coalescer | None = None,
@@ -97,7 +99,8 @@ class Front:
                 raise client_left() from None
 
         leaves = exchange.client_disconnect
-        exchange.response_bytes(*await self.predictor.respond(begin, head, read, leaves))
+        answer = await self.predictor.respond(begin, head, read, leaves)
+        self.send_of(exchange)(*answer)
 
     def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, or None. May be called on any
@@ -112,6 +115,20 @@ class Front:
         ):
             return self.predictor.usual(name)
         return self.predictor.translated(path)
+
+    def send_of(self, exchange: Exchange) -> Send:
+        """What sends a request's answer."""
+        send = exchange.response_bytes
+        return closing(send) if self.app.models.draining else send
+
+    def begin_draining(self) -> None:
+        """Report not ready, and close each connection with its answer; may be called on any
+        thread."""
+        self.app.models.begin_draining()
+
+    def in_progress(self) -> int:
+        """Requests that are not answered yet; some are counted twice."""
+        return self.app.in_progress + self.predictor.in_progress
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load the models before the first connection is accepted; an error stops the worker."""

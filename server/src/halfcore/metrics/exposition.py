@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from halfcore.log import logger, reason_of
+from halfcore.metrics import workers
 from halfcore.metrics.counters import (
     ROWS,
     SECONDS,
@@ -187,6 +189,18 @@ class Snapshot(msgspec.Struct):
             else:
                 self.following[followed] = following
 
+    def forget_states(self) -> None:
+        """Keep what a worker that has ended had counted, and not how it was."""
+        self.loaded.clear()
+        for model in self.models.values():
+            model.queued_rows = 0
+        if self.optional.log:
+            self.optional.log.forget_states()
+        if self.catalog:
+            self.catalog = CatalogMetrics(self.catalog.refreshes, read_at=inf, connected=True)
+        for one in self.following.values():
+            one.last_success, one.pending, one.workers = inf, 0, {}
+
 
 class Exposition(Collector):
     """Answers scrapes for all workers.
@@ -244,13 +258,18 @@ class Exposition(Collector):
         snapshot = Snapshot.of(self._metrics)
         for file in self._own.parent.glob("*.msgpack") if self._own else ():
             if file != self._own:
-                snapshot.add(msgspec.msgpack.decode(file.read_bytes(), type=Snapshot))
+                other = msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
+                if workers.has_ended(int(file.stem)):
+                    other.forget_states()
+                snapshot.add(other)
         return snapshot
 
     def collect(self) -> Iterable[Metric]:
         """The server's own metrics, for `prometheus_client`."""
         yield from _families(self.snapshot())
         yield from self._limits
+        if self._own:
+            yield workers.family(self._own.parent)
         yield InfoMetricFamily(
             "halfcore_build", "The running server.", value={"version": self._version}
         )

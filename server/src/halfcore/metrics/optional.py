@@ -50,6 +50,10 @@ class LogSnapshot(msgspec.Struct):
         self.queued = (self.queued[0] + other.queued[0], self.queued[1] + other.queued[1])
         self.spool = (self.spool[0] + other.spool[0], self.spool[1] + other.spool[1])
 
+    def forget_states(self) -> None:
+        """Keep the counters alone: the worker has ended."""
+        self.last_write, self.queued, self.spool = 0.0, (0, 0), (0, 0)
+
 
 class OptionalSnapshot(msgspec.Struct):
     """One worker's counters of the prediction log, the challengers and the API keys."""

@@ -35,7 +35,7 @@ class BodyReader:
 
     def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
         self.max_bytes = max_bytes
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self.reading: dict[Reading, float] = {}
         """The bodies that are arriving, each with its start time, oldest first."""
         self._late: set[Reading] = set()
@@ -78,12 +78,12 @@ class BodyReader:
 
     def too_slow(self) -> Problem:
         """The 408 for a body; it closes the connection."""
-        message = f"the body did not arrive within {self._timeout_s:g} s"
+        message = f"the body did not arrive within {self.timeout_s:g} s"
         return Problem(408, "body_too_slow", message, headers={"connection": "close"})
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel the bodies that are late; run again while others are arriving."""
-        oldest = monotonic() - self._timeout_s
+        oldest = monotonic() - self.timeout_s
         for reading, since in list(self.reading.items()):  # a copy: the other thread adds to it
             if since > oldest:
                 break
@@ -97,7 +97,7 @@ class BodyReader:
         self._sweeping = False
         if self.reading:
             self._sweeping = True
-            self._timer = loop.call_later(self._timeout_s / 4, self._sweep, loop)
+            self._timer = loop.call_later(self.timeout_s / 4, self._sweep, loop)
 
 
 def too_large(max_bytes: int) -> Problem:

@@ -144,10 +144,12 @@ class Predictor:
 
     def full(self) -> bool:
         """Whether no request is accepted: `max_in_flight` are in progress, or memory is short."""
-        return (
-            self._in_flight + len(self.reader.reading) >= self._max_in_flight
-            or self.memory_is_short
-        )
+        return self.in_progress >= self._max_in_flight or self.memory_is_short
+
+    @property
+    def in_progress(self) -> int:
+        """Requests in progress, including those whose body is still arriving."""
+        return self._in_flight + len(self.reader.reading)
 
     def allows(self, get: Callable[[str], str | None], handler: Handler) -> bool:
         """Whether a head has the API key that the handler's model needs, or none is needed; called

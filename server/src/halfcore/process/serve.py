@@ -8,33 +8,20 @@ could claim 16 MiB of headers, and websockets reach granian's panics, which end 
 
 import asyncio
 import logging
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
-from granian.log import LogLevels
 
 from halfcore import host
 from halfcore.http import granian_private
 from halfcore.log import logger
-from halfcore.process import draining, sizing
+from halfcore.process import draining, signals, sizing, slow_clients, supervisor
+from halfcore.process.watchdog import Watchdog
 from halfcore.settings.groups import Settings
-
-if TYPE_CHECKING:
-    from halfcore.worker import Worker
-
-RESEND_EVERY_S = 1.0
-"""Seconds between two SIGTERM to a worker that has not ended."""
 
 
 def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
@@ -43,10 +30,10 @@ def serve(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> 
     if plan.workers == 1:
         _serve_here(settings, plan)
     else:
-        _serve_in_workers(settings, plan, log_config)
+        supervisor.serve(settings, plan, log_config, options(settings, plan))
 
 
-def _options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
+def options(settings: Settings, plan: sizing.Plan) -> dict[str, Any]:
     """The options of granian that both ways share."""
     tls: dict[str, Any] = {}
     if settings.tls_certificate:
@@ -98,13 +85,25 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
         fitted = _after_loading(settings, plan)
         worker.predictor.limit_in_flight(fitted.max_in_flight)
         server = embed.Server(
-            target, interface=interface, log_enabled=False, **_options(settings, fitted)
+            target, interface=interface, log_enabled=False, **options(settings, fitted)
         )
         # A request's first steps, up to its body, then cost no iteration of the loop.
         if sys.version_info >= (3, 12):
             loop.set_task_factory(_eager_task)
-        _drain_on_signals(loop, worker, server, settings)
+        timing = _timing(settings)
+        drain = draining.Drain(front, server.stop, port=settings.port, timing=timing)
+        Watchdog(drain, front, timing).start(signals.ending())
+        watching = asyncio.create_task(
+            slow_clients.free_the_table(
+                settings.port, unanswered_s=slow_clients.longest_answer_s(settings)
+            )
+        )
         await server.serve()
+        watching.cancel()
+
+
+def _timing(settings: Settings) -> draining.Timing:
+    return draining.Timing(settings.predrain_s, settings.drain_timeout_s)
 
 
 def _after_loading(settings: Settings, plan: sizing.Plan) -> sizing.Plan:
@@ -119,37 +118,10 @@ def _after_loading(settings: Settings, plan: sizing.Plan) -> sizing.Plan:
     return fitted
 
 
-def _drain_on_signals(
-    loop: asyncio.AbstractEventLoop, worker: "Worker", server: Any, settings: Settings
-) -> None:
-    end = draining.on_signal(
-        unready=worker.models.begin_draining,
-        stop=partial(_stop, server, settings.drain_timeout_s),
-        later=loop.call_later,
-        predrain_s=settings.predrain_s,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-
-
 def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
     """A task that begins at once; asyncio's own factory does not accept all options that newer
     loops pass."""
     return asyncio.Task(coroutine, loop=loop, **({"eager_start": True} | options))
-
-
-def _stop(server: Any, drain_timeout_s: float) -> None:
-    """Accept no more; exit after the timeout even if requests are not answered by then."""
-    server.stop()
-    asyncio.get_running_loop().call_later(drain_timeout_s, _give_up)
-
-
-def _give_up() -> None:
-    logger.error(
-        "ended before every accepted request was answered: drain_timeout_s is over; raise "
-        "HALFCORE_DRAIN_TIMEOUT_S if that is too short"
-    )
-    os._exit(1)
 
 
 def _loop_factory(settings: Settings) -> Any:
@@ -158,93 +130,3 @@ def _loop_factory(settings: Settings) -> Any:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-def _serve_in_workers(settings: Settings, plan: sizing.Plan, log_config: dict[str, Any]) -> None:
-    """Several workers, each a process, and this process as their supervisor."""
-    from granian import Granian
-
-    server = Granian(
-        "halfcore.worker:Worker",  # only a name for its log: `_application` makes the workers
-        interface=Interfaces.RSGI if settings.hot_lane else Interfaces.ASGI,
-        workers=plan.workers,
-        runtime_threads=1,
-        loop=Loops(settings.loop),
-        workers_kill_timeout=settings.drain_timeout_s,
-        log_level=LogLevels.warning,
-        log_dictconfig=log_config,
-        **_options(settings, plan),
-    )
-    # Workers inherit that it is ignored: the default action would end one that has no handler yet.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    end = draining.on_signal(
-        unready=partial(_unready_workers, server),
-        stop=partial(_stop_workers, server, granian_private.interrupt_of(server)),
-        later=_later,
-        predrain_s=settings.predrain_s,
-    )
-    granian_private.replace_interrupt(server, partial(_end, os.getpid(), end))
-    with TemporaryDirectory(prefix="halfcore-") as shared:
-        server.serve(
-            target_loader=partial(_application, settings, plan, Path(shared), os.getpid()),
-            wrap_loader=False,
-        )
-
-
-def _end(supervisor: int, end: Callable[..., None], *signals: object) -> None:
-    """Handle a signal in the supervisor. A worker that has no handler yet has inherited this one by
-    its fork; it has accepted no request, and exits.
-
-    Otherwise it would note the signal in its unused copy of the supervisor, and the supervisor
-    would wait for it until the kill timeout.
-    """
-    if os.getpid() != supervisor:
-        os._exit(0)
-    end(*signals)
-
-
-def _later(delay_s: float, stop: Callable[[], None]) -> None:
-    timer = threading.Timer(delay_s, stop)
-    timer.daemon = True  # a second signal must not wait for it
-    timer.start()
-
-
-def _stop_workers(server: Any, interrupt: Callable[..., None], *signals: object) -> None:
-    """Have granian end its workers, and send SIGTERM again to those that have not ended.
-
-    granian signals each once, and uvloop drops a signal that arrives while its loop is not running:
-    a worker that had loaded its models and did not serve yet ended only by the kill timeout. A
-    second signal does no harm to a worker that drains.
-    """
-    interrupt(*signals)
-    _later(RESEND_EVERY_S, partial(_resend_sigterm, server))
-
-
-def _resend_sigterm(server: Any) -> None:
-    for pid in granian_private.worker_processes(server):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    _later(RESEND_EVERY_S, partial(_resend_sigterm, server))
-
-
-def _unready_workers(server: Any) -> None:
-    for pid in granian_private.worker_processes(server):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR1)
-
-
-def _application(settings: Settings, plan: sizing.Plan, shared: Path, supervisor: int) -> Any:
-    """Make a worker's application, in the worker: the supervisor saves the memory of what it does
-    not import."""
-    host.die_with(supervisor)
-    sizing.apply(plan)
-    from granian.server import mp
-
-    from halfcore.worker import Worker
-
-    worker = Worker(settings, shared)
-    front = worker.front()
-    if settings.hot_lane:
-        granian_private.install(mp, front)
-    signal.signal(signal.SIGUSR1, lambda *_: worker.models.begin_draining())
-    return front if settings.hot_lane else front.app

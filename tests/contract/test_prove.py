@@ -1,0 +1,66 @@
+"""`just prove`: each proof ends with one line, the report has all of them, and one that fails stops
+no other."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from e2e import prove_all
+from support.proof import ROOT
+from support.proven import Line, run
+
+SCRIPT = """
+import os, pathlib, sys
+print("10 cases, seed 7")
+if sys.argv[1] == "stored":
+    pathlib.Path(os.environ["PROOF_MEASURED"]).write_text("failed: 0 of 10 (0)")
+print("the end")
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "measured"),
+    [("stored", 0, "failed: 0 of 10 (0)"), ("printed", 1, "the end")],
+)
+def test_a_proof_ends_with_one_line(
+    capsys: pytest.CaptureFixture[str], how: str, code: int, measured: str
+) -> None:
+    """It has what was asked, what was measured, the seed and the outcome; the output is passed
+    on."""
+    line, found = run("drain", "0 failed", [sys.executable, "-c", SCRIPT, how, str(code)])
+
+    assert found == code
+    assert (line.measured, line.seed, line.passed) == (measured, "7", code == 0)
+    assert "the end" in capsys.readouterr().out
+    assert "bar: 0 failed" in line.text()
+
+
+def test_a_failed_proof_stops_no_other(tmp_path: Path) -> None:
+    """Both are in the report, which fails; it is stored as JSON and as text."""
+    lines = prove_all.prove(
+        ["prove-one", "prove-two"], [sys.executable, "-c", "raise SystemExit(3)"]
+    )
+    lines.append(Line(scenario="three", bar="0", measured="0", seed="1", seconds=1.0, passed=True))
+
+    assert prove_all.conclude(lines, tmp_path, Console(file=io.StringIO())) == 1
+
+    (stored,) = tmp_path.glob("*.json")
+    report = msgspec.json.decode(stored.read_bytes(), type=prove_all.Report)
+    assert [line.passed for line in report.lines] == [False, False, True]
+    assert not report.passed
+    assert "FAILED" in stored.with_suffix(".txt").read_text()
+
+
+def test_every_proof_has_its_line() -> None:
+    """Each recipe of a proof runs it by support/proven.py, under its own name."""
+    text = (ROOT / "justfile").read_text()
+    found = re.findall(r"^prove-([\w-]+).*:\n((?:    .*\n)+)", text, re.MULTILINE)
+    assert len(found) >= 13
+    for name, body in found:
+        assert f"support/proven.py {name} " in body

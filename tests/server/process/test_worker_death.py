@@ -1,0 +1,109 @@
+"""One of several workers dies or stands still, or files run out: the others answer, and the server
+mends itself."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from support.bundles import write_bundle
+from support.client import parsed
+from support.processes import GOOD, connect, cpu_s, listening, status, until, workers
+from support.serving import Server, receive, request, serving
+
+
+def metric(server: Server, *sample: str) -> float | None:
+    """One sample of the server's metrics now."""
+    answer = server.send(request("/metrics", method="GET"))
+    return parsed(answer.partition(b"\r\n\r\n")[2].decode()).get(sample)
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    """Requests of the other worker are answered, the death is counted and logged once, and two
+    workers answer again."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, workers=2) as server, ExitStack() as stack:
+        until(lambda: len(listening(server)) == 2, "two workers")
+        killed, other = listening(server)
+        kept = [stack.enter_context(connect(server)) for _ in range(20)]
+        os.kill(killed, signal.SIGKILL)
+        answers = 0
+        for connection in kept:
+            try:
+                connection.sendall(request("/predict", GOOD))
+                answer = receive(connection)
+            except ConnectionError:
+                continue  # the dead worker's
+            answers += answer.startswith(b"HTTP/1.1 200 ")
+        assert answers > 0
+        until(lambda: len(listening(server)) == 2, "the worker is replaced")
+        assert other in listening(server)
+        assert killed not in workers(server)
+        assert metric(server, "halfcore_worker_deaths_total") == 1
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        lines = [line for line in server.process.stderr.read().splitlines() if "SIGKILL" in line]
+        assert len(lines) == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_loses_nothing(tmp_path: Path) -> None:
+    """While it stands still the other one answers; what it was sent is answered later."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, workers=2) as server, ExitStack() as stack:
+        until(lambda: len(listening(server)) == 2, "two workers")
+        first = listening(server)[0]
+        os.kill(first, signal.SIGSTOP)
+        sent = [stack.enter_context(connect(server, timeout_s=1)) for _ in range(20)]
+        late = []
+        for connection in sent:
+            connection.sendall(request("/predict", GOOD))
+        for connection in sent:
+            try:
+                assert status(receive(connection)) == 200
+            except TimeoutError:
+                late.append(connection)
+        assert 0 < len(late) < len(sent)
+        os.kill(first, signal.SIGCONT)
+        for connection in late:
+            connection.settimeout(60)
+            assert status(receive(connection)) == 200
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_stays_stopped_does_not_delay_the_end(tmp_path: Path) -> None:
+    """It is killed when its time is over, and the exit code says so."""
+    write_bundle(tmp_path)
+    with serving(tmp_path, workers=2, drain_timeout_s=1) as server:
+        until(lambda: len(listening(server)) == 2, "two workers")
+        os.kill(listening(server)[0], signal.SIGSTOP)
+        assert server.stop() == 1
+        assert server.process.stderr is not None
+        assert "HALFCORE_DRAIN_TIMEOUT_S" in server.process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_server_without_free_files_waits_and_ends(tmp_path: Path) -> None:
+    """Of 400 clients it serves as many as it may open files; it does not spin meanwhile, and
+    SIGTERM ends it."""
+
+    def few_files(command: Sequence[str]) -> Sequence[str]:
+        return ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *command]
+
+    write_bundle(tmp_path)
+    with serving(tmp_path, wrap=few_files, idle_timeout_s=60) as server, ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, timeout_s=1)) for _ in range(400)]
+        answered = 0
+        for connection in clients[:150]:
+            connection.sendall(request("/predict", GOOD))
+            answered += status(receive(connection)) == 200
+        assert answered == 150
+        before_s = cpu_s(server.process.pid)
+        time.sleep(3)  # what is measured is the CPU time of doing nothing
+        assert cpu_s(server.process.pid) - before_s <= 0.2 * 3
+        assert server.stop() == 0

@@ -140,6 +140,11 @@ prove-batcher rows="1000000":
 prove-bodies *flags:
     uv run python tests/e2e/prove_bodies.py "$@"
 
+# Clients that try to take the memory of a server in 240 MiB, with 200 good requests/s: it may not be killed, and none of those may fail; `just prove-memory --short`
+[group('prove')]
+prove-memory *flags:
+    uv run python tests/e2e/prove_memory.py "$@"
+
 # The property tests with 20 times the examples, other ones in every run: `just prove-properties 100`
 [group('prove')]
 prove-properties times="20" *flags:
@@ -371,4 +376,4 @@ prove-models *names:
 
 # All long proofs
 [group('prove')]
-prove: prove-batcher prove-batch prove-properties prove-bodies prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models
+prove: prove-batcher prove-batch prove-properties prove-bodies prove-memory prove-openapi prove-answers prove-swaps prove-cold-start prove-outages prove-verdicts prove-models

@@ -98,7 +98,7 @@ class Intake:
 
     def _if_plain(self, begin: "Handler", get: Callable[[str], str | None]) -> "Handler | None":
         """What answers a request whose head is plain; None for any other."""
-        most = self._reader.max_bytes
+        most = self._reader.small_bytes  # the loop first reserves memory for a larger one
         if isinstance(begin, self._translated):
             return begin.if_plain(get, max_body_bytes=most)
         return begin if is_plain(get, max_body_bytes=most) else None
@@ -124,7 +124,7 @@ class Intake:
             except (ProtocolClosed, ProtocolError):
                 exchange.response_bytes(*self._refused(begin, client_left(), request_id, trace))
                 return
-            send = exchange.response_bytes
+            send = partial(self._front.answers.send, exchange)
             if trace is None:
                 in_progress = begin(body, request_id, send)
             else:

@@ -13,23 +13,30 @@ other request into one ASGI call of the app.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from litestar import Litestar
 
 from halfcore.http import bridge
+from halfcore.http.answers import Answers
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
-from halfcore.predict.admission import BINARY_HEADER, Head, ends_itself
-from halfcore.predict.body import client_left, too_large
+from halfcore.predict.admission import BINARY_HEADER, Head, announced, ends_itself
+from halfcore.predict.body import Collected, client_left
+from halfcore.predict.budget import Hold
 from halfcore.predict.keys import presented
 from halfcore.predict.predictor import Handler, Predictor
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
 
 PREFIX, SUFFIX = "/models/", "/predict"
+DISCARD_S = 1.0
+"""Seconds for which the rest of a refused body is thrown away: 4 MB at 32 Mbit/s."""
+MOST_DISCARDING = 128
+"""Bodies that are thrown away at a time: 8 KiB of memory each, and CPU time as they arrive."""
 
 
 class Front:
@@ -53,7 +60,9 @@ class Front:
         self.app = app
         self.coalescer = coalescer
         self.predictor = predictor
+        self.answers = Answers(predictor.reader.budget)
         self._hot = hot
+        self._discarding = 0
         self._stop = asyncio.Event()
         self._lifespan: asyncio.Task[None] | None = None
 
@@ -61,7 +70,7 @@ class Front:
         """Answer one request."""
         begin = self.begin(scope.path) if scope.method == "POST" else None
         if begin is None:
-            await bridge.answer(self.app, scope, exchange)
+            await bridge.answer(self.app, scope, exchange, self.answers)
             return
         if self.coalescer is not None:
             self.coalescer.arriving()
@@ -83,21 +92,39 @@ class Front:
             accept=get("accept"),
         )
 
-        async def read() -> bytes:
-            # A body of known length, which the predictor has checked, is read in one await; any
-            # other is counted while it arrives.
-            body: Awaitable[bytes] = (
-                exchange()
-                if head.content_length is not None
-                else _counted(exchange, scope, head, reader.max_bytes)
-            )
+        asked = False
+
+        async def read(hold: Hold) -> bytes:
+            nonlocal asked
+            asked = True
+            # A small body of known length is read in one await; any other is counted while it
+            # arrives.
+            small = head.content_length is not None and announced(head) <= reader.small_bytes
+            collected = Collected(reader.max_bytes, hold)
+            body = exchange() if small else _collect(exchange, scope, head, collected)
             try:
                 return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
                 raise client_left() from None
 
         leaves = exchange.client_disconnect
-        exchange.response_bytes(*await self.predictor.respond(begin, head, read, leaves))
+        answer = await self.predictor.respond(begin, head, read, leaves)
+        self.answers.send(exchange, *answer)
+        if not asked and announced(head) > reader.small_bytes:
+            await self._discard(exchange)
+
+    async def _discard(self, exchange: Exchange) -> None:
+        """Throw away what arrives of a body that was refused, for a moment: if the connection was
+        closed at once, a client that still sends would get a reset instead of the answer."""
+        if self._discarding < MOST_DISCARDING:
+            self._discarding += 1
+            try:
+                with suppress(ProtocolClosed, ProtocolError, TimeoutError):
+                    async with asyncio.timeout(DISCARD_S):
+                        async for _ in exchange:
+                            pass
+            finally:
+                self._discarding -= 1
 
     def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, or None. May be called on any
@@ -137,21 +164,17 @@ class Front:
             await self._stop.wait()
 
 
-async def _counted(exchange: Exchange, scope: Scope, head: Head, max_bytes: int) -> bytes:
-    """Collect a body of unknown length.
+async def _collect(exchange: Exchange, scope: Scope, head: Head, collected: Collected) -> bytes:
+    """Collect a body chunk by chunk.
 
     Raises:
-        Problem: 413 beyond `max_bytes`; 400 if it is incomplete.
+        Problem: see `Collected`; 400 if it is incomplete.
     """
-    chunks: list[bytes] = []
-    size = ends = 0
+    ends = 0
     async for chunk in exchange:
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        chunks.append(chunk)
+        collected.add(chunk)
         ends += not chunk
     # What has trailers may also have been cut off: see `whole`.
     if not whole(ends, scope.headers) or (ends > 1 and not ends_itself(head)):
         raise client_left()
-    return b"".join(chunks)
+    return collected.body()

@@ -179,6 +179,8 @@ class Metrics:
         """Of the feature catalogue, if one is configured."""
         self.following: dict[tuple[str, str], FollowMetrics] = {}
         """(model, role) → the counters of its follower."""
+        self.bytes_in_flight: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Bytes that are reserved for large requests, and their limit."""
         self.key_requests: Callable[[], dict[str, int]] = dict
         """Name of an API key → requests that it was accepted for."""
 

@@ -13,6 +13,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+# Public, but not re-exported by name
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
+
 from halfcore.http.exchange import Exchange, Headers
 from halfcore.predict.budget import FILE_BYTES, LARGE_ANSWER_BYTES, Budget, Hold
 from halfcore.predict.prediction import refusal
@@ -21,6 +24,10 @@ from halfcore.problem import Problem
 FIRST_COUNT_S, LAST_COUNT_S = 1.0, 16.0
 """Seconds until the open files are counted again: each time twice as long, while clients do not
 read; with 10,000 connections a count takes some 20 ms."""
+DISCARD_S = 1.0
+"""Seconds for which the rest of a refused body is thrown away: 4 MB at 32 Mbit/s."""
+MOST_DISCARDING = 128
+"""Bodies that are thrown away at a time: 8 KiB of memory each, and CPU time as they arrive."""
 _OPEN_FILES = "/proc/self/fd"
 
 
@@ -34,6 +41,7 @@ class Answers:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._files = Files(budget.hold(of_pages=True))
+        self._discarding = 0
         self._ends: set[asyncio.Future[None]] = set()
 
     def send(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
@@ -69,6 +77,19 @@ class Answers:
                 exchange.response_bytes(*refusal(problem))
                 return
         exchange.response_file(status, headers, path)
+
+    async def discard(self, exchange: Exchange) -> None:
+        """Throw away what arrives of a body that was refused, for a moment: if the connection was
+        closed at once, a client that still sends would get a reset instead of the answer."""
+        if self._discarding < MOST_DISCARDING:
+            self._discarding += 1
+            try:
+                with suppress(ProtocolClosed, ProtocolError, TimeoutError):
+                    async with asyncio.timeout(DISCARD_S):
+                        async for _ in exchange:
+                            pass
+            finally:
+                self._discarding -= 1
 
     def _in_parts(
         self, exchange: Exchange, status: int, headers: Headers, body: bytes, hold: Hold

@@ -14,7 +14,6 @@ other request into one ASGI call of the app.
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
@@ -33,10 +32,6 @@ from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
 
 PREFIX, SUFFIX = "/models/", "/predict"
-DISCARD_S = 1.0
-"""Seconds for which the rest of a refused body is thrown away: 4 MB at 32 Mbit/s."""
-MOST_DISCARDING = 128
-"""Bodies that are thrown away at a time: 8 KiB of memory each, and CPU time as they arrive."""
 
 
 class Front:
@@ -62,7 +57,6 @@ class Front:
         self.predictor = predictor
         self.answers = Answers(predictor.reader.budget)
         self._hot = hot
-        self._discarding = 0
         self._stop = asyncio.Event()
         self._lifespan: asyncio.Task[None] | None = None
 
@@ -111,20 +105,7 @@ class Front:
         answer = await self.predictor.respond(begin, head, read, leaves)
         self.answers.send(exchange, *answer)
         if not asked and announced(head) > reader.small_bytes:
-            await self._discard(exchange)
-
-    async def _discard(self, exchange: Exchange) -> None:
-        """Throw away what arrives of a body that was refused, for a moment: if the connection was
-        closed at once, a client that still sends would get a reset instead of the answer."""
-        if self._discarding < MOST_DISCARDING:
-            self._discarding += 1
-            try:
-                with suppress(ProtocolClosed, ProtocolError, TimeoutError):
-                    async with asyncio.timeout(DISCARD_S):
-                        async for _ in exchange:
-                            pass
-            finally:
-                self._discarding -= 1
+            await self.answers.discard(exchange)
 
     def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, or None. May be called on any

@@ -123,7 +123,7 @@ class Predictor:
             metrics.key_requests = keys.counts
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
-        self._metrics = metrics
+        self.metrics = self._metrics = metrics
         long = LongBodies(timeout_s=queue_timeout_s)
         self._context = Context(self._count_end, on_answer, server_timing, long, reader.budget)
         self._max_in_flight = max_in_flight or sys.maxsize

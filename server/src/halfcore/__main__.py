@@ -193,6 +193,8 @@ def _plan(settings: Settings) -> "sizing.Plan":
         pin=settings.pin_cpu,
         batch_scheduling=settings.batch_scheduling,
         max_in_flight=settings.max_in_flight,
+        bytes_in_flight=settings.max_bytes_in_flight,
+        max_body_bytes=settings.max_body_bytes,
         coalesce=settings.coalesce,
         coalesce_delay_s=settings.coalesce_delay_ms / 1000,
         quota=host.cpu_quota(),

@@ -71,6 +71,11 @@ def memory_limit(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
     return min((limit for limit in limits if limit < _V1_UNLIMITED), default=None)
 
 
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """Bytes that this process's group may still use; pages of files that can be dropped count as
     free. None if nothing limits it."""

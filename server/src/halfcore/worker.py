@@ -88,7 +88,7 @@ class Worker:
         self.predictor = Predictor(
             self.models,
             metrics,
-            BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
+            _reader(settings),
             server_timing=settings.server_timing,
             max_in_flight=settings.max_in_flight,
             queue_timeout_s=settings.queue_timeout_s,
@@ -160,7 +160,7 @@ class Worker:
             await follower.start(patience_s=_FIRST_CATALOG_READ_S)
             stack.push_async_callback(follower.stop)
         settle_memory()
-        _report_start(self.models)
+        self.models.report()
         keys = [self._keys.follow()] if self._keys else []
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
@@ -295,6 +295,14 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
+def _reader(settings: Settings) -> BodyReader:
+    return BodyReader(
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        budget_bytes=settings.max_bytes_in_flight,
+    )
+
+
 def _database(settings: Settings) -> Database | None:
     if not settings.database_url:
         return None
@@ -379,19 +387,6 @@ def _registry_resources(
         download_timeout_s=settings.download_timeout_s,
         workspace=settings.tracking_workspace,
     )
-
-
-def _report_start(models: Models) -> None:
-    """Log whether the server is ready, which model `/predict` has, and what is wrong."""
-    if models.ready and models.default_name:
-        logger.info("POST /predict serves %s: %s", models.default_name, models.why_default)
-    for reason in models.reasons:
-        if models.ready:
-            logger.warning("%s", reason)
-        else:
-            logger.error("not ready: %s", reason)
-    if models.ready:
-        logger.info("ready")
 
 
 def _report_end(error: type[BaseException] | None, *_: object) -> None:

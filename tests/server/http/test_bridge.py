@@ -14,6 +14,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server import embed
 
 from halfcore.http import bridge
+from halfcore.http.answers import Answers
+from halfcore.predict.budget import Budget
 from support.serving import free_port, request
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -43,7 +45,7 @@ class Served:
 
     async def _answer(self, scope: Any, exchange: Any) -> None:
         assert self.app
-        await bridge.answer(self.app, scope, exchange)
+        await bridge.answer(self.app, scope, exchange, Answers(Budget()))
 
     async def start(self) -> None:
         """Listen."""

@@ -195,6 +195,7 @@ async def test_a_request_with_a_trace_is_plain(tmp_path: Path) -> None:
         Request(content_length="-1"),
         Request(content_length="9" * 5000),
         Request(content_length="2000000"),
+        Request(content_length="8193"),
         Request(content_type="text/plain"),
         Request(content_type=None),
         Request(content_encoding="gzip"),
@@ -207,6 +208,7 @@ async def test_a_request_with_a_trace_is_plain(tmp_path: Path) -> None:
         "negative",
         "5,000 digits",
         "too long",
+        "large",
         "text",
         "no type",
         "gzip",
@@ -222,12 +224,20 @@ async def test_what_needs_more_looking_at_goes_granians_way(
         assert not server.front.predictor.reader.reading
 
 
-async def test_a_full_server_leaves_the_refusal_to_the_loop(tmp_path: Path) -> None:
-    """Counters are the loop's: what is refused is counted there."""
+async def test_a_full_server_refuses_at_once(tmp_path: Path) -> None:
+    """Without waking the loop, in the protocol's form, and it is counted; what needs more is left
+    to the loop."""
     async with taking(tmp_path, max_in_flight=2) as server:
         first, second = server.take(Request()), server.take(Request())
         third = server.take(Request())
-        assert server.left == [third]
+        status, headers, body = await answered(third)
+        assert (status, headers["retry-after"], body["code"]) == (503, "1", "overloaded")
+        foreign = server.take(Request(path="/v2/models/numbers/infer"))
+        assert (await answered(foreign))[2].keys() == {"error"}
+        traced = server.take(Request(traceparent="00-1-2-01"))
+        assert server.left == [traced]
+        outcomes = server.front.predictor.metrics.outcomes()
+        assert outcomes["predict", "", "overloaded"] == 2
         for request in (first, second):
             request.body.come(BODY)
             assert (await answered(request))[0] == 200

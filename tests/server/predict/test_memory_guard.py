@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from halfcore.predict.memory_guard import guard
+from halfcore.predict.body import BodyReader
+from halfcore.predict.memory_guard import SLOW_SHARE, guard
+from halfcore.problem import Problem
 
 LIMIT = 200_000_000
 
@@ -14,6 +16,7 @@ class Guarded:
 
     def __init__(self) -> None:
         self.changes = [False]
+        self.reader = BodyReader(max_bytes=1000, timeout_s=60)
 
     @property
     def memory_is_short(self) -> bool:
@@ -58,6 +61,26 @@ async def test_short_below_a_share_and_enough_above_twice_that(
 ) -> None:
     """In between nothing changes, so it does not alternate with every reading."""
     assert await guarded_by(*left_mb) == changes
+
+
+@pytest.mark.parametrize("left_mb", [15, 17])
+async def test_bodies_that_arrive_slowly_are_given_up_while_memory_is_short(left_mb: int) -> None:
+    """Their clients get 503, not 408; with enough memory they may go on."""
+    guarded, loop = Guarded(), asyncio.get_running_loop()
+    task = asyncio.create_task(
+        guard(guarded, limit=lambda: LIMIT, left=lambda: left_mb * 1_000_000, period_s=60)
+    )
+    never = loop.create_future()
+    reading = asyncio.create_task(guarded.reader.in_time(never))
+    if left_mb < LIMIT * SLOW_SHARE / 1e6:
+        with pytest.raises(Problem) as caught:
+            await reading
+        assert (caught.value.status, caught.value.headers["retry-after"]) == (503, "1")
+        assert guarded.reader.given_up == 1
+    else:
+        never.set_result(b"late")
+        assert await reading == b"late"
+    task.cancel()
 
 
 async def test_without_a_limit_nothing_is_read() -> None:

@@ -21,6 +21,8 @@ def planned(**given: Any) -> Plan:
         "pin": "auto",
         "batch_scheduling": "auto",
         "max_in_flight": 0,
+        "bytes_in_flight": 0,
+        "max_body_bytes": 4 * MB,
         "coalesce": "auto",
         "coalesce_delay_s": 0.0,
         "quota": None,
@@ -60,6 +62,7 @@ def test_settings_win_over_every_choice() -> None:
         workers=1,
         max_connections=7,
         max_in_flight=5,
+        bytes_in_flight=6,
         pin="off",
         batch_scheduling="off",
         coalesce="off",
@@ -68,7 +71,8 @@ def test_settings_win_over_every_choice() -> None:
     assert (plan.pin, plan.batch_scheduling, plan.coalesce_quota) == (False, False, 0.0)
     assert [
         reason.endswith("as set") for reason in plan.reasons if not reason.startswith("nofile")
-    ] == [True] * 6
+    ] == [True] * 7
+    assert plan.bytes_in_flight == 6
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,9 @@ def test_the_less_cpu_time_the_longer_requests_gather(
 def loaded(plan: Plan, left_mb: float | None, given: int = 0) -> Plan:
     """The plan after the models took what they take."""
     left = None if left_mb is None else int(left_mb * MB)
-    return sizing.after_loading(plan, memory_left=left, given=given)
+    return sizing.after_loading(
+        plan, memory_left=left, given=given, bytes_given=0, max_body_bytes=4 * MB
+    )
 
 
 def test_models_that_take_more_than_expected_leave_fewer_connections() -> None:
@@ -208,7 +214,8 @@ def test_models_that_take_more_than_expected_leave_fewer_connections() -> None:
 
     assert (fitted.max_connections, fitted.max_in_flight) == (5000, 1250)
     assert fitted.reasons == [
-        "max_connections 5000: the loaded models leave 95 MB, some 5000 connections"
+        "max_connections 5000: the loaded models leave 95 MB, some 5000 connections",
+        "max_bytes_in_flight 7500000: half of the memory that is left next to the connections",
     ]
     assert len(fitted.warnings) == 1
 
@@ -220,7 +227,19 @@ def test_models_that_take_less_change_nothing(left_mb: float | None) -> None:
     fitted = loaded(plan, left_mb)
 
     assert fitted.max_connections == plan.max_connections
-    assert (fitted.reasons, fitted.warnings) == ([], [])
+    assert not fitted.warnings
+    assert all(reason.startswith("max_bytes_in_flight") for reason in fitted.reasons)
+
+
+@pytest.mark.parametrize(
+    ("left_mb", "most_mb"), [(500, (500 - 10 - 12_000 * 0.014) / 2), (180, 15), (20, 4)]
+)
+def test_large_requests_get_half_of_what_the_connections_leave(
+    left_mb: float, most_mb: float
+) -> None:
+    """And room for one body at least."""
+    fitted = loaded(planned(memory_limit=1000 * MB), left_mb)
+    assert fitted.bytes_in_flight == pytest.approx(most_mb * MB, rel=0.01)
 
 
 def test_connections_that_are_set_stay_and_are_warned_of() -> None:

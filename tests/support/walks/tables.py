@@ -118,6 +118,10 @@ EXCLUDED = (
     Excluded(
         "just prove-bodies", "sends 10,000 bodies for minutes; its short form is a step of CI"
     ),
+    Excluded(
+        "just prove-memory",
+        _MINUTES + "; tests/server/process/test_large_requests.py runs its short form",
+    ),
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
     Excluded("just prove-properties*", _MINUTES),
     Excluded(

@@ -111,9 +111,13 @@ def create_app(
             *predict.routes(predictor, hot),
             *model_routes.routes(models, catalog, challengers, followers),
             *health.routes(models, followers),
-            *protocols.routes(models),
+            *protocols.routes(models, predictor.reader),
             *admin.routes(
-                models, followers, admin_token=admin_token, webhook_secret=webhook_secret
+                models,
+                followers,
+                predictor.reader,
+                admin_token=admin_token,
+                webhook_secret=webhook_secret,
             ),
             *metrics_routes.routes(exposition),
             *docs.routes(models, keyed=predictor.keys is not None),

@@ -11,11 +11,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
+from halfcore.http.answers import Answers
 from halfcore.http.exchange import Exchange, Headers, Scope, Stream, whole
 from halfcore.log import logger
 from halfcore.predict.prediction import refusal, unexpected
@@ -31,14 +33,16 @@ class ClientLeftError(OSError):
     """The client left before its answer was complete."""
 
 
-async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Exchange) -> None:
+async def answer(
+    app: Callable[..., Awaitable[None]], scope: Scope, exchange: Exchange, answers: Answers
+) -> None:
     """Answer a request with an ASGI app; if the app fails before its answer began, the answer is
     500.
 
     If the app does not complete a streamed answer, the answer ends early. Its client can notice
     this only if the answer has a Content-Length: RSGI cannot abort a connection.
     """
-    bridge = Bridge(scope, exchange)
+    bridge = Bridge(scope, exchange, answers)
     try:
         await app(asgi_scope(scope), bridge.receive, bridge.send)
         bridge.check()
@@ -59,7 +63,8 @@ async def answer(app: Callable[..., Awaitable[None]], scope: Scope, exchange: Ex
 class Bridge:
     """ASGI's `receive` and `send` over one exchange of RSGI."""
 
-    def __init__(self, scope: Scope, exchange: Exchange) -> None:
+    def __init__(self, scope: Scope, exchange: Exchange, answers: Answers) -> None:
+        self._answers = answers
         self._scope = scope
         self._exchange = exchange
         self._body: AsyncIterator[bytes] | None = None
@@ -115,12 +120,15 @@ class Bridge:
                 f"{kind} was sent out of order, expected it once, after http.response.start"
             )
         if kind == "http.response.pathsend":
-            self._exchange.response_file(*self._head, message["path"])
+            path = message["path"]
+            # It does not block: the app looked at the file when it made the answer
+            size = Path(path).stat().st_size  # noqa: ASYNC240
+            self._answers.send_file(self._exchange, *self._head, path, size)
             self._finish()
             return
         part, more = message.get("body", b""), message.get("more_body", False)
         if self._stream is None and not more:
-            self._exchange.response_bytes(*self._head, part)
+            self._answers.send_page(self._exchange, *self._head, part)
             self._finish()
             return
         await self._send_part(part)

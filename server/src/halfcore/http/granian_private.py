@@ -27,7 +27,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
-from halfcore.predict.admission import is_plain
+from halfcore.predict.admission import NO_HEAD, is_plain
 from halfcore.predict.body import client_left
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import Trace, trace_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does n
 
 LOGGER = "_granian"
 """The name of granian's logger."""
+UNAVAILABLE = 503
 _PLACE = "_new_cbscheduler"
 _PRIVATE = (("granian._futures", "_cbsched_aioschedule"), ("granian._granian", "CallbackScheduler"))
 
@@ -63,13 +64,12 @@ class Intake:
     def __init__(
         self, front: "Front", loop: asyncio.AbstractEventLoop, ordinary: Callable[[Watcher], None]
     ) -> None:
-        from halfcore.http.closing import closing  # late, as above
+        from halfcore.predict.prediction import refusal  # late, as above
         from halfcore.predict.predictor import Translated
 
-        self._closing = closing
         self._front = front
-        self._models = front.app.models
         self._translated = Translated
+        self._refusal = refusal
         self._predictor = front.predictor
         self._reader = front.predictor.reader
         self._loop = loop
@@ -84,6 +84,8 @@ class Intake:
             if begin is not None:
                 get = scope.headers.get  # each access to `headers` makes a copy
                 begin = self._if_plain(begin, get)
+            if begin is not None and self._predictor.full() and self._refuse(begin, watcher, get):
+                return
             if begin is None or self._predictor.full() or not self._predictor.allows(get, begin):
                 self._ordinary(watcher)
                 return
@@ -101,9 +103,27 @@ class Intake:
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
+    def _refuse(self, begin: "Handler", watcher: Watcher, get: Callable[[str], str | None]) -> bool:
+        """Answer 503 here if the server is full: waking the loop for it would cost as much as an
+        answer. False: the loop decides, because the answer needs more."""
+        predictor = self._predictor
+        if predictor.keys is not None or predictor.wants_ids or get(TRACE_HEADER) is not None:
+            return False
+        wire = begin.wire if isinstance(begin, self._translated) else None
+        try:
+            predictor.check(NO_HEAD, wire)
+        except Problem as problem:
+            if problem.status != UNAVAILABLE:
+                return False
+            predictor.metrics.refused_at_once += 1
+            answer = self._refusal(problem) if wire is None else wire.refusal(problem)
+            self._front.send_of(watcher.proto)(*answer)
+            return True
+        return False
+
     def _if_plain(self, begin: "Handler", get: Callable[[str], str | None]) -> "Handler | None":
         """What answers a request whose head is plain; None for any other."""
-        most = self._reader.max_bytes
+        most = self._reader.small_bytes  # the loop first reserves memory for a larger one
         if isinstance(begin, self._translated):
             return begin.if_plain(get, max_body_bytes=most)
         return begin if is_plain(get, max_body_bytes=most) else None
@@ -130,9 +150,7 @@ class Intake:
                 refused = self._refused(begin, client_left(), request_id, trace)
                 self._front.send_of(exchange)(*refused)
                 return
-            send: Send = exchange.response_bytes
-            if self._models.draining:
-                send = self._closing(send)
+            send = self._front.send_of(exchange)
             if trace is None:
                 in_progress = begin(body, request_id, send)
             else:

@@ -13,18 +13,21 @@ other request into one ASGI call of the app.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 # Public, but not re-exported by name
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from halfcore.http import bridge
+from halfcore.http.answers import Answers
 from halfcore.http.app import App
 from halfcore.http.closing import closing
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
-from halfcore.predict.admission import BINARY_HEADER, Head, ends_itself
-from halfcore.predict.body import client_left, too_large
+from halfcore.predict.admission import BINARY_HEADER, Head, announced, ends_itself
+from halfcore.predict.body import Collected, client_left
+from halfcore.predict.budget import Hold
 from halfcore.predict.keys import presented
 from halfcore.predict.prediction import Send
 from halfcore.predict.predictor import Handler, Predictor
@@ -55,6 +58,7 @@ class Front:
         self.app = app
         self.coalescer = coalescer
         self.predictor = predictor
+        self.answers = Answers(predictor.reader.budget)
         self._hot = hot
         self._stop = asyncio.Event()
         self._lifespan: asyncio.Task[None] | None = None
@@ -63,7 +67,7 @@ class Front:
         """Answer one request."""
         begin = self.begin(scope.path) if scope.method == "POST" else None
         if begin is None:
-            await bridge.answer(self.app, scope, exchange)
+            await bridge.answer(self.app, scope, exchange, self.answers)
             return
         if self.coalescer is not None:
             self.coalescer.arriving()
@@ -85,14 +89,16 @@ class Front:
             accept=get("accept"),
         )
 
-        async def read() -> bytes:
-            # A body of known length, which the predictor has checked, is read in one await; any
-            # other is counted while it arrives.
-            body: Awaitable[bytes] = (
-                exchange()
-                if head.content_length is not None
-                else _counted(exchange, scope, head, reader.max_bytes)
-            )
+        asked = False
+
+        async def read(hold: Hold) -> bytes:
+            nonlocal asked
+            asked = True
+            # A small body of known length is read in one await; any other is counted while it
+            # arrives.
+            small = head.content_length is not None and announced(head) <= reader.small_bytes
+            collected = Collected(reader.max_bytes, hold)
+            body = exchange() if small else _collect(exchange, scope, head, collected)
             try:
                 return await reader.in_time(body)
             except (ProtocolClosed, ProtocolError):
@@ -101,6 +107,8 @@ class Front:
         leaves = exchange.client_disconnect
         answer = await self.predictor.respond(begin, head, read, leaves)
         self.send_of(exchange)(*answer)
+        if not asked and announced(head) > reader.small_bytes:
+            await self.answers.discard(exchange)
 
     def begin(self, path: str) -> Handler | None:
         """What answers a POST of this path without the app, or None. May be called on any
@@ -118,7 +126,7 @@ class Front:
 
     def send_of(self, exchange: Exchange) -> Send:
         """What sends a request's answer."""
-        send = exchange.response_bytes
+        send = partial(self.answers.send, exchange)
         return closing(send) if self.app.models.draining else send
 
     def begin_draining(self) -> None:
@@ -154,21 +162,17 @@ class Front:
             await self._stop.wait()
 
 
-async def _counted(exchange: Exchange, scope: Scope, head: Head, max_bytes: int) -> bytes:
-    """Collect a body of unknown length.
+async def _collect(exchange: Exchange, scope: Scope, head: Head, collected: Collected) -> bytes:
+    """Collect a body chunk by chunk.
 
     Raises:
-        Problem: 413 beyond `max_bytes`; 400 if it is incomplete.
+        Problem: see `Collected`; 400 if it is incomplete.
     """
-    chunks: list[bytes] = []
-    size = ends = 0
+    ends = 0
     async for chunk in exchange:
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        chunks.append(chunk)
+        collected.add(chunk)
         ends += not chunk
     # What has trailers may also have been cut off: see `whole`.
     if not whole(ends, scope.headers) or (ends > 1 and not ends_itself(head)):
         raise client_left()
-    return b"".join(chunks)
+    return collected.body()

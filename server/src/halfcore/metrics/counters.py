@@ -170,6 +170,9 @@ class Metrics:
         """(route, model, outcome) → requests; the outcome is 200 or a problem's code, so the labels
         are bounded. Answered predictions are not here but in `ModelMetrics.answered`; `outcomes`
         has all."""
+        self.refused_at_once = 0
+        """Predictions that were refused as `overloaded` on granian's thread, which alone counts
+        them."""
         self.models: dict[str, ModelMetrics] = {}
         self.loaded: dict[tuple[str, str], float] = {}
         """(model, version) → Unix time of loading."""
@@ -183,6 +186,8 @@ class Metrics:
         """Of the feature catalogue, if one is configured."""
         self.following: dict[tuple[str, str], FollowMetrics] = {}
         """(model, role) → the counters of its follower."""
+        self.bytes_in_flight: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Bytes that are reserved for large requests, and their limit."""
         self.key_requests: Callable[[], dict[str, int]] = dict
         """Name of an API key → requests that it was accepted for."""
 
@@ -198,7 +203,11 @@ class Metrics:
             for name, model in self.models.items()
             if model.answered
         }
-        return self.requests | answered
+        found = self.requests | answered
+        if self.refused_at_once:
+            key = (PREDICT, "", "overloaded")
+            found[key] = found.get(key, 0) + self.refused_at_once
+        return found
 
     def of(self, model: str) -> ModelMetrics:
         """The counters of a model, of all its versions."""

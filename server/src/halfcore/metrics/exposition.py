@@ -149,6 +149,8 @@ class Snapshot(msgspec.Struct):
     catalog: CatalogMetrics | None
     following: dict[tuple[str, str], FollowSnapshot]
     cpu_seconds: float
+    bytes_in_flight: tuple[int, int]
+    """Reserved for large requests, and the limit."""
 
     @classmethod
     def of(cls, metrics: Metrics) -> Self:
@@ -164,6 +166,7 @@ class Snapshot(msgspec.Struct):
             and msgspec.convert(msgspec.to_builtins(metrics.catalog), CatalogMetrics),
             following={key: FollowSnapshot.of(one) for key, one in metrics.following.items()},
             cpu_seconds=time.process_time(),
+            bytes_in_flight=metrics.bytes_in_flight(),
         )
 
     def add(self, other: "Snapshot") -> None:
@@ -181,6 +184,8 @@ class Snapshot(msgspec.Struct):
             self.load_failures[name] = self.load_failures.get(name, 0) + number
         self.optional.add(other.optional)
         self.cpu_seconds += other.cpu_seconds
+        used, limit = other.bytes_in_flight
+        self.bytes_in_flight = (self.bytes_in_flight[0] + used, self.bytes_in_flight[1] + limit)
         if self.catalog and other.catalog:
             self.catalog.add(other.catalog)
         for followed, following in other.following.items():
@@ -287,6 +292,13 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "halfcore_cpu_seconds", "CPU time of all workers.", snapshot.cpu_seconds
     )
+    for name, text, value in zip(
+        ("halfcore_bytes_in_flight", "halfcore_bytes_in_flight_limit"),
+        ("Bytes reserved for large bodies, rows and answers.", "Most bytes that may be reserved."),
+        snapshot.bytes_in_flight,
+        strict=True,
+    ):
+        yield GaugeMetricFamily(name, text, value=value)
     yield from _model_families(snapshot.models)
     yield from _loading_families(snapshot)
     yield from optional_families(snapshot.optional)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from halfcore.bundle import Manifest
+from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
 from halfcore.pipeline.batcher import Batcher
 from halfcore.pipeline.decode import Decoder
@@ -212,6 +213,18 @@ class Models:
             "no_default_model",
             f"no default model is set, expected POST /models/NAME/predict with {self._known()}",
         )
+
+    def report(self) -> None:
+        """Log whether the server is ready, which model `/predict` has, and what is wrong."""
+        if self.ready and self.default_name:
+            logger.info("POST /predict serves %s: %s", self.default_name, self.why_default)
+        for reason in self.reasons:
+            if self.ready:
+                logger.warning("%s", reason)
+            else:
+                logger.error("not ready: %s", reason)
+        if self.ready:
+            logger.info("ready")
 
     def begin_draining(self) -> None:
         """Report not ready from now on, so that no new requests are sent here."""

@@ -104,6 +104,12 @@ def check_length(head: Head, *, max_body_bytes: int) -> None:
         raise too_large(max_body_bytes)
 
 
+def announced(head: Head) -> int:
+    """The length of a body that its head announces; 0: none."""
+    length = head.content_length
+    return int(length) if length is not None and length.isdecimal() else 0
+
+
 def ends_itself(head: Head) -> bool:
     """Whether a body cannot be taken for complete if its end is missing: JSON, binary tensors and
     compressed bodies, but not CSV."""

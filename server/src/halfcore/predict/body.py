@@ -1,12 +1,19 @@
 """Reads request bodies and limits their size and time; granian and Litestar set no time limit."""
 
 import asyncio
-from collections.abc import Awaitable
+import sys
+from collections.abc import Awaitable, Callable
+from math import inf
 from time import monotonic
 from typing import Protocol
 
+from halfcore.predict.budget import SMALL_BYTES, Budget, Hold
 from halfcore.problem import Problem
 
+SLOW_S = 0.025
+"""Seconds after which a body that is still arriving may be given up, if memory is short. granian
+keeps 8 KiB for each packet of a small body, however short it is: clients that send theirs byte by
+byte can take 200 MB/s of a server with half a core."""
 CLIENT_LEFT = "client_left"
 """The outcome of a request whose client left before its answer."""
 
@@ -31,14 +38,25 @@ class BodyReader:
         max_bytes: largest body, bytes.
         timeout_s: seconds from the request's head to the body's last byte; enforced within a
             quarter more.
+        budget_bytes: most bytes of large bodies, rows and answers at a time; 0: no limit.
     """
 
-    def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
+    def __init__(self, *, max_bytes: int, timeout_s: float, budget_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
         self.timeout_s = timeout_s
+        self.small_bytes = min(max_bytes, SMALL_BYTES)
+        """Largest body that needs no budget."""
+        self.budget = Budget(budget_bytes or sys.maxsize)
         self.reading: dict[Reading, float] = {}
         """The bodies that are arriving, each with its start time, oldest first."""
+        self.memory_is_short: Callable[[], bool] = lambda: False
+        """Whether bodies must be given up; see `memory_guard`."""
         self._late: set[Reading] = set()
+        self._due = inf
+        """When the next sweep is due."""
+        self._short = False
+        self.given_up = 0
+        """Bodies that were given up because memory was short."""
         self._sweeping = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -77,27 +95,74 @@ class BodyReader:
             self.end(task)
 
     def too_slow(self) -> Problem:
-        """The 408 for a body; it closes the connection."""
+        """The 408 for a body that was cancelled, or the 503 if memory was short; it closes the
+        connection."""
+        if self._short:
+            return short_of_memory()
         message = f"the body did not arrive within {self.timeout_s:g} s"
         return Problem(408, "body_too_slow", message, headers={"connection": "close"})
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel the bodies that are late; run again while others are arriving."""
-        oldest = monotonic() - self.timeout_s
-        for reading, since in list(self.reading.items()):  # a copy: the other thread adds to it
+        now = monotonic()
+        arriving = list(self.reading.items())  # a copy: the other thread adds to it
+        # A loop that is late has not seen yet what has arrived meanwhile.
+        slow_s = SLOW_S + 2 * max(0.0, now - self._due)
+        slow = bool(arriving) and arriving[0][1] < now - slow_s
+        self._short = slow and self.memory_is_short()
+        oldest = now - (slow_s if self._short else self.timeout_s)
+        for reading, since in arriving:
             if since > oldest:
                 break
             if reading not in self._late:
                 self._late.add(reading)
+                self.given_up += self._short
                 reading.cancel()
         if self._timer is not None:
             self._timer.cancel()
         # Set before `reading` is checked: a body that begins in between starts a new sweep, which
         # replaces this one.
-        self._sweeping = False
+        self._sweeping, self._due = False, inf
         if self.reading:
             self._sweeping = True
-            self._timer = loop.call_later(self.timeout_s / 4, self._sweep, loop)
+            period_s = min(SLOW_S, self.timeout_s / 4)
+            self._due = now + period_s
+            self._timer = loop.call_later(period_s, self._sweep, loop)
+
+
+class Collected:
+    """A body that is collected chunk by chunk, within a size and a budget.
+
+    One buffer, not a list of the chunks: a chunk of one byte would take 50. Nor is a large body
+    read in one piece: then granian keeps 8 KiB for each packet that arrived, however short.
+
+    Args:
+        max_bytes: largest body.
+        hold: what is reserved for it.
+    """
+
+    def __init__(self, max_bytes: int, hold: Hold) -> None:
+        self._max_bytes = max_bytes
+        self._hold = hold
+        self._buffer = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next chunk.
+
+        Raises:
+            Problem: 413 beyond the size, 503 beyond the budget.
+        """
+        size = len(self._buffer) + len(chunk)
+        if size > self._max_bytes:
+            raise too_large(self._max_bytes)
+        self._hold.cover(size)
+        self._buffer += chunk
+
+    def body(self) -> bytes:
+        """All chunks; the buffer is freed."""
+        body = bytes(self._buffer)
+        self._buffer.clear()
+        return body
 
 
 def too_large(max_bytes: int) -> Problem:
@@ -106,6 +171,17 @@ def too_large(max_bytes: int) -> Problem:
         413,
         "body_too_large",
         f"the body is larger than {max_bytes} bytes",
+        headers={"connection": "close"},
+    )
+
+
+def short_of_memory() -> Problem:
+    """The 503 for any request while the memory limit is near; it closes the connection."""
+    return Problem(
+        503,
+        "overloaded",
+        "the server is short of memory; try again",
+        retry_after_s=1,
         headers={"connection": "close"},
     )
 

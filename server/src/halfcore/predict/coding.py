@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Generator
 
 from halfcore.predict.body import too_large
+from halfcore.predict.budget import Budget, Hold
 from halfcore.problem import Problem
 
 SLICE_BYTES = 64 << 10
@@ -49,35 +50,41 @@ def coding_of(content_encoding: str | None) -> str | None:
     )
 
 
-def expand(body: bytes, coding: str, *, max_bytes: int) -> Generator[None, None, bytes]:
+def expand(
+    body: bytes, coding: str, *, max_bytes: int, hold: Hold | None = None
+) -> Generator[None, None, bytes]:
     """Expand a body, pausing after each slice; nothing beyond the limit is expanded.
 
     Args:
         body: one or several gzip members, or a deflate stream with zlib's head or without it.
         coding: from `coding_of`.
         max_bytes: largest expanded body.
+        hold: covers the body, and is made to cover what it is expanded to as well.
 
     Raises:
-        Problem: 413 beyond the limit; 400 if the stream is broken, incomplete or followed by other
-            data.
+        Problem: 413 beyond the limit; 503 beyond the budget; 400 if the stream is broken,
+            incomplete or followed by other data.
     """
+    hold = hold or Budget().hold()
     stream = _Stream(coding, _bits(body, coding), max_bytes)
     for at in range(0, len(body), READ_BYTES):
         if at:
             yield
         rest = stream.take(body[at : at + READ_BYTES])
+        hold.cover(len(body) + stream.size)
         while rest:
             if stream.since_pause >= SLICE_BYTES:
                 stream.since_pause = 0
                 yield
             rest = stream.take(rest)
+            hold.cover(len(body) + stream.size)
     return stream.end()
 
 
 class _Stream:
     """One body that is being expanded."""
 
-    __slots__ = ("_bits", "_coding", "_max_bytes", "_parts", "_size", "_stream", "since_pause")
+    __slots__ = ("_bits", "_coding", "_max_bytes", "_parts", "_stream", "since_pause", "size")
 
     def __init__(self, coding: str, bits: int, max_bytes: int) -> None:
         self._coding = coding
@@ -85,7 +92,8 @@ class _Stream:
         self._max_bytes = max_bytes
         self._stream = zlib.decompressobj(bits)
         self._parts: list[bytes] = []
-        self._size = 0
+        self.size = 0
+        """Bytes expanded so far."""
         self.since_pause = 0
         """Bytes expanded since the caller set it to 0."""
 
@@ -101,11 +109,11 @@ class _Stream:
             self._stream = zlib.decompressobj(self._bits)
         stream = self._stream
         try:
-            part = stream.decompress(data, min(SLICE_BYTES, self._max_bytes - self._size + 1))
+            part = stream.decompress(data, min(SLICE_BYTES, self._max_bytes - self.size + 1))
         except zlib.error as error:
             raise self._broken(str(error).rpartition(": ")[2]) from None
-        self._size += len(part)
-        if self._size > self._max_bytes:
+        self.size += len(part)
+        if self.size > self._max_bytes:
             raise too_large(self._max_bytes)
         self.since_pause += len(part)
         if part:
@@ -121,9 +129,9 @@ class _Stream:
         # The last bytes of a stream without a checksum may be read before all that they stand for
         # is written.
         while not self._stream.eof:
-            before = self._size
+            before = self.size
             self.take(b"")
-            if self._size == before:
+            if self.size == before:
                 break
         if not self._stream.eof:
             raise self._broken("it ends early")
@@ -159,13 +167,17 @@ class Place:
     Args:
         expander: has the places.
         content_encoding: the request's header.
+        hold: what is reserved for the request's body.
 
     Raises:
         Problem: see `coding_of`.
     """
 
-    def __init__(self, expander: Expander, content_encoding: str | None) -> None:
+    def __init__(
+        self, expander: Expander, content_encoding: str | None, hold: Hold | None = None
+    ) -> None:
         self._expander = expander
+        self._hold = hold
         self._coding = coding_of(content_encoding)
         self._taken = False
 
@@ -179,14 +191,15 @@ class Place:
             return body
         most = self._expander.max_bytes
         try:
-            next(expand(body, self._coding, max_bytes=most))
+            next(expand(body, self._coding, max_bytes=most, hold=self._hold))
         except StopIteration as end:
             short: bytes = end.value
             return short
         await self._take()
         try:
             async with self._expander.turn:
-                return await _in_slices(expand(body, self._coding, max_bytes=most))
+                steps = expand(body, self._coding, max_bytes=most, hold=self._hold)
+                return await _in_slices(steps)
         except BaseException:
             self.release()
             raise

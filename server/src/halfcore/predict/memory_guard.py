@@ -2,15 +2,17 @@
 
 The plan of connections (`process.sizing`) leaves room for what requests usually take. This is for
 what it cannot know: other processes of the same control group, clients that send the largest bodies
-all at once, a swap between two large models.
+all at once, a swap between two large models, bodies that arrive byte by byte.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from halfcore import host
 from halfcore.log import logger
+from halfcore.predict.body import BodyReader
 
 PERIOD_S = 0.5
 """Seconds between two readings; each reads three small files of the kernel."""
@@ -18,12 +20,16 @@ SHORT_SHARE = 0.04
 """Share of the limit below which memory is short."""
 ENOUGH_SHARE = 0.08
 """Share of the limit above which it is enough again."""
+SLOW_SHARE = 0.08
+"""Share of the limit below which bodies that arrive slowly are given up."""
 
 
 class Guarded(Protocol):
     """What refuses requests."""
 
     memory_is_short: bool
+    reader: BodyReader
+    """Gives up bodies."""
 
 
 async def guard(
@@ -43,9 +49,20 @@ async def guard(
         period_s: seconds between two readings.
     """
     most = limit()
+    if most is not None:
+        guarded.reader.memory_is_short = partial(_below, most * SLOW_SHARE, left)
+    given_up = 0
     while most is not None:
         _judge(guarded, most, left())
+        if guarded.reader.given_up != given_up:
+            given_up = guarded.reader.given_up
+            host.give_back_memory()  # glibc keeps what these bodies took
         await asyncio.sleep(period_s)
+
+
+def _below(bound: float, left: Callable[[], int | None]) -> bool:
+    bytes_left = left()
+    return bytes_left is not None and bytes_left < bound
 
 
 def _judge(guarded: Guarded, limit: int, left: int | None) -> None:

@@ -19,6 +19,7 @@ from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import NotFiniteError, Result
 from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
 from halfcore.predict.body import CLIENT_LEFT
+from halfcore.predict.budget import LARGE_ANSWER_BYTES, SMALL_BYTES, Budget, Hold
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.problem import CONTENT_TYPE, Problem
 
@@ -51,6 +52,8 @@ class Context(NamedTuple):
     """Report each stage's milliseconds in the answer's `Server-Timing` header."""
     long_bodies: LongBodies
     """Decodes the bodies that are too long to decode in one turn of the event loop."""
+    budget: Budget
+    """Of which the memory of many rows and of a large answer is reserved."""
     trace_id: str | None = None
     """The id of the trace that the request belongs to, if its client sent one."""
 
@@ -73,6 +76,7 @@ class Prediction:
         "_context",
         "_decode_s",
         "_fallback",
+        "_hold",
         "_job",
         "_leaving",
         "_model",
@@ -100,6 +104,7 @@ class Prediction:
         self._model: LoadedModel | None = None
         self._job: Job[Result] | None = None
         self._leaving: Future[None] | None = None
+        self._hold: Hold | None = None
         self._active = True
 
     def start(self, model: LoadedModel) -> None:
@@ -124,6 +129,8 @@ class Prediction:
         self._rows = rows
         self._decode_s = seconds
         model.metrics.decode.observe(seconds)
+        if len(rows.payload) > SMALL_BYTES:
+            self._cover(len(rows.payload))
         job = self._job = Job(rows.payload, rows.size, self)
         model.batcher.enqueue(job)
 
@@ -191,6 +198,8 @@ class Prediction:
         body = model.encoder.encode(results, many=rows.many)
         end = perf_counter()
         model.metrics.encode.observe(end - start)
+        if len(body) > LARGE_ANSWER_BYTES:
+            self._cover(len(body))
         if context.on_answer is not None:
             latency_s = end - self._start
             context.on_answer(
@@ -236,9 +245,18 @@ class Prediction:
         reference cycle would keep the body in memory until the garbage collector runs."""
         self._active = False
         self._job = None
+        if self._hold is not None:
+            self._hold.release()
         if self._leaving is not None:
             leaving, self._leaving = self._leaving, None
             leaving.cancel()
+
+    def _cover(self, size: int) -> None:
+        """Reserve memory for the rows, then for the answer, which replaces them; raises `Problem`,
+        503."""
+        if self._hold is None:
+            self._hold = self._context.budget.hold()
+        self._hold.cover(size)
 
     def _timing(self, encode_s: float) -> str:
         """W3C Server-Timing, in milliseconds."""

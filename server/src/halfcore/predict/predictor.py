@@ -10,8 +10,9 @@ from typing import Protocol
 from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
-from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, check_head
-from halfcore.predict.body import BodyReader, client_left
+from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, announced, check_head
+from halfcore.predict.body import BodyReader, client_left, short_of_memory
+from halfcore.predict.budget import Hold
 from halfcore.predict.coding import Expander, Place
 from halfcore.predict.keys import Keys
 from halfcore.predict.long_bodies import LongBodies
@@ -34,9 +35,8 @@ from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import Trace
 from halfcore.problem import Problem
 
-Read = Callable[[], Awaitable[bytes]]
-"""Reads a request's body; raises `Problem` if it is too large, too slow or incomplete."""
-
+Read = Callable[[Hold], Awaitable[bytes]]
+"""Reads a request's body and covers it; raises `Problem`: too large, too slow or incomplete."""
 
 Leaves = Callable[[], Awaitable[None]]
 """Returns when a request's client left."""
@@ -123,10 +123,9 @@ class Predictor:
             metrics.key_requests = keys.counts
         self._challengers = challengers if challengers and challengers.canaries else None
         self._models = models
-        self._metrics = metrics
-        self._context = Context(
-            self._count_end, on_answer, server_timing, LongBodies(timeout_s=queue_timeout_s)
-        )
+        self.metrics = self._metrics = metrics
+        long = LongBodies(timeout_s=queue_timeout_s)
+        self._context = Context(self._count_end, on_answer, server_timing, long, reader.budget)
         self._max_in_flight = max_in_flight or sys.maxsize
         self._in_flight = 0
         self.memory_is_short = False
@@ -135,6 +134,7 @@ class Predictor:
         """Whether the requests' ids are used: by the prediction log or a challenger."""
         self._ids = RequestIds() if self.wants_ids else None
         self.reader = reader
+        metrics.bytes_in_flight = reader.budget.figures
         self._expander = Expander(max_bytes=reader.max_bytes, timeout_s=queue_timeout_s)
         self._known_paths = lru_cache(_PATHS)(self._translated)
 
@@ -222,15 +222,23 @@ class Predictor:
             read: reads the body; raises `Problem` if it is too large or too slow.
             leaves: returns when the client left. Called only for requests that wait long.
         """
+        with self.reader.budget.hold() as hold:
+            return await self._respond(handler, head, read, leaves, hold)
+
+    async def _respond(
+        self, handler: Handler, head: Head, read: Read, leaves: Leaves | None, hold: Hold
+    ) -> Answer:
         wire = None
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
         place = None
         try:
             self._admit(handler, head, wire)
-            body = await read()
+            hold.cover(announced(head))
+            body = await read(hold)
+            hold.cover(len(body))
             if head.content_encoding is not None:
-                place = Place(self._expander, head.content_encoding)
+                place = Place(self._expander, head.content_encoding, hold)
                 body = await self._expanded(body, place)
         except Problem as problem:
             return self.refuse(problem, head.request_id, wire, head.trace)
@@ -282,13 +290,7 @@ class Predictor:
         """Refuse a request by the server's load and the request's head, before its body is read;
         raises `Problem`."""
         if self.memory_is_short:
-            raise Problem(
-                503,
-                "overloaded",
-                "the server is short of memory; try again",
-                retry_after_s=1,
-                headers={"connection": "close"},
-            )
+            raise short_of_memory()
         if self.full():
             raise Problem(
                 503,
@@ -366,8 +368,8 @@ class Translated:
         self.model = name
         self._make = partial(TranslatedPrediction, Spoken(wire, head))
         # One that is for a single request remembers nothing.
-        remembers = lru_cache(_LENGTHS) if head is NO_HEAD else _unchanged
-        self._by_length = remembers(self._with_length)
+        by_length = self._with_length
+        self._by_length = lru_cache(_LENGTHS)(by_length) if head is NO_HEAD else by_length
         self.wire = wire
 
     def __call__(
@@ -391,7 +393,3 @@ class Translated:
     def with_head(self, head: Head) -> "Translated":
         """The same for one request with these headers."""
         return Translated(self._predictor, self.wire, self.model, head)
-
-
-def _unchanged(find: "Callable[[str], Translated]") -> "Callable[[str], Translated]":
-    return find

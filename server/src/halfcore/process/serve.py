@@ -84,6 +84,7 @@ async def _run(settings: Settings, plan: sizing.Plan) -> None:
     async with front.app.lifespan():
         fitted = _after_loading(settings, plan)
         worker.predictor.limit_in_flight(fitted.max_in_flight)
+        worker.predictor.reader.budget.limit = fitted.bytes_in_flight
         server = embed.Server(
             target, interface=interface, log_enabled=False, **options(settings, fitted)
         )
@@ -109,7 +110,11 @@ def _timing(settings: Settings) -> draining.Timing:
 def _after_loading(settings: Settings, plan: sizing.Plan) -> sizing.Plan:
     """The plan for the memory that the loaded models leave."""
     fitted = sizing.after_loading(
-        plan, memory_left=host.memory_left(), given=settings.max_connections
+        plan,
+        memory_left=host.memory_left(),
+        given=settings.max_connections,
+        bytes_given=settings.max_bytes_in_flight,
+        max_body_bytes=settings.max_body_bytes,
     )
     for reason in fitted.reasons:
         logger.info(reason)

@@ -23,6 +23,9 @@ MEMORY_PER_REQUEST = 12_000
 """Bytes of a request in progress, without its connection (docs/operations.md)."""
 CONNECTIONS_PER_REQUEST = 4
 """When memory is short, room is kept for one request in progress per so many connections."""
+BUDGET_SHARE = 0.5
+"""Share of what the connections leave that large bodies, rows and answers may take. The rest is for
+small requests in progress, and for the copies that are made while one body is read and decoded."""
 MOST_CONNECTIONS = 12_000
 PROMISED_USERS = 10_000
 SPARE_FILES = 64
@@ -53,6 +56,8 @@ class Plan:
     do."""
     coalesce_delay_s: float
     """Seconds that they gather at most."""
+    bytes_in_flight: int
+    """Of large bodies, rows and answers; per worker."""
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -81,6 +86,8 @@ def plan(
     pin: Switch,
     batch_scheduling: Switch,
     max_in_flight: int,
+    bytes_in_flight: int,
+    max_body_bytes: int,
     coalesce: Switch,
     coalesce_delay_s: float,
     quota: float | None,
@@ -96,10 +103,12 @@ def plan(
         pin: run each worker on one CPU.
         batch_scheduling: run workers as `SCHED_BATCH`.
         max_in_flight: predictions in progress per worker, or 0.
+        bytes_in_flight: most bytes of large bodies, rows and answers per worker, or 0.
+        max_body_bytes: largest body.
         coalesce: let requests gather while much of the quota is used; only one worker does.
         coalesce_delay_s: seconds that they gather at most, or 0.
         quota: cores' worth of CPU time, None if unlimited.
-        memory_limit: bytes, None if unlimited.
+        memory_limit: bytes, None if unlimited: then the machine's memory counts.
         model_bytes: size of all models' files.
         raise_open_files: asks for a number of open files and returns how many there may be.
     """
@@ -112,7 +121,9 @@ def plan(
     pinned = _below_one_core("pin_cpu", pin, quota)
     batch = _below_one_core("batch_scheduling", batch_scheduling, quota)
     gathering = _gathering(coalesce, coalesce_delay_s, processes.value, quota)
-    decisions = (processes, connections, nofile, in_flight, pinned, batch, gathering)
+    room = memory.beyond_rest(memory_limit or host.memory()) - MEMORY_SPARE
+    large = _bytes_in_flight(bytes_in_flight, room, connections.value, max_body_bytes)
+    decisions = (processes, connections, nofile, in_flight, large, pinned, batch, gathering)
     return Plan(
         workers=processes.value,
         max_connections=connections.value,
@@ -121,39 +132,59 @@ def plan(
         max_in_flight=in_flight.value,
         coalesce_quota=gathering.value.quota,
         coalesce_delay_s=gathering.value.delay_s,
+        bytes_in_flight=large.value,
         reasons=[decision.reason for decision in decisions],
         warnings=[decision.warning for decision in decisions if decision.warning is not None],
     )
 
 
-def after_loading(chosen: Plan, *, memory_left: int | None, given: int) -> Plan:
+def after_loading(
+    chosen: Plan,
+    *,
+    memory_left: int | None,
+    given: int,
+    bytes_given: int,
+    max_body_bytes: int,
+) -> Plan:
     """The plan once the models are loaded: what they take is known now, and was estimated before.
 
     Args:
         chosen: the plan.
         memory_left: bytes that the limit leaves now, None if there is no limit.
         given: `max_connections` as it was set, or 0.
+        bytes_given: `max_bytes_in_flight` as it was set, or 0.
+        max_body_bytes: largest body.
 
     Returns:
-        The same plan, or one with fewer connections and requests; its reasons and warnings are the
-        new ones only.
+        The same plan, or one with fewer connections and requests, and with other room for large
+        ones; its reasons and warnings are the new ones only.
     """
     unchanged = replace(chosen, reasons=[], warnings=[])
     if memory_left is None:
         return unchanged
+    fitted = _fitted(unchanged, memory_left, given)
+    room = memory_left - MEMORY_SPARE
+    large = _bytes_in_flight(bytes_given, room, fitted.max_connections, max_body_bytes)
+    if large.value == chosen.bytes_in_flight:
+        return fitted
+    return replace(fitted, bytes_in_flight=large.value, reasons=[*fitted.reasons, large.reason])
+
+
+def _fitted(unchanged: Plan, memory_left: int, given: int) -> Plan:
+    """The plan with as many connections as fit into what is left, unless they are set."""
     each = MEMORY_PER_CONNECTION + MEMORY_PER_REQUEST / CONNECTIONS_PER_REQUEST
     fitting = max(1, int((memory_left - MEMORY_SPARE) / each))
-    if fitting >= chosen.max_connections:
+    if fitting >= unchanged.max_connections:
         return unchanged
     text = f"the loaded models leave {memory_left / 1e6:.0f} MB, some {fitting} connections"
     if given:
         danger = f"max_connections {given}: {text}; with more the worker may be killed"
         return replace(unchanged, warnings=[danger])
-    fewer = fitting < PROMISED_USERS <= chosen.max_connections
+    fewer = fitting < PROMISED_USERS <= unchanged.max_connections
     return replace(
         unchanged,
         max_connections=fitting,
-        max_in_flight=min(chosen.max_in_flight, max(1, fitting // CONNECTIONS_PER_REQUEST)),
+        max_in_flight=min(unchanged.max_in_flight, max(1, fitting // CONNECTIONS_PER_REQUEST)),
         reasons=[f"max_connections {fitting}: {text}"],
         warnings=[f"{PROMISED_USERS} users do not fit: {text}; raise the limit"] if fewer else [],
     )
@@ -250,6 +281,21 @@ def _requests_in_flight(given: int, memory: _Memory, connections: int) -> Decisi
         else "the memory limit leaves no room for more next to the connections"
     )
     return Decision(requests, f"max_in_flight {requests}: {_why(bool(given), why)}")
+
+
+def _bytes_in_flight(
+    given: int, room: float, connections: int, max_body_bytes: int
+) -> Decision[int]:
+    """What is set; otherwise a share of the room that the connections leave, and one body at
+    least."""
+    share = int(max(0.0, room - connections * MEMORY_PER_CONNECTION) * BUDGET_SHARE)
+    value = given or max(max_body_bytes, share)
+    why = (
+        "half of the memory that is left next to the connections"
+        if share >= max_body_bytes
+        else "one body of max_body_bytes; the memory limit leaves no more next to the connections"
+    )
+    return Decision(value, f"max_bytes_in_flight {value}: {_why(bool(given), why)}")
 
 
 def _below_one_core(setting: str, given: Switch, quota: float | None) -> Decision[bool]:

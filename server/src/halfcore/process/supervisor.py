@@ -152,6 +152,7 @@ def _application(settings: Settings, plan: sizing.Plan, shared: Path, end: End) 
     from halfcore.worker import Worker
 
     worker = Worker(settings, shared)
+    worker.predictor.reader.budget.limit = plan.bytes_in_flight
     front = worker.front()
     if settings.hot_lane:
         granian_private.install(mp, front)

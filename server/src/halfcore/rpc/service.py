@@ -131,8 +131,8 @@ async def _infer(predictor: Predictor, accepted: Accepted, _: object, context: A
         except Problem as problem:
             return await _finish(context, predictor.refuse(problem, request_id, Infer()))
     handler = _Addressed(predictor, Infer(), head)
-    read = partial(_read, predictor.reader, context)
-    return await _finish(context, await predictor.respond(handler, head, read))
+    answer = await predictor.respond(handler, head, lambda _: _read(predictor.reader, context))
+    return await _finish(context, answer)
 
 
 def _answering(

@@ -59,6 +59,9 @@ class Requests:
     allows"""
     max_body_bytes: Annotated[int, Meta(ge=64, le=1 << 30)] = 4 << 20
     """largest request body, bytes; 10,000 records of 12 columns fit"""
+    max_bytes_in_flight: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+    """most bytes of large bodies, rows and answers in memory per worker, then 503; 0: half of what
+    the memory limit leaves next to the connections, and room for one body at least"""
     body_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """seconds a client may take to send its body; then 408"""
     max_rows: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000

@@ -12,7 +12,9 @@ from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
+from halfcore.http.routes.reading import body_of
 from halfcore.models.served import Models
+from halfcore.predict.body import BodyReader
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
 from halfcore.registry.status import described
@@ -23,12 +25,17 @@ MOST_WEBHOOK_BYTES = 65536
 
 
 def routes(
-    models: Models, followers: Followers, *, admin_token: str, webhook_secret: str
+    models: Models,
+    followers: Followers,
+    reader: BodyReader,
+    *,
+    admin_token: str,
+    webhook_secret: str,
 ) -> list[Any]:
     """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, if they are configured."""
 
     return ([_reload(models, followers, admin_token)] if admin_token else []) + (
-        [_webhook(followers, webhook_secret)] if webhook_secret else []
+        [_webhook(followers, reader, webhook_secret)] if webhook_secret else []
     )
 
 
@@ -58,7 +65,7 @@ def _reload(models: Models, followers: Followers, admin_token: str) -> Any:
     return reload_model
 
 
-def _webhook(followers: Followers, webhook_secret: str) -> Any:
+def _webhook(followers: Followers, reader: BodyReader, webhook_secret: str) -> Any:
     @post(
         "/webhooks/mlflow",
         status_code=204,
@@ -66,11 +73,7 @@ def _webhook(followers: Followers, webhook_secret: str) -> Any:
         summary="A hint that the registry changed",
     )
     async def mlflow_webhook(request: Request[Any, Any, Any]) -> Response[None]:
-        body = await request.body()
-        if len(body) > MOST_WEBHOOK_BYTES:
-            raise Problem(
-                413, "body_too_large", f"the body is larger than {MOST_WEBHOOK_BYTES} bytes"
-            )
+        body = await body_of(request, reader, MOST_WEBHOOK_BYTES)
         header = request.headers.get
         check_signature(
             body,

@@ -11,11 +11,14 @@ from litestar import Request, post
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive
+from litestar.types import Receive, Send
 
+from halfcore.http.routes.reading import collect
 from halfcore.predict.admission import BINARY_HEADER, Head
-from halfcore.predict.body import client_left, too_large
+from halfcore.predict.body import Collected
+from halfcore.predict.budget import LARGE_ANSWER_BYTES, Budget
 from halfcore.predict.keys import presented
+from halfcore.predict.prediction import Answer
 from halfcore.predict.predictor import Handler, Predictor
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
@@ -91,10 +94,36 @@ async def _respond(
     answer = await predictor.respond(
         begin,
         head,
-        lambda: reader.in_time(from_asgi(receive, reader.max_bytes)),
+        lambda hold: reader.in_time(collect(receive, Collected(reader.max_bytes, hold))),
         lambda: _disconnect(receive),
     )
+    if len(answer.body) > LARGE_ANSWER_BYTES:
+        return _Paced(answer, reader.budget)
     return ASGIResponse(body=answer.body, status_code=answer.status, headers=answer.headers)
+
+
+class _Paced(ASGIResponse):
+    """A large answer: given to the server in parts, as fast as it takes them, and reserved until it
+    took the last one."""
+
+    def __init__(self, answer: Answer, budget: Budget) -> None:
+        super().__init__(body=answer.body, status_code=answer.status, headers=answer.headers)
+        self._budget = budget
+
+    async def send_body(self, send: Send, receive: Receive) -> None:  # noqa: ARG002  Litestar's
+        """Send the body; see Litestar's own."""
+        size = len(self.body)
+        with self._budget.hold() as hold:
+            hold.force(size)  # there was room for it when it was encoded
+            for at in range(0, size, LARGE_ANSWER_BYTES):
+                end = at + LARGE_ANSWER_BYTES
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": self.body[at:end],
+                        "more_body": end < size,
+                    }
+                )
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -115,21 +144,3 @@ def _all(request: Request[Any, Any, Any], name: str) -> list[str]:
         for given, value in request.scope["headers"]
         if given == key and value.isascii()
     ]
-
-
-async def from_asgi(receive: Receive, max_bytes: int) -> bytes:
-    """Collect an ASGI request's body.
-
-    Raises:
-        Problem: 413 beyond `max_bytes`; 400 if the client left.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    while (message := await receive())["type"] == "http.request":
-        size += len(message["body"])
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        chunks.append(message["body"])
-        if not message.get("more_body"):
-            return b"".join(chunks)
-    raise client_left()

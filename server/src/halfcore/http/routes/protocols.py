@@ -12,7 +12,9 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
 from halfcore import __version__
+from halfcore.http.routes.reading import body_of
 from halfcore.models.served import LoadedModel, Models
+from halfcore.predict.body import BodyReader
 from halfcore.predict.protocols import about, inference
 from halfcore.problem import Problem
 
@@ -21,9 +23,9 @@ _MOST_INDEX_BYTES = 4096
 _Answer = Response[Any]
 
 
-def routes(models: Models) -> list[Any]:
+def routes(models: Models, reader: BodyReader) -> list[Any]:
     """The routes of the three protocols, without predictions."""
-    return [*_mlflow(models), *_inference(models), *_of_models(models), *_kserve(models)]
+    return [*_mlflow(models), *_inference(models, reader), *_of_models(models), *_kserve(models)]
 
 
 def _mlflow(models: Models) -> list[Any]:
@@ -38,7 +40,7 @@ def _mlflow(models: Models) -> list[Any]:
     return [ping, version]
 
 
-def _inference(models: Models) -> list[Any]:
+def _inference(models: Models, reader: BodyReader) -> list[Any]:
     @get("/v2", sync_to_thread=False, summary="The inference protocol: the server")
     def server() -> dict[str, Any]:
         return about.server("binary_tensor_data")
@@ -58,11 +60,12 @@ def _inference(models: Models) -> list[Any]:
     @post(
         "/v2/repository/index",
         status_code=200,
-        request_max_body_size=_MOST_INDEX_BYTES,
         summary='The models and their state; with {"ready": true} only those that answer',
     )
     async def index(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
-        return about.index(models, only_ready=_only_ready(await request.body()))
+        return about.index(
+            models, only_ready=_only_ready(await body_of(request, reader, _MOST_INDEX_BYTES))
+        )
 
     return [server, live, ready, names, index]
 

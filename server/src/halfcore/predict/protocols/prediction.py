@@ -11,6 +11,7 @@ from halfcore.models.served import LoadedModel
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows, all_at_once
 from halfcore.pipeline.engine import Result
 from halfcore.predict.admission import Head
+from halfcore.predict.budget import LARGE_ANSWER_BYTES
 from halfcore.predict.prediction import Answer, Context, Headers, Prediction, Send
 from halfcore.predict.protocols.protocol import Call, Wire
 from halfcore.problem import Problem
@@ -72,6 +73,8 @@ class TranslatedPrediction(Prediction):
         headers, body = self._spoken.wire.answer(model, results, call)
         end = perf_counter()
         model.metrics.encode.observe(end - start)
+        if len(body) > LARGE_ANSWER_BYTES:
+            self._cover(len(body))
         if self._context.on_answer is not None:
             self._context.on_answer(self._as_usual(model, call.rows, results, end - self._start))
         if self._context.server_timing:

@@ -35,7 +35,7 @@ from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
     from halfcore.http.rsgi import Front
-    from halfcore.predict.prediction import Answer, Send
+    from halfcore.predict.prediction import Answer
     from halfcore.predict.predictor import Handler
 
 LOGGER = "_granian"

@@ -1,4 +1,4 @@
-"""The part of `exposition` for what is followed: the registry's models and the feature catalogue."""
+"""The part of `exposition` for what is followed: models of the registry, and the catalogue."""
 
 from collections.abc import Iterator
 from typing import Self

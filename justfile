@@ -173,7 +173,7 @@ prove-batcher rows="1000000":
 prove-bodies *flags:
     uv run python tests/support/proven.py bodies "CPU time, memory and loop within the limits of the table" -- uv run python tests/e2e/prove_bodies.py "$@"
 
-# Clients that try to take the memory of a server in 240 MiB, with 200 good requests/s: it may not be killed, and none of those may fail; `just prove-memory --short`
+# Clients that try to take the memory of a server in 240 MiB, with 200 good requests/s: it may not be killed, and none of those may fail; `just prove-memory --short` takes a minute and shows them only
 [group('prove')]
 prove-memory *flags:
     uv run python tests/support/proven.py memory "0 kills, 0 good requests failed" -- uv run python tests/e2e/prove_memory.py "$@"

@@ -114,7 +114,7 @@ def test_open_files_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_client_can_take_the_memory() -> None:
-    """The short form of `just prove-memory`: nothing is killed, and no good request fails."""
+    """The short form of `just prove-memory`: nothing is killed, and nothing stays reserved."""
     try:
         cgroup.version()
     except cgroup.Unavailable as reason:

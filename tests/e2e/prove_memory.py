@@ -61,7 +61,11 @@ def main() -> int:
     parser.add_argument("attacks", nargs="*", help="names of attacks; all without any")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="of each attack at a time")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that each client stays")
-    parser.add_argument("--short", action="store_true", help="fewer clients, for less time; whether good requests fail is shown, not judged")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="fewer clients, for less time; requests that fail are shown, not judged",
+    )
     given = parser.parse_args()
     if given.short:
         given.clients, given.seconds = SHORT_CLIENTS, SHORT_SECONDS

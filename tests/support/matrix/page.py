@@ -26,7 +26,8 @@ PACKAGES = (
     "pandas",
 )
 """Whose versions a run depends on."""
-_SHORT = 220
+_SHORT = 700
+"""Longest reason that is shown: no refusal is as long, so that its advice is shown as well."""
 _COMMIT = 12
 """Letters of a commit that are shown."""
 
@@ -123,7 +124,7 @@ def reason(name: str, message: str) -> str:
     models have is one line."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
     line = line.removesuffix(f" {MORE}")  # that is the page's own section
-    line = line.replace(f"step '{name}' ({name})", "it")
+    line = line.replace(f"step '{name}' ({name})", "it").replace(f" ({name})", "")
     line = re.sub(rf"^{re.escape(name)} is ", "it is ", line)
     if message.startswith("refused: "):  # by the proof: the cause, not the counts and the row
         line = line.partition(" cause: ")[2]

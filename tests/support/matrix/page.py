@@ -50,14 +50,18 @@ def _summary(run: dict[str, Any], results: Mapping[str, dict[str, Any]], link: s
     least = min((each["compared"] for each in exported), default=0)
     usual = sum(each["rows"] is None for each in results.values())
     fewer = sorted({each["rows"] for each in results.values()} - {None})
-    others = f", the others with `--gate-rows {fewer[0]}`" if fewer else ""
+    how = (
+        f"{usual} of all were tried at default settings, the others with `--gate-rows {fewer[0]}`."
+        if fewer
+        else "All were tried at default settings."
+    )
     software = {"Python": run["fingerprint"]["python"], **run["figures"]["packages"]}
     packages = ", ".join(f"{name} {version}" for name, version in software.items())
     counts = f"Of {len(results)} models, {len(exported)} are exported and served with equal answers"
     made = f"Commit {_commits(run, results)}; `{_command(run)}`; {run['started_at']}"
     return [
-        f"{counts} to {least:,} rows each.",
-        f"{usual} of all were exported at default settings{others}.",
+        f"{counts} to {least:,} rows each; the others are refused.",
+        how,
         "",
         f"*{made}; {packages}; every model: [{link}]({link}).*",
     ]

@@ -8,8 +8,6 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from model_export.errors import MORE
-
 BEGIN, END = "<!-- models -->", "<!-- /models -->"
 PACKAGES = (
     "mlflow",
@@ -127,8 +125,9 @@ def reason(name: str, message: str) -> str:
     """A refusal in one line, without the model's own name and as Markdown shows it: one that many
     models have is one line."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
-    line = line.removesuffix(f" {MORE}")  # that is the page's own section
-    line = line.replace(f"step '{name}' ({name})", "it").replace(f" ({name})", "")
+    line = re.sub(r' \(docs/export\.md, "[^"]+"\)$', "", line)  # the page itself
+    line = re.sub(rf"^step '{re.escape(name)}' \({re.escape(name)}\)", "it", line)
+    line = line.replace(f" ({name})", "")
     line = re.sub(rf"^{re.escape(name)} is ", "it is ", line)
     if message.startswith("refused: "):  # by the proof: the cause, not the counts and the row
         line = line.partition(" cause: ")[2]

@@ -109,7 +109,7 @@ def test_an_unknown_model_is_one_line_and_quick(tmp_path: Path) -> None:
     )
 
     assert done.stdout.splitlines() == ["1 set()"]
-    assert done.stderr.splitlines()[-1].startswith(f"model-export: {folder}: neither models:")
+    assert done.stderr.splitlines()[-1].startswith(f"model-export: {folder}: there is no such")
 
 
 @pytest.mark.parametrize("command", ["export", "examples", "verify", "watch"])

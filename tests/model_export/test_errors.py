@@ -16,6 +16,7 @@ from model_export.errors import (
     is_infrastructure_error,
     is_memory_error,
     sentence,
+    understood,
 )
 from model_export.stages import MemoryLimitError, enter, while_exporting
 
@@ -131,6 +132,39 @@ def test_a_long_text_ends_with_a_whole_sentence() -> None:
     """Cut at a full stop where there is one, else with an ellipsis."""
     assert sentence(ValueError("One two. Three four. Five six."), 22) == "One two. Three four."
     assert sentence(ValueError("one two three four five"), 10) == "one two t…"
+
+
+UNDERSTOOD = {
+    "a sentence": (ValueError("It must be positive."), "It must be positive"),
+    "a dump amid words": (
+        ValueError(f"No rows for array({list(range(99))}), you can try a larger radius."),
+        "No rows for …, you can try a larger radius",
+    ),
+    "a short array": (
+        ValueError("expected one of array([0, 1], dtype=int64)"),
+        "expected one of [0, 1]",
+    ),
+    "a class path in the second sentence": (
+        ValueError("Input X contains NaN. You might consider sklearn.ensemble.HistX instead."),
+        "Input X contains NaN",
+    ),
+    "a class alone": (RuntimeError("Own"), ""),
+    "no text": (StopIteration(), ""),
+    "an exception's name": (RuntimeError("it failed with a KeyError here"), ""),
+    "a matrix": (ValueError("cannot take [0.1 0.2] here"), ""),
+    "a number of NumPy": (ValueError("cannot take np.float64(0.1) here"), ""),
+    "a class of the converter": (RuntimeError("got FloatTensorType([None, 4]) here"), ""),
+    "the runtime": (RuntimeError("index is out of range: Y[4] (-1) must be in [0, 300)"), ""),
+    "pandas": (KeyError("['b'] not in index"), "['b'] not in index"),
+}
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_of_a_librarys_error_only_what_users_understand_is_shown(name: str) -> None:
+    """Whole sentences, up to the first in words of a library's own code."""
+    error, expected = UNDERSTOOD[name]
+
+    assert understood(error) == expected
 
 
 def test_pandas_says_which_columns() -> None:

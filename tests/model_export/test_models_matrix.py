@@ -101,11 +101,25 @@ def test_the_page_counts_gives_reasons_and_says_how_it_was_made(tmp_path):
     text = written.read_text()
     assert text.startswith(f"before\n{page.BEGIN}\nOf 2 models, 1 are exported")
     assert text.endswith(f"{page.END}\nafter\n")
-    assert "1 of all were exported at default settings, the others with `--gate-rows 2000`" in text
+    assert "1 of all were tried at default settings, the others with `--gate-rows 2000`" in text
     assert r"- SVC: no \| way" in text
     assert "Commit `0123456789ab`, 1 models at `fedcba987654`; `just prove-models --resume`" in text
     assert "Python 3.11.7, scikit-learn 1.9.1; every model: [runs/1-models-01.json]" in text
     assert page.between(written) == page.section(stored, written)
+
+
+def test_the_page_says_when_all_models_had_the_default_settings(tmp_path):
+    """And shows a reason whole: what to do is at its end."""
+    run = a_run()
+    way = "use another, " * 30 + "or log it as ONNX"
+    run["figures"]["models"]["SVC"] |= {"rows": None, "message": f"SVC (SVC): {way} {MORE}"}
+    stored = tmp_path / "1-models-01.json"
+    stored.write_text(json.dumps(run))
+
+    text = page.section(stored, tmp_path / "export.md")
+
+    assert "600 rows each; the others are refused.\nAll were tried at default settings." in text
+    assert f"- SVC: SVC: {way}" in text
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -33,6 +33,7 @@ from model_export.convert.steps import through
 from model_export.errors import MORE, ExportError, pointing
 from model_export.prove.explain import rounded_up
 from model_export.prove.prove import GateError
+from model_export.registry.client import fetch
 from model_export.study.anatomy import dissect
 from model_export.study.answers import describe_answers
 from model_export.study.categories import find_categories
@@ -165,13 +166,14 @@ def studied(model: Any, x: Any) -> Any:
     ("model", "said"),
     [
         (LabelPropagation(), r"step 'LabelPropagation' \(LabelPropagation\) cannot be converted"),
+        (RadiusNeighborsClassifier(9.0), r"\(RadiusNeighborsClassifier\) cannot be converted"),
         (DummyClassifier(strategy="uniform"), "answers at random, strategy='uniform'"),
         (
             make_pipeline(FunctionTransformer(np.linalg.norm, validate=False), Ridge()),
             r"step 'functiontransformer' \(FunctionTransformer\)",
         ),
     ],
-    ids=["no conversion", "random", "function"],
+    ids=["no conversion", "unusable conversion", "random", "function"],
 )
 def test_a_refusal_of_an_export_names_the_page(
     model: Any, said: str, save: Callable[..., Any], export: Callable[..., Any]
@@ -188,6 +190,16 @@ def test_a_refusal_of_an_export_names_the_page(
 
     assert_plain_refusal(str(refusal.value))
     assert refusal.value.reason.endswith(MORE)
+
+
+def test_a_function_that_mlflow_cannot_load_is_named(save: Callable[..., Any]) -> None:
+    """MLflow saves a model with it, and its own error would name neither option nor way out."""
+    model = LogisticRegression(max_iter=1_000).fit(X, Y)
+    folder = save(model, X, pyfunc_predict_fn="decision_function")
+    with pytest.raises(ExportError, match="pyfunc_predict_fn='decision_function', exp") as refusal:
+        fetch(str(folder))
+
+    assert_plain_refusal(str(refusal.value))
 
 
 def gate_error(model: Any, x: Any, save: Any, export: Any, **options: Any) -> GateError:
@@ -283,7 +295,15 @@ def test_a_tolerance_is_rounded_up(difference: float, shown: str) -> None:
         ("cannot take [0.1 0.2]; train it again", "an array dump"),
         ("sklearn.svm.SVC fails; use another", "a class path"),
         ("FloatTensorType([None, 4]) is wrong; use another", "a class of the converter"),
+        ("boom (StopIteration in own.steps.fit); train it again", "an exception's name"),
+        ("a key does not exist (Own in own.steps.fit); train it again", "an exception's name"),
+        ("cannot take array([…]); train it again", "an array dump"),
+        ("too large for dtype('float64'); train it again", "an array dump"),
+        ("the graph fails (must be in [0, 300)); train it again", "words of the runtime"),
+        ("Model implementation is missing required x method; use another", "a fault of MLflow's"),
         ("it fails", "what to do"),
+        ("train it: it fails; nothing helps; it is so", "what to do"),
+        ("the log is wrong, and the use of it", "what to do"),
         ("it fails: use another", "does not end with a section"),
         ('it fails: use another (docs/export.md, "Nothing")', "has no section 'Nothing'"),
         (f"3 of 9 labels differ; use --accept-parity {MORE}", "where labels differ"),

@@ -3,6 +3,7 @@ functions that write this line."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -127,15 +128,25 @@ def plain(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
 
 
 def understood(error: BaseException, characters: int = REASON_CHARACTERS) -> str:
-    """What an exception of a library says; empty if it is in words of the library's own code."""
-    said = sentence(error, characters)
-    return "" if _INTERNAL.search(said) else said.rstrip(".")
+    """What an exception of a library says: its sentences before the first one that is in words of
+    the library's own code; empty if there is none."""
+    own = isinstance(error, ExportError) or (isinstance(error, ImportError) and error.name)
+    said = sentence(error) if own else _text(error)
+    if " " not in said:  # the name of a class or of a key
+        return ""
+    each = re.split(r"(?<=\.) (?=[A-Z])", said)
+    plain_ones = itertools.takewhile(lambda one: not _INTERNAL.search(one), each)
+    return shorten(_whole_sentences(" ".join(plain_ones), characters), characters).rstrip(".")
 
 
+_ARRAY = re.compile(r"\b(?:np\.)?array\((?P<list>\[[^\[\]]*\])(?:, dtype=\w+)?\)")
+"""NumPy's dump of a list."""
 _INTERNAL = re.compile(
     r"skl2onnx|sklearn-onnx|Sklearn|TensorType|Variable\(|<class|<function|object at 0x|array\(|"
-    r"[A-Z]\w+Error|\bself\b|operator|initializer|shape calculator|an error without a message|"
-    r"dtype\('|…\]|\b(sklearn|numpy|pandas|onnxruntime|mlflow|scipy)\.\w+\."
+    r"\b[A-Z]\w*(Error|Exception|Warning)\b|\bself\b|operator|initializer|shape calculator|"
+    r"\bdtype[(=]|…\]|\[\s*-?\d[\d.e+-]*\s+-?\d|\bnp\.\w+\(|node\. Name:|\(-?\d+\) must be in|"
+    r"\b(sklearn|numpy|pandas|onnxruntime|mlflow|scipy)\.\w+\.|"
+    r"Model implementation is missing"
 )
 """Words of a library's own code."""
 
@@ -167,7 +178,12 @@ def _text(error: BaseException) -> str:
     text = text.partition("Traceback (most recent call last)")[0].strip()
     text = " ".join(re.split(r"\n\s*\n", text)[0].split())
     text = _ERRNO.sub("", _CODE.sub("", text))
-    return redact(_without_literals(text)).strip()
+    return redact(_ARRAY.sub(_listed, _without_literals(text))).strip()
+
+
+def _listed(found: re.Match[str]) -> str:
+    """A short list as Python writes it; a long one, which has been cut before, as an ellipsis."""
+    return "…" if "…" in found["list"] else found["list"]
 
 
 def _describe(error: BaseException, text: str) -> str:

@@ -179,7 +179,9 @@ def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
     try:
         return write(request.out, manifest, proof.candidate.model)
     except OSError as error:
-        raise InfrastructureError(f"cannot write the bundle: {sentence(error)}") from error
+        raise InfrastructureError(
+            f"cannot write the bundle: {sentence(error)}; give another folder with --out"
+        ) from error
 
 
 def _print_table(studied: StudiedModel, proof: Proof, seconds: float, reporter: Reporter) -> None:

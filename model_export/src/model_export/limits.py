@@ -250,5 +250,5 @@ def killed_message(ended: ChildExit, limit_mb: int) -> str:
         )
     return (
         f"the export was ended by {name}{at}: the model, or a library that runs it, crashed the "
-        "process"
+        "process; register it again, trained with the installed versions of its libraries"
     )

@@ -97,7 +97,8 @@ def while_exporting(uri: str) -> Iterator[None]:
         raise
     except SystemExit as error:
         raise ExportError(
-            f"{current()}: the model ended the process with status {error.code}"
+            f"{current()}: the model ended the process with status {error.code}: remove the call "
+            "of exit from its code, and register it again"
         ) from error
     except Exception as error:  # a model can fail in every way that its classes can
         if is_memory_error(error):
@@ -117,4 +118,5 @@ def unexpected_error(error: BaseException) -> ExportError:
     """The error for an unexpected exception: the stage and the exception's text."""
     kind = InfrastructureError if is_infrastructure_error(error) else ExportError
     where = f"{current()}: " if current() else ""
-    return kind(f"{where}unexpected error: {sentence(error)}")
+    advice = "try it again" if kind is InfrastructureError else "report it with what --debug shows"
+    return kind(f"{where}unexpected error: {sentence(error)}; {advice}")

@@ -190,7 +190,7 @@ class _Client:
     def __init__(self, url: str, path: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ExportError(f"--url {url!r} is not an http:// or https:// address")
+            raise ExportError(f"--url {url!r} is no http:// or https:// address: give one")
         connection = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
@@ -204,14 +204,14 @@ class _Client:
         if status != 200:
             raise ExportError(
                 f"{self._url}{self._path} answers {status}: "
-                f"{content[:300].decode(errors='replace')}"
+                f"{content[:300].decode(errors='replace')}; serve the bundle of this model there"
             )
         try:
             answer: dict[str, Any] = json.loads(content)
         except ValueError as error:
             raise ExportError(
                 f"{self._url}{self._path} answers no JSON: "
-                f"{shorten(content[:200].decode(errors='replace'))}"
+                f"{shorten(content[:200].decode(errors='replace'))}; give --url of the server"
             ) from error
         return answer
 
@@ -222,7 +222,9 @@ class _Client:
             response = self._connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ExportError(f"{self._url} does not answer: {sentence(error)}") from error
+            raise ExportError(
+                f"{self._url} does not answer: {sentence(error)}; start the server, or give --url"
+            ) from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -77,5 +77,6 @@ def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) 
         assert outcome.kind == "refused"
         assert outcome.reason == (
             f"the export was ended by SIGABRT ({hostile}, fetch): the model, or a library that "
-            "runs it, crashed the process"
+            "runs it, crashed the process; register it again, trained with the installed versions "
+            "of its libraries"
         )

@@ -8,8 +8,6 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from model_export.errors import MORE
-
 BEGIN, END = "<!-- models -->", "<!-- /models -->"
 PACKAGES = (
     "mlflow",
@@ -26,7 +24,8 @@ PACKAGES = (
     "pandas",
 )
 """Whose versions a run depends on."""
-_SHORT = 220
+_SHORT = 700
+"""Longest reason that is shown: no refusal is as long, so that its advice is shown as well."""
 _COMMIT = 12
 """Letters of a commit that are shown."""
 
@@ -49,14 +48,18 @@ def _summary(run: dict[str, Any], results: Mapping[str, dict[str, Any]], link: s
     least = min((each["compared"] for each in exported), default=0)
     usual = sum(each["rows"] is None for each in results.values())
     fewer = sorted({each["rows"] for each in results.values()} - {None})
-    others = f", the others with `--gate-rows {fewer[0]}`" if fewer else ""
+    how = (
+        f"{usual} of all were tried at default settings, the others with `--gate-rows {fewer[0]}`."
+        if fewer
+        else "All were tried at default settings."
+    )
     software = {"Python": run["fingerprint"]["python"], **run["figures"]["packages"]}
     packages = ", ".join(f"{name} {version}" for name, version in software.items())
     counts = f"Of {len(results)} models, {len(exported)} are exported and served with equal answers"
     made = f"Commit {_commits(run, results)}; `{_command(run)}`; {run['started_at']}"
     return [
-        f"{counts} to {least:,} rows each.",
-        f"{usual} of all were exported at default settings{others}.",
+        f"{counts} to {least:,} rows each; the others are refused.",
+        how,
         "",
         f"*{made}; {packages}; every model: [{link}]({link}).*",
     ]
@@ -122,8 +125,9 @@ def reason(name: str, message: str) -> str:
     """A refusal in one line, without the model's own name and as Markdown shows it: one that many
     models have is one line."""
     line = re.sub(rf"models:/{re.escape(name)}/1(, [a-z ]+)?:? ?", "", " ".join(message.split()))
-    line = line.removesuffix(f" {MORE}")  # that is the page's own section
-    line = line.replace(f"step '{name}' ({name})", "it")
+    line = re.sub(r' \(docs/export\.md, "[^"]+"\)$', "", line)  # the page itself
+    line = re.sub(rf"^step '{re.escape(name)}' \({re.escape(name)}\)", "it", line)
+    line = line.replace(f" ({name})", "")
     line = re.sub(rf"^{re.escape(name)} is ", "it is ", line)
     if message.startswith("refused: "):  # by the proof: the cause, not the counts and the row
         line = line.partition(" cause: ")[2]

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.convert import convert_sklearn
+from sklearn.neighbors import RadiusNeighborsClassifier, RadiusNeighborsRegressor
 
 from model_export.convert.boosters.register import register_all
 from model_export.convert.graph import OPSET, GraphBuilder
@@ -171,6 +172,8 @@ def convert_piece(
     Raises:
         ExportError: it cannot be converted to standard ONNX operators.
     """
+    if isinstance(step, _WRONGLY_CONVERTED):
+        raise _without_conversion(path, step)
     register_all(step)
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
     try:
@@ -182,10 +185,7 @@ def convert_piece(
     except ExportError as error:
         raise ExportError(f"step {path!r} ({type(step).__name__}): {error.reason}") from error
     except (MissingConverter, MissingShapeCalculator) as error:
-        raise ExportError(
-            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: no conversion of "
-            f"this class, or of one inside it, is known; {_instead(step)}"
-        ) from error
+        raise _without_conversion(path, step) from error
     except Exception as error:  # skl2onnx raises everything, from its own types to AttributeError
         raise ExportError(
             f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: the converter, "
@@ -200,6 +200,18 @@ def convert_piece(
             f"operator of ONNX itself: change its settings, or {_instead(step)}"
         )
     return model
+
+
+_WRONGLY_CONVERTED = (RadiusNeighborsClassifier, RadiusNeighborsRegressor)
+"""skl2onnx 1.20 converts them to a graph that reads the training row -1 for a row that has not all
+training rows within the radius, at which ONNX Runtime fails."""
+
+
+def _without_conversion(path: str, step: Any) -> ExportError:
+    return ExportError(
+        f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: no conversion of "
+        f"this class, or of one inside it, is known; {_instead(step)}"
+    )
 
 
 def _instead(step: Any) -> str:

@@ -28,7 +28,7 @@ _DOMAIN = "out of the model's domain: "
 _OTHER_WAYS = "use another estimator or other settings there, or log the model as ONNX"
 _ADVICE: dict[Kind, str] = {
     "batch": "use an estimator whose scores lie further apart",
-    "null": "impute first, or train without nulls and sign the column as required",
+    "null": "impute first, or train without nulls and mark the column as required in the signature",
     "tie": "train it so that no two are equal (data without repeated values, another number of "
     "neighbours), or use an estimator without ties",
     "threshold": "remove the step before the trees, or round the training data to float32",

@@ -35,8 +35,6 @@ leads by more than this."""
 _FEWEST = 8
 """Pieces of so few rows are not halved any further when the registered model raises on them."""
 _PREDICT = "predict"
-_PROBABILITY_FUNCTIONS = ("predict_proba", "predict_log_proba", "predict_joint_log_proba")
-"""What a registered pyfunc may answer instead of labels and values."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,11 @@ def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) 
         one line for the user; None if the function is `predict`.
 
     Raises:
-        ExportError: it fails, answers otherwise, or is no function of probabilities.
+        ExportError: it fails, or answers otherwise.
     """
     function = predict_function(fetched)
     if function == _PREDICT:
         return None
-    if function not in _PROBABILITY_FUNCTIONS:
-        raise ExportError(
-            f"the model is saved with pyfunc_predict_fn={function!r}, expected predict or "
-            f"{', '.join(_PROBABILITY_FUNCTIONS)}: log it again with one of them"
-        )
     given, own = _answers_of_function(fetched, function, to_model_input(rows, schema))
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
         raise ExportError(
@@ -292,8 +285,9 @@ class Oracle:
                 raise
             if not refusals:
                 raise ExportError(
-                    f"the registered model fails on the rows {name!r}{plain(error, 300)}: train "
-                    "it on such rows, or give --data with rows that it answers"
+                    f"the registered model fails on the rows {name!r}{plain(error, 300)}: put "
+                    "a step before it that limits or imputes them, such as a FunctionTransformer "
+                    "of numpy.clip, or train it on such rows"
                 ) from error
             if len(rows) <= _FEWEST:
                 return []

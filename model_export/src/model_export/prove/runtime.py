@@ -99,5 +99,6 @@ class Runtime:
 
 def _short(error: BaseException) -> str:
     """The runtime's message, without the paths of its source files."""
-    said = str(error).splitlines()[0]
-    return plain(RuntimeError(said.rpartition("Status Message: ")[2].rpartition(") ")[2]), 200)
+    said = str(error).splitlines()[0].rpartition("Status Message: ")[2]
+    where, _, rest = said.rpartition(") ")
+    return plain(RuntimeError(rest if where.startswith("/") else said), 200)

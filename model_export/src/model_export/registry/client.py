@@ -20,6 +20,7 @@ from model_export.errors import (
     ExportError,
     InfrastructureError,
     is_memory_error,
+    plain,
     sentence,
     understood,
 )
@@ -112,9 +113,9 @@ def fetch(
             model_id=origin.model_id or saved.model_id,
         )
     )
-    kind = next((name for name in flavors.FLAVORS if name in saved.flavors), None)
-    if kind is None:
-        raise ExportError(f"{uri}: {flavors.refusal(set(saved.flavors))}")
+    kind, refused = flavors.exported_as(saved.flavors)
+    if refused:
+        raise ExportError(f"{uri}: {refused}")
     before_loading()
     return _load(origin, folder, saved, kind, allow_unpickle=allow_unpickle)
 
@@ -127,7 +128,7 @@ def _described(uri: str, folder: Path) -> Model:
         raise _failure(uri, error) from error
     except Exception as error:
         raise ExportError(
-            f"{uri}: the model's MLmodel file cannot be read: {sentence(error)}"
+            f"{uri}: the model's MLmodel file cannot be read{plain(error)}: log it again {MORE}"
         ) from error
 
 
@@ -164,7 +165,7 @@ def _failure(uri: str, error: Exception, what: str = "") -> ExportError:
         )
         return InfrastructureError(f"{uri}: {what}{said}{asked}")
     hint = missing.hint(uri) if isinstance(error, MlflowException) and not what else None
-    return ExportError(f"{uri}: {hint or what + sentence(error)}")
+    return ExportError(f"{uri}: {hint or f'{what}{sentence(error)}; name one that exists'}")
 
 
 def _is_not_found(error: Exception) -> bool:
@@ -350,7 +351,8 @@ def registered_version(uri: str) -> Origin:
     origin = _resolved(split_name(uri)[1])
     if REGISTERED.fullmatch(origin.resolved) is None:
         raise ExportError(
-            f"{uri}: not a version of a registered model, and only such a version can be tagged"
+            f"{uri}: only a version of a registered model can be tagged: name one, "
+            "models:/NAME/VERSION, or leave --upload out"
         )
     return origin
 
@@ -376,7 +378,7 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
             found = client.get_latest_versions(name, stages=[str(rest)])
     if not found:
         uri = f"models:/{name}/{rest}"
-        raise ExportError(f"{uri}: {missing.hint(uri) or 'the registry has no such version'}")
+        raise ExportError(f"{uri}: {missing.hint(uri) or 'no such version; name another'}")
     return max(found, key=version_number)
 
 
@@ -390,8 +392,8 @@ def _local(uri: str) -> Origin:
     description = folder / "MLmodel"
     if not description.is_file():
         what = (
-            "neither models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/STAGE, runs:/ID/path "
-            "nor a folder with an MLmodel file"
+            "there is no such folder with an MLmodel file: name one, or a model as "
+            "models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/STAGE or runs:/ID/path"
         )
         raise ExportError(f"{uri}: {missing.hint(uri) or what}")
     digest = hashlib.sha256(description.read_bytes()).hexdigest()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from model_export.errors import MORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "onnx")
 """MLflow's flavours whose models can be exported, in the order in which they are looked for."""
@@ -25,6 +30,9 @@ _WAYS = {
     "serve",
     "transformers": "serve it with mlflow models serve: a bundle takes rows, not token streams",
 }
+_FUNCTIONS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+"""Of the estimator, which a pyfunc may be saved with. MLflow saves one with any other, too, and
+then cannot load it."""
 _WRAPPED = (
     "log the scikit-learn model inside it with mlflow.sklearn.log_model, or convert it to ONNX and "
     f"{_LOG_ONNX}"
@@ -44,6 +52,24 @@ def refusal(flavors: set[str]) -> str:
         f"{what}: models of scikit-learn, XGBoost, LightGBM, CatBoost and ONNX can be exported; "
         f"{way} {MORE}"
     )
+
+
+def exported_as(flavors: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
+    """The flavour by which a model is exported, and why it cannot be; one of the two is empty.
+
+    Args:
+        flavors: MLflow's name → its entries in the model's MLmodel file.
+    """
+    kind = next((name for name in FLAVORS if name in flavors), None)
+    if kind is None:
+        return "", refusal(set(flavors))
+    function = flavors.get("python_function", {}).get("predict_fn", "predict")
+    if function not in _FUNCTIONS:
+        return "", (
+            f"the model is saved with pyfunc_predict_fn={function!r}, expected one of "
+            f"{', '.join(_FUNCTIONS)}: log it again with one of them {MORE}"
+        )
+    return kind, ""
 
 
 def needed(module: str) -> str:

@@ -47,7 +47,7 @@ def hint(uri: str) -> str | None:
     versions = list(newest)
     what = _what(uri, **asked.groupdict())
     if not versions:
-        return f"{what}; it has no version yet"
+        return f"{what}; it has no version yet: register one, or name another model"
     return (
         f"{what}; it has {_versions(versions)}{_aliases(model)}; "
         f"{_command(model, versions, asked['alias'] or asked['rest'] or '')}"
@@ -126,4 +126,5 @@ def _similar(client: mlflow.MlflowClient, name: str) -> str:
     close += [one for one in names if name.lower() in one.lower() and one not in close]
     shown = close[:_SHOWN] or sorted(names)[:_SHOWN]
     more = ", …" if not close and len(names) > _SHOWN else ""
-    return f"{said}; {_HAS[len(shown) == 1] if close else 'it has'} {', '.join(shown)}{more}"
+    has = _HAS[len(shown) == 1] if close else "it has"
+    return f"{said}; {has} {', '.join(shown)}{more}: name one with a version or an alias"

@@ -42,7 +42,7 @@ def parse(uri: str) -> Target:
     matched = _URI.fullmatch(uri)
     if matched is None:
         raise ExportError(
-            f"{uri!r} cannot be watched: expected models:/NAME@ALIAS, models:/NAME/STAGE or "
+            f"{uri!r} cannot be watched: name it as models:/NAME@ALIAS, models:/NAME/STAGE or "
             "models:/NAME (all its versions)"
         )
     return Target(**matched.groupdict())

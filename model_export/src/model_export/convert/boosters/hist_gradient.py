@@ -35,8 +35,9 @@ def _link(model: Any) -> Link:
         return "sigmoid" if len(model.classes_) == 2 else "softmax"
     name = type(model._loss.link).__name__  # noqa: SLF001
     if name not in _LINKS:
+        loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
         raise ExportError(
-            f"the loss {model.loss!r} has a link function that cannot be converted: train with "
+            f"the loss {loss!r} has a link function that cannot be converted: train with "
             "loss='squared_error', 'absolute_error', 'quantile', 'poisson' or 'gamma'"
         )
     return _LINKS[name]

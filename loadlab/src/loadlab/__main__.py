@@ -21,6 +21,7 @@ from loadlab.record.cgroup import Unavailable
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
+from loadlab.report.terminal import say
 from loadlab.run import command as run_command
 from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
@@ -59,7 +60,7 @@ def main() -> None:
     try:
         _carry_out(asked, _root(), console)
     except _REFUSALS as error:
-        console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"loadlab: {error}")
         sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,7 +81,7 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
             found = protocols.findings(runner.load(file, measure.Run))
             said = [*(each.text for each in found), *said]
     for line in said:
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def _root() -> Path:

@@ -20,6 +20,7 @@ from rich.console import Console, RenderableType
 from loadlab.record import store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError
+from loadlab.report.terminal import say
 
 STORED = Path("docs/runs")
 """Where finished experiments are, from the checkout's root."""
@@ -92,11 +93,6 @@ def show(*shown: RenderableType) -> None:
     out = Console() if Console().is_terminal else Console(width=_FILE_COLUMNS)
     for each in shown:
         say(out, each) if isinstance(each, str) else out.print(each)
-
-
-def say(console: Console, sentence: str) -> None:
-    """Print it as one line, unchanged."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def load(file: Path, kind: type[E]) -> E:

@@ -22,6 +22,7 @@ from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.generator import scenarios
 from loadlab.record.cgroup import PERIOD_US
+from loadlab.report.terminal import say
 from loadlab.run.order import Order, too_small, understand
 from loadlab.run.session import Place
 from loadlab.target import start
@@ -265,7 +266,7 @@ def main(
         found, file = runner.kept(fresh, root, again=given.fresh == "yes")
         if found.rows:
             missing = f"{found.missing} runs are missing (fresh=yes starts again)"
-            runner.say(console, f"continuing the study of {found.started_at}: {missing}")
+            say(console, f"continuing the study of {found.started_at}: {missing}")
         found = study(found, file, place, console)
         runner.finish(found, file, root, *sentences(found))
         return 0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.runner import E, digest, now, say
+from loadlab.experiments.runner import E, digest, now
 from loadlab.generator.scenarios import ScenarioError
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
@@ -19,6 +19,7 @@ from loadlab.record.read import Log, read
 from loadlab.record.schema import Ended, Sample
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE, conclude
+from loadlab.report.terminal import say
 from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.order import Order

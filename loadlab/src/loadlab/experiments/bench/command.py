@@ -39,6 +39,7 @@ from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits
+from loadlab.report.terminal import say
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case
@@ -181,7 +182,7 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
             number, (subject, model, load) = cell
             seed = asked.seed + number
             found = measure(place, subject, held[model], load, number=number, seed=seed)
-            runner.say(console, line(found))
+            say(console, line(found))
             return found
 
         blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
@@ -220,7 +221,7 @@ def measured(
     """Measure every cell once; one that was cut off continues unless it shall begin `again`."""
     run, file = runner.kept(fresh, root, again=again, aside=["quiet"])
     if run.rows:
-        runner.say(console, f"continuing after {len(run.rows)} of {len(cells)}; kept in {file}")
+        say(console, f"continuing after {len(run.rows)} of {len(cells)}; kept in {file}")
     show = runner.progress(console, named)
     run = runner.run(run, lambda run: cells[len(run.rows) :], measure_one, file=file, show=show)
     file.unlink()

@@ -34,10 +34,26 @@ _DRAIN_S = 5.0
 """How long answers are awaited after the window; what is missing then is a timeout."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the client."""
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How a plan loads its server."""
 
     regime: Literal["saturated", "sparse"]
+    connections: int = 64
+    seconds: float = 10.0
+    """Length of the window that counts."""
+    warmup_s: float = 2.0
+    """Load before the window, after the last connection was opened."""
+    timeout_s: float = 10.0
+    """An answer that takes longer is a failure."""
+    rate: float = 500.0
+    """sparse: connections opened per second."""
+    think_s: tuple[float, float] = (4.0, 9.0)
+    """sparse: uniform between these, seconds."""
+
+
+class Plan(Pace, frozen=True, kw_only=True):
+    """One run of the client."""
+
     port: int
     body: str
     """The request's body, JSON."""
@@ -51,17 +67,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Base64 of the bytes that follow each body's JSON."""
     length_header: str = ""
     """Name of the header that gives the length of the JSON, if bytes follow it."""
-    connections: int = 64
-    seconds: float = 10.0
-    """Length of the window that counts."""
-    warmup_s: float = 2.0
-    """Load before the window, after the last connection was opened."""
-    timeout_s: float = 10.0
-    """An answer that takes longer is a failure."""
-    rate: float = 500.0
-    """sparse: connections opened per second."""
-    think_s: tuple[float, float] = (4.0, 9.0)
-    """sparse: uniform between these, seconds."""
     seed: int = 1
     group: str = ""
     """A control group of the lab to read at both edges of the window."""
@@ -69,24 +74,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Another one, of a process that works for the server: a database."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of the client found. Times in seconds, of the window unless said otherwise."""
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client counted in the window, times in seconds."""
 
     requests: int
     """Right answers."""
+    seconds: float
     failures: dict[str, int]
     """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …; those of
     requests that were on the way at the window's end are counted all the same."""
-    requests_before: int = 0
-    """Right answers before the window."""
     failures_before: dict[str, int]
     """The same, from the first connection to the window's start."""
-    seconds: float
     response: Spread
     """From when the request was meant to go (sparse) or went (saturated) to the whole answer."""
     lag: Spread
     """sparse: how late the client itself was; saturated: from one look at the sockets to the
     next."""
+
+
+class Outcome(Counted, frozen=True, kw_only=True):
+    """What one run of the client found."""
+
+    requests_before: int = 0
+    """Right answers before the window."""
     client_cpu_s: float
     machine: Cpu
     server: Usage | None

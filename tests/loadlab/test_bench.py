@@ -440,6 +440,7 @@ def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
     found = runner.load(file, Run)
     assert found.fingerprint.calibration.score > 0
     assert len(found.rows) == 3
+    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 def test_a_run_that_was_cut_off_continues(tmp_path):
@@ -455,16 +456,15 @@ def test_a_run_that_was_cut_off_continues(tmp_path):
         return first
 
     def carried_out(run, measure_one, **more):
-        return command.measured(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
+        return command._conduct(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
 
     for again in (False, True):
         with pytest.raises(KeyboardInterrupt):
-            carried_out(fresh, dying)
+            carried_out(fresh, dying, again=False)
         whole = carried_out(later, lambda cell: found[cell - 1], again=again)
         assert whole.rows == found
         assert whole.quiet == (noisy if again else fresh.quiet)
     assert said.file.getvalue().count("continuing after 1 of 3") == 1
-    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 @pytest.fixture

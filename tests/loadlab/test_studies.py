@@ -222,7 +222,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
         planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]
     )
     place = Place(tmp_path, tmp_path, tmp_path)
-    (found,) = studies.study(planned, tmp_path / "kept.json", place, Console(quiet=True)).rows
+    (found,) = studies.study(planned, place, Console(quiet=True))[0].rows
 
     assert not left
     assert found.trial.outcome == expected
@@ -240,8 +240,8 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     monkeypatch.setattr(order.os, "cpu_count", lambda: 2)
     planned = study("seeds", "only=002-three,001-four")
 
-    kept = tmp_path / "kept.json"
-    found = studies.study(planned, kept, None, Console(quiet=True))
+    place = Place(tmp_path, tmp_path, tmp_path)
+    found, kept = studies.study(planned, place, Console(quiet=True))
 
     assert {(row.key, row.trial) for row in found.rows} == {
         (key, None) for key in ("002-three", "002-three-replicas", "001-four", "001-four-by-two")

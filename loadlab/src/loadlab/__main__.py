@@ -5,12 +5,13 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments import compare, runner, searching, studies
+from loadlab.experiments import compare, runner, searching, studies, trial
 from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench import measure
 from loadlab.experiments.bench.measure import ClientFailed
@@ -23,6 +24,7 @@ from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
 from loadlab.report.terminal import say
 from loadlab.run import command as run_command
+from loadlab.run.session import Place
 from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
 
@@ -37,12 +39,13 @@ _REFUSALS = (
     StoreError,
     subprocess.CalledProcessError,
 )
-_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
-    "compare": partial(compare.main, table=pages.compare_table),
-    "search": partial(searching.main, table=pages.search_table),
+_STUDY = partial(studies.carry_out, sentences=pages.study_sentences)
+_EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Place, Console], int]] = {
+    "compare": partial(compare.carry_out, table=pages.compare_table),
+    "search": partial(searching.carry_out, table=pages.search_table),
+    **dict.fromkeys(studies.KINDS, _STUDY),
 }
-_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=pages.study_sentences))
-"""Commands that return their own exit code."""
+"""Of load runs; they return their own exit code."""
 
 
 def main() -> None:
@@ -67,8 +70,10 @@ def main() -> None:
 
 
 def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    if asked.command in _JUDGED:
-        sys.exit(_JUDGED[asked.command](asked, root, console))
+    if asked.command in run_command.COMMANDS:
+        sys.exit(run_command.main(asked, root, console))
+    if asked.command in _EXPERIMENTS:
+        sys.exit(trial.command(asked, root, console, _EXPERIMENTS[asked.command]))
     if asked.command in report_command.COMMANDS:
         report_command.main(asked, root, Console())
         return

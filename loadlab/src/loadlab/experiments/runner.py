@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -176,6 +177,25 @@ def run(
         )
         store.write(experiment, file)
     return experiment
+
+
+def conduct(
+    fresh: E,
+    measure: Callable[[C], object],
+    name: Callable[[C], str],
+    root: Path,
+    console: Console,
+    *,
+    left: Callable[[E], Sequence[C]] = attrgetter("left"),
+    again: bool = False,
+    aside: Sequence[str] = (),
+) -> tuple[E, Path]:
+    """Measure what is missing, after what was kept of the same experiment; returns all of it, and
+    the file that keeps it. Arguments are those of `run`, `progress` and `kept`."""
+    found, file = kept(fresh, root, again=again, aside=aside)
+    if done := len(found.rows):
+        say(console, f"continuing after {done} of {done + len(left(found))}; kept in {file}")
+    return run(found, left, measure, file=file, show=progress(console, name)), file
 
 
 def progress(

@@ -80,9 +80,9 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     words.add_to(commands.add_parser("search", help=says), Words, trial.REFUSED)
 
 
-def main(
-    asked: argparse.Namespace,
-    root: Path,
+def carry_out(
+    typed: argparse.Namespace,
+    place: Place,
     console: Console,
     table: Callable[[Search], RenderableType],
 ) -> int:
@@ -91,15 +91,12 @@ def main(
     0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum
     failed), 2 nothing is proven (INVALID, or the budget is spent). `table` shows the probes.
     """
-
-    def carry_out(place: Place, command: str) -> int:
-        found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
-        fresh = trial.begin(Search, [found.order], place, command=command, goal=found.goal)
-        if found.words.rerun == "yes":
-            return _rerun(found, fresh, place, console)
-        return _search(found, fresh, place, console, table)
-
-    return trial.command(asked, root, console, carry_out)
+    known = tiers.read(place.root / tiers.FILE, os.environ)
+    asked = parse(typed.words, known, scenarios.read())
+    fresh = trial.begin(Search, [asked.order], place, typed, goal=asked.goal)
+    if asked.words.rerun == "yes":
+        return _rerun(asked, fresh, place, console)
+    return _search(asked, fresh, place, console, table)
 
 
 def parse(

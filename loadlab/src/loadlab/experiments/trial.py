@@ -93,10 +93,16 @@ class Loaded(NamedTuple):
 
 
 def begin(
-    kind: type[E], orders: Sequence[Order], place: Place, /, backend: Backend = "cgroup", **own: Any
+    kind: type[E],
+    orders: Sequence[Order],
+    place: Place,
+    typed: argparse.Namespace,
+    /,
+    backend: Backend = "cgroup",
+    **own: Any,
 ) -> E:
-    """A fresh experiment of load runs; what its kind holds of the first order is filled in, and
-    `own` is the rest.
+    """A fresh experiment of load runs, as it was typed; what its kind holds of the first order is
+    filled in, and `own` is the rest.
 
     Raises:
         CaseError: no bundle of a model.
@@ -116,6 +122,7 @@ def begin(
     asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
     return kind(
         started_at=now(),
+        command=" ".join(["just", typed.command, *typed.words]),
         inputs=digest(place.root, orders, bundles),
         fingerprint=machine,
         **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
@@ -156,15 +163,14 @@ def command(
     asked: argparse.Namespace,
     root: Path,
     console: Console,
-    carry_out: Callable[[Place, str], int],
+    carry_out: Callable[[argparse.Namespace, Place, Console], int],
 ) -> int:
-    """Carry out a command that makes load runs, alone on this machine, from where things are and
-    its own text; returns its exit code, or 3 wrong usage, 4 no run could be made, 130
-    interrupted."""
+    """Carry out a command that makes load runs, alone on this machine; returns its exit code, or 3
+    wrong usage, 4 no run could be made, 130 interrupted."""
     place = Place(root, root / ".halfcore/bundles", root / STORE)
     try:
         with session.alone(root):
-            return carry_out(place, " ".join(["just", asked.command, *asked.words]))
+            return carry_out(asked, place, console)
     except (UsageError, TierError, ScenarioError) as error:
         say(console, f"loadlab: {error}")
         return USAGE

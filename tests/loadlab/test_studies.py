@@ -265,7 +265,7 @@ def test_a_study_that_was_cut_off_goes_on_where_it_ended(study, measured, tmp_pa
     runner.store.write(msgspec.structs.replace(whole, rows=whole.rows[:5]), file)
 
     cut, _ = runner.kept(fresh, tmp_path)
-    assert (len(cut.rows), cut.missing) == (5, 9)
+    assert (len(cut.rows), len(cut.left)) == (5, 9)
     assert [(row.block, row.key) for row in cut.rows] + [
         (block, cell.key) for block, cell in cut.left
     ] == [(block, cell.key) for block, cell in fresh.left]

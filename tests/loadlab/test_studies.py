@@ -7,7 +7,6 @@ from rich.console import Console
 from loadlab.experiments import runner, studies, trial
 from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, summaries
 from loadlab.experiments.trial import Loaded
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import plots, render
 from loadlab.pages.experiments import newest, shares_of
 from loadlab.pages.experiments import study as section
@@ -195,7 +194,7 @@ def test_a_wrong_word_is_refused(what, word, message):
 
 def test_an_unknown_scenario_is_refused():
     """With the known ones."""
-    with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
+    with pytest.raises(UsageError, match="scenario=storm is unknown"):
         cells_of("scale", parse("scale", ["scenario=storm"]))
 
 

@@ -16,9 +16,11 @@ from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench import measure
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.generator.plan import PlanError
+from loadlab.pages import bench as bench_pages
 from loadlab.pages import experiments as pages
-from loadlab.pages import protocols, render
+from loadlab.pages import render
 from loadlab.record.cgroup import Unavailable
+from loadlab.record.machine import git
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
@@ -57,8 +59,8 @@ def main() -> None:
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(commands.add_parser("render", help=says))
     asked = parser.parse_args()
-    # As an exception, so that servers and control groups are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # It ends a command as Ctrl-C does, so that servers and control groups are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
     try:
         _carry_out(asked, _root(), console)
@@ -83,7 +85,7 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
         file = bench.main(asked, root, console)
         said = [f"stored in {file}"]
         if asked.command == "protocols":
-            found = protocols.findings(runner.load(file, measure.Run))
+            found = bench_pages.protocol_findings(runner.load(file, measure.Run))
             said = [*(each.text for each in found), *said]
     for line in said:
         say(console, line)
@@ -91,12 +93,7 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
 
 def _root() -> Path:
     """The checkout of the current folder; without git, the current folder."""
-    words = ["git", "rev-parse", "--show-toplevel"]
-    try:
-        found = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
-        return Path.cwd()
-    return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()
+    return Path(git(Path.cwd(), "rev-parse", "--show-toplevel") or Path.cwd())
 
 
 if __name__ == "__main__":

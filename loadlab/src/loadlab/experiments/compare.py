@@ -150,7 +150,7 @@ def parse(
     *,
     image: str = "",
 ) -> tuple[Order, Baseline, int]:
-    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
+    """Order, baseline and number of blocks; raises `UsageError`.
 
     Args:
         image: what `against=image` is, and then the default of `against=`.

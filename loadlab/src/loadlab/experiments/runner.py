@@ -6,7 +6,6 @@ An experiment is stored whole after every cell, so that one that was cut off con
 
 import hashlib
 import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console, RenderableType
 
-from loadlab.record import store
+from loadlab.record import machine, store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError
 from loadlab.report.terminal import say
@@ -104,10 +103,8 @@ def load(file: Path, kind: type[E]) -> E:
 
 def digest(root: Path, *others: object) -> str:
     """What differs from the commit, and whatever else decides a result."""
-    words = ["git", "-C", str(root), "diff", "HEAD", "--", *_CODE]
-    # Our own words
-    changes = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    return hashlib.sha256(msgspec.json.encode([changes.stdout, *others])).hexdigest()
+    changes = machine.git(root, "diff", "HEAD", "--", *_CODE)
+    return hashlib.sha256(msgspec.json.encode([changes, *others])).hexdigest()
 
 
 def kept(fresh: E, root: Path, *, again: bool = False, aside: Sequence[str] = ()) -> tuple[E, Path]:

@@ -102,7 +102,7 @@ def carry_out(
 def parse(
     given: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
 ) -> Asked:
-    """Order and goal; raises `UsageError`, `TierError`, `ScenarioError`."""
+    """Order and goal; raises `UsageError`."""
     asked = words.parse(Words, given, trial.REFUSED)
     if asked.fresh == asked.rerun == "yes":
         raise UsageError(

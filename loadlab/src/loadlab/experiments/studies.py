@@ -173,7 +173,7 @@ def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
 
 
 def cells_of(kind: What, asked: Words) -> list[Cell]:
-    """The cells of a study; raises `UsageError`, `ScenarioError`."""
+    """The cells of a study; raises `UsageError`."""
     if isinstance(asked, SeedsWords):
         return [
             Cell(key=each.key, order=replace(_reported(each, asked), service=service))

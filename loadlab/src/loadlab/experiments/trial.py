@@ -12,7 +12,6 @@ import msgspec
 from rich.console import Console
 
 from loadlab.experiments.runner import E, digest, now
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
 from loadlab.record.read import Log, read
@@ -27,7 +26,6 @@ from loadlab.run.session import Busy, Place, cool_down
 from loadlab.target.programs import CaseError, case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend
-from loadlab.target.tiers import TierError
 from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
 from loadlab.verdict.judge import Outcome, Verdict
 from loadlab.words import UsageError
@@ -171,7 +169,7 @@ def command(
     try:
         with session.alone(root):
             return carry_out(asked, place, console)
-    except (UsageError, TierError, ScenarioError) as error:
+    except UsageError as error:
         say(console, f"loadlab: {error}")
         return USAGE
     except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:

@@ -1,8 +1,9 @@
-"""Bench, ablation and ladder: what their tables show, and what follows from the figures."""
+"""Bench, ablation, ladder and protocols: what their tables show, and what follows from the
+figures."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -64,6 +65,22 @@ class Finding(NamedTuple):
     text: str
     reached: bool | None = None
     """None: there is no goal, or nothing to compare."""
+
+
+class Goal(NamedTuple):
+    """CPU time per request of one route over another's."""
+
+    route: str
+    other: str
+    most: float
+    model: str = ""
+    """Judged for this model only; empty: for each."""
+
+
+GOALS = (
+    Goal("v2-binary", "v2-json", 0.7, "wide"),
+    Goal("invocations", "predict", 1.3),
+)
 
 
 class Server(NamedTuple):
@@ -176,8 +193,12 @@ def section(run: Run, link: str, picture: str, about: str = "") -> str:
     if kind == "ladder":
         said = [(*each, ladder_sentences(each[0])) for each in ladder(run)]
         return page("ladder", **context, ladders=said, doubtful=doubtful)
-    more = {"findings": findings(run)} if kind == "bench" else {"worth": worth(run)}
-    return page(kind, **context, panels=panels(run), doubtful=doubtful, **more)
+    says: dict[str, Callable[[Run], Sequence[object]]] = {
+        "bench": findings,
+        "ablate": worth,
+        "protocols": protocol_findings,
+    }
+    return page(kind, **context, panels=panels(run), doubtful=doubtful, found=says[kind](run))
 
 
 def findings(run: Run) -> list[Finding]:
@@ -224,6 +245,27 @@ def _growth(ours: Server, both: Server) -> Finding:
     cost = f"{grown:+.1f} µs CPU time per request, {failed} failures"
     text = f"{name}: {cost} (goal: at most {RECORDED_US:g} µs, none)"
     return Finding(text, grown <= RECORDED_US and not failed)
+
+
+def protocol_findings(run: Run) -> list[Finding]:
+    """Of the bench of protocols: all ratios that the run contains, and the failures."""
+    found = []
+    for panel in panels(run):
+        found += [_protocol_ratio(panel, goal) for goal in GOALS]
+        failed = sum(each.failures.total() for each in panel.servers)
+        found.append(Finding(f"{panel.model}: {failed} failures (goal: none)", not failed))
+    return found
+
+
+def _protocol_ratio(panel: Panel, goal: Goal) -> Finding:
+    name = f"{panel.model}: {goal.route} / {goal.other}"
+    measured = {each.key: each for each in panel.measured}
+    if not {goal.route, goal.other} <= measured.keys():
+        return Finding(f"{name}: not measured")
+    value = measured[goal.route].cpu_us / measured[goal.other].cpu_us
+    if goal.model not in ("", panel.model):
+        return Finding(f"{name} = {ratio(value)}")
+    return Finding(f"{name} = {ratio(value)} (goal: at most {goal.most:g})", value <= goal.most)
 
 
 def worth(run: Run) -> list[str]:

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from loadlab import words
 from loadlab.generator import scenarios
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
 from loadlab.report.command import STORE, conclude
@@ -27,7 +26,7 @@ from loadlab.target import tiers
 from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, choose
-from loadlab.target.tiers import Tier, TierError
+from loadlab.target.tiers import Tier
 from loadlab.verdict.repeats import Judged, combine
 from loadlab.words import LoadWords, UsageError
 
@@ -55,7 +54,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         if asked.command == "doctor":
             return doctor(known, root, console)
         return _load(orders.parse(asked.words, known, scenarios.read()), root, console)
-    except (UsageError, TierError, ScenarioError) as error:
+    except UsageError as error:
         say(console, f"loadlab: {error}")
         return USAGE
     except (Busy, BackendFailed, OSError) as error:

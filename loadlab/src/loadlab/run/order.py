@@ -62,7 +62,7 @@ def understand(
     """Find tier and scenario, fill in what the scenario says, and check what belongs together.
 
     Raises:
-        UsageError, TierError, ScenarioError: an unknown name, or values that exclude one another.
+        UsageError: an unknown name, or values that exclude one another.
     """
     if not found.tier and not found.target:
         raise UsageError(f"tier= is missing; there are {', '.join(tiers)}")

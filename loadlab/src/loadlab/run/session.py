@@ -7,7 +7,6 @@ import hashlib
 import os
 import platform
 import resource
-import signal
 import sys
 import tempfile
 import time
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import msgspec
@@ -205,7 +203,7 @@ def _end(
     if sentence := too_small(order.tier):
         return Ended(kind="aborted", sentence=sentence)
     try:
-        with _terminated(), tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
             _run(order, place, backend, conductor, recorder, Path(scratch))
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
@@ -281,18 +279,3 @@ def _total_s(order: Order) -> float:
     server has a ramp, too."""
     ramps_s = 2 * order.users / order.rate
     return ramps_s + SETTLE_MOST_S + order.steady_s + caching_s(order.steady_s) + 60.0
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: servers, generators and control groups are cleared
-    away."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console, RenderableType
 
 from loadlab.record import machine, store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError
+from loadlab.report.page import environment
 from loadlab.report.terminal import say
 
 STORED = Path("docs/runs")
@@ -210,13 +210,7 @@ def progress(
     return show
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=False,  # noqa: S701  sentences of our own records
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
+_TEMPLATES = environment("loadlab.experiments")
 _TEMPLATES.filters["line"] = lambda text: " ".join(text.splitlines())
 
 

@@ -1,7 +1,7 @@
 """The bench's client: carries out one plan and prints what it found, as JSON.
 
-`python -m loadlab.generator.epoll PLAN` (JSON, or - for standard input). It connects to loopback
-only, ends by itself, and checks every answer. Two regimes:
+`python -m loadlab.generator.epoll` reads the plan, JSON, from its standard input. It connects to
+loopback only, ends by itself, and checks every answer. Two regimes:
 
 - `saturated`: each connection sends its next request as soon as the answer has arrived. For CPU
   time per request.
@@ -9,7 +9,6 @@ only, ends by itself, and checks every answer. Two regimes:
   server does.
 """
 
-import argparse
 import ipaddress
 import math
 import sys
@@ -192,14 +191,9 @@ def _load(plan: Plan) -> Load:
 
 
 def main() -> None:
-    """Run the command line; exits 2 on a plan that cannot be carried out."""
-    parser = argparse.ArgumentParser(prog="python -m loadlab.generator.epoll", description=__doc__)
-    parser.add_argument(
-        "plan", help='for instance {"regime":"saturated","port":8000,"body":"{…}","prefix":"{"}'
-    )
-    text = parser.parse_args().plan
+    """Carry out the plan of the standard input; exits 2 on one that cannot be carried out."""
     try:
-        plan = msgspec.json.decode(sys.stdin.read() if text == "-" else text, type=Plan)
+        plan = msgspec.json.decode(sys.stdin.read(), type=Plan)
         check(plan)
         sharpen()
         outcome = carry_out(plan)

@@ -20,7 +20,8 @@ from loadlab.experiments.bench.subjects import (
     VARIANTS,
     Regime,
 )
-from loadlab.pages.template import median, number, page, ratio
+from loadlab.pages.template import median, page, ratio
+from loadlab.report.page import number
 
 OURS, PYFUNC, NULL_SERVERS = "b", "e", ("a", "a2", "a3")
 RECORDED, RECORDED_US = "b2", 10.0
@@ -273,13 +274,13 @@ def worth(run: Run) -> list[str]:
     that the run can answer."""
     models = dict.fromkeys(each.model for each in run.rows)
     answers = []
-    for question, model in product(QUESTIONS, models):
-        ours = server(run, question.chosen, question.regime, model)
-        theirs = server(run, question.other, question.regime, model)
+    for (variant, regime), model in product(QUESTIONS, models):
+        ours = server(run, variant.against, regime, model)
+        theirs = server(run, variant.key, regime, model)
         if ours.measured and theirs.measured:
             mine, others = ours.all_us, theirs.all_us
             overlap = max(min(mine), min(others)) <= min(max(mine), max(others))
-            answers.append((question, model, ours, theirs, overlap))
+            answers.append((variant, regime, model, ours, theirs, overlap))
     said = page("ablate_said", answers=answers, heavy=HEAVY, noticeable=_NOTICEABLE)
     return said.splitlines()
 

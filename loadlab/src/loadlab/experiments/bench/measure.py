@@ -278,7 +278,7 @@ def _load(plan: Plan, cpu: int) -> Outcome:
     """Run the client as a separate process, on one CPU."""
     opening_s = plan.connections / plan.rate if plan.regime == "sparse" else 0.0
     timeout_s = opening_s + plan.warmup_s + plan.seconds + plan.timeout_s + _CLIENT_GRACE_S
-    client = [sys.executable, "-m", "loadlab.generator.epoll", "-"]
+    client = [sys.executable, "-m", "loadlab.generator.epoll"]
     try:
         done = subprocess.run(  # noqa: S603
             ["taskset", "--cpu-list", str(cpu), *client],  # noqa: S607

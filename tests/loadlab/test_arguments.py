@@ -6,10 +6,8 @@ import msgspec
 import pytest
 
 from loadlab.generator import scenarios
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.run.order import Order, parse
 from loadlab.target import tiers
-from loadlab.target.tiers import TierError
 from loadlab.words import LoadWords, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -106,10 +104,10 @@ def test_a_wrong_word_is_refused_with_what_was_expected(words, says):
 
 def test_an_unknown_tier_or_scenario_is_refused_with_the_known_ones():
     """The lists come from the files."""
-    with pytest.raises(TierError, match=r"there are tenth-core, .*half-core"):
+    with pytest.raises(UsageError, match=r"there are tenth-core, .*half-core"):
         order("tier=huge")
     with pytest.raises(
-        ScenarioError, match="there are steady, course, second, poisson, overload, soak"
+        UsageError, match="there are steady, course, second, poisson, overload, soak"
     ):
         order("tier=half-core", "scenario=calm")
 

@@ -334,13 +334,8 @@ def test_the_heavy_model_s_batching_is_held_to_its_goal(off_p99_ms, verdict):
 
 def test_the_ablation_asks_only_about_variants_that_are_measured():
     """A question names two variants of its regime, and no variant is measured for nothing."""
-    for question in QUESTIONS:
-        for name in (question.chosen, question.other):
-            assert question.regime in VARIANTS[name].regimes
     asked = {
-        (name, question.regime)
-        for question in QUESTIONS
-        for name in (question.chosen, question.other)
+        (name, regime) for variant, regime in QUESTIONS for name in (variant.key, variant.against)
     }
     assert asked == {
         (name, regime) for name, variant in VARIANTS.items() for regime in variant.regimes
@@ -454,6 +449,7 @@ def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
     found = runner.load(file, Run)
     assert found.fingerprint.calibration.score > 0
     assert len(found.rows) == 3
+    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 def test_a_run_that_was_cut_off_continues(tmp_path):
@@ -469,16 +465,15 @@ def test_a_run_that_was_cut_off_continues(tmp_path):
         return first
 
     def carried_out(run, measure_one, **more):
-        return command.measured(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
+        return command._conduct(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
 
     for again in (False, True):
         with pytest.raises(KeyboardInterrupt):
-            carried_out(fresh, dying)
+            carried_out(fresh, dying, again=False)
         whole = carried_out(later, lambda cell: found[cell - 1], again=again)
         assert whole.rows == found
         assert whole.quiet == (noisy if again else fresh.quiet)
     assert said.file.getvalue().count("continuing after 1 of 3") == 1
-    assert not list((tmp_path / runner.KEPT).iterdir())
 
 
 @pytest.fixture

@@ -288,7 +288,7 @@ def test_the_command_prints_the_outcome_as_json():
     with scripted(lambda _: answer()) as port:
         asked = plan(port, connections=1, seconds=0.1)
         done = subprocess.run(
-            [sys.executable, "-m", "loadlab.generator.epoll", "-"],
+            [sys.executable, "-m", "loadlab.generator.epoll"],
             input=msgspec.json.encode(asked),
             capture_output=True,
             check=True,
@@ -303,7 +303,8 @@ def test_the_command_says_what_is_wrong_with_a_plan():
     """One line, exit code 2."""
     asked = plan(80, host="192.0.2.1")
     done = subprocess.run(
-        [sys.executable, "-m", "loadlab.generator.epoll", msgspec.json.encode(asked)],
+        [sys.executable, "-m", "loadlab.generator.epoll"],
+        input=msgspec.json.encode(asked).decode(),
         capture_output=True,
         text=True,
     )

@@ -3,6 +3,7 @@ result."""
 
 import io
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,15 @@ import pytest
 from rich.console import Console
 
 from loadlab.experiments import runner, trial
-from loadlab.experiments.compare import Comparison, compare, effects, main, parse, sentences, times
+from loadlab.experiments.compare import (
+    Comparison,
+    carry_out,
+    compare,
+    effects,
+    parse,
+    sentences,
+    times,
+)
 from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import experiments, plots
@@ -23,6 +32,7 @@ from loadlab.words import UsageError
 from support import runs
 from support.bundles import write_bundle
 
+CARRY_OUT = partial(carry_out, table=experiments.compare_table)
 TIERS = {"half-core": Tier(name="half-core", cpus=0.5, memory_bytes=512 << 20)}
 
 
@@ -186,12 +196,12 @@ def test_another_block_is_made_for_one_with_an_invalid_run(
     fresh = msgspec.structs.replace(compared([]), blocks=2)
     place, quiet = Place(tmp_path, tmp_path, tmp_path), Console(quiet=True)
 
-    found = compare(fresh, tmp_path / "kept.json", order, place, quiet)
+    found, file = compare(fresh, order, place, quiet)
 
     assert (found.made, len(found.valid_blocks)) == (made, valid)
     assert len(started) == len(found.rows) == 2 * made
     assert len({each.seed for each in started}) == made
-    assert runner.load(tmp_path / "kept.json", Comparison) == found
+    assert runner.load(file, Comparison) == found
 
 
 def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, tmp_path, capsys):
@@ -212,8 +222,8 @@ def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, 
     (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
     asked = Namespace(command="compare", words=["tier=half-core", "blocks=1"])
 
-    assert main(asked, tmp_path, Console(quiet=True), experiments.compare_table) == INTERRUPTED
-    assert main(asked, tmp_path, Console(quiet=True), experiments.compare_table) == 0
+    assert trial.command(asked, tmp_path, Console(quiet=True), CARRY_OUT) == INTERRUPTED
+    assert trial.command(asked, tmp_path, Console(quiet=True), CARRY_OUT) == 0
 
     assert len(set(started)) == 2
     assert started[1] == started[2]
@@ -238,7 +248,7 @@ def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     asked = Namespace(command="compare", words=["tier=half-core", "blocks=none"])
 
-    assert main(asked, tmp_path, console, experiments.compare_table) == USAGE
+    assert trial.command(asked, tmp_path, console, CARRY_OUT) == USAGE
     assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
 
 

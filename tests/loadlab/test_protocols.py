@@ -10,7 +10,7 @@ from loadlab.experiments.bench.forms import asked
 from loadlab.experiments.bench.subjects import PROTOCOLS
 from loadlab.generator.http import ask, post
 from loadlab.pages import render
-from loadlab.pages.protocols import findings
+from loadlab.pages.bench import protocol_findings as findings
 from loadlab.target.programs import case
 from support.bench_runs import a_run, rounds
 from support.protocol_models import COLUMNS, write_models

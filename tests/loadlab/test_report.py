@@ -7,10 +7,12 @@ before you commit it.
 
 import io
 import re
-import sqlite3
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -20,11 +22,12 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadlab.record.histogram import pack
-from loadlab.record.schema import Calibration, Ended, NullServer
+from loadlab.record.schema import Calibration, Ended, NullServer, Sample, ServerSample
 from loadlab.report import library
 from loadlab.report.command import conclude
 from loadlab.report.page import write_reports
-from loadlab.report.terminal import Moment, Ticker, history_table, summary
+from loadlab.report.terminal import Ticker, history_table, summary
+from loadlab.run.timeline import Moment, View
 from loadlab.verdict.judge import judge
 from support import browser
 from support.runs import Made, Server, fresh, made
@@ -225,29 +228,24 @@ def test_a_run_cut_off_at_any_line_can_be_shown(tmp_path):
         assert (verdict.outcome, bool(verdict.missing)) == ("INVALID", True)
 
 
-def test_the_history_is_made_again_when_it_is_lost(tmp_path):
-    """By deleting it, by breaking it; runs that come and go are noticed."""
+def test_the_history_is_what_the_folders_hold(tmp_path):
+    """Runs that come and go are noticed; one that was killed before it was judged is judged."""
     for seed, name in ((1, "20261120-1900-a"), (2, "20261120-1901-b")):
         conclude(made(seed=seed, identity=name).write(tmp_path / name), Console(file=io.StringIO()))
-    first = library.history(tmp_path)
-    assert [(entry.id, entry.outcome) for entry in first] == [
+    (tmp_path / "20261120-1901-b" / "verdict.json").unlink()
+    found = library.history(tmp_path)
+    assert [(each.run.id, each.verdict.outcome) for each in found] == [
         ("20261120-1900-a", "PASS"),
         ("20261120-1901-b", "PASS"),
     ]
-
-    (tmp_path / "index.sqlite").unlink()
-    assert library.history(tmp_path) == first
-    (tmp_path / "index.sqlite").write_bytes(b"not a database, and long enough to be looked at" * 50)
-    assert library.history(tmp_path) == first
+    paper = io.StringIO()
+    Console(file=paper, width=160).print(history_table(found))
+    assert "20261120-1901-b" in paper.getvalue()
 
     (tmp_path / "20261120-1900-a" / "run.json").unlink()
-    assert [entry.id for entry in library.history(tmp_path)] == ["20261120-1901-b"]
-    with sqlite3.connect(tmp_path / "index.sqlite") as index:
-        assert index.execute("SELECT count(*) FROM runs WHERE outcome = 'PASS'").fetchone() == (1,)
-    index.close()
-    paper = io.StringIO()
-    Console(file=paper, width=160).print(history_table(first))
-    assert "20261120-1901-b" in paper.getvalue()
+    (tmp_path / "of-another-version").mkdir()
+    (tmp_path / "of-another-version" / "run.json").write_text('{"format": 99}')
+    assert [each.run.id for each in library.history(tmp_path)] == ["20261120-1901-b"]
 
 
 def test_runs_are_found_by_name(tmp_path):
@@ -284,41 +282,48 @@ def test_a_full_disk_costs_the_reports_but_not_the_verdict(tmp_path):
     assert "the reports could not be written: " in paper.getvalue()
 
 
-def _moment(phase: str = "steady", **known: float) -> Moment:
-    return Moment(phase=phase, users=9_000, users_wanted=10_000, left_s=95.0, **known)  # type: ignore[arg-type]
+def _shown_live(console: Console, moments: Sequence[tuple[str, Moment]]) -> None:
+    """A second each, of 10,000 users and half a core; the server uses 0.2 of it."""
+    now = [0.0]
+    with Ticker(console, clock=lambda: now[0]) as ticker:
+        view = View(ticker, users=10_000, quota_cores=0.5, total_s=95.0)
+        for t, (phase, moment) in enumerate(moments):
+            now[0], view.phase = float(t), phase  # type: ignore[assignment]
+            server = ServerSample(
+                cpu_s=0.2 * t,
+                periods=100 * t,
+                throttled_periods=25 * t,
+                memory_bytes=1,
+                memory_peak_bytes=1,
+            )
+            failures = Counter(reset=moment.failed)
+            book = SimpleNamespace(moments={t: moment}, whole=t, failures=failures)
+            view.show(book, Sample(t=float(t), server=server))  # type: ignore[arg-type]
+            view.show(book, None)  # type: ignore[arg-type]  the same second once
+        ticker.say("[done]")
 
 
 def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():
     """And when a phase begins; what is not known yet is a dash."""
-    paper, now = io.StringIO(), [0.0]
-    with Ticker(Console(file=paper, width=300), clock=lambda: now[0]) as ticker:
-        for at in range(25):
-            now[0] = float(at)
-            ticker.update(
-                _moment(
-                    "ramp" if at < 3 else "steady",
-                    offered_hz=1538.0,
-                    p99_ms=3.21,
-                    throttled=0.25,
-                    cpu_cores=0.2,
-                    quota_cores=0.5,
-                )
-            )
-        ticker.say("[done]")
+    paper = io.StringIO()
+    moment = Moment(users=9_000, started=1538, answered=1500, response_us=Counter({3210: 1500}))
+    phases = ["ramp"] * 3 + ["steady"] * 22
+    _shown_live(Console(file=paper, width=300), [(phase, moment) for phase in phases])
     lines = paper.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["ramp", "steady", "steady", "steady", "[done]"]
-    assert lines[0].startswith(
-        "ramp     users 9,000/10,000 · 1,538 → – req/s · p50/95/99 –/–/3.2 ms · cpu 0.20/0.5 · "
-        "throttled 25%"
+    first = "users 9,000/10,000 · 1,538 → 1,500 req/s · p50/95/99 3.2/3.2/3.2 ms"
+    assert lines[0] == (
+        f"ramp     {first} · cpu –/0.5 · throttled – · lag – ms · failed 0 · 1:35 left"
     )
-    assert lines[0].endswith("lag – ms · failed 0 · 1:35 left")
+    assert lines[1] == (
+        f"steady   {first} · cpu 0.20/0.5 · throttled 25% · lag – ms · failed 0 · 1:32 left"
+    )
 
 
 def test_the_live_line_on_a_terminal_stays_one_line():
     """It is drawn over, and gone at the end."""
     paper = io.StringIO()
-    with Ticker(Console(file=paper, width=200, force_terminal=True)) as ticker:
-        ticker.update(_moment(failures=3))
+    _shown_live(Console(file=paper, width=200, force_terminal=True), [("steady", Moment(failed=3))])
     assert "failed 3" in paper.getvalue()
     assert "\x1b[2K" in paper.getvalue()
 

@@ -12,12 +12,12 @@ import pytest
 
 from loadlab.generator.ledger import Ledger, Tick
 from loadlab.record import counters
-from loadlab.record.counters import Sampler
 from loadlab.record.criteria import Objective
 from loadlab.record.histogram import quantile
 from loadlab.record.schema import Second
 from loadlab.run import null_server
 from loadlab.run.timeline import HUNG_S, Book, Moment, hopeless
+from loadlab.target.serving import Sampler
 
 
 class Recorded:

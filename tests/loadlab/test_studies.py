@@ -7,7 +7,6 @@ from rich.console import Console
 from loadlab.experiments import runner, studies, trial
 from loadlab.experiments.studies import Row, Study, cells_of, parse, reasons, summaries
 from loadlab.experiments.trial import Loaded
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.pages import plots, render
 from loadlab.pages.experiments import newest, shares_of
 from loadlab.pages.experiments import study as section
@@ -195,7 +194,7 @@ def test_a_wrong_word_is_refused(what, word, message):
 
 def test_an_unknown_scenario_is_refused():
     """With the known ones."""
-    with pytest.raises(ScenarioError, match="scenario=storm is unknown"):
+    with pytest.raises(UsageError, match="scenario=storm is unknown"):
         cells_of("scale", parse("scale", ["scenario=storm"]))
 
 
@@ -222,7 +221,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
         planned, cells=[cell for cell in planned.cells if cell.order.service == "halfcore"]
     )
     place = Place(tmp_path, tmp_path, tmp_path)
-    (found,) = studies.study(planned, tmp_path / "kept.json", place, Console(quiet=True)).rows
+    (found,) = studies.study(planned, place, Console(quiet=True))[0].rows
 
     assert not left
     assert found.trial.outcome == expected
@@ -240,8 +239,8 @@ def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_pat
     monkeypatch.setattr(order.os, "cpu_count", lambda: 2)
     planned = study("seeds", "only=002-three,001-four")
 
-    kept = tmp_path / "kept.json"
-    found = studies.study(planned, kept, None, Console(quiet=True))
+    place = Place(tmp_path, tmp_path, tmp_path)
+    found, kept = studies.study(planned, place, Console(quiet=True))
 
     assert {(row.key, row.trial) for row in found.rows} == {
         (key, None) for key in ("002-three", "002-three-replicas", "001-four", "001-four-by-two")
@@ -265,7 +264,7 @@ def test_a_study_that_was_cut_off_goes_on_where_it_ended(study, measured, tmp_pa
     runner.store.write(msgspec.structs.replace(whole, rows=whole.rows[:5]), file)
 
     cut, _ = runner.kept(fresh, tmp_path)
-    assert (len(cut.rows), cut.missing) == (5, 9)
+    assert (len(cut.rows), len(cut.left)) == (5, 9)
     assert [(row.block, row.key) for row in cut.rows] + [
         (block, cell.key) for block, cell in cut.left
     ] == [(block, cell.key) for block, cell in fresh.left]

@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from loadlab.generator import scenarios
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.run.order import cores_needed
 from loadlab.target import tiers
-from loadlab.target.tiers import TierError
+from loadlab.words import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +74,7 @@ def test_a_wrong_compose_file_is_named(tmp_path, text, says):
     """The message says what was found and what was expected."""
     file = tmp_path / "compose.yaml"
     file.write_text(text)
-    with pytest.raises(TierError, match=says):
+    with pytest.raises(UsageError, match=says):
         tiers.read(file, {})
 
 
@@ -131,5 +130,5 @@ def test_a_wrong_scenario_is_named(tmp_path, table, says):
     """An unknown field is an error too."""
     file = tmp_path / "scenarios.toml"
     file.write_text(f"[mine]\n{table}\n")
-    with pytest.raises(ScenarioError, match=says):
+    with pytest.raises(UsageError, match=says):
         scenarios.read(file)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from loadlab.record.criteria import Criteria, CriteriaError, criteria
+from loadlab.record.criteria import criteria
 from loadlab.record.histogram import merge, pack
 from loadlab.record.schema import Calibration, Ended, NullServer, Phase, Second
 from loadlab.verdict.judge import Verdict, judge
@@ -216,17 +216,6 @@ def test_nothing_is_claimed_of_less(three):
     other.fingerprint = msgspec.structs.replace(other.fingerprint, commit="another")
     assert combine([*three[:2], Judged(other, three[2].verdict)]).outcome == "INVALID"
     assert combine(_repeats(Server(), Server())).claim == ""
-
-
-def test_criteria_say_which_field_is_wrong(tmp_path):
-    """A rule that is missing, and one that nobody knows."""
-    good = criteria()
-    assert isinstance(good, Criteria)
-    (tmp_path / "c.toml").write_text("[rules]\n[objective]\n")
-    with pytest.raises(CriteriaError, match="v1_ramp_behind_s"):
-        criteria("", tmp_path / "c.toml")
-    with pytest.raises(CriteriaError, match="No such file"):
-        criteria("", tmp_path / "none.toml")
 
 
 def test_what_was_never_measured_is_not_reported_as_missed():

@@ -5,23 +5,28 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from loadlab.experiments import compare, runner, searching, studies
+from loadlab.experiments import compare, runner, searching, studies, trial
 from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench import measure
 from loadlab.experiments.bench.measure import ClientFailed
 from loadlab.generator.plan import PlanError
+from loadlab.pages import bench as bench_pages
 from loadlab.pages import experiments as pages
-from loadlab.pages import protocols, render
+from loadlab.pages import render
 from loadlab.record.cgroup import Unavailable
+from loadlab.record.machine import git
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
 from loadlab.report.library import NoSuchRun
+from loadlab.report.terminal import say
 from loadlab.run import command as run_command
+from loadlab.run.session import Place
 from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
 
@@ -36,12 +41,13 @@ _REFUSALS = (
     StoreError,
     subprocess.CalledProcessError,
 )
-_JUDGED = dict.fromkeys(run_command.COMMANDS, run_command.main) | {
-    "compare": partial(compare.main, table=pages.compare_table),
-    "search": partial(searching.main, table=pages.search_table),
+_STUDY = partial(studies.carry_out, sentences=pages.study_sentences)
+_EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Place, Console], int]] = {
+    "compare": partial(compare.carry_out, table=pages.compare_table),
+    "search": partial(searching.carry_out, table=pages.search_table),
+    **dict.fromkeys(studies.KINDS, _STUDY),
 }
-_JUDGED |= dict.fromkeys(studies.KINDS, partial(studies.main, sentences=pages.study_sentences))
-"""Commands that return their own exit code."""
+"""Of load runs; they return their own exit code."""
 
 
 def main() -> None:
@@ -53,21 +59,23 @@ def main() -> None:
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(commands.add_parser("render", help=says))
     asked = parser.parse_args()
-    # As an exception, so that servers and control groups are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # It ends a command as Ctrl-C does, so that servers and control groups are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
     try:
         _carry_out(asked, _root(), console)
     except _REFUSALS as error:
-        console.print(f"loadlab: {error}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"loadlab: {error}")
         sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
-    if asked.command in _JUDGED:
-        sys.exit(_JUDGED[asked.command](asked, root, console))
+    if asked.command in run_command.COMMANDS:
+        sys.exit(run_command.main(asked, root, console))
+    if asked.command in _EXPERIMENTS:
+        sys.exit(trial.command(asked, root, console, _EXPERIMENTS[asked.command]))
     if asked.command in report_command.COMMANDS:
         report_command.main(asked, root, Console())
         return
@@ -77,20 +85,15 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
         file = bench.main(asked, root, console)
         said = [f"stored in {file}"]
         if asked.command == "protocols":
-            found = protocols.findings(runner.load(file, measure.Run))
+            found = bench_pages.protocol_findings(runner.load(file, measure.Run))
             said = [*(each.text for each in found), *said]
     for line in said:
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def _root() -> Path:
     """The checkout of the current folder; without git, the current folder."""
-    words = ["git", "rev-parse", "--show-toplevel"]
-    try:
-        found = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
-        return Path.cwd()
-    return Path(found.stdout.strip()) if found.returncode == 0 else Path.cwd()
+    return Path(git(Path.cwd(), "rev-parse", "--show-toplevel") or Path.cwd())
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 class UsageError(ValueError):
-    """A word of the command line is wrong; the message quotes it and says what was expected."""
+    """A word of the command line, or a tier or scenario that it names, is wrong; the message quotes
+    it and says what was expected."""
 
 
 class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

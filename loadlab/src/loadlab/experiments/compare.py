@@ -111,40 +111,36 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     words.add_to(commands.add_parser("compare", help=says), Words, trial.REFUSED)
 
 
-def main(
-    asked: argparse.Namespace,
-    root: Path,
+def carry_out(
+    typed: argparse.Namespace,
+    place: Place,
     console: Console,
     table: Callable[[Comparison], RenderableType],
 ) -> int:
-    """Carry it out and store it, or continue one that was cut off; returns the exit code, 0 however
-    it went for either side. `table` shows every run."""
-
-    def carry_out(place: Place, command: str) -> int:
-        known, image = tiers.read(root / tiers.FILE, os.environ), os.environ.get("BASELINE_IMAGE")
-        order, against, blocks = parse(asked.words, known, scenarios.read(), image=image or "")
-        # Both sides are containers, or neither: a bridge costs what loopback does not.
-        if against == "image" and (
-            reason := no_container(root, order.image) or no_container(root, order.tier.image)
-        ):
-            raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
-        tier = order.tier
-        fresh = trial.begin(
-            Comparison,
-            [order, msgspec.structs.replace(order, service=against)],
-            place,
-            backend=_backend(against),
-            command=command,
-            limits=f"{tier.replicas} × {tier.cpus:g} CPU, {tier.memory_bytes / 2**20:.0f} MiB",
-            against=against,
-            blocks=blocks,
-        )
-        found, file = runner.kept(fresh, root)
-        found = compare(found, file, order, place, console)
-        runner.finish(found, file, root, table(found), *sentences(found))
-        return 0
-
-    return trial.command(asked, root, console, carry_out)
+    """Make a comparison, or continue one that was cut off, and store it; returns the exit code, 0
+    however it went for either side. `table` shows every run."""
+    image = os.environ.get("BASELINE_IMAGE", "")
+    known = tiers.read(place.root / tiers.FILE, os.environ)
+    order, against, blocks = parse(typed.words, known, scenarios.read(), image=image)
+    tier = order.tier
+    # Both sides are containers, or neither: a bridge costs what loopback does not.
+    if against == "image" and (
+        reason := no_container(place.root, order.image) or no_container(place.root, tier.image)
+    ):
+        raise BackendFailed(f"BASELINE_IMAGE={order.image}: {reason}")
+    fresh = trial.begin(
+        Comparison,
+        [order, msgspec.structs.replace(order, service=against)],
+        place,
+        typed,
+        backend=_backend(against),
+        limits=f"{tier.replicas} × {tier.cpus:g} CPU, {tier.memory_bytes / 2**20:.0f} MiB",
+        against=against,
+        blocks=blocks,
+    )
+    found, file = compare(fresh, order, place, console)
+    runner.finish(found, file, place.root, table(found), *sentences(found))
+    return 0
 
 
 def parse(
@@ -154,7 +150,7 @@ def parse(
     *,
     image: str = "",
 ) -> tuple[Order, Baseline, int]:
-    """Order, baseline and number of blocks; raises `UsageError`, `TierError`, `ScenarioError`.
+    """Order, baseline and number of blocks; raises `UsageError`.
 
     Args:
         image: what `against=image` is, and then the default of `against=`.
@@ -181,23 +177,23 @@ def _backend(against: Baseline) -> Backend:
 
 
 def compare(
-    found: Comparison, file: Path, order: Order, place: Place, console: Console
-) -> Comparison:
+    fresh: Comparison, order: Order, place: Place, console: Console
+) -> tuple[Comparison, Path]:
     """Make every run that is missing; an INVALID one proves nothing, so its block is made again,
-    once. Takes minutes for each."""
+    once. Takes minutes for each; returns also the file that keeps them."""
 
     def measure(cell: tuple[int, Side]) -> Trial:
         block, side = cell
         mine = msgspec.structs.replace(order, service=side, seed=order.seed + block)
-        run = trial.load_run(mine, place, _backend(found.against), console)
+        run = trial.load_run(mine, place, _backend(fresh.against), console)
         return trial.trial(run, block, side)
 
-    show = runner.progress(console, "block {0[0]}: {0[1]}".format)
-    found = runner.run(found, lambda so_far: so_far.left, measure, file=file, show=show)
+    named = "block {0[0]}: {0[1]}".format
+    found, file = runner.conduct(fresh, measure, named, place.root, console)
     if images := found.of("image"):
         image_id = read_run(place.store / images[-1].run).details.get("image_id", "")
         found = msgspec.structs.replace(found, image=f"{order.image} {image_id}".strip())
-    return found
+    return found, file
 
 
 class Effect(NamedTuple):

@@ -6,20 +6,21 @@ An experiment is stored whole after every cell, so that one that was cut off con
 
 import hashlib
 import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console, RenderableType
 
-from loadlab.record import store
+from loadlab.record import machine, store
 from loadlab.record.machine import Fingerprint
 from loadlab.record.store import StoreError
+from loadlab.report.page import environment
+from loadlab.report.terminal import say
 
 STORED = Path("docs/runs")
 """Where finished experiments are, from the checkout's root."""
@@ -94,11 +95,6 @@ def show(*shown: RenderableType) -> None:
         say(out, each) if isinstance(each, str) else out.print(each)
 
 
-def say(console: Console, sentence: str) -> None:
-    """Print it as one line, unchanged."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
 def load(file: Path, kind: type[E]) -> E:
     """Read a stored experiment in its kind's format; raises `StoreError`."""
     (form,) = (each.default for each in msgspec.structs.fields(kind) if each.name == "format")
@@ -107,10 +103,8 @@ def load(file: Path, kind: type[E]) -> E:
 
 def digest(root: Path, *others: object) -> str:
     """What differs from the commit, and whatever else decides a result."""
-    words = ["git", "-C", str(root), "diff", "HEAD", "--", *_CODE]
-    # Our own words
-    changes = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    return hashlib.sha256(msgspec.json.encode([changes.stdout, *others])).hexdigest()
+    changes = machine.git(root, "diff", "HEAD", "--", *_CODE)
+    return hashlib.sha256(msgspec.json.encode([changes, *others])).hexdigest()
 
 
 def kept(fresh: E, root: Path, *, again: bool = False, aside: Sequence[str] = ()) -> tuple[E, Path]:
@@ -182,6 +176,25 @@ def run(
     return experiment
 
 
+def conduct(
+    fresh: E,
+    measure: Callable[[C], object],
+    name: Callable[[C], str],
+    root: Path,
+    console: Console,
+    *,
+    left: Callable[[E], Sequence[C]] = attrgetter("left"),
+    again: bool = False,
+    aside: Sequence[str] = (),
+) -> tuple[E, Path]:
+    """Measure what is missing, after what was kept of the same experiment; returns all of it, and
+    the file that keeps it. Arguments are those of `run`, `progress` and `kept`."""
+    found, file = kept(fresh, root, again=again, aside=aside)
+    if done := len(found.rows):
+        say(console, f"continuing after {done} of {done + len(left(found))}; kept in {file}")
+    return run(found, left, measure, file=file, show=progress(console, name)), file
+
+
 def progress(
     console: Console, name: Callable[[C], str]
 ) -> Callable[[Experiment[Any], Sequence[C]], None]:
@@ -197,13 +210,7 @@ def progress(
     return show
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=False,  # noqa: S701  sentences of our own records
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
+_TEMPLATES = environment("loadlab.experiments")
 _TEMPLATES.filters["line"] = lambda text: " ".join(text.splitlines())
 
 

@@ -37,6 +37,7 @@ from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
 from loadlab.record.criteria import criteria
+from loadlab.report.terminal import say
 from loadlab.run.order import Order, too_small, understand
 from loadlab.run.phases import caching_s
 from loadlab.run.session import Place
@@ -79,9 +80,9 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     words.add_to(commands.add_parser("search", help=says), Words, trial.REFUSED)
 
 
-def main(
-    asked: argparse.Namespace,
-    root: Path,
+def carry_out(
+    typed: argparse.Namespace,
+    place: Place,
     console: Console,
     table: Callable[[Search], RenderableType],
 ) -> int:
@@ -90,21 +91,18 @@ def main(
     0 a minimum was found (or passed again), 1 not even the greatest limits pass (or the minimum
     failed), 2 nothing is proven (INVALID, or the budget is spent). `table` shows the probes.
     """
-
-    def carry_out(place: Place, command: str) -> int:
-        found = parse(asked.words, tiers.read(root / tiers.FILE, os.environ), scenarios.read())
-        fresh = trial.begin(Search, [found.order], place, command=command, goal=found.goal)
-        if found.words.rerun == "yes":
-            return _rerun(found, fresh, place, console)
-        return _search(found, fresh, place, console, table)
-
-    return trial.command(asked, root, console, carry_out)
+    known = tiers.read(place.root / tiers.FILE, os.environ)
+    asked = parse(typed.words, known, scenarios.read())
+    fresh = trial.begin(Search, [asked.order], place, typed, goal=asked.goal)
+    if asked.words.rerun == "yes":
+        return _rerun(asked, fresh, place, console)
+    return _search(asked, fresh, place, console, table)
 
 
 def parse(
     given: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
 ) -> Asked:
-    """Order and goal; raises `UsageError`, `TierError`, `ScenarioError`."""
+    """Order and goal; raises `UsageError`."""
     asked = words.parse(Words, given, trial.REFUSED)
     if asked.fresh == asked.rerun == "yes":
         raise UsageError(
@@ -156,7 +154,7 @@ def _search(
     search, file = runner.kept(fresh, place.root, again=asked.words.fresh == "yes")
     if search.rows:
         done = f"continuing after {len(search.rows)} probes, kept in {file}"
-        runner.say(console, f"{done}; fresh=yes forgets them")
+        say(console, f"{done}; fresh=yes forgets them")
     plan = Plan(asked.words.budget * 60, asked.order.users / asked.order.rate, console)
     probe = _prober(asked, place, console, len(search.rows) + 1)
     search = runner.run(search, plan.left, probe, file=file, show=plan.show)
@@ -211,15 +209,15 @@ class Plan:
     def show(self, search: Search, steps: Sequence[Step]) -> None:
         """The next probe and the time; before the first one also all that are expected."""
         if not search.rows:
-            runner.say(self.console, "The plan, if the edges lie where they are expected:")
+            say(self.console, "The plan, if the edges lie where they are expected:")
             for step in steps:
-                runner.say(self.console, f"  {step.text}, {search.goal.steady_s(step):g} s steady")
+                say(self.console, f"  {step.text}, {search.goal.steady_s(step):g} s steady")
         minutes = math.fsum(self.expected_s(search, step) for step in steps) / 60
         left = (self.ends - self.clock()) / 60
         following = f"{steps[0].text}, {search.goal.steady_s(steps[0]):g} s steady"
         to_go = f"then about {len(steps) - 1} more · about {minutes:.0f} min to go"
         said = f"probe {len(search.rows) + 1}: {following} · {to_go}"
-        runner.say(self.console, f"{said} · {left:.0f} min left of the budget")
+        say(self.console, f"{said} · {left:.0f} min left of the budget")
 
 
 def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callable[[Step], Probe]:
@@ -231,7 +229,7 @@ def _prober(asked: Asked, place: Place, console: Console, number: int) -> Callab
         began = time.monotonic()
         order = order_of(step, next(numbers), asked)
         done = probe(step, trial.load_run(order, place, "cgroup", console, quiet=True))
-        runner.say(console, f"{done.outcome}: {step.text}. {done.sentence}")
+        say(console, f"{done.outcome}: {step.text}. {done.sentence}")
         return replace(done, seconds=round(time.monotonic() - began, 1))
 
     return run

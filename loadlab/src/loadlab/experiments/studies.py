@@ -8,6 +8,7 @@ codes as `loadlab compare`.
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
 
@@ -142,11 +143,6 @@ class Study(Experiment[Row], frozen=True, kw_only=True):
         return next((row for row in self.rows if (row.key, row.service, row.block) == wanted), None)
 
     @property
-    def missing(self) -> int:
-        """Runs that are still to be made."""
-        return len(self.cells) * self.blocks - len(self.rows)
-
-    @property
     def left(self) -> list[tuple[int, Cell]]:
         """(block, cell) of every run that is missing; the order in a block is drawn."""
         return runner.in_blocks(
@@ -177,7 +173,7 @@ def choose(found: Sequence[Configuration], only: str) -> list[Configuration]:
 
 
 def cells_of(kind: What, asked: Words) -> list[Cell]:
-    """The cells of a study; raises `UsageError`, `ScenarioError`."""
+    """The cells of a study; raises `UsageError`."""
     if isinstance(asked, SeedsWords):
         return [
             Cell(key=each.key, order=replace(_reported(each, asked), service=service))
@@ -240,53 +236,43 @@ def _words(kind: What) -> tuple[type[Words], dict[str, str]]:
     return SeedsWords if kind == "seeds" else Words, dict.fromkeys(refused, reason)
 
 
-def main(
-    asked: argparse.Namespace,
-    root: Path,
+def carry_out(
+    typed: argparse.Namespace,
+    place: Place,
     console: Console,
     sentences: Callable[[Study], Sequence[str]],
 ) -> int:
-    """Carry one out, or continue one that was cut off; returns the exit code, 0 whatever the
+    """Make a study, or continue one that was cut off; returns the exit code, 0 whatever the
     verdicts. `sentences` are what the study says."""
-
-    def carry_out(place: Place, command: str) -> int:
-        given = parse(asked.command, asked.words)
-        cells = cells_of(asked.command, given)
-        orders = [cell.order for cell in cells]
-        fresh = trial.begin(
-            Study,
-            [order for order in orders if not too_small(order.tier)] or orders[:1],
-            place,
-            kind=asked.command,
-            command=command,
-            blocks=given.blocks,
-            cells=cells,
-        )
-        found, file = runner.kept(fresh, root, again=given.fresh == "yes")
-        if found.rows:
-            missing = f"{found.missing} runs are missing (fresh=yes starts again)"
-            runner.say(console, f"continuing the study of {found.started_at}: {missing}")
-        found = study(found, file, place, console)
-        runner.finish(found, file, root, *sentences(found))
-        return 0
-
-    return trial.command(asked, root, console, carry_out)
+    given = parse(typed.command, typed.words)
+    cells = cells_of(typed.command, given)
+    orders = [cell.order for cell in cells]
+    fresh = trial.begin(
+        Study,
+        [order for order in orders if not too_small(order.tier)] or orders[:1],
+        place,
+        typed,
+        kind=typed.command,
+        blocks=given.blocks,
+        cells=cells,
+    )
+    found, file = study(fresh, place, console, again=given.fresh == "yes")
+    runner.finish(found, file, place.root, *sentences(found))
+    return 0
 
 
-def study(found: Study, file: Path, place: Place, console: Console) -> Study:
-    """Make every run that is missing; raises `BackendFailed` if replicas need a balancer, and there
-    is none."""
-    balanced = [cell.order.tier for _, cell in found.left if cell.order.balancer != "none"]
+def study(
+    fresh: Study, place: Place, console: Console, *, again: bool = False
+) -> tuple[Study, Path]:
+    """Make every run that is missing; returns also the file that keeps them. Raises `BackendFailed`
+    if replicas need a balancer, and there is none."""
+    balanced = [cell.order.tier for cell in fresh.cells if cell.order.balancer != "none"]
     needed = any(not too_small(tier) for tier in balanced)
     if needed and (reason := start.no_haproxy()):
         raise BackendFailed(reason)
-    return runner.run(
-        found,
-        lambda so_far: so_far.left,
-        lambda missing: measure(missing, place, console),
-        file=file,
-        show=runner.progress(console, "block {0[0]}, {0[1].key}, {0[1].order.service}".format),
-    )
+    one = partial(measure, place=place, console=console)
+    named = "block {0[0]}, {0[1].key}, {0[1].order.service}".format
+    return runner.conduct(fresh, one, named, place.root, console, again=again)
 
 
 def measure(missing: tuple[int, Cell], place: Place, console: Console) -> Row:

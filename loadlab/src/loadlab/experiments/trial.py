@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
-from loadlab.experiments.runner import E, digest, now, say
-from loadlab.generator.scenarios import ScenarioError
+from loadlab.experiments.runner import E, digest, now
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
 from loadlab.record.read import Log, read
 from loadlab.record.schema import Ended, Sample
 from loadlab.record.store import StoreError
 from loadlab.report.command import STORE, conclude
+from loadlab.report.terminal import say
 from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.order import Order
@@ -26,7 +26,6 @@ from loadlab.run.session import Busy, Place, cool_down
 from loadlab.target.programs import CaseError, case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend
-from loadlab.target.tiers import TierError
 from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
 from loadlab.verdict.judge import Outcome, Verdict
 from loadlab.words import UsageError
@@ -92,10 +91,16 @@ class Loaded(NamedTuple):
 
 
 def begin(
-    kind: type[E], orders: Sequence[Order], place: Place, /, backend: Backend = "cgroup", **own: Any
+    kind: type[E],
+    orders: Sequence[Order],
+    place: Place,
+    typed: argparse.Namespace,
+    /,
+    backend: Backend = "cgroup",
+    **own: Any,
 ) -> E:
-    """A fresh experiment of load runs; what its kind holds of the first order is filled in, and
-    `own` is the rest.
+    """A fresh experiment of load runs, as it was typed; what its kind holds of the first order is
+    filled in, and `own` is the rest.
 
     Raises:
         CaseError: no bundle of a model.
@@ -115,6 +120,7 @@ def begin(
     asked |= {"tier": order.tier.name, "scenario": order.scenario.name}
     return kind(
         started_at=now(),
+        command=" ".join(["just", typed.command, *typed.words]),
         inputs=digest(place.root, orders, bundles),
         fingerprint=machine,
         **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
@@ -155,16 +161,15 @@ def command(
     asked: argparse.Namespace,
     root: Path,
     console: Console,
-    carry_out: Callable[[Place, str], int],
+    carry_out: Callable[[argparse.Namespace, Place, Console], int],
 ) -> int:
-    """Carry out a command that makes load runs, alone on this machine, from where things are and
-    its own text; returns its exit code, or 3 wrong usage, 4 no run could be made, 130
-    interrupted."""
+    """Carry out a command that makes load runs, alone on this machine; returns its exit code, or 3
+    wrong usage, 4 no run could be made, 130 interrupted."""
     place = Place(root, root / ".halfcore/bundles", root / STORE)
     try:
         with session.alone(root):
-            return carry_out(place, " ".join(["just", asked.command, *asked.words]))
-    except (UsageError, TierError, ScenarioError) as error:
+            return carry_out(asked, place, console)
+    except UsageError as error:
         say(console, f"loadlab: {error}")
         return USAGE
     except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:

@@ -1,7 +1,7 @@
 """The bench's client: carries out one plan and prints what it found, as JSON.
 
-`python -m loadlab.generator.epoll PLAN` (JSON, or - for standard input). It connects to loopback
-only, ends by itself, and checks every answer. Two regimes:
+`python -m loadlab.generator.epoll` reads the plan, JSON, from its standard input. It connects to
+loopback only, ends by itself, and checks every answer. Two regimes:
 
 - `saturated`: each connection sends its next request as soon as the answer has arrived. For CPU
   time per request.
@@ -9,7 +9,6 @@ only, ends by itself, and checks every answer. Two regimes:
   server does.
 """
 
-import argparse
 import ipaddress
 import math
 import sys
@@ -34,10 +33,26 @@ _DRAIN_S = 5.0
 """How long answers are awaited after the window; what is missing then is a timeout."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the client."""
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How a plan loads its server."""
 
     regime: Literal["saturated", "sparse"]
+    connections: int = 64
+    seconds: float = 10.0
+    """Length of the window that counts."""
+    warmup_s: float = 2.0
+    """Load before the window, after the last connection was opened."""
+    timeout_s: float = 10.0
+    """An answer that takes longer is a failure."""
+    rate: float = 500.0
+    """sparse: connections opened per second."""
+    think_s: tuple[float, float] = (4.0, 9.0)
+    """sparse: uniform between these, seconds."""
+
+
+class Plan(Pace, frozen=True, kw_only=True):
+    """One run of the client."""
+
     port: int
     body: str
     """The request's body, JSON."""
@@ -51,17 +66,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Base64 of the bytes that follow each body's JSON."""
     length_header: str = ""
     """Name of the header that gives the length of the JSON, if bytes follow it."""
-    connections: int = 64
-    seconds: float = 10.0
-    """Length of the window that counts."""
-    warmup_s: float = 2.0
-    """Load before the window, after the last connection was opened."""
-    timeout_s: float = 10.0
-    """An answer that takes longer is a failure."""
-    rate: float = 500.0
-    """sparse: connections opened per second."""
-    think_s: tuple[float, float] = (4.0, 9.0)
-    """sparse: uniform between these, seconds."""
     seed: int = 1
     group: str = ""
     """A control group of the lab to read at both edges of the window."""
@@ -69,24 +73,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Another one, of a process that works for the server: a database."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of the client found. Times in seconds, of the window unless said otherwise."""
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client counted in the window, times in seconds."""
 
     requests: int
     """Right answers."""
+    seconds: float
     failures: dict[str, int]
     """By kind: connect, reset, timeout, status_500, wrong_body, wrong_prediction, …; those of
     requests that were on the way at the window's end are counted all the same."""
-    requests_before: int = 0
-    """Right answers before the window."""
     failures_before: dict[str, int]
     """The same, from the first connection to the window's start."""
-    seconds: float
     response: Spread
     """From when the request was meant to go (sparse) or went (saturated) to the whole answer."""
     lag: Spread
     """sparse: how late the client itself was; saturated: from one look at the sockets to the
     next."""
+
+
+class Outcome(Counted, frozen=True, kw_only=True):
+    """What one run of the client found."""
+
+    requests_before: int = 0
+    """Right answers before the window."""
     client_cpu_s: float
     machine: Cpu
     server: Usage | None
@@ -182,14 +191,9 @@ def _load(plan: Plan) -> Load:
 
 
 def main() -> None:
-    """Run the command line; exits 2 on a plan that cannot be carried out."""
-    parser = argparse.ArgumentParser(prog="python -m loadlab.generator.epoll", description=__doc__)
-    parser.add_argument(
-        "plan", help='for instance {"regime":"saturated","port":8000,"body":"{…}","prefix":"{"}'
-    )
-    text = parser.parse_args().plan
+    """Carry out the plan of the standard input; exits 2 on one that cannot be carried out."""
     try:
-        plan = msgspec.json.decode(sys.stdin.read() if text == "-" else text, type=Plan)
+        plan = msgspec.json.decode(sys.stdin.read(), type=Plan)
         check(plan)
         sharpen()
         outcome = carry_out(plan)

@@ -7,19 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from loadlab.generator import plan
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Steer, Workers
-from loadlab.generator.scenarios import Scenario
 from loadlab.record.schema import Role
 
 Cpus = frozenset[int]
@@ -28,9 +25,6 @@ _MASTER_PORT = 5557
 _LOOPBACK = "127.0.0.1"
 _LOCUSTFILE = "loadlab/locustfile.py"
 _LOAD, _TICKS, _STEER = "load.json", "ticks.jsonl", "steer.json"
-_USERS_PER_WORKER_HZ = 6000.0
-"""Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core; rule V2
-finds out if it is more."""
 _STOP_TIMEOUT_S = 15.0
 _LAST_LINES = 3
 _SPARE_FILES = 512
@@ -47,64 +41,6 @@ class Part:
     cpus: Cpus = frozenset()
     """CPUs that it is held to; empty: any."""
     nice: int = 0
-
-
-class Asked(Protocol):
-    """What of an order, `run.order.Order`, decides who makes the load."""
-
-    @property
-    def engine(self) -> str: ...  # noqa: D102
-    @property
-    def user(self) -> str: ...  # noqa: D102
-    @property
-    def users(self) -> int: ...  # noqa: D102
-    @property
-    def scenario(self) -> Scenario: ...  # noqa: D102
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-    @property
-    def remote(self) -> int: ...  # noqa: D102
-    @property
-    def listen(self) -> str: ...  # noqa: D102
-    @property
-    def web(self) -> bool: ...  # noqa: D102
-
-
-def workers(order: Asked, server_cpus: Cpus) -> list[Cpus]:
-    """For each worker of this machine the CPU that it is held to: those that the server leaves;
-    all, if it leaves none. No more workers than needed: they cost CPU time that the server may
-    want."""
-    if order.remote and not order.workers:
-        return []
-    scenario = order.scenario
-    surge = scenario.surge.factor if scenario.surge else 1.0
-    per_worker_hz = _USERS_PER_WORKER_HZ if order.user == "raw" else _USERS_PER_WORKER_HZ / 4
-    wanted = max(1, -int(-order.users / scenario.mean_think_s * surge // per_worker_hz))
-    everywhere = frozenset(os.sched_getaffinity(0))
-    free = sorted(everywhere - server_cpus) or sorted(everywhere)
-    count = order.workers or min(len(free), wanted)
-    return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
-
-
-def count(order: Asked, server_cpus: Cpus) -> int:
-    """How many processes share the users."""
-    return 1 if order.engine == "raw" else len(workers(order, server_cpus)) + order.remote
-
-
-def parts(order: Asked, root: Path, server_cpus: Cpus) -> Callable[[Path, Load], list[Part]]:
-    """Makes the processes for a folder and a load; `root` is the checkout."""
-    held = workers(order, server_cpus)
-    if order.engine == "raw":
-        return lambda folder, _load: raw(folder, held[0])
-    return partial(
-        locust,
-        root,
-        user=order.user,
-        cpus=held,
-        others=server_cpus or frozenset(os.sched_getaffinity(0)),
-        web=order.web,
-        listen=order.listen,
-    )
 
 
 def raw(folder: Path, cpus: Cpus) -> list[Part]:

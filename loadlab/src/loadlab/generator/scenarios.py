@@ -8,11 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from loadlab.words import UsageError
+
 FILE = Path(__file__).with_name("scenarios.toml")
-
-
-class ScenarioError(ValueError):
-    """A scenario is unknown or wrong; the message names it and what was expected."""
 
 
 class Surge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def read(file: Path = FILE) -> dict[str, Scenario]:
-    """All scenarios; raises `ScenarioError` for a field that is unknown, missing or out of
+    """All scenarios; raises `UsageError` for a field that is unknown, missing or out of
     range."""
     try:
         tables = tomllib.loads(file.read_text())
@@ -60,30 +58,30 @@ def read(file: Path = FILE) -> dict[str, Scenario]:
             {name: {**table, "name": name} for name, table in tables.items()}, dict[str, Scenario]
         )
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
-        raise ScenarioError(f"{file.name}: {error}") from None
+        raise UsageError(f"{file.name}: {error}") from None
     for scenario in found.values():
         _check(scenario)
     return found
 
 
 def choose(scenarios: Mapping[str, Scenario], name: str) -> Scenario:
-    """The scenario of a name; raises `ScenarioError` with the known ones."""
+    """The scenario of a name; raises `UsageError` with the known ones."""
     if name not in scenarios:
-        raise ScenarioError(f"scenario={name} is unknown; there are {', '.join(scenarios)}")
+        raise UsageError(f"scenario={name} is unknown; there are {', '.join(scenarios)}")
     return scenarios[name]
 
 
 def _check(scenario: Scenario) -> None:
     think = scenario.think
     if len(think) not in {1, 2} or think != sorted(think) or think[0] <= 0:
-        raise ScenarioError(
+        raise UsageError(
             f"scenario {scenario.name}: think is {think}, expected a mean or [least, most], above 0"
         )
     if scenario.users < 1 or scenario.steady <= 0:
-        raise ScenarioError(f"scenario {scenario.name}: users and steady must be above 0")
+        raise UsageError(f"scenario {scenario.name}: users and steady must be above 0")
     surge = scenario.surge
     if surge and (surge.factor <= 0 or surge.after + surge.seconds > scenario.steady):
-        raise ScenarioError(
+        raise UsageError(
             f"scenario {scenario.name}: the surge must end within the {scenario.steady:g} s of "
             "steady state"
         )

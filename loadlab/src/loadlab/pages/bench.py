@@ -1,8 +1,9 @@
-"""Bench, ablation and ladder: what their tables show, and what follows from the figures."""
+"""Bench, ablation, ladder and protocols: what their tables show, and what follows from the
+figures."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from loadlab.experiments.bench.subjects import (
     VARIANTS,
     Regime,
 )
-from loadlab.pages.template import median, number, page, ratio
+from loadlab.pages.template import median, page, ratio
+from loadlab.report.page import number
 
 OURS, PYFUNC, NULL_SERVERS = "b", "e", ("a", "a2", "a3")
 RECORDED, RECORDED_US = "b2", 10.0
@@ -64,6 +66,22 @@ class Finding(NamedTuple):
     text: str
     reached: bool | None = None
     """None: there is no goal, or nothing to compare."""
+
+
+class Goal(NamedTuple):
+    """CPU time per request of one route over another's."""
+
+    route: str
+    other: str
+    most: float
+    model: str = ""
+    """Judged for this model only; empty: for each."""
+
+
+GOALS = (
+    Goal("v2-binary", "v2-json", 0.7, "wide"),
+    Goal("invocations", "predict", 1.3),
+)
 
 
 class Server(NamedTuple):
@@ -176,8 +194,12 @@ def section(run: Run, link: str, picture: str, about: str = "") -> str:
     if kind == "ladder":
         said = [(*each, ladder_sentences(each[0])) for each in ladder(run)]
         return page("ladder", **context, ladders=said, doubtful=doubtful)
-    more = {"findings": findings(run)} if kind == "bench" else {"worth": worth(run)}
-    return page(kind, **context, panels=panels(run), doubtful=doubtful, **more)
+    says: dict[str, Callable[[Run], Sequence[object]]] = {
+        "bench": findings,
+        "ablate": worth,
+        "protocols": protocol_findings,
+    }
+    return page(kind, **context, panels=panels(run), doubtful=doubtful, found=says[kind](run))
 
 
 def findings(run: Run) -> list[Finding]:
@@ -226,18 +248,39 @@ def _growth(ours: Server, both: Server) -> Finding:
     return Finding(text, grown <= RECORDED_US and not failed)
 
 
+def protocol_findings(run: Run) -> list[Finding]:
+    """Of the bench of protocols: all ratios that the run contains, and the failures."""
+    found = []
+    for panel in panels(run):
+        found += [_protocol_ratio(panel, goal) for goal in GOALS]
+        failed = sum(each.failures.total() for each in panel.servers)
+        found.append(Finding(f"{panel.model}: {failed} failures (goal: none)", not failed))
+    return found
+
+
+def _protocol_ratio(panel: Panel, goal: Goal) -> Finding:
+    name = f"{panel.model}: {goal.route} / {goal.other}"
+    measured = {each.key: each for each in panel.measured}
+    if not {goal.route, goal.other} <= measured.keys():
+        return Finding(f"{name}: not measured")
+    value = measured[goal.route].cpu_us / measured[goal.other].cpu_us
+    if goal.model not in ("", panel.model):
+        return Finding(f"{name} = {ratio(value)}")
+    return Finding(f"{name} = {ratio(value)} (goal: at most {goal.most:g})", value <= goal.most)
+
+
 def worth(run: Run) -> list[str]:
     """What each default of our server is worth: a sentence per question of the ablation and model
     that the run can answer."""
     models = dict.fromkeys(each.model for each in run.rows)
     answers = []
-    for question, model in product(QUESTIONS, models):
-        ours = server(run, question.chosen, question.regime, model)
-        theirs = server(run, question.other, question.regime, model)
+    for (variant, regime), model in product(QUESTIONS, models):
+        ours = server(run, variant.against, regime, model)
+        theirs = server(run, variant.key, regime, model)
         if ours.measured and theirs.measured:
             mine, others = ours.all_us, theirs.all_us
             overlap = max(min(mine), min(others)) <= min(max(mine), max(others))
-            answers.append((question, model, ours, theirs, overlap))
+            answers.append((variant, regime, model, ours, theirs, overlap))
     said = page("ablate_said", answers=answers, heavy=HEAVY, noticeable=_NOTICEABLE)
     return said.splitlines()
 

@@ -17,8 +17,8 @@ from loadlab.experiments.search import Found, Probe, Search, decide
 from loadlab.experiments.studies import CPU_US, P99_MS, Study, Summary, summaries
 from loadlab.pages import bench
 from loadlab.pages.bench import Panel, Server
-from loadlab.pages.template import number
 from loadlab.record.read import Log
+from loadlab.report.page import number
 from loadlab.report.picture import draw, save, standalone
 from loadlab.report.plots import charts
 

@@ -17,7 +17,7 @@ from loadlab.experiments.bench.subjects import BOOSTED
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
-from loadlab.pages import bench, experiments, protocols
+from loadlab.pages import bench, experiments
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
 from loadlab.record.store import RUN_FILE, StoreError
@@ -140,7 +140,7 @@ def render(
     benches = [chapters.bench(newest)]
     if boosted and boosted != newest:
         benches.append(chapters.bench(boosted, BOOSTED))
-    benches += [chapters.bench(file) for file in (ablation, ladder) if file]
+    benches += [chapters.bench(file) for file in (ablation, ladder, protocols_run) if file]
     lines = experiments.least(out, searched) + experiments.compared(out, compared)
     if boosted:
         lines += bench.boosted_lines(runner.load(boosted, measure.Run), link(boosted, out))
@@ -151,7 +151,7 @@ def render(
         summary=load_summary(loaded, out) if loaded else "",
         lines=lines,
         loads=load_section(loaded, out) if loaded else "",
-        benches=[*benches, *([chapters.protocols(protocols_run)] if protocols_run else [])],
+        benches=benches,
         compared=[chapters.compare(file) for file in compared],
         searched=[chapters.search(file) for file in searched],
         studied=[chapters.study(file) for file in studied],
@@ -231,14 +231,10 @@ class Chapters:
         self.pictures: list[Path] = []
 
     def bench(self, file: Path, about: str = "") -> str:
-        """Or an ablation, or a ladder; `about` distinguishes one from others of its kind."""
+        """Or an ablation, a ladder, the protocols; `about` distinguishes those of a kind."""
         run = runner.load(file, measure.Run)
         drawn = self.draw("-".join(filter(None, (run.kind, about))), run)
         return bench.section(run, link(file, self._out), drawn, about)
-
-    def protocols(self, file: Path) -> str:
-        """What other protocols cost."""
-        return protocols.section(runner.load(file, measure.Run), link(file, self._out))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""

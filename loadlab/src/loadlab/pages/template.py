@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from loadlab.experiments.compare import times
+from loadlab.report.page import environment, number
 from loadlab.verdict import rules
 
 _TITLES = {rule.name: rule.title for rule in rules.RULES}
@@ -27,11 +26,6 @@ def page(name: str, **context: Any) -> str:
 def link(file: Path, page: Path) -> str:
     """Leads from a page to a file."""
     return Path(os.path.relpath(file, page.parent)).as_posix()
-
-
-def number(value: float | None, form: str = ",.1f") -> str:
-    """A value, or a dash where there is none."""
-    return "–" if value is None else format(value, form)
 
 
 def spanish(text: str) -> str:
@@ -84,13 +78,7 @@ def packages(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=False,  # noqa: S701  Markdown of our own records
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
+_TEMPLATES = environment("loadlab.pages")
 for _filter in (
     number,
     spanish,

@@ -2,9 +2,7 @@
 with the run before it begins."""
 
 import tomllib
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -71,30 +69,11 @@ class Criteria(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective
 
 
-class CriteriaError(ValueError):
-    """A criteria file is wrong; the message names the field."""
-
-
-def criteria(scenario: str = "", file: Path | None = None) -> Criteria:
+def criteria(scenario: str = "") -> Criteria:
     """The criteria of a scenario: `[objective]`, and over it `[objective.SCENARIO]` if there is
-    one; raises `CriteriaError`."""
-    content = _read(file)
-    try:
-        common = dict(content["objective"])
-        special = {
-            name: common.pop(name) for name in list(common) if isinstance(common[name], dict)
-        }
-        return msgspec.convert(
-            {"rules": content["rules"], "objective": common | special.get(scenario, {})}, Criteria
-        )
-    except (KeyError, msgspec.ValidationError) as error:
-        raise CriteriaError(f"{file or 'criteria.toml'}: {error}") from None
-
-
-@cache
-def _read(file: Path | None) -> dict[str, Any]:
-    source = file or Path(__file__).with_name("criteria.toml")
-    try:
-        return tomllib.loads(source.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise CriteriaError(f"{source}: {error}") from None
+    one."""
+    content = tomllib.loads(Path(__file__).with_name("criteria.toml").read_text())
+    lines = content["objective"]
+    special = {name: lines.pop(name) for name in list(lines) if isinstance(lines[name], dict)}
+    content["objective"] |= special.get(scenario, {})
+    return msgspec.convert(content, Criteria)

@@ -217,8 +217,8 @@ def fingerprint(
         python=sys.version.split()[0],
         packages=versions(_PACKAGES),
         baseline_packages=baseline_packages,
-        commit=_git(root, "rev-parse", "HEAD"),
-        dirty=bool(_git(root, "status", "--porcelain")),
+        commit=git(root, "rev-parse", "HEAD"),
+        dirty=bool(git(root, "status", "--porcelain")),
         nofile=nofile,
         sysctls={name: _sysctl(name) for name in _SYSCTLS},
     )
@@ -233,7 +233,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """What git says of a checkout; empty without git, or where it refuses."""
     try:
         done = subprocess.run(  # noqa: S603  our own words
             ["git", "-C", str(root), *arguments],  # noqa: S607

@@ -19,7 +19,7 @@ from loadlab.record.store import (
 )
 from loadlab.report import library
 from loadlab.report.page import write_reports
-from loadlab.report.terminal import history_table, summary
+from loadlab.report.terminal import history_table, say, summary
 from loadlab.verdict.judge import Verdict, judge
 
 STORE = Path(".halfcore/loads")
@@ -56,11 +56,11 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
         _report(run, *_judged(run, console), console)
     elif asked.command == "keep":
         for copied in keep(asked.run, folder, root / KEPT):
-            _say(console, f"kept: {copied.relative_to(root)}")
-    elif entries := library.history(folder):
-        console.print(history_table(entries))
+            say(console, f"kept: {copied.relative_to(root)}")
+    elif runs := library.history(folder):
+        console.print(history_table(runs))
     else:
-        _say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
+        say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
 
 
 def conclude(run: Path, console: Console) -> Verdict:
@@ -82,7 +82,7 @@ def conclude(run: Path, console: Console) -> Verdict:
             its = read(other)
             write_reports(its, judge(its), other, claim=claim)
     except OSError as error:
-        _say(console, f"the reports could not be written: {error}")
+        say(console, f"the reports could not be written: {error}")
     return verdict
 
 
@@ -99,8 +99,7 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
         raise StoreError(f"{run}: the run has not ended")
     mates = [run]
     if log.run.set_id:
-        entries = library.history(run.parent)
-        mates = [run.parent / each.id for each in entries if each.set_id == log.run.set_id]
+        mates = [run.parent / each.run.id for each in library.history(run.parent, log.run.set_id)]
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
         if not (mate / VERDICT_FILE).exists():
@@ -121,9 +120,5 @@ def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
 def _report(run: Path, log: Log, verdict: Verdict, console: Console) -> tuple[str, list[Path]]:
     """Returns the claim that the run and its repeats allow, and the others of them."""
     claim, mates = library.claim_for(run.parent, log.run)
-    _say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
+    say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
     return claim, [mate for mate in mates if mate.name != run.name]
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

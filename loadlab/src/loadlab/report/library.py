@@ -1,9 +1,6 @@
-"""All stored load runs: a folder each, and an index in SQLite that can always be made again from
-the folders."""
+"""All stored load runs, a folder each: found by name, listed, and what repeats of one allow to be
+claimed."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,55 +11,22 @@ from loadlab.record.store import RUN_FILE, VERDICT_FILE, StoreError
 from loadlab.verdict.judge import Verdict, judge
 from loadlab.verdict.repeats import Judged, combine
 
-INDEX_FILE = "index.sqlite"
-_VERSION = 1
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the history. Field by field a column of the index."""
-
-    id: str
-    changed_ns: int
-    """When the folder's run.json was written: a later one is read again."""
-    started_at: str
-    tier: str
-    scenario: str
-    users: int
-    backend: str
-    engine: str
-    set_id: str
-    outcome: str
-    sentence: str
-    requests: int
-    errors: int
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    cpu_cores: float | None
-    cpu_us: float | None
-    memory_peak_mib: float | None
-    commit_id: str
-    dirty: bool
-
-
-_COLUMNS = Entry.__struct_fields__
-_FIGURES = _COLUMNS[_COLUMNS.index("requests") : _COLUMNS.index("commit_id")]
-"""They have the names of the verdict's figures."""
-
 
 class NoSuchRun(LookupError):
     """No run matches; the message quotes the given name and says how to name a run."""
 
 
-def history(folder: Path) -> list[Entry]:
-    """All runs, oldest first; the index is updated before, or rebuilt if it is lost or broken."""
-    if not folder.is_dir():
-        return []
-    try:
-        return _up_to_date(folder)
-    except sqlite3.DatabaseError:
-        (folder / INDEX_FILE).unlink(missing_ok=True)
-        return _up_to_date(folder)
+def history(folder: Path, set_id: str = "") -> list[Judged]:
+    """All runs of a folder that can be read, oldest first; or the repeats of one set."""
+    found = []
+    for file in folder.glob(f"*/{RUN_FILE}"):
+        try:
+            run = read_run(file.parent)
+            if not set_id or run.set_id == set_id:
+                found.append(Judged(run, _verdict(file.parent)))
+        except StoreError:  # of another version of the lab
+            continue
+    return sorted(found, key=lambda each: (each.run.started_at, each.run.id))
 
 
 def find(folder: Path, name: str) -> Path:
@@ -83,81 +47,19 @@ def find(folder: Path, name: str) -> Path:
     return folder / matching[0]
 
 
-def verdict_of(run: Path) -> Verdict:
-    """The verdict as it was stored, or, of a run that was killed before, as its record says; raises
-    `StoreError`."""
-    try:
-        return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
-    except (OSError, msgspec.DecodeError):
-        return judge(read(run))
-
-
 def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
     """What the repeats that a run belongs to allow to be claimed, and the folders of all of them.
 
     Both are empty if they are not all there, or do not hold.
     """
-    if not run.set_id:
-        return "", []
-    mates = [folder / entry.id for entry in history(folder) if entry.set_id == run.set_id]
-    judged = [Judged(read_run(mate), verdict_of(mate)) for mate in mates]
-    claim = combine(judged).claim if judged else ""
-    return claim, mates if claim else []
+    repeats = history(folder, run.set_id) if run.set_id else []
+    claim = combine(repeats).claim if repeats else ""
+    return claim, [folder / each.run.id for each in repeats] if claim else []
 
 
-def _up_to_date(folder: Path) -> list[Entry]:
-    stored = {file.parent.name: file.stat().st_mtime_ns for file in folder.glob(f"*/{RUN_FILE}")}
-    with _index(folder) as index:
-        known = dict(index.execute("SELECT id, changed_ns FROM runs").fetchall())
-        index.executemany(
-            "DELETE FROM runs WHERE id = ?",
-            [(gone,) for gone in known if known[gone] != stored.get(gone)],
-        )
-        fresh = [name for name in sorted(stored) if known.get(name) != stored[name]]
-        entries = [entry for name in fresh if (entry := _entry(folder / name, stored[name]))]
-        index.executemany(
-            f"INSERT INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})",  # noqa: S608
-            map(msgspec.structs.astuple, entries),
-        )
-        rows = index.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM runs ORDER BY started_at, id"  # noqa: S608
-        ).fetchall()
-    return [
-        msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Entry, strict=False) for row in rows
-    ]
-
-
-@contextmanager
-def _index(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The index, in one transaction."""
-    with closing(sqlite3.connect(folder / INDEX_FILE)) as index, index:
-        if index.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            index.execute("DROP TABLE IF EXISTS runs")
-            index.execute(f"CREATE TABLE runs ({', '.join(_COLUMNS)}, PRIMARY KEY (id))")
-            index.execute(f"PRAGMA user_version = {_VERSION}")
-        yield index
-
-
-def _entry(run: Path, changed_ns: int) -> Entry | None:
-    """What the history says of a run; None if the folder holds no run of this form."""
+def _verdict(run: Path) -> Verdict:
+    """As it was stored, or, of a run that was killed before, as its record says."""
     try:
-        stored, verdict = read_run(run), verdict_of(run)
-    except StoreError:
-        return None
-    figures = {name: getattr(verdict.figures, name) for name in _FIGURES}
-    return Entry(
-        id=run.name,
-        changed_ns=changed_ns,
-        started_at=stored.started_at,
-        tier=stored.tier.name,
-        scenario=stored.scenario.name,
-        users=stored.scenario.users,
-        backend=stored.backend,
-        engine=stored.engine,
-        set_id=stored.set_id,
-        outcome=verdict.outcome,
-        sentence=verdict.sentence,
-        commit_id=stored.fingerprint.commit,
-        dirty=stored.fingerprint.dirty,
-        **figures,
-    )
+        return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
+    except (OSError, msgspec.DecodeError):
+        return judge(read(run))

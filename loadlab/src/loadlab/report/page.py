@@ -17,14 +17,20 @@ from loadlab.verdict.judge import Verdict
 from loadlab.verdict.repeats import way
 from loadlab.verdict.rules import RULES
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("loadlab.report"),
-    autoescape=select_autoescape(["html.j2"]),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    undefined=StrictUndefined,
-)
+
+def environment(package: str) -> Environment:
+    """The folder `templates` of a package of the lab."""
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+
+
+_TEMPLATES = environment("loadlab.report")
 
 
 def write_reports(log: Log, verdict: Verdict, folder: Path, *, claim: str = "") -> Path:
@@ -64,7 +70,7 @@ def _curves(timed: Sequence[Chart]) -> str:
     return msgspec.json.encode({"span": span, "lines": lines}).decode().replace("<", "\\u003c")
 
 
-def number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str = ",.1f") -> str:
     """A value in a format, Python's or `ms` or `share`; a dash if it is not known."""
     if value is None:
         return "–"

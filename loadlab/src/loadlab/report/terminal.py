@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -13,42 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from loadlab.record.schema import Run
-from loadlab.report.library import Entry
 from loadlab.report.page import facts, key_numbers, number
 from loadlab.verdict.judge import Verdict
+from loadlab.verdict.repeats import Judged
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
 _HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"
 _PLAIN_EVERY_S = 10.0
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known now, of the last second or so. None: not known yet."""
-
-    phase: str
-    users: int
-    users_wanted: int
-    left_s: float
-    """Until the run should be over."""
-    offered_hz: float | None = None
-    achieved_hz: float | None = None
-    failures: int = 0
-    """Since the run's start."""
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    p99_ms: float | None = None
-    cpu_cores: float | None = None
-    """What the server uses."""
-    quota_cores: float | None = None
-    throttled: float | None = None
-    """Share of periods in which the quota stopped the server."""
-    lag_p99_ms: float | None = None
-    """Of the generator's loops."""
+def say(console: Console, sentence: str) -> None:
+    """Print it as one line, unchanged."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 class Ticker:
-    """Shows moments on a console; with stderr, stdout stays free for the result. Seconds of the
-    clock are monotonic."""
+    """Shows how a run goes on a console; with stderr, stdout stays free for the result. Seconds of
+    the clock are monotonic."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
@@ -65,37 +45,19 @@ class Ticker:
         if self._live:
             self._live.stop()
 
-    def update(self, moment: Moment) -> None:
-        """Show a moment; without a terminal only at a phase's begin and every 10 s."""
+    def update(self, phase: str, line: Text) -> None:
+        """Show the newest line; without a terminal only at a phase's begin and every 10 s."""
         if self._live:
-            self._live.update(_line(moment), refresh=True)
+            self._live.update(line, refresh=True)
             return
         now = self._clock()
-        if moment.phase != self._phase or now - self._last >= _PLAIN_EVERY_S:
-            self._last, self._phase = now, moment.phase
-            self._console.print(_line(moment), soft_wrap=True, highlight=False)
+        if phase != self._phase or now - self._last >= _PLAIN_EVERY_S:
+            self._last, self._phase = now, phase
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def say(self, sentence: str) -> None:
         """One line that stays: a phase's end, a warning."""
-        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
-
-
-def _line(moment: Moment) -> Text:
-    """The moment as one line; what is not known is a dash."""
-    rates = f"{number(moment.offered_hz, ',.0f')} → {number(moment.achieved_hz, ',.0f')} req/s"
-    quantiles_ms = (moment.p50_ms, moment.p95_ms, moment.p99_ms)
-    latencies = "/".join(number(value, ".1f") for value in quantiles_ms)
-    cpu = f"{number(moment.cpu_cores, '.2f')}/{number(moment.quota_cores, '.3g')}"
-    minutes, seconds = divmod(int(moment.left_s), 60)
-    return Text.assemble(
-        (f"{moment.phase:<8}", "bold"),
-        f" users {moment.users:,}/{moment.users_wanted:,} · {rates}",
-        f" · p50/95/99 {latencies} ms · cpu {cpu}",
-        (f" · throttled {number(moment.throttled, '.0%')}", "yellow" if moment.throttled else ""),
-        f" · lag {number(moment.lag_p99_ms, '.1f')} ms",
-        (f" · failed {moment.failures:,}", "bold red" if moment.failures else ""),
-        (f" · {minutes}:{seconds:02} left", "dim"),
-    )
+        say(self._console, sentence)
 
 
 def summary(run: Run, verdict: Verdict) -> RenderableType:
@@ -126,20 +88,21 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
     )
 
 
-def history_table(entries: Sequence[Entry]) -> Table:
+def history_table(runs: Sequence[Judged]) -> Table:
     """One line per run, oldest first."""
     table = Table(*_HISTORY.split("|"), box=None)
-    for each in entries:
+    for run, verdict in runs:
+        found = verdict.figures
         table.add_row(
-            each.id,
-            Text(each.outcome, style=_COLOURS.get(each.outcome, "")),
-            each.tier,
-            each.scenario,
-            f"{each.users:,}",
-            "/".join(number(ms, ".1f") for ms in (each.p50_ms, each.p95_ms, each.p99_ms)),
-            f"{each.errors:,}",
-            number(each.cpu_cores, ".3f"),
-            number(each.cpu_us, ".1f"),
-            number(each.memory_peak_mib, ",.0f"),
+            run.id,
+            Text(verdict.outcome, style=_COLOURS[verdict.outcome]),
+            run.tier.name,
+            run.scenario.name,
+            f"{run.scenario.users:,}",
+            "/".join(number(ms, ".1f") for ms in (found.p50_ms, found.p95_ms, found.p99_ms)),
+            f"{found.errors:,}",
+            number(found.cpu_cores, ".3f"),
+            number(found.cpu_us, ".1f"),
+            number(found.memory_peak_mib, ",.0f"),
         )
     return table

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from loadlab import words
 from loadlab.generator import scenarios
-from loadlab.generator.scenarios import ScenarioError
 from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
 from loadlab.report.command import STORE, conclude
+from loadlab.report.terminal import say
 from loadlab.run import order as orders
 from loadlab.run import session
 from loadlab.run.order import Order, too_small
@@ -26,7 +26,7 @@ from loadlab.target import tiers
 from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, choose
-from loadlab.target.tiers import Tier, TierError
+from loadlab.target.tiers import Tier
 from loadlab.verdict.repeats import Judged, combine
 from loadlab.words import LoadWords, UsageError
 
@@ -54,11 +54,11 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         if asked.command == "doctor":
             return doctor(known, root, console)
         return _load(orders.parse(asked.words, known, scenarios.read()), root, console)
-    except (UsageError, TierError, ScenarioError) as error:
-        _say(console, f"loadlab: {error}")
+    except UsageError as error:
+        say(console, f"loadlab: {error}")
         return USAGE
     except (Busy, BackendFailed, OSError) as error:
-        _say(console, f"loadlab: {error}")
+        say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
 
 
@@ -66,19 +66,19 @@ def _load(order: Order, root: Path, console: Console) -> int:
     with session.alone(root):
         backend, why = choose(order, root)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
-        _say(console, f"{what}; backend {backend} ({why})")
+        say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:
             advice = "Stop what is not needed, or expect INVALID"
-            _say(console, f"the machine is not quiet: {reason}. {advice}")
+            say(console, f"the machine is not quiet: {reason}. {advice}")
         judged, interrupted = _repeats(order, root, backend, console)
     if interrupted:
         return INTERRUPTED
     if order.repeats == 1:
         return judged[0].verdict.exit_code
     together = combine(judged)
-    _say(console, f"{together.outcome}: {together.sentence}")
+    say(console, f"{together.outcome}: {together.sentence}")
     if together.claim:
-        _say(Console(), together.claim)
+        say(Console(), together.claim)
     return together.exit_code
 
 
@@ -99,10 +99,6 @@ def _repeats(
         if ended.kind == "interrupted":
             return judged, True
     return judged, False
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 class Finding(NamedTuple):

@@ -22,7 +22,6 @@ from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.plan import Load, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record import counters
-from loadlab.record.counters import Sampler
 from loadlab.record.schema import (
     Drain,
     PhaseName,
@@ -35,7 +34,7 @@ from loadlab.record.store import Recorder
 from loadlab.run import null_server
 from loadlab.run.order import Order
 from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
-from loadlab.target.serving import Serving
+from loadlab.target.serving import Sampler, Serving
 from loadlab.verdict.stats import PAIRS
 from loadlab.verdict.steadiness import WINDOWS, agreement
 

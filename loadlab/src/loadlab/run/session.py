@@ -7,7 +7,6 @@ import hashlib
 import os
 import platform
 import resource
-import signal
 import sys
 import tempfile
 import time
@@ -15,13 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
 
-from loadlab.generator import launch as generators
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
@@ -32,7 +29,7 @@ from loadlab.record.schema import Ended, Run
 from loadlab.record.store import Recorder
 from loadlab.report.terminal import Ticker
 from loadlab.run import null_server
-from loadlab.run.order import Order, cores_needed, server_cpus, too_small
+from loadlab.run.order import Order, cores_needed, parts, processes, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, View
 from loadlab.target import tiers
@@ -206,7 +203,7 @@ def _end(
     if sentence := too_small(order.tier):
         return Ended(kind="aborted", sentence=sentence)
     try:
-        with _terminated(), tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
             _run(order, place, backend, conductor, recorder, Path(scratch))
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
@@ -234,9 +231,9 @@ def _run(
     raise_open_files(order.users)  # servers and generators inherit it
     cpus = server_cpus(order.tier)
     held = frozenset(map(int, cpus.split(","))) if cpus else frozenset[int]()
-    load = _load(order, conductor.start, generators.count(order, held))
-    parts = generators.parts(order, place.root, held)
-    conductor.measure_null_server(scratch / "null", load, parts, cpus)
+    load = _load(order, conductor.start, processes(order, held))
+    make = parts(order, place.root, held)
+    conductor.measure_null_server(scratch / "null", load, make, cpus)
     cool_down()  # Locust's own user classes leave as many connections in TIME_WAIT as there were
     conductor.begin("start")
     started = starting(
@@ -254,10 +251,10 @@ def _run(
             path=serving.path,
             exchanges=exchanges,
             fresh=fresh,
-            workers=generators.count(order, held),
+            workers=processes(order, held),
         )
-        parts = generators.parts(order, place.root, held)
-        conductor.load(scratch, full, parts(scratch / "generator", full))
+        make = parts(order, place.root, held)
+        conductor.load(scratch, full, make(scratch / "generator", full))
     if order.repeats > recorder.run.repeat:
         cool_down()  # free ports for the next repeat; after the last one there is no wait
 
@@ -282,18 +279,3 @@ def _total_s(order: Order) -> float:
     server has a ramp, too."""
     ramps_s = 2 * order.users / order.rate
     return ramps_s + SETTLE_MOST_S + order.steady_s + caching_s(order.steady_s) + 60.0
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: servers, generators and control groups are cleared
-    away."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rich.text import Text
+
 from loadlab.generator.ledger import Tick
 from loadlab.record.criteria import Objective
 from loadlab.record.histogram import pack, quantile
 from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.store import Recorder
-from loadlab.report import terminal
+from loadlab.report.page import number
+from loadlab.report.terminal import Ticker
 from loadlab.verdict.steadiness import Window
 
 HUNG_S = 15
@@ -213,7 +216,7 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
 class View:
     """Feeds the live line, once for every whole second."""
 
-    ticker: terminal.Ticker
+    ticker: Ticker
     users: int
     """Asked for."""
     quota_cores: float
@@ -230,24 +233,25 @@ class View:
         if second is None or book.whole == self._shown:
             return
         self._shown = book.whole
-        cores, throttled = self._used(sample)
-        self.ticker.update(
-            terminal.Moment(
-                phase=self.phase,
-                users=second.users,
-                users_wanted=self.users,
-                left_s=max(self.total_s - book.whole, 0.0),
-                offered_hz=second.started,
-                achieved_hz=second.answered,
-                failures=book.failures.total(),
-                p50_ms=second.p_ms(0.5),
-                p95_ms=second.p_ms(0.95),
-                p99_ms=second.p_ms(0.99),
-                cpu_cores=cores,
-                quota_cores=self.quota_cores,
-                throttled=throttled,
-                lag_p99_ms=quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None,
-            )
+        line = self._line(second, book.failures.total(), *self._used(sample))
+        self.ticker.update(self.phase, line)
+
+    def _line(
+        self, second: Moment, failures: int, cores: float | None, throttled: float | None
+    ) -> Text:
+        """What is not known is a dash."""
+        latencies = "/".join(number(second.p_ms(q), ".1f") for q in (0.5, 0.95, 0.99))
+        lag_ms = quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None
+        minutes, seconds = divmod(int(max(self.total_s - self._shown, 0.0)), 60)
+        return Text.assemble(
+            (f"{self.phase:<8}", "bold"),
+            f" users {second.users:,}/{self.users:,}",
+            f" · {second.started:,} → {second.answered:,} req/s · p50/95/99 {latencies} ms",
+            f" · cpu {number(cores, '.2f')}/{self.quota_cores:.3g}",
+            (f" · throttled {number(throttled, '.0%')}", "yellow" if throttled else ""),
+            f" · lag {number(lag_ms, '.1f')} ms",
+            (f" · failed {failures:,}", "bold red" if failures else ""),
+            (f" · {minutes}:{seconds:02} left", "dim"),
         )
 
     def _used(self, sample: Sample | None) -> tuple[float | None, float | None]:

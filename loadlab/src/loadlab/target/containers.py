@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from loadlab.record import cgroup
+from loadlab.record.machine import git
 from loadlab.target import programs, tiers
 from loadlab.target.process import CannotStart, await_ready, free_port, get
 from loadlab.target.serving import Asked, BackendFailed, Serving
@@ -198,8 +199,7 @@ def _source(labels: dict[str, str], root: Path) -> dict[str, str]:
     """Which code is in the image by its labels, and a sentence where that is not the checkout's."""
     revision, version = (labels.get(f"{_LABEL}.{name}", "") for name in ("revision", "version"))
     found = {"image_revision": revision, "image_version": version}
-    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    commit = git(root, "rev-parse", "HEAD")
     if revision in _NO_REVISION:
         found["image_source"] = (
             f"It is not known which code was measured: the image has no label {_LABEL}.revision; "

@@ -1,18 +1,33 @@
-"""What a run asks of the server under load and knows of it, whichever backend started it."""
+"""What a run asks of the server under load and knows of it, whichever backend started it; and the
+thread that looks at everything five times a second, and writes it down at once."""
 
+import math
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from loadlab.record import counters
 from loadlab.record.cgroup import Group
-from loadlab.record.schema import Replica
+from loadlab.record.schema import (
+    HostSample,
+    NetSample,
+    ProcessSample,
+    Replica,
+    Sample,
+    ServerSample,
+)
 from loadlab.target.tiers import Tier
+from loadlab.words import Backend, Balancer
 
+_EVERY_S = 0.2
+_CONNECTIONS_EVERY_S = 1.0
+"""Counting 10,000 connections costs a few milliseconds."""
 _INITS = ("docker-init", "tini")
 """A container's first process does nothing but wait; it may run anywhere."""
 
@@ -28,7 +43,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     tier: Tier
     model: str
     users: int
-    backend: Literal["auto", "cgroup", "compose"]
+    backend: Backend
     target: str
     """host:port of a server that runs already; empty: the lab starts one."""
     service: str = "halfcore"
@@ -37,7 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Its name, for service `image`."""
     service_workers: int = 0
     """Worker processes in each replica of a baseline; 0: as the variant chooses."""
-    balancer: Literal["none", "http", "tcp"] = "none"
+    balancer: Balancer = "none"
     """What the lab puts before the replicas that it starts as processes: `http` deals out requests,
     `tcp` connections; `none`: users take the replicas' addresses in turn."""
     listen: str = ""
@@ -112,6 +127,31 @@ class Serving:
                 )
         return read
 
+    def sample(self) -> ServerSample | None:
+        """All replicas and their balancer together; None if there is no group to read, or one is
+        gone."""
+        try:
+            before_s = self.balancer.usage().cpu_s if self.balancer else None
+            before_bytes = self.balancer.memory().peak_bytes if self.balancer else 0
+            usages = [group.usage() for group in self.groups]
+            memories = [group.memory() for group in self.groups]
+        except (OSError, KeyError):
+            return None
+        if not usages:
+            return None
+        return ServerSample(
+            cpu_s=math.fsum([*(each.cpu_s for each in usages), before_s or 0.0]),
+            balancer_cpu_s=before_s,
+            balancer_memory_bytes=before_bytes,
+            periods=sum(each.periods for each in usages),
+            throttled_periods=sum(each.throttled_periods for each in usages),
+            throttled_s=math.fsum(each.throttled_s for each in usages),
+            memory_bytes=sum(each.current_bytes for each in memories),
+            memory_peak_bytes=sum(each.peak_bytes for each in memories),
+            oom_kills=sum(each.oom_kills for each in memories),
+            limit_hits=sum(each.limit_hits for each in memories),
+        )
+
     def cpus(self) -> frozenset[int]:
         """CPUs that the server's processes hold themselves to; empty if any may run anywhere."""
         groups = [*self.groups, *([self.balancer] if self.balancer else [])]
@@ -119,6 +159,95 @@ class Serving:
         held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
         anywhere = any(each >= set(counters.cpus(0)) for each in held)
         return frozenset() if anywhere else frozenset[int]().union(*held)
+
+
+class Sampler:
+    """Watches until stopped.
+
+    Args:
+        write: takes each sample; its `OSError` (a full disk) stops the sampler and is kept in
+            `failure`.
+        epoch: the run's start on the monotonic clock.
+    """
+
+    def __init__(self, write: Callable[[Sample], None], epoch: float) -> None:
+        self._write, self._epoch = write, epoch
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._connections, self._connections_at = 0, float("-inf")
+        self.server: Serving | None = None
+        self.processes: dict[str, int] = {}
+        """Name → process id."""
+        self.generators: list[int] = []
+        """Processes whose own quota, if they have one, would be measured as the server's
+        latency."""
+        self.remote: dict[str, ProcessSample] = {}
+        """Workers on other machines, as they last reported themselves."""
+        self.hosts: dict[str, HostSample] = {}
+        """Those machines."""
+        self.uncounted = 0
+        """Connections to the server's port that are not the users': the witness's."""
+        self.latest: Sample | None = None
+        self.failure: OSError | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look once more, for what ended the run may be younger than the last sample (a kill for
+        want of memory), and then no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.failure is None:
+            self._keep()
+
+    def look(self) -> Sample:
+        """One sample."""
+        now = time.monotonic()
+        server, looked = self.server, self.processes.copy()
+        processes = {name: counters.process(pid) for name, pid in looked.items()}
+        return Sample(
+            t=round(now - self._epoch, 3),
+            server=server.sample() if server else None,
+            host=counters.host(),
+            net=self._net(server, now) if server else None,
+            processes={name: found for name, found in processes.items() if found} | self.remote,
+            hosts=self.hosts.copy(),
+            generator_throttled_periods=counters.throttled_periods(self.generators),
+        )
+
+    def _run(self) -> None:
+        while not self._stop.wait(_EVERY_S - (time.monotonic() - self._epoch) % _EVERY_S):
+            self._keep()
+            if self.failure:
+                return
+
+    def _keep(self) -> None:
+        try:
+            self.latest = self.look()
+            self._write(self.latest)
+        except OSError as error:
+            self.failure = error
+
+    def _net(self, server: Serving, now: float) -> NetSample:
+        own = theirs = counters.tcp()
+        if server.network_pid:
+            theirs = counters.tcp(counters.PROC / str(server.network_pid))
+        if now - self._connections_at >= _CONNECTIONS_EVERY_S:
+            with suppress(OSError):
+                self._connections, self._connections_at = counters.established(server.port), now
+        return NetSample(
+            established=max(self._connections - self.uncounted, 0),
+            time_wait=own["tw"],
+            ports_used=self._connections + own["tw"],
+            active_opens=own["ActiveOpens"],
+            listen_overflows=theirs["ListenOverflows"],
+            listen_drops=theirs["ListenDrops"],
+            retransmits=own["RetransSegs"],
+            segments_out=own["OutSegs"],
+        )
 
 
 def _outside(group: Group, pid: int) -> int:

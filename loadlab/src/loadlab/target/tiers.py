@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from loadlab.record.cgroup import PERIOD_US, Limits
+from loadlab.words import UsageError
 
 FILE = Path("compose/compose.yaml")
 LABEL = "io.halfcore.tier"
@@ -22,11 +23,6 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9.]+)([kmg]?)b?")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 """`${NAME}`, `${NAME:-default}` or `${NAME:+replacement}`; the innermost first."""
-
-
-class TierError(ValueError):
-    """The compose file or the tier cannot be used; the message names the field, its value and what
-    was expected."""
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,20 +55,20 @@ def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
     """All tiers of a compose file, in its order; `environ` fills `${NAME:-default}`, as
     `docker compose` does.
 
-    Raises `TierError`: no such file, not YAML, or a service that says it is a tier and is none.
+    Raises `UsageError`: no such file, not YAML, or a service that says it is a tier and is none.
     """
     try:
         services = yaml.safe_load(file.read_text())["services"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise TierError(f"{file}: no services can be read: {error}") from None
+        raise UsageError(f"{file}: no services can be read: {error}") from None
     tiers = {name: each for name, each in services.items() if LABEL in _mapping(each.get("labels"))}
     return {name: _tier(name, service, environ) for name, service in tiers.items()}
 
 
 def choose(tiers: Mapping[str, Tier], name: str) -> Tier:
-    """The tier of a name; raises `TierError` with the known ones."""
+    """The tier of a name; raises `UsageError` with the known ones."""
     if name not in tiers:
-        raise TierError(f"tier={name} is unknown; there are {', '.join(tiers)}")
+        raise UsageError(f"tier={name} is unknown; there are {', '.join(tiers)}")
     return tiers[name]
 
 
@@ -94,7 +90,7 @@ def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> 
             },
         )
     except (KeyError, ValueError) as error:
-        raise TierError(
+        raise UsageError(
             f"tier {name}: deploy.resources.limits needs cpus and memory, as cpus: '0.5' and "
             f"memory: 512M ({error!r})"
         ) from None

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from loadlab.record.schema import Run
 from loadlab.verdict.figures import Figures
@@ -16,8 +17,7 @@ ENOUGH = 3
 """Repeats that a claim needs."""
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """A run and its verdict."""
 
     run: Run

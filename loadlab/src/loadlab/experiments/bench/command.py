@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -34,15 +34,17 @@ from loadlab.experiments.bench.subjects import (
     Place,
     Subject,
 )
-from loadlab.experiments.runner import C, E
+from loadlab.experiments.runner import E
 from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits
+from loadlab.report.terminal import say
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case
 
+T = TypeVar("T")
 REST_S = 30.0
 """Seconds of rest over which CPU time is counted."""
 ASKED = 3
@@ -181,13 +183,13 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
             number, (subject, model, load) = cell
             seed = asked.seed + number
             found = measure(place, subject, held[model], load, number=number, seed=seed)
-            runner.say(console, line(found))
+            say(console, line(found))
             return found
 
         blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
         again = asked.again or asked.quick
         named = "round {0[0]}: {0[1].subject.key}, {0[1].model}, {0[1].load.regime}".format
-        run = measured(fresh, blocks, one, named, root, console, again=again)
+        run = _conduct(fresh, blocks, one, named, root, console, again=again)
     return replace(run, rows=[*left_out, *run.rows])
 
 
@@ -205,26 +207,6 @@ def _prepared(
         for case in held.values():
             place.answer_file(case.model).write_bytes(answer_of(place, OURS, case))
         yield place, held
-
-
-def measured(
-    fresh: E,
-    cells: Sequence[C],
-    measure_one: Callable[[C], object],
-    named: Callable[[C], str],
-    root: Path,
-    console: Console,
-    *,
-    again: bool = True,
-) -> E:
-    """Measure every cell once; one that was cut off continues unless it shall begin `again`."""
-    run, file = runner.kept(fresh, root, again=again, aside=["quiet"])
-    if run.rows:
-        runner.say(console, f"continuing after {len(run.rows)} of {len(cells)}; kept in {file}")
-    show = runner.progress(console, named)
-    run = runner.run(run, lambda run: cells[len(run.rows) :], measure_one, file=file, show=show)
-    file.unlink()
-    return run
 
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
@@ -250,7 +232,7 @@ def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     return tasks, left_out
 
 
-def _known(wanted: Sequence[str], known: Mapping[str, C]) -> list[C]:
+def _known(wanted: Sequence[str], known: Mapping[str, T]) -> list[T]:
     if unknown := [name for name in wanted if name not in known]:
         raise Refused(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     return [known[name] for name in wanted]
@@ -312,7 +294,23 @@ def _memory(asked: argparse.Namespace, root: Path, console: Console) -> Memory:
     def one(case: Case) -> Held:
         return _held(root, case, asked.connections if case is cases[0] else 0)
 
-    return measured(fresh, cases, one, lambda case: case.model, root, console)
+    return _conduct(fresh, cases, one, lambda case: case.model, root, console, again=True)
+
+
+def _conduct(
+    fresh: E, cells: Sequence[T], measure_one: Callable[[T], object], *rest: Any, again: bool
+) -> E:
+    """Measure the cells in their order; what was kept is not needed once all are measured."""
+    run, file = runner.conduct(
+        fresh,
+        measure_one,
+        *rest,
+        left=lambda run: cells[len(run.rows) :],
+        again=again,
+        aside=["quiet"],
+    )
+    file.unlink()
+    return run
 
 
 def _held(root: Path, case: Case, connections: int) -> Held:

@@ -24,10 +24,9 @@ from loadlab.experiments.bench.subjects import (
     rows_doubt,
 )
 from loadlab.experiments.runner import Experiment, R
-from loadlab.generator.epoll import Outcome, Plan
+from loadlab.generator.epoll import Counted, Outcome, Pace, Plan
 from loadlab.generator.http import ask, post
 from loadlab.record.cgroup import Group, Limits, Memory, Usage
-from loadlab.record.histogram import Spread
 from loadlab.record.machine import Quiet
 from loadlab.target.process import CannotStart, free_port, running
 from loadlab.target.programs import Case
@@ -38,42 +37,23 @@ _MAX_LAG_MS = 5.0
 _MAX_CLIENT_CORES = 0.9
 _MAX_FOREIGN_CORES = 0.15
 _MAX_STEAL = 0.01
-_ASKED = ("regime", "connections", "seconds", "warmup_s", "timeout_s", "rate", "think_s")
-"""Fields that the client's plan has from the load."""
-_FOUND = ("requests", "seconds", "failures", "failures_before", "response", "lag")
-"""Fields that the figures have from the client's outcome."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
+class Load(Pace, frozen=True, kw_only=True):
     """What was asked of every server in one regime."""
 
-    regime: Regime
-    connections: int
-    seconds: float
-    warmup_s: float
-    timeout_s: float
     limits: Limits
     server_cpus: str
     """CPUs that the server was held to; empty: all."""
-    rate: float = 500.0
-    """sparse: connections opened per second."""
-    think_s: tuple[float, float] = (4.0, 9.0)
     rows: Literal["one", "golden"] = "one"
     """saturated: one row asked again and again, or all of the bundle's golden rows in turn."""
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class Figures(Counted, frozen=True, kw_only=True):
     """What one round measured, in its window."""
 
-    requests: int
-    seconds: float
-    failures: dict[str, int]
-    failures_before: dict[str, int]
-    """From the first connection to the window's start."""
     usage: Usage
     memory: Memory
-    response: Spread
-    lag: Spread
     client_cpu: int
     """The CPU that the client was held to."""
     client_cores: float
@@ -213,7 +193,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
             seed=seed,
             group=server.group.name,
             helper_group=place.log.group.name if logs and place.log else "",
-            **{name: getattr(load, name) for name in _ASKED},
+            **{name: getattr(load, name) for name in Pace.__struct_fields__},
         )
         _first_answer(plan)
         if logs and (reason := catalogue_missing(case, port)):
@@ -252,9 +232,9 @@ def figures(
         ),
         f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": not saturated and late,
     }
-    found: dict[str, Any] = {name: getattr(outcome, name) for name in _FOUND}
+    counted: dict[str, Any] = {name: getattr(outcome, name) for name in Counted.__struct_fields__}
     return Figures(
-        **found,
+        **counted,
         usage=outcome.server,
         memory=memory,
         client_cpu=client_cpu,
@@ -298,7 +278,7 @@ def _load(plan: Plan, cpu: int) -> Outcome:
     """Run the client as a separate process, on one CPU."""
     opening_s = plan.connections / plan.rate if plan.regime == "sparse" else 0.0
     timeout_s = opening_s + plan.warmup_s + plan.seconds + plan.timeout_s + _CLIENT_GRACE_S
-    client = [sys.executable, "-m", "loadlab.generator.epoll", "-"]
+    client = [sys.executable, "-m", "loadlab.generator.epoll"]
     try:
         done = subprocess.run(  # noqa: S603
             ["taskset", "--cpu-list", str(cpu), *client],  # noqa: S607

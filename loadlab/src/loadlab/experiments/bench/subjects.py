@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -123,16 +123,6 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return programs.halfcore(root, case.bundle.parent.parent, port, environment)
 
 
-class Question(NamedTuple):
-    """Two variants that differ in one thing, and the default that the difference justifies or does
-    not."""
-
-    setting: str
-    chosen: str
-    other: str
-    regime: Regime
-
-
 _TABLES = msgspec.toml.decode(
     Path(__file__).with_name("subjects.toml").read_bytes(), type=dict[str, list[Subject]]
 )
@@ -146,11 +136,13 @@ HEAVY, BOOSTED = "cover-heavy", "cover-lightgbm"
 MODELS = ("cover-small", "cover-middle", HEAVY)
 """Of the ablation: tiny, middle and heavy."""
 QUESTIONS = tuple(
-    Question(variant.question, variant.against, variant.key, regime)
+    (variant, regime)
     for variant in VARIANTS.values()
     for regime in variant.regimes
     if variant.question
 )
+"""Variants that differ in one thing from the default, or from another variant, and where that is
+measured: the difference justifies the default or does not."""
 
 _helping = partial(
     running,

@@ -173,7 +173,12 @@ def test_the_document_shows_stored_comparisons(compared, tmp_path):
 
 @pytest.mark.parametrize(
     ("invalid", "made", "valid"),
-    [(set(), 2, 2), ({2}, 3, 2), ({1, 4}, 4, 2), ({1, 3, 5, 8}, 4, 0)],
+    [
+        (set(), 2, 2),
+        ({2}, 3, 2),
+        pytest.param({1, 4}, 4, 2, marks=pytest.mark.slow),
+        pytest.param({1, 3, 5, 8}, 4, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_another_block_is_made_for_one_with_an_invalid_run(
     compared, monkeypatch, tmp_path, invalid, made, valid

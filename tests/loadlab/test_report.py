@@ -213,6 +213,7 @@ def test_cpu_is_shown_as_a_multiple_of_the_null_server_and_the_machine_s_speed_w
     assert "| null server | 10.0 µs of CPU per request; 1,000 users, " in shown["markdown"]
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_at_any_line_can_be_shown(tmp_path):
     """Whatever a kill left: a verdict, a page, and what is missing."""
     whole = fresh()

@@ -248,6 +248,7 @@ def frame():
     return table, ((table.kind == "red") ^ (target == 1)).astype(int)
 
 
+@pytest.mark.slow
 def test_the_flavours_of_mlflow(frame, export, tmp_path):
     """Each is exported with its proof; the wrapped booster answers values, as its pyfunc does."""
     table, target = frame[0].drop(columns="kind"), frame[1]

@@ -123,6 +123,7 @@ def test_a_killed_server_loses_only_what_was_in_memory(
     assert found == client.answered[: len(found)]
 
 
+@pytest.mark.slow
 def test_workers_and_lanes_log_alike(
     postgres: Postgres, name: str, bundles: Path, tmp_path: Path
 ) -> None:
@@ -185,8 +186,10 @@ def test_the_log_holds_both_answers_and_the_page_asks_for_them(
         row["challenger_answer"]["version"] == "2" and row["challenger_latency_s"] > 0
         for row in both
     )
+    (feedback,) = re.findall(r"```sql\n(INSERT.*?)```", PAGE.read_text(), re.DOTALL)
+    postgres.sql(feedback, name)
     queries = re.findall(r"```sql\n(SELECT.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(queries) == 8
+    assert len(queries) == 9
     for query in queries:
         model = query.replace("'iris'", "'numbers'")
         assert bool(postgres.sql(model, name)) != ("missing" in query), query

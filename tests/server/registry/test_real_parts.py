@@ -36,6 +36,7 @@ def test_a_version_with_its_files_is_found_by_alias_and_stage(registry: Registry
     assert registry.download(run_id, "folder/file.bin") == bytes(range(256))
 
 
+@pytest.mark.slow
 def test_a_hung_server_is_silent_and_a_restarted_one_remembers(
     tracking: MlflowServer, registry: Registry
 ) -> None:

@@ -89,6 +89,7 @@ def test_swaps_there_and_back_under_load_cost_no_request(
     )  # whoever needs a version that is on disk takes it from there; of two workers one fetches
 
 
+@pytest.mark.slow
 def test_a_reload_reaches_every_worker_at_once(tmp_path: Path, registry: FakeRegistry) -> None:
     """The one that is asked tells the others: none waits for its next poll, which is an hour
     away."""

@@ -119,7 +119,7 @@ EXCLUDED = (
         "just prove-bodies", "sends 10,000 bodies for minutes; its short form is a step of CI"
     ),
     Excluded(
-        "just prove-memory",
+        "just prove-memory*",
         _MINUTES + "; tests/server/process/test_large_requests.py runs its short form",
     ),
     Excluded("just prove-bodies --smoke", "a step of CI", ".ci/run"),
@@ -193,6 +193,7 @@ EXCLUDED = (
         _MINUTES + "; its parts are walked one by one, but for `just prove-verdicts` "
         "and `just prove-models`",
     ),
+    Excluded("just prove prove-drain prove-deaths", "two of them"),
     Excluded("just prove-baselines", _MINUTES + "; with few rows of one model it is walked"),
     Excluded("just prove-verdicts*", _MINUTES),
     Excluded("just prove-drain*", _MINUTES + "; its short form is a step of CI"),

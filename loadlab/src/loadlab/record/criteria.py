@@ -2,6 +2,7 @@
 with the run before it begins."""
 
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -69,6 +70,7 @@ class Criteria(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective
 
 
+@cache
 def criteria(scenario: str = "") -> Criteria:
     """The criteria of a scenario: `[objective]`, and over it `[objective.SCENARIO]` if there is
     one."""

@@ -26,7 +26,11 @@ _LISTENS = "0A"
 def workers(server: Server) -> list[int]:
     """The process ids of the server's workers."""
     tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+    children: list[str] = []
+    for task in tasks:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            children += (task / "children").read_text().split()
+    return sorted(map(int, children))
 
 
 def connect(server: Server, timeout_s: float = 60.0) -> socket.socket:

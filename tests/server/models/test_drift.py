@@ -82,19 +82,22 @@ def test_what_is_described_wrongly_is_left_out(tmp_path: Path, wrong: dict[str, 
     assert counted(drift, [[0, 0, 0, 0]], [(0, [])]) == {}
 
 
-def test_one_batch_is_counted_in_a_second(tmp_path: Path) -> None:
-    """The first after the last count; another only when asked for again."""
+def test_some_rows_are_counted_in_a_second(tmp_path: Path) -> None:
+    """Batches are kept until there are enough rows; more only after they were counted."""
     name = NUMBERS[0]["name"]
     drift = made(tmp_path, NUMBERS, {"inputs": {name: TWO}})
     run = drift.watching(lambda _, rows: [(0, [])] * rows)
-    payload = np.zeros((1, 4), np.float32).tobytes()
+    payload = np.zeros((400, 4), np.float32).tobytes()
 
     for _ in range(5):
-        run(payload, 1)
+        run(payload, 400)
     drift.count()
     drift.count()
+    assert drift.snapshot().columns[name].counts == [1200, 0, 0, 0]
 
-    assert drift.snapshot().columns[name].counts == [1, 0, 0, 0]
+    run(payload, 400)
+    drift.count()
+    assert drift.snapshot().columns[name].counts == [1600, 0, 0, 0]
 
 
 def test_what_was_long_ago_counts_less(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Watched(Protocol):
     """What counts the rows of a model."""
 
     def count(self) -> None:
-        """Count a batch, if there was one."""
+        """Count what was run since the last call."""
 
     def snapshot(self) -> DriftSnapshot:
         """What was counted so far."""

@@ -196,7 +196,7 @@ class Exposition(Collector):
         return generate_latest(self._registry)
 
     async def share(self) -> None:
-        """Read the limits, count a batch of each model for its drift, and write a snapshot for the
+        """Read the limits, count rows of each model for its drift, and write a snapshot for the
         other workers, every `PERIOD_S` seconds until cancelled.
 
         The snapshot of a worker that died stays, so the sums never fall.

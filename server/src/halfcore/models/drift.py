@@ -1,8 +1,8 @@
 """Drift: whether the requests' values, and the answers, are still distributed as in the data that
 the model was exported with.
 
-A run's only part is to keep its batch when one is wanted; once a second that batch is counted in
-the manifest's ranges.
+A run's only part is to keep its batch while some are wanted; once a second what was kept is counted
+in the manifest's ranges.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from halfcore.pipeline.schema import NUMPY_TYPES, Schema
 
 Run = Callable[[bytes, int], Sequence[Any]]
 MOST_ROWS = 1_000
-"""Rows of a batch that are counted."""
+"""Rows that are counted in a second."""
 WINDOW_ROWS = 20_000
 """When so many were counted, all counts are halved: what was long ago counts less and less."""
 
 
 class Drift:
-    """Counts one batch in a second of one model version.
+    """Counts some batches in a second of one model version.
 
     Args:
         manifest: the version's.
@@ -44,31 +44,31 @@ class Drift:
         self._answers = None
         if expected.answers is not None and _fits(expected.answers, len(manifest.classes)):
             self._answers = _Column(expected.answers, 0)
-        self._wanted = True
-        self._kept: tuple[bytes, int, Sequence[Any]] | None = None
+        self._wanted_rows = MOST_ROWS
+        self._kept: list[tuple[bytes, int, Sequence[Any]]] = []
 
     def watching(self, run: Run) -> Run:
-        """The same call, which keeps its batch when one is wanted."""
+        """The same call, which keeps its batch while some are wanted."""
 
         def infer(payload: bytes, rows: int) -> Sequence[Any]:
             results = run(payload, rows)
-            if self._wanted:
-                self._wanted = False
-                self._kept = (payload, rows, results)
+            if self._wanted_rows > 0:
+                self._wanted_rows -= rows
+                self._kept.append((payload, rows, results))
             return results
 
         return infer
 
     def count(self) -> None:
-        """Count the batch that was kept, and want another."""
-        if self._kept is not None:
-            (payload, rows, results), self._kept = self._kept, None
+        """Count the batches that were kept, and want others."""
+        kept, self._kept = self._kept, []
+        for payload, rows, results in kept:
             matrix = np.ndarray((rows, self._width), self._dtype, payload)[:MOST_ROWS]
             for column in self._columns.values():
                 column.count(matrix[:, column.place])
             if self._answers is not None:
                 self._answers.count(np.array([result[0] for result in results[:MOST_ROWS]]))
-        self._wanted = True
+        self._wanted_rows = MOST_ROWS
 
     def snapshot(self) -> DriftSnapshot:
         """What was counted so far."""

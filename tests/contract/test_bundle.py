@@ -14,24 +14,15 @@ from halfcore import bundle
 from halfcore.metrics.counters import ModelMetrics
 from halfcore.metrics.drift import ANSWERS, stability_index
 from halfcore.models.drift import Drift
-from halfcore.models.loading import Limits, load
+from halfcore.models.loading import load
 from halfcore.models.served import LoadedModel
 from model_export.export import ExportRequest, export
 from model_export.report import Reporter
+from support.limits import LIMITS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
 )  # MLflow's own
-
-LIMITS = Limits(
-    max_rows=1000,
-    max_batch_size=16,
-    max_queue_size=100,
-    max_queue_delay_s=0.0,
-    solo_after_s=0.0,
-    queue_timeout_s=5.0,
-    inline_budget_s=1.0,
-)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 with atheris.instrument_imports(include=["halfcore"]):
     from halfcore import bundle
     from halfcore.metrics.counters import ModelMetrics
-    from halfcore.models.loading import Limits, load
+    from halfcore.models.loading import load
     from halfcore.models.served import LoadedModel
     from halfcore.pipeline.decode import Rows
     from halfcore.predict.admission import Head
@@ -39,17 +40,10 @@ with atheris.instrument_imports(include=["halfcore"]):
 
 from support.bodies import REFUSED, RIGHT, dumped
 from support.bundles import MIXED, NUMBERS, write_bundle
+from support.limits import LIMITS
 
-LIMITS = Limits(
-    max_rows=20,
-    max_batch_size=16,
-    max_queue_size=100,
-    max_queue_delay_s=0.0,
-    solo_after_s=0.0,
-    queue_timeout_s=5.0,
-    inline_budget_s=1.0,
-)
 MOST_EXPANDED = 1 << 16
+MOST_ROWS = 20
 MOST_SEED = 4096
 PROTOCOLS = Path(__file__).parents[1] / "protocols"
 JSON = Head("application/json", None, None)
@@ -154,7 +148,12 @@ async def models(folder: Path, executor: ThreadPoolExecutor) -> list[LoadedModel
         write_bundle(folder, "mixed", inputs=MIXED, changes={"named": True}),
     ]
     return [
-        load(bundle.read(path), metrics=ModelMetrics(), limits=LIMITS, executor=executor)
+        load(
+            bundle.read(path),
+            metrics=ModelMetrics(),
+            limits=replace(LIMITS, max_rows=MOST_ROWS),
+            executor=executor,
+        )
         for path in paths
     ]
 

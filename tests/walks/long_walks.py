@@ -24,7 +24,7 @@ def newcomer(request: pytest.FixtureRequest, tmp_path: Path) -> Walker:
 
 
 @walks(
-    "python3 -m pip install uv rust-just && * just serve",
+    "* python3 -m pip install uv rust-just && * just serve",
     "curl -s localhost:8000/predict *features*",
     "curl -s localhost:8000/models/*",
     "*export models:/penguins-svm@champion",
@@ -34,7 +34,7 @@ def test_from_a_clone_to_predictions(newcomer: Walker) -> None:
     """The packages are installed, six models trained, proven and served; the second time it only
     serves."""
     asked = [command for command in newcomer.commands if command.text.startswith("curl")]
-    with newcomer.start(newcomer.find("python3*")) as server:
+    with newcomer.start(newcomer.find("PIP_*")) as server:
         server.ready(_MINUTES)
         assert re.search(
             r"^6 example models in .halfcore/bundles, 0 of them already there$", server.said(), re.M

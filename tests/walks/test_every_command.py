@@ -28,8 +28,9 @@ FOREIGN = {
     "MLFLOW_TRACKING_PASSWORD",
     "AWS_ACCESS_KEY_ID",
     "SO_REUSEPORT",
+    "PIP_BREAK_SYSTEM_PACKAGES",
 }
-"""Variables that only MLflow or the driver of S3 reads, and names that are no variable's."""
+"""Variables that only MLflow, the driver of S3 or pip reads, and names of other things."""
 
 
 @cache

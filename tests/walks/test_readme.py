@@ -35,7 +35,7 @@ def assert_shown(answer: str, shown: str) -> None:
 
 
 @walks(
-    "python3 -m pip install uv rust-just && * just serve",
+    "* python3 -m pip install uv rust-just && * just serve",
     "curl -s localhost:8000/predict *features*",
     "curl -s localhost:8000/models/*",
 )
@@ -50,7 +50,7 @@ def test_the_first_command_serves_the_examples_which_answer_as_shown(
         True,
         False,
     ]
-    with walker.start(walker.find("python3*")) as server:
+    with walker.start(walker.find("PIP_*")) as server:
         http = server.ready()
         for command in asked:
             assert_shown(walker.run(command).out, command.shown)

@@ -160,6 +160,7 @@ lint:
     uv run ruff check .
     uv run ruff format --check .
     uv run mypy
+    uv run mypy --config-file tests/mypy.ini tests
     uv run lint-imports
     ./tests/isolated.sh
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,9 +117,9 @@ def _outcome(one: Sent) -> str:
     return f"{one.status or 'no answer'} {code}".strip()
 
 
-async def _watched(attack: "asyncio.Future[None] | object", group: Group) -> int:
+async def _watched(attack: Awaitable[None], group: Group) -> int:
     """Run an attack; return the group's largest memory meanwhile."""
-    peak, running = 0, asyncio.ensure_future(attack)  # type: ignore[arg-type]
+    peak, running = 0, asyncio.ensure_future(attack)
     while not running.done():
         memory = group.memory()
         kinds = memory.kinds

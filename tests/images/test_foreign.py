@@ -34,12 +34,12 @@ def order(name: str) -> Order:
     return msgspec.structs.replace(found, service=against)
 
 
-def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> None:
+def test_an_image_answers_in_the_tiers_limits(bundles: Path) -> None:
     """On its own address, with limits that are read back, held to the registered model's labels;
     and nothing is left of it."""
     asked = order(SERVER)
     assert no_container(ROOT, SERVER) == ""
-    with containers.image(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus="0") as serving:
+    with containers.image(asked, ROOT, bundles=bundles, cpus="0") as serving:
         (replica,) = serving.replicas()
         assert replica.limits == asked.tier.limits
         assert (replica.processes_outside, serving.ended(), serving.cpus()) == (0, "", {0})
@@ -50,7 +50,7 @@ def test_an_image_answers_in_the_tiers_limits(bundles: Path, tmp_path: Path) -> 
     assert docker("ps", "--all", "--quiet", "--filter", f"label=halfcore-load={os.getpid()}") == ""
 
 
-def test_an_image_that_ends_says_its_last_line(bundles: Path, tmp_path: Path) -> None:
+def test_an_image_that_ends_says_its_last_line(bundles: Path) -> None:
     """It is a result: the baseline cannot start."""
     name = docker("create", SERVER)
     docker("commit", "--change", 'CMD ["nonsense"]', name, "halfcore-test-ends")
@@ -59,7 +59,7 @@ def test_an_image_that_ends_says_its_last_line(bundles: Path, tmp_path: Path) ->
         asked = order("halfcore-test-ends")
         with (
             pytest.raises(CannotStart, match="invalid choice: 'nonsense'"),
-            containers.image(asked, ROOT, bundles=bundles, scratch=tmp_path, cpus=""),
+            containers.image(asked, ROOT, bundles=bundles, cpus=""),
         ):
             pass
     finally:

@@ -299,8 +299,8 @@ def _shown_live(console: Console, moments: Sequence[tuple[str, Moment]]) -> None
             )
             failures = Counter(reset=moment.failed)
             book = SimpleNamespace(moments={t: moment}, whole=t, failures=failures)
-            view.show(book, Sample(t=float(t), server=server))  # type: ignore[arg-type]
-            view.show(book, None)  # type: ignore[arg-type]  the same second once
+            view.show(book, Sample(t=float(t), server=server))
+            view.show(book, None)  # the same second once
         ticker.say("[done]")
 
 

@@ -31,8 +31,9 @@ def refusals() -> Iterator[tuple[str, str]]:
     for file in sorted(CODE.rglob("*.py")):
         place = file.relative_to(CODE).as_posix()
         for node in ast.walk(ast.parse(file.read_text())):
-            made = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            if made and node.func.id in KINDS and node.args and place not in PARTS:
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id in KINDS and node.args and place not in PARTS:
                 yield f"{place}:{node.lineno}", written(node.args[0])
 
 

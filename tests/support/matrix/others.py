@@ -52,7 +52,7 @@ def _python() -> Trained:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow would like other type hints
 
-        class Own(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        class Own(mlflow.pyfunc.PythonModel):
             def __init__(self, inner: Any) -> None:
                 self.inner = inner
 

@@ -20,8 +20,9 @@ from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
 from halfcore.predict.body import BodyReader
+from halfcore.predict.handler import Handler
 from halfcore.predict.prediction import refusal
-from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.predictor import Predictor
 from halfcore.predict.protocols.paths import INVOCATIONS, form_of
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers

@@ -15,6 +15,7 @@ exchange's body is a future, with `cancel` and `add_done_callback`, is not docum
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -205,6 +206,7 @@ def install(granian: ModuleType, front: "Front") -> None:
             ", ".join(lacking),
         )
         return
+    ordinary = getattr(granian, _PLACE)
     schedule = import_module("granian._futures")._cbsched_aioschedule  # noqa: SLF001  see the top
 
     # Found at run time
@@ -216,7 +218,9 @@ def install(granian: ModuleType, front: "Front") -> None:
             intake = Intake(front, loop, schedule(loop, self._ctx, callback))
             self._schedule_fn = intake  # type: ignore[misc]
 
-    def new(loop: asyncio.AbstractEventLoop, callback: Any, **_: Any) -> Scheduler:
+    def new(loop: asyncio.AbstractEventLoop, callback: Any, **options: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return ordinary(loop, callback, **options)  # of the admin port
         # The Nones are for granian's own kind of task, which cannot be cancelled.
         return Scheduler(loop, callback, None, None, None)
 

@@ -407,9 +407,15 @@ def test_a_deadline_empties_the_queue_and_the_end_waits_for_accepted_calls(bundl
                 break
         else:
             pytest.fail("five cancelled calls were run")
+        rows = running.metric("halfcore_batch_rows_sum", "numbers")
         with pytest.raises(grpc.RpcError) as raised:
             stub.ModelInfer(typed(), timeout=0.1)
         assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        # Either notices it first: the server, or the client, which then leaves.
+        late = ("deadline_exceeded", "client_left")
+        counted = [("halfcore_requests_total", "numbers", outcome, "predict") for outcome in late]
+        wait_until(lambda: sum(running.metric(*name) for name in counted) >= 2)
+        assert running.metric("halfcore_batch_rows_sum", "numbers") == rows
 
         call = _queued(running, stub)
         server.process.send_signal(signal.SIGTERM)

@@ -118,6 +118,7 @@ def _checked_settings(arguments: argparse.Namespace) -> Settings:
         _check_bundles(settings.bundles)
     address, port = _address(settings.host, settings.port)
     _check_grpc(settings.grpc_port, address, port)
+    _check_admin_port(settings, address, port)
     return replace(settings, host=address, port=port)
 
 
@@ -340,6 +341,17 @@ def _check_grpc(grpc_port: int, address: str, port: int) -> None:
     if grpc_port == port:
         raise SettingsError(f"grpc_port={grpc_port}: HTTP has this port, expected another one")
     _address(address, grpc_port, "grpc_port")
+
+
+def _check_admin_port(settings: Settings, address: str, port: int) -> None:
+    """Refuse an admin port that cannot be served."""
+    if not settings.admin_port:
+        return
+    if settings.admin_port in (port, settings.grpc_port):
+        raise SettingsError(
+            f"admin_port={settings.admin_port}: predictions have this port, expected another one"
+        )
+    _address(address, settings.admin_port, "admin_port")
 
 
 def _address(host: str, port: int, setting: str = "port") -> tuple[str, int]:

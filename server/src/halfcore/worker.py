@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from litestar import Litestar
@@ -66,6 +66,7 @@ class Worker:
         self._settings = settings
         self._metrics = metrics = Metrics()
         self._limits = _limits(settings)
+        self._secrets = settings.admin_token, settings.webhook_secret
         # One thread, not the loop's default pool: inference must not wait for a name look-up, nor
         # two runs share a quota.
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
@@ -106,8 +107,7 @@ class Worker:
             followers=self._followers,
             exposition=self._exposition,
             lifespan=self._run,
-            admin_token=settings.admin_token,
-            webhook_secret=settings.webhook_secret,
+            secrets=None if settings.admin_port else self._secrets,
             bench=settings.bench_routes,
             home_page=settings.home_page,
         )
@@ -165,6 +165,8 @@ class Worker:
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
         self._followers.start()
+        if self._settings.admin_port:
+            await stack.enter_async_context(self._admin_port())
         if self._settings.grpc_port:
             await stack.enter_async_context(self._rpc())
 
@@ -181,27 +183,31 @@ class Worker:
             drain_s=self._settings.drain_timeout_s,
         )
 
+    def _admin_port(self) -> AbstractAsyncContextManager[None]:
+        from halfcore.http import admin_port  # late: a server without it does not need it
+
+        settings = self._settings
+        app = admin_port.create_app(
+            self.models,
+            self._followers,
+            self._exposition,
+            body_timeout_s=settings.body_timeout_s,
+            secrets=self._secrets,
+        )
+        return admin_port.AdminPort(
+            app,
+            address=(settings.host, settings.admin_port),
+            tls=(settings.tls_certificate, settings.tls_key, settings.tls_oldest),
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+
     def _load(self) -> None:
         """Load all models, on the event loop: nothing is served yet, and a batcher is made on the
         loop that it will run on."""
-        settings, limits = self._settings, self._limits
         self._followers.start_from_disk()
-        load_all(
-            settings.bundles,
-            self.models,
-            metrics=self._metrics,
-            limits=limits,
-            executor=self._inference,
-            stage=settings.model_stage,
-        )
-        load_challengers(
-            self._challengers,
-            settings.bundles,
-            self.models,
-            metrics=self._metrics,
-            limits=limits,
-            executor=self._inference,
-        )
+        both: Any = {"metrics": self._metrics, "limits": self._limits, "executor": self._inference}
+        load_all(self._settings.bundles, self.models, stage=self._settings.model_stage, **both)
+        load_challengers(self._challengers, self._settings.bundles, self.models, **both)
 
     def _on_answer(self) -> OnAnswer | None:
         """What gets each answered request: the challengers, which log it too, or the log alone."""

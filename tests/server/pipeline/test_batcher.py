@@ -20,7 +20,7 @@ from blockbuster import BlockingError, blockbuster_ctx
 
 from halfcore.pipeline.batcher import Batcher
 from halfcore.pipeline.cost import Cost
-from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.jobs import DeadlineExceeded, Job, Overloaded, QueueTimeout, RunError
 
 CHEAP, EXPENSIVE = 0.00001, 0.1  # seconds per row; the inline budget is 0.001 s
 
@@ -829,6 +829,31 @@ async def test_a_bulk_request_is_timed_to_its_first_piece(bench: Bench) -> None:
     assert begun.future.result() == answers(1, 2, 3, 4, 5, 6)
     assert isinstance(late.future.exception(), QueueTimeout)
     assert bench.model.runs == [[1, 2], [3, 4], [5, 6]]
+
+
+async def test_rows_are_not_run_after_their_deadline(bench: Bench) -> None:
+    """Neither those that wait, nor what is left of a bulk request that has begun; rows behind them
+    are run."""
+    batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=2)
+    now = bench.clock.now
+    first = batcher.submit(rows_of(0), 1)
+    await turns(1)
+    jobs: list[Job[int]] = [
+        Job(rows_of(*ids), len(ids), asyncio.get_running_loop().create_future(), deadline)
+        for ids, deadline in (((1,), now + 0.05), ((2,), now + 9.0), ((3, 4, 5), now + 0.35))
+    ]
+    for job in jobs:
+        batcher.enqueue(job)
+    while bench.thread.waiting:
+        await bench.thread.finish()
+
+    assert first.future.result() == answers(0)
+    late, in_time, bulk = (outcome(job) for job in jobs)
+    assert isinstance(late, DeadlineExceeded)
+    assert in_time == answers(2)
+    assert isinstance(bulk, DeadlineExceeded)
+    assert bench.model.runs == [[0], [2], [3, 4]]
+    assert batcher.queued_rows == 0
 
 
 # --- Threads: where a batch runs ---

@@ -19,6 +19,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104  a value, nobody listens
     "port": ("8123", 8123),
     "grpc_port": ("8124", 8124),
+    "admin_port": ("8125", 8125),
     "bundles": ("/bundles", Path("/bundles")),
     "default_model": ("iris", "iris"),
     "fallback_model": ("iris", "iris"),
@@ -93,6 +94,7 @@ OTHER: dict[str, tuple[str, object]] = {
 WRONG: dict[str, list[str]] = {
     "port": ["", "http", "-1", "65536", "80.5", "true", " 80x"],
     "grpc_port": ["", "-1", "65536", "grpc"],
+    "admin_port": ["", "-1", "65536", "admin"],
     "tracking_workspace": ["Team A", "-a", "a-", "a\r\nx: y", "a" * 64],
     "follow_schema_changes": ["", "warn", "Refuse"],
     "workers": ["-1", "257", "many"],

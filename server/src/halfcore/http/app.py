@@ -20,8 +20,9 @@ from halfcore.log import logger
 from halfcore.metrics.exposition import Exposition
 from halfcore.models.served import Models
 from halfcore.predict.body import BodyReader
+from halfcore.predict.handler import Handler
 from halfcore.predict.prediction import refusal
-from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.predictor import Predictor
 from halfcore.predict.protocols.paths import INVOCATIONS, form_of
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
@@ -85,8 +86,7 @@ def create_app(
     followers: Followers,
     exposition: Exposition,
     lifespan: Callable[[Litestar], AbstractAsyncContextManager[None]],
-    admin_token: str,
-    webhook_secret: str,
+    secrets: tuple[str, str] | None,
     bench: bool,
     home_page: bool,
 ) -> App:
@@ -101,8 +101,8 @@ def create_app(
         followers: of the registry's models.
         exposition: makes the text of /metrics.
         lifespan: starts and closes the parts.
-        admin_token: key of the administration routes; if it is empty, they are off.
-        webhook_secret: key of MLflow's webhook; if it is empty, the route is off.
+        secrets: keys of the administration routes and of MLflow's webhook; a route whose key is
+            empty is off; None: another port has these routes and /metrics.
         bench: whether to add GET /bench/null.
         home_page: whether `/` is the server's own page; otherwise it leads to /docs.
     """
@@ -112,25 +112,15 @@ def create_app(
             *model_routes.routes(models, catalog, challengers, followers),
             *health.routes(models, followers),
             *protocols.routes(models, predictor.reader),
-            *admin.routes(
-                models,
-                followers,
-                predictor.reader,
-                admin_token=admin_token,
-                webhook_secret=webhook_secret,
-            ),
-            *metrics_routes.routes(exposition),
+            *admin.routes(models, followers, predictor.reader, secrets=secrets or ("", "")),
+            *([] if secrets is None else metrics_routes.routes(exposition.text)),
             *docs.routes(models, keyed=predictor.keys is not None),
             *(home.routes(exposition) if home_page else [docs.root]),
             *([null_by_get] if bench else []),
         ],
         lifespan=[lifespan],
         openapi_config=docs.openapi_config(models, keyed=predictor.keys is not None),
-        exception_handlers={
-            Problem: _problem,
-            HTTPException: _http_exception,
-            Exception: _unexpected,
-        },
+        exception_handlers=ERRORS,
         # Set here because LITESTAR_DEBUG in the environment would otherwise show stack traces to
         # clients.
         debug=False,
@@ -167,3 +157,7 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[b
     extra = {"path": request.scope["path"]}
     logger.error("a request failed unexpectedly", exc_info=error, extra=extra)
     return _problem(request, Problem(500, "internal_error", "the server failed on this request"))
+
+
+ERRORS: Any = {Problem: _problem, HTTPException: _http_exception, Exception: _unexpected}
+"""Exception → what answers it, of every app."""

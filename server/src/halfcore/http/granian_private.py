@@ -15,10 +15,12 @@ exchange's body is a future, with `cancel` and `add_done_callback`, is not docum
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from math import inf
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,14 +31,16 @@ from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
 from halfcore.predict.admission import NO_HEAD, is_plain
 from halfcore.predict.body import client_left
+from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
+from halfcore.predict.deadline import deadline_of
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import Trace, trace_of
 from halfcore.problem import Problem
 
 if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does not load the app
     from halfcore.http.rsgi import Front
+    from halfcore.predict.handler import Handler
     from halfcore.predict.prediction import Answer
-    from halfcore.predict.predictor import Handler
 
 LOGGER = "_granian"
 """The name of granian's logger."""
@@ -84,6 +88,8 @@ class Intake:
             if begin is not None:
                 get = scope.headers.get  # each access to `headers` makes a copy
                 begin = self._if_plain(begin, get)
+                timeout = get(TIMEOUT_HEADER)
+                deadline = inf if timeout is None else deadline_of(timeout)
             if begin is not None and self._predictor.full() and self._refuse(begin, watcher, get):
                 return
             if begin is None or self._predictor.full() or not self._predictor.allows(get, begin):
@@ -98,7 +104,11 @@ class Intake:
                 trace = trace_of(scope.headers.get_all(TRACE_HEADER))
             body: Any = exchange()
             self._reader.begin(body, self._loop)
-            body.add_done_callback(partial(self._on_body, begin, exchange, request_id, trace))
+            body.add_done_callback(
+                partial(self._on_body, begin, exchange, request_id, trace, deadline)
+            )
+        except Problem:  # a header is wrong: the loop refuses it
+            self._ordinary(watcher)
         except Exception as error:  # noqa: BLE001
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
@@ -134,6 +144,7 @@ class Intake:
         exchange: Exchange,
         request_id: str | None,
         trace: Trace | None,
+        deadline: float,
         reading: Any,
     ) -> None:
         """The body has arrived, or will not arrive; called on the event loop."""
@@ -151,10 +162,10 @@ class Intake:
                 self._front.send_of(exchange)(*refused)
                 return
             send = self._front.send_of(exchange)
-            if trace is None:
+            if trace is None and deadline == inf:
                 in_progress = begin(body, request_id, send)
             else:
-                in_progress = begin(body, request_id, send, trace=trace)
+                in_progress = begin(body, request_id, send, trace=trace, deadline=deadline)
             if in_progress.waits_long():
                 in_progress.watch(asyncio.ensure_future(exchange.client_disconnect()))
         finally:
@@ -195,6 +206,7 @@ def install(granian: ModuleType, front: "Front") -> None:
             ", ".join(lacking),
         )
         return
+    ordinary = getattr(granian, _PLACE)
     schedule = import_module("granian._futures")._cbsched_aioschedule  # noqa: SLF001  see the top
 
     # Found at run time
@@ -206,7 +218,9 @@ def install(granian: ModuleType, front: "Front") -> None:
             intake = Intake(front, loop, schedule(loop, self._ctx, callback))
             self._schedule_fn = intake  # type: ignore[misc]
 
-    def new(loop: asyncio.AbstractEventLoop, callback: Any, **_: Any) -> Scheduler:
+    def new(loop: asyncio.AbstractEventLoop, callback: Any, **options: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return ordinary(loop, callback, **options)  # of the admin port
         # The Nones are for granian's own kind of task, which cannot be cancelled.
         return Scheduler(loop, callback, None, None, None)
 

@@ -28,9 +28,11 @@ from halfcore.http.exchange import Exchange, Scope, whole
 from halfcore.predict.admission import BINARY_HEADER, Head, announced, ends_itself
 from halfcore.predict.body import Collected, client_left
 from halfcore.predict.budget import Hold
+from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
+from halfcore.predict.handler import Handler
 from halfcore.predict.keys import presented
 from halfcore.predict.prediction import Send
-from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.predictor import Predictor
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
 
@@ -87,6 +89,7 @@ class Front:
             else trace_of(scope.headers.get_all(TRACE_HEADER)),
             key=presented(get) if self.predictor.keys is not None else None,
             accept=get("accept"),
+            timeout=get(TIMEOUT_HEADER),
         )
 
         asked = False

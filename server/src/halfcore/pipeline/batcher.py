@@ -33,6 +33,7 @@ from typing import Generic
 from halfcore.pipeline.cost import Cost
 from halfcore.pipeline.jobs import (
     NO_RUN,
+    DeadlineExceeded,
     Job,
     Observer,
     Overloaded,
@@ -263,24 +264,26 @@ class Batcher(Generic[R]):
         self._queued_rows -= rows
 
     def _wanted(self, job: Job[R], now: float) -> bool:
-        """Whether to run a job that left the queue: it was not cancelled, and its first row did not
-        wait too long."""
+        """Whether to run a job that left the queue: it was not cancelled, its deadline has not
+        passed, and its first row did not wait too long."""
         if job.future.done():
             self.forget(job)
             return False
+        late: Exception | None = None
         if job.taken == 0:
             waited = job.waited_s = now - job.queued_at
             self._observer.queued(waited)
             if waited > self._queue_timeout_s:
-                job.future.set_exception(
-                    QueueTimeout(
-                        f"waited {waited:.1f} s in the queue, of {self._queue_timeout_s:g} s at "
-                        "most"
-                    )
+                late = QueueTimeout(
+                    f"waited {waited:.1f} s in the queue, of {self._queue_timeout_s:g} s at most"
                 )
-                self.forget(job)
-                return False
-        return True
+        if now >= job.deadline:
+            late = DeadlineExceeded()
+        if late is None:
+            return True
+        job.future.set_exception(late)
+        self.forget(job)
+        return False
 
     def _timed(self, batch: list[Part[R]]) -> Run:
         """Run a batch and measure it."""

@@ -4,6 +4,7 @@ Nothing here decides anything: `batcher` does.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 R = TypeVar("R")
@@ -15,6 +16,10 @@ class Overloaded(Exception):
 
 class QueueTimeout(Exception):
     """A request waited longer than `queue_timeout_s` for its first batch, and was never run."""
+
+
+class DeadlineExceeded(Exception):
+    """A request's client waits no longer; what was left of its rows was not run."""
 
 
 class RunError(Exception):
@@ -46,7 +51,7 @@ class Waiter(Protocol):
         """One result per row, in order."""
 
     def set_exception(self, error: Exception, /) -> None:
-        """`QueueTimeout` or `RunError`."""
+        """`QueueTimeout`, `DeadlineExceeded` or `RunError`."""
 
 
 class Job(Generic[R]):
@@ -56,18 +61,30 @@ class Job(Generic[R]):
         payload: `rows` rows of equal length.
         rows: at least 1.
         future: receives the results, one per row in order.
+        deadline: from this time on, by the batcher's clock, its rows are not run.
 
     Attributes:
         waited_s: seconds until its first row left the queue.
         ran_s: seconds of the batches that its rows were in.
     """
 
-    __slots__ = ("future", "payload", "queued_at", "ran_s", "results", "rows", "taken", "waited_s")
+    __slots__ = (
+        "deadline",
+        "future",
+        "payload",
+        "queued_at",
+        "ran_s",
+        "results",
+        "rows",
+        "taken",
+        "waited_s",
+    )
 
-    def __init__(self, payload: bytes, rows: int, future: Waiter) -> None:
+    def __init__(self, payload: bytes, rows: int, future: Waiter, deadline: float = inf) -> None:
         self.payload = payload
         self.rows = rows
         self.future: Any = future
+        self.deadline = deadline
         self.queued_at = 0.0
         self.taken = 0
         self.waited_s = 0.0

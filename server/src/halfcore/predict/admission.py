@@ -1,6 +1,7 @@
 """Admission: decides by a request's head alone whether its body is read."""
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from halfcore.predict.body import too_large
@@ -30,6 +31,10 @@ class Head(NamedTuple):
     accept: str | None = None
     transfer_encoding: str | None = None
     trace: Trace | None = None
+    timeout: str | None = None
+    """How long the client waits; see `deadline`."""
+    deadline: float = inf
+    """Until when, if the protocol itself says it, and not a header."""
 
 
 NO_HEAD = Head(None, None, None)

@@ -6,9 +6,10 @@ cost each request two turns of the event loop and more Python than decoding and 
 (docs/decisions/0014).
 """
 
-from asyncio import Future
+from asyncio import Future, TimerHandle, get_running_loop
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import inf
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,9 +18,10 @@ from halfcore.models.answered import AnsweredRequest
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import NotFiniteError, Result
-from halfcore.pipeline.jobs import Job, Overloaded, QueueTimeout, RunError
+from halfcore.pipeline.jobs import DeadlineExceeded, Job, Overloaded, QueueTimeout, RunError
 from halfcore.predict.body import CLIENT_LEFT
 from halfcore.predict.budget import LARGE_ANSWER_BYTES, SMALL_BYTES, Budget, Hold
+from halfcore.predict.deadline import DEADLINE_EXCEEDED, exceeded
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.problem import CONTENT_TYPE, Problem
 
@@ -29,6 +31,9 @@ Send = Callable[[int, Headers, bytes], None]
 LONG_WAIT_S = 0.05
 """From this expected wait on, it is worth noticing that a client leaves: to watch a connection
 costs as much CPU time as to answer a short request."""
+EARLY_S = 0.02
+"""A client that leaves so shortly before its deadline left because of it: its own clock, or gRPC's,
+began earlier."""
 OnAnswer = Callable[[AnsweredRequest], None]
 """Called for every prediction that was answered with 200; it neither fails nor waits."""
 
@@ -56,6 +61,8 @@ class Context(NamedTuple):
     """Of which the memory of many rows and of a large answer is reserved."""
     trace_id: str | None = None
     """The id of the trace that the request belongs to, if its client sent one."""
+    deadline: float = inf
+    """Of the request: see `deadline`."""
 
 
 class Prediction:
@@ -85,6 +92,7 @@ class Prediction:
         "_rows",
         "_send",
         "_start",
+        "_timer",
     )
 
     def __init__(
@@ -105,6 +113,7 @@ class Prediction:
         self._job: Job[Result] | None = None
         self._leaving: Future[None] | None = None
         self._hold: Hold | None = None
+        self._timer: TimerHandle | None = None
         self._active = True
 
     def start(self, model: LoadedModel) -> None:
@@ -113,6 +122,8 @@ class Prediction:
         self._model = model
         start = self._start = perf_counter()
         try:
+            if self._context.deadline != inf:
+                self._expire_at(self._context.deadline)
             if len(self._body) > SHORT_BODY_BYTES:
                 self._context.long_bodies.add(model.decoder.steps(self._body), self)
             else:
@@ -131,7 +142,7 @@ class Prediction:
         model.metrics.decode.observe(seconds)
         if len(rows.payload) > SMALL_BYTES:
             self._cover(len(rows.payload))
-        job = self._job = Job(rows.payload, rows.size, self)
+        job = self._job = Job(rows.payload, rows.size, self, self._context.deadline)
         model.batcher.enqueue(job)
 
     def done(self) -> bool:
@@ -168,12 +179,31 @@ class Prediction:
             return
         if not self._active:
             return
+        late = perf_counter() >= self._context.deadline - EARLY_S
+        self._give_up()
+        self._context.on_end(self._model, DEADLINE_EXCEEDED if late else CLIENT_LEFT)
+
+    def _give_up(self) -> None:
+        """End, and take the rows out of the queue."""
         job = self._job
         self._end()
         self._body = b""
-        self._context.on_end(self._model, CLIENT_LEFT)
         if self._model is not None and job is not None:
             self._model.batcher.forget(job)
+
+    def _expire_at(self, deadline: float) -> None:
+        """Answer with 504 at the deadline; raises `DeadlineExceeded` if it has passed."""
+        left_s = deadline - perf_counter()
+        if left_s <= 0:
+            raise DeadlineExceeded
+        if self._timer is not None:
+            self._timer.cancel()
+        self._context = self._context._replace(deadline=deadline)
+        self._timer = get_running_loop().call_later(left_s, self._expire)
+
+    def _expire(self) -> None:
+        self._give_up()
+        self.refuse(exceeded())
 
     def _on_leaving(self, leaving: "Future[None]") -> None:
         if self._leaving is leaving:
@@ -245,6 +275,8 @@ class Prediction:
         reference cycle would keep the body in memory until the garbage collector runs."""
         self._active = False
         self._job = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._hold is not None:
             self._hold.release()
         if self._leaving is not None:
@@ -273,6 +305,8 @@ class Prediction:
         name = self._model.manifest.name if self._model else ""
         if isinstance(error, Overloaded):
             return Problem(503, "overloaded", str(error), retry_after_s=1)
+        if isinstance(error, DeadlineExceeded):
+            return exceeded()
         if isinstance(error, QueueTimeout):
             return Problem(503, "queue_timeout", str(error), retry_after_s=1)
         if isinstance(error.__cause__, NotFiniteError):

@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
-from typing import Protocol
+from math import inf
 
 from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
@@ -14,6 +14,8 @@ from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, announced, 
 from halfcore.predict.body import BodyReader, client_left, short_of_memory
 from halfcore.predict.budget import Hold
 from halfcore.predict.coding import Expander, Place
+from halfcore.predict.deadline import deadline_of
+from halfcore.predict.handler import Handler, InProgress
 from halfcore.predict.keys import Keys
 from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
@@ -40,30 +42,6 @@ Read = Callable[[Hold], Awaitable[bytes]]
 
 Leaves = Callable[[], Awaitable[None]]
 """Returns when a request's client left."""
-
-
-class InProgress(Protocol):
-    """A request that is being answered."""
-
-    def waits_long(self) -> bool:
-        """Whether the client may leave before the answer, so that watching it is worth its
-        cost."""
-
-    def watch(self, leaving: "asyncio.Future[None]") -> None:
-        """Stop the work when `leaving` is done; cancel it when the request ends."""
-
-    def abandon(self) -> None:
-        """Stop the work: the client left."""
-
-
-class Handler(Protocol):
-    """Answers a POST whose head was accepted and whose body has arrived. It calls `send` once, at
-    once or later on the event loop."""
-
-    def __call__(
-        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
-    ) -> InProgress:
-        """Start to answer; never raises."""
 
 
 _PATHS = 256
@@ -167,6 +145,7 @@ class Predictor:
         send: Send,
         make: Make = Prediction,
         trace: Trace | None = None,
+        deadline: float = inf,
     ) -> Prediction:
         """Start to answer a request; see `Handler`.
 
@@ -174,6 +153,7 @@ class Predictor:
             name: the model that the path names; None: the default model.
             make: makes the prediction, for a request in another protocol.
             trace: that the request belongs to; the answer has its header.
+            deadline: until when the client waits; see `deadline`.
         """
         self._in_flight += 1
         # The canary's share is drawn by the client's own id: one made here would change each time.
@@ -185,6 +165,8 @@ class Predictor:
         if trace is not None:
             send = with_header(send, (TRACE_HEADER, trace.header))
             context = context._replace(trace_id=trace.id)
+        if deadline != inf:
+            context = context._replace(deadline=deadline)
         prediction = make(body, request_id, send, context)
         try:
             model = self._models.get_default() if name is None else self._models.get(name)
@@ -232,8 +214,10 @@ class Predictor:
         if isinstance(handler, Translated):
             handler, wire = handler.with_head(head), handler.wire
         place = None
+        deadline = head.deadline
         try:
             self._admit(handler, head, wire)
+            deadline = min(deadline, deadline_of(head.timeout))
             hold.cover(announced(head))
             body = await read(hold)
             hold.cover(len(body))
@@ -251,7 +235,7 @@ class Predictor:
             if not future.done():
                 future.set_result(Answer(status, headers, body))
 
-        in_progress = handler(body, head.request_id, send, trace=head.trace)
+        in_progress = handler(body, head.request_id, send, trace=head.trace, deadline=deadline)
         leaving: asyncio.Future[None] | None = None
         if leaves is not None and in_progress.waits_long():
             leaving = asyncio.ensure_future(leaves())
@@ -373,10 +357,19 @@ class Translated:
         self.wire = wire
 
     def __call__(
-        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+        self,
+        body: bytes,
+        request_id: str | None,
+        send: Send,
+        /,
+        *,
+        trace: Trace | None = None,
+        deadline: float = inf,
     ) -> InProgress:
         """See `Handler`."""
-        return self._predictor.begin(self.model, body, request_id, send, self._make, trace)
+        return self._predictor.begin(
+            self.model, body, request_id, send, self._make, trace, deadline
+        )
 
     def if_plain(
         self, get: Callable[[str], str | None], *, max_body_bytes: int

@@ -9,6 +9,8 @@ of one.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -16,9 +18,10 @@ import grpc
 from halfcore.models.served import Models
 from halfcore.predict.admission import Head
 from halfcore.predict.body import BodyReader
+from halfcore.predict.handler import InProgress
 from halfcore.predict.keys import presented
 from halfcore.predict.prediction import Answer, Send, unexpected
-from halfcore.predict.predictor import InProgress, Predictor, Translated
+from halfcore.predict.predictor import Predictor, Translated
 from halfcore.predict.protocols import about
 from halfcore.predict.protocols.inference import check_version, describe
 from halfcore.predict.protocols.prediction import Spoken, TranslatedPrediction
@@ -83,9 +86,16 @@ class _Addressed(Translated):
         self._head = head
 
     def __call__(
-        self, body: bytes, request_id: str | None, send: Send, /, *, trace: Trace | None = None
+        self,
+        body: bytes,
+        request_id: str | None,
+        send: Send,
+        /,
+        *,
+        trace: Trace | None = None,
+        deadline: float = inf,
     ) -> InProgress:
-        """See `predictor.Handler`."""
+        """See `handler.Handler`."""
         try:
             name, version = envelope.read(body)
             self._predictor.check_key(self._head, name)
@@ -93,7 +103,7 @@ class _Addressed(Translated):
             send(*self._predictor.refuse(problem, request_id, self.wire, trace))
             return _Ended()
         make = partial(TranslatedPrediction, Spoken(Infer(version), self._head))
-        return self._predictor.begin(name, body, request_id, send, make, trace)
+        return self._predictor.begin(name, body, request_id, send, make, trace, deadline)
 
     def with_head(self, head: Head) -> Translated:
         """The same for one call."""
@@ -117,14 +127,16 @@ class _Ended:
 
 async def _infer(predictor: Predictor, accepted: Accepted, _: object, context: Any) -> bytes:
     """Answer `ModelInfer`. If the client cancels or its deadline passes, gRPC cancels this, and the
-    rows leave the queue."""
+    rows leave the queue; if the event loop is late, they are not run all the same."""
     accepted.count += 1
+    left_s = context.time_remaining()
+    deadline = inf if left_s is None else perf_counter() + left_s
     sent = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value for name, value in reversed(sent) if isinstance(value, str)}
     request_id = first.get(HEADER) if predictor.wants_ids else None
     key = presented(first.get) if predictor.keys is not None else None
     trace = trace_of([value for name, value in sent if name == TRACE_HEADER])
-    head = Head(None, None, None, request_id, trace=trace, key=key)
+    head = Head(None, None, None, request_id, trace=trace, key=key, deadline=deadline)
     if predictor.keys is not None:  # the model is in the message, which is not read yet
         try:
             predictor.keys.check(key, None)

@@ -34,6 +34,7 @@ _STATUS = {
     429: RESOURCE_EXHAUSTED,
     500: INTERNAL,
     503: UNAVAILABLE,
+    504: DEADLINE_EXCEEDED,
 }
 """gRPC's status by HTTP's; all others are `INVALID_ARGUMENT`."""
 _CODES = {"overloaded": RESOURCE_EXHAUSTED}

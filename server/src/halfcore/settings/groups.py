@@ -27,6 +27,10 @@ class Network:
     grpc_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """TCP port of the Open Inference Protocol over gRPC, which the extra halfcore[grpc] installs;
     others use 8001; 0: none, because most clients speak HTTP"""
+    admin_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port of health, metrics and the administrative routes, which answers while the other port
+    refuses or its event loop stands still; the last two are then there alone; 0: none, because one
+    port is simpler"""
     address_file: str = ""
     """file that gets the server's address, for the health check of a container; empty: none"""
     tls_certificate: str = ""

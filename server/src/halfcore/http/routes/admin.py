@@ -25,15 +25,10 @@ MOST_WEBHOOK_BYTES = 65536
 
 
 def routes(
-    models: Models,
-    followers: Followers,
-    reader: BodyReader,
-    *,
-    admin_token: str,
-    webhook_secret: str,
+    models: Models, followers: Followers, reader: BodyReader, *, secrets: tuple[str, str]
 ) -> list[Any]:
-    """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, if they are configured."""
-
+    """`POST /models/{name}/reload` and `POST /webhooks/mlflow`, each if its secret is not empty."""
+    admin_token, webhook_secret = secrets
     return ([_reload(models, followers, admin_token)] if admin_token else []) + (
         [_webhook(followers, reader, webhook_secret)] if webhook_secret else []
     )

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from litestar import Response, get
 
 from halfcore.models.served import Models
+from halfcore.predict.handler import Handler
 from halfcore.predict.prediction import Send, json_headers, refusal
-from halfcore.predict.predictor import Handler
 from halfcore.problem import Problem
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from halfcore.http.routes.docs_schemas import SCHEMAS, by_name, listed, reference
+from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
+from halfcore.predict.deadline import MOST_DIGITS
 from halfcore.problem import CONTENT_TYPE
 
 Content = dict[str, Any]
@@ -31,6 +33,15 @@ RETRY = {
     }
 }
 """Status → what is added to its description."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "how long the client waits, milliseconds; then the answer is 504",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**MOST_DIGITS - 1},
+}
+"""The parameter of every prediction."""
 
 
 def json(schema: dict[str, Any]) -> Content:
@@ -196,6 +207,7 @@ __all__ = [
     "RETRY",
     "SCHEMAS",
     "SECURITY_SCHEMES",
+    "TIMEOUT",
     "json",
     "named",
     "paths",

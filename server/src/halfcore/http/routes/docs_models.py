@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from halfcore.bundle import Input, Scalar
-from halfcore.http.routes.docs_answers import RETRY, problem, reference
+from halfcore.http.routes.docs_answers import RETRY, TIMEOUT, problem, reference
 from halfcore.http.routes.models import example_body
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.schema import Rule
@@ -21,7 +21,10 @@ _IGNORED = {
     "description": "accepted and not read: no step of the model uses it",
 }
 _REFUSALS = {
-    "400": "not JSON, not UTF-8, nested too deeply, a name twice, or a broken compressed stream",
+    "400": (
+        "not JSON, not UTF-8, nested too deeply, a name twice, or a broken compressed stream; or a "
+        "wrong time limit"
+    ),
     "404": "unknown model; the known ones are named",
     "408": "the body arrived too slowly",
     "413": "body too large, or too many rows",
@@ -33,6 +36,7 @@ _REFUSALS = {
     "500": "the model failed; the log has the reason",
     "501": "Transfer-Encoding is not chunked",
     "503": "overloaded, or the model is not loaded; see Retry-After",
+    "504": "the client's time passed before the answer",
 }
 
 
@@ -76,6 +80,7 @@ def _operation(model: LoadedModel, summary: str, operation_id: str) -> dict[str,
         "tags": ["predict"],
         "summary": summary,
         "operationId": operation_id,
+        "parameters": [TIMEOUT],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": _body_schema(model), "examples": examples}},

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from halfcore.http.routes.docs_answers import RETRY, named, with_example
+from halfcore.http.routes.docs_answers import RETRY, TIMEOUT, named, with_example
 from halfcore.models.served import LoadedModel
 from halfcore.predict.admission import BINARY_HEADER
 from halfcore.predict.protocols.binary import BINARY_TYPE
@@ -106,6 +106,7 @@ _REFUSALS = {
     "500": "the model failed; the log has the reason",
     "501": "Transfer-Encoding is not chunked",
     "503": "overloaded, or the model is not loaded; see Retry-After",
+    "504": "the client's time passed before the answer",
 }
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _LENGTH = {
@@ -159,7 +160,7 @@ def _finished(operation: dict[str, Any], examples: Mapping[str, str]) -> dict[st
     """With examples of its path's parameters, and those that are in no path."""
     more = operation.pop("more_parameters", [])
     parameters = [with_example(parameter, examples) for parameter in operation["parameters"]]
-    return operation | {"parameters": [*parameters, *more]}
+    return operation | {"parameters": [*parameters, *more, TIMEOUT]}
 
 
 def _scoring(model: LoadedModel | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The health routes: alive, ready, and the state of every model."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get
@@ -15,17 +16,27 @@ _LONGEST_REASON = 600
 
 def routes(models: Models, followers: Followers) -> list[Any]:
     """`/health`, `/health/live` and `/health/ready`."""
+    return [*states(models, lambda: report(models, followers)), _live]
+
+
+def report(models: Models, followers: Followers) -> dict[str, Any]:
+    """The state of the API and of every model."""
+    return {
+        "status": _state(models, followers),
+        "api": "ok",
+        "version": __version__,
+        "default_model": models.default_name or None,
+        "reasons": [_cut(reason) for reason in models.reasons],
+        "models": _states(models, followers),
+    }
+
+
+def states(models: Models, reported: Callable[[], dict[str, Any]]) -> list[Any]:
+    """`/health`, with what `reported` returns, and `/health/ready`."""
 
     @get("/health", sync_to_thread=False, summary="State of the API and of every model")
     def health() -> dict[str, Any]:
-        return {
-            "status": _state(models, followers),
-            "api": "ok",
-            "version": __version__,
-            "default_model": models.default_name or None,
-            "reasons": [_cut(reason) for reason in models.reasons],
-            "models": _states(models, followers),
-        }
+        return reported()
 
     @get("/health/ready", sync_to_thread=False, summary="Whether to send requests here; 503 if not")
     def ready() -> Response[dict[str, str]]:
@@ -34,7 +45,7 @@ def routes(models: Models, followers: Followers) -> list[Any]:
             status_code=200 if models.ready else 503,
         )
 
-    return [health, _live, ready]
+    return [health, ready]
 
 
 @get("/health/live", sync_to_thread=False, summary="Whether the event loop turns")

@@ -1,14 +1,15 @@
 """`GET /metrics` for Prometheus."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get
 
-from halfcore.metrics.exposition import CONTENT_TYPE, Exposition
+from halfcore.metrics.exposition import CONTENT_TYPE
 
 
-def routes(exposition: Exposition) -> list[Any]:
-    """`/metrics`: the metrics of all workers, whichever of them answers."""
+def routes(text: Callable[[], bytes]) -> list[Any]:
+    """`/metrics`: the metrics of all workers, whichever of them answers; `text` makes them."""
 
     @get(
         "/metrics",
@@ -17,6 +18,6 @@ def routes(exposition: Exposition) -> list[Any]:
         summary="Metrics in the Prometheus text format",
     )
     def show() -> Response[bytes]:
-        return Response(exposition.text(), media_type=CONTENT_TYPE)
+        return Response(text(), media_type=CONTENT_TYPE)
 
     return [show]

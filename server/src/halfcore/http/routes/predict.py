@@ -17,9 +17,11 @@ from halfcore.http.routes.reading import collect
 from halfcore.predict.admission import BINARY_HEADER, Head
 from halfcore.predict.body import Collected
 from halfcore.predict.budget import LARGE_ANSWER_BYTES, Budget
+from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
+from halfcore.predict.handler import Handler
 from halfcore.predict.keys import presented
 from halfcore.predict.prediction import Answer
-from halfcore.predict.predictor import Handler, Predictor
+from halfcore.predict.predictor import Predictor
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
 
@@ -89,6 +91,7 @@ async def _respond(
         trace=trace_of(_all(request, TRACE_HEADER)),
         key=presented(text) if predictor.keys is not None else None,
         accept=text("accept"),
+        timeout=text(TIMEOUT_HEADER),
     )
     receive = request.receive
     answer = await predictor.respond(

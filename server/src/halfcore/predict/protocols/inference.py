@@ -114,7 +114,9 @@ class Inference:
             return None
         matrices = model.schema.derived(Matrices)
         rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
-        return None if rows is None else Call(rows, wanted_of(request, model))
+        if rows is None:
+            return None
+        return Call(rows, wanted_of(request, model), timeout_of(request.parameters))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -125,9 +127,9 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted = wanted_of(request, model)
+        wanted, timeout_s = wanted_of(request, model), timeout_of(request.parameters)
         tensors = with_data(request.inputs, binary)
-        return Call((yield from rows_of(tensors, model)), wanted)
+        return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
     def answer(
         self, model: LoadedModel, results: Sequence[Result], call: Call
@@ -256,6 +258,16 @@ def wanted_of(request: Request, model: LoadedModel) -> Wanted:
         binary = (output.parameters or {}).get("binary_data", all_binary) is True
         outputs.append((output.name, name, binary))
     return Wanted(request.id or "", tuple(outputs))
+
+
+def timeout_of(parameters: Parameters | None) -> float:
+    """Seconds that a request's client waits, by Triton's parameter `timeout`, which is in
+    microseconds; 0: no limit. Raises `Problem`, 400."""
+    if parameters is None or (timeout := parameters.get("timeout")) is None:
+        return 0.0
+    if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0:
+        raise bad(f"parameters.timeout is {shown(timeout)}, expected microseconds, or 0")
+    return timeout / 1e6
 
 
 def rows_of(

@@ -39,6 +39,7 @@ _CODES = {
     500: "INTERNAL_ERROR",
     501: "NOT_IMPLEMENTED",
     503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
 }
 """MLflow's name of an error by its status; all others are `BAD_REQUEST`."""
 

@@ -1,6 +1,7 @@
 """A prediction in another protocol: only reading the body and writing the answer differ."""
 
 from collections.abc import Callable, Generator, Sequence
+from math import inf
 from time import perf_counter
 from typing import NamedTuple
 
@@ -48,12 +49,13 @@ class TranslatedPrediction(Prediction):
         start = self._start = perf_counter()
         wire, head = self._spoken
         try:
+            if self._context.deadline != inf:
+                self._expire_at(self._context.deadline)
             if len(self._body) > SHORT_BODY_BYTES:
                 self._context.long_bodies.add(self._rows_of(model), self)
                 return
             if (call := wire.quick(model, self._body, head)) is not None:
-                self._call = call
-                rows = call.rows
+                rows = self._rows_in(call)
             else:
                 rows = all_at_once(self._rows_of(model))
             self.decoded(rows, perf_counter() - start)
@@ -62,8 +64,13 @@ class TranslatedPrediction(Prediction):
 
     def _rows_of(self, model: LoadedModel) -> Generator[None, None, Rows]:
         wire, head = self._spoken
-        self._call = yield from wire.read(model, self._body, head)
-        return self._call.rows
+        return self._rows_in((yield from wire.read(model, self._body, head)))
+
+    def _rows_in(self, call: Call) -> Rows:
+        self._call = call
+        if call.timeout_s:
+            self._expire_at(min(self._context.deadline, self._start + call.timeout_s))
+        return call.rows
 
     def _answer(self, results: Sequence[Result]) -> tuple[Headers, bytes]:
         model, call = self._model, self._call

@@ -19,6 +19,8 @@ class Call(NamedTuple):
     rows: Rows
     wanted: Any
     """What the answer must hold: the protocol's own record."""
+    timeout_s: float = 0.0
+    """How long the client waits from now on, by the request itself; 0: it does not say."""
 
 
 class Wire(Protocol):

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = Path(__file__).parents[2] / "docs" / "bundle-format.md"
-EXTRA = {"parity": {"tie_mismatches", "batch_ulps", "boundary_rows"}}
+EXTRA = {
+    "parity": {
+        "tie_mismatches",
+        "equidistant_rows",
+        "equidistant_mismatches",
+        "batch_ulps",
+        "boundary_rows",
+    }
+}
 """Fields that the exporter adds for people; readers ignore what they do not know."""
 
 

@@ -31,6 +31,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from model_export.convert.steps import through
 from model_export.errors import MORE, ExportError, pointing
+from model_export.prove import neighbours
 from model_export.prove.explain import rounded_up
 from model_export.prove.prove import GateError
 from model_export.registry.client import fetch
@@ -213,9 +214,11 @@ def gate_error(model: Any, x: Any, save: Any, export: Any, **options: Any) -> Ga
 
 
 def test_neighbours_at_the_same_distance_are_called_a_tie(
-    save: Callable[..., Any], export: Callable[..., Any]
+    save: Callable[..., Any], export: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the step, the places and the row; --accept-parity would not help."""
+    """Where there are too many choices to compare with all of them: with the step, the places and
+    the row; --accept-parity would not help."""
+    monkeypatch.setattr(neighbours, "MOST_CHOICES", 1)
     x = pd.DataFrame((X * 2).round(), columns=list("abcd"))
     model = make_pipeline(StandardScaler(with_std=False, with_mean=False), KNeighborsClassifier())
     said = str(gate_error(model.fit(x, Y), x, save, export))
@@ -267,9 +270,10 @@ def test_rows_out_of_the_domain_are_called_so(
 
 @pytest.mark.slow
 def test_where_only_values_differ_a_tolerance_is_offered(
-    save: Callable[..., Any], export: Callable[..., Any]
+    save: Callable[..., Any], export: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a number that suffices, and the same tie by its name."""
+    """With a number that suffices, and the tie by its name."""
+    monkeypatch.setattr(neighbours, "MOST_CHOICES", 1)
     x = (X * 2).round()
     model = KNeighborsRegressor().fit(x, Y + 0.001 * np.arange(150))
     said = str(gate_error(model, x, save, export))

@@ -121,7 +121,7 @@ def import_steps() -> None:
 
 
 def _study(request: ExportRequest, fetched: FetchedModel, reporter: Reporter) -> StudiedModel:
-    from model_export.prove.oracle import check_predict_function
+    from model_export.prove.function import check_predict_function
     from model_export.study.data import LEAST_ROWS, data_summary, too_few_rows_error
     from model_export.study.study import study
 

@@ -11,6 +11,7 @@ import numpy as np
 from model_export.bundle import tools
 from model_export.bundle.write import MODEL_FILE
 from model_export.distribution import distribution
+from model_export.prove.cautions import cautions
 from model_export.prove.compare import BATCH_SIZES
 from model_export.study.rows import to_json, to_json_value
 
@@ -121,6 +122,7 @@ def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
         "label_mismatches": comparison.mismatches,
         "ties": comparison.ties,
         "tie_mismatches": comparison.tie_mismatches,
+        **_equidistant(proof),
         "tie_band": comparison.tie_band,
         "max_abs_diff": comparison.max_abs_diff,
         "batch_ulps": comparison.batch_ulps,
@@ -131,7 +133,18 @@ def _parity(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
         "data_origin": studied.data.origin,
         "data_rows": len(studied.data.packed),
         "distinct_rows": studied.data.distinct_rows,
-        "warnings": studied.data.warnings,
+        "warnings": cautions(studied, proof),
+    }
+
+
+def _equidistant(proof: Proof) -> dict[str, int]:
+    """Rows with several right choices of neighbours; nothing for a model without neighbours."""
+    if proof.truth.tied is None:
+        return {}
+    comparison = proof.comparison
+    return {
+        "equidistant_rows": comparison.tied_rows,
+        "equidistant_mismatches": comparison.tied_differ,
     }
 
 

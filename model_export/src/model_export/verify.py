@@ -14,7 +14,9 @@ import numpy as np
 from model_export import stages
 from model_export.errors import ExportError, sentence, shorten
 from model_export.prove.compare import OTHER_TOLERANCE, difference
-from model_export.prove.oracle import predict
+from model_export.prove.function import predict
+from model_export.prove.neighbours import MOST_ANSWERS
+from model_export.prove.prove import oracle_of
 from model_export.registry.client import fetch
 from model_export.study.data import data_summary
 from model_export.study.rows import to_json, to_model_input
@@ -43,7 +45,8 @@ def verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
 
     Returns:
         the number of answers that differ: labels at all, values by more than 1e-5 relative to
-            max(1, |value|).
+            max(1, |value|). Where training rows are equally far from a row, each answer that the
+            distances allow is right.
 
     Raises:
         ExportError: the server cannot be reached, or refuses rows that the model knows.
@@ -64,11 +67,9 @@ def _verify(uri: str, url: str, data: Path | None, reporter: Reporter) -> int:
             many = _in_batches(client, records, advance)
         single = _evenly_spread(len(rows), _SINGLE_ROWS).tolist()
         one_by_one = [client.predict(records[i])["prediction"] for i in single]
-    wrong = sum(_differs(studied, a, b) for a, b in zip(many, expected, strict=True))
-    wrong_single = sum(
-        _differs(studied, a, expected[i]) for a, i in zip(one_by_one, single, strict=True)
-    )
-    reporter.note(_counts(studied, len(rows), wrong, len(single), wrong_single))
+    wrong, tied = _wrong(studied, rows, dict(enumerate(many)), expected)
+    wrong_single, _ = _wrong(studied, rows, dict(zip(single, one_by_one, strict=True)), expected)
+    reporter.note(_counts(studied, len(rows), wrong, len(single), wrong_single) + _of_ties(tied))
     return wrong + wrong_single
 
 
@@ -103,8 +104,8 @@ def _verify_one_by_one(
     bodies = [_body(to_json(row, studied.schema), named=studied.schema.named) for row in rows]
     with reporter.stage(f"ask {url}", len(rows)) as advance:
         answers = _in_parallel(url, bodies, advance)
-    wrong = sum(_differs(studied, answers[place], expected[place]) for place in range(len(rows)))
-    reporter.note(f"{len(rows):,} rows one by one: {wrong} differ")
+    wrong, tied = _wrong(studied, rows, answers, expected)
+    reporter.note(f"{len(rows):,} rows one by one: {wrong} differ{_of_ties(tied)}")
     return wrong
 
 
@@ -162,6 +163,34 @@ def _in_batches(client: _Client, records: list[dict[str, Any]], advance: Any) ->
         answers += client.predict(batch)["prediction"]
         advance(len(batch))
     return answers
+
+
+def _wrong(
+    studied: StudiedModel, rows: Matrix, served: dict[int, Any], expected: list[Any]
+) -> tuple[int, int]:
+    """How many of the served answers, by the row's place, differ from the expected ones; and how
+    many differ because training rows are equally far from the row, and are right as well."""
+    places = np.asarray(
+        [i for i, answer in served.items() if _differs(studied, answer, expected[i])],
+        dtype=np.int64,
+    )
+    if not len(places):
+        return 0, 0
+    owners, answers = oracle_of(studied).alternatives(rows[places], MOST_ANSWERS)
+    right: set[int] = set()
+    for number, owner in enumerate(owners.tolist()):
+        assert answers is not None  # noqa: S101  it has the answers of the owners
+        one: Any = answers.scores[number].tolist()
+        if studied.answers.task == "classification":
+            one = studied.answers.classes[int(answers.label[number])]
+        if not _differs(studied, served[int(places[owner])], one):
+            right.add(owner)
+    return len(places) - len(right), len(right)
+
+
+def _of_ties(count: int) -> str:
+    both = "; {} more differ where training rows are equally far, and are right as well"
+    return both.format(f"{count:,}") if count else ""
 
 
 def _differs(studied: StudiedModel, served: Any, expected: Any) -> bool:

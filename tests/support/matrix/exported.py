@@ -20,6 +20,7 @@ from rich.console import Console
 from model_export import stages
 from model_export.errors import ExportError
 from model_export.export import ExportRequest, export
+from model_export.prove.neighbours import Neighbours
 from model_export.report import Reporter
 from support.matrix import catalogue
 from support.matrix.case import Trained
@@ -119,6 +120,7 @@ def _ask(uri: str, trained: Trained, bundle: Path, folder: Path) -> None:
         "records": records(table),
         "expected": expected,
         "probabilities": chances,
+        "alternatives": _alternatives(trained.model, asked),
         "probes": tried,
     }
     (folder / ANSWERS).write_text(json.dumps(content))
@@ -133,6 +135,21 @@ def _answers(served: Any, trained: Trained, asked: Any) -> tuple[list[Any], list
         return _plain(answered), _probabilities(trained.model, asked)
     chances = np.exp(answered) if function == "predict_log_proba" else answered
     return _plain(trained.model.predict(asked)), _plain(chances)
+
+
+def _alternatives(model: Any, asked: Any) -> dict[str, list[Any]]:
+    """Row → the other right answers, each with its probabilities: where training rows are equally
+    far from the row."""
+
+    def ask(rows: Any) -> list[Any]:
+        own = _plain(model.predict(rows))
+        return list(zip(own, _probabilities(model, rows) or [None] * len(own), strict=True))
+
+    found: dict[str, list[Any]] = {}
+    owners, answers = Neighbours(model).alternatives(asked, ask)
+    for owner, answer in zip(owners.tolist(), answers or [], strict=True):
+        found.setdefault(str(owner), []).append(answer)
+    return found
 
 
 def _or_error(served: Any, row: pd.DataFrame, rows: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,9 +11,9 @@ import pandas as pd
 
 from model_export.errors import ExportError, is_memory_error, plain
 from model_export.prove.distinct import Distinct
-from model_export.registry.onnx_model import OnnxModel
+from model_export.prove.function import predict
+from model_export.prove.neighbours import Neighbours
 from model_export.study.answers import is_constant
-from model_export.study.arrays import Matrix
 from model_export.study.rows import to_model_input
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_export.prove.samples import Group, Sample
     from model_export.registry.client import FetchedModel
     from model_export.study.answers import Answers
-    from model_export.study.arrays import Flags, Floats, Ints
+    from model_export.study.arrays import Flags, Floats, Ints, Matrix
     from model_export.study.decision import Threshold
     from model_export.study.schema import Schema
 
@@ -34,7 +34,6 @@ _CLEAR = 1e-5
 leads by more than this."""
 _FEWEST = 8
 """Pieces of so few rows are not halved any further when the registered model raises on them."""
-_PREDICT = "predict"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Truth:
     """float64[N]: by how much the best class leads; infinite where that is unknown."""
     repeated: int = 0
     """Rows left out because they were drawn before."""
+    tied: Flags | None = None
+    """bool[N]: rows with several right choices of neighbours; None for a model without them."""
 
     @property
     def size(self) -> int:
@@ -69,75 +70,10 @@ class Truth:
         return np.asarray(self.margin < band)
 
     def clear(self, band: float) -> Flags:
-        """bool[N]: rows whose best class leads by the tie band or more. A margin of NaN is neither
-        a tie nor clear."""
-        return np.asarray(self.margin >= band)
-
-
-def predict_function(fetched: FetchedModel) -> str:
-    """The function that the registered pyfunc calls: `predict`, or the one it was saved with as
-    `pyfunc_predict_fn`."""
-    return str(
-        fetched.pyfunc.metadata.flavors.get("python_function", {}).get("predict_fn", _PREDICT)
-    )
-
-
-def predict(fetched: FetchedModel, rows: Any) -> np.ndarray[Any, Any]:
-    """Labels or values: from `mlflow.pyfunc` if it answers them, otherwise from its estimator."""
-    # Of a table MLflow passes on the columns' names as the texts, so a list goes to the estimator.
-    # Of a graph MLflow makes a table, which cannot hold a label next to a matrix.
-    is_other = getattr(rows, "ndim", 2) == 1 or isinstance(fetched.estimator, OnnxModel)
-    own = is_other or predict_function(fetched) != _PREDICT
-    model = fetched.estimator if own else fetched.pyfunc
-    return np.asarray(model.predict(rows))
-
-
-def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) -> str | None:
-    """If the pyfunc calls another function than `predict`, check that it answers as that function
-    of its estimator.
-
-    Args:
-        fetched: the model.
-        schema: of the rows.
-        rows: some packed rows.
-
-    Returns:
-        one line for the user; None if the function is `predict`.
-
-    Raises:
-        ExportError: it fails, or answers otherwise.
-    """
-    function = predict_function(fetched)
-    if function == _PREDICT:
-        return None
-    given, own = _answers_of_function(fetched, function, to_model_input(rows, schema))
-    if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
-        raise ExportError(
-            f"the registered pyfunc does not answer the {function} of the estimator inside it: "
-            "log that estimator with mlflow.sklearn.log_model"
-        )
-    return (
-        f"the registered pyfunc answers {function}; served are the estimator's labels (predict) "
-        "and probabilities (predict_proba)"
-    )
-
-
-def _answers_of_function(
-    fetched: FetchedModel, function: str, frame: Any
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The pyfunc's answers, and those of the estimator's function."""
-    try:
-        with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return (
-                np.asarray(fetched.pyfunc.predict(frame)),
-                np.asarray(getattr(fetched.estimator, function)(frame)),
-            )
-    except Exception as error:  # MLflow's enforcement and the estimator may raise anything
-        raise ExportError(
-            f"the model's {function} fails on rows of its data{plain(error, 300)}: give --data "
-            "with rows that it answers"
-        ) from error
+        """bool[N]: rows whose best class leads by the tie band or more, and whose neighbours are
+        known. A margin of NaN is neither a tie nor clear."""
+        clear = np.asarray(self.margin >= band)
+        return clear if self.tied is None else clear & ~self.tied
 
 
 class Oracle:
@@ -162,6 +98,7 @@ class Oracle:
             threshold,
         )
         self._index = pd.Index(np.asarray(answers.classes, dtype=object))
+        self._neighbours = Neighbours(fetched.estimator)
         self._basis: Basis = "nothing"
         if threshold is not None:
             self._basis = "threshold"
@@ -230,7 +167,7 @@ class Oracle:
                 not one of its classes.
         """
         distinct = Distinct()
-        parts: list[_Part] = []
+        parts: list[AnswersOfRows] = []
         kept = [
             self._ask_group(sample, number, distinct, parts, advance)
             for number in range(len(sample.groups))
@@ -238,19 +175,32 @@ class Oracle:
         if more is not None and distinct.repeated:
             sample = sample.plus(more(distinct.repeated))
             kept.append(self._ask_group(sample, len(kept), distinct, parts, advance))
-        label, scores, margin, magnitude = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in _Part.__slots__
+        names = AnswersOfRows.__slots__
+        label, scores, margin, magnitude, tied = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in names
         )
         refused = sample.size - len(margin) - distinct.repeated
         margin = margin / _scale(magnitude)
-        return Truth(sample.keeping(kept), refused, label, scores, margin, distinct.repeated)
+        known = tied if self._neighbours else None
+        kept_rows = sample.keeping(kept)
+        return Truth(kept_rows, refused, label, scores, margin, distinct.repeated, known)
+
+    def alternatives(self, rows: Matrix, most: int) -> tuple[Ints, AnswersOfRows | None]:
+        """The right answers to rows with several choices of neighbours, as `Neighbours` gives
+        them; at most so many."""
+
+        def ask(given: Any) -> tuple[Ints, AnswersOfRows | None]:
+            return self._neighbours.alternatives(given, self._own_answer, most)
+
+        found: tuple[Ints, AnswersOfRows | None] = self._asked(rows, ask)
+        return found
 
     def _ask_group(
         self,
         sample: Sample,
         number: int,
         distinct: Distinct,
-        parts: list[_Part],
+        parts: list[AnswersOfRows],
         advance: Callable[[int], None],
     ) -> Flags | None:
         """Append the answers for one group's rows to `parts`; returns which rows they are for, None
@@ -325,15 +275,23 @@ class Oracle:
             return self._probabilities(rows)
         return np.empty((len(rows), 0))
 
-    def _answer(self, rows: Any) -> _Part:
+    def _answer(self, rows: Any) -> AnswersOfRows:
+        found = self._with_scores(rows, predict(self._fetched, rows))
+        if not self._neighbours:
+            return found
+        return replace(found, tied=self._neighbours.tied(rows, self._fetched.estimator.predict))
+
+    def _own_answer(self, rows: Any) -> AnswersOfRows:
+        return self._with_scores(rows, np.asarray(self._fetched.estimator.predict(rows)))
+
+    def _with_scores(self, rows: Any, predicted: np.ndarray[Any, Any]) -> AnswersOfRows:
         if self._answers.task == "regression":
-            values = predict(self._fetched, rows).reshape(len(rows), -1).astype(np.float64)
-            return _Part(
+            values = predicted.reshape(len(rows), -1).astype(np.float64)
+            return AnswersOfRows(
                 np.empty(0, dtype=np.int64), values, np.full(len(rows), np.inf), np.empty(0)
             )
-        label = self._indices(predict(self._fetched, rows))
         scores = self._scores(rows)
-        return _Part(label, scores, *self._margin(rows, scores))
+        return AnswersOfRows(self._indices(predicted), scores, *self._margin(rows, scores))
 
     def _margin(self, rows: Any, scores: Floats) -> tuple[Floats, Floats]:
         """By how much the label leads, and the magnitude of the decisions that it was chosen by;
@@ -364,7 +322,7 @@ class Oracle:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class AnswersOfRows:
     """Answers for some rows."""
 
     label: Ints
@@ -372,6 +330,8 @@ class _Part:
     margin: Floats
     magnitude: Floats
     """Of decisions; empty if the margin is one of probabilities."""
+    tied: Flags = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    """As in `Truth`; empty if there are no neighbours."""
 
 
 def _scale(magnitude: Floats) -> float:

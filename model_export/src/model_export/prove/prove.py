@@ -16,7 +16,8 @@ from model_export.prove.compare import OTHER_TOLERANCE, TREE_TOLERANCE, Comparis
 from model_export.prove.domain import largest_safe_limit
 from model_export.prove.draw import GATE_ROWS, draw, more
 from model_export.prove.explain import Explanation, has_trees
-from model_export.prove.oracle import Oracle, Truth, predict_function
+from model_export.prove.function import predict_function
+from model_export.prove.oracle import Oracle, Truth
 from model_export.prove.ranges import find_ranges
 from model_export.prove.runtime import Runtime
 from model_export.prove.samples import RowSampler, chunk_rows
@@ -128,7 +129,7 @@ def _affordable(studied: StudiedModel, first: Candidate, rows: int, budget_s: fl
     """How many rows the proof can compare in its time."""
     if not np.isfinite(budget_s):
         return budget.Size(rows)
-    oracle = Oracle(studied.fetched, studied.schema, studied.answers, studied.anatomy.threshold)
+    oracle = oracle_of(studied)
     runtime = Runtime(first.model, first.dtype, studied.schema)
     data = studied.data.packed
     chunk = chunk_rows(data.shape[1])
@@ -186,11 +187,29 @@ def _prove_within(gate: _Gate, attempt: _Attempt) -> Proof:
     first, fall_back = attempt.candidate, attempt.fall_back
     usual = f"{first.dtype} passes" if fall_back else f"{first.dtype} was requested"
     proof = gate.judge(first, attempt.why or usual)
+    can_fall_back = fall_back and first.dtype != "float64"
     if proof.comparison.passed:
-        return proof
-    if not fall_back or first.dtype == "float64":
+        return _with_fewer_ties(gate, proof) if can_fall_back else proof
+    if not can_fall_back:
         raise GateError(gate.studied, proof)
     return _prove_in_float64(gate, proof)
+
+
+def _with_fewer_ties(gate: _Gate, proof: Proof) -> Proof:
+    """The proof in float64, if fewer rows between training rows that are equally far from them are
+    answered otherwise; else the one in float32."""
+    differ = proof.comparison.tied_differ
+    if not differ:
+        return proof
+    gate.reporter.note(
+        f"{differ:,} rows with equally far neighbours are answered otherwise; trying float64"
+    )
+    try:
+        exact = gate.judge(convert(gate.studied, "float64"), "float32 chooses other neighbours")
+    except ExportError:
+        return proof
+    fewer = exact.comparison.passed and exact.comparison.tied_differ < differ
+    return exact if fewer else proof
 
 
 def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: int) -> Truth:
@@ -202,7 +221,7 @@ def _ask(studied: StudiedModel, reporter: Reporter, limit: float | None, rows: i
     data, schema, classes = studied.data.packed, studied.schema, studied.answers.classes
     around = threshold_neighbours(studied.anatomy, schema)
     sampler = RowSampler(data, schema, find_ranges(data, schema, studied.anatomy, around), limit)
-    oracle = Oracle(studied.fetched, schema, studied.answers, studied.anatomy.threshold)
+    oracle = oracle_of(studied)
     boundary = no_boundary(len(schema.columns))
     if len(classes) > 1:
         boundary = find(oracle, sampler, len(classes), rows=rows)
@@ -285,7 +304,13 @@ class _Gate:
                 tie_band=max(tolerance, self.accept or 0.0),
                 tolerance=self.accept or tolerance,
                 advance=advance,
+                alternatives=oracle_of(self.studied).alternatives,
             )
+
+
+def oracle_of(studied: StudiedModel) -> Oracle:
+    """The registered model as a function of packed rows."""
+    return Oracle(studied.fetched, studied.schema, studied.answers, studied.anatomy.threshold)
 
 
 def default_tolerance(studied: StudiedModel) -> float:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from model_export.prove.cautions import cautions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +28,7 @@ def parity_table(studied: StudiedModel, proof: Proof, seconds: float) -> Table:
         *_differences(studied, proof),
         *_result(proof),
         ("time", f"{seconds:.1f} s"),
-        *(("warning", warning) for warning in studied.data.warnings),
+        *(("warning", warning) for warning in cautions(studied, proof)),
     ):
         table.add_row(field, value)
     return table
@@ -52,6 +54,9 @@ def _differences(studied: StudiedModel, proof: Proof) -> Iterator[tuple[str, str
     yield "label mismatches", mismatches
     ties = f"{comparison.ties:,}, {comparison.tie_mismatches:,} answered otherwise"
     yield "ties (both labels right)", f"{ties}; band {comparison.tie_band:.0e}"
+    if proof.truth.tied is not None:
+        tied = f"{comparison.tied_rows:,}, {comparison.tied_differ:,} answered otherwise"
+        yield "equally far neighbours (each choice right)", tied
     yield "worst difference", f"{comparison.max_abs_diff:.3g}"
     by_hand = "" if proof.accepted is None else " (accepted by hand)"
     yield "tolerance", f"{comparison.tolerance:.0e}{by_hand}"

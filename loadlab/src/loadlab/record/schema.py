@@ -179,16 +179,13 @@ class Run(msgspec.Struct, kw_only=True):
     ended: Ended | None = None  # the run was killed, or still runs
 
 
-class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so
-    every worker may write its own.
+class Counts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one process counted in the second [t, t + 1).
 
     Histograms are packed counts per bucket of microseconds (`loadlab.record.histogram`).
     """
 
     t: int
-    series: Series
-    phase: PhaseName
     users: int | None = None  # alive at the second's end
     user_errors: int = 0  # exceptions in user code: users that could not start, or died
     intended: int = 0  # requests that were meant to begin in this second: the offered rate
@@ -207,6 +204,14 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     connect: list[int] = []  # time to connect
     lag: list[int] = []  # actual − intended start
     loop_lag: list[int] = []  # overshoot of a 10 ms sleep in every generator process
+
+
+class Second(Counts, kw_only=True, omit_defaults=True):
+    """One line of `seconds.jsonl`. Lines with the same t, series and phase add up, so every worker
+    may write its own."""
+
+    series: Series
+    phase: PhaseName
 
 
 class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -36,7 +36,7 @@ from loadlab.run.order import Order
 from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
 from loadlab.target.serving import Sampler, Serving
 from loadlab.verdict.stats import PAIRS
-from loadlab.verdict.steadiness import WINDOWS, agreement
+from loadlab.verdict.steadiness import WINDOWS, agreement, windows
 
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
@@ -275,8 +275,9 @@ class Conductor:
         most_s = min(SETTLE_MOST_S, max(self._order.steady_s, rules.v13_window_s * WINDOWS + 1))
         while self.book.whole < start + most_s:
             self._poll()
-            windows = self.book.windows(start, rules.v13_window_s)
-            if len(windows) >= WINDOWS and all(check.holds for check in agreement(windows, rules)):
+            lines = list(itertools.chain.from_iterable(self.book.since(start)))
+            found = windows(lines, start, self.book.whole + 1, rules.v13_window_s)
+            if len(found) >= WINDOWS and all(check.holds for check in agreement(found, rules)):
                 return
 
     def _steady(self) -> float:
@@ -315,12 +316,10 @@ class Conductor:
         while time.monotonic() < deadline:
             self._poll(hopeless_too=False)
             last = self.book.since(start)
-            if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
+            if len(last) > 1 and not any(tick.in_flight or tick.sent for tick in last[-1]):
                 break
-        last = self.book.since(start)
-        self._recorder.run.drain = Drain(
-            in_flight=last[0].in_flight if last else 0, unfinished=last[-1].in_flight if last else 0
-        )
+        waiting = [sum(tick.in_flight for tick in each) for each in self.book.since(start)] or [0]
+        self._recorder.run.drain = Drain(in_flight=waiting[0], unfinished=waiting[-1])
 
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
         """Whatever ends the load: which replica answered how much of it since all users were
@@ -362,8 +361,9 @@ class Conductor:
                 raise fault
 
     def _users(self) -> int:
-        last = self.book.since(self.book.whole)
-        return last[-1].users if last else 0
+        return sum(
+            tick.users or 0 for second in self.book.since(self.book.whole) for tick in second
+        )
 
 
 def _remote_info(worker: str, host: Host) -> ProcessInfo:

@@ -35,6 +35,7 @@ from loadlab.generator.locust_users import (
 )
 from loadlab.generator.plan import Load, Steer, Workers
 from loadlab.record import counters
+from loadlab.record.histogram import merge
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
@@ -227,7 +228,7 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     """Give Locust's own statistics (its page, its summary) one second's requests at once; response
     times in whole milliseconds, as Locust keeps them."""
     times = Counter[int]()
-    for value_us, count in [*tick.response_us.items(), *tick.failed_us.items()]:
+    for value_us, count in merge([tick.response, tick.failed]).items():
         times[value_us // 1000] += count
     for kind in Counter(tick.failures).elements():
         stats.log_error(_METHOD, _NAME, kind)
@@ -247,11 +248,11 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
 
 def _probe_loop() -> None:
     """How late is this process's event loop?"""
-    loop_us, clock, sleep = Session.ledger.loop_us, time.monotonic, gevent.sleep
+    loop_lag_us, clock, sleep = Session.ledger.loop_lag_us, time.monotonic, gevent.sleep
     while True:
         before = clock()
         sleep(_LOOP_PROBE_S)
-        loop_us[max(int((clock() - before - _LOOP_PROBE_S) * 1e6), 0)] += 1
+        loop_lag_us[max(int((clock() - before - _LOOP_PROBE_S) * 1e6), 0)] += 1
 
 
 def _count_error(**_: Any) -> None:

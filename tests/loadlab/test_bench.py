@@ -448,7 +448,7 @@ def test_a_run_that_was_cut_off_continues(tmp_path):
     """Unless it shall begin again; what the machine did before it is of the moment."""
     first, *_ = found = rounds("a", [1.0, 2.0, 3.0])
     fresh, said = a_run("bench", []), Console(file=io.StringIO(), width=200)
-    noisy = msgspec.structs.replace(fresh.quiet, load_1m=1.0)
+    noisy = msgspec.structs.replace(fresh.quiet, busy_cores=0.1)
     later = msgspec.structs.replace(fresh, quiet=noisy)
 
     def dying(cell):
@@ -536,7 +536,7 @@ def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, m
 
 def outcome(*, server_cpu_s=9.9, client_cpu_s=5.0, busy_s=15.0, lag_us=100):
     """What the client would say after ten seconds."""
-    usage = Usage(cpu_s=server_cpu_s, user_s=0.0, system_s=0.0)
+    usage = Usage(cpu_s=server_cpu_s)
     return Outcome(
         requests=100_000,
         failures={},

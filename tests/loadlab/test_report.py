@@ -27,8 +27,8 @@ from loadlab.record.schema import Calibration, Ended, NullServer, Sample, Server
 from loadlab.report import library
 from loadlab.report.command import conclude
 from loadlab.report.page import write_reports
-from loadlab.report.terminal import Ticker, history_table, summary
-from loadlab.run.timeline import View
+from loadlab.report.terminal import history_table, summary
+from loadlab.run.timeline import LiveLine
 from loadlab.verdict.judge import judge
 from support import browser
 from support.runs import Made, Server, fresh, made
@@ -287,10 +287,10 @@ def test_a_full_disk_costs_the_reports_but_not_the_verdict(tmp_path):
 def _shown_live(console: Console, seconds: Sequence[tuple[str, Tick]]) -> None:
     """A second each, of 10,000 users and half a core; the server uses 0.2 of it."""
     now = [0.0]
-    with Ticker(console, clock=lambda: now[0]) as ticker:
-        view = View(ticker, users=10_000, quota_cores=0.5, total_s=95.0)
+    asked = {"users": 10_000, "quota_cores": 0.5, "total_s": 95.0}
+    with LiveLine(console, **asked, clock=lambda: now[0]) as line:  # type: ignore[arg-type]
         for t, (phase, tick) in enumerate(seconds):
-            now[0], view.phase = float(t), phase  # type: ignore[assignment]
+            now[0], line.phase = float(t), phase  # type: ignore[assignment]
             server = ServerSample(
                 cpu_s=0.2 * t,
                 periods=100 * t,
@@ -300,9 +300,9 @@ def _shown_live(console: Console, seconds: Sequence[tuple[str, Tick]]) -> None:
             )
             failures = Counter(tick.failures)
             book = SimpleNamespace(since=lambda _, one=tick: [[one]], whole=t, failures=failures)
-            view.show(book, Sample(t=float(t), server=server))  # type: ignore[arg-type]
-            view.show(book, None)  # type: ignore[arg-type]  the same second once
-        ticker.say("[done]")
+            line.show(book, Sample(t=float(t), server=server))  # type: ignore[arg-type]
+            line.show(book, None)  # type: ignore[arg-type]  the same second once
+        line.say("[done]")
 
 
 def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():

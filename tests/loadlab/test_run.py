@@ -170,8 +170,6 @@ def test_this_machine_and_this_process_can_be_read():
     assert me.cpu_s > 0
     assert me.files == len(list(Path("/proc/self/fd").iterdir())) - 1
     assert counters.process(2**22 + 1) is None
-    assert counters.descendants(os.getpid())[0] == os.getpid()
-    assert counters.nofile(os.getpid()) > 0
 
 
 def test_a_full_disk_stops_the_sampler_and_is_kept(tmp_path: Path):

@@ -1,11 +1,14 @@
 """A run as it passes: ticks become seconds of the record, the last seconds decide whether to go on,
 and the live line shows them."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
+from typing import Self
 
+from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from loadlab.generator.ledger import Tick
@@ -14,12 +17,13 @@ from loadlab.record.histogram import merge
 from loadlab.record.schema import Counts, EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.store import Recorder
 from loadlab.report.page import number
-from loadlab.report.terminal import Ticker
+from loadlab.report.terminal import say
 from loadlab.verdict.figures import answered, done, failed, quantile_ms, response_ms
 
 HUNG_S = 15
 _ERROR_SHARE, _ERROR_S = 0.05, 5
 _SLOW_TIMES, _SLOW_S = 10, 10
+_PRINT_EVERY_S = 10.0
 
 
 class Book:
@@ -155,20 +159,47 @@ def _silent(second: Sequence[Tick]) -> bool:
     return bool(asked) and done(second) == timeouts
 
 
-@dataclass
-class View:
-    """Feeds the live line, once for every whole second."""
+class LiveLine:
+    """How a run goes, on a console: a line that is updated on a terminal; elsewhere a line at a
+    phase's begin and every 10 s. With stderr, stdout stays free for the result.
 
-    ticker: Ticker
-    users: int
-    """Asked for."""
-    quota_cores: float
-    """Of all replicas together."""
-    total_s: float
-    """How long the run should take."""
-    phase: PhaseName = "floor"
-    _shown: int = -1
-    _before: Sample | None = None
+    Args:
+        users: asked for.
+        quota_cores: of all replicas together.
+        total_s: how long the run should take.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        users: int,
+        quota_cores: float,
+        total_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock = console, clock
+        self._users, self._quota_cores, self._total_s = users, quota_cores, total_s
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
+        self._printed: tuple[float, str] = float("-inf"), ""
+        self.phase: PhaseName = "floor"
+        self._shown = -1
+        self._before: Sample | None = None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, sentence: str) -> None:
+        """One line that stays: a phase's end, a warning."""
+        say(self._console, sentence)
 
     def show(self, book: Book, sample: Sample | None) -> None:
         """Show the last whole second, if it has not been shown."""
@@ -177,7 +208,13 @@ class View:
         self._shown = book.whole
         (second,) = book.since(book.whole)
         line = self._line(second, book.failures.total(), *self._used(sample))
-        self.ticker.update(self.phase, line)
+        if self._live:
+            self._live.update(line, refresh=True)
+            return
+        now, (at, phase) = self._clock(), self._printed
+        if phase != self.phase or now - at >= _PRINT_EVERY_S:
+            self._printed = now, self.phase
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def _line(
         self, second: Sequence[Tick], failures: int, cores: float | None, throttled: float | None
@@ -186,12 +223,12 @@ class View:
         latencies = "/".join(number(response_ms(second, q), ".1f") for q in (0.5, 0.95, 0.99))
         lag_ms = quantile_ms(merge(tick.loop_lag for tick in second), 0.99)
         users, sent = (sum(map(attrgetter(name), second)) for name in ("users", "sent"))
-        minutes, seconds = divmod(int(max(self.total_s - self._shown, 0.0)), 60)
+        minutes, seconds = divmod(int(max(self._total_s - self._shown, 0.0)), 60)
         return Text.assemble(
             (f"{self.phase:<8}", "bold"),
-            f" users {users:,}/{self.users:,}",
+            f" users {users:,}/{self._users:,}",
             f" · {sent:,} → {answered(second):,} req/s · p50/95/99 {latencies} ms",
-            f" · cpu {number(cores, '.2f')}/{self.quota_cores:.3g}",
+            f" · cpu {number(cores, '.2f')}/{self._quota_cores:.3g}",
             (f" · throttled {number(throttled, '.0%')}", "yellow" if throttled else ""),
             f" · lag {number(lag_ms, '.1f')} ms",
             (f" · failed {failures:,}", "bold red" if failures else ""),

@@ -33,9 +33,10 @@ from loadlab.generator.locust_users import (
     count_connections,
     mend_keep_alive,
 )
-from loadlab.generator.plan import Load, Steer, Workers
+from loadlab.generator.plan import Load, Steer
 from loadlab.record import counters
 from loadlab.record.histogram import merge
+from loadlab.record.schema import Workers
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
@@ -108,10 +109,10 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
         runner.register_message(name, listener)
     if options.steer:
         report = Path(options.ticks).with_suffix(".workers")
-        gevent.spawn(_watch, runner, Path(options.steer), report)
+        gevent.spawn(_watch, runner, load.workers, Path(options.steer), report)
 
 
-def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
+def _watch(runner: MasterRunner, workers: int, file: Path, report: Path) -> None:
     """Pass on every change of the steering file; write down how the workers are."""
     before, missing, silent = b"", set[str](), 0
     while True:
@@ -122,8 +123,9 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
-        said = Workers(missing=len(missing), silent=silent)
-        plan.write(report, said)
+        plan.write(
+            report, Workers(expected=workers, missing=len(missing), missed_heartbeats=silent)
+        )
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:

@@ -6,7 +6,6 @@ to be in `allowed_figures.toml`, with the reason why it is none: a setting, a li
 measurement has no place there: measure it with a recipe that stores it, or leave it out.
 """
 
-import argparse
 import re
 import shutil
 import tomllib
@@ -94,13 +93,7 @@ def test_the_documents_are_what_the_stored_runs_say(tmp_path):
         shutil.copy(ROOT / readme, tmp_path)
     for made in tmp_path.glob("docs/benchmarks*"):
         made.unlink()
-    parser = argparse.ArgumentParser()
-    render.add_arguments(parser)
-    written = render.main(
-        parser.parse_args(
-            ["--runs", str(tmp_path / "docs/runs"), "--out", str(tmp_path / "docs/benchmarks.md")]
-        )
-    )
+    written = render.render(tmp_path / "docs/runs", tmp_path / "docs/benchmarks.md")
 
     assert {file.name for file in tmp_path.glob("docs/benchmarks*")} == {
         file.name for file in ROOT.glob("docs/benchmarks*")

@@ -147,11 +147,9 @@ def test_boosted_trees_measured_alone_are_shown_with_the_others(bench_run, tmp_p
     alone = a_run("bench", [*ours, *other], started_at="2026-02-02T03:04:05Z")
     runs = tmp_path / "docs/runs"
     whole, boosted = runner.save(bench_run, runs), runner.save(alone, runs)
-    parser = argparse.ArgumentParser()
-    render.add_arguments(parser)
     out = tmp_path / "docs/benchmarks.md"
 
-    written = render.main(parser.parse_args(["--runs", str(runs), "--out", str(out)]))
+    written = render.render(runs, out)
 
     assert measure.latest(runs, "bench", "iris") == whole
     assert measure.latest(runs, "bench", "cover-lightgbm") == boosted
@@ -174,7 +172,7 @@ def test_a_first_page_without_comparisons_and_load_runs_has_the_bench(bench_run,
     file = runner.save(bench_run, tmp_path / "docs/runs")
     (tmp_path / name).write_text("<!-- figures -->\n<!-- /figures -->\n")
 
-    written = render.render(file, None, tmp_path / "docs/benchmarks.md")
+    written = render.render(tmp_path / "docs/runs", tmp_path / "docs/benchmarks.md")
 
     assert tmp_path / name in written
     text = (tmp_path / name).read_text()
@@ -237,9 +235,9 @@ def test_a_log_that_lacks_rows_or_doubles_them_is_a_doubt(tmp_path, monkeypatch,
 
 def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
     """Machine, limits, commit, command, failures, and what could not be measured."""
-    file = runner.save(bench_run, tmp_path / "docs/runs")
+    runner.save(bench_run, tmp_path / "docs/runs")
 
-    written = render.render(file, None, tmp_path / "docs/benchmarks.md")
+    written = render.render(tmp_path / "docs/runs", tmp_path / "docs/benchmarks.md")
     text = written[0].read_text()
 
     for expected in (
@@ -265,14 +263,12 @@ def test_the_document_says_where_its_figures_come_from(bench_run, tmp_path):
 
 def test_the_same_run_gives_the_same_files(bench_run, tmp_path):
     """The document and its picture change only when the figures do."""
-    file = runner.save(bench_run, tmp_path / "runs")
+    runner.save(bench_run, tmp_path / "runs")
 
-    first = [
-        written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
-    ]
-    second = [
-        written.read_bytes() for written in render.render(file, None, tmp_path / "benchmarks.md")
-    ]
+    first, second = (
+        [each.read_bytes() for each in render.render(tmp_path / "runs", tmp_path / "benchmarks.md")]
+        for _ in range(2)
+    )
 
     assert first == second
     assert b"<svg" in first[1]
@@ -280,12 +276,8 @@ def test_the_same_run_gives_the_same_files(bench_run, tmp_path):
 
 def test_without_a_stored_run_there_is_no_document(tmp_path):
     """A figure that was not stored is not written."""
-    parser = argparse.ArgumentParser()
-    render.add_arguments(parser)
     with pytest.raises(StoreError, match="no stored run"):
-        render.main(
-            parser.parse_args(["--runs", str(tmp_path), "--out", str(tmp_path / "benchmarks.md")])
-        )
+        render.render(tmp_path, tmp_path / "benchmarks.md")
 
 
 def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
@@ -311,9 +303,9 @@ def test_the_ablation_says_what_each_default_is_worth(bench_run, tmp_path):
         "“ASGI”, 51% less; 100 against 100 requests/s"
     ) in said[1]
 
-    text = render.render(
-        runner.save(bench_run, tmp_path), runner.save(run, tmp_path), tmp_path / "b.md"
-    )[0].read_text()
+    for each in (bench_run, run):
+        runner.save(each, tmp_path)
+    text = render.render(tmp_path, tmp_path / "b.md")[0].read_text()
     assert "| ASGI | `HALFCORE_HOT_LANE=false` |" in text
 
 
@@ -456,7 +448,7 @@ def test_a_run_that_was_cut_off_continues(tmp_path):
     """Unless it shall begin again; what the machine did before it is of the moment."""
     first, *_ = found = rounds("a", [1.0, 2.0, 3.0])
     fresh, said = a_run("bench", []), Console(file=io.StringIO(), width=200)
-    noisy = msgspec.structs.replace(fresh.quiet, load_1m=1.0)
+    noisy = msgspec.structs.replace(fresh.quiet, busy_cores=0.1)
     later = msgspec.structs.replace(fresh, quiet=noisy)
 
     def dying(cell):
@@ -544,7 +536,7 @@ def test_each_server_is_a_command_of_its_own_with_one_model(bundles, tmp_path, m
 
 def outcome(*, server_cpu_s=9.9, client_cpu_s=5.0, busy_s=15.0, lag_us=100):
     """What the client would say after ten seconds."""
-    usage = Usage(cpu_s=server_cpu_s, user_s=0.0, system_s=0.0)
+    usage = Usage(cpu_s=server_cpu_s)
     return Outcome(
         requests=100_000,
         failures={},
@@ -632,16 +624,12 @@ def ladder_run():
 def test_the_ladder_says_what_each_step_bought(ladder_run, bench_run, tmp_path):
     """Against the step before, and since the first; a step that costs is named; endpoints are no
     steps."""
-    files = runner.save(bench_run, tmp_path), runner.save(ladder_run, tmp_path)
+    for each in (bench_run, ladder_run):
+        runner.save(each, tmp_path)
 
-    first = [
-        each.read_bytes()
-        for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])
-    ]
-    again = [
-        each.read_bytes()
-        for each in render.render(files[0], None, tmp_path / "b.md", ladder=files[1])
-    ]
+    first, again = (
+        [each.read_bytes() for each in render.render(tmp_path, tmp_path / "b.md")] for _ in range(2)
+    )
     text = first[0].decode()
 
     assert first == again

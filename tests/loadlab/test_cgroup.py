@@ -41,7 +41,6 @@ def test_a_group_counts_the_cpu_time_of_its_processes(real):
         used = group.usage().since(before)
 
     assert 0.1 <= used.cpu_s < 20
-    assert 0 < used.user_s + used.system_s < 20
 
 
 def test_a_quota_stops_a_process(real):
@@ -54,7 +53,6 @@ def test_a_quota_stops_a_process(real):
 
     assert wall_s > 0.5
     assert usage.throttled_periods > 0
-    assert usage.throttled_s > 0
 
 
 def test_a_period_is_set_and_read_back(real):
@@ -166,8 +164,7 @@ def test_version_2_is_read_in_its_own_units(version_2):
 
     usage, memory = group.usage(), group.memory()
 
-    assert (usage.cpu_s, usage.user_s, usage.system_s) == (1.5, 1.0, 0.5)
-    assert (usage.periods, usage.throttled_periods, usage.throttled_s) == (40, 3, 0.09)
+    assert (usage.cpu_s, usage.periods, usage.throttled_periods) == (1.5, 40, 3)
     assert (memory.current_bytes, memory.peak_bytes) == (90_000_000, 95_000_000)
     assert memory.kinds == {"anon": 70_000_000, "file": 5_000_000, "sock": 4096}
     assert (memory.limit_hits, memory.oom_kills) == (2, 1)
@@ -222,8 +219,6 @@ def test_version_1_is_read_in_its_own_units(tmp_path):
     """Nanoseconds and bytes, from a folder per controller."""
     for name, text in {
         "cpuacct/g/cpuacct.usage": "1500000000\n",
-        "cpuacct/g/cpuacct.usage_user": "1000000000\n",
-        "cpuacct/g/cpuacct.usage_sys": "500000000\n",
         "cpu/g/cpu.stat": "nr_periods 40\nnr_throttled 3\nthrottled_time 90000000\n",
         "memory/g/memory.usage_in_bytes": "90000000\n",
         "memory/g/memory.max_usage_in_bytes": "95000000\n",
@@ -238,8 +233,7 @@ def test_version_1_is_read_in_its_own_units(tmp_path):
 
     usage, memory = group.usage(), group.memory()
 
-    assert (usage.cpu_s, usage.user_s, usage.system_s) == (1.5, 1.0, 0.5)
-    assert (usage.periods, usage.throttled_periods, usage.throttled_s) == (40, 3, 0.09)
+    assert (usage.cpu_s, usage.periods, usage.throttled_periods) == (1.5, 40, 3)
     assert (memory.current_bytes, memory.peak_bytes) == (90_000_000, 95_000_000)
     assert memory.kinds == {"rss": 70, "cache": 10, "kernel": 4000, "tcp": 0}
     assert (memory.limit_hits, memory.oom_kills) == (2, 1)

@@ -226,7 +226,7 @@ class Counted:
 
     def usage(self):
         """So far."""
-        return Usage(cpu_s=self._cpu_s, user_s=0.0, system_s=0.0)
+        return Usage(cpu_s=self._cpu_s)
 
 
 def test_limits_and_cpu_time_are_read_back_after_the_load():

@@ -16,7 +16,7 @@ from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Steer
 from loadlab.generator.scenarios import Scenario
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.record.histogram import quantile
+from loadlab.record.histogram import merge, quantile
 from support.misbehaving import RIGHT, Faults, misbehaving
 
 pytestmark = pytest.mark.slow
@@ -65,12 +65,12 @@ class Counted:
 
     def __init__(self, ticks: list[Tick]) -> None:
         self.ticks = ticks
-        self.started = sum(tick.started for tick in ticks)
-        self.right = sum(sum(tick.response_us.values()) for tick in ticks)
+        self.started = sum(tick.sent for tick in ticks)
+        self.right = sum(tick.answered for tick in ticks)
         self.failures = sum((Counter(tick.failures) for tick in ticks), Counter())
-        self.connects = sum(sum(tick.connect_us.values()) for tick in ticks)
-        self.checked = sum(tick.checked for tick in ticks)
-        self.response_us = sum((Counter(tick.response_us) for tick in ticks), Counter())
+        self.connects = sum(tick.opens for tick in ticks)
+        self.checked = sum(tick.deep_checked for tick in ticks)
+        self.response_us = merge(tick.response for tick in ticks)
 
 
 def drive(
@@ -102,7 +102,7 @@ def drive(
         wait(
             lambda counted: (
                 bool(counted.ticks)
-                and not counted.ticks[-1].started
+                and not counted.ticks[-1].sent
                 and not counted.ticks[-1].in_flight
             )
         )
@@ -205,7 +205,6 @@ def test_a_stall_hides_nothing_in_the_open_model(tmp_path):
         )
     late = sum(count for value_us, count in counted.response_us.items() if value_us > 100_000)
     assert late > 0.1 * counted.right, "three tenths of the time were stalled"
-    assert sum(tick.dropped for tick in counted.ticks) > 0
 
 
 def test_1200_users_keep_their_connections_and_both_clients_measure_alike(tmp_path):
@@ -270,7 +269,7 @@ def test_the_witness_sees_wrong_answers_too(tmp_path):
     faults = Faults(wrong_every=10)
     with misbehaving(faults) as port, witnessing(tmp_path, load(port)) as witness:
         ticks: list[Tick] = []
-        while sum(tick.started for tick in ticks) < 2 * CONNECTIONS:
+        while sum(tick.sent for tick in ticks) < 2 * CONNECTIONS:
             assert not witness.broken(), witness.broken()
             time.sleep(0.1)
             ticks += witness.ticks()

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadlab.record.histogram import bucket, quantile, spread
+from loadlab.record.histogram import edge, index, quantile, spread
 
 
 @given(st.integers(min_value=0, max_value=10**9))
 def test_a_bucket_is_within_one_percent_below_its_values(value_us):
     """So a stored distribution loses nothing that matters."""
-    assert 0 <= value_us - bucket(value_us) <= value_us / 100
+    assert 0 <= value_us - edge(index(value_us)) <= value_us / 100
 
 
 @given(st.lists(st.integers(min_value=0, max_value=10**7), min_size=1))

@@ -159,7 +159,7 @@ def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(
         machine,
         "watch",
-        lambda: Quiet(load_1m=2.0, busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]),
+        lambda: Quiet(busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]),
     )
     monkeypatch.setattr(programs, "case", lambda *_: None)
     parser = argparse.ArgumentParser()

@@ -79,8 +79,9 @@ def test_what_was_not_measured_is_not_judged(protocols_run):
 def test_the_page_shows_the_newest_run(protocols_run, tmp_path):
     """A section of its own, after the bench, with the table and what is short of its goal."""
     bench_run = a_run("bench", rounds("a", [10.0, 11.0, 12.0]))
-    files = runner.save(bench_run, tmp_path), runner.save(protocols_run, tmp_path)
-    page, *_ = render.render(files[0], None, tmp_path / "b.md", protocols_run=files[1])
+    runner.save(bench_run, tmp_path)
+    runner.save(protocols_run, tmp_path)
+    page, *_ = render.render(tmp_path, tmp_path / "b.md")
     text = page.read_text()
     assert "## Other protocols" in text
     assert "- **short**: narrow: invocations / predict = 1.40 (goal: at most 1.3)" in text

@@ -21,13 +21,14 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from loadlab.generator.ledger import Tick
 from loadlab.record.histogram import pack
 from loadlab.record.schema import Calibration, Ended, NullServer, Sample, ServerSample
 from loadlab.report import library
 from loadlab.report.command import conclude
 from loadlab.report.page import write_reports
-from loadlab.report.terminal import Ticker, history_table, summary
-from loadlab.run.timeline import Moment, View
+from loadlab.report.terminal import history_table, summary
+from loadlab.run.timeline import LiveLine
 from loadlab.verdict.judge import judge
 from support import browser
 from support.runs import Made, Server, fresh, made
@@ -283,13 +284,13 @@ def test_a_full_disk_costs_the_reports_but_not_the_verdict(tmp_path):
     assert "the reports could not be written: " in paper.getvalue()
 
 
-def _shown_live(console: Console, moments: Sequence[tuple[str, Moment]]) -> None:
+def _shown_live(console: Console, seconds: Sequence[tuple[str, Tick]]) -> None:
     """A second each, of 10,000 users and half a core; the server uses 0.2 of it."""
     now = [0.0]
-    with Ticker(console, clock=lambda: now[0]) as ticker:
-        view = View(ticker, users=10_000, quota_cores=0.5, total_s=95.0)
-        for t, (phase, moment) in enumerate(moments):
-            now[0], view.phase = float(t), phase  # type: ignore[assignment]
+    asked = {"users": 10_000, "quota_cores": 0.5, "total_s": 95.0}
+    with LiveLine(console, **asked, clock=lambda: now[0]) as line:  # type: ignore[arg-type]
+        for t, (phase, tick) in enumerate(seconds):
+            now[0], line.phase = float(t), phase  # type: ignore[assignment]
             server = ServerSample(
                 cpu_s=0.2 * t,
                 periods=100 * t,
@@ -297,19 +298,19 @@ def _shown_live(console: Console, moments: Sequence[tuple[str, Moment]]) -> None
                 memory_bytes=1,
                 memory_peak_bytes=1,
             )
-            failures = Counter(reset=moment.failed)
-            book = SimpleNamespace(moments={t: moment}, whole=t, failures=failures)
-            view.show(book, Sample(t=float(t), server=server))
-            view.show(book, None)  # the same second once
-        ticker.say("[done]")
+            failures = Counter(tick.failures)
+            book = SimpleNamespace(since=lambda _, one=tick: [[one]], whole=t, failures=failures)
+            line.show(book, Sample(t=float(t), server=server))
+            line.show(book, None)  # the same second once
+        line.say("[done]")
 
 
 def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():
     """And when a phase begins; what is not known yet is a dash."""
     paper = io.StringIO()
-    moment = Moment(users=9_000, started=1538, answered=1500, response_us=Counter({3210: 1500}))
+    tick = Tick(worker="a", t=0, users=9_000, sent=1538, answered=1500, response=pack({3210: 1500}))
     phases = ["ramp"] * 3 + ["steady"] * 22
-    _shown_live(Console(file=paper, width=300), [(phase, moment) for phase in phases])
+    _shown_live(Console(file=paper, width=300), [(phase, tick) for phase in phases])
     lines = paper.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["ramp", "steady", "steady", "steady", "[done]"]
     first = "users 9,000/10,000 · 1,538 → 1,500 req/s · p50/95/99 3.2/3.2/3.2 ms"
@@ -324,7 +325,8 @@ def test_the_live_line_without_a_terminal_speaks_every_ten_seconds():
 def test_the_live_line_on_a_terminal_stays_one_line():
     """It is drawn over, and gone at the end."""
     paper = io.StringIO()
-    _shown_live(Console(file=paper, width=200, force_terminal=True), [("steady", Moment(failed=3))])
+    failing = Tick(worker="a", t=0, users=1, failures={"reset": 3})
+    _shown_live(Console(file=paper, width=200, force_terminal=True), [("steady", failing)])
     assert "failed 3" in paper.getvalue()
     assert "\x1b[2K" in paper.getvalue()
 

@@ -31,11 +31,8 @@ def measured(cpu_us, *, failures=None, doubts=(), p99_ms=2.0):
     """Figures of a round with a thousand requests in ten seconds."""
     usage = Usage(
         cpu_s=cpu_us / 1000,
-        user_s=0.0,
-        system_s=0.0,
         periods=100,
         throttled_periods=5,
-        throttled_s=0.1,
     )
     response = msgspec.structs.replace(
         spread({1000: 1000}),
@@ -89,7 +86,7 @@ def a_run(what, all_rounds, **changes):
         nofile=20_000,
         sysctls={},
     )
-    quiet = Quiet(load_1m=0.0, busy_cores=0.0, steal=0.0, reasons=[])
+    quiet = Quiet(busy_cores=0.0, steal=0.0, reasons=[])
     run = Run(
         kind=what,
         started_at="2026-01-02T03:04:05Z",

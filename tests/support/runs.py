@@ -376,7 +376,6 @@ class _Simulation:
                     net=NetSample(
                         established=alive,
                         ports_used=alive + 40,
-                        time_wait=20,
                         active_opens=5000 + alive,
                         listen_overflows=3,
                         listen_drops=3,

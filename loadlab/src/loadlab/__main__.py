@@ -80,7 +80,7 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
         report_command.main(asked, root, Console())
         return
     if asked.command == "render":
-        said = [f"wrote {written}" for written in render.main(asked)]
+        said = [f"wrote {written}" for written in render.render(asked.runs, asked.out)]
     else:
         file = bench.main(asked, root, console)
         said = [f"stored in {file}"]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+T = TypeVar("T")
 W = TypeVar("W", bound=msgspec.Struct)
 YesNo = Literal["yes", "no"]
 Backend = Literal["auto", "cgroup", "compose"]
@@ -94,6 +95,13 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
     return kind(**given)
 
 
+def choose(known: Mapping[str, T], key: str, name: str) -> T:
+    """What has this name, of a word `key`; raises `UsageError` with the known ones."""
+    if name not in known:
+        raise UsageError(f"{key}={name} is unknown; there are {', '.join(known)}")
+    return known[name]
+
+
 def table(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> str:
     """The words of a command as text in columns: key, possible values, default, help."""
     rows = [("word", "values", "default", "")]
@@ -134,24 +142,15 @@ def _value(key: str, text: str, annotated: Any) -> object:
     kind, meta = _unwrap(annotated)
     if not text:
         raise UsageError(f"{key}= has no value")
+    seconds = _DURATION.fullmatch(text) if kind is float else None
+    value = float(seconds[1]) * _SECONDS[seconds[2]] if seconds else text
+    try:
+        return msgspec.convert(value, Annotated[kind, meta], strict=False)
+    except msgspec.ValidationError:
+        possible = _possible(annotated)
     if get_origin(kind) is Literal:
-        if text not in get_args(kind):
-            raise UsageError(f"{key}={text} is unknown; there are {', '.join(get_args(kind))}")
-        return text
-    if kind is int:
-        if not text.isdecimal() or not _within(int(text), meta):
-            raise UsageError(f"{key}={text} is invalid: expected {_possible(annotated)}")
-        return int(text)
-    if kind is float:
-        found = _DURATION.fullmatch(text)
-        if not found or float(found[1]) <= 0:
-            raise UsageError(f"{key}={text} is invalid: expected {_possible(annotated)}")
-        return float(found[1]) * _SECONDS[found[2]]
-    return text
-
-
-def _within(number: int, meta: Meta) -> bool:
-    return (meta.ge is None or number >= meta.ge) and (meta.le is None or number <= meta.le)
+        raise UsageError(f"{key}={text} is unknown; there are {possible}")
+    raise UsageError(f"{key}={text} is invalid: expected {possible}")
 
 
 def _possible(annotated: Any) -> str:

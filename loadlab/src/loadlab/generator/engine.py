@@ -273,7 +273,6 @@ class Engine:
             self._wake(user, now + 1.0)
             return
         user.due = self._load.scenario.next_due(user.due, now, self.steer.pace, self._draw)
-        self._ledger.dropped += user.due < now
         self._wake(user, user.due)
 
     def _drop_late(self, now: float) -> None:
@@ -334,7 +333,7 @@ def _second(engine: Engine, ledger: Ledger, orders: Path) -> None:
             engine.steer, looked = msgspec.json.decode(orders.read_bytes(), type=Steer), now
         until = min(now + _PROBE_S, end)
         engine.turn(until)
-        ledger.loop_us[max(int((time.monotonic() - until) * 1e6), 0)] += 1
+        ledger.loop_lag_us[max(int((time.monotonic() - until) * 1e6), 0)] += 1
 
 
 if __name__ == "__main__":

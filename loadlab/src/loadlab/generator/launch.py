@@ -16,8 +16,8 @@ import msgspec
 
 from loadlab.generator import plan
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Steer, Workers
-from loadlab.record.schema import Role
+from loadlab.generator.plan import Load, Steer
+from loadlab.record.schema import Role, Workers
 
 Cpus = frozenset[int]
 _WEB_PORT = 8089

@@ -1,8 +1,6 @@
 """What a generator counts: one `Ledger` per process, emptied once a second into a `Tick`.
 
-Counting is a few additions per request; everything more expensive happens once a second. Latencies
-are in the HDR buckets of `latency.bucket`, so that ticks of many processes and seconds can be added
-up without loss.
+Counting is a few additions per request; everything more expensive happens once a second.
 """
 
 import time
@@ -10,10 +8,10 @@ from collections import Counter
 
 import msgspec
 
-from loadlab.record.histogram import bucket
-from loadlab.record.schema import HostSample
+from loadlab.record.histogram import pack
+from loadlab.record.schema import Counts, HostSample
 
-_HISTOGRAMS = ("response_us", "service_us", "failed_us", "lag_us", "loop_us", "connect_us")
+_HISTOGRAMS = ("response", "service", "failed", "connect", "lag", "loop_lag")
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,45 +27,16 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     a question for the time."""
 
 
-class Tick(msgspec.Struct, kw_only=True):
-    """One generator process, one second. Histograms: microseconds (lower edge of the bucket) →
-    count."""
+class Tick(Counts, kw_only=True, omit_defaults=True):
+    """One generator process, one second."""
 
     worker: str
-    t: int
-    """The second [t, t + 1) since the run's start."""
-    users: int
-    """Alive at the end."""
-    first_s: float | None
+    first_s: float | None = None
     """When the first user of all arrived, since the run's start."""
-    in_flight: int
+    in_flight: int = 0
     """Requests without an answer at the end."""
-    started: int
-    intended: dict[int, int]
-    """Requests that were sent in this second, by the second that they were meant for."""
-    response_us: dict[int, int]
-    """Right answers, from the intended start to the last byte."""
-    service_us: dict[int, int]
-    """The same, from the first byte sent."""
-    failed_us: dict[int, int]
-    """Everything else, from the intended start to when it was known."""
-    lag_us: dict[int, int]
-    """How late requests were sent, measured from the intended start: the generator's own fault."""
-    loop_us: dict[int, int]
-    """How late a timer of 10 ms was."""
-    connect_us: dict[int, int]
-    """Connections opened."""
-    failures: dict[str, int]
-    """By kind: connect, reset, timeout, unanswered, status_500, wrong_body, wrong_prediction, …"""
-    checked: int
-    """Answers that were compared with the expected one, whole."""
-    dropped: int
-    """Open model: requests that were due while their user still waited; they are sent late, and
-    count from when they were due."""
-    errors: int
-    """Exceptions in a user's code: faults of the generator."""
-    cpu_s: float
-    """Of the process, in this second."""
+    late: dict[int, int] = msgspec.field(default_factory=dict)
+    """Requests that were sent in this second and meant for an earlier one, by that second."""
     host: Host | None = None
     """None: a worker of the lab's own machine, which the lab watches itself."""
 
@@ -80,11 +49,10 @@ class Ledger:
         self.worker, self.epoch = worker, epoch
         self.users = self.started = self.finished = 0
         self.first_s: float | None = None
-        self.checked = self.dropped = self.errors = 0
+        self.checked = self.errors = self._started_before = 0
         self.intended, self.failures = Counter[int](), Counter[str]()
         self.response_us, self.service_us, self.failed_us = (Counter[int]() for _ in range(3))
-        self.lag_us, self.loop_us, self.connect_us = (Counter[int]() for _ in range(3))
-        self._started_before, self._cpu_s = 0, time.process_time()
+        self.lag_us, self.loop_lag_us, self.connect_us = (Counter[int]() for _ in range(3))
 
     def arrive(self) -> None:
         """A user is there."""
@@ -121,37 +89,29 @@ class Ledger:
 
     def tick(self) -> Tick:
         """Close the second that has just ended, and begin the next."""
-        cpu_s = time.process_time()
+        t = round(time.monotonic() - self.epoch) - 1
         closed = Tick(
             worker=self.worker,
-            t=round(time.monotonic() - self.epoch) - 1,
+            t=t,
             users=self.users,
+            user_errors=self.errors,
             first_s=self.first_s,
             in_flight=self.started - self.finished,
-            started=self.started - self._started_before,
-            intended=dict(self.intended),
+            intended=self.intended.pop(t, 0),
+            late=dict(self.intended),
+            sent=self.started - self._started_before,
+            answered=self.response_us.total(),
             failures=dict(self.failures),
-            checked=self.checked,
-            dropped=self.dropped,
-            errors=self.errors,
-            cpu_s=cpu_s - self._cpu_s,
-            **{name: _bucketed(getattr(self, name)) for name in _HISTOGRAMS},  # type: ignore[arg-type]
+            deep_checked=self.checked,
+            opens=self.connect_us.total(),
+            **{name: pack(getattr(self, f"{name}_us")) for name in _HISTOGRAMS},  # type: ignore[arg-type]
         )
         self.clear()
-        self._cpu_s = cpu_s
         return closed
 
     def clear(self) -> None:
         """Forget the second's counts; requests on the way stay so."""
-        for name in (*_HISTOGRAMS, "intended", "failures"):
-            getattr(self, name).clear()
-        self.checked = self.dropped = self.errors = 0
+        for counts in (*(f"{name}_us" for name in _HISTOGRAMS), "intended", "failures"):
+            getattr(self, counts).clear()
+        self.checked = self.errors = 0
         self._started_before = self.started
-
-
-def _bucketed(counts: Counter[int]) -> dict[int, int]:
-    buckets: dict[int, int] = {}
-    for value, count in counts.items():
-        edge = bucket(value)
-        buckets[edge] = buckets.get(edge, 0) + count
-    return buckets

@@ -19,6 +19,7 @@ from loadlab.generator import exchange, scenarios
 from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Question, post
 from loadlab.generator.scenarios import Scenario
+from loadlab.words import choose
 
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["pool", "fresh"]
@@ -108,15 +109,6 @@ class Pool:
         return Question(request, exchange.answer.encode(), whole=self._whole)
 
 
-class Workers(msgspec.Struct, frozen=True, kw_only=True):
-    """What Locust's master knows of its workers."""
-
-    missing: int
-    """Ever declared missing."""
-    silent: int
-    """Times that a worker was seen without a heartbeat for two seconds or more."""
-
-
 def read(file: Path) -> Load:
     """Read a stored load; raises `msgspec.DecodeError`."""
     return msgspec.json.decode(file.read_bytes(), type=Load)
@@ -136,7 +128,7 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
     Raises `ValueError`: no rows for the model, or a host that has no address.
     """
-    chosen = scenarios.choose(scenarios.read(), scenario)
+    chosen = choose(scenarios.read(), "scenario", scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
         known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))

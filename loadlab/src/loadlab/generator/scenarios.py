@@ -3,7 +3,6 @@
 import math
 import random
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -62,13 +61,6 @@ def read(file: Path = FILE) -> dict[str, Scenario]:
     for scenario in found.values():
         _check(scenario)
     return found
-
-
-def choose(scenarios: Mapping[str, Scenario], name: str) -> Scenario:
-    """The scenario of a name; raises `UsageError` with the known ones."""
-    if name not in scenarios:
-        raise UsageError(f"scenario={name} is unknown; there are {', '.join(scenarios)}")
-    return scenarios[name]
 
 
 def _check(scenario: Scenario) -> None:

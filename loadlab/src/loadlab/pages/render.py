@@ -78,74 +78,33 @@ class KeptSet:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `loadlab render`."""
-    options = {
-        "--runs": (Path("docs/runs"), "where runs are stored (default: %(default)s)"),
-        "--bench": (None, "stored run to show (default: the newest)"),
-        "--ablate": (None, "stored ablation to show (default: the newest, if there is one)"),
-        "--ladder": (None, "stored ladder to show (default: the newest, if there is one)"),
-        "--protocols": (None, "stored run of the protocols (default: the newest, if there is one)"),
-        "--out": (Path("docs/benchmarks.md"), "page to write (default: %(default)s)"),
-    }
-    for name, (default, text) in options.items():
-        parser.add_argument(name, type=Path, default=default, help=text)
+    says = "where runs are stored (default: %(default)s)"
+    parser.add_argument("--runs", type=Path, default=Path("docs/runs"), help=says)
+    says = "page to write (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help=says)
 
 
-def main(asked: argparse.Namespace) -> list[Path]:
-    """Write the pages and, next to them, the pictures; returns the files; raises `StoreError`."""
-    runs = asked.runs
-    newest = asked.bench or measure.latest(runs, "bench", _MODEL) or measure.latest(runs, "bench")
-    if newest is None:
-        raise StoreError(
-            f"no stored run in {runs}: `loadlab bench` makes one; smoke tests are shown "
-            "only when named with --bench"
-        )
-    written = render(
-        newest,
-        asked.ablate or measure.latest(runs, "ablate"),
-        asked.out,
-        boosted=measure.latest(runs, "bench", BOOSTED),
-        ladder=asked.ladder or measure.latest(runs, "ladder"),
-        protocols_run=asked.protocols or measure.latest(runs, "protocols"),
-        compared=experiments.newest(runs, "compare"),
-        searched=experiments.newest(runs, "search"),
-        loaded=load_sets(runs),
-        studied=experiments.newest(runs, *KINDS),
-    )
-    operations = asked.out.with_name("operations.md")
-    files = sorted(runs.glob("*-memory-*.json"))
-    if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
-        written.append(operations)
-    return written
-
-
-def render(
-    newest: Path,
-    ablation: Path | None,
-    out: Path,
-    *,
-    boosted: Path | None = None,
-    ladder: Path | None = None,
-    protocols_run: Path | None = None,
-    compared: Sequence[Path] = (),
-    loaded: Sequence[KeptSet] = (),
-    searched: Sequence[Path] = (),
-    studied: Sequence[Path] = (),
-) -> list[Path]:
-    """Write the page of these files, its pictures, and READMEs; returns what was written.
+def render(runs: Path, out: Path) -> list[Path]:
+    """Write the page of the newest runs of a folder, its pictures, and what stands between marks in
+    READMEs and docs/operations.md; returns what was written; raises `StoreError`.
 
     The boosted trees may have been measured in a run of their own.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    newest = measure.latest(runs, "bench", _MODEL) or measure.latest(runs, "bench")
+    if newest is None:
+        raise StoreError(f"no stored run in {runs} but smoke tests: `loadlab bench` makes one")
+    boosted, ladder = measure.latest(runs, "bench", BOOSTED), measure.latest(runs, "ladder")
+    others = measure.latest(runs, "ablate"), ladder, measure.latest(runs, "protocols")
+    compared, searched = (experiments.newest(runs, kind) for kind in ("compare", "search"))
+    loaded = load_sets(runs)
     chapters = Chapters(out)
     benches = [chapters.bench(newest)]
     if boosted and boosted != newest:
         benches.append(chapters.bench(boosted, BOOSTED))
-    benches += [chapters.bench(file) for file in (ablation, ladder, protocols_run) if file]
+    benches += [chapters.bench(file) for file in others if file]
     lines = experiments.least(out, searched) + experiments.compared(out, compared)
-    if boosted:
-        lines += bench.boosted_lines(runner.load(boosted, measure.Run), link(boosted, out))
-    if ladder:
-        lines += bench.ladder_lines(runner.load(ladder, measure.Run), link(ladder, out))
+    for file, said in ((boosted, bench.boosted_lines), (ladder, bench.ladder_lines)):
+        lines += said(runner.load(file, measure.Run), link(file, out)) if file else []
     text = page(
         "benchmarks",
         summary=load_summary(loaded, out) if loaded else "",
@@ -154,17 +113,26 @@ def render(
         benches=benches,
         compared=[chapters.compare(file) for file in compared],
         searched=[chapters.search(file) for file in searched],
-        studied=[chapters.study(file) for file in studied],
+        studied=[chapters.study(file) for file in experiments.newest(runs, *KINDS)],
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(f"{text}\n")
     shown = to_draw(loaded)
     curve = chapters.draw("load", shown) if shown else ""
-    readmes = []
-    for name, template in _READMES.items():
-        readme = out.parent.parent / name
-        text_of = partial(first_page, readme, template, newest, compared, loaded, curve)
-        readmes += [readme] if fill(readme, "figures", text_of) else []
-    return [out, *chapters.pictures, *readmes]
+    places = {out.parent.parent / name: template for name, template in _READMES.items()}
+    filled = [
+        readme
+        for readme, template in places.items()
+        if fill(
+            readme,
+            "figures",
+            partial(first_page, readme, template, newest, compared, loaded, curve),
+        )
+    ]
+    operations, files = out.with_name("operations.md"), sorted(runs.glob("*-memory-*.json"))
+    if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
+        filled.append(operations)
+    return [out, *chapters.pictures, *filled]
 
 
 def fill(file: Path, mark: str, text: Callable[[], str]) -> bool:

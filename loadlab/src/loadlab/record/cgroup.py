@@ -56,11 +56,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """CPU time in seconds since the group was made, and how often the quota stopped it."""
 
     cpu_s: float
-    user_s: float
-    system_s: float
     periods: int = 0
     throttled_periods: int = 0
-    throttled_s: float = 0.0
 
     def since(self, before: "Usage") -> "Usage":
         """What was used between two readings."""
@@ -123,19 +120,13 @@ class Group:
         microseconds."""
         stat = _pairs(self.file("cpu", "cpu.stat"))
         if self.version == 1:
-            names = ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")
-            used = [int(self.file("cpuacct", name).read_text()) / _NS for name in names]
-            throttled_s = stat.get("throttled_time", 0) / _NS
+            cpu_s = _number(self.file("cpuacct", "cpuacct.usage")) / _NS
         else:
-            used = [stat[name] / _US for name in ("usage_usec", "user_usec", "system_usec")]
-            throttled_s = stat.get("throttled_usec", 0) / _US
+            cpu_s = stat["usage_usec"] / _US
         return Usage(
-            cpu_s=used[0],
-            user_s=used[1],
-            system_s=used[2],
+            cpu_s=cpu_s,
             periods=stat.get("nr_periods", 0),
             throttled_periods=stat.get("nr_throttled", 0),
-            throttled_s=throttled_s,
         )
 
     def memory(self) -> Memory:

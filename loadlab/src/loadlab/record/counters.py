@@ -21,13 +21,13 @@ _ID = struct.Struct("=2s2s16s16sIQ")
 _RECEIVE_BYTES = 1 << 16
 
 
-def host(proc: Path = PROC) -> HostSample:
+def host() -> HostSample:
     """CPU, pressure, swap and connection tracking of the whole machine."""
-    cpu = machine.read_cpu(proc / "stat")
-    pressure = _lines(proc / "pressure/cpu")
-    paged = dict(line.split() for line in _lines(proc / "vmstat"))
+    cpu = machine.read_cpu()
+    pressure = _lines(PROC / "pressure/cpu")
+    paged = dict(line.split() for line in _lines(PROC / "vmstat"))
     tracked, most = (
-        _lines(proc / f"sys/net/netfilter/nf_conntrack_{each}") for each in ("count", "max")
+        _lines(PROC / f"sys/net/netfilter/nf_conntrack_{each}") for each in ("count", "max")
     )
     return HostSample(
         busy_s=cpu.busy_s,
@@ -76,32 +76,6 @@ def ports() -> int:
     """Ephemeral ports that this machine may use towards one address."""
     low, high = (PROC / "sys/net/ipv4/ip_local_port_range").read_text().split()
     return int(high) - int(low) + 1
-
-
-def nofile(pid: int) -> int:
-    """A process's soft limit on open files."""
-    lines = (PROC / str(pid) / "limits").read_text().splitlines()
-    text = next(line for line in lines if line.startswith("Max open files")).split()[3]
-    return int(text) if text.isdecimal() else 1 << 30
-
-
-def cpus(pid: int) -> list[int]:
-    """CPUs that a process may run on."""
-    return sorted(os.sched_getaffinity(pid))
-
-
-def name(pid: int) -> str:
-    """What a process is called; empty if it is gone."""
-    return "".join(_lines(PROC / str(pid) / "comm"))
-
-
-def descendants(pid: int, proc: Path = PROC) -> list[int]:
-    """A process and everything it started that still lives."""
-    found = [pid]
-    for parent in found:
-        for children in (proc / str(parent) / "task").glob("*/children"):
-            found += [int(child) for line in _lines(children) for child in line.split()]
-    return found
 
 
 def established(port: int) -> int:

@@ -1,7 +1,7 @@
 """Latencies: exact counts per microsecond while a run lasts, within 1 % once stored.
 
-The hot loop adds one to a dictionary's entry, which is cheaper than any histogram. `bucket` is the
-HDR layout, 128 steps per power of two: it keeps a stored run small, and histograms of workers,
+The hot loop adds one to a dictionary's entry, which is cheaper than any histogram. A bucket is of
+the HDR layout, 128 steps per power of two: it keeps a stored run small, and histograms of workers,
 seconds and runs add up without loss. On disk they are a flat list of gaps and counts:
 `{250: 3, 260: 1}` becomes `[250, 3, 8, 1]`: bucket 250, then 8 buckets on.
 """
@@ -26,13 +26,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     buckets: dict[int, int]
 
 
-def bucket(value_us: int) -> int:
-    """The lower edge of a value's bucket, microseconds; values below 256 µs are their own."""
-    return edge(index(value_us))
-
-
 def index(value_us: int) -> int:
-    """The number of a value's bucket: 0, 1, 2, … without holes."""
+    """The number of a value's bucket, without holes; values below 256 µs have their own."""
     shift = max(value_us.bit_length() - _STEP_BITS - 1, 0)
     return (shift << _STEP_BITS) + (value_us >> shift)
 

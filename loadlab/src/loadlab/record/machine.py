@@ -38,7 +38,6 @@ _MAX_BUSY_CORES = 0.15
 _MAX_STEAL = 0.01
 _BUSIEST = 3
 """Other processes that are named when the machine is busy."""
-_HERTZ = os.sysconf("SC_CLK_TCK")
 _SLICES, _SLICE_S = 10, 0.02
 """Short ones: the best of them is seldom disturbed."""
 _TURNS = 10_000
@@ -64,7 +63,6 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 class Quiet(msgspec.Struct, frozen=True, kw_only=True):
     """How busy the machine was with others before the run."""
 
-    load_1m: float
     busy_cores: float
     steal: float  # share of the time that the hypervisor gave to others
     reasons: list[str]  # why a measurement cannot be trusted; empty: it can
@@ -112,13 +110,12 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
         return f"`{self.commit[:12] or 'unknown'}`{changed}"
 
 
-def read_cpu(file: Path = Path("/proc/stat")) -> Cpu:
-    """The first line of /proc/stat."""
-    user, nice, system, idle, iowait, irq, softirq, steal = (
-        int(field) / _HERTZ for field in file.read_text().split()[1:9]
-    )
-    busy = user + nice + system + irq + softirq
-    return Cpu(busy_s=busy, steal_s=steal, total_s=busy + idle + iowait + steal)
+def read_cpu() -> Cpu:
+    """CPU time until now."""
+    now = psutil.cpu_times()
+    busy_s = math.fsum((now.user, now.nice, now.system, now.irq, now.softirq))
+    total_s = busy_s + now.idle + now.iowait + now.steal
+    return Cpu(busy_s=busy_s, steal_s=now.steal, total_s=total_s)
 
 
 def watch(seconds: float = 2.0) -> Quiet:
@@ -142,7 +139,7 @@ def watch(seconds: float = 2.0) -> Quiet:
         reasons.append(f"the hypervisor steals {steal:.1%} (at most {_MAX_STEAL:.0%})")
     if (os.cpu_count() or 1) < 2:
         reasons.append("one core: server and generator cannot be kept apart")
-    return Quiet(load_1m=os.getloadavg()[0], busy_cores=busy_cores, steal=steal, reasons=reasons)
+    return Quiet(busy_cores=busy_cores, steal=steal, reasons=reasons)
 
 
 def _used_s() -> dict[psutil.Process, float]:

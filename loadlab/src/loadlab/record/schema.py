@@ -82,7 +82,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float  # of the steady phase
     think_s: tuple[float, float] | None = None  # closed model: uniform between these; None if open
     rate_hz: float | None = None  # open model: arrivals a second, whatever the server does
-    keep_alive: bool = True
     models: list[str]  # that the bodies belong to
     bodies: int = 1  # different ones in use
     caching_disclosed: str = ""  # what the server caches, where that is known and said
@@ -112,9 +111,9 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """The generator's workers, as its master knew them at the end."""
 
     expected: int
-    reported: int  # their last report arrived
-    missing: int  # that were ever declared missing
-    missed_heartbeats: int
+    reported: int = 0  # their last report arrived
+    missing: int = 0  # that were ever declared missing
+    missed_heartbeats: int = 0  # times that one had sent none for two seconds or more
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,16 +178,13 @@ class Run(msgspec.Struct, kw_only=True):
     ended: Ended | None = None  # the run was killed, or still runs
 
 
-class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One second of one series: [t, t + 1). Lines with the same t, series and phase add up, so
-    every worker may write its own.
+class Counts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one process counted in the second [t, t + 1).
 
     Histograms are packed counts per bucket of microseconds (`loadlab.record.histogram`).
     """
 
     t: int
-    series: Series
-    phase: PhaseName
     users: int | None = None  # alive at the second's end
     user_errors: int = 0  # exceptions in user code: users that could not start, or died
     intended: int = 0  # requests that were meant to begin in this second: the offered rate
@@ -209,19 +205,24 @@ class Second(msgspec.Struct, kw_only=True, omit_defaults=True):
     loop_lag: list[int] = []  # overshoot of a 10 ms sleep in every generator process
 
 
+class Second(Counts, kw_only=True, omit_defaults=True):
+    """One line of `seconds.jsonl`. Lines with the same t, series and phase add up, so every worker
+    may write its own."""
+
+    series: Series
+    phase: PhaseName
+
+
 class ServerSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The server's control groups, summed over replicas."""
 
     cpu_s: float  # with the balancer's, where the lab started one: it is charged
     balancer_cpu_s: float | None = None  # the part of it that is the balancer's
-    balancer_memory_bytes: int = 0  # at its peak; not part of the replicas' memory
     periods: int = 0
     throttled_periods: int = 0
-    throttled_s: float = 0.0
     memory_bytes: int
     memory_peak_bytes: int
     oom_kills: int = 0
-    limit_hits: int = 0
     restarts: int = 0
 
 
@@ -241,7 +242,6 @@ class NetSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """TCP in the network namespace of the users' connections."""
 
     established: int  # of users to the server; the witness's and the master's are not counted
-    time_wait: int = 0
     ports_used: int | None = None  # ephemeral ones, TIME_WAIT included
     active_opens: int
     listen_overflows: int

@@ -1,12 +1,8 @@
-"""A run on a terminal: the line that is updated meanwhile (rich on a terminal, a plain line every
-10 s elsewhere), the verdict at the end, and the history of all runs."""
+"""A run on a terminal: the verdict at its end, and the history of all runs."""
 
-import time
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -18,46 +14,11 @@ from loadlab.verdict.repeats import Judged
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
 _HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"
-_PLAIN_EVERY_S = 10.0
 
 
 def say(console: Console, sentence: str) -> None:
     """Print it as one line, unchanged."""
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-class Ticker:
-    """Shows how a run goes on a console; with stderr, stdout stays free for the result. Seconds of
-    the clock are monotonic."""
-
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        live = Live(console=console, auto_refresh=False, transient=True)
-        self._live = live if console.is_terminal else None
-        self._last, self._phase = float("-inf"), ""
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def update(self, phase: str, line: Text) -> None:
-        """Show the newest line; without a terminal only at a phase's begin and every 10 s."""
-        if self._live:
-            self._live.update(line, refresh=True)
-            return
-        now = self._clock()
-        if phase != self._phase or now - self._last >= _PLAIN_EVERY_S:
-            self._last, self._phase = now, phase
-            self._console.print(line, soft_wrap=True, highlight=False)
-
-    def say(self, sentence: str) -> None:
-        """One line that stays: a phase's end, a warning."""
-        say(self._console, sentence)
 
 
 def summary(run: Run, verdict: Verdict) -> RenderableType:

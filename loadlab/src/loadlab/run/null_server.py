@@ -17,6 +17,7 @@ from loadlab.record.cgroup import Limits
 from loadlab.record.schema import NullServer
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
+from loadlab.verdict.figures import alive, answered, failed
 
 STEADY_S = (3, 10)
 """Seconds that are measured once all users are there: the least and the most; a shorter steady
@@ -89,9 +90,7 @@ def _drive(
 
 def _full(ticks: Sequence[Tick], workers: int, users: int) -> set[int]:
     """Seconds that all workers have reported, with all users."""
-    reports, there = Counter(tick.t for tick in ticks), Counter[int]()
-    for tick in ticks:
-        there[tick.t] += tick.users
+    reports, there = Counter(tick.t for tick in ticks), alive(ticks)
     return {t for t, count in reports.items() if count == workers and there[t] == users}
 
 
@@ -101,13 +100,12 @@ def _summary(
     """The first second with all users is where the measurement begins."""
     first, *steady = sorted(used_s) or [0]
     measured = [tick for tick in ticks if tick.t in steady]
-    answers = sum(sum(tick.response_us.values()) for tick in measured)
-    if not answers:
+    if not (answers := answered(measured)):
         return measured, None
     return measured, NullServer(
         cpu_us=(used_s[steady[-1]] - used_s[first]) / answers * 1e6,
         rate=answers / len(steady),
         users=users,
-        failures=sum(sum(tick.failures.values()) for tick in ticks),
+        failures=failed(ticks),
         seconds=len(steady),
     )

@@ -16,10 +16,8 @@ from loadlab.generator import launch
 from loadlab.generator.launch import Cpus, Part
 from loadlab.generator.plan import Load
 from loadlab.generator.scenarios import Scenario
-from loadlab.generator.scenarios import choose as choose_scenario
 from loadlab.target.serving import Asked
 from loadlab.target.tiers import Tier
-from loadlab.target.tiers import choose as choose_tier
 from loadlab.words import Engine, LoadWords, Ramp, UsageError, UserKind
 
 _USERS_PER_WORKER_HZ = 6000.0
@@ -66,9 +64,9 @@ def understand(
     """
     if not found.tier and not found.target:
         raise UsageError(f"tier= is missing; there are {', '.join(tiers)}")
-    scenario = choose_scenario(scenarios, found.scenario)
+    scenario = words.choose(scenarios, "scenario", found.scenario)
     order = Order(
-        tier=choose_tier(tiers, found.tier) if found.tier else UNLIMITED,
+        tier=words.choose(tiers, "tier", found.tier) if found.tier else UNLIMITED,
         scenario=scenario,
         users=found.users or scenario.users,
         steady_s=found.duration or scenario.steady,

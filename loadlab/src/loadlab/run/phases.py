@@ -7,6 +7,7 @@ null server (`floor` in records) → start → warm-up → ramp → settle → s
 import itertools
 import os
 import random
+import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,6 @@ from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.plan import Load, Steer
 from loadlab.generator.witness import CONNECTIONS
-from loadlab.record import counters
 from loadlab.record.schema import (
     Drain,
     PhaseName,
@@ -33,10 +33,10 @@ from loadlab.record.schema import (
 from loadlab.record.store import Recorder
 from loadlab.run import null_server
 from loadlab.run.order import Order
-from loadlab.run.timeline import HUNG_S, Book, Fault, View, hopeless
+from loadlab.run.timeline import HUNG_S, Book, Fault, LiveLine, hopeless
 from loadlab.target.serving import Sampler, Serving
 from loadlab.verdict.stats import PAIRS
-from loadlab.verdict.steadiness import WINDOWS, agreement
+from loadlab.verdict.steadiness import WINDOWS, agreement, windows
 
 WARMUP_S, WARMUP_HZ = 5.0, 200.0
 SETTLE_MOST_S = 60
@@ -66,14 +66,14 @@ class Conductor:
         order: what was asked.
         recorder: keeps the run; its epoch is `start`.
         start: of the run, on the monotonic clock.
-        view: shows how it goes.
+        line: shows how it goes.
         deadline_s: when the run is stopped, whatever it does.
     """
 
     def __init__(
-        self, order: Order, recorder: Recorder, start: float, view: View, deadline_s: float
+        self, order: Order, recorder: Recorder, start: float, line: LiveLine, deadline_s: float
     ) -> None:
-        self._order, self._recorder, self.start, self._view = order, recorder, start, view
+        self._order, self._recorder, self.start, self._line = order, recorder, start, line
         self._deadline_s = deadline_s
         self.book = Book(recorder, workers=1)
         self.sampler = Sampler(recorder.sample, start)
@@ -87,7 +87,7 @@ class Conductor:
     def begin(self, name: PhaseName, at_s: float | None = None, users: int = 0) -> None:
         """Begin a phase now, or at a second that is about to begin or just passed."""
         self.book.begin(name, self.now() if at_s is None else at_s, users)
-        self._view.phase = name
+        self._line.phase = name
 
     def measure_null_server(
         self, folder: Path, load: Load, parts: Callable[[Path, Load], list[Part]], cpus: str
@@ -95,7 +95,7 @@ class Conductor:
         """What the null server answers and uses under the same load."""
         self.begin("floor")
         seconds = load.users / load.rate + null_server.STEADY_S[1]
-        self._view.ticker.say(f"the null server is driven first, for about {seconds:.0f} s")
+        self._line.say(f"the null server is driven first, for about {seconds:.0f} s")
         ticks, used = null_server.measure(
             folder, load, parts, cpus, self._order.steady_s, self._order.listen
         )
@@ -154,7 +154,7 @@ class Conductor:
             self._note_hosts(ticks)
             self.book.take(ticks)
             self.book.take(self._witness.ticks(), "witness")
-            self._view.show(self.book, self.sampler.latest)
+            self._line.show(self.book, self.sampler.latest)
             if sentence := serving.ended():
                 raise Fault("server_died", sentence)
             if sentence := generator.broken() or self._witness.broken():
@@ -247,15 +247,15 @@ class Conductor:
                 name=name,
                 role=role,
                 pid=pid,
-                cpus=(held if role == "server" else []) or counters.cpus(pid),
-                nofile=counters.nofile(pid),
+                cpus=(held if role == "server" else []) or sorted(os.sched_getaffinity(pid)),
+                nofile=_most_files(pid),
                 command=command,
             )
             for name, role, pid, command in named
         ]
 
     def _ramp(self, load: Load) -> None:
-        self._view.phase = "ramp"  # the record's phase begins with the first user
+        self._line.phase = "ramp"  # the record's phase begins with the first user
         deadline = time.monotonic() + _START_MOST_S
         while self.book.first_s is None:
             self._poll()
@@ -275,8 +275,9 @@ class Conductor:
         most_s = min(SETTLE_MOST_S, max(self._order.steady_s, rules.v13_window_s * WINDOWS + 1))
         while self.book.whole < start + most_s:
             self._poll()
-            windows = self.book.windows(start, rules.v13_window_s)
-            if len(windows) >= WINDOWS and all(check.holds for check in agreement(windows, rules)):
+            lines = list(itertools.chain.from_iterable(self.book.since(start)))
+            found = windows(lines, start, self.book.whole + 1, rules.v13_window_s)
+            if len(found) >= WINDOWS and all(check.holds for check in agreement(found, rules)):
                 return
 
     def _steady(self) -> float:
@@ -315,12 +316,10 @@ class Conductor:
         while time.monotonic() < deadline:
             self._poll(hopeless_too=False)
             last = self.book.since(start)
-            if len(last) > 1 and not last[-1].in_flight and not last[-1].started:
+            if len(last) > 1 and not any(tick.in_flight or tick.sent for tick in last[-1]):
                 break
-        last = self.book.since(start)
-        self._recorder.run.drain = Drain(
-            in_flight=last[0].in_flight if last else 0, unfinished=last[-1].in_flight if last else 0
-        )
+        waiting = [sum(tick.in_flight for tick in each) for each in self.book.since(start)] or [0]
+        self._recorder.run.drain = Drain(in_flight=waiting[0], unfinished=waiting[-1])
 
     def _note_answered(self, serving: Serving, before: Sequence[int | None]) -> None:
         """Whatever ends the load: which replica answered how much of it since all users were
@@ -339,13 +338,9 @@ class Conductor:
         run.replicas = serving.read_back(run.replicas, cpu_s_before)
 
     def _note_workers(self, generator: Generator, expected: int) -> None:
-        found = generator.workers()
-        self._recorder.run.workers = Workers(
-            expected=expected,
-            reported=expected if self.book.since(self.book.whole) else 0,
-            missing=found.missing if found else 0,
-            missed_heartbeats=found.silent if found else 0,
-        )
+        reported = expected if self.book.since(self.book.whole) else 0
+        found = generator.workers() or Workers(expected=expected)
+        self._recorder.run.workers = msgspec.structs.replace(found, reported=reported)
 
     def _until(self, t: float) -> None:
         """Continue until second `t` has begun."""
@@ -362,8 +357,15 @@ class Conductor:
                 raise fault
 
     def _users(self) -> int:
-        last = self.book.since(self.book.whole)
-        return last[-1].users if last else 0
+        return sum(
+            tick.users or 0 for second in self.book.since(self.book.whole) for tick in second
+        )
+
+
+def _most_files(pid: int) -> int:
+    """A process's soft limit on open files."""
+    soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def _remote_info(worker: str, host: Host) -> ProcessInfo:

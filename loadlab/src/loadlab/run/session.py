@@ -27,11 +27,10 @@ from loadlab.record.criteria import criteria
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
 from loadlab.record.store import Recorder
-from loadlab.report.terminal import Ticker
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, parts, processes, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
-from loadlab.run.timeline import Fault, View
+from loadlab.run.timeline import Fault, LiveLine
 from loadlab.target import tiers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
@@ -106,9 +105,9 @@ def carry_out(
     record = record_of(name, order, place.root, backend, set_id=set_id, repeat=repeat)
     record.calibration = calibration
     total_s, before_s = _total_s(order), null_server.most_s(order.users, order.rate)
-    with Recorder(place.store / name, record) as recorder, Ticker(console) as ticker:
-        view = View(ticker, order.users, order.tier.cores, total_s)
-        conductor = Conductor(order, recorder, start, view, before_s + total_s + _ROOM_S)
+    line = LiveLine(console, users=order.users, quota_cores=order.tier.cores, total_s=total_s)
+    with Recorder(place.store / name, record) as recorder, line:
+        conductor = Conductor(order, recorder, start, line, before_s + total_s + _ROOM_S)
         ended = _end(order, place, backend, conductor, recorder)
         with suppress(OSError):  # the disk is full: what was written before stays
             recorder.end(ended, conductor.now())

@@ -1,60 +1,29 @@
 """A run as it passes: ticks become seconds of the record, the last seconds decide whether to go on,
 and the live line shows them."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Self
 
+from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from loadlab.generator.ledger import Tick
 from loadlab.record.criteria import Objective
-from loadlab.record.histogram import pack, quantile
-from loadlab.record.schema import EndKind, PhaseName, Sample, Second, Series
+from loadlab.record.histogram import merge
+from loadlab.record.schema import Counts, EndKind, PhaseName, Sample, Second, Series
 from loadlab.record.store import Recorder
 from loadlab.report.page import number
-from loadlab.report.terminal import Ticker
-from loadlab.verdict.steadiness import Window
+from loadlab.report.terminal import say
+from loadlab.verdict.figures import answered, done, failed, quantile_ms, response_ms
 
 HUNG_S = 15
 _ERROR_SHARE, _ERROR_S = 0.05, 5
 _SLOW_TIMES, _SLOW_S = 10, 10
-
-
-@dataclass
-class Moment:
-    """One second of all workers together."""
-
-    users: int = 0
-    in_flight: int = 0
-    started: int = 0
-    answered: int = 0
-    failed: int = 0
-    timeouts: int = 0
-    """Of those that failed: no byte arrived."""
-    response_us: Counter[int] = field(default_factory=Counter)
-    loop_us: Counter[int] = field(default_factory=Counter)
-
-    def add(self, tick: Tick) -> None:
-        """Count what one worker reported."""
-        self.users += tick.users
-        self.in_flight += tick.in_flight
-        self.started += tick.started
-        self.answered += sum(tick.response_us.values())
-        self.failed += sum(tick.failures.values())
-        self.timeouts += tick.failures.get("timeout", 0)
-        self.response_us.update(tick.response_us)
-        self.loop_us.update(tick.loop_us)
-
-    @property
-    def silent(self) -> bool:
-        """Whether the server, though asked, answered nothing, rightly or wrongly."""
-        asked = bool(self.in_flight or self.timeouts)
-        return not self.answered and self.failed == self.timeouts and asked
-
-    def p_ms(self, q: float) -> float | None:
-        """A quantile of the right answers, milliseconds."""
-        return quantile(self.response_us, q) / 1000 if self.response_us else None
+_PRINT_EVERY_S = 10.0
 
 
 class Book:
@@ -69,9 +38,8 @@ class Book:
     def __init__(self, recorder: Recorder, workers: int, before: "Book | None" = None) -> None:
         self._recorder, self._workers = recorder, workers
         self.phases: list[tuple[float, PhaseName]] = list(before.phases) if before else []
-        self._reports: Counter[int] = Counter()
         self._witnessed: Counter[int] = Counter()
-        self.moments: dict[int, Moment] = {}
+        self._seconds: dict[int, list[Tick]] = {}
         self.failures: Counter[str] = Counter()
         self.first_s: float | None = None
         """When the first user arrived."""
@@ -95,73 +63,44 @@ class Book:
             if series == "users":
                 self._remember(tick)
             elif series == "witness":
-                self._witnessed[tick.t] += sum(tick.response_us.values())
+                self._witnessed[tick.t] += tick.answered
             self._write(tick, series)
 
     @property
     def whole(self) -> int:
         """The last second of which every worker has reported; -1 before the first."""
-        return max((t for t, count in self._reports.items() if count >= self._workers), default=-1)
+        reported = (t for t, ticks in self._seconds.items() if len(ticks) >= self._workers)
+        return max(reported, default=-1)
 
     @property
     def next(self) -> int:
         """The first second that no worker has reported yet: a phase may begin there."""
-        return max(self._reports, default=-1) + 1
+        return max(self._seconds, default=-1) + 1
 
-    def since(self, t: int) -> list[Moment]:
-        """Whole seconds from `t` on."""
+    def since(self, t: int) -> list[list[Tick]]:
+        """All workers' ticks of each whole second from `t` on."""
         seconds = range(max(t, 0), self.whole + 1)
-        return [self.moments[each] for each in seconds if each in self.moments]
+        return [self._seconds[each] for each in seconds if each in self._seconds]
 
     def witnessed(self, t: int) -> int:
         """Right answers that the witness got since second `t`."""
         return sum(count for at, count in self._witnessed.items() if at >= t)
 
-    def windows(self, start: int, seconds: int) -> list[Window]:
-        """The seconds since `start` in windows, as the rules look at them."""
-        found = []
-        for first in range(start, self.whole + 2 - seconds, seconds):
-            inside = [self.moments[t] for t in range(first, first + seconds) if t in self.moments]
-            responses = sum((each.response_us for each in inside), Counter())
-            p95 = quantile(responses, 0.95) / 1000 if responses else None
-            found.append(Window(seconds, sum(each.answered for each in inside), p95))
-        return found
-
     def _remember(self, tick: Tick) -> None:
-        self.moments.setdefault(tick.t, Moment()).add(tick)
+        self._seconds.setdefault(tick.t, []).append(tick)
         self.failures.update(tick.failures)
         if self.first_s is None and tick.first_s is not None:
             self.first_s = tick.first_s
             self.begin("ramp", tick.first_s, self.ramp_users)
-        self._reports[tick.t] += 1
 
     def _write(self, tick: Tick, series: Series) -> None:
-        self._recorder.second(
-            Second(
-                t=tick.t,
-                series=series,
-                phase=self.phase(tick.t),
-                users=tick.users if series == "users" else None,
-                user_errors=tick.errors,
-                intended=tick.intended.get(tick.t, 0),
-                sent=tick.started,
-                answered=sum(tick.response_us.values()),
-                failures=tick.failures,
-                deep_checked=tick.checked,
-                opens=sum(tick.connect_us.values()),
-                response=pack(tick.response_us),
-                service=pack(tick.service_us),
-                failed=pack(tick.failed_us),
-                connect=pack(tick.connect_us),
-                lag=pack(tick.lag_us),
-                loop_lag=pack(tick.loop_us),
-            )
-        )
-        for t, count in tick.intended.items():
-            if t != tick.t:  # requests that were meant for an earlier second
-                self._recorder.second(
-                    Second(t=t, series=series, phase=self.phase(t), intended=count)
-                )
+        counts = {name: getattr(tick, name) for name in Counts.__struct_fields__}
+        if series != "users":
+            counts["users"] = None
+        self._recorder.second(Second(**counts, series=series, phase=self.phase(tick.t)))
+        for t, count in tick.late.items():
+            late = Second(t=t, series=series, phase=self.phase(t), intended=count)
+            self._recorder.second(late)
 
 
 class Fault(Exception):
@@ -177,7 +116,9 @@ class Fault(Exception):
         self.kind, self.sentence = kind, sentence
 
 
-def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0) -> Fault | None:
+def hopeless(
+    seconds: Sequence[Sequence[Tick]], objective: Objective, witnessed: int = 0
+) -> Fault | None:
     """Why the run cannot succeed any more, by its last whole seconds; None: continue.
 
     A server that answered nothing for `HUNG_S` seconds although asked hangs, unless it answered the
@@ -186,25 +127,24 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
     times the objective for 10 s, will not meet its objective any more: the run ends, so that a
     search over many tiers takes no hours.
     """
-    last = moments[-HUNG_S:]
-    if len(last) == HUNG_S and all(each.silent for each in last) and not witnessed:
-        waiting = max(each.in_flight for each in last)
+    last = seconds[-HUNG_S:]
+    if len(last) == HUNG_S and all(map(_silent, last)) and not witnessed:
+        waiting = max(sum(tick.in_flight for tick in each) for each in last)
         return Fault(
             "server_hung",
             f"the server gave no answer for {HUNG_S} s while up to {waiting:,} requests waited",
         )
-    last = moments[-_ERROR_S:]
-    over = [each.failed > _ERROR_SHARE * (each.answered + each.failed) for each in last]
-    if len(last) == _ERROR_S and all(over) and not all(each.silent for each in last):
-        failed = sum(each.failed for each in last)
-        share = failed / (failed + sum(each.answered for each in last))
+    last = seconds[-_ERROR_S:]
+    over = [failed(each) > _ERROR_SHARE * done(each) for each in last]
+    if len(last) == _ERROR_S and all(over) and not all(map(_silent, last)):
+        share = sum(map(failed, last)) / sum(map(done, last))
         return Fault(
             "aborted",
             f"stopped early: {share:.0%} of the answers of the last {_ERROR_S} s were errors",
         )
     if objective.p95_ms is not None:
         too_slow_ms = _SLOW_TIMES * objective.p95_ms
-        p95s = [each.p_ms(0.95) for each in moments[-_SLOW_S:]]
+        p95s = [response_ms(each, 0.95) for each in seconds[-_SLOW_S:]]
         if len(p95s) == _SLOW_S and all(p95 is not None and p95 > too_slow_ms for p95 in p95s):
             return Fault(
                 "aborted", f"stopped early: p95 was above {too_slow_ms:g} ms for {_SLOW_S} s"
@@ -212,42 +152,83 @@ def hopeless(moments: Sequence[Moment], objective: Objective, witnessed: int = 0
     return None
 
 
-@dataclass
-class View:
-    """Feeds the live line, once for every whole second."""
+def _silent(second: Sequence[Tick]) -> bool:
+    """Whether the server, though asked, answered nothing, rightly or wrongly."""
+    timeouts = sum(tick.failures.get("timeout", 0) for tick in second)
+    asked = timeouts or any(tick.in_flight for tick in second)
+    return bool(asked) and done(second) == timeouts
 
-    ticker: Ticker
-    users: int
-    """Asked for."""
-    quota_cores: float
-    """Of all replicas together."""
-    total_s: float
-    """How long the run should take."""
-    phase: PhaseName = "floor"
-    _shown: int = -1
-    _before: Sample | None = None
+
+class LiveLine:
+    """How a run goes, on a console: a line that is updated on a terminal; elsewhere a line at a
+    phase's begin and every 10 s. With stderr, stdout stays free for the result.
+
+    Args:
+        users: asked for.
+        quota_cores: of all replicas together.
+        total_s: how long the run should take.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        users: int,
+        quota_cores: float,
+        total_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock = console, clock
+        self._users, self._quota_cores, self._total_s = users, quota_cores, total_s
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
+        self._printed: tuple[float, str] = float("-inf"), ""
+        self.phase: PhaseName = "floor"
+        self._shown = -1
+        self._before: Sample | None = None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, sentence: str) -> None:
+        """One line that stays: a phase's end, a warning."""
+        say(self._console, sentence)
 
     def show(self, book: Book, sample: Sample | None) -> None:
         """Show the last whole second, if it has not been shown."""
-        second = book.moments.get(book.whole)
-        if second is None or book.whole == self._shown:
+        if book.whole in {-1, self._shown}:
             return
         self._shown = book.whole
+        (second,) = book.since(book.whole)
         line = self._line(second, book.failures.total(), *self._used(sample))
-        self.ticker.update(self.phase, line)
+        if self._live:
+            self._live.update(line, refresh=True)
+            return
+        now, (at, phase) = self._clock(), self._printed
+        if phase != self.phase or now - at >= _PRINT_EVERY_S:
+            self._printed = now, self.phase
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def _line(
-        self, second: Moment, failures: int, cores: float | None, throttled: float | None
+        self, second: Sequence[Tick], failures: int, cores: float | None, throttled: float | None
     ) -> Text:
         """What is not known is a dash."""
-        latencies = "/".join(number(second.p_ms(q), ".1f") for q in (0.5, 0.95, 0.99))
-        lag_ms = quantile(second.loop_us, 0.99) / 1000 if second.loop_us else None
-        minutes, seconds = divmod(int(max(self.total_s - self._shown, 0.0)), 60)
+        latencies = "/".join(number(response_ms(second, q), ".1f") for q in (0.5, 0.95, 0.99))
+        lag_ms = quantile_ms(merge(tick.loop_lag for tick in second), 0.99)
+        users, sent = (sum(map(attrgetter(name), second)) for name in ("users", "sent"))
+        minutes, seconds = divmod(int(max(self._total_s - self._shown, 0.0)), 60)
         return Text.assemble(
             (f"{self.phase:<8}", "bold"),
-            f" users {second.users:,}/{self.users:,}",
-            f" · {second.started:,} → {second.answered:,} req/s · p50/95/99 {latencies} ms",
-            f" · cpu {number(cores, '.2f')}/{self.quota_cores:.3g}",
+            f" users {users:,}/{self._users:,}",
+            f" · {sent:,} → {answered(second):,} req/s · p50/95/99 {latencies} ms",
+            f" · cpu {number(cores, '.2f')}/{self._quota_cores:.3g}",
             (f" · throttled {number(throttled, '.0%')}", "yellow" if throttled else ""),
             f" · lag {number(lag_ms, '.1f')} ms",
             (f" · failed {failures:,}", "bold red" if failures else ""),

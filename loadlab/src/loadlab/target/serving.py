@@ -2,6 +2,7 @@
 thread that looks at everything five times a second, and writes it down at once."""
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from loadlab.record import counters
 from loadlab.record.cgroup import Group
@@ -132,7 +134,6 @@ class Serving:
         gone."""
         try:
             before_s = self.balancer.usage().cpu_s if self.balancer else None
-            before_bytes = self.balancer.memory().peak_bytes if self.balancer else 0
             usages = [group.usage() for group in self.groups]
             memories = [group.memory() for group in self.groups]
         except (OSError, KeyError):
@@ -142,22 +143,19 @@ class Serving:
         return ServerSample(
             cpu_s=math.fsum([*(each.cpu_s for each in usages), before_s or 0.0]),
             balancer_cpu_s=before_s,
-            balancer_memory_bytes=before_bytes,
             periods=sum(each.periods for each in usages),
             throttled_periods=sum(each.throttled_periods for each in usages),
-            throttled_s=math.fsum(each.throttled_s for each in usages),
             memory_bytes=sum(each.current_bytes for each in memories),
             memory_peak_bytes=sum(each.peak_bytes for each in memories),
             oom_kills=sum(each.oom_kills for each in memories),
-            limit_hits=sum(each.limit_hits for each in memories),
         )
 
     def cpus(self) -> frozenset[int]:
         """CPUs that the server's processes hold themselves to; empty if any may run anywhere."""
         groups = [*self.groups, *([self.balancer] if self.balancer else [])]
         pids = [pid for group in groups for pid in group.processes()]
-        held = [_allowed(pid) for pid in pids if counters.name(pid) not in _INITS]
-        anywhere = any(each >= set(counters.cpus(0)) for each in held)
+        held = [_allowed(pid) for pid in pids]
+        anywhere = any(each >= os.sched_getaffinity(0) for each in held)
         return frozenset() if anywhere else frozenset[int]().union(*held)
 
 
@@ -240,7 +238,6 @@ class Sampler:
                 self._connections, self._connections_at = counters.established(server.port), now
         return NetSample(
             established=max(self._connections - self.uncounted, 0),
-            time_wait=own["tw"],
             ports_used=self._connections + own["tw"],
             active_opens=own["ActiveOpens"],
             listen_overflows=theirs["ListenOverflows"],
@@ -253,23 +250,26 @@ class Sampler:
 def _outside(group: Group, pid: int) -> int:
     """How many of a replica's processes are not in its group."""
     # Those that live are read first: a new process is inside. One that was killed is in no group.
-    family = set(filter(_is_alive, counters.descendants(pid)))
+    family = set[int]()
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        family = {each.pid for each in (first, *first.children(recursive=True)) if _is_alive(each)}
     return len(family - set(group.processes()))
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        state = (counters.PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    return False
 
 
 def _allowed(pid: int) -> set[int]:
-    """CPUs of a process's threads: a server may hold its threads, and not the first one, to a
-    CPU."""
-    allowed: set[int] = set()
-    for thread in (counters.PROC / str(pid) / "task").glob("*"):
-        with suppress(OSError):
-            allowed |= set(counters.cpus(int(thread.name)))
+    """CPUs of a process's threads, empty for a container's first process: a server may hold its
+    threads, and not the first one, to a CPU."""
+    allowed = set[int]()
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for thread in process.threads() if process.name() not in _INITS else ():
+            with suppress(ProcessLookupError):
+                allowed |= os.sched_getaffinity(thread.id)
     return allowed

@@ -65,13 +65,6 @@ def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
     return {name: _tier(name, service, environ) for name, service in tiers.items()}
 
 
-def choose(tiers: Mapping[str, Tier], name: str) -> Tier:
-    """The tier of a name; raises `UsageError` with the known ones."""
-    if name not in tiers:
-        raise UsageError(f"tier={name} is unknown; there are {', '.join(tiers)}")
-    return tiers[name]
-
-
 def _tier(name: str, service: Mapping[str, Any], environ: Mapping[str, str]) -> Tier:
     deploy = service.get("deploy", {})
     limits = deploy.get("resources", {}).get("limits", {})

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from loadlab.record.histogram import quantile
+from loadlab.record.histogram import merge, quantile
 from loadlab.record.read import Log
 from loadlab.record.schema import (
     LOAD,
+    Counts,
     HostSample,
     NetSample,
     PhaseName,
@@ -129,6 +130,11 @@ def quantile_ms(counts: Counter[int], q: float) -> float | None:
     return quantile(counts, q) / 1000 if counts else None
 
 
+def response_ms(lines: Iterable[Counts], q: float) -> float | None:
+    """A quantile of the response times of right answers."""
+    return quantile_ms(merge(line.response for line in lines), q)
+
+
 def under_load(log: Log) -> list[Second]:
     """The seconds whose errors count, of users and witness."""
     return [*log.of("users", *UNDER_LOAD), *log.of("witness", *UNDER_LOAD)]
@@ -139,22 +145,22 @@ def judged_phases(log: Log) -> tuple[PhaseName, ...]:
     return ("steady",) if log.of("users", "steady") else ("ramp", "settle")
 
 
-def answered(lines: Iterable[Second]) -> int:
+def answered(lines: Iterable[Counts]) -> int:
     """Right answers."""
     return sum(line.answered for line in lines)
 
 
-def failed(lines: Iterable[Second]) -> int:
+def failed(lines: Iterable[Counts]) -> int:
     """Failures of every kind."""
     return sum(sum(line.failures.values()) for line in lines)
 
 
-def done(lines: Sequence[Second]) -> int:
+def done(lines: Sequence[Counts]) -> int:
     """Requests that ended, right or failed."""
     return answered(lines) + failed(lines)
 
 
-def failures(lines: Iterable[Second]) -> dict[str, int]:
+def failures(lines: Iterable[Counts]) -> dict[str, int]:
     """Failures by kind."""
     kinds: Counter[str] = Counter()
     for line in lines:
@@ -162,7 +168,7 @@ def failures(lines: Iterable[Second]) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def alive(lines: Iterable[Second]) -> dict[int, int]:
+def alive(lines: Iterable[Counts]) -> dict[int, int]:
     """Users alive in each second, of all workers together."""
     counts: Counter[int] = Counter()
     for line in lines:

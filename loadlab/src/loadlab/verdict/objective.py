@@ -20,6 +20,7 @@ from loadlab.verdict.figures import (
     known,
     of_server,
     quantile_ms,
+    response_ms,
     under_load,
 )
 from loadlab.verdict.rules import Finding
@@ -155,7 +156,7 @@ def _recovery_s(log: Log) -> float | None:
     phase, limit_ms = log.phase("recovery"), log.run.criteria.objective.p95_ms
     calm = 0
     for t, lines in _by_second(log, "recovery") if phase else ():
-        p95 = quantile_ms(merge(line.response for line in lines), 0.95)
+        p95 = response_ms(lines, 0.95)
         slow = p95 is None or (limit_ms is not None and p95 > limit_ms)
         calm = 0 if failed(lines) or slow else calm + 1
         if phase and calm == _CALM_S:

@@ -127,13 +127,12 @@ def _machine(runs: Sequence[Run]) -> str:
 
 def _workload(run: Run) -> str:
     asked = run.scenario
-    kept = "one keep-alive connection each" if asked.keep_alive else "without keep-alive"
     think = f"open model, {asked.rate_hz or 0:,.0f} arrivals a second"
     if asked.think_s:
         think = f"think time U({asked.think_s[0]:g},{asked.think_s[1]:g}) s"
     return (
-        f"{asked.users:,} concurrent users ({kept}, {think}), ramped at {asked.spawn_rate_hz:g} "
-        f"users/s ({asked.ramp})"
+        f"{asked.users:,} concurrent users (one keep-alive connection each, {think}), ramped at "
+        f"{asked.spawn_rate_hz:g} users/s ({asked.ramp})"
     )
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadlab.record.criteria import Objective, Thresholds
-from loadlab.record.histogram import merge
 from loadlab.record.read import Log
-from loadlab.record.schema import PhaseName
+from loadlab.record.schema import Counts, PhaseName
 from loadlab.verdict.check import Check, Unit
-from loadlab.verdict.figures import UNDER_LOAD, answered, done, quantile_ms
+from loadlab.verdict.figures import UNDER_LOAD, answered, done, response_ms
 
 WINDOWS = 3
 """Neighbours that must agree."""
@@ -23,7 +22,6 @@ _WHOLE = 0.95
 class Window:
     """Some seconds of load."""
 
-    seconds: float
     answered: int
     p95_ms: float | None
 
@@ -32,25 +30,28 @@ def steady(log: Log, rules: Thresholds) -> list[Check]:
     """Settled before, whole, and without a trend that leads out of the objective."""
     least_s, objective = log.run.scenario.duration_s * _WHOLE, log.run.criteria.objective
     return [
-        *agreement(windows(log, rules.v13_window_s, "settle"), rules, objective),
+        *agreement(_of_phase(log, rules, "settle"), rules, objective),
         _check("steady lasted", log.lasted_s("steady"), least_s, "s", at_least=True),
-        _trend(windows(log, rules.v13_window_s, "steady"), rules, objective),
+        _trend(_of_phase(log, rules, "steady"), rules, objective),
         *_backlog(log, objective),
     ]
 
 
-def windows(log: Log, seconds: int, name: PhaseName) -> list[Window]:
-    """A phase of the users in windows of so many seconds; a rest that is shorter is left out, and
-    so is the cut second at each edge."""
-    phase, lines = log.phase(name), log.of("users", name)
-    if phase is None:
+def _of_phase(log: Log, rules: Thresholds, name: PhaseName) -> list[Window]:
+    """A phase of the users, without the cut second at each edge."""
+    if (phase := log.phase(name)) is None:
         return []
-    first, last = math.ceil(phase.start_s), math.floor(log.end_of(phase))
+    first, end = math.ceil(phase.start_s), math.floor(log.end_of(phase))
+    return windows(log.of("users", name), first, end, rules.v13_window_s)
+
+
+def windows(lines: Sequence[Counts], first: int, end: int, seconds: int) -> list[Window]:
+    """The time from `first` to `end` in windows of so many seconds; a rest that is shorter is left
+    out."""
     found = []
-    for start in range(first, last - seconds + 1, seconds):
+    for start in range(first, end - seconds + 1, seconds):
         inside = [line for line in lines if start <= line.t < start + seconds]
-        p95_ms = quantile_ms(merge(line.response for line in inside), 0.95)
-        found.append(Window(seconds, answered(inside), p95_ms))
+        found.append(Window(answered(inside), response_ms(inside, 0.95)))
     return found
 
 

@@ -99,7 +99,6 @@ class ThinkingUser(User):
         if pace <= 0:
             return _IDLE_S
         self._due = Session.load.scenario.next_due(self._due, now, pace, Session.draw)
-        Session.ledger.dropped += self._due < now
         return max(self._due - now, 0.0)
 
     @task

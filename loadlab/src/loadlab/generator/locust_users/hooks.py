@@ -33,8 +33,10 @@ from loadlab.generator.locust_users import (
     count_connections,
     mend_keep_alive,
 )
-from loadlab.generator.plan import Load, Steer, Workers
+from loadlab.generator.plan import Load, Steer
 from loadlab.record import counters
+from loadlab.record.histogram import merge
+from loadlab.record.schema import Workers
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
@@ -107,10 +109,10 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
         runner.register_message(name, listener)
     if options.steer:
         report = Path(options.ticks).with_suffix(".workers")
-        gevent.spawn(_watch, runner, Path(options.steer), report)
+        gevent.spawn(_watch, runner, load.workers, Path(options.steer), report)
 
 
-def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
+def _watch(runner: MasterRunner, workers: int, file: Path, report: Path) -> None:
     """Pass on every change of the steering file; write down how the workers are."""
     before, missing, silent = b"", set[str](), 0
     while True:
@@ -121,8 +123,9 @@ def _watch(runner: MasterRunner, file: Path, report: Path) -> None:
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
-        said = Workers(missing=len(missing), silent=silent)
-        plan.write(report, said)
+        plan.write(
+            report, Workers(expected=workers, missing=len(missing), missed_heartbeats=silent)
+        )
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
@@ -227,7 +230,7 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     """Give Locust's own statistics (its page, its summary) one second's requests at once; response
     times in whole milliseconds, as Locust keeps them."""
     times = Counter[int]()
-    for value_us, count in [*tick.response_us.items(), *tick.failed_us.items()]:
+    for value_us, count in merge([tick.response, tick.failed]).items():
         times[value_us // 1000] += count
     for kind in Counter(tick.failures).elements():
         stats.log_error(_METHOD, _NAME, kind)
@@ -247,11 +250,11 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
 
 def _probe_loop() -> None:
     """How late is this process's event loop?"""
-    loop_us, clock, sleep = Session.ledger.loop_us, time.monotonic, gevent.sleep
+    loop_lag_us, clock, sleep = Session.ledger.loop_lag_us, time.monotonic, gevent.sleep
     while True:
         before = clock()
         sleep(_LOOP_PROBE_S)
-        loop_us[max(int((clock() - before - _LOOP_PROBE_S) * 1e6), 0)] += 1
+        loop_lag_us[max(int((clock() - before - _LOOP_PROBE_S) * 1e6), 0)] += 1
 
 
 def _count_error(**_: Any) -> None:

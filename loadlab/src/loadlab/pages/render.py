@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command, measure
+from loadlab.experiments.bench.peers import Peers
 from loadlab.experiments.bench.subjects import BOOSTED
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
-from loadlab.pages import bench, experiments
+from loadlab.pages import bench, experiments, peers
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
 from loadlab.record.store import RUN_FILE, StoreError
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ablate": (None, "stored ablation to show (default: the newest, if there is one)"),
         "--ladder": (None, "stored ladder to show (default: the newest, if there is one)"),
         "--protocols": (None, "stored run of the protocols (default: the newest, if there is one)"),
+        "--peers": (None, "stored run of the peers (default: the newest, if there is one)"),
         "--out": (Path("docs/benchmarks.md"), "page to write (default: %(default)s)"),
     }
     for name, (default, text) in options.items():
@@ -106,6 +108,7 @@ def main(asked: argparse.Namespace) -> list[Path]:
         boosted=measure.latest(runs, "bench", BOOSTED),
         ladder=asked.ladder or measure.latest(runs, "ladder"),
         protocols_run=asked.protocols or measure.latest(runs, "protocols"),
+        peers_run=asked.peers or measure.latest(runs, "peers"),
         compared=experiments.newest(runs, "compare"),
         searched=experiments.newest(runs, "search"),
         loaded=load_sets(runs),
@@ -115,7 +118,8 @@ def main(asked: argparse.Namespace) -> list[Path]:
     files = sorted(runs.glob("*-memory-*.json"))
     if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
         written.append(operations)
-    return written
+    settings = asked.out.with_name("peers.md")
+    return [*written, settings] if fill(settings, "settings", peers.settings) else written
 
 
 def render(
@@ -126,6 +130,7 @@ def render(
     boosted: Path | None = None,
     ladder: Path | None = None,
     protocols_run: Path | None = None,
+    peers_run: Path | None = None,
     compared: Sequence[Path] = (),
     loaded: Sequence[KeptSet] = (),
     searched: Sequence[Path] = (),
@@ -141,6 +146,7 @@ def render(
     if boosted and boosted != newest:
         benches.append(chapters.bench(boosted, BOOSTED))
     benches += [chapters.bench(file) for file in (ablation, ladder, protocols_run) if file]
+    benches += [chapters.peers(peers_run)] if peers_run else []
     lines = experiments.least(out, searched) + experiments.compared(out, compared)
     if boosted:
         lines += bench.boosted_lines(runner.load(boosted, measure.Run), link(boosted, out))
@@ -235,6 +241,11 @@ class Chapters:
         run = runner.load(file, measure.Run)
         drawn = self.draw("-".join(filter(None, (run.kind, about))), run)
         return bench.section(run, link(file, self._out), drawn, about)
+
+    def peers(self, file: Path) -> str:
+        """Halfcore and other model servers."""
+        found = runner.load(file, Peers)
+        return peers.section(found, link(file, self._out), self.draw(found.kind, found))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""

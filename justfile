@@ -264,6 +264,17 @@ bench-protocols *flags:
     uv run loadlab protocols "$@"
     uv run loadlab render
 
+# halfcore and other model servers (mosec, MLServer, BentoML, LitServe, Ray Serve, MLflow, Triton) with the same graph on one CPU; needs what `bench` needs, and Python 3.11. Short: `just peers --peers mosec,litserve --models iris --regimes saturated --quick`
+[group('prove')]
+peers *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab peers --help ;; esac # before anything is trained
+    uv run model-export examples bench
+    case " $* " in *" --quick "*) exec uv run loadlab peers --store .halfcore/runs "$@" ;; esac
+    uv run loadlab peers "$@"
+    uv run loadlab render
+
 # What a server holds at rest, while a model loads, and with 10,000 connections; stored, and written into docs/operations.md
 [group('prove')]
 memory *flags:

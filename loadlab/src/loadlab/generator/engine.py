@@ -171,7 +171,7 @@ class Engine:
             user.question = self._pool.question(user.place, self.steer.bodies)
             user.place, user.sent = user.place + 1, now
         try:
-            whole = user.socket.send(user.question.request) == len(user.question.request)
+            sent = user.socket.send(user.question.request)
         except BlockingIOError:  # still connecting
             self._wake(user, now + _RETRY_S)
             return
@@ -179,11 +179,22 @@ class Engine:
             refused = user.opened and error.errno != errno.EPIPE
             self._fail(user, "connect" if refused else "reset")
             return
-        if not whole:
+        if sent != len(user.question.request) and not self._send_rest(user, sent):
             self._fail(user, "reset")
         elif user.opened:
             self._ledger.connect_us[int((time.monotonic() - user.opened) * 1e6)] += 1
             user.opened = 0.0
+
+    def _send_rest(self, user: User, sent: int) -> bool:
+        """What did not fit into the socket's buffer, of a large body; whether all of it went. All
+        other users wait meanwhile."""
+        try:
+            user.socket.settimeout(self._load.timeout_s)
+            user.socket.sendall(user.question.request[sent:])
+            user.socket.settimeout(0.0)
+        except OSError:
+            return False
+        return True
 
     def _exchange(self, until: float) -> None:
         """Without think time: answer, next request, answer, …"""
@@ -208,7 +219,8 @@ class Engine:
                     now = clock()
                     response_us[int((now - user.sent) * 1e6)] += 1
                     user.sent = now
-                    if connection.send(question.request) != len(question.request):
+                    sent = connection.send(question.request)
+                    if sent != len(question.request) and not self._send_rest(user, sent):
                         self._fail(user, "reset")
                 except BlockingIOError:
                     continue

@@ -5,6 +5,7 @@ loopback only, ends by itself, and checks every answer. Two regimes:
 
 - `saturated`: each connection sends its next request as soon as the answer has arrived. For CPU
   time per request.
+- `single`, `crowd`, `bulk`: saturated, with other connections or bodies.
 - `sparse`: each connection has a timetable (start + think + think …), and keeps it whatever the
   server does.
 """
@@ -29,6 +30,7 @@ from loadlab.record.cgroup import Usage
 from loadlab.record.histogram import Spread, spread
 from loadlab.record.machine import Cpu, read_cpu
 
+Regime = Literal["saturated", "sparse", "single", "crowd", "bulk"]
 _DRAIN_S = 5.0
 """How long answers are awaited after the window; what is missing then is a timeout."""
 
@@ -36,7 +38,7 @@ _DRAIN_S = 5.0
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How a plan loads its server."""
 
-    regime: Literal["saturated", "sparse"]
+    regime: Regime
     connections: int = 64
     seconds: float = 10.0
     """Length of the window that counts."""
@@ -100,6 +102,8 @@ class Outcome(Counted, frozen=True, kw_only=True):
     machine: Cpu
     server: Usage | None
     """Of the plan's group."""
+    memory: cgroup.Memory | None = None
+    """Of the same group at the window's end, with all connections open."""
     helper_cpu_s: float = 0.0
     """Of what works for the server."""
 
@@ -135,7 +139,7 @@ def carry_out(plan: Plan) -> Outcome:
     groups = [cgroup.find(name) if name else None for name in (plan.group, plan.helper_group)]
     with closing(Engine(_load(plan), ledger, bench=True)) as engine:
         opening_s = plan.connections / plan.rate
-        if plan.regime == "saturated":
+        if plan.regime != "sparse":
             engine.open()
             opening_s = 0.0
         engine.turn(time.monotonic() + opening_s + plan.warmup_s)
@@ -144,6 +148,7 @@ def carry_out(plan: Plan) -> Outcome:
         start = _edge(groups)
         engine.turn(start.at + plan.seconds)
         end = _edge(groups)
+        memory = groups[0].memory() if groups[0] else None
         response, lag = spread(ledger.response_us), spread(ledger.lag_us)
         if plan.regime == "sparse":
             engine.drain(min(_DRAIN_S, plan.timeout_s))
@@ -162,6 +167,7 @@ def carry_out(plan: Plan) -> Outcome:
         client_cpu_s=end.client_s - start.client_s,
         machine=end.machine.since(start.machine),
         server=server,
+        memory=memory,
         helper_cpu_s=helper.cpu_s if helper else 0.0,
     )
 
@@ -172,7 +178,7 @@ def _edge(groups: Sequence[cgroup.Group | None]) -> _Edge:
 
 
 def _load(plan: Plan) -> Load:
-    saturated = plan.regime == "saturated"
+    saturated = plan.regime != "sparse"
     think = [0.0, 0.0] if saturated else list(plan.think_s)
     return Load(
         addresses=[(plan.host, plan.port)],

@@ -221,10 +221,16 @@ def _session(graph: Path, manifest: Manifest) -> Callable[[Any], list[Any]]:
 
 
 def _packed(manifest: Manifest, bodies: Iterable[str]) -> Iterator[Any]:
-    """Each body as an array of one row, as the graph takes it: numbers as they are, null as NaN,
-    categories as their index; a null's index follows the last category's."""
+    """Each body as an array of one row, as the graph takes it."""
     import numpy as np
 
+    for row in numbers(manifest, bodies):
+        yield np.array([row], dtype=manifest["dtype"])
+
+
+def numbers(manifest: Manifest, bodies: Iterable[str]) -> Iterator[list[float]]:
+    """Each body as the graph's row: numbers as they are, null as NaN, categories as their index; a
+    null's index follows the last category's."""
     names = [column["name"] for column in manifest["inputs"]]
     codes = [
         {value: index for index, value in enumerate([*categories, None])} if categories else {}
@@ -232,11 +238,10 @@ def _packed(manifest: Manifest, bodies: Iterable[str]) -> Iterator[Any]:
     ]
     for row in map(json.loads, bodies):
         values = [row[name] for name in names] if manifest["named"] else row["features"]
-        numbers = [
+        yield [
             float(code[value]) if code else math.nan if value is None else float(value)
             for value, code in zip(values, codes, strict=True)
         ]
-        yield np.array([numbers], dtype=manifest["dtype"])
 
 
 def _by_class(manifest: Manifest, probabilities: Sequence[float]) -> dict[str, float]:

@@ -12,14 +12,15 @@ from loadlab.experiments.bench.subjects import (
     BOOSTED,
     ENDPOINTS,
     HEAVY,
+    PEER_REGIMES,
+    PEERS,
     PROTOCOLS,
     QUESTIONS,
-    REGIMES,
     STEPS,
     SUBJECTS,
     VARIANTS,
-    Regime,
 )
+from loadlab.generator.epoll import Regime
 from loadlab.pages.template import median, page, ratio
 from loadlab.report.page import number
 
@@ -139,6 +140,7 @@ def titles(run: Run) -> dict[str, str]:
         "ablate": VARIANTS,
         "ladder": STEPS,
         "protocols": PROTOCOLS,
+        "peers": PEERS,
     }
     return {key: subject.title for key, subject in subjects[run.kind].items()}
 
@@ -180,7 +182,9 @@ def panels(run: Run) -> list[Panel]:
     for each in run.rows:
         cells[each.regime, each.model][each.server] = None
     found = []
-    for (regime, model), keys in sorted(cells.items(), key=lambda cell: REGIMES.index(cell[0][0])):
+    for (regime, model), keys in sorted(
+        cells.items(), key=lambda cell: PEER_REGIMES.index(cell[0][0])
+    ):
         ordered = sorted(keys, key=lambda key: order.index(key) if key in order else len(order))
         found.append(Panel(regime, model, [server(run, key, regime, model) for key in ordered]))
     return found

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from loadlab.experiments.bench.measure import Run
+from loadlab.experiments.bench.peers import OURS as PEERS_OURS
+from loadlab.experiments.bench.peers import Peers
 from loadlab.experiments.compare import Comparison, Effect, effects
 from loadlab.experiments.search import Found, Probe, Search, decide
 from loadlab.experiments.studies import CPU_US, P99_MS, Study, Summary, summaries
-from loadlab.pages import bench
+from loadlab.pages import bench, peers
 from loadlab.pages.bench import Panel, Server
 from loadlab.record.read import Log
 from loadlab.report.page import number
@@ -70,7 +72,7 @@ def cpu_time(run: Run, file: Path) -> bool:
 
 def _bars(panel: Panel, axis: Axes) -> None:
     for place, each in enumerate(panel.measured):
-        colour = GREEN if each.key in (bench.OURS, "default") else GREY
+        colour = GREEN if each.key in (bench.OURS, "default", PEERS_OURS) else GREY
         axis.barh(place, each.cpu_us, color=colour, height=0.7)
         axis.plot(each.all_us, [place] * len(each.all_us), ".", color="black", markersize=4)
         axis.annotate(f" {each.cpu_us:,.1f}", (max(each.all_us), place), va="center", fontsize=8)
@@ -206,11 +208,17 @@ def _shape(each: Summary) -> str:
     return f"{order.tier.replicas} × {order.tier.cpus:g}{balancer}"
 
 
+def side_by_side(run: Peers, file: Path) -> bool:
+    """CPU time per request of halfcore and its peers."""
+    return cpu_time(peers.flat(run), file)
+
+
 PLOTS: dict[str, Callable[[Any, Path], bool]] = {
     "load": latency,
     "bench": cpu_time,
     "ablate": cpu_time,
     "ladder": waterfall,
+    "peers": side_by_side,
     "compare": forest,
     "search": frontier,
     "scale": scale,

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from loadlab.experiments import runner
 from loadlab.experiments.bench import command, measure
+from loadlab.experiments.bench.peers import Peers
 from loadlab.experiments.bench.subjects import BOOSTED
 from loadlab.experiments.compare import Comparison
 from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
-from loadlab.pages import bench, experiments
+from loadlab.pages import bench, experiments, peers
 from loadlab.pages.template import link, page
 from loadlab.record.read import Log, read
 from loadlab.record.store import RUN_FILE, StoreError
@@ -102,6 +103,8 @@ def render(runs: Path, out: Path) -> list[Path]:
     if boosted and boosted != newest:
         benches.append(chapters.bench(boosted, BOOSTED))
     benches += [chapters.bench(file) for file in others if file]
+    if peers_run := measure.latest(runs, "peers"):
+        benches.append(chapters.peers(peers_run))
     lines = experiments.least(out, searched) + experiments.compared(out, compared)
     for file, said in ((boosted, bench.boosted_lines), (ladder, bench.ladder_lines)):
         lines += said(runner.load(file, measure.Run), link(file, out)) if file else []
@@ -132,6 +135,9 @@ def render(runs: Path, out: Path) -> list[Path]:
     operations, files = out.with_name("operations.md"), sorted(runs.glob("*-memory-*.json"))
     if files and fill(operations, "memory", lambda: memory(files[-1], operations)):
         filled.append(operations)
+    settings = out.with_name("peers.md")
+    if fill(settings, "settings", peers.settings):
+        filled.append(settings)
     return [out, *chapters.pictures, *filled]
 
 
@@ -203,6 +209,11 @@ class Chapters:
         run = runner.load(file, measure.Run)
         drawn = self.draw("-".join(filter(None, (run.kind, about))), run)
         return bench.section(run, link(file, self._out), drawn, about)
+
+    def peers(self, file: Path) -> str:
+        """Halfcore and other model servers."""
+        found = runner.load(file, Peers)
+        return peers.section(found, link(file, self._out), self.draw(found.kind, found))
 
     def compare(self, file: Path) -> str:
         """Halfcore and a baseline in the same limits."""

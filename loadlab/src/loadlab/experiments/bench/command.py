@@ -22,7 +22,16 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench.measure import Load, Measured, Round, Run, answer_of, measure
+from loadlab.experiments.bench import peers
+from loadlab.experiments.bench.measure import (
+    Load,
+    Measured,
+    Round,
+    Run,
+    answer_of,
+    line,
+    measure,
+)
 from loadlab.experiments.bench.subjects import (
     HELPERS,
     OURS,
@@ -144,6 +153,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
         cgroup.Unavailable, programs.CaseError, process.CannotStart, measure.ClientFailed,
             plan.PlanError, OSError: see there.
     """
+    if asked.command == "peers":
+        return runner.save(peers.carry_out(asked, root, console, Refused), asked.store)
     carry_out = _memory if asked.command == "memory" else _compare
     return runner.save(carry_out(asked, root, console), asked.store)
 
@@ -267,19 +278,6 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         saturated = replace(saturated, seconds=1.0, warmup_s=0.3, connections=16)
         sparse = replace(sparse, seconds=1.5, warmup_s=0.3, connections=200, think_s=(0.2, 0.5))
     return {"saturated": saturated, "sparse": sparse}
-
-
-def line(found: Round) -> str:
-    """One round for the terminal."""
-    name = f"{found.number} {found.regime:9} {found.model:12} {found.server:16}"
-    if (figures := found.figures) is None:
-        return f"{name} {found.reason}"
-    rate, latency = figures.requests / figures.seconds, figures.response.quantiles_ms
-    doubts = f"  doubtful: {'; '.join(figures.doubts)}" if figures.doubts else ""
-    return (
-        f"{name} {figures.cpu_us:8.1f} µs/request {rate:8.0f}/s p50 {latency['p50']:.2f} p99 "
-        f"{latency['p99']:.2f} ms, {figures.failed} failures{doubts}"
-    )
 
 
 def _memory(asked: argparse.Namespace, root: Path, console: Console) -> Memory:

@@ -17,18 +17,17 @@ from loadlab.experiments import runner
 from loadlab.experiments.bench.forms import asked
 from loadlab.experiments.bench.subjects import (
     Place,
-    Regime,
     Subject,
     catalogue_missing,
     prepare_log,
     rows_doubt,
 )
 from loadlab.experiments.runner import Experiment, R
-from loadlab.generator.epoll import Counted, Outcome, Pace, Plan
+from loadlab.generator.epoll import Counted, Outcome, Pace, Plan, Regime
 from loadlab.generator.http import ask, post
 from loadlab.record.cgroup import Group, Limits, Memory, Usage
 from loadlab.record.machine import Quiet
-from loadlab.target.process import CannotStart, free_port, running
+from loadlab.target.process import CannotStart, Running, free_port, running
 from loadlab.target.programs import Case
 
 _CLIENT_GRACE_S = 60.0
@@ -111,7 +110,7 @@ class Run(Measured[Round], frozen=True, kw_only=True):
     """Of bench, ablation, ladder or protocols; the seed orders the servers within each round, and
     draws the think times."""
 
-    kind: Literal["bench", "ablate", "ladder", "protocols"] = msgspec.field(name="what")
+    kind: Literal["bench", "ablate", "ladder", "protocols", "peers"] = msgspec.field(name="what")
     quiet: Quiet
     loads: list[Load]
     rows: list[Round] = msgspec.field(name="rounds", default_factory=list)
@@ -158,6 +157,31 @@ def measure(
         environment=dict(subject.environment),
         figures=found,
         reason=reason,
+    )
+
+
+def loaded(server: Running, plan: Plan, load: Load) -> tuple[Figures | None, str]:
+    """Carry out a plan against a server that runs: what it measured, or why it measured nothing.
+    Raises `ClientFailed`."""
+    cpu = _client_cpu(server.group)
+    outcome, memory = _load(plan, cpu), server.group.memory()
+    if (code := server.process.poll()) is not None:
+        return None, f"ended with {code} under load; {_failures(outcome)}"
+    if not outcome.requests:
+        return None, f"answers nothing in these limits; {_failures(outcome)}"
+    return figures(outcome, outcome.memory or memory, load, client_cpu=cpu), ""
+
+
+def line(found: Round) -> str:
+    """One round for the terminal."""
+    name = f"{found.number} {found.regime:9} {found.model:12} {found.server:16}"
+    if (figures := found.figures) is None:
+        return f"{name} {found.reason}"
+    rate, latency = figures.requests / figures.seconds, figures.response.quantiles_ms
+    doubts = f"  doubtful: {'; '.join(figures.doubts)}" if figures.doubts else ""
+    return (
+        f"{name} {figures.cpu_us:8.1f} µs/request {rate:8.0f}/s p50 {latency['p50']:.2f} p99 "
+        f"{latency['p99']:.2f} ms, {figures.failed} failures{doubts}"
     )
 
 
@@ -221,7 +245,10 @@ def figures(
     client, server, helper = (time_s / outcome.seconds for time_s in times_s)
     foreign = max(outcome.machine.busy_s / outcome.seconds - client - server - helper, 0.0)
     steal = outcome.machine.steal_s / max(outcome.machine.total_s, 1e-9)
-    saturated, lag_ms = load.regime == "saturated", outcome.lag.quantiles_ms["p99"]
+    saturated, lag_ms = (
+        load.regime in ("saturated", "crowd", "bulk"),
+        outcome.lag.quantiles_ms["p99"],
+    )
     late = client > _MAX_CLIENT_CORES or lag_ms > _MAX_LAG_MS
     doubts = {
         doubt: bool(doubt),
@@ -230,7 +257,9 @@ def figures(
         f"not saturated: the server used {server:.2f} cores, the client {client:.2f}": (
             saturated and server < _MIN_SERVER_CORES
         ),
-        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": not saturated and late,
+        f"the client was late: {client:.2f} cores, lag p99 {lag_ms:.1f} ms": (
+            load.regime == "sparse" and late
+        ),
     }
     counted: dict[str, Any] = {name: getattr(outcome, name) for name in Counted.__struct_fields__}
     return Figures(

@@ -22,18 +22,20 @@ from typing import Literal
 
 import msgspec
 
+from loadlab.generator.epoll import Regime
 from loadlab.generator.http import ask
 from loadlab.record.cgroup import Limits
-from loadlab.target import programs
+from loadlab.target import peers, programs
 from loadlab.target.process import CannotStart, Command, Running, free_port, running
 from loadlab.target.programs import Case, baseline_program, clean_environment
 
-Regime = Literal["saturated", "sparse"]
 REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
-Form = Literal["own", "instances", "tensor", "binary"]
-"""Of the request: see `forms`."""
+PEER_REGIMES: tuple[Regime, ...] = ("single", "saturated", "crowd", "bulk", "sparse")
+"""In the order in which one started server carries them."""
+Form = Literal["own", "instances", "tensor", "binary", "rows", "listed", "v2", "inputs"]
+"""Of the request: see `forms`; the last four are other servers', see `peer_forms`."""
 Need = Literal["baseline", "surroundings", "log"]
-_START_S, _HELPER_START_S = 60.0, 120.0
+_START_S, _HELPER_START_S, _PEER_START_S = 60.0, 120.0, 180.0
 """Until a server is ready; one that imports MLflow may be slow where its modules are not compiled
 yet."""
 _SQLITE = "sqlite:///"
@@ -72,7 +74,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     key: str
     says: str = ""
-    program: Literal["halfcore", "null_server", "baseline"] = "halfcore"
+    program: Literal["halfcore", "null_server", "baseline", "peer"] = "halfcore"
     words: tuple[str, ...] = ()
     settings: dict[str, str] = {}
     needs: tuple[Need, ...] = ()
@@ -84,6 +86,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     left_out: str = "at saturation it answers far fewer requests than this load asks for"
     question: str = ""
     against: str = "default"
+    docs: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -94,7 +97,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def environment(self) -> Mapping[str, str]:
         """What the lab sets besides port and bundles; stored with the figures."""
-        if self.program != "halfcore":
+        if self.program != "halfcore" and self.words[:1] != (peers.OURS,):
             return {}
         settings = {"WORKERS": "1"} | self.settings
         return {f"HALFCORE_{name}": value for name, value in settings.items()}
@@ -102,7 +105,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def ready_timeout_s(self) -> float:
         """How long it may take to start."""
-        return _HELPER_START_S if self.program == "baseline" else _START_S
+        longer = {"baseline": _HELPER_START_S, "peer": _PEER_START_S}
+        return longer.get(self.program, _START_S)
 
     def command(self, place: Place, case: Case, port: int) -> Command:
         """Starts it for one model."""
@@ -113,6 +117,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             uri, url = place.tracking_uri, place.database
             return programs.baseline(
                 root, self.words[0], case, port, tracking_uri=uri, database=url
+            )
+        if self.program == "peer":
+            name, scratch, tuned = self.words[0], place.scratch, "tuned" in self.words
+            settings = self.environment
+            return peers.command(
+                root, name, case, port, scratch=scratch, tuned=tuned, settings=settings
             )
         environment = dict(self.environment)
         if "log" in self.needs:
@@ -129,6 +139,7 @@ _TABLES = msgspec.toml.decode(
 SUBJECTS = {subject.key: subject for subject in _TABLES["bench"]}
 VARIANTS = {subject.key: subject for subject in _TABLES["ablate"]}
 PROTOCOLS = {subject.key: subject for subject in _TABLES["protocol"]}
+PEERS = {subject.key: subject for subject in _TABLES["peer"]}
 LADDER, ENDPOINTS = _TABLES["step"], _TABLES["endpoint"]
 STEPS = {subject.key: subject for subject in [*LADDER, *ENDPOINTS]}
 OURS = SUBJECTS["b"]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(
     [
         *ROOT.glob("compose/**/*.y*ml"),
-        *ROOT.glob("kubernetes/*.yaml"),
+        *ROOT.glob("kubernetes/**/*.yaml"),
         *ROOT.glob(".github/**/*.yml"),
     ]
 )

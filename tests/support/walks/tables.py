@@ -278,6 +278,7 @@ EXCLUDED = (
         "cd kubernetes && *",
         "needs a cluster; tests/contract/test_kubernetes.py checks the manifests",
     ),
+    Excluded("kubectl label *", "the same"),
     Excluded(
         "just publish *",
         "publishes; tests/images/test_publish.py publishes to a registry on this machine",

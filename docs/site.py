@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / ".halfcore/site/pages"
+LOOKS = ("docs/site.css", "docs/site.js")
+"""Colours and behaviour of all pages, which zensical.toml names."""
 _TARGET = re.compile(r"(?<=\]\()(?!https?:|#)[^)#\s]+|(?<=\]: )(?!https?:)[^)#\s]+$", re.MULTILINE)
 
 
@@ -24,6 +26,8 @@ def main() -> None:
         place = PAGES / page.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         (place.with_name("index.md") if page == ROOT / "README.md" else place).write_text(text)
+    for name in LOOKS:
+        shutil.copyfile(ROOT / name, PAGES / name)
 
 
 def pages() -> list[Path]:

@@ -6,6 +6,7 @@ are plain ASGI, and what they accept depends on the models that are loaded at th
 is made per request, from the manifests, by `docs_models` and `docs_protocols`.
 """
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def openapi_config(models: Models, *, keyed: bool) -> OpenAPIConfig:
         css_url=f"{ASSETS}/swagger-ui.css",
         standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
         favicon='<link rel="icon" href="data:,">',
+        style=f"<style>{files(__package__).joinpath('docs.css').read_text()}</style>",
     )
     return OpenAPIConfig(
         title="Halfcore",
@@ -68,7 +70,7 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
     predictions need an API key."""
     document = _Json(models, keyed)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
-    files = {file.name: file for file in folder.iterdir()}
+    known = {file.name: file for file in folder.iterdir()}
 
     @get(
         "/openapi.json",
@@ -81,10 +83,10 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
 
     @get(ASSETS + "/{name:str}", include_in_schema=False, sync_to_thread=False)
     def asset(name: FromPath[str]) -> FileAnswer:
-        if name not in files:
+        if name not in known:
             raise NotFoundException
         return FileAnswer(
-            file_path=files[name],
+            file_path=known[name],
             filename=name,
             content_disposition_type="inline",
             chunk_size=PART_BYTES,
@@ -131,7 +133,8 @@ class _Swagger(SwaggerRenderPlugin):
         self._models, self._keyed = models, keyed
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _document(openapi_schema, self._models, self._keyed))
+        page = super().render(request, _document(openapi_schema, self._models, self._keyed))
+        return page.replace(b"<html>", b'<html lang="en">', 1)  # for screen readers
 
     @staticmethod
     def render_json(request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:

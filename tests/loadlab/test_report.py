@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from loadlab.generator.ledger import Tick
 from loadlab.record.histogram import pack
 from loadlab.record.schema import Calibration, Ended, NullServer, Sample, ServerSample
-from loadlab.report import library
+from loadlab.report import command
 from loadlab.report.command import conclude
 from loadlab.report.page import write_reports
 from loadlab.report.terminal import history_table, summary
@@ -53,7 +53,7 @@ def _cut_off() -> Made:
 def _real() -> Made:
     """A real run of 10,000 users, cut short to 41 s of steady; its ramp was too much for one loop
     of the generator."""
-    log = library.read(GOLDEN / "real")
+    log = command.read(GOLDEN / "real")
     return Made(log.run, log.seconds, log.samples)
 
 
@@ -69,7 +69,7 @@ RUNS = {
 def _shown(run: Made, folder: Path) -> dict[str, str]:
     """The reports of a run, by the names of their golden files."""
     stored = run.write(folder)
-    log = library.read(stored)
+    log = command.read(stored)
     verdict = judge(log)
     write_reports(log, verdict, stored)
     paper = io.StringIO()
@@ -235,7 +235,7 @@ def test_the_history_is_what_the_folders_hold(tmp_path):
     for seed, name in ((1, "20261120-1900-a"), (2, "20261120-1901-b")):
         conclude(made(seed=seed, identity=name).write(tmp_path / name), Console(file=io.StringIO()))
     (tmp_path / "20261120-1901-b" / "verdict.json").unlink()
-    found = library.history(tmp_path)
+    found = command.history(tmp_path)
     assert [(each.run.id, each.verdict.outcome) for each in found] == [
         ("20261120-1900-a", "PASS"),
         ("20261120-1901-b", "PASS"),
@@ -247,7 +247,7 @@ def test_the_history_is_what_the_folders_hold(tmp_path):
     (tmp_path / "20261120-1900-a" / "run.json").unlink()
     (tmp_path / "of-another-version").mkdir()
     (tmp_path / "of-another-version" / "run.json").write_text('{"format": 99}')
-    assert [each.run.id for each in library.history(tmp_path)] == ["20261120-1901-b"]
+    assert [each.run.id for each in command.history(tmp_path)] == ["20261120-1901-b"]
 
 
 def test_runs_are_found_by_name(tmp_path):
@@ -255,15 +255,15 @@ def test_runs_are_found_by_name(tmp_path):
     for name in ("20261120-1900-a", "20261120-1901-b"):
         fresh().write(tmp_path / name)
     assert (
-        library.find(tmp_path, "latest").name
-        == library.find(tmp_path, "20261120-1901").name
+        command.find(tmp_path, "latest").name
+        == command.find(tmp_path, "20261120-1901").name
         == "20261120-1901-b"
     )
-    assert library.find(tmp_path, str(tmp_path / "20261120-1900-a")).name == "20261120-1900-a"
-    with pytest.raises(library.NoSuchRun, match="2 runs begin with '2026'"):
-        library.find(tmp_path, "2026")
-    with pytest.raises(library.NoSuchRun, match="no run 'x'"):
-        library.find(tmp_path, "x")
+    assert command.find(tmp_path, str(tmp_path / "20261120-1900-a")).name == "20261120-1900-a"
+    with pytest.raises(command.NoSuchRun, match="2 runs begin with '2026'"):
+        command.find(tmp_path, "2026")
+    with pytest.raises(command.NoSuchRun, match="no run 'x'"):
+        command.find(tmp_path, "x")
 
 
 def test_the_last_repeat_puts_the_claim_into_the_reports_of_all(tmp_path):

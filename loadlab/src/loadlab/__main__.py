@@ -23,7 +23,7 @@ from loadlab.record.cgroup import Unavailable
 from loadlab.record.machine import git
 from loadlab.record.store import StoreError
 from loadlab.report import command as report_command
-from loadlab.report.library import NoSuchRun
+from loadlab.report.command import NoSuchRun
 from loadlab.report.terminal import say
 from loadlab.run import command as run_command
 from loadlab.run.session import Place

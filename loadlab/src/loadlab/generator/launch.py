@@ -18,6 +18,7 @@ from loadlab.generator import plan
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load, Steer
 from loadlab.record.schema import Role, Workers
+from loadlab.record.store import write
 
 Cpus = frozenset[int]
 _WEB_PORT = 8089
@@ -128,7 +129,7 @@ class Generator:
 
     def steer(self, wanted: Steer) -> None:
         """Order what the generator does from now on; it obeys within 0.2 s."""
-        plan.write(self.folder / _STEER, wanted)
+        write(wanted, self.folder / _STEER)
 
     def workers(self) -> Workers | None:
         """What Locust's master said last of its workers; None for the raw engine."""
@@ -170,7 +171,7 @@ def generating(folder: Path, load: Load, parts: Sequence[Part]) -> Iterator[Gene
     `folder` is made, for their files; `load` is written there. Raises `PlanError`: too few open
     files allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan.write(folder / _LOAD, load)
+    write(load, folder / _LOAD)
     plan.raise_open_files(load.users, _SPARE_FILES)
     generator = Generator(folder, parts)
     try:

@@ -114,13 +114,6 @@ def read(file: Path) -> Load:
     return msgspec.json.decode(file.read_bytes(), type=Load)
 
 
-def write(file: Path, message: msgspec.Struct) -> None:
-    """Replace a file, whole or not at all."""
-    written = file.with_name(f".{file.name}")
-    written.write_bytes(msgspec.json.encode(message))
-    os.replace(written, file)  # noqa: PTH105  atomic, as its name does not say
-
-
 def by_hand(url: str, scenario: str, model: str) -> Load:
     """A load for Locust without the lab: no expected answers, so only the status is checked.
 

@@ -185,10 +185,10 @@ def find(name: str, root: Path = ROOT) -> Group:
     return found
 
 
-def of_process(pid: int, root: Path = ROOT) -> Group:
-    """The group that a container engine put a process into, to read; raises `Unavailable`."""
+def of_process(pid: int, root: Path = ROOT, proc: Path = Path("/proc")) -> Group:
+    """The group that a process is in, whoever put it there, to read; raises `Unavailable`."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:
         raise Unavailable(f"process {pid} is gone") from None
     paths = {

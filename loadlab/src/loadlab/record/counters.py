@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from loadlab.record import machine
+from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import ROOT
 from loadlab.record.schema import HostSample, ProcessSample
 
@@ -124,15 +124,11 @@ def throttled_periods(pids: Iterable[int], root: Path = ROOT, proc: Path = PROC)
 
 def _cpu_stats(pid: int, root: Path, proc: Path) -> list[Path]:
     """The `cpu.stat` of every group from a process's own up to the top."""
-    for line in _lines(proc / str(pid) / "cgroup"):
-        _, controllers, path = line.split(":", 2)
-        is_1 = "cpu" in controllers.split(",")
-        if is_1 or (not controllers and (root / "cgroup.controllers").exists()):
-            top = root / "cpu" if is_1 else root
-            group = top / path.strip("/")
-            above = [each for each in group.parents if each.is_relative_to(top)]
-            return [folder / "cpu.stat" for folder in (group, *above)]
-    return []
+    try:
+        own = cgroup.of_process(pid, root, proc).file("cpu")
+    except cgroup.Unavailable:
+        return []
+    return [folder / "cpu.stat" for folder in (own, *own.parents) if folder.is_relative_to(root)]
 
 
 def _lines(file: Path) -> list[str]:

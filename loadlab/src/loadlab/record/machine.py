@@ -104,10 +104,15 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.cpu}, {self.cores} cores, {self.memory_bytes / 1e9:.0f} GB"
 
     @property
-    def checkout(self) -> str:
-        """The commit in Markdown, and whether it is all that was measured."""
+    def code(self) -> str:
+        """The commit, and whether it is all that was measured."""
         changed = " with uncommitted changes" if self.dirty else ""
-        return f"`{self.commit[:12] or 'unknown'}`{changed}"
+        return f"{self.commit[:12] or 'unknown'}{changed}"
+
+    @property
+    def checkout(self) -> str:
+        """The same in Markdown."""
+        return re.sub(r"^\w+", r"`\g<0>`", self.code)
 
 
 def read_cpu() -> Cpu:

@@ -5,9 +5,11 @@ import argparse
 import shutil
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
-from loadlab.record.read import Log, read
+from loadlab.record.read import Log, read, read_run
+from loadlab.record.schema import Run
 from loadlab.record.store import (
     RUN_FILE,
     SAMPLES_FILE,
@@ -17,10 +19,10 @@ from loadlab.record.store import (
     compress,
     write,
 )
-from loadlab.report import library
 from loadlab.report.page import write_reports
 from loadlab.report.terminal import history_table, say, summary
 from loadlab.verdict.judge import Verdict, judge
+from loadlab.verdict.repeats import Judged, combine
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""
@@ -33,6 +35,10 @@ COMMANDS = {
 }
 """With their help."""
 _KEPT_FILES = (RUN_FILE, VERDICT_FILE, f"{SECONDS_FILE}.gz", f"{SAMPLES_FILE}.gz")
+
+
+class NoSuchRun(LookupError):
+    """No run matches; the message quotes the given name and says how to name a run."""
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,12 +58,12 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if not console.is_terminal:
         console = Console(file=console.file, width=160)  # a file has room
     if asked.command == "report":
-        run = library.find(folder, asked.run)
+        run = find(folder, asked.run)
         _report(run, *_judged(run, console), console)
     elif asked.command == "keep":
         for copied in keep(asked.run, folder, root / KEPT):
             say(console, f"kept: {copied.relative_to(root)}")
-    elif runs := library.history(folder):
+    elif runs := history(folder):
         console.print(history_table(runs))
     else:
         say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
@@ -93,13 +99,13 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
     Raises:
         NoSuchRun, StoreError: no run of that name, or one that has not ended.
     """
-    run = library.find(runs, name)
+    run = find(runs, name)
     log = read(run)
     if log.run.ended is None:
         raise StoreError(f"{run}: the run has not ended")
     mates = [run]
     if log.run.set_id:
-        mates = [run.parent / each.run.id for each in library.history(run.parent, log.run.set_id)]
+        mates = [run.parent / each.run.id for each in history(run.parent, log.run.set_id)]
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
         if not (mate / VERDICT_FILE).exists():
@@ -119,6 +125,55 @@ def _judged(run: Path, console: Console) -> tuple[Log, Verdict]:
 
 def _report(run: Path, log: Log, verdict: Verdict, console: Console) -> tuple[str, list[Path]]:
     """Returns the claim that the run and its repeats allow, and the others of them."""
-    claim, mates = library.claim_for(run.parent, log.run)
+    claim, mates = claim_for(run.parent, log.run)
     say(console, f"report: {write_reports(log, verdict, run, claim=claim)}")
     return claim, [mate for mate in mates if mate.name != run.name]
+
+
+def history(folder: Path, set_id: str = "") -> list[Judged]:
+    """All runs of a folder that can be read, oldest first; or the repeats of one set."""
+    found = []
+    for file in folder.glob(f"*/{RUN_FILE}"):
+        try:
+            run = read_run(file.parent)
+            if not set_id or run.set_id == set_id:
+                found.append(Judged(run, _stored_verdict(file.parent)))
+        except StoreError:  # of another version of the lab
+            continue
+    return sorted(found, key=lambda each: (each.run.started_at, each.run.id))
+
+
+def find(folder: Path, name: str) -> Path:
+    """The folder of a run: by path, by id, by the beginning of one id, or `latest`; raises
+    `NoSuchRun`."""
+    if (Path(name) / RUN_FILE).is_file():
+        return Path(name)
+    known = sorted(file.parent.name for file in folder.glob(f"*/{RUN_FILE}"))
+    if name == "latest":
+        matching = known[-1:]
+    else:
+        begin_so = [each for each in known if each.startswith(name)]
+        matching = [name] if name in known else begin_so
+    if len(matching) != 1:
+        what = f"{len(matching)} runs begin with {name!r}"
+        what = what if matching else f"no run {name!r} in {folder}"
+        raise NoSuchRun(f"{what}: give an id of `loadlab history`, a folder, or latest")
+    return folder / matching[0]
+
+
+def claim_for(folder: Path, run: Run) -> tuple[str, list[Path]]:
+    """What the repeats that a run belongs to allow to be claimed, and the folders of all of them.
+
+    Both are empty if they are not all there, or do not hold.
+    """
+    repeats = history(folder, run.set_id) if run.set_id else []
+    claim = combine(repeats).claim if repeats else ""
+    return claim, [folder / each.run.id for each in repeats] if claim else []
+
+
+def _stored_verdict(run: Path) -> Verdict:
+    """As it was stored, or, of a run that was killed before, as its record says."""
+    try:
+        return msgspec.json.decode((run / VERDICT_FILE).read_bytes(), type=Verdict)
+    except (OSError, msgspec.DecodeError):
+        return judge(read(run))

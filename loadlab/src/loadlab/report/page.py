@@ -44,7 +44,7 @@ def write_reports(log: Log, verdict: Verdict, folder: Path, *, claim: str = "") 
         "verdict": verdict,
         "claim": claim,
         "limits": limits(run),
-        "commit": commit(run),
+        "commit": run.fingerprint.code,
         "numbers": key_numbers(run, verdict.figures),
         "facts": facts(verdict.figures),
         "caveat": caveat(run),
@@ -116,15 +116,9 @@ def caveat(run: Run) -> str:
 
 def provenance(run: Run) -> list[list[str]]:
     """Code, command, workload, machine, software, processes: name and value."""
-    shown = {"run": run, "commit": commit(run), "limits": limits(run)}
+    shown = {"run": run, "commit": run.fingerprint.code, "limits": limits(run)}
     lines = _TEMPLATES.get_template("provenance.j2").render(shown)
     return [line.split(" | ", 1) for line in lines.splitlines()]
-
-
-def commit(run: Run) -> str:
-    """The commit, and whether it is all that was measured."""
-    changed = " with uncommitted changes" if run.fingerprint.dirty else ""
-    return f"{run.fingerprint.commit[:12] or 'unknown'}{changed}"
 
 
 def limits(run: Run) -> str:

@@ -3,7 +3,6 @@ the run drive it before the run, all of them and with the same ramp."""
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from loadlab.record.cgroup import Limits
 from loadlab.record.schema import NullServer
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
-from loadlab.verdict.figures import alive, answered, failed
+from loadlab.verdict.figures import alive, answered, by_second, failed
 
 STEADY_S = (3, 10)
 """Seconds that are measured once all users are there: the least and the most; a shorter steady
@@ -90,8 +89,8 @@ def _drive(
 
 def _full(ticks: Sequence[Tick], workers: int, users: int) -> set[int]:
     """Seconds that all workers have reported, with all users."""
-    reports, there = Counter(tick.t for tick in ticks), alive(ticks)
-    return {t for t, count in reports.items() if count == workers and there[t] == users}
+    there, reports = alive(ticks), by_second(ticks)
+    return {t for t, each in reports.items() if len(each) == workers and there[t] == users}
 
 
 def _summary(

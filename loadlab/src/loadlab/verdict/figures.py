@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from loadlab.record.schema import (
 )
 from loadlab.verdict.stats import rate_bound, upper_bound
 
+Line = TypeVar("Line", bound=Counts)
 Read = Callable[[Sample], float | None]
 """Takes one counter from a sample; None: it was not recorded."""
 UNDER_LOAD: tuple[PhaseName, ...] = ("ramp", "settle", "steady")
@@ -170,11 +172,16 @@ def failures(lines: Iterable[Counts]) -> dict[str, int]:
 
 def alive(lines: Iterable[Counts]) -> dict[int, int]:
     """Users alive in each second, of all workers together."""
-    counts: Counter[int] = Counter()
+    known = by_second(line for line in lines if line.users is not None)
+    return {t: sum(line.users or 0 for line in inside) for t, inside in known.items()}
+
+
+def by_second(lines: Iterable[Line]) -> dict[int, list[Line]]:
+    """The lines of each second, in time."""
+    found: dict[int, list[Line]] = {}
     for line in lines:
-        if line.users is not None:
-            counts[line.t] += line.users
-    return dict(sorted(counts.items()))
+        found.setdefault(line.t, []).append(line)
+    return dict(sorted(found.items()))
 
 
 def known(samples: Iterable[Sample], read: Read) -> list[tuple[float, float]]:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from loadlab.record.histogram import merge
 from loadlab.record.read import Log
-from loadlab.record.schema import EndKind, PhaseName, Second
+from loadlab.record.schema import EndKind, PhaseName
 from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import (
     Figures,
     answered,
+    by_second,
     done,
     failed,
     failures,
@@ -98,14 +99,6 @@ def _latencies(log: Log, found: Figures) -> list[Check]:
     ]
 
 
-def _by_second(log: Log, phase: PhaseName) -> list[tuple[int, list[Second]]]:
-    """The users' lines of each second of a phase, in time."""
-    seconds: dict[int, list[Second]] = {}
-    for line in log.of("users", phase):
-        seconds.setdefault(line.t, []).append(line)
-    return sorted(seconds.items())
-
-
 def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
     """Share of windows whose own p99 is above the limit; a window is as many seconds as give enough
     answers for a p99.
@@ -116,7 +109,7 @@ def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
     if limit_ms is None:
         return None
     enough, slow, count, gathered = log.run.criteria.rules.v12_samples, 0, 0, merge([])
-    for _, lines in _by_second(log, "steady"):
+    for lines in by_second(log.of("users", "steady")).values():
         gathered += merge(line.response for line in lines)
         if gathered.total() >= enough:
             count += 1
@@ -155,7 +148,7 @@ def _recovery_s(log: Log) -> float | None:
     """Until three seconds in a row are without failure and below the p95 asked for; None: never."""
     phase, limit_ms = log.phase("recovery"), log.run.criteria.objective.p95_ms
     calm = 0
-    for t, lines in _by_second(log, "recovery") if phase else ():
+    for t, lines in by_second(log.of("users", "recovery")).items():
         p95 = response_ms(lines, 0.95)
         slow = p95 is None or (limit_ms is not None and p95 > limit_ms)
         calm = 0 if failed(lines) or slow else calm + 1

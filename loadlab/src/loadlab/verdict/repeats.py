@@ -78,10 +78,9 @@ def claim_of(judged: Sequence[Judged]) -> str:
     mid = partial(_median, found)
     total = sum(each.judged or each.requests for each in found)  # older verdicts have no `judged`
     p99s = [each.p99_ms for each in found if each.p99_ms is not None]
-    changed = " with uncommitted changes" if run.fingerprint.dirty else ""
     latencies = " / ".join(f"{mid(each):.3g}" for each in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
     return (
-        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.commit[:12]}{changed}, "
+        f"Verified on {run.started_at[:10]}, commit {run.fingerprint.code}, "
         f"{_machine([each.run for each in judged])}: "
         f"{_workload(run)}, {mid('steady_s'):.0f} s steady, against {_server(run)}: "
         f"{len(judged)} of {run.repeats} runs valid and passing; {mid('achieved_hz'):,.0f} "
@@ -119,10 +118,7 @@ def _machine(runs: Sequence[Run]) -> str:
     machine = runs[0].fingerprint
     scores = [run.calibration.score for run in runs if run.calibration]
     score = f", calibration score {statistics.median(scores):.3g}" if scores else ""
-    return (
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, Linux "
-        f"{machine.kernel}, cgroups v{machine.cgroup_version}{score}"
-    )
+    return f"{machine.hardware}, Linux {machine.kernel}, cgroups v{machine.cgroup_version}{score}"
 
 
 def _workload(run: Run) -> str:

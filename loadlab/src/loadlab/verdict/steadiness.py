@@ -10,7 +10,7 @@ from loadlab.record.criteria import Objective, Thresholds
 from loadlab.record.read import Log
 from loadlab.record.schema import Counts, PhaseName
 from loadlab.verdict.check import Check, Unit
-from loadlab.verdict.figures import UNDER_LOAD, answered, done, response_ms
+from loadlab.verdict.figures import UNDER_LOAD, answered, by_second, done, response_ms
 
 WINDOWS = 3
 """Neighbours that must agree."""
@@ -114,13 +114,10 @@ def _backlog(log: Log, objective: Objective) -> list[Check]:
 
 def _backlog_by_second(log: Log) -> list[float]:
     """Requests due but not ended, at the end of each second of the steady phase."""
-    due: dict[int, int] = {}
     steady_ts = {each.t for each in log.of("users", "steady")}
-    for each in log.of("users", *UNDER_LOAD):
-        due[each.t] = due.get(each.t, 0) + each.intended - done([each])
     found, waiting = [], 0
-    for t in sorted(due):
-        waiting += due[t]
+    for t, lines in by_second(log.of("users", *UNDER_LOAD)).items():
+        waiting += sum(line.intended for line in lines) - done(lines)
         if t in steady_ts:
             found.append(float(waiting))
     return found

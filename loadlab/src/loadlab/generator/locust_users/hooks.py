@@ -37,6 +37,7 @@ from loadlab.generator.plan import Load, Steer
 from loadlab.record import counters
 from loadlab.record.histogram import merge
 from loadlab.record.schema import Workers
+from loadlab.record.store import write
 
 KINDS: dict[str, type[ThinkingUser]] = {
     "raw": RawHttpUser,
@@ -123,9 +124,8 @@ def _watch(runner: MasterRunner, workers: int, file: Path, report: Path) -> None
             before = now
         missing |= {client.id for client in runner.clients.missing}
         silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
-        plan.write(
-            report, Workers(expected=workers, missing=len(missing), missed_heartbeats=silent)
-        )
+        known = {"missing": len(missing), "missed_heartbeats": silent}
+        write(Workers(expected=workers, **known), report)
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:

@@ -44,11 +44,11 @@ def test_a_group_counts_the_cpu_time_of_its_processes(real):
 
 
 def test_a_quota_stops_a_process(real):
-    """Of a tenth of a core, 0.1 s of work cannot be done in less than half a second, and the kernel
-    counts the stops. Not a fifth: on a machine that others use, a group that gets little more than
-    its quota was seen to be stopped three times for no time at all."""
-    with control_group("quota", Limits(cpus=0.1)) as group:
-        wall_s = burn(group, 0.1)
+    """Of a fiftieth of a core, 0.02 s of work cannot be done in less than half a second, and the
+    kernel counts the stops. Not a fifth: on a machine that others use, a group that gets little
+    more than its quota was seen to be stopped three times for no time at all."""
+    with control_group("quota", Limits(cpus=0.02)) as group:
+        wall_s = burn(group, 0.02)
         usage = group.usage()
 
     assert wall_s > 0.5

@@ -266,6 +266,19 @@ def test_a_stored_run_is_a_section_of_the_benchmarks(run, tmp_path):
     assert out.with_name("benchmarks-peers.svg") in written
 
 
+def test_a_run_says_where_halfcore_is_behind(run):
+    """With what the other's answers take, for waiting saves CPU time."""
+    behind = msgspec.structs.replace(
+        run, rows=[*visits("halfcore", [20.0] * 3), *visits("mosec", [10.0] * 3)]
+    )
+
+    assert (
+        "sparse, iris: **Halfcore is behind** mosec, which takes 0.5 times its CPU time a request, "
+        "and answers half of them within 1.0 ms (Halfcore within 1.0 ms) "
+        "(95 % interval 0.5 to 0.5)"
+    ) in pages.sentences(behind)
+
+
 @pytest.mark.skipif(
     subprocess.run(["uv", "python", "find", target.PYTHON], capture_output=True).returncode != 0,
     reason="no Python 3.11 here, which the peers' packages are locked for",

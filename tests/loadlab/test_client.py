@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
@@ -100,6 +101,39 @@ def visit(script: Script, **changes: object) -> Outcome:
     """A short sparse run against a script."""
     with scripted(script) as port:
         return carry_out(plan(port, "sparse", **{"seconds": 0.4, **changes}))
+
+
+class Whole(BaseHTTPRequestHandler):
+    """Reads a body to its end, and answers only if it is whole."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """The method of every request."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.wfile.write(answer() if body.endswith(b"}") else answer(status="400 Bad Request"))
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("regime", ["bulk", "sparse"])
+def test_a_body_that_does_not_fit_into_the_socket_s_buffer_goes_whole(regime):
+    """Such as many rows in one request."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Whole)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    body = f'{{"rows":"{"x" * (16 << 20)}"}}'
+    try:
+        found = carry_out(plan(server.server_port, regime, body=body, connections=1, seconds=1.0))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert found.requests
+    assert not found.failures
+    assert not found.failures_before
 
 
 @pytest.mark.parametrize("run", [saturate, visit])

@@ -1,7 +1,8 @@
 """The graph of an exported bundle as every peer runs it: ONNX Runtime on one thread.
 
 The environment says what to serve: `PEER_BUNDLE` (folder of the bundle), `PEER_MODEL` (its name),
-`PEER_PORT` (on 127.0.0.1) and `PEER_TUNED` (1: its best settings; empty: the documented ones).
+`PEER_PORT` (on 127.0.0.1), `PEER_SPARE_PORTS` (for whatever else it listens on) and `PEER_SETTINGS`
+(`documented`, `tuned`, or others of one peer).
 """
 
 import os
@@ -19,7 +20,8 @@ MODEL = os.environ["PEER_MODEL"]
 PORT = int(os.environ["PEER_PORT"])
 SPARE_PORTS = [int(port) for port in os.environ.get("PEER_SPARE_PORTS", "").split(",") if port]
 """Free ones, for whatever else a peer listens on."""
-TUNED = os.environ.get("PEER_TUNED") == "1"
+SETTINGS = os.environ["PEER_SETTINGS"]
+TUNED = SETTINGS != "documented"
 OUTPUTS = ["label", "probabilities"]
 
 

@@ -8,7 +8,7 @@ that must be set before Ray is imported.
 import os
 import signal
 
-TUNED = os.environ.get("PEER_TUNED") == "1"
+TUNED = os.environ["PEER_SETTINGS"] != "documented"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_raylet_start_wait_time_s"] = "120"  # a single CPU, which others may use
 if TUNED:

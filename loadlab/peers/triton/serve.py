@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
     server = {"http_port": PORT, "http_address": "127.0.0.1"}
     server |= dict(zip(("grpc_port", "metrics_port"), SPARE_PORTS, strict=True))
-    model = ModelConfig(max_batch_size=1024)
+    model = ModelConfig(max_batch_size=128)
     if TUNED:
         server |= {"allow_grpc": False, "allow_metrics": False, "log_verbose": 0}
         model = ModelConfig(max_batch_size=1024, batcher=DynamicBatcher())
@@ -43,6 +43,5 @@ if __name__ == "__main__":
                 Tensor(name="probabilities", dtype=np.float32, shape=(graph.classes,)),
             ],
             config=model,
-            strict=not TUNED,
         )
         triton.serve()

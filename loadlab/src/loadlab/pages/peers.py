@@ -128,7 +128,8 @@ def _sparse(visit: Visit) -> list[Memory]:
 
 def sentences(run: Peers) -> list[str]:
     """For each table the peer that is nearest to halfcore, and where halfcore is behind."""
-    said = page("peers_said", tables=[(each, rows(each, run.seed)) for each in panels(run)])
+    tables = [(each, rows(each, run.seed)) for each in panels(run)]
+    said = page("peers_said", tables=tables, ours_key=OURS)
     return [line for line in said.splitlines() if line]
 
 

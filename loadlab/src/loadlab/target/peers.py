@@ -98,20 +98,20 @@ def command(
     port: int,
     *,
     scratch: Path,
-    tuned: bool,
-    settings: Mapping[str, str],
+    settings: str,
+    ours: Mapping[str, str],
 ) -> Command:
-    """Serves one model on `port` of 127.0.0.1, with the peer's documented settings or its best.
+    """Serves one model on `port` of 127.0.0.1.
 
     What a peer has to make of the bundle before it can start is made here, once for each model.
-    `settings`: of halfcore. Raises `process.CannotStart`.
+    `settings`: which of a peer's; `ours`: those of halfcore. Raises `process.CannotStart`.
     """
     interpreter = str(python(root, name))
     if name == OURS:
-        ours = halfcore(scratch, served.bundle.parent.parent, port, settings)
-        return replace(ours, arguments=[interpreter, *ours.arguments[1:]])
+        found = halfcore(scratch, served.bundle.parent.parent, port, ours)
+        return replace(found, arguments=[interpreter, *found.arguments[1:]])
     folder = root / PEERS / name
-    saved = scratch / f"{name}-{served.model}-{'tuned' if tuned else 'documented'}"
+    saved = scratch / f"{name}-{served.model}-{settings}"
     environment = clean_environment() | {
         "PATH": f"{Path(interpreter).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": f"{root / PEERS / 'common'}{os.pathsep}{folder}",
@@ -120,7 +120,7 @@ def command(
         "PEER_PORT": str(port),
         "PEER_SPARE_PORTS": ",".join(str(free_port()) for _ in range(_SPARE_PORTS)),
         "PEER_SAVED": str(saved),
-        "PEER_TUNED": "1" if tuned else "",
+        "PEER_SETTINGS": settings,
     }
     environment.pop("VIRTUAL_ENV", None)
     if (prepare := folder / "prepare.py").exists() and not saved.exists():

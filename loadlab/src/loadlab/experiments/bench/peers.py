@@ -44,6 +44,8 @@ CPU = "0"
 """That every server is held to, with all of its processes."""
 _CALM_S, _CALM_CORES, _STEP_S = 3.0, 0.2, 0.1
 _ASK_S = 20.0
+_MOST_SAID = 300
+"""Characters of the reason why a server could not be measured."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +94,8 @@ class _Questions(NamedTuple):
     """What is asked, with how its right answers begin."""
 
     single: list[tuple[str, str]]
-    bulk: tuple[str, str]
+    bulk: tuple[str, str] | None
+    """Where a load asks for it: documented settings may not take so many rows."""
     proven: int
 
 
@@ -197,11 +200,13 @@ def chosen(asked: argparse.Namespace, refuse: Callable[[str], Exception]) -> lis
 
 def is_best(subject: Subject) -> bool:
     """Whether these are the best settings of a peer; halfcore has but one set."""
-    return "documented" not in subject.words
+    return subject.words[-1] in ("tuned", OURS)
 
 
 def _loads(*, quick: bool) -> dict[Regime, Load]:
-    def load(regime: Regime, connections: int, seconds: float, warmup_s: float = 0.5) -> Load:
+    """Short windows: there are many of them, and a whole run takes less than half an hour."""
+
+    def load(regime: Regime, connections: int, seconds: float = 1.5, warmup_s: float = 0.3) -> Load:
         return Load(
             regime=regime,
             connections=connections,
@@ -216,11 +221,11 @@ def _loads(*, quick: bool) -> dict[Regime, Load]:
         )
 
     return {
-        "single": load("single", 1, 2.0),
-        "saturated": load("saturated", 16 if quick else 64, 2.0),
-        "crowd": load("crowd", 64 if quick else 512, 2.0),
-        "bulk": load("bulk", 4, 2.0),
-        "sparse": load("sparse", 200 if quick else 10_000, 8.0, 4.0),
+        "single": load("single", 1),
+        "saturated": load("saturated", 16 if quick else 64),
+        "crowd": load("crowd", 64 if quick else 512),
+        "bulk": load("bulk", 4),
+        "sparse": load("sparse", 200 if quick else 10_000, 5.0, 3.0),
     }
 
 
@@ -247,10 +252,10 @@ def visit(
     """Start a server and load it in one regime after another. One that ends is started again for
     the next; `reason`: why it cannot be started at all."""
     found = Visit(server=subject.key, model=case.model, number=number, rounds=[])
-    left = list(loads)
+    left, bulk = list(loads), any(load.regime == "bulk" for load in loads)
     while left and not reason:
         try:
-            with _started(place, subject, case) as (server, start, questions):
+            with _started(place, subject, case, bulk=bulk) as (server, start, questions):
                 found = replace(found, start=found.start or start, proven=questions.proven)
                 while left and server.process.poll() is None:
                     load = left.pop(0)
@@ -258,7 +263,8 @@ def visit(
                     found.rounds.append(_round(found, load, *_loaded(server, plan, load)))
                     _calm(server)
         except (CannotStart, WrongAnswer, OSError) as error:
-            reason = f"not measured: {error}".replace(f"{place.root}/", "")
+            said = " ".join(str(error).replace(f"{place.root}/", "").split())
+            reason = f"not measured: {said[:_MOST_SAID]}"
     for load in left:
         found.rounds.append(_round(found, load, None, reason))
     return found
@@ -277,7 +283,7 @@ def _round(found: Visit, load: Load, figures: Figures | None, reason: str) -> Ro
 
 @contextmanager
 def _started(
-    place: Place, subject: Subject, case: Case
+    place: Place, subject: Subject, case: Case, *, bulk: bool
 ) -> Iterator[tuple[Running, Start, _Questions]]:
     """A server that has answered, and the proof of its answers; raises `CannotStart`,
     `WrongAnswer`."""
@@ -296,7 +302,7 @@ def _started(
             cpu_s=server.group.usage().cpu_s,
             memory=server.group.memory(),
         )
-        yield server, start, _proven(server, subject, case)
+        yield server, start, _proven(server, subject, case, bulk=bulk)
 
 
 def _await_answer(
@@ -323,7 +329,7 @@ def _ask(server: Running, subject: Subject, case: Case, request: str) -> tuple[i
     return ask(*address, post(address, path, request), timeout_s=_ASK_S)
 
 
-def _proven(server: Running, subject: Subject, case: Case) -> _Questions:
+def _proven(server: Running, subject: Subject, case: Case, *, bulk: bool) -> _Questions:
     def question(rows: Rows) -> tuple[str, str]:
         request = peer_forms.body(subject.form, case, rows)
         status, body = _ask(server, subject, case, request)
@@ -333,14 +339,16 @@ def _proven(server: Running, subject: Subject, case: Case) -> _Questions:
         return request, peer_forms.check(subject.form, case, rows, body)
 
     single = [question(rows) for rows in _golden(case)]
-    bulk = question(_bulk(case))
-    return _Questions(single, bulk, len(single) + peer_forms.BULK_ROWS)
+    if not bulk:
+        return _Questions(single, None, len(single))
+    return _Questions(single, question(_bulk(case)), len(single) + peer_forms.BULK_ROWS)
 
 
 def _plan(
     server: Running, subject: Subject, case: Case, load: Load, asked: _Questions, seed: int
 ) -> Plan:
-    (body, prefix), *others = [asked.bulk] if load.regime == "bulk" else asked.single
+    many = [asked.bulk] if asked.bulk and load.regime == "bulk" else []
+    (body, prefix), *others = many or asked.single
     return Plan(
         port=server.port,
         path=subject.path.format(model=case.model),

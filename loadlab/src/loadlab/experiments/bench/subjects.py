@@ -119,10 +119,14 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 root, self.words[0], case, port, tracking_uri=uri, database=url
             )
         if self.program == "peer":
-            name, scratch, tuned = self.words[0], place.scratch, "tuned" in self.words
-            settings = self.environment
             return peers.command(
-                root, name, case, port, scratch=scratch, tuned=tuned, settings=settings
+                root,
+                self.words[0],
+                case,
+                port,
+                scratch=place.scratch,
+                settings=self.words[-1],
+                ours=self.environment,
             )
         environment = dict(self.environment)
         if "log" in self.needs:

@@ -263,6 +263,11 @@ bench-protocols *flags:
     uv run loadlab protocols "$@"
     uv run loadlab render
 
+# The packages on every Python that they name: wheels of all that they need, and for those that are installed here an export, a server's answer and mypy; `just prove-pythons --short` takes one other Python
+[group('prove')]
+prove-pythons *flags:
+    uv run python tests/support/proven.py pythons "every package works on every Python that is here" -- uv run python tests/e2e/prove_pythons.py "$@"
+
 # What a server holds at rest, while a model loads, and with 10,000 connections; stored, and written into docs/operations.md
 [group('prove')]
 memory *flags:

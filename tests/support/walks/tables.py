@@ -220,6 +220,8 @@ EXCLUDED = (
     ),
     Excluded("halfcore completion*", "tests/walks/test_completion.py runs it in real shells"),
     Excluded("source <(halfcore completion bash)", "the same"),
+    Excluded("just prove-pythons --short", "a step of CI", ".ci/run"),
+    Excluded("just prove-pythons", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-models*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just load remote=*", "needs other machines; test_several_machines.py runs it"),
     Excluded(

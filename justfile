@@ -80,7 +80,7 @@ up *profiles="registry observe":
 down *flags:
     docker compose --profile '*' down --remove-orphans {{ flags }}
 
-# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no)
+# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no, source=https://HOST/OWNER/NAME)
 [group('containers')]
 publish *arguments:
     .ci/publish "$@"

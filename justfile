@@ -80,7 +80,7 @@ up *profiles="registry observe":
 down *flags:
     docker compose --profile '*' down --remove-orphans {{ flags }}
 
-# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no)
+# Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no, source=https://HOST/OWNER/NAME)
 [group('containers')]
 publish *arguments:
     .ci/publish "$@"
@@ -274,6 +274,11 @@ peers *flags:
     case " $* " in *" --quick "*) exec uv run loadlab peers --store .halfcore/runs "$@" ;; esac
     uv run loadlab peers "$@"
     uv run loadlab render
+
+# The packages on every Python that they name: wheels of all that they need, and for those that are installed here an export, a server's answer and mypy; `just prove-pythons --short` takes one other Python
+[group('prove')]
+prove-pythons *flags:
+    uv run python tests/support/proven.py pythons "every package works on every Python that is here" -- uv run python tests/e2e/prove_pythons.py "$@"
 
 # What a server holds at rest, while a model loads, and with 10,000 connections; stored, and written into docs/operations.md
 [group('prove')]

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from halfcore import __version__
+from support.bundles import write_bundle
+from support.client import app_client
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server", "model_export", "loadlab")
@@ -59,8 +61,41 @@ def test_links_of_a_package_are_absolute_or_words(packages: ModuleType) -> None:
     assert 'Source = "https://host.example/o/n"' in packages.urls("https://host.example/o/n", "1")
 
 
+def test_an_image_says_what_it_is_made_of() -> None:
+    """Each target that is published has the labels, with the packages' licence; whatever builds one
+    passes the version and the commit."""
+    project = tomllib.loads((ROOT / "server/pyproject.toml").read_text())["project"]
+    dockerfile, recipes = ((ROOT / name).read_text() for name in ("Dockerfile", "justfile"))
+    publish = (ROOT / ".ci/publish").read_text()
+    names = dict(re.findall(r"\[(\w+)\]=(\S+?)\b(?=[ )])", publish))
+    assert set(names) == {"server", "export", "mlflow", "loadlab"}
+    for target, name in names.items():
+        stage = dockerfile.partition(f"FROM base AS {target}\n")[2].partition("\nFROM ")[0]
+        labels = dict(re.findall(r"org\.opencontainers\.image\.(\w+)=\"(.+?)\"", stage))
+        assert labels.pop("description")
+        assert labels == {
+            "title": name,
+            "licenses": project["license"],
+            "version": "${VERSION}",
+            "revision": "${REVISION}",
+        }
+    assert '--build-arg VERSION="$(uv version --package halfcore --short)"' in recipes
+    assert '--build-arg VERSION="$tag"' in publish
+    for builds in (recipes, publish):
+        assert '--build-arg REVISION="$(git rev-parse HEAD)"' in builds
+    assert '--label "org.opencontainers.image.source=$source"' in publish
+
+
+async def test_health_reports_the_version_of_the_packages(tmp_path: Path) -> None:
+    """That of the tag and of the image, too: a release checks it before it builds."""
+    write_bundle(tmp_path, "iris")
+    async with app_client(tmp_path) as client:
+        assert (await client.get("/health")).json()["version"] == __version__
+
+
 def test_a_release_needs_a_tag_that_is_the_version() -> None:
     """Packages and images are published after that was checked."""
     workflow = (ROOT / ".github/workflows/release.yml").read_text()
     assert 'test "v$(just version)" = "$GITHUB_REF_NAME"' in workflow
     assert workflow.count("needs: version") == 2
+    assert 'tag="${GITHUB_REF_NAME#v}" source="$GITHUB_SERVER_URL/$GITHUB_REPOSITORY"' in workflow

@@ -4,7 +4,7 @@ For each of them: does a package index have wheels of everything that the packag
 need? And for each that is installed on this machine: every package in an empty environment of its
 own; the exporter exports a model, the server serves and answers as the model does, and mypy checks
 a user's file. What is installed is the newest that the packages allow, as pip does; with `--short`
-it is what uv.lock names, on one other Python.
+it is what uv.lock names, on one other Python. Versions as arguments choose some.
 """
 
 import argparse
@@ -85,11 +85,13 @@ class Plan(NamedTuple):
 def main() -> int:
     """Run; 0 if everything held."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help="default: all; 3.13")
     parser.add_argument("--short", action="store_true", help="one other Python, locked versions")
-    short = parser.parse_args().short
+    asked = parser.parse_args()
+    short = asked.short
     console = Console()
     begun = begin(console)
-    versions = supported()
+    versions = [each for each in supported() if each in (asked.versions or supported())]
     found = {version: interpreter(version) for version in versions}
     chosen = other(found) if short else [version for version in versions if found[version]]
     with tempfile.TemporaryDirectory() as name:
@@ -112,16 +114,22 @@ def supported() -> list[str]:
 
 
 def interpreter(version: str) -> str | None:
-    """The program of a Python version, None where none is installed; pyenv's are found also where
-    its global version is another one."""
+    """The program of a Python version; None where none is installed."""
+    foreign = ("UV_PYTHON", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in foreign}
+    command = ["uv", "python", "find", "--no-project", "--no-python-downloads", version]
+    done = subprocess.run(
+        command, env=environment | {"PATH": searched(version)}, capture_output=True, text=True
+    )
+    return done.stdout.strip() or None
+
+
+def searched(version: str) -> str:
+    """Where to look: first pyenv's folders, whose programs in the path may be for another
+    version."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     folders = [str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin"))]
-    environment = os.environ | {"PATH": os.pathsep.join([*folders, os.environ["PATH"]])}
-    environment.pop("UV_PYTHON", None)
-    environment.pop("VIRTUAL_ENV", None)
-    command = ["uv", "python", "find", "--no-project", "--no-python-downloads", version]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return done.stdout.strip() or None
+    return os.pathsep.join([*folders, os.environ["PATH"]])
 
 
 def other(found: dict[str, str | None]) -> list[str]:
@@ -224,7 +232,7 @@ def exported(bin_: Path, folder: Path) -> str:
 
 
 def served(bin_: Path, bundles: Path) -> object:
-    """The server's label of ROW, from a warning-free start."""
+    """The server's label of ROW."""
     python = str(bin_ / "python")
     with serving(bundles, wrap=lambda command: [python, *command[1:]]) as server:
         answer = server.send(request("/predict", json.dumps({"features": ROW}).encode()))

@@ -86,6 +86,7 @@ def test_what_was_published_is_pulled_and_answers(clone: Path, registry: str) ->
         "targets=server",
         f"platforms={_own_platform()}",
         f"attest={attest}",
+        "source=https://host.example/owner/halfcore",
     )
     result = publish(clone, *arguments)
     assert result.returncode == 0, result.stderr[-4000:]
@@ -99,6 +100,8 @@ def test_what_was_published_is_pulled_and_answers(clone: Path, registry: str) ->
         labels = inspect(image)["Config"]["Labels"]
         assert labels["org.opencontainers.image.version"] == "9.9.9"
         assert labels["org.opencontainers.image.revision"] == commit
+        source = labels["org.opencontainers.image.source"]
+        assert source == "https://host.example/owner/halfcore"
         with container(image=image) as (_, port):
             await_ready(port)
             assert ask(port) == (200, ANSWER)

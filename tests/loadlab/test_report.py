@@ -6,6 +6,7 @@ before you commit it.
 """
 
 import io
+import json
 import re
 import sys
 from collections import Counter
@@ -28,6 +29,7 @@ from loadlab.report import command
 from loadlab.report.command import conclude
 from loadlab.report.page import write_reports
 from loadlab.report.terminal import history_table, summary
+from loadlab.run import command as run_command
 from loadlab.run.timeline import LiveLine
 from loadlab.verdict.judge import judge
 from support import browser
@@ -248,6 +250,42 @@ def test_the_history_is_what_the_folders_hold(tmp_path):
     (tmp_path / "of-another-version").mkdir()
     (tmp_path / "of-another-version" / "run.json").write_text('{"format": 99}')
     assert [each.run.id for each in command.history(tmp_path)] == ["20261120-1901-b"]
+
+
+def test_history_and_report_as_json(tmp_path, capsys):
+    """Alone on standard output; figures that a run lacks are null."""
+    name = "20261120-1900-a"
+    conclude(made(seed=1, identity=name).write(tmp_path / name), Console(file=io.StringIO()))
+
+    def printed(name):
+        asked = SimpleNamespace(command=name, run="latest", store=tmp_path, json=True)
+        command.main(asked, tmp_path, Console())
+        return json.loads(capsys.readouterr().out)
+
+    (listed,) = printed("history")
+    one = printed("report")
+    assert (listed["id"], listed["outcome"], listed["users"]) == (name, "PASS", one["users"])
+    assert {key: one[key] for key in listed} == listed
+    assert all(each["holds"] for each in one["objective"])
+    assert Path(one["report"]).is_file()
+
+
+def test_the_doctor_as_json(tmp_path, capsys, monkeypatch):
+    """The findings of the table; the exit code says whether a run is possible."""
+    found = [
+        run_command.Finding("ports", "28,232"),
+        run_command.Finding("open files", "1,024", "raise it"),
+    ]
+    monkeypatch.setattr(run_command, "examine", lambda *_: found)
+    assert run_command.doctor({}, tmp_path, Console(), as_json=True) == 4
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {
+        "possible": False,
+        "findings": [
+            {"what": "ports", "found": "28,232", "hint": ""},
+            {"what": "open files", "found": "1,024", "hint": "raise it"},
+        ],
+    }
 
 
 def test_runs_are_found_by_name(tmp_path):

@@ -34,7 +34,7 @@ def two_numbers() -> pd.DataFrame:
 def test_export_writes_a_bundle_and_prints_the_parity_table(
     save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit status 0, a table with what was compared, a bundle that says the same."""
+    """Exit status 0, a table with what was compared, a bundle that says the same, and JSON."""
     frame = two_numbers()
     folder = save(LogisticRegression().fit(frame, frame["a"] > 0), frame, name="sign")
 
@@ -46,16 +46,20 @@ def test_export_writes_a_bundle_and_prints_the_parity_table(
             str(tmp_path / "out"),
             "--tracking-uri",
             f"sqlite:///{tmp_path}/mlflow.db",
+            "--json",
         ]
     )
 
-    said = capfd.readouterr().err
+    out, said = capfd.readouterr()
     (manifest,) = (tmp_path / "out" / "sign").glob("*/manifest.json")
     parity = json.loads(manifest.read_text())["parity"]
     assert status == 0
     assert f"{parity['rows']:,}" in said
     assert "label mismatches" in said
     assert "worst difference" in said
+    printed = json.loads(out)
+    assert printed["bundle"] == str(manifest.parent)
+    assert (printed["name"], printed["uploaded"], printed["parity"]) == ("sign", None, parity)
 
 
 def test_a_model_built_to_differ_is_refused_with_its_worst_row(
@@ -190,6 +194,16 @@ def test_an_unknown_example_is_exit_status_2(capfd: pytest.CaptureFixture[str]) 
     """With the known names."""
     assert main(["examples", "unicorn"]) == 2
     assert "penguins-svm" in capfd.readouterr().err
+
+
+def test_examples_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that were asked for, and those of them that were made."""
+    (tmp_path / "iris" / "1-0badf00d").mkdir(parents=True)
+    (tmp_path / "iris" / "1-0badf00d" / "manifest.json").touch()
+
+    assert main(["examples", "iris", "--out", str(tmp_path), "--json"]) == 0
+    found = {"out": str(tmp_path), "examples": ["iris"], "made": []}
+    assert json.loads(capsys.readouterr().out) == found
 
 
 def test_examples_that_are_there_import_nothing_heavy(tmp_path: Path) -> None:

@@ -109,6 +109,16 @@ def test_one_wrong_answer_fails(
     assert "1,200 rows in batches: 1 differ" in capsys.readouterr().err
 
 
+def test_the_counts_as_json(
+    sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone on standard output; the exit status is the same."""
+    server.wrong_for = -599.5
+
+    assert main([*sign, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"models": [{"uri": sign[1], "differ": 1}]}
+
+
 def test_a_refusal_is_one_line(
     sign: list[str], server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,4 @@
-"""`loadlab`: the command line. Exit codes: 0 done, 2 wrong arguments, 3 refused or failed, with one
-line that says why."""
+"""`loadlab`: the command line."""
 
 import argparse
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadlab import completion
 from loadlab.experiments import compare, runner, searching, studies, trial
 from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench import measure
@@ -41,6 +41,11 @@ _REFUSALS = (
     StoreError,
     subprocess.CalledProcessError,
 )
+_DESCRIPTION = """Says how many users a server carries in which limits, and what a request costs."""
+_ENDS = """Exit codes: load 0 PASS, 1 FAIL, 2 INVALID; search 0 a minimum was found, 1 nothing
+passes, 2 nothing is proven; compare, seeds, scale and quota-study 0 whatever the verdicts; all of
+these 3 wrong words, 4 no run could be made; doctor 0 a run is possible, 4 it is not; the others 0
+done, 3 refused or failed. All: 2 an unknown command or flag, 130 interrupted."""
 _STUDY = partial(studies.carry_out, sentences=pages.study_sentences)
 _EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Place, Console], int]] = {
     "compare": partial(compare.carry_out, table=pages.compare_table),
@@ -52,13 +57,19 @@ _EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Place, Console], int]] = {
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="loadlab", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="loadlab", description=_DESCRIPTION, epilog=_ENDS, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (bench, run_command, report_command, compare, searching, studies):
         command.add_arguments(commands)
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(commands.add_parser("render", help=says))
+    completion.add_completion(commands)
     asked = parser.parse_args()
+    if asked.command == "completion":
+        sys.stdout.write(f"{completion.script(parser, asked.shell)}\n")
+        return
     # It ends a command as Ctrl-C does, so that servers and control groups are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)

@@ -4,16 +4,17 @@ existing examples is quick."""
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_export import examples, imports, limits, stages
+from model_export import completion, examples, imports, limits, stages
 from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_memory_error
-from model_export.parser import Parser
+from model_export.parser import Parser, add_json
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(command("verify"))
     watch_command.add_watch(command("watch"))
     watch_command.add_healthy(command("healthy"))
+    completion.add_completion(commands).set_defaults(run=_completion)
     return parser
 
 
@@ -135,6 +137,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     _add_memory_limit(parser)
     _add_places(parser)
+    add_json(parser, "the bundle's path, name and version, and its proof")
     parser.set_defaults(run=_export)
 
 
@@ -183,6 +186,7 @@ def _add_examples(parser: argparse.ArgumentParser) -> None:
     )
     _add_memory_limit(parser)
     _add_places(parser)
+    add_json(parser, "the names of the examples, and which of them were made now")
     parser.set_defaults(run=_examples)
 
 
@@ -211,7 +215,12 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     )
     _add_data(parser, "post")
     _add_tracking_uri(parser)
+    add_json(parser, "for each model how many answers differ")
     parser.set_defaults(run=_verify)
+
+
+def _print_json(found: dict[str, object]) -> None:
+    sys.stdout.write(f"{json.dumps(found)}\n")
 
 
 def _add_tracking_uri(parser: argparse.ArgumentParser) -> None:
@@ -307,8 +316,15 @@ def _export(arguments: argparse.Namespace) -> int:
         allow_unpickle=not arguments.no_unpickle,
         accept_unknown=arguments.accept_unknown,
     )
-    run = export_and_publish if arguments.upload else export
-    run(request, Reporter())
+    uploaded = None
+    if arguments.upload:
+        folder, uploaded = export_and_publish(request, Reporter())
+    else:
+        folder = export(request, Reporter())
+    if arguments.json:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        chosen = {key: manifest[key] for key in ("name", "version", "task", "dtype", "parity")}
+        _print_json({"bundle": str(folder), "uploaded": uploaded} | chosen)
     return 0
 
 
@@ -325,6 +341,9 @@ def _examples(arguments: argparse.Namespace) -> int:
     if missing:
         require_writable(arguments.out)
         _make_examples(missing, arguments)
+    if arguments.json:
+        _print_json({"out": str(arguments.out), "examples": names, "made": missing})
+        return 0
     sys.stdout.write(
         f"{len(names)} example models in {arguments.out}, {len(names) - len(missing)} of them "
         "already there\n"
@@ -355,15 +374,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     connect(arguments.tracking_uri)
     reporter = Reporter()
     if arguments.path:
-        one_by_one = [
+        wrong = [
             verify_one_by_one(
                 uri, f"{arguments.url}{arguments.path}", arguments.data, reporter, arguments.rows
             )
             for uri in arguments.uri
         ]
-        return 1 if any(one_by_one) else 0
-    wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]
+    else:
+        wrong = [verify(uri, arguments.url, arguments.data, reporter) for uri in arguments.uri]
+    if arguments.json:
+        differ = zip(arguments.uri, wrong, strict=True)
+        _print_json({"models": [{"uri": uri, "differ": count} for uri, count in differ]})
     return 1 if any(wrong) else 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(f"{completion.script(_parser(), arguments.shell)}\n")
+    return 0
 
 
 if __name__ == "__main__":

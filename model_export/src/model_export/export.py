@@ -220,11 +220,11 @@ def _naming_other_version(fetched: FetchedModel) -> Iterator[None]:
         raise ExportError(f"{said} ({fetched.other_version})") from error
 
 
-def export_and_publish(request: ExportRequest, reporter: Reporter) -> str:
+def export_and_publish(request: ExportRequest, reporter: Reporter) -> tuple[Path, str]:
     """Export one registered version, upload the bundle and tag the version; tag a refusal too.
 
     Returns:
-        runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
+        the bundle's folder, and runs:/RUN_ID/halfcore/NAME/VERSION-SHA8.
 
     Raises:
         ExportError: as `export`; or the URI names no registered version, and only a registered
@@ -247,4 +247,4 @@ def export_and_publish(request: ExportRequest, reporter: Reporter) -> str:
     with reporter.stage("upload"):
         uri = publish(path, version.name, version.version)
     reporter.note(f"uploaded to {uri}")
-    return uri
+    return path, uri

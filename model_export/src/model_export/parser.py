@@ -20,6 +20,13 @@ class Parser(argparse.ArgumentParser):
         super().error(message + did_you_mean(_wrong_word(message), _words(self)))
 
 
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Let a command print its result as JSON."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"print as JSON to standard output: {what}"
+    )
+
+
 def did_you_mean(wrong: str, known: list[str]) -> str:
     """A sentence with the known word that is most like the wrong one; empty if none is."""
     found = get_close_matches(wrong, known, n=1)

@@ -11,6 +11,7 @@ if os.getpid() == 1:
 
 import argparse
 import asyncio
+import json
 import socket
 import stat
 import sys
@@ -27,6 +28,7 @@ from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.process import signals
 from halfcore.registry import sources
 from halfcore.settings.arguments import add_arguments, renamed
+from halfcore.settings.completion import add_completion, script
 from halfcore.settings.groups import Settings
 from halfcore.settings.parser import Parser
 from halfcore.settings.reading import SettingsError, from_command_line, load
@@ -51,10 +53,16 @@ def main() -> None:
         from halfcore.offline.command import predict  # late: a server does not need it
 
         predict(sys.argv[2:])
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
     try:
+        if arguments.command == "completion":
+            from halfcore.offline.command import add_arguments as late  # no other command needs it
+
+            print(script(parser, arguments.shell, {"predict": late}))  # noqa: T201  its output
+            return
         if arguments.command == "migrate":
-            migrate(load(os.environ))
+            migrate(load(os.environ), as_json=arguments.json)
             return
         if arguments.command == "key":
             models = arguments.models.split(",") if arguments.models else []
@@ -71,7 +79,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="halfcore", description="Serves ONNX model bundles.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve_parser = commands.add_parser(
         "serve",
         help="serve the bundles of a directory",
@@ -91,9 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     key_parser.add_argument(
         "--rate", type=float, help="most requests a second to each worker; default: no limit"
     )
-    commands.add_parser(
+    migrate_parser = commands.add_parser(
         "migrate", help="bring the database's schema up to date", description=_MIGRATE
     )
+    migrate_parser.add_argument(
+        "--json", action="store_true", help="print the names of what was applied as JSON"
+    )
+    add_completion(commands)
     return parser
 
 
@@ -216,8 +228,9 @@ def make_key(name: str, models: list[str], per_second: float | None = None) -> N
     print(f"the API key of {name}, which is not shown again: {key}", file=sys.stderr)  # noqa: T201
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the schema of the database up to date, and print what was applied.
+def migrate(settings: Settings, *, as_json: bool = False) -> None:
+    """Bring the schema of the database up to date, and print what was applied, as lines or, at the
+    end, as JSON.
 
     Raises:
         SettingsError: no database is set, or its schema contradicts the files.
@@ -228,12 +241,19 @@ def migrate(settings: Settings) -> None:
 
     configure(level="error", form="text")  # an error is printed once, at the end
 
-    async def run() -> int:
+    applied: list[str] = []
+
+    def say(name: str) -> None:
+        applied.append(name)
+        if not as_json:
+            print(f"applied {name}")  # noqa: T201  a command line writes to its terminal
+
+    async def run() -> None:
         database = Database(
             settings.database_url, pooler=settings.database_pooler, timeout_s=_MIGRATION_TIMEOUT_S
         )
         try:
-            return await apply(database, read(), say=print)
+            await apply(database, read(), say=say)
         finally:
             await database.close()
 
@@ -241,11 +261,12 @@ def migrate(settings: Settings) -> None:
         raise SettingsError("database_url is empty, expected HALFCORE_DATABASE_URL or DATABASE_URL")
     check(settings.database_url)
     try:
-        count = asyncio.run(run())
+        asyncio.run(run())
     except MigrationError as error:
         raise SettingsError(str(error)) from None
+    end = f"{len(applied)} applied, the schema is up to date"
     # A command line writes to its terminal
-    print(f"{count} applied, the schema is up to date")  # noqa: T201
+    print(json.dumps({"applied": applied}) if as_json else end)  # noqa: T201
 
 
 def unwritable(settings: Settings) -> list[str]:

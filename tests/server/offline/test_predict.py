@@ -101,6 +101,24 @@ def test_csv_from_standard_input(tmp_path: Path, expected: list[dict[str, Any]])
         assert {key: float(row[key]) for key in probabilities} == probabilities
 
 
+def test_a_summary_as_json(run: Run, tmp_path: Path) -> None:
+    """On standard output, next to answers in a file; not together with answers there."""
+    write_bundle(tmp_path, "mixed", inputs=MIXED)
+    source, target = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    source.write_text("\n".join([*map(json.dumps, records()), "{}"]))
+
+    done = run(tmp_path / "mixed", source, "--out", target, "--json")
+    rows = len(records()) + 1
+    assert json.loads(done.out) == {"rows": rows, "without_answer": 1, "out": str(target)}
+    assert done.status == 1
+
+    done = run(tmp_path / "mixed", source, "--out-format", "jsonl", "--json")
+    assert (done.status, done.out) == (2, b"")
+    assert done.lines == [
+        "halfcore: --json: the answers take standard output; name a file with --out"
+    ]
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_json_lines(run: Run, tmp_path: Path, expected: list[dict[str, Any]], suffix: str) -> None:
     """By the file's name; to a file; also if both are compressed."""

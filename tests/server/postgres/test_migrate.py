@@ -1,6 +1,7 @@
 """Migrations against a real PostgreSQL: once, in order, whole, by one at a time."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ async def test_files_are_applied_once_and_in_order(
     ]
 
     assert counts == [1, 0, 1, 0]
-    assert said == ["applied 0001_one.sql", "applied 0002_two.sql"]
+    assert said == ["0001_one.sql", "0002_two.sql"]
     assert applied(postgres, name) == [ONE.name, TWO.name]
 
 
@@ -136,13 +137,13 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str)
         read(tmp_path)
 
 
-def run_migrate(url: str) -> subprocess.CompletedProcess[str]:
+def run_migrate(url: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """`halfcore migrate`."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")
     } | {"DATABASE_URL": url}
     return subprocess.run(
-        [sys.executable, "-m", "halfcore", "migrate"],
+        [sys.executable, "-m", "halfcore", "migrate", *flags],
         env=environment,
         capture_output=True,
         text=True,
@@ -162,6 +163,14 @@ def test_the_command_applies_the_packaged_files(postgres: Postgres, name: str) -
     assert second.stdout.splitlines() == ["0 applied, the schema is up to date"]
     assert first.returncode == second.returncode == 0
     assert applied(postgres, name) == files
+
+
+def test_the_command_says_it_as_json(postgres: Postgres, name: str) -> None:
+    """The names of what was applied now, and nothing else."""
+    found = [run_migrate(postgres.dsn(name), "--json").stdout for _ in range(2)]
+
+    files = [migration.name for migration in read()]
+    assert [json.loads(each) for each in found] == [{"applied": files}, {"applied": []}]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,24 @@ _MEASURES = (
     "are its short forms"
 )
 
+_NAMES = (
+    "model-export examples",
+    "model-export verify",
+    "model-export healthy",
+    "model-export completion",
+    "loadlab load",
+    "loadlab search",
+    "loadlab compare",
+    "loadlab seeds",
+    "loadlab scale",
+    "loadlab quota-study",
+    "loadlab report",
+    "loadlab keep",
+    "loadlab completion",
+)
+
 EXCLUDED = (
+    *(Excluded(name, "the name of a command, without its arguments") for name in _NAMES),
     Excluded("*just test", "these tests are a part of it", ".ci/run"),
     Excluded("just test -n 0", "these tests are a part of it"),
     Excluded("just lint", "checks the tree and no behaviour", ".ci/run"),
@@ -199,6 +216,15 @@ EXCLUDED = (
     Excluded("just prove-drain*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-deaths*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-models --short", "a step of CI", ".ci/run"),
+    Excluded(
+        "*--json*",
+        "the tests of each command run it with --json and read what it prints; this page's rows "
+        "and runs are a reader's own",
+    ),
+    Excluded("halfcore completion*", "tests/walks/test_completion.py runs it in real shells"),
+    Excluded("source <(halfcore completion bash)", "the same"),
+    Excluded("just prove-pythons --short", "a step of CI", ".ci/run"),
+    Excluded("just prove-pythons", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-models*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just load remote=*", "needs other machines; test_several_machines.py runs it"),
     Excluded(

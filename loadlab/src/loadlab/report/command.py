@@ -4,6 +4,7 @@ store the verdict, report."""
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -50,11 +51,17 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         if command != "history":
             parser.add_argument("run", nargs="?", default="latest", help=name)
         parser.add_argument("--store", type=Path, help=store)
+        if command != "keep":
+            says = "print it as JSON to standard output"
+            parser.add_argument("--json", action="store_true", help=says)
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
     """Carry out one of them; raises `NoSuchRun`, `StoreError`, `OSError`."""
     folder = asked.store or root / STORE
+    if asked.command != "keep" and asked.json:
+        say_json(_history(folder) if asked.command == "history" else _one(folder, asked.run))
+        return
     if not console.is_terminal:
         console = Console(file=console.file, width=160)  # a file has room
     if asked.command == "report":
@@ -67,6 +74,46 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
         console.print(history_table(runs))
     else:
         say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
+
+
+def say_json(found: object) -> None:
+    """Print as JSON to standard output."""
+    # A command line writes to its terminal
+    print(msgspec.json.encode(found).decode())  # noqa: T201
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    return [_facts(*judged) for judged in library.history(folder)]
+
+
+def _facts(run: Run, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "started_at": run.started_at,
+        "tier": run.tier.name,
+        "scenario": run.scenario.name,
+        "users": run.scenario.users,
+        "outcome": verdict.outcome,
+        "sentence": verdict.sentence,
+        "figures": verdict.figures,
+    }
+
+
+def _one(folder: Path, name: str) -> dict[str, Any]:
+    """A run whose reports were written again; what people read of it goes to standard error."""
+    run, console = library.find(folder, name), Console(stderr=True)
+    log, verdict = _judged(run, console)
+    claim, _ = _report(run, log, verdict, console)
+    return _facts(log.run, verdict) | {
+        "objective": [
+            {"what": each.what, "measured": each.value, "limit": each.bound, "holds": each.holds}
+            for each in verdict.objective
+        ],
+        "broken_rules": [each.sentence for each in verdict.findings if not each.holds],
+        "missing": verdict.missing,
+        "claim": claim,
+        "report": str(run / "report.html"),
+    }
 
 
 def conclude(run: Path, console: Console) -> Verdict:

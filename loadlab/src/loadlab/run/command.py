@@ -16,7 +16,7 @@ from loadlab import words
 from loadlab.generator import scenarios
 from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
-from loadlab.report.command import STORE, conclude
+from loadlab.report.command import STORE, conclude, say_json
 from loadlab.report.terminal import say
 from loadlab.run import order as orders
 from loadlab.run import session
@@ -43,7 +43,9 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Add both commands."""
     load = commands.add_parser("load", help="how many users in which limits: a judged run")
     words.add_to(load, LoadWords)
-    commands.add_parser("doctor", help="what this machine can carry, and what is missing")
+    says = "what this machine can carry, and what is missing"
+    looks = commands.add_parser("doctor", help=says)
+    looks.add_argument("--json", action="store_true", help="print it as JSON to standard output")
 
 
 def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
@@ -52,7 +54,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
     try:
         known = tiers.read(root / tiers.FILE, os.environ)
         if asked.command == "doctor":
-            return doctor(known, root, console)
+            return doctor(known, root, Console(), as_json=asked.json)
         return _load(orders.parse(asked.words, known, scenarios.read()), root, console)
     except UsageError as error:
         say(console, f"loadlab: {error}")
@@ -109,17 +111,22 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-def doctor(known: Mapping[str, Tier], root: Path, console: Console) -> int:
+def doctor(
+    known: Mapping[str, Tier], root: Path, console: Console, *, as_json: bool = False
+) -> int:
     """Print what was found; returns 0 if some backend works and 10,000 users can be had, else 4."""
     findings = examine(known.values(), root)
+    well = {finding.what for finding in findings if not finding.hint}
+    possible = {"open files", "ports"} <= well and well & {"backend cgroup", "backend compose"}
+    if as_json:
+        say_json({"possible": bool(possible), "findings": [each._asdict() for each in findings]})
+        return 0 if possible else 4
     table = Table(box=None)
     for heading in ("", "found", "what to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         table.add_row(finding.what, finding.found, finding.hint or "–")
     console.print(table)
-    well = {finding.what for finding in findings if not finding.hint}
-    possible = {"open files", "ports"} <= well and well & {"backend cgroup", "backend compose"}
     return 0 if possible else 4
 
 

@@ -1,9 +1,10 @@
 """The command line of `halfcore predict`."""
 
 import argparse
+import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=_positive, help="with --ray: files at once; default: one per core"
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a summary as JSON to standard output; the answers then need --out",
+    )
 
 
 def _positive(text: str) -> int:
@@ -94,6 +100,8 @@ def run(asked: argparse.Namespace) -> int:
     """Score what was asked for; returns the exit status."""
     with _progress() as (say, show):
         try:
+            if asked.json and asked.out == "-":
+                raise FileError("--json: the answers take standard output; name a file with --out")
             many = partitions.are_meant(asked.file)
             return _score_folder(asked, say, show) if many else _score_file(asked, say, show)
         except (BundleError, FileError) as error:
@@ -125,7 +133,7 @@ def _score_file(asked: argparse.Namespace, say: Say, show: Callable[[float, int]
         lambda line, reason: say(f"halfcore: {unit} {line}: {reason}"),
         show=show,
     )
-    return _summary(rows, wrong, say)
+    return _summary(asked, rows, wrong, say)
 
 
 def _are_the_same(one: str, other: str) -> bool:
@@ -135,9 +143,20 @@ def _are_the_same(one: str, other: str) -> bool:
         return False
 
 
-def _summary(rows: int, wrong: int, say: Say) -> int:
+def _summary(
+    asked: argparse.Namespace,
+    rows: int,
+    wrong: int,
+    say: Say,
+    files_done: Mapping[str, int] | None = None,
+) -> int:
     if wrong:
         say(f"halfcore: {wrong:,} of {rows:,} rows have no answer")
+    if asked.json:
+        found = {"rows": rows, "without_answer": wrong, "out": asked.out}
+        if files_done is not None:
+            found["files"] = files_done
+        print(json.dumps(found))  # noqa: T201  a command line writes to its terminal
     return SOME_WRONG if wrong else 0
 
 
@@ -165,7 +184,8 @@ def _score_folder(asked: argparse.Namespace, say: Say, show: Callable[[float, in
         f"halfcore: {len(plan.todo) - failed} files scored by {len(workers)} processes, "
         f"{len(plan.finished)} kept from an earlier run, {failed} failed"
     )
-    status = _summary(rows, wrong, say)
+    done = {"scored": len(plan.todo) - failed, "kept": len(plan.finished), "failed": failed}
+    status = _summary(asked, rows, wrong, say, done)
     return UNUSABLE if failed else status
 
 

@@ -70,7 +70,7 @@ async def migrate(
     Args:
         database: its user must be allowed to create a schema.
         migrations: all of them, in order.
-        say: called with a line for each one that was applied.
+        say: called with the name of each one that was applied.
 
     Raises:
         MigrationError: an applied file was changed or is missing, or one that was not applied has a
@@ -81,7 +81,7 @@ async def migrate(
     count = 0
     async with database.connection() as connection:
         while (migration := await _apply_next(connection, migrations)) is not None:
-            say(f"applied {migration.name}")
+            say(migration.name)
             count += 1
     return count
 

@@ -1,0 +1,42 @@
+"""`model-export completion SHELL`: completion of commands, flags and values by Tab."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+SHELLS = ("bash", "zsh", "fish")
+_HELP = "print the completion of a shell"
+_DESCRIPTION = """Print what makes Tab complete commands, flags and their values. bash: source
+<(model-export completion bash). fish: model-export completion fish | source. zsh: model-export
+completion zsh > _model-export in a folder of $fpath."""
+
+
+def add_completion(
+    commands: "argparse._SubParsersAction[Any]",
+) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "completion", help=_HELP, description=_DESCRIPTION
+    )
+    parser.add_argument("shell", choices=SHELLS, help="whose completion")
+    return parser
+
+
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The completion of a parser's commands, as text for the shell."""
+    import shtab  # late: no other command needs it
+
+    _complete_paths(parser)
+    return shtab.complete(parser, shell)
+
+
+def _complete_paths(parser: argparse.ArgumentParser) -> None:
+    """Let arguments that are paths complete to files."""
+    import shtab  # late, as above
+
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
+        if isinstance(action.choices, dict):
+            for command in action.choices.values():
+                _complete_paths(command)
+        elif action.type is Path:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # for shtab

@@ -21,28 +21,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfcore import __version__, bundle, challenger_spec, healthcheck, host
+from halfcore import __version__, bundle, challenger_spec, command_line, healthcheck, host
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.process import signals
 from halfcore.registry import sources
-from halfcore.settings.arguments import add_arguments, renamed
-from halfcore.settings.completion import add_completion, script
+from halfcore.settings.arguments import renamed
+from halfcore.settings.completion import script
 from halfcore.settings.groups import Settings
-from halfcore.settings.parser import Parser
 from halfcore.settings.reading import SettingsError, from_command_line, load
 
 if TYPE_CHECKING:
     from halfcore.process import sizing
 
-_DESCRIPTION = """Serve all bundles of a directory: POST /predict and /models/NAME/predict,
-GET /models, /health, /metrics, /docs. A flag wins over its environment variable. A wrong value
-stops the start."""
-_MIGRATE = """Apply the SQL files that DATABASE_URL's database does not have yet, each in a
-transaction. Two runs at once are safe."""
-_KEY = """Print the entry for the file of API keys on standard output (halfcore key NAME >>
-keys.toml), and the key itself on standard error, once: the file holds only its hash."""
 _MIGRATION_TIMEOUT_S = 600.0
 """Long, because a migration may wait for another run, or fill a large table."""
 
@@ -53,13 +45,17 @@ def main() -> None:
         from halfcore.offline.command import predict  # late: a server does not need it
 
         predict(sys.argv[2:])
-    parser = _parser()
-    arguments = parser.parse_args()
+    run(command_line.parser().parse_args())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the command line asks for; exits 2 on a wrong setting."""
     try:
         if arguments.command == "completion":
             from halfcore.offline.command import add_arguments as late  # no other command needs it
 
-            print(script(parser, arguments.shell, {"predict": late}))  # noqa: T201  its output
+            whole = script(command_line.parser(), arguments.shell, {"predict": late})
+            print(whole)  # noqa: T201  its output
             return
         if arguments.command == "migrate":
             migrate(load(os.environ), as_json=arguments.json)
@@ -74,39 +70,6 @@ def main() -> None:
         print(f"halfcore: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     _serve(settings)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="halfcore", description="Serves ONNX model bundles.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve_parser = commands.add_parser(
-        "serve",
-        help="serve the bundles of a directory",
-        description=_DESCRIPTION,
-    )
-    add_arguments(serve_parser)
-    commands.add_parser(
-        "predict", help="score a file or a folder with a bundle, without a server", add_help=False
-    )
-    key_parser = commands.add_parser(
-        "key", help="make an API key for the file of HALFCORE_API_KEYS", description=_KEY
-    )
-    key_parser.add_argument("name", help="of whoever gets the key; in metrics and errors")
-    key_parser.add_argument(
-        "--models", default="", help="models that it may ask, as iris,penguins-svm; default: all"
-    )
-    key_parser.add_argument(
-        "--rate", type=float, help="most requests a second to each worker; default: no limit"
-    )
-    migrate_parser = commands.add_parser(
-        "migrate", help="bring the database's schema up to date", description=_MIGRATE
-    )
-    migrate_parser.add_argument(
-        "--json", action="store_true", help="print the names of what was applied as JSON"
-    )
-    add_completion(commands)
-    return parser
 
 
 def _checked_settings(arguments: argparse.Namespace) -> Settings:

@@ -83,7 +83,7 @@ def say_json(found: object) -> None:
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
-    return [_facts(*judged) for judged in library.history(folder)]
+    return [_facts(*judged) for judged in history(folder)]
 
 
 def _facts(run: Run, verdict: Verdict) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _facts(run: Run, verdict: Verdict) -> dict[str, Any]:
 
 def _one(folder: Path, name: str) -> dict[str, Any]:
     """A run whose reports were written again; what people read of it goes to standard error."""
-    run, console = library.find(folder, name), Console(stderr=True)
+    run, console = find(folder, name), Console(stderr=True)
     log, verdict = _judged(run, console)
     claim, _ = _report(run, log, verdict, console)
     return _facts(log.run, verdict) | {

@@ -168,6 +168,11 @@ lint:
 prove-batcher rows="1000000":
     uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
 
+# Batcher, model swap and prediction log under 30,000 random orders of callbacks in virtual time, and with planted errors, which must be found; `just prove-simulation --schedules 1000`, `just prove-simulation --part swap --seed 7`
+[group('prove')]
+prove-simulation *flags:
+    uv run python tests/support/proven.py simulation "0 schedules fail, every planted error is found" -- uv run python tests/e2e/prove_simulation.py "$@"
+
 # 10,000 bodies made to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]
 prove-bodies *flags:

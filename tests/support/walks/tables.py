@@ -129,6 +129,7 @@ EXCLUDED = (
     Excluded("just prove-openapi*", "a step of CI", ".ci/run"),
     Excluded("just prove-soak*", "half an hour"),
     Excluded("just prove-fuzz*", "a step of CI", ".ci/run"),
+    Excluded("just prove-simulation*", "tests/server/test_simulation.py runs its short form"),
     Excluded("just prove-keys*", "judges times, which the tests next to it would spoil"),
     Excluded(
         "just prove-batch",

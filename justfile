@@ -103,6 +103,16 @@ packages *repository:
     uv run python .ci/packages.py "$@"
     uv run twine check --strict dist/halfcore*
 
+# Known vulnerabilities of all locked packages, and which image holds them; exit code 3 if the database could not be asked: `just audit --vulnerability-service osv`
+[group('check')]
+audit *flags:
+    uv run --group audit python .ci/audit.py "$@"
+
+# What the lock holds as CycloneDX documents in dist/, one of all packages and one of each image: `just sbom`
+[group('check')]
+sbom:
+    uv run python .ci/sbom.py
+
 # The version of packages, images and `/health`; `just version 1.2.3` sets it everywhere
 [group('check')]
 version *number:

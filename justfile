@@ -183,6 +183,11 @@ prove-batcher rows="1000000":
 prove-simulation *flags:
     uv run python tests/support/proven.py simulation "0 schedules fail, every planted error is found" -- uv run python tests/e2e/prove_simulation.py "$@"
 
+# Small changes of batcher and admission, each of which must make a test fail: at least 90 %; takes up to half an hour: `just prove-mutants --part predict/admission`
+[group('prove')]
+prove-mutants *flags:
+    uv run python tests/support/proven.py mutants "at least 90 % of the mutants killed" -- uv run --group mutants python tests/e2e/prove_mutants.py "$@"
+
 # 10,000 bodies made to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]
 prove-bodies *flags:

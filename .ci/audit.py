@@ -18,7 +18,7 @@ REMEDY = (
     "run it where pypi.org can be reached, or ask another service: "
     "just audit --vulnerability-service osv"
 )
-EXPORT = ["uv", "export", "--locked", "--quiet", "--no-emit-workspace", "--no-header"]
+EXPORT = ["uv", "export", "--frozen", "--quiet", "--no-emit-workspace", "--no-header"]
 SETS = {
     "workspace": ["--all-packages", "--all-extras", "--all-groups"],
     "image halfcore": ["--package", "halfcore", "--no-dev", "--all-extras"],

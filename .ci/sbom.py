@@ -15,7 +15,7 @@ def main() -> int:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist"
     folder.mkdir(exist_ok=True)
     for name, options in SETS.items():
-        command = ["uv", "export", "--locked", "--quiet", "--preview-features", "sbom-export"]
+        command = ["uv", "export", "--frozen", "--quiet", "--preview-features", "sbom-export"]
         found = subprocess.run(  # noqa: S603  our own options
             [*command, "--format", "cyclonedx1.5", *options],
             cwd=ROOT,

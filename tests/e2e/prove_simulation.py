@@ -31,6 +31,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     console = Console()
     begun = begin(console)
+    console.print(f"first seed: {flags.first}; a schedule's number is its seed")
     checks, figures = [], {"schedules": flags.schedules, "first": flags.first}
     for part, scenario in SCENARIOS.items():
         failed = first_failure(scenario, range(flags.first, flags.first + flags.schedules))
@@ -40,13 +41,15 @@ def main() -> int:
                 f"--seed {failed[0]}",
                 style="red",
             )
-        found = f"seed {failed[0]}" if failed else f"none of {flags.schedules}"
+        found = f"schedule {failed[0]}" if failed else f"none of {flags.schedules}"
         checks.append(Check(f"{part}: schedules that fail", found, "none", failed is None))
     for name, error in PLANTED.items():
         with planted(error):
             failed = first_failure(SCENARIOS[error.part], range(SEARCHED))
-        seed = f"seed {failed[0]}" if failed else "not found"
-        checks.append(Check(f"planted in {error.part}: {name}", seed, "found", failed is not None))
+        schedule = f"in schedule {failed[0]}" if failed else "not found"
+        checks.append(
+            Check(f"planted in {error.part}: {name}", schedule, "found", failed is not None)
+        )
     return conclude(begun, "simulation", "simulated schedules", checks, figures, console=console)
 
 

@@ -41,7 +41,7 @@ class Traced(NamedTuple):
 def traced(folder: Path, bundles: Path, paths: Sequence[str] = (), **settings: object) -> Traced:
     """Serve, predict, get some pages, and end the server by SIGTERM."""
     log = folder / "calls"
-    command = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", str(log)]
+    command = ["strace", "-D", "-f", "-q", "--seccomp-bpf", "-o", str(log)]
     calls = "--trace=socket,bind,connect,sendto,sendmsg"
 
     def wrap(server: Sequence[str]) -> Sequence[str]:
@@ -52,14 +52,13 @@ def traced(folder: Path, bundles: Path, paths: Sequence[str] = (), **settings: o
         for path in paths:
             assert status(server.send(request(path, method="GET"))) == 200
         assert server.stop() == 0
-        port = server.port
-    found = _read(log)
-    return found._replace(bound=found.bound - {port})
+    found = _read(log, server.process.pid)
+    return found._replace(bound=found.bound - {server.port})
 
 
-def _read(log: Path) -> Traced:
+def _read(log: Path, process: int) -> Traced:
     families, bound, connected = set(), set(), set()
-    for line in _whole(log).splitlines():
+    for line in _whole(log, process).splitlines():
         match = CALL.search(line)
         if match is None or "resumed>" in line or NAME_CACHE in line:
             continue
@@ -74,12 +73,12 @@ def _read(log: Path) -> Traced:
     return Traced(families, bound, connected)
 
 
-def _whole(log: Path) -> str:
-    """What strace wrote, once it has ended: it outlives the server by a moment."""
-    text, before = log.read_text(), ""
-    while text != before:
-        time.sleep(0.1)
-        before, text = text, log.read_text()
+def _whole(log: Path, process: int) -> str:
+    """What strace wrote, once it has seen the server's end: it outlives the server by a moment."""
+    deadline = time.monotonic() + 60
+    while not re.search(rf"^{process} +\+\+\+ exited", text := log.read_text(), re.MULTILINE):
+        assert time.monotonic() < deadline, "strace did not see the end of the server"
+        time.sleep(0.02)
     return text
 
 

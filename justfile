@@ -103,6 +103,16 @@ packages *repository:
     uv run python .ci/packages.py "$@"
     uv run twine check --strict dist/halfcore*
 
+# Known vulnerabilities of all locked packages, and which image holds them; exit code 3 if the database could not be asked: `just audit --vulnerability-service osv`
+[group('check')]
+audit *flags:
+    uv run --group audit python .ci/audit.py "$@"
+
+# What the lock holds as CycloneDX documents in dist/, one of all packages and one of each image: `just sbom`
+[group('check')]
+sbom:
+    uv run python .ci/sbom.py
+
 # The version of packages, images and `/health`; `just version 1.2.3` sets it everywhere
 [group('check')]
 version *number:
@@ -168,6 +178,16 @@ lint:
 [group('prove')]
 prove-batcher rows="1000000":
     uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
+
+# Batcher, model swap and prediction log under 30,000 random orders of callbacks in virtual time, and with planted errors, which must be found; `just prove-simulation --schedules 1000`, `just prove-simulation --part swap --seed 7`
+[group('prove')]
+prove-simulation *flags:
+    uv run python tests/support/proven.py simulation "0 schedules fail, every planted error is found" -- uv run python tests/e2e/prove_simulation.py "$@"
+
+# Small changes of batcher and admission, each of which must make a test fail: at least 90 %; takes up to half an hour: `just prove-mutants --part predict/admission`
+[group('prove')]
+prove-mutants *flags:
+    uv run python tests/support/proven.py mutants "at least 90 % of the mutants killed" -- uv run --group mutants python tests/e2e/prove_mutants.py "$@"
 
 # 10,000 bodies made to be expensive against a server in 256 MiB: CPU time, memory and the event loop; `just prove-bodies --smoke` takes a minute
 [group('prove')]

@@ -744,7 +744,33 @@ async def test_work_that_the_pool_drops_fails_its_requests(bench: Bench) -> None
     await batcher.drain()
 
     assert all(isinstance(job.future.exception(), RunError) for job in (handed_over, behind))
+    assert str(handed_over.future.exception()) == "the run was stopped"
     assert bench.model.runs == []
+
+
+async def test_a_failed_run_says_what_failed_and_keeps_the_cause(bench: Bench) -> None:
+    """The message is the batcher's, the cause the model's."""
+    batcher = bench.batcher()
+    bench.model.poison = {1}
+    job = batcher.submit(rows_of(1), 1)
+    await batcher.drain()
+
+    error = job.future.exception()
+    assert str(error) == "the model failed on these rows"
+    assert repr(error.__cause__) == "ValueError('poison')"
+
+
+async def test_the_rows_of_a_leaver_are_let_go(bench: Bench) -> None:
+    """Though its job stays in the queue behind a busy model, its bytes do not."""
+    batcher = bench.batcher(row_seconds=EXPENSIVE)
+    batcher.submit(rows_of(0), 1)
+    await turns(1)
+    left = batcher.submit(rows_of(1, 2), 2)
+
+    batcher.forget(left)
+
+    assert left.payload == b""
+    await bench.thread.finish()
 
 
 # --- Limits: what is refused, and what is too old ---

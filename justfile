@@ -405,25 +405,14 @@ load-keep run="latest":
     uv run loadlab keep "$@"
     uv run loadlab render
 
-# The picture of a run's page in docs/loadlab-report.png, its head in docs/images/verdict.png (needs Chromium): `just load-picture latest`
+# All pictures of the documentation in docs/images, as Chromium shows the pages: the server's page, /docs, a load run's report, a comparison, a search: `just pictures docs/runs/NAME`
 [group('prove')]
-load-picture run="latest":
+pictures run="docs/runs/2026-11-26-200638-half-core-steady":
     #!/usr/bin/env bash
     set -euo pipefail
-    page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
-    uv run python tests/support/picture.py "$page" docs/loadlab-report.png
-    uv run python tests/support/picture.py --height 735 "$page" docs/images/verdict.png
-
-# The picture of /docs with a prediction tried in docs/docs-page.png (needs Chromium)
-[group('prove')]
-docs-picture:
-    uv run python tests/support/docs_page.py docs/docs-page.png
-
-# The picture of the server's own page with a prediction tried in docs/images/home.png (needs Chromium)
-[group('prove')]
-home-picture:
     uv run model-export examples iris penguins-lr penguins-rf penguins-svm
-    uv run python tests/support/home_page.py .halfcore/bundles docs/images/home.png
+    page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
+    uv run python tests/support/pictures.py .halfcore/bundles "$page"
 
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory
 [group('prove')]

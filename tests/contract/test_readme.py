@@ -40,9 +40,10 @@ def test_both_readmes_have_the_same_commands_and_answers() -> None:
 
 
 def test_both_readmes_have_the_same_pictures_and_figures() -> None:
-    """And as many sections; the Spanish one may link to more."""
+    """And as many sections; the Spanish one may link to more, and shows the page in Spanish."""
     english, spanish = (set(map("".join, _TARGET.findall(text_of(name)))) for name in READMES)
-    assert english - {"README.es.md"} <= spanish
+    assert "docs/images/home-es.png" in spanish
+    assert english - {"README.es.md", "docs/images/home.png"} <= spanish
     heads = [re.findall(r"^#+ ", text_of(name), re.MULTILINE) for name in READMES]
     assert heads[0] == heads[1]
     tables = [re.findall(r"^\|.*\|$", text_of(name), re.MULTILINE) for name in READMES]
@@ -61,3 +62,15 @@ def test_the_badges_say_what_the_files_say() -> None:
     assert text_of("LICENSE").startswith(server["license"])
     assert "CI: .ci/run" in (images / "badge-ci.svg").read_text()
     assert (ROOT / ".ci/run").exists()
+
+
+def test_every_picture_is_small_and_shown() -> None:
+    """Each PNG of the documentation lies in docs/images, with at most 250 kB, and a page shows it
+    or links to it."""
+    pictures = {file.name: file for file in (ROOT / "docs").rglob("*.png")}
+    pages = "".join(text_of(name) for name in READMES)
+    pages += "".join(file.read_text() for file in (ROOT / "docs").glob("*.md"))
+    for name, file in pictures.items():
+        assert file.parent == ROOT / "docs/images"
+        assert file.stat().st_size <= 250_000
+        assert f"images/{name})" in pages

@@ -1,26 +1,12 @@
-"""Tries a prediction on /docs as a person does, in a real browser without a network.
+"""Tries a prediction on /docs as a person does, in a real browser without a network."""
 
-`just docs-picture` renews docs/docs-page.png with it: `python tests/support/docs_page.py
-docs/docs-page.png`.
-"""
-
-import argparse
 import json
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import FloatRect, Page, sync_playwright
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-from support import browser
-from support.bundles import write_bundle
-from support.serving import serving
 
 PATIENCE_S = 60
 """For each step: a machine may be busy with other tests."""
@@ -58,7 +44,7 @@ PENGUIN: list[dict[str, Any]] = [
         "example": "MALE",
     },
 ]
-"""What the picture's model is asked."""
+"""Columns of a model of penguins."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -135,32 +121,3 @@ def down_to_the_answer(page: Page) -> FloatRect:
     assert box is not None
     top = page.evaluate("window.scrollY")
     return {"x": 0, "y": 0, "width": WIDTH, "height": top + box["y"] + box["height"]}
-
-
-def main() -> int:
-    """Take the picture; 1 if there is no browser, or if the page is not as it should be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("picture", type=Path)
-    asked = parser.parse_args()
-    if (program := browser.needed()) is None:
-        return 1
-    with tempfile.TemporaryDirectory() as folder:
-        write_bundle(
-            Path(folder), "penguins", inputs=PENGUIN, classes=["Adelie", "Chinstrap", "Gentoo"]
-        )
-        with serving(Path(folder), default_model="penguins") as server, visiting(program) as visit:
-            status, _ = predict(visit.page, f"http://127.0.0.1:{server.port}")
-            if status != "200" or visit.complaints or visit.refused:
-                sys.stderr.write(
-                    f"the page failed: status {status}, console {visit.complaints}, not answered "
-                    f"{visit.refused}\n"
-                )
-                return 1
-            visit.page.screenshot(
-                path=asked.picture, full_page=True, clip=down_to_the_answer(visit.page)
-            )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

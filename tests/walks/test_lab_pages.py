@@ -89,18 +89,6 @@ def test_stored_runs_are_listed_and_reported(walker: Walker, stored: Path) -> No
     assert changed(walker.folder) == before
 
 
-@walks("just load-picture *")
-def test_a_picture_of_a_page_is_taken(walker: Walker, stored: Path) -> None:
-    """In docs/loadlab-report.png, by Chromium."""
-    if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
-        walker.skip("Chromium is not installed (`apt-get install chromium`)")
-    picture = walker.folder / "docs/loadlab-report.png"
-    for command in walker.commands:
-        picture.unlink(missing_ok=True)
-        walker.run(command, run="latest" if "latest" in command.text else stored.name)
-        assert picture.read_bytes().startswith(b"\x89PNG")
-
-
 @walks("just load-keep RUN")
 def test_a_run_is_kept_and_written_into_the_pages(walker: Walker, stored: Path) -> None:
     """The pages are written anew with it, and everything stands as it is checked in."""

@@ -73,13 +73,15 @@ def assert_holds(link: str, file: Path, site: Path, pages: dict[Path, Page]) -> 
 
 
 def look_around(program: str, home: str) -> None:
-    """Read a page, and search for a word: nothing is asked of another host."""
+    """Read a page, and search for a word in each language: nothing is asked of another host."""
+    found = {"refused": "docs/export.html", "núcleo": "README.es.html"}
     with visiting(program) as visit:
-        visit.page.goto(home)
-        assert visit.page.title() == "Overview - Halfcore"
-        visit.page.keyboard.press("/")
-        visit.page.keyboard.type("refused")
-        visit.page.locator("a[href*='export.html']:visible").first.wait_for()
+        for word, page in found.items():
+            visit.page.goto(home)
+            assert visit.page.title() == "Overview - Halfcore"
+            visit.page.keyboard.press("/")
+            visit.page.keyboard.type(word)
+            visit.page.locator(f"a[href*='{page}?h=']").first.wait_for()
         assert not visit.complaints
         assert not visit.refused
         assert all(url.startswith((home, "blob:", "data:")) for url in visit.requests)

@@ -147,7 +147,7 @@ def test_the_page_uses_these_texts_and_no_others() -> None:
     asked |= set(re.findall(r'text\(\w+ \? "(\w+)"', SCRIPTS))
     asked |= {"stage", "p50", "p99", "silent"}  # from lists
     made = set(re.findall(r"`([a-z]+_)\$\{", SCRIPTS)) - {"field_"}
-    assert made == {"error_", "live_", "stage_", "state_"}
+    assert made == {"error_", "kind_", "live_", "problem_", "stage_", "state_"}
     assert asked <= TEXTS.keys()
     rest = {key for key in TEXTS.keys() - asked if not key.startswith(tuple(made))}
     assert rest == set()

@@ -104,7 +104,7 @@ def test_a_person_chooses_a_model_fills_its_form_and_sees_the_answer(base_url: s
         page.locator("#form button[type=submit]").click()
         expect(page.locator("[aria-invalid]")).to_be_focused()
         expect(page.get_by_label("x1")).to_have_attribute("aria-invalid", "true")
-        expect(page.locator("#field-1-error")).to_have_text("a value is needed, expected number")
+        expect(page.locator("#field-1-error")).to_have_text("a value is needed, expected a number")
         foreign = [url for url in visit.requests if not url.startswith((f"{base_url}/", "data:"))]
         assert foreign == []
 
@@ -241,7 +241,7 @@ def test_a_server_with_keys_gets_one(base_url: str) -> None:
         open_page(page, base_url)
         assert not page.get_by_label("API key").is_visible()
         page.locator("#form button[type=submit]").click()
-        expect(page.locator("#answer")).to_contain_text("expected an API key")
+        expect(page.locator("#answer")).to_contain_text("expects an API key")
         expect(page.get_by_label("API key")).to_be_focused()
         page.get_by_label("API key").fill("the-key")
         assert predict(page)
@@ -316,3 +316,68 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
         expect(page.locator("#state")).to_have_text("the server does not answer")
         page.locator("#form button[type=submit]").click()
         expect(page.locator("#answer .problem")).to_have_text("the server does not answer")
+
+
+@pytest.mark.slow
+def test_a_mistake_is_answered_with_a_sentence(base_url: str) -> None:
+    """A model that is not served, a number that cannot be read, and a wrong kind of number: in the
+    page's language, and no older answer stays next to it."""
+    with visiting(PROGRAM, locale="es-MX") as visit:
+        page = visit.page
+        open_page(page, base_url, "nobody")
+        expect(page.locator("#reasons")).to_have_text(
+            "No se sirve ningún modelo nobody; elija uno de estos."
+        )
+        page.locator("#models a", has_text="numbers").click()
+        expect(page.locator("#reasons")).to_be_empty()
+        predict(page)
+        page.get_by_label("x1").press_sequentially("e")
+        page.get_by_label("x1").press("Enter")
+        expect(page.locator("#field-1-error")).to_have_text("se esperaba un número")
+        expect(page.locator("#answer")).to_have_text(
+            "Hay valores incorrectos; vea los campos en rojo."
+        )
+
+
+@pytest.mark.slow
+def test_a_version_with_other_columns_is_announced(base_url: str) -> None:
+    """Where the form was filled in, which no longer fits; the page says so, and predicts again."""
+    swapped = False
+
+    def with_other_columns(route: Route) -> None:
+        answer = route.fetch()
+        document = answer.json()
+        if swapped and "models" in document:
+            document["models"]["numbers"] = "2"  # the figures
+        elif swapped:
+            document["version"] = "2"
+            document["inputs"][3]["name"] = "another"
+        route.fulfill(response=answer, json=document)
+
+    with visiting(PROGRAM) as visit:
+        page = visit.page
+        page.route("**/home/figures", with_other_columns)
+        page.route("**/models/numbers", with_other_columns)
+        open_page(page, base_url, "numbers")
+        page.locator(".tiles").wait_for()
+        predict(page)
+        swapped = True
+        expect(page.locator("#answer")).to_contain_text("Version 2 of numbers takes other columns")
+        expect(page.get_by_label("another")).to_have_value("3")
+        page.locator("#language").click()
+        expect(page.locator("#answer")).to_contain_text("La versión 2 de numbers usa otras")
+        page.get_by_label("another").press("Enter")
+        page.locator("#answer .prediction").wait_for()
+
+
+@pytest.mark.slow
+def test_the_answer_stays_in_sight_of_a_long_form(tmp_path: Path) -> None:
+    """Of 54 columns: its button is far below the answer's place."""
+    columns = [MIXED[1] | {"name": f"soil_{i}"} for i in range(54)]
+    write_bundle(tmp_path, "cover", inputs=columns)
+    with serving(tmp_path) as server, visiting(PROGRAM) as visit:
+        open_page(visit.page, f"http://127.0.0.1:{server.port}")
+        predict(visit.page)
+        button = visit.page.locator("#form button[type=submit]")
+        expect(button).to_be_in_viewport()
+        expect(visit.page.locator("#answer .prediction")).to_be_in_viewport()

@@ -166,14 +166,8 @@ EXCLUDED = (
     Excluded("just proto", "writes into the tree; tests/server/rpc/test_proto.py compares it"),
     Excluded("just record-protocols*", "writes into the tree, and needs registered examples"),
     Excluded(
-        "just docs-picture",
-        "needs Chromium and writes into the tree; tests/server/http/test_docs_page.py takes the "
-        "same steps",
-    ),
-    Excluded(
-        "just home-picture",
-        "needs Chromium and writes into the tree; tests/server/http/test_home_page.py takes the "
-        "same steps",
+        "just pictures*",
+        "needs Chromium and writes into the tree; tests/accessibility opens the same pages",
     ),
     Excluded(
         "DATABASE_URL=*@pgbouncer* just serve",

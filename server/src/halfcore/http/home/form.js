@@ -69,8 +69,12 @@ export function showErrors(errors, { focus = true } = {}) {
 /** An error in words: the page's, if it has some for the code, or the server's. */
 export function sentence({ code, message, got, expected }) {
   if (!hasText(`error_${code}`)) return message;
-  const wanted = Array.isArray(expected) ? expected.join(", ") : String(expected ?? "");
+  const wanted = Array.isArray(expected) ? expected.join(", ") : kind(expected ?? "");
   return text(`error_${code}`, { got: JSON.stringify(got ?? null), expected: wanted });
+}
+
+function kind(expected) {
+  return hasText(`kind_${expected}`) ? text(`kind_${expected}`) : String(expected);
 }
 
 function field(column, i, model) {

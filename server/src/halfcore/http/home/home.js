@@ -4,7 +4,7 @@ import { showAnswer, showProblem } from "./answer.js";
 import { clients, predictPath, snippet } from "./calls.js";
 import * as form from "./form.js";
 import { showLive, startLive } from "./live.js";
-import { ago, ask, byId, element, needsKey, number, setKey, text } from "./page.js";
+import { ago, ask, byId, element, hasText, needsKey, number, setKey, text } from "./page.js";
 import { otherLanguage, switchLanguage, tiny, translate } from "./page.js";
 
 const samplesUntilReload = 8; // 16 seconds: what the state is, which no figure says
@@ -16,6 +16,7 @@ const state = {
   client: Object.keys(clients)[0],
   answered: null, // draws the last answer
   silent: false, // the server does not answer
+  missing: null, // the model that the address names, if it is not served
   versions: null, // of the models that are shown; null: not known yet
   quietSamples: 0, // since the models were read
 };
@@ -43,6 +44,7 @@ async function load() {
 /** Ask the model that the address names after its #, or the default one. */
 function choose() {
   const named = state.models.find((model) => linkTo(model) === location.hash);
+  state.missing = named ? null : namedModel();
   const chosen = named ?? state.models.find(isDefault) ?? state.models[0] ?? null;
   const before = state.chosen;
   state.chosen = chosen;
@@ -56,6 +58,20 @@ function choose() {
   }
   forget();
   showModel(null);
+  if (before?.name !== chosen.name) return;
+  const { name: model, version } = chosen;
+  state.answered = () => showProblem(byId("answer"), text("columns_changed", { model, version }));
+  state.answered();
+}
+
+/** What stands behind #model= in the address, or null. */
+function namedModel() {
+  const [, name = ""] = /^#model=(.*)$/.exec(location.hash) ?? [];
+  try {
+    return decodeURIComponent(name) || null;
+  } catch {
+    return name;
+  }
 }
 
 function linkTo(model) {
@@ -87,7 +103,10 @@ function showModels() {
   byId("models").replaceChildren(...state.models.map(card));
   byId("models").children[focused]?.firstChild.focus();
   const reasons = (state.health?.reasons ?? []).map((reason) => element("p", {}, reason));
-  const none = state.models.length ? [] : [element("p", {}, text("no_models"))];
+  const model = state.missing;
+  const none = state.models.length
+    ? model === null ? [] : [element("p", {}, text("no_such_model", { model }))]
+    : [element("p", {}, text("no_models"))];
   const all = [...none, ...reasons];
   const boxes = all.length ? [element("div", { class: "problem" }, ...all)] : [];
   byId("reasons").replaceChildren(...boxes);
@@ -143,9 +162,16 @@ function showAbout() {
   const model = state.chosen;
   byId("try-title").textContent = text("try", { model: model.name });
   const { rows, max_abs_diff, data_origin } = model.parity;
-  const origin = data_origin ? text("origin", { origin: data_origin }) : "";
+  const origin = data_origin ? text("origin", { origin: originOf(data_origin) }) : "";
   byId("about").textContent =
     text("proof", { rows: number(rows, 9), difference: tiny(max_abs_diff) }) + origin;
+}
+
+/** Where the rows of the proof are from; the exporter says it in English. */
+function originOf(origin) {
+  const [, dataset] = /^the dataset '(.*)' logged to the run$/.exec(origin) ?? [];
+  if (dataset) return text("origin_dataset", { dataset });
+  return origin === "the model's input example" ? text("origin_example") : origin;
 }
 
 function showCall() {
@@ -164,7 +190,16 @@ async function predict(event) {
   const model = state.chosen;
   const wrong = form.unreadable();
   form.showErrors(wrong);
-  if (wrong.length) return;
+  if (wrong.length) {
+    asked += 1; // an answer that is on its way belongs to other values
+    setBusy(false);
+    state.answered = () => {
+      form.showErrors(wrong, { focus: false });
+      showProblem(byId("answer"), text("see_fields"));
+    };
+    showProblem(byId("answer"), text("see_fields"));
+    return;
+  }
   const turn = (asked += 1);
   setBusy(true);
   const begin = performance.now();
@@ -188,6 +223,7 @@ async function predict(event) {
       ? () => showAnswer(byId("answer"), body, seconds, timingOf(answer))
       : (options) => showRefusal(answer, body, options);
   state.answered();
+  if (answer?.ok) byId("answer").scrollIntoView({ block: "nearest" });
   if (answer?.status === 401) {
     showCall();
     byId("key").focus();
@@ -203,7 +239,12 @@ function showRefusal(answer, problem, options) {
   const errors = problem.errors ?? [];
   const rest = form.showErrors(errors, options).map(form.sentence);
   const atFields = errors.length > 0 && rest.length === 0;
-  showProblem(place, atFields ? text("see_fields") : problem.detail ?? text("not_json"), rest);
+  showProblem(place, atFields ? text("see_fields") : problemText(problem), rest);
+}
+
+/** The page's words for a problem, if it has some, or the server's. */
+function problemText({ code, detail }) {
+  return hasText(`problem_${code}`) ? text(`problem_${code}`) : detail ?? text("not_json");
 }
 
 function timingOf(answer) {

@@ -4,6 +4,7 @@ import { ask, drawn, duration, element, number, text } from "./page.js";
 
 const periodMs = 2000;
 const kept = 60; // points of a curve: two minutes
+const least = 10; // points of a curve's width at first: it grows as the points do
 const span = 5; // periods over which quantiles are taken: ten seconds
 const figures = ["requests", "refused", "batch", "queue", "cpu", "swaps"];
 
@@ -75,10 +76,11 @@ function tile(name, points) {
   );
 }
 
-/** A curve from the left edge to the right one, from 0 to its largest value or to `least`. */
-function curve(values, least) {
-  const most = Math.max(least, 1e-9, ...values);
-  const x = (i) => 100 - (100 * (values.length - 1 - i)) / (kept - 1);
+/** A curve that ends at the right edge, from 0 to its largest value or to `top`. */
+function curve(values, top) {
+  const most = Math.max(top, 1e-9, ...values);
+  const width = Math.max(least, values.length) - 1;
+  const x = (i) => 100 - (100 * (values.length - 1 - i)) / width;
   const y = (value) => 23 - (22 * value) / most;
   const points = values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`);
   return drawn(

@@ -70,7 +70,8 @@ export function percent(share) {
 
 /** A difference, which is often tiny. */
 export function tiny(value) {
-  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : number(value);
+  if (value === 0 || Math.abs(value) >= 1e-3) return number(value);
+  return value.toExponential(1).replace(/^[^e]+/, (factor) => number(Number(factor)));
 }
 
 /** A number with all its digits. */

@@ -26,6 +26,7 @@ LIMITS = Limits(
     max_queue_delay_s=0.0,
     solo_after_s=0.0,
     queue_timeout_s=5.0,
+    queue_target_s=0.0,
     inline_budget_s=0.001,
 )
 Load = Callable[..., Models]

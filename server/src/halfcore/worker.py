@@ -202,8 +202,7 @@ class Worker:
         )
 
     def _load(self) -> None:
-        """Load all models, on the event loop: nothing is served yet, and a batcher is made on the
-        loop that it will run on."""
+        """Load all models, on the event loop: a batcher is made on the loop that it will run on."""
         self._followers.start_from_disk()
         both: Any = {"metrics": self._metrics, "limits": self._limits, "executor": self._inference}
         load_all(self._settings.bundles, self.models, stage=self._settings.model_stage, **both)
@@ -297,6 +296,7 @@ def _limits(settings: Settings) -> Limits:
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
         solo_after_s=settings.solo_after_ms / 1000 if settings.solo_after_ms else inf,
         queue_timeout_s=settings.queue_timeout_s,
+        queue_target_s=settings.queue_target_ms / 1000,
         inline_budget_s=settings.inline_budget_ms / 1000,
     )
 

@@ -357,6 +357,7 @@ LIMITS = Limits(
     max_queue_delay_s=0,
     solo_after_s=inf,
     queue_timeout_s=5,
+    queue_target_s=0,
     inline_budget_s=1,
 )
 

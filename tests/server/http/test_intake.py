@@ -173,6 +173,27 @@ class Headers(dict[str, str]):
         return [self[name]]
 
 
+async def test_a_queue_that_stands_refuses_before_the_body_is_read(tmp_path: Path) -> None:
+    """In each protocol's form, on granian's thread; once the queue has room, requests are taken
+    again."""
+    async with taking(tmp_path, queue_target_ms=100) as server:
+        standing = server.models.get("numbers").batcher._standing
+        standing.most = 0
+        first = server.take(Request())
+        first.body.come(BODY)  # the first one finds out
+        assert (await answered(first))[0] == 503
+        for path in ("/predict", "/models/numbers/predict", "/v2/models/numbers/infer"):
+            request = server.take(Request(path=path))
+            ((status, headers, _),) = request.answers
+            assert (status, headers["retry-after"]) == (503, "1")
+        standing.most = 1
+        again = server.take(Request())
+        again.body.come(BODY)
+        assert (await answered(again))[0] == 200
+        outcomes = server.front.predictor.metrics.outcomes()
+        assert sum(n for key, n in outcomes.items() if key[2] == "overloaded") == 4
+
+
 async def test_a_request_with_a_trace_is_plain(tmp_path: Path) -> None:
     """It costs no detour, and its answer returns the header; so does a refusal."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -857,6 +857,33 @@ async def test_a_bulk_request_is_timed_to_its_first_piece(bench: Bench) -> None:
     assert bench.model.runs == [[1, 2], [3, 4], [5, 6]]
 
 
+async def test_a_queue_that_stands_is_cut_to_its_newest_requests(bench: Bench) -> None:
+    """The oldest are refused when it has stood for half a second, new ones at once; what is left is
+    run, and then all is accepted again."""
+    batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=1, queue_target_s=0.1)
+    jobs = [batcher.submit(rows_of(number), 1) for number in range(40)]
+    await turns(1)
+    assert not batcher.crowded
+    while not jobs[20].future.done():
+        await bench.thread.finish()
+    while not batcher.crowded:
+        jobs.append(batcher.submit(rows_of(len(jobs)), 1))
+    assert len(jobs) < 50
+    with pytest.raises(Overloaded, match="requests are waiting"):
+        batcher.submit(rows_of(99), 1)
+    while bench.thread.waiting:
+        await bench.thread.finish()
+
+    results = [outcome(job) for job in jobs]
+    refused = [i for i, result in enumerate(results) if isinstance(result, Overloaded)]
+    assert refused == list(range(refused[0], refused[-1] + 1))
+    assert 4 < refused[0] < 10
+    assert 20 < refused[-1] < 40
+    assert all(results[i] == answers(i) for i in range(len(jobs)) if i not in refused)
+    assert batcher.queued_rows == 0
+    assert not batcher.crowded
+
+
 async def test_rows_are_not_run_after_their_deadline(bench: Bench) -> None:
     """Neither those that wait, nor what is left of a bulk request that has begun; rows behind them
     are run."""

@@ -216,6 +216,7 @@ EXCLUDED = (
     Excluded("just prove-verdicts*", _MINUTES),
     Excluded("just prove-drain*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-deaths*", _MINUTES + "; its short form is a step of CI"),
+    Excluded("just prove-overload*", _MINUTES),
     Excluded("just prove-models --short", "a step of CI", ".ci/run"),
     Excluded(
         "*--json*",

@@ -298,6 +298,7 @@ def shadow_limits(limits: Limits) -> Limits:
         max_queue_size=SHADOW_QUEUE_ROWS,
         solo_after_s=float("inf"),
         queue_timeout_s=SHADOW_QUEUE_S,
+        queue_target_s=0.0,
         inline_budget_s=-1.0,
     )
 

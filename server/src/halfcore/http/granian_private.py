@@ -29,8 +29,8 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
-from halfcore.predict.admission import NO_HEAD, is_plain
-from halfcore.predict.body import client_left
+from halfcore.predict.admission import is_plain
+from halfcore.predict.body import client_left, overloaded
 from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
 from halfcore.predict.deadline import deadline_of
 from halfcore.predict.trace import HEADER as TRACE_HEADER
@@ -44,7 +44,6 @@ if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does n
 
 LOGGER = "_granian"
 """The name of granian's logger."""
-UNAVAILABLE = 503
 _PLACE = "_new_cbscheduler"
 _PRIVATE = (("granian._futures", "_cbsched_aioschedule"), ("granian._granian", "CallbackScheduler"))
 
@@ -90,7 +89,11 @@ class Intake:
                 begin = self._if_plain(begin, get)
                 timeout = get(TIMEOUT_HEADER)
                 deadline = inf if timeout is None else deadline_of(timeout)
-            if begin is not None and self._predictor.full() and self._refuse(begin, watcher, get):
+            if (
+                begin is not None
+                and (self._predictor.full() or self._crowded(begin))
+                and self._refuse(begin, watcher, get)
+            ):
                 return
             if begin is None or self._predictor.full() or not self._predictor.allows(get, begin):
                 self._ordinary(watcher)
@@ -113,6 +116,9 @@ class Intake:
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
 
+    def _crowded(self, begin: "Handler") -> bool:
+        return bool(self._predictor.crowded) and self._predictor.refuses(begin)
+
     def _refuse(self, begin: "Handler", watcher: Watcher, get: Callable[[str], str | None]) -> bool:
         """Answer 503 here if the server is full: waking the loop for it would cost as much as an
         answer. False: the loop decides, because the answer needs more."""
@@ -121,15 +127,13 @@ class Intake:
             return False
         wire = begin.wire if isinstance(begin, self._translated) else None
         try:
-            predictor.check(NO_HEAD, wire)
+            predictor.check_load()
+            raise overloaded("as many requests are waiting as are run in the time one should wait")
         except Problem as problem:
-            if problem.status != UNAVAILABLE:
-                return False
             predictor.metrics.refused_at_once += 1
             answer = self._refusal(problem) if wire is None else wire.refusal(problem)
             self._front.send_of(watcher.proto)(*answer)
             return True
-        return False
 
     def _if_plain(self, begin: "Handler", get: Callable[[str], str | None]) -> "Handler | None":
         """What answers a request whose head is plain; None for any other."""

@@ -36,6 +36,7 @@ class Limits:
     max_queue_delay_s: float
     solo_after_s: float
     queue_timeout_s: float
+    queue_target_s: float
     inline_budget_s: float
 
 
@@ -182,6 +183,7 @@ def assemble(
         max_queue_delay_s=limits.max_queue_delay_s,
         solo_after_s=limits.solo_after_s,
         queue_timeout_s=limits.queue_timeout_s,
+        queue_target_s=limits.queue_target_s,
         inline_budget_s=limits.inline_budget_s,
         cost=prepared.cost,
     )

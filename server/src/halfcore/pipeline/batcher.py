@@ -44,6 +44,7 @@ from halfcore.pipeline.jobs import (
     RunError,
     resolve,
 )
+from halfcore.pipeline.standing import Standing
 
 SMALL_BATCHES_PER_BULK = 4
 
@@ -63,6 +64,7 @@ class Batcher(Generic[R]):
             see above; infinity: every row waits for the end of the iteration.
         queue_timeout_s: a request that waited longer is not run, and a request that is predicted to
             wait longer is not accepted.
+        queue_target_s: longest wait in a queue that stands, see `standing`; 0: it may stand.
         inline_budget_s: batches that are predicted to take longer go to the executor.
         observer: is notified of waits, runs and bisections.
         cost: what is already known of the model's cost, from its warm-up.
@@ -83,6 +85,7 @@ class Batcher(Generic[R]):
         max_queue_delay_s: float = 0.0,
         solo_after_s: float = inf,
         queue_timeout_s: float = 5.0,
+        queue_target_s: float = 0.0,
         inline_budget_s: float = 0.001,
         cost: Cost | None = None,
         clock: Callable[[], float] = perf_counter,
@@ -106,6 +109,7 @@ class Batcher(Generic[R]):
         self._running = False
         self._idle: asyncio.Future[None] | None = None
         self._cost = cost or Cost()
+        self._standing = Standing(queue_target_s)
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._last_submit = -inf
@@ -120,6 +124,15 @@ class Batcher(Generic[R]):
     def expected_wait_s(self) -> float:
         """Seconds that running the waiting rows will take; 0 before the model's cost is known."""
         return self._queued_rows * self._cost.row_seconds
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the queue stands and takes no more small requests; may be asked on any
+        thread."""
+        if len(self._small) < self._standing.most:
+            return False
+        self._standing.refused_at = self._clock()
+        return True
 
     async def infer(self, payload: bytes, rows: int) -> Sequence[R]:
         """Run the model on these rows, in a batch with those of other requests.
@@ -166,6 +179,11 @@ class Batcher(Generic[R]):
             raise Overloaded(
                 f"{self._queued_rows} rows are waiting, more than are run in "
                 f"{self._queue_timeout_s:g} s"
+            )
+        if rows <= self._max_batch_size and self.crowded:
+            raise Overloaded(
+                f"{len(self._small)} requests are waiting, as many as are run in the time that a "
+                "request should wait"
             )
         now = job.queued_at = self._clock()
         alone = not self._last_run_shared and now - self._last_submit > self._solo_after_s
@@ -237,6 +255,7 @@ class Batcher(Generic[R]):
             self._small_in_a_row = 0
             return self._take_bulk(now)
         self._small_in_a_row = self._small_in_a_row + 1 if self._bulk else 0
+        self._shorten(now)
         batch: list[Part[R]] = []
         total = 0
         while self._small and total + self._small[0].rows <= self._max_batch_size:
@@ -245,7 +264,21 @@ class Batcher(Generic[R]):
                 self._claim(job, job.rows)
                 batch.append(Part(job, job.payload, job.rows))
                 total += job.rows
+        self._standing.took(len(batch))
         return batch, total
+
+    def _shorten(self, now: float) -> None:
+        """Refuse the oldest requests of a queue that stands. One behind bulk requests does not: its
+        wait ends with them."""
+        small = self._small
+        waits = small and not self._bulk
+        self._standing.look(now, now - small[0].queued_at if waits else 0.0)
+        while len(small) > self._standing.most:
+            job = small.popleft()
+            if not job.future.done():
+                self._standing.refused_at = now
+                job.future.set_exception(Overloaded("other requests have waited less; try again"))
+            self.forget(job)
 
     def _take_bulk(self, now: float) -> tuple[list[Part[R]], int]:
         while self._bulk:

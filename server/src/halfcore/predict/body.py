@@ -16,6 +16,8 @@ keeps 8 KiB for each packet of a small body, however short it is: clients that s
 byte can take 200 MB/s of a server with half a core."""
 CLIENT_LEFT = "client_left"
 """The outcome of a request whose client left before its answer."""
+OVERLOADED = "overloaded"
+"""The outcome of a request that found no place."""
 
 
 class Reading(Protocol):
@@ -184,6 +186,11 @@ def short_of_memory() -> Problem:
         retry_after_s=1,
         headers={"connection": "close"},
     )
+
+
+def overloaded(why: str) -> Problem:
+    """The 503 for a request that finds no place."""
+    return Problem(503, OVERLOADED, f"{why}; try again", retry_after_s=1)
 
 
 def client_left() -> Problem:

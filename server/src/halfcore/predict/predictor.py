@@ -11,7 +11,7 @@ from halfcore.challenger.challengers import Challengers
 from halfcore.metrics.counters import PREDICT, Metrics
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.admission import BINARY_HEADER, NO_HEAD, Head, announced, check_head
-from halfcore.predict.body import BodyReader, client_left, short_of_memory
+from halfcore.predict.body import OVERLOADED, BodyReader, client_left, overloaded, short_of_memory
 from halfcore.predict.budget import Hold
 from halfcore.predict.coding import Expander, Place
 from halfcore.predict.deadline import deadline_of
@@ -114,6 +114,8 @@ class Predictor:
         self.reader = reader
         metrics.bytes_in_flight = reader.budget.figures
         self._expander = Expander(max_bytes=reader.max_bytes, timeout_s=queue_timeout_s)
+        self.crowded: set[str] = set()
+        """Models whose queue stood when it last refused a request."""
         self._known_paths = lru_cache(_PATHS)(self._translated)
 
     def limit_in_flight(self, most: int) -> None:
@@ -123,6 +125,15 @@ class Predictor:
     def full(self) -> bool:
         """Whether no request is accepted: `max_in_flight` are in progress, or memory is short."""
         return self.in_progress >= self._max_in_flight or self.memory_is_short
+
+    def refuses(self, handler: Handler) -> bool:
+        """Whether the queue of the handler's model takes no more; asked on granian's thread."""
+        name = getattr(handler, "model", None) or self._models.default_name
+        model = self._models.current(name) if name in self.crowded else None
+        if model is not None and model.batcher.crowded:
+            return True
+        self.crowded.discard(name)
+        return False
 
     @property
     def in_progress(self) -> int:
@@ -273,17 +284,16 @@ class Predictor:
     def check(self, head: Head, wire: Wire | None = None) -> None:
         """Refuse a request by the server's load and the request's head, before its body is read;
         raises `Problem`."""
+        self.check_load()
+        check = check_head if wire is None else wire.check_head
+        check(head, max_body_bytes=self.reader.max_bytes)
+
+    def check_load(self) -> None:
+        """Refuse any request by the server's load alone; raises `Problem`, 503."""
         if self.memory_is_short:
             raise short_of_memory()
         if self.full():
-            raise Problem(
-                503,
-                "overloaded",
-                f"{self._max_in_flight} requests are in progress, the limit; try again",
-                retry_after_s=1,
-            )
-        check = check_head if wire is None else wire.check_head
-        check(head, max_body_bytes=self.reader.max_bytes)
+            raise overloaded(f"{self._max_in_flight} requests are in progress, the limit")
 
     def refuse(
         self,
@@ -332,6 +342,8 @@ class Predictor:
         if outcome == "200" and model is not None:
             model.metrics.answered += 1  # by far the most frequent outcome: no dict look-up
         elif outcome:
+            if outcome == OVERLOADED and model is not None:
+                self.crowded.add(model.manifest.name)
             self._metrics.count(PREDICT, model.manifest.name if model else "", outcome)
 
 

@@ -170,6 +170,9 @@ class Batching:
     0: never"""
     queue_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 5.0
     """seconds a row may wait for inference, then 503; the client has given up by then"""
+    queue_target_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    """longest wait in a queue that has stood for half a second, milliseconds, then 503; 0:
+    queue_timeout_s alone, because refusing costs more than it saves unless rows are expensive"""
     inline_budget_ms: Annotated[float, Meta(ge=0, le=1000)] = 1.0
     """batches expected to take less run on the event loop, which they block; more expensive ones
     cost a thread switch"""

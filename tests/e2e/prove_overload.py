@@ -1,0 +1,217 @@
+"""Clients that ask for more than a server can answer: `just prove-overload`. At 1, 2, 3 and 10
+times its measured capacity, in an open loop, it goes on answering nearly as many requests as it
+can, those that it accepts in time, and refuses the rest quickly and cheaply; afterwards it is as
+before.
+
+The model's rows take milliseconds. The price of a refusal does not depend on the model, so
+`--cheap` shows what it means where an answer costs little more. Needs root and control groups, for
+the limit; the exit code is 0 if everything held.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
+from loadlab.record.cgroup import Group, Limits
+from loadlab.target.process import control_group
+from support.bundles import expensive, write_bundle
+from support.load import Load, Sent, percentile
+from support.proof import Check, begin, conclude
+from support.serving import Server, request, serving
+
+BODIES = [b'{"features":[1,2,3,4]}', b'{"features":[9,1,1,1]}']
+TIMES = (1, 2, 3, 10)
+"""Of the capacity."""
+OK, REFUSED = 200, 503
+TARGET_MS = 100
+CLOSED = 64
+"""Clients without a pause, who measure the capacity."""
+SETTLED_S = 2.0
+"""Of the beginning of an overload, during which the server finds out; shown, and not judged."""
+UNLOADED = 0.25
+"""Share of the capacity that is no load."""
+CONNECTIONS = 4000
+GOODPUT, GOODPUT_AT_MOST = 0.9, 0.8
+"""Least share of the peak that is answered; the second one at 10 times the capacity."""
+PERIOD_S = 0.1
+"""Of a CPU quota: for as long a server may stand still, and its refusals with it."""
+LATER, REFUSAL_S, DEARER, NORMAL_S = 3.0, 0.05, 0.2, 2.0
+
+
+class Phase(NamedTuple):
+    """What happened at one load."""
+
+    times: float
+    """Of the capacity."""
+    goodput: float
+    """Answers per second, once the server has settled."""
+    p99_s: float
+    """Of those answers."""
+    answers: int
+    """In the whole time, as the next ones."""
+    refused: int
+    refusal_p99_s: float
+    refusal_s: float
+    """CPU time of a refusal."""
+    other: int
+    """Neither 200 nor 503."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.times:g} × capacity: {self.goodput:.0f} answers/s, "
+            f"p99 {self.p99_s * 1e3:.0f} ms; "
+            f"{self.refused} refused, p99 {self.refusal_p99_s * 1e3:.0f} ms, "
+            f"{self.refusal_s * 1e6:.0f} µs each; {self.other} others"
+        )
+
+
+def main() -> int:
+    """Run; 0 if everything held."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cpus", type=float, default=0.5, help="of the server")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--cheap", action="store_true", help="a model that costs almost nothing")
+    parser.add_argument("--short", action="store_true", help="a few seconds; judge no time")
+    given = parser.parse_args()
+    if given.short:
+        given.seconds = 4.0
+    console = Console()
+    begun = begin(console)
+    with tempfile.TemporaryDirectory() as folder:
+        model = None if given.cheap else expensive(4, layers=96)
+        write_bundle(Path(folder), **({"model": model} if model else {}))
+        with control_group("overload", Limits(cpus=given.cpus, memory_bytes=1 << 30)) as group:
+            checks, phases = _overloaded(Path(folder), group, given, console)
+    figures = {f"{phase.times:g}": phase._asdict() for phase in phases}
+    title = f"more requests than {given.cpus:g} CPU can answer"
+    return conclude(begun, "overload", title, checks, figures, console=console)
+
+
+def _overloaded(
+    bundles: Path, group: Group, given: argparse.Namespace, console: Console
+) -> tuple[list[Check], list[Phase]]:
+    """Measure the capacity of a server whose queue may stand, then overload another one."""
+    # Small batches: a row costs as much in a long queue as in a short one, so there is one peak.
+    settings: dict[str, Any] = {"wrap": group.wrap, "workers": 1, "max_batch_size": 8}
+    with serving(bundles, **settings) as server:
+        asyncio.run(_answers(server, 1.0))  # what is done once
+        before = group.usage()
+        answers = asyncio.run(_answers(server, given.seconds / 2))
+        peak = answers / (given.seconds / 2)
+        answer_s = group.usage().since(before).cpu_s / answers
+    with serving(bundles, queue_target_ms=TARGET_MS, **settings) as server:
+
+        def sent(rate: float, seconds: float) -> list[Sent]:
+            load = Load(server.port, BODIES, rate=rate, connections=CONNECTIONS)
+            with load.running():
+                time.sleep(seconds)
+            return load.sent
+
+        quiet = sent(peak * UNLOADED, given.seconds / 2)
+        unloaded_s = percentile([one.latency_s for one in quiet], 0.99)
+        console.print(
+            f"capacity {peak:.0f}/s at {answer_s * 1e6:.0f} µs an answer; unloaded p99 "
+            f"{unloaded_s * 1e3:.0f} ms"
+        )
+        phases = []
+        for times in TIMES:
+            before = group.usage()
+            found = sent(peak * times, given.seconds)
+            phases.append(_phase(times, found, group.usage().since(before).cpu_s, answer_s))
+            console.print(str(phases[-1]), highlight=False)
+        normal_s = _normal_after(sent(peak / 2, 4.0), LATER * unloaded_s)
+    return _judged(phases, peak, answer_s, unloaded_s, normal_s, given), phases
+
+
+async def _answers(server: Server, seconds: float) -> int:
+    """How many answers clients get that ask without a pause."""
+    end, answers = time.monotonic() + seconds, 0
+    message = request("/predict", BODIES[0])
+
+    async def ask() -> None:
+        nonlocal answers
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while time.monotonic() < end:
+            writer.write(message)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            answers += head.startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(CLOSED)))
+    return answers
+
+
+def _phase(times: float, sent: list[Sent], cpu_s: float, answer_s: float) -> Phase:
+    """What happened at a load that used `cpu_s` of CPU time; an answer takes `answer_s` of it."""
+    begin_s = min(one.at_s for one in sent)
+    end_s = max(one.at_s for one in sent)
+    settled = [one for one in sent if one.at_s > begin_s + SETTLED_S]
+    answered = [one.latency_s for one in settled if one.status == OK]
+    refused = [one.latency_s for one in sent if one.status == REFUSED]
+    answers = sum(one.status == OK for one in sent)
+    left_s = max(0.0, cpu_s - answers * answer_s)
+    return Phase(
+        times,
+        len(answered) / (end_s - begin_s - SETTLED_S),
+        percentile(answered, 0.99) if answered else inf,
+        answers,
+        len(refused),
+        percentile(refused, 0.99) if refused else 0.0,
+        left_s / len(refused) if refused else 0.0,
+        len(sent) - answers - len(refused),
+    )
+
+
+def _normal_after(sent: list[Sent], longest_s: float) -> float:
+    """Seconds until requests of half the capacity are answered as if nothing had been."""
+    begin_s = min(one.at_s for one in sent)
+    late = [one.at_s for one in sent if one.status != OK or one.latency_s > longest_s]
+    return max(late, default=begin_s) - begin_s
+
+
+def _judged(
+    phases: list[Phase],
+    peak: float,
+    answer_s: float,
+    unloaded_s: float,
+    normal_s: float,
+    given: argparse.Namespace,
+) -> list[Check]:
+    """What must hold; the short form judges no time."""
+    checks = []
+    for one in phases:
+        least = GOODPUT if one.times < max(TIMES) else GOODPUT_AT_MOST
+        name, share, later = f"{one.times:g} ×", one.goodput / peak, one.p99_s / unloaded_s
+        dear = one.refusal_s / answer_s
+        checks += [
+            Check(f"{name}, goodput", f"{share:.0%} of the peak", f"{least:.0%}", share >= least),
+            Check(f"{name}, p99", f"{later:.1f} × unloaded", f"{LATER:g} ×", later <= LATER),
+            Check(f"{name}, neither answered nor refused", f"{one.other}", "0", not one.other),
+        ]
+        if one.refused:
+            longest_s = REFUSAL_S + (PERIOD_S if given.cpus < 1 else 0.0)
+            wait, quick = f"{one.refusal_p99_s * 1e3:.0f} ms", one.refusal_p99_s <= longest_s
+            checks.append(Check(f"{name}, refusals, p99", wait, f"{longest_s * 1e3:.0f} ms", quick))
+        if one.refused > one.answers:  # what the answers leave of the CPU time is then theirs
+            cost, cheap = f"{dear:.0%} of an answer's", dear <= DEARER
+            checks.append(Check(f"{name}, CPU time of a refusal", cost, f"{DEARER:.0%}", cheap))
+    back = normal_s <= NORMAL_S
+    checks.append(Check("normal again after", f"{normal_s:.1f} s", f"{NORMAL_S:g} s", back))
+    if given.short:
+        never = "neither answered nor refused"
+        return [one if never in one.name else one._replace(allowed="", held=True) for one in checks]
+    return checks
+
+
+if __name__ == "__main__":
+    sys.exit(main())

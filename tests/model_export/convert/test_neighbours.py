@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "default": {},
     "by distance": {"weights": "distance"},
     "manhattan": {"p": 1, "weights": "distance"},
+    "chebyshev": {"metric": "chebyshev", "weights": "distance"},
     "one": {"n_neighbors": 1},
 }
 
@@ -67,7 +68,7 @@ def test_the_values_are_scikit_learns(name: str) -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        KNeighborsClassifier(metric="chebyshev").fit(X, Y),
+        KNeighborsClassifier(metric="cosine").fit(X, Y),
         KNeighborsClassifier(weights=lambda distance: 1.0 / (1.0 + distance)).fit(X, Y),
         KNeighborsClassifier().fit(X, np.column_stack([Y, Y])),
         KNeighborsRegressor().fit(np.zeros((6_000, 2)), np.zeros(6_000)),

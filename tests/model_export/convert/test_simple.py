@@ -14,12 +14,14 @@ from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.isotonic import IsotonicRegression
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OrdinalEncoder
 
 from model_export.convert.model import convert_model
+from model_export.errors import ExportError
 from model_export.study.anatomy import dissect
 from model_export.study.answers import describe_answers
 from model_export.study.categories import find_categories
@@ -65,6 +67,32 @@ def test_a_constant_value() -> None:
     for target in (Y * 1.5, np.c_[Y, -Y]):
         model = DummyRegressor(strategy="mean").fit(X, target)
         np.testing.assert_array_equal(answered(model, X)[0], model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"kernel": "rbf"},
+        {"kernel": "rbf", "gamma": 2.0},
+        {"kernel": "poly", "degree": 2, "gamma": 0.3, "alpha": 10.0},
+        {"kernel": "sigmoid", "gamma": 0.01},
+    ],
+    ids=["linear", "rbf", "narrow rbf", "polynomial", "sigmoid"],
+)
+def test_kernels_with_the_training_rows(settings: dict[str, Any]) -> None:
+    """Of one target, and of two. The weights of a polynomial are large and cancel each other."""
+    for target in (X[:, 0], X[:, :2]):
+        model = KernelRidge(**settings).fit(X, target)
+        rows = X * 1.3
+        np.testing.assert_allclose(answered(model, rows)[0], model.predict(rows), rtol=1e-6)
+
+
+def test_another_kernel_is_refused() -> None:
+    """With those that can be converted."""
+    model = KernelRidge(kernel="laplacian").fit(X, Y)
+    with pytest.raises(ExportError, match="the kernel 'laplacian', which cannot be converted"):
+        answered(model, X)
 
 
 @pytest.mark.parametrize("beyond", ["nan", "clip"])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from support.matrix import boosted, estimators, others, pipelines, practice
+from support.matrix import boosted, estimators, neighbours, others, pipelines, practice
 from support.matrix.case import Case
 
 
@@ -16,6 +16,7 @@ def cases() -> dict[str, Case]:
         *pipelines.tables(),
         *boosted.cases(),
         *practice.wrapped(),
+        *neighbours.cases(),
         *practice.logging(),
         *practice.labels(),
         *others.cases(),

@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 if TYPE_CHECKING:
     from model_export.convert.block import Block
 
-_METRICS = ("euclidean", "manhattan")
+_METRICS = ("euclidean", "manhattan", "chebyshev")
 _MOST_COLUMNS = 64
 """Each is a few operators. With more than 15 scikit-learn multiplies matrices by default, and its
 distances are rounded otherwise."""
@@ -65,7 +65,12 @@ def _nearest(features: Block, estimator: Any) -> tuple[Block, str]:
         apart = block.columns((column,)) - rows[:, column].reshape(1, -1)
         is_euclidean = estimator.effective_metric_ == "euclidean"
         part = apart * apart if is_euclidean else apart.apply("Abs")
-        total = part if total is None else total + part
+        if total is None:
+            total = part
+        elif estimator.effective_metric_ == "chebyshev":
+            total = total.apply("Max", part)
+        else:
+            total = total + part
     assert total is not None  # noqa: S101  there is no model without columns
     return total.smallest(int(estimator.n_neighbors))
 

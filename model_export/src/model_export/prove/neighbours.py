@@ -76,6 +76,8 @@ class Neighbours:
                 A row without several choices, or with too many, has none.
         """
         watched = self._watched(rows, ask)
+        for one in watched:
+            one.widen()
         owners: list[int] = []
         chosen: list[tuple[tuple[Values, Ints], ...]] = []
         for row in range(len(rows)):
@@ -88,8 +90,8 @@ class Neighbours:
         if not len(index):
             return index, None
         fixed = [
-            _Fixed(*(np.stack(arrays) for arrays in zip(*one, strict=True)))
-            for one in zip(*chosen, strict=True)
+            _Fixed(*(np.stack(arrays) for arrays in zip(*choice, strict=True)))
+            for choice in zip(*chosen, strict=True)
         ]
         with _searching([(w.part, f) for w, f in zip(watched, fixed, strict=True)]):
             return index, ask(_take(rows, index))
@@ -124,6 +126,7 @@ class _Watched:
         self._source = copy.copy(part)  # searches as before
         self._largest = float(_absolute(part._fit_X).max(initial=0.0))  # noqa: SLF001
         self._rows: Any = None
+        self._sizes: Values = np.empty((0, 0))
         self._distances: Values = np.empty((0, 0))
         self._indices: Ints = np.empty((0, 0), dtype=np.int64)
 
@@ -150,16 +153,22 @@ class _Watched:
         last, following = self._distances[:, count - 1], self._distances[:, count]
         return self._equal(_absolute(self._rows), last, following)
 
+    def widen(self) -> None:
+        """Look for more neighbours, until none of the further rows is equally far."""
+        count, known = self.part.n_neighbors, self.part.n_samples_fit_
+        self._sizes = _absolute(self._rows)
+        while (found := self._distances.shape[1]) < known and self._equal(
+            self._sizes, self._distances[:, count - 1], self._distances[:, -1]
+        ).any():
+            more = min(2 * found, known)
+            self._distances, self._indices = self._source.kneighbors(self._rows, more)
+
     def choices(self, row: int) -> list[tuple[Values, Ints]]:
         """The distances and the indices of the neighbours, in each way that gives another
         answer."""
-        count, known = self.part.n_neighbors, self.part.n_samples_fit_
+        count = self.part.n_neighbors
         distances, indices = self._distances[row], self._indices[row]
-        one, last = _take(self._rows, np.asarray([row])), distances[count - 1]
-        sizes = _absolute(one)
-        while len(distances) < known and self._equal(sizes, last, distances[-1:])[0]:
-            more = min(2 * len(distances), known)
-            distances, indices = (found[0] for found in self._source.kneighbors(one, more))
+        sizes, last = self._sizes[row : row + 1], distances[count - 1]
         equal = self._equal(sizes, np.minimum(last, distances), np.maximum(last, distances))
         inside = np.flatnonzero(~equal & (distances < last))
         return [
@@ -173,6 +182,8 @@ class _Watched:
         targets = np.asarray(self.part._y)[indices[equal]].reshape(len(equal), -1)  # noqa: SLF001
         groups = np.unique(targets, axis=0, return_inverse=True)[1].ravel()
         places = [equal[groups == group] for group in range(int(groups.max(initial=-1)) + 1)]
+        if _combinations([len(group) for group in places], size) > MOST_CHOICES:
+            return []
         found: list[list[Ints]] = [[]]
         for number, group in enumerate(places):
             left = sum(len(other) for other in places[number + 1 :])
@@ -182,8 +193,6 @@ class _Watched:
                 for open_ in [size - sum(map(len, some))]
                 for taken in range(max(0, open_ - left), min(len(group), open_) + 1)
             ]
-            if len(found) > MOST_CHOICES:
-                return []
         return [np.concatenate(some) for some in found if some]
 
     def _equal(self, sizes: Values, low: Any, high: Any) -> Flags:
@@ -233,6 +242,16 @@ def _is_known(part: Any) -> bool:
 
 def _multiplies(part: Any) -> bool:
     return getattr(part, _SEARCH, None) == "brute"
+
+
+def _combinations(groups: list[int], size: int) -> int:
+    """In how many ways so many are taken from groups of these sizes; stops beyond the most."""
+    ways = [1, *[0] * size]
+    for group in groups:
+        ways = [sum(ways[max(0, i - group) : i + 1]) for i in range(size + 1)]
+        if ways[size] > MOST_CHOICES:
+            break
+    return ways[size]
 
 
 def _choices(watched: list[_Watched], row: int) -> list[tuple[tuple[Values, Ints], ...]]:

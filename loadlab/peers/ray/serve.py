@@ -10,10 +10,14 @@ import signal
 
 TUNED = os.environ["PEER_SETTINGS"] != "documented"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_raylet_start_wait_time_s"] = "120"  # a single CPU, which others may use
+# A single CPU starts all of Ray: its proxies are not ready in the time that they have by default.
+os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
+os.environ["RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S"] = "120"
 if TUNED:
     os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    os.environ["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
+    os.environ["RAY_SERVE_HAPROXY_MAXCONN"] = "20000"  # 4,096 by default
 
 import ray
 from graph import PORT, Graph

@@ -250,12 +250,12 @@ def run():
 
 def test_a_stored_run_is_a_section_of_the_benchmarks(run, tmp_path):
     """Ratios with intervals, what is not there with the reason, and start, memory and size."""
-    bench = runner.save(a_run("bench", rounds("b", [20.0])), tmp_path / "docs/runs")
+    runner.save(a_run("bench", rounds("b", [20.0])), tmp_path / "docs/runs")
     stored = runner.save(run, tmp_path / "docs/runs")
     assert runner.load(stored, Peers) == run
 
     out = tmp_path / "docs/benchmarks.md"
-    written = render.render(bench, None, out, peers_run=stored)
+    written = render.render(tmp_path / "docs/runs", out)
 
     text = out.read_text()
     assert "## Against other model servers" in text

@@ -429,7 +429,7 @@ prove-drain *flags:
 prove-deaths *flags:
     uv run python tests/support/proven.py deaths "0 of the other worker failed, replaced within 2 s" -- uv run python tests/e2e/prove_deaths.py "$@"
 
-# Up to ten times the requests that a server with an expensive model can answer: goodput, p99 of the answers, time and CPU time of refusals, time until normal; `just prove-overload --short` judges no time, `--cheap` takes a cheap model
+# Up to ten times the requests that a server with an expensive model can answer: goodput, p99 of the answers, time and CPU time of refusals, time until normal; `just prove-overload --short` judges no time, `just prove-overload --cheap` takes a cheap model
 [group('prove')]
 prove-overload *flags:
     uv run python tests/support/proven.py overload "goodput, p99, refusals and recovery within the limits of the table" -- uv run python tests/e2e/prove_overload.py "$@"

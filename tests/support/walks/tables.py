@@ -195,6 +195,7 @@ EXCLUDED = (
     Excluded("loadlab bench --servers *", _MEASURES),
     Excluded("loadlab bench --models *", _MEASURES),
     Excluded("loadlab protocols", _MEASURES),
+    Excluded("loadlab peers", _MEASURES),
     Excluded("just bench-protocols", _MEASURES),
     Excluded("just peers", _MEASURES),
     Excluded("just peers --peers *", "installs other servers; tests/loadlab/test_peers.py does so"),

@@ -63,10 +63,10 @@ def uploaded(checkout: Path, tracking: MlflowServer, examples: Done) -> Uploaded
     commands = [
         command
         for command in documented()
-        if command.text.startswith(('just watch "', "model-export healthy"))
+        if command.text.startswith(('just watch "', "model-export healthy FILE"))
     ]
     walker = Walker(checkout, commands, mlflow=tracking.url)
-    healthy, file = walker.find("model-export healthy*"), str(checkout / ".halfcore/heartbeat")
+    healthy, file = walker.find("model-export healthy FILE"), str(checkout / ".halfcore/heartbeat")
     before = walker.run(healthy, file=file, status=(0, 1))
     with walker.start(
         walker.find("just watch*"), environment={"MODEL_EXPORT_HEARTBEAT": file}

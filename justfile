@@ -407,11 +407,11 @@ load-keep run="latest":
 
 # All pictures of the documentation in docs/images, as Chromium shows the pages: the server's page, /docs, a load run's report, a comparison, a search: `just pictures docs/runs/NAME`
 [group('prove')]
-pictures run="docs/runs/2026-11-26-200638-half-core-steady":
+pictures run="":
     #!/usr/bin/env bash
     set -euo pipefail
     uv run model-export examples iris penguins-lr penguins-rf penguins-svm
-    page="$(uv run loadlab report "$1" | sed -n 's/^report: //p')"
+    page="$(uv run loadlab report "${1:-docs/runs/2026-11-26-200638-half-core-steady}" | sed -n 's/^report: //p')"
     uv run python tests/support/pictures.py .halfcore/bundles "$page"
 
 # 100 swaps in a row under 300 requests/s: nothing may fail, slow down threefold or keep memory

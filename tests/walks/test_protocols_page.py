@@ -68,10 +68,11 @@ def test_scripts_of_other_servers_predict(
 
 @walks("uv run halfcore predict *")
 def test_files_are_scored(walker: Walker, examples: Done) -> None:
-    """CSV to standard output, Parquet to a file, and a folder to a folder."""
+    """CSV to standard output, Parquet to a file, a folder to a folder, and a summary as JSON."""
     from pyarrow import parquet, table
 
     folder = walker.folder
+    (folder / "rows.csv").write_text("x0,x1,x2,x3\n" + "5.1,3.5,1.4,0.2\n" * 150)
     (folder / "flowers.csv").write_text("x0,x1,x2,x3\n5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3\n")
     bird = {
         "island": "Biscoe",
@@ -85,7 +86,8 @@ def test_files_are_scored(walker: Walker, examples: Done) -> None:
     for file in ("birds.parquet", "birds/part.parquet"):
         parquet.write_table(table({name: [value] for name, value in bird.items()}), folder / file)
     for command in walker.commands:
-        walker.run(command)
+        out = walker.run(command).out
+        assert command.shown.strip() in out
     with (folder / "answers.csv").open() as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == ["setosa", "versicolor"]
     for file in ("answers.parquet", "answers/part.parquet"):

@@ -142,6 +142,11 @@ def _serve(settings: Settings) -> None:
         healthcheck.url(settings.host, settings.port),
     )
     logger.info("open %s in a browser to try the models", page_url(settings))
+    if settings.admin_port:
+        logger.info(
+            "metrics, administration and health on %s",
+            healthcheck.url(settings.host, settings.admin_port),
+        )
     for reason in plan.reasons:
         logger.info(reason)
     for warning in [*plan.warnings, *unwritable(settings)]:

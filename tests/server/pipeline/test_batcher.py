@@ -863,10 +863,10 @@ async def test_a_queue_that_stands_is_cut_to_its_newest_requests(bench: Bench) -
     batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=1, queue_target_s=0.1)
     jobs = [batcher.submit(rows_of(number), 1) for number in range(40)]
     await turns(1)
-    assert not batcher.crowded
+    assert not batcher.refuses_small()
     while not jobs[20].future.done():
         await bench.thread.finish()
-    while not batcher.crowded:
+    while not batcher.refuses_small():
         jobs.append(batcher.submit(rows_of(len(jobs)), 1))
     assert len(jobs) < 50
     with pytest.raises(Overloaded, match="requests are waiting"):
@@ -881,7 +881,7 @@ async def test_a_queue_that_stands_is_cut_to_its_newest_requests(bench: Bench) -
     assert 20 < refused[-1] < 40
     assert all(results[i] == answers(i) for i in range(len(jobs)) if i not in refused)
     assert batcher.queued_rows == 0
-    assert not batcher.crowded
+    assert not batcher.refuses_small()
 
 
 async def test_rows_are_not_run_after_their_deadline(bench: Bench) -> None:

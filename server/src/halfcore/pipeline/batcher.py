@@ -125,10 +125,9 @@ class Batcher(Generic[R]):
         """Seconds that running the waiting rows will take; 0 before the model's cost is known."""
         return self._queued_rows * self._cost.row_seconds
 
-    @property
-    def crowded(self) -> bool:
-        """Whether the queue stands and takes no more small requests; may be asked on any
-        thread."""
+    def refuses_small(self) -> bool:
+        """Whether the queue stands and takes no more small requests, which is noted: it stands
+        until none was refused for a while. May be called on any thread."""
         if len(self._small) < self._standing.most:
             return False
         self._standing.refused_at = self._clock()
@@ -180,7 +179,7 @@ class Batcher(Generic[R]):
                 f"{self._queued_rows} rows are waiting, more than are run in "
                 f"{self._queue_timeout_s:g} s"
             )
-        if rows <= self._max_batch_size and self.crowded:
+        if rows <= self._max_batch_size and self.refuses_small():
             raise Overloaded(
                 f"{len(self._small)} requests are waiting, as many as are run in the time that a "
                 "request should wait"
@@ -255,7 +254,8 @@ class Batcher(Generic[R]):
             self._small_in_a_row = 0
             return self._take_bulk(now)
         self._small_in_a_row = self._small_in_a_row + 1 if self._bulk else 0
-        self._shorten(now)
+        if self._standing.target_s:
+            self._shorten(now)
         batch: list[Part[R]] = []
         total = 0
         while self._small and total + self._small[0].rows <= self._max_batch_size:

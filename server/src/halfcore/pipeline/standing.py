@@ -26,12 +26,13 @@ class Standing:
         target_s: longest wait in a queue that stands, seconds; 0: queues may stand.
 
     Attributes:
+        target_s: as given.
         most: requests that may wait now.
         refused_at: when a request was last refused because of it.
     """
 
     def __init__(self, target_s: float) -> None:
-        self._target_s = target_s
+        self.target_s = target_s
         self.most = inf
         self.refused_at = -inf
         self._long_since = inf
@@ -46,7 +47,7 @@ class Standing:
             now: seconds.
             waited_s: since the oldest request was queued; 0: none waits.
         """
-        if waited_s <= self._target_s or not self._target_s:
+        if waited_s <= self.target_s or not self.target_s:
             self._long_since = inf
         elif self._long_since == inf:
             self._long_since = now
@@ -54,7 +55,7 @@ class Standing:
             self._rate = self._taken / (now - self._window_at)
             self._window_at, self._taken = now, 0
         if now - self._long_since > STANDING_S or now - self.refused_at <= STANDING_S:
-            self.most = max(FEWEST, self._rate * self._target_s)
+            self.most = max(FEWEST, self._rate * self.target_s)
         else:
             self.most = inf
 

@@ -172,9 +172,12 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:  # its text quotes user and password
+        # Since Python's fix of CVE-2025-0938, which distributions also have in older versions,
+        # brackets are for a single host, here and in asyncpg.
         raise DatabaseError(
             f"the database's URL cannot be read, expected {FORM}: special characters in a "
-            "password are percent-encoded, and an IPv6 address is in brackets"
+            "password are percent-encoded, and an IPv6 address is in brackets; several hosts with "
+            "one of IPv6 among them are written as /DATABASE?host=one,[::1]&port=5432,5433"
         ) from None
     if parts.scheme not in SCHEMES:
         raise DatabaseError(

@@ -130,7 +130,7 @@ class Predictor:
         """Whether the queue of the handler's model takes no more; asked on granian's thread."""
         name = getattr(handler, "model", None) or self._models.default_name
         model = self._models.current(name) if name in self.crowded else None
-        if model is not None and model.batcher.crowded:
+        if model is not None and model.batcher.refuses_small():
             return True
         self.crowded.discard(name)
         return False

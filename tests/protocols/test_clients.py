@@ -1,5 +1,6 @@
 """Clients of other model servers, unchanged: only the address is Halfcore's."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,21 +146,28 @@ def test_triton_s_client_gets_the_error(server: Server) -> None:
 def test_many_triton_requests_at_once(server: Server, labels: list[str]) -> None:
     """Each gets its own answer."""
     wrong: list[Any] = []
+    clients: list[
+        Any
+    ] = []  # a client whose end another thread sees, even gevent's own, fails there
 
     def ask() -> None:
         client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+        clients.append(client)
         for i in range(20):
             tensor = triton.InferInput("input", [1, 4], "FP64")
             tensor.set_data_from_numpy(ROWS[i % 2 : i % 2 + 1])
             found = _text(client.infer("numbers", [tensor]).as_numpy("label")[0])
             if found != labels[i % 2]:
                 wrong.append(found)
+        client.close()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    clients.clear()
+    gc.collect()
     assert not wrong
 
 

@@ -146,7 +146,10 @@ def _alternatives(model: Any, asked: Any) -> dict[str, list[Any]]:
         return list(zip(own, _probabilities(model, rows) or [None] * len(own), strict=True))
 
     found: dict[str, list[Any]] = {}
-    owners, answers = Neighbours(model).alternatives(asked, ask)
+    neighbours = Neighbours(model)
+    if not neighbours:  # an ONNX graph, for one, has no `predict`
+        return found
+    owners, answers = neighbours.alternatives(asked, ask)
     for owner, answer in zip(owners.tolist(), answers or [], strict=True):
         found.setdefault(str(owner), []).append(answer)
     return found

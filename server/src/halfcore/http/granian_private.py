@@ -89,19 +89,21 @@ class Intake:
                 begin = self._if_plain(begin, get)
                 timeout = get(TIMEOUT_HEADER)
                 deadline = inf if timeout is None else deadline_of(timeout)
+            predictor = self._predictor
+            full = predictor.full()
             if (
                 begin is not None
-                and (self._predictor.full() or self._crowded(begin))
+                and (full or (predictor.crowded and predictor.refuses(begin)))
                 and self._refuse(begin, watcher, get)
             ):
                 return
-            if begin is None or self._predictor.full() or not self._predictor.allows(get, begin):
+            if begin is None or full or not predictor.allows(get, begin):
                 self._ordinary(watcher)
                 return
             if self._front.coalescer is not None:
                 self._front.coalescer.arriving()
             exchange = watcher.proto
-            request_id = get("x-request-id") if self._predictor.wants_ids else None
+            request_id = get("x-request-id") if predictor.wants_ids else None
             trace = None
             if get(TRACE_HEADER) is not None:
                 trace = trace_of(scope.headers.get_all(TRACE_HEADER))
@@ -115,9 +117,6 @@ class Intake:
         except Exception as error:  # noqa: BLE001
             # no caller can catch it; granian answers 500 when the request is dropped
             logger.error("failed to accept a request; it is answered with 500", exc_info=error)
-
-    def _crowded(self, begin: "Handler") -> bool:
-        return bool(self._predictor.crowded) and self._predictor.refuses(begin)
 
     def _refuse(self, begin: "Handler", watcher: Watcher, get: Callable[[str], str | None]) -> bool:
         """Answer 503 here if the server is full: waking the loop for it would cost as much as an

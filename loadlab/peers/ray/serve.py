@@ -10,6 +10,8 @@ import signal
 
 TUNED = os.environ["PEER_SETTINGS"] != "documented"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# By default a start leaves a token in the home directory, which later clusters of the user ask for.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 # A single CPU starts all of Ray: its proxies are not ready in the time that they have by default.
 os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
 os.environ["RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S"] = "120"

@@ -26,10 +26,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[3]
 HOST = "127.0.0.2"
 """Loopback, and not 127.0.0.1, in whose place Ray puts the machine's outer address."""
+CLIENT = {
+    # Given here, or each part decides by whether the user has a token of an earlier cluster
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+}
 SETTINGS = {
+    **CLIENT,
     "RAY_USAGE_STATS_ENABLED": "0",
-    # For a machine as busy as can be
-    "RAY_raylet_start_wait_time_s": "300",
+    # For a machine as busy as can be, and below the tests' own limit with all attempts
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_gcs_server_port_wait_time_s": "300",
     "RAY_agent_register_timeout_ms": "300000",
 }
@@ -115,10 +121,13 @@ def rows(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(environment: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+def predict(
+    environment: Path, *arguments: object, **settings: str
+) -> "subprocess.CompletedProcess[str]":
     """Run the command line to its end."""
     return subprocess.run(
         [environment / "bin/halfcore", "predict", *map(str, arguments)],
+        env=os.environ | CLIENT | settings,
         capture_output=True,
         text=True,
         timeout=600,
@@ -177,6 +186,18 @@ def test_no_such_cluster(environment: Path, rows: Path, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("halfcore: the Ray cluster")
 
 
+def test_a_wrong_token(
+    environment: Path, cluster: tuple[str, Any], rows: Path, tmp_path: Path
+) -> None:
+    """The message names the settings."""
+    arguments = (tmp_path / "numbers", rows, "--out", tmp_path / "out", "--ray", cluster[0])
+    done = predict(environment, *arguments, RAY_AUTH_TOKEN="f" * 64)
+    assert done.returncode == 2
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"halfcore: the Ray cluster {cluster[0]} cannot be reached: ")
+    assert "RAY_AUTH_TOKEN" in message
+
+
 def test_a_node_that_ends_costs_no_file(
     environment: Path, cluster: tuple[str, "subprocess.Popen[bytes]"], rows: Path, tmp_path: Path
 ) -> None:
@@ -188,7 +209,10 @@ def test_a_node_that_ends_costs_no_file(
             (file.parent / f"part-{copy}.parquet").write_bytes(file.read_bytes())
     command = [environment / "bin/halfcore", "predict", tmp_path / "numbers", rows]
     with subprocess.Popen(
-        [*command, "--out", out, "--ray", address], stderr=subprocess.PIPE, text=True
+        [*command, "--out", out, "--ray", address],
+        env=os.environ | CLIENT,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as started:
         while len(list(out.rglob("*.parquet"))) < 2:
             assert started.poll() is None

@@ -106,10 +106,11 @@ def _connect(ray: Any, address: str) -> None:
         if host and port.isdecimal():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
         ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).partition("\n")[0]
         raise FileError(
-            f"the Ray cluster {address} cannot be reached: {reason}; `ray start --head` starts one"
+            f"the Ray cluster {address} cannot be reached: {reason}; `ray start --head` starts "
+            "one; with authentication, it needs RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN"
         ) from None
 
 

@@ -100,6 +100,26 @@ def test_some_rows_are_counted_in_a_second(tmp_path: Path) -> None:
     assert drift.snapshot().columns[name].counts == [1600, 0, 0, 0]
 
 
+def test_many_small_batches_are_counted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the event loop each call of numpy for a batch of one row would delay predictions."""
+    name = NUMBERS[0]["name"]
+    described = {"inputs": {name: TWO}, "answers": {"shares": [0.5, 0.25, 0.25]}}
+    drift = made(tmp_path, NUMBERS, described)
+    run = drift.watching(lambda _, rows: [(2, [])] * rows)
+    for row in range(300):
+        run(np.array([row % 30, 0, 0, 0], np.float32).tobytes(), 1)
+    calls, searchsorted = [], np.searchsorted
+    monkeypatch.setattr(
+        np, "searchsorted", lambda *args, **more: calls.append(1) or searchsorted(*args, **more)
+    )
+    drift.count()
+    assert len(calls) == 1
+    counts = {key: column.counts for key, column in drift.snapshot().columns.items()}
+    assert counts == {name: [100, 100, 100, 0], ANSWERS: [0, 0, 300]}
+
+
 def test_what_was_long_ago_counts_less(tmp_path: Path) -> None:
     """Counts are halved when there are many."""
     name = NUMBERS[0]["name"]

@@ -20,7 +20,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
 }
 CASES = [
     ("halfcore", "mig", {"migrate"}),
-    ("halfcore", "serve --bund", {"--bundles"}),
+    ("halfcore", "serve --bund", {"--bundles", "--bundle-keys"}),
     ("halfcore", "serve --bundles tra", {"trained"}),
     ("halfcore", "predict --out-format p", {"parquet"}),
     ("halfcore", "predict --jso", {"--json"}),

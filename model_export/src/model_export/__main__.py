@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from model_export import completion, examples, imports, limits, stages
 from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_memory_error
-from model_export.parser import Parser, add_json
+from model_export.parser import Parser, add_json, between_0_and_1, gate_rows
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -25,6 +25,7 @@ HOME = Path(".halfcore")
 BUNDLES = HOME / "bundles"
 _INTERRUPTED = 130
 _MEMORY_LIMIT = "MODEL_EXPORT_MEMORY_LIMIT_MB"
+_SIGNING_KEY = "MODEL_EXPORT_SIGNING_KEY"
 
 
 def main(argv: Sequence[str] | None = None, *, within_limits: bool = False) -> int:
@@ -130,6 +131,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="refuse models that run code when they are loaded (pickle, cloudpickle, code files)",
     )
     parser.add_argument(
+        "--signing-key",
+        type=Path,
+        default=os.environ.get(_SIGNING_KEY) or None,
+        metavar="FILE",
+        help="sign the bundle with this Ed25519 private key, PEM without a password; default: no "
+        f"signature [{_SIGNING_KEY}]",
+    )
+    parser.add_argument(
         "--upload",
         action="store_true",
         help="also upload the bundle to the version's MLflow run, and tag the version as passed "
@@ -161,14 +170,14 @@ def _add_proof(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--accept-parity",
-        type=_positive,
+        type=between_0_and_1,
         metavar="X",
         help="tolerate differences of up to X (between 0 and 1) between the answers of graph and "
         "model; the bundle records it; default: 1e-06 or 1e-05, by the kind of the model",
     )
     parser.add_argument(
         "--gate-rows",
-        type=_gate_rows,
+        type=gate_rows,
         metavar="N",
         help="rows that the proof compares, besides those around tree thresholds: 1,000 to "
         "10,000,000; default: 100,000, or as many as the model answers in about 40 s",
@@ -263,21 +272,6 @@ def _megabytes(text: str) -> int:
     return int(text)
 
 
-def _gate_rows(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1_000 <= int(text) <= 10_000_000:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}, expected a whole number of rows, 1,000 to 10,000,000"
-        )
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError("must lie between 0 and 1")
-    return value
-
-
 def _within_limits(arguments: argparse.Namespace) -> int:
     """Run the same command in a process with a memory limit. If that process ends without an error
     line of its own, raise an error with the reason."""
@@ -315,6 +309,7 @@ def _export(arguments: argparse.Namespace) -> int:
         gate_rows=arguments.gate_rows,
         allow_unpickle=not arguments.no_unpickle,
         accept_unknown=arguments.accept_unknown,
+        signing_key=arguments.signing_key,
     )
     uploaded = None
     if arguments.upload:

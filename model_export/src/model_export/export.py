@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from model_export import imports, stages
+from model_export.bundle.sign import read_key
 from model_export.bundle.write import write
 from model_export.errors import (
     ExportError,
@@ -29,6 +30,8 @@ from model_export.report import Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from model_export.convert.convert import Candidate
     from model_export.prove.prove import Proof
@@ -63,6 +66,8 @@ class ExportRequest:
     """How many rows the proof compares; None: `GATE_ROWS`, or as many as fit its time."""
     accept_unknown: bool = False
     """Serve unknown categories as the model answers them, in columns where it does."""
+    signing_key: Path | None = None
+    """Signs the bundle: a file, PEM; None: it gets no signature."""
 
 
 def export(request: ExportRequest, reporter: Reporter) -> Path:
@@ -78,12 +83,13 @@ def export(request: ExportRequest, reporter: Reporter) -> Path:
     with stages.while_exporting(request.uri):
         started = time.perf_counter()
         reporter.heading(request.uri)
+        key = read_key(request.signing_key) if request.signing_key else None
         fetched = _fetch(request, reporter)
         with _naming_other_version(fetched), _pointing_to_page():
             studied = _study(request, fetched, reporter)
             candidate = _convert(request, studied, reporter)
             proof = _prove(request, studied, candidate, reporter)
-        path = _write(request, studied, proof)
+        path = _write(request, studied, proof, key)
         _print_table(studied, proof, time.perf_counter() - started, reporter)
         reporter.note(f"bundle: {path}")  # a table on a narrow terminal would break the path
         return path
@@ -168,7 +174,9 @@ def _prove(
     )
 
 
-def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
+def _write(
+    request: ExportRequest, studied: StudiedModel, proof: Proof, key: Ed25519PrivateKey | None
+) -> Path:
     from model_export.bundle.check import require_servable
     from model_export.manifest import compose
 
@@ -177,7 +185,7 @@ def _write(request: ExportRequest, studied: StudiedModel, proof: Proof) -> Path:
     cuts = {column.name: column.text.cut for column in studied.schema.columns if column.text}
     require_servable(manifest, proof.candidate.model, cuts)
     try:
-        return write(request.out, manifest, proof.candidate.model)
+        return write(request.out, manifest, proof.candidate.model, key)
     except OSError as error:
         raise InfrastructureError(
             f"cannot write the bundle: {sentence(error)}; give another folder with --out"

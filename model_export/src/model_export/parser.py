@@ -27,6 +27,23 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def gate_rows(text: str) -> int:
+    """A value of --gate-rows."""
+    if not text.isascii() or not text.isdigit() or not 1_000 <= int(text) <= 10_000_000:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}, expected a whole number of rows, 1,000 to 10,000,000"
+        )
+    return int(text)
+
+
+def between_0_and_1(text: str) -> float:
+    """A value of --accept-parity."""
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError("must lie between 0 and 1")
+    return value
+
+
 def did_you_mean(wrong: str, known: list[str]) -> str:
     """A sentence with the known word that is most like the wrong one; empty if none is."""
     found = get_close_matches(wrong, known, n=1)

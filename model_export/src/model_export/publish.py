@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
+from model_export.bundle.sign import SIGNATURE_FILE
 from model_export.bundle.write import MANIFEST_FILE, MODEL_FILE
 from model_export.errors import InfrastructureError, sentence, shorten
 
@@ -74,7 +75,8 @@ def publish(bundle: Path, name: str, version: str) -> str:
     """Upload a bundle and tag the version as passed; MLflow is already connected.
 
     Args:
-        bundle: folder with model.onnx and manifest.json: BUNDLE_NAME/VERSION-SHA8.
+        bundle: folder with model.onnx, manifest.json and perhaps its signature:
+            BUNDLE_NAME/VERSION-SHA8.
         name: of the registered model, which may differ from the bundle's.
         version: of the registered model.
 
@@ -91,8 +93,9 @@ def publish(bundle: Path, name: str, version: str) -> str:
         client = MlflowClient()
         run_id = _run_of(client, name, version)
         withdraw(client, name, version)
-        client.log_artifact(run_id, str(bundle / MODEL_FILE), folder)
-        client.log_artifact(run_id, str(bundle / MANIFEST_FILE), folder)
+        for file in (MODEL_FILE, SIGNATURE_FILE, MANIFEST_FILE):
+            if (bundle / file).exists():
+                client.log_artifact(run_id, str(bundle / file), folder)
         uri = f"runs:/{run_id}/{folder}"
         _tag_passed(client, name, version, uri, digest)
         uploaded = (digest, digest, (bundle / MODEL_FILE).stat().st_size)

@@ -21,11 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfcore import __version__, bundle, challenger_spec, command_line, healthcheck, host
+from halfcore import __version__, challenger_spec, command_line, healthcheck, host
+from halfcore.bundle_signature import Signers, SignersError
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check
 from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.process import signals
+from halfcore.readable import unreadable_reason
 from halfcore.registry import sources
 from halfcore.settings.arguments import renamed
 from halfcore.settings.completion import script
@@ -89,6 +91,8 @@ def _checked_settings(arguments: argparse.Namespace) -> Settings:
     _check_follow(settings)
     if settings.api_keys:
         Keys(Path(settings.api_keys))  # so that an error stops the start, and not a worker
+    if settings.bundle_keys:
+        _check_bundle_keys(settings.bundle_keys)
     if not settings.follow:
         _check_bundles(settings.bundles)
     address, port = _address(settings.host, settings.port)
@@ -294,7 +298,7 @@ def _check_bundles(directory: Path) -> None:
         status = directory.stat()
     except OSError as error:
         raise SettingsError(
-            f"bundles={str(directory)!r}: {bundle.unreadable_reason(error, directory)}; "
+            f"bundles={str(directory)!r}: {unreadable_reason(error, directory)}; "
             "`model-export export` makes one"
         ) from None
     if not stat.S_ISDIR(status.st_mode):
@@ -316,6 +320,13 @@ def _model_bytes(settings: Settings) -> int:
         2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0)
         for folder in followed
     )
+
+
+def _check_bundle_keys(file: str) -> None:
+    try:
+        Signers(Path(file))
+    except SignersError as error:
+        raise SettingsError(f"bundle_keys={file!r}: {error}") from None
 
 
 def _check_grpc(grpc_port: int, address: str, port: int) -> None:

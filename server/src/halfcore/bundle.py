@@ -5,11 +5,8 @@ A bundle is checked here as far as possible without running it. `models` then ru
 and `bundle_search` finds the bundles of a directory.
 """
 
-import errno
 import hashlib
-import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +14,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE, Signers
 from halfcore.distribution import Distribution
+from halfcore.readable import unreadable_reason
 
 FORMAT = 1
 NEWEST_IR = 10
@@ -26,8 +25,6 @@ NEWEST_OPSET = {"ai.onnx": 22, "ai.onnx.ml": 5}
 """Newest operator sets for which the parity gate was tested."""
 
 MANIFEST_FILE = "manifest.json"
-_READABLE_BY_ALL = {True: 0o005, False: 0o004}
-"""Mode bits that let every user list a folder (True) or read a file (False)."""
 
 WORD_PATTERN = (
     r"^(\(\?u\))?(\\b)?(\\w|\\S|\[[A-Za-z0-9_-]+\])(\3)*(\+|\{[0-9]{1,2},\})(?(2)(\\b)?)$"
@@ -36,15 +33,15 @@ WORD_PATTERN = (
 many. Any other one could take exponential time on a text made for it."""
 
 Scalar = str | int | float | bool | None
-BundleFault = Literal["files", "manifest", "model_sha256", "graph", "golden"]
+BundleFault = Literal["files", "signature", "manifest", "model_sha256", "graph", "golden"]
 
 
 class BundleError(Exception):
     """A bundle must not be served.
 
     Args:
-        code: the part that is wrong: its files, its manifest, the model file's hash, its graph, or
-            the answer to a golden row.
+        code: the part that is wrong: its files, its signature, its manifest, the model file's hash,
+            its graph, or the answer to a golden row.
         path: the bundle's directory.
         where: the file or the field; empty if the message begins with it.
         message: what was found and what was expected.
@@ -197,24 +194,31 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.path / self.manifest.onnx.file
 
 
-def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
+def read_manifest(
+    path: Path, *, any_name: bool = False, signers: Signers | None = None
+) -> Manifest:
     """Read and check a bundle's manifest.
 
     Args:
         path: the bundle's directory.
         any_name: the directory above may have another name than the model; a followed model is in
             a directory with the name that clients use.
+        signers: one of them must have signed it; None: nobody needs to.
 
     Raises:
-        BundleError: it is missing, is not JSON, lacks a field, or a field has the wrong type or
-            value.
+        BundleError: it is missing, not signed, is not JSON, lacks a field, or a field has the wrong
+            type or value.
     """
     try:
-        manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
+        content = (path / MANIFEST_FILE).read_bytes()
     except OSError as error:
         raise BundleError(
             "manifest", path, MANIFEST_FILE, unreadable_reason(error, path / MANIFEST_FILE)
         ) from None
+    if signers is not None:
+        _check_signature(path, content, signers)
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest", path, MANIFEST_FILE, str(error)) from None
     if manifest.name != path.parent.name and not any_name:
@@ -230,19 +234,44 @@ def read_manifest(path: Path, *, any_name: bool = False) -> Manifest:
     return manifest
 
 
-def read(path: Path, *, any_name: bool = False) -> Bundle:
+def read(path: Path, *, any_name: bool = False, signers: Signers | None = None) -> Bundle:
     """Read and check a whole bundle; hashes the model file, which takes some 0.5 s per gigabyte.
-    For `any_name` see `read_manifest`.
+    For the arguments see `read_manifest`.
 
     Raises:
         BundleError: see `read_manifest`; or the model file is missing, has another size or another
             hash, or there are other files.
     """
-    manifest = read_manifest(path, any_name=any_name)
+    manifest = read_manifest(path, any_name=any_name, signers=signers)
     file = path / manifest.onnx.file
     _check_files(path, file.name)
     _check_model_file(path, file, manifest.onnx)
     return Bundle(path, manifest)
+
+
+def _check_signature(path: Path, content: bytes, signers: Signers) -> None:
+    """Refuse a manifest that no known key signed."""
+    try:
+        with (path / SIGNATURE_FILE).open("rb") as stream:
+            signatures = stream.read(MOST_SIGNATURE_BYTES + 1)
+    except FileNotFoundError:
+        raise BundleError(
+            "signature",
+            path,
+            "",
+            "it has no signature, and HALFCORE_BUNDLE_KEYS is set: export it with --signing-key",
+        ) from None
+    except OSError as error:
+        reason = unreadable_reason(error, path / SIGNATURE_FILE)
+        raise BundleError("signature", path, SIGNATURE_FILE, reason) from None
+    if not signers.accept(content, signatures):
+        raise BundleError(
+            "signature",
+            path,
+            SIGNATURE_FILE,
+            f"no key in HALFCORE_BUNDLE_KEYS made it of this {MANIFEST_FILE}: export the model "
+            "again with the right key, or add its public key",
+        )
 
 
 def _check_model_file(path: Path, file: Path, expected: OnnxFile) -> None:
@@ -273,52 +302,10 @@ def _check_files(path: Path, model_file: str) -> None:
     except OSError as error:
         raise BundleError("files", path, "", unreadable_reason(error, path)) from None
     for stray in names:
-        if stray not in (MANIFEST_FILE, model_file):
+        if stray not in (MANIFEST_FILE, SIGNATURE_FILE, model_file):
             raise BundleError(
                 "files", path, stray, f"another file, expected manifest.json and {model_file} only"
             )
-
-
-def unreadable_reason(error: OSError, path: Path) -> str:
-    """Why a file or folder cannot be read, and what to do; for any error except a missing
-    permission, the error's own text.
-
-    Args:
-        error: raised on `path` or on something in it.
-        path: of the file or folder.
-    """
-    if error.errno != errno.EACCES:
-        return error.strerror or type(error).__name__
-    blocked = _blocked(path)
-    user = os.geteuid()
-    try:
-        status = blocked.stat()
-    except OSError:
-        return (
-            f"user {user}, who runs this server, may not read it; run chmod -R a+rX on the "
-            "mounted folder"
-        )
-    is_folder = stat.S_ISDIR(status.st_mode)
-    needed = _READABLE_BY_ALL[is_folder]
-    what = "it" if blocked == path else str(blocked)
-    mode = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
-    if status.st_mode & needed == needed:
-        return (
-            f"user {user} may not read {what} though its mode allows it ({mode}); with SELinux, "
-            "mount it with :z"
-        )
-    return (
-        f"user {user}, who runs this server, may not read {what} ({mode}); run chmod -R a+rX on "
-        "the mounted folder"
-    )
-
-
-def _blocked(path: Path) -> Path:
-    """The topmost folder above `path` that this process may not search, or `path` itself."""
-    for folder in reversed(path.absolute().parents):
-        if not os.access(folder, os.X_OK):
-            return folder
-    return path
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from halfcore.bundle import MANIFEST_FILE, unreadable_reason
+from halfcore.bundle import MANIFEST_FILE
+from halfcore.readable import unreadable_reason
 
 _DEPTH_OF_BUNDLES = 2
 """Levels from the directory of bundles down to a bundle: NAME, VERSION-HASH."""

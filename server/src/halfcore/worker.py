@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import uuid4
 from litestar import Litestar
 
 from halfcore import __version__, challenger_spec, healthcheck
+from halfcore.bundle_signature import signers_in
 from halfcore.catalog import snapshot
 from halfcore.catalog.follower import Follower as CatalogFollower
 from halfcore.catalog.state import Catalog
@@ -205,6 +207,7 @@ class Worker:
         """Load all models, on the event loop: a batcher is made on the loop that it will run on."""
         self._followers.start_from_disk()
         both: Any = {"metrics": self._metrics, "limits": self._limits, "executor": self._inference}
+        both["signers"] = signers_in(self._settings.bundle_keys)
         load_all(self._settings.bundles, self.models, stage=self._settings.model_stage, **both)
         load_challengers(self._challengers, self._settings.bundles, self.models, **both)
 
@@ -256,18 +259,13 @@ class Worker:
         )
 
     def _challenger_follower(self, name: str, resources: "Resources") -> "Follower":
-        from dataclasses import replace
-
         from halfcore.registry.follower import Follower  # late, as above
 
         challenger = self._challengers.by_name[name]
         mode = challenger.spec.mode
         if mode == "shadow":
-            resources = replace(
-                resources,
-                limits=shadow_limits(resources.limits),
-                inference=self._challengers.executor,
-            )
+            limits = shadow_limits(resources.limits)
+            resources = replace(resources, limits=limits, inference=self._challengers.executor)
         return Follower(
             sources.parse_one(f"{name}={challenger.spec.source}", role="challenger"),
             resources,
@@ -392,6 +390,8 @@ def _registry_resources(
         most_bytes=settings.max_bundle_mb << 20,
         download_timeout_s=settings.download_timeout_s,
         workspace=settings.tracking_workspace,
+        signers=signers_in(settings.bundle_keys),
+        refuse_rollback=settings.follow_rollback == "refuse",
     )
 
 

@@ -232,7 +232,7 @@ class Worker:
 
 
 def _prepare(source: Any, **_limits: Any) -> Any:
-    return SimpleNamespace(graph=source.model_file.read_bytes())
+    return SimpleNamespace(graph=source.model_file.read_bytes(), manifest=source.manifest)
 
 
 def _assemble(prepared: Any, *, version: str, **_rest: Any) -> Model:

@@ -276,6 +276,10 @@ EXCLUDED = (
         "docker run --rm -p * -v *",
         "goes on from there; tests/images/test_start.py mounts a model in the same way",
     ),
+    Excluded(
+        "model-export export --signing-key*",
+        "names no model; tests/contract/test_signature.py exports, signs and checks, with openssl",
+    ),
     Excluded("halfcore key", "the name of a command, without its arguments"),
     Excluded("just migrate", "without a database's address; walked with one"),
     Excluded("just export models:/N*@champion", "names no model; walked with one"),

@@ -19,10 +19,13 @@ from model_export.bundle.files import (
     replace_file_durably,
     write_flushed,
 )
+from model_export.bundle.sign import SIGNATURE_BYTES, SIGNATURE_FILE
 from model_export.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -76,7 +79,9 @@ def _why_not(folder: Path, existing: Path, error: OSError) -> str:
     )
 
 
-def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
+def write(
+    root: Path, manifest: dict[str, Any], model: bytes, key: Ed25519PrivateKey | None = None
+) -> Path:
     """Write one bundle under `root`, then remove older exports of the same version.
 
     The files are flushed into a folder whose name begins with a dot, which readers ignore; one
@@ -87,6 +92,7 @@ def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
         root: folder of all bundles; made if it is missing.
         manifest: as in docs/bundle-format.md, with `name`, `version` and `onnx.sha256`.
         model: the serialized graph.
+        key: signs the manifest; None: the bundle has no signature.
 
     Returns:
         the bundle's folder.
@@ -98,20 +104,23 @@ def write(root: Path, manifest: dict[str, Any], model: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{manifest['version']}-{manifest['onnx']['sha256'][:8]}"
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    signature = key.sign(text) if key else b""
     if target.is_dir():
-        _repair(target, model, text)
+        _repair(target, model, text, signature)
     else:
-        _write_new(target, model, text)
+        _write_new(target, model, text, signature)
     _prune(target, manifest["version"])
     return target
 
 
-def _write_new(target: Path, model: bytes, manifest: bytes) -> None:
+def _write_new(target: Path, model: bytes, manifest: bytes, signature: bytes) -> None:
     staging = hidden_name(target)
     try:
         staging.mkdir()
         write_flushed(staging / MODEL_FILE, model)
         write_flushed(staging / MANIFEST_FILE, manifest)
+        if signature:
+            write_flushed(staging / SIGNATURE_FILE, signature)
         flush_folder(staging)
         staging.rename(target)
     except BaseException:  # Ctrl-C included: leave no files behind
@@ -120,15 +129,27 @@ def _write_new(target: Path, model: bytes, manifest: bytes) -> None:
     flush_folder(target.parent)
 
 
-def _repair(target: Path, model: bytes, manifest: bytes) -> None:
-    """Replace the manifest, and the graph too if it is damaged."""
+def _repair(target: Path, model: bytes, manifest: bytes, signature: bytes) -> None:
+    """Replace the manifest, and the graph too if it is damaged.
+
+    While the manifest is replaced, the file of the signature holds the new and the old one: a
+    reader finds that of the manifest that it has read.
+    """
     graph = target / MODEL_FILE
     if (
         not graph.is_file()
         or hashlib.sha256(graph.read_bytes()).digest() != hashlib.sha256(model).digest()
     ):
         replace_file_durably(graph, model)
+    file = target / SIGNATURE_FILE
+    old = file.read_bytes()[:SIGNATURE_BYTES] if file.exists() else b""
+    if signature:
+        replace_file_durably(file, signature + old)
     replace_file_durably(target / MANIFEST_FILE, manifest)
+    if signature and old:
+        replace_file_durably(file, signature)
+    elif old:
+        file.unlink()
 
 
 def _prune(kept: Path, version: str) -> None:

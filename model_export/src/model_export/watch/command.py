@@ -66,6 +66,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         return 2
     for name, value in _HTTP_RETRY_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    from model_export.bundle.sign import read_key
     from model_export.bundle.write import require_writable
     from model_export.registry.connection import connect
     from model_export.watch.heartbeat import Heartbeat
@@ -74,6 +75,8 @@ def _watch(arguments: argparse.Namespace) -> int:
     _configure_logging()
     if settings.heartbeat is not None:
         require_writable(settings.heartbeat.parent)
+    if settings.signing_key is not None:
+        read_key(settings.signing_key)  # so that an error stops the start, and not each export
     tracking_uri = connect(settings.tracking_uri)
     with suppress(_Stopped), _own(settings.work), _stoppable():
         watch = Watch(settings, tracking_uri, Heartbeat(settings.heartbeat))

@@ -42,6 +42,7 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
         gate_rows=order["gate_rows"],  # None: the default
         allow_unpickle=not order["no_unpickle"],
         accept_unknown=order["accept_unknown"],
+        signing_key=Path(order["signing_key"]) if order["signing_key"] else None,
     )
     try:
         export(request, Reporter())

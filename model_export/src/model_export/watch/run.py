@@ -94,6 +94,7 @@ def _write_order(
         "gate_rows": None if settings.gate_rows == DEFAULT_GATE_ROWS else settings.gate_rows,
         "no_unpickle": settings.no_unpickle,
         "accept_unknown": settings.accept_unknown,
+        "signing_key": str(settings.signing_key.absolute()) if settings.signing_key else None,
         "memory_limit_mb": limit_mb,
         "parent": os.getpid(),
     }

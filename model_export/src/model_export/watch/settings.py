@@ -75,6 +75,9 @@ class WatchSettings:
     accept_unknown: bool = _setting(
         False, "serve unknown categories as the model answers them, where its encoder does"
     )
+    signing_key: Path | None = _setting(  # noqa: RUF009
+        None, "file with the Ed25519 private key that signs the bundles, PEM without a password"
+    )
     retry_refused: bool = _setting(False, "try each refused version once more")
     once: bool = _setting(False, "read the registry once, export what is due, and exit")
     heartbeat: Path | None = _setting(  # noqa: RUF009

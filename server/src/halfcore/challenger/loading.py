@@ -5,6 +5,7 @@ from pathlib import Path
 
 from halfcore import bundle, bundle_search
 from halfcore.bundle import BundleError
+from halfcore.bundle_signature import Signers
 from halfcore.challenger.challengers import Challenger, Challengers, shadow_limits
 from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import Metrics
@@ -21,6 +22,7 @@ def load_challengers(
     metrics: Metrics,
     limits: Limits,
     executor: Executor,
+    signers: Signers | None = None,
 ) -> None:
     """Load each challenger; one that cannot be loaded is refused, and costs nothing else.
 
@@ -31,6 +33,7 @@ def load_challengers(
         metrics: has the counters of the loaded models.
         limits: the served models' limits; a shadow has its own.
         executor: one thread, for the batches of canaries; shadows have their own.
+        signers: see `load_all`.
     """
     for challenger in challengers.by_name.values():
         if not challenger.spec.source.startswith("version:"):
@@ -42,6 +45,7 @@ def load_challengers(
             metrics=metrics,
             limits=shadow_limits(limits) if shadow else limits,
             executor=challengers.executor if shadow else executor,
+            signers=signers,
         )
     for champion in models:
         if (its := challengers.by_name.get(champion.manifest.name)) is not None:
@@ -58,19 +62,24 @@ def load_challengers(
 
 
 def _load_one(
-    challenger: Challenger, directory: Path, *, metrics: Metrics, limits: Limits, executor: Executor
+    challenger: Challenger,
+    directory: Path,
+    *,
+    metrics: Metrics,
+    limits: Limits,
+    executor: Executor,
+    signers: Signers | None,
 ) -> None:
     """Load a challenger from the newest bundle of its version."""
     name, mode = challenger.spec.name, challenger.spec.mode
-    path = next(iter(_versions(directory, challenger)), None)
+    path = next(iter(_versions(directory, challenger, signers)), None)
     if path is None:
         challenger.refuse(f"no bundle of {name} has {challenger.spec.source}")
         return
     try:
         own = metrics.of(f"{name} ({mode})")
-        model = load(
-            bundle.read(path), metrics=own, limits=limits, executor=executor, role="challenger"
-        )
+        source = bundle.read(path, signers=signers)
+        model = load(source, metrics=own, limits=limits, executor=executor, role="challenger")
     except (BundleError, EngineError) as error:
         challenger.refuse(str(error))
         return
@@ -78,13 +87,13 @@ def _load_one(
     logger.info("challenger of %s: version %s loaded as %s", name, model.manifest.version, mode)
 
 
-def _versions(directory: Path, challenger: Challenger) -> list[Path]:
+def _versions(directory: Path, challenger: Challenger, signers: Signers | None) -> list[Path]:
     """The bundles of the wanted version, the newest first."""
     wanted = challenger.spec.source.removeprefix("version:")
     found = {}
     for path in bundle_search.find(directory).get(challenger.spec.name, []):
         try:
-            manifest = bundle.read_manifest(path)
+            manifest = bundle.read_manifest(path, signers=signers)
         except BundleError as error:
             logger.warning(
                 "challenger of %s: a bundle is skipped: %s", challenger.spec.name, reason_of(error)

@@ -13,6 +13,7 @@ import msgspec
 
 from halfcore import bundle, bundle_search
 from halfcore.bundle import Bundle, BundleError, Manifest
+from halfcore.bundle_signature import Signers
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
 from halfcore.models.drift import Drift, Run
@@ -66,6 +67,7 @@ def load_all(
     limits: Limits,
     executor: Executor,
     stage: str,
+    signers: Signers | None = None,
 ) -> None:
     """Load the newest bundle of every model in a directory.
 
@@ -81,6 +83,7 @@ def load_all(
         executor: of one thread, for batches that are too expensive for the event loop.
         stage: if not empty, the default model is served only from a bundle that was exported as
             `models:/NAME/STAGE`.
+        signers: one of them must have signed each bundle; None: nobody needs to.
     """
 
     def refuse(name: str, reason: str) -> None:
@@ -98,9 +101,11 @@ def load_all(
         if name in models.served:  # a followed model's last-known-good bundle takes precedence
             continue
         refuse_this = partial(refuse, name)
-        candidates = _newest_first(name, paths, stage if name == default else "", refuse_this)
+        read = partial(bundle.read, signers=signers)
+        manifests = _manifests(paths, signers, refuse_this)
+        candidates = _newest_first(name, manifests, stage if name == default else "", refuse_this)
         model = _load_first(
-            name, candidates, refuse_this, metrics=metrics, limits=limits, executor=executor
+            name, candidates, read, refuse_this, metrics=metrics, limits=limits, executor=executor
         )
         if model is not None:
             models.put(model)
@@ -109,6 +114,7 @@ def load_all(
 def _load_first(
     name: str,
     paths: Sequence[Path],
+    read: Callable[[Path], Bundle],
     refuse: Callable[[str], None],
     *,
     metrics: Metrics,
@@ -119,9 +125,7 @@ def _load_first(
     for path in paths:
         start = time.perf_counter()
         try:
-            model = load(
-                bundle.read(path), metrics=metrics.of(name), limits=limits, executor=executor
-            )
+            model = load(read(path), metrics=metrics.of(name), limits=limits, executor=executor)
         except (BundleError, EngineError) as error:
             refuse(str(error))
             continue
@@ -203,17 +207,24 @@ def assemble(
     )
 
 
-def _newest_first(
-    name: str, paths: Sequence[Path], stage: str, refuse: Callable[[str], None]
-) -> list[Path]:
-    """One model's bundles (of that stage) whose manifest can be read, the newest export first;
-    calls `refuse` for the others."""
+def _manifests(
+    paths: Sequence[Path], signers: Signers | None, refuse: Callable[[str], None]
+) -> dict[Path, Manifest]:
+    """The manifests of the bundles that have a good one; calls `refuse` for the others."""
     manifests: dict[Path, Manifest] = {}
     for path in paths:
         try:
-            manifests[path] = bundle.read_manifest(path)
+            manifests[path] = bundle.read_manifest(path, signers=signers)
         except BundleError as error:
             refuse(str(error))
+    return manifests
+
+
+def _newest_first(
+    name: str, manifests: dict[Path, Manifest], stage: str, refuse: Callable[[str], None]
+) -> list[Path]:
+    """One model's bundles (of that stage), the newest export first; calls `refuse` if none is of
+    that stage."""
     # Under any registered name: a bundle can be exported under another name, which is then its
     # directory's.
     exported = re.compile(rf"models:/[^/]+/{re.escape(stage)}" if stage else ".*")

@@ -1,4 +1,4 @@
-"""Downloads a bundle's two files from the registry into a folder, and checks their hashes.
+"""Downloads a bundle's files from the registry into a folder, and checks their hashes.
 
 First through MLflow's artifact proxy, which streams; on a server without the proxy, through the
 route by which MLflow's server reads a run's artifacts itself.
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from halfcore.bundle import MANIFEST_FILE
+from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE
 from halfcore.registry import identity
 from halfcore.registry.client import Client
 from halfcore.registry.errors import NotOffered, Refusal, Unavailable
@@ -43,10 +45,12 @@ async def fetch(
     most_bytes: int,
     timeout_s: float,
     in_thread: InThread,
+    signed: bool = False,
 ) -> None:
     """Write `manifest.json` and `model.onnx` into an empty folder.
 
     Args:
+        signed: also the manifest's signature, which the caller checks.
         most_bytes: largest model file.
         timeout_s: seconds for one file.
         in_thread: runs what writes to disk.
@@ -54,17 +58,19 @@ async def fetch(
     Raises:
         Unavailable: a file did not arrive whole, or does not have the hash that was expected.
         Refusal: the manifest has its hash, but describes no bundle of this version, or one that is
-            too large.
+            too large; or there is no signature.
         OSError: the disk is full, read-only, and the like.
     """
     artifacts = await _locate(client, offer.run_id)
     download = _Download(client, offer, artifacts, folder, timeout_s, in_thread)
-    digest = await download.file("manifest.json", None, MOST_MANIFEST_BYTES)
+    digest = await download.file(MANIFEST_FILE, None, MOST_MANIFEST_BYTES)
     if digest != offer.manifest_sha256:
         raise Unavailable(
             "manifest_sha256", f"manifest.json: sha256 {digest}, expected {offer.manifest_sha256}"
         )
-    manifest = _decode((folder / "manifest.json").read_bytes())
+    if signed:
+        await download.signature()
+    manifest = _decode((folder / MANIFEST_FILE).read_bytes())
     await identity.check(client, offer, manifest)
     size_bytes = manifest.onnx.size_bytes
     if size_bytes > most_bytes:
@@ -116,6 +122,19 @@ class _Download:
                 stream.truncate()
         text = f"{name}: {self.artifacts.missing(missing[0])}"
         raise Unavailable("bundle_missing", text, retry_after_s=missing[0].retry_after_s)
+
+    async def signature(self) -> None:
+        """Download the manifest's signature."""
+        try:
+            await self.file(SIGNATURE_FILE, None, MOST_SIGNATURE_BYTES)
+        except Unavailable as error:
+            if error.code != "bundle_missing":
+                raise
+            raise Refusal(
+                "signature",
+                "it has no signature, and HALFCORE_BUNDLE_KEYS is set: export the version again "
+                "with --signing-key",
+            ) from None
 
     async def _by(
         self, route: _Route, stream: BinaryIO, size_bytes: int | None, most_bytes: int

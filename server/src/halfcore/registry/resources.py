@@ -6,6 +6,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from halfcore.bundle_signature import Signers
 from halfcore.models.loading import Limits
 from halfcore.registry.client import Client
 from halfcore.registry.sandbox import Sandbox
@@ -27,6 +28,8 @@ class Resources:
         most_bytes: largest model file.
         download_timeout_s: seconds for one file.
         workspace: the MLflow workspace that is followed; empty: the default one.
+        signers: one of them must have signed each bundle; None: nobody needs to.
+        refuse_rollback: refuse a bundle that was made before the served one.
     """
 
     client: Client
@@ -39,6 +42,8 @@ class Resources:
     most_bytes: int
     download_timeout_s: float
     workspace: str
+    signers: Signers | None = None
+    refuse_rollback: bool = False
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that blocks, off the event loop."""

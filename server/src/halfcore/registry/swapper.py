@@ -63,6 +63,8 @@ class Swapper:
         self._contract = contract
         self._model_metrics = model_metrics
         self._reporter = reporter
+        self._served_made = ""
+        """When the served bundle was made, as in its manifest; empty: nothing is served."""
         self._incompatible: tuple[Offer, Manifest] | None = None
         """A bundle that is in the store and was refused because of its columns."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -77,7 +79,7 @@ class Swapper:
             name, self._followed.role, self._resources.workspace
         ):
             try:
-                source = _read(path)
+                source = self._read(path)
                 sha256 = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
                 prepared = self._prepare(source)
             except (BundleError, EngineError) as error:
@@ -103,6 +105,7 @@ class Swapper:
         lock = await self._lock()
         try:
             source = await self._on_disk(wanted) or await self._download(wanted)
+            self._check_age(source.manifest)
             self._incompatible = (wanted, source.manifest)
             change = self._check_contract(source.manifest)
             self._incompatible = None
@@ -131,6 +134,17 @@ class Swapper:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _check_age(self, manifest: Manifest) -> None:
+        """Refuse a bundle that was made before the served one, if the setting says so."""
+        made, served = manifest.created_at.removesuffix("Z"), self._served_made
+        if self._resources.refuse_rollback and made < served:
+            raise Refusal(
+                "rollback",
+                f"it was made at {made}Z, before the served one ({served}Z), and "
+                "HALFCORE_FOLLOW_ROLLBACK is refuse: export the version again, or start the server "
+                "with HALFCORE_FOLLOW_ROLLBACK=allow",
+            )
 
     def _check_contract(self, manifest: Manifest) -> SchemaChange | None:
         """What the version changes for clients.
@@ -172,7 +186,7 @@ class Swapper:
             raise Refusal(known.code, known.reason)
         path = await in_thread(store.find, *identity)
         try:
-            return path and await in_thread(_read, path)  # type: ignore[no-any-return]
+            return path and await in_thread(self._read, path)  # type: ignore[no-any-return]
         except BundleError as error:
             logger.error(
                 "model %s: the bundle on disk is damaged; downloading it again: %s",
@@ -194,8 +208,10 @@ class Swapper:
                 most_bytes=resources.most_bytes,
                 timeout_s=resources.download_timeout_s,
                 in_thread=in_thread,
+                signed=resources.signers is not None,
             )
-            source = await in_thread(_read_download, staging)
+            source = await in_thread(self._read_download, staging)
+            self._check_age(source.manifest)  # before it takes CPU time
             await resources.sandbox.run(staging, in_thread)
             identity = (wanted.version, wanted.manifest_sha256)
             path = await in_thread(store.accept, staging, *identity)
@@ -241,6 +257,7 @@ class Swapper:
             version=version,
         )
         replaced = self._deliver(model)
+        self._served_made = prepared.manifest.created_at.removesuffix("Z")
         self._reporter.model_loaded(version, manifest_sha256, model.loaded_at)
         if replaced is not None:
             retiring = asyncio.create_task(self._retire(replaced))
@@ -255,21 +272,21 @@ class Swapper:
         await asyncio.sleep(_RELEASE_S)
         await self._resources.in_thread(give_back_memory)
 
+    def _read(self, path: Path) -> Bundle:
+        return bundle.read(path, any_name=True, signers=self._resources.signers)
 
-def _read(path: Path) -> Bundle:
-    return bundle.read(path, any_name=True)
+    def _read_download(self, path: Path) -> Bundle:
+        """Read a bundle that was just downloaded.
 
-
-def _read_download(path: Path) -> Bundle:
-    """Read a bundle that was just downloaded.
-
-    Raises:
-        Unavailable: the model's hash is wrong; the network may be the cause, so a retry may help.
-        Refusal: anything else is wrong, which is the bundle's fault.
-    """
-    try:
-        return _read(path)
-    except BundleError as error:
-        if error.code == "model_sha256":
-            raise Unavailable(error.code, error.reason) from None
-        raise Refusal("bundle", error.reason) from None
+        Raises:
+            Unavailable: the model's hash is wrong; the network may be the cause, so a retry may
+                help.
+            Refusal: anything else is wrong, which is the bundle's fault.
+        """
+        try:
+            return self._read(path)
+        except BundleError as error:
+            if error.code == "model_sha256":
+                raise Unavailable(error.code, error.reason) from None
+            code = "signature" if error.code == "signature" else "bundle"
+            raise Refusal(code, error.reason) from None

@@ -89,6 +89,9 @@ class ServedModels:
     example"""
     model_stage: str = ""
     """serve the default model only from a bundle exported as models:/NAME/STAGE; empty: from any"""
+    bundle_keys: str = ""
+    """file with Ed25519 public keys, PEM, one of which must have signed each bundle (`model-export
+    export --signing-key`); read at the start; empty: bundles need no signature"""
     challengers: str = ""
     """models that shadow served ones or answer a share for them:
     NAME=SOURCE[;mode=canary][;share=0.1], separated by blanks, SOURCE being version:N or
@@ -124,6 +127,9 @@ class Registry:
     follow_schema_changes: Literal["allow", "refuse"] = "allow"
     """refuse: keep the served version if the next one is not compatible with it (columns, their
     values, classes); allow: swap and warn, because whoever moves an alias decides"""
+    follow_rollback: Literal["allow", "refuse"] = "allow"
+    """refuse: keep the served version if the next one's bundle was made before it, also over a
+    restart; allow: because moving an alias back is how a release is undone"""
     store: Path = Path(".halfcore/store")
     """directory in which bundles of followed models are kept; must be writable"""
     keep_versions: Annotated[int, Meta(ge=2, le=1000)] = 4

@@ -103,28 +103,19 @@ def test_signing_keys_that_cannot_be_used(
 
 
 @pytest.mark.filterwarnings("default")  # MLflow's own
-def test_a_signed_export_of_a_registered_model(
+def test_a_signed_export(
     tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the command line, with the key in the environment; the server reads the bundle."""
-    import mlflow
     from mlflow import sklearn as mlflow_sklearn
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
-    monkeypatch.chdir(tmp_path)
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(store)
     rows, labels = load_iris(return_X_y=True)
-    with mlflow.start_run():
-        mlflow_sklearn.log_model(
-            LogisticRegression(max_iter=1000).fit(rows, labels),
-            name="model",
-            registered_model_name="iris",
-            input_example=rows,
-        )
+    model = LogisticRegression(max_iter=1000).fit(rows, labels)
+    mlflow_sklearn.save_model(model, tmp_path / "model", input_example=rows)
     monkeypatch.setenv("MODEL_EXPORT_SIGNING_KEY", str(keys[0]))
-    command = ["export", "models:/iris/1", "--out", "bundles", "--gate-rows", "1000"]
-    assert main([*command, "--tracking-uri", store], within_limits=True) == 0
+    command = ["export", f"{tmp_path}/model", "--name", "iris", "--out", f"{tmp_path}/bundles"]
+    assert main([*command, "--gate-rows", "1000"], within_limits=True) == 0
     (path,) = (tmp_path / "bundles/iris").iterdir()
     assert bundle.read(path, signers=Signers(keys[1])).manifest.name == "iris"

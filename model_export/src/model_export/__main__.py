@@ -114,7 +114,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "uri",
         metavar="URI",
         help="the model: models:/NAME@ALIAS, models:/NAME/STAGE, models:/NAME/VERSION, "
-        "models:/m-ID, runs:/ID/path or a folder; NAME=URI is short for --name NAME URI",
+        "models:/m-ID, runs:/ID/path or a folder; NAME=models:/… is short for --name NAME",
     )
     parser.add_argument("--name", help="name of the bundle; default: the registered name")
     _add_data(parser, "prove the model on")

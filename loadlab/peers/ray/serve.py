@@ -6,6 +6,7 @@ that must be set before Ray is imported.
 """
 
 import os
+import resource
 import signal
 
 TUNED = os.environ["PEER_SETTINGS"] != "documented"
@@ -19,7 +20,9 @@ if TUNED:
     os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     os.environ["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
-    os.environ["RAY_SERVE_HAPROXY_MAXCONN"] = "20000"  # 4,096 by default
+    # 4,096 by default. HAProxy does not start if it may not open two and a half files a connection.
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    os.environ["RAY_SERVE_HAPROXY_MAXCONN"] = str(min(20000, (files - 100) * 2 // 5))
 
 import ray
 from graph import PORT, Graph

@@ -128,9 +128,14 @@ def _sparse(visit: Visit) -> list[Memory]:
 
 def sentences(run: Peers) -> list[str]:
     """For each table the peer that is nearest to halfcore, and where halfcore is behind."""
-    tables = [(each, rows(each, run.seed)) for each in panels(run)]
+    tables = [(each, list(filter(_is_compared, rows(each, run.seed)))) for each in panels(run)]
     said = page("peers_said", tables=tables, ours_key=OURS)
     return [line for line in said.splitlines() if line]
+
+
+def _is_compared(row: Row) -> bool:
+    """Whether it is a peer, or halfcore with its defaults."""
+    return row.server.key == OURS or PEERS[row.server.key].words[0] != OURS
 
 
 def section(run: Peers, link: str, picture: str) -> str:

@@ -44,7 +44,7 @@ CPU = "0"
 """That every server is held to, with all of its processes."""
 _CALM_S, _CALM_CORES, _STEP_S = 3.0, 0.2, 0.1
 _ASK_S = 20.0
-_MOST_SAID = 300
+_MOST_SAID, _FIRST_SAID = 300, 40
 """Characters of the reason why a server could not be measured."""
 
 
@@ -199,7 +199,7 @@ def chosen(asked: argparse.Namespace, refuse: Callable[[str], Exception]) -> lis
 
 
 def is_best(subject: Subject) -> bool:
-    """Whether these are the best settings of a peer; halfcore has but one set."""
+    """Whether these are the best settings of a peer, or halfcore's defaults."""
     return subject.words[-1] in ("tuned", OURS)
 
 
@@ -264,7 +264,10 @@ def visit(
                     _calm(server)
         except (CannotStart, WrongAnswer, OSError) as error:
             said = " ".join(str(error).replace(f"{place.root}/", "").split())
-            reason = f"not measured: {said[:_MOST_SAID]}"
+            # The last words name the cause, the first ones how it ended.
+            if len(said) > _MOST_SAID:
+                said = f"{said[:_FIRST_SAID]} … {said[_FIRST_SAID - _MOST_SAID :]}"
+            reason = f"not measured: {said}"
     for load in left:
         found.rounds.append(_round(found, load, None, reason))
     return found

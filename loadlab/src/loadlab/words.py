@@ -64,6 +64,9 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     seed: Annotated[int, Meta(ge=0, le=2**31, description="of think times and bodies")] = 1
     allow_host: Annotated[str, Meta(description="a host that target= may name: it is yours")] = ""
     balancer: Annotated[Balancer, Meta(description="before replicas that are processes")] = "none"
+    caching: Annotated[
+        str, Meta(description="what the server caches, in words: it is then shown, and no fault")
+    ] = ""
 
 
 def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:

@@ -82,8 +82,10 @@ def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
     left = []
     for group in _groups("memory", root, membership):
         limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or "max"
+        if limit == "max" or int(limit) >= _V1_UNLIMITED:  # most groups; twice a second
+            continue
         used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
-        if limit != "max" and int(limit) < _V1_UNLIMITED and used is not None:
+        if used is not None:
             left.append(int(limit) - int(used) + _droppable(group))
     return min(left, default=None)
 

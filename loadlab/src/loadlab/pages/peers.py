@@ -133,6 +133,18 @@ def sentences(run: Peers) -> list[str]:
     return [line for line in said.splitlines() if line]
 
 
+def at_saturation(run: Peers) -> list[tuple[str, float]]:
+    """Each peer with its best settings, and its CPU time a request as a multiple of halfcore's,
+    with the first model at saturation."""
+    model = _models(run)[0]
+    (panel,) = (each for each in panels(run) if (each.model, each.regime) == (model, "saturated"))
+    return [
+        (row.server.key, row.ratio.estimate)
+        for row in rows(panel, run.seed)
+        if row.ratio and PEERS[row.server.key].words[-1] == "tuned"
+    ]
+
+
 def _is_compared(row: Row) -> bool:
     """Whether it is a peer, or halfcore with its defaults."""
     return row.server.key == OURS or PEERS[row.server.key].words[0] != OURS

@@ -129,7 +129,7 @@ def render(runs: Path, out: Path) -> list[Path]:
         if fill(
             readme,
             "figures",
-            partial(first_page, readme, template, newest, compared, loaded, curve),
+            partial(first_page, readme, template, newest, compared, loaded, peers_run, curve),
         )
     ]
     operations, files = out.with_name("operations.md"), sorted(runs.glob("*-memory-*.json"))
@@ -165,11 +165,12 @@ def first_page(
     newest: Path,
     compared: Sequence[Path],
     loaded: Sequence[KeptSet],
+    peers_run: Path | None,
     curve: str,
 ) -> str:
     """What stands between the marks of a README: one row a server, with its runs in comparisons
-    that passed and its CPU time in a bench; then a load run that passed, one that did not, and a
-    picture."""
+    that passed and its CPU time in a bench; other model servers; then a load run that passed, one
+    that did not, and a picture."""
     run = runner.load(newest, measure.Run)
     panels = [each for each in bench.panels(run) if (each.model, each.regime) == _FIRST]
     found = [(runner.load(file, Comparison), file) for file in compared]
@@ -186,6 +187,7 @@ def first_page(
         failed=[each for each in newest_sets(loaded) if each.together.outcome == "FAIL"][-1:],
         link=lambda place: link(place, readme),
         files={"bench": newest} | {name: file for name, (_, file) in files.items()},
+        peers=peers.at_saturation(runner.load(peers_run, Peers)) if peers_run else [],
         curve=f"docs/{curve}" if curve else "",
     )
 

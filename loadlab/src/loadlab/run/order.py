@@ -45,6 +45,8 @@ class Order(Asked, frozen=True, kw_only=True):
     allow_host: str
     remote: int = 0
     """Locust workers on other machines; without `workers` there are no others then."""
+    caching: str = ""
+    """What the server is known to cache."""
 
 
 def parse(

@@ -170,6 +170,7 @@ def _scenario(order: Order) -> schema.Scenario:
         think_s=None if scenario.open else (scenario.think[0], scenario.think[-1]),
         rate_hz=order.users / scenario.mean_think_s if scenario.open else None,
         models=[order.model],
+        caching_disclosed=order.caching,
     )
 
 

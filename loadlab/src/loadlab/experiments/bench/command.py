@@ -139,7 +139,8 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_option(parser: argparse.ArgumentParser, *, flag: str, kind: str = "", **more: Any) -> None:
     if kind:
-        more["help"] += " (default: %(default)s)"
+        if more.get("default") is not None:
+            more["help"] += " (default: %(default)s)"
         parser.add_argument(flag, type=_KINDS[kind], metavar=flag[2:].upper(), **more)
     else:
         parser.add_argument(flag, action="store_true", **more)

@@ -306,6 +306,7 @@ def test_mosec_is_installed_proven_and_measured(tmp_path):
     found = runner.load(file, Peers)
     assert {visit.server: visit.proven for visit in found.rows} == {
         "halfcore": 1 + BULK_ROWS,
+        "halfcore gathering": 1,
         "mosec": 1 + BULK_ROWS,
         "mosec patient": 1,
         "mosec documented": 1,

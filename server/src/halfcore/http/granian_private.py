@@ -16,6 +16,7 @@ exchange's body is a future, with `cancel` and `add_done_callback`, is not docum
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -44,6 +45,8 @@ if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does n
 
 LOGGER = "_granian"
 """The name of granian's logger."""
+_CODE_S = 5.0
+"""Longest wait for the exit code of a worker that has ended; milliseconds are usual."""
 _PLACE = "_new_cbscheduler"
 _PRIVATE = (("granian._futures", "_cbsched_aioschedule"), ("granian._granian", "CallbackScheduler"))
 
@@ -296,7 +299,7 @@ def supervisor(on_death: Callable[[str, int | None], None]) -> Any:
         def _stop_workers(self) -> None:
             workers = list(self.wrks)
             super()._stop_workers()
-            self.killed = any(_exit_code(worker) == -signal.SIGKILL for worker in workers)
+            self.killed = any(_final_code(worker) == -signal.SIGKILL for worker in workers)
 
     return Supervisor
 
@@ -307,6 +310,18 @@ def _how_it_ended(worker: Any) -> str:
         with suppress(ValueError):
             return signal.Signals(-code).name
     return f"exit code {code}"
+
+
+def _final_code(worker: Any) -> int | None:
+    """The exit code of a worker that has ended; None if it never started.
+
+    A thread of granian waits for each worker too. If the kernel gives that thread the code,
+    `multiprocessing` knows it only a moment later.
+    """
+    end = time.monotonic() + _CODE_S
+    while (code := _exit_code(worker)) is None and time.monotonic() < end:
+        time.sleep(0.001)
+    return code
 
 
 def _exit_code(worker: Any) -> int | None:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE, Signers
+from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE, UNSIGNED, Signers
 from halfcore.distribution import Distribution
 from halfcore.readable import unreadable_reason
 
@@ -255,12 +255,7 @@ def _check_signature(path: Path, content: bytes, signers: Signers) -> None:
         with (path / SIGNATURE_FILE).open("rb") as stream:
             signatures = stream.read(MOST_SIGNATURE_BYTES + 1)
     except FileNotFoundError:
-        raise BundleError(
-            "signature",
-            path,
-            "",
-            "it has no signature, and HALFCORE_BUNDLE_KEYS is set: export it with --signing-key",
-        ) from None
+        raise BundleError("signature", path, "", UNSIGNED) from None
     except OSError as error:
         reason = unreadable_reason(error, path / SIGNATURE_FILE)
         raise BundleError("signature", path, SIGNATURE_FILE, reason) from None

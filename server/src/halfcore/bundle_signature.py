@@ -12,6 +12,8 @@ SIGNATURE_FILE = "manifest.json.sig"
 SIGNATURE_BYTES = 64
 MOST_SIGNATURE_BYTES = 16 * SIGNATURE_BYTES
 """Of the file: while an exporter replaces a manifest, its signature and that of the new one."""
+UNSIGNED = "it has no signature, and HALFCORE_BUNDLE_KEYS is set: export it with --signing-key"
+"""Why a bundle without the file is refused."""
 _KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 

@@ -82,7 +82,8 @@ def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
     left = []
     for group in _groups("memory", root, membership):
         limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes") or "max"
-        if limit == "max" or int(limit) >= _V1_UNLIMITED:  # most groups; twice a second
+        # Most groups have no limit, and this is read twice a second: no further file is opened.
+        if limit == "max" or int(limit) >= _V1_UNLIMITED:
             continue
         used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
         if used is not None:

@@ -72,7 +72,7 @@ def test_only_signed_versions_are_served(tmp_path: Path, copied: bool) -> None:
             found = refusal(server, offer(registry, tmp_path / "strange", stranger))
             assert found["code"] == "signature"
             assert "no key in HALFCORE_BUNDLE_KEYS" in found["reason"]
-            if copied:  # somebody copies the good tags to a version of his own
+            if copied:  # somebody copies the good tags to another version
                 registry.versions["numbers"]["4"] = dict(registry.versions["numbers"]["1"])
                 registry.point("numbers", "4")
                 assert refusal(server, "4")["code"] == "other_version"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from halfcore.bundle import MANIFEST_FILE
-from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE
+from halfcore.bundle_signature import MOST_SIGNATURE_BYTES, SIGNATURE_FILE, UNSIGNED
 from halfcore.registry import identity
 from halfcore.registry.client import Client
 from halfcore.registry.errors import NotOffered, Refusal, Unavailable
@@ -130,11 +130,7 @@ class _Download:
         except Unavailable as error:
             if error.code != "bundle_missing":
                 raise
-            raise Refusal(
-                "signature",
-                "it has no signature, and HALFCORE_BUNDLE_KEYS is set: export the version again "
-                "with --signing-key",
-            ) from None
+            raise Refusal("signature", UNSIGNED) from None
 
     async def _by(
         self, route: _Route, stream: BinaryIO, size_bytes: int | None, most_bytes: int

@@ -41,16 +41,24 @@ def parsed(body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
-            if isinstance(error, RecursionError):
-                reason = "it is nested too deeply"
             raise invalid(
-                f"Ensure that input is a valid JSON formatted string. Error: {reason}"
+                f"Ensure that input is a valid JSON formatted string. Error: {_why(error)}"
             ) from None
     if not isinstance(document, dict):
         kind = "list" if isinstance(document, list) else type(document).__name__
         raise invalid(f"The input must be a JSON dictionary with {_ONE_OF}. Received a {kind}.")
     return document
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a body that `json.loads` refuses."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it holds an integer of more than 4,300 digits"  # all others that Python has
 
 
 def table_of(document: Mapping[str, Any]) -> Columns:

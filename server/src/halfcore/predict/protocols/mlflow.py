@@ -33,6 +33,8 @@ from halfcore.problem import FieldError, Problem, shown
 
 CSV_TYPE = "text/csv"
 _CODES = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
     408: "DEADLINE_EXCEEDED",
     429: "REQUEST_LIMIT_EXCEEDED",

@@ -70,6 +70,10 @@ class Infer:
         """No: a call has no HTTP head of its own."""
         return False
 
+    def json_of(self, body: bytes, head: Head) -> bytes:  # noqa: ARG002  it is protobuf
+        """Nothing."""
+        return b""
+
     def quick(
         self,
         model: LoadedModel,  # noqa: ARG002  `read` decides

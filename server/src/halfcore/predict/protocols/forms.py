@@ -130,7 +130,7 @@ def _inputs(value: Any, form: str) -> Columns:
 
 def _positional(value: Any, form: str) -> Columns:
     if isinstance(value, list) and value and not any(isinstance(row, list) for row in value):
-        value = [[cell] for cell in value]
+        return Columns(None, ([cell] for cell in value), f"$.{form}", as_numpy)
     return Columns(None, iter(_list_of_lists(value, form)), f"$.{form}", as_numpy)
 
 

@@ -101,6 +101,12 @@ class Inference:
         """A body of a known length, of any content type."""
         return is_plain(get, max_body_bytes=max_body_bytes, any_type=True)
 
+    def json_of(self, body: bytes, head: Head) -> bytes:
+        """What is before the binary tensors."""
+        length = head.json_length
+        known = length is not None and length.isdecimal() and len(length) <= MOST_DIGITS
+        return body[: int(length)] if known and length else body
+
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read one binary tensor of the model's own type."""
         length, manifest = head.json_length, model.manifest

@@ -83,6 +83,10 @@ class Scoring:
             and "csv" not in (get("accept") or "").lower()
         )
 
+    def json_of(self, body: bytes, head: Head) -> bytes:
+        """All of it, or nothing if it is CSV."""
+        return b"" if _is_csv(head) else body
+
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read JSON by one typed parse."""
         if _is_csv(head) or prefers_csv(head.accept):

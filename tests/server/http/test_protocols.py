@@ -605,6 +605,9 @@ async def test_version_1(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/models")).json() == {"models": ["mixed", "numbers", "sum"]}
     assert (await client.get("/v1/models/sum")).json() == {"name": "sum", "ready": True}
     assert (await client.post("/v1/models/numbers:explain", json={})).status_code == 404
+    asked = await client.get("/v1/models/numbers:predict")
+    assert (asked.status_code, asked.headers["allow"]) == (405, "OPTIONS, POST")
+    assert "POST" in (await client.options("/v1/models/numbers:predict")).headers["allow"]
 
 
 # -- all of them -----------------------------------------------------------------------------------

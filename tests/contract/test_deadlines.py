@@ -43,6 +43,9 @@ IN_TIME = {
     "no deadline": request("/predict", GOOD),
     "a header": request("/predict", GOOD, headers={HEADER: "60000"}),
     "Triton's parameter, long": request("/v2/models/numbers/infer", TRITON % b"60000000"),
+    "Triton's parameter, longer than a float": request(
+        "/v2/models/numbers/infer", TRITON % (b"1" + b"0" * 400)
+    ),
     "Triton's parameter, none": request("/v2/models/numbers/infer", TRITON % b"0"),
 }
 ERRORS = {"MLflow's protocol": "message", "a row": "detail", "a body in chunks": "detail"} | {

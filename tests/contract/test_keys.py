@@ -33,6 +33,8 @@ ROUTES = {
 ALL, (OTHER, OTHER_LINES) = new_key("everything", []), new_key("other-team", ["other"])
 SLOW, SLOW_LINES = new_key("slow", [], 0.01)
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+MLFLOW_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
+"""MLflow's own names of these errors."""
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["hot lane", "ASGI"])
@@ -86,7 +88,9 @@ def test_every_prediction_needs_a_key(server: Server, path: str) -> None:
     ):
         got, document = answer(server, path, body, **headers)
         assert got == status, headers
-        assert {"code", "error", "error_code"} & orjson.loads(document).keys()
+        found = orjson.loads(document)
+        assert {"code", "error", "error_code"} & found.keys()
+        assert found.get("error_code", MLFLOW_CODES[status]) == MLFLOW_CODES[status]
         assert OTHER.encode() not in document
 
 

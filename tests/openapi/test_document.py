@@ -133,3 +133,18 @@ def test_a_wrong_method_is_refused_in_its_protocol(url: str, path: str) -> None:
     answer = httpx.get(url + path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
     assert answer.json().keys() == {"error_code", "message"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [('{"ready": true}', 200), ("[]", 400), (" " * 5000, 413)]
+)
+def test_the_index_of_models_is_described_with_its_body(
+    document: dict[str, Any], url: str, body: str, status: int
+) -> None:
+    """A generated client can ask for the models that answer, and knows each refusal."""
+    described = document["paths"]["/v2/repository/index"]["post"]
+    schema = described["requestBody"]["content"][JSON]["schema"]
+    assert schema == {"$ref": "#/components/schemas/RepositoryRequest"}
+    answer = httpx.post(f"{url}/v2/repository/index", content=body)
+    assert answer.status_code == status
+    assert str(status) in described["responses"]

@@ -275,6 +275,21 @@ def with_output(name: str) -> Any:
     return request
 
 
+def with_parameter(**value: Any) -> Any:
+    """A request with the parameter `timeout`."""
+    request = typed()
+    for kind, given in value.items():
+        setattr(request.parameters["timeout"], kind, given)
+    return request
+
+
+def with_outputs_twice() -> Any:
+    """A request for an output, twice."""
+    request = with_output("label")
+    request.outputs.add(name="label")
+    return request
+
+
 REFUSALS: dict[str, tuple[Any, str, str]] = {
     "another model": (changed(model_name="none"), "NOT_FOUND", "expected one of mixed, numbers"),
     "no model": (changed(model_name=""), "NOT_FOUND", "expected one of mixed, numbers"),
@@ -289,6 +304,10 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "too few raw bytes": (with_raw(bytes(56)), "INVALID_ARGUMENT", "has 7 values, expected 8"),
     "a raw tensor too many": (with_raw(bytes(64), b""), "INVALID_ARGUMENT", "2 raw_input_contents"),
     "another output": (with_output("odds"), "INVALID_ARGUMENT", "inference output 'odds'"),
+    "an output twice": (with_outputs_twice(), "INVALID_ARGUMENT", "asked for twice"),
+    "a negative timeout": (with_parameter(int64_param=-1), "INVALID_ARGUMENT", "timeout is -1"),
+    "a timeout in words": (with_parameter(string_param="1"), "INVALID_ARGUMENT", "timeout is 1"),
+    "a timeout that passed": (with_parameter(int64_param=1), "DEADLINE_EXCEEDED", "deadline"),
     "too many rows": (typed(rows=np.ones((101, 4))), "INVALID_ARGUMENT", "100"),
     "a long message": (with_raw(bytes(MOST_BYTES)), "RESOURCE_EXHAUSTED", "larger than max"),
 }

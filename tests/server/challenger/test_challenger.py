@@ -105,6 +105,20 @@ async def test_a_canary_that_fails_costs_no_answer(
         ] == 3
 
 
+async def test_a_wrong_request_is_not_held_against_a_canary(bundles: Path) -> None:
+    """Neither model can answer it, so nothing is counted for the canary."""
+    async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=1") as client:
+        for body in ({"features": [1]}, {"features": [1, 2, 3, "a"]}):
+            assert (await client.post("/predict", json=body)).status_code == 422
+        assert await ask(client, 1) == ["2"]
+        counted = {
+            key[1:]: value
+            for key, value in (await samples(client)).items()
+            if key[0] == "halfcore_challenger_requests_total"
+        }
+        assert counted == {("canary", "numbers", "answered"): 1}
+
+
 async def test_a_shadow_sees_every_request_and_answers_none(bundles: Path) -> None:
     """Version 1 answers; version 2 was asked, and the labels were compared."""
     async with app_client(bundles, challengers="numbers=version:2") as client:

@@ -200,6 +200,8 @@ async def test_mlflow_converts_values(client: httpx.AsyncClient) -> None:
 
 MLFLOW_REFUSED: dict[str, tuple[str, str, str]] = {
     "not JSON": ("{", "BAD_REQUEST", "valid JSON"),
+    "many digits": ('{"inputs":[[1,2,3,%s]]}' % ("9" * 5000), "BAD_REQUEST", "4,300 digits"),
+    "not UTF-8": ('{"inputs":[["\xe9"]]}', "BAD_REQUEST", "not UTF-8"),
     "a list": ("[]", "BAD_REQUEST", "Received a list"),
     "no form": ("{}", "BAD_REQUEST", "exactly one of the input fields"),
     "two forms": ('{"instances":[[1,2,3,4]],"inputs":[[1,2,3,4]]}', "BAD_REQUEST", "exactly one"),
@@ -231,8 +233,9 @@ MLFLOW_REFUSED: dict[str, tuple[str, str, str]] = {
 async def test_mlflow_s_errors(client: httpx.AsyncClient, name: str) -> None:
     """400 with MLflow's code and a message that names the value."""
     body, code, message = MLFLOW_REFUSED[name]
+    content = body.encode("latin-1")
     answer = await client.post(
-        "/invocations", content=body, headers={"content-type": "application/json"}
+        "/invocations", content=content, headers={"content-type": "application/json"}
     )
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/json"
@@ -500,6 +503,11 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
     "no inputs": ({}, "inputs"),
     "an empty list": ({"inputs": []}, "expected 4 inputs but got 0"),
     "a wrong shape": (tensor([[1, 2, 3]]), "Expected [-1,4], got [1,3]"),
+    "a shape of many digits": (
+        b'{"inputs":[{"name":"i","shape":[%b,%b],"datatype":"FP32","data":[1]}]}'
+        % (b"9" * 4000, b"9" * 4000),
+        "shape is ['an integer of more than 64 bits', 'an integer",
+    ),
     "too few values": (
         {"inputs": [{"name": "i", "shape": [2, 4], "datatype": "FP32", "data": [1, 2]}]},
         "has 2 values, expected 8",
@@ -508,6 +516,10 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
     "an unknown output": (
         tensor([ROW], outputs=[{"name": "y"}]),
         "unexpected inference output 'y'",
+    ),
+    "an output twice": (
+        tensor([ROW], outputs=[{"name": "label"}, {"name": "predict"}, {"name": "label"}]),
+        "the output 'label' was asked for twice, expected once",
     ),
     "a text": (
         {"inputs": [{"name": "i", "shape": [1, 4], "datatype": "BYTES", "data": ["a"] * 4}]},
@@ -593,6 +605,9 @@ async def test_version_1(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/models")).json() == {"models": ["mixed", "numbers", "sum"]}
     assert (await client.get("/v1/models/sum")).json() == {"name": "sum", "ready": True}
     assert (await client.post("/v1/models/numbers:explain", json={})).status_code == 404
+    asked = await client.get("/v1/models/numbers:predict")
+    assert (asked.status_code, asked.headers["allow"]) == (405, "OPTIONS, POST")
+    assert "POST" in (await client.options("/v1/models/numbers:predict")).headers["allow"]
 
 
 # -- all of them -----------------------------------------------------------------------------------

@@ -192,14 +192,6 @@ def test_some_outputs_are_binary() -> None:
     assert shown["predict_proba"] == ("FP64", shape, values)
 
 
-def test_many_outputs_are_answered_and_not_kept() -> None:
-    """A client may name one output as often as it likes."""
-    served, results = ANSWERS["texts"]
-    headers, body = _answer(served, results, "", ["label"] * 50, binary=True)
-    text = json.loads(body[: int(dict(headers)["inference-header-content-length"])])
-    assert [output["name"] for output in text["outputs"]] == ["label"] * 50
-
-
 def _answer(
     served: LoadedModel, results: Any, request_id: str, names: list[Any], *, binary: bool
 ) -> tuple[list[tuple[str, str]], bytes]:

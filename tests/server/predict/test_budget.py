@@ -194,6 +194,29 @@ async def test_nothing_stays_reserved_after_an_answer(
             assert (answer.status_code, budget.used) == (status, 0)
 
 
+OBJECTS, ARRAYS = (b",".join([part] * 7000) for part in (b"{}", b"[]"))
+SHORT_PARTS = {
+    "/invocations": b'{"dataframe_records":[' + OBJECTS + b"]}",
+    "/v1/models/numbers:predict": b'{"instances":[' + ARRAYS + b"]}",
+    "/v2/models/numbers/infer": b'{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32","data":['
+    + OBJECTS
+    + b"]}]}",
+}
+
+
+@pytest.mark.parametrize("path", SHORT_PARTS)
+async def test_a_body_of_very_many_short_parts_is_reserved_as_what_it_takes(
+    tmp_path: Path, path: str
+) -> None:
+    """It is refused before it is parsed if that does not fit; otherwise it is read."""
+    body = SHORT_PARTS[path]
+    async with served(tmp_path) as (budget, client):
+        for limit, status in ((8 * len(body), 503), (100 * len(body), 400)):
+            budget.limit = limit
+            answer = await client.post(path, content=body, headers=JSON)
+            assert (answer.status_code, budget.used) == (status, 0)
+
+
 async def _async(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
     for part in parts:
         yield part

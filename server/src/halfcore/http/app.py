@@ -29,6 +29,8 @@ from halfcore.predict.protocols.paths import INVOCATIONS, form_of
 from halfcore.problem import Problem
 from halfcore.registry.followers import Followers
 
+ADMIN_ROUTES = "this port has health, metrics and the administrative routes alone"
+
 
 class App(Litestar):
     """The app. It answers HEAD wherever it answers GET, and closes connections while it drains.
@@ -151,8 +153,10 @@ def _problem(request: Request[Any, Any, Any], problem: Problem) -> Response[byte
 
 
 def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    # The app of the admin port has no /docs
+    listed = "GET /docs lists them" if request.app.openapi_config else ADMIN_ROUTES
     details = {
-        404: ("not_found", "no such route; GET /docs lists them"),
+        404: ("not_found", f"no such route; {listed}"),
         405: ("method_not_allowed", f"{request.method} is not allowed on this route"),
     }
     code, detail = details.get(error.status_code, ("bad_request", "the request cannot be answered"))

@@ -107,7 +107,9 @@ class BodyReader:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel the bodies that are late; run again while others are arriving."""
         now = monotonic()
-        arriving = list(self.reading.items())  # a copy: the other thread adds to it
+        # A copy, because the other thread adds to it: made in one step. To list the items makes an
+        # object for each, which may start the garbage collector, which may run other threads.
+        arriving = list(self.reading.copy().items())
         # A loop that is late has not seen yet what has arrived meanwhile.
         slow_s = SLOW_S + 2 * max(0.0, now - self._due)
         slow = bool(arriving) and arriving[0][1] < now - slow_s

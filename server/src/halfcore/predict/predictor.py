@@ -187,7 +187,7 @@ class Predictor:
         canaries = self._challengers
         if canaries is not None and (canary := canaries.pick(model, given)) is not None:
             ask = partial(make, body, request_id, send)
-            return self._ask_canary(canaries, canary, model, prediction, ask, context)
+            return self._ask_canary(canaries, canary, model, ask, context)
         prediction.start(model)
         return prediction
 
@@ -316,26 +316,24 @@ class Predictor:
         challengers: Challengers,
         canary: LoadedModel,
         champion: LoadedModel,
-        fallback: Prediction,
         ask: Make,
         context: Context,
     ) -> Prediction:
-        """Let the canary answer; if it cannot, the champion answers with `fallback`."""
+        """Let the canary answer; if it cannot, the champion answers. What neither can answer is
+        not counted for the canary: a wrong request says nothing of it."""
         name = champion.manifest.name
 
-        def on_end(_: LoadedModel | None, outcome: str) -> None:
-            if outcome:
-                challengers.count(name, "canary", "answered")
-            self._count_end(champion, outcome)
+        def start(model: LoadedModel, what: str, *fallback: Callable[[], Prediction]) -> Prediction:
+            def on_end(_: LoadedModel | None, outcome: str) -> None:
+                if outcome == "200":
+                    challengers.count(name, "canary", what)
+                self._count_end(champion, outcome)
 
-        def fall_back() -> Prediction:
-            challengers.count(name, "canary", "fell_back")
-            fallback.start(champion)
-            return fallback
+            prediction = ask(context._replace(on_end=on_end), *fallback)
+            prediction.start(model)
+            return prediction
 
-        prediction = ask(context._replace(on_end=on_end), fall_back)
-        prediction.start(canary)
-        return prediction
+        return start(canary, "answered", partial(start, champion, "fell_back"))
 
     def _count_end(self, model: LoadedModel | None, outcome: str) -> None:
         self._in_flight -= 1

@@ -11,14 +11,17 @@ from halfcore.predict.admission import Head
 from halfcore.predict.prediction import Answer, Headers
 from halfcore.predict.protocols.binary import Answers
 from halfcore.predict.protocols.inference import (
+    TIMEOUT,
     Output,
     Request,
     check_version,
     output_of,
     rows_of,
+    timeout_of,
     wanted_of,
 )
 from halfcore.predict.protocols.protocol import Call
+from halfcore.predict.protocols.tensors import Parameters
 from halfcore.problem import Problem
 from halfcore.rpc.envelope import malformed
 from halfcore.rpc.messages import message
@@ -67,6 +70,10 @@ class Infer:
         """No: a call has no HTTP head of its own."""
         return False
 
+    def json_of(self, body: bytes, head: Head) -> bytes:  # noqa: ARG002  it is protobuf
+        """Nothing."""
+        return b""
+
     def quick(
         self,
         model: LoadedModel,  # noqa: ARG002  `read` decides
@@ -93,9 +100,9 @@ class Infer:
             outputs=[Output(output.name) for output in request.outputs],
             parameters={"binary_data_output": raw},
         )
-        wanted = wanted_of(asked, model)
+        wanted, timeout_s = wanted_of(asked, model), timeout_of(_parameters(request))
         tensors = yield from tensors_of(request)
-        return Call((yield from rows_of(tensors, model)), wanted)
+        return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
     def answer(
         self, model: LoadedModel, results: Sequence[Result], call: Call
@@ -120,6 +127,15 @@ class Infer:
         status = _CODES.get(problem.code) or _STATUS.get(problem.status, INVALID_ARGUMENT)
         more = [header for header in problem.headers.items() if header[0] == "retry-after"]
         return Answer(status, more, problem.detail[:_MOST_CHARACTERS].encode())
+
+
+def _parameters(request: Any) -> Parameters:
+    """The parameters of a request that are read."""
+    if TIMEOUT not in request.parameters:
+        return {}
+    sent = request.parameters[TIMEOUT]
+    kind = sent.WhichOneof("parameter_choice")
+    return {TIMEOUT: getattr(sent, kind) if kind else None}
 
 
 def parsed(name: str, body: bytes) -> Any:

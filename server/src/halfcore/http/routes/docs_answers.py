@@ -107,8 +107,11 @@ ANSWERS: dict[tuple[str, str], dict[str, Answer]] = {
     },
     ("post", "/webhooks/mlflow"): {
         "204": Answer("the registry will be asked"),
+        "400": Answer("the body is not complete", problem()),
         "401": Answer("not signed with the secret, or too old", problem()),
+        "408": Answer("the body arrived too slowly", problem()),
         "413": Answer("the body is too large", problem()),
+        "503": Answer("no memory for more large requests now; see Retry-After", problem()),
     },
     ("get", "/ping"): {
         "200": Answer("a model is served", _RAW),
@@ -123,7 +126,10 @@ ANSWERS: dict[tuple[str, str], dict[str, Answer]] = {
     },
     ("get", "/v2/models"): _ok("ModelNames", "the models' names"),
     ("post", "/v2/repository/index"): {
-        "200": Answer("the models", json(listed(reference("RepositoryModel"))))
+        "200": Answer("the models", json(listed(reference("RepositoryModel")))),
+        "400": Answer("the body is not in the protocol", named("InferenceError")),
+        "408": Answer("the body arrived too slowly", named("InferenceError")),
+        "413": Answer("the body is too large", named("InferenceError")),
     },
     ("get", "/v2/models/{name}"): _METADATA,
     ("get", "/v2/models/{name}/versions/{version}"): _METADATA,
@@ -139,6 +145,9 @@ _WEBHOOK_HEADERS = {
 }
 _MORE: dict[str, dict[str, Any]] = {
     "/models/{name}/reload": {"security": [{_ADMIN: []}]},
+    "/v2/repository/index": {
+        "requestBody": {"required": False, "content": named("RepositoryRequest")}
+    },
     "/webhooks/mlflow": {
         "parameters": [
             {
@@ -193,7 +202,7 @@ def _described(status: str, answer: Answer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.description}
     if answer.content is not None:
         described["content"] = answer.content
-    return described | (RETRY.get(status, {}) if answer.description == _NOT_LOADED else {})
+    return described | (RETRY.get(status, {}) if "Retry-After" in answer.description else {})
 
 
 def _tag(path: str) -> str:

@@ -173,6 +173,7 @@ SCHEMAS: dict[str, Schema] = {
     "ServerLive": record(live=YES_NO),
     "ServerReady": record(ready=YES_NO),
     "ModelNames": record(models=listed(TEXT)),
+    "RepositoryRequest": {"type": "object", "properties": {"ready": YES_NO}},
     "RepositoryModel": with_optional(
         record(name=TEXT, version=TEXT, state=one_of("READY", "UNAVAILABLE")),
         reason=TEXT,

@@ -53,9 +53,10 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
     async def invoke(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         return await translated(request, f"/endpoints/{name}/invocations")
 
-    @post("/v1/models/{call:str}", include_in_schema=False)
-    async def predict_v1(request: Request[Any, Any, Any], call: FromPath[str]) -> ASGIResponse:
-        return await translated(request, f"/v1/models/{call}")
+    # The parameter's name is that of GET, so that both methods are one route's: see `Allow`
+    @post("/v1/models/{name:str}", include_in_schema=False)
+    async def predict_v1(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        return await translated(request, f"/v1/models/{name}")
 
     @post("/v2/models/{name:str}/infer", include_in_schema=False)
     async def infer(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:

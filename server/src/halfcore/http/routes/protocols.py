@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.exceptions import MethodNotAllowedException
 from litestar.params import FromPath
 
 from halfcore import __version__
@@ -16,6 +17,7 @@ from halfcore.http.routes.reading import body_of
 from halfcore.models.served import LoadedModel, Models
 from halfcore.predict.body import BodyReader
 from halfcore.predict.protocols import about, inference
+from halfcore.predict.protocols.paths import PREDICT
 from halfcore.problem import Problem
 
 _JSON = "application/json"
@@ -116,6 +118,8 @@ def _kserve(models: Models) -> list[Any]:
 
     @get("/v1/models/{name:str}", sync_to_thread=False, summary="Whether a model answers")
     def state(name: FromPath[str]) -> _Answer:
+        if name.endswith(PREDICT):
+            raise MethodNotAllowedException(headers={"allow": "OPTIONS, POST"})
         _served(models, name, None)
         return Response({"name": name, "ready": True})
 

@@ -29,8 +29,6 @@ _CODES = {"float32": "f", "float64": "d"}
 _LABELS = {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP64"}
 _SHAPES = 256
 """Most descriptions of answers that are kept for a model version; each has some hundred bytes."""
-_MOST_OUTPUTS = 4
-"""A client that asks for more, by naming one several times, gets a description of its own."""
 
 
 class Matrices:
@@ -131,8 +129,7 @@ class Answers:
     ) -> tuple[Headers, bytes]:
         names = tuple([(asked, name) for asked, name, _ in outputs])
         parts = [self.part(name, results) for _, name in names]
-        describe = self._kept if len(names) <= _MOST_OUTPUTS else self._described
-        described = describe(names, *[(len(part.values), part.shape) for part in parts])
+        described = self._kept(names, *[(len(part.values), part.shape) for part in parts])
         text = b"".join(
             (self._start, b',"id":' + orjson.dumps(request_id) if request_id else b"", described)
         )

@@ -23,7 +23,8 @@ class Columns(NamedTuple):
 
     names: Sequence[str] | None
     """None: the values are in the model's order."""
-    rows: Iterator[Sequence[Any]]
+    rows: Iterator[Any]
+    """Sequences of a value for each name; or records, which may lack some of the names."""
     path: str
     coerce: Coerce
 
@@ -40,16 +41,24 @@ def parsed(body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
-            if isinstance(error, RecursionError):
-                reason = "it is nested too deeply"
             raise invalid(
-                f"Ensure that input is a valid JSON formatted string. Error: {reason}"
+                f"Ensure that input is a valid JSON formatted string. Error: {_why(error)}"
             ) from None
     if not isinstance(document, dict):
         kind = "list" if isinstance(document, list) else type(document).__name__
         raise invalid(f"The input must be a JSON dictionary with {_ONE_OF}. Received a {kind}.")
     return document
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a body that `json.loads` refuses."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it holds an integer of more than 4,300 digits"  # all others that Python has
 
 
 def table_of(document: Mapping[str, Any]) -> Columns:
@@ -121,18 +130,18 @@ def _inputs(value: Any, form: str) -> Columns:
 
 def _positional(value: Any, form: str) -> Columns:
     if isinstance(value, list) and value and not any(isinstance(row, list) for row in value):
-        value = [[cell] for cell in value]
+        return Columns(None, ([cell] for cell in value), f"$.{form}", as_numpy)
     return Columns(None, iter(_list_of_lists(value, form)), f"$.{form}", as_numpy)
 
 
 def _named(records: list[Any], form: str, coerce: Coerce) -> Columns:
-    """Records as a table; a column that only some of them have is null in the others."""
+    """Records as a table. They stay as they are: one value for each name that occurs in some of
+    them would be the square of what was sent."""
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             raise invalid(f"{form}[{number}] is {_kind(record)}, expected a dictionary")
     names = list(dict.fromkeys(name for record in records for name in record))
-    rows = ([record.get(name) for name in names] for record in records)
-    return Columns(names, rows, f"$.{form}", coerce)
+    return Columns(names, iter(records), f"$.{form}", coerce)
 
 
 def _list_of_lists(value: Any, name: str) -> list[list[Any]]:
@@ -150,25 +159,37 @@ def _single(cell: Any) -> Any:
 
 
 def from_csv(body: bytes) -> Columns:
-    """A table in CSV with a header; an empty cell is null.
+    """A table in CSV with a header; an empty cell is null. Lines are read when they are needed: a
+    list of short ones takes forty times their length in memory.
 
     Raises:
-        Problem: 400.
+        Problem: 400; also while the rows are read.
     """
     try:
-        reader = csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)
-        names, *rows = [row for row in reader if row]
+        rows = _lines(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise invalid("Ensure that input is a valid UTF-8 encoded string.") from None
-    except (csv.Error, ValueError) as error:
-        reason = "it is empty" if isinstance(error, ValueError) else str(error)
-        raise invalid(
-            "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid "
-            f"CSV-formatted Pandas DataFrame with a header. Error: {reason}"
-        ) from None
+    names = next(rows, None)
+    if names is None:
+        raise _not_csv("it is empty")
     if names[0] == "":  # the index that `DataFrame.to_csv` writes
-        names, rows = names[1:], [row[1:] for row in rows]
-    return Columns(names, iter(rows), "$", from_text)
+        names, rows = names[1:], (row[1:] for row in rows)
+    return Columns(names, rows, "$", from_text)
+
+
+def _lines(text: str) -> Iterator[list[str]]:
+    """The cells of each line that has some; raises `Problem`."""
+    try:
+        yield from filter(None, csv.reader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        raise _not_csv(str(error)) from None
+
+
+def _not_csv(reason: str) -> Problem:
+    return invalid(
+        "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid "
+        f"CSV-formatted Pandas DataFrame with a header. Error: {reason}"
+    )
 
 
 def _unequal() -> Problem:

@@ -52,6 +52,10 @@ ALIASES = {"predict": "label", "predict_proba": "probabilities"}
 from there: with two dimensions, probabilities as FP64, and MLServer's name of the encoding."""
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
+TIMEOUT = "timeout"
+"""The parameter of a request, as Triton has it, that says how long its client waits."""
+_LONGEST_US = 10**15
+"""Thirty years, as which any longer time counts: a float cannot hold every integer of JSON."""
 
 
 class Output(msgspec.Struct):
@@ -96,6 +100,12 @@ class Inference:
     def is_plain(self, get: Callable[[str], str | None], *, max_body_bytes: int) -> bool:
         """A body of a known length, of any content type."""
         return is_plain(get, max_body_bytes=max_body_bytes, any_type=True)
+
+    def json_of(self, body: bytes, head: Head) -> bytes:
+        """What is before the binary tensors."""
+        length = head.json_length
+        known = length is not None and length.isdecimal() and len(length) <= MOST_DIGITS
+        return body[: int(length)] if known and length else body
 
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read one binary tensor of the model's own type."""
@@ -247,7 +257,7 @@ def wanted_of(request: Request, model: LoadedModel) -> Wanted:
     if not request.outputs:
         answers = model.encoder.derived(Answers)
         return Wanted(request.id or "", answers.all_binary if all_binary else answers.all_json)
-    outputs = []
+    outputs: dict[str, tuple[str, str, bool]] = {}
     for output in request.outputs:
         name = ALIASES.get(output.name, output.name)
         if name not in manifest.outputs:
@@ -255,19 +265,21 @@ def wanted_of(request: Request, model: LoadedModel) -> Wanted:
                 f"unexpected inference output '{shown(output.name)}' for model "
                 f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
             )
+        if output.name in outputs:  # each would be made of all rows again
+            raise bad(f"the output '{shown(output.name)}' was asked for twice, expected once")
         binary = (output.parameters or {}).get("binary_data", all_binary) is True
-        outputs.append((output.name, name, binary))
-    return Wanted(request.id or "", tuple(outputs))
+        outputs[output.name] = (output.name, name, binary)
+    return Wanted(request.id or "", tuple(outputs.values()))
 
 
 def timeout_of(parameters: Parameters | None) -> float:
     """Seconds that a request's client waits, by Triton's parameter `timeout`, which is in
     microseconds; 0: no limit. Raises `Problem`, 400."""
-    if parameters is None or (timeout := parameters.get("timeout")) is None:
+    if parameters is None or (timeout := parameters.get(TIMEOUT)) is None:
         return 0.0
     if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0:
         raise bad(f"parameters.timeout is {shown(timeout)}, expected microseconds, or 0")
-    return timeout / 1e6
+    return min(timeout, _LONGEST_US) / 1e6
 
 
 def rows_of(

@@ -33,6 +33,8 @@ from halfcore.problem import FieldError, Problem, shown
 
 CSV_TYPE = "text/csv"
 _CODES = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
     408: "DEADLINE_EXCEEDED",
     429: "REQUEST_LIMIT_EXCEEDED",
@@ -80,6 +82,10 @@ class Scoring:
             is_plain(get, max_body_bytes=max_body_bytes)
             and "csv" not in (get("accept") or "").lower()
         )
+
+    def json_of(self, body: bytes, head: Head) -> bytes:
+        """All of it, or nothing if it is CSV."""
+        return b"" if _is_csv(head) else body
 
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read JSON by one typed parse."""
@@ -201,28 +207,30 @@ class Decoder:
             rows = self._in_order(table.names, rows)
         return (yield from self._table.pack(rows, table.coerce, max_rows=max_rows, path=table.path))
 
-    def _in_order(
-        self, names: Sequence[str], rows: Iterator[Sequence[Any]]
-    ) -> Iterator[Sequence[Any]]:
-        """The rows with the model's columns in its order; raises `Problem` if one is missing."""
+    def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
+        """The rows, sequences or records, with the model's columns in its order, and its default or
+        null for what a record lacks; raises `Problem` if a column is in none of them."""
         at = {name: i for i, name in enumerate(names)}
         defaults = self._schema.defaults
         missing = [
             name for i, name in enumerate(self._names) if name not in at and i not in defaults
         ]
         if missing:
-            extra = [name for name in at if name not in self._schema.names]
-            raise _missing(missing, [name for name in extra if name not in self._schema.ignored])
-        places = [(at.get(name), defaults.get(i)) for i, name in enumerate(self._names)]
+            known = {*self._schema.names, *self._schema.ignored}
+            raise _missing(missing, [name for name in at if name not in known])
+        wanted = [(name, at.get(name), defaults.get(i)) for i, name in enumerate(self._names)]
         width = len(names)
 
         def picked() -> Iterator[Sequence[Any]]:
             for number, row in enumerate(rows):
+                if isinstance(row, dict):
+                    yield [row.get(name, default) for name, _, default in wanted]
+                    continue
                 if len(row) != width:
                     raise invalid(
                         f"row {number} has {len(row)} values, expected {width}, one per column"
                     )
-                yield [default if place is None else row[place] for place, default in places]
+                yield [default if place is None else row[place] for _, place, default in wanted]
 
         return picked()
 

@@ -9,10 +9,12 @@ from halfcore.predict.protocols.mlflow import Scoring
 from halfcore.predict.protocols.protocol import Wire
 
 INVOCATIONS = "/invocations"
+PREDICT = ":predict"
+"""What follows a model's name in a path of KServe's older protocol."""
 _SCORING, _INSTANCES, _INFERENCE = Scoring(), Instances(), Inference()
 _ENDPOINT = re.compile(r"/endpoints/([^/]+)/invocations\Z")
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
-_PREDICT = re.compile(r"/v1/models/([^/]+):predict\Z")
+_PREDICT = re.compile(rf"/v1/models/([^/]+){PREDICT}\Z")
 
 
 _FORMS: tuple[tuple[str, Wire], ...] = (

@@ -33,6 +33,9 @@ class Wire(Protocol):
         """Whether a head is what most clients of the protocol send, so that its body can be asked
         for without more checks; `check_head` accepts it too. See `admission.is_plain`."""
 
+    def json_of(self, body: bytes, head: Head) -> bytes:
+        """The part of a body that is parsed as JSON."""
+
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read a short body that is right and usual, without pauses; None for any other, which
         `read` decides.

@@ -28,6 +28,9 @@ DTYPES = {
 BINARY_SIZE = "binary_data_size"
 """The parameter of a binary tensor: its length in bytes."""
 _LENGTH = np.dtype("<u4")
+_MOST = 2**63 - 1
+"""Of a size: JSON's integers may have thousands of digits, and their product more than Python
+writes."""
 Parameters = dict[str, str | int | float | bool | None]
 
 
@@ -124,10 +127,9 @@ def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
 
 def checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
     """The values, if they are as many as the shape says; raises `Problem`, 400."""
-    if any(size < 0 for size in tensor.shape) or not 1 <= len(tensor.shape) <= 2:
-        raise bad(
-            f"input '{shown(tensor.name)}': shape is {tensor.shape[:5]}, expected [N] or [N, F]"
-        )
+    if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= size <= _MOST for size in tensor.shape):
+        sizes = [shown(size) for size in tensor.shape[:5]]
+        raise bad(f"input '{shown(tensor.name)}': shape is {sizes}, expected [N] or [N, F]")
     wanted = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
     if len(values) != wanted:
         raise bad(

@@ -1,0 +1,162 @@
+"""How bodies of other protocols become rows: defaults of the catalogue, and work and memory in
+proportion to a body."""
+
+import json
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from halfcore.bundle import Input
+from halfcore.pipeline.decode import Rows, all_at_once
+from halfcore.pipeline.schema import Rule, Schema
+from halfcore.predict.protocols.forms import from_csv, parsed, table_of
+from halfcore.predict.protocols.inference import Request
+from halfcore.predict.protocols.mlflow import Decoder
+from halfcore.predict.protocols.prediction import parsed_bytes
+from halfcore.predict.protocols.tensors import with_data
+from halfcore.problem import Problem
+from support.bundles import NUMBERS
+
+INPUTS = msgspec.convert(NUMBERS, list[Input])
+RECORD: dict[str, float] = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
+
+
+def rows(schema: Schema, document: Any) -> Rows:
+    """The rows of a body, read value by value."""
+    table = table_of(parsed(json.dumps(document).encode()))
+    return all_at_once(Decoder(schema).rows(table, max_rows=10_000))
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions some work calls, Python's own included."""
+    count = 0
+
+    def seen(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("default", [7.5, 0.0])
+def test_a_record_without_a_column_gets_its_default_whatever_else_is_sent(default: float) -> None:
+    """Other records may have the column, and there may be a column that the model does not know:
+    such a body is read in another way."""
+    schema = Schema(INPUTS, "float32", {"x3": Rule(default=default)})
+    short = {name: value for name, value in RECORD.items() if name != "x3"}
+    filled = [RECORD, RECORD | {"x3": default}]
+    wanted = b"".join(schema.pack(tuple(record.values())) for record in filled)
+
+    usual = Decoder(schema).usual(
+        json.dumps({"dataframe_records": [RECORD, short]}).encode(), max_rows=10
+    )
+
+    assert usual is not None
+    assert usual.rows.payload == wanted
+    for more in ({}, {"id": "a"}):
+        assert rows(schema, {"dataframe_records": [RECORD | more, short]}).payload == wanted
+
+
+def test_a_record_without_a_column_that_has_no_default_has_null_there() -> None:
+    """As pandas makes a frame of records; this model has no null."""
+    short = {name: value for name, value in RECORD.items() if name != "x3"}
+    with pytest.raises(Problem, match='row 1: "x3" is null'):
+        rows(Schema(INPUTS, "float32"), {"dataframe_records": [RECORD, short]})
+
+
+def test_names_that_only_one_record_has_cost_no_more_in_the_others() -> None:
+    """Twice the records, each with 30 names of its own, have twice the calls, not four times."""
+    schema = Schema(INPUTS, "float32")
+
+    def made(count: int) -> Any:
+        return {
+            "dataframe_records": [
+                RECORD | {f"n{number}_{i}": 1 for i in range(30)} for number in range(count)
+            ]
+        }
+
+    assert rows(schema, made(100)).size == 100
+    short, long = made(100), made(200)
+    few, many = (calls(lambda body=body: rows(schema, body)) for body in (short, long))  # type: ignore[misc]
+    assert many < 2.5 * few
+
+
+LENGTH = 300_000
+SPARE_BYTES = 1 << 20
+"""Of memory that any body may take."""
+TENSOR = '{"inputs":[{"name":"i","shape":[1,4],"datatype":"FP32","data":[%s]}]}'
+REPEATED = {
+    "empty records": ('{"dataframe_records":[%s]}', "{}"),
+    "records of an empty name": ('{"dataframe_records":[%s]}', '{"":1}'),
+    "empty rows": ('{"instances":[%s]}', "[]"),
+    "rows of one value": ('{"inputs":[%s]}', "[1]"),
+    "values": ('{"instances":[%s]}', "257"),
+    "texts": ('{"inputs":{"x0":[%s]}}', '"ab"'),
+    "a tensor of objects": (TENSOR, "{}"),
+    "a tensor of arrays": (TENSOR, "[]"),
+    "a tensor of texts": (TENSOR, '"ab"'),
+}
+"""Bodies that are made to take memory: the frame, and what it holds again and again."""
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_a_body_takes_is_known_before_it_is_parsed(name: str) -> None:
+    """At most eight times its length, and what is reserved for it."""
+    frame, part = REPEATED[name]
+    body = (frame % ",".join([part] * (LENGTH // (len(part) + 1)))).encode()
+    table = Decoder(Schema(INPUTS, "float32"))
+
+    def read() -> None:
+        if frame is TENSOR:
+            with_data(msgspec.json.decode(body, type=Request).inputs, memoryview(b""))
+        else:
+            all_at_once(table.rows(table_of(parsed(body)), max_rows=10_000))
+
+    assert _peak(read) <= 8 * len(body) + parsed_bytes(body) + SPARE_BYTES
+
+
+def test_lines_of_csv_are_not_kept() -> None:
+    """However short they are."""
+    body = b"x0,x1,x2,x3\n" + b"1\n" * (LENGTH // 2)
+    table = Decoder(Schema(INPUTS, "float32"))
+    peak = _peak(lambda: all_at_once(table.rows(from_csv(body), max_rows=10_000)))
+    assert peak <= 8 * len(body) + SPARE_BYTES
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dataframe_records": [{"x0": 5.1, "x1": 3.5, "x2": 1.4, "x3": 0.2}] * 1000},
+        {"dataframe_records": [{"island": "Dream", "sex": "MALE", "mass": 4000, "wet": True}] * 9},
+        {"instances": [[5.1, 3.5, 1.4, 0.2]] * 1000},
+        {"inputs": {"x0": [5.1] * 1000, "island": ["Dream"] * 1000}},
+        {"inputs": [{"name": "x0", "shape": [1000], "datatype": "FP32", "data": [5.1] * 1000}]},
+    ],
+)
+def test_usual_bodies_need_nothing_more(document: Any) -> None:
+    """With and without spaces."""
+    for separators in ((",", ":"), (", ", ": ")):
+        assert parsed_bytes(json.dumps(document, separators=separators).encode()) == 0
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """Bytes that some work allocates at most; what it raises for a wrong body is right."""
+    tracemalloc.start()
+    try:
+        work()
+    except Problem:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak

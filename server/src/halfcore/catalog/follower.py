@@ -21,6 +21,8 @@ from halfcore.postgres.database import Backoff, Connection, Database, DatabaseEr
 CHANNEL = "halfcore_feature_catalogue"
 LEAST_GAP_S = 0.25
 """Least seconds between two reads: a storm of notifications costs four reads a second."""
+_READ_ONLY = "25006"
+"""SQLSTATE of a LISTEN during recovery, which is what a standby does all the time."""
 _READ = """
 SELECT model, column_name, position, kind, default_value, minimum, maximum, categories
 FROM halfcore.feature_catalogue WHERE enabled AND model = ANY($1::text[])
@@ -61,6 +63,7 @@ class Follower:
         self._hint = hint
         self._tried = asyncio.Event()
         self._reason = ""
+        self._standby = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, *, patience_s: float) -> None:
@@ -104,7 +107,7 @@ class Follower:
             self._hint.clear()
             # Listen before reading, so that a change after the read is notified.
             if self._database.notifies:
-                await connection.add_listener(CHANNEL, self._hinted)
+                await self._listen(connection)
             await self._read(connection)
             read_at = monotonic()
             backoff.reset()
@@ -117,6 +120,24 @@ class Follower:
             if self._database.notifies:
                 await connection.remove_listener(CHANNEL, self._hinted)
             await asyncio.sleep(read_at + LEAST_GAP_S - monotonic())
+
+    async def _listen(self, connection: Connection) -> None:
+        """Ask for notifications. A standby, which can be read, has none until it is promoted."""
+        try:
+            await connection.add_listener(CHANNEL, self._hinted)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _READ_ONLY:
+                raise
+            if not self._standby:
+                logger.info(
+                    "PostgreSQL at %s is a standby, which has no notifications: reading the "
+                    "feature catalogue every %g s",
+                    self._database.place,
+                    self._period_s,
+                )
+            self._standby = True
+        else:
+            self._standby = False
 
     async def _read(self, connection: Connection) -> None:
         rows = await connection.fetch(_READ, [model.manifest.name for model in self._models])

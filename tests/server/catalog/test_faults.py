@@ -53,7 +53,9 @@ def rig(
         postgres_server.start()
         assert server.stop() == 0
         assert server.process.stderr is not None
-        assert PASSWORD not in server.process.stderr.read()
+        log = server.process.stderr.read()
+        assert "trying again: PostgreSQL ended the connection" in log
+        assert PASSWORD not in log
 
 
 def set_default(postgres: Postgres, database: str, value: int) -> None:

@@ -213,11 +213,7 @@ class Spool:
             OSError: from the file system. Nothing was appended.
         """
         size = sum(len(block.payload) for block in blocks)
-        used = (
-            sum(file.stat().st_size for file in self._root.glob("*/*"))
-            if self._root.exists()
-            else 0
-        )
+        used = sum(map(_size, self._root.glob("*/*"))) if self._root.exists() else 0
         if used + size > self._most_bytes:
             raise SpoolFull(f"the spool holds {used} bytes, of {self._most_bytes} at most")
         if self._own is None:
@@ -296,6 +292,14 @@ def _count_rows(segment: Path) -> int:
             rows += count
             file.seek(size, os.SEEK_CUR)
     return rows
+
+
+def _size(file: Path) -> int:
+    """A file's size; 0 if another worker has just written its rows and removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write(handle: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ replaces the served model by it."""
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -98,7 +99,7 @@ class Swapper:
             Refusal: the bundle must not be served; the store remembers it.
             SchemaRefusal: it is not compatible with what is served.
             Unavailable: it could not be downloaded.
-            OSError: the store's disk failed.
+            OSError: the store's disk failed before the bundle was served.
         """
         in_thread, store = self._resources.in_thread, self._resources.store
         identity = (self._followed.name, wanted.version, wanted.manifest_sha256)
@@ -115,7 +116,8 @@ class Swapper:
             await self._record(wanted, source.path)
         except Refusal as error:
             refuse = partial(store.refuse, code=error.code, reason=str(error))
-            await in_thread(refuse, *identity)
+            with suppress(OSError):  # a full disk does not hide why; the bundle is tried again
+                await in_thread(refuse, *identity)
             raise
         finally:
             lock.close()
@@ -234,7 +236,7 @@ class Swapper:
         return prepare(source, max_batch_size=self._resources.limits.max_batch_size)
 
     async def _record(self, wanted: Offer, path: Path) -> None:
-        """Record on disk what is served now."""
+        """Record on disk what is served now. It is served also if that fails."""
         point = partial(
             self._resources.store.point,
             version=wanted.version,
@@ -243,7 +245,17 @@ class Swapper:
             workspace=self._resources.workspace,
         )
         name, role = self._followed.name, self._followed.role
-        await self._resources.in_thread(point, name, role, path)
+        try:
+            await self._resources.in_thread(point, name, role, path)
+        except OSError as error:
+            logger.warning(
+                "model %s version %s is served, but the store could not record that, so a start "
+                "without the registry would serve the version before it: %s; make room in "
+                "HALFCORE_STORE, and reload the model",
+                name,
+                wanted.version,
+                reason_of(error),
+            )
 
     def _put_into_service(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """Replace the served model by changing one pointer: later requests get the new model,

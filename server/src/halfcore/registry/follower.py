@@ -145,6 +145,7 @@ class Follower:
             raise
         if self._serves(wanted):
             self._reporter.unchanged()
+            await self._swapper.record_again()
             return "unchanged"
         return await self._try(wanted)
 

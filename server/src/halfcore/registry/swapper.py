@@ -68,6 +68,8 @@ class Swapper:
         """When the served bundle was made, as in its manifest; empty: nothing is served."""
         self._incompatible: tuple[Offer, Manifest] | None = None
         """A bundle that is in the store and was refused because of its columns."""
+        self._unrecorded: tuple[Offer, Path] | None = None
+        """What is served although the store could not record it."""
         self._retiring: set[asyncio.Task[None]] = set()
 
     def load_from_disk(self) -> bool:
@@ -130,6 +132,12 @@ class Swapper:
         """
         if self._incompatible is not None and self._incompatible[0] == wanted:
             self._check_contract(self._incompatible[1])
+
+    async def record_again(self) -> None:
+        """Record what is served, if the store could not when it was swapped in."""
+        if self._unrecorded is not None:
+            with suppress(OSError), await self._lock():
+                await self._record(*self._unrecorded)
 
     async def close(self) -> None:
         """Stop waiting for replaced models."""
@@ -248,14 +256,18 @@ class Swapper:
         try:
             await self._resources.in_thread(point, name, role, path)
         except OSError as error:
-            logger.warning(
-                "model %s version %s is served, but the store could not record that, so a start "
-                "without the registry would serve the version before it: %s; make room in "
-                "HALFCORE_STORE, and reload the model",
-                name,
-                wanted.version,
-                reason_of(error),
-            )
+            if self._unrecorded != (wanted, path):
+                logger.warning(
+                    "model %s version %s is served, but the store could not record that, so a "
+                    "start without the registry would serve the version before it: %s; make room "
+                    "in HALFCORE_STORE, its directory, and the next poll records it",
+                    name,
+                    wanted.version,
+                    reason_of(error),
+                )
+            self._unrecorded = wanted, path
+        else:
+            self._unrecorded = None
 
     def _put_into_service(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """Replace the served model by changing one pointer: later requests get the new model,

@@ -2,6 +2,7 @@
 the process does."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -408,6 +409,29 @@ def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:
 
     monkeypatch.setattr(log, "_write", counting)
     return offered
+
+
+@pytest.mark.parametrize("more", [0, 5], ids=["then the database is back", "then more rows"])
+async def test_a_spool_that_is_removed_costs_what_was_in_it(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, more: int
+) -> None:
+    """By a cleaner of temporary files, for example: later rows are logged, whether they had to go
+    to the disk or not."""
+    listen(caplog)
+    spool = tmp_path / "spool"
+    async with logging(postgres.dsn(name), spool) as (log, metrics):
+        with postgres.stopped():
+            add(log, range(10))
+            await until(lambda: metrics.spooled == 10)
+            shutil.rmtree(spool)
+            add(log, range(10, 10 + more))
+            await until(lambda: metrics.spooled == 10 + more)
+        await until(lambda: metrics.spool()[0] == 0)
+        add(log, range(20, 25))
+        await until(lambda: metrics.written == more + 5)
+    assert ids(postgres, name) == [*range(10, 10 + more), *range(20, 25)]
+    assert metrics.dropped == {"disk_error": 10}
+    assert "somebody removed the files of the spool, and 10 predictions with them" in caplog.text
 
 
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(

@@ -224,10 +224,11 @@ class PredictionLog:
             self._away.set()
         if not self._direct:
             try:
-                await self._in_thread(lambda: self._spool.append(blocks))
+                lost = await self._in_thread(lambda: self._spool.append(blocks))
             except OSError as error:
                 self._say_full(error)
                 return
+            self._say_removed(lost)
             self._metrics.spooled += sum(block.rows for block in blocks)
         self._full = "memory"
         self._held_bytes -= sum(held for _, held in self._blocks)
@@ -271,6 +272,15 @@ class PredictionLog:
             )
         self._full = full
 
+    def _say_removed(self, rows: int) -> None:
+        if rows:
+            self._metrics.drop("disk_error", rows)
+            logger.error(
+                "somebody removed the files of the spool, and %d predictions with them; let "
+                "HALFCORE_PREDICTION_LOG_SPOOL name a directory that stays",
+                rows,
+            )
+
     async def _replay(self) -> None:
         """Empty the spool when the database works again; then write rows directly again."""
         backoff = Backoff()
@@ -306,7 +316,7 @@ class PredictionLog:
                 reason_of(error),
             )
             self._metrics.torn += 1
-            await self._in_thread(lambda: directory.set_aside(segment))
+            self._say_removed(await self._in_thread(lambda: directory.set_aside(segment)))
             return
         if contents.torn_bytes:
             logger.warning(

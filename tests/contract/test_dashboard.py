@@ -57,6 +57,16 @@ def test_each_alert_is_tested_both_ways_and_explained(alert: str) -> None:
     assert f"`{alert}`" in (ROOT / "docs/operations.md").read_text()
 
 
+def test_each_code_of_a_refused_bundle_raises_the_alert() -> None:
+    """Those that the operator's page says are not downloaded again, and no others."""
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \| (?:not tried|checked) again", page, re.MULTILINE)
+    refused = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    named = re.findall(r'result=~"([^"]+)"', ALERTS["HalfcoreBundleRefused"]["expr"])
+    assert len(refused) > 10
+    assert [set(codes.split("|")) for codes in named] == [refused, refused]
+
+
 @contextmanager
 def limited(stack: ExitStack) -> Iterator[dict[str, Any]]:
     """How to start a server under a CPU quota and a memory limit; nothing where that is not

@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import ast
 import re
 import subprocess
 from dataclasses import fields
@@ -62,6 +63,24 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         named = re.findall(r"^\[[^\]]+\]: (?!https?:)([^\s#]+)", text, re.MULTILINE)
         for target in inline + named:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_code_of_a_failed_request_is_explained() -> None:
+    """Each that a problem or a wrong field has in the code; metrics and answers name it."""
+    text = (ROOT / "docs/operations.md").read_text()
+    table = text.partition("## When a request fails")[2].partition("## Metrics")[0]
+    codes = {
+        argument.value
+        for file in (ROOT / "server/src/halfcore").rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in ("Problem", "FieldError")
+        for argument in call.args[:2]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    } - {"$"}  # a path
+    assert len(codes) > 20
+    assert {code for code in codes if f"`{code}`" not in table} == set()
 
 
 def pages() -> list[Path]:

@@ -4,6 +4,7 @@ server that answers over gRPC."""
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,12 @@ def test_every_way_to_build_an_image_passes_them_on(name: str) -> None:
     for file in ("justfile", ".ci/publish"):
         assert f'--build-arg "{name}=${name}"' in (ROOT / file).read_text()
     assert f"{name}: ${{{{ vars.{name} }}}}" in (ROOT / ".github/workflows/release.yml").read_text()
+
+
+def test_each_extra_that_an_image_can_have_is_explained() -> None:
+    """All of the server's, but for Ray: its jobs run on a cluster's own machines."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    table = page.partition("| extra of the server |")[2].partition("\n\n")[0]
+    found = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    project = tomllib.loads((ROOT / "server/pyproject.toml").read_text())["project"]
+    assert found == project["optional-dependencies"].keys() - {"ray"}

@@ -241,6 +241,21 @@ def test_no_request_is_lost_by_a_rolling_update(tmp: Path) -> None:
 
 
 @builds
+def test_a_pod_that_waits_for_the_registry_is_not_restarted(tmp: Path) -> None:
+    """It polls, and a restart would only delay that. A folder of bundles is read at the start
+    alone, so a pod that finds none is."""
+    started = {
+        name: next(
+            container["startupProbe"]["httpGet"]["path"]
+            for _, container in pods(built((name,), tmp))
+            if "startupProbe" in container
+        )
+        for name in ("registry", "bundle")
+    }
+    assert started == {"registry": "/health/live", "bundle": "/health/ready"}
+
+
+@builds
 def test_every_pod_is_restricted(everything: list[Any]) -> None:
     """As the Pod Security Standard `restricted` asks, and with limits; the user is the images'."""
     assert len(list(pods(everything))) == 3

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import json
+import logging
 import os
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import asyncpg
 import pytest
 
 from halfcore.bundle import BundleError
-from halfcore.log import reason_of
+from halfcore.log import JsonFormatter, TextFormatter, reason_of
 from halfcore.postgres.database import DatabaseError
 from halfcore.registry.errors import Unavailable
 
@@ -60,3 +62,21 @@ class OddError(Exception):
 def test_every_exception_has_a_reason(error: BaseException, says: str) -> None:
     """One line, never empty."""
     assert reason_of(error) == says
+
+
+def record(message: str, error: Exception | None = None) -> logging.LogRecord:
+    """A line of the log before it is written."""
+    info = error and (type(error), error, None)
+    return logging.LogRecord("halfcore", logging.ERROR, "file", 1, message, (), info)
+
+
+def test_a_line_of_text_has_no_control_characters() -> None:
+    """Also below it, where the stack of an exception quotes what a client or a registry sent."""
+    text = TextFormatter("%(message)s").format(record("a\x1b[2Jb\r", ValueError("\x9b2J\x00")))
+    assert text == "a\\x1b[2Jb\\x0d\nValueError: \\x9b2J\\x00"
+
+
+def test_a_name_that_is_not_utf8_is_a_line_of_json() -> None:
+    """As Python reads a file's name from the system."""
+    name = os.fsdecode(b"bundles/\xff")
+    assert json.loads(JsonFormatter().format(record(name)))["message"] == name

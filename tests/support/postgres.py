@@ -178,6 +178,18 @@ class Postgres:
             self.start()
 
     @contextmanager
+    def standby(self) -> Iterator[None]:
+        """Restarted as a standby for the length of the block, which can be read alone; then it is
+        promoted."""
+        self.stop()
+        (self._data / "standby.signal").touch()
+        self.start()
+        try:
+            yield
+        finally:
+            self.sql("SELECT pg_promote()")
+
+    @contextmanager
     def hung(self) -> Iterator[None]:
         """Stopped by SIGSTOP for the length of the block: the kernel takes connections and bytes,
         and nobody answers."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from halfcore import __version__, challenger_spec, command_line, healthcheck, host
 from halfcore.bundle_signature import Signers, SignersError
 from halfcore.log import configure, logger
-from halfcore.postgres.database import Database, DatabaseError, check
+from halfcore.postgres.database import Database, DatabaseError, check, place
 from halfcore.predict.keys import Keys, KeysError, new_key
 from halfcore.process import signals
 from halfcore.readable import unreadable_reason
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from halfcore.process import sizing
 
 _MIGRATION_TIMEOUT_S = 600.0
-"""Long, because a migration may wait for another run, or fill a large table."""
+"""Of a statement: long, because a migration may wait for another run, or fill a large table."""
 
 
 def main() -> None:
@@ -222,7 +222,10 @@ def migrate(settings: Settings, *, as_json: bool = False) -> None:
 
     async def run() -> None:
         database = Database(
-            settings.database_url, pooler=settings.database_pooler, timeout_s=_MIGRATION_TIMEOUT_S
+            settings.database_url,
+            pooler=settings.database_pooler,
+            timeout_s=settings.database_timeout_s,
+            statement_timeout_s=_MIGRATION_TIMEOUT_S,
         )
         try:
             await apply(database, read(), say=say)
@@ -236,6 +239,11 @@ def migrate(settings: Settings, *, as_json: bool = False) -> None:
         asyncio.run(run())
     except MigrationError as error:
         raise SettingsError(str(error)) from None
+    except DatabaseError as error:
+        raise DatabaseError(
+            f"cannot migrate the database at {place(settings.database_url)}: {error}; see that its "
+            "URL is right and that it accepts writes, and run the command again"
+        ) from None
     end = f"{len(applied)} applied, the schema is up to date"
     # A command line writes to its terminal
     print(json.dumps({"applied": applied}) if as_json else end)  # noqa: T201

@@ -1,5 +1,6 @@
 """Log lines, as text or JSON. They never hold a request's body; control characters are escaped."""
 
+import json
 import logging
 import logging.config
 import re
@@ -23,6 +24,10 @@ _MEANINGS = {
     "RecursionError": "nested too deeply",
 }
 """The meaning of an exception without a text, by its class."""
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+"""How they are written: a registry's tag or a request's text must not move a terminal's cursor."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -52,6 +57,14 @@ def _text(error: BaseException) -> str:
         return ""
 
 
+class TextFormatter(logging.Formatter):
+    """One line of text, and the stack of an exception below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text without control characters."""
+        return super().format(record).translate(_CONTROLS)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC), level, message, and what was passed as `extra`."""
 
@@ -66,7 +79,10 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # a file's name that is not UTF-8, which JSON can only escape
+            return json.dumps(line, default=str)
 
 
 def configure(*, level: str, form: str) -> dict[str, Any]:
@@ -77,7 +93,7 @@ def configure(*, level: str, form: str) -> dict[str, Any]:
         level: lowest level that is logged: `debug`, `info`, `warning` or `error`.
         form: `text` or `json`.
     """
-    plain = {"format": "%(asctime)s %(levelname)-7s %(message)s"}
+    plain = {"()": TextFormatter, "fmt": "%(asctime)s %(levelname)-7s %(message)s"}
     config: dict[str, Any] = {
         "version": 1,
         "disable_existing_loggers": False,

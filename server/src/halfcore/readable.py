@@ -9,6 +9,11 @@ _READABLE_BY_ALL = {True: 0o005, False: 0o004}
 """Mode bits that let every user list a folder (True) or read a file (False)."""
 
 
+def printable(text: str) -> str:
+    """Text that every answer can carry: what is not UTF-8 in a file's name is escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def unreadable_reason(error: OSError, path: Path) -> str:
     """Why a file or folder cannot be read, and what to do; for any error except a missing
     permission, the error's own text.

@@ -180,6 +180,21 @@ async def test_a_folder_of_another_name_is_refused_with_both_names(tmp_path: Pat
     )
 
 
+async def test_a_folder_whose_name_is_not_utf8_costs_no_health(tmp_path: Path) -> None:
+    """Neither /health nor /metrics, which name it with its bytes escaped."""
+    write_bundle(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff/1")).mkdir(parents=True)
+    async with app_client(tmp_path) as client:
+        health = (await client.get("/health")).json()
+        metrics = (await client.get("/metrics")).text
+        answer = await client.post("/predict", json=ROW)
+
+    assert health["status"] == "degraded"
+    assert health["models"][r"\udcff"]["state"] == "refused"
+    assert r'halfcore_model_load_failures_total{model="\\udcff"} 1.0' in metrics
+    assert answer.status_code == 200
+
+
 async def test_a_long_reason_is_cut_in_health(tmp_path: Path) -> None:
     """Reasons quote manifests, and a manifest may hold thousands of classes."""
     write_bundle(tmp_path, changes={"classes": [f"class {number}" for number in range(1000)]})

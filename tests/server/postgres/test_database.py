@@ -93,6 +93,30 @@ async def test_an_error_does_not_quote_the_password(
 
 
 @pytest.mark.parametrize(
+    ("statements", "says"),
+    [
+        ("SELECT FROM halfcore.feature_catalogue", "does not exist: run `halfcore migrate`"),
+        ("SET ROLE pg_monitor; SELECT FROM pg_authid", "permission denied .*: grant this user its"),
+        (
+            "SET default_transaction_read_only = on; CREATE TABLE t ()",
+            "it is a standby or read-onl",
+        ),
+    ],
+    ids=["not migrated", "no right", "read-only"],
+)
+async def test_an_error_says_what_to_do(database: Database, statements: str, says: str) -> None:
+    """Where an operator, not a programmer, can help."""
+
+    async def run() -> None:
+        async with database.connection() as connection:
+            for statement in statements.split("; "):
+                await connection.execute(statement)
+
+    with pytest.raises(DatabaseError, match=says):
+        await run()
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("postgresql://u:p@host:5432/db?sslmode=require", "host:5432/db"),

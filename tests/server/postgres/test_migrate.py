@@ -137,11 +137,11 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], says: str)
         read(tmp_path)
 
 
-def run_migrate(url: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def run_migrate(url: str, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """`halfcore migrate`."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("HALFCORE_")
-    } | {"DATABASE_URL": url}
+    } | {"DATABASE_URL": url, **settings}
     return subprocess.run(
         [sys.executable, "-m", "halfcore", "migrate", *flags],
         env=environment,
@@ -196,3 +196,24 @@ def test_a_database_that_is_not_reached_ends_the_command_with_one_line(
     assert len(done.stderr.splitlines()) == 1
     assert "s3cret" not in done.stderr + done.stdout
     assert PASSWORD not in done.stderr + done.stdout
+
+
+def test_a_database_that_does_not_answer_ends_the_command_within_its_timeout(
+    postgres: Postgres, name: str
+) -> None:
+    """That of a connection: ten minutes are for a statement of a large migration alone."""
+    with postgres.hung():
+        done = run_migrate(postgres.dsn(name), HALFCORE_DATABASE_TIMEOUT_S="0.5")
+
+    assert done.returncode == 2
+    assert f"cannot migrate the database at 127.0.0.1:{postgres.port}/{name}: " in done.stderr
+    assert "no answer in time; see that its URL is right" in done.stderr
+
+
+def test_a_database_that_takes_no_writes_is_named(postgres: Postgres, name: str) -> None:
+    """As a standby, or one that is set to read only."""
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    done = run_migrate(postgres.dsn(name))
+
+    assert done.returncode == 2
+    assert "read-only transaction: it is a standby or read-only, let the URL name" in done.stderr

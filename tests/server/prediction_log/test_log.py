@@ -2,6 +2,7 @@
 the process does."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from halfcore.metrics.counters import PredictionLogMetrics
 from halfcore.postgres.database import Database, DatabaseError
 from halfcore.postgres.migrate import migrate, read
 from halfcore.prediction_log import log as module
-from halfcore.prediction_log.blocks import encode
+from halfcore.prediction_log.blocks import Block, encode
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.prediction_log.spool import Spool
 from halfcore.prediction_log.store import Store, Written
@@ -370,6 +371,67 @@ async def test_a_write_that_is_not_answered_is_logged_with_its_reason(
     assert line.endswith(
         f"writing them to the disk until it works again: no answer within {module.PATIENCE_S} s"
     )
+
+
+async def test_a_database_that_answers_but_takes_nothing_does_not_fill_the_log(
+    postgres: Postgres,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Read-only, and no disk to write to: the rows are offered again and again, and the log says
+    it once."""
+    listen(caplog)
+    monkeypatch.setattr(module, "PERIOD_S", 0.01)
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    (tmp_path / "file").touch()
+    async with logging(postgres.dsn(name), tmp_path / "file/spool") as (log, metrics):
+        offered = counted(monkeypatch, log)
+        add(log, range(10))
+        await until(lambda: len(offered) >= 5)
+        postgres.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        postgres.terminate(f"datname = '{name}'")
+        await until(lambda: metrics.written == 10)
+    (line,) = [text for text in caplog.messages if "cannot write predictions to PostgreSQL" in text]
+    assert "ReadOnlySQLTransactionError" in line
+    assert metrics.dropped == {}
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:
+    """What each write of a log's rows to the database returns from now on."""
+    offered: list[bool] = []
+    write = log._write
+
+    async def counting(blocks: list[Block], *, patience_s: float) -> bool:
+        offered.append(await write(blocks, patience_s=patience_s))
+        return offered[-1]
+
+    monkeypatch.setattr(log, "_write", counting)
+    return offered
+
+
+@pytest.mark.parametrize("more", [0, 5], ids=["then the database is back", "then more rows"])
+async def test_a_spool_that_is_removed_costs_what_was_in_it(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, more: int
+) -> None:
+    """By a cleaner of temporary files, for example: later rows are logged, whether they had to go
+    to the disk or not."""
+    listen(caplog)
+    spool = tmp_path / "spool"
+    async with logging(postgres.dsn(name), spool) as (log, metrics):
+        with postgres.stopped():
+            add(log, range(10))
+            await until(lambda: metrics.spooled == 10)
+            shutil.rmtree(spool)
+            add(log, range(10, 10 + more))
+            await until(lambda: metrics.spooled == 10 + more)
+        await until(lambda: metrics.spool()[0] == 0)
+        add(log, range(20, 25))
+        await until(lambda: metrics.written == more + 5)
+    assert ids(postgres, name) == [*range(10, 10 + more), *range(20, 25)]
+    assert metrics.dropped == {"disk_error": 10}
+    assert "somebody removed the files of the spool, and 10 predictions with them" in caplog.text
 
 
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(

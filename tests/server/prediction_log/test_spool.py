@@ -356,3 +356,14 @@ def test_what_is_no_writers_directory_is_left_alone(tmp_path: Path) -> None:
     assert spool.oldest() is None
     assert Directory.claim(tmp_path / "gone") is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lost+found", "note"]
+
+
+def test_a_segment_that_another_worker_removes_meanwhile_does_not_count(tmp_path: Path) -> None:
+    """It is there when the spool is listed, and gone when its size is asked: a link that leads
+    nowhere is the same."""
+    (tmp_path / str(B)).mkdir()
+    (tmp_path / str(B) / "000000000000.segment").symlink_to(tmp_path / "gone")
+    spool = open_spool(tmp_path)
+    spool.append([block(0)])
+    assert spool.rows == 3
+    spool.close()

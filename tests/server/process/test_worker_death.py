@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from halfcore.process import supervisor
 from support.bundles import write_bundle
 from support.client import parsed
+from support.log import listen
 from support.processes import GOOD, connect, cpu_s, listening, status, until, workers
 from support.serving import Server, receive, request, serving
 
@@ -48,6 +50,15 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         assert server.process.stderr is not None
         lines = [line for line in server.process.stderr.read().splitlines() if "SIGKILL" in line]
         assert len(lines) == 1
+
+
+def test_a_death_that_cannot_be_counted_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk: the supervisor goes on, and starts another worker."""
+    listen(caplog)
+    supervisor._on_death(tmp_path / "gone", "SIGKILL", 1)
+    assert "a worker ended unexpectedly (SIGKILL)" in caplog.text
 
 
 @pytest.mark.slow

@@ -142,3 +142,34 @@ def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, sto
             )
             assert (found["version"], found["code"]) == ("4", "disk")
             assert serves(server, "2")
+
+
+def test_a_version_that_the_store_cannot_record_is_served(tmp_path: Path, store: Path) -> None:
+    """A disk that became full amid a swap: it counts as one, the log says what a restart would
+    serve, and it is recorded once there is room."""
+    pointer = store / "numbers/.champion.json"
+    with fake_registry() as registry:
+        for number in (1, 2, 3):
+            registry.publish(write_version(tmp_path / "exported", number))
+        registry.point("numbers", "2")
+        with serving(
+            tmp_path / "none", store=store, tracking_uri=registry.url, **SETTINGS
+        ) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            pointer.unlink()
+            pointer.mkdir()  # nothing can be renamed to it; root may write anywhere else
+            registry.point("numbers", "3")
+            until(lambda: serves(server, "3"))
+            swapped = 'halfcore_model_swaps_total{model="numbers",result="swapped",role="champion"}'
+            until(lambda: f"{swapped} 1.0" in httpx.get(f"{url}/metrics").text)
+            found = httpx.get(f"{url}/models/numbers").json()["following"]["champion"]
+            assert found["served"]["version"] == "3"
+            assert (found["pending"], found["refused"]) == (None, None)
+            pointer.rmdir()
+            until(pointer.exists)
+            assert json.loads(pointer.read_text())["version"] == "3"
+            assert server.stop() == 0
+            assert server.process.stderr is not None
+            log = server.process.stderr.read()
+    assert log.count("version 3 is served, but the store could not record that") == 1
+    assert "download failed" not in log

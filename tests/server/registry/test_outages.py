@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from halfcore.registry.client import Client
+from halfcore.registry.errors import Unavailable
 from support.fake_registry import API, Exchange, FakeRegistry, Lie, fake_registry
 from support.load import Load, Sent
 from support.mlflow_registry import Registry
@@ -218,6 +220,26 @@ def test_a_file_that_does_not_come_whole_is_fetched_again(setting: Setting, name
     until(
         lambda: not list((setting.folder / "store/numbers").glob(".tmp-*"))
     )  # the pointer is written after the swap
+
+
+@pytest.mark.parametrize(
+    ("login", "says"),
+    [
+        ({}, "the registry asks for a login: set MLFLOW_TRACKING_TOKEN, or"),
+        ({"token": "old"}, "not accept the login of MLFLOW_TRACKING_TOKEN, which may have expired"),
+        ({"username": "a", "password": "old"}, "not accept the login of MLFLOW_TRACKING_USERNAME"),
+    ],
+    ids=["none", "token", "user"],
+)
+async def test_a_login_that_is_refused_is_named(login: dict[str, str], says: str) -> None:
+    """Who has set one is not advised to set one."""
+    with fake_registry() as registry:
+        registry.lie = lying(API, LIES["a login"][1])
+        client = Client(registry.url, timeout_s=60.0, **login)  # type: ignore[arg-type]
+        with pytest.raises(Unavailable, match=says) as raised:
+            await client.get("registered-models/get", name="numbers")
+        await client.close()
+    assert "old" not in str(raised.value)
 
 
 @pytest.mark.slow

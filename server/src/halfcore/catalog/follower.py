@@ -21,6 +21,8 @@ from halfcore.postgres.database import Backoff, Connection, Database, DatabaseEr
 CHANNEL = "halfcore_feature_catalogue"
 LEAST_GAP_S = 0.25
 """Least seconds between two reads: a storm of notifications costs four reads a second."""
+_READ_ONLY = "25006"
+"""SQLSTATE of a LISTEN during recovery, which is what a standby does all the time."""
 _READ = """
 SELECT model, column_name, position, kind, default_value, minimum, maximum, categories
 FROM halfcore.feature_catalogue WHERE enabled AND model = ANY($1::text[])
@@ -61,6 +63,9 @@ class Follower:
         self._hint = hint
         self._tried = asyncio.Event()
         self._reason = ""
+        self._standby = False
+        self._ended = False
+        """Whether the connection that is read was ended by the other side."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, *, patience_s: float) -> None:
@@ -88,7 +93,8 @@ class Follower:
         while True:
             try:
                 async with self._database.connection() as connection:
-                    connection.add_termination_listener(self._hinted)
+                    self._ended = False
+                    connection.add_termination_listener(self._on_end)
                     await self._read_repeatedly(connection, backoff)
             except DatabaseError as error:
                 self._failed(str(error))
@@ -101,10 +107,11 @@ class Follower:
     async def _read_repeatedly(self, connection: Connection, backoff: Backoff) -> None:
         """Read the table, and again after each hint or period, until the connection fails."""
         while True:
+            self._check_connected()
             self._hint.clear()
             # Listen before reading, so that a change after the read is notified.
             if self._database.notifies:
-                await connection.add_listener(CHANNEL, self._hinted)
+                await self._listen(connection)
             await self._read(connection)
             read_at = monotonic()
             backoff.reset()
@@ -112,11 +119,35 @@ class Follower:
                 # Not a secret
                 async with asyncio.timeout(self._period_s * random.uniform(0.9, 1.1)):  # noqa: S311
                     await self._hint.wait()
+            self._check_connected()
             # Do not listen until the next read: each of 10,000 notifications would take time from
             # the event loop that predicts.
             if self._database.notifies:
                 await connection.remove_listener(CHANNEL, self._hinted)
             await asyncio.sleep(read_at + LEAST_GAP_S - monotonic())
+
+    def _check_connected(self) -> None:
+        """Raise what happened, rather than what the next statement would say of it."""
+        if self._ended:
+            raise DatabaseError("PostgreSQL ended the connection")
+
+    async def _listen(self, connection: Connection) -> None:
+        """Ask for notifications. A standby, which can be read, has none until it is promoted."""
+        try:
+            await connection.add_listener(CHANNEL, self._hinted)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _READ_ONLY:
+                raise
+            if not self._standby:
+                logger.info(
+                    "PostgreSQL at %s is a standby, which has no notifications: reading the "
+                    "feature catalogue every %g s",
+                    self._database.place,
+                    self._period_s,
+                )
+            self._standby = True
+        else:
+            self._standby = False
 
     async def _read(self, connection: Connection) -> None:
         rows = await connection.fetch(_READ, [model.manifest.name for model in self._models])
@@ -131,6 +162,10 @@ class Follower:
             await asyncio.to_thread(snapshot.save, self._file, self._catalog.snapshot())
 
     def _hinted(self, *_: object) -> None:
+        self._hint.set()
+
+    def _on_end(self, *_: object) -> None:
+        self._ended = True
         self._hint.set()
 
     def _failed(self, reason: str) -> None:

@@ -161,6 +161,7 @@ class Snapshot(msgspec.Struct):
         self.loaded.clear()
         for model in self.models.values():
             model.queued_rows = 0
+            model.drift = None  # its rows would never grow old
         if self.optional.log:
             self.optional.log.forget_states()
         if self.catalog:
@@ -183,6 +184,8 @@ class Exposition(Collector):
         self._version = version
         self._own = shared / f"{os.getpid()}.msgpack" if shared else None
         self._limits: list[Metric] = []
+        self._unshared = ""
+        """Why the last snapshot was not written, so that the log says it once."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if shared is None:
@@ -215,10 +218,17 @@ class Exposition(Collector):
             partial.write_bytes(msgspec.msgpack.encode(Snapshot.of(self._metrics)))
             partial.replace(file)
         except OSError as error:
-            logger.warning(
-                "cannot share this worker's metrics; /metrics shows only some of the workers: %s",
-                reason_of(error),
-            )
+            reason = reason_of(error)
+            if reason != self._unshared:
+                logger.warning(
+                    "cannot share this worker's metrics, so /metrics of another worker lacks its "
+                    "newest: %s; make room in the directory for temporary files, or let TMPDIR "
+                    "name another one",
+                    reason,
+                )
+            self._unshared = reason
+        else:
+            self._unshared = ""
 
     def snapshot(self) -> Snapshot:
         """The counters of all workers, now."""

@@ -23,6 +23,7 @@ from halfcore.pipeline.batcher import Batcher
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.engine import EngineError
+from halfcore.readable import printable
 
 _CREDENTIALS = re.compile(r"://[^/@]*@")
 
@@ -87,12 +88,13 @@ def load_all(
     """
 
     def refuse(name: str, reason: str) -> None:
+        name, reason = printable(name), printable(reason)
         models.refuse(name, reason)
         metrics.load_failures[name] = metrics.load_failures.get(name, 0) + 1
         logger.error("model %s: refused: %s", name, reason, extra={"model": name})
 
     found = bundle_search.survey(directory)
-    models.directory_problem = found.problem
+    models.directory_problem = printable(found.problem)
     for name, reason in found.refused.items():
         if name not in models.served:
             refuse(name, reason)

@@ -24,6 +24,16 @@ Pooler = Literal["none", "session", "transaction"]
 _POOLED = ("InvalidSQLStatementNameError", "DuplicatePreparedStatementError")
 """asyncpg's errors for a prepared statement that is unknown in this session, or exists already: the
 consequence of a pooler of transactions."""
+_REMEDIES = {
+    "42P01": "run `halfcore migrate`",
+    "42703": "run `halfcore migrate`",
+    "42883": "run `halfcore migrate`",
+    "3F000": "run `halfcore migrate`",
+    "42501": "grant this user its rights (docs/catalogue.md, docs/prediction-log.md)",
+    "25006": "it is a standby or read-only, let the URL name the primary",
+}
+"""SQLSTATE → what to do: a table, column, function or schema is missing; a right is; it takes no
+writes."""
 _warned: set[str] = set()
 """Places for which the warning about a pooler was logged."""
 
@@ -39,13 +49,20 @@ class Database:
         max_connections: most connections at one time.
         timeout_s: seconds that connecting may take, the wait for a free place in the pool included;
             and seconds that a statement may take.
+        statement_timeout_s: seconds that a statement may take, if that differs.
 
     Raises:
         DatabaseError: the URL is not valid.
     """
 
     def __init__(
-        self, url: str, *, pooler: Pooler = "none", max_connections: int = 4, timeout_s: float = 5.0
+        self,
+        url: str,
+        *,
+        pooler: Pooler = "none",
+        max_connections: int = 4,
+        timeout_s: float = 5.0,
+        statement_timeout_s: float | None = None,
     ) -> None:
         import asyncpg  # see the module's docstring
 
@@ -55,7 +72,9 @@ class Database:
         """Whether LISTEN works: it belongs to a session."""
         self._url = url
         self._look_for_pooler = pooler == "none"
-        self._pool = _pool(url, pooler, max_connections, timeout_s)
+        self._pool = _pool(
+            url, pooler, max_connections, timeout_s, statement_timeout_s or timeout_s
+        )
         self._errors = (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
@@ -157,10 +176,13 @@ class Database:
                 ": a pooler of transactions (PgBouncer) is in front of PostgreSQL, set "
                 "HALFCORE_DATABASE_POOLER=transaction"
             )
-        return text
+        remedy = _REMEDIES.get(getattr(error, "sqlstate", None) or "")
+        return f"{text}: {remedy}" if remedy else text
 
 
-def _pool(url: str, pooler: Pooler, max_connections: int, timeout_s: float) -> Any:
+def _pool(
+    url: str, pooler: Pooler, max_connections: int, timeout_s: float, statement_timeout_s: float
+) -> Any:
     """An empty `asyncpg.Pool`, which does not connect yet."""
     import asyncpg  # see the module's docstring
 
@@ -170,7 +192,7 @@ def _pool(url: str, pooler: Pooler, max_connections: int, timeout_s: float) -> A
         max_size=max_connections,
         max_inactive_connection_lifetime=60.0,
         timeout=timeout_s,
-        command_timeout=timeout_s,
+        command_timeout=statement_timeout_s,
         server_settings={"application_name": "halfcore"},
         # Behind a pooler of transactions all clients share the sessions: no statement may be
         # prepared under a name, and a reset would free the advisory locks of other clients.

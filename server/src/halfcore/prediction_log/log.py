@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from random import random
-from time import time
+from time import monotonic, time
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
@@ -33,6 +33,8 @@ ADOPT_PERIOD_S = 30.0
 """Seconds between searches for the directories of workers that died."""
 LAST_WRITE_S = 2.0
 """Longest time of the last write to the database, seconds; the rest goes to the disk."""
+REPEAT_S = 60.0
+"""Seconds for which the log does not repeat why the database took no rows."""
 BLOCK_ROWS = 512
 """Rows encoded in one turn of the event loop: half a millisecond."""
 ROW_OVERHEAD = 300
@@ -112,6 +114,8 @@ class PredictionLog:
         self._held_bytes = 0
         self._held_rows = 0
         self._full = "memory"
+        self._said = "", 0.0
+        """Why the database took no rows, as the log said last, and when."""
         self._direct = True
         self._order = asyncio.Lock()
         self._added = asyncio.Event()
@@ -220,10 +224,11 @@ class PredictionLog:
             self._away.set()
         if not self._direct:
             try:
-                await self._in_thread(lambda: self._spool.append(blocks))
+                lost = await self._in_thread(lambda: self._spool.append(blocks))
             except OSError as error:
                 self._say_full(error)
                 return
+            self._say_removed(lost)
             self._metrics.spooled += sum(block.rows for block in blocks)
         self._full = "memory"
         self._held_bytes -= sum(held for _, held in self._blocks)
@@ -240,14 +245,23 @@ class PredictionLog:
                 if isinstance(error, TimeoutError)
                 else reason_of(error)
             )
-            logger.warning(
-                "cannot write predictions to PostgreSQL; writing them to the disk until it works "
-                "again: %s",
-                why,
-            )
+            self._say_failed(why)
             return False
         self._metrics.wrote(written.rows, written.refused)
         return True
+
+    def _say_failed(self, why: str) -> None:
+        # Not each time: a slow database takes from the disk what it did not take at once, so this
+        # alternates with success; and one that is read-only answers, but takes nothing.
+        said, at = self._said
+        if why == said and monotonic() < at + REPEAT_S:
+            return
+        logger.warning(
+            "cannot write predictions to PostgreSQL; writing them to the disk until it works "
+            "again: %s",
+            why,
+        )
+        self._said = why, monotonic()
 
     def _say_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
@@ -257,6 +271,15 @@ class PredictionLog:
                 reason_of(error),
             )
         self._full = full
+
+    def _say_removed(self, rows: int) -> None:
+        if rows:
+            self._metrics.drop("disk_error", rows)
+            logger.error(
+                "somebody removed the files of the spool, and %d predictions with them; let "
+                "HALFCORE_PREDICTION_LOG_SPOOL name a directory that stays",
+                rows,
+            )
 
     async def _replay(self) -> None:
         """Empty the spool when the database works again; then write rows directly again."""
@@ -293,7 +316,7 @@ class PredictionLog:
                 reason_of(error),
             )
             self._metrics.torn += 1
-            await self._in_thread(lambda: directory.set_aside(segment))
+            self._say_removed(await self._in_thread(lambda: directory.set_aside(segment)))
             return
         if contents.torn_bytes:
             logger.warning(

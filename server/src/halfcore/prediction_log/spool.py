@@ -144,11 +144,18 @@ class Directory:
         self.segments.remove(segment)
         self.rows = max(0, self.rows - rows)
 
-    def set_aside(self, segment: Path) -> None:
-        """Rename a segment that cannot be read, so that it is skipped and people can look at it."""
-        self.bytes -= segment.stat().st_size
-        segment.rename(segment.with_suffix(".unreadable"))
+    def set_aside(self, segment: Path) -> int:
+        """Rename a segment that cannot be read, so that it is skipped and people can look at it.
+        Forget one that somebody removed; return the rows that were in the last of these."""
+        self.bytes -= _size(segment)
+        lost = 0
+        try:
+            segment.rename(segment.with_suffix(".unreadable"))
+        except FileNotFoundError:
+            lost = self.rows if len(self.segments) == 1 else 0
+            self.rows -= lost
         self.segments.remove(segment)
+        return lost
 
     def close(self) -> None:
         """Unlock; remove the directory if it is empty."""
@@ -205,19 +212,21 @@ class Spool:
         """Rows in them."""
         return sum(directory.rows for directory in self._directories())
 
-    def append(self, blocks: Sequence[Block]) -> None:
-        """Append blocks; on return they are on the disk.
+    def append(self, blocks: Sequence[Block]) -> int:
+        """Append blocks; on return they are on the disk. Return how many rows were lost before,
+        because somebody removed this process's directory.
 
         Raises:
             SpoolFull: they do not fit.
             OSError: from the file system. Nothing was appended.
         """
+        lost = 0
+        if self._own is not None and not self._own.path.exists():
+            lost = self._own.rows
+            self._own.close()
+            self._own = None
         size = sum(len(block.payload) for block in blocks)
-        used = (
-            sum(file.stat().st_size for file in self._root.glob("*/*"))
-            if self._root.exists()
-            else 0
-        )
+        used = sum(map(_size, self._root.glob("*/*"))) if self._root.exists() else 0
         if used + size > self._most_bytes:
             raise SpoolFull(f"the spool holds {used} bytes, of {self._most_bytes} at most")
         if self._own is None:
@@ -227,6 +236,7 @@ class Spool:
             if self._own is None:
                 raise OSError(f"{path} is locked")
         self._own.append(blocks)
+        return lost
 
     def adopt(self) -> None:
         """Take over the directories that no process holds."""
@@ -296,6 +306,14 @@ def _count_rows(segment: Path) -> int:
             rows += count
             file.seek(size, os.SEEK_CUR)
     return rows
+
+
+def _size(file: Path) -> int:
+    """A file's size; 0 if another worker has just written its rows and removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write(handle: int, data: bytes) -> None:

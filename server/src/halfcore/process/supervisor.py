@@ -80,7 +80,8 @@ def _server(
 
 def _on_death(shared: Path, how: str, pid: int | None) -> None:
     """Count and report a worker that died."""
-    workers.count_death(shared)
+    with suppress(OSError):  # a full disk must not keep the next worker from starting
+        workers.count_death(shared)
     logger.error(
         "a worker ended unexpectedly (%s), and its requests with it; another one is started. See "
         "the log above; SIGKILL is often the memory limit: raise it",

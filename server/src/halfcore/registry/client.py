@@ -60,6 +60,9 @@ class Client:
         self._workspace = workspace
         self._workspace_known = not workspace
         self._timeout_s = timeout_s
+        self._login = (
+            "MLFLOW_TRACKING_TOKEN" if token else "MLFLOW_TRACKING_USERNAME" * bool(username)
+        )
         self._http = httpx.AsyncClient(
             base_url=uri.rstrip("/"),
             headers=headers,
@@ -219,6 +222,12 @@ class Client:
         raise _failed(response)
 
     def _not_allowed(self, status: int, text: str) -> Unavailable:
+        if status == 401 and self._login:
+            return Unavailable(
+                "unauthorized",
+                f"the registry does not accept the login of {self._login}, which may have expired: "
+                "correct or renew it, and restart the server",
+            )
         if status == 401:
             return Unavailable(
                 "unauthorized",
@@ -232,7 +241,10 @@ class Client:
                 f"MLflow does not accept the host name {host}: start it with --allowed-hosts "
                 f"{host}",
             )
-        return Unavailable("forbidden", "the registry forbids this user to read it (403)")
+        return Unavailable(
+            "forbidden",
+            "the registry forbids this user to read it (403): give the user that right in MLflow",
+        )
 
 
 def _parsed(path: str, body: bytes | bytearray) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Follower:
             raise
         if self._serves(wanted):
             self._reporter.unchanged()
+            await self._swapper.record_again()
             return "unchanged"
         return await self._try(wanted)
 
@@ -164,7 +165,10 @@ class Follower:
         except Unavailable as error:
             return self._retry_later(wanted.version, error)
         except OSError as error:
-            reason = f"the store: {error.strerror or reason_of(error)}"
+            reason = (
+                f"the store cannot be written: {error.strerror or reason_of(error)}; make room in "
+                "HALFCORE_STORE, its directory, or let it name another one"
+            )
             return self._retry_later(wanted.version, Unavailable("disk", reason))
         self._reporter.swap_recorded()
         return "swapped"

@@ -4,6 +4,7 @@ replaces the served model by it."""
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -67,6 +68,8 @@ class Swapper:
         """When the served bundle was made, as in its manifest; empty: nothing is served."""
         self._incompatible: tuple[Offer, Manifest] | None = None
         """A bundle that is in the store and was refused because of its columns."""
+        self._unrecorded: tuple[Offer, Path] | None = None
+        """What is served although the store could not record it."""
         self._retiring: set[asyncio.Task[None]] = set()
 
     def load_from_disk(self) -> bool:
@@ -98,7 +101,7 @@ class Swapper:
             Refusal: the bundle must not be served; the store remembers it.
             SchemaRefusal: it is not compatible with what is served.
             Unavailable: it could not be downloaded.
-            OSError: the store's disk failed.
+            OSError: the store's disk failed before the bundle was served.
         """
         in_thread, store = self._resources.in_thread, self._resources.store
         identity = (self._followed.name, wanted.version, wanted.manifest_sha256)
@@ -115,7 +118,8 @@ class Swapper:
             await self._record(wanted, source.path)
         except Refusal as error:
             refuse = partial(store.refuse, code=error.code, reason=str(error))
-            await in_thread(refuse, *identity)
+            with suppress(OSError):  # a full disk does not hide why; the bundle is tried again
+                await in_thread(refuse, *identity)
             raise
         finally:
             lock.close()
@@ -128,6 +132,12 @@ class Swapper:
         """
         if self._incompatible is not None and self._incompatible[0] == wanted:
             self._check_contract(self._incompatible[1])
+
+    async def record_again(self) -> None:
+        """Record what is served, if the store could not when it was swapped in."""
+        if self._unrecorded is not None:
+            with suppress(OSError), await self._lock():
+                await self._record(*self._unrecorded)
 
     async def close(self) -> None:
         """Stop waiting for replaced models."""
@@ -234,7 +244,7 @@ class Swapper:
         return prepare(source, max_batch_size=self._resources.limits.max_batch_size)
 
     async def _record(self, wanted: Offer, path: Path) -> None:
-        """Record on disk what is served now."""
+        """Record on disk what is served now. It is served also if that fails."""
         point = partial(
             self._resources.store.point,
             version=wanted.version,
@@ -243,7 +253,21 @@ class Swapper:
             workspace=self._resources.workspace,
         )
         name, role = self._followed.name, self._followed.role
-        await self._resources.in_thread(point, name, role, path)
+        try:
+            await self._resources.in_thread(point, name, role, path)
+        except OSError as error:
+            if self._unrecorded != (wanted, path):
+                logger.warning(
+                    "model %s version %s is served, but the store could not record that, so a "
+                    "start without the registry would serve the version before it: %s; make room "
+                    "in HALFCORE_STORE, its directory, and the next poll records it",
+                    name,
+                    wanted.version,
+                    reason_of(error),
+                )
+            self._unrecorded = wanted, path
+        else:
+            self._unrecorded = None
 
     def _put_into_service(self, prepared: Prepared, version: str, manifest_sha256: str) -> None:
         """Replace the served model by changing one pointer: later requests get the new model,

@@ -392,6 +392,7 @@ def test_limits_are_those_asked_for():
         (["--servers", "b,z"], "unknown: z; there are a, a2"),
         (["--servers", "e", "--regimes", "sparse"], "nothing to measure"),
         (["--regimes", "idle"], "unknown: idle; there are saturated, sparse"),
+        (["--rounds", "0"], "--rounds 0: expected at least 1"),
     ],
 )
 def test_an_order_that_means_nothing_is_refused(arguments, message):
@@ -457,7 +458,9 @@ def test_a_run_that_was_cut_off_continues(tmp_path):
         return first
 
     def carried_out(run, measure_one, **more):
-        return command._conduct(run, [1, 2, 3], measure_one, str, tmp_path, said, **more)
+        return runner.conduct_all(
+            run, [1, 2, 3], measure_one, str, tmp_path, said, aside=["quiet"], **more
+        )
 
     for again in (False, True):
         with pytest.raises(KeyboardInterrupt):

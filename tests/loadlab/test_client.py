@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadlab.generator import exchange
 from loadlab.generator.epoll import Outcome, Plan, carry_out, check
-from loadlab.generator.http import Failed, Question, parse
+from loadlab.generator.http import Client, Failed, Question, parse, post
 from loadlab.generator.plan import PlanError
+from support.misbehaving import RIGHT, Faults, misbehaving
 
 BODY = '{"features":[5.1,3.5,1.4,0.2]}'
 PREFIX = '{"prediction":"setosa"'
@@ -267,6 +269,41 @@ def test_an_answer_is_parsed_as_its_bytes_arrive() -> None:
         parse(b"hello", ended=True)
     with pytest.raises(ConnectionError, match="ended within an answer"):
         parse(whole[:-1], ended=True)
+
+
+def test_an_answer_in_chunks_says_what_the_server_must_send() -> None:
+    """Its end would never be found; the lab would wait for it until the time is over."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    with pytest.raises(ValueError, match="must send its Content-Length"):
+        parse(chunked)
+    with scripted(lambda _: chunked) as port:
+        client = Client("127.0.0.1", port)
+        with pytest.raises(exchange.NoAnswer, match="must send its Content-Length"):
+            exchange.learn([BODY], client.ask)
+
+
+def test_a_server_that_closes_connections_is_asked_over_new_ones() -> None:
+    """After each answer, as after as many as some proxies allow: seen as "not an HTTP answer"."""
+    faults = Faults(closes=True)
+    with misbehaving(faults) as port:
+        client = Client("127.0.0.1", port)
+        learned = exchange.learn([BODY] * 20, client.ask)
+        client.close()
+    assert [each.answer for each in learned] == [RIGHT.decode()] * 20
+    assert faults.requests == 20
+
+
+def test_a_server_that_is_gone_gives_no_answer() -> None:
+    """It is asked twice, and then the reason is given."""
+    with scripted(lambda _: None) as port:
+        client = Client("127.0.0.1", port)
+        with pytest.raises(exchange.NoAnswer, match=r"was closed without an answer|reset by peer"):
+            exchange.learn([BODY], client.ask)
+
+
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    """Without them it is no Host header, and many servers answer 400."""
+    assert b"\r\nhost: [::1]:8000\r\n" in post(("::1", 8000), "/predict", BODY)
 
 
 def test_bytes_that_nobody_asked_for_are_a_failure() -> None:

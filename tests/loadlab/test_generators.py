@@ -279,6 +279,19 @@ def test_the_witness_sees_wrong_answers_too(tmp_path):
     assert faults.accepts == CONNECTIONS
 
 
+def test_a_connection_that_the_server_closed_while_idle_is_no_failure_of_the_witness(tmp_path):
+    """It would fail an honest server, whose users open another one without a word."""
+    faults = Faults(closes=True)
+    with misbehaving(faults) as port, witnessing(tmp_path, load(port)) as witness:
+        ticks: list[Tick] = []
+        while sum(tick.answered for tick in ticks) < 3 * CONNECTIONS:
+            assert not witness.broken(), witness.broken()
+            time.sleep(0.1)
+            ticks += witness.ticks()
+    assert not Counted(ticks).failures
+    assert faults.accepts >= 3 * CONNECTIONS
+
+
 @pytest.mark.parametrize("engine", ["raw engine", "locust raw", "locust fast", "locust stock"])
 def test_no_engine_counts_an_answer_that_only_looks_right(engine, tmp_path):
     """Each of the server's answers has status 200 and is wrong; every one is compared whole."""

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import command, peer_forms, peers
+from loadlab.experiments.bench import command, forms, peers
 from loadlab.experiments.bench.command import Refused
-from loadlab.experiments.bench.peer_forms import BULK_ROWS, WrongAnswer
+from loadlab.experiments.bench.forms import BULK_ROWS, WrongAnswer
 from loadlab.experiments.bench.peers import Peers, Start, Visit
 from loadlab.experiments.bench.subjects import PEER_REGIMES, PEERS, Place
 from loadlab.pages import peers as pages
@@ -116,17 +116,17 @@ def answer(form, rows, classes=("a", "b", "c")):
 
 def test_peers_get_the_numbers_of_the_graph_and_halfcore_what_users_send(case):
     """The same rows: a category is its index for the others."""
-    (one,), many = peer_forms.golden(case), peer_forms.bulk(case)
+    (one,), many = forms.golden(case), forms.bulk(case)
 
-    assert json.loads(peer_forms.body("own", case, one)) == {"age": 1.5, "sex": "m"}
-    assert json.loads(peer_forms.body("rows", case, one)) == {"rows": [[1.5, 1.0]]}
-    assert json.loads(peer_forms.body("v2", case, one))["inputs"] == [
+    assert json.loads(forms.body("own", case, one)) == {"age": 1.5, "sex": "m"}
+    assert json.loads(forms.body("rows", case, one)) == {"rows": [[1.5, 1.0]]}
+    assert json.loads(forms.body("v2", case, one))["inputs"] == [
         {"name": "rows", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 1.0]}
     ]
-    bulk = json.loads(peer_forms.body("own", case, many))
+    bulk = json.loads(forms.body("own", case, many))
     assert len(bulk) == BULK_ROWS
     for form, field in FIELDS.items():
-        numbers = json.loads(peer_forms.body(form, case, many))[field]
+        numbers = json.loads(forms.body(form, case, many))[field]
         assert numbers == [[row["age"], float(row["sex"] == "m")] for row in bulk]
 
 
@@ -134,9 +134,9 @@ def test_peers_get_the_numbers_of_the_graph_and_halfcore_what_users_send(case):
 def test_an_answer_is_proven_equal_to_the_bundle_s(case, form):
     """Every label and probability of it; and all later ones have to begin like it, with the
     labels."""
-    for rows in (*peer_forms.golden(case), peer_forms.bulk(case)):
+    for rows in (*forms.golden(case), forms.bulk(case)):
         right = json.dumps(answer(form, rows))
-        begins = peer_forms.check(form, case, rows, right.encode())
+        begins = forms.check(form, case, rows, right.encode())
         assert right.startswith(begins)
         assert '"label"' in begins or '"prediction"' in begins
 
@@ -144,16 +144,16 @@ def test_an_answer_is_proven_equal_to_the_bundle_s(case, form):
         less = rows._replace(probabilities=[[0.2, 0.3, 0.5], *rows.probabilities[1:]])
         for wrong in (json.dumps(answer(form, each)) for each in (other, less)):
             with pytest.raises(WrongAnswer, match="expected labels"):
-                peer_forms.check(form, case, rows, wrong.encode())
+                forms.check(form, case, rows, wrong.encode())
         with pytest.raises(WrongAnswer, match="no answer of the form"):
-            peer_forms.check(form, case, rows, b'{"error": "busy"}')
+            forms.check(form, case, rows, b'{"error": "busy"}')
 
 
 def chosen(*words):
     """What a command line asks for."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser.add_subparsers(dest="command"))
-    return peers.chosen(parser.parse_args(["peers", *words]), Refused)
+    return peers.chosen(parser.parse_args(["peers", *words]))
 
 
 def test_the_first_model_is_measured_in_every_regime_and_documented_settings_once():

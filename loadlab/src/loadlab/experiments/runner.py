@@ -195,6 +195,16 @@ def conduct(
     return run(found, left, measure, file=file, show=progress(console, name)), file
 
 
+def conduct_all(
+    fresh: E, cells: Sequence[C], measure: Callable[[C], object], *rest: Any, **more: Any
+) -> E:
+    """Measure the cells in their order, as `conduct`; what was kept is not needed once all are
+    measured."""
+    found, file = conduct(fresh, measure, *rest, left=lambda run: cells[len(run.rows) :], **more)
+    file.unlink()
+    return found
+
+
 def progress(
     console: Console, name: Callable[[C], str]
 ) -> Callable[[Experiment[Any], Sequence[C]], None]:

@@ -109,7 +109,7 @@ class Fresh(msgspec.Struct, frozen=True):
         every = max(-(-sent // max(known, 1)), 1)
         bodies = [self.exchange(place * every).body for place in range(known)]
         model = json.loads(pool[0].answer)  # its name and version, which no graph computes
-        texts = [_compact(model | each) for each in expected(graph, manifest, bodies)]
+        texts = [compact(model | each) for each in expected(graph, manifest, bodies)]
         return msgspec.structs.replace(self, every=every, answers=texts), times_us
 
 
@@ -129,6 +129,11 @@ def bodies(model: str, manifest: Manifest | None, seed: int) -> list[str]:
         found = list(dict.fromkeys([*found, *(encode(row, named=named) for row in fresh)]))
         draw.shuffle(found)
     return found[:MOST]
+
+
+def known_data() -> str:
+    """The example models whose rows the lab has, by the beginnings of their names."""
+    return ", ".join(sorted(file.stem for file in ROWS.glob("*.csv")))
 
 
 def prove(manifest: Manifest, ask: Ask) -> int:
@@ -259,11 +264,14 @@ def _has(answer: str, right: dict[str, Any]) -> bool:
 
 def _answer(ask: Ask, body: str) -> str:
     try:
-        status, answer = ask(body)
+        try:
+            status, answer = ask(body)
+        except ConnectionError:  # a server may close a connection after any answer: on a new one
+            status, answer = ask(body)
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
-        refused = NoAnswer if 400 <= status < 500 else WrongAnswer
+        refused = NoAnswer if 300 <= status < 500 else WrongAnswer
         raise refused(
             f"the server refuses a row of this model: {body} got {status} "
             f"{answer[:200].decode(errors='replace')}"
@@ -312,8 +320,9 @@ def _drawn(column: dict[str, Any], draw: random.Random) -> Any:
 
 def encode(row: dict[str, Any], *, named: bool) -> str:
     """One row as a request's body: a record, or `{"features": […]}`."""
-    return _compact(row if named else {"features": list(row.values())})
+    return compact(row if named else {"features": list(row.values())})
 
 
-def _compact(value: dict[str, Any]) -> str:
+def compact(value: Any) -> str:
+    """JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))

@@ -4,6 +4,7 @@ comparison with the right answer. Imports nothing of the lab."""
 import errno
 import json
 import re
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -19,6 +20,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _MOST_BYTES = 1 << 24
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
 
 
 class Failed(Exception):
@@ -75,11 +77,15 @@ def parse(data: bytes, *, ended: bool = False) -> Answer | None:
     so what there is is the answer.
 
     Raises:
-        ConnectionError: it ended within an answer.
-        ValueError: this is not HTTP.
+        ConnectionError: it ended within an answer, or before one.
+        ValueError: this is not HTTP, or an answer in chunks.
     """
+    if ended and not data:
+        raise ConnectionResetError("the connection was closed without an answer")
     end = data.find(b"\r\n\r\n") + 4
     length = _LENGTH.search(data, 0, end) if end > 3 else None
+    if not length and end > 3 and _CHUNKED.search(data, 0, end):
+        raise ValueError("the answer is sent in chunks: the server must send its Content-Length")
     extra = len(data) - end - int(length[1]) if length else -1
     if extra < 0 and not ended and len(data) < _MOST_BYTES:
         return None
@@ -104,10 +110,15 @@ def post(
     if length_header:
         kind, more = "application/octet-stream", f"{length_header}: {len(data)}\r\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\ncontent-type: {kind}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {authority(*address)}\r\ncontent-type: {kind}\r\n"
         f"{more}content-length: {len(data) + len(binary)}\r\n\r\n"
     )
     return head.encode("latin-1") + data + binary
+
+
+def authority(host: str, port: int) -> str:
+    """An address as a URL has it: that of IPv6 stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_right(answer: bytes, expected: bytes) -> bool:
@@ -186,8 +197,9 @@ def ask(host: str, port: int, request: bytes, *, timeout_s: float = 10.0) -> tup
 
 
 class Client:
-    """Asks over one keep-alive connection, which is opened again when it broke, and waits for each
-    answer; `timeout_s` is for connecting and for each answer."""
+    """Asks over one keep-alive connection, which is opened again when it broke or the server closed
+    it while it was idle, and waits for each answer; `timeout_s` is for connecting and for each
+    answer."""
 
     def __init__(
         self, host: str, port: int, path: str = "/predict", *, timeout_s: float = 10.0
@@ -208,6 +220,8 @@ class Client:
 
     def connect(self) -> socket.socket:
         """The open connection; opens one if there is none."""
+        if self._connection is not None and _has_ended(self._connection):
+            self.close()
         if self._connection is None:
             self._connection = connect(self._address, wait_s=self._timeout_s)
         return self._connection
@@ -217,6 +231,14 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _has_ended(idle: socket.socket) -> bool:
+    """Whether an idle connection has something to read: that it was closed, or an answer without a
+    request."""
+    look = select.poll()  # `select.select` takes no file number from 1,024 on
+    look.register(idle, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def _read(connection: socket.socket) -> tuple[int, bytes]:

@@ -124,8 +124,7 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
     chosen = choose(scenarios.read(), "scenario", scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
     if not rows:
-        known = sorted(file.stem for file in exchange.ROWS.glob("*.csv"))
-        raise ValueError(f"model {model}: no rows; known are {', '.join(known)}")
+        raise ValueError(f"model {model}: no rows; known are {exchange.known_data()}")
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     try:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -26,11 +27,14 @@ from loadlab.experiments.bench import peers
 from loadlab.experiments.bench.measure import (
     Load,
     Measured,
+    Refused,
     Round,
     Run,
     answer_of,
+    check_rounds,
     line,
     measure,
+    watched,
 )
 from loadlab.experiments.bench.subjects import (
     HELPERS,
@@ -43,7 +47,6 @@ from loadlab.experiments.bench.subjects import (
     Place,
     Subject,
 )
-from loadlab.experiments.runner import E
 from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
 from loadlab.record import cgroup, machine
@@ -61,10 +64,6 @@ ASKED = 3
 _COMPARED = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS, "protocols": PROTOCOLS}
 _QUICK_SPARSE = ("a", "b")
 """A smoke test starts few servers under a quota: they start slowly there."""
-
-
-class Refused(RuntimeError):
-    """The run would prove nothing; the message says why, and what would help."""
 
 
 class Task(NamedTuple):
@@ -155,7 +154,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
             plan.PlanError, OSError: see there.
     """
     if asked.command == "peers":
-        return runner.save(peers.carry_out(asked, root, console, Refused), asked.store)
+        return runner.save(peers.carry_out(asked, root, console), asked.store)
     carry_out = _memory if asked.command == "memory" else _compare
     return runner.save(carry_out(asked, root, console), asked.store)
 
@@ -170,12 +169,7 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
     cells = [(task.subject.key, task.model) for task in tasks]
     needs = {need for task in tasks for need in task.subject.needs}
     packages = programs.prepare_baseline(root) if "baseline" in needs else {}
-    quiet = machine.watch()
-    if quiet.reasons and not (asked.despite_noise or asked.quick):
-        raise Refused(
-            f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
-            "figures with --despite-noise"
-        )
+    quiet = watched(asked)
     calibration = machine.calibrate()
     fresh = Run(
         kind=asked.command,
@@ -201,7 +195,9 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
         blocks = runner.in_blocks(tasks, 1 if asked.quick else asked.rounds, asked.seed)
         again = asked.again or asked.quick
         named = "round {0[0]}: {0[1].subject.key}, {0[1].model}, {0[1].load.regime}".format
-        run = _conduct(fresh, blocks, one, named, root, console, again=again)
+        run = runner.conduct_all(
+            fresh, blocks, one, named, root, console, again=again, aside=["quiet"]
+        )
     return replace(run, rows=[*left_out, *run.rows])
 
 
@@ -223,6 +219,7 @@ def _prepared(
 
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
+    check_rounds(asked.rounds)
     wanted = _known(asked.subjects, _COMPARED[asked.command])
     models = {"saturated": asked.models, "sparse": asked.sparse_models}
     tasks: list[Task] = []
@@ -293,23 +290,8 @@ def _memory(asked: argparse.Namespace, root: Path, console: Console) -> Memory:
     def one(case: Case) -> Held:
         return _held(root, case, asked.connections if case is cases[0] else 0)
 
-    return _conduct(fresh, cases, one, lambda case: case.model, root, console, again=True)
-
-
-def _conduct(
-    fresh: E, cells: Sequence[T], measure_one: Callable[[T], object], *rest: Any, again: bool
-) -> E:
-    """Measure the cells in their order; what was kept is not needed once all are measured."""
-    run, file = runner.conduct(
-        fresh,
-        measure_one,
-        *rest,
-        left=lambda run: cells[len(run.rows) :],
-        again=again,
-        aside=["quiet"],
-    )
-    file.unlink()
-    return run
+    named = attrgetter("model")
+    return runner.conduct_all(fresh, cases, one, named, root, console, again=True)
 
 
 def _held(root: Path, case: Case, connections: int) -> Held:

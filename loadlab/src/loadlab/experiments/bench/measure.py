@@ -2,6 +2,7 @@
 and the stored form of the rounds of bench, ablation and ladder, one JSON file for each run. A
 figure that is in no stored run is in no document."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from loadlab.experiments.bench.subjects import (
 from loadlab.experiments.runner import Experiment, R
 from loadlab.generator.epoll import Counted, Outcome, Pace, Plan, Regime
 from loadlab.generator.http import ask, post
+from loadlab.record import machine
 from loadlab.record.cgroup import Group, Limits, Memory, Usage
 from loadlab.record.machine import Quiet
 from loadlab.target.process import CannotStart, Running, free_port, running
@@ -127,6 +129,28 @@ def _measured(file: Path, model: str) -> bool:
     return any(each.model == model and each.figures for each in runner.load(file, Run).rows)
 
 
+class Refused(RuntimeError):
+    """The run would prove nothing; the message says why, and what would help."""
+
+
+def check_rounds(rounds: int) -> None:
+    """Raises `Refused` for none: a run without figures would be the newest that the pages show."""
+    if rounds < 1:
+        raise Refused(f"--rounds {rounds}: expected at least 1")
+
+
+def watched(asked: argparse.Namespace) -> Quiet:
+    """How quiet the machine is; raises `Refused` if others use it, unless the run was asked for all
+    the same."""
+    quiet = machine.watch()
+    if quiet.reasons and not (asked.despite_noise or asked.quick):
+        raise Refused(
+            f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
+            "figures with --despite-noise"
+        )
+    return quiet
+
+
 class ClientFailed(RuntimeError):
     """The load client could not do its work: a fault of the lab or the machine, not of the
     server."""
@@ -163,13 +187,23 @@ def measure(
 def loaded(server: Running, plan: Plan, load: Load) -> tuple[Figures | None, str]:
     """Carry out a plan against a server that runs: what it measured, or why it measured nothing.
     Raises `ClientFailed`."""
+    try:
+        outcome, memory, cpu = _driven(server, plan)
+    except _NoFigures as error:
+        return None, str(error)
+    return figures(outcome, outcome.memory or memory, load, client_cpu=cpu), ""
+
+
+def _driven(server: Running, plan: Plan) -> tuple[Outcome, Memory, int]:
+    """What the client found, the server's memory after it, and the client's CPU; raises
+    `_NoFigures`, `ClientFailed`."""
     cpu = _client_cpu(server.group)
     outcome, memory = _load(plan, cpu), server.group.memory()
     if (code := server.process.poll()) is not None:
-        return None, f"ended with {code} under load; {_failures(outcome)}"
+        raise _NoFigures(f"ended with {code} under load; {_failures(outcome)}")
     if not outcome.requests:
-        return None, f"answers nothing in these limits; {_failures(outcome)}"
-    return figures(outcome, outcome.memory or memory, load, client_cpu=cpu), ""
+        raise _NoFigures(f"answers nothing in these limits; {_failures(outcome)}")
+    return outcome, memory, cpu
 
 
 def line(found: Round) -> str:
@@ -201,7 +235,6 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
     port, logs = free_port(), "log" in subject.needs
     if logs:
         prepare_log(place, case)
-    label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
     start = partial(
         running,
         port=port,
@@ -209,7 +242,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
         cpus=load.server_cpus,
         ready_timeout_s=subject.ready_timeout_s,
     )
-    with start(label, subject.command(place, case, port)) as server:
+    with start(subject.label, subject.command(place, case, port)) as server:
         plan = Plan(
             port=port,
             **asked(subject, case),
@@ -222,12 +255,7 @@ def _measure(place: Place, subject: Subject, case: Case, load: Load, seed: int) 
         _first_answer(plan)
         if logs and (reason := catalogue_missing(case, port)):
             raise _NoFigures(reason)
-        cpu = _client_cpu(server.group)
-        outcome, memory = _load(plan, cpu), server.group.memory()
-        if (code := server.process.poll()) is not None:
-            raise _NoFigures(f"ended with {code} under load; {_failures(outcome)}")
-    if not outcome.requests:
-        raise _NoFigures(f"answers nothing in these limits; {_failures(outcome)}")
+        outcome, memory, cpu = _driven(server, plan)
     # The log's last rows are written by the server's end; the first answer is the lab's, before
     # the client's.
     answers = 1 + outcome.requests_before + outcome.requests

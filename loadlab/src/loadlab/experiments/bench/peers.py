@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,9 +20,17 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import measure, peer_forms
-from loadlab.experiments.bench.measure import Figures, Load, Measured, Round
-from loadlab.experiments.bench.peer_forms import Rows, WrongAnswer
+from loadlab.experiments.bench import forms, measure
+from loadlab.experiments.bench.forms import Rows, WrongAnswer
+from loadlab.experiments.bench.measure import (
+    Figures,
+    Load,
+    Measured,
+    Refused,
+    Round,
+    check_rounds,
+    watched,
+)
 from loadlab.experiments.bench.subjects import PEER_REGIMES, PEERS, Place, Subject
 from loadlab.generator.epoll import Pace, Plan, Regime
 from loadlab.generator.http import ask, post
@@ -37,9 +45,8 @@ from loadlab.target.process import CannotStart, Running, free_port, running
 from loadlab.target.programs import Case
 
 OURS = "halfcore"
-FIRST: tuple[Regime, ...] = PEER_REGIMES
 OTHERS: tuple[Regime, ...] = ("saturated", "bulk")
-"""Regimes of the first model, and of the others."""
+"""Regimes of the models but the first, which is measured in all."""
 CPU = "0"
 """That every server is held to, with all of its processes."""
 _CALM_S, _CALM_CORES, _STEP_S = 3.0, 0.2, 0.1
@@ -99,15 +106,10 @@ class _Questions(NamedTuple):
     proven: int
 
 
-def carry_out(
-    asked: argparse.Namespace,
-    root: Path,
-    console: Console,
-    refuse: Callable[[str], Exception],
-) -> Peers:
-    """Install what is missing, make every visit that is missing, and return all of them; `refuse`
-    makes the error of an order that proves nothing. For what else it raises see `bench`."""
-    tasks = chosen(asked, refuse)
+def carry_out(asked: argparse.Namespace, root: Path, console: Console) -> Peers:
+    """Install what is missing, make every visit that is missing, and return all of them; for what
+    it raises see `bench`."""
+    tasks = chosen(asked)
     cgroup.version()
     nofile = raise_open_files(max(load.connections for task in tasks for load in task.loads))
     cases = {name: programs.case(asked.bundles.resolve(), name) for name in asked.models}
@@ -115,12 +117,7 @@ def carry_out(
     for name in dict.fromkeys(task.subject.words[0] for task in tasks):
         say(console, f"{name}: install its environment in {peers.ENVIRONMENTS / name}")
         environments[name] = peers.install(root, name)
-    quiet = machine.watch()
-    if quiet.reasons and not (asked.despite_noise or asked.quick):
-        raise refuse(
-            f"the machine is not quiet: {'; '.join(quiet.reasons)}. Wait, or accept doubtful "
-            "figures with --despite-noise"
-        )
+    quiet = watched(asked)
     names = [(task.subject.key, task.model) for task in tasks]
     fingerprint = machine.fingerprint(root, {}, nofile)
     fresh = Peers(
@@ -160,30 +157,23 @@ def _visited(
                 say(console, measure.line(each))
             return found
 
-        run, file = runner.conduct(
-            fresh,
-            one,
-            "round {0[0]}: {0[1].subject.key}, {0[1].model}".format,
-            root,
-            console,
-            left=lambda run: cells[len(run.rows) :],
-            again=again,
-            aside=["quiet", "environments"],
-        )
-    file.unlink()
-    return run
+        named = "round {0[0]}: {0[1].subject.key}, {0[1].model}".format
+        aside = ["quiet", "environments"]
+        return runner.conduct_all(fresh, cells, one, named, root, console, again=again, aside=aside)
 
 
-def chosen(asked: argparse.Namespace, refuse: Callable[[str], Exception]) -> list[Task]:
+def chosen(asked: argparse.Namespace) -> list[Task]:
     """The visits of one round. The first model is measured in every regime, the others saturated
-    and in bulk; documented settings in the regimes of their table, with the first model."""
+    and in bulk; documented settings in the regimes of their table, with the first model. Raises
+    `Refused`."""
+    check_rounds(asked.rounds)
     known = {subject.words[0] for subject in PEERS.values()}
     for what, names, there in (
         ("peer", asked.peers, known),
         ("regime", asked.regimes, PEER_REGIMES),
     ):
         if unknown := sorted(set(names) - set(there)):
-            raise refuse(f"unknown {what}: {', '.join(unknown)}; there are {', '.join(there)}")
+            raise Refused(f"unknown {what}: {', '.join(unknown)}; there are {', '.join(there)}")
     loads = _loads(quick=asked.quick)
     tasks = []
     for place, model in enumerate(asked.models):
@@ -194,7 +184,7 @@ def chosen(asked: argparse.Namespace, refuse: Callable[[str], Exception]) -> lis
             if here := [loads[each] for each in regimes if each in asked.regimes]:
                 tasks.append(Task(subject, model, here))
     if not tasks:
-        raise refuse("nothing to measure: no peer, model and regime fit together")
+        raise Refused("nothing to measure: no peer, model and regime fit together")
     return tasks
 
 
@@ -235,7 +225,7 @@ def _held(case: Case, scratch: Path) -> Case:
     return programs.hold(case, scratch / "bundles")
 
 
-_golden, _bulk = cache(peer_forms.golden), cache(peer_forms.bulk)
+_golden, _bulk = cache(forms.golden), cache(forms.bulk)
 """The right answers are the same for all."""
 
 
@@ -292,13 +282,12 @@ def _started(
     `WrongAnswer`."""
     port, first = free_port(), _golden(case)[0]
     command = subject.command(place, case, port)
-    label = "".join(letter if letter.isalnum() else "-" for letter in subject.key).lower()
     timeout_s = subject.ready_timeout_s
     began = time.monotonic()
     with running(
-        label, command, port=port, limits=Limits(), cpus=CPU, ready_timeout_s=timeout_s
+        subject.label, command, port=port, limits=Limits(), cpus=CPU, ready_timeout_s=timeout_s
     ) as server:
-        request = peer_forms.body(subject.form, case, first)
+        request = forms.body(subject.form, case, first)
         _await_answer(server, subject, case, request, began + timeout_s)
         start = Start(
             wall_s=time.monotonic() - began,
@@ -334,17 +323,17 @@ def _ask(server: Running, subject: Subject, case: Case, request: str) -> tuple[i
 
 def _proven(server: Running, subject: Subject, case: Case, *, bulk: bool) -> _Questions:
     def question(rows: Rows) -> tuple[str, str]:
-        request = peer_forms.body(subject.form, case, rows)
+        request = forms.body(subject.form, case, rows)
         status, body = _ask(server, subject, case, request)
         if status != 200:
             said = body[:200].decode(errors="replace")
             raise WrongAnswer(f"{len(rows.bodies)} rows: answers {status} {said}, expected 200")
-        return request, peer_forms.check(subject.form, case, rows, body)
+        return request, forms.check(subject.form, case, rows, body)
 
     single = [question(rows) for rows in _golden(case)]
     if not bulk:
         return _Questions(single, None, len(single))
-    return _Questions(single, question(_bulk(case)), len(single) + peer_forms.BULK_ROWS)
+    return _Questions(single, question(_bulk(case)), len(single) + forms.BULK_ROWS)
 
 
 def _plan(

@@ -33,7 +33,7 @@ REGIMES: tuple[Regime, ...] = ("saturated", "sparse")
 PEER_REGIMES: tuple[Regime, ...] = ("single", "saturated", "crowd", "bulk", "sparse")
 """In the order in which one started server carries them."""
 Form = Literal["own", "instances", "tensor", "binary", "rows", "listed", "v2", "inputs"]
-"""Of the request: see `forms`; the last four are other servers', see `peer_forms`."""
+"""Of the request: see `forms`; the last four are other servers'."""
 Need = Literal["baseline", "surroundings", "log"]
 _START_S, _HELPER_START_S, _PEER_START_S = 60.0, 120.0, 180.0
 """Until a server is ready; one that imports MLflow may be slow where its modules are not compiled
@@ -93,6 +93,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """What it is, in words."""
         settings = (f"`HALFCORE_{name}={value}`" for name, value in self.settings.items())
         return self.says or " ".join(settings)
+
+    @property
+    def label(self) -> str:
+        """Of its control group."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.key).lower()
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -17,7 +17,14 @@ from geventhttpclient.connectionpool import ConnectionPool
 from locust import FastHttpUser as LocustFastHttpUser
 from locust import HttpUser, User, task
 
-from loadlab.generator.http import RECEIVE_BYTES, Failed, Question, connect, is_right
+from loadlab.generator.http import (
+    RECEIVE_BYTES,
+    Failed,
+    Question,
+    authority,
+    connect,
+    is_right,
+)
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load, Pool, Steer
 
@@ -65,7 +72,7 @@ class ThinkingUser(User):
         Session.number += 1
         addresses = Session.load.addresses
         self.address = addresses[Session.number % len(addresses)]
-        self.host = "http://{}:{}".format(*self.address)
+        self.host = f"http://{authority(*self.address)}"
         super().__init__(environment)
         self._next = Session.draw.randrange(len(Session.pool))
         self._due = time.monotonic()

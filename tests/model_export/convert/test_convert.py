@@ -20,6 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, Ri
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
+    KBinsDiscretizer,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -263,6 +264,24 @@ def test_a_text_that_nothing_reads_next_to_categories(
 
     assert bundle.manifest["ignored"] == [{"name": "name", "type": "string"}]
     assert bundle.inputs("place")["categories"] == ["cliff", "marsh", "wood"]
+    assert bundle.labels(frame) == model.predict(frame).tolist()
+
+
+def test_an_encoder_after_bins_reads_numbers(
+    birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """The bins that the encoder has learned are no categories of the column."""
+    frame = birds[["wing", "eggs"]]
+    bins = KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf")
+    prepare = ColumnTransformer(
+        [("bins", make_pipeline(bins, OneHotEncoder(handle_unknown="ignore")), ["wing"])],
+        remainder="passthrough",
+    )
+    model = make_pipeline(prepare, LogisticRegression()).fit(frame, species)
+
+    bundle = export(save(model, frame))
+
+    assert bundle.inputs("wing")["kind"] == "number"
     assert bundle.labels(frame) == model.predict(frame).tolist()
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import StackingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -92,6 +94,28 @@ def test_unknown_categories_are_answered_as_the_registered_model_does(tmp_path: 
         [frame.assign(place=place, zone=zone) for place in _UNKNOWN for zone in (0, -3, 2**31 - 1)]
     ).reset_index(drop=True)[::29]
     rows["ring"] = rows["ring"].fillna("red")
+    assert _served(source, rows.to_dict("records")) == pyfunc.predict(rows).tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["calibrated", "stacked", "nested"])
+def test_unknown_categories_of_a_model_inside_another(form: str, tmp_path: Path) -> None:
+    """Where the encoder is in a member of the model, or in a ColumnTransformer inside another."""
+    frame = _frame()[["wing", "place"]]
+    y = np.where(frame.wing + 4 * (frame.place == "cliff") > 22, "auk", "gull")
+    encode = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["place"]), remainder="passthrough"
+    )
+    inner = make_pipeline(encode, LogisticRegression(max_iter=500))
+    nested = make_column_transformer((make_pipeline(encode), ["wing", "place"]))
+    model = {
+        "calibrated": CalibratedClassifierCV(inner, cv=2),
+        "stacked": StackingClassifier([("a", inner)], cv=2),
+        "nested": make_pipeline(nested, LogisticRegression(max_iter=500)),
+    }[form]
+    pyfunc, source = _exported(tmp_path, model.fit(frame, y), frame, accept_unknown=True)
+    assert [column.accepts_unknown for column in source.manifest.inputs] == [False, True]
+    rows = pd.concat([frame.assign(place=place) for place in _UNKNOWN]).reset_index(drop=True)[::29]
     assert _served(source, rows.to_dict("records")) == pyfunc.predict(rows).tolist()
 
 

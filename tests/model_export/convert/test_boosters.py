@@ -24,7 +24,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from model_export.convert.block import convert_piece
 from model_export.convert.leaf import classifier_options
@@ -283,6 +283,24 @@ def test_categories_of_text(frame, export, tmp_path, native):
     bundle = export(folder)
     assert bundle.manifest["parity"]["label_mismatches"] == 0
     assert bundle.inputs("kind")["categories"] == ["blue", "green", "red"]
+    records = table[:100].replace({np.nan: None})
+    assert bundle.labels(records) == model.predict(table[:100]).tolist()
+
+
+def test_categories_that_an_encoder_has_numbered(frame, export, tmp_path):
+    """As in scikit-learn's own example. The trees compare numbers in float64, and so the encoder
+    of their categories has to answer float64, too."""
+    table, target = frame
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+    columns = ColumnTransformer([("k", encoder, ["kind"])], remainder="passthrough")
+    model = make_pipeline(
+        columns, HistGradientBoostingClassifier(max_iter=15, categorical_features=[0])
+    ).fit(table, target)
+    folder = save(
+        mlflow.sklearn, model, table, tmp_path / "model", serialization_format="cloudpickle"
+    )
+    bundle = export(folder, dtype="float64")
+    assert bundle.manifest["parity"]["label_mismatches"] == 0
     records = table[:100].replace({np.nan: None})
     assert bundle.labels(records) == model.predict(table[:100]).tolist()
 

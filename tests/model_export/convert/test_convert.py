@@ -19,7 +19,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -230,6 +236,52 @@ def test_an_encoded_boolean_stays_a_boolean(
 
     assert bundle.inputs("tame")["kind"] == "boolean"
     assert "categories" not in bundle.inputs("tame")
+    assert bundle.labels(frame) == model.predict(frame).tolist()
+
+
+@pytest.mark.parametrize("place", [0, 2, 6], ids=["first", "between", "last"])
+def test_a_text_that_nothing_reads_next_to_categories(
+    place: int,
+    birds: pd.DataFrame,
+    species: Any,
+    save: Callable[..., Any],
+    export: Callable[..., Any],
+) -> None:
+    """A table with names or ticket numbers that a ColumnTransformer drops, and encoded columns."""
+    frame = birds.copy()
+    frame.insert(place, "name", [f"bird {i}" for i in range(len(frame))])
+    prepare = ColumnTransformer(
+        [
+            ("places", OneHotEncoder(handle_unknown="ignore"), ["place", "tame"]),
+            ("rings", OrdinalEncoder(), ["ring"]),
+            ("numbers", SimpleImputer(), ["weight"]),
+        ]
+    )
+    tree = DecisionTreeClassifier(max_depth=4, random_state=0)
+    model = make_pipeline(prepare, SimpleImputer(), tree).fit(frame, species)
+
+    bundle = export(save(model, frame))
+
+    assert bundle.manifest["ignored"] == [{"name": "name", "type": "string"}]
+    assert bundle.inputs("place")["categories"] == ["cliff", "marsh", "wood"]
+    assert bundle.labels(frame) == model.predict(frame).tolist()
+
+
+def test_an_encoder_after_bins_reads_numbers(
+    birds: pd.DataFrame, species: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """The bins that the encoder has learned are no categories of the column."""
+    frame = birds[["wing", "eggs"]]
+    bins = KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf")
+    prepare = ColumnTransformer(
+        [("bins", make_pipeline(bins, OneHotEncoder(handle_unknown="ignore")), ["wing"])],
+        remainder="passthrough",
+    )
+    model = make_pipeline(prepare, LogisticRegression()).fit(frame, species)
+
+    bundle = export(save(model, frame))
+
+    assert bundle.inputs("wing")["kind"] == "number"
     assert bundle.labels(frame) == model.predict(frame).tolist()
 
 

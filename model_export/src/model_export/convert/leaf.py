@@ -138,10 +138,11 @@ def _in_own_precision(features: Block, estimator: Any) -> Block:
 def _scores(features: Block, model: ModelProto, scores: list[str], estimator: Any) -> Block | None:
     if not hasattr(estimator, "predict_proba") or not scores:
         return None
-    return Block(features.builder, scores[0], len(estimator.classes_), _dtype_of(model, 1))
+    return Block(features.builder, scores[0], len(estimator.classes_), dtype_of(model, 1))
 
 
-def _dtype_of(model: ModelProto, output: int) -> Dtype:
+def dtype_of(model: ModelProto, output: int) -> Dtype:
+    """The precision of one of a graph's outputs."""
     element = model.graph.output[output].type.tensor_type.elem_type
     return cast("Dtype", np.dtype(helper.tensor_dtype_to_np_dtype(element)).name)
 
@@ -214,7 +215,7 @@ def decide(features: Block, path: str, estimator: Any) -> Block:
     features = _in_own_precision(features, estimator)
     model = convert_piece(path, indexed, features.width, features.dtype, options)
     scores = features.builder.embed(model, features.name)[1]
-    dtype, classes = _dtype_of(model, 1), len(estimator.classes_)
+    dtype, classes = dtype_of(model, 1), len(estimator.classes_)
     if classes > 2:
         return Block(features.builder, scores, classes, dtype)
     last = features.builder.constant(np.asarray([-1], dtype=np.int64))
@@ -249,7 +250,7 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
     targets = max(1, known, int(getattr(estimator, "n_outputs_", 1)))
     shape = features.builder.constant(np.asarray([-1, targets], dtype=np.int64))
     value = features.builder.node("Reshape", value, shape)
-    return Block(features.builder, value, targets, _dtype_of(model, 0))
+    return Block(features.builder, value, targets, dtype_of(model, 0))
 
 
 def _predicts_linearly(estimator: Any) -> bool:

@@ -25,6 +25,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import RFE
+from sklearn.impute import SimpleImputer
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
@@ -334,5 +335,14 @@ def _split_at_encoder(steps: list[Step]) -> tuple[tuple[Step, ...], list[Step]]:
     if steps and isinstance(steps[0][1], CountVectorizer):
         return (steps[0],), steps[1:]
     ends = [i + 1 for i, (_, step) in enumerate(steps) if isinstance(step, _ENCODERS)]
-    end = ends[-1] if ends else 0
-    return tuple(steps[:end]), steps[end:]
+    if not ends or any(_computes(step) for _, step in steps[: ends[0] - 1]):
+        return (), steps
+    return tuple(steps[: ends[-1]]), steps[ends[-1] :]
+
+
+def _computes(step: Any) -> bool:
+    """True for a step that makes other numbers of its numbers, such as a KBinsDiscretizer: what an
+    encoder after it has learned are no values of the column."""
+    if isinstance(step, FunctionTransformer):
+        return isinstance(step.func, np.ufunc)
+    return not isinstance(step, SimpleImputer)

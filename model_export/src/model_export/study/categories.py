@@ -181,7 +181,8 @@ def _answers(branch: Branch, schema: Schema, position: int) -> Values:
 
 
 def _encode(branch: Branch, schema: Schema, packed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    part = replace(schema, columns=tuple(schema.columns[i] for i in branch.columns))
+    columns = tuple(schema.columns[i] for i in branch.columns)
+    part = replace(schema, columns=columns, ignored=())
     block: Any = to_model_input(packed, part)
     if not hasattr(branch.encode[0][1], "feature_names_in_"):
         block = np.asarray(

@@ -40,7 +40,7 @@ def accept_unknown(fetched: FetchedModel, schema: Schema, anatomy: Anatomy) -> S
         anatomy: of the model.
     """
     readers: dict[int, list[Branch]] = {}
-    for branch in anatomy.branches:
+    for branch in anatomy.leaves():
         for i in branch.columns:
             readers.setdefault(i, []).append(branch)
     for i, branches in readers.items():

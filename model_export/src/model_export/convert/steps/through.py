@@ -24,9 +24,9 @@ from sklearn.preprocessing import (
     SplineTransformer,
 )
 
+from model_export.convert import leaf
 from model_export.convert.block import Block, convert_piece
 from model_export.convert.graph import Mark
-from model_export.convert.leaf import known_class
 from model_export.convert.steps import bins, functions, impute, scale, select
 from model_export.errors import ExportError, plain
 from model_export.study.anatomy import Weight, WholeNumbers, does_nothing, fan_out
@@ -91,9 +91,11 @@ def _after(block: Block, path: str, transformer: Any) -> Block:
         if isinstance(transformer, kind):
             # The step itself computes in float64; what it read is as exact as the graph's input.
             return write(block.as_dtype("float64"), path, transformer).as_dtype(block.dtype)
-    model = convert_piece(path, known_class(transformer), block.width, block.dtype, {})
+    model = convert_piece(path, leaf.known_class(transformer), block.width, block.dtype, {})
     (name,) = block.builder.embed(model, block.name)
-    return Block(block.builder, name, _width_after(path, transformer, block.width), block.dtype)
+    width = _width_after(path, transformer, block.width)
+    # Of encoders skl2onnx answers float32 to a float64 input, too.
+    return Block(block.builder, name, width, leaf.dtype_of(model, 0)).as_dtype(block.dtype)
 
 
 def joined(block: Block, parts: Sequence[Branch], convert: Callable[[Branch], Block]) -> Block:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -75,7 +75,18 @@ def _convert(name: str, text: str, origin: str) -> Any:
         what = descriptions()[name]
         if name in SECRETS:
             raise SettingsError(f"{origin}: its value is not shown, expected {what}") from None
-        raise SettingsError(f"{origin}={text!r}: {error} ({what})") from None
+        expected = _choice(name, text) or error
+        raise SettingsError(f"{origin}={text!r}: {expected} ({what})") from None
+
+
+def _choice(name: str, text: str) -> str:
+    """What a setting of few values may be, and which of them is most like the text; empty for
+    other settings."""
+    kind = _types()[name]
+    values = ["true", "false"] if kind is bool else [*map(str, get_args(kind))]
+    if kind is not bool and get_origin(kind) is not Literal:
+        return ""
+    return f"expected one of {', '.join(values)}{did_you_mean(text.lower(), values)}"
 
 
 @cache

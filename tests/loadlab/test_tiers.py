@@ -80,7 +80,7 @@ def test_a_wrong_compose_file_is_named(tmp_path, text, says):
 
 def test_outside_of_a_clone_it_says_so(tmp_path):
     """The packages install without a clone, but the tiers are in it."""
-    with pytest.raises(UsageError, match="compose.yaml: no such file; run this in a clone"):
+    with pytest.raises(UsageError, match=r"compose\.yaml: no such file; run this in a clone"):
         tiers.read(tmp_path / tiers.FILE, {})
 
 

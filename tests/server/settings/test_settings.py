@@ -214,8 +214,9 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
         assert "\n" not in message
 
 
-def test_the_values_of_a_choice_are_named() -> None:
-    """In its meaning, which help and page show, and in the error, with the one that is meant."""
+def test_what_a_setting_may_be_is_named() -> None:
+    """The values of a choice in its meaning, which help and page show, and in the error, with the
+    one that is meant; the bounds of a number in the error."""
     for name, kind in get_type_hints(Settings).items():
         if get_origin(kind) is Literal:
             for value in get_args(kind):
@@ -225,10 +226,13 @@ def test_the_values_of_a_choice_are_named() -> None:
         ("LOG_LEVEL", "WARNING", "did you mean warning?"),
         ("PIN_CPU", "true", "expected one of auto, on, off ("),
         ("HOT_LANE", "off", "expected one of true, false ("),
+        ("WORKERS", "many", "expected a whole number from 0 to 256 ("),
+        ("BODY_TIMEOUT_S", "5s", "expected a number above 0, at most 600 ("),
+        ("COALESCE_DELAY_MS", "nan", "expected a number from 0 to 100 ("),
     ):
         with pytest.raises(SettingsError) as raised:
             load({PREFIX + variable: text})
-        assert f"{PREFIX}{variable}={text!r}: expected one of" in str(raised.value)
+        assert f"{PREFIX}{variable}={text!r}: expected " in str(raised.value)
         assert says in str(raised.value)
 
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / ".halfcore/site/pages"
 LOOKS = ("docs/site.css", "docs/site.js")
 """Colours and behaviour of all pages, which zensical.toml names."""
+SPANISH = {"README.es.md": None, "docs/from-the-course.md": "\n# From the course\n"}
+"""Pages in Spanish, and the line at which the rest is English, if there is one."""
 _TARGET = re.compile(r"(?<=\]\()(?!https?:|#)[^)#\s]+|(?<=\]: )(?!https?:)[^)#\s]+$", re.MULTILINE)
 
 
@@ -22,12 +24,22 @@ def main() -> None:
     """Make the folder again."""
     shutil.rmtree(PAGES, ignore_errors=True)
     for page in pages():
-        text = _TARGET.sub(partial(linked, page), page.read_text())
+        text = in_its_language(page, _TARGET.sub(partial(linked, page), page.read_text()))
         place = PAGES / page.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         (place.with_name("index.md") if page == ROOT / "README.md" else place).write_text(text)
     for name in LOOKS:
         shutil.copyfile(ROOT / name, PAGES / name)
+
+
+def in_its_language(page: Path, text: str) -> str:
+    """A page whose Spanish text says that it is Spanish, so that it is read aloud and broken into
+    lines as such: the site's own words are English."""
+    name = str(page.relative_to(ROOT))
+    if name not in SPANISH:
+        return text
+    spanish, line, english = text.partition(SPANISH[name] or "\0")
+    return f'<div lang="es" markdown="1">\n\n{spanish}\n</div>\n{line}{english}'
 
 
 def pages() -> list[Path]:

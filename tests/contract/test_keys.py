@@ -217,7 +217,7 @@ def test_the_command_makes_a_key_and_its_entry(tmp_path: Path) -> None:
     [
         (("key", "a b"), "expected 1 to 64"),
         (("key", "a", "--rate", "-1"), "is -1, expected 0.01"),
-        (("serve",), "keys.toml: No such file"),
+        (("serve",), "keys.toml: No such file or directory; `halfcore key NAME >> FILE` makes one"),
     ],
 )
 def test_a_wrong_name_or_file_stops_the_command(

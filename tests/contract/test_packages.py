@@ -37,6 +37,20 @@ def test_a_package_has_the_version_and_the_licence_of_all(package: str) -> None:
     assert list((ROOT / package).glob("src/*/py.typed"))
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_s_page_names_its_extras(package: str) -> None:
+    """All, and the page of deployment those that an image of the server may have."""
+    project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+    page = (ROOT / package / "README.md").read_text()
+    for extra in project["optional-dependencies"]:
+        assert f"[{extra}]`" in page
+    if package == "server":
+        deploy = (ROOT / "docs/deploy.md").read_text().partition("### Extras of an image")[2]
+        named = re.findall(r"^\| `(\w+)` \|", deploy.partition("## Upgrading")[0], re.M)
+        batch = {"ray"}  # a container of the server scores no folders
+        assert set(named) == set(project["optional-dependencies"]) - batch
+
+
 def test_the_classifiers_name_the_versions_that_are_tested() -> None:
     """Those of the workflow's matrix."""
     workflow = (ROOT / ".github/workflows/test.yml").read_text()

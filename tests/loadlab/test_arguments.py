@@ -120,6 +120,8 @@ def test_an_unknown_tier_or_scenario_is_refused_with_the_known_ones():
     """The lists come from the files."""
     with pytest.raises(UsageError, match=r"there are tenth-core, .*half-core"):
         order("tier=huge")
+    with pytest.raises(UsageError, match=r"tier=halfcore is .*; did you mean half-core\?$"):
+        order("tier=halfcore")
     with pytest.raises(
         UsageError, match="there are steady, course, second, poisson, overload, soak"
     ):

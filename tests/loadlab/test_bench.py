@@ -390,6 +390,7 @@ def test_limits_are_those_asked_for():
     ("arguments", "message"),
     [
         (["--servers", "b,z"], "unknown: z; there are a, a2"),
+        (["--regimes", "sparce"], "there are saturated, sparse; did you mean sparse?"),
         (["--servers", "e", "--regimes", "sparse"], "nothing to measure"),
         (["--regimes", "idle"], "unknown: idle; there are saturated, sparse"),
         (["--rounds", "0"], "--rounds 0: expected at least 1"),

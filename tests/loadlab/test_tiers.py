@@ -78,6 +78,12 @@ def test_a_wrong_compose_file_is_named(tmp_path, text, says):
         tiers.read(file, {})
 
 
+def test_outside_of_a_clone_it_says_so(tmp_path):
+    """The packages install without a clone, but the tiers are in it."""
+    with pytest.raises(UsageError, match=r"compose\.yaml: no such file; run this in a clone"):
+        tiers.read(tmp_path / tiers.FILE, {})
+
+
 def test_a_tier_needs_its_own_cores_and_one_for_the_generator():
     """Below that, server and generator measure each other."""
     found = tiers.read(ROOT / tiers.FILE, {})

@@ -1,12 +1,14 @@
 """Command words: one parser for all commands."""
 
 import argparse
+import sys
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
 from msgspec import Meta
 
+from loadlab.__main__ import main
 from loadlab.words import LoadWords, UsageError, add_to, parse, table
 
 
@@ -47,6 +49,9 @@ def test_a_command_inherits_words_and_changes_defaults():
     [
         (Hunt, ["speed=9"], "speed=9: unknown; expected key=value with one of tier, scenario"),
         (Hunt, ["users"], "users: unknown; expected key=value"),
+        (Hunt, ["scenaro=course"], "did you mean scenario=course?"),
+        (Hunt, ["users"], "did you mean users=…?"),
+        (Hunt, ["engine=locus"], "there are locust, raw; did you mean locust?"),
         (Hunt, ["target=db:80"], "target=db:80: a hunt starts its own servers"),
         (Hunt, ["budget=1", "budget=1"], "budget= is given twice"),
         (Hunt, ["users="], "users= has no value"),
@@ -85,3 +90,33 @@ def test_the_help_shows_every_word_with_its_values_and_default():
     assert "time for all" in lines["budget"]
     assert lines["engine"] in parser.format_help()
     assert parser.parse_args(["a=1", "b=2"]).words == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["laod", "tier=half-core"], "load"),
+        (["load", "--tier=half-core"], "tier=half-core"),
+        (["load", "--users", "5"], "users=…"),
+        (["history", "--jsn"], "--json"),
+        (["bench", "--quik"], "--quick"),
+        (["completion", "bsh"], "bash"),
+    ],
+)
+def test_a_wrong_command_or_flag_is_answered_with_the_right_one(monkeypatch, capsys, typed, meant):
+    """And a word that is typed as a flag."""
+    monkeypatch.setattr(sys, "argv", ["loadlab", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
+
+
+@pytest.mark.parametrize("typed", [["bench", "--qui"], ["load", "--zzz"]])
+def test_no_flag_may_be_shortened(monkeypatch, capsys, typed):
+    """It would stop to work when another one begins alike."""
+    monkeypatch.setattr(sys, "argv", ["loadlab", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {typed[1]}" in capsys.readouterr().err

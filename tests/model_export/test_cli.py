@@ -192,6 +192,8 @@ def test_wrong_usage_is_exit_status_2(
 
 def test_an_unknown_example_is_exit_status_2(capfd: pytest.CaptureFixture[str]) -> None:
     """With the known names."""
+    assert main(["examples", "iriss"]) == 2
+    assert capfd.readouterr().err.endswith("; did you mean iris?\n")
     assert main(["examples", "unicorn"]) == 2
     assert "penguins-svm" in capfd.readouterr().err
 

@@ -18,24 +18,36 @@ _OTHER_HOST = re.compile(r"(?:url\(|@import )[\"']?(?:https?:)?//")
 
 
 class Page(HTMLParser):
-    """What a page loads, where it links to, and its anchors."""
+    """What a page loads, where it links to, its anchors, and the language of each heading that has
+    one: empty if it is the page's."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.loads: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = {""}
+        self.languages: dict[str, str] = {}
+        self._divisions = [""]
         self.feed(file.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Of every element."""
         found = {name: value or "" for name, value in attrs}
         self.anchors |= {found.get("id", ""), found.get("name", "")}
+        if tag == "div":
+            self._divisions.append(found.get("lang", self._divisions[-1]))
+        elif tag in ("h1", "h2") and "id" in found:
+            self.languages[found["id"]] = self._divisions[-1]
         if tag == "a":
             self.links += [found["href"]] if "href" in found else []
         else:
             named = [found[name] for name in ("src", "href") if name in found]
             self.loads += named if found.get("rel") != "canonical" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        """Of every element that has an end."""
+        if tag == "div":
+            self._divisions.pop()
 
 
 @walks("just site", "just site serve")
@@ -50,6 +62,10 @@ def test_the_site_is_built_and_served(walker: Walker) -> None:
         assert not [load for load in page.loads if urlsplit(load).netloc], file
         for link in (*page.loads, *page.links):
             assert_holds(link, file, site, pages)
+    assert set(pages[site / "README.es.html"].languages.values()) == {"es"}
+    assert set(pages[site / "index.html"].languages.values()) == {""}
+    course = pages[site / "docs/from-the-course.html"].languages
+    assert course == {"desde-el-taller": "es", "from-the-course": ""}
     for style in site.rglob("*.css"):
         assert not _OTHER_HOST.search(style.read_text()), style
     with walker.start(walker.find("just site serve")) as server:

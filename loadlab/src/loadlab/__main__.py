@@ -19,6 +19,7 @@ from loadlab.generator.plan import PlanError
 from loadlab.pages import bench as bench_pages
 from loadlab.pages import experiments as pages
 from loadlab.pages import render
+from loadlab.parser import Parser, add_command
 from loadlab.record.cgroup import Unavailable
 from loadlab.record.machine import git
 from loadlab.record.store import StoreError
@@ -58,14 +59,12 @@ _EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Place, Console], int]] = {
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="loadlab", description=_DESCRIPTION, epilog=_ENDS, allow_abbrev=False
-    )
+    parser = Parser(prog="loadlab", description=_DESCRIPTION, epilog=_ENDS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (bench, run_command, report_command, compare, searching, studies):
         command.add_arguments(commands)
     says = "write docs/benchmarks.md and its plots from stored runs"
-    render.add_arguments(commands.add_parser("render", help=says))
+    render.add_arguments(add_command(commands, "render", says))
     completion.add_completion(commands)
     asked = parser.parse_args()
     if asked.command == "completion":

@@ -14,17 +14,21 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from loadlab.parser import did_you_mean
+
 T = TypeVar("T")
 W = TypeVar("W", bound=msgspec.Struct)
 YesNo = Literal["yes", "no"]
 Backend = Literal["auto", "cgroup", "compose"]
 Engine = Literal["locust", "raw"]
+EngineWord = Annotated[Engine, Meta(description="what sends the load: Locust, or one epoll loop")]
 Ramp = Literal["smooth", "stepped"]
 Balancer = Literal["none", "http", "tcp"]
 """`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in
 turn."""
 UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
 
+_LISTED = "(a wrong name lists all)"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 LONGEST_S = 7 * 24 * 3600
@@ -39,36 +43,59 @@ class UsageError(ValueError):
 class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """`just load`; None and empty: as the scenario says, or not asked for."""
 
-    tier: Annotated[str, Meta(description="what the server may use, by its name")] = ""
-    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "steady"
+    tier: Annotated[
+        str, Meta(description=f"the server's limits and replicas: a tier {_LISTED}")
+    ] = ""
+    scenario: Annotated[str, Meta(description=f"what the users do: a scenario {_LISTED}")] = (
+        "steady"
+    )
     users: Annotated[
-        int | None, Meta(ge=1, le=1_000_000, description="users at once (as the scenario)")
+        int | None, Meta(ge=1, le=1_000_000, description="users at once; else the scenario's")
     ] = None
     rate: Annotated[int, Meta(ge=1, le=100_000, description="users started per second")] = 500
     duration: Annotated[
         float | None,
-        Meta(gt=0, le=LONGEST_S, description="of the steady phase (as the scenario)"),
+        Meta(gt=0, le=LONGEST_S, description="length of the steady phase; else the scenario's"),
     ] = None
-    backend: Annotated[Backend, Meta(description="what starts and limits the server")] = "auto"
-    target: Annotated[str, Meta(description="host:port of a server that runs already")] = ""
-    repeats: Annotated[int, Meta(ge=1, le=100, description="runs, each from a fresh server")] = 1
-    web: Annotated[Literal["on", "off"], Meta(description="Locust's own page")] = "off"
-    engine: Annotated[Engine, Meta(description="who drives the load")] = "locust"
-    ramp: Annotated[Ramp, Meta(description="how users arrive within a second")] = "smooth"
-    user: Annotated[UserKind, Meta(description="Locust's user class")] = "raw"
+    backend: Annotated[
+        Backend, Meta(description="the server is a process in a control group, or a container")
+    ] = "auto"
+    target: Annotated[
+        str, Meta(description="host:port of a server that is already running, without a tier")
+    ] = ""
+    repeats: Annotated[
+        int, Meta(ge=1, le=100, description="how many runs, each with a fresh server")
+    ] = 1
+    web: Annotated[
+        Literal["on", "off"], Meta(description="show Locust's own page on 127.0.0.1:8089")
+    ] = "off"
+    engine: EngineWord = "locust"
+    ramp: Annotated[
+        Ramp, Meta(description="users of a second start one by one, or all at its beginning")
+    ] = "smooth"
+    user: Annotated[UserKind, Meta(description="class of Locust's users")] = "raw"
     workers: Annotated[
-        int, Meta(ge=0, le=256, description="Locust's; 0: one for each core the server leaves")
+        int, Meta(ge=0, le=256, description="Locust's worker processes; 0: as many as needed")
     ] = 0
     remote: Annotated[
-        int, Meta(ge=0, le=256, description="Locust's, on other machines: `just load-worker`")
+        int,
+        Meta(ge=0, le=256, description="Locust workers on other machines (`just load-worker`)"),
     ] = 0
-    listen: Annotated[str, Meta(description="address of this machine that those connect to")] = ""
-    model: Annotated[str, Meta(description="that is asked, by its name")] = "iris"
-    seed: Annotated[int, Meta(ge=0, le=2**31, description="of think times and bodies")] = 1
-    allow_host: Annotated[str, Meta(description="a host that target= may name: it is yours")] = ""
-    balancer: Annotated[Balancer, Meta(description="before replicas that are processes")] = "none"
+    listen: Annotated[
+        str, Meta(description="this machine's address, to which remote workers connect")
+    ] = ""
+    model: Annotated[str, Meta(description="name of the model whose rows are sent")] = "iris"
+    seed: Annotated[
+        int, Meta(ge=0, le=2**31, description="seed of the random think times and bodies")
+    ] = 1
+    allow_host: Annotated[
+        str, Meta(description="target='s host, if it is another machine that is yours")
+    ] = ""
+    balancer: Annotated[
+        Balancer, Meta(description="HAProxy in front of replicas that are processes")
+    ] = "none"
     caching: Annotated[
-        str, Meta(description="what the server caches, in words: it is then shown, and no fault")
+        str, Meta(description="what the server caches, in words: the verdict shows it")
     ] = ""
 
 
@@ -90,8 +117,11 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
         if key in refused:
             raise UsageError(f"{word}: {refused[key]}")
         if not equals or key not in fields:
-            known = ", ".join(name for name in fields if name not in refused)
-            raise UsageError(f"{word}: unknown; expected key=value with one of {known}")
+            known = [name for name in fields if name not in refused]
+            meant = did_you_mean(key, known, f"={text or '…'}")
+            raise UsageError(
+                f"{word}: unknown; expected key=value with one of {', '.join(known)}{meant}"
+            )
         if fields[key].name in given:
             raise UsageError(f"{key}= is given twice")
         given[fields[key].name] = _value(key, text, fields[key].type)
@@ -104,13 +134,14 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
 def choose(known: Mapping[str, T], key: str, name: str) -> T:
     """What has this name, of a word `key`; raises `UsageError` with the known ones."""
     if name not in known:
-        raise UsageError(f"{key}={name} is unknown; there are {', '.join(known)}")
+        meant = did_you_mean(name, known)
+        raise UsageError(f"{key}={name} is unknown; there are {', '.join(known)}{meant}")
     return known[name]
 
 
 def table(kind: type[msgspec.Struct], refused: Collection[str] = ()) -> str:
     """The words of a command as text in columns: key, possible values, default, help."""
-    rows = [("word", "values", "default", "")]
+    rows = [("word", "values", "default", "meaning")]
     for field in msgspec.structs.fields(kind):
         if field.encode_name not in refused:
             default = "" if field.required or field.default in {None, ""} else f"{field.default}"
@@ -128,8 +159,11 @@ def add_to(
 ) -> None:
     """Let a command take words (as `words`), and show their table in its help."""
     keys = (field.encode_name for field in msgspec.structs.fields(kind))
-    known = ", ".join(key for key in keys if key not in refused)
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {known}")
+    known = [key for key in keys if key not in refused]
+    taken = parser.add_argument(
+        "words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(known)}"
+    )
+    taken.keys = known  # type: ignore[attr-defined]  # for the errors of loadlab.parser
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = table(kind, refused)
 
@@ -155,7 +189,8 @@ def _value(key: str, text: str, annotated: Any) -> object:
     except msgspec.ValidationError:
         possible = _possible(annotated)
     if get_origin(kind) is Literal:
-        raise UsageError(f"{key}={text} is unknown; there are {possible}")
+        meant = did_you_mean(text, get_args(kind))
+        raise UsageError(f"{key}={text} is unknown; there are {possible}{meant}")
     raise UsageError(f"{key}={text} is invalid: expected {possible}")
 
 

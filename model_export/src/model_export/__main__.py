@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from model_export import completion, examples, imports, limits, stages
 from model_export.bundle.write import exists, require_writable
 from model_export.errors import ExportError, InfrastructureError, is_memory_error
-from model_export.parser import Parser, add_json, between_0_and_1, gate_rows
+from model_export.parser import Parser, add_json, between_0_and_1, did_you_mean, gate_rows
 from model_export.registry.connection import connect
 from model_export.watch import command as watch_command
 
@@ -80,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = Parser(
         prog="model-export",
-        description="Exports scikit-learn models from MLflow to ONNX bundles for the server, and "
-        "proves that each bundle gives the model's answers.",
+        description="Exports models of scikit-learn, XGBoost, LightGBM, CatBoost and ONNX from "
+        "MLflow to ONNX bundles for the server, and proves that each bundle gives the model's "
+        "answers.",
         parents=[common],
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -327,8 +328,11 @@ def _examples(arguments: argparse.Namespace) -> int:
     try:
         names = examples.expand(arguments.names)
     except KeyError as error:
-        known = ", ".join((*examples.NAMES, *examples.GROUPS))
-        sys.stderr.write(f"model-export examples: no example {error.args[0]!r}; known: {known}\n")
+        wrong, known = error.args[0], [*examples.NAMES, *examples.GROUPS]
+        meant = did_you_mean(wrong, known)
+        sys.stderr.write(
+            f"model-export examples: no example {wrong!r}; known: {', '.join(known)}{meant}\n"
+        )
         return 2
     missing = [name for name in names if not exists(arguments.out, name)]
     if missing and not arguments.within_limits:

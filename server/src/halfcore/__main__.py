@@ -11,6 +11,7 @@ if os.getpid() == 1:
 
 import argparse
 import asyncio
+import errno
 import json
 import socket
 import stat
@@ -37,6 +38,13 @@ from halfcore.settings.reading import SettingsError, from_command_line, load
 if TYPE_CHECKING:
     from halfcore.process import sizing
 
+_ADVICE = {
+    errno.EADDRINUSE: "; end the program that listens there, or choose another port",
+    errno.EADDRNOTAVAIL: "; expected an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "; ports below 1024 need a privilege: choose a higher one",
+    socket.EAI_NONAME: "; expected a name or an address of this machine",
+}
+"""What to do where the server cannot listen, by the system's error."""
 _MIGRATION_TIMEOUT_S = 600.0
 """Of a statement: long, because a migration may wait for another run, or fill a large table."""
 
@@ -296,7 +304,7 @@ def _check_follow(settings: Settings) -> None:
         received = settings.tracking_uri.rpartition("@")[2]  # before the @ may be a password
         raise SettingsError(
             f"tracking_uri={received!r}: expected http://… or https://…, the MLflow server of "
-            f"{followed[0].uri}"
+            f"{followed[0].uri}; set MLFLOW_TRACKING_URI"
         )
 
 
@@ -381,7 +389,8 @@ def _address(host: str, port: int, setting: str = "port") -> tuple[str, int]:
             probe.bind(address)
             name, free, *_ = probe.getsockname()
     except OSError as error:
-        raise SettingsError(f"host={host!r}, {setting}={port}: {error.strerror}") from None
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise SettingsError(f"host={host!r}, {setting}={port}: {error.strerror}{advice}") from None
     except UnicodeError:
         raise SettingsError(
             f"host={host!r}: not the name of a host, expected a name or an address"

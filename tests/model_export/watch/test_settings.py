@@ -49,6 +49,7 @@ def test_a_flag_wins_over_its_variable() -> None:
     [
         ({}, "no model to watch"),
         ({"MODEL_EXPORT_INTERVAL": "1"}, "MODEL_EXPORT_INTERVAL is no setting"),
+        ({"MODEL_EXPORT_MODLES": "a"}, "did you mean MODEL_EXPORT_MODELS?"),
         (
             {"MODEL_EXPORT_INTERVAL_S": "soon"},
             "MODEL_EXPORT_INTERVAL_S is 'soon': expected a number",

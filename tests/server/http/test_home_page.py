@@ -340,6 +340,19 @@ def test_a_mistake_is_answered_with_a_sentence(base_url: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_sentence_that_stays_is_announced_once(base_url: str) -> None:
+    """The models are read again and again, and a screen reader would say it each time."""
+    with visiting(PROGRAM) as visit:
+        page = visit.page
+        open_page(page, base_url, "nobody")
+        for place in ("#reasons p", "#models li"):
+            page.locator(place).first.evaluate("it => it.dataset.before = 'yes'")
+        page.locator("#key").dispatch_event("change")
+        expect(page.locator("#models [data-before]")).to_have_count(0)
+        expect(page.locator("#reasons [data-before]")).to_have_count(1)
+
+
+@pytest.mark.slow
 def test_a_version_with_other_columns_is_announced(base_url: str) -> None:
     """Where the form was filled in, which no longer fits; the page says so, and predicts again."""
     swapped = False

@@ -101,6 +101,20 @@ def test_csv_from_standard_input(tmp_path: Path, expected: list[dict[str, Any]])
         assert {key: float(row[key]) for key in probabilities} == probabilities
 
 
+@pytest.mark.parametrize("rows", [None, b"colour\nred\n"], ids=["no file", "no column"])
+def test_nothing_is_on_standard_output_if_the_rows_cannot_be_read(
+    tmp_path: Path, rows: bytes | None
+) -> None:
+    """No header, which a shell's `>` would keep as a file of answers."""
+    write_bundle(tmp_path, "mixed", inputs=MIXED)
+    if rows is not None:
+        (tmp_path / "rows.csv").write_bytes(rows)
+    started = process(tmp_path / "mixed", tmp_path / "rows.csv", stdout=subprocess.PIPE)
+    out, err = started.communicate(timeout=120)
+    assert (started.returncode, out) == (2, b"")
+    assert err
+
+
 def test_a_summary_as_json(run: Run, tmp_path: Path) -> None:
     """On standard output, next to answers in a file; not together with answers there."""
     write_bundle(tmp_path, "mixed", inputs=MIXED)

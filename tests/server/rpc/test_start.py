@@ -49,5 +49,7 @@ def test_a_port_of_another_process_is_refused() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         taken = listener.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"grpc_port={taken}: Address already in use"):
+        with pytest.raises(
+            SettingsError, match=rf"grpc_port={taken}: Address already in use; end the"
+        ):
             _check_grpc(taken, "127.0.0.1", 0)

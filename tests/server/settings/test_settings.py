@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -210,6 +212,28 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str) -> None:
         assert message.startswith(f"{origin}={text!r}: ")
         assert descriptions()[name] in message
         assert "\n" not in message
+
+
+def test_what_a_setting_may_be_is_named() -> None:
+    """The values of a choice in its meaning, which help and page show, and in the error, with the
+    one that is meant; the bounds of a number in the error."""
+    for name, kind in get_type_hints(Settings).items():
+        if get_origin(kind) is Literal:
+            for value in get_args(kind):
+                assert re.search(rf"(?<!\w){value}(?!\w)", descriptions()[name]), (name, value)
+    for variable, text, says in (
+        ("LOG_LEVEL", "inof", "expected one of debug, info, warning, error; did you mean info?"),
+        ("LOG_LEVEL", "WARNING", "did you mean warning?"),
+        ("PIN_CPU", "true", "expected one of auto, on, off ("),
+        ("HOT_LANE", "off", "expected one of true, false ("),
+        ("WORKERS", "many", "expected a whole number from 0 to 256 ("),
+        ("BODY_TIMEOUT_S", "5s", "expected a number above 0, at most 600 ("),
+        ("COALESCE_DELAY_MS", "nan", "expected a number from 0 to 100 ("),
+    ):
+        with pytest.raises(SettingsError) as raised:
+            load({PREFIX + variable: text})
+        assert f"{PREFIX}{variable}={text!r}: expected " in str(raised.value)
+        assert says in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["HALFCORE_PROT", "HALFCORE_", "HALFCORE_port", "HALFCORE_PORT_"])

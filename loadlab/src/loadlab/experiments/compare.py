@@ -22,6 +22,7 @@ from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Trial
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
+from loadlab.parser import add_command
 from loadlab.record.read import read_run
 from loadlab.run.order import Order, understand
 from loadlab.run.session import Place
@@ -51,8 +52,10 @@ _ratio = cache(paired_ratio)
 class Words(LoadWords, frozen=True, kw_only=True):
     """Those of `just compare`."""
 
-    against: Annotated[Baseline, Meta(description="the other side")] = "typical"
-    blocks: Annotated[int, Meta(ge=1, le=100, description="of one run of each side")] = 5
+    against: Annotated[Baseline, Meta(description="the service that halfcore is compared with")] = (
+        "typical"
+    )
+    blocks: Annotated[int, Meta(ge=1, le=100, description="each has one run of both services")] = 5
 
 
 class Comparison(Experiment[Trial], frozen=True, kw_only=True):
@@ -108,7 +111,7 @@ class Comparison(Experiment[Trial], frozen=True, kw_only=True):
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     says = "halfcore and a baseline in one tier, in blocks of random order"
-    words.add_to(commands.add_parser("compare", help=says), Words, trial.REFUSED)
+    words.add_to(add_command(commands, "compare", says), Words, trial.REFUSED)
 
 
 def carry_out(

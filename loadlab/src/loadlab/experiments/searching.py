@@ -36,6 +36,7 @@ from loadlab.experiments.search import (
 from loadlab.experiments.trial import LabFailed, Loaded
 from loadlab.generator import scenarios
 from loadlab.generator.scenarios import Scenario
+from loadlab.parser import add_command
 from loadlab.record.criteria import criteria
 from loadlab.report.terminal import say
 from loadlab.run.order import Order, too_small, understand
@@ -44,7 +45,7 @@ from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.tiers import Tier
 from loadlab.verdict.steadiness import WINDOWS
-from loadlab.words import Engine, LoadWords, UsageError, YesNo
+from loadlab.words import EngineWord, LoadWords, UsageError, YesNo
 
 _SHORT_S, _SHORTER = 20.0, 4
 _AROUND_S = 75.0
@@ -56,14 +57,15 @@ PASSED, NOTHING_PASSES, UNDECIDED = 0, 1, 2
 class Words(LoadWords, frozen=True, kw_only=True):
     """Those of `just search`."""
 
-    tier: Annotated[str, Meta(description="the greatest limits, by its name")] = "one-core"
-    engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
-    against: Annotated[Service, Meta(description="whose minimum is searched")] = "halfcore"
+    tier: Annotated[str, Meta(description="a tier of one replica: the largest limits")] = "one-core"
+    engine: EngineWord = "raw"
+    against: Annotated[Service, Meta(description="service whose minimum is searched")] = "halfcore"
     budget: Annotated[
-        int, Meta(ge=1, le=1440, description="that it may take", extra={"counts": "minutes"})
+        int,
+        Meta(ge=1, le=1440, description="time for the whole search", extra={"counts": "minutes"}),
     ] = 90
-    fresh: Annotated[YesNo, Meta(description="forget what was kept of the same search")] = "no"
-    rerun: Annotated[YesNo, Meta(description="run a stored search's minimum again")] = "no"
+    fresh: Annotated[YesNo, Meta(description="discard what was kept of the same search")] = "no"
+    rerun: Annotated[YesNo, Meta(description="run the newest search's minimum again")] = "no"
 
 
 class Asked(NamedTuple):
@@ -77,7 +79,7 @@ class Asked(NamedTuple):
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     says = "the least CPU and memory with which so many users pass"
-    words.add_to(commands.add_parser("search", help=says), Words, trial.REFUSED)
+    words.add_to(add_command(commands, "search", says), Words, trial.REFUSED)
 
 
 def carry_out(

@@ -22,6 +22,7 @@ from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
 from loadlab.generator import scenarios
+from loadlab.parser import add_command
 from loadlab.record.cgroup import PERIOD_US
 from loadlab.run.order import Order, too_small, understand
 from loadlab.run.session import Place
@@ -29,7 +30,7 @@ from loadlab.target import start
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 from loadlab.verdict.figures import balancer_cpu_s
-from loadlab.words import LONGEST_S, Balancer, Engine, LoadWords, UsageError, YesNo
+from loadlab.words import LONGEST_S, Balancer, EngineWord, LoadWords, UsageError, YesNo
 
 What = Literal["seeds", "scale", "quota-study"]
 KINDS: tuple[What, ...] = get_args(What)
@@ -51,22 +52,37 @@ _TAKEN: dict[What, set[str]] = {
 class Words(LoadWords, frozen=True, kw_only=True):
     """Those of every study; which ones of a load run it takes depends on the study."""
 
-    scenario: Annotated[str, Meta(description="what the users do, by its name")] = "course"
-    duration: Annotated[float, Meta(gt=0, le=LONGEST_S, description="of the steady phase")] = 30.0
-    engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
-    seed: Annotated[int, Meta(ge=0, le=2**31, description="of the order, and of the users")] = 1
-    fresh: Annotated[YesNo, Meta(description="start again")] = "no"
-    blocks: Annotated[int, Meta(ge=1, le=100, description="how often every cell is run")] = 3
+    scenario: Annotated[
+        str, Meta(description="what the users do: a scenario (a wrong name lists all)")
+    ] = "course"
+    duration: Annotated[
+        float, Meta(gt=0, le=LONGEST_S, description="length of each run's steady phase")
+    ] = 30.0
+    engine: EngineWord = "raw"
+    seed: Annotated[
+        int, Meta(ge=0, le=2**31, description="seed of the random order, think times and bodies")
+    ] = 1
+    fresh: Annotated[
+        YesNo, Meta(description="yes: begin again, without what was kept of the same study")
+    ] = "no"
+    blocks: Annotated[
+        int, Meta(ge=1, le=100, description="how often every configuration is run")
+    ] = 3
 
 
 class SeedsWords(Words, frozen=True, kw_only=True):
     """And those of `just seeds`."""
 
-    only: Annotated[str, Meta(description="beginnings of keys, as 003,000-one")] = ""
-    against: Annotated[Literal["typical", "tuned", "onnx"], Meta(description="the other side")] = (
-        "typical"
-    )
-    blocks: Annotated[int, Meta(ge=1, le=100, description="how often every cell is run")] = 1
+    only: Annotated[
+        str, Meta(description="some: beginnings of configurations' keys, as 003,000-one")
+    ] = ""
+    against: Annotated[
+        Literal["typical", "tuned", "onnx"],
+        Meta(description="the service that halfcore is compared with"),
+    ] = "typical"
+    blocks: Annotated[
+        int, Meta(ge=1, le=100, description="how often every configuration is run")
+    ] = 1
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -219,7 +235,7 @@ def _reported(found: Configuration, load: LoadWords) -> Order:
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     for kind in KINDS:
-        words.add_to(commands.add_parser(kind, help=_HELP[kind]), *_words(kind))
+        words.add_to(add_command(commands, kind, _HELP[kind]), *_words(kind))
 
 
 def parse(kind: What, given: Sequence[str]) -> Words:

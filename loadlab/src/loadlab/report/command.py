@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from loadlab.parser import add_command
 from loadlab.record.read import Log, read, read_run
 from loadlab.record.schema import Run
 from loadlab.record.store import (
@@ -47,7 +48,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     name = "an id of the history, its beginning, or a folder (default: %(default)s)"
     store = f"where runs are kept (default: {STORE} of the checkout)"
     for command, does in COMMANDS.items():
-        parser = commands.add_parser(command, help=does)
+        parser = add_command(commands, command, does)
         if command != "history":
             parser.add_argument("run", nargs="?", default="latest", help=name)
         parser.add_argument("--store", type=Path, help=store)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from loadlab import words
 from loadlab.generator import scenarios
+from loadlab.parser import add_command
 from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
 from loadlab.report.command import conclude, say_json
@@ -43,10 +44,10 @@ _WATCH_S = 1.0
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add both commands."""
-    load = commands.add_parser("load", help="how many users in which limits: a judged run")
+    load = add_command(commands, "load", "how many users in which limits: a judged run")
     words.add_to(load, LoadWords)
     says = "what this machine can carry, and what is missing"
-    looks = commands.add_parser("doctor", help=says)
+    looks = add_command(commands, "doctor", says)
     looks.add_argument("--json", action="store_true", help="print it as JSON to standard output")
 
 

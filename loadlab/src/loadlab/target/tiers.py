@@ -59,6 +59,10 @@ def read(file: Path, environ: Mapping[str, str]) -> dict[str, Tier]:
     """
     try:
         services = yaml.safe_load(file.read_text())["services"]
+    except FileNotFoundError:
+        raise UsageError(
+            f"{file}: no such file; run this in a clone of Halfcore, which has this file"
+        ) from None
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UsageError(f"{file}: no services can be read: {error}") from None
     tiers = {name: each for name, each in services.items() if LABEL in _mapping(each.get("labels"))}

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_export.parser import did_you_mean
 from model_export.stages import DEBUG
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def read(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Watch
     if unknown := sorted(
         name for name in environment if name.startswith(PREFIX) and name not in (*known, DEBUG)
     ):
-        raise SettingsError(f"{unknown[0]} is no setting; known are {', '.join(known)}")
+        meant = did_you_mean(unknown[0], list(known))
+        raise SettingsError(f"{unknown[0]} is no setting; known are {', '.join(known)}{meant}")
     found = {}
     for variable, setting in known.items():
         given = getattr(arguments, setting.name)

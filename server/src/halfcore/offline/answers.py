@@ -152,11 +152,11 @@ class _Text:
         make = _csv_templates if kind == "csv" else _json_templates
         self._templates, self._value, self._empty = make(form)
         self._as_csv = kind == "csv"
-        if self._as_csv:
-            stream.write(_csv_line([*form.keep, *form.names]))
+        self._header = _csv_line([*form.keep, *form.names]) if self._as_csv else b""
 
     def write(self, answers: Answers) -> None:
         """Append some rows."""
+        self._begin()
         if len(answers.outputs) > 1 and answers.right.all() and not answers.kept:
             self._stream.write(self._filled(*answers.outputs))
             return
@@ -171,8 +171,15 @@ class _Text:
             lines = keep(self._form.keep, answers.kept, lines)
         self._stream.write(b"".join(lines))
 
-    def close(self, note: dict[str, str]) -> None:
-        """Nothing is left, and text has no metadata."""
+    def close(self, note: dict[str, str]) -> None:  # noqa: ARG002  text has no metadata
+        """Without rows the header is left."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Write the header, but not before the rows can be read: on standard output it stays."""
+        if self._header:
+            self._stream.write(self._header)
+            self._header = b""
 
     def _filled(self, labels: NDArray[Any], probabilities: NDArray[Any]) -> bytes:
         """All lines at once: no tuple is made for each row."""

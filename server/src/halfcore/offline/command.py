@@ -38,7 +38,11 @@ def predict(words: Sequence[str]) -> NoReturn:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `halfcore predict`."""
-    parser.add_argument("bundle", type=Path, help="a bundle, or a folder of a model's")
+    parser.add_argument(
+        "bundle",
+        type=Path,
+        help="folder of a bundle, or of one model's bundles, of which the newest is used",
+    )
     parser.add_argument(
         "file",
         help="CSV, JSON lines or Parquet, also .gz; - for standard input; or a folder or pattern "
@@ -47,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="-", help="where to write, a folder for a folder; default: standard output"
     )
-    for flag, what in (("--format", "of the file"), ("--out-format", "of the answers")):
+    for flag, what in (("--format", "FILE"), ("--out-format", "the answers")):
         parser.add_argument(
             flag,
             choices=("csv", "jsonl", "parquet"),
             default="",
-            help=f"{what}, if no name says it",
+            help=f"format of {what}; default: by the end of the name, for - csv",
         )
     parser.add_argument(
         "--keep",

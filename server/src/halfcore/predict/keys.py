@@ -9,6 +9,7 @@ A key may have a rate, which each worker counts for itself: a worker knows only 
 """
 
 import asyncio
+import errno
 import math
 import re
 import secrets
@@ -236,7 +237,8 @@ def read(file: Path) -> dict[bytes, Key]:
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise KeysError(f"{file}: {error.strerror}") from None
+        made = "; `halfcore key NAME >> FILE` makes one" if error.errno == errno.ENOENT else ""
+        raise KeysError(f"api_keys: {file}: {error.strerror}{made}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise KeysError(f"{file} is not TOML: {error}") from None
     keys: dict[bytes, Key] = {}

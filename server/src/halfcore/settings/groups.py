@@ -39,7 +39,8 @@ class Network:
     tls_key: str = ""
     """file with the certificate's private key, PEM, without a password"""
     tls_oldest: Literal["1.2", "1.3"] = "1.3"
-    """oldest version of TLS that clients may use; 1.3, which all clients since 2018 have"""
+    """oldest version of TLS that clients may use, 1.2 or 1.3; 1.3, which all clients since 2018
+    have"""
     max_connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """most open connections per worker, including idle ones; 0: 12,000, or what memory and nofile
     allow"""
@@ -192,12 +193,12 @@ class Processes:
     """worker processes, each with its own copy of the models; 0: as many as whole cores of CPU
     quota"""
     pin_cpu: Literal["auto", "on", "off"] = "auto"
-    """run each worker on one CPU; auto: if the CPU quota is below one core"""
+    """run each worker on one CPU: on, off or auto; auto: if the CPU quota is below one core"""
     batch_scheduling: Literal["auto", "on", "off"] = "auto"
-    """run workers as SCHED_BATCH; auto: if the CPU quota is below one core"""
+    """run workers as SCHED_BATCH: on, off or auto; auto: if the CPU quota is below one core"""
     coalesce: Literal["auto", "on", "off"] = "auto"
-    """let requests gather while much of the CPU quota is used; auto: if the quota is below one core
-    and there is one worker"""
+    """let requests gather while much of the CPU quota is used: on, off or auto; auto: if the quota
+    is below one core and there is one worker"""
     coalesce_above: Annotated[float, Meta(gt=0, le=0.8)] = 0.3
     """share of the CPU quota that may be used before requests gather; 0.3 leaves room for three
     times the load"""
@@ -205,7 +206,7 @@ class Processes:
     """longest time that requests then gather, milliseconds; 0: 2 divided by the CPU quota, at most
     20"""
     loop: Literal["uvloop", "asyncio"] = "uvloop"
-    """event loop; uvloop costs less per request"""
+    """event loop, uvloop or asyncio; uvloop costs less per request"""
     hot_lane: bool = True
     """answer predictions over RSGI instead of the ASGI app, which costs less CPU time; false:
     everything through ASGI"""
@@ -270,9 +271,9 @@ class Diagnosis:
     """The server's log and its measuring routes."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """lowest level that is logged"""
+    """lowest level that is logged: debug, info, warning or error"""
     log_format: Literal["text", "json"] = "text"
-    """json: one object per line, for machines"""
+    """text, or json: one object per line, for machines"""
     bench_routes: bool = False
     """answer GET and POST /bench/null, and POST /bench/decode; off, because only the load lab needs
     them"""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -75,7 +75,24 @@ def _convert(name: str, text: str, origin: str) -> Any:
         what = descriptions()[name]
         if name in SECRETS:
             raise SettingsError(f"{origin}: its value is not shown, expected {what}") from None
-        raise SettingsError(f"{origin}={text!r}: {error} ({what})") from None
+        expected = _expected(_types()[name], text) or error
+        raise SettingsError(f"{origin}={text!r}: {expected} ({what})") from None
+
+
+def _expected(kind: Any, text: str) -> str:
+    """What a setting may be: one of few values, with the one that is most like the text, or a
+    number; empty for others."""
+    if kind is bool or get_origin(kind) is Literal:
+        values = ["true", "false"] if kind is bool else [*map(str, get_args(kind))]
+        return f"expected one of {', '.join(values)}{did_you_mean(text.lower(), values)}"
+    number, *bounds = get_args(kind) or (kind,)
+    if number not in (int, float) or not bounds:
+        return ""
+    what = "a whole number" if number is int else "a number"
+    least, most = bounds[0].ge, bounds[0].le
+    if least is None:
+        return f"expected {what} above {bounds[0].gt}, at most {most}"
+    return f"expected {what} from {least} to {most}"
 
 
 @cache

@@ -49,6 +49,7 @@ from loadlab.experiments.bench.subjects import (
 )
 from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
+from loadlab.parser import add_command, did_you_mean
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits
 from loadlab.report.terminal import say
@@ -62,6 +63,9 @@ REST_S = 30.0
 ASKED = 3
 """Times that each connection asks, one after another, before it is quiet."""
 _COMPARED = {"bench": SUBJECTS, "ablate": VARIANTS, "ladder": STEPS, "protocols": PROTOCOLS}
+_REGIMES = """regimes:
+  saturated  connections that ask without a pause: what a request costs at full load
+  sparse     many connections that ask rarely, in limits of CPU time and memory"""
 _QUICK_SPARSE = ("a", "b")
 """A smoke test starts few servers under a quota: they start slowly there."""
 
@@ -126,14 +130,24 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     """The commands and their arguments."""
     tables = msgspec.toml.decode(Path(__file__).with_name("commands.toml").read_bytes())
     for name, command in tables["command"].items():
-        parser = commands.add_parser(name, help=command["help"])
+        parser = add_command(commands, name, command["help"])
         if name in _COMPARED:
-            which = {"default": ",".join(_COMPARED[name]), "help": "some of the default's"}
+            says = "names, separated by commas, explained below"
+            which = {"default": ",".join(_COMPARED[name]), "help": says}
             flag = f"--{command['option']}"
             _add_option(parser, flag=flag, kind="names", dest="subjects", **which)
+            parser.formatter_class = argparse.RawDescriptionHelpFormatter
+            parser.epilog = _legend(command["option"], _COMPARED[name])
         for option in chain(*(tables["option"][group] for group in command["options"])):
             _add_option(parser, **option)
         parser.set_defaults(**{"sparse_all": False} | command.get("defaults", {}))
+
+
+def _legend(option: str, subjects: Mapping[str, Subject]) -> str:
+    """What the names among the values of the options mean."""
+    width = max(map(len, subjects))
+    lines = [f"  {key.ljust(width)}  {subject.title}" for key, subject in subjects.items()]
+    return "\n".join([f"{option}:", *lines, "", _REGIMES])
 
 
 def _add_option(parser: argparse.ArgumentParser, *, flag: str, kind: str = "", **more: Any) -> None:
@@ -243,7 +257,8 @@ def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
 
 def _known(wanted: Sequence[str], known: Mapping[str, T]) -> list[T]:
     if unknown := [name for name in wanted if name not in known]:
-        raise Refused(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+        meant = did_you_mean(unknown[0], known)
+        raise Refused(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}{meant}")
     return [known[name] for name in wanted]
 
 

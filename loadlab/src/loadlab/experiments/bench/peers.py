@@ -35,6 +35,7 @@ from loadlab.experiments.bench.subjects import PEER_REGIMES, PEERS, Place, Subje
 from loadlab.generator.epoll import Pace, Plan, Regime
 from loadlab.generator.http import ask, post
 from loadlab.generator.plan import raise_open_files
+from loadlab.parser import did_you_mean
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits, Memory
 from loadlab.record.machine import Quiet
@@ -173,7 +174,8 @@ def chosen(asked: argparse.Namespace) -> list[Task]:
         ("regime", asked.regimes, PEER_REGIMES),
     ):
         if unknown := sorted(set(names) - set(there)):
-            raise Refused(f"unknown {what}: {', '.join(unknown)}; there are {', '.join(there)}")
+            there_are = f"there are {', '.join(there)}{did_you_mean(unknown[0], there)}"
+            raise Refused(f"unknown {what}: {', '.join(unknown)}; {there_are}")
     loads = _loads(quick=asked.quick)
     tasks = []
     for place, model in enumerate(asked.models):

@@ -4,8 +4,8 @@ import { showAnswer, showProblem } from "./answer.js";
 import { clients, predictPath, snippet } from "./calls.js";
 import * as form from "./form.js";
 import { showLive, startLive } from "./live.js";
-import { ago, ask, byId, element, hasText, needsKey, number, setKey, text } from "./page.js";
-import { otherLanguage, switchLanguage, tiny, translate } from "./page.js";
+import { ago, announce, ask, byId, element, hasText, needsKey, number } from "./page.js";
+import { otherLanguage, setKey, switchLanguage, text, tiny, translate } from "./page.js";
 
 const samplesUntilReload = 8; // 16 seconds: what the state is, which no figure says
 const address = new URL(".", document.baseURI).href;
@@ -109,7 +109,10 @@ function showModels() {
     : [element("p", {}, text("no_models"))];
   const all = [...none, ...reasons];
   const boxes = all.length ? [element("div", { class: "problem" }, ...all)] : [];
-  byId("reasons").replaceChildren(...boxes);
+  const said = byId("reasons").textContent; // what is there already is not announced again
+  if (said !== all.map((each) => each.textContent).join("")) {
+    byId("reasons").replaceChildren(...boxes);
+  }
 }
 
 function card(model) {
@@ -309,7 +312,7 @@ async function copy() {
 
 function showState() {
   const known = state.silent ? "silent" : `state_${state.health?.status ?? "loading"}`;
-  byId("state").textContent = text(known);
+  announce(byId("state"), text(known));
   byId("state").dataset.state = state.silent ? "silent" : state.health?.status ?? "";
   byId("version").textContent = state.health?.version ?? "";
 }

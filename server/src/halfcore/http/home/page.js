@@ -100,6 +100,11 @@ export function ago(moment) {
   return "";
 }
 
+/** Write a text that screen readers announce, but not again if it is there already. */
+export function announce(place, written) {
+  if (place.textContent !== written) place.textContent = written;
+}
+
 export function byId(id) {
   return document.getElementById(id);
 }

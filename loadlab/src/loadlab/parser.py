@@ -1,0 +1,60 @@
+"""A command line that answers a wrong word with the right one."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import NoReturn, TypeVar
+
+P = TypeVar("P", bound=argparse.ArgumentParser)
+
+_UNKNOWN = re.compile(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that adds "did you mean" to its errors, and takes no shortened options:
+    they would stop to work when another one begins alike. Python's own has this from 3.14 on."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False} | options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Print how it is used and what is wrong, and exit with 2."""
+        super().error(message + _meant(message, _words(self)))
+
+
+def add_command(commands: "argparse._SubParsersAction[P]", name: str, says: str) -> P:
+    """A command, with one sentence that both its own help and that of the program begin with."""
+    return commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
+
+
+def did_you_mean(wrong: str, known: Iterable[str], value: str = "") -> str:
+    """A sentence with the known word that is most like the wrong one, and `value` after it; empty
+    if none is."""
+    found = get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {found[0]}{value}?" if found else ""
+
+
+def _meant(message: str, known: list[str]) -> str:
+    match = _UNKNOWN.search(message)
+    typed = "" if match is None else match[1] or match[2]
+    wrong, _, value = typed.partition("=")
+    key = f"{wrong.lstrip('-')}="
+    if key in known:  # a word, typed as if it were an option
+        return f"; did you mean {key}{value or '…'}?"
+    return did_you_mean(wrong, known)
+
+
+def _words(parser: argparse.ArgumentParser) -> list[str]:
+    """Its options, commands and the keys of its words, and theirs."""
+    words: list[str] = []
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
+        words += action.option_strings
+        words += (f"{key}=" for key in getattr(action, "keys", ()))
+        if isinstance(action.choices, dict):
+            words += action.choices
+            for command in action.choices.values():
+                words += _words(command)
+        elif action.choices is not None:
+            words += map(str, action.choices)
+    return words

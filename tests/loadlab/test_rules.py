@@ -360,6 +360,19 @@ def test_the_kernel_rounds_a_memory_limit_down_to_pages(less, holds):
     assert finding.holds == holds
 
 
+@pytest.mark.parametrize(("kept", "holds"), [(33_333, True), (33_000, False)])
+def test_the_kernel_keeps_a_quota_in_whole_microseconds(kept, holds):
+    """A third of a core has no end in decimals: it is in force all the same."""
+    found = fresh()
+    limits = msgspec.structs.replace(LIMITS, cpus=1 / 3)
+    found.run.tier = msgspec.structs.replace(found.run.tier, limits=limits)
+    (replica,) = found.run.replicas
+    read = msgspec.structs.replace(limits, cpus=kept / 100_000)
+    found.run.replicas = [msgspec.structs.replace(replica, limits=read)]
+    (finding,) = [each for each in judge_rules(found.log()) if each.rule == "V11"]
+    assert finding.holds == holds
+
+
 def _by_turns(pool_us: float, fresh_us: float, noise: float = 0.02, **details: str) -> Log:
     """Eight pairs of turns of 2 s, 100 answers a second, whose requests take so much CPU time, give
     or take the noise, on a machine that becomes slower; in the steady phase as with the pool."""

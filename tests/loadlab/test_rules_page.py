@@ -36,10 +36,11 @@ def _rules_table() -> str:
         ]
         checks = rule.look(fresh().log(), criteria().rules)
         needed = [_needed(checks, "pass_needs"), _needed(checks, "fail_needs")]
+        remedy = f"{rule.remedy}; with `engine=raw`: {rule.raw}" if rule.raw else rule.remedy
         assert bool(rule.spares) == (needed != ["all", "all"]), f"{rule.name}: say why, or nothing"
         rows.append(
             f"| {rule.name} {rule.title} | {rule.why} | {', '.join(mine) or 'none'} | "
-            f"{' | '.join(needed)} | {rule.spares or '–'} | {rule.remedy} |"
+            f"{' | '.join(needed)} | {rule.spares or '–'} | {remedy} |"
         )
     return "\n".join(rows)
 

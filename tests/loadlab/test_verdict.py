@@ -97,6 +97,58 @@ def drowning() -> Made:
     return run
 
 
+def test_a_server_that_gets_too_slow_after_the_ramp_fails_for_what_it_was_stopped_for():
+    """The ramp was fast, and there is no steady phase: all that was measured of its latency is why
+    the run was given up."""
+    run = fresh()
+    run.run.ended = Ended(kind="aborted", sentence="stopped early: p95 was above 1000 ms for 10 s")
+    run.run.phases = [
+        phase
+        for phase in run.run.phases
+        if phase.name in ("floor", "start", "warmup", "ramp", "settle")
+    ]
+    run.run.drain = None
+    run.seconds = [line for line in run.seconds if line.t < 35]
+    run.samples = [sample for sample in run.samples if sample.t < 35]
+    for line in run.seconds:
+        if line.phase == "settle":
+            line.response = pack({1_500_000: line.answered})
+    verdict = judge(run.log())
+    assert verdict.outcome == "FAIL"
+    assert "missed its objective: p95 of its last 10 s 1,499 ms (≤ 100 ms)." in verdict.sentence
+
+
+def test_a_run_that_cannot_be_made_here_says_what_to_do_about_that_alone():
+    """Of the rules of which nothing was recorded nothing can be mended."""
+    run = Made(fresh().run)
+    sentence = "tier half-core needs 9 cores; this machine has 2"
+    run.run.tier = msgspec.structs.replace(run.run.tier, cores_needed=9)
+    run.run.ended = Ended(kind="aborted", sentence=sentence)
+    run.run.phases, run.run.processes, run.run.replicas, run.run.workers = [], [], [], None
+    verdict = judge(run.log())
+    assert verdict.outcome == "INVALID"
+    assert verdict.sentence.startswith(f"{sentence}. The measurement proves nothing")
+    assert verdict.sentence.endswith(
+        "What to do: use a machine that is not shared, with a core more than the server's for the "
+        "generator; then run again."
+    )
+
+
+def test_error_statuses_for_new_bodies_fail_a_server_that_knows_the_others():
+    """They are after the steady phase, of which the objective's errors are."""
+    run = fresh()
+    lines = [line for line in run.seconds if line.phase == "repeated" and line.series == "users"]
+    for line in lines:
+        line.phase = "fresh"
+        line.failures = {"status_503": 1}
+    assert judge(run.log()).outcome != "FAIL", "it refuses by its load, and may be right to"
+    for line in lines:
+        line.failures = {"status_500": 1}
+    verdict = judge(run.log())
+    assert verdict.outcome == "FAIL"
+    assert "The server does not work right: 10 error statuses (status_500) of" in verdict.sentence
+
+
 def test_a_killed_run_is_invalid():
     """Nobody wrote its end."""
     run = fresh()
@@ -205,6 +257,17 @@ def test_cpu_time_is_a_multiple_of_the_null_server_of_the_same_run(null_us):
     assert found.cpu_us is not None
     expected = pytest.approx(found.cpu_us / null_us) if null_us else None
     assert found.cpu_of_null == expected
+
+
+def test_repeats_may_draw_another_number_of_different_bodies(three):
+    """Where columns have few values some rows are drawn twice, by each seed others: seen as runs
+    that "differ in scenario"."""
+    drawn = []
+    for number, each in enumerate(three):
+        scenario = msgspec.structs.replace(each.run.scenario, bodies=990 + number)
+        run = msgspec.structs.replace(each.run, scenario=scenario)
+        drawn.append(Judged(run, each.verdict))
+    assert combine(drawn).outcome == "PASS"
 
 
 def test_nothing_is_claimed_of_less(three):

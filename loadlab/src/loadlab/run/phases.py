@@ -7,10 +7,10 @@ null server (`floor` in records) → start → warm-up → ramp → settle → s
 import itertools
 import os
 import random
-import resource
+import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,8 @@ _LONG_STEADY_S = 60.0
 """From here on a turn lasts 2 s, else 1 s: it takes up to 0.3 s until all users have the order."""
 _START_MOST_S = 60.0
 _POLL_S = 0.1
+_MOST_LOGGED = 1 << 18
+"""Bytes that are kept of a process's log."""
 
 
 def caching_s(steady_s: float) -> float:
@@ -125,6 +127,7 @@ class Conductor:
         assert serving  # noqa: S101  `warm_up` ran before
         self.book = Book(self._recorder, load.workers, self.book)
         with ExitStack() as stack:
+            stack.callback(self._keep_logs, folder)
             self.sampler.server, self.sampler.uncounted = serving, CONNECTIONS
             self.sampler.start()
             stack.callback(self.sampler.stop)
@@ -188,7 +191,7 @@ class Conductor:
         if not bodies:
             raise exchange.NoAnswer(
                 f"there are no rows for model={self._order.model}: neither golden rows nor data "
-                "of that name"
+                f"of that name; without a bundle the lab has those of {exchange.known_data()}"
             )
         exchanges = exchange.learn(bodies, clients[0].ask)
         if serving.manifest and serving.graph:
@@ -337,6 +340,15 @@ class Conductor:
         run = self._recorder.run
         run.replicas = serving.read_back(run.replicas, cpu_s_before)
 
+    def _keep_logs(self, folder: Path) -> None:
+        """Whatever ends the load: the last part of what its processes said, in the run's folder."""
+        with suppress(OSError):  # the disk is full
+            for log in (*folder.glob("generator/*.log"), *folder.glob("witness/*.log")):
+                with log.open("rb") as file:
+                    file.seek(max(log.stat().st_size - _MOST_LOGGED, 0))
+                    if said := file.read():
+                        (self._recorder.folder / log.name).write_bytes(said)
+
     def _note_workers(self, generator: Generator, expected: int) -> None:
         reported = expected if self.book.since(self.book.whole) else 0
         found = generator.workers() or Workers(expected=expected)
@@ -363,9 +375,9 @@ class Conductor:
 
 
 def _most_files(pid: int) -> int:
-    """A process's soft limit on open files."""
-    soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
+    """A process's soft limit on open files; `prlimit` needs root for another user's."""
+    (soft,) = re.findall(r"^Max open files +(\S+)", Path(f"/proc/{pid}/limits").read_text(), re.M)
+    return 1 << 30 if soft == "unlimited" else int(soft)
 
 
 def _remote_info(worker: str, host: Host) -> ProcessInfo:

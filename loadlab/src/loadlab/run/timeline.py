@@ -19,10 +19,10 @@ from loadlab.record.store import Recorder
 from loadlab.report.page import number
 from loadlab.report.terminal import say
 from loadlab.verdict.figures import answered, done, failed, quantile_ms, response_ms
+from loadlab.verdict.objective import TOO_SLOW_S, TOO_SLOW_TIMES
 
 HUNG_S = 15
 _ERROR_SHARE, _ERROR_S = 0.05, 5
-_SLOW_TIMES, _SLOW_S = 10, 10
 _PRINT_EVERY_S = 10.0
 
 
@@ -143,11 +143,11 @@ def hopeless(
             f"stopped early: {share:.0%} of the answers of the last {_ERROR_S} s were errors",
         )
     if objective.p95_ms is not None:
-        too_slow_ms = _SLOW_TIMES * objective.p95_ms
-        p95s = [response_ms(each, 0.95) for each in seconds[-_SLOW_S:]]
-        if len(p95s) == _SLOW_S and all(p95 is not None and p95 > too_slow_ms for p95 in p95s):
+        too_slow_ms = TOO_SLOW_TIMES * objective.p95_ms
+        p95s = [response_ms(each, 0.95) for each in seconds[-TOO_SLOW_S:]]
+        if len(p95s) == TOO_SLOW_S and all(p95 is not None and p95 > too_slow_ms for p95 in p95s):
             return Fault(
-                "aborted", f"stopped early: p95 was above {too_slow_ms:g} ms for {_SLOW_S} s"
+                "aborted", f"stopped early: p95 was above {too_slow_ms:g} ms for {TOO_SLOW_S} s"
             )
     return None
 

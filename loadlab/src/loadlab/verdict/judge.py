@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from loadlab.record.read import Log
-from loadlab.record.schema import Ended
+from loadlab.record.schema import Ended, Run
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import Figures, figures
 from loadlab.verdict.objective import BROKEN_OFF, GONE, functional_failure, judge_objective
@@ -66,7 +66,8 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "INVALID", "The run was killed before its end. What to do: run again."
     if ended.kind in BROKEN_OFF:
         reason = (ended.sentence or BROKEN_OFF[ended.kind]).rstrip(".")
-        return "INVALID", f"The run broke off: {reason}. What to do: mend that, and run again."
+        mend = "" if ended.kind == "interrupted" else "mend that, and "
+        return "INVALID", f"The run broke off: {reason}. What to do: {mend}run again."
     doubts = [finding for finding in findings if not finding.allows_fail]
     if ended.kind in GONE:
         doubts = [finding for finding in doubts if finding.rule == "V11"]
@@ -74,7 +75,7 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "FAIL", _failed(ended, missed, broken)
     spoilt = [finding for finding in findings if not finding.allows_pass]
     if missed or spoilt:
-        return "INVALID", _invalid(ended.sentence, (doubts if missed else spoilt) or broken)
+        return "INVALID", _invalid(log.run, ended, (doubts if missed else spoilt) or broken)
     return "PASS", _passed(findings, broken)
 
 
@@ -129,7 +130,7 @@ def _failed(ended: Ended, missed: Sequence[Check], broken: Sequence[Finding]) ->
     return " ".join(parts)
 
 
-def _invalid(reason: str, broken: Sequence[Finding]) -> str:
+def _invalid(run: Run, ended: Ended, broken: Sequence[Finding]) -> str:
     """Rules that were measured broken with their values; those of which nothing is known by name;
     and what to do."""
     measured = [
@@ -138,14 +139,16 @@ def _invalid(reason: str, broken: Sequence[Finding]) -> str:
         if any(check.measured is not None and not check.holds for check in finding.checks)
     ]
     unknown = [finding for finding in broken if finding not in measured]
-    parts = [reason.rstrip(".")] if reason else []
+    parts = [ended.sentence.rstrip(".")] if ended.sentence else []
     verb = "rules are" if len(broken) > 1 else "rule is"
     parts.append(f"The measurement proves nothing: {len(broken)} {verb} broken")
     parts += [finding.sentence for finding in measured]
     if unknown:
         need = "needs" if len(unknown) == 1 else "need"
         parts.append(f"Not recorded is what {_names(unknown)} {need}")
-    return f"{'. '.join(parts)}. {remedies(broken)}"
+    # What a run that was given up could not record any more is nothing to mend.
+    cured = measured if ended.kind == "aborted" and measured else broken
+    return f"{'. '.join(parts)}. {remedies(cured, run.engine)}"
 
 
 def _names(findings: Sequence[Finding]) -> str:

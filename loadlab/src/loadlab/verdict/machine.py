@@ -5,8 +5,6 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import msgspec
-
 from loadlab.record.cgroup import Limits
 from loadlab.record.criteria import Thresholds
 from loadlab.record.read import Log
@@ -200,6 +198,7 @@ def _at_end(log: Log) -> list[Check]:
 
 
 def _in_force(asked: Limits, found: Limits) -> bool:
+    """The kernel keeps a quota in whole microseconds, and memory in whole pages."""
     missing = (asked.memory_bytes or 0) - (found.memory_bytes or 0)
-    same = msgspec.structs.replace(found, memory_bytes=asked.memory_bytes) == asked
-    return same and 0 <= missing < _PAGE_BYTES
+    quotas = [(each.quota_us, each.period_us, each.burst_us) for each in (asked, found)]
+    return quotas[0] == quotas[1] and 0 <= missing < _PAGE_BYTES

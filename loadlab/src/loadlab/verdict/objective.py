@@ -5,7 +5,9 @@ Noise makes answers late. It does not make them wrong, and it does not turn a 20
 FAIL for failures of function needs fewer rules than a FAIL for latencies.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from loadlab.record.histogram import merge
 from loadlab.record.read import Log
@@ -18,6 +20,7 @@ from loadlab.verdict.figures import (
     done,
     failed,
     failures,
+    judged_phases,
     known,
     of_server,
     quantile_ms,
@@ -33,6 +36,8 @@ BROKEN_OFF: dict[EndKind, str] = {
     "disk_full": "the record could not be written",
 }
 """Ends that are not the server's doing."""
+TOO_SLOW_TIMES, TOO_SLOW_S = 10, 10
+"""A server whose p95 is so many times the objective's for so many seconds will not meet it."""
 _CALM_S = 3
 """Seconds in a row that make a recovery."""
 _REFUSALS = ("status_429", "status_503")
@@ -92,11 +97,26 @@ def _latencies(log: Log, found: Figures) -> list[Check]:
         (slow, _slow_windows(log, asked.p99_ms), asked.slow_windows, "share"),
         ("p99 in the ramp", found.ramp_p99_ms, asked.ramp_p99_ms, "ms"),
     ]
-    return [
+    lines = [
         Check(what, measured, limit, unit)
         for what, measured, limit, unit in rows
         if limit is not None
     ]
+    return [*lines, *_given_up(log)]
+
+
+def _given_up(log: Log) -> list[Check]:
+    """Of a run that was stopped before its steady phase because the server was too slow: what it
+    was stopped for. The ramp may have been fast, or too short for an answer."""
+    ended, limit_ms = log.run.ended, log.run.criteria.objective.p95_ms
+    phases = judged_phases(log)
+    if limit_ms is None or ended is None or ended.kind != "aborted" or phases == ("steady",):
+        return []
+    last = list(by_second(log.of("users", *phases)).values())[-TOO_SLOW_S:]
+    p95 = response_ms(chain.from_iterable(last), 0.95)
+    if p95 is None or p95 <= TOO_SLOW_TIMES * limit_ms:
+        return []
+    return [Check(f"p95 of its last {TOO_SLOW_S} s", p95, limit_ms, "ms")]
 
 
 def _slow_windows(log: Log, limit_ms: float | None) -> float | None:
@@ -171,8 +191,8 @@ def functional_failure(log: Log, findings: Sequence[Finding]) -> str:
     share = count / max(done(under_load(log)), count) if count else 0.0
     too_many = count > 0 and share > log.run.criteria.objective.errors
     wrong = {kind: n for kind, n in failures(everything).items() if kind.startswith("wrong")}
-    certain = {kind: n for kind, n in failing.items() if too_many and _is_certain(kind)}
-    if found := wrong | certain:
+    certain = Counter({kind: n for kind, n in failing.items() if too_many and _is_certain(kind)})
+    if found := certain + _failed_in_turns(log) | Counter(wrong):
         return _sentence(found, done(everything))
     if ended is None or ended.kind in BROKEN_OFF:  # users that are stopped leave requests behind
         return ""
@@ -182,11 +202,20 @@ def functional_failure(log: Log, findings: Sequence[Finding]) -> str:
     return ""
 
 
+def _failed_in_turns(log: Log) -> Counter[str]:
+    """Error statuses while the lab looked for a cache, by kind, if they are more than the objective
+    allows: new bodies must be answered too."""
+    lines = [line for name in ("users", "witness") for line in log.of(name, "pool", "fresh")]
+    found = Counter({kind: n for kind, n in failures(lines).items() if _is_certain(kind)})
+    allowed = log.run.criteria.objective.errors * done(lines)
+    return found if found.total() > allowed else Counter()
+
+
 def _is_certain(kind: str) -> bool:
     return kind.startswith(("wrong", "status_")) and kind not in _REFUSALS
 
 
-def _sentence(found: dict[str, int], total: int) -> str:
+def _sentence(found: Mapping[str, int], total: int) -> str:
     """The kinds by number, the most frequent first, of how many requests."""
     parts = [
         f"{count:,} {_WORDS.get(kind.partition('_')[0], 'failures')} ({kind})"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from loadlab.record.schema import Run
 from loadlab.verdict.figures import Figures
 from loadlab.verdict.judge import EXIT_CODES, Outcome, Verdict
@@ -65,8 +67,9 @@ def combine(judged: Sequence[Judged]) -> SetVerdict:
 
 
 def _kind(run: Run) -> tuple[str, ...]:
-    """What may not differ within a set: seeds and times may."""
-    machine, scenario = run.fingerprint, str(run.scenario)
+    """What may not differ within a set: seeds and times may, and the number of different bodies,
+    which are drawn by the seed."""
+    machine, scenario = run.fingerprint, str(msgspec.structs.replace(run.scenario, bodies=0))
     of_machine = (machine.commit, machine.cpu, machine.kernel)
     return (*of_machine, run.tier.name, scenario, run.backend, run.engine)
 

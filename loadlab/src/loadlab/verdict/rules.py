@@ -12,6 +12,7 @@ import msgspec
 
 from loadlab.record.criteria import Thresholds
 from loadlab.record.read import Log
+from loadlab.record.schema import Engine
 from loadlab.verdict import caching, load, machine, steadiness
 from loadlab.verdict.check import Check, observed
 
@@ -26,6 +27,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What was wrong with a measurement that breaks it."""
     remedy: str
     """What to do then."""
+    raw: str = ""
+    """What to do instead where the raw engine drove the load, which is one process."""
     spares: str = ""
     """Why not both verdicts need all of it."""
     look: Callable[[Log, Thresholds], list[Check]]
@@ -89,9 +92,10 @@ def in_words(name: str) -> str:
     return f"{_BY_NAME[name].broken} ({name})"
 
 
-def remedies(findings: Sequence[Finding]) -> str:
+def remedies(findings: Sequence[Finding], engine: Engine) -> str:
     """What to do about broken rules, as a sentence."""
-    steps = dict.fromkeys(_BY_NAME[finding.rule].remedy for finding in findings)
+    rules = [_BY_NAME[finding.rule] for finding in findings]
+    steps = dict.fromkeys((engine == "raw" and rule.raw) or rule.remedy for rule in rules)
     return f"What to do: {'; '.join(steps)}; then run again."
 
 

@@ -1,12 +1,13 @@
 """The words of `just load`."""
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from loadlab.generator import scenarios
-from loadlab.run.order import Order, parse
+from loadlab.run.order import Order, parse, server_cpus, too_small, worker_cpus
 from loadlab.target import tiers
 from loadlab.words import LoadWords, UsageError
 
@@ -84,6 +85,8 @@ def test_every_word_is_understood():
         (["tier=half-core", "users="], "users= has no value"),
         (["tier=half-core", "users=0"], "users=0 is invalid: expected a whole number from 1"),
         (["tier=half-core", "rate=fast"], "rate=fast is invalid"),
+        (["tier=half-core", "duration=inf"], "duration=inf is invalid: expected seconds, or"),
+        (["tier=half-core", "duration=9999h"], "as in 10m, at most 168h"),
         (["tier=half-core", "duration=2 minutes"], "expected seconds, or a number with s, m or h"),
         (["tier=half-core", "backend=podman"], "there are auto, cgroup, compose"),
         (["tier=half-core", "engine=k6"], "there are locust, raw"),
@@ -100,6 +103,17 @@ def test_a_wrong_word_is_refused_with_what_was_expected(words, says):
     with pytest.raises(UsageError) as refused:
         order(*words)
     assert says in str(refused.value)
+
+
+def test_server_and_generator_get_those_cpus_that_the_lab_may_use(monkeypatch):
+    """Such as `taskset` or a container's cpuset leave it: CPU 0 may not be among them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {5, 6})
+    asked = order("tier=half-core")
+    assert server_cpus(asked.tier) == "5"
+    assert worker_cpus(asked, frozenset({5})) == [frozenset({6})]
+    assert not too_small(asked.tier)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {5})
+    assert "needs 2 cores" in too_small(asked.tier)
 
 
 def test_an_unknown_tier_or_scenario_is_refused_with_the_known_ones():

@@ -1,6 +1,7 @@
 """The comparison: what its words mean, in which order the sides run, and what may be said of the
 result."""
 
+import errno
 import io
 from argparse import Namespace
 from functools import partial
@@ -24,7 +25,7 @@ from loadlab.experiments.trial import Loaded
 from loadlab.generator import scenarios
 from loadlab.pages import experiments, plots
 from loadlab.record.schema import Ended
-from loadlab.run.command import INTERRUPTED, USAGE
+from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.session import Place
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import judge
@@ -222,7 +223,7 @@ def test_a_comparison_that_was_interrupted_continues_and_is_stored(monkeypatch, 
     monkeypatch.setattr(trial.session, "carry_out", run)
     monkeypatch.setattr(trial, "cool_down", lambda: None)
     monkeypatch.setattr(trial, "prepare_baseline", lambda _: {"litestar": "2"})
-    monkeypatch.setattr(trial.cgroup, "version", lambda: 2)
+    monkeypatch.setattr(trial, "try_groups", lambda: 2)
     write_bundle(tmp_path / ".halfcore/bundles", "iris", model=None)
     (tmp_path / "compose").symlink_to(Path(__file__).parents[2] / "compose")
     asked = Namespace(command="compare", words=["tier=half-core", "blocks=1"])
@@ -255,6 +256,18 @@ def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
 
     assert trial.command(asked, tmp_path, console, CARRY_OUT) == USAGE
     assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
+
+
+def test_a_full_disk_is_no_result(tmp_path):
+    """Exit code 4 and one sentence; a traceback's 1 is a search's "nothing passes"."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    console = Console(file=io.StringIO(), width=200)
+    asked = Namespace(command="search", words=[])
+    assert trial.command(asked, tmp_path, console, full) == INFRASTRUCTURE
+    assert console.file.getvalue() == "loadlab: [Errno 28] No space left on device\n"
 
 
 def test_a_ratio_to_a_server_that_failed_is_a_lower_bound_or_left_out(compared, tmp_path):

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from loadlab.record import cgroup
+from loadlab.record.read import read
 from loadlab.target.process import control_group
 from loadlab.verdict.judge import judge
 from loadlab.verdict.stats import PAIRS
@@ -85,6 +86,7 @@ def test_fifty_users_of_locust_against_a_real_server(lab):
     assert lab.verdict().outcome in ("PASS", "FAIL", "INVALID")
     (folder,) = lab.runs()
     assert (folder / "report.html").stat().st_size > 10_000
+    assert "Aggregated" in (folder / "master.log").read_text(), "what the generator said is kept"
     assert not left_over(process, log.run)
 
 
@@ -220,6 +222,7 @@ def test_a_given_server_is_judged_without_a_tier(lab, fault):
         (["user=many"], 3, "user=many is unknown; there are raw, fast, stock, fast-unmended"),
         (["speed=9"], 3, "speed=9: unknown; expected key=value with one of tier, scenario"),
         (["target=192.0.2.1:80"], 3, "load goes to this machine only"),
+        (["target=127.0.0.1:9"], 4, "no connection: Connection refused: start the server"),
         (["model=unicorn", "engine=raw", "users=5", "duration=1s"], 4, "no bundle of unicorn"),
     ],
 )
@@ -253,6 +256,43 @@ def test_without_the_right_to_make_control_groups_there_is_no_run(lab):
     process = lab.start(*SHORT, before=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh"))
     finish(process, 4, "cannot make the control group /sys/fs/cgroup")
     assert not left_over(process)
+
+
+def test_a_given_server_needs_no_right_to_make_control_groups(lab):
+    """Nor do containers: only the null server was in one."""
+    with misbehaving(Faults()) as port:
+        process = lab.start(
+            *SHORT,
+            f"target=127.0.0.1:{port}",
+            backend="",
+            tier="",
+            before=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh"),
+        )
+        said, _ = process.communicate(timeout=250)
+    assert process.returncode in (0, 2), said
+    found = lab.stored()
+    assert found.of("floor")
+    assert found.run.null_server is not None
+    assert found.of("users", "ramp")
+    assert not left_over(process, found.run)
+
+
+def test_a_closed_terminal_leaves_nothing_running(lab):
+    """It ends the run as Ctrl-C does; the server is in a session of its own, and would stay."""
+    process = lab.start(*SHORT)
+    run = lab.await_phase("ramp", process)
+    process.send_signal(signal.SIGHUP)
+    finish(process, 130, "interrupted by the user")
+    assert not left_over(process, run)
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(lab):
+    """Those that cannot be made on this machine end at once."""
+    finish(lab.start("repeats=3", before=("taskset", "--cpu-list", "0")), 2)
+    assert len(lab.runs()) == 3
+    said = {judge(read(folder)).sentence.partition(". ")[0] for folder in lab.runs()}
+    assert len(said) == 1
+    assert "this process may use 1" in said.pop() or os.cpu_count() == 1
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) > 8, reason="a machine that is large enough")

@@ -1,8 +1,12 @@
 """Real servers in real control groups; skipped with the reason where none can be made."""
 
 import argparse
+import contextlib
+import dataclasses
 import io
 import sys
+import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -152,6 +156,36 @@ def test_a_server_that_never_gets_ready_is_ended(place):
 
     with pytest.raises(CannotStart, match="not ready after 0 s"), slow:
         pass
+
+
+def test_a_server_without_a_group_is_ended_with_what_it_started(place):
+    """For the null server, where no groups can be made: its CPU time is that of its processes."""
+    child = "import time\nwhile True: time.sleep(0.01)"
+    serve = (
+        "import socket, subprocess, sys; "
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+        "print(child.pid, flush=True); port = int(sys.argv[1]); "
+        "listener = socket.create_server(('127.0.0.1', port)); "
+        "[None for _ in iter(listener.accept, None)]"
+    )
+    port = free_port()
+    command = starting("-c", serve, str(port)).command(place, None, port)
+    command = dataclasses.replace(command, ready_path="")
+
+    with running("alone", command, port=port, limits=None) as server:
+        child_id = int(server.last_words())
+        assert server.group.usage().cpu_s > 0
+
+    assert server.group.usage().cpu_s == 0
+    while Path(f"/proc/{child_id}").exists() and not is_zombie(child_id):
+        time.sleep(0.01)
+
+
+def is_zombie(pid):
+    """Whether it has ended, and nobody has asked how."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
 
 
 def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ from loadlab.record.criteria import Objective
 from loadlab.record.histogram import merge, pack, quantile
 from loadlab.record.schema import Second
 from loadlab.run import null_server
+from loadlab.run.phases import _most_files
 from loadlab.run.timeline import HUNG_S, Book, hopeless
-from loadlab.target.serving import Sampler
+from loadlab.target.serving import Sampler, Serving
 from loadlab.verdict.figures import answered, response_ms
 
 
@@ -159,6 +161,18 @@ def test_connections_are_counted_exactly():
             each.close()
 
 
+def test_connections_that_cannot_be_counted_are_not_recorded_as_none(monkeypatch):
+    """Rule V7 would call them closed."""
+
+    def refused(_port: int) -> int:
+        raise OSError("sock_diag: error 93")
+
+    monkeypatch.setattr(counters, "established", refused)
+    sampler = Sampler(lambda _sample: None, epoch=0.0)
+    sampler.server = Serving(addresses=[("127.0.0.1", 1)])
+    assert sampler.look().net is None
+
+
 def test_this_machine_and_this_process_can_be_read():
     """Every counter that the rules need is there on this kernel."""
     host, tcp, me = counters.host(), counters.tcp(), counters.process(os.getpid())
@@ -170,6 +184,12 @@ def test_this_machine_and_this_process_can_be_read():
     assert me.cpu_s > 0
     assert me.files == len(list(Path("/proc/self/fd").iterdir())) - 1
     assert counters.process(2**22 + 1) is None
+
+
+def test_a_process_s_limit_on_open_files_is_read():
+    """Of any user's process: a container's belongs to another one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert _most_files(os.getpid()) == (1 << 30 if soft == resource.RLIM_INFINITY else soft)
 
 
 def test_a_full_disk_stops_the_sampler_and_is_kept(tmp_path: Path):

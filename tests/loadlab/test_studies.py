@@ -237,6 +237,7 @@ def test_an_invalid_run_is_repeated_once(study, monkeypatch, tmp_path, outcomes,
 def test_what_this_machine_cannot_measure_is_not_run(study, monkeypatch, tmp_path):
     """It has its row with the reason, stored; nothing is started."""
     monkeypatch.setattr(order.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(order.os, "sched_getaffinity", lambda _pid: {0, 1})
     planned = study("seeds", "only=002-three,001-four")
 
     place = Place(tmp_path, tmp_path, tmp_path)

@@ -31,7 +31,7 @@ from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
 
 _REFUSALS = (
-    bench.Refused,
+    measure.Refused,
     CaseError,
     ClientFailed,
     Unavailable,
@@ -40,6 +40,7 @@ _REFUSALS = (
     NoSuchRun,
     StoreError,
     subprocess.CalledProcessError,
+    OSError,
 )
 _DESCRIPTION = """Says how many users a server carries in which limits, and what a request costs."""
 _ENDS = """Exit codes: load 0 PASS, 1 FAIL, 2 INVALID; search 0 a minimum was found, 1 nothing
@@ -70,8 +71,11 @@ def main() -> None:
     if asked.command == "completion":
         sys.stdout.write(f"{completion.script(parser, asked.shell)}\n")
         return
-    # It ends a command as Ctrl-C does, so that servers and control groups are removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # They end a command as Ctrl-C does, so that servers and control groups are removed. A closed
+    # terminal sends SIGHUP; `nohup` has it ignored, and it stays so.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     try:
         _carry_out(asked, _root(), console)

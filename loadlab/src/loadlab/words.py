@@ -27,6 +27,8 @@ UserKind = Literal["raw", "fast", "stock", "fast-unmended"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+LONGEST_S = 7 * 24 * 3600
+"""Of a steady phase."""
 
 
 class UsageError(ValueError):
@@ -44,7 +46,8 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ] = None
     rate: Annotated[int, Meta(ge=1, le=100_000, description="users started per second")] = 500
     duration: Annotated[
-        float | None, Meta(gt=0, description="of the steady phase (as the scenario)")
+        float | None,
+        Meta(gt=0, le=LONGEST_S, description="of the steady phase (as the scenario)"),
     ] = None
     backend: Annotated[Backend, Meta(description="what starts and limits the server")] = "auto"
     target: Annotated[str, Meta(description="host:port of a server that runs already")] = ""
@@ -166,5 +169,6 @@ def _possible(annotated: Any) -> str:
         number = f"whole {counted}" if counted else "a whole number"
         return f"{number} from {meta.ge:,} to {meta.le:,}"
     if kind is float:
-        return "seconds, or a number with s, m or h, as in 10m"
+        most = f", at most {meta.le / 3600:g}h" if meta.le else ""
+        return f"seconds, or a number with s, m or h, as in 10m{most}"
     return ""

@@ -29,7 +29,7 @@ from loadlab.target import start
 from loadlab.target.serving import BackendFailed
 from loadlab.target.tiers import Tier
 from loadlab.verdict.figures import balancer_cpu_s
-from loadlab.words import Balancer, Engine, LoadWords, UsageError, YesNo
+from loadlab.words import LONGEST_S, Balancer, Engine, LoadWords, UsageError, YesNo
 
 What = Literal["seeds", "scale", "quota-study"]
 KINDS: tuple[What, ...] = get_args(What)
@@ -52,7 +52,7 @@ class Words(LoadWords, frozen=True, kw_only=True):
     """Those of every study; which ones of a load run it takes depends on the study."""
 
     scenario: Annotated[str, Meta(description="what the users do, by its name")] = "course"
-    duration: Annotated[float, Meta(gt=0, description="of the steady phase")] = 30.0
+    duration: Annotated[float, Meta(gt=0, le=LONGEST_S, description="of the steady phase")] = 30.0
     engine: Annotated[Engine, Meta(description="who drives the load")] = "raw"
     seed: Annotated[int, Meta(ge=0, le=2**31, description="of the order, and of the users")] = 1
     fresh: Annotated[YesNo, Meta(description="start again")] = "no"

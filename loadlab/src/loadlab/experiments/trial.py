@@ -17,13 +17,14 @@ from loadlab.record.machine import calibrate
 from loadlab.record.read import Log, read
 from loadlab.record.schema import Ended, Sample
 from loadlab.record.store import StoreError
-from loadlab.report.command import STORE, conclude
+from loadlab.report.command import conclude
 from loadlab.report.terminal import say
 from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
 from loadlab.run.order import Order
 from loadlab.run.session import Busy, Place, cool_down
-from loadlab.target.programs import CaseError, case, manifest, prepare_baseline
+from loadlab.target.process import try_groups
+from loadlab.target.programs import case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend
 from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
@@ -108,7 +109,7 @@ def begin(
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
     """
     if backend == "cgroup":
-        cgroup.version()
+        try_groups()
     baselines = {order.service for order in orders} - {"halfcore", "image"}
     packages = prepare_baseline(place.root) if baselines else {}
     models = sorted({order.model for order in orders})
@@ -165,14 +166,13 @@ def command(
 ) -> int:
     """Carry out a command that makes load runs, alone on this machine; returns its exit code, or 3
     wrong usage, 4 no run could be made, 130 interrupted."""
-    place = Place(root, root / ".halfcore/bundles", root / STORE)
     try:
         with session.alone(root):
-            return carry_out(asked, place, console)
+            return carry_out(asked, Place.of(root), console)
     except UsageError as error:
         say(console, f"loadlab: {error}")
         return USAGE
-    except (Busy, BackendFailed, LabFailed, StoreError, CaseError, cgroup.Unavailable) as error:
+    except (Busy, BackendFailed, LabFailed, StoreError, cgroup.Unavailable, OSError) as error:
         say(console, f"loadlab: {error}")
         return INFRASTRUCTURE
     except KeyboardInterrupt:  # what was measured is kept

@@ -7,10 +7,12 @@ socket buffers as memory, version 2 does: the same memory limit is stricter ther
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import psutil
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "halfcore-lab"
@@ -158,6 +160,28 @@ class Group:
     def burst(self) -> Path:
         """Where what may be saved up is limited."""
         return self.file("cpu", "cpu.cfs_burst_us", "cpu.max.burst")
+
+
+@dataclass(frozen=True)
+class Ungrouped(Group):
+    """In place of a group where none can be made: a process and what it started, without limits.
+    CPU time is counted in hundredths of a second; memory is not."""
+
+    pid: int = 0
+
+    def usage(self) -> Usage:
+        """CPU time of those that live."""
+        found = 0.0
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self.pid)
+            for each in (first, *first.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    found += each.cpu_times().user + each.cpu_times().system
+        return Usage(cpu_s=found)
+
+    def memory(self) -> Memory:
+        """Nothing is known of it."""
+        return Memory(current_bytes=0, peak_bytes=0, kinds={})
 
 
 def version(root: Path = ROOT) -> int:

@@ -16,7 +16,7 @@ from loadlab import words
 from loadlab.generator import scenarios
 from loadlab.record import cgroup, counters, machine
 from loadlab.record.read import read_run
-from loadlab.report.command import STORE, conclude, say_json
+from loadlab.report.command import conclude, say_json
 from loadlab.report.terminal import say
 from loadlab.run import order as orders
 from loadlab.run import session
@@ -24,6 +24,8 @@ from loadlab.run.order import Order, too_small
 from loadlab.run.session import Busy, Place
 from loadlab.target import tiers
 from loadlab.target.containers import no_container
+from loadlab.target.process import try_groups
+from loadlab.target.programs import case
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, choose
 from loadlab.target.tiers import Tier
@@ -67,6 +69,8 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
 def _load(order: Order, root: Path, console: Console) -> int:
     with session.alone(root):
         backend, why = choose(order, root)
+        if backend == "cgroup":
+            case(Place.of(root).bundles, order.model)  # that there is one, before the null server
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:
@@ -88,7 +92,7 @@ def _repeats(
     order: Order, root: Path, backend: Backend, console: Console
 ) -> tuple[list[Judged], bool]:
     """All runs, and whether the user ended the last one."""
-    place = Place(root, root / ".halfcore/bundles", root / STORE)
+    place = Place.of(root)
     set_id = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}" if order.repeats > 1 else ""
     judged: list[Judged] = []
     for repeat in range(1, order.repeats + 1):
@@ -146,11 +150,11 @@ def _backends(known: Collection[Tier], root: Path) -> list[Finding]:
     left_out = ", ".join(tier.name for tier in known if too_small(tier))
     cores = Finding(
         "cores",
-        f"{os.cpu_count()}: enough for {', '.join(fitting) or 'no tier'}",
+        f"{len(os.sched_getaffinity(0))}: enough for {', '.join(fitting) or 'no tier'}",
         f"more cores for {left_out}: here they are INVALID" if left_out else "",
     )
     try:
-        groups = Finding("backend cgroup", f"control groups version {cgroup.version()}")
+        groups = Finding("backend cgroup", f"control groups version {try_groups()}")
     except cgroup.Unavailable as error:
         groups = Finding("backend cgroup", "no", str(error))
     tier = next(iter(known), None)

@@ -4,6 +4,8 @@ the run drive it before the run, all of them and with the same ramp."""
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ from loadlab.generator.exchange import Exchange
 from loadlab.generator.launch import Part, generating
 from loadlab.generator.ledger import Tick
 from loadlab.generator.plan import Load
-from loadlab.record.cgroup import Limits
+from loadlab.record.cgroup import Limits, Unavailable
 from loadlab.record.schema import NullServer
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
@@ -50,7 +52,7 @@ def measure(
         listen: address for users on other machines.
 
     Raises:
-        process.CannotStart, GeneratorFailed, cgroup.Unavailable: see there.
+        process.CannotStart, plan.PlanError: see there.
     """
     port, (least, most) = free_port(), STEADY_S
     exchanges = [Exchange(each.body, _ANSWER) for each in load.exchanges]
@@ -58,13 +60,18 @@ def measure(
         load, addresses=[(listen or "127.0.0.1", port)], exchanges=exchanges
     )
     seconds = min(max(round(steady_s), least), most)
-    with tempfile.TemporaryDirectory(prefix="loadlab-") as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="loadlab-"))
         answer = Path(scratch, "answer")
         answer.write_text(_ANSWER)
         host = ["--host", "0.0.0.0"] if listen else []  # noqa: S104
         command = programs.null_server(Path.cwd(), answer, port, "--read", *host)
-        with running("floor", command, port=port, limits=Limits(), cpus=cpus) as server:
-            ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
+        start = partial(running, "floor", command, port=port, cpus=cpus)
+        try:
+            server = stack.enter_context(start(limits=Limits()))
+        except Unavailable:  # containers and `target=` need no control groups of ours
+            server = stack.enter_context(start(limits=None))
+        ticks, used_s = _drive(folder, same, parts(folder, same), server, seconds)
     return _summary(ticks, used_s, load.users)
 
 

@@ -9,13 +9,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from loadlab import words
 from loadlab.generator import launch
 from loadlab.generator.launch import Cpus, Part
 from loadlab.generator.plan import Load
 from loadlab.generator.scenarios import Scenario
+from loadlab.target.programs import address
 from loadlab.target.serving import Asked
 from loadlab.target.tiers import Tier
 from loadlab.words import Engine, LoadWords, Ramp, UsageError, UserKind
@@ -82,18 +82,6 @@ def understand(
 _AS_GIVEN = set(LoadWords.__struct_fields__) & set(Order.__struct_fields__) - {
     *("tier", "scenario", "users", "web")
 }
-
-
-def address(target: str) -> tuple[str, int]:
-    """Host and port of `target=`, given as host:port or http://host:port; raises `UsageError`."""
-    parts = urlsplit(target if "//" in target else f"//{target}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port or parts.scheme not in {"", "http"} or parts.path.strip("/"):
-        raise UsageError(f"target={target} is invalid: expected host:port")
-    return host, port
 
 
 def guard(target: str, allow_host: str) -> None:
@@ -168,18 +156,25 @@ def cores_needed(tier: Tier) -> int:
 
 def too_small(tier: Tier) -> str:
     """Why this machine cannot measure a tier, or nothing."""
-    cores, needed = os.cpu_count() or 1, cores_needed(tier)
+    cores, needed = len(_usable_cpus()), cores_needed(tier)
     if cores >= needed:
         return ""
     shares = f"{tier.cores:g} for the server, one for the generator"
-    return f"tier {tier.name} needs {needed} cores ({shares}); this machine has {cores}"
+    here = "this machine has" if cores == os.cpu_count() else "this process may use"
+    return f"tier {tier.name} needs {needed} cores ({shares}); {here} {cores}"
 
 
 def server_cpus(tier: Tier) -> str:
     """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset`
     takes them, or nothing."""
-    cores = os.cpu_count() or 1
-    return ",".join(map(str, range(math.ceil(tier.cores)))) if cores >= cores_needed(tier) else ""
+    usable = _usable_cpus()
+    held = usable[: math.ceil(tier.cores)] if len(usable) >= cores_needed(tier) else []
+    return ",".join(map(str, held))
+
+
+def _usable_cpus() -> list[int]:
+    """Those that this process may use: the machine's, or some of them by `taskset` or a cpuset."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def worker_cpus(order: Order, server_cpus: Cpus) -> list[Cpus]:
@@ -192,8 +187,7 @@ def worker_cpus(order: Order, server_cpus: Cpus) -> list[Cpus]:
     surge = scenario.surge.factor if scenario.surge else 1.0
     per_worker_hz = _USERS_PER_WORKER_HZ if order.user == "raw" else _USERS_PER_WORKER_HZ / 4
     wanted = max(1, -int(-order.users / scenario.mean_think_s * surge // per_worker_hz))
-    everywhere = frozenset(os.sched_getaffinity(0))
-    free = sorted(everywhere - server_cpus) or sorted(everywhere)
+    free = [cpu for cpu in _usable_cpus() if cpu not in server_cpus] or _usable_cpus()
     count = order.workers or min(len(free), wanted)
     return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
 
@@ -213,7 +207,7 @@ def parts(order: Order, root: Path, server_cpus: Cpus) -> Callable[[Path, Load],
         root,
         user=order.user,
         cpus=held,
-        others=server_cpus or frozenset(os.sched_getaffinity(0)),
+        others=server_cpus or frozenset(_usable_cpus()),
         web=order.web,
         listen=order.listen,
     )

@@ -4,6 +4,7 @@ one sentence."""
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import platform
 import resource
@@ -20,6 +21,7 @@ import msgspec
 from rich.console import Console
 
 from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
+from loadlab.generator.http import authority
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.cgroup import Limits
@@ -27,6 +29,7 @@ from loadlab.record.criteria import criteria
 from loadlab.record.machine import Fingerprint
 from loadlab.record.schema import Ended, Run
 from loadlab.record.store import Recorder
+from loadlab.report.command import STORE
 from loadlab.run import null_server
 from loadlab.run.order import Order, cores_needed, parts, processes, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
@@ -71,6 +74,11 @@ class Place(NamedTuple):
     bundles: Path
     store: Path
 
+    @classmethod
+    def of(cls, root: Path) -> "Place":
+        """A checkout's own."""
+        return cls(root, root / ".halfcore/bundles", root / STORE)
+
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
@@ -102,6 +110,7 @@ def carry_out(
     calibration = machine.calibrate()
     start = time.monotonic()
     name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{order.tier.name}-{order.scenario.name}"
+    name = _not_taken(place.store, name)
     record = record_of(name, order, place.root, backend, set_id=set_id, repeat=repeat)
     record.calibration = calibration
     total_s, before_s = _total_s(order), null_server.most_s(order.users, order.rate)
@@ -112,6 +121,13 @@ def carry_out(
         with suppress(OSError):  # the disk is full: what was written before stays
             recorder.end(ended, conductor.now())
     return place.store / name, ended
+
+
+def _not_taken(store: Path, name: str) -> str:
+    """The name, or with a number where another run began in the same second: one that cannot be
+    made here ends at once."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if not (store / each).exists())
 
 
 def cool_down() -> None:
@@ -242,7 +258,7 @@ def _run(
     with started as serving:
         exchanges, fresh = conductor.warm_up(serving)
         run = recorder.run
-        run.target = ",".join(f"{host}:{port}" for host, port in serving.addresses)
+        run.target = ",".join(authority(*address) for address in serving.addresses)
         run.scenario = msgspec.structs.replace(run.scenario, bodies=len(exchanges))
         held = serving.cpus() or held
         full = msgspec.structs.replace(

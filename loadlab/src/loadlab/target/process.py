@@ -10,13 +10,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 from loadlab.record import cgroup
-from loadlab.record.cgroup import Group, Limits, Unavailable
+from loadlab.record.cgroup import Group, Limits, Unavailable, Ungrouped
 
 NO_ANSWER = (OSError, http.client.HTTPException)
 """What `get` raises."""
@@ -85,7 +85,7 @@ def running(
     command: Command,
     *,
     port: int,
-    limits: Limits,
+    limits: Limits | None,
     cpus: str = "",
     ready_timeout_s: float = 60.0,
 ) -> Iterator[Running]:
@@ -94,16 +94,18 @@ def running(
     Args:
         label: names its control group.
         command: is to listen on `port` of 127.0.0.1, a free one (`free_port`).
+        limits: of its control group; None: it gets no group, and no root is needed.
         cpus: CPUs it may run on, as `taskset` takes them; empty: all.
 
     Raises:
         CannotStart: it ended, or was not ready in time.
         Unavailable: no control group can be made.
     """
-    with control_group(label, limits) as group, tempfile.TemporaryFile() as output:
-        pinned = ["taskset", "--cpu-list", cpus] if cpus else []
+    grouped = nullcontext() if limits is None else control_group(label, limits)
+    with grouped as group, tempfile.TemporaryFile() as output:
+        words = [*(["taskset", "--cpu-list", cpus] if cpus else []), *command.arguments]
         process = subprocess.Popen(  # noqa: S603  commands of the lab
-            group.wrap([*pinned, *command.arguments]),
+            group.wrap(words) if group else words,
             env=dict(command.environment),
             cwd=command.folder,
             stdin=subprocess.DEVNULL,
@@ -111,7 +113,8 @@ def running(
             stderr=output,
             start_new_session=True,
         )
-        server = Running(process, port, group, output.fileno())
+        found = group or Ungrouped(label, 0, pid=process.pid)
+        server = Running(process, port, found, output.fileno())
         try:
             reason = await_ready(
                 lambda: server.ready(command.ready_path),
@@ -128,6 +131,9 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if not group:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # what it has left behind
 
 
 def await_ready(ready: Callable[[], bool], ended: Callable[[], str], *, timeout_s: float) -> str:
@@ -176,6 +182,16 @@ def control_group(label: str, limits: Limits | None = None) -> Iterator[Group]:
         yield made
     finally:
         _remove(made)
+
+
+def try_groups() -> int:
+    """Make a group with limits, read them back and remove it; returns the version of control
+    groups. Raises `Unavailable`."""
+    asked = Limits(cpus=0.5, memory_bytes=1 << 26)
+    with control_group("probe", asked) as group:
+        if (found := group.limits()) != asked:
+            raise Unavailable(f"control groups do not keep their limits: {asked} became {found}")
+        return group.version
 
 
 def create_group(group: Group, limits: Limits) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from loadlab.target.process import NO_ANSWER, Command, Running, free_port, get, running
 from loadlab.target.serving import Asked, BackendFailed, Serving
+from loadlab.words import UsageError
 
 STORE = Path(".halfcore/mlflow.db")
 BASELINE = Path("loadlab/baseline")
@@ -39,6 +41,7 @@ _OURS = ("HALFCORE_", "MODEL_", "MLFLOW_", "DATABASE_URL")
 _READY_S, _BASELINE_READY_S = 60.0, 180.0
 """Importing MLflow and pandas takes seconds of CPU time: in a tenth of a core they are ten times as
 many."""
+_CONNECT_S = 5.0
 _COUNTED = re.compile(r'^halfcore_requests_total\{[^}]*outcome="200"[^}]*\} (\S+)$', re.MULTILINE)
 
 
@@ -200,12 +203,32 @@ def serving(
         yield served
 
 
+def no_server(target: str) -> str:
+    """Why nothing can be asked at `target=`, or nothing."""
+    try:
+        socket.create_connection(address(target), timeout=_CONNECT_S).close()
+    except OSError as error:
+        return f"no connection: {error.strerror or error}"
+    return ""
+
+
+def address(target: str) -> tuple[str, int]:
+    """Host and port of `target=`, given as host:port or http://host:port; raises `UsageError`."""
+    parts = urlsplit(target if "//" in target else f"//{target}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or parts.scheme not in {"", "http"} or parts.path.strip("/"):
+        raise UsageError(f"target={target} is invalid: expected host:port")
+    return host, port
+
+
 def given(target: str) -> Serving:
     """`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
     ended."""
-    parts = urlsplit(target if "//" in target else f"//{target}")
     return Serving(
-        addresses=[(str(parts.hostname), int(parts.port or 0))],
+        addresses=[address(target)],
         details={"server": "given with target=: its limits were not set"},
     )
 

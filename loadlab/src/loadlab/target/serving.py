@@ -172,7 +172,8 @@ class Sampler:
         self._write, self._epoch = write, epoch
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-        self._connections, self._connections_at = 0, float("-inf")
+        self._connections: int | None = None
+        self._connections_at = float("-inf")
         self.server: Serving | None = None
         self.processes: dict[str, int] = {}
         """Name → process id."""
@@ -229,13 +230,15 @@ class Sampler:
         except OSError as error:
             self.failure = error
 
-    def _net(self, server: Serving, now: float) -> NetSample:
+    def _net(self, server: Serving, now: float) -> NetSample | None:
         own = theirs = counters.tcp()
         if server.network_pid:
             theirs = counters.tcp(counters.PROC / str(server.network_pid))
         if now - self._connections_at >= _CONNECTIONS_EVERY_S:
             with suppress(OSError):
                 self._connections, self._connections_at = counters.established(server.port), now
+        if self._connections is None:  # this kernel does not say how many there are
+            return None
         return NetSample(
             established=max(self._connections - self.uncounted, 0),
             ports_used=self._connections + own["tw"],

@@ -19,7 +19,7 @@ from jinja2 import StrictUndefined, Template
 from loadlab.record import cgroup
 from loadlab.record.cgroup import Limits
 from loadlab.target import containers, programs
-from loadlab.target.process import Command, free_port, running
+from loadlab.target.process import Command, free_port, running, try_groups
 from loadlab.target.serving import Asked, BackendFailed, Serving
 
 Backend = Literal["cgroup", "compose", "given"]
@@ -32,6 +32,8 @@ def choose(order: Asked, root: Path) -> tuple[Backend, str]:
     """The backend asked for, or the one that works here, containers first; with the reason. Raises
     `BackendFailed` if it does not."""
     if order.target:
+        if why := programs.no_server(order.target):
+            raise BackendFailed(f"target={order.target}: {why}: start the server, or correct it")
         return "given", "target= names a server that runs already"
     if order.balancer != "none" and (reason := no_haproxy()):
         raise BackendFailed(f"balancer={order.balancer}: {reason}")
@@ -42,7 +44,7 @@ def choose(order: Asked, root: Path) -> tuple[Backend, str]:
     if order.backend == "compose":
         raise BackendFailed(f"backend=compose: {why_not}")
     try:
-        cgroup.version()
+        try_groups()
     except cgroup.Unavailable as error:
         asked = "backend=cgroup: " if order.backend == "cgroup" else f"no backend: {why_not}; "
         raise BackendFailed(f"{asked}{error}") from None

@@ -10,6 +10,9 @@ export UV_PYTHON_DOWNLOADS := "never"
 # server 4 s.
 export PYTHONDONTWRITEBYTECODE := ""
 
+# Pages are written after a measurement, and not after its help.
+render := 'case " $* " in *" --help "* | *" -h "*) ;; *) uv run loadlab render ;; esac'
+
 _list:
     @just --list --unsorted
 
@@ -42,7 +45,10 @@ export uri *flags:
 # Export, upload and tag every new version: `just watch "models:/iris@champion models:/penguins-svm/Production"`
 [group('serve')]
 watch models *flags:
-    MODEL_EXPORT_MODELS="$1" uv run model-export watch "${@:2}"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run model-export watch --help ;; esac
+    MODEL_EXPORT_MODELS="$1" exec uv run model-export watch "${@:2}"
 
 # Train, register and export example models: all, light (all but cover-heavy, which takes 4 GB), or names
 [group('serve')]
@@ -269,17 +275,20 @@ bench *flags:
 [group('prove')]
 ablate *flags:
     uv run loadlab ablate "$@"
-    uv run loadlab render
+    @{{ render }}
 
 # From the course's first service to halfcore, one change at a time: requests/s and CPU time of each step; needs what `bench` needs
 [group('prove')]
 ladder *flags:
     uv run loadlab ladder "$@"
-    uv run loadlab render
+    @{{ render }}
 
 # CPU time per request of MLflow's and the inference protocol, JSON and binary, against /predict: one run, rounds in random order; needs what `bench` needs
 [group('prove')]
 bench-protocols *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab protocols --help ;; esac # before anything is trained
     PYTHONPATH=tests uv run python -m support.protocol_models .halfcore/protocols
     uv run loadlab protocols "$@"
     uv run loadlab render
@@ -304,7 +313,7 @@ prove-pythons *flags:
 [group('prove')]
 memory *flags:
     uv run loadlab memory "$@"
-    uv run loadlab render
+    @{{ render }}
 
 # Does the bench work? Under a minute; its figures mean nothing
 [group('prove')]
@@ -331,6 +340,7 @@ search *words:
     #!/usr/bin/env bash
     set -euo pipefail
     status=0
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab search --help ;; esac
     uv run loadlab search "$@" || status=$?
     [ "$status" -gt 2 ] || uv run loadlab render
     exit "$status"
@@ -340,21 +350,21 @@ search *words:
 [no-exit-message]
 seeds *words:
     @uv run loadlab seeds "$@"
-    @uv run loadlab render
+    @{{ render }}
 
 # One replica against several behind HAProxy, at equal CPU and memory in all: `just scale scenario=steady`
 [group('prove')]
 [no-exit-message]
 scale *words:
     @uv run loadlab scale "$@"
-    @uv run loadlab render
+    @{{ render }}
 
 # The CPU quota's period and burst against p99, and what keep-alive does to replicas behind a balancer
 [group('prove')]
 [no-exit-message]
 quota-study *words:
     @uv run loadlab quota-study "$@"
-    @uv run loadlab render
+    @{{ render }}
 
 # What this machine can carry, and what is missing for a load run
 [group('prove')]

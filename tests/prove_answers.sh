@@ -2,6 +2,7 @@
 # Serves the exported examples on a free port and compares every row of their data with mlflow.pyfunc's labels.
 # Usage: prove_answers.sh [all | light | NAME …]; the models must have been exported (`just examples`).
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,3s/^# //p' "$0"; exit ;; esac
 cd "$(dirname "$0")/.."
 bundles=.halfcore/bundles
 case "${1:-all}" in

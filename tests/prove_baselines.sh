@@ -3,6 +3,7 @@
 # Usage: [VARIANTS="naive typical tuned onnx"] [ROWS=N] prove_baselines.sh [all | light | NAME …]; the models must have been exported
 # (`just examples`). ROWS: at most so many rows of each model, spread over its data; without it all of them.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,4s/^# //p' "$0"; exit ;; esac
 cd "$(dirname "$0")/.."
 root=$PWD
 case "${1:-light}" in

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from e2e import prove_all
+from support import proven
 from support.proof import ROOT
 from support.proven import Line, run
 
@@ -39,6 +40,53 @@ def test_a_proof_ends_with_one_line(
     assert (line.measured, line.seed, line.passed) == (measured, "7", code == 0)
     assert "the end" in capsys.readouterr().out
     assert "bar: 0 failed" in line.text()
+
+
+def test_help_is_no_proof(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`just prove-drain --help` prints how the proof is run, and no line that it passed."""
+    command = [sys.executable, "-c", "print('usage')", "--help"]
+    monkeypatch.setattr(sys, "argv", ["proven.py", "drain", "0 failed", "--", *command])
+    assert proven.main() == 0
+    assert capfd.readouterr().out == "usage\n"
+
+
+def test_an_unknown_proof_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the others are run, with the one that is meant."""
+    monkeypatch.setattr(prove_all, "recipes", lambda: ["prove-swaps", "prove-drain"])
+    monkeypatch.setattr(sys, "argv", ["prove_all.py", "prove-swaps", "drain"])
+    with pytest.raises(SystemExit) as ended:
+        prove_all.main()
+    assert ended.value.code == 2
+    assert (
+        "drain: no such proof; there are prove-swaps, prove-drain; did you mean prove-drain?"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_help_of_a_measurement_writes_no_page() -> None:
+    """`just ladder --help` prints the options and renders nothing."""
+    text = (ROOT / "justfile").read_text()
+    recipes = re.findall(r"^([a-z][\w-]*) (?:\*flags|\*words).*:\n((?:    .*\n)+)", text, re.M)
+    rendering = {name: body for name, body in recipes if "loadlab render" in body}
+    rendering |= {name: body for name, body in recipes if "{{ render }}" in body}
+    expected = {
+        "bench",
+        "ablate",
+        "ladder",
+        "peers",
+        "memory",
+        "seeds",
+        "search",
+        "bench-protocols",
+    }
+    assert expected <= set(rendering)
+    for name, body in rendering.items():
+        command = name.removeprefix("bench-")
+        assert "{{ render }}" in body or f"exec uv run loadlab {command} --help" in body
 
 
 def test_a_failed_proof_stops_no_other(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -103,7 +104,13 @@ def main() -> int:
     """Run; 0 if all passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="of recipes; all if there is none")
-    names = parser.parse_args().names or recipes()
+    known = recipes()
+    names = parser.parse_args().names or known
+    for name in names:
+        if name not in (*known, *NOT_HERE):
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            parser.error(f"{name}: no such proof; there are {', '.join(known)}{meant}")
     return conclude(prove(names), STORE, Console())
 
 

@@ -76,8 +76,10 @@ def run(scenario: str, bar: str, command: Sequence[str]) -> tuple[Line, int]:
 
 
 def main() -> int:
-    """Run; the command's exit code."""
+    """Run; the command's exit code. Its help is no proof."""
     scenario, bar, _, *command = sys.argv[1:]
+    if {"-h", "--help"} & set(command):
+        return subprocess.call(command)
     line, code = run(scenario, bar, command)
     if folder := os.environ.get(LINES):
         (Path(folder) / f"{scenario}.json").write_bytes(msgspec.json.encode(line))

@@ -166,7 +166,7 @@ class Worker:
         keys = [self._keys.follow()] if self._keys else []
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
-        self._followers.start()
+        self._followers.start(self.models.settle)
         if self._settings.admin_port:
             await stack.enter_async_context(self._admin_port())
         if self._settings.grpc_port:

@@ -3,6 +3,7 @@ alive."""
 
 import json
 import shutil
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,56 @@ def test_a_first_start_with_everything_down_waits_alive(tmp_path: Path) -> None:
             registry.lie = None
             until(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
             assert serves(server, "1")
+
+
+SEVERAL = SETTINGS | {"follow": "models:/a@champion,models:/b@champion"}
+
+
+def test_a_first_start_is_ready_with_every_model_that_it_follows(tmp_path: Path) -> None:
+    """While the registry answers slowly, a model of the folder is served, and no balancer sends
+    requests for the others yet. Then each that is exported is there, and one that is not keeps
+    nothing waiting."""
+    write_version(tmp_path / "bundles", 1, name="own")
+    asked = threading.Event()
+
+    def slow(_: Exchange) -> bool:
+        asked.wait(90)
+        return False
+
+    with fake_registry() as registry:
+        registry.lie = slow
+        registry.publish(write_version(tmp_path / "exported", 1, name="a"))
+        registry.point("a", "1")
+        settings = SEVERAL | {"follow_timeout_s": 60, "tracking_uri": registry.url}
+        store, live = tmp_path / "store", "/health/live"
+        with serving(tmp_path / "bundles", store=store, path=live, **settings) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            assert httpx.get(f"{url}/health/ready").status_code == 503
+            waits = "followed and not loaded yet: a, b"
+            assert waits in httpx.get(f"{url}/health").json()["reasons"]
+            assert [predicted(url, name) for name in ("own", "a", "b")] == [200, 503, 503]
+            asked.set()
+            until(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+            assert [predicted(url, name) for name in ("own", "a", "b")] == [200, 200, 503]
+            assert waits not in httpx.get(f"{url}/health").json()["reasons"]
+
+
+def predicted(url: str, name: str) -> int:
+    """The status of a prediction of a model."""
+    headers = {"content-type": "application/json"}
+    path = f"{url}/models/{name}/predict"
+    return httpx.post(path, content=BODIES[0], headers=headers).status_code
+
+
+def test_a_first_start_without_the_registry_serves_the_models_of_the_folder(tmp_path: Path) -> None:
+    """They do not wait for it."""
+    write_version(tmp_path / "bundles", 1, name="own")
+    address = f"http://127.0.0.1:{free_port()}"
+    with serving(
+        tmp_path / "bundles", store=tmp_path / "store", tracking_uri=address, **SEVERAL
+    ) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        assert [predicted(url, name) for name in ("own", "a")] == [200, 503]
 
 
 def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, store: Path) -> None:

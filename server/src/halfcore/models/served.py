@@ -71,6 +71,8 @@ class Models:
         self._default = default
         self._fallback = fallback
         self._expected: set[str] = set()
+        self._awaited: set[str] = set()
+        """Expected models that nothing is known of yet."""
         self.failures: dict[str, str] = {}
         """Model name → one line that says why its bundle was refused."""
         self.directory_problem = ""
@@ -100,6 +102,7 @@ class Models:
         return (
             not self.draining
             and bool(self._models)
+            and not self._awaited
             and (not self.default_name or self.default_name in self._models)
         )
 
@@ -119,6 +122,8 @@ class Models:
                 f"POST /predict has no model, because {len(self._models)} models are loaded and "
                 f"none is named: set MODEL_NAME to {self._known()}"
             )
+        if awaited := sorted(self._awaited - {self.default_name}):
+            reasons.append(f"followed and not loaded yet: {', '.join(awaited)}")
         return reasons
 
     @property
@@ -157,9 +162,15 @@ class Models:
 
     def expect(self, name: str) -> None:
         """Announce a model that will be served when its bundle was downloaded: until then it is
-        503, not 404."""
+        503, not 404; and this process is not ready until `settle`."""
         self._expected.add(name)
+        self._awaited.add(name)
         self._choose_default()
+
+    def settle(self, name: str) -> None:
+        """A model that was announced was asked for once: it is served, or cannot be for now, and
+        no longer keeps the others from being ready."""
+        self._awaited.discard(name)
 
     def put(self, model: LoadedModel) -> LoadedModel | None:
         """Serve this model from the next request on; return the one that it replaces, which still
@@ -167,6 +178,7 @@ class Models:
         name = model.manifest.name
         replaced = self._models.get(name)
         self._models[name] = self._refine(model)
+        self.settle(name)
         self._choose_default()
         if replaced is not None:
             self._metrics.loaded.pop((name, replaced.manifest.version), None)

@@ -3,6 +3,7 @@ reports why it is not (`reporter`)."""
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
@@ -81,8 +82,8 @@ class Follower:
         """
         return self._swapper.load_from_disk()
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
+    async def run(self, settled: Callable[[], None] = lambda: None) -> None:
+        """Follow until cancelled; call `settled` after each poll, the first one included."""
         while True:
             delay_s = self._resources.period_s
             try:
@@ -96,6 +97,7 @@ class Follower:
                 reason = "the follower failed; the log has the reason"
                 self._reporter.poll_failed("internal_error", reason)
                 logger.error("model %s: the follower failed", self.followed.name, exc_info=error)
+            settled()
             with suppress(TimeoutError):
                 # No secret
                 async with asyncio.timeout(delay_s * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311

@@ -4,7 +4,8 @@ Nothing here imports the HTTP client, so a server that follows nothing does not 
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,16 @@ class Followers:
         for follower in self._followers:
             follower.start_from_disk()
 
-    def start(self) -> None:
-        """Begin to poll."""
-        self._tasks = [asyncio.create_task(follower.run()) for follower in self._followers]
+    def start(self, settled: Callable[[str], None]) -> None:
+        """Begin to poll.
+
+        Args:
+            settled: called with a model's name when its first poll is over, whatever it brought.
+        """
+        for one in self._followers:
+            call = partial(settled, one.followed.name)
+            run = one.run(call if one.followed.role == "champion" else lambda: None)
+            self._tasks.append(asyncio.create_task(run))
         if self._followers:
             self._peers.start(self._on_message)
 

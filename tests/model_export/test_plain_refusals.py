@@ -15,6 +15,7 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.mixture import GaussianMixture
@@ -289,6 +290,27 @@ def test_where_only_values_differ_a_tolerance_is_offered(
 def test_a_tolerance_is_rounded_up(difference: float, shown: str) -> None:
     """To one digit."""
     assert rounded_up(difference) == shown
+
+
+def test_a_signature_of_another_table_is_called_so(
+    save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """A step that limits numbers would not help."""
+    x = pd.DataFrame(X, columns=list("abcd"))
+    model = LogisticRegression(max_iter=500).fit(x, Y)
+    other = infer_signature(x[["d", "c", "b", "a"]], Y)
+    with pytest.raises(ExportError) as refused:
+        export(save(model, x, signature=other))
+    assert "log the model with the signature of the table" in refused.value.reason
+    assert "clip" not in refused.value.reason
+
+
+def test_dictionaries_are_no_table() -> None:
+    """A DictVectorizer does not say how many columns it reads, and a signature would not help."""
+    rows = [{"zone": "a", "way": 1.0}, {"zone": "b", "way": 2.0}]
+    model = make_pipeline(DictVectorizer(), Ridge()).fit(rows, [1.0, 2.0])
+    with pytest.raises(ExportError, match="train it on a table, with a OneHotEncoder"):
+        read_schema(None, model)
 
 
 @pytest.mark.parametrize(

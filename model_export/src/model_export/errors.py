@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _PAGE = "docs/export.md"
 MORE = f'({_PAGE}, "Can my model be served?")'
 """The end of a refusal of a model: the section that lists what can be served."""
+TRAIN_AGAIN = "train and register it again with the installed version"
+"""The advice for a model that was trained with another scikit-learn."""
 _MORE_OF_DATA = f'({_PAGE}, "The data that the proof is drawn from")'
 REASON_CHARACTERS = 1000
 """Longest reason in a version's tag; MLflow accepts at least 5,000, and its page shows one line."""

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from onnx import helper
 from scipy import special
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.datasets import load_iris
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_selection import (
     RFE,
@@ -140,6 +142,10 @@ STEPS = {
     "variance": VarianceThreshold(0.5),
     "selected": SelectFromModel(LogisticRegression()),
     "eliminated": RFE(LogisticRegression()),
+    "discriminant": LinearDiscriminantAnalysis(),
+    "discriminant of eigenvalues": LinearDiscriminantAnalysis(solver="eigen", n_components=1),
+    "distances": KMeans(5, n_init=1, random_state=0),
+    "distances of few rows": MiniBatchKMeans(5, n_init=1, random_state=0),
     "union": FeatureUnion(
         [("a", StandardScaler()), ("b", PolynomialFeatures()), ("c", "drop")],
         transformer_weights={"a": 2.0},

@@ -170,6 +170,16 @@ def test_integers_stay_integers_around_thresholds() -> None:
     ]
 
 
+def test_values_around_thresholds_are_within_the_type() -> None:
+    """Next to a threshold at 0.5 is no -1 in a matrix of bytes, such as an image's: the registered
+    model would read 255."""
+    schema = Schema((Column("x0", "integer", "uint8"),), named=False, matrix_dtype="uint8")
+    tree = DecisionTreeClassifier().fit([[0], [1], [254], [255]], [0, 1, 0, 1])
+
+    found = thresholds.threshold_neighbours(dissect(tree, ["x0"]), schema)[0].tolist()
+    assert found == [0.0, 1.0, 2.0, 126.0, 127.0, 128.0, 129.0, 253.0, 254.0, 255.0]
+
+
 def test_too_many_thresholds_share_rows() -> None:
     """Beyond 50,000 values a row takes several, so that every value still occurs."""
     values = {i: np.arange(20_000.0) + 1000.0 * i for i in range(4)}

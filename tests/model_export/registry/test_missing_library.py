@@ -10,6 +10,7 @@ from mlflow.models import infer_signature
 
 from model_export.errors import ExportError
 from model_export.registry.client import fetch
+from model_export.registry.flavors import needed
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -25,3 +26,10 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExportError, match=r"install halfcore-export\[xgboost\]"):
         fetch(str(tmp_path / "model"))
+
+
+def test_a_module_that_an_installed_library_no_longer_has():
+    """As of a model that was trained with an older scikit-learn, which is installed after all."""
+    said = needed("sklearn.ensemble._gb_losses", "trained with scikit-learn 1.2.3, loaded with 1.9")
+    assert "'sklearn.ensemble._gb_losses', which the installed sklearn does not have" in said
+    assert "trained with scikit-learn 1.2.3, loaded with 1.9: train and register it again" in said

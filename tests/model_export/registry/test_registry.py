@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from sklearn.datasets import load_iris
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from model_export.errors import ExportError
@@ -296,6 +299,47 @@ def test_a_model_that_fails_here_names_both_versions(
         ExportError, match=rf"\(trained with scikit-learn 1\.2\.3, loaded with {re.escape(here)}\)$"
     ):
         export(folder)
+
+
+def test_a_model_that_cannot_answer_here_is_to_be_trained_again(
+    save: Callable[..., Path], export: Callable[..., Any]
+) -> None:
+    """It lacks what the installed version reads; a step before it would not help."""
+    model = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=500))
+    model.fit(IRIS.data, IRIS.target)
+    folder = save(model, IRIS.data, serialization_format="cloudpickle")
+    del model[0]._fill_dtype
+    (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
+    description = folder / "MLmodel"
+    here = registry.installed_version("scikit-learn")
+    description.write_text(
+        description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3")
+    )
+
+    with pytest.raises(ExportError, match="train and register it again with the installed version"):
+        export(folder)
+
+
+def test_a_model_that_answers_otherwise_here_names_both_versions(
+    save: Callable[..., Path], export: Callable[..., Any]
+) -> None:
+    """Trees of scikit-learn before 1.3 hold counts where the installed version reads shares: the
+    graph is not at fault, and no tolerance helps."""
+    model = DecisionTreeClassifier(random_state=0).fit(IRIS.data, IRIS.target)
+    model.tree_.value[:] *= 50.0
+    folder = save(model, IRIS.data, serialization_format="cloudpickle")
+    description = folder / "MLmodel"
+    here = registry.installed_version("scikit-learn")
+    description.write_text(
+        description.read_text().replace(f"sklearn_version: {here}", "sklearn_version: 1.2.3")
+    )
+
+    with pytest.raises(ExportError) as refused:
+        export(folder)
+    for said in (str(refused.value), refused.value.reason):
+        assert "trained with scikit-learn 1.2.3" in said
+        assert "train and register it again with the installed version" in said
+        assert "--accept-parity" not in said
 
 
 def test_a_model_without_the_scikit_learn_flavour_is_refused(save: Callable[..., Path]) -> None:

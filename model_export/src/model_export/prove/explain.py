@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_export.errors import MORE, REASON_CHARACTERS, shorten
+from model_export.errors import MORE, REASON_CHARACTERS, TRAIN_AGAIN, shorten
 from model_export.prove import causes
 from model_export.prove.causes import Cause
 from model_export.prove.compare import difference
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_CHARACTERS = 5_000
 """Longest row that is shown."""
+_OF_OTHER_VERSION = ("converter", "unknown")
+"""Causes that a model trained with another scikit-learn has because of that."""
 _MOST_ROWS = 5_000
 """Rows that differ among which the one to show is chosen."""
 
@@ -144,6 +146,11 @@ class Explanation:
     def _end(self) -> str:
         """What to do, and where more is said."""
         ways = [self._cause.advice(self.proof.candidate.dtype, tried=self.no_float64 is not None)]
+        if other := self.studied.fetched.other_version:
+            again = f"it was {other}, which may answer otherwise: {TRAIN_AGAIN}"
+            if self._cause.kind in _OF_OTHER_VERSION:
+                return f"{again} {MORE}"
+            ways = [again, f"or {ways[0]}"]
         comparison = self.proof.comparison
         only_scores = not comparison.mismatches and not comparison.unsteady_labels
         if only_scores and math.isfinite(comparison.max_abs_diff):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from model_export.errors import ExportError, is_memory_error, plain
+from model_export.errors import TRAIN_AGAIN, ExportError, is_memory_error, plain
 from model_export.prove.distinct import Distinct
 from model_export.prove.function import predict
 from model_export.prove.neighbours import Neighbours
@@ -235,9 +235,8 @@ class Oracle:
                 raise
             if not refusals:
                 raise ExportError(
-                    f"the registered model fails on the rows {name!r}{plain(error, 300)}: put "
-                    "a step before it that limits or imputes them, such as a FunctionTransformer "
-                    "of numpy.clip, or train it on such rows"
+                    f"the registered model fails on the rows {name!r}{plain(error, 300)}: "
+                    f"{self._way_out(error)}"
                 ) from error
             if len(rows) <= _FEWEST:
                 return []
@@ -245,6 +244,18 @@ class Oracle:
         return self._pieces(rows[:middle], ask) + [
             (start + middle, part) for start, part in self._pieces(rows[middle:], ask)
         ]
+
+    def _way_out(self, error: Exception) -> str:
+        """What to do if the model fails. One of another scikit-learn may lack attributes that the
+        installed version reads."""
+        if self._fetched.other_version:
+            return TRAIN_AGAIN
+        if "eature names" in str(error):
+            return "log the model with the signature of the table that it was trained on"
+        return (
+            "put a step before it that limits or imputes them, such as a FunctionTransformer of "
+            "numpy.clip, or train it on such rows"
+        )
 
     def _asked(self, rows: Matrix, ask: Callable[[Any], Any]) -> Any:
         with _quiet(), warnings.catch_warnings():

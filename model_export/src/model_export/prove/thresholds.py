@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from model_export.study.anatomy import Anatomy, Branch, Step
     from model_export.study.arrays import Values
-    from model_export.study.schema import Schema
+    from model_export.study.schema import Column, Schema
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,18 @@ def threshold_neighbours(anatomy: Anatomy, schema: Schema) -> dict[int, Values]:
         )
         if source is not None and around is not None and len(own):
             found.setdefault(source.column, []).append(around(source, own))
-    return {column: _finite(np.concatenate(values)) for column, values in found.items()}
+    return {
+        i: _within_type(_finite(np.concatenate(values)), schema.columns[i])
+        for i, values in found.items()
+    }
+
+
+def _within_type(values: Values, column: Column) -> Values:
+    """Those that the column's type holds: −1 in a column of uint8 would be 255 for the model."""
+    if column.kind != "integer":
+        return values
+    bounds = np.iinfo(column.dtype)
+    return values[(values >= bounds.min) & (values <= bounds.max)]
 
 
 def _merged(parts: list[dict[int, Values]]) -> dict[int, Values]:

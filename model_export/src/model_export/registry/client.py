@@ -242,7 +242,7 @@ def _loaded(
         if is_memory_error(error):
             raise
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise ExportError(f"{uri}: {flavors.needed(error.name)}") from error
+            raise ExportError(f"{uri}: {flavors.needed(error.name, other_version)}") from error
         version = f"; {other_version}" if other_version else ""
         raise ExportError(
             f"{uri}: cannot be loaded: {understood(error, 400) or _FAILS}{version}; "

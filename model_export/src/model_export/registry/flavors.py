@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from model_export.errors import MORE
+from model_export.errors import MORE, TRAIN_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,9 +73,20 @@ def exported_as(flavors: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
     return kind, ""
 
 
-def needed(module: str) -> str:
-    """What to install for a model that imports this module."""
+def needed(module: str, other_version: str | None = None) -> str:
+    """What to do for a model that imports this module, which is missing.
+
+    Args:
+        module: with the names of its packages.
+        other_version: both versions of scikit-learn, if the model was trained with another one.
+    """
     package = module.partition(".")[0]
+    if package != module and find_spec(package):
+        versions = f"; {other_version}" if other_version else ""
+        return (
+            f"loading it needs the Python module {module!r}, which the installed {package} does "
+            f"not have{versions}: {TRAIN_AGAIN} {MORE}"
+        )
     extra = EXTRAS.get(package)
     command = f"halfcore-export[{extra}]" if extra else f"the package that has {package}"
     return (

@@ -103,7 +103,8 @@ def logged(fetched: FetchedModel, schema: Schema) -> Iterator[Source]:
             _Logged(entry, _text_columns(schema)).read,
         )
     if fetched.input_example is not None:
-        yield Source("the model's input example", lambda: _input_example(fetched.input_example))
+        example, width = fetched.input_example, len(schema.columns)
+        yield Source("the model's input example", lambda: _input_example(example, width))
 
 
 def _text_columns(schema: Schema) -> frozenset[str]:
@@ -202,14 +203,29 @@ def _own_artifact(url: str) -> str | None:
     )
 
 
-def _input_example(example: Any) -> tables.Table:
+def _input_example(example: Any, width: int) -> tables.Table:
+    """The example as a table.
+
+    Args:
+        example: as it was logged.
+        width: columns of the model.
+
+    Raises:
+        ExportError: it is none.
+    """
     if isinstance(example, pd.DataFrame):
         return tables.Table(example)
     dense = example.toarray() if hasattr(example, "toarray") else example
     try:
         if isinstance(dense, dict):
+            is_row = not any(isinstance(value, list | np.ndarray) for value in dense.values())
+            return tables.Table(pd.DataFrame([dense] if is_row else dense))
+        if isinstance(dense, list) and dense and isinstance(dense[0], dict):
             return tables.Table(pd.DataFrame(dense))
-        return tables.Table(pd.DataFrame(np.atleast_2d(np.asarray(dense))))
+        rows = np.asarray(dense)
+        # A list of texts holds one row each; a list of numbers is one row of a model of several.
+        as_rows = rows.reshape(-1, 1) if rows.ndim == width == 1 else np.atleast_2d(rows)
+        return tables.Table(pd.DataFrame(as_rows))
     except (TypeError, ValueError) as error:
         raise ExportError(f"it is not a table{plain(error, 200)}") from error
 

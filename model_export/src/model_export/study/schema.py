@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from model_export.errors import ExportError
@@ -163,7 +164,13 @@ def _from_estimator(estimator: Any) -> Schema:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
         return Schema(tuple(Column(str(name), "number", "float64") for name in names), named=True)
-    if _reads_texts(estimator):
+    first = _first_step(estimator)
+    if isinstance(first, DictVectorizer):
+        raise ExportError(
+            "the model reads dictionaries (DictVectorizer), which a bundle cannot hold: train it "
+            "on a table, with a OneHotEncoder in a ColumnTransformer for the columns of text"
+        )
+    if hasattr(first, "build_analyzer"):
         return Schema((Column("x0", "category", "str"),), named=False)
     if not hasattr(estimator, "n_features_in_"):
         raise ExportError(
@@ -173,8 +180,8 @@ def _from_estimator(estimator: Any) -> Schema:
     return _matrix(int(estimator.n_features_in_), "float64")
 
 
-def _reads_texts(estimator: Any) -> bool:
-    """True for a model of a list of texts: its first step cuts them into tokens."""
+def _first_step(estimator: Any) -> Any:
+    """What reads the model's input: of a model of a list of texts, what cuts them into tokens."""
     while True:
         inner = unwrapped(estimator)
         if isinstance(inner, Pipeline):
@@ -184,7 +191,7 @@ def _reads_texts(estimator: Any) -> bool:
         elif inside := members(inner):
             inner = inside[0][1]
         if inner is estimator:
-            return hasattr(estimator, "build_analyzer")
+            return estimator
         estimator = inner
 
 

@@ -52,3 +52,22 @@ def write_rotation(block: Block, path: str, step: Any) -> Block:
     centred: Block = (block - step._x_mean) / step._x_std  # noqa: SLF001  no public name
     rotation = step.x_rotations_ if hasattr(step, "x_rotations_") else step.x_weights_
     return centred.times(np.asarray(rotation, dtype=np.float64))
+
+
+def write_discriminant(block: Block, path: str, step: Any) -> Block:
+    """LinearDiscriminantAnalysis in front of another estimator: the rows along its axes."""
+    del path
+    centred = block - step.xbar_ if step.solver == "svd" else block
+    axes = np.asarray(step.scalings_, dtype=np.float64)
+    return centred.times(axes[:, : step._max_components])  # noqa: SLF001  no public name
+
+
+def write_distances(block: Block, path: str, step: Any) -> Block:
+    """KMeans in front of another estimator: the distance to each centre, as scikit-learn computes
+    it."""
+    del path
+    centres = np.asarray(step.cluster_centers_, dtype=np.float64)
+    squares = (block * block).reduced("ReduceSum")
+    own = (centres * centres).sum(axis=1).reshape(1, -1)
+    apart: Block = block.times(centres.T) * -2.0 + squares + own
+    return apart.apply("Max", 0.0).apply("Sqrt")

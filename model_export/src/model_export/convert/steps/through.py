@@ -6,9 +6,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.cluster._kmeans import _BaseKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSSVD
 from sklearn.cross_decomposition._pls import _PLS
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
@@ -45,6 +47,7 @@ _WRITERS: dict[type, Writer] = {
     IterativeImputer: impute.write_iterative,
     KBinsDiscretizer: bins.write_bins,
     KNNImputer: impute.write_neighbours,
+    LinearDiscriminantAnalysis: select.write_discriminant,
     MissingIndicator: impute.write_indicator,
     Normalizer: scale.write_normalizer,
     PLSSVD: select.write_rotation,
@@ -56,6 +59,7 @@ _WRITERS: dict[type, Writer] = {
     SplineTransformer: bins.write_splines,
     Weight: select.write_weight,
     WholeNumbers: select.write_same,
+    _BaseKMeans: select.write_distances,
     _PLS: select.write_rotation,
 }
 
@@ -92,7 +96,13 @@ def _after(block: Block, path: str, transformer: Any) -> Block:
             # The step itself computes in float64; what it read is as exact as the graph's input.
             return write(block.as_dtype("float64"), path, transformer).as_dtype(block.dtype)
     model = convert_piece(path, leaf.known_class(transformer), block.width, block.dtype, {})
-    (name,) = block.builder.embed(model, block.name)
+    name, *others = block.builder.embed(model, block.name)
+    if others:
+        raise ExportError(
+            f"step {path!r} ({type(transformer).__name__}) is an estimator in front of another "
+            "one, which cannot be converted to ONNX: use a transformer of scikit-learn, or do its "
+            "work before the model is called"
+        )
     width = _width_after(path, transformer, block.width)
     # Of encoders skl2onnx answers float32 to a float64 input, too.
     return Block(block.builder, name, width, leaf.dtype_of(model, 0)).as_dtype(block.dtype)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from halfcore.__main__ import _check_grpc
+from halfcore.process.checks import check_grpc
 from halfcore.settings.reading import SettingsError
 from support.serving import free_port
 
@@ -40,7 +40,7 @@ def test_without_the_extra_the_start_names_it(tmp_path: Path) -> None:
 def test_the_port_of_http_is_refused() -> None:
     """gRPC needs one of its own."""
     with pytest.raises(SettingsError, match="grpc_port=8000: HTTP has this port"):
-        _check_grpc(8000, "127.0.0.1", 8000)
+        check_grpc(8000, "127.0.0.1", 8000)
 
 
 def test_a_port_of_another_process_is_refused() -> None:
@@ -52,4 +52,4 @@ def test_a_port_of_another_process_is_refused() -> None:
         with pytest.raises(
             SettingsError, match=rf"grpc_port={taken}: Address already in use; end the"
         ):
-            _check_grpc(taken, "127.0.0.1", 0)
+            check_grpc(taken, "127.0.0.1", 0)

@@ -262,7 +262,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "text for numbers": (
         lambda path: written(path / "a.csv", ALL.assign(**{X.columns[0]: "x"})),
-        "is not numeric",
+        "let a step of the model encode it (OrdinalEncoder, OneHotEncoder)",
     ),
     "no number": (
         lambda path: written(path / "a.csv", ALL.assign(**{X.columns[0]: np.nan})),

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from halfcore.log import logger
+from halfcore.registry.store import Store
 from support.fake_registry import Exchange, fake_registry
 from support.serving import Server, free_port, serving
 from support.versions import BODIES, write_version
@@ -224,3 +226,16 @@ def test_a_version_that_the_store_cannot_record_is_served(tmp_path: Path, store:
             log = server.process.stderr.read()
     assert log.count("version 3 is served, but the store could not record that") == 1
     assert "download failed" not in log
+
+
+def test_refusals_that_the_store_cannot_forget_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that became read-only: a reload goes on, and the log says what holds."""
+    (tmp_path / "numbers/.refused.json").mkdir(parents=True)  # root may remove any file
+    logger.addHandler(caplog.handler)
+    try:
+        Store(tmp_path, session="s", keep=4).forget_refusals("numbers")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "failed to forget which versions of numbers were refused: Is a directory" in caplog.text

@@ -178,7 +178,8 @@ def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ExportError(
-            f"column {column.name!r} of the data is not numeric{plain(error, 200)}"
+            f"column {column.name!r} of the data is not numeric{plain(error, 200)}: let a step of "
+            "the model encode it (OrdinalEncoder, OneHotEncoder), which knows its categories"
         ) from error
     return values, np.where(null, column.nullable, _is_legal(values, column))
 

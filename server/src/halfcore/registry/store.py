@@ -213,8 +213,17 @@ class Store:
         return refused
 
     def forget_refusals(self, name: str) -> None:
-        """Forget the refusals of a model."""
-        (self._root / name / ".refused.json").unlink(missing_ok=True)
+        """Forget the refusals of a model; if the store cannot be written, they stay, and the log
+        says so."""
+        try:
+            (self._root / name / ".refused.json").unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning(
+                "failed to forget which versions of %s were refused: %s; they stay refused until "
+                "this start ends or the store can be written",
+                name,
+                error.strerror,
+            )
 
     def _refused(self, name: str) -> list[Refused]:
         try:

@@ -95,8 +95,11 @@ def look_around(program: str, home: str) -> None:
         for word, page in found.items():
             visit.page.goto(home)
             assert visit.page.title() == "Overview - Halfcore"
-            visit.page.keyboard.press("/")
-            visit.page.keyboard.type(word)
+            search = visit.page.get_by_placeholder("Search")
+            while not search.is_visible():  # the key does nothing until the page's script has run
+                visit.page.keyboard.press("/")
+                visit.page.evaluate("new Promise(requestAnimationFrame)")
+            search.fill(word)
             visit.page.locator(f"a[href*='{page}?h=']").first.wait_for()
         assert not visit.complaints
         assert not visit.refused

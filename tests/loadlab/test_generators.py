@@ -50,6 +50,16 @@ def load(
     )
 
 
+def ticks_until(witness: Generator, count: Callable[[Tick], int], least: int) -> list[Tick]:
+    """What the witness reports until so many of its requests are counted."""
+    ticks: list[Tick] = []
+    while sum(map(count, ticks)) < least:
+        assert not witness.broken(), witness.broken()
+        time.sleep(0.1)
+        ticks += witness.ticks()
+    return ticks
+
+
 def parts(engine: str, folder: Path, plan: Load) -> list[Part]:
     """The processes of an engine; they may run anywhere."""
     anywhere = frozenset[int]()
@@ -268,11 +278,7 @@ def test_the_witness_sees_wrong_answers_too(tmp_path):
     """A process of its own, on connections of its own."""
     faults = Faults(wrong_every=10)
     with misbehaving(faults) as port, witnessing(tmp_path, load(port)) as witness:
-        ticks: list[Tick] = []
-        while sum(tick.sent for tick in ticks) < 2 * CONNECTIONS:
-            assert not witness.broken(), witness.broken()
-            time.sleep(0.1)
-            ticks += witness.ticks()
+        ticks = ticks_until(witness, lambda tick: tick.sent, 2 * CONNECTIONS)
     counted = Counted(ticks)
     assert counted.failures["wrong_prediction"] >= 3
     assert set(counted.failures) == {"wrong_prediction"}
@@ -283,11 +289,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_no_failure_of_the_wit
     """It would fail an honest server, whose users open another one without a word."""
     faults = Faults(closes=True)
     with misbehaving(faults) as port, witnessing(tmp_path, load(port)) as witness:
-        ticks: list[Tick] = []
-        while sum(tick.answered for tick in ticks) < 3 * CONNECTIONS:
-            assert not witness.broken(), witness.broken()
-            time.sleep(0.1)
-            ticks += witness.ticks()
+        ticks = ticks_until(witness, lambda tick: tick.answered, 3 * CONNECTIONS)
     assert not Counted(ticks).failures
     assert faults.accepts >= 3 * CONNECTIONS
 

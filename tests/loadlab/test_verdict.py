@@ -80,20 +80,25 @@ def test_a_witness_who_waited_too_long_himself_excuses_nobody(factor, outcome):
     assert verdict.outcome == outcome
 
 
-def drowning() -> Made:
-    """Half of the answers are errors, and the run ends in its settling."""
-    run = made(Server(errors=0.5))
-    run.run.ended = Ended(
-        kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors"
-    )
+def end_in_settling(run: Made, at_s: float) -> None:
+    """Cut a record off in its settling phase, at a second of the run."""
     run.run.phases = [
         phase
         for phase in run.run.phases
         if phase.name in ("floor", "start", "warmup", "ramp", "settle")
     ]
     run.run.drain = None
-    run.seconds = [line for line in run.seconds if line.t < 30]
-    run.samples = [sample for sample in run.samples if sample.t < 30]
+    run.seconds = [line for line in run.seconds if line.t < at_s]
+    run.samples = [sample for sample in run.samples if sample.t < at_s]
+
+
+def drowning() -> Made:
+    """Half of the answers are errors, and the run ends in its settling."""
+    run = made(Server(errors=0.5))
+    run.run.ended = Ended(
+        kind="aborted", sentence="stopped early: 50% of the answers of the last 5 s were errors"
+    )
+    end_in_settling(run, 30)
     return run
 
 
@@ -102,14 +107,7 @@ def test_a_server_that_gets_too_slow_after_the_ramp_fails_for_what_it_was_stoppe
     the run was given up."""
     run = fresh()
     run.run.ended = Ended(kind="aborted", sentence="stopped early: p95 was above 1000 ms for 10 s")
-    run.run.phases = [
-        phase
-        for phase in run.run.phases
-        if phase.name in ("floor", "start", "warmup", "ramp", "settle")
-    ]
-    run.run.drain = None
-    run.seconds = [line for line in run.seconds if line.t < 35]
-    run.samples = [sample for sample in run.samples if sample.t < 35]
+    end_in_settling(run, 35)
     for line in run.seconds:
         if line.phase == "settle":
             line.response = pack({1_500_000: line.answered})

@@ -1,4 +1,4 @@
-"""A command line that answers a wrong word with the right one."""
+"""A command line that suggests the right word for a wrong one."""
 
 import argparse
 import re
@@ -12,8 +12,9 @@ _UNKNOWN = re.compile(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that adds "did you mean" to its errors, and takes no shortened options:
-    they would stop to work when another one begins alike. Python's own has this from 3.14 on."""
+    """An argument parser that adds "did you mean" to its errors, and accepts no shortened
+    options: a new option with the same beginning would break them. Python's own suggests words from
+    3.14 on."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False} | options)  # type: ignore[arg-type]

@@ -6,9 +6,8 @@ asserted does not depend on the machine: calls of Python functions, bytes that P
 length of the work between two pauses, errors that are built.
 """
 
-import sys
 import tracemalloc
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -22,6 +21,7 @@ from halfcore.pipeline.decode import CHUNK_BYTES, SHORT_BODY_BYTES, Decoder
 from halfcore.pipeline.schema import Schema
 from halfcore.problem import MOST_ERRORS, FieldError, Problem
 from support.bundles import MIXED, NUMBERS
+from support.calls import calls
 from support.expensive_bodies import KINDS, random_source, right_vectors
 
 WIDE = [
@@ -52,23 +52,6 @@ def read(decoder: Decoder, body: bytes) -> int:
     except Problem as problem:
         problem.body()
     return pauses
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many functions some work calls, Python's own included."""
-    count = 0
-
-    def seen(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(seen)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 @pytest.mark.parametrize("kind", KINDS)

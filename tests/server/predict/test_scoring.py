@@ -2,7 +2,6 @@
 proportion to a body."""
 
 import json
-import sys
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from halfcore.predict.protocols.prediction import parsed_bytes
 from halfcore.predict.protocols.tensors import with_data
 from halfcore.problem import Problem
 from support.bundles import NUMBERS
+from support.calls import calls
 
 INPUTS = msgspec.convert(NUMBERS, list[Input])
 RECORD: dict[str, float] = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
@@ -29,23 +29,6 @@ def rows(schema: Schema, document: Any) -> Rows:
     """The rows of a body, read value by value."""
     table = table_of(parsed(json.dumps(document).encode()))
     return all_at_once(Decoder(schema).rows(table, max_rows=10_000))
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many functions some work calls, Python's own included."""
-    count = 0
-
-    def seen(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(seen)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 @pytest.mark.parametrize("default", [7.5, 0.0])

@@ -431,7 +431,7 @@ async def test_a_spool_that_is_removed_costs_what_was_in_it(
         await until(lambda: metrics.written == more + 5)
     assert ids(postgres, name) == [*range(10, 10 + more), *range(20, 25)]
     assert metrics.dropped == {"disk_error": 10}
-    assert "somebody removed the files of the spool, and 10 predictions with them" in caplog.text
+    assert "lost 10 predictions: the files of the spool were removed" in caplog.text
 
 
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(

@@ -168,8 +168,8 @@ class Models:
         self._choose_default()
 
     def settle(self, name: str) -> None:
-        """A model that was announced was asked for once: it is served, or cannot be for now, and
-        no longer keeps the others from being ready."""
+        """The registry was asked once for a model that was announced. It is served, or cannot be
+        now, and this process no longer waits for it to be ready."""
         self._awaited.discard(name)
 
     def put(self, model: LoadedModel) -> LoadedModel | None:

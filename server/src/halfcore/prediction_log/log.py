@@ -34,7 +34,7 @@ ADOPT_PERIOD_S = 30.0
 LAST_WRITE_S = 2.0
 """Longest time of the last write to the database, seconds; the rest goes to the disk."""
 REPEAT_S = 60.0
-"""Seconds for which the log does not repeat why the database took no rows."""
+"""Seconds in which the same reason of a failed write is logged once."""
 BLOCK_ROWS = 512
 """Rows encoded in one turn of the event loop: half a millisecond."""
 ROW_OVERHEAD = 300
@@ -114,8 +114,8 @@ class PredictionLog:
         self._held_bytes = 0
         self._held_rows = 0
         self._full = "memory"
-        self._said = "", 0.0
-        """Why the database took no rows, as the log said last, and when."""
+        self._logged = "", 0.0
+        """Why a write to the database failed, as it was last logged, and when."""
         self._direct = True
         self._order = asyncio.Lock()
         self._added = asyncio.Event()
@@ -160,7 +160,7 @@ class PredictionLog:
             asyncio.create_task(task()) for task in (self._flush, self._replay, self._adopt)
         ]
         for task in self._tasks:
-            task.add_done_callback(_say_failure)
+            task.add_done_callback(_log_failure)
 
     async def close(self) -> None:
         """Deliver the rest: to the database if it answers within `LAST_WRITE_S`, otherwise to the
@@ -226,9 +226,9 @@ class PredictionLog:
             try:
                 lost = await self._in_thread(lambda: self._spool.append(blocks))
             except OSError as error:
-                self._say_full(error)
+                self._log_full(error)
                 return
-            self._say_removed(lost)
+            self._log_removed(lost)
             self._metrics.spooled += sum(block.rows for block in blocks)
         self._full = "memory"
         self._held_bytes -= sum(held for _, held in self._blocks)
@@ -245,25 +245,25 @@ class PredictionLog:
                 if isinstance(error, TimeoutError)
                 else reason_of(error)
             )
-            self._say_failed(why)
+            self._log_failed_write(why)
             return False
         self._metrics.wrote(written.rows, written.refused)
         return True
 
-    def _say_failed(self, why: str) -> None:
+    def _log_failed_write(self, why: str) -> None:
         # Not each time: a slow database takes from the disk what it did not take at once, so this
-        # alternates with success; and one that is read-only answers, but takes nothing.
-        said, at = self._said
-        if why == said and monotonic() < at + REPEAT_S:
+        # alternates with success; and a read-only one answers, but accepts no rows.
+        logged, at = self._logged
+        if why == logged and monotonic() < at + REPEAT_S:
             return
         logger.warning(
             "cannot write predictions to PostgreSQL; writing them to the disk until it works "
             "again: %s",
             why,
         )
-        self._said = why, monotonic()
+        self._logged = why, monotonic()
 
-    def _say_full(self, error: OSError) -> None:
+    def _log_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
         if self._full != full:
             logger.error(
@@ -272,12 +272,12 @@ class PredictionLog:
             )
         self._full = full
 
-    def _say_removed(self, rows: int) -> None:
+    def _log_removed(self, rows: int) -> None:
         if rows:
             self._metrics.drop("disk_error", rows)
             logger.error(
-                "somebody removed the files of the spool, and %d predictions with them; let "
-                "HALFCORE_PREDICTION_LOG_SPOOL name a directory that stays",
+                "lost %d predictions: the files of the spool were removed; set "
+                "HALFCORE_PREDICTION_LOG_SPOOL to a directory that no other program cleans",
                 rows,
             )
 
@@ -316,7 +316,7 @@ class PredictionLog:
                 reason_of(error),
             )
             self._metrics.torn += 1
-            self._say_removed(await self._in_thread(lambda: directory.set_aside(segment)))
+            self._log_removed(await self._in_thread(lambda: directory.set_aside(segment)))
             return
         if contents.torn_bytes:
             logger.warning(
@@ -353,7 +353,7 @@ class PredictionLog:
         return await asyncio.get_running_loop().run_in_executor(self._files, function)
 
 
-def _say_failure(task: "asyncio.Task[None]") -> None:
+def _log_failure(task: "asyncio.Task[None]") -> None:
     """Log that a task ended although it was not cancelled; predictions continue."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("the prediction log has stopped", exc_info=error)

@@ -146,7 +146,7 @@ class Directory:
 
     def set_aside(self, segment: Path) -> int:
         """Rename a segment that cannot be read, so that it is skipped and people can look at it.
-        Forget one that somebody removed; return the rows that were in the last of these."""
+        Forget one that was removed; return the rows that were in the last of these."""
         self.bytes -= _size(segment)
         lost = 0
         try:
@@ -214,7 +214,7 @@ class Spool:
 
     def append(self, blocks: Sequence[Block]) -> int:
         """Append blocks; on return they are on the disk. Return how many rows were lost before,
-        because somebody removed this process's directory.
+        because this process's directory was removed.
 
         Raises:
             SpoolFull: they do not fit.

@@ -250,7 +250,7 @@ class Oracle:
         installed version reads."""
         if self._fetched.other_version:
             return TRAIN_AGAIN
-        if "eature names" in str(error):
+        if "feature names" in str(error).lower():
             return "log the model with the signature of the table that it was trained on"
         return (
             "put a step before it that limits or imputes them, such as a FunctionTransformer of "

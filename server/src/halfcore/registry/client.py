@@ -60,9 +60,12 @@ class Client:
         self._workspace = workspace
         self._workspace_known = not workspace
         self._timeout_s = timeout_s
-        self._login = (
-            "MLFLOW_TRACKING_TOKEN" if token else "MLFLOW_TRACKING_USERNAME" * bool(username)
-        )
+        self._login = ""
+        """The variable of the login that is sent, if there is one."""
+        if token:
+            self._login = "MLFLOW_TRACKING_TOKEN"
+        elif username:
+            self._login = "MLFLOW_TRACKING_USERNAME"
         self._http = httpx.AsyncClient(
             base_url=uri.rstrip("/"),
             headers=headers,

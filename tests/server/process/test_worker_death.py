@@ -3,10 +3,12 @@ mends itself."""
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +61,19 @@ def test_a_death_that_cannot_be_counted_is_logged(
     listen(caplog)
     supervisor._on_death(tmp_path / "gone", "SIGKILL", 1)
     assert "a worker ended unexpectedly (SIGKILL)" in caplog.text
+
+
+def test_a_signal_amid_a_wait_ends_the_server_though_it_was_missed_once() -> None:
+    """The main thread may hold the lock of the event that a signal's handler sets; and granian
+    clears that event after it has replaced a worker, even if it was set meanwhile."""
+    event = threading.Event()
+    end = supervisor.End(SimpleNamespace(wrks=[], signal_handler_interrupt=event.set))
+    end.start()
+    with event._cond:  # type: ignore[attr-defined]  # as `event.wait` does for a moment
+        end(signal.SIGTERM)
+    assert event.wait(90)
+    event.clear()
+    assert event.wait(90)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ The supervisor owns the time limit of the end: it kills a worker that has not en
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -48,6 +49,7 @@ def serve(
         server = _server(settings, plan, log_config, options, Path(shared))
         end = End(server)
         granian_private.replace_signal_handlers(server, end)
+        end.start()
         server.serve(
             target_loader=partial(_application, settings, plan, Path(shared), end),
             wrap_loader=False,
@@ -93,6 +95,9 @@ def _on_death(shared: Path, how: str, pid: int | None) -> None:
 class End:
     """The end of the supervisor and its workers, by signals.
 
+    A signal interrupts the main thread anywhere, also where it holds a lock of what it waits for.
+    So the handler only writes into a pipe, and a thread does the rest.
+
     Args:
         server: granian's.
     """
@@ -102,7 +107,12 @@ class End:
         self._server = server
         self._ending = signals.ending()
         self._interrupt = granian_private.interrupt_of(server)
-        self.begun = False
+        self._signals, self._writes = os.pipe()
+        os.set_blocking(self._writes, False)
+
+    def start(self) -> None:
+        """Wait for the first signal, on a thread of its own."""
+        threading.Thread(target=self._run, name="end", daemon=True).start()
 
     def __call__(self, number: int, *_: object) -> None:
         """Handle a signal in the supervisor. A worker that has no handler yet has inherited this
@@ -115,27 +125,26 @@ class End:
             return
         if os.getpid() != self.supervisor:
             os._exit(0)
-        if self.begun:
-            self._send(signal.SIGUSR1)
-            return
-        self.begun = True
-        self._interrupt()
-        self._resend()
+        with suppress(BlockingIOError):  # thousands of signals are there already
+            os.write(self._writes, b".")
 
-    def _resend(self) -> None:
-        """Send SIGTERM again to the workers that have not ended.
+    def _run(self) -> None:
+        """End the workers at the first signal, and hurry them at each further one.
 
-        granian signals each once, and uvloop drops a signal that arrives while its loop is not
-        running: a worker that had loaded its models and did not serve yet ended only by the kill
-        timeout. A second SIGTERM does no harm to a worker that drains.
+        The end is asked for again and again. granian's main loop may miss it while it replaces a
+        worker. It signals each worker once, and uvloop drops a signal that arrives while its loop
+        is not running: a worker that had loaded its models and did not serve yet ended only by the
+        kill timeout. A second SIGTERM does no harm to a worker that drains.
         """
-        timer = threading.Timer(RESEND_EVERY_S, self._resend_now)
-        timer.daemon = True
-        timer.start()
-
-    def _resend_now(self) -> None:
-        self._send(signal.SIGTERM)
-        self._resend()
+        os.read(self._signals, 1)
+        self._interrupt()
+        while True:
+            if select.select([self._signals], [], [], RESEND_EVERY_S)[0]:
+                os.read(self._signals, 1)
+                self._send(signal.SIGUSR1)
+            else:
+                self._interrupt()
+                self._send(signal.SIGTERM)
 
     def _send(self, number: signal.Signals) -> None:
         for pid in granian_private.worker_processes(self._server):

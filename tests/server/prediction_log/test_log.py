@@ -420,18 +420,66 @@ async def test_a_spool_that_is_removed_costs_what_was_in_it(
     listen(caplog)
     spool = tmp_path / "spool"
     async with logging(postgres.dsn(name), spool) as (log, metrics):
+        writing = in_progress(log)
         with postgres.stopped():
             add(log, range(10))
             await until(lambda: metrics.spooled == 10)
             shutil.rmtree(spool)
             add(log, range(10, 10 + more))
             await until(lambda: metrics.spooled == 10 + more)
+            # What was read before is held in memory until its write has failed
+            await until(lambda: bool(metrics.dropped) and not writing)
         await until(lambda: metrics.spool()[0] == 0)
         add(log, range(20, 25))
         await until(lambda: metrics.written == more + 5)
     assert ids(postgres, name) == [*range(10, 10 + more), *range(20, 25)]
     assert metrics.dropped == {"disk_error": 10}
     assert "lost 10 predictions: the files of the spool were removed" in caplog.text
+
+
+async def test_a_segment_that_is_removed_while_its_rows_are_written_is_no_loss(
+    postgres: Postgres,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were read before, and are in the table."""
+    listen(caplog)
+    write = Store.write
+
+    async def removing(store: Store, writer: UUID, blocks: list[Block]) -> Written:
+        written = await write(store, writer, blocks)
+        shutil.rmtree(tmp_path / "spool", ignore_errors=True)
+        return written
+
+    monkeypatch.setattr(Store, "write", removing)
+    async with logging(postgres.dsn(name), tmp_path / "spool") as (log, metrics):
+        with postgres.stopped():
+            add(log, range(10))
+            await until(lambda: metrics.spooled == 10)
+        await until(lambda: metrics.spool() == (0, 0))
+        add(log, range(10, 15))
+        await until(lambda: metrics.written == 15)
+    assert ids(postgres, name) == list(range(15))
+    assert (metrics.dropped, metrics.torn) == ({}, 0)
+    assert "lost" not in caplog.text
+
+
+def in_progress(log: PredictionLog) -> list[object]:
+    """The blocks that a log is writing to the database, from now on."""
+    writing: list[object] = []
+    write = log._store.write
+
+    async def noted(writer: UUID, blocks: list[Block]) -> Written:
+        writing.append(blocks)
+        try:
+            return await write(writer, blocks)
+        finally:
+            writing.pop()
+
+    log._store.write = noted  # type: ignore[method-assign, assignment]
+    return writing
 
 
 async def test_an_end_without_a_database_leaves_the_rows_to_a_successor(

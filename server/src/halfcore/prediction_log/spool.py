@@ -138,23 +138,24 @@ class Directory:
         return Contents(blocks, len(data) - whole)
 
     def remove(self, segment: Path, rows: int) -> None:
-        """Delete a segment; its `rows` rows are in the database."""
-        self.bytes -= segment.stat().st_size
-        segment.unlink()
-        self.segments.remove(segment)
+        """Delete a segment; its `rows` rows are in the database. It may have been removed since it
+        was read."""
+        size = _size(segment)
+        segment.unlink(missing_ok=True)
+        self._forget(segment, size)
         self.rows = max(0, self.rows - rows)
 
     def set_aside(self, segment: Path) -> int:
         """Rename a segment that cannot be read, so that it is skipped and people can look at it.
         Forget one that was removed; return the rows that were in the last of these."""
-        self.bytes -= _size(segment)
+        size = _size(segment)
         lost = 0
         try:
             segment.rename(segment.with_suffix(".unreadable"))
         except FileNotFoundError:
             lost = self.rows if len(self.segments) == 1 else 0
             self.rows -= lost
-        self.segments.remove(segment)
+        self._forget(segment, size)
         return lost
 
     def close(self) -> None:
@@ -163,6 +164,11 @@ class Directory:
         with suppress(OSError):  # segments remain, for another process
             self.path.rmdir()
         os.close(self._lock)
+
+    def _forget(self, segment: Path, size: int) -> None:
+        self.segments.remove(segment)
+        # The size of a file that was removed is not known
+        self.bytes = self.bytes - size if self.segments else 0
 
     def _new_segment(self) -> int:
         number = int(self.segments[-1].stem) + 1 if self.segments else 0
@@ -309,7 +315,7 @@ def _count_rows(segment: Path) -> int:
 
 
 def _size(file: Path) -> int:
-    """A file's size; 0 if another worker has just written its rows and removed it."""
+    """A file's size; 0 if it was removed, for example by another worker that wrote its rows."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

@@ -37,10 +37,14 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     v2_cpu_mean: float
     v2_cpu_second: float
     v3_lag_p99_ms: float
+    v3_lag_share: float | None = None
+    """None in records of older runs: a PASS needed the other limit of the lag."""
     v3_lag_max_ms: float
     v3_ramp_lag_p99_ms: float
     v4_rate: float
     v4_lag_p99_ms: float
+    v4_lag_share: float | None = None
+    """As `v3_lag_share`."""
     v5_steal: float
     v6_foreign_cores: float
     v7_established: float

@@ -7,11 +7,15 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from multiprocessing.popen_fork import Popen
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from granian import Granian
+from granian.server.mp import WorkerProcess
 
+from halfcore.http import granian_private
 from halfcore.process import supervisor
 from support.bundles import write_bundle
 from support.client import parsed
@@ -74,6 +78,32 @@ def test_a_signal_amid_a_wait_ends_the_server_though_it_was_missed_once() -> Non
     assert event.wait(90)
     event.clear()
     assert event.wait(90)
+
+
+def test_a_worker_that_ended_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of granian waits for each worker, too. On a busy machine it has received the exit
+    code from the kernel, and `multiprocessing` does not know it yet."""
+    polled = 0
+    poll = Popen.poll
+
+    def slow_poll(popen: Popen, flag: int = os.WNOHANG) -> int | None:
+        nonlocal polled
+        polled += 1
+        return None if polled < 20 else poll(popen, flag)
+
+    monkeypatch.setattr(Granian, "_spawn_worker", lambda server: WorkerProcess(server, 0, int, ()))
+    killed: list[object] = []
+    monkeypatch.setattr(WorkerProcess, "kill", killed.append)
+    make = granian_private.supervisor(lambda *_: None)
+    server = make("no:app", workers_kill_timeout=90, log_enabled=False)
+    worker = server._spawn_worker()
+    worker.inner.start()
+    server.wrks = [worker]
+    monkeypatch.setattr(Popen, "poll", slow_poll)
+    server._stop_workers()
+    assert polled >= 20
+    assert killed == []
+    assert not server.killed
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from math import inf
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:  # the supervisor of the workers needs this module, but does n
 LOGGER = "_granian"
 """The name of granian's logger."""
 _CODE_S = 5.0
-"""Longest wait for the exit code of a worker that has ended; milliseconds are usual."""
+"""Longest wait for the exit code of a worker that has ended, seconds; milliseconds are usual."""
 _PLACE = "_new_cbscheduler"
 _PRIVATE = (("granian._futures", "_cbsched_aioschedule"), ("granian._granian", "CallbackScheduler"))
 
@@ -290,6 +292,11 @@ def supervisor(on_death: Callable[[str, int | None], None]) -> Any:
     class Supervisor(Granian):  # type: ignore[misc, valid-type]
         killed = False
 
+        def _spawn_worker(self, *arguments: Any, **options: Any) -> Any:
+            worker = super()._spawn_worker(*arguments, **options)
+            worker.join = partial(_join, worker)
+            return worker
+
         def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
             for index in workers:
                 worker = self.wrks[index]
@@ -299,7 +306,7 @@ def supervisor(on_death: Callable[[str, int | None], None]) -> Any:
         def _stop_workers(self) -> None:
             workers = list(self.wrks)
             super()._stop_workers()
-            self.killed = any(_final_code(worker) == -signal.SIGKILL for worker in workers)
+            self.killed = any(_exit_code(worker) == -signal.SIGKILL for worker in workers)
 
     return Supervisor
 
@@ -312,18 +319,25 @@ def _how_it_ended(worker: Any) -> str:
     return f"exit code {code}"
 
 
-def _final_code(worker: Any) -> int | None:
-    """The exit code of a worker that has ended; None if it never started.
+def _join(worker: Any, timeout: float | None = None) -> None:
+    """Wait for a worker's end.
 
-    A thread of granian waits for each worker too. If the kernel gives that thread the code,
-    `multiprocessing` knows it only a moment later.
+    A thread of granian waits for each worker too. If the kernel gives that thread the exit code,
+    `multiprocessing` reports the worker as alive until the thread has stored it. granian would log
+    that it kills a worker that has ended.
     """
-    end = time.monotonic() + _CODE_S
-    while (code := _exit_code(worker)) is None and time.monotonic() < end:
-        time.sleep(0.001)
-    return code
+    worker.inner.join(timeout)
+    _exit_code(worker)
 
 
 def _exit_code(worker: Any) -> int | None:
-    code: int | None = getattr(getattr(worker, "inner", None), "exitcode", None)
+    """The exit code of a worker; None if it has not ended, or never started."""
+    process: BaseProcess | None = getattr(worker, "inner", None)
+    if process is None or process.pid is None:
+        return None
+    end = time.monotonic() + _CODE_S
+    while (code := process.exitcode) is None and time.monotonic() < end:
+        if not wait([process.sentinel], 0):  # it has not ended
+            break
+        time.sleep(0.001)
     return code

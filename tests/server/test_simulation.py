@@ -10,6 +10,9 @@ from support.simulated.loop import simulate
 from support.simulated.planted import FAILURES, PLANTED, SCENARIOS, first_failure, planted
 
 SCHEDULES = {"batcher": 100, "swap": 25, "spool": 30}
+FOUND = {"batcher": (), "swap": (3883,), "spool": ()}
+"""Seeds of schedules that broke a promise once: a server ended while a thread made the folder of a
+download, which stayed."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,7 @@ def _no_log() -> Iterator[None]:
 def test_no_schedule_breaks_a_promise(part: str) -> None:
     """Whatever the order of callbacks, each row has its own answer, the newest version is served,
     and each logged request is in the table once."""
-    assert first_failure(SCENARIOS[part], range(SCHEDULES[part])) is None
+    assert first_failure(SCENARIOS[part], [*range(SCHEDULES[part]), *FOUND[part]]) is None
 
 
 @pytest.mark.parametrize(

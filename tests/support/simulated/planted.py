@@ -1,7 +1,7 @@
 """Errors of ordering, planted into the real parts: each must be found, or the simulation proves
 nothing."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import count
@@ -113,7 +113,7 @@ def planted(error: Planted) -> Iterator[None]:
         yield
 
 
-def first_failure(scenario: Scenario, seeds: range) -> tuple[int, str] | None:
+def first_failure(scenario: Scenario, seeds: Iterable[int]) -> tuple[int, str] | None:
     """The first seed whose schedule fails, and how; None if none does."""
     for seed in seeds:
         try:

@@ -209,8 +209,9 @@ class Swapper:
         """Download, check and try a bundle; the store accepts it last."""
         resources, store = self._resources, self._resources.store
         in_thread = resources.in_thread
-        staging = await in_thread(store.staging, self._followed.name)
+        made = asyncio.ensure_future(in_thread(store.staging, self._followed.name))
         try:
+            staging = await asyncio.shield(made)
             await fetch(
                 resources.client,
                 wanted,
@@ -227,7 +228,12 @@ class Swapper:
             path = await in_thread(store.accept, staging, *identity)
             return Bundle(path, source.manifest)
         finally:
-            await asyncio.shield(in_thread(store.discard, staging))
+            await asyncio.shield(self._discard(made))
+
+    async def _discard(self, made: asyncio.Future[Path]) -> None:
+        """Remove a temporary folder, also one that a thread is still making."""
+        with suppress(OSError):  # it could not be made
+            await self._resources.in_thread(self._resources.store.discard, await made)
 
     async def _load(self, source: Bundle) -> Prepared:
         """Load an accepted bundle; one that this process cannot load leaves the store."""

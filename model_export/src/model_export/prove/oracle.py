@@ -252,6 +252,11 @@ class Oracle:
             return TRAIN_AGAIN
         if "feature names" in str(error).lower():
             return "log the model with the signature of the table that it was trained on"
+        if "categorical_feature" in str(error):  # LightGBM's
+            return (
+                "encode the columns of the pandas type category before it in a Pipeline, with an "
+                "OrdinalEncoder"
+            )
         return (
             "put a step before it that limits or imputes them, such as a FunctionTransformer of "
             "numpy.clip, or train it on such rows"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -18,11 +19,12 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from model_export.distribution import ranges
+from model_export.study.rows import from_frame
+from model_export.study.schema import Column, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
 
 FORMAT = Path(__file__).parents[2] / "docs" / "bundle-format.md"
 EXTRA = {
@@ -224,3 +226,34 @@ def test_the_golden_rows_give_the_golden_answers(bundle: Any) -> None:
     ]
     expected = np.array([entry["probabilities"] for entry in golden])
     assert np.abs(probabilities - expected).max() <= bundle.manifest["parity"]["tolerance"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "named", "domain"),
+    [
+        ("uint8", False, [0, 255]),
+        ("int16", False, [-32_768, 32_767]),
+        ("uint64", False, [0, 2**53]),
+        ("int32", True, [-(2**31), 2**31 - 1]),
+        ("uint8", True, [-(2**31), 2**31 - 1]),
+        ("int64", True, None),
+    ],
+)
+def test_integers_are_served_within_their_type(
+    dtype: str, named: bool, domain: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """Beyond it MLflow refuses them. In a table MLflow knows only integers of 32 and of 64 bits."""
+    x: Any = np.random.default_rng(2).integers(0, 99, (120, 2)).astype(dtype)
+    labels = x[:, 0] > x[:, 1] / 2
+    x = pd.DataFrame(x, columns=["eggs", "young"]) if named else x
+    bundle = export(save(DecisionTreeClassifier(max_depth=3).fit(x, labels), x), gate_rows=1_000)
+
+    assert [entry.get("domain") for entry in bundle.manifest["inputs"]] == [domain] * 2
+
+
+def test_rows_beyond_a_type_are_left_out() -> None:
+    """A number that NumPy would make another one of, and a boolean that is none."""
+    schema = Schema((Column("eggs", "integer", "uint8"), Column("tame", "boolean", "bool")), True)
+    frame = pd.DataFrame({"eggs": [300, -1, 255, 0, 3], "tame": [0, 1, 1, 0, 2]})
+
+    assert from_frame(frame, schema)[1].tolist() == [False, False, True, True, False]

@@ -11,7 +11,7 @@ import pytest
 from support.refusals import advises, sections
 
 CODE = Path(__file__).parents[2] / "model_export/src/model_export"
-PARTS = {"study/data.py", "study/download.py", "study/rows.py", "study/tables.py"}
+PARTS = {f"study/{name}.py" for name in ("data", "download", "example", "rows", "tables")}
 """Their texts say why one source of rows is not used, amid a line that ends with what to do."""
 KINDS = {"ExportError", "DataError", "NotServableError"}
 HOLE = "…"

@@ -26,6 +26,8 @@ _GOLDEN_VALUES = 60_000
 """In all golden rows together: about 2 MB of JSON. Servers that follow a registry accept manifests
 of up to 8 MiB."""
 _FEWEST_GOLDEN_ROWS = 4
+_EXACT = 2.0**53
+"""The largest integer up to which a double holds each."""
 
 
 def compose(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
@@ -92,10 +94,23 @@ def _input(column: Column, seen: np.ndarray[Any, Any], limit: float | None) -> d
     bounded = column.is_numeric and len(values) > 0
     entry["minimum"] = to_json_value(float(values.min()), column) if bounded else None
     entry["maximum"] = to_json_value(float(values.max()), column) if bounded else None
-    if limit is not None and column.is_numeric:
-        entry["domain"] = [to_json_value(-limit, column), to_json_value(limit, column)]
+    if domain := _domain(column, limit):
+        entry["domain"] = [to_json_value(bound, column) for bound in domain]
     entry["example"] = to_json_value(float(values[0]) if len(values) else 0.0, column)
     return entry
+
+
+def _domain(column: Column, limit: float | None) -> tuple[float, float] | None:
+    """The least and the largest number that the proof covers; None for all of float32.
+
+    MLflow refuses an integer that the column's type cannot hold, or NumPy makes another one of it.
+    """
+    found = None if limit is None or not column.is_numeric else (-limit, limit)
+    bounds = np.iinfo(column.dtype) if column.kind == "integer" else None
+    if bounds is None or bounds.min < -_EXACT:
+        return found
+    least, most = found or (-np.inf, np.inf)
+    return max(least, float(bounds.min)), min(most, float(bounds.max), _EXACT)
 
 
 def _onnx(proof: Proof) -> dict[str, Any]:

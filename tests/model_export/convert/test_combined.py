@@ -18,6 +18,7 @@ from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import make_classification
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     BaggingRegressor,
     HistGradientBoostingClassifier,
@@ -56,7 +57,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from model_export.convert.model import convert_model
@@ -203,6 +204,18 @@ CLASSIFIERS = {
         TWO,
     ),
 }
+CLASSIFIERS |= {
+    "adaptive": (AdaBoostClassifier(LINEAR, n_estimators=4), TWO),
+    "adaptive of three": (AdaBoostClassifier(LINEAR, n_estimators=4), NAMES),
+    "adaptive of boosted": (
+        AdaBoostClassifier(HistGradientBoostingClassifier(max_iter=2), n_estimators=3),
+        THREE,
+    ),
+    "adaptive, stacked": (
+        StackingClassifier([("a", AdaBoostClassifier(LINEAR, n_estimators=3))], cv=2),
+        NAMES,
+    ),
+}
 EXACT = {"isotonic forest", "isotonic forest of three", "one each of forests", "soft weighted"}
 """They read a forest's probabilities, which are exact to 1e-14 there."""
 LOOSE = {"balanced forest", "boosted", "soft", "temperature of two"}
@@ -220,6 +233,11 @@ def test_a_classifier(name: str) -> None:
 
 PAIR = np.column_stack([VALUES, VALUES**2])
 REGRESSORS = {
+    "support vectors": (SVR(), 1),
+    "cubic support vectors": (SVR(kernel="poly", coef0=0.5), 1),
+    "linear support vectors": (NuSVR(kernel="linear"), 1),
+    "sigmoid support vectors": (NuSVR(kernel="sigmoid"), 1),
+    "support vectors, voting": (VotingRegressor([("a", SVR(kernel="poly"))]), 1),
     "transformed": (TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1), 1),
     "transformed pipeline": (
         TransformedTargetRegressor(

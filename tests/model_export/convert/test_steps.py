@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.datasets import load_iris
+from sklearn.decomposition import FactorAnalysis, FastICA, MiniBatchSparsePCA, SparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_selection import (
@@ -25,6 +26,7 @@ from sklearn.feature_selection import (
     VarianceThreshold,
 )
 from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -40,6 +42,7 @@ from sklearn.preprocessing import (
     SplineTransformer,
     StandardScaler,
 )
+from sklearn.random_projection import SparseRandomProjection
 
 from model_export.convert.block import ELEMENT, Block
 from model_export.convert.graph import GraphBuilder
@@ -275,3 +278,46 @@ def test_names_of_a_step_that_answers_a_frame() -> None:
     found = answered(lambda block: through(through(block, ("first", first)), ("second", second)), X)
 
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "step",
+    [
+        FactorAnalysis(2),
+        FastICA(3, random_state=0),
+        FastICA(3, whiten="arbitrary-variance", random_state=0),
+        FastICA(whiten=False, max_iter=5, random_state=0),
+        MiniBatchSparsePCA(2, random_state=0),
+        SparsePCA(3, ridge_alpha=0.3, random_state=0),
+        SparseRandomProjection(3, density=0.5, random_state=0),
+        RBFSampler(n_components=30, random_state=0),
+        Nystroem(n_components=20, random_state=0),
+        Nystroem(gamma=0.4, n_components=20, random_state=0),
+        Nystroem("linear", n_components=3, random_state=0),
+        Nystroem("poly", degree=2, coef0=0.5, n_components=9, random_state=0),
+        Nystroem("poly", n_components=9, random_state=0),
+        Nystroem("sigmoid", gamma=0.01, n_components=20, random_state=0),
+    ],
+    ids=[
+        "factors", "independent", "independent of any variance", "independent, not whitened",
+        "sparse in batches", "sparse", "random projection", "random waves", "kernel",
+        "narrow kernel", "linear kernel", "polynomial kernel", "cubic kernel", "sigmoid kernel",
+    ],
+)  # fmt: skip
+def test_components_and_features_of_kernels(step: Any) -> None:
+    """Products with what was learned. Kernels are nearly singular, which enlarges rounding."""
+    rows = EDGES / X.std(axis=0)
+    step.fit(rows[: len(X)])
+    expected = step.transform(rows)
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    found = answered(lambda block: through(block, ("step", step)), rows)
+
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_another_kernel_is_refused() -> None:
+    """With those that can be converted."""
+    step = Nystroem("laplacian", n_components=5, random_state=0).fit(X)
+    with pytest.raises(ExportError, match=r"Nystroem\) has the kernel 'laplacian', which cannot"):
+        answered(lambda block: through(block, ("step", step)), X)

@@ -467,22 +467,3 @@ def test_a_file_that_is_asked_for_is_the_only_one(
         study(fetched["named"], tmp_path / "gone.csv")
     found = study(fetched["named"], Path(written(tmp_path / "a.csv", ALL[:120]))).data
     assert (found.origin, len(found.packed)) == ("the file a.csv", 120)
-
-
-@pytest.mark.parametrize(
-    ("example", "columns", "shape"),
-    [
-        (["to be", "or not", "to be"], 1, (3, 1)),
-        (np.array(["to be", "or not"]), 1, (2, 1)),
-        ([5.1, 3.5], 2, (1, 2)),
-        ([{"a": 1, "b": 2}, {"a": 3, "b": 4}, {"a": 5, "b": 6}], 2, (3, 2)),
-        ({"a": 1, "b": "x"}, 2, (1, 2)),
-        ({"a": [1, 2, 3], "b": np.arange(3)}, 2, (3, 2)),
-    ],
-    ids=["texts", "array of texts", "one row", "records", "one record", "columns"],
-)
-def test_an_example_is_read_whatever_its_form(
-    example: Any, columns: int, shape: tuple[int, int]
-) -> None:
-    """A list of texts holds a row each; a list of numbers is one row."""
-    assert data._input_example(example, columns).frame.shape == shape

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     BaggingRegressor,
     StackingClassifier,
@@ -45,15 +46,15 @@ _Rule = TypeVar("_Rule")
 def rule_of(estimator: Any, rules: Mapping[type, _Rule]) -> _Rule | None:
     """The rule for an estimator's class; None if it combines no others."""
     for kind, rule in rules.items():
-        if isinstance(estimator, kind) and not _is_bagged_trees(estimator):
+        if isinstance(estimator, kind) and not _is_of_trees(estimator):
             return rule
     return None
 
 
-def _is_bagged_trees(estimator: Any) -> bool:
+def _is_of_trees(estimator: Any) -> bool:
     """Hundreds of trees are faster as one operator each, which skl2onnx makes of them."""
-    return isinstance(estimator, BaggingClassifier | BaggingRegressor) and hasattr(
-        estimator.estimators_[0], "tree_"
+    return isinstance(estimator, AdaBoostClassifier | BaggingClassifier | BaggingRegressor) and (
+        hasattr(estimator.estimators_[0], "tree_")
     )
 
 
@@ -61,6 +62,9 @@ def with_columns(estimator: Any) -> list[tuple[Any, Any]]:
     """The members that read some of the features each, with the features' positions."""
     if isinstance(estimator, BaggingClassifier | BaggingRegressor):
         return list(zip(estimator.estimators_, estimator.estimators_features_, strict=True))
+    if isinstance(estimator, AdaBoostClassifier):
+        width = estimator.n_features_in_  # type: ignore[attr-defined]  # its stub lacks it
+        return [(one, range(width)) for one in estimator.estimators_]
     return []
 
 
@@ -303,6 +307,34 @@ def _bagged(reader: Reader) -> Classified:
     return Classified(mean.best(), mean)
 
 
+def _adaptive_decision(reader: Reader) -> Block:
+    """AdaBoost's SAMME: each member's weight for its label, and a share of it against the others;
+    [N, 1] for two classes."""
+    model, classes = reader.estimator, len(reader.estimator.classes_)
+    weights = np.asarray(model.estimator_weights_, dtype=np.float64)
+    parts = []
+    for member, weight in zip(reader.members(), weights.tolist(), strict=False):
+        own = np.asarray(member.estimator.classes_)
+        vote = _one_hot(reader.block, member.classified().label, len(own))
+        if len(own) < classes:
+            vote = vote.times((own.reshape(-1, 1) == model.classes_).astype(np.float64))
+        against = -weight / (classes - 1)
+        parts.append(vote * (weight - against) + against)
+    decision = _sum(parts) / float(weights.sum())
+    if classes > 2:
+        return decision
+    return decision.columns((1,)) - decision.columns((0,))
+
+
+def _adaptive(reader: Reader) -> Classified:
+    decision = _adaptive_decision(reader)
+    if decision.width == 1:
+        pair = decision.joined([-decision, decision]) / 2.0
+        return Classified(above(decision, 0.0), pair.apply("Softmax", axis=1))
+    logits = decision / float(decision.width - 1)
+    return Classified(decision.best(), logits.apply("Softmax", axis=1))
+
+
 def _mean_value(reader: Reader) -> Block:
     weights = _weights(reader.estimator) if hasattr(reader.estimator, "weights") else None
     return _average([member.regressed() for member in reader.members()], weights)
@@ -330,6 +362,7 @@ def _transformed_target(reader: Reader) -> Block:
 
 
 CLASSIFIERS: Mapping[type, Callable[[Reader], Classified]] = {
+    AdaBoostClassifier: _adaptive,
     BaggingClassifier: _bagged,
     CalibratedClassifierCV: _calibrated,
     OneVsOneClassifier: _one_vs_one,
@@ -339,6 +372,7 @@ CLASSIFIERS: Mapping[type, Callable[[Reader], Classified]] = {
     VotingClassifier: _voting,
 }
 DECISIONS: Mapping[type, Callable[[Reader], Block]] = {
+    AdaBoostClassifier: _adaptive_decision,
     OneVsOneClassifier: _one_vs_one_decision,
     OneVsRestClassifier: _one_vs_rest_decision,
     StackingClassifier: lambda reader: _stacked(reader).decided(),

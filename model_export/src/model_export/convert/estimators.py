@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from onnx import TensorProto
 from sklearn.base import is_regressor
 
@@ -55,6 +56,10 @@ class Reader:
 
     def classified(self) -> Classified:
         """Label and probabilities."""
+        if len(getattr(self.estimator, "classes_", ())) == 1:
+            # Whatever it reads: converters, ONNX's operators too, expect two classes or more.
+            certain = self.block.repeated(np.ones(1))
+            return Classified(certain.best(), certain)
         rule = combine.rule_of(self.estimator, combine.CLASSIFIERS)
         if rule is None:
             features = self.features()

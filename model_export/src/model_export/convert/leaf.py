@@ -33,6 +33,7 @@ from model_export.convert.boosters.register import is_boosted, register
 from model_export.convert.forests import exact_probabilities, sum_undivided
 from model_export.convert.layout import lay_out
 from model_export.convert.steps.functions import expit
+from model_export.convert.steps.kernels import weighted_kernel
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 _VOTING_TREES = (DecisionTreeClassifier, *_FORESTS)
 _FLOAT32_ONLY = (*TREES, SVR, NuSVR)
 """scikit-learn's trees cast their input to float32 before they compare, so the graph does too;
-SVMRegressor has no float64 kernel in ONNX Runtime."""
+SVMRegressor has no float64 kernel in ONNX Runtime, so in float64 it is not used."""
 _METHODS = ("predict", "predict_proba", "decision_function", "transform", "_predict_proba_lr")
 """A subclass that overrides none of these answers as its base class does."""
 
@@ -239,6 +240,9 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
         return neighbours.values(features, estimator)
     if exact and isinstance(estimator, LinearModel) and _predicts_linearly(estimator):
         return _linear(features, estimator)
+    wide = exact or features.dtype == "float64"
+    if wide and isinstance(estimator, SVR | NuSVR) and isinstance(estimator.kernel, str):
+        return _support_vectors(features, path, estimator)
     features = _in_own_precision(features, estimator)
     model = convert_piece(path, estimator, features.width, features.dtype, {})
     if isinstance(estimator, TREES):
@@ -251,6 +255,17 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
     shape = features.builder.constant(np.asarray([-1, targets], dtype=np.int64))
     value = features.builder.node("Reshape", value, shape)
     return Block(features.builder, value, targets, dtype_of(model, 0))
+
+
+def _support_vectors(features: Block, path: str, estimator: Any) -> Block:
+    """[N, 1]: an SVR or NuSVR in float64, for which ONNX Runtime has no operator."""
+    rows, weights = (
+        np.asarray(v.toarray() if hasattr(v, "toarray") else v, dtype=np.float64)
+        for v in (estimator.support_vectors_, estimator.dual_coef_)
+    )
+    gamma = float(estimator._gamma)  # noqa: SLF001  no public name
+    found = weighted_kernel(features, path, estimator, rows, weights.T, gamma=gamma)
+    return found + float(estimator.intercept_[0])
 
 
 def _predicts_linearly(estimator: Any) -> bool:

@@ -12,6 +12,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.naive_bayes import CategoricalNB
 
 from model_export.convert.leaf import Classified
+from model_export.convert.steps.kernels import weighted_kernel
 from model_export.convert.steps.search import Lines
 from model_export.errors import ExportError
 
@@ -76,26 +77,9 @@ def _isotonic(features: Block, path: str, estimator: Any) -> Block:
 
 def _kernel_ridge(features: Block, path: str, estimator: Any) -> Block:
     """KernelRidge: the kernel with each training row, weighted."""
-    wide, rows = features.as_dtype("float64"), np.asarray(estimator.X_fit_, dtype=np.float64)
+    rows = np.asarray(estimator.X_fit_, dtype=np.float64)
     weights = np.asarray(estimator.dual_coef_, dtype=np.float64).reshape(len(rows), -1)
-    gamma = 1.0 / rows.shape[1] if estimator.gamma is None else float(estimator.gamma)
-    kernel = estimator.kernel
-    if kernel == "linear":
-        return wide.times(rows.T @ weights)
-    found = wide.times(rows.T)
-    if kernel in ("poly", "polynomial", "sigmoid"):
-        found = found * gamma + float(estimator.coef0)
-        bent = found.apply("Tanh") if kernel == "sigmoid" else found.apply("Pow", estimator.degree)
-        return bent.times(weights)
-    if kernel == "rbf":
-        squares = (wide * wide).reduced("ReduceSum")
-        apart = found * -2.0 + squares + (rows * rows).sum(axis=1).reshape(1, -1)
-        near: Block = apart.apply("Max", 0.0) * -gamma
-        return near.apply("Exp").times(weights)
-    raise ExportError(
-        f"step {path!r} (KernelRidge) has the kernel {getattr(kernel, '__name__', kernel)!r}, "
-        "which cannot be converted: train it with kernel='linear', 'poly', 'rbf' or 'sigmoid'"
-    )
+    return weighted_kernel(features, path, estimator, rows, weights)
 
 
 CLASSIFIERS: Mapping[type, Callable[[Block, str, Any], Classified]] = {

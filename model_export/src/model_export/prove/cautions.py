@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 def cautions(studied: StudiedModel, proof: Proof) -> list[str]:
     """Sentences for the table and the manifest's `parity.warnings`."""
-    return [*studied.data.warnings, *_of_neighbours(studied, proof)]
+    return [*studied.data.warnings, *_of_classes(studied), *_of_neighbours(studied, proof)]
+
+
+def _of_classes(studied: StudiedModel) -> list[str]:
+    classes = studied.answers.classes
+    if len(classes) != 1:
+        return []
+    return [f"the model was trained on a single class and answers {classes[0]!r} for every row"]
 
 
 def _of_neighbours(studied: StudiedModel, proof: Proof) -> list[str]:

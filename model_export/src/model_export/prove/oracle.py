@@ -252,6 +252,11 @@ class Oracle:
             return TRAIN_AGAIN
         if "feature names" in str(error).lower():
             return "log the model with the signature of the table that it was trained on"
+        if "categorical_feature" in str(error):  # LightGBM's
+            return (
+                "encode the columns of the pandas type category before it in a Pipeline, with an "
+                "OrdinalEncoder"
+            )
         return (
             "put a step before it that limits or imputes them, such as a FunctionTransformer of "
             "numpy.clip, or train it on such rows"
@@ -278,7 +283,15 @@ class Oracle:
         return label
 
     def _probabilities(self, rows: Any) -> Floats:
-        return np.asarray(self._fetched.estimator.predict_proba(rows), dtype=np.float64)
+        found = np.asarray(self._fetched.estimator.predict_proba(rows), dtype=np.float64)
+        classes = len(self._answers.classes)
+        if found.shape != (len(rows), classes):
+            raise ExportError(
+                f"the registered model answers {found.shape[-1]} probabilities per row and has "
+                f"{classes} {'class' if classes == 1 else 'classes'}: train it on rows of two or "
+                "more classes, or use an estimator that answers one probability per class"
+            )
+        return found
 
     def _scores(self, rows: Any) -> Floats:
         """Probabilities, or [N, 0] if the model answers none."""

@@ -24,7 +24,7 @@ from model_export.errors import (
     sentence,
     understood,
 )
-from model_export.registry import flavors, missing
+from model_export.registry import flavors, input_example, missing
 from model_export.registry.names import LOGGED, NAMED, REGISTERED, RUN, SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FetchedModel:
     pyfunc: PyFuncModel
     estimator: Any
     input_example: Any | None
-    """A DataFrame or ndarray, as it was logged."""
+    """As it was logged: a DataFrame, an array, a dictionary or a list."""
     notes: tuple[str, ...]
     """Notes for the user about the loading: unpickled, trusted types, another scikit-learn."""
     other_version: str | None = None
@@ -199,7 +199,7 @@ def _load(
     notes = _notes(serialization, flavor)
     if other_version:
         notes.append(f"{other_version}: the proof holds for the model as this version loads it")
-    example, note = _example(saved, folder, pyfunc)
+    example, note = input_example.load(saved, folder, pyfunc)
     return FetchedModel(
         origin,
         folder,
@@ -248,19 +248,6 @@ def _loaded(
             f"{uri}: cannot be loaded: {understood(error, 400) or _FAILS}{version}; "
             f"train and register it again with the installed versions of its libraries {MORE}"
         ) from error
-
-
-def _example(saved: Model, folder: Path, pyfunc: PyFuncModel) -> tuple[Any | None, list[str]]:
-    """The model's input example, which the pyfunc has read; if it could not, a note that says
-    why."""
-    if pyfunc.input_example is not None:
-        return pyfunc.input_example, []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return saved.load_input_example(str(folder)), []
-    except Exception as error:  # noqa: BLE001 - any file may be there, and the example is optional
-        return None, [f"the model's input example cannot be read: {sentence(error, 200)}"]
 
 
 def _other_version(flavor: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, plain
+from model_export.registry.native import NativeBooster
 from model_export.study import texts
 from model_export.study.arrays import same_values
 from model_export.study.rows import null_of, to_model_input, unknown_of
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from model_export.study.anatomy import Anatomy, Branch
     from model_export.study.arrays import Flags, Values
     from model_export.study.schema import Category, Column, Schema
+
+
+_BOOSTERS = ("catboost", "lightgbm", "xgboost")
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,6 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if b.encoder is None and b.vectorizer is None
     }
     steps = {i: b.name for i, b in branches.items()}
-    kinds = {i: _first_class(b, anatomy) for i, b in branches.items()}
     for i, column in enumerate(schema.columns):
         if column.kind == "text" and i in steps:
             raise ExportError(
@@ -115,10 +118,17 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if column.kind != "category":
             continue
         if not column.categories:
+            reader = _first_reader(branches[i], anatomy)
+            if type(reader).__module__.partition(".")[0] in _BOOSTERS:
+                raise ExportError(
+                    f"column {column.name!r} holds text, which {type(reader).__name__} turns into "
+                    "categories by rules of its own, and a bundle cannot: encode the column before "
+                    "it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
+                )
             raise ExportError(
-                f"column {column.name!r} is free text (step {steps[i]}), which {kinds[i]} cannot "
-                "read in a bundle: use a CountVectorizer or TfidfVectorizer for texts, an encoder "
-                "for categories, or train without the column"
+                f"column {column.name!r} is free text (step {steps[i]}), which "
+                f"{type(reader).__name__} cannot read in a bundle: use a CountVectorizer or "
+                "TfidfVectorizer for texts, an encoder for categories, or train without the column"
             )
         if i in steps:
             raise ExportError(
@@ -127,9 +137,10 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
             )
 
 
-def _first_class(branch: Branch, anatomy: Anatomy) -> str:
-    """The class of the first step that reads a branch's columns."""
-    return type((*branch.encode, *branch.steps, *anatomy.steps, anatomy.final)[0][1]).__name__
+def _first_reader(branch: Branch, anatomy: Anatomy) -> Any:
+    """The first step that reads a branch's columns; a booster itself."""
+    first = (*branch.encode, *branch.steps, *anatomy.steps, anatomy.final)[0][1]
+    return first.booster if isinstance(first, NativeBooster) else first
 
 
 def tables(branch: Branch, schema: Schema) -> list[Table]:

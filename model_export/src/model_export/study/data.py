@@ -6,7 +6,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import mlflow
@@ -27,6 +27,7 @@ from model_export.errors import (
 from model_export.study import tables
 from model_export.study.arrays import Matrix
 from model_export.study.download import download
+from model_export.study.example import example_table
 from model_export.study.rows import columns_of, from_frame
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def logged(fetched: FetchedModel, schema: Schema) -> Iterator[Source]:
         )
     if fetched.input_example is not None:
         example, width = fetched.input_example, len(schema.columns)
-        yield Source("the model's input example", lambda: _input_example(example, width))
+        yield Source("the model's input example", lambda: example_table(example, width))
 
 
 def _text_columns(schema: Schema) -> frozenset[str]:
@@ -201,33 +202,6 @@ def _own_artifact(url: str) -> str | None:
         if found and server.rstrip("/") == mlflow.get_tracking_uri().rstrip("/")
         else None
     )
-
-
-def _input_example(example: Any, width: int) -> tables.Table:
-    """The example as a table.
-
-    Args:
-        example: as it was logged.
-        width: columns of the model.
-
-    Raises:
-        ExportError: it is none.
-    """
-    if isinstance(example, pd.DataFrame):
-        return tables.Table(example)
-    dense = example.toarray() if hasattr(example, "toarray") else example
-    try:
-        if isinstance(dense, dict):
-            is_row = not any(isinstance(value, list | np.ndarray) for value in dense.values())
-            return tables.Table(pd.DataFrame([dense] if is_row else dense))
-        if isinstance(dense, list) and dense and isinstance(dense[0], dict):
-            return tables.Table(pd.DataFrame(dense))
-        rows = np.asarray(dense)
-        # A list of texts holds one row each; a list of numbers is one row of a model of several.
-        as_rows = rows.reshape(-1, 1) if rows.ndim == width == 1 else np.atleast_2d(rows)
-        return tables.Table(pd.DataFrame(as_rows))
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"it is not a table{plain(error, 200)}") from error
 
 
 def columns_for(frame: pd.DataFrame, schema: Schema, answers: Answers) -> pd.DataFrame:

@@ -185,8 +185,17 @@ def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:
 
 
 def _is_legal(values: Values, column: Column) -> Flags:
-    """True where the server would accept the number: finite as float32, and whole in a column of
-    integers."""
+    """True where the server would accept the number: finite as float32, and in a column of integers
+    whole and within its type."""
     with np.errstate(invalid="ignore"):
-        legal = np.abs(values) <= np.finfo(np.float32).max
-        return np.asarray(legal if column.kind == "number" else legal & (values == np.rint(values)))
+        legal = np.asarray(np.abs(values) <= np.finfo(np.float32).max)
+        if column.kind == "number":
+            return legal
+        bounds = (0, 1) if column.kind == "boolean" else _bounds(column.dtype)
+        within = (values >= bounds[0]) & (values <= bounds[1])
+        return np.asarray(legal & within & (values == np.rint(values)))
+
+
+def _bounds(dtype: str) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)

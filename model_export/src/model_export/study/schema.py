@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -19,7 +20,6 @@ from model_export.errors import ExportError
 from model_export.study.members import members, unwrapped
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.models import ModelSignature
 
     from model_export.study.anatomy import Anatomy
@@ -146,15 +146,20 @@ class Schema:
         )
 
 
-def read_schema(signature: ModelSignature | None, estimator: Any) -> Schema:
+def read_schema(signature: ModelSignature | None, estimator: Any, example: Any = None) -> Schema:
     """Read the columns from the model's signature; without one, from the fitted estimator.
+
+    Args:
+        signature: as it was logged.
+        estimator: fitted.
+        example: the input example. Without a signature it says which columns hold text.
 
     Raises:
         ExportError: several tensors, or a tensor that is not a matrix.
     """
     inputs = None if signature is None else signature.inputs
     if inputs is None:
-        return _from_estimator(estimator)
+        return _with_text_of(example, _from_estimator(estimator))
     if inputs.is_tensor_spec():
         return _from_tensors(inputs.inputs)
     return _from_columns(inputs.inputs)
@@ -178,6 +183,27 @@ def _from_estimator(estimator: Any) -> Schema:
             "columns it reads: log it with signature=infer_signature(X, model.predict(X))"
         )
     return _matrix(int(estimator.n_features_in_), "float64")
+
+
+def _with_text_of(example: Any, schema: Schema) -> Schema:
+    """The schema of an estimator, in which all columns are numbers, with the example's text."""
+    if not schema.named or not isinstance(example, pd.DataFrame):
+        return schema
+    return schema.with_columns(
+        {
+            i: replace(column, kind="category", dtype="str", type="string")
+            for i, column in enumerate(schema.columns)
+            if column.name in example.columns and not _is_numeric(example[column.name])
+        }
+    )
+
+
+def _is_numeric(series: pd.Series) -> bool:
+    try:
+        series.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _first_step(estimator: Any) -> Any:
@@ -227,6 +253,12 @@ def _matrix(width: int, dtype: str) -> Schema:
 
 
 def _from_columns(specs: list[Any]) -> Schema:
+    if [str(spec.type) for spec in specs if spec.name is None] == ["Any"]:
+        raise ExportError(
+            "the signature names no columns, because MLflow could not infer them, such as of a "
+            "column that holds values of several types: give each column one type, and log the "
+            "model with signature=infer_signature(X, model.predict(X))"
+        )
     named = all(spec.name is not None for spec in specs)
     columns = []
     for i, spec in enumerate(specs):

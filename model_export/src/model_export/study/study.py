@@ -55,7 +55,7 @@ def study(
         InfrastructureError: MLflow does not say what was logged.
     """
     answers = describe_answers(fetched.estimator)
-    schema = read_schema(fetched.signature, fetched.estimator)
+    schema = read_schema(fetched.signature, fetched.estimator, fetched.input_example)
     # Text and dates that no step reads are kept apart: the graph has no input for them.
     schema, anatomy = ignore_unread_columns(schema, dissect(fetched.estimator, schema.names))
     schema = find_categories(schema, anatomy)

@@ -54,6 +54,33 @@ def write_rotation(block: Block, path: str, step: Any) -> Block:
     return centred.times(np.asarray(rotation, dtype=np.float64))
 
 
+def write_components(block: Block, path: str, step: Any) -> Block:
+    """The rows along the components of a FastICA or of a random projection."""
+    del path
+    centred: Block = block - step.mean_ if getattr(step, "whiten", False) else block
+    components = step.components_
+    dense = components.toarray() if hasattr(components, "toarray") else components
+    return centred.times(np.asarray(dense, dtype=np.float64).T)
+
+
+def write_factors(block: Block, path: str, step: Any) -> Block:
+    """FactorAnalysis: the means of the latent variables."""
+    del path
+    scaled = step.components_ / step.noise_variance_
+    covariance = np.linalg.inv(np.eye(len(scaled)) + scaled @ step.components_.T)
+    centred: Block = block - step.mean_
+    return centred.times(scaled.T @ covariance)
+
+
+def write_sparse_components(block: Block, path: str, step: Any) -> Block:
+    """SparsePCA: the ridge regression of a row on the components."""
+    del path
+    components = np.asarray(step.components_, dtype=np.float64)
+    square = components @ components.T + step.ridge_alpha * np.eye(len(components))
+    centred: Block = block - step.mean_
+    return centred.times(np.linalg.solve(square, components).T)
+
+
 def write_discriminant(block: Block, path: str, step: Any) -> Block:
     """LinearDiscriminantAnalysis in front of another estimator: the rows along its axes."""
     del path

@@ -10,10 +10,13 @@ from sklearn.cluster._kmeans import _BaseKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSSVD
 from sklearn.cross_decomposition._pls import _PLS
+from sklearn.decomposition import FactorAnalysis, FastICA
+from sklearn.decomposition._sparse_pca import _BaseSparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -25,11 +28,12 @@ from sklearn.preprocessing import (
     QuantileTransformer,
     SplineTransformer,
 )
+from sklearn.random_projection import SparseRandomProjection
 
 from model_export.convert import leaf
 from model_export.convert.block import Block, convert_piece
 from model_export.convert.graph import Mark
-from model_export.convert.steps import bins, functions, impute, scale, select
+from model_export.convert.steps import bins, functions, impute, kernels, scale, select
 from model_export.errors import ExportError, plain
 from model_export.study.anatomy import Weight, WholeNumbers, does_nothing, fan_out
 from model_export.study.members import unwrapped
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 
 _WRITERS: dict[type, Writer] = {
     Binarizer: bins.write_binarizer,
+    FactorAnalysis: select.write_factors,
+    FastICA: select.write_components,
     FunctionTransformer: functions.write_function,
     IterativeImputer: impute.write_iterative,
     KBinsDiscretizer: bins.write_bins,
@@ -50,12 +56,16 @@ _WRITERS: dict[type, Writer] = {
     LinearDiscriminantAnalysis: select.write_discriminant,
     MissingIndicator: impute.write_indicator,
     Normalizer: scale.write_normalizer,
+    Nystroem: kernels.write_nystroem,
     PLSSVD: select.write_rotation,
     PolynomialFeatures: select.write_polynomial,
     PowerTransformer: scale.write_power,
     QuantileTransformer: scale.write_quantiles,
+    RBFSampler: kernels.write_random_features,
     SelectorMixin: select.write_selector,
     SimpleImputer: impute.write_simple,
+    _BaseSparsePCA: select.write_sparse_components,
+    SparseRandomProjection: select.write_components,
     SplineTransformer: bins.write_splines,
     Weight: select.write_weight,
     WholeNumbers: select.write_same,

@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
 from halfcore.http.routes.reading import collect
-from halfcore.predict.admission import BINARY_HEADER, Head
+from halfcore.predict.admission import BINARY_HEADER, ENCODING_HEADER, Head, encoding_of
 from halfcore.predict.body import Collected
 from halfcore.predict.budget import LARGE_ANSWER_BYTES, Budget
 from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
@@ -84,7 +84,7 @@ async def _respond(
 
     head = Head(
         text("content-type"),
-        text("content-encoding"),
+        encoding_of(_all(request, ENCODING_HEADER), sent=ENCODING_HEADER.encode() in headers),
         text("content-length"),
         text("x-request-id"),
         text(BINARY_HEADER),

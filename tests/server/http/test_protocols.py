@@ -607,7 +607,8 @@ async def test_version_1(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/models/numbers:explain", json={})).status_code == 404
     asked = await client.get("/v1/models/numbers:predict")
     assert (asked.status_code, asked.headers["allow"]) == (405, "OPTIONS, POST")
-    assert "POST" in (await client.options("/v1/models/numbers:predict")).headers["allow"]
+    for name, methods in (("numbers:predict", "OPTIONS, POST"), ("sum", "GET, HEAD, OPTIONS")):
+        assert (await client.options(f"/v1/models/{name}")).headers["allow"] == methods
 
 
 # -- all of them -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from halfcore.predict.prediction import Answer, Headers, json_headers
 from halfcore.predict.protocols.csv_answers import CSV_ANSWER, as_csv, prefers_csv
 from halfcore.predict.protocols.forms import (
     INVALID_PARAMETER,
+    OTHER_COLUMNS,
     Columns,
     from_csv,
     invalid,
@@ -104,13 +105,14 @@ class Scoring:
         decoder = model.schema.derived(Decoder)
         most = model.decoder.max_rows
         if _is_csv(head):
-            table = from_csv(body)
+            table = from_csv(body, most_columns=decoder.most_columns)
             return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
         # A short body was already tried.
         if len(body) > SHORT_BODY_BYTES and (call := decoder.usual(body, max_rows=most)):
             return call
         document = parsed(body)
-        rows = yield from decoder.rows(table_of(document), max_rows=most)
+        table = table_of(document, most_columns=decoder.most_columns)
+        rows = yield from decoder.rows(table, max_rows=most)
         return Call(rows, _wanted(document.get("params")))
 
     def answer(
@@ -164,6 +166,8 @@ class Decoder:
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
         self._names = list(schema.names)
+        self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
+        """Most columns that a table may have."""
 
     def usual(self, body: bytes, *, max_rows: int) -> Call | None:
         """The rows of a body that is right and needs no conversion; None for any other.

@@ -156,6 +156,16 @@ async def test_csv_for_those_who_prefer_it(client: httpx.AsyncClient, accept: st
     assert (answer.text == f"{expected}\n{expected}\n") == ACCEPTED[accept]
 
 
+async def test_a_column_of_csv_that_is_there_twice_is_refused(client: httpx.AsyncClient) -> None:
+    """Unless the model does not have it."""
+    kind = {"content-type": "text/csv"}
+    for more, status in (("y,y", 200), ("y,x1", 400)):
+        body = f"x0,x1,x2,x3,{more}\n1,2,3,4,5,6\n"
+        answer = await client.post("/invocations", content=body, headers=kind)
+        assert answer.status_code == status
+    assert "the column 'x1' is named 2 times" in answer.json()["message"]
+
+
 async def test_values_and_probabilities_as_csv(client: httpx.AsyncClient) -> None:
     """A value, and a line of probabilities in the order of the classes; errors stay JSON."""
     accept = {"accept": "text/csv"}
@@ -213,6 +223,12 @@ MLFLOW_REFUSED: dict[str, tuple[str, str, str]] = {
         "INVALID_PARAMETER_VALUE",
         "Model is missing inputs ['x3']. Note that there were extra inputs: ['c'].",
     ),
+    "a column twice": (
+        '{"dataframe_split":{"columns":["x0","y","y","x1","x0","x2","x3"],"data":[[1,2,3,4,5,6,7]]}}',
+        "INVALID_PARAMETER_VALUE",
+        "the column 'x0' is named 2 times, expected it once",
+    ),
+    "a boolean": ('{"instances":true}', "BAD_REQUEST", "instances is a boolean, expected a list"),
     "a text": ('{"instances":[[1,2,3,"abc"]]}', "BAD_REQUEST", '"x3" is "abc", expected a number'),
     "a null": ('{"instances":[[1,2,3,null]]}', "BAD_REQUEST", '"x3" is null, expected a number'),
     "too few values": (

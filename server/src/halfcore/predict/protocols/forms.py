@@ -221,5 +221,5 @@ def invalid(message: str) -> Problem:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "dictionary", list: "list", str: "string", type(None): "null"}
-    return names.get(type(value), "number")
+    names = {dict: "a dictionary", list: "a list", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")

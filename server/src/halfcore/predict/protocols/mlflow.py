@@ -5,6 +5,7 @@ types, and its values are converted as MLflow converts them (docs/protocols.md).
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -213,8 +214,11 @@ class Decoder:
 
     def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
         """The rows, sequences or records, with the model's columns in its order, and its default or
-        null for what a record lacks; raises `Problem` if a column is in none of them."""
+        null for what a record lacks; raises `Problem` if a column is in none of them, or named
+        twice."""
         at = {name: i for i, name in enumerate(names)}
+        if len(at) < len(names):
+            self._check_once(names)
         defaults = self._schema.defaults
         missing = [
             name for i, name in enumerate(self._names) if name not in at and i not in defaults
@@ -237,6 +241,17 @@ class Decoder:
                 yield [default if place is None else row[place] for _, place, default in wanted]
 
         return picked()
+
+    def _check_once(self, names: Sequence[str]) -> None:
+        """Refuse a column of the model that is named twice: its values may differ."""
+        times = Counter(names)
+        for name in self._names:
+            if times[name] > 1:
+                raise Problem(
+                    400,
+                    INVALID_PARAMETER,
+                    f"the column '{shown(name)}' is named {times[name]} times, expected it once",
+                )
 
 
 def predictions(model: LoadedModel, results: Sequence[Result], wanted: Wanted) -> bytes:

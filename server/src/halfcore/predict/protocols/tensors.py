@@ -64,8 +64,9 @@ def with_data(
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
             raise bad(
-                f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, and "
-                f"{len(binary) - at} bytes are left"
+                f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, expected at "
+                f"most {len(binary) - at}, the bytes that are left behind the JSON, whose length "
+                "is Inference-Header-Content-Length"
             )
         found.append((tensor, checked(tensor, unpacked(tensor, binary[at : at + size]))))
         at += size

@@ -23,6 +23,8 @@ BINARY = (
 )
 CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
 GZIP = {"content-encoding": "gzip"}
+TWICE = {"content-encoding": "gzip\r\ncontent-encoding: gzip"}
+IDENTITY_GZIP = "identity\r\ncontent-encoding: gzip"
 BOMB = gzip.compress(b" " * 10_000_000)
 """It stands for many times the limit."""
 CSV = b"x0,x1,x2,x3\n1,2,3,4\n"
@@ -83,6 +85,13 @@ CORPUS: dict[str, bytes] = {
     "a gzip stream that ends early": request("/predict", gzip.compress(GOOD)[:-1], headers=GZIP),
     "a bomb": request("/predict", BOMB, headers=GZIP),
     "an unknown coding": request("/predict", GOOD, headers={"content-encoding": "br"}),
+    "two codings in two headers": request("/predict", GOOD, headers=TWICE),
+    "a coding after identity": request(
+        "/predict", gzip.compress(GOOD), headers={"content-encoding": IDENTITY_GZIP}
+    ),
+    "a coding that is not ASCII": request(
+        "/predict", GOOD, headers={"content-encoding": "gz\xef", "connection": "close"}
+    ),
     "a coding of the transfer": request(
         "/predict",
         b"0\r\n\r\n",
@@ -232,6 +241,13 @@ ENCODED = {
 TRAILER = {"trailer": "x-sum"}
 
 
+def test_codings_in_several_headers_are_those_of_one(lanes: tuple[Server, Server]) -> None:
+    """Also the second one counts, as RFC 9110 says (5.3)."""
+    for server in lanes:
+        found = server.send(CORPUS["a coding after identity"])
+        assert _comparable(found) == _comparable(server.send(CORPUS["one vector"]))
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_compressed_body_is_answered_as_it_is_uncompressed(
     lanes: tuple[Server, Server], name: str
@@ -286,6 +302,8 @@ WRONG_BODIES: dict[str, tuple[bytes, int, bytes]] = {
     "ends early": (CORPUS["a gzip stream that ends early"], 400, b"it ends early"),
     "a bomb": (CORPUS["a bomb"], 413, b"larger than 65536 bytes"),
     "an unknown coding": (CORPUS["an unknown coding"], 415, b"expected one of gzip, deflate"),
+    "two codings": (CORPUS["two codings in two headers"], 415, b"Content-Encoding is gzip, gzip"),
+    "no ASCII": (CORPUS["a coding that is not ASCII"], 415, b"Content-Encoding is not ASCII"),
     "a coding of the transfer": (CORPUS["a coding of the transfer"], 501, b"expected chunked"),
     "trailers that are not announced": (
         request("/predict", headers=CHUNKED) + b"2\r\n[]\r\n0\r\nx: 1\r\n\r\n",

@@ -159,6 +159,21 @@ def test_triton_s_client(running: Running) -> None:
         assert (response.id, response.model_name, response.model_version) == ("7", "numbers", "1")
 
 
+def test_the_most_probable_classes(running: Running, stub: Any) -> None:
+    """As Triton's client asks for them, in raw and in typed contents."""
+    probabilities = over_http(running, ROWS)["probabilities"]
+    order = sorted(range(3), key=lambda index: -probabilities[index])
+    with triton.InferenceServerClient(running.address) as client:
+        tensor = triton.InferInput("input", [2, 4], "FP32")
+        tensor.set_data_from_numpy(ROWS.astype(np.float32))
+        output = triton.InferRequestedOutput("probabilities", class_count=2)
+        found = client.infer("numbers", [tensor], outputs=[output]).as_numpy("probabilities")
+    assert found.shape == (2, 2)
+    assert [int(text.split(b":")[1]) for text in found[0]] == order[:2]
+    response = stub.ModelInfer(with_classes("probabilities", int64_param=2))
+    assert list(response.outputs[0].contents.bytes_contents) == found.ravel().tolist()
+
+
 def test_triton_s_client_with_columns(running: Running) -> None:
     """One tensor per column: texts, a null, integers, a boolean."""
     tensors = []
@@ -290,6 +305,22 @@ def with_outputs_twice() -> Any:
     return request
 
 
+def with_shared_memory(part: str) -> Any:
+    """A request with an input, or an output, that says it is in shared memory."""
+    request = with_output("label")
+    tensor = request.inputs[0] if part == "inputs" else request.outputs[0]
+    tensor.parameters["shared_memory_region"].string_param = "r"
+    return request
+
+
+def with_classes(name: str, **count: Any) -> Any:
+    """A request for the most probable classes of an output."""
+    request = with_output(name)
+    for kind, given in count.items():
+        setattr(request.outputs[0].parameters["classification"], kind, given)
+    return request
+
+
 REFUSALS: dict[str, tuple[Any, str, str]] = {
     "another model": (changed(model_name="none"), "NOT_FOUND", "expected one of mixed, numbers"),
     "no model": (changed(model_name=""), "NOT_FOUND", "expected one of mixed, numbers"),
@@ -308,6 +339,26 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "a negative timeout": (with_parameter(int64_param=-1), "INVALID_ARGUMENT", "timeout is -1"),
     "a timeout in words": (with_parameter(string_param="1"), "INVALID_ARGUMENT", "timeout is 1"),
     "a timeout that passed": (with_parameter(int64_param=1), "DEADLINE_EXCEEDED", "deadline"),
+    "an input in shared memory": (
+        with_shared_memory("inputs"),
+        "INVALID_ARGUMENT",
+        "input 'input': parameters.shared_memory_region is not supported",
+    ),
+    "an output in shared memory": (
+        with_shared_memory("outputs"),
+        "INVALID_ARGUMENT",
+        "output 'label': parameters.shared_memory_region is not supported",
+    ),
+    "classes of labels": (
+        with_classes("label", int64_param=2),
+        "INVALID_ARGUMENT",
+        "parameters.classification is 2, expected it for the output probabilities alone",
+    ),
+    "classes in words": (
+        with_classes("probabilities", string_param="all"),
+        "INVALID_ARGUMENT",
+        "parameters.classification is all, expected how many",
+    ),
     "too many rows": (typed(rows=np.ones((101, 4))), "INVALID_ARGUMENT", "100"),
     "a long message": (with_raw(bytes(MOST_BYTES)), "RESOURCE_EXHAUSTED", "larger than max"),
 }

@@ -38,6 +38,7 @@ PAGES = {
     "/bench/null": 200,
     "/models/nobody": 404,
     "/nowhere": 404,
+    "/docs/nowhere": 404,
     "/docs/assets/none.js": 404,
     **{f"/docs/assets/{file.name}": 200 for file in ASSETS},
 }
@@ -156,6 +157,29 @@ def test_what_is_not_allowed_names_what_is(server: Server, path: str) -> None:
         status, headers, _ = ask(connection, method, "/predict")
         assert (status, headers["allow"]) == (405, "OPTIONS, POST")
     connection.close()
+
+
+def test_every_unknown_route_says_where_the_description_is(server: Server) -> None:
+    """Also below /docs, and to a browser."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for path in ("/nowhere", "/docs/nowhere", "/docs/nowhere.json", "/home/none.js"):
+        status, headers, body = ask(connection, "GET", path, accept="text/html")
+        assert (status, headers["content-type"]) == (404, "application/problem+json")
+        assert json.loads(body)["detail"] == "no such route; GET /docs lists them"
+    assert ask(connection, "OPTIONS", "/docs/nowhere")[0] == 404
+    connection.close()
+
+
+def test_the_server_itself_is_asked_for_its_methods(server: Server) -> None:
+    """`OPTIONS *`, as RFC 9110 has it; any other request for `*` is for no route."""
+    for method, expected in (("OPTIONS", 204), ("GET", 404)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        status, headers, body = ask(connection, method, "*")
+        assert status == expected
+        if status == 204:
+            assert (headers["allow"], body) == ("GET, HEAD, OPTIONS, POST", b"")
+        assert ask(connection, "GET", "/health/live")[0] == 200
+        connection.close()
 
 
 def test_the_page_s_figures_are_those_of_all_workers(server: Server) -> None:

@@ -156,6 +156,16 @@ async def test_csv_for_those_who_prefer_it(client: httpx.AsyncClient, accept: st
     assert (answer.text == f"{expected}\n{expected}\n") == ACCEPTED[accept]
 
 
+async def test_a_column_of_csv_that_is_there_twice_is_refused(client: httpx.AsyncClient) -> None:
+    """Unless the model does not have it."""
+    kind = {"content-type": "text/csv"}
+    for more, status in (("y,y", 200), ("y,x1", 400)):
+        body = f"x0,x1,x2,x3,{more}\n1,2,3,4,5,6\n"
+        answer = await client.post("/invocations", content=body, headers=kind)
+        assert answer.status_code == status
+    assert "the column 'x1' is named 2 times" in answer.json()["message"]
+
+
 async def test_values_and_probabilities_as_csv(client: httpx.AsyncClient) -> None:
     """A value, and a line of probabilities in the order of the classes; errors stay JSON."""
     accept = {"accept": "text/csv"}
@@ -213,6 +223,12 @@ MLFLOW_REFUSED: dict[str, tuple[str, str, str]] = {
         "INVALID_PARAMETER_VALUE",
         "Model is missing inputs ['x3']. Note that there were extra inputs: ['c'].",
     ),
+    "a column twice": (
+        '{"dataframe_split":{"columns":["x0","y","y","x1","x0","x2","x3"],"data":[[1,2,3,4,5,6,7]]}}',
+        "INVALID_PARAMETER_VALUE",
+        "the column 'x0' is named 2 times, expected it once",
+    ),
+    "a boolean": ('{"instances":true}', "BAD_REQUEST", "instances is a boolean, expected a list"),
     "a text": ('{"instances":[[1,2,3,"abc"]]}', "BAD_REQUEST", '"x3" is "abc", expected a number'),
     "a null": ('{"instances":[[1,2,3,null]]}', "BAD_REQUEST", '"x3" is null, expected a number'),
     "too few values": (
@@ -478,6 +494,34 @@ async def test_mlserver_s_outputs_as_binary_tensors(client: httpx.AsyncClient) -
     assert np.frombuffer(answer.content[length:], "<f8").sum() == pytest.approx(1)
 
 
+async def test_the_most_probable_classes(client: httpx.AsyncClient) -> None:
+    """Triton's parameter `classification`; with 0, as without it, the probabilities."""
+    plain = (await client.post(INFER, json=tensor([ROW, ROW]))).json()["outputs"]
+    for asked in ({"classification": 0}, {"classification": None}):
+        chosen = [{"name": "label"}, {"name": "probabilities", "parameters": asked}]
+        answer = await client.post(INFER, json=tensor([ROW, ROW], outputs=chosen))
+        assert answer.json()["outputs"] == plain
+    chosen = [{"name": "probabilities", "parameters": {"classification": 2}}]
+    (found,) = (await client.post(INFER, json=tensor([ROW, ROW], outputs=chosen))).json()["outputs"]
+    assert (found["datatype"], found["shape"]) == ("BYTES", [2, 2])
+    probabilities = plain[1]["data"][:3]
+    first = max(range(3), key=probabilities.__getitem__)
+    label = plain[0]["data"][0]
+    assert found["data"][0] == found["data"][2] == f"{probabilities[first]:f}:{first}:{label}"
+
+
+def with_input(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A right request whose tensor has these parameters."""
+    body = tensor([ROW])
+    body["inputs"][0]["parameters"] = parameters
+    return body
+
+
+def with_output(name: str, **parameters: Any) -> dict[str, Any]:
+    """A right request for one output with these parameters."""
+    return tensor([ROW], outputs=[{"name": name, "parameters": parameters}])
+
+
 INDEX = "/v2/repository/index"
 
 
@@ -520,6 +564,38 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
     "an output twice": (
         tensor([ROW], outputs=[{"name": "label"}, {"name": "predict"}, {"name": "label"}]),
         "the output 'label' was asked for twice, expected once",
+    ),
+    "classes of another output": (
+        with_output("label", classification=2),
+        "output 'label': parameters.classification is 2, expected it for the output probabilities",
+    ),
+    "classes in words": (
+        with_output("probabilities", classification="3"),
+        "parameters.classification is 3, expected how many classes are wanted",
+    ),
+    "fewer than no classes": (
+        with_output("probabilities", classification=-1),
+        "parameters.classification is -1, expected how many classes are wanted",
+    ),
+    "an input in shared memory": (
+        with_input({"shared_memory_region": "r", "shared_memory_byte_size": 16}),
+        "input 'input-0': parameters.shared_memory_region is not supported",
+    ),
+    "an output in shared memory": (
+        with_output("label", shared_memory_byte_size=16),
+        "output 'label': parameters.shared_memory_byte_size is not supported",
+    ),
+    "binary data in words": (
+        with_output("label", binary_data="true"),
+        "output 'label': parameters.binary_data is true, expected true or false",
+    ),
+    "all binary data as a number": (
+        tensor([ROW], parameters={"binary_data_output": 1}),
+        "parameters.binary_data_output is 1, expected true or false",
+    ),
+    "data and binary data": (
+        with_input({"binary_data_size": 0}),
+        "input 'input-0' has data and binary_data_size, expected one of them",
     ),
     "a text": (
         {"inputs": [{"name": "i", "shape": [1, 4], "datatype": "BYTES", "data": ["a"] * 4}]},
@@ -567,7 +643,10 @@ async def test_a_wrong_length_of_the_json(client: httpx.AsyncClient, length: str
 
 async def test_models_versions_and_states(client: httpx.AsyncClient) -> None:
     """What a client asks before it predicts."""
-    assert (await client.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
+    assert (await client.get("/v2")).json()["extensions"] == [
+        "binary_tensor_data",
+        "classification",
+    ]
     assert (await client.get("/v2/health/live")).json() == {"live": True}
     assert (await client.get("/v2/health/ready")).json() == {"ready": True}
     assert (await client.get("/v2/models")).json() == {"models": ["mixed", "numbers", "sum"]}
@@ -607,7 +686,8 @@ async def test_version_1(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/models/numbers:explain", json={})).status_code == 404
     asked = await client.get("/v1/models/numbers:predict")
     assert (asked.status_code, asked.headers["allow"]) == (405, "OPTIONS, POST")
-    assert "POST" in (await client.options("/v1/models/numbers:predict")).headers["allow"]
+    for name, methods in (("numbers:predict", "OPTIONS, POST"), ("sum", "GET, HEAD, OPTIONS")):
+        assert (await client.options(f"/v1/models/{name}")).headers["allow"] == methods
 
 
 # -- all of them -----------------------------------------------------------------------------------

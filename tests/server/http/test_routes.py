@@ -155,6 +155,14 @@ async def test_a_wrong_body_is_refused(
     assert found["halfcore_stage_duration_seconds_count", "mixed", "queue"] == 0
 
 
+async def test_a_byte_order_mark_is_called_so(client: httpx.AsyncClient) -> None:
+    """Nobody sees it in an editor."""
+    body = "\ufeff" + '{"features":[1,2,3,4]}'
+    answer = await client.post("/predict", content=body.encode(), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+    assert "begins with a byte order mark (EF BB BF); send it" in answer.json()["detail"]
+
+
 def assert_leaks_nothing(text: str, *paths: Path) -> None:
     """No stack, no path, no long payload."""
     assert len(text) < 4000

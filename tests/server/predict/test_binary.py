@@ -17,6 +17,7 @@ from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.schema import Rule, Schema
 from halfcore.predict.admission import NO_HEAD, Head
 from halfcore.predict.protocols.inference import Inference
+from halfcore.predict.protocols.outputs import Wanted
 from halfcore.predict.protocols.protocol import Call
 from halfcore.problem import Problem
 from support.bundles import NUMBERS, PARITY
@@ -182,7 +183,7 @@ def test_some_outputs_are_binary() -> None:
     """Each as it was asked for, under the client's name."""
     served, results = ANSWERS["texts"]
     outputs = (("predict_proba", "probabilities", True), ("predict", "label", False))
-    wanted = SimpleNamespace(id="", outputs=outputs)
+    wanted = Wanted("", outputs)
     answer = Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
     shown = _decoded(*answer)
     plain = _decoded(*_answer(served, results, "", ["label", "probabilities"], binary=False))
@@ -192,10 +193,32 @@ def test_some_outputs_are_binary() -> None:
     assert shown["predict_proba"] == ("FP64", shape, values)
 
 
+def test_of_equal_classes_the_first_one_is_first() -> None:
+    """Triton's form: the probability, the class's place and its label; no more than there are."""
+    for name, count, expected in (
+        ("texts", 1, ["0.700000:2:ü", "0.500000:0:a", "1.000000:1:b"]),
+        ("booleans", 9, ["0.750000:1:True", "0.250000:0:False", "1.000000:0:False"]),
+        ("integers", 2, ["0.750000:1:20", "0.250000:0:1"]),
+    ):
+        served, results = ANSWERS[name]
+        for binary in (True, False):
+            outputs = (("probabilities", "probabilities", binary),)
+            wanted = Wanted("", outputs, {"probabilities": count})
+            answer = Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
+            datatype, shape, texts = _decoded(*answer)["probabilities"]
+            wide = min(count, len(served.manifest.classes))
+            assert (datatype, shape) == ("BYTES", [len(results), wide])
+            assert texts[: len(expected)] == expected
+    equal = [(0, [0.25, 0.5, 0.25])]
+    wanted = Wanted("", (("probabilities", "probabilities", False),), {"probabilities": 3})
+    answer = Inference().answer(MODELS[0], equal, Call(Rows(b"", 1, many=True), wanted))
+    assert [text[-3:] for text in _decoded(*answer)["probabilities"][2]] == ["1:b", "0:a", "2:ü"]
+
+
 def _answer(
     served: LoadedModel, results: Any, request_id: str, names: list[Any], *, binary: bool
 ) -> tuple[list[tuple[str, str]], bytes]:
-    wanted = SimpleNamespace(id=request_id, outputs=tuple((name, name, binary) for name in names))
+    wanted = Wanted(request_id, tuple((name, name, binary) for name in names))
     return Inference().answer(served, results, Call(Rows(b"", 1, many=True), wanted))
 
 

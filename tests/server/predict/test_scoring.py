@@ -12,7 +12,7 @@ import pytest
 from halfcore.bundle import Input
 from halfcore.pipeline.decode import Rows, all_at_once
 from halfcore.pipeline.schema import Rule, Schema
-from halfcore.predict.protocols.forms import from_csv, parsed, table_of
+from halfcore.predict.protocols.forms import FORMS, OTHER_COLUMNS, from_csv, parsed, table_of
 from halfcore.predict.protocols.inference import Request
 from halfcore.predict.protocols.mlflow import Decoder
 from halfcore.predict.protocols.prediction import parsed_bytes
@@ -27,8 +27,9 @@ RECORD: dict[str, float] = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
 
 def rows(schema: Schema, document: Any) -> Rows:
     """The rows of a body, read value by value."""
-    table = table_of(parsed(json.dumps(document).encode()))
-    return all_at_once(Decoder(schema).rows(table, max_rows=10_000))
+    decoder = Decoder(schema)
+    table = table_of(parsed(json.dumps(document).encode()), most_columns=decoder.most_columns)
+    return all_at_once(decoder.rows(table, max_rows=10_000))
 
 
 @pytest.mark.parametrize("default", [7.5, 0.0])
@@ -103,16 +104,56 @@ def test_what_a_body_takes_is_known_before_it_is_parsed(name: str) -> None:
         if frame is TENSOR:
             with_data(msgspec.json.decode(body, type=Request).inputs, memoryview(b""))
         else:
-            all_at_once(table.rows(table_of(parsed(body)), max_rows=10_000))
+            found = table_of(parsed(body), most_columns=table.most_columns)
+            all_at_once(table.rows(found, max_rows=10_000))
 
     assert _peak(read) <= 8 * len(body) + parsed_bytes(body) + SPARE_BYTES
+
+
+def wide(form: str, count: int) -> bytes:
+    """A table of one row with as many columns as are known and `count` others."""
+    names = [*RECORD, *(f"{number:x}" for number in range(count))]
+    if form == "csv":
+        return ",".join(names).encode() + b"\n" + b",".join([b"1"] * len(names))
+    ones = dict.fromkeys(names, 1)
+    documents: dict[str, Any] = {
+        "dataframe_split": {"columns": names, "data": [[1] * len(names)]},
+        "dataframe_records": [RECORD, ones],
+        "instances": [ones],
+        "inputs": ones,
+    }
+    return json.dumps({form: documents[form]}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("form", ["csv", *FORMS])
+def test_a_table_of_very_many_columns_is_refused_before_it_takes_memory(form: str) -> None:
+    """Which the model does not have; some thousands of them are ignored."""
+    decoder = Decoder(Schema(INPUTS, "float32"))
+
+    def read(body: bytes) -> Rows:
+        most = decoder.most_columns
+        if form == "csv":
+            return all_at_once(decoder.rows(from_csv(body, most_columns=most), max_rows=10_000))
+        table = table_of(parsed(body), most_columns=most)
+        return all_at_once(decoder.rows(table, max_rows=10_000))
+
+    assert read(wide(form, OTHER_COLUMNS)).size == (2 if form == "dataframe_records" else 1)
+    many = wide(form, 5 * OTHER_COLUMNS)
+
+    def refused() -> None:
+        with pytest.raises(Problem, match=f"expected at most {OTHER_COLUMNS + 4}; leave out"):
+            read(many)
+
+    assert _peak(refused) <= 16 * len(many) + SPARE_BYTES
 
 
 def test_lines_of_csv_are_not_kept() -> None:
     """However short they are."""
     body = b"x0,x1,x2,x3\n" + b"1\n" * (LENGTH // 2)
     table = Decoder(Schema(INPUTS, "float32"))
-    peak = _peak(lambda: all_at_once(table.rows(from_csv(body), max_rows=10_000)))
+    peak = _peak(
+        lambda: all_at_once(table.rows(from_csv(body, most_columns=10**9), max_rows=10_000))
+    )
     assert peak <= 8 * len(body) + SPARE_BYTES
 
 

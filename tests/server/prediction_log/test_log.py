@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -17,7 +17,7 @@ from halfcore.postgres.migrate import migrate, read
 from halfcore.prediction_log import log as module
 from halfcore.prediction_log.blocks import Block, encode
 from halfcore.prediction_log.log import PredictionLog
-from halfcore.prediction_log.spool import Spool
+from halfcore.prediction_log.spool import Directory, Spool
 from halfcore.prediction_log.store import Store, Written
 from support.log import listen
 from support.postgres import Postgres
@@ -409,6 +409,37 @@ def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:
 
     monkeypatch.setattr(log, "_write", counting)
     return offered
+
+
+async def test_rows_whose_write_was_not_acknowledged_are_counted_once(
+    postgres: Postgres, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go through the disk, where they turn out to be there; once more if their file cannot be
+    deleted."""
+    write, remove, failures = Store.write, Directory.remove, ["write", "remove"]
+
+    async def write_unheard(store: Store, *arguments: Any) -> Written:
+        written = await write(store, *arguments)
+        if "write" in failures:
+            failures.remove("write")
+            raise DatabaseError("no answer")
+        return written
+
+    def remove_late(directory: Directory, *arguments: Any) -> None:
+        if "remove" in failures:
+            failures.remove("remove")
+            raise OSError("busy")
+        remove(directory, *arguments)
+
+    monkeypatch.setattr(Store, "write", write_unheard)
+    monkeypatch.setattr(Directory, "remove", remove_late)
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        add(log, range(5))
+        await until(lambda: metrics.spooled == 5 and metrics.spool() == (0, 0))
+        assert metrics.written == 5
+        add(log, range(5, 7))
+        await until(lambda: metrics.written == 7)
+    assert (ids(postgres, name), failures) == (list(range(7)), [])
 
 
 @pytest.mark.parametrize("more", [0, 5], ids=["then the database is back", "then more rows"])

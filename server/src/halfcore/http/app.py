@@ -67,6 +67,9 @@ class App(Litestar):
         method = scope["method"]
         if self.models.draining:
             send = closing_asgi(send)
+        if method == "OPTIONS" and scope["path"] == "*":
+            await head.answer_for_server(send)
+            return
         if method not in ("GET", "HEAD", "OPTIONS"):
             limit_s, too_slow = self.reader.timeout_s, self.reader.too_slow
             receive = receive_in_time(receive, timeout_s=limit_s, too_slow=too_slow)

@@ -32,7 +32,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from halfcore.http.exchange import Exchange, Scope
 from halfcore.log import logger
-from halfcore.predict.admission import is_plain
+from halfcore.predict.admission import ENCODING_HEADER, is_plain
 from halfcore.predict.body import client_left, overloaded
 from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
 from halfcore.predict.deadline import deadline_of
@@ -90,8 +90,10 @@ class Intake:
             scope = watcher.scope
             begin = self._front.begin(scope.path) if scope.method == "POST" else None
             if begin is not None:
-                get = scope.headers.get  # each access to `headers` makes a copy
-                begin = self._if_plain(begin, get)
+                headers = scope.headers  # each access makes a copy
+                get = headers.get
+                # `get` does not find a coding that is not ASCII
+                begin = None if ENCODING_HEADER in headers else self._if_plain(begin, get)
                 timeout = get(TIMEOUT_HEADER)
                 deadline = inf if timeout is None else deadline_of(timeout)
             predictor = self._predictor
@@ -111,7 +113,7 @@ class Intake:
             request_id = get("x-request-id") if predictor.wants_ids else None
             trace = None
             if get(TRACE_HEADER) is not None:
-                trace = trace_of(scope.headers.get_all(TRACE_HEADER))
+                trace = trace_of(headers.get_all(TRACE_HEADER))
             body: Any = exchange()
             self._reader.begin(body, self._loop)
             body.add_done_callback(

@@ -25,7 +25,14 @@ from halfcore.http.app import App
 from halfcore.http.closing import closing
 from halfcore.http.coalescing import Coalescer
 from halfcore.http.exchange import Exchange, Scope, whole
-from halfcore.predict.admission import BINARY_HEADER, Head, announced, ends_itself
+from halfcore.predict.admission import (
+    BINARY_HEADER,
+    ENCODING_HEADER,
+    Head,
+    announced,
+    encoding_of,
+    ends_itself,
+)
 from halfcore.predict.body import Collected, client_left
 from halfcore.predict.budget import Hold
 from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
@@ -74,19 +81,18 @@ class Front:
         if self.coalescer is not None:
             self.coalescer.arriving()
             self.coalescer.arrived()
-        get = scope.headers.get
+        headers = scope.headers
+        get = headers.get
         reader = self.predictor.reader
         request_id = get("x-request-id") if self.predictor.wants_ids else None
         head = Head(
             get("content-type"),
-            get("content-encoding"),
+            encoding_of(headers.get_all(ENCODING_HEADER), sent=ENCODING_HEADER in headers),
             get("content-length"),
             request_id,
             get(BINARY_HEADER),
             transfer_encoding=get("transfer-encoding"),
-            trace=None
-            if get(TRACE_HEADER) is None
-            else trace_of(scope.headers.get_all(TRACE_HEADER)),
+            trace=None if get(TRACE_HEADER) is None else trace_of(headers.get_all(TRACE_HEADER)),
             key=presented(get) if self.predictor.keys is not None else None,
             accept=get("accept"),
             timeout=get(TIMEOUT_HEADER),

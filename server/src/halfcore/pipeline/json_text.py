@@ -1,5 +1,6 @@
 """Reads the values of a JSON text one by one, strictly, and none that is too long to be right."""
 
+import codecs
 import json
 import re
 from typing import Any, NoReturn
@@ -138,6 +139,8 @@ def not_json(body: bytes, error: BrokenText) -> Problem:
     if error.position >= len(body):
         return Problem(400, "invalid_json", "the body is not JSON: it ends too early")
     reason = f"{error.reason} at byte {error.position}"
+    if body.startswith(codecs.BOM_UTF8):  # as some editors and PowerShell write it
+        reason = "it begins with a byte order mark (EF BB BF); send it without these bytes"
     return Problem(400, "invalid_json", f"the body is not JSON: {reason}")
 
 

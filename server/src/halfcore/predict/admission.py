@@ -1,6 +1,6 @@
 """Admission: decides by a request's head alone whether its body is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ MOST_DIGITS = 18
 """Most digits of a Content-Length: `int` raises an error at 4,301."""
 BINARY_HEADER = "inference-header-content-length"
 """Length of a body's JSON part, if binary tensors follow it (the inference protocol)."""
+ENCODING_HEADER = "content-encoding"
 _CLOSE = {"connection": "close"}
 
 
@@ -38,6 +39,18 @@ class Head(NamedTuple):
 
 
 NO_HEAD = Head(None, None, None)
+
+
+def encoding_of(values: Sequence[str], *, sent: bool) -> str | None:
+    """The content codings that several headers name together (RFC 9110, 5.3); None: there is none.
+
+    Args:
+        values: of all headers of the name, without those that are not ASCII.
+        sent: whether there is such a header.
+    """
+    if values:
+        return ", ".join(values)
+    return "not ASCII" if sent else None
 
 
 def is_plain(

@@ -7,21 +7,21 @@ would move past the older row, and it would be lost.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from random import random
 from time import monotonic, time
 from typing import Any, Protocol, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import PredictionLogMetrics
 from halfcore.postgres.database import Backoff, Database, DatabaseError
 from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, encode
 from halfcore.prediction_log.spool import Directory, Spool, SpoolFull, Unreadable
-from halfcore.prediction_log.store import Store
+from halfcore.prediction_log.store import Store, Written
 
 T = TypeVar("T")
 PERIOD_S = 0.25
@@ -111,6 +111,8 @@ class PredictionLog:
         self._blocks: list[tuple[Block, int]] = []
         """Encoded but not written yet, each with its entries' bytes of memory."""
         self._next_row = 0
+        self._counted = 0
+        """Number of the first row of this process that is not counted as written."""
         self._held_bytes = 0
         self._held_rows = 0
         self._full = "memory"
@@ -247,8 +249,18 @@ class PredictionLog:
             )
             self._log_failed_write(why)
             return False
-        self._metrics.wrote(written.rows, written.refused)
+        self._count(self._writer, blocks, written)
         return True
+
+    def _count(self, writer: UUID, blocks: Sequence[Block], written: Written) -> None:
+        """Count a write that succeeded. Of this process's own rows those count, too, that were
+        there already, once: the write that put them there was not acknowledged."""
+        rows = written.rows
+        if blocks and writer == self._writer:
+            sent = sum(block.rows for block in blocks if block.first >= self._counted)
+            rows = max(rows, sent - written.refused)
+            self._counted = max(self._counted, blocks[-1].end)
+        self._metrics.wrote(rows, written.refused)
 
     def _log_failed_write(self, why: str) -> None:
         # Not each time: a slow database takes from the disk what it did not take at once, so this
@@ -325,7 +337,7 @@ class PredictionLog:
                 contents.torn_bytes,
             )
         written = await self._store.write(directory.writer, contents.blocks)
-        self._metrics.wrote(written.rows, written.refused)
+        self._count(directory.writer, contents.blocks, written)
         self._metrics.torn += bool(contents.torn_bytes)
         rows = sum(block.rows for block in contents.blocks)
         await self._in_thread(lambda: directory.remove(segment, rows))

@@ -38,7 +38,7 @@ def read(message: bytes) -> Envelope:
     at = parts = 0
     try:
         while at < len(message):
-            at, field, begin = _part(message, at)
+            at, field, begin = part(message, at)
             if field in found:
                 found[field] = message[begin:at]
             parts += 1
@@ -56,7 +56,7 @@ def malformed() -> Problem:
     return bad("the request is not a message of this call, expected the types of inference.proto")
 
 
-def _part(message: bytes, at: int) -> tuple[int, int, int]:
+def part(message: bytes, at: int) -> tuple[int, int, int]:
     """Where the part that begins at `at` ends, its field's number, and where its value begins."""
     tag, at = _varint(message, at)
     kind = tag & 7

@@ -202,7 +202,7 @@ class _Calls:
         self.by_name: dict[str, Callable[[Any], Fields]] = {
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": models.ready},
-            "ServerMetadata": lambda _: about.server(),
+            "ServerMetadata": lambda _: about.server("classification"),
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "RepositoryIndex": self._index,

@@ -1,6 +1,7 @@
 """`ModelInfer`: a serialized request becomes rows, and results become a serialized response."""
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -9,20 +10,12 @@ from halfcore.models.served import LoadedModel
 from halfcore.pipeline.engine import Result
 from halfcore.predict.admission import Head
 from halfcore.predict.prediction import Answer, Headers
-from halfcore.predict.protocols.binary import Answers
-from halfcore.predict.protocols.inference import (
-    TIMEOUT,
-    Output,
-    Request,
-    check_version,
-    output_of,
-    rows_of,
-    timeout_of,
-    wanted_of,
-)
+from halfcore.predict.protocols.inference import TIMEOUT, check_version, rows_of, timeout_of
+from halfcore.predict.protocols.outputs import Output, output_of, packed, wanted_of
 from halfcore.predict.protocols.protocol import Call
 from halfcore.predict.protocols.tensors import Parameters
 from halfcore.problem import Problem
+from halfcore.rpc import parameters
 from halfcore.rpc.envelope import malformed
 from halfcore.rpc.messages import message
 from halfcore.rpc.tensors import put, tensors_of
@@ -93,14 +86,11 @@ class Infer:
         check_version(model, self._version or None)
         request = parsed("inference.ModelInferRequest", body)
         yield
-        raw = bool(request.raw_input_contents)
-        asked = Request(
-            [],
-            id=request.id,
-            outputs=[Output(output.name) for output in request.outputs],
-            parameters={"binary_data_output": raw},
-        )
-        wanted, timeout_s = wanted_of(asked, model), timeout_of(_parameters(request))
+        raw: Parameters = {"binary_data_output": bool(request.raw_input_contents)}
+        sent = zip_longest(request.outputs, parameters.of_outputs(body))
+        asked = [Output(output.name, found) for output, found in sent]
+        wanted = wanted_of(model, request.id, asked, raw)
+        timeout_s = timeout_of(_parameters(request))
         tensors = yield from tensors_of(request)
         return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
@@ -113,11 +103,11 @@ class Infer:
             model_name=manifest.name, model_version=manifest.version, id=wanted.id
         )
         for asked, name, raw in wanted.outputs:
-            datatype, values, shape = output_of(manifest, name, results)
+            count = wanted.classes.get(asked, 0)
+            datatype, values, shape = output_of(manifest, name, results, count)
             output = response.outputs.add(name=asked, datatype=datatype, shape=shape)
             if raw:
-                part = model.encoder.derived(Answers).part(name, results)
-                response.raw_output_contents.append(part.values)
+                response.raw_output_contents.append(packed(values))
             else:
                 put(output.contents, datatype, values)
         return [], response.SerializeToString()
@@ -133,9 +123,7 @@ def _parameters(request: Any) -> Parameters:
     """The parameters of a request that are read."""
     if TIMEOUT not in request.parameters:
         return {}
-    sent = request.parameters[TIMEOUT]
-    kind = sent.WhichOneof("parameter_choice")
-    return {TIMEOUT: getattr(sent, kind) if kind else None}
+    return {TIMEOUT: parameters.value_of(request.parameters[TIMEOUT])}
 
 
 def parsed(name: str, body: bytes) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
-from litestar import Request, get
+from litestar import Request, Router, get
 from litestar.enums import OpenAPIMediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
@@ -59,6 +59,9 @@ def openapi_config(models: Models, *, keyed: bool) -> OpenAPIConfig:
         title="Halfcore",
         version=__version__,
         path=PAGE,
+        openapi_router=Router(
+            PAGE, route_handlers=[], include_in_schema=False, before_request=_refuse_unknown
+        ),
         render_plugins=[swagger, _Json(models, keyed, path="/openapi.json")],
         servers=[Server(url="/")],
         use_handler_docstrings=True,
@@ -99,6 +102,13 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
 def root() -> Redirect:
     """Leads to the page, on a server without a page of its own (`home`)."""
     return Redirect(PAGE, status_code=307)
+
+
+def _refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Refuse what is not below /docs as any other route: Litestar's own page says nothing of where
+    the description is. Its handler alone has a part of the path as parameter."""
+    if request.path_params:
+        raise NotFoundException
 
 
 class FileAnswer(ASGIFileResponse):

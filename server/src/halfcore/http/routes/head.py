@@ -1,4 +1,5 @@
-"""HEAD works wherever GET does: it gets the same answer without its body, and `Allow` names it."""
+"""What `Allow` names, and HEAD, which works wherever GET does: it gets the same answer without its
+body."""
 
 from typing import Any
 
@@ -18,6 +19,13 @@ def without_body(send: Send) -> Send:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return send_head
+
+
+async def answer_for_server(send: Send) -> None:
+    """Answer `OPTIONS *`: which methods some routes have (RFC 9110, 9.3.7)."""
+    headers = [(b"allow", b"GET, HEAD, OPTIONS, POST")]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def naming_head(send: Send) -> Send:

@@ -7,14 +7,14 @@ convert it, and refuse a wrong one with a message that names no column.
 from collections.abc import Mapping
 from typing import Any
 
-from litestar import Request, post
+from litestar import Request, post, route
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
 from halfcore.http.routes.reading import collect
-from halfcore.predict.admission import BINARY_HEADER, Head
+from halfcore.predict.admission import BINARY_HEADER, ENCODING_HEADER, Head, encoding_of
 from halfcore.predict.body import Collected
 from halfcore.predict.budget import LARGE_ANSWER_BYTES, Budget
 from halfcore.predict.deadline import HEADER as TIMEOUT_HEADER
@@ -22,6 +22,7 @@ from halfcore.predict.handler import Handler
 from halfcore.predict.keys import presented
 from halfcore.predict.prediction import Answer
 from halfcore.predict.predictor import Predictor
+from halfcore.predict.protocols.paths import PREDICT
 from halfcore.predict.trace import HEADER as TRACE_HEADER
 from halfcore.predict.trace import trace_of
 
@@ -43,6 +44,11 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
 
         return answer
 
+    hot_paths = [handler(path, begin) for path, begin in hot.items()]
+    return [predict_with, *_of_other_protocols(predictor), *hot_paths]
+
+
+def _of_other_protocols(predictor: Predictor) -> list[Any]:
     async def translated(request: Request[Any, Any, Any], path: str) -> ASGIResponse:
         begin = predictor.translated(path)
         if begin is None:
@@ -53,9 +59,12 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
     async def invoke(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         return await translated(request, f"/endpoints/{name}/invocations")
 
-    # The parameter's name is that of GET, so that both methods are one route's: see `Allow`
-    @post("/v1/models/{name:str}", include_in_schema=False)
+    # The parameter's name is that of GET, so that all methods are one route's: see `Allow`. OPTIONS
+    # is here because Litestar's own would name POST alone, whatever the name is.
+    @route("/v1/models/{name:str}", http_method=["OPTIONS", "POST"], include_in_schema=False)
     async def predict_v1(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
+        if request.method == "OPTIONS":
+            return _methods_v1(name)
         return await translated(request, f"/v1/models/{name}")
 
     @post("/v2/models/{name:str}/infer", include_in_schema=False)
@@ -68,8 +77,13 @@ def routes(predictor: Predictor, hot: Mapping[str, Handler]) -> list[Any]:
     ) -> ASGIResponse:
         return await translated(request, f"/v2/models/{name}/versions/{version}/infer")
 
-    others = [invoke, predict_v1, infer, infer_version]
-    return [predict_with, *others, *(handler(path, begin) for path, begin in hot.items())]
+    return [invoke, predict_v1, infer, infer_version]
+
+
+def _methods_v1(name: str) -> ASGIResponse:
+    """What OPTIONS of a path of KServe's older protocol gets."""
+    methods = "OPTIONS, POST" if name.endswith(PREDICT) else "GET, OPTIONS"
+    return ASGIResponse(status_code=204, headers={"allow": methods})
 
 
 async def _respond(
@@ -84,7 +98,7 @@ async def _respond(
 
     head = Head(
         text("content-type"),
-        text("content-encoding"),
+        encoding_of(_all(request, ENCODING_HEADER), sent=ENCODING_HEADER.encode() in headers),
         text("content-length"),
         text("x-request-id"),
         text(BINARY_HEADER),

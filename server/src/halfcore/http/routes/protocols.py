@@ -45,7 +45,7 @@ def _mlflow(models: Models) -> list[Any]:
 def _inference(models: Models, reader: BodyReader) -> list[Any]:
     @get("/v2", sync_to_thread=False, summary="The inference protocol: the server")
     def server() -> dict[str, Any]:
-        return about.server("binary_tensor_data")
+        return about.server("binary_tensor_data", "classification")
 
     @get("/v2/health/live", sync_to_thread=False, summary="Whether the server is alive")
     def live() -> dict[str, bool]:

@@ -61,8 +61,11 @@ class Matrices:
             or tensor.datatype != self._datatype
             or tensor.shape != [count, self._width]
             or tensor.name in self._names
-            or type(announced := (tensor.parameters or {}).get(BINARY_SIZE)) is not int
+            or not (parameters := tensor.parameters)
+            or type(announced := parameters.get(BINARY_SIZE)) is not int
             or announced != size
+            or len(parameters) > 1
+            or tensor.data
         ):
             return None
         return self._table.pack_bytes(payload, count)
@@ -90,7 +93,7 @@ class Answers:
         self._number = NUMBERS[manifest.dtype]
         self._dtype = np.dtype(DTYPES[self._number])
         self._label_type = label_type(manifest.classes) if manifest.classes else ""
-        self._labels = [_label(label) for label in manifest.classes]
+        self._labels = [element(label) for label in manifest.classes]
         self._width = len(manifest.classes)
         self._pack = struct.Struct(f"<{self._width}{_CODES[manifest.dtype]}").pack
         self._kept = lru_cache(_SHAPES)(self._described)
@@ -168,7 +171,7 @@ def label_type(classes: Sequence[Any]) -> str:
     return _LABELS[type(classes[0])]
 
 
-def _label(label: Any) -> bytes:
+def element(label: Any) -> bytes:
     """A label as an element of a binary tensor; a text has its length before it."""
     if isinstance(label, str):
         text = label.encode()

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +15,9 @@ from halfcore.problem import Problem, shown
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 INVALID_PARAMETER = "INVALID_PARAMETER_VALUE"
 """MLflow's name of an error of the model's columns or of `params`."""
+OTHER_COLUMNS = 10_000
+"""Most columns of a table that the model does not know: they are ignored, but a million of them
+would take thirty times their length in memory."""
 _ONE_OF = "exactly one of the input fields " + ", ".join(FORMS)
 
 
@@ -61,11 +64,12 @@ def _why(error: Exception) -> str:
     return "it holds an integer of more than 4,300 digits"  # all others that Python has
 
 
-def table_of(document: Mapping[str, Any]) -> Columns:
+def table_of(document: Mapping[str, Any], *, most_columns: int) -> Columns:
     """The table in a body.
 
     Raises:
-        Problem: 400: none of the forms, several, or one that is built wrongly.
+        Problem: 400: none of the forms, several, or one that is built wrongly, or has more than
+            `most_columns` columns.
     """
     found = [form for form in FORMS if form in document]
     if len(found) != 1:
@@ -83,10 +87,10 @@ def table_of(document: Mapping[str, Any]) -> Columns:
         "instances": _instances,
         "inputs": _inputs,
     }[form]
-    return read(document[form], form)
+    return read(document[form], form, most_columns)
 
 
-def _split(value: Any, form: str) -> Columns:
+def _split(value: Any, form: str, most: int) -> Columns:
     if not isinstance(value, dict):
         raise invalid(f"Dataframe split format must be a dictionary. Got {_kind(value)}.")
     unknown = value.keys() - {"columns", "index", "data"}
@@ -98,29 +102,31 @@ def _split(value: Any, form: str) -> Columns:
     names = value.get("columns")
     if names is not None and not isinstance(names, list):
         raise invalid(f"{form}.columns is {_kind(names)}, expected a list")
+    _check_width(names or (), form, most)
     rows = _list_of_lists(value["data"], f"{form}.data")
     named = None if names is None else [str(name) for name in names]
     return Columns(named, iter(rows), f"$.{form}.data", as_pandas)
 
 
-def _records(value: Any, form: str) -> Columns:
+def _records(value: Any, form: str, most: int) -> Columns:
     if not isinstance(value, list):
         raise invalid(f"Dataframe records format must be a list of records. Got {_kind(value)}.")
-    return _named(value, form, as_pandas)
+    return _named(value, form, as_pandas, most)
 
 
-def _instances(value: Any, form: str) -> Columns:
+def _instances(value: Any, form: str, most: int) -> Columns:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         names = value[0].keys()
         if any(not isinstance(row, dict) or row.keys() != names for row in value):
             raise _unequal()
-        return _named(value, form, as_numpy)
+        return _named(value, form, as_numpy, most)
     return _positional(value, form)
 
 
-def _inputs(value: Any, form: str) -> Columns:
+def _inputs(value: Any, form: str, most: int) -> Columns:
     if not isinstance(value, dict):
         return _positional(value, form)
+    _check_width(value, form, most)
     columns = [column if isinstance(column, list) else [column] for column in value.values()]
     if len({len(column) for column in columns}) > 1:
         raise _unequal()
@@ -134,14 +140,26 @@ def _positional(value: Any, form: str) -> Columns:
     return Columns(None, iter(_list_of_lists(value, form)), f"$.{form}", as_numpy)
 
 
-def _named(records: list[Any], form: str, coerce: Coerce) -> Columns:
+def _named(records: list[Any], form: str, coerce: Coerce, most: int) -> Columns:
     """Records as a table. They stay as they are: one value for each name that occurs in some of
     them would be the square of what was sent."""
+    names: dict[str, None] = {}
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             raise invalid(f"{form}[{number}] is {_kind(record)}, expected a dictionary")
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return Columns(names, iter(records), f"$.{form}", coerce)
+        if not record.keys() <= names.keys():
+            _check_width(record, form, most)
+            names.update(dict.fromkeys(record))
+            _check_width(names, form, most)
+    return Columns(list(names), iter(records), f"$.{form}", coerce)
+
+
+def _check_width(names: Collection[Any], form: str, most: int) -> None:
+    if len(names) > most:
+        raise invalid(
+            f"{form} has at least {len(names)} columns, expected at most {most}; leave out those "
+            "that the model does not have"
+        )
 
 
 def _list_of_lists(value: Any, name: str) -> list[list[Any]]:
@@ -158,12 +176,12 @@ def _single(cell: Any) -> Any:
     return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
 
 
-def from_csv(body: bytes) -> Columns:
+def from_csv(body: bytes, *, most_columns: int) -> Columns:
     """A table in CSV with a header; an empty cell is null. Lines are read when they are needed: a
     list of short ones takes forty times their length in memory.
 
     Raises:
-        Problem: 400; also while the rows are read.
+        Problem: 400, also while the rows are read; or more than `most_columns` columns.
     """
     try:
         rows = _lines(body.decode("utf-8-sig"))
@@ -172,6 +190,7 @@ def from_csv(body: bytes) -> Columns:
     names = next(rows, None)
     if names is None:
         raise _not_csv("it is empty")
+    _check_width(names, "the CSV table", most_columns)
     if names[0] == "":  # the index that `DataFrame.to_csv` writes
         names, rows = names[1:], (row[1:] for row in rows)
     return Columns(names, rows, "$", from_text)
@@ -203,5 +222,5 @@ def invalid(message: str) -> Problem:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "dictionary", list: "list", str: "string", type(None): "null"}
-    return names.get(type(value), "number")
+    names = {dict: "a dictionary", list: "a list", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")

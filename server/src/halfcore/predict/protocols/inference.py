@@ -6,7 +6,7 @@ is checked and packed as a whole, without a Python object per value.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,18 +28,18 @@ from halfcore.predict.admission import (
     is_plain,
 )
 from halfcore.predict.prediction import Answer, Headers, json_headers
-from halfcore.predict.protocols.binary import (
-    BINARY_TYPE,
-    NUMBERS,
-    Answers,
-    Matrices,
-    Outputs,
-    label_type,
+from halfcore.predict.protocols.binary import BINARY_TYPE, NUMBERS, Answers, Matrices, label_type
+from halfcore.predict.protocols.outputs import (
+    ALIASES,
+    Output,
+    as_mlserver,
+    output_of,
+    packed,
+    wanted_of,
 )
 from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
 from halfcore.predict.protocols.tensors import (
     BINARY_SIZE,
-    DTYPES,
     Parameters,
     Tensor,
     bad,
@@ -47,22 +47,12 @@ from halfcore.predict.protocols.tensors import (
 )
 from halfcore.problem import Problem, listed, shown
 
-ALIASES = {"predict": "label", "predict_proba": "probabilities"}
-"""Names that MLServer's scikit-learn runtime gives to its outputs. Who asks for them gets them as
-from there: with two dimensions, probabilities as FP64, and MLServer's name of the encoding."""
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
 TIMEOUT = "timeout"
 """The parameter of a request, as Triton has it, that says how long its client waits."""
 _LONGEST_US = 10**15
 """Thirty years, as which any longer time counts: a float cannot hold every integer of JSON."""
-
-
-class Output(msgspec.Struct):
-    """One output that is asked for."""
-
-    name: str
-    parameters: Parameters | None = None
 
 
 class Request(msgspec.Struct):
@@ -73,13 +63,6 @@ class Request(msgspec.Struct):
     id: str | None = None
     outputs: list[Output] | None = None
     parameters: Parameters | None = None
-
-
-class Wanted(NamedTuple):
-    """What the answer must hold."""
-
-    id: str
-    outputs: Outputs
 
 
 class Inference:
@@ -126,7 +109,8 @@ class Inference:
         rows = matrices.rows(request.inputs, body[end:], max_rows=model.decoder.max_rows)
         if rows is None:
             return None
-        return Call(rows, wanted_of(request, model), timeout_of(request.parameters))
+        wanted = wanted_of(model, request.id, request.outputs, request.parameters)
+        return Call(rows, wanted, timeout_of(request.parameters))
 
     def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
         """Read the tensors."""
@@ -137,7 +121,8 @@ class Inference:
         except REFUSED as error:
             message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
             raise bad(f"failed to parse the request JSON buffer: {message}") from None
-        wanted, timeout_s = wanted_of(request, model), timeout_of(request.parameters)
+        wanted = wanted_of(model, request.id, request.outputs, request.parameters)
+        timeout_s = timeout_of(request.parameters)
         tensors = with_data(request.inputs, binary)
         return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
@@ -147,8 +132,10 @@ class Inference:
         """The outputs that were asked for, as JSON, and as binary tensors behind it."""
         manifest, wanted = model.manifest, call.wanted
         answers = model.encoder.derived(Answers)
-        if wanted.outputs[0][2] and all(
-            binary and asked not in ALIASES for asked, _, binary in wanted.outputs
+        if (
+            wanted.outputs[0][2]
+            and not wanted.classes
+            and all(binary and asked not in ALIASES for asked, _, binary in wanted.outputs)
         ):
             return answers.answer(wanted.id, wanted.outputs, results)
         document: dict[str, Any] = {
@@ -159,15 +146,16 @@ class Inference:
             document["id"] = wanted.id
         outputs, raw = [], []
         for asked, name, binary in wanted.outputs:
-            datatype, values, shape = output_of(manifest, name, results)
+            datatype, values, shape = output_of(
+                manifest, name, results, wanted.classes.get(asked, 0)
+            )
             parameters: dict[str, Any] = {}
             if asked in ALIASES:
-                datatype, values, shape = _as_mlserver(datatype, values, shape)
+                datatype, values, shape = as_mlserver(datatype, values, shape)
                 parameters["content_type"] = "np"
             output = {"name": asked, "datatype": datatype, "shape": shape}
             if binary:
-                packed = isinstance(values, np.ndarray)
-                raw.append(values.tobytes() if packed else answers.part(name, results).values)
+                raw.append(packed(values))
                 parameters[BINARY_SIZE] = len(raw[-1])
             else:
                 output["data"] = values
@@ -199,7 +187,7 @@ def check_version(model: LoadedModel, version: str | None) -> None:
 def describe(model: LoadedModel) -> dict[str, Any]:
     """The metadata of a model: its inputs and outputs as tensors."""
     manifest = model.manifest
-    number = _number(manifest)
+    number = NUMBERS[manifest.dtype]
     if manifest.named:
         inputs = [
             {"name": column.name, "datatype": _datatype(column, number), "shape": [-1]}
@@ -225,10 +213,6 @@ def _described(name: str, manifest: Manifest, number: str) -> dict[str, Any]:
     return {"name": name, "datatype": number, "shape": [-1, width] if width else [-1]}
 
 
-def _number(manifest: Manifest) -> str:
-    return NUMBERS[manifest.dtype]
-
-
 def _datatype(column: Input, number: str) -> str:
     if column.kind == "text":
         return "BYTES"
@@ -248,28 +232,6 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
             f"JSON, at most {len(body)}"
         )
     return body[: int(length)], memoryview(body)[int(length) :]
-
-
-def wanted_of(request: Request, model: LoadedModel) -> Wanted:
-    """The outputs that are asked for; all of them if none is named. Raises `Problem`, 400."""
-    manifest = model.manifest
-    all_binary = (request.parameters or {}).get("binary_data_output") is True
-    if not request.outputs:
-        answers = model.encoder.derived(Answers)
-        return Wanted(request.id or "", answers.all_binary if all_binary else answers.all_json)
-    outputs: dict[str, tuple[str, str, bool]] = {}
-    for output in request.outputs:
-        name = ALIASES.get(output.name, output.name)
-        if name not in manifest.outputs:
-            raise bad(
-                f"unexpected inference output '{shown(output.name)}' for model "
-                f"'{manifest.name}', expected {listed(list(manifest.outputs))}"
-            )
-        if output.name in outputs:  # each would be made of all rows again
-            raise bad(f"the output '{shown(output.name)}' was asked for twice, expected once")
-        binary = (output.parameters or {}).get("binary_data", all_binary) is True
-        outputs[output.name] = (output.name, name, binary)
-    return Wanted(request.id or "", tuple(outputs.values()))
 
 
 def timeout_of(parameters: Parameters | None) -> float:
@@ -371,22 +333,3 @@ def _columns(
 
 def _listed(values: "NDArray[Any] | list[Any]") -> list[Any]:
     return values if isinstance(values, list) else values.tolist()
-
-
-def output_of(
-    manifest: Manifest, name: str, results: Sequence[Result]
-) -> tuple[str, Any, list[int]]:
-    """An output's datatype, its values in row order, and its shape."""
-    if name == "label":
-        labels = [manifest.classes[result[0]] for result in results]
-        return label_type(manifest.classes), labels, [len(labels)]
-    number = _number(manifest)
-    values = np.array([result[-1] for result in results], DTYPES[number])
-    return number, values.ravel(), list(values.shape)
-
-
-def _as_mlserver(datatype: str, values: Any, shape: list[int]) -> tuple[str, Any, list[int]]:
-    """An output in MLServer's form: see `ALIASES`."""
-    if datatype == "FP32":
-        datatype, values = "FP64", values.astype(np.float64)
-    return datatype, values, [*shape, 1] if len(shape) == 1 else shape

@@ -5,6 +5,7 @@ types, and its values are converted as MLflow converts them (docs/protocols.md).
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from halfcore.predict.prediction import Answer, Headers, json_headers
 from halfcore.predict.protocols.csv_answers import CSV_ANSWER, as_csv, prefers_csv
 from halfcore.predict.protocols.forms import (
     INVALID_PARAMETER,
+    OTHER_COLUMNS,
     Columns,
     from_csv,
     invalid,
@@ -104,13 +106,14 @@ class Scoring:
         decoder = model.schema.derived(Decoder)
         most = model.decoder.max_rows
         if _is_csv(head):
-            table = from_csv(body)
+            table = from_csv(body, most_columns=decoder.most_columns)
             return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
         # A short body was already tried.
         if len(body) > SHORT_BODY_BYTES and (call := decoder.usual(body, max_rows=most)):
             return call
         document = parsed(body)
-        rows = yield from decoder.rows(table_of(document), max_rows=most)
+        table = table_of(document, most_columns=decoder.most_columns)
+        rows = yield from decoder.rows(table, max_rows=most)
         return Call(rows, _wanted(document.get("params")))
 
     def answer(
@@ -164,6 +167,8 @@ class Decoder:
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
         self._names = list(schema.names)
+        self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
+        """Most columns that a table may have."""
 
     def usual(self, body: bytes, *, max_rows: int) -> Call | None:
         """The rows of a body that is right and needs no conversion; None for any other.
@@ -209,8 +214,11 @@ class Decoder:
 
     def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
         """The rows, sequences or records, with the model's columns in its order, and its default or
-        null for what a record lacks; raises `Problem` if a column is in none of them."""
+        null for what a record lacks; raises `Problem` if a column is in none of them, or named
+        twice."""
         at = {name: i for i, name in enumerate(names)}
+        if len(at) < len(names):
+            self._check_once(names)
         defaults = self._schema.defaults
         missing = [
             name for i, name in enumerate(self._names) if name not in at and i not in defaults
@@ -233,6 +241,17 @@ class Decoder:
                 yield [default if place is None else row[place] for _, place, default in wanted]
 
         return picked()
+
+    def _check_once(self, names: Sequence[str]) -> None:
+        """Refuse a column of the model that is named twice: its values may differ."""
+        times = Counter(names)
+        for name in self._names:
+            if times[name] > 1:
+                raise Problem(
+                    400,
+                    INVALID_PARAMETER,
+                    f"the column '{shown(name)}' is named {times[name]} times, expected it once",
+                )
 
 
 def predictions(model: LoadedModel, results: Sequence[Result], wanted: Wanted) -> bytes:

@@ -27,6 +27,8 @@ DTYPES = {
 """NumPy's types of the protocol's; `BYTES` has none."""
 BINARY_SIZE = "binary_data_size"
 """The parameter of a binary tensor: its length in bytes."""
+SHARED_MEMORY = "shared_memory_"
+"""The beginning of the names of Triton's parameters for values that are in shared memory."""
 _LENGTH = np.dtype("<u4")
 _MOST = 2**63 - 1
 """Of a size: JSON's integers may have thousands of digits, and their product more than Python
@@ -51,20 +53,37 @@ def with_data(
     found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
     at = 0
     for tensor in tensors:
+        refuse_shared_memory(tensor.parameters, f"input '{shown(tensor.name)}': parameters")
         size = (tensor.parameters or {}).get(BINARY_SIZE)
+        if size is not None and tensor.data:
+            raise bad(
+                f"input '{shown(tensor.name)}' has data and binary_data_size, expected one of them"
+            )
         if size is None:
             found.append((tensor, checked(tensor, _flat(tensor))))
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
             raise bad(
-                f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, and "
-                f"{len(binary) - at} bytes are left"
+                f"input '{shown(tensor.name)}': binary_data_size is {shown(size)}, expected at "
+                f"most {len(binary) - at}, the bytes that are left behind the JSON, whose length "
+                "is Inference-Header-Content-Length"
             )
         found.append((tensor, checked(tensor, unpacked(tensor, binary[at : at + size]))))
         at += size
     if at < len(binary):
         raise bad(f"{len(binary) - at} bytes follow the last binary tensor")
     return found
+
+
+def refuse_shared_memory(parameters: Parameters | None, where: str) -> None:
+    """Refuse the parameters of a tensor whose values are in memory that a client shares with
+    Triton; raises `Problem`, 400."""
+    for name in parameters or ():
+        if name.startswith(SHARED_MEMORY):
+            raise bad(
+                f"{where}.{shown(name)} is not supported: this server shares no memory with its "
+                "clients, expected the values in the request and the answer; leave it out"
+            )
 
 
 def _flat(tensor: Tensor) -> list[Any]:

@@ -147,10 +147,10 @@ def _named(records: list[Any], form: str, coerce: Coerce, most: int) -> Columns:
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             raise invalid(f"{form}[{number}] is {_kind(record)}, expected a dictionary")
-        if not record.keys() <= names.keys():
-            _check_width(record, form, most)
-            names.update(dict.fromkeys(record))
-            _check_width(names, form, most)
+        for name in record:
+            if name not in names:
+                names[name] = None
+                _check_width(names, form, most)
     return Columns(list(names), iter(records), f"$.{form}", coerce)
 
 

@@ -88,8 +88,8 @@ MLSERVER_DIFFERENCES: dict[str, Difference] = {
         ", infer: (BOOL|BYTES|a shape of (-1|texts)|a value that is (null|true)"
         "|another column|a longer column|a column twice|number is (a number's text|true)"
         "|text is (another|empty|a number|FP64)), 400 for 200$",
-        "values that are not of their datatype or column, unknown categories, other, repeated or "
-        "unequal columns",
+        "values that their column does not take, unknown categories, other, repeated or unequal "
+        "columns",
         "refused with 400, as by `/predict`; MLServer predicts from what NumPy and pandas make of "
         "them",
     ),

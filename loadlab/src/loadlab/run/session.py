@@ -2,17 +2,14 @@
 one sentence."""
 
 import errno
-import fcntl
 import hashlib
 import itertools
-import os
 import platform
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +36,6 @@ from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, starting
 
-_LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (CannotStart, BackendFailed, PlanError, NoAnswer, cgroup.Unavailable)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
@@ -62,10 +58,6 @@ _DETAILS = {
 }
 
 
-class Busy(RuntimeError):
-    """Another lab runs on this machine."""
-
-
 class Place(NamedTuple):
     """Where things are."""
 
@@ -78,26 +70,6 @@ class Place(NamedTuple):
     def of(cls, root: Path) -> "Place":
         """A checkout's own."""
         return cls(root, root / ".halfcore/bundles", root / STORE)
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Hold the machine's only place for a lab; raises `Busy` with the holder."""
-    file = root / _LOCK
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held.seek(0)
-            raise Busy(
-                f"another load run is going on (process {held.read().strip() or 'unknown'}): two "
-                "would measure each other"
-            ) from None
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        yield
 
 
 def carry_out(

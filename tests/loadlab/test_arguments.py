@@ -80,7 +80,9 @@ def test_every_word_is_understood():
     [
         ([], "tier= is missing; there are tenth-core"),
         (["tier=half-core", "user_count=5"], f"one of {', '.join(KEYS)}"),
-        (["half-core"], "expected key=value"),
+        (["half-core"], "; did you mean tier=half-core?"),
+        (["halfcore", "users=5"], "; did you mean tier=half-core?"),
+        (["tier", "half-core"], "; did you mean tier=half-core?"),
         (["tier=half-core", "tier=one-core"], "tier= is given twice"),
         (["tier=half-core", "users="], "users= has no value"),
         (["tier=half-core", "users=0"], "users=0 is invalid: expected a whole number from 1"),

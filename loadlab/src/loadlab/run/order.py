@@ -54,7 +54,8 @@ def parse(
     given: Sequence[str], tiers: Mapping[str, Tier], scenarios: Mapping[str, Scenario]
 ) -> Order:
     """Understand the words of a command line; raises what `words.parse` and `understand` raise."""
-    return understand(words.parse(LoadWords, given), tiers, scenarios)
+    names = {"tier": tiers, "scenario": scenarios}
+    return understand(words.parse(LoadWords, given, names=names), tiers, scenarios)
 
 
 def understand(

@@ -13,6 +13,9 @@ export PYTHONDONTWRITEBYTECODE := ""
 # Pages are written after a measurement, and not after its help.
 render := 'case " $* " in *" --help "* | *" -h "*) ;; *) uv run loadlab render ;; esac'
 
+# Its comment is the help of a recipe whose program has none.
+help := 'case " $* " in *" --help "* | *" -h "*) exec .ci/help'
+
 _list:
     @just --list --unsorted
 
@@ -60,9 +63,13 @@ examples *names="all":
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} image ;; esac
     declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab [baseline]=halfcore-baseline)
     for target in {{ targets }}; do
-        name="${names[$target]:?no such image; known: ${!names[*]}}"
+        [ -n "${names[$target]:-}" ] || { echo "just image: unknown '$target', expected one of: ${!names[*]}" >&2; exit 2; }
+    done
+    for target in {{ targets }}; do
+        name="${names[$target]}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
             --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
             ${SERVER_EXTRAS:+--build-arg "SERVER_EXTRAS=$SERVER_EXTRAS"} \
@@ -75,6 +82,11 @@ image *targets="server export mlflow loadlab":
 up *profiles="registry observe":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} up ;; esac
+    known="$(docker compose --profile '*' config --profiles 2>/dev/null | tr '\n' ' ' || true)"
+    for profile in {{ profiles }}; do
+        [ -z "$known" ] || [[ " $known" == *" $profile "* ]] || { echo "just up: unknown '$profile', expected one of: $known" >&2; exit 2; }
+    done
     compose/make-secrets.sh
     # With NAMESPACE use published images: a name that cannot be pulled is an error, and is
     # not built from this clone.
@@ -89,6 +101,9 @@ down *flags:
 # Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no, source=https://HOST/OWNER/NAME)
 [group('containers')]
 publish *arguments:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} publish ;; esac
     .ci/publish "$@"
 
 # Build, run and check the images, the tiers and the services around them, on this machine's Docker
@@ -96,6 +111,7 @@ publish *arguments:
 test-images *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} test-images ;; esac
     if ! reason="$(docker version --format ok 2>&1 && docker compose version 2>&1)"; then
         echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
         exit 0
@@ -106,12 +122,18 @@ test-images *flags:
 # Wheels and source archives of the three packages in dist/, as a package index would accept them: `just packages repository=https://HOST/OWNER/NAME`
 [group('check')]
 packages *repository:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} packages ;; esac
     uv run python .ci/packages.py "$@"
     uv run twine check --strict dist/halfcore*
 
 # Known vulnerabilities of all locked packages, and which image holds them; exit code 3 if the database could not be asked: `just audit --vulnerability-service osv`
 [group('check')]
 audit *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} audit ;; esac
     uv run --group audit python .ci/audit.py "$@"
 
 # What the lock holds as CycloneDX documents in dist/, one of all packages and one of each image: `just sbom`
@@ -124,7 +146,13 @@ sbom:
 version *number:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} version ;; esac
     if [ $# -gt 0 ]; then
+        # As an index and a registry of images both take it, and uv leaves it as it is.
+        if [ $# -gt 1 ] || ! [[ "$1" =~ ^[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?$ ]]; then
+            echo "just version: unknown '$*', expected nothing, or one version such as 1.2.3 or 1.2.3rc1" >&2
+            exit 2
+        fi
         for package in halfcore-workspace halfcore halfcore-export halfcore-loadlab; do
             env -u UV_NO_SYNC uv version --quiet --frozen --package "$package" "$1"
         done
@@ -140,6 +168,7 @@ version *number:
 site *serve:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} site ;; esac
     case "$*" in "" | serve | "serve "*) ;; *) echo "just site: unknown '$*', expected nothing, or serve and a port" >&2; exit 2 ;; esac
     uv run python docs/site.py
     uv run zensical build --strict --clean
@@ -183,7 +212,10 @@ lint:
 # 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
 [group('prove')]
 prove-batcher rows="1000000":
-    uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} prove-batcher ;; esac
+    uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows "$1"
 
 # Batcher, model swap and prediction log under 30,000 random orders of callbacks in virtual time, and with planted errors, which must be found; `just prove-simulation --schedules 1000`, `just prove-simulation --part swap --seed 7`
 [group('prove')]
@@ -210,11 +242,17 @@ prove-memory *flags:
 prove-properties times="20" *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} prove-properties ;; esac
+    [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-properties: times is '$1', expected a whole number, as in just prove-properties 100" >&2; exit 2; }
     PROPERTY_EXAMPLES="$1" uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Coverage-guided fuzzing of whatever reads a body, for so many seconds: each body is read or refused with a 4xx; `just prove-fuzz 120`. A body that fails is kept in .halfcore/fuzz
 [group('prove')]
 prove-fuzz seconds="7200" *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} prove-fuzz ;; esac
+    [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-fuzz: seconds is '$1', expected a whole number, as in just prove-fuzz 120" >&2; exit 2; }
     mkdir -p .halfcore/fuzz
     uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
 
@@ -231,6 +269,9 @@ prove-openapi *flags:
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
 prove-answers *names="all":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_answers.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
     uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
 
@@ -239,6 +280,7 @@ prove-answers *names="all":
 prove-batch *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_batch.py --help ;; esac # before anything is trained
     model=cover-middle
     case " $* " in *" --short "*) model=cover-small ;; esac
     env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
@@ -247,11 +289,17 @@ prove-batch *flags:
 # What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
 record-protocols *servers:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} record-protocols ;; esac
     PYTHONPATH=tests uv run python -m protocols.record "$@"
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
 prove-baselines *names="light":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_baselines.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
     uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
 
@@ -375,6 +423,9 @@ load-doctor:
 # 1,000 users for seconds against a real server in its limits: does the lab work? Its verdict is printed, and only a broken lab fails
 [group('prove')]
 load-smoke *words="tier=half-core":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab load --help ;; esac # before anything is trained
     ./loadlab/smoke.sh "$@"
 
 # Locust's master for several machines, its page on 8089: `just load-master --host http://10.0.0.5:8000 --users 10000 --spawn-rate 500`
@@ -387,8 +438,10 @@ load-master *flags:
 load-worker master *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} load-worker ;; esac
     ulimit -n "$(ulimit -Hn)"
     host="${1#master=}"; shift
+    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=10.0.0.7" >&2; exit 2 ;; esac
     trap 'kill "$worker"; wait "$worker"; exit 0' INT TERM
     while true; do
         uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@" &
@@ -413,13 +466,14 @@ load-report run="latest" *flags:
 [no-exit-message]
 load-keep run="latest":
     uv run loadlab keep "$@"
-    uv run loadlab render
+    @{{ render }}
 
 # All pictures of the documentation in docs/images, as Chromium shows the pages: the server's page, /docs, a load run's report, a comparison, a search: `just pictures docs/runs/NAME`
 [group('prove')]
 pictures run="":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} pictures ;; esac
     uv run model-export examples iris penguins-lr penguins-rf penguins-svm
     page="$(uv run loadlab report "${1:-docs/runs/2026-11-26-200638-half-core-steady}" | sed -n 's/^report: //p')"
     uv run python tests/support/pictures.py .halfcore/bundles "$page"
@@ -467,6 +521,9 @@ demo-swap:
 # Whole load runs against servers with faults and servers that cheat: each must be caught by what is meant for it; `just prove-verdicts cache --engines raw`
 [group('prove')]
 prove-verdicts *names:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_verdicts.py --help ;; esac # before anything is trained
     uv run model-export examples iris
     uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
 

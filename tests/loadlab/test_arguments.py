@@ -97,6 +97,8 @@ def test_every_word_is_understood():
         (["tier=half-core", "model=../secret"], "expected a model's name"),
         (["tier=half-core", "scenario=overload", "duration=30s"], "the surge"),
         (["tier=half-core", "target=10.1.2.3"], "expected host:port"),
+        (["target=https://127.0.0.1:80"], "asks /predict over HTTP, expected host:port; for HTTPS"),
+        (["target=127.0.0.1:80/api"], "or another path give the address of a proxy"),
         (["tier=half-core", "target=127.0.0.1:80", "backend=cgroup"], "nothing to start"),
     ],
 )

@@ -146,7 +146,7 @@ def watch(seconds: float = 2.0) -> Quiet:
         limit = f"at most {_MAX_BUSY_CORES}"
         reasons.append(f"others use {busy_cores:.2f} cores ({limit}){named and f': {named}'}")
     if steal > _MAX_STEAL:
-        reasons.append(f"the hypervisor steals {steal:.1%} (at most {_MAX_STEAL:.0%})")
+        reasons.append(f"the hypervisor steals {steal:.2%} (at most {_MAX_STEAL:.0%})")
     if len(usable_cpus()) < 2:
         reasons.append("one core: server and generator cannot be kept apart")
     return Quiet(busy_cores=busy_cores, steal=steal, reasons=reasons)

@@ -37,6 +37,10 @@ from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, starting
 
 _INFRASTRUCTURE = (CannotStart, BackendFailed, PlanError, NoAnswer, cgroup.Unavailable)
+_ASKED = (
+    ". The lab sends rows of model={model} to http://{target}/predict: name the model that answers "
+    "there with model=; for HTTPS or another path give the address of a proxy that adds them"
+)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Start, warm-up, drain and cool-down at their longest."""
@@ -119,7 +123,7 @@ def record_of(
         id=name,
         started_at=now,
         command=" ".join(["just load", *sys.argv[2:]]),
-        backend="compose" if backend == "compose" else "cgroup",
+        backend=backend,
         engine=_ENGINES[order.user] if order.engine == "locust" else "raw",
         seed=order.seed,
         target=order.target,
@@ -196,7 +200,9 @@ def _end(
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
     except _INFRASTRUCTURE as error:  # NoAnswer, a kind of WrongAnswer, says nothing of the server
-        return Ended(kind="infrastructure", sentence=str(error))
+        asked = order.target and isinstance(error, NoAnswer)
+        hint = _ASKED.format(target=order.target, model=order.model) if asked else ""
+        return Ended(kind="infrastructure", sentence=f"{error}{hint}")
     except WrongAnswer as error:
         return Ended(kind="wrong_answer", sentence=str(error))
     except KeyboardInterrupt:

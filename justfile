@@ -104,7 +104,7 @@ publish *arguments:
     #!/usr/bin/env bash
     set -euo pipefail
     {{ help }} publish ;; esac
-    .ci/publish "$@"
+    exec .ci/publish "$@"
 
 # Build, run and check the images, the tiers and the services around them, on this machine's Docker
 [group('check')]
@@ -134,7 +134,7 @@ audit *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     {{ help }} audit ;; esac
-    uv run --group audit python .ci/audit.py "$@"
+    exec uv run --group audit python .ci/audit.py "$@"
 
 # What the lock holds as CycloneDX documents in dist/, one of all packages and one of each image: `just sbom`
 [group('check')]
@@ -215,7 +215,7 @@ prove-batcher rows="1000000":
     #!/usr/bin/env bash
     set -euo pipefail
     {{ help }} prove-batcher ;; esac
-    uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows "$1"
+    exec uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows "$1"
 
 # Batcher, model swap and prediction log under 30,000 random orders of callbacks in virtual time, and with planted errors, which must be found; `just prove-simulation --schedules 1000`, `just prove-simulation --part swap --seed 7`
 [group('prove')]
@@ -244,7 +244,8 @@ prove-properties times="20" *flags:
     set -euo pipefail
     {{ help }} prove-properties ;; esac
     [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-properties: times is '$1', expected a whole number, as in just prove-properties 100" >&2; exit 2; }
-    PROPERTY_EXAMPLES="$1" uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
+    export PROPERTY_EXAMPLES="$1"
+    exec uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Coverage-guided fuzzing of whatever reads a body, for so many seconds: each body is read or refused with a 4xx; `just prove-fuzz 120`. A body that fails is kept in .halfcore/fuzz
 [group('prove')]
@@ -254,7 +255,7 @@ prove-fuzz seconds="7200" *flags:
     {{ help }} prove-fuzz ;; esac
     [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-fuzz: seconds is '$1', expected a whole number, as in just prove-fuzz 120" >&2; exit 2; }
     mkdir -p .halfcore/fuzz
-    uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
+    exec uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
 
 # What an API key costs a request, and whether the time of a refusal depends on how much of a key was guessed; `just prove-keys --samples 100000`
 [group('prove')]
@@ -273,7 +274,7 @@ prove-answers *names="all":
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_answers.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
-    uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
+    exec uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
 
 # `halfcore predict` over all rows of forest cover: mlflow.pyfunc's labels, CPU time against ONNX Runtime and reading, memory; `just prove-batch --short` judges no time
 [group('prove')]
@@ -292,7 +293,7 @@ record-protocols *servers:
     #!/usr/bin/env bash
     set -euo pipefail
     {{ help }} record-protocols ;; esac
-    PYTHONPATH=tests uv run python -m protocols.record "$@"
+    PYTHONPATH=tests exec uv run python -m protocols.record "$@"
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
@@ -301,7 +302,7 @@ prove-baselines *names="light":
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_baselines.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
-    uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
+    exec uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
 
 # The descriptors of the gRPC messages, from server/src/halfcore/rpc/proto/*.proto; a test compares them
 [group('prove')]
@@ -316,7 +317,8 @@ bench *flags:
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab bench --help ;; esac # before anything is trained
     uv run model-export examples bench
-    uv run loadlab bench "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab bench "$@"
     uv run loadlab render
 
 # The effect of each default of the server; needs what `bench` needs
@@ -338,7 +340,8 @@ bench-protocols *flags:
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab protocols --help ;; esac # before anything is trained
     PYTHONPATH=tests uv run python -m support.protocol_models .halfcore/protocols
-    uv run loadlab protocols "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab protocols "$@"
     uv run loadlab render
 
 # halfcore and other model servers (mosec, MLServer, BentoML, LitServe, Ray Serve, MLflow, Triton) with the same graph on one CPU; needs what `bench` needs, and Python 3.11. Short: `just peers --peers mosec,litserve --models iris --regimes saturated --quick`
@@ -349,7 +352,8 @@ peers *flags:
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab peers --help ;; esac # before anything is trained
     uv run model-export examples bench
     case " $* " in *" --quick "*) exec uv run loadlab peers --store .halfcore/runs "$@" ;; esac
-    uv run loadlab peers "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab peers "$@"
     uv run loadlab render
 
 # The packages on every Python that they name: wheels of all that they need, and for those that are installed here an export, a server's answer and mypy; `just prove-pythons --short` takes one other Python
@@ -389,7 +393,8 @@ search *words:
     set -euo pipefail
     status=0
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab search --help ;; esac
-    uv run loadlab search "$@" || status=$?
+    source loadlab/signals.sh
+    passing uv run loadlab search "$@" || status=$?
     [ "$status" -gt 2 ] || uv run loadlab render
     exit "$status"
 
@@ -426,7 +431,7 @@ load-smoke *words="tier=half-core":
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab load --help ;; esac # before anything is trained
-    ./loadlab/smoke.sh "$@"
+    exec ./loadlab/smoke.sh "$@"
 
 # Locust's master for several machines, its page on 8089: `just load-master --host http://10.0.0.5:8000 --users 10000 --spawn-rate 500`
 [group('prove')]
@@ -525,7 +530,7 @@ prove-verdicts *names:
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_verdicts.py --help ;; esac # before anything is trained
     uv run model-export examples iris
-    uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
+    exec uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
 
 # Models as people register them, from MLflow's log_model to answers over HTTP; writes the table in docs/export.md; `just prove-models 'xgboost-*' voting-hard`, `just prove-models --short`
 [group('prove')]

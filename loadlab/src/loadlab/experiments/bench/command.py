@@ -176,7 +176,12 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     kinds: dict[str, Callable[..., Measured[Any]]]
     kinds = {"peers": peers.carry_out, "memory": _memory}
     with alone():
-        measured = kinds.get(asked.command, _compare)(asked, root, console)
+        try:
+            measured = kinds.get(asked.command, _compare)(asked, root, console)
+        except KeyboardInterrupt:
+            continues = asked.command != "memory" and not asked.quick
+            say(console, f"interrupted{'; the same command continues it' if continues else ''}")
+            raise
         return runner.save(measured, asked.store)
 
 

@@ -78,6 +78,13 @@ def _load(order: Order, root: Path, console: Console) -> int:
         for reason in machine.watch(_WATCH_S).reasons:
             advice = "Stop what is not needed, or expect INVALID"
             say(console, f"the machine is not quiet: {reason}. {advice}")
+        if order.remote:
+            there = f"`just load-worker master={order.listen}`"
+            plural = "s" if order.remote > 1 else ""
+            say(
+                console,
+                f"waiting for {order.remote} worker{plural} of other machines: {there} there",
+            )
         judged, interrupted = _repeats(order, root, backend, console)
     if interrupted:
         return INTERRUPTED

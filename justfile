@@ -13,6 +13,9 @@ export PYTHONDONTWRITEBYTECODE := ""
 # Pages are written after a measurement, and not after its help.
 render := 'case " $* " in *" --help "* | *" -h "*) ;; *) uv run loadlab render ;; esac'
 
+# Its comment is the help of a recipe whose program has none.
+help := 'case " $* " in *" --help "* | *" -h "*) exec .ci/help'
+
 _list:
     @just --list --unsorted
 
@@ -60,9 +63,13 @@ examples *names="all":
 image *targets="server export mlflow loadlab":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} image ;; esac
     declare -A names=([server]=halfcore [export]=halfcore-export [mlflow]=halfcore-mlflow [loadlab]=halfcore-loadlab [baseline]=halfcore-baseline)
     for target in {{ targets }}; do
-        name="${names[$target]:?no such image; known: ${!names[*]}}"
+        [ -n "${names[$target]:-}" ] || { echo "just image: unknown '$target', expected one of: ${!names[*]}" >&2; exit 2; }
+    done
+    for target in {{ targets }}; do
+        name="${names[$target]}"
         DOCKER_BUILDKIT=1 docker build --network "${BUILD_NETWORK:-default}" --target "$target" \
             --build-arg VERSION="$(uv version --package halfcore --short)" --build-arg REVISION="$(git rev-parse HEAD)" \
             ${SERVER_EXTRAS:+--build-arg "SERVER_EXTRAS=$SERVER_EXTRAS"} \
@@ -75,6 +82,11 @@ image *targets="server export mlflow loadlab":
 up *profiles="registry observe":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} up ;; esac
+    known="$(docker compose --profile '*' config --profiles 2>/dev/null | tr '\n' ' ' || true)"
+    for profile in {{ profiles }}; do
+        [ -z "$known" ] || [[ " $known" == *" $profile "* ]] || { echo "just up: unknown '$profile', expected one of: $known" >&2; exit 2; }
+    done
     compose/make-secrets.sh
     # With NAMESPACE use published images: a name that cannot be pulled is an error, and is
     # not built from this clone.
@@ -89,13 +101,17 @@ down *flags:
 # Push all images for amd64 and arm64, with SBOM and provenance: `just publish namespace=me tag=1.2.3` (also platforms=, attest=no, source=https://HOST/OWNER/NAME)
 [group('containers')]
 publish *arguments:
-    .ci/publish "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} publish ;; esac
+    exec .ci/publish "$@"
 
 # Build, run and check the images, the tiers and the services around them, on this machine's Docker
 [group('check')]
 test-images *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} test-images ;; esac
     if ! reason="$(docker version --format ok 2>&1 && docker compose version 2>&1)"; then
         echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
         exit 0
@@ -106,13 +122,19 @@ test-images *flags:
 # Wheels and source archives of the three packages in dist/, as a package index would accept them: `just packages repository=https://HOST/OWNER/NAME`
 [group('check')]
 packages *repository:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} packages ;; esac
     uv run python .ci/packages.py "$@"
     uv run twine check --strict dist/halfcore*
 
 # Known vulnerabilities of all locked packages, and which image holds them; exit code 3 if the database could not be asked: `just audit --vulnerability-service osv`
 [group('check')]
 audit *flags:
-    uv run --group audit python .ci/audit.py "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} audit ;; esac
+    exec uv run --group audit python .ci/audit.py "$@"
 
 # What the lock holds as CycloneDX documents in dist/, one of all packages and one of each image: `just sbom`
 [group('check')]
@@ -124,7 +146,13 @@ sbom:
 version *number:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} version ;; esac
     if [ $# -gt 0 ]; then
+        # As an index and a registry of images both take it, and uv leaves it as it is.
+        if [ $# -gt 1 ] || ! [[ "$1" =~ ^[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?$ ]]; then
+            echo "just version: unknown '$*', expected nothing, or one version such as 1.2.3 or 1.2.3rc1" >&2
+            exit 2
+        fi
         for package in halfcore-workspace halfcore halfcore-export halfcore-loadlab; do
             env -u UV_NO_SYNC uv version --quiet --frozen --package "$package" "$1"
         done
@@ -140,6 +168,7 @@ version *number:
 site *serve:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} site ;; esac
     case "$*" in "" | serve | "serve "*) ;; *) echo "just site: unknown '$*', expected nothing, or serve and a port" >&2; exit 2 ;; esac
     uv run python docs/site.py
     uv run zensical build --strict --clean
@@ -183,7 +212,10 @@ lint:
 # 1,000,000 rows through the batcher with cancellations and failing runs: none may be misrouted, lost or doubled
 [group('prove')]
 prove-batcher rows="1000000":
-    uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows {{ rows }}
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} prove-batcher ;; esac
+    exec uv run python tests/support/proven.py batcher "0 rows misrouted, lost or doubled" -- uv run python tests/server/pipeline/test_batcher_proof.py --rows "$1"
 
 # Batcher, model swap and prediction log under 30,000 random orders of callbacks in virtual time, and with planted errors, which must be found; `just prove-simulation --schedules 1000`, `just prove-simulation --part swap --seed 7`
 [group('prove')]
@@ -210,13 +242,20 @@ prove-memory *flags:
 prove-properties times="20" *flags:
     #!/usr/bin/env bash
     set -euo pipefail
-    PROPERTY_EXAMPLES="$1" uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
+    {{ help }} prove-properties ;; esac
+    [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-properties: times is '$1', expected a whole number, as in just prove-properties 100" >&2; exit 2; }
+    export PROPERTY_EXAMPLES="$1"
+    exec uv run python tests/support/proven.py properties "every property holds" -- uv run pytest -n 2 -m hypothesis --timeout 3600 "${@:2}"
 
 # Coverage-guided fuzzing of whatever reads a body, for so many seconds: each body is read or refused with a 4xx; `just prove-fuzz 120`. A body that fails is kept in .halfcore/fuzz
 [group('prove')]
 prove-fuzz seconds="7200" *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} prove-fuzz ;; esac
+    [[ "$1" =~ ^[1-9][0-9]*$ ]] || { echo "just prove-fuzz: seconds is '$1', expected a whole number, as in just prove-fuzz 120" >&2; exit 2; }
     mkdir -p .halfcore/fuzz
-    uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
+    exec uv run python tests/support/proven.py fuzz "every body is read or refused with a 4xx" -- uv run --group fuzz python tests/e2e/fuzz_bodies.py -max_total_time="$1" -max_len=4096 -print_final_stats=1 -verbosity=0 -artifact_prefix=.halfcore/fuzz/ "${@:2}"
 
 # What an API key costs a request, and whether the time of a refusal depends on how much of a key was guessed; `just prove-keys --samples 100000`
 [group('prove')]
@@ -231,14 +270,18 @@ prove-openapi *flags:
 # Every row of every example model over HTTP against mlflow.pyfunc's label
 [group('prove')]
 prove-answers *names="all":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_answers.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
-    uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
+    exec uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
 
 # `halfcore predict` over all rows of forest cover: mlflow.pyfunc's labels, CPU time against ONNX Runtime and reading, memory; `just prove-batch --short` judges no time
 [group('prove')]
 prove-batch *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_batch.py --help ;; esac # before anything is trained
     model=cover-middle
     case " $* " in *" --short "*) model=cover-small ;; esac
     env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
@@ -247,13 +290,19 @@ prove-batch *flags:
 # What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
 record-protocols *servers:
-    PYTHONPATH=tests uv run python -m protocols.record "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ help }} record-protocols ;; esac
+    PYTHONPATH=tests exec uv run python -m protocols.record "$@"
 
 # Every row's label from each baseline (naive, typical, tuned, onnx) over HTTP against mlflow.pyfunc's; ROWS=300 sends fewer
 [group('prove')]
 prove-baselines *names="light":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_baselines.sh --help ;; esac # before anything is trained
     uv run model-export examples "$@"
-    uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
+    exec uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
 
 # The descriptors of the gRPC messages, from server/src/halfcore/rpc/proto/*.proto; a test compares them
 [group('prove')]
@@ -268,7 +317,8 @@ bench *flags:
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab bench --help ;; esac # before anything is trained
     uv run model-export examples bench
-    uv run loadlab bench "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab bench "$@"
     uv run loadlab render
 
 # The effect of each default of the server; needs what `bench` needs
@@ -290,7 +340,8 @@ bench-protocols *flags:
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab protocols --help ;; esac # before anything is trained
     PYTHONPATH=tests uv run python -m support.protocol_models .halfcore/protocols
-    uv run loadlab protocols "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab protocols "$@"
     uv run loadlab render
 
 # halfcore and other model servers (mosec, MLServer, BentoML, LitServe, Ray Serve, MLflow, Triton) with the same graph on one CPU; needs what `bench` needs, and Python 3.11. Short: `just peers --peers mosec,litserve --models iris --regimes saturated --quick`
@@ -301,7 +352,8 @@ peers *flags:
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab peers --help ;; esac # before anything is trained
     uv run model-export examples bench
     case " $* " in *" --quick "*) exec uv run loadlab peers --store .halfcore/runs "$@" ;; esac
-    uv run loadlab peers "$@"
+    source loadlab/signals.sh
+    passing uv run loadlab peers "$@"
     uv run loadlab render
 
 # The packages on every Python that they name: wheels of all that they need, and for those that are installed here an export, a server's answer and mypy; `just prove-pythons --short` takes one other Python
@@ -341,7 +393,8 @@ search *words:
     set -euo pipefail
     status=0
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab search --help ;; esac
-    uv run loadlab search "$@" || status=$?
+    source loadlab/signals.sh
+    passing uv run loadlab search "$@" || status=$?
     [ "$status" -gt 2 ] || uv run loadlab render
     exit "$status"
 
@@ -375,7 +428,10 @@ load-doctor:
 # 1,000 users for seconds against a real server in its limits: does the lab work? Its verdict is printed, and only a broken lab fails
 [group('prove')]
 load-smoke *words="tier=half-core":
-    ./loadlab/smoke.sh "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run loadlab load --help ;; esac # before anything is trained
+    exec ./loadlab/smoke.sh "$@"
 
 # Locust's master for several machines, its page on 8089: `just load-master --host http://10.0.0.5:8000 --users 10000 --spawn-rate 500`
 [group('prove')]
@@ -387,8 +443,10 @@ load-master *flags:
 load-worker master *flags:
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} load-worker ;; esac
     ulimit -n "$(ulimit -Hn)"
     host="${1#master=}"; shift
+    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=10.0.0.7" >&2; exit 2 ;; esac
     trap 'kill "$worker"; wait "$worker"; exit 0' INT TERM
     while true; do
         uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@" &
@@ -413,13 +471,14 @@ load-report run="latest" *flags:
 [no-exit-message]
 load-keep run="latest":
     uv run loadlab keep "$@"
-    uv run loadlab render
+    @{{ render }}
 
 # All pictures of the documentation in docs/images, as Chromium shows the pages: the server's page, /docs, a load run's report, a comparison, a search: `just pictures docs/runs/NAME`
 [group('prove')]
 pictures run="":
     #!/usr/bin/env bash
     set -euo pipefail
+    {{ help }} pictures ;; esac
     uv run model-export examples iris penguins-lr penguins-rf penguins-svm
     page="$(uv run loadlab report "${1:-docs/runs/2026-11-26-200638-half-core-steady}" | sed -n 's/^report: //p')"
     uv run python tests/support/pictures.py .halfcore/bundles "$page"
@@ -467,8 +526,11 @@ demo-swap:
 # Whole load runs against servers with faults and servers that cheat: each must be caught by what is meant for it; `just prove-verdicts cache --engines raw`
 [group('prove')]
 prove-verdicts *names:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_verdicts.py --help ;; esac # before anything is trained
     uv run model-export examples iris
-    uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
+    exec uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
 
 # Models as people register them, from MLflow's log_model to answers over HTTP; writes the table in docs/export.md; `just prove-models 'xgboost-*' voting-hard`, `just prove-models --short`
 [group('prove')]

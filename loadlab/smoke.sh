@@ -3,5 +3,6 @@
 set -euo pipefail
 uv run model-export examples iris
 status=0
-uv run loadlab load users=1000 duration=10s "$@" || status=$?
+source "$(dirname "$0")/signals.sh"
+passing uv run loadlab load users=1000 duration=10s "$@" || status=$?
 [ "$status" -le 2 ] || exit "$status"

@@ -3,6 +3,7 @@ it."""
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import settings
 
 from halfcore.postgres.database import Database
 from halfcore.postgres.migrate import migrate, read
+from loadlab.run import lock
 from support.examples import examples
 from support.mlflow_registry import Registry
 from support.mlflow_server import MlflowServer, mlflow_server, s3_endpoint
@@ -40,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "walks(commands): documented commands that the test executes"
     )
+    # Load runs of tests are not refused for those of another process of tests.
+    os.environ[lock.NAME] = f"tests-{os.getpid()}"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

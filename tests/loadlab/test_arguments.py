@@ -80,7 +80,9 @@ def test_every_word_is_understood():
     [
         ([], "tier= is missing; there are tenth-core"),
         (["tier=half-core", "user_count=5"], f"one of {', '.join(KEYS)}"),
-        (["half-core"], "expected key=value"),
+        (["half-core"], "; did you mean tier=half-core?"),
+        (["halfcore", "users=5"], "; did you mean tier=half-core?"),
+        (["tier", "half-core"], "; did you mean tier=half-core?"),
         (["tier=half-core", "tier=one-core"], "tier= is given twice"),
         (["tier=half-core", "users="], "users= has no value"),
         (["tier=half-core", "users=0"], "users=0 is invalid: expected a whole number from 1"),
@@ -95,6 +97,8 @@ def test_every_word_is_understood():
         (["tier=half-core", "model=../secret"], "expected a model's name"),
         (["tier=half-core", "scenario=overload", "duration=30s"], "the surge"),
         (["tier=half-core", "target=10.1.2.3"], "expected host:port"),
+        (["target=https://127.0.0.1:80"], "asks /predict over HTTP, expected host:port; for HTTPS"),
+        (["target=127.0.0.1:80/api"], "or another path give the address of a proxy"),
         (["tier=half-core", "target=127.0.0.1:80", "backend=cgroup"], "nothing to start"),
     ],
 )

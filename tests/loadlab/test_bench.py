@@ -428,7 +428,7 @@ def test_an_ablation_measures_each_variant_where_it_can_show():
 
 
 def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
-    """Measured once, before the first server is started."""
+    """Measured once, before the first server is started; an interruption says how to go on."""
     nobody = a_run("bench", [])
     monkeypatch.setattr(command.machine, "watch", lambda: nobody.quiet)
     monkeypatch.setattr(command.machine, "fingerprint", lambda *_: nobody.fingerprint)
@@ -443,6 +443,16 @@ def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
     found = runner.load(file, Run)
     assert found.fingerprint.calibration.score > 0
     assert len(found.rows) == 3
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", interrupted)
+    for more, says in ((), "; the same command continues it"), (("--quick",), ""):
+        console = Console(file=io.StringIO())
+        with pytest.raises(KeyboardInterrupt):
+            command.main(asked("bench", *words, str(tmp_path), *more), tmp_path, console)
+        assert console.file.getvalue().endswith(f"interrupted{says}\n")
     assert not list((tmp_path / runner.KEPT).iterdir())
 
 

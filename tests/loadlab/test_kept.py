@@ -74,6 +74,16 @@ def test_a_run_that_has_not_ended_is_not_kept(place):
         keep("2026-11-20-210000", place / ".halfcore/loads", place / "docs/runs")
 
 
+def test_a_run_without_its_lines_is_not_kept(place):
+    """Nor is a part of it, which the pages would find."""
+    run = next((place / ".halfcore/loads").iterdir())
+    for file in run.glob("samples.jsonl*"):
+        file.unlink()
+    with pytest.raises(StoreError, match=r"samples\.jsonl\.gz is missing, so it cannot be kept"):
+        keep(run.name, run.parent, place / "kept")
+    assert not (place / "kept").exists()
+
+
 def test_the_pages_tell_every_kept_run_with_its_verdict_and_where_it_comes_from(place):
     """A run that failed as well as those that passed; figures are the verdicts', and link to the
     records."""

@@ -182,7 +182,10 @@ def test_rows_of_another_model_are_found_before_the_load(lab):
             f"target=127.0.0.1:{server.port}",
             backend="",
         )
-        finish(process, 4, "the server refuses a row of this model:")
+        said = plain(finish(process, 4, "the server refuses a row of this model:"))
+        assert f"sends rows of model=penguins-svm to http://127.0.0.1:{server.port}/predict" in said
+        assert "name the model that answers there with model=" in said
+        assert lab.stored().run.backend == "given"
         assert not left_over(process, lab.stored().run)
         assert server.process.poll() is None
 

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.bench import command
+from loadlab.experiments.bench import command, peers
+from loadlab.experiments.bench import measure as measuring
 from loadlab.experiments.bench.command import Refused
-from loadlab.experiments.bench.measure import Load, measure
+from loadlab.experiments.bench.measure import Load, check_cpus, measure, server_cpu
 from loadlab.experiments.bench.subjects import SUBJECTS, Place, Subject
 from loadlab.record import machine
 from loadlab.record.cgroup import Limits, Unavailable
@@ -30,7 +31,7 @@ LOAD = Load(
     warmup_s=0.1,
     timeout_s=5,
     limits=Limits(),
-    server_cpus="0",
+    server_cpus=server_cpu(),
 )
 SPARSE = msgspec.structs.replace(
     LOAD, regime="sparse", rate=1000, think_s=(0.02, 0.04), limits=Limits(cpus=0.5)
@@ -202,3 +203,35 @@ def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
 
     with pytest.raises(Refused, match=r"not quiet: others use 1\.50 cores.*--despite-noise"):
         command.main(asked, tmp_path, Console(file=io.StringIO()))
+
+
+def test_server_and_client_get_the_cpus_that_the_lab_may_use(monkeypatch):
+    """Such as `taskset` or a container leave them; one is refused."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser.add_subparsers(dest="command"))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _pid: {5, 6})
+    tasks, _ = command.chosen(parser.parse_args(["bench", "--regimes", "saturated"]))
+    visits = peers.chosen(parser.parse_args(["peers"]))
+    held = {task.load.server_cpus for task in tasks}
+    held |= {load.server_cpus for visit in visits for load in visit.loads}
+    check_cpus()
+
+    assert held == {"5"}
+
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _pid: {6})
+    with pytest.raises(Refused, match="need a CPU each, and this process may use only CPU 6"):
+        command.main(parser.parse_args(["bench"]), Path(), Console(quiet=True))
+
+
+def test_the_client_uses_a_cpu_that_the_lab_may_use(monkeypatch):
+    """The last one that no process of the server is held to."""
+
+    class Group:
+        def processes(self):
+            return [7]
+
+    held = {0: {4, 5, 6}, 7: {4}}
+    monkeypatch.setattr(measuring.os, "sched_getaffinity", held.__getitem__)
+    assert measuring._client_cpu(Group()) == 6
+    held[7] = {6}
+    assert measuring._client_cpu(Group()) == 5

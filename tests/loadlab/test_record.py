@@ -79,7 +79,11 @@ def test_missing_files_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "run.json"), (b'{"format": 99}', "format is 99"), (b'{"format": 1}', "id")],
+    [
+        (b"{", "run.json cannot be read, it is damaged"),
+        (b'{"format": 99}', "format is 99, expected 1: another version"),
+        (b'{"format": 1}', "id"),
+    ],
 )
 def test_what_is_no_run_is_refused(tmp_path, content, message):
     """The message names the file, and the field."""

@@ -250,6 +250,11 @@ def test_the_history_is_what_the_folders_hold(tmp_path):
     (tmp_path / "of-another-version").mkdir()
     (tmp_path / "of-another-version" / "run.json").write_text('{"format": 99}')
     assert [each.run.id for each in command.history(tmp_path)] == ["20261120-1901-b"]
+    paper = io.StringIO()
+    asked = SimpleNamespace(command="history", store=tmp_path, json=False)
+    command.main(asked, tmp_path, Console(file=paper, width=160))
+    assert "20261120-1901-b" in paper.getvalue()
+    assert "not shown, for they cannot be read: 1 more" in " ".join(paper.getvalue().split())
 
 
 def test_history_and_report_as_json(tmp_path, capsys):

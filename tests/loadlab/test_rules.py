@@ -540,7 +540,8 @@ def test_a_slow_server_measured_badly_is_invalid():
     """The generator had no CPU left: it is unknown whose fault the latencies are."""
     verdict = judge(_a_busy_worker(made(Server(slower=100))).log())
     assert verdict.outcome == "INVALID"
-    assert "V2 generator CPU" in verdict.sentence
+    assert [each.rule for each in verdict.findings if not each.holds] == ["V2", "V13"]
+    assert "1 rule is broken that a FAIL needs. V2 generator CPU" in verdict.sentence
 
 
 def test_requests_that_an_interrupted_run_left_behind_are_no_failure_of_the_server():

@@ -44,6 +44,9 @@ def test_workers_on_two_other_hosts_drive_a_run(tmp_path, delay_ms, loss):
         finally:
             lab.end()
     assert process.returncode in (0, 1, 2), said
+    assert (
+        f"waiting for 2 workers of other machines: `just load-worker master={LAB_ADDRESS}`" in said
+    )
     log, verdict = lab.stored(), lab.verdict()
     run = log.run
     assert run.ended is not None

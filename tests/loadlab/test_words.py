@@ -51,6 +51,11 @@ def test_a_command_inherits_words_and_changes_defaults():
         (Hunt, ["users"], "users: unknown; expected key=value"),
         (Hunt, ["scenaro=course"], "did you mean scenario=course?"),
         (Hunt, ["users"], "did you mean users=…?"),
+        (Hunt, ["users", "5"], "did you mean users=5?"),
+        (Hunt, ["users", "rate=5"], "did you mean users=…?"),
+        (Hunt, ["steady"], "did you mean scenario=steady?"),
+        (Hunt, ["locust"], "did you mean engine=locust?"),
+        (Hunt, ["raw"], "did you mean engine=raw?"),
         (Hunt, ["engine=locus"], "there are locust, raw; did you mean locust?"),
         (Hunt, ["target=db:80"], "target=db:80: a hunt starts its own servers"),
         (Hunt, ["budget=1", "budget=1"], "budget= is given twice"),
@@ -67,7 +72,7 @@ def test_a_command_inherits_words_and_changes_defaults():
 def test_a_wrong_word_is_refused_with_what_was_expected(kind, words, says):
     """Nothing is guessed, nothing is ignored."""
     with pytest.raises(UsageError) as refused:
-        parse(kind, words, REFUSED)
+        parse(kind, words, REFUSED, {"scenario": ["steady", "course"]})
     assert says in str(refused.value)
 
 

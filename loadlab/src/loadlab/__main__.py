@@ -27,11 +27,13 @@ from loadlab.report import command as report_command
 from loadlab.report.command import NoSuchRun
 from loadlab.report.terminal import say
 from loadlab.run import command as run_command
+from loadlab.run.lock import Busy
 from loadlab.run.session import Place
 from loadlab.target.process import CannotStart
 from loadlab.target.programs import CaseError
 
 _REFUSALS = (
+    Busy,
     measure.Refused,
     CaseError,
     ClientFailed,

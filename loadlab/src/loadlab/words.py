@@ -9,6 +9,8 @@ import argparse
 import re
 import types
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import zip_longest
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -99,11 +101,17 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ] = ""
 
 
-def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None = None) -> W:
+def parse(
+    kind: type[W],
+    words: Sequence[str],
+    refused: Mapping[str, str] | None = None,
+    names: Mapping[str, Collection[str]] | None = None,
+) -> W:
     """Understand the words of a command line.
 
     Args:
         refused: words that `kind` has and this command does not take, with the reason.
+        names: the values of words that no type knows, such as tiers, for the hint in an error.
 
     Raises:
         UsageError: an unknown or refused key, one given twice, without a value, or with one that
@@ -112,13 +120,13 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
     refused = refused or {}
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     given: dict[str, object] = {}
-    for word in words:
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         key, equals, text = word.partition("=")
         if key in refused:
             raise UsageError(f"{word}: {refused[key]}")
         if not equals or key not in fields:
-            known = [name for name in fields if name not in refused]
-            meant = did_you_mean(key, known, f"={text or '…'}")
+            known = {name: field for name, field in fields.items() if name not in refused}
+            meant = _meant(word, "" if "=" in following else following, known, names or {})
             raise UsageError(
                 f"{word}: unknown; expected key=value with one of {', '.join(known)}{meant}"
             )
@@ -129,6 +137,26 @@ def parse(kind: type[W], words: Sequence[str], refused: Mapping[str, str] | None
         if field.required and field.name not in given:
             raise UsageError(f"{key}= is missing")
     return kind(**given)
+
+
+def _meant(
+    word: str,
+    following: str,
+    known: Mapping[str, msgspec.structs.FieldInfo],
+    names: Mapping[str, Collection[str]],
+) -> str:
+    """A sentence with what a wrong word was probably meant to be: a key, also as in `tier NAME`, or
+    a value whose key was left out; empty if it is like neither."""
+    key, equals, text = word.partition("=")
+    if equals:
+        return did_you_mean(key, known, f"={text or '…'}")
+    meant = {name: f"{name}={following or '…'}" for name in known}
+    for name, field in known.items():
+        kind, _ = _unwrap(field.type)
+        values = get_args(kind) if get_origin(kind) is Literal else names.get(name, ())
+        meant = {value: f"{name}={value}" for value in values} | meant
+    found = get_close_matches(key, meant, n=1)
+    return f"; did you mean {meant[found[0]]}?" if found else ""
 
 
 def choose(known: Mapping[str, T], key: str, name: str) -> T:

@@ -160,7 +160,8 @@ def parse(
     """
     if image and not any(word.startswith("against=") for word in given):
         given = [*given, "against=image"]
-    asked = words.parse(Words, given, trial.REFUSED)
+    names = {"tier": known, "scenario": workloads}
+    asked = words.parse(Words, given, trial.REFUSED, names)
     if asked.against != "image":
         image = ""
     elif not image:

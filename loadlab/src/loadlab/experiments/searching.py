@@ -105,7 +105,8 @@ def parse(
     given: Sequence[str], known: Mapping[str, Tier], workloads: Mapping[str, Scenario]
 ) -> Asked:
     """Order and goal; raises `UsageError`."""
-    asked = words.parse(Words, given, trial.REFUSED)
+    names = {"tier": known, "scenario": workloads}
+    asked = words.parse(Words, given, trial.REFUSED, names)
     if asked.fresh == asked.rerun == "yes":
         raise UsageError(
             "fresh=yes forgets a search, rerun=yes runs a stored one's minimum again: expected "

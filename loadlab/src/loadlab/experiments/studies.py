@@ -241,7 +241,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def parse(kind: What, given: Sequence[str]) -> Words:
     """The words of a study; raises `UsageError`."""
     taken, refused = _words(kind)
-    return words.parse(taken, given, refused)
+    return words.parse(taken, given, refused, {"scenario": scenarios.read()})
 
 
 def _words(kind: What) -> tuple[type[Words], dict[str, str]]:

@@ -21,8 +21,9 @@ from loadlab.report.command import conclude
 from loadlab.report.terminal import say
 from loadlab.run import session
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
+from loadlab.run.lock import Busy, alone
 from loadlab.run.order import Order
-from loadlab.run.session import Busy, Place, cool_down
+from loadlab.run.session import Place, cool_down
 from loadlab.target.process import try_groups
 from loadlab.target.programs import case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
@@ -167,7 +168,7 @@ def command(
     """Carry out a command that makes load runs, alone on this machine; returns its exit code, or 3
     wrong usage, 4 no run could be made, 130 interrupted."""
     try:
-        with session.alone(root):
+        with alone():
             return carry_out(asked, Place.of(root), console)
     except UsageError as error:
         say(console, f"loadlab: {error}")

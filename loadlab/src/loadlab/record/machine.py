@@ -123,6 +123,11 @@ def read_cpu() -> Cpu:
     return Cpu(busy_s=busy_s, steal_s=now.steal, total_s=total_s)
 
 
+def usable_cpus() -> list[int]:
+    """Those that this process may use: the machine's, or some of them by `taskset` or a cpuset."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def watch(seconds: float = 2.0) -> Quiet:
     """Watch the machine while the lab does nothing, and judge."""
     used, before = _used_s(), read_cpu()
@@ -141,8 +146,8 @@ def watch(seconds: float = 2.0) -> Quiet:
         limit = f"at most {_MAX_BUSY_CORES}"
         reasons.append(f"others use {busy_cores:.2f} cores ({limit}){named and f': {named}'}")
     if steal > _MAX_STEAL:
-        reasons.append(f"the hypervisor steals {steal:.1%} (at most {_MAX_STEAL:.0%})")
-    if (os.cpu_count() or 1) < 2:
+        reasons.append(f"the hypervisor steals {steal:.2%} (at most {_MAX_STEAL:.0%})")
+    if len(usable_cpus()) < 2:
         reasons.append("one core: server and generator cannot be kept apart")
     return Quiet(busy_cores=busy_cores, steal=steal, reasons=reasons)
 

@@ -12,7 +12,7 @@ run's start on the monotonic clock, every counter is cumulative as the kernel ke
 is "not recorded": a rule that needs it is then broken, not passed.
 """
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ from loadlab.record.machine import Calibration, Fingerprint
 
 FORMAT = 1
 
-Backend = Literal["cgroup", "compose"]
+Backend = Literal["cgroup", "compose", "given"]
 Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
 """Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own
 epoll engine."""
@@ -76,8 +76,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """The workload as asked for."""
 
     name: str
-    users: int
-    spawn_rate_hz: float
+    users: Annotated[int, msgspec.Meta(ge=1)]
+    spawn_rate_hz: Annotated[float, msgspec.Meta(gt=0)]
     ramp: Literal["stepped", "smooth"]
     duration_s: float  # of the steady phase
     think_s: tuple[float, float] | None = None  # closed model: uniform between these; None if open

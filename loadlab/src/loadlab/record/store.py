@@ -39,10 +39,15 @@ def read(file: Path, kind: type[S], form: int) -> S:
         content = file.read_bytes()
         found = msgspec.json.decode(content, type=dict[str, object]).get("format")
         if found != form:
-            raise StoreError(f"{file}: format is {found}, expected {form}")
+            raise StoreError(
+                f"{file} cannot be read: its format is {found}, expected {form}: another version "
+                "of the lab wrote it, and that one can read it"
+            )
         return msgspec.json.decode(content, type=kind)
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{file}: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{file} cannot be read, it is damaged or no record: {error}") from None
 
 
 class Recorder:

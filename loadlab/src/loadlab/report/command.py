@@ -71,9 +71,19 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> None:
     elif asked.command == "keep":
         for copied in keep(asked.run, folder, root / KEPT):
             say(console, f"kept: {copied.relative_to(root)}")
-    elif runs := history(folder):
-        console.print(history_table(runs))
     else:
+        _show_history(folder, console)
+
+
+def _show_history(folder: Path, console: Console) -> None:
+    """The table of all runs, and how many cannot be read."""
+    runs = history(folder)
+    if runs:
+        console.print(history_table(runs))
+    if unread := len(list(folder.glob(f"*/{RUN_FILE}"))) - len(runs):
+        which = "`loadlab report ID` says why, for each of their folders"
+        say(console, f"not shown, for they cannot be read: {unread} more in {folder}; {which}")
+    elif not runs:
         say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
 
 
@@ -156,8 +166,11 @@ def keep(name: str, runs: Path, kept: Path) -> list[Path]:
         mates = [run.parent / each.run.id for each in history(run.parent, log.run.set_id)]
     for mate in mates:
         compress(mate)  # where a full disk kept its end from doing so
+        if lost := [name for name in _KEPT_FILES[2:] if not (mate / name).exists()]:
+            raise StoreError(f"{mate}: {', '.join(lost)} is missing, so it cannot be kept")
         if not (mate / VERDICT_FILE).exists():
             write(judge(read(mate)), mate / VERDICT_FILE)
+    for mate in mates:
         (kept / mate.name).mkdir(parents=True, exist_ok=True)
         for file in _KEPT_FILES:
             shutil.copyfile(mate / file, kept / mate.name / file)

@@ -21,8 +21,9 @@ from loadlab.report.command import conclude, say_json
 from loadlab.report.terminal import say
 from loadlab.run import order as orders
 from loadlab.run import session
+from loadlab.run.lock import Busy, alone
 from loadlab.run.order import Order, too_small
-from loadlab.run.session import Busy, Place
+from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.containers import no_container
 from loadlab.target.process import try_groups
@@ -68,7 +69,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
 
 
 def _load(order: Order, root: Path, console: Console) -> int:
-    with session.alone(root):
+    with alone():
         backend, why = choose(order, root)
         if backend == "cgroup":
             case(Place.of(root).bundles, order.model)  # that there is one, before the null server
@@ -77,6 +78,13 @@ def _load(order: Order, root: Path, console: Console) -> int:
         for reason in machine.watch(_WATCH_S).reasons:
             advice = "Stop what is not needed, or expect INVALID"
             say(console, f"the machine is not quiet: {reason}. {advice}")
+        if order.remote:
+            there = f"`just load-worker master={order.listen}`"
+            plural = "s" if order.remote > 1 else ""
+            say(
+                console,
+                f"waiting for {order.remote} worker{plural} of other machines: {there} there",
+            )
         judged, interrupted = _repeats(order, root, backend, console)
     if interrupted:
         return INTERRUPTED

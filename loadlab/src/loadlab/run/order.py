@@ -15,6 +15,7 @@ from loadlab.generator import launch
 from loadlab.generator.launch import Cpus, Part
 from loadlab.generator.plan import Load
 from loadlab.generator.scenarios import Scenario
+from loadlab.record.machine import usable_cpus
 from loadlab.target.programs import address
 from loadlab.target.serving import Asked
 from loadlab.target.tiers import Tier
@@ -53,7 +54,8 @@ def parse(
     given: Sequence[str], tiers: Mapping[str, Tier], scenarios: Mapping[str, Scenario]
 ) -> Order:
     """Understand the words of a command line; raises what `words.parse` and `understand` raise."""
-    return understand(words.parse(LoadWords, given), tiers, scenarios)
+    names = {"tier": tiers, "scenario": scenarios}
+    return understand(words.parse(LoadWords, given, names=names), tiers, scenarios)
 
 
 def understand(
@@ -156,7 +158,7 @@ def cores_needed(tier: Tier) -> int:
 
 def too_small(tier: Tier) -> str:
     """Why this machine cannot measure a tier, or nothing."""
-    cores, needed = len(_usable_cpus()), cores_needed(tier)
+    cores, needed = len(usable_cpus()), cores_needed(tier)
     if cores >= needed:
         return ""
     shares = f"{tier.cores:g} for the server, one for the generator"
@@ -167,14 +169,9 @@ def too_small(tier: Tier) -> str:
 def server_cpus(tier: Tier) -> str:
     """The first whole CPUs that hold the tier, where some are left for the generator; as `taskset`
     takes them, or nothing."""
-    usable = _usable_cpus()
+    usable = usable_cpus()
     held = usable[: math.ceil(tier.cores)] if len(usable) >= cores_needed(tier) else []
     return ",".join(map(str, held))
-
-
-def _usable_cpus() -> list[int]:
-    """Those that this process may use: the machine's, or some of them by `taskset` or a cpuset."""
-    return sorted(os.sched_getaffinity(0))
 
 
 def worker_cpus(order: Order, server_cpus: Cpus) -> list[Cpus]:
@@ -187,7 +184,7 @@ def worker_cpus(order: Order, server_cpus: Cpus) -> list[Cpus]:
     surge = scenario.surge.factor if scenario.surge else 1.0
     per_worker_hz = _USERS_PER_WORKER_HZ if order.user == "raw" else _USERS_PER_WORKER_HZ / 4
     wanted = max(1, -int(-order.users / scenario.mean_think_s * surge // per_worker_hz))
-    free = [cpu for cpu in _usable_cpus() if cpu not in server_cpus] or _usable_cpus()
+    free = [cpu for cpu in usable_cpus() if cpu not in server_cpus] or usable_cpus()
     count = order.workers or min(len(free), wanted)
     return [frozenset({free[-1 - number % len(free)]}) for number in range(count)]
 
@@ -207,7 +204,7 @@ def parts(order: Order, root: Path, server_cpus: Cpus) -> Callable[[Path, Load],
         root,
         user=order.user,
         cpus=held,
-        others=server_cpus or frozenset(_usable_cpus()),
+        others=server_cpus or frozenset(usable_cpus()),
         web=order.web,
         listen=order.listen,
     )

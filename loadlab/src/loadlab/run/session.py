@@ -2,17 +2,14 @@
 one sentence."""
 
 import errno
-import fcntl
 import hashlib
 import itertools
-import os
 import platform
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +36,11 @@ from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, starting
 
-_LOCK = Path(".halfcore/load.lock")
 _INFRASTRUCTURE = (CannotStart, BackendFailed, PlanError, NoAnswer, cgroup.Unavailable)
+_ASKED = (
+    ". The lab sends rows of model={model} to http://{target}/predict: name the model that answers "
+    "there with model=; for HTTPS or another path give the address of a proxy that adds them"
+)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ROOM_S = 240.0
 """Start, warm-up, drain and cool-down at their longest."""
@@ -62,10 +62,6 @@ _DETAILS = {
 }
 
 
-class Busy(RuntimeError):
-    """Another lab runs on this machine."""
-
-
 class Place(NamedTuple):
     """Where things are."""
 
@@ -78,26 +74,6 @@ class Place(NamedTuple):
     def of(cls, root: Path) -> "Place":
         """A checkout's own."""
         return cls(root, root / ".halfcore/bundles", root / STORE)
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Hold the machine's only place for a lab; raises `Busy` with the holder."""
-    file = root / _LOCK
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held.seek(0)
-            raise Busy(
-                f"another load run is going on (process {held.read().strip() or 'unknown'}): two "
-                "would measure each other"
-            ) from None
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        yield
 
 
 def carry_out(
@@ -147,7 +123,7 @@ def record_of(
         id=name,
         started_at=now,
         command=" ".join(["just load", *sys.argv[2:]]),
-        backend="compose" if backend == "compose" else "cgroup",
+        backend=backend,
         engine=_ENGINES[order.user] if order.engine == "locust" else "raw",
         seed=order.seed,
         target=order.target,
@@ -224,7 +200,9 @@ def _end(
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
     except _INFRASTRUCTURE as error:  # NoAnswer, a kind of WrongAnswer, says nothing of the server
-        return Ended(kind="infrastructure", sentence=str(error))
+        asked = order.target and isinstance(error, NoAnswer)
+        hint = _ASKED.format(target=order.target, model=order.model) if asked else ""
+        return Ended(kind="infrastructure", sentence=f"{error}{hint}")
     except WrongAnswer as error:
         return Ended(kind="wrong_answer", sentence=str(error))
     except KeyboardInterrupt:

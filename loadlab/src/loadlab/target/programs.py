@@ -219,8 +219,13 @@ def address(target: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not host or not port or parts.scheme not in {"", "http"} or parts.path.strip("/"):
-        raise UsageError(f"target={target} is invalid: expected host:port")
+    if parts.scheme not in {"", "http"} or parts.path.strip("/"):
+        raise UsageError(
+            f"target={target} is invalid: the lab asks /predict over HTTP, expected host:port; for "
+            "HTTPS or another path give the address of a proxy that adds them"
+        )
+    if not host or not port:
+        raise UsageError(f"target={target} is invalid: expected host:port, as 127.0.0.1:8000")
     return host, port
 
 

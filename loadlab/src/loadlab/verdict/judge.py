@@ -75,7 +75,10 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
         return "FAIL", _failed(ended, missed, broken)
     spoilt = [finding for finding in findings if not finding.allows_pass]
     if missed or spoilt:
-        return "INVALID", _invalid(log.run, ended, (doubts if missed else spoilt) or broken)
+        needed = (doubts if missed else spoilt) or broken
+        # The figures show all broken rules: a smaller number here is explained.
+        by = f" that a {'FAIL' if missed else 'PASS'} needs" if len(needed) < len(broken) else ""
+        return "INVALID", _invalid(log.run, ended, needed, by)
     return "PASS", _passed(findings, broken)
 
 
@@ -130,9 +133,9 @@ def _failed(ended: Ended, missed: Sequence[Check], broken: Sequence[Finding]) ->
     return " ".join(parts)
 
 
-def _invalid(run: Run, ended: Ended, broken: Sequence[Finding]) -> str:
+def _invalid(run: Run, ended: Ended, broken: Sequence[Finding], by: str) -> str:
     """Rules that were measured broken with their values; those of which nothing is known by name;
-    and what to do."""
+    and what to do. `by`: which verdict needs these rules, where others are broken, too."""
     measured = [
         finding
         for finding in broken
@@ -141,7 +144,7 @@ def _invalid(run: Run, ended: Ended, broken: Sequence[Finding]) -> str:
     unknown = [finding for finding in broken if finding not in measured]
     parts = [ended.sentence.rstrip(".")] if ended.sentence else []
     verb = "rules are" if len(broken) > 1 else "rule is"
-    parts.append(f"The measurement proves nothing: {len(broken)} {verb} broken")
+    parts.append(f"The measurement proves nothing: {len(broken)} {verb} broken{by}")
     parts += [finding.sentence for finding in measured]
     if unknown:
         need = "needs" if len(unknown) == 1 else "need"

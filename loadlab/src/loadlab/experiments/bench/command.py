@@ -31,9 +31,11 @@ from loadlab.experiments.bench.measure import (
     Round,
     Run,
     answer_of,
+    check_cpus,
     check_rounds,
     line,
     measure,
+    server_cpu,
     watched,
 )
 from loadlab.experiments.bench.subjects import (
@@ -53,6 +55,7 @@ from loadlab.parser import add_command, did_you_mean
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits
 from loadlab.report.terminal import say
+from loadlab.run.lock import alone
 from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case
@@ -163,14 +166,23 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     """Measure and store, which takes minutes; returns the file.
 
     Raises:
-        Refused: unknown names, nothing to measure, or the machine is busy with others.
+        Refused: unknown names, nothing to measure, one CPU, or the machine is busy with others.
+        lock.Busy: another lab runs.
         cgroup.Unavailable, programs.CaseError, process.CannotStart, measure.ClientFailed,
             plan.PlanError, OSError: see there.
     """
-    if asked.command == "peers":
-        return runner.save(peers.carry_out(asked, root, console), asked.store)
-    carry_out = _memory if asked.command == "memory" else _compare
-    return runner.save(carry_out(asked, root, console), asked.store)
+    if asked.command != "memory":  # which times nothing
+        check_cpus()
+    kinds: dict[str, Callable[..., Measured[Any]]]
+    kinds = {"peers": peers.carry_out, "memory": _memory}
+    with alone():
+        try:
+            measured = kinds.get(asked.command, _compare)(asked, root, console)
+        except KeyboardInterrupt:
+            continues = asked.command != "memory" and not asked.quick
+            say(console, f"interrupted{'; the same command continues it' if continues else ''}")
+            raise
+        return runner.save(measured, asked.store)
 
 
 def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
@@ -270,7 +282,7 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         warmup_s=2.0,
         timeout_s=30.0,
         limits=Limits(),
-        server_cpus="0",
+        server_cpus=server_cpu(),
         # A row that is asked again and again leaves its way through a large forest in the cache,
         # and batching nothing to gain.
         rows="golden" if asked.command == "ablate" else "one",

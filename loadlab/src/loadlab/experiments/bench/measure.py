@@ -139,6 +139,21 @@ def check_rounds(rounds: int) -> None:
         raise Refused(f"--rounds {rounds}: expected at least 1")
 
 
+def check_cpus() -> None:
+    """Raises `Refused` where server and client cannot have a CPU each."""
+    usable = machine.usable_cpus()
+    if len(usable) < 2:
+        raise Refused(
+            f"server and client need a CPU each, and this process may use only CPU {usable[0]}: "
+            "give it a second one (`taskset`, the container's CPUs), or use a larger machine"
+        )
+
+
+def server_cpu() -> str:
+    """The first CPU that the lab may use, to which a server under full load is held."""
+    return str(machine.usable_cpus()[0])
+
+
 def watched(asked: argparse.Namespace) -> Quiet:
     """How quiet the machine is; raises `Refused` if others use it, unless the run was asked for all
     the same."""
@@ -325,7 +340,7 @@ def _first_answer(plan: Plan) -> bytes:
 def _client_cpu(group: Group) -> int:
     """The last CPU that no process of the server is held to: a server below one core may have
     chosen one for itself."""
-    cpus = range(os.cpu_count() or 1)
+    cpus = machine.usable_cpus()
     allowed = [os.sched_getaffinity(pid) for pid in group.processes()]
     held = {cpu for each in allowed if len(each) == 1 for cpu in each}
     return max((cpu for cpu in cpus if cpu not in held), default=cpus[-1])

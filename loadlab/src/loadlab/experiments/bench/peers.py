@@ -48,8 +48,6 @@ from loadlab.target.programs import Case
 OURS = "halfcore"
 OTHERS: tuple[Regime, ...] = ("saturated", "bulk")
 """Regimes of the models but the first, which is measured in all."""
-CPU = "0"
-"""That every server is held to, with all of its processes."""
 _CALM_S, _CALM_CORES, _STEP_S = 3.0, 0.2, 0.1
 _ASK_S = 20.0
 _MOST_SAID, _FIRST_SAID = 300, 40
@@ -198,6 +196,8 @@ def is_best(subject: Subject) -> bool:
 def _loads(*, quick: bool) -> dict[Regime, Load]:
     """Short windows: there are many of them, and a whole run takes less than half an hour."""
 
+    held_to = measure.server_cpu()
+
     def load(regime: Regime, connections: int, seconds: float = 1.5, warmup_s: float = 0.3) -> Load:
         return Load(
             regime=regime,
@@ -206,7 +206,7 @@ def _loads(*, quick: bool) -> dict[Regime, Load]:
             warmup_s=0.2 if quick else warmup_s,
             timeout_s=10.0,
             limits=Limits(),
-            server_cpus=CPU,
+            server_cpus=held_to,
             rows="one" if regime == "bulk" else "golden",
             rate=2000.0,
             think_s=(0.2, 0.5) if quick else (4.0, 9.0),
@@ -244,10 +244,14 @@ def visit(
     """Start a server and load it in one regime after another. One that ends is started again for
     the next; `reason`: why it cannot be started at all."""
     found = Visit(server=subject.key, model=case.model, number=number, rounds=[])
-    left, bulk = list(loads), any(load.regime == "bulk" for load in loads)
+    left, cpus, bulk = (
+        list(loads),
+        loads[0].server_cpus,
+        any(load.regime == "bulk" for load in loads),
+    )
     while left and not reason:
         try:
-            with _started(place, subject, case, bulk=bulk) as (server, start, questions):
+            with _started(place, subject, case, cpus, bulk=bulk) as (server, start, questions):
                 found = replace(found, start=found.start or start, proven=questions.proven)
                 while left and server.process.poll() is None:
                     load = left.pop(0)
@@ -278,7 +282,7 @@ def _round(found: Visit, load: Load, figures: Figures | None, reason: str) -> Ro
 
 @contextmanager
 def _started(
-    place: Place, subject: Subject, case: Case, *, bulk: bool
+    place: Place, subject: Subject, case: Case, cpus: str, *, bulk: bool
 ) -> Iterator[tuple[Running, Start, _Questions]]:
     """A server that has answered, and the proof of its answers; raises `CannotStart`,
     `WrongAnswer`."""
@@ -287,7 +291,7 @@ def _started(
     timeout_s = subject.ready_timeout_s
     began = time.monotonic()
     with running(
-        subject.label, command, port=port, limits=Limits(), cpus=CPU, ready_timeout_s=timeout_s
+        subject.label, command, port=port, limits=Limits(), cpus=cpus, ready_timeout_s=timeout_s
     ) as server:
         request = forms.body(subject.form, case, first)
         _await_answer(server, subject, case, request, began + timeout_s)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ import msgspec
 
 from loadlab.generator.epoll import Regime
 from loadlab.generator.http import ask
+from loadlab.record import machine
 from loadlab.record.cgroup import Limits
 from loadlab.target import peers, programs
 from loadlab.target.process import CannotStart, Command, Running, free_port, running
@@ -164,12 +165,17 @@ QUESTIONS = tuple(
 """Variants that differ in one thing from the default, or from another variant, and where that is
 measured: the difference justifies the default or does not."""
 
-_helping = partial(
-    running,
-    limits=Limits(),
-    cpus=str((os.cpu_count() or 1) - 1),
-    ready_timeout_s=_HELPER_START_S,
-)
+
+def _helping(label: str, command: Command, *, port: int) -> AbstractContextManager[Running]:
+    """Starts what works for servers, on the last CPU, which no server is held to."""
+    return running(
+        label,
+        command,
+        port=port,
+        limits=Limits(),
+        cpus=str(machine.usable_cpus()[-1]),
+        ready_timeout_s=_HELPER_START_S,
+    )
 
 
 @contextmanager

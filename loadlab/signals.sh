@@ -5,12 +5,12 @@ passing() {
     "$@" &
     passing_id=$!
     set +m # no lines about jobs
-    trap 'kill -TERM "$passing_id" 2>/dev/null || true' INT TERM HUP
+    trap 'passing_signal=yes; kill -TERM "$passing_id" 2>/dev/null || true' INT TERM HUP
     local status
     while
-        status=0
+        status=0 passing_signal=
         wait "$passing_id" || status=$?
-        kill -0 "$passing_id" 2>/dev/null
+        [ -n "$passing_signal" ] # then the status may be the signal's: bash keeps the command's for the next wait
     do :; done
     trap - INT TERM HUP
     return "$status"

@@ -22,19 +22,28 @@ while True:
 SCRIPT = f"""
 set -euo pipefail
 source {ROOT}/loadlab/signals.sh
+$2
 status=0
 passing python3 -c "$1" || status=$?
 echo "ended with $status"
 """
+AT_ONCE = """
+kill() {
+    builtin kill "$@"
+    while [ -d "/proc/$passing_id" ]; do :; done
+}
+"""
+"""The command has ended before bash goes on."""
 
 
+@pytest.mark.parametrize("ends", ["", AT_ONCE], ids=["later", "at once"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_reaches_the_command_and_its_end_is_awaited(number: int) -> None:
+def test_a_signal_reaches_the_command_and_its_end_is_awaited(number: int, ends: str) -> None:
     """Whichever it is: the command cleans up, and its exit code is kept; no line about jobs."""
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("ignored here, as under nohup, and so in bash")
     with subprocess.Popen(
-        ["bash", "-c", SCRIPT, "bash", COMMAND],
+        ["bash", "-c", SCRIPT.replace("$2", ends), "bash", COMMAND],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,6 +3,7 @@ addresses, joined by links that may be slow and lose packets."""
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -66,3 +67,55 @@ def test_workers_on_two_other_hosts_drive_a_run(tmp_path, delay_ms, loss):
     assert all(last.processes[each.name].cpu_s > 0 for each in generators)
     assert verdict.figures.p50_ms is not None
     assert verdict.figures.p50_ms > 2 * delay_ms
+
+
+def test_a_run_ends_where_a_worker_of_another_machine_is_lost(tmp_path):
+    """Early, with the reason; what was measured until then is kept."""
+    lab = Lab(tmp_path / "place")
+    write_bundle(lab.bundles, "iris", model=None)
+    with hosts(1) as (here, other):
+        words = ("load-worker", f"master={LAB_ADDRESS}")
+        worker = other.start("just", "-f", str(CHECKOUT / "justfile"), *words)
+        process = lab.start(
+            "users=50",
+            "rate=50",
+            "duration=300s",
+            "remote=1",
+            f"listen={LAB_ADDRESS}",
+            before=tuple(here.inside()),
+        )
+        try:
+            lab.await_phase("steady", process)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.communicate()
+            said, _ = process.communicate(timeout=200)
+        finally:
+            lab.end()
+    assert process.returncode == 2, said
+    ended = lab.stored().run.ended
+    assert ended is not None
+    assert ended.kind == "generator_broke"
+    assert "1 of 1 Locust workers ended or cannot be reached" in ended.sentence
+
+
+def test_a_run_without_its_workers_ends(tmp_path):
+    """With what to do."""
+    lab = Lab(tmp_path / "place")
+    write_bundle(lab.bundles, "iris", model=None)
+    with hosts(0) as (here,):
+        process = lab.start(
+            "users=50",
+            "rate=50",
+            "duration=15s",
+            "remote=1",
+            f"listen={LAB_ADDRESS}",
+            before=tuple(here.inside()),
+        )
+        try:
+            said, _ = process.communicate(timeout=300)
+        finally:
+            lab.end()
+    assert process.returncode == 2, said
+    ended = lab.stored().run.ended
+    assert ended is not None
+    assert f"`just load-worker master={LAB_ADDRESS}`" in ended.sentence

@@ -145,6 +145,16 @@ class Generator:
                 return f"{name} ended with {process.returncode}: {' | '.join(lines) or 'no output'}"
         return ""
 
+    def lost(self) -> str:
+        """How many of Locust's workers do not report any more; empty: none."""
+        found = self.workers()
+        if found is None or not found.missing:
+            return ""
+        return (
+            f"{found.missing} of {found.expected} Locust workers ended or cannot be reached; look "
+            "at the output of `just load-worker` on the other machines"
+        )
+
     def stop(self) -> None:
         """Ask the first process to end (Locust's master ends its workers), wait, kill the rest."""
         deadline = time.monotonic() + _STOP_TIMEOUT_S

@@ -103,6 +103,14 @@ class Conductor:
         )
         self.book.take(ticks, "floor")
         self._recorder.run.null_server = used
+        if used is None and self._order.remote:
+            most_s = null_server.most_s(load.users, load.rate)
+            raise Fault(
+                "generator_broke",
+                f"not all {load.workers} workers and their users were there within {most_s:.0f} s: "
+                f"start `just load-worker master={self._order.listen}` on each of the other "
+                "machines first, in a clone of the same commit",
+            )
 
     def warm_up(self, serving: Serving) -> tuple[list[Exchange], Fresh | None]:
         """Prove the server right on golden rows, learn the answers to the others, and let it run a
@@ -161,6 +169,9 @@ class Conductor:
             if sentence := serving.ended():
                 raise Fault("server_died", sentence)
             if sentence := generator.broken() or self._witness.broken():
+                raise Fault("generator_broke", sentence)
+            # On this machine a worker that is only late is the rules' matter
+            if self._order.remote and (sentence := generator.lost()):
                 raise Fault("generator_broke", sentence)
         if self.sampler.failure:
             raise self.sampler.failure

@@ -12,6 +12,7 @@ bodies that reach new lines of `halfcore`, from the bodies of the other tests on
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,10 +42,13 @@ with atheris.instrument_imports(include=["halfcore"]):
 from support.bodies import REFUSED, RIGHT, dumped
 from support.bundles import MIXED, NUMBERS, write_bundle
 from support.limits import LIMITS
+from support.proven import MEASURED
 
 MOST_EXPANDED = 1 << 16
 MOST_ROWS = 20
 MOST_SEED = 4096
+NOTED_EVERY = 10_000
+"""Bodies after which their number is noted."""
 PROTOCOLS = Path(__file__).parents[1] / "protocols"
 JSON = Head("application/json", None, None)
 CSV = Head(CSV_TYPE, None, None)
@@ -199,6 +203,12 @@ def dictionary() -> str:
     return "\n".join([*lines, *(rf'"\"{word}\":"' for word in sorted(words))]) + "\n"
 
 
+def note(measured: str) -> None:
+    """Write what was measured until now, for the line that ends the proof."""
+    if file := os.environ.get(MEASURED):
+        Path(file).write_text(measured)
+
+
 def main() -> None:
     """Fuzz; the arguments are libFuzzer's."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
@@ -208,7 +218,13 @@ def main() -> None:
         for number, seed in enumerate(seeds()):
             (corpus / str(number)).write_bytes(seed)
 
+        tried = 0
+
         def one(data: bytes) -> None:
+            nonlocal tried
+            tried += 1
+            if tried % NOTED_EVERY == 0:  # libFuzzer ends the process without a word to Python
+                note(f"at least {tried:,} bodies")
             if len(data) >= 2:
                 WAYS[data[1] % len(WAYS)](served[data[0] % len(served)], data[2:])
 

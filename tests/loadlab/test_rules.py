@@ -257,7 +257,7 @@ def test_a_generator_that_is_late_forbids_a_pass_where_the_objective_is_near():
     """Beyond a tenth of the objective's p99 of 250 ms; without one, beyond the rule's 5 ms."""
     late = _requests_that_leave_too_late_for_the_objective(fresh())
     assert judge(late.log()).outcome == "INVALID"
-    assert "schedule lag p99 of the objective's p99 10.4 %" in judge(late.log()).sentence
+    assert "schedule lag p99 as a share of the objective's p99 10.4 %" in judge(late.log()).sentence
     made = _requests_that_leave_late(fresh())
     objective = msgspec.structs.replace(made.run.criteria.objective, p99_ms=None)
     made.run.criteria = msgspec.structs.replace(made.run.criteria, objective=objective)

@@ -156,7 +156,8 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(lab):
     """Two labs would measure each other; an interrupted run stays readable."""
     process = lab.start(*SHORT)
     run = lab.await_phase("ramp", process)
-    finish(lab.start(), 4, f"another load run is going on (process {process.pid})")
+    holder = f"on this machine: process {process.pid}, `loadlab load "
+    finish(lab.start(), 4, f"another run of the load lab is going on {holder}")
     process.send_signal(signal.SIGINT)
     finish(process, 130, "interrupted by the user")
     log = lab.stored()

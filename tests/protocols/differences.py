@@ -43,7 +43,8 @@ MLSERVER_DIFFERENCES: dict[str, Difference] = {
     "server": Difference(
         ", server, 200 for 200$",
         "`GET /v2`",
-        "names this server, and binary tensors, which MLServer does not read over HTTP",
+        "names this server, and its extensions: binary tensors, which MLServer does not read over "
+        "HTTP, and `classification`",
         r"\.document\.(name|version|extensions)",
     ),
     "metadata": Difference(

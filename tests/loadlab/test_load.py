@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_lab_is_refused(lab):
     process = lab.start(*SHORT)
     run = lab.await_phase("ramp", process)
     holder = f"on this machine: process {process.pid}, `loadlab load "
-    finish(lab.start(), 4, f"another run of the load lab is going on {holder}")
+    finish(lab.start(), 4, f"another run of the load lab is active {holder}")
     process.send_signal(signal.SIGINT)
     finish(process, 130, "interrupted by the user")
     log = lab.stored()

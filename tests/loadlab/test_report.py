@@ -254,7 +254,7 @@ def test_the_history_is_what_the_folders_hold(tmp_path):
     asked = SimpleNamespace(command="history", store=tmp_path, json=False)
     command.main(asked, tmp_path, Console(file=paper, width=160))
     assert "20261120-1901-b" in paper.getvalue()
-    assert "not shown, for they cannot be read: 1 more" in " ".join(paper.getvalue().split())
+    assert "not shown because they cannot be read: 1 more" in " ".join(paper.getvalue().split())
 
 
 def test_history_and_report_as_json(tmp_path, capsys):

@@ -82,7 +82,7 @@ def _show_history(folder: Path, console: Console) -> None:
         console.print(history_table(runs))
     if unread := len(list(folder.glob(f"*/{RUN_FILE}"))) - len(runs):
         which = "`loadlab report ID` says why, for each of their folders"
-        say(console, f"not shown, for they cannot be read: {unread} more in {folder}; {which}")
+        say(console, f"not shown because they cannot be read: {unread} more in {folder}; {which}")
     elif not runs:
         say(console, f"no runs in {folder}: `just load tier=half-core` makes one")
 

@@ -5,6 +5,7 @@ no file whose owner or mode could be in the way, and ends with its process, howe
 Containers with a network of their own do not see one another's.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -33,9 +34,11 @@ def alone() -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as held:
         try:
             held.bind(address)
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             raise Busy(
-                f"another run of the load lab is going on on this machine{_holder(address)}. Two "
+                f"another run of the load lab is active on this machine{_holder(address)}. Two "
                 "would measure each other: wait until it has ended, or end it"
             ) from None
         held.listen()  # a connection to it says who holds it
@@ -49,10 +52,10 @@ def _holder(address: str) -> str:
         asking.setblocking(False)
         try:
             asking.connect(address)
-            said = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         except OSError:  # it has just ended, or very many have asked
             return ""
-    pid, *_ = _PEER.unpack(said)
+    pid, *_ = _PEER.unpack(credentials)
     if not pid:
         return ", in another container"
     facts = [f"process {pid}"]

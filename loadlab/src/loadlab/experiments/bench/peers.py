@@ -244,11 +244,8 @@ def visit(
     """Start a server and load it in one regime after another. One that ends is started again for
     the next; `reason`: why it cannot be started at all."""
     found = Visit(server=subject.key, model=case.model, number=number, rounds=[])
-    left, cpus, bulk = (
-        list(loads),
-        loads[0].server_cpus,
-        any(load.regime == "bulk" for load in loads),
-    )
+    left, bulk = list(loads), any(load.regime == "bulk" for load in loads)
+    cpus = loads[0].server_cpus
     while left and not reason:
         try:
             with _started(place, subject, case, cpus, bulk=bulk) as (server, start, questions):

@@ -19,9 +19,10 @@ REMEDY = (
     "just audit --vulnerability-service osv"
 )
 EXPORT = ["uv", "export", "--frozen", "--quiet", "--no-emit-workspace", "--no-header"]
+EXPORTER = ["--no-extra", "export"]  # it has an image of its own
 SETS = {
     "workspace": ["--all-packages", "--all-extras", "--all-groups"],
-    "image halfcore": ["--package", "halfcore", "--no-dev", "--all-extras"],
+    "image halfcore": ["--package", "halfcore", "--no-dev", "--all-extras", *EXPORTER],
     "image halfcore-export": ["--package", "halfcore-export", "--no-dev", "--all-extras"],
     "image halfcore-mlflow": ["--package", "halfcore-export", "--only-group", "mlflow-server"],
     "image halfcore-loadlab": ["--package", "halfcore-loadlab", "--no-dev"],

@@ -51,9 +51,10 @@ def test_every_way_to_build_an_image_passes_them_on(name: str) -> None:
 
 
 def test_each_extra_that_an_image_can_have_is_explained() -> None:
-    """All of the server's, but for Ray: its jobs run on a cluster's own machines."""
+    """All of the server's, but for Ray, whose jobs run on a cluster's own machines, and the
+    exporter, which has an image of its own."""
     page = (ROOT / "docs/deploy.md").read_text()
     table = page.partition("| extra of the server |")[2].partition("\n\n")[0]
     found = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
     project = tomllib.loads((ROOT / "server/pyproject.toml").read_text())["project"]
-    assert found == project["optional-dependencies"].keys() - {"ray"}
+    assert found == project["optional-dependencies"].keys() - {"ray", "export"}

@@ -43,7 +43,7 @@ def test_the_packages_install_and_serve_without_a_clone(walker: Walker, tmp_path
     wheels = sorted((walker.folder / "dist").glob("*.whl"))
     for wheel in wheels:
         assert_complete(wheel, version)
-    bin_ = installed(wheels, tmp_path)
+    bin_ = installed(with_exporter(wheels), tmp_path)
     for program in PROGRAMS:
         assert "usage: " in typed(bin_ / program, "--help")
     assert typed(bin_ / "halfcore", "--version").strip() == version
@@ -78,7 +78,14 @@ def assert_complete(wheel: Path, version: str) -> None:
     assert not re.search(r"\]\((?!https?:|#)", metadata)
 
 
-def installed(wheels: list[Path], folder: Path) -> Path:
+def with_exporter(wheels: list[Path]) -> list[str]:
+    """What to install for all programs: the exporter arrives by the server's extra `export`."""
+    own = {wheel.name.split("-")[0]: str(wheel) for wheel in wheels}
+    del own["halfcore_export"]
+    return [f"{own.pop('halfcore')}[export]", *own.values()]
+
+
+def installed(wheels: list[str], folder: Path) -> Path:
     """The wheels and mypy in a new environment, with the locked versions of what they need; returns
     the folder of its programs."""
     environment = folder / "environment"
@@ -86,8 +93,9 @@ def installed(wheels: list[Path], folder: Path) -> Path:
     flags = ["--frozen", "--all-packages", "--no-emit-workspace", "--no-hashes", "--quiet"]
     typed("uv", "export", *flags, "--output-file", locked)
     typed("uv", "venv", "--quiet", environment)
-    python = environment / "bin/python"
-    typed("uv", "pip", "install", "--quiet", "-c", locked, "--python", python, *wheels, "mypy")
+    python, dist = environment / "bin/python", Path(wheels[-1]).parent
+    flags = ["--quiet", "-c", str(locked), "--find-links", str(dist), "--python", str(python)]
+    typed("uv", "pip", "install", *flags, *wheels, "mypy")
     return environment / "bin"
 
 

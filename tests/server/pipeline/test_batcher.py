@@ -816,6 +816,35 @@ async def test_a_wait_that_is_predicted_too_long_is_refused(bench: Bench) -> Non
     assert batcher.queued_rows == 11
 
 
+async def test_rows_that_ran_alone_say_nothing_about_full_batches(bench: Bench) -> None:
+    """Single rows for hours at 10 ms a run: 2,000 rows are not predicted to take 20 s, but what
+    their full batches take by the warm-up, 0.36 s."""
+    cost = learned(0.0001, batch_seconds=0.01)
+    for _ in range(5000):
+        cost.learn(1, 0.0101)
+        cost.predict(1)
+    batcher = bench.batcher(cost=cost, queue_timeout_s=5.0)
+    batcher.submit(rows_of(*range(2000)), 2000)
+    batcher.submit(rows_of(2000), 1)
+
+    assert batcher.expected_wait_s > 5.0
+    assert batcher.queued_rows == 2001
+
+
+async def test_a_small_request_does_not_wait_for_the_rows_of_large_ones(bench: Bench) -> None:
+    """They are run in between: 1,000 rows of 0.1 s refuse another large request, and a small one
+    only behind as many small ones as it may wait for, and the large batches in between."""
+    batcher = bench.batcher(row_seconds=EXPENSIVE, max_batch_size=10, queue_timeout_s=5.01)
+    batcher.submit(rows_of(*range(1000)), 1000)
+    with pytest.raises(Overloaded, match=r"1000 rows are waiting, more than are run in 5\.01 s"):
+        batcher.submit(rows_of(*range(1000, 1020)), 20)
+    for number in range(2000, 2041):
+        batcher.submit(rows_of(number), 1)
+
+    with pytest.raises(Overloaded, match=r"41 rows are waiting, more than are run in 5\.01 s"):
+        batcher.submit(rows_of(2041), 1)
+
+
 async def test_what_waited_too_long_is_never_run(bench: Bench) -> None:
     """A request older than queue_timeout_s gets QueueTimeout when it is taken from the queue; a
     younger one behind it is run."""
@@ -1188,6 +1217,17 @@ def test_cost_forgets() -> None:
 
     assert cost.predict(64) == pytest.approx(0.064, rel=0.01)
     assert cost.row_seconds == pytest.approx(0.001, rel=0.01)
+
+
+def test_cost_keeps_the_slope_while_one_size_is_seen() -> None:
+    """Thousands of single rows change what a run costs, and not what a row more costs."""
+    cost = learned(0.0003, batch_seconds=0.002)
+    for _ in range(5000):
+        cost.learn(1, 0.0043)
+        cost.predict(1)
+
+    assert cost.predict(1) == pytest.approx(0.0043)
+    assert cost.predict(128) == pytest.approx(0.0043 + 127 * 0.0003, rel=0.1)
 
 
 def test_cost_with_one_size_seen_is_proportional_above_it() -> None:

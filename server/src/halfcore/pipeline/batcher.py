@@ -122,7 +122,8 @@ class Batcher(Generic[R]):
 
     @property
     def expected_wait_s(self) -> float:
-        """Seconds that running the waiting rows will take; 0 before the model's cost is known."""
+        """Seconds that running the waiting rows takes at most: less if full batches are cheaper per
+        row than those seen lately. 0 before the model's cost is known."""
         return self._queued_rows * self._cost.row_seconds
 
     def refuses_small(self) -> bool:
@@ -175,10 +176,7 @@ class Batcher(Generic[R]):
                 f"{self._queued_rows} rows are waiting, of {self._max_queue_size} at most"
             )
         if self.expected_wait_s > self._queue_timeout_s:
-            raise Overloaded(
-                f"{self._queued_rows} rows are waiting, more than are run in "
-                f"{self._queue_timeout_s:g} s"
-            )
+            self._refuse_if_late(rows)
         if rows <= self._max_batch_size and self.refuses_small():
             raise Overloaded(
                 f"{len(self._small)} requests are waiting, as many as are run in the time that a "
@@ -201,6 +199,19 @@ class Batcher(Generic[R]):
         ):
             self._scheduled.cancel()  # the batch is full: do not wait for more rows
             self._schedule()
+
+    def _refuse_if_late(self, rows: int) -> None:
+        """Raise `Overloaded` if full batches of the rows ahead of a new request take longer than it
+        may wait. Those of large requests are not ahead of a small one: they are run in between."""
+        ahead = self._queued_rows
+        batches = ahead / self._max_batch_size
+        if self._bulk and rows <= self._max_batch_size:
+            ahead -= sum(job.rows - job.taken for job in self._bulk)
+            batches = ahead / self._max_batch_size * (1 + 1 / SMALL_BATCHES_PER_BULK)
+        if batches * self._cost.predict(self._max_batch_size) > self._queue_timeout_s:
+            raise Overloaded(
+                f"{ahead} rows are waiting, more than are run in {self._queue_timeout_s:g} s"
+            )
 
     def forget(self, job: Job[R]) -> None:
         """Give up a job: its waiting rows leave the queue's count now, and the queue itself when

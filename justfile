@@ -498,6 +498,11 @@ prove-drain *flags:
 prove-deaths *flags:
     uv run python tests/support/proven.py deaths "0 of the other worker failed, replaced within 2 s" -- uv run python tests/e2e/prove_deaths.py "$@"
 
+# 20 clients that send 900 rows each and leave before the answer, again and again: what waits then is not run, and others do not notice; `just prove-leavers --bursts 100`
+[group('prove')]
+prove-leavers *flags:
+    uv run python tests/support/proven.py leavers "at most one batch run for nobody, p99 of the others at most twofold" -- uv run python tests/e2e/prove_leavers.py "$@"
+
 # Up to ten times the requests that a server with an expensive model can answer: goodput, p99 of the answers, time and CPU time of refusals, time until normal; `just prove-overload --short` judges no time, `just prove-overload --cheap` takes a cheap model
 [group('prove')]
 prove-overload *flags:

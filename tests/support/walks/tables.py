@@ -218,6 +218,7 @@ EXCLUDED = (
     Excluded("just prove-drain*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-deaths*", _MINUTES + "; its short form is a step of CI"),
     Excluded("just prove-overload*", _MINUTES),
+    Excluded("just prove-leavers*", _MINUTES),
     Excluded("just prove-models --short", "a step of CI", ".ci/run"),
     Excluded(
         "uv run model-export *--json*",

@@ -172,6 +172,9 @@ CORPUS: dict[str, bytes] = {
         method="GET",
         headers={"if-none-match": assets()["home.js"].etag, "connection": "close"},
     ),
+    "another version of a file is wanted": request(
+        "/docs/assets/swagger-ui.css", method="GET", headers={"if-match": '"other"'}
+    ),
     "the page": request("/docs", method="GET"),
     "the largest asset": request("/docs/assets/swagger-ui-bundle.js", method="GET"),
     "HEAD of a route": request("/models", method="HEAD", headers={"connection": "close"}),

@@ -100,7 +100,7 @@ def by_wire(make: Callable[[], Wire], head: Head) -> Read:
         wire = make()
         try:
             quick = wire.quick(model, body, head)
-            call = finished(wire.read(model, body, head))
+            call = finished(wire.read(model, body, head, lambda _: None))
         except Problem as problem:
             refused(problem, wire)
             return

@@ -61,15 +61,39 @@ async def test_the_page_and_its_files_are_served(client: httpx.AsyncClient) -> N
     assert "http" not in policy
 
 
-async def test_a_file_that_the_browser_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
-    """304 by its ETag, also if a proxy has made it a weak one; another one gets the file."""
-    for path in ("/", "/home/home.js"):
-        tag = (await client.get(path)).headers["etag"]
-        for sent in (tag, f"W/{tag}", f'"other", {tag}'):
-            answer = await client.get(path, headers={"if-none-match": sent})
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert answer.headers["etag"] == tag
-        assert (await client.get(path, headers={"if-none-match": '"other"'})).status_code == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/home/home.js", "/docs/assets/swagger-ui.css"])
+async def test_a_file_that_the_browser_has_is_not_sent_again(
+    client: httpx.AsyncClient, path: str, method: str
+) -> None:
+    """304 by its ETag, also if a proxy has made it a weak one; another one gets the file. If-Match
+    counts first, and a weak tag is none for it (RFC 9110, 13.1 and 13.2.2)."""
+    whole = await client.request(method, path)
+    tag = whole.headers["etag"]
+    headers = {"etag", "cache-control", "content-security-policy"} & whole.headers.keys()
+    assert "last-modified" not in whole.headers  # would differ between replicas
+    conditions: list[tuple[int, list[tuple[str, str]]]] = [
+        *((304, [("if-none-match", sent)]) for sent in (tag, f"W/{tag}", f'"a,b", {tag}', "*")),
+        *((200, [("if-none-match", sent)]) for sent in ('"other"', f'"x{tag[1:]}', tag[1:-1], "")),
+        (304, [("if-none-match", '"other"'), ("if-none-match", tag)]),
+        (304, [("if-none-match", tag), ("if-modified-since", "Thu, 01 Jan 1970 00:00:00 GMT")]),
+        (304, [("if-match", tag), ("if-none-match", tag)]),
+        *((200, [("if-match", sent)]) for sent in (tag, "*", f'"other", {tag}')),
+        *((412, [("if-match", sent)]) for sent in ('"other"', f"W/{tag}")),
+        (412, [("if-match", '"other"'), ("if-none-match", tag)]),
+    ]
+    for status, sent in conditions:
+        answer = await client.request(method, path, headers=sent)
+        assert answer.status_code == status, sent
+        if status == 304:
+            assert (answer.content, "content-length" in answer.headers) == (b"", False)
+            assert {name: answer.headers[name] for name in headers} == {
+                name: whole.headers[name] for name in headers
+            }
+        elif status == 200:
+            assert (answer.headers, answer.content) == (whole.headers, whole.content)
+        elif method == "GET":
+            assert answer.json()["code"] == "precondition_failed"
 
 
 async def test_no_other_file_is_served(client: httpx.AsyncClient) -> None:

@@ -657,7 +657,7 @@ async def test_metrics_count_what_was_sent(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics")
     found = await samples(client)
 
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert found["halfcore_requests_total", "numbers", "200", "predict"] == 3
     assert found["halfcore_requests_total", "numbers", "wrong_length", "predict"] == 1
     assert found["halfcore_requests_total", "", "unknown_model", "predict"] == 1

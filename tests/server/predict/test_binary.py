@@ -104,7 +104,7 @@ def test_the_short_way_gives_what_the_long_one_gives(
 
 
 def _read(served: LoadedModel, body: bytes, head: Head) -> Any:
-    return Inference().read(served, body, head)
+    return Inference().read(served, body, head, lambda _: None)
 
 
 def _outcome(ask: Any) -> Any:

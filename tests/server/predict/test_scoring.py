@@ -11,14 +11,15 @@ import pytest
 
 from halfcore.bundle import Input
 from halfcore.pipeline.decode import Rows, all_at_once
+from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.schema import Rule, Schema
 from halfcore.predict.protocols.forms import FORMS, OTHER_COLUMNS, from_csv, parsed, table_of
-from halfcore.predict.protocols.inference import Request
+from halfcore.predict.protocols.inference import Request, long_request
 from halfcore.predict.protocols.mlflow import Decoder
-from halfcore.predict.protocols.prediction import parsed_bytes
+from halfcore.predict.protocols.protocol import Reserve
 from halfcore.predict.protocols.tensors import with_data
 from halfcore.problem import Problem
-from support.bundles import NUMBERS
+from support.bundles import MIXED, NUMBERS
 from support.calls import calls
 
 INPUTS = msgspec.convert(NUMBERS, list[Input])
@@ -28,8 +29,14 @@ RECORD: dict[str, float] = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
 def rows(schema: Schema, document: Any) -> Rows:
     """The rows of a body, read value by value."""
     decoder = Decoder(schema)
-    table = table_of(parsed(json.dumps(document).encode()), most_columns=decoder.most_columns)
-    return all_at_once(decoder.rows(table, max_rows=10_000))
+    return read(decoder, json.dumps(document).encode())
+
+
+def read(decoder: Decoder, body: bytes, reserve: Reserve = lambda _: None) -> Rows:
+    """The rows of a body, without a pause."""
+    document, strict = all_at_once(parsed(body, max_rows=MOST_ROWS, reserve=reserve))
+    table = table_of(document, most_columns=decoder.most_columns, strict=strict)
+    return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
 
 
 @pytest.mark.parametrize("default", [7.5, 0.0])
@@ -75,6 +82,7 @@ def test_names_that_only_one_record_has_cost_no_more_in_the_others() -> None:
     assert many < 2.5 * few
 
 
+MOST_ROWS = 10_000
 LENGTH = 300_000
 SPARE_BYTES = 1 << 20
 """Of memory that any body may take."""
@@ -89,6 +97,8 @@ REPEATED = {
     "a tensor of objects": (TENSOR, "{}"),
     "a tensor of arrays": (TENSOR, "[]"),
     "a tensor of texts": (TENSOR, '"ab"'),
+    "names": ('{"dataframe_split":{"columns":[%s],"data":[[1]]}}', '"abcd"'),
+    "objects in a row": ('{"instances":[[%s]]}', "{}"),
 }
 """Bodies that are made to take memory: the frame, and what it holds again and again."""
 
@@ -98,16 +108,84 @@ def test_what_a_body_takes_is_known_before_it_is_parsed(name: str) -> None:
     """At most eight times its length, and what is reserved for it."""
     frame, part = REPEATED[name]
     body = (frame % ",".join([part] * (LENGTH // (len(part) + 1)))).encode()
-    table = Decoder(Schema(INPUTS, "float32"))
+    decoder = Decoder(Schema(INPUTS, "float32"))
+    reserved = [0]
 
-    def read() -> None:
+    def work() -> None:
         if frame is TENSOR:
-            with_data(msgspec.json.decode(body, type=Request).inputs, memoryview(b""))
+            steps = long_request(body, max_rows=MOST_ROWS, reserve=reserved.append)
+            with_data(all_at_once(steps).inputs, memoryview(b""))
         else:
-            found = table_of(parsed(body), most_columns=table.most_columns)
-            all_at_once(table.rows(found, max_rows=10_000))
+            read(decoder, body, reserved.append)
 
-    assert _peak(read) <= 8 * len(body) + parsed_bytes(body) + SPARE_BYTES
+    assert _peak(work) <= 8 * len(body) + SPARE_BYTES + max(reserved)
+
+
+def test_names_of_many_records_are_reserved() -> None:
+    """Each has others: they cannot be shared, as those of usual records are."""
+    numbers = iter(range(10**9))
+    records = [{f"{next(numbers):x}": 1 for _ in range(43)} for _ in range(1_000)]
+    body = json.dumps({"instances": records}, separators=(",", ":")).encode()
+    reserved = [0]
+
+    def work() -> None:
+        all_at_once(parsed(body, max_rows=MOST_ROWS, reserve=reserved.append))
+
+    assert _peak(work) <= 8 * len(body) + SPARE_BYTES + max(reserved)
+    assert max(reserved) > len(body)
+
+
+def test_a_long_body_gives_the_rows_of_a_short_one() -> None:
+    """In each form, with nulls, and with values that need a conversion in some of its slices."""
+    schema = Schema(msgspec.convert(MIXED, list[Input]), "float32")
+    decoder = Decoder(schema)
+    short = [{column["name"]: column["example"] for column in MIXED}]
+    wanted = read(decoder, json.dumps({"dataframe_records": short}).encode()).payload
+    (record,) = short
+    number = next(column["name"] for column in MIXED if column["kind"] == "number")
+    odd = record | {number: str(record[number])}
+    odd_row = read(decoder, json.dumps({"dataframe_records": [odd]}).encode()).payload
+    records = [record] * 4_000 + [odd] + [record] * 4_000
+    rows = [list(one.values()) for one in records]
+    split = {"columns": list(reversed(record)), "data": [row[::-1] for row in rows]}
+    for document in (
+        {"dataframe_records": records},
+        {"dataframe_split": split},
+        {"instances": rows},
+        {"inputs": {name: [one[name] for one in records] for name in record}},
+    ):
+        found = read(decoder, json.dumps(document).encode())
+        assert (found.size, found.payload) == (8_001, wanted * 4_000 + odd_row + wanted * 4_000)
+
+
+def test_nan_in_a_long_body_is_null() -> None:
+    """It is no JSON, and what the model does not take as null is refused."""
+    body = json.dumps({"instances": [[1.5] * 4] * 9_000 + [[1.5, float("nan"), 1.5, 1.5]]}).encode()
+    with pytest.raises(Problem, match='row 9000: "x1" is null'):
+        read(Decoder(Schema(INPUTS, "float32")), body)
+
+
+def test_a_long_request_of_the_inference_protocol_is_that_of_one_parse() -> None:
+    """Whatever its values are; and a wrong one has the same error."""
+    data: list[Any] = [[1, 2.5, "a", None]] * 6_000
+    tensor = {"name": "i", "shape": [6_000, 4], "datatype": "FP32", "data": data}
+    for inputs in ([tensor], [tensor, tensor | {"data": 1}], [tensor, 3], 3, [{"data": data}]):
+        body = json.dumps({"id": "a", "inputs": inputs, "parameters": {"timeout": 1}}).encode()
+
+        def one_parse(body: bytes = body) -> Any:
+            return msgspec.json.decode(body, type=Request)
+
+        def sliced(body: bytes = body) -> Any:
+            return all_at_once(long_request(body, max_rows=MOST_ROWS, reserve=lambda _: None))
+
+        assert _outcome(sliced) == _outcome(one_parse)
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except msgspec.ValidationError as error:
+        return str(error)
 
 
 def wide(form: str, count: int) -> bytes:
@@ -130,21 +208,39 @@ def test_a_table_of_very_many_columns_is_refused_before_it_takes_memory(form: st
     """Which the model does not have; some thousands of them are ignored."""
     decoder = Decoder(Schema(INPUTS, "float32"))
 
-    def read(body: bytes) -> Rows:
-        most = decoder.most_columns
-        if form == "csv":
-            return all_at_once(decoder.rows(from_csv(body, most_columns=most), max_rows=10_000))
-        table = table_of(parsed(body), most_columns=most)
-        return all_at_once(decoder.rows(table, max_rows=10_000))
+    def of(body: bytes) -> Rows:
+        if form != "csv":
+            return read(decoder, body, reserved.append)
+        table = from_csv(body, most_columns=decoder.most_columns)
+        return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
 
-    assert read(wide(form, OTHER_COLUMNS)).size == (2 if form == "dataframe_records" else 1)
+    reserved = [0]
+    assert of(wide(form, OTHER_COLUMNS)).size == (2 if form == "dataframe_records" else 1)
     many = wide(form, 5 * OTHER_COLUMNS)
 
     def refused() -> None:
         with pytest.raises(Problem, match=f"expected at most {OTHER_COLUMNS + 4}; leave out"):
-            read(many)
+            of(many)
 
-    assert _peak(refused) <= 16 * len(many) + SPARE_BYTES
+    assert _peak(refused) <= 8 * len(many) + SPARE_BYTES + max(reserved)
+
+
+def test_a_line_of_csv_is_refused_before_it_takes_memory() -> None:
+    """A cell of two letters takes twenty times its length; commas within quotes make no cells."""
+    decoder = Decoder(Schema(INPUTS, "float32"))
+
+    def of(line: bytes) -> Rows:
+        table = from_csv(b"x0,x1,x2,x3,note\n" + line, most_columns=decoder.most_columns)
+        return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
+
+    assert of(b'1,2,3,4,"' + b"," * 100_000 + b'"').size == 1
+    wide = b",".join([b"10"] * 100_000)
+
+    def refused() -> None:
+        with pytest.raises(Problem, match="a line of the CSV table has at least 99999 columns"):
+            of(wide)
+
+    assert _peak(refused) <= 8 * len(wide) + SPARE_BYTES
 
 
 def test_lines_of_csv_are_not_kept() -> None:
@@ -170,7 +266,12 @@ def test_lines_of_csv_are_not_kept() -> None:
 def test_usual_bodies_need_nothing_more(document: Any) -> None:
     """With and without spaces."""
     for separators in ((",", ":"), (", ", ": ")):
-        assert parsed_bytes(json.dumps(document, separators=separators).encode()) == 0
+        body = json.dumps(document, separators=separators).encode()
+        reserved = [0]
+        steps = json_in_slices(
+            body, max_rows=MOST_ROWS, reserve=reserved.append, decode=msgspec.json.decode
+        )
+        assert (all_at_once(steps), max(reserved)) == (document, 0)
 
 
 def _peak(work: Callable[[], object]) -> int:

@@ -238,3 +238,15 @@ def test_refusals_that_the_store_cannot_forget_stay(
     Store(tmp_path, session="s", keep=4).forget_refusals("numbers")
     (line,) = lines
     assert "failed to forget which versions of numbers were refused: Is a directory" in line
+
+
+def test_a_damaged_record_of_another_role_does_not_end_a_swap(tmp_path: Path) -> None:
+    """A crash of the machine may leave any bytes in it; the other bundles are still pruned."""
+    store = Store(tmp_path, session="s", keep=2)
+    made = []
+    for version in ("1", "2", "3", "4"):
+        made.append(store.accept(store.staging("numbers"), version, "a" * 64))
+        (tmp_path / "numbers/.canary.json").write_bytes(b'{"folder":"\xff"}')
+        served = {"version": version, "manifest_sha256": "a" * 64, "uri": "", "workspace": ""}
+        store.point("numbers", "champion", made[-1], **served)
+    assert [path.exists() for path in made] == [False, False, True, True]

@@ -47,7 +47,8 @@ from halfcore.metrics.following import FollowSnapshot, catalog_families, followi
 from halfcore.metrics.limits import limit_families
 from halfcore.metrics.optional import OptionalSnapshot, optional_families
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
+"""Litestar adds the charset."""
 PERIOD_S = 1.0
 """Seconds between snapshots: shorter than a usual scrape interval, and cheap at 0.1 ms each."""
 

@@ -2,6 +2,7 @@
 numbers, becomes packed rows after the same checks."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Table:
         *,
         max_rows: int,
         path: str,
+        quick: Callable[[list[Any]], bytes | None] | None = None,
     ) -> Generator[None, None, Rows]:
         """Check and pack rows of parsed values, one value per column in the schema's order.
 
@@ -62,31 +64,44 @@ class Table:
             coerce: see `Coerce`.
             max_rows: most rows in one request.
             path: where the rows are in the body, for messages.
+            quick: packs rows that need no conversion; None for any others, which are then read
+                value by value.
 
         Raises:
             Problem: 413 too many rows, 422 a wrong value or no row.
         """
-        columns = self._schema.inputs
         checks = RowChecks(self.expected)
-        since_pause = number = 0
-        for number, row in enumerate(rows, 1):
-            if number > max_rows:
+        number, left = 0, iter(rows)
+        while part := list(islice(left, -(-SLICE_VALUES // len(self.names)))):
+            if number + len(part) > max_rows:
                 raise too_many_rows(max_rows)
-            values = [
-                coerce(column, value) for column, value in zip(columns, row, strict=False)
-            ] + list(row[len(columns) :])
-            checks.check_vector(values, number - 1, f"{path}[{number - 1}]")
+            packed = quick(part) if quick and not checks.error_count else None
+            if packed is not None:
+                checks.packed += packed
+            else:
+                self._check(part, coerce, checks, number, path)
+            number += len(part)
             if checks.full:
                 break
-            since_pause += len(columns)
-            if since_pause >= SLICE_VALUES:
-                since_pause = 0
-                yield
+            yield
         if not number:
             refuse("no_rows", path, "no row was sent, expected at least one row", [])
         if checks.error_count:
             raise unprocessable(checks.errors, checks.error_count, more=checks.full)
         return Rows(bytes(checks.packed), number, many=True)
+
+    def _check(
+        self, rows: list[Sequence[Any]], coerce: Coerce, checks: RowChecks, first: int, path: str
+    ) -> None:
+        """Check and pack rows value by value, until the list of errors is full."""
+        columns = self._schema.inputs
+        for number, row in enumerate(rows, first):
+            values = [
+                coerce(column, value) for column, value in zip(columns, row, strict=False)
+            ] + list(row[len(columns) :])
+            checks.check_vector(values, number, f"{path}[{number}]")
+            if checks.full:
+                return
 
     def pack_matrix(self, matrix: NDArray[Any], *, max_rows: int) -> Rows | None:
         """Check and pack a matrix of numbers [N, F] without a look at each value.

@@ -2,11 +2,13 @@
 would stop a worker later stops the start with one sentence."""
 
 import errno
+import re
 import socket
 import stat
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from halfcore import challenger_spec
 from halfcore.bundle_signature import Signers, SignersError
@@ -17,6 +19,7 @@ from halfcore.registry import sources
 from halfcore.settings.groups import Settings
 from halfcore.settings.reading import SettingsError
 
+_NOT_OF_A_HOST = re.compile(r"[\s\"'<>]")
 _ADVICE = {
     errno.EADDRINUSE: "; end the program that listens there, or choose another port",
     errno.EADDRNOTAVAIL: "; expected an address of this machine, or 0.0.0.0 for all of them",
@@ -89,12 +92,22 @@ def _check_follow(settings: Settings) -> None:
                 followed.append(sources.parse_one(f"{spec.name}={spec.source}"))
     except ValueError as error:
         raise SettingsError(f"follow or challengers: {error}") from None
-    if followed and not settings.tracking_uri.startswith(("http://", "https://")):
+    if followed and not _is_http(settings.tracking_uri):
         received = settings.tracking_uri.rpartition("@")[2]  # before the @ may be a password
         raise SettingsError(
-            f"tracking_uri={received!r}: expected http://… or https://…, the MLflow server of "
-            f"{followed[0].uri}; set MLFLOW_TRACKING_URI"
+            f"tracking_uri={received!r}: expected http://HOST:PORT or https://HOST:PORT, the "
+            f"MLflow server of {followed[0].uri}; set MLFLOW_TRACKING_URI"
         )
+
+
+def _is_http(uri: str) -> bool:
+    """Whether an address has a host and a port that can exist; it may have a path."""
+    try:
+        parts = urlsplit(uri)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that does not end
+        return False
+    return named and parts.scheme in ("http", "https") and not _NOT_OF_A_HOST.search(parts.netloc)
 
 
 def _check_bundles(directory: Path) -> None:

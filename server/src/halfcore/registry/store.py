@@ -242,7 +242,7 @@ class Store:
     def _prune(self, folder: Path) -> None:
         needed = set()
         for pointer in folder.glob(".*.json"):
-            with suppress(OSError, msgspec.DecodeError):
+            with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
                 served = msgspec.json.decode(pointer.read_bytes(), type=Served)
                 needed |= {served.folder, served.previous}
         bundles = sorted(

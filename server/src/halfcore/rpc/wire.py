@@ -12,7 +12,7 @@ from halfcore.predict.admission import Head
 from halfcore.predict.prediction import Answer, Headers
 from halfcore.predict.protocols.inference import TIMEOUT, check_version, rows_of, timeout_of
 from halfcore.predict.protocols.outputs import Output, output_of, packed, wanted_of
-from halfcore.predict.protocols.protocol import Call
+from halfcore.predict.protocols.protocol import Call, Reserve
 from halfcore.predict.protocols.tensors import Parameters
 from halfcore.problem import Problem
 from halfcore.rpc import parameters
@@ -63,10 +63,6 @@ class Infer:
         """No: a call has no HTTP head of its own."""
         return False
 
-    def json_of(self, body: bytes, head: Head) -> bytes:  # noqa: ARG002  it is protobuf
-        """Nothing."""
-        return b""
-
     def quick(
         self,
         model: LoadedModel,  # noqa: ARG002  `read` decides
@@ -81,6 +77,7 @@ class Infer:
         model: LoadedModel,
         body: bytes,
         head: Head,  # noqa: ARG002  other protocols need it
+        reserve: Reserve,  # noqa: ARG002  of JSON alone
     ) -> Generator[None, None, Call]:
         """Read the tensors."""
         check_version(model, self._version or None)

@@ -6,6 +6,7 @@ are plain ASGI, and what they accept depends on the models that are loaded at th
 is made per request, from the manifests, by `docs_models` and `docs_protocols`.
 """
 
+from importlib.metadata import version as version_of
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,20 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Server
 from litestar.params import FromPath
 from litestar.response import Redirect
+from litestar.response.base import ASGIResponse
 from litestar.response.file import ASGIFileResponse
 
 from halfcore import __version__
 from halfcore.http.routes import docs_answers, docs_keys, docs_models, docs_protocols
+from halfcore.http.routes.conditional import is_held
 from halfcore.models.served import Models
 
 PAGE = "/docs"
 ASSETS = f"{PAGE}/assets"
 PART_BYTES = 65536
 """Size of a part of a file, under a server that does not send files itself."""
+_ASKED_AGAIN = {"cache-control": "no-cache"}
+"""As the server's own page (`home`): a browser asks before it uses what it has, and gets 304."""
 _TAGS = [
     {
         "name": "predict",
@@ -74,6 +79,7 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
     document = _Json(models, keyed)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
     known = {file.name: file for file in folder.iterdir()}
+    release = version_of("litestar-offline-docs")
 
     @get(
         "/openapi.json",
@@ -85,15 +91,15 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
         return document.render(request, request.app.openapi_schema.to_schema())
 
     @get(ASSETS + "/{name:str}", include_in_schema=False, sync_to_thread=False)
-    def asset(name: FromPath[str]) -> FileAnswer:
+    def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         if name not in known:
             raise NotFoundException
-        return FileAnswer(
-            file_path=known[name],
-            filename=name,
-            content_disposition_type="inline",
-            chunk_size=PART_BYTES,
-        )
+        # Not of the file's time, which differs between the replicas behind one address
+        etag = f'"{release}-{name}"'
+        headers = _ASKED_AGAIN | {"etag": etag}
+        if is_held(request, etag):
+            return ASGIResponse(status_code=304, headers=headers)
+        return FileAnswer(known[name], headers)
 
     return [describe, asset]
 
@@ -113,7 +119,24 @@ def _refuse_unknown(request: Request[Any, Any, Any]) -> None:
 
 class FileAnswer(ASGIFileResponse):
     """A file. The server sends it itself if it can; then only the part being sent is in this
-    process's memory."""
+    process's memory.
+
+    Args:
+        file: which it is; its name says its type.
+        headers: more of the answer's; among them the ETag.
+    """
+
+    def __init__(self, file: Path, headers: dict[str, str]) -> None:
+        # Without a time, which would become Last-Modified: the ETag alone says what has changed
+        info: Any = {"type": "file", "size": file.stat().st_size}
+        super().__init__(
+            file_path=file,
+            file_info=info,
+            filename=file.name,
+            content_disposition_type="inline",
+            chunk_size=PART_BYTES,
+            headers=headers,
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer; see ASGI."""

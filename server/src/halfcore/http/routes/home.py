@@ -14,6 +14,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
 from halfcore import host
+from halfcore.http.routes.conditional import is_held
 from halfcore.metrics.exposition import Exposition
 from halfcore.metrics.figures import Figures
 
@@ -85,6 +86,6 @@ def routes(exposition: Exposition) -> list[Any]:
 def _answer(file: Asset, request: Request[Any, Any, Any]) -> Response[bytes]:
     """The file, or 304 if the client has it."""
     headers = HEADERS | {"etag": file.etag}
-    if file.etag in request.headers.get("if-none-match", ""):
+    if is_held(request, file.etag):
         return Response(b"", status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)

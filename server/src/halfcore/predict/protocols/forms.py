@@ -3,13 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from halfcore.pipeline.decode import SHORT_BODY_BYTES
+from halfcore.pipeline.json_slices import json_in_slices
+from halfcore.pipeline.scan import BrokenText
 from halfcore.pipeline.table import Coerce
 from halfcore.pipeline.values import as_numpy, as_pandas, from_text
+from halfcore.predict.protocols.protocol import Reserve
 from halfcore.problem import Problem, shown
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -18,6 +23,7 @@ INVALID_PARAMETER = "INVALID_PARAMETER_VALUE"
 OTHER_COLUMNS = 10_000
 """Most columns of a table that the model does not know: they are ignored, but a million of them
 would take thirty times their length in memory."""
+_QUOTED = re.compile('"[^"]*+"')
 _ONE_OF = "exactly one of the input fields " + ", ".join(FORMS)
 
 
@@ -30,31 +36,55 @@ class Columns(NamedTuple):
     """Sequences of a value for each name; or records, which may lack some of the names."""
     path: str
     coerce: Coerce
+    strict: bool = False
+    """Whether the values are JSON's: not NaN, and not the texts of CSV."""
 
 
-def parsed(body: bytes) -> dict[str, Any]:
-    """The body as an object; also with NaN and Infinity, which MLflow accepts.
+class _Lenient:
+    """Parses JSON, also with NaN and Infinity, which MLflow accepts; `strict` until there are
+    some."""
+
+    strict = True
+
+    def __call__(self, text: bytes) -> Any:
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = json.loads(text)
+            self.strict = False
+            return value
+
+
+def parsed(
+    body: bytes, *, max_rows: int, reserve: Reserve
+) -> Generator[None, None, tuple[dict[str, Any], bool]]:
+    """The body as an object, and whether it is strict JSON; a long one is parsed in slices.
 
     Raises:
-        Problem: 400.
+        Problem: 400, 413; what `reserve` raises.
     """
+    decode = _Lenient()
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise invalid(
-                f"Ensure that input is a valid JSON formatted string. Error: {_why(error)}"
-            ) from None
+        if len(body) <= SHORT_BODY_BYTES:
+            document = decode(body)
+        else:
+            document = yield from json_in_slices(
+                body, max_rows=max_rows, reserve=reserve, decode=decode
+            )
+    except (ValueError, RecursionError, BrokenText) as error:
+        raise invalid(
+            f"Ensure that input is a valid JSON formatted string. Error: {_why(error)}"
+        ) from None
     if not isinstance(document, dict):
         kind = "list" if isinstance(document, list) else type(document).__name__
         raise invalid(f"The input must be a JSON dictionary with {_ONE_OF}. Received a {kind}.")
-    return document
+    return document, decode.strict
 
 
 def _why(error: Exception) -> str:
     """What is wrong with a body that `json.loads` refuses."""
+    if isinstance(error, BrokenText):
+        return f"{error.reason} (byte {error.position})"
     if isinstance(error, json.JSONDecodeError):
         return error.msg
     if isinstance(error, RecursionError):
@@ -64,8 +94,8 @@ def _why(error: Exception) -> str:
     return "it holds an integer of more than 4,300 digits"  # all others that Python has
 
 
-def table_of(document: Mapping[str, Any], *, most_columns: int) -> Columns:
-    """The table in a body.
+def table_of(document: Mapping[str, Any], *, most_columns: int, strict: bool) -> Columns:
+    """The table in a body; `strict`: see `Columns`.
 
     Raises:
         Problem: 400: none of the forms, several, or one that is built wrongly, or has more than
@@ -87,7 +117,7 @@ def table_of(document: Mapping[str, Any], *, most_columns: int) -> Columns:
         "instances": _instances,
         "inputs": _inputs,
     }[form]
-    return read(document[form], form, most_columns)
+    return read(document[form], form, most_columns)._replace(strict=strict)
 
 
 def _split(value: Any, form: str, most: int) -> Columns:
@@ -156,10 +186,14 @@ def _named(records: list[Any], form: str, coerce: Coerce, most: int) -> Columns:
 
 def _check_width(names: Collection[Any], form: str, most: int) -> None:
     if len(names) > most:
-        raise invalid(
-            f"{form} has at least {len(names)} columns, expected at most {most}; leave out those "
-            "that the model does not have"
-        )
+        raise _too_wide(len(names), form, most)
+
+
+def _too_wide(count: int, form: str, most: int) -> Problem:
+    return invalid(
+        f"{form} has at least {count} columns, expected at most {most}; leave out those that the "
+        "model does not have"
+    )
 
 
 def _list_of_lists(value: Any, name: str) -> list[list[Any]]:
@@ -184,7 +218,7 @@ def from_csv(body: bytes, *, most_columns: int) -> Columns:
         Problem: 400, also while the rows are read; or more than `most_columns` columns.
     """
     try:
-        rows = _lines(body.decode("utf-8-sig"))
+        rows = _rows_of(body.decode("utf-8-sig"), most_columns)
     except UnicodeDecodeError:
         raise invalid("Ensure that input is a valid UTF-8 encoded string.") from None
     names = next(rows, None)
@@ -196,12 +230,23 @@ def from_csv(body: bytes, *, most_columns: int) -> Columns:
     return Columns(names, rows, "$", from_text)
 
 
-def _lines(text: str) -> Iterator[list[str]]:
+def _rows_of(text: str, most: int) -> Iterator[list[str]]:
     """The cells of each line that has some; raises `Problem`."""
     try:
-        yield from filter(None, csv.reader(io.StringIO(text), strict=True))
+        yield from filter(None, csv.reader(_not_too_wide(io.StringIO(text), most), strict=True))
     except csv.Error as error:
         raise _not_csv(str(error)) from None
+
+
+def _not_too_wide(lines: Iterable[str], most: int) -> Iterator[str]:
+    """The lines; raises `Problem` for one of too many cells, each of which would take twenty times
+    its length in memory."""
+    for line in lines:
+        if line.count(",") > most:
+            count = _QUOTED.sub("", line).count(",")
+            if count > most:
+                raise _too_wide(count, "a line of the CSV table", most)
+        yield line
 
 
 def _not_csv(reason: str) -> Problem:

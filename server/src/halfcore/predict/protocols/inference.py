@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from halfcore.bundle import Input, Manifest
 from halfcore.models.served import LoadedModel
-from halfcore.pipeline.decode import REFUSED, Rows
+from halfcore.pipeline.decode import REFUSED, SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import Result
+from halfcore.pipeline.explain import too_many_rows
+from halfcore.pipeline.json_slices import json_in_slices
+from halfcore.pipeline.scan import BrokenText
 from halfcore.pipeline.table import Table
 from halfcore.pipeline.values import as_sent
 from halfcore.predict.admission import (
@@ -37,7 +40,7 @@ from halfcore.predict.protocols.outputs import (
     packed,
     wanted_of,
 )
-from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
+from halfcore.predict.protocols.protocol import JSON_TYPE, Call, Reserve, headers
 from halfcore.predict.protocols.tensors import (
     BINARY_SIZE,
     Parameters,
@@ -84,12 +87,6 @@ class Inference:
         """A body of a known length, of any content type."""
         return is_plain(get, max_body_bytes=max_body_bytes, any_type=True)
 
-    def json_of(self, body: bytes, head: Head) -> bytes:
-        """What is before the binary tensors."""
-        length = head.json_length
-        known = length is not None and length.isdecimal() and len(length) <= MOST_DIGITS
-        return body[: int(length)] if known and length else body
-
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read one binary tensor of the model's own type."""
         length, manifest = head.json_length, model.manifest
@@ -112,15 +109,20 @@ class Inference:
         wanted = wanted_of(model, request.id, request.outputs, request.parameters)
         return Call(rows, wanted, timeout_of(request.parameters))
 
-    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+    def read(
+        self, model: LoadedModel, body: bytes, head: Head, reserve: Reserve
+    ) -> Generator[None, None, Call]:
         """Read the tensors."""
         check_version(model, self._version)
         text, binary = _parts(body, head.json_length)
         try:
-            request = _request(text)
-        except REFUSED as error:
-            message = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
-            raise bad(f"failed to parse the request JSON buffer: {message}") from None
+            if len(text) <= SHORT_BODY_BYTES:
+                request = _request(text)
+            else:
+                most = model.decoder.max_rows
+                request = yield from long_request(text, max_rows=most, reserve=reserve)
+        except (BrokenText, *REFUSED) as error:
+            raise bad(f"failed to parse the request JSON buffer: {_why(error)}") from None
         wanted = wanted_of(model, request.id, request.outputs, request.parameters)
         timeout_s = timeout_of(request.parameters)
         tensors = with_data(request.inputs, binary)
@@ -174,6 +176,32 @@ class Inference:
 
 
 _request = msgspec.json.Decoder(Request).decode
+
+
+def long_request(text: bytes, *, max_rows: int, reserve: Reserve) -> Generator[None, None, Request]:
+    """The JSON of a long request, parsed in slices; raises as `json_in_slices` and msgspec."""
+    document = yield from json_in_slices(
+        text, max_rows=max_rows, reserve=reserve, decode=msgspec.json.decode
+    )
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    tensors = [one for one in inputs if isinstance(one, dict)] if isinstance(inputs, list) else []
+    # The values need no check of their types: they are kept apart, which saves a copy
+    data = [one["data"] if isinstance(one.get("data"), list) else None for one in tensors]
+    for one, values in zip(tensors, data, strict=True):
+        if values is not None:
+            one["data"] = []
+    request = msgspec.convert(document, Request)
+    for tensor, values in zip(request.inputs, data, strict=True):
+        if values is not None:
+            tensor.data = values
+    return request
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with the JSON of a request."""
+    if isinstance(error, BrokenText):
+        return f"{error.reason} (byte {error.position})"
+    return str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
 
 
 def check_version(model: LoadedModel, version: str | None) -> None:
@@ -249,6 +277,8 @@ def rows_of(
 ) -> Generator[None, None, Rows]:
     """The rows of the tensors of a request, each with its values; raises `Problem`."""
     most = model.decoder.max_rows
+    if any(tensor.shape[0] > most for tensor, _ in tensors):  # before a look at the values
+        raise too_many_rows(most)
     table = Table.of(model.schema)
     if len(tensors) == 1 and tensors[0][0].name not in table.names:
         return (yield from _one_tensor(*tensors[0], table, max_rows=most))
@@ -280,7 +310,7 @@ def _one_tensor(
 def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
     """The values as numbers; None if they are not all numbers, or a list is short."""
     if isinstance(values, list):
-        if any(type(value) is not float and type(value) is not int for value in values):
+        if not {*map(type, values)} <= {int, float}:
             return None
         try:
             return np.array(values, np.float64)

@@ -11,7 +11,7 @@ from halfcore.predict.admission import Head, check_length, check_not_encoded
 from halfcore.predict.prediction import Answer
 from halfcore.predict.protocols.inference import Inference
 from halfcore.predict.protocols.mlflow import Scoring
-from halfcore.predict.protocols.protocol import Call
+from halfcore.predict.protocols.protocol import Call, Reserve
 from halfcore.problem import Problem
 
 
@@ -25,13 +25,11 @@ class Instances(Scoring):
         check_not_encoded(head)
         check_length(head, max_body_bytes=max_body_bytes)
 
-    def json_of(self, body: bytes, head: Head) -> bytes:  # noqa: ARG002  whatever its type
-        """All of it."""
-        return body
-
-    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+    def read(
+        self, model: LoadedModel, body: bytes, head: Head, reserve: Reserve
+    ) -> Generator[None, None, Call]:
         """Read JSON, whatever its content type."""
-        return (yield from super().read(model, body, head._replace(content_type=None)))
+        return (yield from super().read(model, body, head._replace(content_type=None), reserve))
 
     def refusal(self, problem: Problem) -> Answer:
         """`{"error": …}`."""

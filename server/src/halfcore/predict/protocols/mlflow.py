@@ -30,10 +30,12 @@ from halfcore.predict.protocols.forms import (
     parsed,
     table_of,
 )
-from halfcore.predict.protocols.protocol import JSON_TYPE, Call, headers
+from halfcore.predict.protocols.protocol import JSON_TYPE, Call, Reserve, headers
 from halfcore.problem import FieldError, Problem, shown
 
 CSV_TYPE = "text/csv"
+_USUAL_BYTES = 256 << 10
+"""Longest body that one typed parse reads: some milliseconds. A longer one is read in slices."""
 _CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -85,34 +87,36 @@ class Scoring:
             and "csv" not in (get("accept") or "").lower()
         )
 
-    def json_of(self, body: bytes, head: Head) -> bytes:
-        """All of it, or nothing if it is CSV."""
-        return b"" if _is_csv(head) else body
-
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read JSON by one typed parse."""
         if _is_csv(head) or prefers_csv(head.accept):
             return None
         return model.schema.derived(Decoder).usual(body, max_rows=model.decoder.max_rows)
 
-    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+    def read(
+        self, model: LoadedModel, body: bytes, head: Head, reserve: Reserve
+    ) -> Generator[None, None, Call]:
         """Read one of the four JSON forms, or CSV with a header."""
-        call = yield from self._read(model, body, head)
+        call = yield from self._read(model, body, head, reserve)
         if self.offers_csv and prefers_csv(head.accept):
             return call._replace(wanted=call.wanted._replace(csv=True))
         return call
 
-    def _read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+    def _read(
+        self, model: LoadedModel, body: bytes, head: Head, reserve: Reserve
+    ) -> Generator[None, None, Call]:
         decoder = model.schema.derived(Decoder)
         most = model.decoder.max_rows
         if _is_csv(head):
             table = from_csv(body, most_columns=decoder.most_columns)
             return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
         # A short body was already tried.
-        if len(body) > SHORT_BODY_BYTES and (call := decoder.usual(body, max_rows=most)):
+        if SHORT_BODY_BYTES < len(body) <= _USUAL_BYTES and (
+            call := decoder.usual(body, max_rows=most)
+        ):
             return call
-        document = parsed(body)
-        table = table_of(document, most_columns=decoder.most_columns)
+        document, strict = yield from parsed(body, max_rows=most, reserve=reserve)
+        table = table_of(document, most_columns=decoder.most_columns, strict=strict)
         rows = yield from decoder.rows(table, max_rows=most)
         return Call(rows, _wanted(document.get("params")))
 
@@ -166,6 +170,7 @@ class Decoder:
             ("params", dict[str, Any] | None, None),
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
+        self._row_list = list[row]
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
@@ -210,7 +215,18 @@ class Decoder:
         rows = table.rows
         if table.names is not None:
             rows = self._in_order(table.names, rows)
-        return (yield from self._table.pack(rows, table.coerce, max_rows=max_rows, path=table.path))
+        quick = self._quick if table.strict else None
+        packing = self._table.pack(
+            rows, table.coerce, max_rows=max_rows, path=table.path, quick=quick
+        )
+        return (yield from packing)
+
+    def _quick(self, rows: list[Any]) -> bytes | None:
+        """Pack rows that need no conversion; None for any others."""
+        try:
+            return b"".join(map(self._schema.pack, msgspec.convert(rows, self._row_list)))
+        except REFUSED:
+            return None
 
     def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
         """The rows, sequences or records, with the model's columns in its order, and its default or

@@ -17,23 +17,6 @@ from halfcore.predict.prediction import Answer, Context, Headers, Prediction, Se
 from halfcore.predict.protocols.protocol import Call, Wire
 from halfcore.problem import Problem
 
-_ARRAY_BYTES, _OBJECT_BYTES, _TEXT_BYTES = 88, 240, 60
-"""What an array and an object of one member, and a text of one letter, take in memory with their
-place in what holds them."""
-_USUAL_TIMES = 8
-"""Most times its length that usual JSON takes in memory: the budget's limit leaves room for it."""
-
-
-def parsed_bytes(text: bytes) -> int:
-    """Bytes that JSON takes in memory beyond what usual JSON of its length does.
-
-    An empty array has two bytes: millions of them are sent to take memory, and are counted before
-    they are parsed. Brackets within texts count, too, because few texts hold as many.
-    """
-    texts = text.count(b'"') // 2 - text.count(b'":')
-    taken = text.count(b"[") * _ARRAY_BYTES + text.count(b"{") * _OBJECT_BYTES
-    return max(0, taken + max(0, texts) * _TEXT_BYTES - len(text) * _USUAL_TIMES)
-
 
 class Spoken(NamedTuple):
     """In which protocol a request was sent, and with which headers."""
@@ -69,7 +52,6 @@ class TranslatedPrediction(Prediction):
             if self._context.deadline != inf:
                 self._expire_at(self._context.deadline)
             if len(self._body) > SHORT_BODY_BYTES:
-                self._cover(parsed_bytes(wire.json_of(self._body, head)))
                 self._context.long_bodies.add(self._rows_of(model), self)
                 return
             if (call := wire.quick(model, self._body, head)) is not None:
@@ -82,7 +64,7 @@ class TranslatedPrediction(Prediction):
 
     def _rows_of(self, model: LoadedModel) -> Generator[None, None, Rows]:
         wire, head = self._spoken
-        return self._rows_in((yield from wire.read(model, self._body, head)))
+        return self._rows_in((yield from wire.read(model, self._body, head, self._cover)))
 
     def _rows_in(self, call: Call) -> Rows:
         self._call = call

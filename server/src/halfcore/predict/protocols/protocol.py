@@ -11,6 +11,9 @@ from halfcore.predict.prediction import Answer, Headers
 from halfcore.problem import Problem
 
 JSON_TYPE = "application/json"
+Reserve = Callable[[int], None]
+"""Gets the bytes that a body's values take in memory beyond what usual JSON of its length does,
+before they are made; raises `Problem`, 503, if there is no room."""
 
 
 class Call(NamedTuple):
@@ -33,9 +36,6 @@ class Wire(Protocol):
         """Whether a head is what most clients of the protocol send, so that its body can be asked
         for without more checks; `check_head` accepts it too. See `admission.is_plain`."""
 
-    def json_of(self, body: bytes, head: Head) -> bytes:
-        """The part of a body that is parsed as JSON."""
-
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read a short body that is right and usual, without pauses; None for any other, which
         `read` decides.
@@ -44,11 +44,13 @@ class Wire(Protocol):
             Problem: as `read`.
         """
 
-    def read(self, model: LoadedModel, body: bytes, head: Head) -> Generator[None, None, Call]:
+    def read(
+        self, model: LoadedModel, body: bytes, head: Head, reserve: Reserve
+    ) -> Generator[None, None, Call]:
         """Read a body for this model; yields between slices of a few milliseconds.
 
         Raises:
-            Problem: 400, 404 or 413.
+            Problem: 400, 404 or 413; what `reserve` raises.
         """
 
     def answer(

@@ -445,8 +445,10 @@ load-worker master *flags:
     set -euo pipefail
     {{ help }} load-worker ;; esac
     ulimit -n "$(ulimit -Hn)"
-    host="${1#master=}"; shift
-    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=10.0.0.7" >&2; exit 2 ;; esac
+    host="${1#master=}" meant=10.0.0.7
+    case "$1" in --master) meant="${2:-$meant}" ;; --master=*) meant="${1#*=}" ;; esac
+    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=$meant" >&2; exit 2 ;; esac
+    shift
     trap 'kill "$worker"; wait "$worker"; exit 0' INT TERM
     while true; do
         uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@" &

@@ -38,20 +38,15 @@ def did_you_mean(wrong: str, known: Iterable[str], value: str = "") -> str:
 
 def _meant(message: str, known: list[str]) -> str:
     match = _UNKNOWN.search(message)
-    typed = "" if match is None else match[1] or match[2]
-    wrong, _, value = typed.partition("=")
-    key = f"{wrong.lstrip('-')}="
-    if key in known:  # a word, typed as if it were an option
-        return f"; did you mean {key}{value or '…'}?"
-    return did_you_mean(wrong, known)
+    wrong, equals, value = ("" if match is None else match[1] or match[2]).partition("=")
+    return did_you_mean(wrong, known, f"{equals}{value}")
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:
-    """Its options, commands and the keys of its words, and theirs."""
+    """Its options and commands, and theirs."""
     words: list[str] = []
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
         words += action.option_strings
-        words += (f"{key}=" for key in getattr(action, "keys", ()))
         if isinstance(action.choices, dict):
             words += action.choices
             for command in action.choices.values():

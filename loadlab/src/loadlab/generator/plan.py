@@ -119,12 +119,10 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
-    Raises `ValueError`: no rows for the model, or a host that has no address.
+    Raises `exchange.NoAnswer`: no rows for the model; `ValueError`: a host that has no address.
     """
     chosen = choose(scenarios.read(), "scenario", scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
-    if not rows:
-        raise ValueError(f"model {model}: no rows; known are {exchange.known_data()}")
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     try:

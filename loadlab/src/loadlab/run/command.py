@@ -73,6 +73,8 @@ def _load(order: Order, root: Path, console: Console) -> int:
         backend, why = choose(order, root)
         if backend == "cgroup":
             case(Place.of(root).bundles, order.model)  # that there is one, before the null server
+        elif backend == "given":
+            session.ask_target(order)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:

@@ -13,8 +13,7 @@ from loadlab.generator import launch
 from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Steer
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Load, Scenario, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record.histogram import merge, quantile
 from loadlab.target.process import free_port

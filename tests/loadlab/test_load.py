@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from loadlab.record import cgroup
-from loadlab.record.read import read
+from loadlab.record.store import read
 from loadlab.target.process import control_group
 from loadlab.verdict.judge import judge
 from loadlab.verdict.stats import PAIRS

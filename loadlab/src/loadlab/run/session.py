@@ -22,9 +22,8 @@ from loadlab.generator.http import Client, authority
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.cgroup import Limits
-from loadlab.record.criteria import criteria
 from loadlab.record.machine import Fingerprint
-from loadlab.record.schema import Ended, Run
+from loadlab.record.schema import Ended, Run, criteria
 from loadlab.record.store import Recorder
 from loadlab.report.command import STORE
 from loadlab.run import null_server

@@ -273,7 +273,8 @@ prove-answers *names="all":
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_answers.sh --help ;; esac # before anything is trained
-    uv run model-export examples "$@"
+    source loadlab/signals.sh
+    passing uv run model-export examples "$@"
     exec uv run python tests/support/proven.py answers "every label is that of mlflow.pyfunc" -- ./tests/prove_answers.sh "$@"
 
 # `halfcore predict` over all rows of forest cover: mlflow.pyfunc's labels, CPU time against ONNX Runtime and reading, memory; `just prove-batch --short` judges no time
@@ -284,8 +285,9 @@ prove-batch *flags:
     case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_batch.py --help ;; esac # before anything is trained
     model=cover-middle
     case " $* " in *" --short "*) model=cover-small ;; esac
-    env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
-    uv run python tests/support/proven.py batch "labels of mlflow.pyfunc, CPU time and memory within bounds" -- uv run python tests/e2e/prove_batch.py "$@"
+    source loadlab/signals.sh
+    passing env -u MLFLOW_TRACKING_URI uv run model-export examples "$model"
+    exec uv run python tests/support/proven.py batch "labels of mlflow.pyfunc, CPU time and memory within bounds" -- uv run python tests/e2e/prove_batch.py "$@"
 
 # What other servers (mlflow, mlserver) answer to the requests of tests/protocols, written to tests/protocols/*.json; needs `just examples light`: `just record-protocols mlserver`
 [group('prove')]
@@ -301,7 +303,8 @@ prove-baselines *names="light":
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec ./tests/prove_baselines.sh --help ;; esac # before anything is trained
-    uv run model-export examples "$@"
+    source loadlab/signals.sh
+    passing uv run model-export examples "$@"
     exec uv run python tests/support/proven.py baselines "every label is that of mlflow.pyfunc" -- ./tests/prove_baselines.sh "$@"
 
 # The descriptors of the gRPC messages, from server/src/halfcore/rpc/proto/*.proto; a test compares them
@@ -445,8 +448,10 @@ load-worker master *flags:
     set -euo pipefail
     {{ help }} load-worker ;; esac
     ulimit -n "$(ulimit -Hn)"
-    host="${1#master=}"; shift
-    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=10.0.0.7" >&2; exit 2 ;; esac
+    host="${1#master=}" meant=10.0.0.7
+    case "$1" in --master) meant="${2:-$meant}" ;; --master=*) meant="${1#*=}" ;; esac
+    case "$host" in *:*:*) ;; "" | -* | *=* | *[:/]*) echo "just load-worker: unknown '$host', expected the master's address alone, as in just load-worker master=$meant" >&2; exit 2 ;; esac
+    shift
     trap 'kill "$worker"; wait "$worker"; exit 0' INT TERM
     while true; do
         uv run locust -f loadlab/locustfile.py --worker --master-host "$host" "$@" &
@@ -534,7 +539,8 @@ prove-verdicts *names:
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run python tests/e2e/prove_verdicts.py --help ;; esac # before anything is trained
-    uv run model-export examples iris
+    source loadlab/signals.sh
+    passing uv run model-export examples iris
     exec uv run python tests/support/proven.py verdicts "every fault is caught by its rule" -- uv run python tests/e2e/prove_verdicts.py "$@"
 
 # Models as people register them, from MLflow's log_model to answers over HTTP; writes the table in docs/export.md; `just prove-models 'xgboost-*' voting-hard`, `just prove-models --short`

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from loadlab.record.read import read
+from loadlab.record.store import read
 from loadlab.report.page import write_reports
 from loadlab.verdict.judge import judge
 from support import browser, docs_page

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadlab.pages import render
-from loadlab.record.read import read
-from loadlab.record.store import VERDICT_FILE, write
+from loadlab.record.store import VERDICT_FILE, read, write
 from loadlab.verdict.judge import judge
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,12 @@
 no other."""
 
 import io
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -24,6 +28,18 @@ print("the end")
 sys.exit(int(sys.argv[2]))
 """
 
+STARTS_ONE = """
+import subprocess, sys, time
+sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+print(subprocess.Popen(sleeps, start_new_session=True).pid, flush=True)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("cleaned up", flush=True)
+    sys.exit(1)
+"""
+"""A proof that leaves a process."""
+
 
 @pytest.mark.parametrize(
     ("how", "code", "measured"),
@@ -40,6 +56,42 @@ def test_a_proof_ends_with_one_line(
     assert (line.measured, line.seed, line.passed) == (measured, "7", code == 0)
     assert "the end" in capsys.readouterr().out
     assert "bar: 0 failed" in line.text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("program", ["proven", "prove_all"])
+def test_a_signal_reaches_a_proof_and_no_process_stays(program: str, number: int) -> None:
+    """It may clean up; what it started in a session of its own, and left, is ended."""
+    proof = [sys.executable, "-c", STARTS_ONE]
+    run_all = f"prove_all.prove([''], {proof!r})"
+    words = {
+        "proven": [str(ROOT / "tests/support/proven.py"), "drain", "0 failed", "--", *proof],
+        "prove_all": ["-c", f"from e2e import prove_all; prove_all.interruptible(); {run_all}"],
+    }[program]
+    with subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+    ) as process:
+        assert process.stdout
+        left = int(process.stdout.readline())
+        process.send_signal(number)
+        said = process.stdout.read()
+    assert "cleaned up" in said
+    while runs(left):  # until the kernel has carried that out
+        time.sleep(0.01)
+    if program == "proven":
+        assert process.returncode == proven.INTERRUPTED
+        assert said.endswith("drain: interrupted, so nothing is proven\n")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended; of one that nobody has awaited yet only the id is left."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def test_help_is_no_proof(

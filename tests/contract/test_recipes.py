@@ -64,6 +64,8 @@ def test_no_recipe_takes_help_for_a_value() -> None:
         (("prove-fuzz", "long"), "seconds is 'long', expected a whole number"),
         (("prove-properties", "0"), "times is '0', expected a whole number"),
         (("load-worker", "remote=2"), "unknown 'remote=2', expected the master's address"),
+        (("load-worker", "--master", "10.1.2.3"), "as in just load-worker master=10.1.2.3"),
+        (("load-worker", "--master=10.1.2.3"), "as in just load-worker master=10.1.2.3"),
         (("load-worker", "10.0.0.7:5557"), "expected the master's address alone"),
     ],
 )

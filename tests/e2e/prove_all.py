@@ -18,7 +18,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 from support.proof import ROOT, STORE
-from support.proven import LINES, Line
+from support.proven import INTERRUPTED, LINES, Line, await_end, interruptible
 
 NOT_HERE = frozenset({"prove-baselines"})
 """Proofs of what Halfcore is compared with."""
@@ -53,7 +53,11 @@ def prove(names: Sequence[str], command: Sequence[str] = ("just",)) -> list[Line
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             began = time.monotonic()
-            code = subprocess.call([*command, name], cwd=ROOT, env=os.environ | {LINES: folder})
+            environment = os.environ | {LINES: folder}
+            with subprocess.Popen(
+                [*command, name], cwd=ROOT, env=environment, text=True, process_group=0
+            ) as process:
+                await_end(process, f"{LINES}={folder}")
             file = Path(folder) / f"{name.removeprefix('prove-')}.json"
             if file.exists():
                 lines.append(msgspec.json.decode(file.read_bytes(), type=Line))
@@ -62,10 +66,10 @@ def prove(names: Sequence[str], command: Sequence[str] = ("just",)) -> list[Line
                 Line(
                     scenario=name.removeprefix("prove-"),
                     bar="exit code 0",
-                    measured=f"exit code {code}",
+                    measured=f"exit code {process.returncode}",
                     seed="none",
                     seconds=round(time.monotonic() - began, 1),
-                    passed=code == 0,
+                    passed=process.returncode == 0,
                 )
             )
     return lines
@@ -101,7 +105,7 @@ def conclude(lines: Sequence[Line], store: Path, console: Console) -> int:
 
 
 def main() -> int:
-    """Run; 0 if all passed."""
+    """Run; 0 if all passed, 130 if interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="of recipes; all if there is none")
     known = recipes()
@@ -111,7 +115,11 @@ def main() -> int:
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             meant = f"; did you mean {near[0]}?" if near else ""
             parser.error(f"{name}: no such proof; there are {', '.join(known)}{meant}")
-    return conclude(prove(names), STORE, Console())
+    interruptible()
+    try:
+        return conclude(prove(names), STORE, Console())
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from loadlab.experiments.compare import parse
-from loadlab.generator import exchange, scenarios
+from loadlab.generator import exchange
 from loadlab.generator.http import Client
+from loadlab.generator.plan import scenarios
 from loadlab.run.order import Order
 from loadlab.target import containers, tiers
 from loadlab.target.containers import no_container
@@ -29,7 +30,7 @@ def bundles(tmp_path: Path) -> Path:
 def order(name: str) -> Order:
     """What `BASELINE_IMAGE=name just compare tier=half-core` asks for."""
     found, against, _ = parse(
-        ["tier=half-core"], tiers.read(ROOT / tiers.FILE, os.environ), scenarios.read(), image=name
+        ["tier=half-core"], tiers.read(ROOT / tiers.FILE, os.environ), scenarios(), image=name
     )
     return msgspec.structs.replace(found, service=against)
 

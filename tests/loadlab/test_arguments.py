@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.run.order import Order, parse, server_cpus, too_small, worker_cpus
 from loadlab.target import tiers
 from loadlab.words import LoadWords, UsageError
@@ -18,7 +18,7 @@ KEYS = [field.encode_name for field in msgspec.structs.fields(LoadWords)]
 
 def order(*words: str) -> Order:
     """What the words mean, in this checkout."""
-    return parse(words, TIERS, scenarios.read())
+    return parse(words, TIERS, scenarios())
 
 
 def test_one_word_is_enough():

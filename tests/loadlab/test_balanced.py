@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadlab.generator import scenarios
 from loadlab.generator.exchange import bodies
 from loadlab.generator.http import Client
+from loadlab.generator.plan import scenarios
 from loadlab.record.cgroup import Unavailable
 from loadlab.run.order import parse
 from loadlab.target import start
@@ -23,7 +23,7 @@ REQUESTS = 40
 
 def order(*words, late=False):
     """An order for two replicas."""
-    found = parse(["tier=pair", "backend=cgroup", *words], TIERS, scenarios.read())
+    found = parse(["tier=pair", "backend=cgroup", *words], TIERS, scenarios())
     return msgspec.structs.replace(found, late=late)
 
 
@@ -61,7 +61,7 @@ def test_without_haproxy_one_sentence_says_what_to_install(monkeypatch, tmp_path
 def test_a_balancer_stands_only_before_the_labs_own_processes(words):
     """Containers have one; a given server is as it is."""
     with pytest.raises(UsageError, match="is for processes of the lab"):
-        parse(["tier=pair", *words], TIERS, scenarios.read())
+        parse(["tier=pair", *words], TIERS, scenarios())
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from loadlab.experiments.compare import (
     times,
 )
 from loadlab.experiments.trial import Loaded
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.pages import experiments, plots
 from loadlab.record.schema import Ended
 from loadlab.run.command import INFRASTRUCTURE, INTERRUPTED, USAGE
@@ -198,7 +198,7 @@ def test_another_block_is_made_for_one_with_an_invalid_run(
     monkeypatch.setattr(trial.session, "carry_out", run)
     # The wait is for this machine's old connections, whoever made them.
     monkeypatch.setattr(trial, "cool_down", lambda: None)
-    order, *_ = parse(["tier=half-core"], TIERS, scenarios.read())
+    order, *_ = parse(["tier=half-core"], TIERS, scenarios())
     fresh = msgspec.structs.replace(compared([]), blocks=2)
     place, quiet = Place(tmp_path, tmp_path, tmp_path), Console(quiet=True)
 
@@ -299,7 +299,7 @@ def test_a_ratio_to_a_server_that_failed_is_a_lower_bound_or_left_out(compared, 
 def test_the_words_are_those_of_a_load_run_and_two_more():
     """Processes in control groups on both sides, whatever is installed."""
     order, against, blocks = parse(
-        ["tier=half-core", "users=500", "against=onnx", "blocks=7"], TIERS, scenarios.read()
+        ["tier=half-core", "users=500", "against=onnx", "blocks=7"], TIERS, scenarios()
     )
 
     assert (order.tier.name, order.users, order.backend, against, blocks) == (
@@ -309,16 +309,16 @@ def test_the_words_are_those_of_a_load_run_and_two_more():
         "onnx",
         7,
     )
-    assert parse(["tier=half-core"], TIERS, scenarios.read())[1:] == ("typical", 5)
+    assert parse(["tier=half-core"], TIERS, scenarios())[1:] == ("typical", 5)
 
 
 def test_an_image_is_compared_with_in_containers():
     """BASELINE_IMAGE is enough to ask for it, and `against=` may still name a baseline of ours."""
-    order, against, _ = parse(["tier=half-core"], TIERS, scenarios.read(), image="me/mine:1")
+    order, against, _ = parse(["tier=half-core"], TIERS, scenarios(), image="me/mine:1")
     assert (order.backend, order.image, against) == ("compose", "me/mine:1", "image")
 
     order, against, _ = parse(
-        ["tier=half-core", "against=tuned"], TIERS, scenarios.read(), image="me/mine:1"
+        ["tier=half-core", "against=tuned"], TIERS, scenarios(), image="me/mine:1"
     )
     assert (order.backend, order.image, against) == ("cgroup", "", "tuned")
 
@@ -339,7 +339,7 @@ def test_an_image_is_compared_with_in_containers():
 def test_a_wrong_word_is_refused(word, message):
     """With the value and what was expected."""
     with pytest.raises(UsageError, match=message):
-        parse(["tier=half-core", word], TIERS, scenarios.read())
+        parse(["tier=half-core", word], TIERS, scenarios())
 
 
 def test_the_first_page_has_a_line_of_it(compared, tmp_path):

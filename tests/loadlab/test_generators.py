@@ -13,10 +13,10 @@ from loadlab.generator import launch
 from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.launch import Generator, Part, generating, witnessing
 from loadlab.generator.ledger import Tick
-from loadlab.generator.plan import Load, Steer
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Load, Scenario, Steer
 from loadlab.generator.witness import CONNECTIONS
 from loadlab.record.histogram import merge, quantile
+from loadlab.target.process import free_port
 from support.misbehaving import RIGHT, Faults, misbehaving
 
 pytestmark = pytest.mark.slow
@@ -302,3 +302,34 @@ def test_no_engine_counts_an_answer_that_only_looks_right(engine, tmp_path):
     assert counted.right == 0
     assert counted.checked == counted.started
     assert set(counted.failures) == {"wrong_prediction"}
+
+
+def test_a_worker_says_that_no_master_answers_and_goes_on_trying(tmp_path):
+    """With the address and what to do; it is there as soon as a master is."""
+    port = free_port()
+    locust = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadlab/locustfile.py")]
+    of_master = ["--master", "--headless", "--expect-workers", "1", "--users", "1"]
+    of_master += [
+        "--run-time",
+        "1s",
+        "--master-bind-port",
+        str(port),
+        "--host",
+        "http://127.0.0.1:9",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(
+            [*locust, "--worker", "--master-host", "127.0.0.1", "--master-port", str(port)],
+            stderr=log,
+        )
+    try:
+        wanted = f"no master answers at 127.0.0.1:{port} yet, trying again: start `just load"
+        while wanted not in (tmp_path / "log").read_text():
+            assert worker.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        master = subprocess.run([*locust, *of_master], capture_output=True, text=True)
+        assert "1 workers connected" in master.stderr
+        worker.wait()
+    finally:
+        worker.kill()
+        worker.wait()

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from loadlab.record import cgroup
-from loadlab.record.read import read
+from loadlab.record.store import read
 from loadlab.target.process import control_group
 from loadlab.verdict.judge import judge
 from loadlab.verdict.stats import PAIRS
@@ -172,8 +172,8 @@ def test_a_server_that_cannot_start_is_no_verdict(lab):
     finish(lab.start("engine=raw", "users=20", "duration=2s"), 4, "out of memory")
 
 
-def test_rows_of_another_model_are_found_before_the_load(lab):
-    """The server refuses the first of them: exit code 4, and its own words are quoted."""
+def test_rows_of_another_model_are_found_before_anything_is_measured(lab):
+    """The given server refuses the first of them: exit code 4, and its own words are quoted."""
     with serving(lab.bundles) as server:
         process = lab.start(
             "engine=raw",
@@ -186,8 +186,9 @@ def test_rows_of_another_model_are_found_before_the_load(lab):
         said = plain(finish(process, 4, "the server refuses a row of this model:"))
         assert f"sends rows of model=penguins-svm to http://127.0.0.1:{server.port}/predict" in said
         assert "name the model that answers there with model=" in said
-        assert lab.stored().run.backend == "given"
-        assert not left_over(process, lab.stored().run)
+        assert "null server" not in said
+        assert not lab.runs()
+        assert not left_over(process)
         assert server.process.poll() is None
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as some
 
 from loadlab.record import machine
 from loadlab.record.histogram import edge, index, merge, pack
-from loadlab.record.read import read
 from loadlab.record.schema import Ended, Sample, Second
-from loadlab.record.store import Recorder, StoreError, compress
+from loadlab.record.store import Recorder, StoreError, compress, read
 from support.runs import fresh
 
 microseconds = some.dictionaries(some.integers(0, 10**8), some.integers(1, 1000), max_size=30)

@@ -10,7 +10,6 @@ import pytest
 
 from loadlab.record.cgroup import Limits
 from loadlab.record.histogram import pack
-from loadlab.record.read import Log
 from loadlab.record.schema import (
     Ended,
     HostSample,
@@ -24,6 +23,7 @@ from loadlab.record.schema import (
     ServerSample,
     Workers,
 )
+from loadlab.record.store import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.judge import judge
 from loadlab.verdict.rules import RULES, in_words, judge_rules

@@ -13,7 +13,7 @@ import msgspec
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadlab.record.criteria import Thresholds, criteria
+from loadlab.record.schema import Thresholds, criteria
 from loadlab.verdict.check import Check
 from loadlab.verdict.rules import RULES
 from support.runs import fresh

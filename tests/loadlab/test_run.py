@@ -12,9 +12,8 @@ import pytest
 
 from loadlab.generator.ledger import Ledger, Tick
 from loadlab.record import counters
-from loadlab.record.criteria import Objective
 from loadlab.record.histogram import merge, pack, quantile
-from loadlab.record.schema import Second
+from loadlab.record.schema import Objective, Second
 from loadlab.run import null_server
 from loadlab.run.phases import _most_files
 from loadlab.run.timeline import HUNG_S, Book, hopeless

@@ -41,7 +41,7 @@ from loadlab.experiments.searching import (
     to_run_again,
 )
 from loadlab.experiments.trial import LabFailed, Loaded
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.pages import experiments
 from loadlab.pages.plots import frontier
 from loadlab.record import cgroup
@@ -443,7 +443,7 @@ def test_the_plan_is_shown_once_and_the_time_before_each_probe(search, probing):
 
 def test_a_probe_is_the_order_in_other_limits(search):
     """Short or long, and with a seed of its own; the tier's environment stays."""
-    asked = parse(["seed=5"], TIERS, scenarios.read())
+    asked = parse(["seed=5"], TIERS, scenarios())
     made = order_of(Step(12, 208, False, ""), 7, asked)
 
     assert (made.tier.cpus, made.tier.memory_bytes, made.tier.environment) == (
@@ -501,7 +501,7 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
     asked = parse(
         ["users=5000", "against=typical", "duration=60s", "budget=30", "fresh=yes"],
         TIERS,
-        scenarios.read(),
+        scenarios(),
     )
 
     assert (asked.order.users, asked.order.service, asked.order.engine, asked.order.backend) == (
@@ -512,11 +512,11 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
     )
     assert asked.goal == Goal(most_centicores=100, most_mib=1024, full_s=60, short_s=20)
     assert (asked.words.budget, asked.words.fresh, asked.words.rerun) == (30, "yes", "no")
-    assert parse([], TIERS, scenarios.read()).goal == GOAL
-    assert parse(["scenario=overload"], TIERS, scenarios.read()).goal.short_s == 180
+    assert parse([], TIERS, scenarios()).goal == GOAL
+    assert parse(["scenario=overload"], TIERS, scenarios()).goal.short_s == 180
     assert (
         parse(
-            ["tier=half-core", "engine=locust", "user=fast"], TIERS, scenarios.read()
+            ["tier=half-core", "engine=locust", "user=fast"], TIERS, scenarios()
         ).goal.most_centicores
         == 50
     )
@@ -560,19 +560,19 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
 def test_a_wrong_word_is_refused(word, message):
     """With the value and what was expected."""
     with pytest.raises((UsageError, ValueError), match=message):
-        parse([word], TIERS, scenarios.read())
+        parse([word], TIERS, scenarios())
 
 
 def test_a_word_that_comes_twice_is_refused():
     """Neither of them is taken silently."""
     with pytest.raises(UsageError, match="budget= is given twice"):
-        parse(["budget=5", "budget=6"], TIERS, scenarios.read())
+        parse(["budget=5", "budget=6"], TIERS, scenarios())
 
 
 def test_a_search_is_not_forgotten_and_run_again_at_once():
     """One of the two words is a mistake."""
     with pytest.raises(UsageError, match="expected one of them"):
-        parse(["fresh=yes", "rerun=yes"], TIERS, scenarios.read())
+        parse(["fresh=yes", "rerun=yes"], TIERS, scenarios())
 
 
 def again(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.run.order import cores_needed
 from loadlab.target import tiers
 from loadlab.words import UsageError
@@ -95,7 +95,7 @@ def test_a_tier_needs_its_own_cores_and_one_for_the_generator():
 
 def test_the_scenarios_offer_what_they_say():
     """Requests a second of 10,000 users whose answers take no time."""
-    rates = {name: round(each.users / each.mean_think_s) for name, each in scenarios.read().items()}
+    rates = {name: round(each.users / each.mean_think_s) for name, each in scenarios().items()}
     assert rates == {
         "steady": 1538,
         "course": 5714,
@@ -109,7 +109,7 @@ def test_the_scenarios_offer_what_they_say():
 @pytest.mark.parametrize("name", ["steady", "course", "poisson"])
 def test_think_times_have_the_mean_that_the_rate_is_computed_from(name):
     """10,000 draws, seeded."""
-    scenario, draw = scenarios.read()[name], random.Random(1)  # noqa: S311  reproducible
+    scenario, draw = scenarios()[name], random.Random(1)  # noqa: S311  reproducible
     drawn = [scenario.think_s(draw) for _ in range(10_000)]
     assert statistics.fmean(drawn) == pytest.approx(scenario.mean_think_s, rel=0.03)
     if not scenario.open:
@@ -137,4 +137,4 @@ def test_a_wrong_scenario_is_named(tmp_path, table, says):
     file = tmp_path / "scenarios.toml"
     file.write_text(f"[mine]\n{table}\n")
     with pytest.raises(UsageError, match=says):
-        scenarios.read(file)
+        scenarios(file)

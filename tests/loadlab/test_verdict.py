@@ -3,11 +3,9 @@
 import msgspec
 import pytest
 
-from loadlab.record.criteria import criteria
 from loadlab.record.histogram import merge, pack
-from loadlab.record.schema import Calibration, Ended, NullServer, Phase, Second
-from loadlab.verdict.judge import Verdict, judge
-from loadlab.verdict.repeats import Judged, combine
+from loadlab.record.schema import Calibration, Ended, NullServer, Phase, Second, criteria
+from loadlab.verdict.judge import Judged, Verdict, combine, judge
 from support.runs import Made, Server, fresh, made
 
 

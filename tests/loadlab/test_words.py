@@ -58,6 +58,8 @@ def test_a_command_inherits_words_and_changes_defaults():
         (Hunt, ["raw"], "did you mean engine=raw?"),
         (Hunt, ["engine=locus"], "there are locust, raw; did you mean locust?"),
         (Hunt, ["target=db:80"], "target=db:80: a hunt starts its own servers"),
+        (Hunt, ["--target=db:80"], "--target=db:80: a hunt starts its own servers"),
+        (Hunt, ["allow_host=db"], "did you mean allow-host=db?"),
         (Hunt, ["budget=1", "budget=1"], "budget= is given twice"),
         (Hunt, ["users="], "users= has no value"),
         (Hunt, ["users=0"], "users=0 is invalid: expected a whole number from 1 to 1,000,000"),
@@ -101,15 +103,14 @@ def test_the_help_shows_every_word_with_its_values_and_default():
     ("typed", "meant"),
     [
         (["laod", "tier=half-core"], "load"),
-        (["load", "--tier=half-core"], "tier=half-core"),
-        (["load", "--users", "5"], "users=…"),
         (["history", "--jsn"], "--json"),
         (["bench", "--quik"], "--quick"),
+        (["bench", "models=iris"], "--models=iris"),
         (["completion", "bsh"], "bash"),
     ],
 )
 def test_a_wrong_command_or_flag_is_answered_with_the_right_one(monkeypatch, capsys, typed, meant):
-    """And a word that is typed as a flag."""
+    """With its value, where it was typed with `=`."""
     monkeypatch.setattr(sys, "argv", ["loadlab", *typed])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -117,7 +118,29 @@ def test_a_wrong_command_or_flag_is_answered_with_the_right_one(monkeypatch, cap
     assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
 
 
-@pytest.mark.parametrize("typed", [["bench", "--qui"], ["load", "--zzz"]])
+@pytest.mark.parametrize("command", ["load", "compare", "search", "seeds", "scale", "quota-study"])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--duration", "9"], "duration=9"),
+        (["--duration=9"], "duration=9"),
+        (["seed=2", "-duration", "9"], "duration=9"),
+        (["--duratoin", "9"], "duration=9"),
+        (["--duration", "--seed=2"], "duration=…"),
+        (["--duration", "seed=2"], "duration=…"),
+        (["--duration"], "duration=…"),
+    ],
+)
+def test_a_word_that_is_typed_as_a_flag_is_a_wrong_word(monkeypatch, capsys, command, typed, meant):
+    """Exit code 3, which no verdict has, with the right form and the value."""
+    monkeypatch.setattr(sys, "argv", ["loadlab", command, *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert " ".join(capsys.readouterr().err.split()).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("typed", [["bench", "--qui"], ["history", "--js"]])
 def test_no_flag_may_be_shortened(monkeypatch, capsys, typed):
     """It would stop to work when another one begins alike."""
     monkeypatch.setattr(sys, "argv", ["loadlab", *typed])

@@ -15,9 +15,8 @@ import yaml
 
 from loadlab.generator import exchange
 from loadlab.record.cgroup import PARENT, ROOT
-from loadlab.record.read import Log, read
 from loadlab.record.schema import PhaseName, Run
-from loadlab.record.store import VERDICT_FILE
+from loadlab.record.store import VERDICT_FILE, Log, read
 from loadlab.verdict.judge import Verdict
 
 CHECKOUT = Path(__file__).parents[2]

@@ -16,10 +16,8 @@ from pathlib import Path
 import msgspec
 
 from loadlab.record.cgroup import Limits
-from loadlab.record.criteria import criteria
 from loadlab.record.histogram import pack
 from loadlab.record.machine import Fingerprint
-from loadlab.record.read import Log
 from loadlab.record.schema import (
     LOAD,
     Drain,
@@ -38,8 +36,9 @@ from loadlab.record.schema import (
     ServerSample,
     Tier,
     Workers,
+    criteria,
 )
-from loadlab.record.store import Recorder
+from loadlab.record.store import Log, Recorder
 
 LIMITS = Limits(cpus=0.5, memory_bytes=256 * 2**20)
 PLAN: tuple[tuple[PhaseName, int], ...] = (

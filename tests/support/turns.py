@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.criteria import criteria
-from loadlab.record.read import Log, read
-from loadlab.record.schema import Phase
-from loadlab.verdict import caching
+from loadlab.record.schema import Phase, criteria
+from loadlab.record.store import Log, read
+from loadlab.verdict import load
 from loadlab.verdict.stats import PAIRS, paired_saving
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs"
@@ -56,7 +55,7 @@ def _real_turns() -> list[list[float]]:
                 if line.t in of_turn
             ]
             run = msgspec.structs.replace(log.run, phases=turns)
-            pairs = caching.turns(Log(run, lines, log.samples))
+            pairs = load.turns(Log(run, lines, log.samples))
             found.append([us for pair in pairs for us in pair])
     return found
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadlab import completion
 from loadlab.experiments import compare, runner, searching, studies, trial
 from loadlab.experiments.bench import command as bench
 from loadlab.experiments.bench import measure
@@ -19,7 +18,7 @@ from loadlab.generator.plan import PlanError
 from loadlab.pages import bench as bench_pages
 from loadlab.pages import experiments as pages
 from loadlab.pages import render
-from loadlab.parser import Parser, add_command
+from loadlab.parser import Parser, add_command, add_completion, completion
 from loadlab.record.cgroup import Unavailable
 from loadlab.record.machine import git
 from loadlab.record.store import StoreError
@@ -67,10 +66,14 @@ def main() -> None:
         command.add_arguments(commands)
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(add_command(commands, "render", says))
-    completion.add_completion(commands)
-    asked = parser.parse_args()
+    add_completion(commands)
+    asked, unknown = parser.parse_known_args()
+    if "words" in asked:
+        asked.words = sys.argv[2:]  # with what was typed as a flag: `words.parse` explains
+    elif unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if asked.command == "completion":
-        sys.stdout.write(f"{completion.script(parser, asked.shell)}\n")
+        sys.stdout.write(f"{completion(parser, asked.shell)}\n")
         return
     # They end a command as Ctrl-C does, so that servers and control groups are removed. A closed
     # terminal sends SIGHUP; `nohup` has it ignored, and it stays so.

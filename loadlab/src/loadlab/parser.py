@@ -1,14 +1,22 @@
-"""A command line that suggests the right word for a wrong one."""
+"""A command line that suggests the right word for a wrong one; and `loadlab completion SHELL`: its
+commands, flags and values by Tab.
+"""
 
 import argparse
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 P = TypeVar("P", bound=argparse.ArgumentParser)
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'")
+SHELLS = ("bash", "zsh", "fish")
+_HELP = "print the completion of a shell"
+_DESCRIPTION = """Print what makes Tab complete commands, flags and their values. bash: source
+<(loadlab completion bash). fish: loadlab completion fish | source. zsh: loadlab
+completion zsh > _loadlab in a folder of $fpath."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,20 +46,15 @@ def did_you_mean(wrong: str, known: Iterable[str], value: str = "") -> str:
 
 def _meant(message: str, known: list[str]) -> str:
     match = _UNKNOWN.search(message)
-    typed = "" if match is None else match[1] or match[2]
-    wrong, _, value = typed.partition("=")
-    key = f"{wrong.lstrip('-')}="
-    if key in known:  # a word, typed as if it were an option
-        return f"; did you mean {key}{value or '…'}?"
-    return did_you_mean(wrong, known)
+    wrong, equals, value = ("" if match is None else match[1] or match[2]).partition("=")
+    return did_you_mean(wrong, known, f"{equals}{value}")
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:
-    """Its options, commands and the keys of its words, and theirs."""
+    """Its options and commands, and theirs."""
     words: list[str] = []
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
         words += action.option_strings
-        words += (f"{key}=" for key in getattr(action, "keys", ()))
         if isinstance(action.choices, dict):
             words += action.choices
             for command in action.choices.values():
@@ -59,3 +62,34 @@ def _words(parser: argparse.ArgumentParser) -> list[str]:
         elif action.choices is not None:
             words += map(str, action.choices)
     return words
+
+
+def add_completion(
+    commands: "argparse._SubParsersAction[Any]",
+) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "completion", help=_HELP, description=_DESCRIPTION
+    )
+    parser.add_argument("shell", choices=SHELLS, help="whose completion")
+    return parser
+
+
+def completion(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The completion of a parser's commands, as text for the shell."""
+    import shtab  # late: no other command needs it
+
+    _complete_paths(parser)
+    return shtab.complete(parser, shell)
+
+
+def _complete_paths(parser: argparse.ArgumentParser) -> None:
+    """Let arguments that are paths complete to files."""
+    import shtab  # late, as above
+
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
+        if isinstance(action.choices, dict):
+            for command in action.choices.values():
+                _complete_paths(command)
+        elif action.type is Path:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # for shtab

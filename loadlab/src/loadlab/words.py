@@ -122,11 +122,12 @@ def parse(
     given: dict[str, object] = {}
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         key, equals, text = word.partition("=")
-        if key in refused:
-            raise UsageError(f"{word}: {refused[key]}")
+        if (typed := _bare(key)) in refused:
+            raise UsageError(f"{word}: {refused[typed]}")
         if not equals or key not in fields:
             known = {name: field for name, field in fields.items() if name not in refused}
-            meant = _meant(word, "" if "=" in following else following, known, names or {})
+            value = "" if "=" in following or following.startswith("-") else following
+            meant = _meant(word, value, known, names or {})
             raise UsageError(
                 f"{word}: unknown; expected key=value with one of {', '.join(known)}{meant}"
             )
@@ -139,15 +140,21 @@ def parse(
     return kind(**given)
 
 
+def _bare(key: str) -> str:
+    """A key that was typed as a flag, or as a field of Python, without that."""
+    return key.lstrip("-").replace("_", "-")
+
+
 def _meant(
     word: str,
     following: str,
     known: Mapping[str, msgspec.structs.FieldInfo],
     names: Mapping[str, Collection[str]],
 ) -> str:
-    """A sentence with what a wrong word was probably meant to be: a key, also as in `tier NAME`, or
-    a value whose key was left out; empty if it is like neither."""
+    """A sentence with what a wrong word was probably meant to be: a key, also as in `tier NAME` or
+    `--tier NAME`, or a value whose key was left out; empty if it is like neither."""
     key, equals, text = word.partition("=")
+    key = _bare(key)
     if equals:
         return did_you_mean(key, known, f"={text or '…'}")
     meant = {name: f"{name}={following or '…'}" for name in known}
@@ -187,11 +194,8 @@ def add_to(
 ) -> None:
     """Let a command take words (as `words`), and show their table in its help."""
     keys = (field.encode_name for field in msgspec.structs.fields(kind))
-    known = [key for key in keys if key not in refused]
-    taken = parser.add_argument(
-        "words", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(known)}"
-    )
-    taken.keys = known  # type: ignore[attr-defined]  # for the errors of loadlab.parser
+    known = ", ".join(key for key in keys if key not in refused)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help=f"of {known}")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = table(kind, refused)
 

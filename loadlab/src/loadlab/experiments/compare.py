@@ -20,10 +20,9 @@ from loadlab import words
 from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Trial
-from loadlab.generator import scenarios
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Scenario, scenarios
 from loadlab.parser import add_command
-from loadlab.record.read import read_run
+from loadlab.record.store import read_run
 from loadlab.run.order import Order, understand
 from loadlab.run.session import Place
 from loadlab.target import tiers
@@ -124,7 +123,7 @@ def carry_out(
     however it went for either side. `table` shows every run."""
     image = os.environ.get("BASELINE_IMAGE", "")
     known = tiers.read(place.root / tiers.FILE, os.environ)
-    order, against, blocks = parse(typed.words, known, scenarios.read(), image=image)
+    order, against, blocks = parse(typed.words, known, scenarios(), image=image)
     tier = order.tier
     # Both sides are containers, or neither: a bridge costs what loopback does not.
     if against == "image" and (

@@ -98,7 +98,7 @@ def show(*shown: RenderableType) -> None:
 def load(file: Path, kind: type[E]) -> E:
     """Read a stored experiment in its kind's format; raises `StoreError`."""
     (form,) = (each.default for each in msgspec.structs.fields(kind) if each.name == "format")
-    return store.read(file, kind, form)
+    return store.read_file(file, kind, form)
 
 
 def digest(root: Path, *others: object) -> str:

@@ -34,10 +34,9 @@ from loadlab.experiments.search import (
     rerun_left,
 )
 from loadlab.experiments.trial import LabFailed, Loaded
-from loadlab.generator import scenarios
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Scenario, scenarios
 from loadlab.parser import add_command
-from loadlab.record.criteria import criteria
+from loadlab.record.schema import criteria
 from loadlab.report.terminal import say
 from loadlab.run.order import Order, too_small, understand
 from loadlab.run.phases import caching_s
@@ -94,7 +93,7 @@ def carry_out(
     failed), 2 nothing is proven (INVALID, or the budget is spent). `table` shows the probes.
     """
     known = tiers.read(place.root / tiers.FILE, os.environ)
-    asked = parse(typed.words, known, scenarios.read())
+    asked = parse(typed.words, known, scenarios())
     fresh = trial.begin(Search, [asked.order], place, typed, goal=asked.goal)
     if asked.words.rerun == "yes":
         return _rerun(asked, fresh, place, console)

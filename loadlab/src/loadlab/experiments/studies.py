@@ -21,7 +21,7 @@ from loadlab import words
 from loadlab.experiments import runner, trial
 from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Loaded, Trial
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.parser import add_command
 from loadlab.record.cgroup import PERIOD_US
 from loadlab.run.order import Order, too_small, understand
@@ -219,7 +219,7 @@ def _order(planned: Planned, load: LoadWords, name: str) -> Order:
         users=planned.users or load.users,
         balancer=planned.balancer or ("http" if planned.replicas > 1 else "none"),
     )
-    return replace(understand(load, {name: tier}, scenarios.read()), late=planned.late)
+    return replace(understand(load, {name: tier}, scenarios()), late=planned.late)
 
 
 def _reported(found: Configuration, load: LoadWords) -> Order:
@@ -241,7 +241,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def parse(kind: What, given: Sequence[str]) -> Words:
     """The words of a study; raises `UsageError`."""
     taken, refused = _words(kind)
-    return words.parse(taken, given, refused, {"scenario": scenarios.read()})
+    return words.parse(taken, given, refused, {"scenario": scenarios()})
 
 
 def _words(kind: What) -> tuple[type[Words], dict[str, str]]:

@@ -14,9 +14,8 @@ from rich.console import Console
 from loadlab.experiments.runner import E, digest, now
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
-from loadlab.record.read import Log, read
 from loadlab.record.schema import Ended, Sample
-from loadlab.record.store import StoreError
+from loadlab.record.store import Log, StoreError, read
 from loadlab.report.command import conclude
 from loadlab.report.terminal import say
 from loadlab.run import session

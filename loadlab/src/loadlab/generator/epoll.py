@@ -23,8 +23,7 @@ import msgspec
 from loadlab.generator.engine import Engine, sharpen
 from loadlab.generator.exchange import Exchange
 from loadlab.generator.ledger import Ledger
-from loadlab.generator.plan import Load, PlanError, raise_open_files
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Load, PlanError, Scenario, raise_open_files
 from loadlab.record import cgroup
 from loadlab.record.cgroup import Usage
 from loadlab.record.histogram import Spread, spread

@@ -52,7 +52,8 @@ class WrongAnswer(RuntimeError):
 
 
 class NoAnswer(WrongAnswer):
-    """It does not answer at all, or refuses the rows: they may be another model's."""
+    """It does not answer at all, or refuses the rows, which may be another model's; or there are no
+    rows to ask."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -116,7 +117,7 @@ class Fresh(msgspec.Struct, frozen=True):
 def bodies(model: str, manifest: Manifest | None, seed: int) -> list[str]:
     """Bodies in an order drawn by `seed`: golden rows, for the example models rows of their data,
     and rows that are made by the seed; `MOST`, of which at least half are fresh if the manifest is
-    known."""
+    known. Raises `NoAnswer` where there are none."""
     named = manifest["named"] if manifest else not model.startswith("iris")
     golden = [each["row"] for each in manifest["golden"]] if manifest else []
     rows = [*golden, *_data(model, manifest)]
@@ -128,12 +129,13 @@ def bodies(model: str, manifest: Manifest | None, seed: int) -> list[str]:
         fresh = (_fresh_row(manifest["inputs"], draw) for _ in range(MOST - len(found)))
         found = list(dict.fromkeys([*found, *(encode(row, named=named) for row in fresh)]))
         draw.shuffle(found)
+    if not found:
+        known = ", ".join(sorted(file.stem for file in ROWS.glob("*.csv")))
+        raise NoAnswer(
+            f"there are no rows for model={model}: neither golden rows nor data of that name; "
+            f"without a bundle the lab has those of {known}"
+        )
     return found[:MOST]
-
-
-def known_data() -> str:
-    """The example models whose rows the lab has, by the beginnings of their names."""
-    return ", ".join(sorted(file.stem for file in ROWS.glob("*.csv")))
 
 
 def prove(manifest: Manifest, ask: Ask) -> int:

@@ -1,12 +1,17 @@
-"""What a generator shall do, and what it and the lab say to each other during a run: small files,
-replaced whole, or messages of Locust's master. No gevent here: both sides import this."""
+"""What a generator shall do: the scenarios of `scenarios.toml`, and a run's load; and what it and
+the lab say to each other during a run: small files, replaced whole, or messages of Locust's master.
+No gevent here: both sides import this.
+"""
 
 import ctypes
+import math
 import os
+import random
 import resource
 import signal
 import socket
 import time
+import tomllib
 from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +20,82 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from loadlab.generator import exchange, scenarios
+from loadlab.generator import exchange
 from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Question, post
-from loadlab.generator.scenarios import Scenario
-from loadlab.words import choose
+from loadlab.words import UsageError, choose
 
+FILE = Path(__file__).with_name("scenarios.toml")
 _PR_SET_PDEATHSIG = 1
 Bodies = Literal["pool", "fresh"]
 """Those of the load in turn, or ones that nobody has sent before, if the load has any."""
+
+
+class Surge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A time in the steady state in which the request rate is multiplied."""
+
+    factor: float
+    after: float
+    seconds: float
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Think time, number of users and length; seconds."""
+
+    says: str
+    think: list[float]
+    users: int
+    steady: float
+    open: bool = False
+    surge: Surge | None = None
+    name: str = ""
+
+    @property
+    def mean_think_s(self) -> float:
+        """Expected time between two requests of a user whose answers take no time."""
+        return math.fsum(self.think) / len(self.think)
+
+    def think_s(self, draw: random.Random) -> float:
+        """One think time."""
+        if len(self.think) == 1:
+            return draw.expovariate(1 / self.think[0])
+        return draw.uniform(self.think[0], self.think[1])
+
+    def next_due(self, due: float, now: float, pace: float, draw: random.Random) -> float:
+        """When a user's next request is due: a think time after the last answer, which is there
+        now, or in the open model after the last request was due; `pace` divides think times."""
+        return (due if self.open else now) + self.think_s(draw) / pace
+
+
+def scenarios(file: Path = FILE) -> dict[str, Scenario]:
+    """All scenarios; raises `UsageError` for a field that is unknown, missing or out of
+    range."""
+    try:
+        tables = tomllib.loads(file.read_text())
+        found = msgspec.convert(
+            {name: {**table, "name": name} for name, table in tables.items()}, dict[str, Scenario]
+        )
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
+        raise UsageError(f"{file.name}: {error}") from None
+    for scenario in found.values():
+        _check(scenario)
+    return found
+
+
+def _check(scenario: Scenario) -> None:
+    think = scenario.think
+    if len(think) not in {1, 2} or think != sorted(think) or think[0] <= 0:
+        raise UsageError(
+            f"scenario {scenario.name}: think is {think}, expected a mean or [least, most], above 0"
+        )
+    if scenario.users < 1 or scenario.steady <= 0:
+        raise UsageError(f"scenario {scenario.name}: users and steady must be above 0")
+    surge = scenario.surge
+    if surge and (surge.factor <= 0 or surge.after + surge.seconds > scenario.steady):
+        raise UsageError(
+            f"scenario {scenario.name}: the surge must end within the {scenario.steady:g} s of "
+            "steady state"
+        )
 
 
 class PlanError(ValueError):
@@ -119,12 +191,10 @@ def by_hand(url: str, scenario: str, model: str) -> Load:
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
-    Raises `ValueError`: no rows for the model, or a host that has no address.
+    Raises `exchange.NoAnswer`: no rows for the model; `ValueError`: a host that has no address.
     """
-    chosen = choose(scenarios.read(), "scenario", scenario)
+    chosen = choose(scenarios(), "scenario", scenario)
     rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
-    if not rows:
-        raise ValueError(f"model {model}: no rows; known are {exchange.known_data()}")
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     try:

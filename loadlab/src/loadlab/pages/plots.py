@@ -19,7 +19,7 @@ from loadlab.experiments.search import Found, Probe, Search, decide
 from loadlab.experiments.studies import CPU_US, P99_MS, Study, Summary, summaries
 from loadlab.pages import bench, peers
 from loadlab.pages.bench import Panel, Server
-from loadlab.record.read import Log
+from loadlab.record.store import Log
 from loadlab.report.page import number
 from loadlab.report.picture import draw, save, standalone
 from loadlab.report.plots import charts

@@ -20,10 +20,8 @@ from loadlab.experiments.search import Search
 from loadlab.experiments.studies import KINDS, Study
 from loadlab.pages import bench, experiments, peers
 from loadlab.pages.template import link, page
-from loadlab.record.read import Log, read
-from loadlab.record.store import RUN_FILE, StoreError
-from loadlab.verdict.judge import Verdict, judge
-from loadlab.verdict.repeats import Judged, SetVerdict, combine
+from loadlab.record.store import RUN_FILE, Log, StoreError, read
+from loadlab.verdict.judge import Judged, SetVerdict, Verdict, combine, judge
 
 _MODEL = "iris"
 _FIRST = (_MODEL, "saturated")

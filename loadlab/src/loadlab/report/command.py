@@ -10,21 +10,22 @@ import msgspec
 from rich.console import Console
 
 from loadlab.parser import add_command
-from loadlab.record.read import Log, read, read_run
 from loadlab.record.schema import Run
 from loadlab.record.store import (
     RUN_FILE,
     SAMPLES_FILE,
     SECONDS_FILE,
     VERDICT_FILE,
+    Log,
     StoreError,
     compress,
+    read,
+    read_run,
     write,
 )
 from loadlab.report.page import write_reports
 from loadlab.report.terminal import history_table, say, summary
-from loadlab.verdict.judge import Verdict, judge
-from loadlab.verdict.repeats import Judged, combine
+from loadlab.verdict.judge import Judged, Verdict, combine, judge
 
 STORE = Path(".halfcore/loads")
 """Where runs are kept, from the checkout's root."""

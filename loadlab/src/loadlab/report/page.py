@@ -8,13 +8,12 @@ from pathlib import Path
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from loadlab.record.read import Log
 from loadlab.record.schema import Run
+from loadlab.record.store import Log
 from loadlab.report.picture import Chart, draw, standalone
 from loadlab.report.plots import charts
 from loadlab.verdict.figures import Figures
-from loadlab.verdict.judge import Verdict
-from loadlab.verdict.repeats import way
+from loadlab.verdict.judge import Verdict, way
 from loadlab.verdict.rules import RULES
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from itertools import chain, pairwise
 
 from loadlab.record.histogram import merge, quantile
-from loadlab.record.read import Log
 from loadlab.record.schema import Sample, Second, Series
+from loadlab.record.store import Log
 from loadlab.report.picture import Axis, Chart, Line
 from loadlab.verdict.figures import cpu_s, process_cpu, quantile_ms
 from loadlab.verdict.rules import RULES

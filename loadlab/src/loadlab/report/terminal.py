@@ -9,8 +9,7 @@ from rich.text import Text
 
 from loadlab.record.schema import Run
 from loadlab.report.page import facts, key_numbers, number
-from loadlab.verdict.judge import Verdict
-from loadlab.verdict.repeats import Judged
+from loadlab.verdict.judge import Judged, Verdict
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
 _HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from loadlab import words
-from loadlab.generator import scenarios
+from loadlab.generator.plan import scenarios
 from loadlab.parser import add_command
 from loadlab.record import cgroup, counters, machine
-from loadlab.record.read import read_run
+from loadlab.record.store import read_run
 from loadlab.report.command import conclude, say_json
 from loadlab.report.terminal import say
 from loadlab.run import order as orders
@@ -31,7 +31,7 @@ from loadlab.target.programs import case
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import Backend, choose
 from loadlab.target.tiers import Tier
-from loadlab.verdict.repeats import Judged, combine
+from loadlab.verdict.judge import Judged, combine
 from loadlab.words import LoadWords, UsageError
 
 COMMANDS = ("load", "doctor")
@@ -59,7 +59,7 @@ def main(asked: argparse.Namespace, root: Path, console: Console) -> int:
         known = tiers.read(root / tiers.FILE, os.environ)
         if asked.command == "doctor":
             return doctor(known, root, Console(), as_json=asked.json)
-        return _load(orders.parse(asked.words, known, scenarios.read()), root, console)
+        return _load(orders.parse(asked.words, known, scenarios()), root, console)
     except UsageError as error:
         say(console, f"loadlab: {error}")
         return USAGE
@@ -73,6 +73,8 @@ def _load(order: Order, root: Path, console: Console) -> int:
         backend, why = choose(order, root)
         if backend == "cgroup":
             case(Place.of(root).bundles, order.model)  # that there is one, before the null server
+        elif backend == "given":
+            session.ask_target(order)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:

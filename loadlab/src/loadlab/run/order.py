@@ -13,8 +13,7 @@ from pathlib import Path
 from loadlab import words
 from loadlab.generator import launch
 from loadlab.generator.launch import Cpus, Part
-from loadlab.generator.plan import Load
-from loadlab.generator.scenarios import Scenario
+from loadlab.generator.plan import Load, Scenario
 from loadlab.record.machine import usable_cpus
 from loadlab.target.programs import address
 from loadlab.target.serving import Asked

@@ -12,9 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from loadlab.generator.ledger import Tick
-from loadlab.record.criteria import Objective
 from loadlab.record.histogram import merge
-from loadlab.record.schema import Counts, EndKind, PhaseName, Sample, Second, Series
+from loadlab.record.schema import Counts, EndKind, Objective, PhaseName, Sample, Second, Series
 from loadlab.record.store import Recorder
 from loadlab.report.page import number
 from loadlab.report.terminal import say

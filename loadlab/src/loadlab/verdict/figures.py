@@ -8,7 +8,6 @@ from typing import TypeVar
 import msgspec
 
 from loadlab.record.histogram import merge, quantile
-from loadlab.record.read import Log
 from loadlab.record.schema import (
     LOAD,
     Counts,
@@ -19,6 +18,7 @@ from loadlab.record.schema import (
     Second,
     ServerSample,
 )
+from loadlab.record.store import Log
 from loadlab.verdict.stats import rate_bound, upper_bound
 
 Line = TypeVar("Line", bound=Counts)

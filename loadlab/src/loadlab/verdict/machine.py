@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from loadlab.record.cgroup import Limits
-from loadlab.record.criteria import Thresholds
-from loadlab.record.read import Log
-from loadlab.record.schema import Role, Sample
+from loadlab.record.schema import Role, Sample, Thresholds
+from loadlab.record.store import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import (
     UNDER_LOAD,

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from loadlab.record.histogram import merge
-from loadlab.record.read import Log
 from loadlab.record.schema import EndKind, PhaseName
+from loadlab.record.store import Log
 from loadlab.verdict.check import Check, Unit, observed
 from loadlab.verdict.figures import (
     Figures,

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.criteria import Thresholds
-from loadlab.record.read import Log
-from loadlab.record.schema import Engine
-from loadlab.verdict import caching, load, machine, steadiness
+from loadlab.record.schema import Engine, Thresholds
+from loadlab.record.store import Log
+from loadlab.verdict import load, machine, steadiness
 from loadlab.verdict.check import Check, observed
 
 
@@ -78,7 +77,7 @@ _LOOK: dict[str, Callable[[Log, Thresholds], list[Check]]] = {
     "V12": load.samples,
     "V13": steadiness.steady,
     "V14": load.checked,
-    "V15": caching.caching,
+    "V15": load.caching,
     "V16": load.witness,
     "V17": load.floor,
 }

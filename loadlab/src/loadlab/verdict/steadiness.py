@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadlab.record.criteria import Objective, Thresholds
-from loadlab.record.read import Log
-from loadlab.record.schema import Counts, PhaseName
+from loadlab.record.schema import Counts, Objective, PhaseName, Thresholds
+from loadlab.record.store import Log
 from loadlab.verdict.check import Check, Unit
 from loadlab.verdict.figures import UNDER_LOAD, answered, by_second, done, response_ms
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, product
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ from loadlab.experiments.bench.measure import (
     answer_of,
     check_cpus,
     check_rounds,
+    known,
     line,
     measure,
     server_cpu,
@@ -51,7 +52,7 @@ from loadlab.experiments.bench.subjects import (
 )
 from loadlab.generator.http import Client
 from loadlab.generator.plan import raise_open_files
-from loadlab.parser import add_command, did_you_mean
+from loadlab.parser import add_command
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits
 from loadlab.report.terminal import say
@@ -60,7 +61,6 @@ from loadlab.target import programs
 from loadlab.target.process import Running, free_port, running
 from loadlab.target.programs import Case
 
-T = TypeVar("T")
 REST_S = 30.0
 """Seconds of rest over which CPU time is counted."""
 ASKED = 3
@@ -246,11 +246,11 @@ def _prepared(
 def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     """What is to be measured, and what is left out with the reason; raises `Refused`."""
     check_rounds(asked.rounds)
-    wanted = _known(asked.subjects, _COMPARED[asked.command])
+    wanted = known(asked.subjects, _COMPARED[asked.command])
     models = {"saturated": asked.models, "sparse": asked.sparse_models}
     tasks: list[Task] = []
     left_out: list[Round] = []
-    for load in _known(asked.regimes, _loads(asked)):
+    for load in known(asked.regimes, _loads(asked)):
         regime, shown = load.regime, models[load.regime][: 1 if asked.quick else None]
         is_sparse_bench = (asked.command, regime) == ("bench", "sparse")
         for model, subject in product(shown, wanted):
@@ -265,13 +265,6 @@ def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     if not tasks:
         raise Refused("nothing to measure: no server, model and regime fit together")
     return tasks, left_out
-
-
-def _known(wanted: Sequence[str], known: Mapping[str, T]) -> list[T]:
-    if unknown := [name for name in wanted if name not in known]:
-        meant = did_you_mean(unknown[0], known)
-        raise Refused(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}{meant}")
-    return [known[name] for name in wanted]
 
 
 def _loads(asked: argparse.Namespace) -> dict[str, Load]:
@@ -295,7 +288,7 @@ def _loads(asked: argparse.Namespace) -> dict[str, Load]:
         warmup_s=asked.think[1],
         timeout_s=10.0,
         limits=Limits(cpus=asked.cpus, memory_bytes=memory_bytes),
-        server_cpus=asked.sparse_server_cpus or "",
+        server_cpus="",
         rate=asked.rate,
         think_s=asked.think,
     )

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -26,12 +27,14 @@ from loadlab.experiments.bench.subjects import (
 from loadlab.experiments.runner import Experiment, R
 from loadlab.generator.epoll import Counted, Outcome, Pace, Plan, Regime
 from loadlab.generator.http import ask, post
+from loadlab.parser import did_you_mean
 from loadlab.record import machine
 from loadlab.record.cgroup import Group, Limits, Memory, Usage
 from loadlab.record.machine import Quiet
 from loadlab.target.process import CannotStart, Running, free_port, running
 from loadlab.target.programs import Case
 
+T = TypeVar("T")
 _CLIENT_GRACE_S = 60.0
 _MIN_SERVER_CORES = 0.9
 _MAX_LAG_MS = 5.0
@@ -152,6 +155,15 @@ def check_cpus() -> None:
 def server_cpu() -> str:
     """The first CPU that the lab may use, to which a server under full load is held."""
     return str(machine.usable_cpus()[0])
+
+
+def known(wanted: Sequence[str], there: Mapping[str, T], what: str = "") -> list[T]:
+    """What has these names; raises `Refused`, with the known ones."""
+    if unknown := [name for name in wanted if name not in there]:
+        meant = did_you_mean(unknown[0], there)
+        kind = f"unknown {what}".rstrip()
+        raise Refused(f"{kind}: {', '.join(unknown)}; there are {', '.join(there)}{meant}")
+    return [there[name] for name in wanted]
 
 
 def watched(asked: argparse.Namespace) -> Quiet:

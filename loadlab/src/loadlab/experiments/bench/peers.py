@@ -29,13 +29,13 @@ from loadlab.experiments.bench.measure import (
     Refused,
     Round,
     check_rounds,
+    known,
     watched,
 )
 from loadlab.experiments.bench.subjects import PEER_REGIMES, PEERS, Place, Subject
 from loadlab.generator.epoll import Pace, Plan, Regime
 from loadlab.generator.http import ask, post
 from loadlab.generator.plan import raise_open_files
-from loadlab.parser import did_you_mean
 from loadlab.record import cgroup, machine
 from loadlab.record.cgroup import Limits, Memory
 from loadlab.record.machine import Quiet
@@ -166,14 +166,8 @@ def chosen(asked: argparse.Namespace) -> list[Task]:
     and in bulk; documented settings in the regimes of their table, with the first model. Raises
     `Refused`."""
     check_rounds(asked.rounds)
-    known = {subject.words[0] for subject in PEERS.values()}
-    for what, names, there in (
-        ("peer", asked.peers, known),
-        ("regime", asked.regimes, PEER_REGIMES),
-    ):
-        if unknown := sorted(set(names) - set(there)):
-            there_are = f"there are {', '.join(there)}{did_you_mean(unknown[0], there)}"
-            raise Refused(f"unknown {what}: {', '.join(unknown)}; {there_are}")
+    known(asked.peers, {subject.words[0]: subject for subject in PEERS.values()}, "peer")
+    known(asked.regimes, dict.fromkeys(PEER_REGIMES), "regime")
     loads = _loads(quick=asked.quick)
     tasks = []
     for place, model in enumerate(asked.models):

@@ -225,7 +225,7 @@ HELPERS = {"surroundings": with_surroundings, "log": with_log}
 
 def prepare_log(place: Place, case: Case) -> None:
     """Empty the log, and give each of the model's numbers bounds in the catalogue."""
-    manifest = json.loads((case.bundle / "manifest.json").read_text())
+    manifest = programs.manifest(case.bundle)
     values = ", ".join(
         f"({_quoted(manifest['name'])}, {_quoted(column['name'])}, {-_WIDE}, {_WIDE})"
         for column in manifest["inputs"]

@@ -8,10 +8,12 @@ written.
 """
 
 import gc
+import logging
 import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,9 @@ _CLOCK_QUESTIONS = 10
 _REMOTE = "LOADLAB_PARENT" not in os.environ
 """Whether this process was started on another machine, and not by the lab."""
 _METHOD, _NAME = "POST", "predict"
+_LOG = logging.getLogger(__name__)
+_SAY_EVERY = 12
+"""Of the times that a worker tries to reach its master, 5 s each."""
 _LOOP_PROBE_S = 0.01
 _WATCH_S = 0.1
 
@@ -126,6 +131,20 @@ def _watch(runner: MasterRunner, workers: int, file: Path, report: Path) -> None
         silent += sum(client.heartbeat <= 0 for client in runner.clients.all)
         known = {"missing": len(missing), "missed_heartbeats": silent}
         write(Workers(expected=workers, **known), report)
+
+
+def _connect(
+    runner: WorkerRunner, connect: Callable[[WorkerRunner], None] = WorkerRunner.connect_to_master
+) -> None:
+    """Say that a worker waits for its master: Locust tries for 30 s without a word. It calls this
+    again after each time, and counts them."""
+    if runner.retry % _SAY_EVERY == 1:
+        host = runner.master_host
+        _LOG.warning(
+            f"no master answers at {host}:{runner.master_port} yet, trying again: start `just load "
+            f"tier=… remote=… listen={host}` or `just load-master` there, or correct the address"
+        )
+    connect(runner)
 
 
 def _be_worker(environment: Any, runner: WorkerRunner) -> None:
@@ -267,4 +286,5 @@ def _freeze(**_: Any) -> None:
     gc.enable()
 
 
+WorkerRunner.connect_to_master = _connect  # type: ignore[method-assign]
 plan.die_with_asked_parent()

@@ -2,7 +2,8 @@
 
 Every body, in every protocol, for models of numbers, of mixed columns and of text, is either read
 or refused with a `Problem` of status 4xx that can be written in the protocol's form. Anything else
-ends the run with the body. What the quick way reads, the whole way reads as well, to the same rows.
+ends the run with the body. What the quick way reads, the whole way reads as well, to the same rows;
+and JSON that is parsed in slices, here of a few bytes, has the value of one parse.
 
 A file as argument is one body to be read again: what a run that failed has left.
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for support
 with atheris.instrument_imports(include=["halfcore"]):
@@ -29,7 +31,9 @@ with atheris.instrument_imports(include=["halfcore"]):
     from halfcore.metrics.counters import ModelMetrics
     from halfcore.models.loading import load
     from halfcore.models.served import LoadedModel
+    from halfcore.pipeline import json_slices
     from halfcore.pipeline.decode import Rows
+    from halfcore.pipeline.scan import BrokenText
     from halfcore.predict.admission import Head
     from halfcore.predict.coding import expand
     from halfcore.predict.prediction import refusal
@@ -118,6 +122,24 @@ def binary(model: LoadedModel, body: bytes) -> None:
     by_wire(Inference, head)(model, body[1:])
 
 
+def sliced(_: LoadedModel, body: bytes) -> None:
+    """JSON in slices; the first byte is their length."""
+    json_slices.SLICE_BYTES, text = 1 + body[0] if body else 1, body[1:]
+    steps = json_slices.json_in_slices(
+        text, max_rows=sys.maxsize, reserve=lambda _: None, decode=msgspec.json.decode
+    )
+    try:
+        wanted = repr(msgspec.json.decode(text))
+    except (ValueError, RecursionError):
+        wanted = ""
+    try:
+        found = repr(finished(steps))
+    except BrokenText as error:
+        found = wanted if "nested" in error.reason else ""
+    if found != wanted:
+        raise WrongError(f"parsed as {found}, expected {wanted or 'a refusal'}")
+
+
 def coded(coding: str) -> Read:
     """A compressed body."""
 
@@ -140,6 +162,7 @@ WAYS: tuple[Read, ...] = (
     by_wire(Instances, JSON),
     by_wire(Inference, JSON),
     binary,
+    sliced,
     coded("gzip"),
     coded("deflate"),
 )

@@ -308,6 +308,9 @@ TEXT = {
         [("a", encoding(LINEAR)), ("b", encoding(LINEAR, OrdinalEncoder()))], voting="soft"
     ),
     "stacked": StackingClassifier([("a", encoding(LINEAR)), ("b", encoding(SCALED))], cv=2),
+    "stacked through, encoded before": encoding(
+        StackingClassifier([("a", LINEAR), ("b", SCALED)], cv=2, passthrough=True)
+    ),
     "one each": OneVsRestClassifier(encoding(LINEAR)),
     "calibrated votes": CalibratedClassifierCV(
         VotingClassifier([("a", encoding(LINEAR))], voting="soft"), cv=2

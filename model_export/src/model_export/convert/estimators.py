@@ -151,7 +151,9 @@ class Reader:
         Raises:
             ExportError: there are categories among them.
         """
-        if self.schema is not None and any(c.is_index for c in self.schema.columns):
+        # Without members of their own it reads features, encoded by the steps before it.
+        columns = self.schema.columns if self.schema and self.anatomy.members else ()
+        if any(column.is_index for column in columns):
             raise ExportError(
                 f"step {self.path!r} hands on its columns, among them text: encode them before it"
             )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from model_export.convert.block import Block
 
 _PER_LEAF = ("class_ids", "class_nodeids", "class_treeids", "class_weights")
+_MISSING = "nodes_missing_value_tracks_true"
 _DECIMALS = 7
 """Enough for float32; rounding undoes the error of skl2onnx's division, so that 0.99999998 is 1
 again."""
@@ -42,6 +43,23 @@ def sum_undivided(model: ModelProto, trees: int) -> None:
     for node in model.graph.node:
         if node.op_type == "TreeEnsembleClassifier":
             _rewrite(node, trees)
+
+
+def send_nulls(model: ModelProto, estimator: Any) -> None:
+    """Send a null to the side of each split that scikit-learn sends it to, in place: skl2onnx 1.20
+    sends all of them to the right (sklearn-onnx#1253).
+
+    Args:
+        model: a converted tree or forest; its nodes have scikit-learn's order.
+        estimator: of scikit-learn.
+    """
+    members = getattr(estimator, "estimators_", [estimator])
+    left = np.concatenate([one.tree_.missing_go_to_left for one in members])
+    for node in model.graph.node:
+        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
+            kept = [a for a in node.attribute if a.name != _MISSING]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(_MISSING, left.tolist())])
 
 
 def _rewrite(node: NodeProto, trees: int) -> None:

@@ -30,7 +30,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from model_export.convert import neighbours
 from model_export.convert.block import Block, Dtype, convert_piece
 from model_export.convert.boosters.register import is_boosted, register
-from model_export.convert.forests import exact_probabilities, sum_undivided
+from model_export.convert.forests import exact_probabilities, send_nulls, sum_undivided
 from model_export.convert.layout import lay_out
 from model_export.convert.steps.functions import expit
 from model_export.convert.steps.kernels import weighted_kernel
@@ -118,7 +118,7 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
     if trees is not None:
         sum_undivided(model, trees)
     if isinstance(estimator, TREES):
-        lay_out(model)
+        _prepare(features, model, estimator)
     label, *scores = features.builder.embed(model, features.name)
     given = _scores(features, model, scores, estimator)
     if trees is not None and given is not None:
@@ -130,6 +130,12 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
     elif not is_indexed:
         label = _label_index(features, label, estimator.classes_)
     return Classified(flat(features, label), given)
+
+
+def _prepare(features: Block, model: ModelProto, estimator: Any) -> None:
+    if features.builder.nulls:
+        send_nulls(model, estimator)
+    lay_out(model)
 
 
 def _in_own_precision(features: Block, estimator: Any) -> Block:
@@ -246,7 +252,7 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
     features = _in_own_precision(features, estimator)
     model = convert_piece(path, estimator, features.width, features.dtype, {})
     if isinstance(estimator, TREES):
-        lay_out(model)
+        _prepare(features, model, estimator)
     (value,) = features.builder.embed(model, features.name)
     dims = model.graph.output[0].type.tensor_type.shape.dim
     # Of trees skl2onnx leaves the number of targets open.

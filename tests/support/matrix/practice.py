@@ -11,6 +11,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import (
     BaggingClassifier,
     ExtraTreesClassifier,
+    ExtraTreesRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
     StackingClassifier,
@@ -235,12 +236,15 @@ def _regressors() -> list[Case]:
     log = TransformedTargetRegressor(Ridge(alpha=10), func=np.log1p, inverse_func=np.expm1)
     root = TransformedTargetRegressor(Ridge(), func=np.sqrt, inverse_func=np.square)
     standard = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
+    forests = [("a", RandomForestRegressor(**_forest)), ("b", ExtraTreesRegressor(**_forest))]
+    stack = StackingRegressor(forests, final_estimator=RandomForestRegressor(**_forest), cv=3)
     for name, model, target in (
         ("target-log", log, positive),
         ("target-root", root, positive),
         ("target-scaled", standard, y),
         ("voting-regressor", VotingRegressor(pair), y),
         ("stacking-regressor", StackingRegressor(pair, cv=3), y),
+        ("stacking-forests", stack, y),
         ("search-of-regressor", GridSearchCV(Ridge(), {"alpha": [1.0, 2.0]}), y),
         ("two-targets-ridge", Ridge(), two),
         ("two-targets-forest", RandomForestRegressor(**_forest), two),

@@ -12,6 +12,7 @@ from mlflow.models import infer_signature
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import (
+    BaggingClassifier,
     ExtraTreesClassifier,
     ExtraTreesRegressor,
     RandomForestClassifier,
@@ -44,6 +45,7 @@ def with_gaps(rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray[Any, A
         RandomForestClassifier(20, random_state=0),
         ExtraTreesClassifier(20, random_state=0),
         RandomForestRegressor(20, random_state=0),
+        BaggingClassifier(DecisionTreeClassifier(), 5, random_state=0),
         make_pipeline(StandardScaler(), ExtraTreesRegressor(20, random_state=0)),
     ],
     ids=lambda model: type(model).__name__,
